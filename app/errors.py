@@ -1,0 +1,163 @@
+"""Every failure a caller or operator can meet, by name. Says what happened, what was expected, what to do. A leaf."""
+
+from __future__ import annotations
+
+
+class CaskError(Exception):
+    """Something went wrong that we know by name.
+
+    ``code`` is the stable word in the problem document and in docs/errors.md; it is never reused for another meaning.
+    """
+
+    code = "internal_error"
+    status = 500
+    title = "Something went wrong on our side"
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_seconds: float | None = None) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.retry_after_seconds = retry_after_seconds
+
+
+class SettingsError(CaskError):
+    """A setting is unknown or wrong; the start is refused with exit status 2."""
+
+    code = "settings_invalid"
+
+
+class ManifestError(CaskError):
+    """A model's manifest cannot be read or says something impossible."""
+
+    code = "manifest_invalid"
+
+
+class ModelLoadError(CaskError):
+    """A model's weights are missing, altered, or do not fit its architecture."""
+
+    code = "model_load_failed"
+
+
+class GoldenCheckError(CaskError):
+    """A loaded model does not give the answers that were stored with it."""
+
+    code = "golden_check_failed"
+
+
+class DeadlineExceededError(CaskError):
+    """The request's deadline passed before an answer was there."""
+
+    code = "deadline_exceeded"
+    status = 504
+    title = "The deadline passed"
+
+
+class RequestError(CaskError):
+    """The caller sent something that cannot be answered. Base of every 4xx."""
+
+    code = "bad_request"
+    status = 400
+    title = "The request is malformed"
+
+
+class OptionError(RequestError):
+    """An option is unknown, of the wrong type or out of range."""
+
+    code = "option_invalid"
+    status = 422
+    title = "An option is not usable"
+
+
+class ModelNotFoundError(RequestError):
+    """No such model, or no such version of it."""
+
+    code = "model_not_found"
+    status = 404
+    title = "No such model"
+
+
+class ImageMissingError(RequestError):
+    """The request holds no image."""
+
+    code = "image_missing"
+    title = "No image was sent"
+
+
+class TooManyImagesError(RequestError):
+    """The request holds more images than one request may."""
+
+    code = "too_many_images"
+    status = 413
+    title = "Too many images in one request"
+
+
+class RequestTooLargeError(RequestError):
+    """The body is larger than accepted."""
+
+    code = "request_too_large"
+    status = 413
+    title = "The request is too large"
+
+
+class ImageEmptyError(RequestError):
+    """An image of zero bytes."""
+
+    code = "image_empty"
+    status = 422
+    title = "The image is empty"
+
+
+class ImageUnsupportedError(RequestError):
+    """Not one of the image formats that we accept."""
+
+    code = "image_unsupported"
+    status = 415
+    title = "Not an accepted image format"
+
+
+class ImageTooLargeError(RequestError):
+    """The image has more pixels than accepted; it is refused by its header, before it is decoded."""
+
+    code = "image_too_large"
+    status = 413
+    title = "The image has too many pixels"
+
+
+class ImageUndecodableError(RequestError):
+    """The bytes claim to be an image but cannot be decoded."""
+
+    code = "image_undecodable"
+    status = 422
+    title = "The image cannot be decoded"
+
+
+class UnavailableError(CaskError):
+    """Not now; try again. Always carries Retry-After."""
+
+    code = "unavailable"
+    status = 503
+    title = "Not available at the moment"
+
+    def __init__(self, message: str, *, hint: str = "", retry_after_seconds: float | None = 1.0) -> None:
+        super().__init__(message, hint=hint, retry_after_seconds=retry_after_seconds)
+
+
+class EngineAwayError(UnavailableError):
+    """The inference process does not answer: starting, crashed, or being replaced."""
+
+    code = "engine_away"
+    title = "The engine is away"
+
+
+class EngineBusyError(UnavailableError):
+    """The engine's queue is full."""
+
+    code = "engine_busy"
+    title = "The engine is busy"
+
+
+class ModelNotReadyError(UnavailableError):
+    """The model exists but has not finished loading, or failed to."""
+
+    code = "model_not_ready"
+    title = "The model is not ready"

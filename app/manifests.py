@@ -1,0 +1,158 @@
+"""Model manifests: what stands in models/<name>/<version>/manifest.toml. A leaf; knows no torch."""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import tomllib
+from dataclasses import dataclass, field, fields
+from pathlib import Path
+from typing import Any, Literal
+
+from app.errors import ManifestError
+from app.results import ClassifyOptions, DetectOptions
+
+FILE_NAME = "manifest.toml"
+NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+
+Task = Literal["classify", "detect"]
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """How the web tier scales an image before it goes to the engine as uint8 RGB, height × width × 3.
+
+    ``crop``: the shorter side is scaled to ``resize_size`` pixels, then the centre ``size`` × ``size`` is cut out.
+    ``letterbox``: the longer side is scaled to ``size``, the rest of the ``size`` × ``size`` square is grey, image at
+    the top left.
+    ``fit``: as torchvision's GeneralizedRCNNTransform scales: the shorter side to ``min_size`` unless the longer one
+    would pass ``max_size``; no padding, so shapes differ.
+    ``mean`` and ``std`` are per channel, of values in [0, 1]; the model normalises, not the web tier.
+    """
+
+    kind: Literal["crop", "letterbox", "fit"]
+    size: int = 0
+    resize_size: int = 0
+    min_size: int = 0
+    max_size: int = 0
+    mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
+    std: tuple[float, float, float] = (0.229, 0.224, 0.225)
+
+
+@dataclass(frozen=True)
+class ServeSpec:
+    """What is used when the caller does not say, and how the engine may batch."""
+
+    top_k: int = 5
+    score_threshold: float = 0.5
+    iou_threshold: float = 0.5
+    max_results: int = 100
+    max_batch_size: int = 8
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """One version of one model. ``digest`` identifies weights and everything that shapes the answers."""
+
+    name: str
+    version: str
+    task: Task
+    architecture: str
+    weights: str
+    sha256: str
+    labels: tuple[str, ...]
+    input: InputSpec
+    serve: ServeSpec
+    directory: Path
+    digest: str
+    description: str = ""
+    demonstration: bool = False
+    random_weights: bool = False
+    architecture_options: dict[str, Any] = field(default_factory=dict)
+    golden: str = ""
+    held_out: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def weights_path(self) -> Path:
+        return self.directory / self.weights
+
+    @property
+    def golden_path(self) -> Path | None:
+        return self.directory / self.golden if self.golden else None
+
+    @property
+    def key(self) -> str:
+        """``name@version``, the way MODELS and log lines write it."""
+        return f"{self.name}@{self.version}"
+
+    def default_options(self) -> ClassifyOptions | DetectOptions:
+        """The options used where the caller gave none."""
+        if self.task == "classify":
+            return ClassifyOptions(top_k=self.serve.top_k)
+        return DetectOptions(
+            score_threshold=self.serve.score_threshold,
+            iou_threshold=self.serve.iou_threshold,
+            max_results=self.serve.max_results,
+        )
+
+
+def read(directory: Path) -> Manifest:
+    """Read and check one manifest. Raises ManifestError with the file, the value and what was expected."""
+    path = directory / FILE_NAME
+    try:
+        raw = path.read_bytes()
+        table = tomllib.loads(raw.decode())
+    except FileNotFoundError:
+        raise ManifestError(f"{path} does not exist.", hint="Add a model with `make model-add`.") from None
+    except (OSError, ValueError) as error:
+        raise ManifestError(f"{path} cannot be read: {error}.", hint="It must be a TOML file.") from None
+    manifest = _build(path, table, hashlib.sha256(raw).hexdigest())
+    _check(path, manifest)
+    return manifest
+
+
+def _build(path: Path, table: dict[str, Any], digest: str) -> Manifest:
+    known = {f.name for f in fields(Manifest)} - {"directory", "digest"}
+    unknown = sorted(set(table) - known)
+    if unknown:
+        raise ManifestError(f"{path}: unknown key {unknown[0]!r}.", hint=f"Known keys: {', '.join(sorted(known))}.")
+    try:
+        spec = dict(table.get("input", {}))
+        for name in ("mean", "std"):
+            if name in spec:
+                spec[name] = tuple(float(x) for x in spec[name])
+        return Manifest(
+            **{k: v for k, v in table.items() if k not in ("input", "serve", "labels")},
+            labels=tuple(table["labels"]),
+            input=InputSpec(**spec),
+            serve=ServeSpec(**table.get("serve", {})),
+            directory=path.parent,
+            digest=f"sha256:{digest}",
+        )
+    except KeyError as error:
+        raise ManifestError(f"{path}: the key {error.args[0]!r} is missing.", hint="See docs/models.md.") from None
+    except TypeError as error:
+        raise ManifestError(f"{path}: {error}.", hint="See docs/models.md for the keys of a manifest.") from None
+
+
+def _check(path: Path, manifest: Manifest) -> None:
+    def refuse(what: str, hint: str) -> None:
+        raise ManifestError(f"{path}: {what}.", hint=hint)
+
+    for key in ("name", "version"):
+        if not NAME_PATTERN.fullmatch(str(getattr(manifest, key))):
+            refuse(f"{key} {getattr(manifest, key)!r} is not usable", "Lower-case letters, digits, '.', '_' and '-'.")
+    if (manifest.directory.parent.name, manifest.directory.name) != (manifest.name, manifest.version):
+        refuse(f"says it is {manifest.key} but lies elsewhere", "The folder must be models/<name>/<version>.")
+    if manifest.task not in ("classify", "detect"):
+        refuse(f"task {manifest.task!r} is unknown", "One of: classify, detect.")
+    if manifest.input.kind not in ("crop", "letterbox", "fit"):
+        refuse(f"input.kind {manifest.input.kind!r} is unknown", "One of: crop, letterbox, fit.")
+    sizes = {"crop": ("size", "resize_size"), "letterbox": ("size",), "fit": ("min_size", "max_size")}
+    for key in sizes[manifest.input.kind]:
+        if getattr(manifest.input, key) < 1:
+            refuse(f"input.{key} is missing", f"input.kind = {manifest.input.kind!r} needs it, in pixels.")
+    if not re.fullmatch(r"[0-9a-f]{64}", manifest.sha256):
+        refuse("sha256 is not a SHA-256 in hexadecimal", "`sha256sum <weights>` prints it.")
+    if not manifest.labels:
+        refuse("labels is empty", "Give one label a class, in the order of the model's outputs.")

@@ -1,0 +1,76 @@
+"""Answers and the wishes that shape them: small frozen values that cross every border inside Cask. A leaf."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """A rectangle in pixels; of the upright image at the edge, of the model's input inside the engine."""
+
+    x_min: float
+    y_min: float
+    x_max: float
+    y_max: float
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One label for a whole image; ``score`` is a probability in [0, 1]."""
+
+    label: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One object found in an image; ``score`` is in [0, 1]."""
+
+    label: str
+    score: float
+    box: Box
+
+
+@dataclass(frozen=True, slots=True)
+class ClassifyOptions:
+    """How many labels the caller wants, best first."""
+
+    top_k: int = 5
+
+
+@dataclass(frozen=True, slots=True)
+class DetectOptions:
+    """Which objects the caller wants.
+
+    ``min_width`` and ``min_height`` are in pixels of the image that travels with the options: of the upright image in
+    the web tier, of the model's input in the engine. A detection is dropped when it is smaller in either direction.
+    """
+
+    score_threshold: float = 0.5
+    iou_threshold: float = 0.5
+    max_results: int = 100
+    min_width: float = 0.0
+    min_height: float = 0.0
+
+
+Options = ClassifyOptions | DetectOptions
+Answer = list[Prediction] | list[Detection]
+
+
+def to_dict(value: Any) -> dict[str, Any]:
+    """Turn any of the values above into plain JSON types."""
+    return asdict(value)
+
+
+def answer_from_json(task: str, rows: list[dict[str, Any]]) -> Answer:
+    """Rebuild an answer from what ``to_dict`` made of it. Raises KeyError when a field is missing."""
+    if task == "classify":
+        return [Prediction(row["label"], row["score"]) for row in rows]
+    return [Detection(row["label"], row["score"], Box(**row["box"])) for row in rows]
+
+
+def options_from_json(task: str, fields: dict[str, Any]) -> Options:
+    """Rebuild options from what ``to_dict`` made of them. Raises TypeError on a field that does not exist."""
+    return ClassifyOptions(**fields) if task == "classify" else DetectOptions(**fields)
