@@ -1,0 +1,740 @@
+"""Typed settings: the only reader of the environment. A leaf; `python -m app.config --help` lists what it can show."""
+
+from __future__ import annotations
+
+import difflib
+import ipaddress
+import os
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from types import MappingProxyType
+from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+from urllib.parse import urlsplit
+
+from dotenv.parser import Binding, parse_stream
+from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from app.errors import SettingsError
+
+ROOT = Path(__file__).resolve().parent.parent
+SECRETS_DIRECTORY = Path("/run/secrets")
+ENVIRONMENTS = ("dev", "test", "staging", "prod")
+OTHER_NAMES = {"development": "dev", "production": "prod"}
+LOCAL_FILE = "env/local.env"
+DOCUMENT = "docs/configuration.md"
+MASK = "********"
+
+# A name in the environment that starts so can only be meant for us; anything else there may belong to other software.
+# LOG_, TLS_, CONTAINER_ and MODELS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_… and TLS_….
+OUR_PREFIXES = ("ENGINE_", "HSTS_", "IMAGES_", "LOADTEST_", "REQUEST_", "SERVER_", "WEB_")
+# Kubernetes (and Docker links) describe a neighbour called `engine` or `web` by such names; gunicorn reads the other.
+FOREIGN_NAMES = re.compile(r".+_SERVICE_HOST|.+_SERVICE_PORT(_.+)?|.+_PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?|WEB_CONCURRENCY")
+
+# What Docker, POSIX shells and python-dotenv all read as the same text; see docs/decisions/0002-settings.md.
+PLAIN_LINE = re.compile(r"[A-Z][A-Z0-9_]*=[A-Za-z0-9_./:,@%+=-]*")
+
+# For dev and test, so that a fresh checkout starts; staging and prod never see it.
+DEVELOPMENT_KEY = "for-development-only"
+SECRET_MIN_CHARACTERS = 16
+SECRET_MIN_DIFFERENT_CHARACTERS = 6
+PLACEHOLDER_WORDS = re.compile(
+    r"change|changeit|changeme|default|dev|development|dummy|example|fixme|for|here|insert|key|me|my|only|password|"
+    r"placeholder|please|put|replace|replaceme|sample|secret|secretkey|test|this|todo|value|x+|your"
+)
+PLACEHOLDER_PHRASES = re.compile(r"change.?(me|this|it)|replace.?(me|this)|place.?holder")
+
+HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
+MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(@[a-z0-9][a-z0-9._-]{0,63})?")
+MEMORY_SIZE = re.compile(r"[1-9][0-9]*[bkmg]?")
+
+# Linux holds a socket's path in 108 bytes; some room is left for a suffix such as `.new` while it is replaced.
+SOCKET_PATH_MAX_BYTES = 99
+
+
+def setting(
+    default: Any,
+    sentence: str,
+    *,
+    unit: str = "",
+    expects: str = "",
+    section: str = "",
+    secret: bool = False,
+    at_least: float | None = None,
+    at_most: float | None = None,
+) -> Any:
+    """Declare one setting: its default, what it means, and the unit of its number.
+
+    ``expects`` says in words what is right where type and bounds do not. ``section`` opens a section of ``show`` and
+    of the document; the settings that follow belong to it. ``secret`` values are masked and may come from files.
+    """
+    about: dict[str, Any] = {"unit": unit, "expects": expects, "section": section, "secret": secret}
+    start: dict[str, Any] = {"default_factory": default} if callable(default) else {"default": default}
+    return Field(**start, description=sentence, ge=at_least, le=at_most, json_schema_extra=about)
+
+
+def _under_root(path: Path | None, info: ValidationInfo) -> Path | None:
+    return None if path is None else Path(os.path.normpath(info.data["root"] / path))
+
+
+def _split(value: Any) -> Any:
+    if not isinstance(value, str):
+        return value
+    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+
+
+def _matching(pattern: re.Pattern[str]) -> Callable[[str], str]:
+    def match(value: str) -> str:
+        if not pattern.fullmatch(value):
+            raise ValueError(value)
+        return value
+
+    return match
+
+
+def _address_or_host(value: str) -> str:
+    try:
+        ipaddress.ip_address(value)
+    except ValueError:
+        _matching(HOST_NAME)(value)
+    return value
+
+
+def _network(value: str) -> str:
+    ipaddress.ip_network(value)
+    return value
+
+
+def _base_url(value: str) -> str:
+    url = urlsplit(value)
+    if url.scheme not in ("http", "https") or not url.hostname or url.path.strip("/") or url.query or url.fragment:
+        raise ValueError(value)
+    _address_or_host(url.hostname)
+    return f"{url.scheme}://{url.netloc}" if url.port else value.rstrip("/")
+
+
+RootedPath = Annotated[Path, AfterValidator(_under_root)]
+OptionalPath = Annotated[Path | None, AfterValidator(_under_root)]
+Host = Annotated[str, AfterValidator(_address_or_host)]
+Hosts = Annotated[tuple[Host, ...], BeforeValidator(_split)]
+Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
+ModelNames = Annotated[tuple[Annotated[str, AfterValidator(_matching(MODEL_NAME))], ...], BeforeValidator(_split)]
+ImageFormats = Annotated[tuple[Literal["jpeg", "png", "webp", "bmp", "gif", "tiff"], ...], BeforeValidator(_split)]
+MemorySize = Annotated[str, AfterValidator(_matching(MEMORY_SIZE))]
+BaseUrl = Annotated[str, AfterValidator(_base_url)]
+
+
+class Settings(BaseSettings):
+    """Every setting of this start, checked and frozen. Made by :func:`load`, never by hand.
+
+    The environment variable of a field is its name in upper case.
+    """
+
+    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+
+    root: Path  # the repository; not a setting: relative paths start here
+
+    env: Literal["dev", "test", "staging", "prod"] = setting(
+        "dev",
+        "Which environment this is; picks env/<ENV>.env. development and production are accepted too.",
+        section="General",
+    )
+    secret_key: SecretStr = setting(
+        "",
+        "Signs what the service hands out and takes back. Required in staging and prod.",
+        secret=True,
+        expects=f"at least {SECRET_MIN_CHARACTERS} random characters, such as `openssl rand -hex 32` prints",
+    )
+    debug: bool = setting(False, "Show stack traces and the debugger in the browser. Refused in staging and prod.")
+    reload: bool = setting(False, "Load the code again when a file changes. Only in dev.")
+    log_level: Literal["debug", "info", "warning", "error"] = setting(
+        "info", "The least severe message that is logged."
+    )
+    log_format: Literal["text", "json"] = setting("text", "Lines for people (text) or for a log collector (json).")
+
+    listen_host: Host = setting(
+        "127.0.0.1",
+        "The address to listen on; 0.0.0.0 is every one of this machine.",
+        expects="an address or a host name",
+        section="Addresses and TLS",
+    )
+    port: int = setting(8000, "The port for plain HTTP.", at_least=1, at_most=65535)
+    server_name: Host = setting(
+        "localhost", "The host name callers use; requests for another host are refused.", expects="a host name"
+    )
+    server_aliases: Hosts = setting(
+        "localhost,127.0.0.1",
+        "Further host names and addresses callers may use, besides SERVER_NAME.",
+        expects="host names or addresses, with commas between",
+    )
+    https_port: int = setting(0, "The port for HTTPS; 0 is no TLS here.", at_least=0, at_most=65535)
+    tls_certificate: OptionalPath = setting(None, "The certificate chain, a PEM file.", expects="the path of a file")
+    tls_key: OptionalPath = setting(None, "The certificate's private key, a PEM file.", expects="the path of a file")
+    hsts_seconds: int = setting(
+        0, "How long browsers remember to use HTTPS only; 0 sends no such header.", unit="seconds", at_least=0
+    )
+    trusted_proxies: Networks = setting(
+        "",
+        "Proxies whose word on the caller's address is taken; empty trusts none.",
+        expects="addresses or networks such as 10.0.0.0/8, with commas between",
+    )
+
+    state_dir: RootedPath = setting(
+        "var",
+        "The one folder that is written: sockets, caches, jobs, tokens. Back this up.",
+        expects="the path of a folder",
+        section="State and models",
+    )
+    models_dir: RootedPath = setting(
+        "models", "The model store, <name>/<version>/ below it.", expects="the path of a folder"
+    )
+    models: ModelNames = setting(
+        "",
+        "Models to serve, as name or name@version; empty is the newest version of each.",
+        expects="name or name@version, with commas between",
+    )
+
+    engine_mode: Literal["service", "child", "in_process"] = setting(
+        "service",
+        "Where models run: a service of Apache, a child of `flask run`, or in the web process.",
+        section="Engine",
+    )
+    engine_socket: RootedPath = setting(
+        lambda data: data["state_dir"] / "run" / "engine.sock",
+        "The socket between web and engine; <STATE_DIR>/run/engine.sock unless set.",
+        expects=f"a path of at most {SOCKET_PATH_MAX_BYTES} bytes",
+    )
+    engine_workers: int = setting(0, "Batches computed at the same time; 0 is by cores.", at_least=0, at_most=256)
+    engine_torch_threads: int = setting(1, "Threads one batch is computed with.", at_least=1, at_most=256)
+    engine_max_batch_size: int = setting(8, "Most images in one batch.", unit="images", at_least=1, at_most=1024)
+    engine_max_queue_delay_ms: float = setting(
+        0, "Longest a request waits for others to join its batch.", unit="milliseconds", at_least=0, at_most=10000
+    )
+    engine_max_queue_size: int = setting(
+        64, "Images that may wait; beyond that callers get 503 at once.", unit="images", at_least=1, at_most=100000
+    )
+    engine_drain_seconds: float = setting(
+        20,
+        "Longest the engine finishes accepted work when it is told to stop.",
+        unit="seconds",
+        at_least=0,
+        at_most=3600,
+    )
+    engine_hang_seconds: float = setting(
+        60,
+        "With work waiting and no progress for so long, the engine is ended and replaced.",
+        unit="seconds",
+        at_least=1,
+        at_most=3600,
+    )
+
+    web_processes: int = setting(
+        2, "Processes that answer requests.", unit="processes", at_least=1, at_most=256, section="Web processes"
+    )
+    web_threads: int = setting(
+        16, "Threads in each web process; so many requests at once.", unit="threads", at_least=1, at_most=1024
+    )
+
+    server_max_connections: int = setting(
+        256, "Connections Apache holds at once.", unit="connections", at_least=1, at_most=65536, section="Connections"
+    )
+    server_header_timeout_seconds: int = setting(
+        10, "Longest a caller may take to send the header.", unit="seconds", at_least=1, at_most=3600
+    )
+    server_body_timeout_seconds: int = setting(
+        30, "Longest a caller may go without sending any of the body.", unit="seconds", at_least=1, at_most=3600
+    )
+    server_shutdown_seconds: int = setting(
+        30, "Longest a stop waits for requests in flight.", unit="seconds", at_least=0, at_most=3600
+    )
+
+    request_timeout_seconds: float = setting(
+        30,
+        "The time a request has when its caller does not say.",
+        unit="seconds",
+        at_least=0.001,
+        at_most=3600,
+        section="Requests and images",
+    )
+    request_max_timeout_seconds: float = setting(
+        120, "The most time a caller may ask for.", unit="seconds", at_least=0.001, at_most=3600
+    )
+    request_max_bytes: int = setting(
+        33554432, "The largest request body; larger ones get 413.", unit="bytes", at_least=1024, at_most=2**31 - 1
+    )
+    request_max_images: int = setting(
+        32, "Most images in one request; more get 413.", unit="images", at_least=1, at_most=1024
+    )
+    images_max_bytes: int = setting(
+        16777216, "The largest image file; larger ones get 413.", unit="bytes", at_least=1024, at_most=2**31 - 1
+    )
+    images_max_pixels: int = setting(
+        50000000,
+        "The largest image, width times height; refused by its header, before it is decoded.",
+        unit="pixels",
+        at_least=1,
+        at_most=10**9,
+    )
+    images_formats: ImageFormats = setting(
+        "jpeg,png,webp",
+        "Image formats that are decoded; others get 415.",
+        expects="some of jpeg, png, webp, bmp, gif, tiff, with commas between",
+    )
+
+    loadtest_host: BaseUrl = setting(
+        "http://127.0.0.1:8000",
+        "The one address that may be load tested from here.",
+        expects="an address such as http://127.0.0.1:8000",
+        section="Load test",
+    )
+    loadtest_allow: Literal["yes", "confirm", "no"] = setting(
+        "no", "Whether a load test may run: yes, only after a person confirms, or no."
+    )
+    loadtest_max_rps: int = setting(
+        0, "The highest rate a load test may reach; 0 is no bound.", unit="requests per second", at_least=0
+    )
+
+    container_memory: MemorySize = setting(
+        "2g", "Memory the container may use.", expects="a size such as 512m or 2g", section="Container"
+    )
+    container_cpus: float = setting(
+        0, "Cores the container may use, such as 1.5; 0 is all of them.", unit="cores", at_least=0, at_most=4096
+    )
+
+    _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
+
+    @classmethod
+    def settings_customise_sources(
+        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Read from the layers that :func:`load` hands over, and from nothing else."""
+        assert isinstance(init_settings, InitSettingsSource)
+        layers: Sequence[Layer] = init_settings.init_kwargs.pop("layers", ())
+        return (init_settings, *(LayerSource(settings_cls, layer) for layer in layers))
+
+    @property
+    def sources(self) -> Mapping[str, str]:
+        """Field name → where its value came from: environment, file PATH, env/prod.env:LINE or default."""
+        return MappingProxyType(self._sources)
+
+    @property
+    def is_deployed(self) -> bool:
+        """Whether this is staging or prod, where strangers may call and secrets must be real."""
+        return self.env in ("staging", "prod")
+
+    @property
+    def tls_enabled(self) -> bool:
+        """Whether this server itself speaks HTTPS."""
+        return self.https_port > 0
+
+    @property
+    def server_names(self) -> tuple[str, ...]:
+        """Every host name that is accepted, SERVER_NAME first."""
+        return tuple(dict.fromkeys((self.server_name, *self.server_aliases)))
+
+    @property
+    def trusted_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """TRUSTED_PROXIES as networks, to look an address up in."""
+        return tuple(ipaddress.ip_network(proxy) for proxy in self.trusted_proxies)
+
+    def text(self, field: str) -> str:
+        """One value as it would stand in an env file; secrets in clear, so mask before printing."""
+        return _text(getattr(self, field))
+
+
+@dataclass(frozen=True)
+class Reading:
+    """One value as it was found, and where."""
+
+    value: str
+    source: str
+
+
+Layer = Mapping[str, Reading]
+
+
+class LayerSource(PydanticBaseSettingsSource):
+    """One place that settings come from, already read."""
+
+    def __init__(self, settings_cls: type[BaseSettings], layer: Layer) -> None:
+        super().__init__(settings_cls)
+        self.layer = layer
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        """The value of one field, or None where this place does not set it."""
+        reading = self.layer.get(field_name)
+        return (reading.value if reading else None), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        return {name: reading.value for name, reading in self.layer.items()}
+
+
+@dataclass(frozen=True)
+class Declaration:
+    """What the table above says about one setting."""
+
+    field: str
+    info: FieldInfo
+    section: str
+
+    @property
+    def name(self) -> str:
+        return self.field.upper()
+
+    @property
+    def sentence(self) -> str:
+        return self.info.description or ""
+
+    @property
+    def unit(self) -> str:
+        return str(self._about["unit"])
+
+    @property
+    def is_secret(self) -> bool:
+        return bool(self._about["secret"])
+
+    @property
+    def default(self) -> str:
+        """The default as it would stand in an env file."""
+        return "" if self.info.default_factory else _text(self.info.default)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        return get_args(self.info.annotation) if get_origin(self.info.annotation) is Literal else ()
+
+    @property
+    def expected(self) -> str:
+        """What a right value is, in words that follow 'expected'."""
+        if self._about["expects"]:
+            return str(self._about["expects"])
+        if self.choices:
+            return "one of " + ", ".join(self.choices)
+        if self.info.annotation is bool:
+            return "true or false"
+        return self._expected_number()
+
+    def _expected_number(self) -> str:
+        kind = "a whole number" if self.info.annotation is int else "a number"
+        low, high = (self._bound(word) for word in ("ge", "le"))
+        span = f"from {low} to {high}" if high else f"of at least {low}"
+        return " ".join(part for part in (kind, f"of {self.unit}" if self.unit else "", span) if part)
+
+    def _bound(self, word: str) -> str:
+        found = [getattr(one, word) for one in self.info.metadata if getattr(one, word, None) is not None]
+        return _text(found[0]) if found else ""
+
+    @property
+    def _about(self) -> dict[str, Any]:
+        about = self.info.json_schema_extra
+        assert isinstance(about, dict)
+        return about
+
+
+def _declare() -> Iterator[Declaration]:
+    section = ""
+    for field, info in Settings.model_fields.items():
+        if isinstance(info.json_schema_extra, dict):
+            section = str(info.json_schema_extra["section"]) or section
+            yield Declaration(field, info, section)
+
+
+DECLARATIONS: Mapping[str, Declaration] = MappingProxyType({one.field: one for one in _declare()})
+SECRETS = tuple(one for one in DECLARATIONS.values() if one.is_secret)
+
+
+def load(
+    environ: Mapping[str, str] = os.environ, root: Path = ROOT, secrets_directory: Path = SECRETS_DIRECTORY
+) -> Settings:
+    """Read, check and freeze the settings of this start.
+
+    Raises SettingsError, its message one line, for the first thing that is unknown, wrong or unfit for the environment.
+    """
+    settings = resolve(environ, root, secrets_directory)
+    for check in CHECKS:
+        check(settings)
+    return settings
+
+
+def resolve(
+    environ: Mapping[str, str] = os.environ, root: Path = ROOT, secrets_directory: Path = SECRETS_DIRECTORY
+) -> Settings:
+    """Like :func:`load`, without asking whether the values fit together and the secrets are real. For looking only."""
+    env = _choose_environment(environ)
+    _refuse_unknown_names(environ)
+    layers = (
+        {"env": env},
+        _read_environment(environ),
+        _read_named_secret_files(environ, root),
+        _read_secrets_directory(secrets_directory),
+        _read_env_file(root, LOCAL_FILE),
+        _read_env_file(root, f"env/{env.value}.env"),
+        _development_secrets(env.value),
+    )
+    return _build(root, layers)
+
+
+def describe(env: str, root: Path = ROOT) -> Settings:
+    """One environment as the repository describes it: without this machine's environment, secrets and local.env."""
+    chosen = _choose_environment({"ENV": env})
+    return _build(root, ({"env": chosen}, _read_env_file(root, f"env/{chosen.value}.env")))
+
+
+def _build(root: Path, layers: Sequence[Layer]) -> Settings:
+    readings = {name: reading for layer in reversed(layers) for name, reading in layer.items()}
+    values: dict[str, Any] = {"root": root, "layers": layers}
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        field = str(error.errors(include_input=False, include_url=False)[0]["loc"][0])
+        _refuse_value(field, readings[field].value, readings[field].source)
+    settings._sources = {name: readings[name].source if name in readings else "default" for name in DECLARATIONS}
+    return settings
+
+
+# Where values come from
+
+
+def _choose_environment(environ: Mapping[str, str]) -> Reading:
+    given = environ.get("ENV", "")
+    env = OTHER_NAMES.get(given, given) or "dev"
+    if env not in ENVIRONMENTS:
+        _refuse_value("env", given, "environment")
+    return Reading(env, "environment" if given else "default")
+
+
+def _refuse_unknown_names(environ: Mapping[str, str]) -> None:
+    files = {f"{one.name}_FILE" for one in SECRETS}
+    for name in sorted(environ):
+        if not name.startswith(OUR_PREFIXES) or FOREIGN_NAMES.fullmatch(name):
+            continue
+        if name.lower() not in DECLARATIONS and name not in files:
+            _refuse_name(name, environ[name], "environment")
+
+
+def _read_environment(environ: Mapping[str, str]) -> Layer:
+    return {
+        field: Reading(environ[one.name], "environment")
+        for field, one in DECLARATIONS.items()
+        if environ.get(one.name) and field != "env"
+    }
+
+
+def _read_named_secret_files(environ: Mapping[str, str], root: Path) -> Layer:
+    layer = {}
+    for one in SECRETS:
+        given = environ.get(f"{one.name}_FILE")
+        if given and (value := _read_secret(root / given, f"{one.name}_FILE")):
+            layer[one.field] = Reading(value, f"file {root / given}")
+    return layer
+
+
+def _read_secrets_directory(directory: Path) -> Layer:
+    layer = {}
+    for one in SECRETS:
+        path = directory / one.field
+        if os.path.lexists(path) and (value := _read_secret(path, one.name)):
+            layer[one.field] = Reading(value, f"file {path}")
+    return layer
+
+
+def _read_secret(path: Path, name: str) -> str:
+    try:
+        return path.read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SettingsError(
+            f"{name} is to come from the file {path}, which cannot be read ({reason}); expected a readable text file."
+        ) from None
+
+
+def _read_env_file(root: Path, name: str) -> Layer:
+    if name == LOCAL_FILE and not (root / name).exists():
+        return {}
+    try:
+        with (root / name).open(encoding="utf-8") as stream:
+            bindings = list(parse_stream(stream))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SettingsError(f"{name} cannot be read ({reason}); expected an env file in {root}.") from None
+    layer: dict[str, Reading] = {}
+    for binding in bindings:
+        if found := _read_binding(binding, name, layer):
+            field, reading = found
+            layer[field] = reading
+    return {field: reading for field, reading in layer.items() if reading.value and field != "env"}
+
+
+def _read_binding(binding: Binding, file: str, before: Layer) -> tuple[str, Reading] | None:
+    """Field and value of one line, None for a comment. Raises SettingsError."""
+    text = binding.original.string
+    if not text.strip() or text.lstrip().startswith("#"):
+        return None
+    # python-dotenv counts the blank lines above an assignment as part of it.
+    line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+    source = f"{file}:{line}"
+    _refuse_unless_plain(text.strip("\r\n"), source)
+    name, value = str(binding.key), str(binding.value)
+    if name.lower() not in DECLARATIONS:
+        _refuse_name(name, value, source)
+    if name.lower() in before:
+        first = before[name.lower()].source
+        raise SettingsError(
+            f"{name} is {_shown(name, value)} (from {source}), but {first} sets it too; expected it once."
+        )
+    if name == "ENV" and file != f"env/{value}.env":
+        raise SettingsError(
+            f"ENV is {value!r} (from {source}); a file cannot choose the environment. Set ENV in the environment."
+        )
+    return name.lower(), Reading(value, source)
+
+
+def _refuse_unless_plain(text: str, source: str) -> None:
+    if not PLAIN_LINE.fullmatch(text):
+        name = re.split(r"\W", text.strip().removeprefix("export "), maxsplit=1)[0]
+        raise SettingsError(
+            f"{source} is not a plain line (at {name!r}); expected NAME=value with letters, digits and ./:,@%+=_- only:"
+            " no quotes, spaces, `$`, `export` or comment after the value, which Docker and the shell read differently."
+        )
+
+
+def _development_secrets(env: str) -> Layer:
+    return {} if env in ("staging", "prod") else {"secret_key": Reading(DEVELOPMENT_KEY, "default")}
+
+
+# What is refused, in one line each
+
+
+def _refuse_value(field: str, value: str, source: str, expected: str = "") -> NoReturn:
+    one = DECLARATIONS[field]
+    shown = _shown(one.name, value) if value else "not set"
+    raise SettingsError(
+        f"{one.name} is {shown} (from {_place(source)}); expected {expected or one.expected}."
+        f"{_did_you_mean(value, one.choices)}"
+    )
+
+
+def _refuse_name(name: str, value: str, source: str) -> NoReturn:
+    known = [one.name for one in DECLARATIONS.values()]
+    raise SettingsError(
+        f"{name} is {_shown(name, value)} (from {_place(source)}), but there is no such setting; expected a name"
+        f" from {DOCUMENT}.{_did_you_mean(name, known)}"
+    )
+
+
+def _did_you_mean(given: str, choices: Sequence[str]) -> str:
+    folded = {choice.lower(): choice for choice in choices}
+    close = difflib.get_close_matches(given.lower(), folded, n=1, cutoff=0.6)
+    return f" Did you mean {folded[close[0]]!r}?" if close else ""
+
+
+def _place(source: str) -> str:
+    return "the environment" if source == "environment" else source
+
+
+def _shown(name: str, value: str) -> str:
+    """The value for a message: masked where the name sounds secret, also where we do not know the name."""
+    if re.search(r"SECRET|PASSW|TOKEN|CREDENTIAL|PRIVATE|(^|_)(KEY|PASS|DSN|AUTH)(_|$)", name) and name != "TLS_KEY":
+        return MASK
+    return repr(value if len(value) <= 80 else value[:79] + "…")
+
+
+def _text(value: Any) -> str:
+    """A value as it would stand in an env file."""
+    if value is None:
+        return ""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, float):
+        return f"{value:.15g}"
+    if isinstance(value, tuple):
+        return ",".join(value)
+    return value.get_secret_value() if isinstance(value, SecretStr) else str(value)
+
+
+# What must fit together
+
+
+def _check_secrets(settings: Settings) -> None:
+    """In staging and prod each secret is there and is not a placeholder."""
+    for one in SECRETS if settings.is_deployed else ():
+        value = settings.text(one.field)
+        if not value:
+            raise SettingsError(
+                f"{one.name} is not set (ENV is {settings.env!r}); expected it in the environment, in the file that"
+                f" {one.name}_FILE names, or in {SECRETS_DIRECTORY / one.field}: {one.expected}."
+            )
+        if reason := _weakness(value):
+            _refuse(settings, one.field, f"{one.expected}; this one {reason}")
+
+
+def _weakness(secret: str) -> str:
+    words = re.findall(r"[a-z]+", secret.lower())
+    if words and all(PLACEHOLDER_WORDS.fullmatch(word) for word in words) and len(re.findall(r"\d", secret)) < 8:
+        return "is a placeholder"
+    if PLACEHOLDER_PHRASES.search(secret.lower()):
+        return "is a placeholder"
+    if len(secret) < SECRET_MIN_CHARACTERS:
+        return f"has {len(secret)}"
+    return "repeats few characters" if len(set(secret)) < SECRET_MIN_DIFFERENT_CHARACTERS else ""
+
+
+def _check_development_aids(settings: Settings) -> None:
+    """What helps a developer harms where strangers call."""
+    if settings.reload and settings.env != "dev":
+        _refuse(settings, "reload", f"false in {settings.env}: code is loaded again in dev only")
+    if settings.debug and settings.is_deployed:
+        _refuse(settings, "debug", f"false in {settings.env}: the debugger lets callers run code")
+
+
+def _check_tls(settings: Settings) -> None:
+    """Certificate and key come together, and exist where they are used."""
+    pair = ("tls_certificate", "tls_key")
+    for field, other in (pair, pair[::-1]):
+        if getattr(settings, other) and not getattr(settings, field):
+            _refuse(settings, field, f"a path, as {other.upper()} is set: both or neither")
+        if settings.tls_enabled and not getattr(settings, field):
+            _refuse(settings, field, f"the path of a file, as HTTPS_PORT is {settings.https_port}")
+        if settings.tls_enabled and not getattr(settings, field).is_file():
+            _refuse(settings, field, f"a file that exists, as HTTPS_PORT is {settings.https_port}")
+    if settings.https_port == settings.port:
+        _refuse(settings, "https_port", "another port than PORT, which is the same")
+
+
+def _check_socket(settings: Settings) -> None:
+    """The kernel has little room for a socket's path."""
+    size = len(os.fsencode(settings.engine_socket))
+    if size > SOCKET_PATH_MAX_BYTES:
+        _refuse(settings, "engine_socket", f"a path of at most {SOCKET_PATH_MAX_BYTES} bytes; this one has {size}")
+
+
+def _check_limits(settings: Settings) -> None:
+    """No limit makes another one unreachable."""
+    at_most(settings, "request_timeout_seconds", "request_max_timeout_seconds")
+    at_most(settings, "images_max_bytes", "request_max_bytes")
+    at_most(settings, "engine_max_batch_size", "engine_max_queue_size")
+    at_most(settings, "request_max_images", "engine_max_queue_size")
+    threads = settings.web_processes * settings.web_threads
+    if settings.server_max_connections < threads:
+        _refuse(settings, "server_max_connections", f"at least WEB_PROCESSES × WEB_THREADS, which is {threads}")
+
+
+def at_most(settings: Settings, field: str, limit: str) -> None:
+    """Refuse a setting that is above another one. Raises SettingsError."""
+    if getattr(settings, field) > getattr(settings, limit):
+        _refuse(settings, field, f"at most {limit.upper()}, which is {settings.text(limit)}")
+
+
+def _refuse(settings: Settings, field: str, expected: str) -> NoReturn:
+    _refuse_value(field, settings.text(field), settings.sources[field], expected)
+
+
+CHECKS: tuple[Callable[[Settings], None], ...] = (
+    _check_secrets,
+    _check_development_aids,
+    _check_tls,
+    _check_socket,
+    _check_limits,
+)
