@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import argparse
 import difflib
 import ipaddress
+import json
 import os
 import re
+import stat
+import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -41,6 +45,8 @@ PLAIN_LINE = re.compile(r"[A-Z][A-Z0-9_]*=[A-Za-z0-9_./:,@%+=-]*")
 DEVELOPMENT_KEY = "for-development-only"
 SECRET_MIN_CHARACTERS = 16
 SECRET_MIN_DIFFERENT_CHARACTERS = 6
+# The value of a misspelt name is not printed when the name sounds like this.
+SECRET_SOUNDING = re.compile(r"SECRET|PASSW|TOKEN|CREDENTIAL|PRIVATE|(^|_)(KEYS?|PASS|DSN|AUTH)(_|$)")
 PLACEHOLDER_WORDS = re.compile(
     r"change|changeit|changeme|default|dev|development|dummy|example|fixme|for|here|insert|key|me|my|only|password|"
     r"placeholder|please|put|replace|replaceme|sample|secret|secretkey|test|this|todo|value|x+|your"
@@ -61,6 +67,7 @@ def setting(
     *,
     unit: str = "",
     expects: str = "",
+    by_default: str = "",
     section: str = "",
     secret: bool = False,
     at_least: float | None = None,
@@ -68,10 +75,17 @@ def setting(
 ) -> Any:
     """Declare one setting: its default, what it means, and the unit of its number.
 
-    ``expects`` says in words what is right where type and bounds do not. ``section`` opens a section of ``show`` and
-    of the document; the settings that follow belong to it. ``secret`` values are masked and may come from files.
+    ``expects`` says in words what is right where type and bounds do not, ``by_default`` what a computed default is.
+    ``section`` opens a section of ``show`` and of the document; the settings that follow belong to it. ``secret``
+    values are masked and may come from files.
     """
-    about: dict[str, Any] = {"unit": unit, "expects": expects, "section": section, "secret": secret}
+    about: dict[str, Any] = {
+        "unit": unit,
+        "expects": expects,
+        "by_default": by_default,
+        "section": section,
+        "secret": secret,
+    }
     start: dict[str, Any] = {"default_factory": default} if callable(default) else {"default": default}
     return Field(**start, description=sentence, ge=at_least, le=at_most, json_schema_extra=about)
 
@@ -110,10 +124,12 @@ def _network(value: str) -> str:
 
 def _base_url(value: str) -> str:
     url = urlsplit(value)
-    if url.scheme not in ("http", "https") or not url.hostname or url.path.strip("/") or url.query or url.fragment:
+    base = f"{url.scheme}://{url.netloc}"
+    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or value not in (base, f"{base}/"):
         raise ValueError(value)
     _address_or_host(url.hostname)
-    return f"{url.scheme}://{url.netloc}" if url.port else value.rstrip("/")
+    assert url.port is None or url.port > 0  # reading it refuses what is not a port
+    return base
 
 
 RootedPath = Annotated[Path, AfterValidator(_under_root)]
@@ -139,12 +155,13 @@ class Settings(BaseSettings):
 
     env: Literal["dev", "test", "staging", "prod"] = setting(
         "dev",
-        "Which environment this is; picks env/<ENV>.env. development and production are accepted too.",
+        "Which environment this is; picks env/<ENV>.env. Also accepted: development, production.",
         section="General",
     )
     secret_key: SecretStr = setting(
         "",
         "Signs what the service hands out and takes back. Required in staging and prod.",
+        by_default="a fixed key in dev and test, none in staging and prod",
         secret=True,
         expects=f"at least {SECRET_MIN_CHARACTERS} random characters, such as `openssl rand -hex 32` prints",
     )
@@ -204,7 +221,8 @@ class Settings(BaseSettings):
     )
     engine_socket: RootedPath = setting(
         lambda data: data["state_dir"] / "run" / "engine.sock",
-        "The socket between web and engine; <STATE_DIR>/run/engine.sock unless set.",
+        "The socket between web and engine.",
+        by_default="<STATE_DIR>/run/engine.sock",
         expects=f"a path of at most {SOCKET_PATH_MAX_BYTES} bytes",
     )
     engine_workers: int = setting(0, "Batches computed at the same time; 0 is by cores.", at_least=0, at_most=256)
@@ -231,15 +249,11 @@ class Settings(BaseSettings):
         at_most=3600,
     )
 
-    web_processes: int = setting(
-        2, "Processes that answer requests.", unit="processes", at_least=1, at_most=256, section="Web processes"
-    )
-    web_threads: int = setting(
-        16, "Threads in each web process; so many requests at once.", unit="threads", at_least=1, at_most=1024
-    )
+    web_processes: int = setting(2, "Processes that answer requests.", at_least=1, at_most=256, section="Web processes")
+    web_threads: int = setting(16, "Threads in each web process; so many requests at once.", at_least=1, at_most=1024)
 
     server_max_connections: int = setting(
-        256, "Connections Apache holds at once.", unit="connections", at_least=1, at_most=65536, section="Connections"
+        256, "Connections Apache holds at once.", at_least=1, at_most=65536, section="Connections"
     )
     server_header_timeout_seconds: int = setting(
         10, "Longest a caller may take to send the header.", unit="seconds", at_least=1, at_most=3600
@@ -285,8 +299,9 @@ class Settings(BaseSettings):
     )
 
     loadtest_host: BaseUrl = setting(
-        "http://127.0.0.1:8000",
+        lambda data: f"http://127.0.0.1:{data['port']}",
         "The one address that may be load tested from here.",
+        by_default="http://127.0.0.1:<PORT>",
         expects="an address such as http://127.0.0.1:8000",
         section="Load test",
     )
@@ -398,12 +413,15 @@ class Declaration:
 
     @property
     def default(self) -> str:
-        """The default as it would stand in an env file."""
-        return "" if self.info.default_factory else _text(self.info.default)
+        """The default as it would stand in an env file, or how it is computed."""
+        return str(self._about["by_default"]) or _text(self.info.default)
 
     @property
     def choices(self) -> tuple[str, ...]:
-        return get_args(self.info.annotation) if get_origin(self.info.annotation) is Literal else ()
+        """The right words, where a value (or each part of a list) is one of a few."""
+        of = self.info.annotation
+        of = get_args(of)[0] if get_origin(of) is tuple else of
+        return ("true", "false") if of is bool else get_args(of) if get_origin(of) is Literal else ()
 
     @property
     def expected(self) -> str:
@@ -411,9 +429,7 @@ class Declaration:
         if self._about["expects"]:
             return str(self._about["expects"])
         if self.choices:
-            return "one of " + ", ".join(self.choices)
-        if self.info.annotation is bool:
-            return "true or false"
+            return "true or false" if self.info.annotation is bool else "one of " + ", ".join(self.choices)
         return self._expected_number()
 
     def _expected_number(self) -> str:
@@ -453,8 +469,7 @@ def load(
     Raises SettingsError, its message one line, for the first thing that is unknown, wrong or unfit for the environment.
     """
     settings = resolve(environ, root, secrets_directory)
-    for check in CHECKS:
-        check(settings)
+    _check(settings)
     return settings
 
 
@@ -508,7 +523,7 @@ def _choose_environment(environ: Mapping[str, str]) -> Reading:
 def _refuse_unknown_names(environ: Mapping[str, str]) -> None:
     files = {f"{one.name}_FILE" for one in SECRETS}
     for name in sorted(environ):
-        if not name.startswith(OUR_PREFIXES) or FOREIGN_NAMES.fullmatch(name):
+        if not environ[name] or not name.startswith(OUR_PREFIXES) or FOREIGN_NAMES.fullmatch(name):
             continue
         if name.lower() not in DECLARATIONS and name not in files:
             _refuse_name(name, environ[name], "environment")
@@ -551,7 +566,7 @@ def _read_secret(path: Path, name: str) -> str:
 
 
 def _read_env_file(root: Path, name: str) -> Layer:
-    if name == LOCAL_FILE and not (root / name).exists():
+    if name == LOCAL_FILE and not os.path.lexists(root / name):
         return {}
     try:
         with (root / name).open(encoding="utf-8") as stream:
@@ -609,17 +624,17 @@ def _development_secrets(env: str) -> Layer:
 
 def _refuse_value(field: str, value: str, source: str, expected: str = "") -> NoReturn:
     one = DECLARATIONS[field]
-    shown = _shown(one.name, value) if value else "not set"
+    wrong = next((part for part in value.split(",") if part.strip() not in one.choices), value)
+    found = f"{_shown(one.name, value)} ({_place(source)})" if value else "not set"
     raise SettingsError(
-        f"{one.name} is {shown} (from {_place(source)}); expected {expected or one.expected}."
-        f"{_did_you_mean(value, one.choices)}"
+        f"{one.name} is {found}; expected {expected or one.expected}.{_did_you_mean(wrong, one.choices)}"
     )
 
 
 def _refuse_name(name: str, value: str, source: str) -> NoReturn:
     known = [one.name for one in DECLARATIONS.values()]
     raise SettingsError(
-        f"{name} is {_shown(name, value)} (from {_place(source)}), but there is no such setting; expected a name"
+        f"{name} is {_shown(name, value)} ({_place(source)}), but there is no such setting; expected a name"
         f" from {DOCUMENT}.{_did_you_mean(name, known)}"
     )
 
@@ -631,12 +646,13 @@ def _did_you_mean(given: str, choices: Sequence[str]) -> str:
 
 
 def _place(source: str) -> str:
-    return "the environment" if source == "environment" else source
+    return {"environment": "from the environment", "default": "by default"}.get(source, f"from {source}")
 
 
 def _shown(name: str, value: str) -> str:
-    """The value for a message: masked where the name sounds secret, also where we do not know the name."""
-    if re.search(r"SECRET|PASSW|TOKEN|CREDENTIAL|PRIVATE|(^|_)(KEY|PASS|DSN|AUTH)(_|$)", name) and name != "TLS_KEY":
+    """The value for a message, masked if it is secret or might be."""
+    one = DECLARATIONS.get(name.lower())
+    if one.is_secret if one else SECRET_SOUNDING.search(name):
         return MASK
     return repr(value if len(value) <= 80 else value[:79] + "…")
 
@@ -655,6 +671,14 @@ def _text(value: Any) -> str:
 
 
 # What must fit together
+
+
+def _check(settings: Settings) -> None:
+    _check_secrets(settings)
+    _check_development_aids(settings)
+    _check_tls(settings)
+    _check_socket(settings)
+    _check_limits(settings)
 
 
 def _check_secrets(settings: Settings) -> None:
@@ -697,10 +721,20 @@ def _check_tls(settings: Settings) -> None:
             _refuse(settings, field, f"a path, as {other.upper()} is set: both or neither")
         if settings.tls_enabled and not getattr(settings, field):
             _refuse(settings, field, f"the path of a file, as HTTPS_PORT is {settings.https_port}")
-        if settings.tls_enabled and not getattr(settings, field).is_file():
+        if settings.tls_enabled and _is_missing(getattr(settings, field)):
             _refuse(settings, field, f"a file that exists, as HTTPS_PORT is {settings.https_port}")
     if settings.https_port == settings.port:
         _refuse(settings, "https_port", "another port than PORT, which is the same")
+
+
+def _is_missing(path: Path) -> bool:
+    """Whether there is no such file. A key that only root can see is not missing: Apache reads it before it drops root."""
+    try:
+        return not stat.S_ISREG(path.stat().st_mode)
+    except PermissionError:
+        return False
+    except OSError:
+        return True
 
 
 def _check_socket(settings: Settings) -> None:
@@ -712,17 +746,16 @@ def _check_socket(settings: Settings) -> None:
 
 def _check_limits(settings: Settings) -> None:
     """No limit makes another one unreachable."""
-    at_most(settings, "request_timeout_seconds", "request_max_timeout_seconds")
-    at_most(settings, "images_max_bytes", "request_max_bytes")
-    at_most(settings, "engine_max_batch_size", "engine_max_queue_size")
-    at_most(settings, "request_max_images", "engine_max_queue_size")
+    _refuse_above(settings, "request_timeout_seconds", "request_max_timeout_seconds")
+    _refuse_above(settings, "images_max_bytes", "request_max_bytes")
+    _refuse_above(settings, "engine_max_batch_size", "engine_max_queue_size")
+    _refuse_above(settings, "request_max_images", "engine_max_queue_size")
     threads = settings.web_processes * settings.web_threads
     if settings.server_max_connections < threads:
         _refuse(settings, "server_max_connections", f"at least WEB_PROCESSES × WEB_THREADS, which is {threads}")
 
 
-def at_most(settings: Settings, field: str, limit: str) -> None:
-    """Refuse a setting that is above another one. Raises SettingsError."""
+def _refuse_above(settings: Settings, field: str, limit: str) -> None:
     if getattr(settings, field) > getattr(settings, limit):
         _refuse(settings, field, f"at most {limit.upper()}, which is {settings.text(limit)}")
 
@@ -731,10 +764,252 @@ def _refuse(settings: Settings, field: str, expected: str) -> NoReturn:
     _refuse_value(field, settings.text(field), settings.sources[field], expected)
 
 
-CHECKS: tuple[Callable[[Settings], None], ...] = (
-    _check_secrets,
-    _check_development_aids,
-    _check_tls,
-    _check_socket,
-    _check_limits,
-)
+# What `python -m app.config` shows
+
+
+def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> int:
+    """Run one command. Returns 0, or 2 after one line on stderr that says which setting is wrong."""
+    arguments = _parser().parse_args(argv)
+    try:
+        arguments.command(arguments, environ, root)
+    except SettingsError as error:
+        print(error.message, file=sys.stderr)
+        return 2
+    return 0
+
+
+Command = Callable[[argparse.Namespace, Mapping[str, str], Path], None]
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m app.config", description="Show, compare, check and document the settings. ENV says which ones."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+
+    def add(command: Command, sentence: str) -> argparse.ArgumentParser:
+        name = command.__name__.removeprefix("_command_")
+        one = commands.add_parser(name, help=sentence, description=sentence)
+        one.set_defaults(command=command)
+        return one
+
+    json_help = "print JSON"
+    add(_command_show, "Print every value in force, where it comes from and what it means.").add_argument(
+        "--json", action="store_true", help=json_help
+    )
+    diff = add(_command_diff, "Print what differs between two environments as the repository describes them.")
+    diff.add_argument("a", metavar="A", help="an environment, such as dev")
+    diff.add_argument("b", metavar="B", help="another one, such as prod")
+    diff.add_argument("--json", action="store_true", help=json_help)
+    add(_command_check, "Exit 0 if the service may start so; else print why not and exit 2.").add_argument(
+        "--json", action="store_true", help=json_help
+    )
+    get = add(_command_get, "Print one value, for scripts.")
+    get.add_argument("name", metavar="NAME", help="a setting, such as PORT")
+    get.add_argument("--secret", action="store_true", help="allow a secret to be printed")
+    get.add_argument("--json", action="store_true", help=json_help)
+    add(_command_docs, f"Write {DOCUMENT}.")
+    return parser
+
+
+def _command_show(arguments: argparse.Namespace, environ: Mapping[str, str], root: Path) -> None:
+    settings = resolve(environ, root)
+    problem = _problem(settings)
+    if arguments.json:
+        every = [_row(settings, one) for one in _all()]
+        print(json.dumps({"env": settings.env, "problem": problem, "settings": every}, indent=2))
+        return
+    rows = [
+        [one.section, one.name, _masked(settings, one), settings.sources[one.field], one.sentence] for one in _all()
+    ]
+    _print_table(f"Settings in force for {settings.env}", ("Setting", "Value", "Source", "Meaning"), rows)
+    if problem:
+        print(f"The service would not start so: {problem}", file=sys.stderr)
+
+
+def _command_diff(arguments: argparse.Namespace, environ: Mapping[str, str], root: Path) -> None:
+    a, b = (describe(name, root) for name in (arguments.a, arguments.b))
+    # Secrets are no part of the repository's description, so there is nothing to compare.
+    different = [one for one in _all() if not one.is_secret and a.text(one.field) != b.text(one.field)]
+    if arguments.json:
+        print(json.dumps({one.name: {s.env: _plain(s, one) for s in (a, b)} for one in different}, indent=2))
+    elif not different:
+        print(f"Nothing differs between {a.env} and {b.env}.")
+    else:
+        rows = [[one.section, one.name, _masked(a, one), _masked(b, one), one.sentence] for one in different]
+        _print_table(f"What differs between {a.env} and {b.env}", ("Setting", a.env, b.env, "Meaning"), rows)
+
+
+def _command_check(arguments: argparse.Namespace, environ: Mapping[str, str], root: Path) -> None:
+    settings = load(environ, root)
+    said = {"env": settings.env, "settings": len(DECLARATIONS)}
+    print(json.dumps(said) if arguments.json else f"The {len(DECLARATIONS)} settings for {settings.env} are in order.")
+
+
+def _command_get(arguments: argparse.Namespace, environ: Mapping[str, str], root: Path) -> None:
+    one = DECLARATIONS.get(arguments.name.lower())
+    if one is None:
+        known = [one.name for one in _all()]
+        raise SettingsError(f"{arguments.name!r} is no setting.{_did_you_mean(arguments.name, known)}")
+    if one.is_secret and not arguments.secret:
+        raise SettingsError(f"{one.name} is secret; add --secret to print it all the same.")
+    settings = resolve(environ, root)
+    value = _plain(settings, one, reveal=True)
+    print(json.dumps(value) if arguments.json else settings.text(one.field))
+
+
+def _command_docs(arguments: argparse.Namespace, environ: Mapping[str, str], root: Path) -> None:
+    (root / DOCUMENT).write_text(document(root), encoding="utf-8")
+    print(f"Wrote {DOCUMENT}.")
+
+
+def _problem(settings: Settings) -> str | None:
+    try:
+        _check(settings)
+    except SettingsError as error:
+        return error.message
+    return None
+
+
+def _all() -> tuple[Declaration, ...]:
+    return tuple(DECLARATIONS.values())
+
+
+def _row(settings: Settings, one: Declaration) -> dict[str, Any]:
+    return {
+        "name": one.name,
+        "value": _plain(settings, one),
+        "source": settings.sources[one.field],
+        "section": one.section,
+        "meaning": one.sentence,
+        "unit": one.unit,
+        "expected": one.expected,
+        "default": one.default,
+        "secret": one.is_secret,
+    }
+
+
+def _plain(settings: Settings, one: Declaration, reveal: bool = False) -> Any:
+    """A value that JSON can hold; secrets masked unless revealed."""
+    text = settings.text(one.field)
+    if one.is_secret:
+        return (text if reveal else MASK) if text else None
+    value = getattr(settings, one.field)
+    return value if value is None or isinstance(value, bool | int | float | tuple) else text
+
+
+def _masked(settings: Settings, one: Declaration) -> str:
+    """A value for people: with its unit, masked if secret."""
+    text = settings.text(one.field)
+    if not text:
+        return "(not set)"
+    return MASK if one.is_secret else " ".join(part for part in (text, one.unit) if part)
+
+
+def _print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    """Print rows of section and cells: a drawn table on a terminal, aligned columns in a pipe."""
+    if sys.stdout.isatty():
+        try:
+            _print_drawn(title, heads, rows)
+        except ImportError:  # rich is for developers; a container goes without
+            _print_aligned(title, heads, rows)
+    else:
+        _print_aligned(title, heads, rows)
+
+
+def _print_drawn(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    from rich.console import Console
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table(title=title, title_justify="left", expand=False)
+    for head in heads:
+        table.add_column(head, no_wrap=head == "Setting", overflow="fold")
+    section = ""
+    for first, *cells in rows:
+        if first != section:
+            table.add_section()
+            table.add_row(f"[bold]{escape(first)}[/bold]")
+            section = first
+        table.add_row(*(escape(cell) for cell in cells))
+    Console().print(table)
+
+
+def _print_aligned(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+    columns = zip(heads, *(cells for _, *cells in rows), strict=True)
+    widths = [max(len(cell) for cell in column) for column in columns]
+
+    def line(cells: Sequence[str]) -> str:
+        return "  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
+
+    print(f"{title}\n\n{line(heads)}")
+    section = ""
+    for first, *cells in rows:
+        if first != section:
+            print(f"\n{first}")
+            section = first
+        print(line(cells))
+
+
+# docs/configuration.md
+
+
+def document(root: Path = ROOT) -> str:
+    """The text of docs/configuration.md, from the table above and the env files below ``root``."""
+    parts = [DOCUMENT_HEAD]
+    for section in dict.fromkeys(one.section for one in _all()):
+        parts += [f"\n## {section}\n\n", "| Setting | Default | Meaning | Right values |\n|---|---|---|---|\n"]
+        parts += [_document_row(one) for one in _all() if one.section == section]
+    return "".join(parts) + _document_environments(root)
+
+
+def _document_row(one: Declaration) -> str:
+    default = f"`{one.default}`" if one.default and not one.is_secret else one.default or "(not set)"
+    return f"| `{one.name}` | {default} | {one.sentence} | {one.expected} |\n"
+
+
+def _document_environments(root: Path) -> str:
+    files = {env: _read_env_file(root, f"env/{env}.env") for env in ENVIRONMENTS}
+    text = "\n## What differs between the environments\n\nFrom `env/*.env`; what is not listed is the same in all.\n\n"
+    text += f"| Setting | {' | '.join(files)} |\n|---|{'---|' * len(files)}\n"
+    for one in _all():
+        values = [file[one.field].value if one.field in file else "(not set)" for file in files.values()]
+        if len(set(values)) > 1:
+            text += f"| `{one.name}` | {' | '.join(values)} |\n"
+    return text
+
+
+DOCUMENT_HEAD = f"""# Configuration
+
+Written by `python -m app.config docs` from `app/config.py`; change it there.
+
+Every setting is an environment variable. The first of these that sets it wins:
+
+1. the environment of the process;
+2. for a secret, the file that `NAME_FILE` names, then `{SECRETS_DIRECTORY}/name` (the setting's name in lower case);
+3. `{LOCAL_FILE}`: this machine's own values, ignored by git;
+4. `env/<ENV>.env`: the environment's values, in git, without secrets;
+5. the default in `app/config.py`.
+
+An empty value means *not set here*: the next place is asked. Relative paths start at the repository.
+
+Env files hold a plain `NAME=value` a line, of letters, digits and `./:,@%+=_-`: no quotes, spaces, `$`, `export` or
+comment after a value, so that Python, Docker and the shell read the same. Mind that a file that was read into the
+shell (`set -a; . env/prod.env`) or passed with `docker run --env-file` counts as environment and wins over
+`{LOCAL_FILE}`.
+
+A wrong value, a placeholder for a secret, an unknown name in a file, or an unknown name in the environment that starts
+with {", ".join(f"`{prefix}`" for prefix in OUR_PREFIXES)} stops the start with exit status 2 and one line:
+
+    ENV is 'prdo' (from the environment); expected one of dev, test, staging, prod. Did you mean 'prod'?
+
+| Command | |
+|---|---|
+| `make config ENV=prod` | every value in force, its source and its meaning; secrets masked |
+| `make config-diff A=dev B=prod` | what differs between two environments |
+| `python -m app.config check` | exit 0 if the service may start so, else 2 and one line |
+| `python -m app.config get PORT` | one value, for scripts |
+"""
+
+if __name__ == "__main__":
+    sys.exit(main())
