@@ -1,0 +1,85 @@
+"""Pictures with their answers, as the template shows them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.errors import (
+    CaskError,
+    ImageEmptyError,
+    ImageTooLargeError,
+    ImageUndecodableError,
+    ImageUnsupportedError,
+)
+from app.manifests import Manifest
+from app.pages import curl, drawing
+from app.pages.asked import Asked, Upload
+from app.pages.drawing import DrawnBox
+from app.pages.previews import Preview, preview
+from app.predictions import ImageResult, Outcome, predictor
+from app.results import Detection
+
+# Trouble with one picture leaves the others alone; every other failure is the whole request's.
+OF_ONE_PICTURE = (ImageEmptyError, ImageUnsupportedError, ImageTooLargeError, ImageUndecodableError)
+# Which timings a person may want to know, and in which words; the rest is for the log.
+STEPS = {"decode": "decode", "queue": "queue", "predict": "model"}
+
+
+@dataclass(frozen=True)
+class Answered:
+    """One picture on the page: it has either a result or an error."""
+
+    name: str
+    error: CaskError | None = None
+    manifest: Manifest | None = None
+    result: ImageResult | None = None
+    preview: Preview | None = None
+    drawn: list[DrawnBox] = field(default_factory=list)
+    timings: dict[str, float] = field(default_factory=dict)
+    curl: str = ""
+
+
+def answer(asked: Asked, uploads: Sequence[Upload], api_url: str) -> list[Answered]:
+    """Ask for all pictures at once, so that they share a batch; one by one where one of them is refused.
+
+    Raises what the predictor raises, except for trouble with single pictures.
+    """
+    try:
+        outcome = _predict(asked, uploads)
+    except OF_ONE_PICTURE as error:
+        if len(uploads) == 1:
+            return [Answered(uploads[0].name, error=error)]
+        return [each for upload in uploads for each in answer(asked, [upload], api_url)]
+    pairs = zip(uploads, outcome.results, strict=True)
+    return [_answered(asked, upload, result, outcome, api_url) for upload, result in pairs]
+
+
+def status(answered: Sequence[Answered]) -> int:
+    """200, or the status of the first refused picture."""
+    return next((each.error.status for each in answered if each.error), 200)
+
+
+def _predict(asked: Asked, uploads: Sequence[Upload]) -> Outcome:
+    data = [upload.data for upload in uploads]
+    return predictor().predict(asked.task, data, asked.wishes, model=asked.model or None, version=asked.version or None)
+
+
+def _answered(asked: Asked, upload: Upload, result: ImageResult, outcome: Outcome, api_url: str) -> Answered:
+    manifest = outcome.manifest
+    detections = [row for row in result.answer if isinstance(row, Detection)]
+    return Answered(
+        name=upload.name,
+        manifest=manifest,
+        result=result,
+        preview=preview(upload.data, result.width, result.height),
+        drawn=drawing.draw(detections, result.width, result.height, manifest.labels),
+        timings={words: outcome.timings[step] for step, words in STEPS.items() if step in outcome.timings},
+        curl=curl.command(f"{api_url}/{asked.task}", [upload.name], _wishes(asked, manifest)),
+    )
+
+
+def _wishes(asked: Asked, manifest: Manifest) -> dict[str, Any]:
+    """Model and version by name: the same command then gives the same answer after an upgrade."""
+    return {"model": manifest.name, "version": manifest.version, **asked.wishes}

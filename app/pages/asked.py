@@ -1,0 +1,99 @@
+"""What a person asked with the form: task, model, limits and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from werkzeug.datastructures import FileStorage
+
+from app.errors import ImageMissingError, OptionError, RequestError
+from app.manifests import Task
+from app.options import WISHES
+from app.pages import samples
+from app.predictions import predictor
+
+TASKS: tuple[Task, ...] = ("detect", "classify")
+MORE_LIMITS = ("iou_threshold", "max_results", "min_width", "min_height")
+LIMITS = ("score_threshold", "top_k", *MORE_LIMITS)
+
+
+@dataclass(frozen=True)
+class Asked:
+    """The form as it was sent; ``limits`` are raw texts, checked by the predictor."""
+
+    task: Task
+    model: str = ""
+    version: str = ""
+    limits: Mapping[str, str] | None = None
+
+    def __getitem__(self, name: str) -> str:
+        """A limit as it was typed, for the form to show again."""
+        return (self.limits or {}).get(name, "")
+
+    @property
+    def key(self) -> str:
+        """The chosen model as the form's list names it."""
+        return f"{self.model}@{self.version}" if self.version else self.model
+
+    @property
+    def wishes(self) -> dict[str, str]:
+        """The limits that this task knows. The plain form holds those of both tasks, and so cannot leave any out."""
+        return {name: self[name] for name in LIMITS if name in WISHES[self.task].model_fields and self[name]}
+
+    @property
+    def has_more_limits(self) -> bool:
+        return any(self[name] for name in MORE_LIMITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One picture as it came."""
+
+    name: str
+    data: bytes
+
+
+def first() -> Asked:
+    """What the page starts with: the first task that a model is there for."""
+    there = {manifest.task for manifest in predictor().manifests}
+    return Asked(next((task for task in TASKS if task in there), "detect"))
+
+
+def read(form: Mapping[str, str]) -> Asked:
+    """Read the form. A chosen model decides the task. Raises OptionError, ModelNotFoundError."""
+    name, _, version = form.get("model", "").partition("@")
+    version = form.get("version") or version
+    limits = {limit: form.get(limit, "").strip() for limit in LIMITS}
+    if name:
+        return Asked(predictor().find(None, name, version or None).task, name, version, limits)
+    return Asked(_task(form.get("task") or first().task), "", version, limits)
+
+
+def uploads(form: Mapping[str, str], files: list[FileStorage]) -> list[Upload]:
+    """The pictures of the form, or the sample that was pressed. Raises ImageMissingError."""
+    if name := form.get("sample"):
+        return [Upload(name, _sample(name))]
+    # A browser sends a part without name and content where nothing was chosen.
+    chosen = [Upload(file.filename or "image", file.read()) for file in files if file.filename or file.content_length]
+    if not chosen:
+        raise ImageMissingError("No image was chosen.", hint="Go back and choose one or several images, or a sample.")
+    return chosen
+
+
+def _task(text: str) -> Task:
+    if text not in TASKS:
+        raise OptionError(f"task is {text[:80]!r}.", hint=f"One of: {', '.join(TASKS)}.")
+    return text
+
+
+def _sample(name: str) -> bytes:
+    data = samples.read(name)
+    if data is None:
+        raise _no_sample(name)
+    return data
+
+
+def _no_sample(name: str) -> RequestError:
+    known = ", ".join(each.name for each in samples.find()) or "none"
+    return OptionError(f"There is no sample {name[:80]!r}.", hint=f"There are: {known}.")

@@ -1,0 +1,73 @@
+"""Answers as the template draws them: boxes in per cent of the picture, a colour for each label."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from app.results import Detection
+
+# So many .hue-N classes stand in static/css/picture.css.
+HUES = 10
+# Nearer to the top than this, a tag would leave the picture; it then goes inside its box.
+TOP_EDGE = 0.06
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnBox:
+    """One detection, placed. Lengths are SVG percentages, so that the drawing follows the picture at any size."""
+
+    label: str
+    score: str
+    hue: int
+    x: str
+    y: str
+    width: str
+    height: str
+    tag_x: str
+    tag_width: str
+    tag_on_right: bool
+    tag_inside: bool
+
+
+def draw(detections: Iterable[Detection], width: int, height: int, labels: Sequence[str]) -> list[DrawnBox]:
+    """Place every detection; the best comes last, so that it lies on top."""
+    ordered = sorted(detections, key=lambda detection: detection.score)
+    return [_place(detection, width, height, labels) for detection in ordered]
+
+
+def hue(label: str, labels: Sequence[str]) -> int:
+    """The colour of a label: its place among the model's labels, so it stays the same from picture to picture."""
+    return labels.index(label) % HUES if label in labels else 0
+
+
+def percent(value: float, digits: int = 0) -> str:
+    """A share of one for people: 0.973 is ``97%``."""
+    return f"{100 * value:.{digits}f}%"
+
+
+def count(detections: Sequence[Detection]) -> str:
+    """``2 cone, 1 helmet``: what was found, most frequent first."""
+    counted = Counter(detection.label for detection in detections)
+    return ", ".join(f"{number} {label}" for label, number in counted.most_common())
+
+
+def _place(detection: Detection, width: int, height: int, labels: Sequence[str]) -> DrawnBox:
+    box = detection.box
+    left, right = box.x_min / width, box.x_max / width
+    top, bottom = box.y_min / height, box.y_max / height
+    on_right = (left + right) / 2 > 0.5
+    return DrawnBox(
+        label=detection.label,
+        score=percent(detection.score),
+        hue=hue(detection.label, labels),
+        x=percent(left, 2),
+        y=percent(top, 2),
+        width=percent(right - left, 2),
+        height=percent(bottom - top, 2),
+        tag_x="0%" if on_right else percent(left, 2),
+        tag_width=percent(right if on_right else 1 - left, 2),
+        tag_on_right=on_right,
+        tag_inside=top < TOP_EDGE,
+    )

@@ -1,0 +1,84 @@
+"""The page that tries an image. Works as a plain form; static/js/page.js makes it answer at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from flask import Response, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from app import __version__
+from app.pages import answered, asked, drawing, pages, samples
+from app.pages.answered import Answered
+from app.pages.asked import Asked
+from app.predictions import ModelStatus, predictor
+
+SHORT_DIGEST_CHARACTERS = 12
+API_PATH = "/v1"
+
+
+@pages.get("/")
+def try_image() -> Response:
+    """The page, with nothing asked yet."""
+    return _page(asked.first(), [])
+
+
+@pages.post("/upload")
+def upload() -> Response:
+    """Answer the plain form with the same page, boxes drawn. The status is that of the first refused picture."""
+    form = asked.read(request.form)
+    uploads = asked.uploads(request.form, request.files.getlist("image_upload"))
+    return _page(form, answered.answer(form, uploads, request.url_root.rstrip("/") + API_PATH))
+
+
+@pages.get("/upload")
+def upload_again() -> BaseResponse:
+    """Who reloads the address of an answer starts over."""
+    return redirect(url_for("pages.try_image"), 303)
+
+
+@pages.app_template_filter()
+def percent(value: float, digits: int = 0) -> str:
+    return drawing.percent(value, digits)
+
+
+@pages.app_template_filter()
+def milliseconds(value: float) -> str:
+    """Two digits are as much as one can read: ``0.4 ms``, ``17 ms``."""
+    return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
+
+
+@pages.app_template_filter()
+def short_digest(digest: str) -> str:
+    """``sha256:`` and enough characters to tell versions apart."""
+    kind, _, characters = digest.rpartition(":")
+    return f"{kind}:{characters[:SHORT_DIGEST_CHARACTERS]}" if kind else characters[:SHORT_DIGEST_CHARACTERS]
+
+
+pages.add_app_template_filter(drawing.hue, "hue")
+pages.add_app_template_filter(drawing.count, "count_labels")
+
+
+def _page(form: Asked, answers: Sequence[Answered]) -> Response:
+    models = predictor().models()
+    page = render_template(
+        "try_image.html",
+        asked=form,
+        answered=answers,
+        models=models,
+        samples=samples.find(),
+        engine_state=_engine_state(models),
+        api_url=request.script_root + API_PATH,
+        cask_version=__version__,
+    )
+    return make_response(page, answered.status(answers))
+
+
+def _engine_state(models: Sequence[ModelStatus]) -> tuple[str, str]:
+    """A class and words for the light at the top; the script's engine.js says the same."""
+    states = {status.state for status in models}
+    if "loading" in states:
+        return "is-loading", "Loading models"
+    if "ready" in states:
+        return "is-ready", "Ready"
+    return "is-away", "Engine away"

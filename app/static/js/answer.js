@@ -1,0 +1,121 @@
+// The panel beside the picture: the answer, or the state in words. Same markup as templates/answer.html.
+
+import { copy } from "./clipboard.js";
+import { command } from "./curl.js";
+import { html, svg } from "./elements.js";
+import { countLabels, hue, milliseconds, objects, percent, shortDigest } from "./figures.js";
+import { notice } from "./notices.js";
+
+// Which of the server's timings are shown, and in which words.
+const STEPS = { decode: "decode", queue: "queue", predict: "model", model: "model" };
+
+export class Answer {
+  #rows = [];
+
+  /** `onPoint(index or null)` tells which row a person points at. The rest is in `actions` of notices.js. */
+  constructor(panel, { onPoint, ...actions }) {
+    Object.assign(this, { onPoint, actions });
+    this.main = html("div");
+    this.timing = html("div", { className: "answer-part" });
+    this.model = html("div", { className: "answer-part" });
+    this.curl = fold("The same with curl", "Copy command");
+    this.json = fold("Answer as JSON", "Copy JSON");
+    panel.replaceChildren(this.main, this.timing, this.model, this.curl.element, this.json.element);
+  }
+
+  /** Show how it stands with a picture. `context`: {detections, labels, model, wishes, url}. */
+  show(picture, context) {
+    const { answer, state } = picture ?? {};
+    const isAnswered = Boolean(answer) && state !== "refused";
+    const words = notice(picture, context, this.actions);
+    this.#rows = [];
+    this.main.replaceChildren(...[words, isAnswered && this.#answered(answer, context)].filter(Boolean));
+    this.#showTiming(isAnswered ? answer : null);
+    this.#showModel(context, isAnswered);
+    this.curl.show(picture ? command(context.url, picture.name, context.wishes.fields) : "");
+    this.json.show(isAnswered ? JSON.stringify(answer.body, null, 2) : "");
+  }
+
+  /** Mark the row of one box; null for none. */
+  point(index) {
+    this.#rows.forEach((row, place) => row.setAttribute("aria-pressed", place === index));
+  }
+
+  #answered(answer, { detections, labels }) {
+    if (answer.task === "classify") return predictions(answer.results[0].predictions);
+    return detections.length ? this.#detections(detections, labels) : null;
+  }
+
+  #detections(detections, labels) {
+    this.#rows = detections.map((detection, index) => this.#row(detection, index, labels));
+    return html("div", { className: "answer-part" },
+      html("h2", {}, objects(detections.length)),
+      html("p", { className: "summary" }, countLabels(detections)),
+      html("ol", { className: "found" }, ...this.#rows.map((row) => html("li", {}, row))));
+  }
+
+  #row({ label, score }, index, labels) {
+    const colour = hue(label, labels);
+    const row = html("button", { type: "button", className: "row", "aria-pressed": "false" },
+      html("span", { className: `swatch ${colour}` }), html("span", { className: "row-label" }, label),
+      bar(score, colour), html("span", { className: "row-score" }, percent(score, 1)));
+    for (const event of ["pointerenter", "focus"]) row.addEventListener(event, () => this.onPoint(index));
+    for (const event of ["pointerleave", "blur"]) row.addEventListener(event, () => this.onPoint(null));
+    return row;
+  }
+
+  #showTiming(answer) {
+    this.timing.hidden = !answer;
+    if (!answer) return;
+    const steps = Object.entries(STEPS).filter(([name]) => name in answer.timings)
+      .map(([name, words]) => time(words, answer.timings[name]));
+    this.timing.replaceChildren(html("dl", { className: "timing" }, ...steps, time("in all", answer.milliseconds)));
+  }
+
+  #showModel({ model }, isAnswered) {
+    this.model.hidden = !model;
+    if (!model) return;
+    const labels = model.labels.map((label) => html("li", {},
+      model.task === "detect" ? html("span", { className: `swatch ${hue(label, model.labels)}` }) : null, label));
+    this.model.replaceChildren(
+      html("p", { className: "model-name" }, model.name, " ", html("span", {}, `version ${model.version}`)),
+      html("p", { className: "model-facts" }, html("code", {}, shortDigest(model.digest))),
+      ...(model.demonstration ? [demonstration()] : []),
+      ...(isAnswered ? [] : [html("ul", { className: "labels", "aria-label": "Labels it knows" }, ...labels)]));
+  }
+}
+
+function predictions(rows) {
+  const [best] = rows;
+  return html("div", { className: "answer-part" },
+    html("h2", {}, best ? best.label : "No label"),
+    html("p", { className: "summary" }, best ? `${percent(best.score, 1)} sure` : "None was asked for."),
+    html("ol", { className: "predictions" }, ...rows.map(({ label, score }) => html("li", { className: "prediction" },
+      html("span", { className: "row-label" }, label),
+      html("span", { className: "row-score" }, percent(score, 1)), bar(score)))));
+}
+
+const bar = (score, colour = "") => svg("svg", { class: `bar ${colour}`, "aria-hidden": "true" },
+  svg("rect", { width: percent(score, 2), height: "100%", rx: 3 }));
+
+const time = (words, value) => html("div", {}, html("dt", {}, words), html("dd", {}, milliseconds(value)));
+
+const demonstration = () => html("p", { className: "demonstration" }, "Demonstration model: trained on rendered scenes");
+
+// A part that opens, with text to copy. It stays in the page, so that it stays open from answer to answer.
+function fold(title, copyWords) {
+  const code = html("code");
+  const button = html("button", { type: "button", className: "button button-quiet copy" }, copyWords);
+  button.addEventListener("click", async () => {
+    button.textContent = (await copy(code.textContent)) ? "Copied" : "Select it and press Ctrl+C";
+    setTimeout(() => { button.textContent = copyWords; }, 2000);
+  });
+  const block = html("pre", { className: "code-block", tabIndex: 0 }, code);
+  const element = html("details", { className: "fold", hidden: true }, html("summary", {}, title),
+    html("div", { className: "fold-body" }, block, button));
+  const show = (text) => {
+    element.hidden = !text;
+    code.textContent = text;
+  };
+  return { element, show };
+}

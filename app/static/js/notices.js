@@ -1,0 +1,91 @@
+// Every state that is not an answer, in words.
+
+import { html } from "./elements.js";
+import { percent } from "./figures.js";
+import { Unreachable } from "./service.js";
+
+// Below this there is nothing to be gained by going lower.
+const LOWEST_THRESHOLD = 0.1;
+
+/**
+ * The notice for a picture, or null where its answer says everything. `actions`: {onRetry, onLower} for the buttons,
+ * `pausedUntil` when the next attempt is made.
+ */
+export function notice(picture, context, actions) {
+  if (!picture) return empty();
+  if (picture.state === "refused") return refused(picture, actions);
+  if (picture.state === "away") return away(picture, actions);
+  if (!picture.answer) return working(context);
+  return picture.answer.task === "detect" && !context.detections.length ? nothing(context, actions) : null;
+}
+
+/** What a screen reader is told when a picture's state has changed; empty where there is no news. */
+export function spoken(picture, summary) {
+  if (picture.state === "done") return `${picture.name}: ${summary}`;
+  if (picture.state === "refused") return `${picture.name} was refused. ${picture.error.problem.detail}`;
+  if (picture.state === "away") return `${awayWords(picture.error).title}. It is tried again by itself.`;
+  return "";
+}
+
+/** `Trying again in 3 s.`; kept up to date by whoever shows it. */
+export function countdown(until) {
+  const seconds = Math.ceil((until - Date.now()) / 1000);
+  return seconds > 0 ? `Trying again in ${seconds} s.` : "Trying again …";
+}
+
+function empty() {
+  return part("", "No image yet", ["Choose, drop or paste one, or take a sample. The answer stands here."]);
+}
+
+function working({ model }) {
+  return part("is-working", "Working …", [model ? `Asking ${model.name}.` : "Asking the server."]);
+}
+
+function nothing({ wishes, threshold }, { onLower }) {
+  const limits = wishes.fields.min_width || wishes.fields.min_height ? " and is large enough" : "";
+  const element = part("", "Nothing found", [`No object scores at least ${percent(threshold)}${limits}.`]);
+  if (threshold > LOWEST_THRESHOLD) {
+    const lower = Math.max(LOWEST_THRESHOLD, Math.round(threshold * 50) / 100);
+    element.append(button(`Lower the threshold to ${percent(lower)}`, () => onLower(lower)));
+  }
+  return element;
+}
+
+function refused(picture, { onRetry }) {
+  const { problem, status } = picture.error;
+  const element = part("is-bad", problem.title, [problem.detail], problem.hint);
+  if (problem.code) element.append(code(problem));
+  // What is wrong on the server's side may be right the next time.
+  if (status === 0 || status >= 500) element.append(html("div", {}, button("Try again", () => onRetry(picture))));
+  return element;
+}
+
+function away({ error }, { onRetryNow, pausedUntil }) {
+  const { title, detail, hint } = awayWords(error);
+  const element = part("is-waiting", title, [detail], hint);
+  element.append(html("p", { className: "countdown" }, countdown(pausedUntil())));
+  element.append(button("Try now", onRetryNow));
+  return element;
+}
+
+function awayWords(error) {
+  if (!(error instanceof Unreachable)) return error.problem;
+  return { title: "The server cannot be reached", detail: "The network is down, or the server is not running." };
+}
+
+function part(kind, title, paragraphs, hint) {
+  return html("div", { className: `notice ${kind}` }, html("h2", {}, title),
+    ...paragraphs.map((words) => html("p", { className: "message" }, words)),
+    hint ? html("p", { className: "hint" }, hint) : null);
+}
+
+function code({ code: word, request_id: request }) {
+  return html("p", { className: "code" }, html("code", {}, word), request ? " · request " : "",
+    request ? html("code", {}, request) : "");
+}
+
+function button(words, onClick) {
+  const element = html("button", { type: "button", className: "button" }, words);
+  element.addEventListener("click", onClick);
+  return element;
+}

@@ -1,0 +1,128 @@
+// Puts the page together: pictures come in, are asked for, and are shown with their answers.
+
+import { Answer } from "./answer.js";
+import { Asking } from "./asking.js";
+import { byId } from "./elements.js";
+import { Engine } from "./engine.js";
+import { countLabels, objects, percent } from "./figures.js";
+import { Filmstrip } from "./filmstrip.js";
+import { openIntake } from "./intake.js";
+import { countdown, spoken } from "./notices.js";
+import { Pictures } from "./pictures.js";
+import { Service } from "./service.js";
+import { Stage } from "./stage.js";
+import { Wishes } from "./wishes.js";
+
+const form = byId("ask");
+const announcement = byId("announcement");
+const service = new Service(form.dataset.api);
+const pictures = new Pictures();
+const wishes = new Wishes(form);
+const asking = new Asking(service, pictures, () => wishes.asked());
+
+const stage = new Stage(byId("stage"), byId("viewer"), {
+  onRemove: (picture) => pictures.remove(picture),
+  onClear: () => pictures.clear(),
+  onPoint: point,
+});
+const filmstrip = new Filmstrip(byId("filmstrip"), (picture) => pictures.select(picture));
+const answer = new Answer(byId("answer"), {
+  onPoint: point,
+  onRetry: (picture) => asking.retry(picture),
+  onRetryNow: () => asking.now(),
+  onLower: (threshold) => wishes.set("score_threshold", threshold),
+  pausedUntil: () => asking.pausedUntil,
+});
+const engine = new Engine(byId("engine"), service, {
+  onModels: (models) => { wishes.models = models; },
+  onReady: () => asking.now(),
+});
+
+let isRendering = false;
+let told = "";
+
+pictures.addEventListener("change", () => {
+  asking.go();
+  renderSoon();
+});
+wishes.addEventListener("limits", () => askAgain());
+wishes.addEventListener("model", () => {
+  for (const picture of pictures.all) picture.answer = null;
+  askAgain();
+});
+form.addEventListener("submit", (event) => event.preventDefault());
+addEventListener("online", () => asking.now());
+setInterval(tick, 500);
+
+openIntake({
+  stage: byId("stage"),
+  input: byId("image_upload"),
+  samples: document.querySelectorAll(".sample"),
+  pictures,
+  say: (words) => { announcement.textContent = words; },
+});
+renderSoon();
+engine.watch();
+
+function askAgain() {
+  if (pictures.all.length) asking.again();
+  renderSoon();
+}
+
+// Several changes in one turn make one rendering.
+function renderSoon() {
+  if (isRendering) return;
+  isRendering = true;
+  queueMicrotask(() => {
+    isRendering = false;
+    render();
+  });
+}
+
+function render() {
+  const picture = pictures.selected;
+  const detections = picture ? shown(picture) : [];
+  const labels = picture?.answer ? wishes.labels(picture.answer.model) : [];
+  const asked = wishes.asked();
+  stage.show(picture, detections, labels, pictures.all.length);
+  filmstrip.show(pictures.all, picture, found);
+  answer.show(picture, {
+    detections, labels, model: wishes.model, wishes: asked, url: service.url(asked.task),
+    threshold: wishes.number("score_threshold"),
+  });
+  if (picture) tell(picture, detections);
+}
+
+// The detections of a picture. While a new answer is on its way, what no longer fits is left out at once.
+function shown({ answer: given, state }) {
+  const detections = given?.results[0].detections ?? [];
+  return state === "done" ? detections : detections.filter((detection) => wishes.keeps(detection));
+}
+
+function found(picture) {
+  return picture.answer?.task === "detect" ? shown(picture).length : undefined;
+}
+
+function tell(picture, detections) {
+  const words = spoken(picture, summary(picture, detections));
+  if (words && words !== told) announcement.textContent = words;
+  if (words) told = words;
+}
+
+function summary({ answer: given }, detections) {
+  if (given?.task === "detect") {
+    return detections.length ? `${objects(detections.length)}, ${countLabels(detections)}` : "nothing found";
+  }
+  const best = given?.results[0].predictions[0];
+  return best ? `${best.label}, ${percent(best.score, 1)}` : "no label";
+}
+
+function point(index) {
+  stage.point(index);
+  answer.point(index);
+}
+
+function tick() {
+  const line = document.querySelector(".countdown");
+  if (line && asking.pausedUntil) line.textContent = countdown(asking.pausedUntil);
+}

@@ -1,0 +1,113 @@
+// Shows the picture that is looked at and draws the boxes on it. Same markup as templates/answer.html.
+
+import { html, svg } from "./elements.js";
+import { hue, percent } from "./figures.js";
+
+// The largest area a picture takes, in CSS pixels; app/pages/previews.py uses the same figures.
+const STAGE_WIDTH = 800;
+const STAGE_HEIGHT = 600;
+// Nearer to the top than this share, a tag would leave the picture; it then goes inside its box.
+const TOP_EDGE = 0.06;
+// With more boxes the tags would hide the picture.
+const DENSE = 40;
+
+export class Stage {
+  #picture = null;
+
+  /** `onRemove(picture)`, `onClear()` and `onPoint(index or null)` tell what a person did here. */
+  constructor(section, viewer, { onRemove, onClear, onPoint }) {
+    Object.assign(this, { section, viewer, onPoint });
+    this.name = html("p", { className: "picture-name" });
+    this.size = html("p", { className: "picture-size" });
+    this.frame = html("div", { className: "frame" });
+    this.progress = html("div", { className: "progress", hidden: true });
+    this.canvas = html("figure", { className: "canvas" }, this.progress, this.frame);
+    const remove = button("Remove", () => onRemove(this.#picture));
+    this.clear = button("Remove all", onClear);
+    viewer.append(html("div", { className: "viewer-head" }, this.name, this.size, remove, this.clear), this.canvas);
+  }
+
+  /** Show a picture with these detections of its answer. */
+  show(picture, detections, labels, number) {
+    this.section.classList.toggle("has-pictures", Boolean(picture));
+    this.viewer.hidden = !picture;
+    this.clear.hidden = number < 2;
+    if (picture && picture !== this.#picture) this.#open(picture);
+    this.#picture = picture;
+    if (!picture) return;
+    const result = picture.answer?.results[0];
+    if (result) this.#resize(result.width, result.height);
+    this.progress.hidden = picture.state !== "working" && picture.state !== "waiting";
+    this.canvas.classList.toggle("is-refused", picture.state === "refused");
+    this.#draw(result, detections, labels);
+  }
+
+  /** Let one box stand out; null for none. */
+  point(index) {
+    const boxes = this.frame.querySelector(".boxes");
+    if (!boxes) return;
+    boxes.classList.toggle("has-chosen", index !== null);
+    for (const box of boxes.children) box.classList.toggle("is-chosen", box.dataset.index === String(index));
+  }
+
+  #open(picture) {
+    this.name.textContent = picture.name;
+    this.size.textContent = "";
+    this.image = html("img", { alt: picture.name });
+    this.image.addEventListener("load", () => this.#resize(this.image.naturalWidth, this.image.naturalHeight));
+    this.image.addEventListener("error", () => this.frame.replaceChildren(noPreview()));
+    this.image.src = picture.url;
+    this.frame.replaceChildren(this.image);
+  }
+
+  #resize(width, height) {
+    const scale = Math.min(STAGE_WIDTH / width, STAGE_HEIGHT / height);
+    this.image.width = Math.max(1, Math.round(width * scale));
+    this.image.height = Math.max(1, Math.round(height * scale));
+    this.size.textContent = `${width} × ${height}`;
+  }
+
+  #draw(result, detections, labels) {
+    this.frame.querySelector(".boxes")?.remove();
+    if (!detections.length) return;
+    const boxes = detections.map((detection, index) => this.#box(detection, index, result, labels));
+    const dense = detections.length > DENSE ? " is-dense" : "";
+    // The best comes last, so that it lies on top. The list beside the picture says the same to a screen reader.
+    this.frame.append(svg("svg", { class: `boxes${dense}`, "aria-hidden": "true" }, ...boxes.reverse()));
+  }
+
+  #box({ label, score, box }, index, { width, height }, labels) {
+    const [left, right, top] = [box.x_min / width, box.x_max / width, box.y_min / height];
+    const place = {
+      x: percent(left, 2), y: percent(top, 2), rx: 3,
+      width: percent(right - left, 2), height: percent(box.y_max / height - top, 2),
+    };
+    const edge = svg("rect", { class: "box-edge", ...place });
+    edge.addEventListener("pointerenter", () => this.onPoint(index));
+    edge.addEventListener("pointerleave", () => this.onPoint(null));
+    const casing = svg("rect", { class: "box-casing", ...place });
+    const attributes = { class: `box ${hue(label, labels)}`, "data-label": label, "data-index": index };
+    return svg("g", attributes, casing, edge, tag(label, score, left, right, top));
+  }
+}
+
+function tag(label, score, left, right, top) {
+  const isOnRight = (left + right) / 2 > 0.5;
+  const line = html("div", { className: `tag-line${isOnRight ? " on-right" : ""}` },
+    html("span", { className: "tag" }, label, html("b", {}, percent(score))));
+  return svg("foreignObject", {
+    x: isOnRight ? "0%" : percent(left, 2), width: percent(isOnRight ? right : 1 - left, 2),
+    y: percent(top, 2), height: 24, transform: `translate(0 ${top < TOP_EDGE ? 2 : -24})`,
+  }, line);
+}
+
+function noPreview() {
+  const icon = html("img", { src: new URL("../picture.svg", import.meta.url).href, alt: "", width: 52, height: 52 });
+  return html("p", { className: "no-preview" }, icon, "This browser cannot show the picture.");
+}
+
+function button(words, onClick) {
+  const element = html("button", { type: "button", className: "button button-quiet" }, words);
+  element.addEventListener("click", onClick);
+  return element;
+}
