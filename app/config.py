@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, NoReturn, get_args, get_origin
+from typing import Annotated, Any, Literal, NamedTuple, NoReturn, get_args, get_origin
 from urllib.parse import urlsplit
 
 from dotenv.parser import Binding, parse_stream
@@ -125,10 +125,9 @@ def _network(value: str) -> str:
 def _base_url(value: str) -> str:
     url = urlsplit(value)
     base = f"{url.scheme}://{url.netloc}"
-    if url.scheme not in ("http", "https") or not url.hostname or "@" in url.netloc or value not in (base, f"{base}/"):
+    if url.scheme not in ("http", "https") or value.removesuffix("/") != base or "@" in base or url.port == 0:
         raise ValueError(value)
-    _address_or_host(url.hostname)
-    assert url.port is None or url.port > 0  # reading it refuses what is not a port
+    _address_or_host(url.hostname or "")
     return base
 
 
@@ -642,7 +641,7 @@ def _refuse_name(name: str, value: str, source: str) -> NoReturn:
 def _did_you_mean(given: str, choices: Sequence[str]) -> str:
     folded = {choice.lower(): choice for choice in choices}
     close = difflib.get_close_matches(given.lower(), folded, n=1, cutoff=0.6)
-    return f" Did you mean {folded[close[0]]!r}?" if close else ""
+    return f" Did you mean {folded[close[0]]!r}?" if close and given not in choices else ""
 
 
 def _place(source: str) -> str:
@@ -728,7 +727,7 @@ def _check_tls(settings: Settings) -> None:
 
 
 def _is_missing(path: Path) -> bool:
-    """Whether there is no such file. A key that only root can see is not missing: Apache reads it before it drops root."""
+    """Whether there is no such file. One that we may not look at is not missing: Apache reads keys while it is root."""
     try:
         return not stat.S_ISREG(path.stat().st_mode)
     except PermissionError:
@@ -767,18 +766,26 @@ def _refuse(settings: Settings, field: str, expected: str) -> NoReturn:
 # What `python -m app.config` shows
 
 
-def main(argv: Sequence[str] | None = None, environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> int:
+class Place(NamedTuple):
+    """Where a command looks; tests look elsewhere."""
+
+    environ: Mapping[str, str] = os.environ
+    root: Path = ROOT
+    secrets_directory: Path = SECRETS_DIRECTORY
+
+
+def main(argv: Sequence[str] | None = None, place: Place | None = None) -> int:
     """Run one command. Returns 0, or 2 after one line on stderr that says which setting is wrong."""
     arguments = _parser().parse_args(argv)
     try:
-        arguments.command(arguments, environ, root)
+        arguments.command(arguments, place or Place())
     except SettingsError as error:
         print(error.message, file=sys.stderr)
         return 2
     return 0
 
 
-Command = Callable[[argparse.Namespace, Mapping[str, str], Path], None]
+Command = Callable[[argparse.Namespace, Place], None]
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -812,8 +819,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _command_show(arguments: argparse.Namespace, environ: Mapping[str, str], root: Path) -> None:
-    settings = resolve(environ, root)
+def _command_show(arguments: argparse.Namespace, place: Place) -> None:
+    settings = resolve(*place)
     problem = _problem(settings)
     if arguments.json:
         every = [_row(settings, one) for one in _all()]
@@ -827,8 +834,8 @@ def _command_show(arguments: argparse.Namespace, environ: Mapping[str, str], roo
         print(f"The service would not start so: {problem}", file=sys.stderr)
 
 
-def _command_diff(arguments: argparse.Namespace, environ: Mapping[str, str], root: Path) -> None:
-    a, b = (describe(name, root) for name in (arguments.a, arguments.b))
+def _command_diff(arguments: argparse.Namespace, place: Place) -> None:
+    a, b = (describe(name, place.root) for name in (arguments.a, arguments.b))
     # Secrets are no part of the repository's description, so there is nothing to compare.
     different = [one for one in _all() if not one.is_secret and a.text(one.field) != b.text(one.field)]
     if arguments.json:
@@ -840,26 +847,26 @@ def _command_diff(arguments: argparse.Namespace, environ: Mapping[str, str], roo
         _print_table(f"What differs between {a.env} and {b.env}", ("Setting", a.env, b.env, "Meaning"), rows)
 
 
-def _command_check(arguments: argparse.Namespace, environ: Mapping[str, str], root: Path) -> None:
-    settings = load(environ, root)
+def _command_check(arguments: argparse.Namespace, place: Place) -> None:
+    settings = load(*place)
     said = {"env": settings.env, "settings": len(DECLARATIONS)}
     print(json.dumps(said) if arguments.json else f"The {len(DECLARATIONS)} settings for {settings.env} are in order.")
 
 
-def _command_get(arguments: argparse.Namespace, environ: Mapping[str, str], root: Path) -> None:
+def _command_get(arguments: argparse.Namespace, place: Place) -> None:
     one = DECLARATIONS.get(arguments.name.lower())
     if one is None:
         known = [one.name for one in _all()]
         raise SettingsError(f"{arguments.name!r} is no setting.{_did_you_mean(arguments.name, known)}")
     if one.is_secret and not arguments.secret:
         raise SettingsError(f"{one.name} is secret; add --secret to print it all the same.")
-    settings = resolve(environ, root)
+    settings = resolve(*place)
     value = _plain(settings, one, reveal=True)
     print(json.dumps(value) if arguments.json else settings.text(one.field))
 
 
-def _command_docs(arguments: argparse.Namespace, environ: Mapping[str, str], root: Path) -> None:
-    (root / DOCUMENT).write_text(document(root), encoding="utf-8")
+def _command_docs(arguments: argparse.Namespace, place: Place) -> None:
+    (place.root / DOCUMENT).write_text(document(place.root), encoding="utf-8")
     print(f"Wrote {DOCUMENT}.")
 
 
@@ -903,7 +910,7 @@ def _masked(settings: Settings, one: Declaration) -> str:
     text = settings.text(one.field)
     if not text:
         return "(not set)"
-    return MASK if one.is_secret else " ".join(part for part in (text, one.unit) if part)
+    return MASK if one.is_secret else f"{text} {one.unit}" if one.unit and text != "0" else text
 
 
 def _print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -965,7 +972,8 @@ def document(root: Path = ROOT) -> str:
 
 def _document_row(one: Declaration) -> str:
     default = f"`{one.default}`" if one.default and not one.is_secret else one.default or "(not set)"
-    return f"| `{one.name}` | {default} | {one.sentence} | {one.expected} |\n"
+    # Outside of `code`, Markdown would take <name> for HTML and drop it.
+    return f"| `{one.name}` | {default} | {one.sentence.replace('<', '&lt;')} | {one.expected} |\n"
 
 
 def _document_environments(root: Path) -> str:
@@ -999,7 +1007,8 @@ shell (`set -a; . env/prod.env`) or passed with `docker run --env-file` counts a
 `{LOCAL_FILE}`.
 
 A wrong value, a placeholder for a secret, an unknown name in a file, or an unknown name in the environment that starts
-with {", ".join(f"`{prefix}`" for prefix in OUR_PREFIXES)} stops the start with exit status 2 and one line:
+with {", ".join(f"`{prefix}`" for prefix in OUR_PREFIXES)} stops the start with exit status 2 and
+one line:
 
     ENV is 'prdo' (from the environment); expected one of dev, test, staging, prod. Did you mean 'prod'?
 

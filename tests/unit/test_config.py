@@ -1,0 +1,779 @@
+"""Settings: which place wins, where a value came from, and the one line that each wrong value gets."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app import config
+from app.errors import SettingsError
+
+REAL_SECRET = "q7Wm2xN9vRk4Ls8Tz1Bd"  # noqa: S105 - made up
+OTHER_SECRET = "h5Jc3yP6uXf0Ga2Ee9Mn"  # noqa: S105 - made up
+PLACES = ("environment", "named file", "secrets directory", "local file", "environment's file", "default")
+
+
+class Checkout:
+    """A repository and a secrets directory of its own, so that no test sees the real ones."""
+
+    def __init__(self, folder: Path) -> None:
+        self.root = folder / "repository"
+        self.secrets = folder / "secrets"
+        self.secrets.mkdir()
+        (self.root / "env").mkdir(parents=True)
+        (self.root / "docs").mkdir()
+        for env in config.ENVIRONMENTS:
+            self.write(f"env/{env}.env", f"ENV={env}\n")
+
+    def write(self, name: str, text: str) -> Path:
+        path = self.root / name
+        path.write_text(text)
+        return path
+
+    def load(self, **environ: str) -> config.Settings:
+        return config.load(environ, self.root, self.secrets)
+
+    def refusal(self, **environ: str) -> str:
+        with pytest.raises(SettingsError) as caught:
+            self.load(**environ)
+        message = caught.value.message
+        assert "\n" not in message
+        return message
+
+
+@pytest.fixture
+def checkout() -> Iterator[Checkout]:
+    # Not tmp_path: with the name of the test in it, the socket's path would be too long.
+    with tempfile.TemporaryDirectory(prefix="cask-") as folder:
+        yield Checkout(Path(folder))
+
+
+# Which environment
+
+
+@pytest.mark.parametrize(
+    ("given", "env"),
+    [("dev", "dev"), ("test", "test"), ("development", "dev"), ("", "dev"), ("staging", "staging"), ("prod", "prod")],
+)
+def test_env_picks_the_environment(checkout: Checkout, given: str, env: str) -> None:
+    settings = checkout.load(ENV=given, SECRET_KEY=REAL_SECRET)
+
+    assert settings.env == env
+    assert settings.sources["env"] == ("environment" if given else "default")
+
+
+def test_production_is_another_name_of_prod_and_picks_its_file(checkout: Checkout) -> None:
+    checkout.write("env/prod.env", "ENV=prod\nPORT=8123\n")
+
+    settings = checkout.load(ENV="production", SECRET_KEY=REAL_SECRET)
+
+    assert (settings.env, settings.port) == ("prod", 8123)
+
+
+def test_without_env_it_is_dev(checkout: Checkout) -> None:
+    assert checkout.load().env == "dev"
+
+
+def test_unknown_env_is_refused_with_the_nearest_name(checkout: Checkout) -> None:
+    assert checkout.refusal(ENV="prdo") == (
+        "ENV is 'prdo' (from the environment); expected one of dev, test, staging, prod. Did you mean 'prod'?"
+    )
+
+
+@pytest.mark.parametrize(("given", "meant"), [("PROD", "prod"), ("stage", "staging"), ("tests", "test")])
+def test_near_misses_of_env_get_a_suggestion(checkout: Checkout, given: str, meant: str) -> None:
+    assert checkout.refusal(ENV=given).endswith(f"Did you mean {meant!r}?")
+
+
+def test_env_that_resembles_nothing_gets_no_suggestion(checkout: Checkout) -> None:
+    assert checkout.refusal(ENV="xyz").endswith("staging, prod.")
+
+
+# Which place wins
+
+
+def set_port(checkout: Checkout, where: str, value: str) -> dict[str, str]:
+    """Set PORT in one place; gives what to add to the environment."""
+    if where == "local file":
+        checkout.write("env/local.env", f"PORT={value}\n")
+    if where == "environment's file":
+        checkout.write("env/dev.env", f"ENV=dev\nPORT={value}\n")
+    return {"PORT": value} if where == "environment" else {}
+
+
+def set_secret(checkout: Checkout, where: str, value: str) -> dict[str, str]:
+    """Set SECRET_KEY in one place; gives what to add to the environment."""
+    if where == "environment":
+        return {"SECRET_KEY": value}
+    if where == "named file":
+        return {"SECRET_KEY_FILE": str(checkout.write("key", f"{value}\n" if value else ""))}
+    if where == "secrets directory":
+        (checkout.secrets / "secret_key").write_text(f"{value}\n" if value else "")
+    if where == "local file":
+        checkout.write("env/local.env", f"SECRET_KEY={value}\n")
+    if where == "environment's file":
+        checkout.write("env/dev.env", f"SECRET_KEY={value}\n")
+    return {}
+
+
+def pairs(places: tuple[str, ...]) -> list[tuple[str, str]]:
+    return [(winner, loser) for at, winner in enumerate(places) for loser in places[at + 1 :]]
+
+
+@pytest.mark.parametrize(("winner", "loser"), pairs(("environment", "local file", "environment's file", "default")))
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_earlier_place_wins_and_empty_falls_through(
+    checkout: Checkout, winner: str, loser: str, empty: bool
+) -> None:
+    environ = set_port(checkout, loser, "8002") | set_port(checkout, winner, "" if empty else "8001")
+
+    port = checkout.load(**environ).port
+
+    assert port == (8001 if not empty else 8000 if loser == "default" else 8002)
+
+
+@pytest.mark.parametrize(("winner", "loser"), pairs(PLACES))
+@pytest.mark.parametrize("empty", [False, True])
+def test_the_earlier_place_wins_for_secrets_too(checkout: Checkout, winner: str, loser: str, empty: bool) -> None:
+    environ = set_secret(checkout, loser, OTHER_SECRET) | set_secret(checkout, winner, "" if empty else REAL_SECRET)
+
+    key = checkout.load(**environ).secret_key.get_secret_value()
+
+    assert key == (REAL_SECRET if not empty else config.DEVELOPMENT_KEY if loser == "default" else OTHER_SECRET)
+
+
+def test_another_environments_file_is_not_read(checkout: Checkout) -> None:
+    checkout.write("env/test.env", "PORT=8002\n")
+
+    assert checkout.load(ENV="dev").port == 8000
+
+
+def test_load_reads_no_environment_but_the_one_it_is_given(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PORT", "9999")
+    monkeypatch.setenv("port", "9998")
+
+    assert checkout.load().port == 8000
+
+
+# Where a value came from
+
+
+def test_sources_name_environment_file_and_line(checkout: Checkout) -> None:
+    key = checkout.write("key", REAL_SECRET)
+    checkout.write("env/local.env", "# mine\n\n\nLOG_LEVEL=error\n")
+    checkout.write("env/dev.env", "\ufeff# a comment\nENV=dev\n\n# another\nWEB_THREADS=3\n\n\n\nWEB_PROCESSES=1\n")
+
+    sources = checkout.load(PORT="8001", SECRET_KEY_FILE=str(key)).sources
+
+    assert sources["port"] == "environment"
+    assert sources["secret_key"] == f"file {key}"
+    assert sources["log_level"] == "env/local.env:4"
+    assert sources["web_threads"] == "env/dev.env:5"
+    assert sources["web_processes"] == "env/dev.env:9"
+    assert sources["engine_socket"] == "default"
+
+
+def test_source_of_a_mounted_secret_is_its_path(checkout: Checkout) -> None:
+    (checkout.secrets / "secret_key").write_text(REAL_SECRET)
+
+    assert checkout.load().sources["secret_key"] == f"file {checkout.secrets / 'secret_key'}"
+
+
+def test_windows_line_ends_are_no_part_of_a_value(checkout: Checkout) -> None:
+    (checkout.root / "env/local.env").write_bytes(b"# mine\r\nPORT=8001\r\nLOG_LEVEL=error\r\n")
+
+    settings = checkout.load()
+
+    assert (settings.port, settings.log_level, settings.sources["log_level"]) == (8001, "error", "env/local.env:3")
+
+
+# Values
+
+
+def test_values_have_the_types_of_their_declarations(checkout: Checkout) -> None:
+    settings = checkout.load(
+        DEBUG="yes",
+        IMAGES_FORMATS="png, jpeg,png",
+        REQUEST_TIMEOUT_SECONDS="0.5",
+        MODELS="a@1,b",
+        TRUSTED_PROXIES="::1",
+    )
+
+    assert settings.debug is True
+    assert settings.images_formats == ("png", "jpeg")
+    assert settings.request_timeout_seconds == 0.5
+    assert settings.models == ("a@1", "b")
+    assert str(settings.trusted_networks[0]) == "::1/128"
+
+
+def test_settings_are_frozen(checkout: Checkout) -> None:
+    settings = checkout.load()
+
+    with pytest.raises(ValueError, match="frozen"):
+        settings.port = 1
+
+
+def test_paths_start_at_the_repository(checkout: Checkout) -> None:
+    settings = checkout.load(STATE_DIR="state/../data", MODELS_DIR="/srv/models")
+
+    assert settings.state_dir == checkout.root / "data"
+    assert settings.models_dir == Path("/srv/models")
+    assert settings.engine_socket == checkout.root / "data/run/engine.sock"
+
+
+def test_socket_can_be_set_apart_from_the_state(checkout: Checkout) -> None:
+    assert checkout.load(ENGINE_SOCKET="/run/engine.sock").engine_socket == Path("/run/engine.sock")
+
+
+def test_load_test_aims_at_our_own_port_unless_told(checkout: Checkout) -> None:
+    assert checkout.load(PORT="8042").loadtest_host == "http://127.0.0.1:8042"
+    assert checkout.load(LOADTEST_HOST="https://box.example:8443/").loadtest_host == "https://box.example:8443"
+
+
+def test_server_names_are_listed_once_with_the_main_one_first(checkout: Checkout) -> None:
+    settings = checkout.load(SERVER_NAME="box.example", SERVER_ALIASES="box,box.example,10.0.0.7")
+
+    assert settings.server_names == ("box.example", "box", "10.0.0.7")
+
+
+def test_tls_is_enabled_by_its_port(checkout: Checkout) -> None:
+    for name in ("cert.pem", "key.pem"):
+        checkout.write(name, "")
+
+    settings = checkout.load(HTTPS_PORT="8443", TLS_CERTIFICATE="cert.pem", TLS_KEY="key.pem")
+
+    assert settings.tls_enabled
+    assert settings.tls_key == checkout.root / "key.pem"
+    assert not checkout.load().tls_enabled
+
+
+def test_default_of_each_declaration_is_a_right_value(checkout: Checkout) -> None:
+    for env in config.ENVIRONMENTS:
+        checkout.load(ENV=env, SECRET_KEY=REAL_SECRET)
+
+
+# Wrong values, one line each
+
+WRONG_VALUES = [
+    ("PORT", "80a", "a whole number from 1 to 65535."),
+    ("PORT", "0", "a whole number from 1 to 65535."),
+    ("PORT", "70000", "a whole number from 1 to 65535."),
+    ("PORT", "80.5", "a whole number from 1 to 65535."),
+    ("DEBUG", "ture", "true or false. Did you mean 'true'?"),
+    ("LOG_LEVEL", "warn", "one of debug, info, warning, error. Did you mean 'warning'?"),
+    ("LOG_LEVEL", "INFO", "one of debug, info, warning, error. Did you mean 'info'?"),
+    ("LOG_FORMAT", "jsno", "one of text, json. Did you mean 'json'?"),
+    ("ENGINE_MODE", "inprocess", "one of service, child, in_process. Did you mean 'in_process'?"),
+    ("IMAGES_FORMATS", "jpeg,pgn", "some of jpeg, png, webp, bmp, gif, tiff, with commas between. Did you mean 'png'?"),
+    ("LISTEN_HOST", "a b", "an address or a host name."),
+    ("SERVER_NAME", "-box", "a host name."),
+    ("SERVER_ALIASES", "box,*", "host names or addresses, with commas between."),
+    ("TRUSTED_PROXIES", "10.0.0.1/8", "addresses or networks such as 10.0.0.0/8, with commas between."),
+    ("TRUSTED_PROXIES", "proxy", "addresses or networks such as 10.0.0.0/8, with commas between."),
+    ("MODELS", "../etc", "name or name@version, with commas between."),
+    ("ENGINE_MAX_BATCH_SIZE", "0", "a whole number of images from 1 to 1024."),
+    ("ENGINE_DRAIN_SECONDS", "nan", "a number of seconds from 0 to 3600."),
+    ("ENGINE_HANG_SECONDS", "inf", "a number of seconds from 1 to 3600."),
+    ("HSTS_SECONDS", "-1", "a whole number of seconds of at least 0."),
+    ("LOADTEST_ALLOW", "maybe", "one of yes, confirm, no."),
+    ("LOADTEST_HOST", "127.0.0.1:80", "an address such as http://127.0.0.1:8000."),
+    ("LOADTEST_HOST", "http://", "an address such as http://127.0.0.1:8000."),
+    ("LOADTEST_HOST", "http://box/path", "an address such as http://127.0.0.1:8000."),
+    ("LOADTEST_HOST", "http://box:99999", "an address such as http://127.0.0.1:8000."),
+    ("LOADTEST_HOST", "http://me:pw@box", "an address such as http://127.0.0.1:8000."),
+    ("CONTAINER_MEMORY", "2 GB", "a size such as 512m or 2g."),
+    ("CONTAINER_CPUS", "all", "a number of cores from 0 to 4096."),
+]
+
+
+@pytest.mark.parametrize(("name", "value", "expected"), WRONG_VALUES)
+def test_wrong_value_is_refused_in_one_line(checkout: Checkout, name: str, value: str, expected: str) -> None:
+    assert checkout.refusal(**{name: value}) == f"{name} is {value!r} (from the environment); expected {expected}"
+
+
+def test_wrong_value_in_a_file_is_refused_with_its_line(checkout: Checkout) -> None:
+    checkout.write("env/dev.env", "# why\nENV=dev\n\nPORT=x\n")
+
+    assert checkout.refusal() == "PORT is 'x' (from env/dev.env:4); expected a whole number from 1 to 65535."
+
+
+def test_value_with_line_ends_stays_one_line_and_short(checkout: Checkout) -> None:
+    message = checkout.refusal(PORT="a\nb" + "c" * 500)
+
+    assert r"'a\nbcc" in message
+    assert len(message) < 200
+
+
+FITS_TOGETHER = [
+    ({"REQUEST_TIMEOUT_SECONDS": "130"}, "expected at most REQUEST_MAX_TIMEOUT_SECONDS, which is 120."),
+    ({"IMAGES_MAX_BYTES": "40000000"}, "expected at most REQUEST_MAX_BYTES, which is 33554432."),
+    ({"ENGINE_MAX_BATCH_SIZE": "65"}, "expected at most ENGINE_MAX_QUEUE_SIZE, which is 64."),
+    ({"REQUEST_MAX_IMAGES": "65"}, "expected at most ENGINE_MAX_QUEUE_SIZE, which is 64."),
+    ({"SERVER_MAX_CONNECTIONS": "31"}, "expected at least WEB_PROCESSES × WEB_THREADS, which is 32."),
+    ({"HTTPS_PORT": "8443"}, "expected the path of a file, as HTTPS_PORT is 8443."),
+    ({"TLS_KEY": "key.pem"}, "TLS_CERTIFICATE is not set; expected a path, as TLS_KEY is set: both or neither."),
+    (
+        {"TLS_CERTIFICATE": "cert.pem"},
+        "TLS_KEY is not set; expected a path, as TLS_CERTIFICATE is set: both or neither.",
+    ),
+    (
+        {"HTTPS_PORT": "8443", "TLS_KEY": "/x.key", "TLS_CERTIFICATE": "/x.pem"},
+        "TLS_CERTIFICATE is '/x.pem' (from the environment); expected a file that exists, as HTTPS_PORT is 8443.",
+    ),
+    ({"ENV": "test", "RELOAD": "true"}, "expected false in test: code is loaded again in dev only."),
+    ({"STATE_DIR": "/" + "d" * 100}, "expected a path of at most 99 bytes; this one has 117."),
+    ({"ENGINE_SOCKET": "/" + "é" * 50}, "expected a path of at most 99 bytes; this one has 101."),
+]
+
+
+@pytest.mark.parametrize(("environ", "end"), FITS_TOGETHER)
+def test_values_that_do_not_fit_together_are_refused(checkout: Checkout, environ: dict[str, str], end: str) -> None:
+    assert checkout.refusal(**environ).endswith(end)
+
+
+def test_both_ports_may_not_be_the_same(checkout: Checkout) -> None:
+    for name in ("c", "k"):
+        checkout.write(name, "")
+
+    message = checkout.refusal(PORT="8443", HTTPS_PORT="8443", TLS_CERTIFICATE="c", TLS_KEY="k")
+
+    assert message.startswith("HTTPS_PORT is '8443'")
+
+
+def test_key_that_only_root_may_see_is_not_called_missing(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    checkout.write("cert.pem", "")
+
+    def forbidden(path: Path) -> os.stat_result:
+        raise PermissionError
+
+    monkeypatch.setattr(Path, "stat", forbidden)
+
+    assert checkout.load(HTTPS_PORT="8443", TLS_CERTIFICATE="cert.pem", TLS_KEY="/root/key.pem").tls_enabled
+
+
+@pytest.mark.parametrize("name", ["DEBUG", "RELOAD"])
+@pytest.mark.parametrize("env", ["staging", "prod"])
+def test_developers_aids_are_refused_where_strangers_call(checkout: Checkout, name: str, env: str) -> None:
+    message = checkout.refusal(ENV=env, SECRET_KEY=REAL_SECRET, **{name: "1"})
+
+    assert message.startswith(f"{name} is 'true' (from the environment); expected false in {env}: ")
+
+
+# Unknown names
+
+
+@pytest.mark.parametrize(
+    ("name", "meant"),
+    [
+        ("ENGINE_WORKER", "ENGINE_WORKERS"),
+        ("IMAGES_MAX_PIXEL", "IMAGES_MAX_PIXELS"),
+        ("REQUEST_TIMEOUT", "REQUEST_TIMEOUT_SECONDS"),
+        ("WEB_THREAD", "WEB_THREADS"),
+        ("SERVER_ALIAS", "SERVER_ALIASES"),
+        ("LOADTEST_RPS", "LOADTEST_MAX_RPS"),
+        ("HSTS_SECOND", "HSTS_SECONDS"),
+    ],
+)
+def test_unknown_name_with_our_prefix_is_refused(checkout: Checkout, name: str, meant: str) -> None:
+    assert checkout.refusal(**{name: "3"}) == (
+        f"{name} is '3' (from the environment), but there is no such setting; "
+        f"expected a name from docs/configuration.md. Did you mean {meant!r}?"
+    )
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        "HOME",
+        "LOG_DIR",
+        "CONTAINER_HOST",
+        "TLS_VERIFY",
+        "WEB_CONCURRENCY",
+        "WEB_SERVICE_HOST",
+        "WEB_SERVICE_PORT_HTTP",
+        "ENGINE_PORT",
+        "ENGINE_PORT_8000_TCP_ADDR",
+    ],
+)
+def test_names_of_other_software_are_left_alone(checkout: Checkout, name: str) -> None:
+    checkout.load(**{name: "tcp://10.0.0.1:8000"})
+
+
+def test_unknown_name_that_is_empty_does_no_harm(checkout: Checkout) -> None:
+    checkout.load(ENGINE_WORKER="")
+
+
+def test_unknown_name_in_a_file_is_refused_whatever_its_prefix(checkout: Checkout) -> None:
+    checkout.write("env/local.env", "\nPROT=8001\n")
+
+    assert checkout.refusal() == (
+        "PROT is '8001' (from env/local.env:2), but there is no such setting; "
+        "expected a name from docs/configuration.md. Did you mean 'PORT'?"
+    )
+
+
+def test_value_of_an_unknown_name_that_sounds_secret_is_masked(checkout: Checkout) -> None:
+    checkout.write("env/local.env", f"SECRET_KEYS={REAL_SECRET}\n")
+
+    message = checkout.refusal()
+
+    assert message.startswith("SECRET_KEYS is ******** (from env/local.env:1)")
+    assert REAL_SECRET not in message
+
+
+def test_file_cannot_choose_the_environment(checkout: Checkout) -> None:
+    checkout.write("env/local.env", "ENV=prod\n")
+
+    assert checkout.refusal() == (
+        "ENV is 'prod' (from env/local.env:1); a file cannot choose the environment. Set ENV in the environment."
+    )
+
+
+def test_name_that_stands_twice_in_a_file_is_refused(checkout: Checkout) -> None:
+    checkout.write("env/local.env", "PORT=1\nPORT=2\n")
+
+    assert (
+        checkout.refusal() == "PORT is '2' (from env/local.env:2), but env/local.env:1 sets it too; expected it once."
+    )
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "PORT='8001'",
+        'PORT="8001"',
+        "export PORT=8001",
+        "PORT = 8001",
+        "PORT=8001 # comment",
+        "PORT=8001 ",
+        " PORT=8001",
+        "PORT=$OTHER",
+        "PORT=~/x",
+        "PORT",
+        "port=8001",
+        "PORT=a;b",
+        'PORT="80\n01"',
+        "=8001",
+        "'PORT=8001",
+    ],
+)
+def test_line_that_readers_would_disagree_about_is_refused(checkout: Checkout, line: str) -> None:
+    checkout.write("env/local.env", f"# mine\n{line}\n")
+
+    assert checkout.refusal().startswith("env/local.env:2 is not a plain line (at ")
+
+
+def test_missing_file_of_the_environment_is_refused(checkout: Checkout) -> None:
+    (checkout.root / "env/dev.env").unlink()
+
+    assert checkout.refusal() == (
+        f"env/dev.env cannot be read (No such file or directory); expected an env file in {checkout.root}."
+    )
+
+
+def test_file_that_is_not_text_is_refused(checkout: Checkout) -> None:
+    (checkout.root / "env/local.env").write_bytes(b"\xff\xfe")
+
+    assert checkout.refusal().startswith("env/local.env cannot be read (not UTF-8 text); ")
+
+
+# Secrets
+
+
+@pytest.mark.parametrize("env", ["staging", "prod"])
+def test_secret_is_required_where_strangers_call(checkout: Checkout, env: str) -> None:
+    assert checkout.refusal(ENV=env) == (
+        f"SECRET_KEY is not set (ENV is {env!r}); expected it in the environment, in the file that SECRET_KEY_FILE "
+        "names, or in /run/secrets/secret_key: at least 16 random characters, such as `openssl rand -hex 32` prints."
+    )
+
+
+PLACEHOLDERS = [
+    "changeme",
+    "change-me",
+    "CHANGE_ME_PLEASE_NOW",
+    "secret",
+    "my-secret-key-example",
+    "example",
+    "todo",
+    "xxxxxxxxxxxxxxxxxxxxxxxx",
+    "replace-me-with-a-long-value-42",
+    "your-secret-key-here",
+    "password1234567",
+    config.DEVELOPMENT_KEY,
+]
+
+
+@pytest.mark.parametrize("value", PLACEHOLDERS)
+@pytest.mark.parametrize("env", ["staging", "prod"])
+def test_placeholder_is_refused_without_showing_it(checkout: Checkout, env: str, value: str) -> None:
+    assert checkout.refusal(ENV=env, SECRET_KEY=value) == (
+        "SECRET_KEY is ******** (from the environment); expected at least 16 random characters, such as "
+        "`openssl rand -hex 32` prints; this one is a placeholder."
+    )
+
+
+@pytest.mark.parametrize(
+    ("value", "why"), [("k9Qw3Zp7Lm2Xv5R", "has 15"), ("abab" * 10, "repeats few characters"), ("7", "has 1")]
+)
+def test_weak_secret_is_refused_with_the_reason(checkout: Checkout, value: str, why: str) -> None:
+    assert checkout.refusal(ENV="prod", SECRET_KEY=value).endswith(f"; this one {why}.")
+
+
+def test_placeholder_in_a_file_is_refused_with_its_path(checkout: Checkout) -> None:
+    (checkout.secrets / "secret_key").write_text("changeme\n")
+
+    message = checkout.refusal(ENV="prod")
+
+    assert message.startswith(f"SECRET_KEY is ******** (from file {checkout.secrets / 'secret_key'}); ")
+
+
+@pytest.mark.parametrize("value", [REAL_SECRET, "8e4f1a2b3c4d5e6f708192a3b4c5d6e7", "correct horse battery staple"])
+def test_real_secret_is_taken(checkout: Checkout, value: str) -> None:
+    assert checkout.load(ENV="prod", SECRET_KEY=value).secret_key.get_secret_value() == value
+
+
+def test_developer_may_use_any_secret_or_none(checkout: Checkout) -> None:
+    assert checkout.load(SECRET_KEY="x").secret_key.get_secret_value() == "x"  # noqa: S106 - not a secret
+    assert checkout.load().secret_key.get_secret_value() == config.DEVELOPMENT_KEY
+
+
+def test_secret_file_keeps_all_but_its_last_line_end(checkout: Checkout) -> None:
+    key = checkout.write("key", f" {REAL_SECRET} \r\n")
+
+    assert checkout.load(SECRET_KEY_FILE=str(key)).secret_key.get_secret_value() == f" {REAL_SECRET} "
+
+
+def test_secret_file_is_found_from_the_repository(checkout: Checkout) -> None:
+    checkout.write("key", REAL_SECRET)
+
+    assert checkout.load(SECRET_KEY_FILE="key").secret_key.get_secret_value() == REAL_SECRET  # noqa: S106 - a path
+
+
+@pytest.mark.parametrize("path", ["nowhere", "."])
+def test_secret_file_that_cannot_be_read_is_refused(checkout: Checkout, path: str) -> None:
+    message = checkout.refusal(SECRET_KEY_FILE=path)
+
+    assert message.startswith(
+        f"SECRET_KEY_FILE is to come from the file {checkout.root / path}, which cannot be read ("
+    )
+
+
+def test_secret_file_that_is_not_text_is_refused(checkout: Checkout) -> None:
+    (checkout.secrets / "secret_key").write_bytes(b"\xff\xff")
+
+    assert "cannot be read (not UTF-8 text)" in checkout.refusal()
+
+
+def test_only_secrets_come_from_files(checkout: Checkout) -> None:
+    (checkout.secrets / "port").write_text("8001")
+
+    assert checkout.load().port == 8000
+    assert checkout.refusal(ENGINE_SOCKET_FILE="x").startswith("ENGINE_SOCKET_FILE is 'x'")
+
+
+def test_no_printed_form_of_settings_shows_a_secret(checkout: Checkout) -> None:
+    settings = checkout.load(SECRET_KEY=REAL_SECRET)
+
+    printed = f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()} {dict(settings.sources)}"
+
+    assert REAL_SECRET not in printed
+
+
+# Commands
+
+Run = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def run(checkout: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
+    """Run one command: exit status, stdout, stderr."""
+
+    def command(*argv: str, **environ: str) -> tuple[int, str, str]:
+        status = config.main(argv, config.Place(environ, checkout.root, checkout.secrets))
+        captured = capsys.readouterr()
+        return status, captured.out, captured.err
+
+    return command
+
+
+def test_show_prints_value_source_and_meaning_by_section(run: Run) -> None:
+    status, out, err = run("show", PORT="8001", SECRET_KEY=REAL_SECRET)
+
+    lines = out.splitlines()
+    assert (status, err, lines[0]) == (0, "", "Settings in force for dev")
+    port = next(line for line in lines if line.startswith("  PORT "))
+    assert port.split(maxsplit=3) == ["PORT", "8001", "environment", "The port for plain HTTP."]
+    assert lines.index("Addresses and TLS") < lines.index(port) < lines.index("Engine")
+    assert REAL_SECRET not in out
+
+
+def test_show_works_before_the_secret_is_there_and_says_so(run: Run) -> None:
+    status, out, err = run("show", ENV="prod")
+
+    assert (status, "SECRET_KEY" in out) == (0, True)
+    assert err.startswith("The service would not start so: SECRET_KEY is not set")
+
+
+def test_show_as_json_has_every_setting_and_no_secret(run: Run) -> None:
+    status, out, _ = run("show", "--json", SECRET_KEY=REAL_SECRET)
+
+    said = json.loads(out)
+    rows = {row["name"]: row for row in said["settings"]}
+    assert (status, said["env"], said["problem"]) == (0, "dev", None)
+    assert set(rows) == {field.upper() for field in config.DECLARATIONS}
+    assert rows["PORT"]["value"] == 8000
+    assert rows["IMAGES_FORMATS"]["value"] == ["jpeg", "png", "webp"]
+    assert (rows["SECRET_KEY"]["value"], rows["SECRET_KEY"]["secret"]) == ("********", True)
+
+
+def test_show_draws_a_table_on_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "200")
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+
+    _, out, _ = run("show", SECRET_KEY=REAL_SECRET)
+
+    assert "┃" in out
+    assert "The port for plain HTTP." in out
+    assert REAL_SECRET not in out
+
+
+def test_show_does_without_rich(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
+    monkeypatch.setitem(sys.modules, "rich.console", None)
+
+    status, out, _ = run("show")
+
+    assert (status, "The port for plain HTTP." in out) == (0, True)
+
+
+def test_diff_prints_only_what_differs_and_needs_no_secret(run: Run, checkout: Checkout) -> None:
+    checkout.write("env/prod.env", "PORT=80\n")
+    checkout.write("env/local.env", "LOG_LEVEL=error\n")
+
+    status, out, _ = run("diff", "dev", "production", PORT="9999")
+
+    named = [line.split()[:3] for line in out.splitlines() if line.startswith("  ")]
+    assert status == 0
+    assert named == [
+        ["Setting", "dev", "prod"],
+        ["ENV", "dev", "prod"],
+        ["PORT", "8000", "80"],
+        ["LOADTEST_HOST", "http://127.0.0.1:8000", "http://127.0.0.1:80"],
+    ]
+
+
+def test_diff_as_json(run: Run, checkout: Checkout) -> None:
+    checkout.write("env/prod.env", "PORT=80\n")
+
+    _, out, _ = run("diff", "--json", "dev", "prod")
+
+    assert json.loads(out)["PORT"] == {"dev": 8000, "prod": 80}
+
+
+def test_diff_of_an_environment_with_itself_is_empty(run: Run) -> None:
+    assert run("diff", "dev", "development")[1] == "Nothing differs between dev and dev.\n"
+
+
+def test_diff_refuses_an_unknown_environment(run: Run) -> None:
+    status, out, err = run("diff", "dev", "prdo")
+
+    assert (status, out) == (2, "")
+    assert err.endswith("Did you mean 'prod'?\n")
+
+
+def test_check_says_yes_or_exits_2_with_one_line(run: Run) -> None:
+    assert run("check")[0] == 0
+
+    status, out, err = run("check", ENV="prdo")
+
+    assert (status, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("ENV is 'prdo'")
+
+
+def test_get_prints_one_raw_value(run: Run, checkout: Checkout) -> None:
+    assert run("get", "PORT", PORT="8001") == (0, "8001\n", "")
+    assert run("get", "debug") == (0, "false\n", "")
+    assert run("get", "STATE_DIR") == (0, f"{checkout.root}/var\n", "")
+    assert run("get", "IMAGES_FORMATS") == (0, "jpeg,png,webp\n", "")
+    assert run("get", "IMAGES_FORMATS", "--json") == (0, '["jpeg", "png", "webp"]\n', "")
+    assert run("get", "TLS_KEY") == (0, "\n", "")
+    assert run("get", "CONTAINER_CPUS", CONTAINER_CPUS="1.50") == (0, "1.5\n", "")
+
+
+def test_get_prints_a_secret_only_when_asked_twice(run: Run) -> None:
+    status, out, err = run("get", "SECRET_KEY", SECRET_KEY=REAL_SECRET)
+
+    assert (status, out) == (2, "")
+    assert err == "SECRET_KEY is secret; add --secret to print it all the same.\n"
+    assert run("get", "SECRET_KEY", "--secret", SECRET_KEY=REAL_SECRET) == (0, f"{REAL_SECRET}\n", "")
+
+
+def test_get_works_before_the_secret_is_there(run: Run) -> None:
+    assert run("get", "CONTAINER_MEMORY", ENV="prod") == (0, "2g\n", "")
+
+
+def test_get_of_an_unknown_name_suggests_another(run: Run) -> None:
+    assert run("get", "POTR") == (2, "", "'POTR' is no setting. Did you mean 'PORT'?\n")
+
+
+def test_docs_writes_the_document(run: Run, checkout: Checkout) -> None:
+    assert run("docs") == (0, "Wrote docs/configuration.md.\n", "")
+    assert (checkout.root / "docs/configuration.md").read_text() == config.document(checkout.root)
+
+
+def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as caught:
+        config.main(["--help"])
+
+    out = capsys.readouterr().out
+    assert caught.value.code == 0
+    assert all(f"\n    {name} " in out for name in ("show", "diff", "check", "get", "docs"))
+
+
+# Weight
+
+
+def test_import_brings_neither_flask_nor_torch_and_module_runs() -> None:
+    code = "import sys, app.config; print(sorted({'flask', 'torch', 'numpy', 'rich', 'PIL'} & set(sys.modules)))"
+    environ = {"PATH": os.environ["PATH"], "PYTHONWARNINGS": "error"}
+
+    out = subprocess.run(
+        [sys.executable, "-c", code], cwd=config.ROOT, env=environ, capture_output=True, text=True, check=True
+    )
+
+    assert out.stdout == "[]\n"
+
+
+def test_module_is_a_command_with_an_exit_status() -> None:
+    environ = {"PATH": os.environ["PATH"], "ENV": "prdo", "PYTHONWARNINGS": "error"}
+
+    out = subprocess.run(
+        [sys.executable, "-m", "app.config", "check"], cwd=config.ROOT, env=environ, capture_output=True, text=True
+    )
+
+    assert (out.returncode, out.stdout) == (2, "")
+    assert out.stderr.startswith("ENV is 'prdo' (from the environment)")
+
+
+def test_load_is_quick(checkout: Checkout) -> None:
+    shutil.copytree(config.ROOT / "env", checkout.root / "env", dirs_exist_ok=True)
+
+    fastest = min(_timed_load(checkout) for _ in range(5))
+
+    assert fastest < 0.05
+
+
+def _timed_load(checkout: Checkout) -> float:
+    before = time.perf_counter()
+    config.describe("prod", checkout.root)
+    return time.perf_counter() - before
