@@ -478,11 +478,13 @@ def resolve(
     """Like :func:`load`, without asking whether the values fit together and the secrets are real. For looking only."""
     env = _choose_environment(environ)
     _refuse_unknown_names(environ)
+    here = _read_environment(environ)
+    named = _read_named_secret_files(environ, root, besides=here)
     layers = (
         {"env": env},
-        _read_environment(environ),
-        _read_named_secret_files(environ, root),
-        _read_secrets_directory(secrets_directory),
+        here,
+        named,
+        _read_secrets_directory(secrets_directory, besides={**here, **named}),
         _read_env_file(root, LOCAL_FILE),
         _read_env_file(root, f"env/{env.value}.env"),
         _development_secrets(env.value),
@@ -536,18 +538,21 @@ def _read_environment(environ: Mapping[str, str]) -> Layer:
     }
 
 
-def _read_named_secret_files(environ: Mapping[str, str], root: Path) -> Layer:
+# A secret that an earlier place gives is not read again: the file may be for another user's eyes only.
+
+
+def _read_named_secret_files(environ: Mapping[str, str], root: Path, besides: Layer) -> Layer:
     layer = {}
-    for one in SECRETS:
+    for one in (one for one in SECRETS if one.field not in besides):
         given = environ.get(f"{one.name}_FILE")
         if given and (value := _read_secret(root / given, f"{one.name}_FILE")):
             layer[one.field] = Reading(value, f"file {root / given}")
     return layer
 
 
-def _read_secrets_directory(directory: Path) -> Layer:
+def _read_secrets_directory(directory: Path, besides: Layer) -> Layer:
     layer = {}
-    for one in SECRETS:
+    for one in (one for one in SECRETS if one.field not in besides):
         path = directory / one.field
         if os.path.lexists(path) and (value := _read_secret(path, one.name)):
             layer[one.field] = Reading(value, f"file {path}")

@@ -574,6 +574,14 @@ def test_secret_file_that_is_not_text_is_refused(checkout: Checkout) -> None:
     assert "cannot be read (not UTF-8 text)" in checkout.refusal()
 
 
+def test_secret_file_that_is_not_needed_is_not_read(checkout: Checkout) -> None:
+    (checkout.secrets / "secret_key").mkdir()
+
+    settings = checkout.load(SECRET_KEY=REAL_SECRET, SECRET_KEY_FILE="/nowhere")
+
+    assert settings.sources["secret_key"] == "environment"
+
+
 def test_only_secrets_come_from_files(checkout: Checkout) -> None:
     (checkout.secrets / "port").write_text("8001")
 
