@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
+from collections.abc import Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
@@ -152,7 +153,50 @@ def _check(path: Path, manifest: Manifest) -> None:
     for key in sizes[manifest.input.kind]:
         if getattr(manifest.input, key) < 1:
             refuse(f"input.{key} is missing", f"input.kind = {manifest.input.kind!r} needs it, in pixels.")
+    if manifest.input.kind == "crop" and manifest.input.resize_size < manifest.input.size:
+        refuse("input.resize_size is smaller than input.size", "The square must fit into the scaled image.")
     if not re.fullmatch(r"[0-9a-f]{64}", manifest.sha256):
         refuse("sha256 is not a SHA-256 in hexadecimal", "`sha256sum <weights>` prints it.")
     if not manifest.labels:
         refuse("labels is empty", "Give one label a class, in the order of the model's outputs.")
+
+
+def find(models_dir: Path, selection: Sequence[str] = ()) -> list[Manifest]:
+    """The manifests that MODELS chooses, in its order; the newest version of every model when it is empty.
+
+    ``selection`` holds ``name`` (its newest version) or ``name@version``. Raises ManifestError when one is not there
+    or the store is empty.
+    """
+    versions = _versions(models_dir)
+    if not versions:
+        raise ManifestError(f"{models_dir} holds no model.", hint="Add one with `make model-add`, or set MODELS_DIR.")
+    wanted = selection or [f"{name}@{found[-1]}" for name, found in versions.items()]
+    return [read(_locate(models_dir, versions, entry)) for entry in wanted]
+
+
+def version_order(version: str) -> list[tuple[int, int, str]]:
+    """A key that sorts versions as people do: 2 before 10, 1.9 before 1.10."""
+    parts = re.findall(r"\d+|[a-z]+", version.lower())
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+
+
+def _versions(models_dir: Path) -> dict[str, list[str]]:
+    """name → versions, oldest first; names in alphabetical order."""
+    found: dict[str, list[str]] = {}
+    for path in sorted(models_dir.glob(f"*/*/{FILE_NAME}")):
+        found.setdefault(path.parent.parent.name, []).append(path.parent.name)
+    return {name: sorted(each, key=version_order) for name, each in found.items()}
+
+
+def _locate(models_dir: Path, versions: dict[str, list[str]], entry: str) -> Path:
+    name, _, version = entry.partition("@")
+    if name not in versions:
+        raise ManifestError(
+            f"MODELS names {name!r}, which is not in {models_dir}.", hint=f"There are: {', '.join(versions)}."
+        )
+    if version and version not in versions[name]:
+        raise ManifestError(
+            f"MODELS names {entry!r}, but {name} has no version {version!r}.",
+            hint=f"It has: {', '.join(versions[name])}.",
+        )
+    return models_dir / name / (version or versions[name][-1])

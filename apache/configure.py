@@ -1,0 +1,216 @@
+"""Turn settings into a server root that Apache can start from: mod_wsgi-express options, our .conf files, error pages.
+
+``python apache/configure.py`` prints the path of the ``apachectl`` to start with. Every value comes from app.config.
+"""
+
+from __future__ import annotations
+
+import html
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+from app import config  # noqa: E402 - the line above makes it importable
+from app.config import Settings  # noqa: E402
+from app.errors import CaskError  # noqa: E402
+from app.guards.headers import HEADERS  # noqa: E402
+
+CONF = ROOT / "apache" / "conf"
+# limits.conf must come first; see there. The others are included at the end.
+INCLUDED = ("request-id", "ops", "static", "security", "errors", "logging", "tls")
+FIRST_LINE = 'Include "{path}"\n'
+EXPRESS_TIMEOUT_SECONDS = 60
+# Only a safety net against requests that hang for ever: mod_wsgi ends the process when it fires. Deadlines are ours.
+NET_FACTOR = 2
+
+
+def main() -> int:
+    """Render, check, and print the path of apachectl. Returns 2 and one line on stderr when something is wrong."""
+    try:
+        settings = config.load()
+        server_root = settings.state_dir / "run" / "httpd"
+        check_application(settings)
+        render(settings, server_root, user=os.environ.get("SERVICE_USER", ""))
+    except (CaskError, OSError) as error:
+        message = f"{error.message} {error.hint}" if isinstance(error, CaskError) else str(error)
+        print(message.strip(), file=sys.stderr)
+        return 2
+    print(server_root / "apachectl")
+    return 0
+
+
+def check_application(settings: Settings) -> None:
+    """Build the app once, here, where a failure stops the start; in Apache it would be a 500 for ever."""
+    from app.factory import create_app
+
+    create_app(settings.model_copy(update={"engine_mode": "service"}))
+
+
+def render(settings: Settings, server_root: Path, *, user: str = "") -> None:
+    """Write the whole server root. Raises OSError when Apache would not take it, with Apache's own words."""
+    shutil.rmtree(server_root, ignore_errors=True)
+    server_root.mkdir(parents=True)
+    write_definitions(settings, server_root)
+    write_headers(server_root)
+    write_error_documents(server_root)
+    run_express(express_options(settings, server_root, user), server_root)
+    put_limits_first(server_root)
+    test_configuration(server_root)
+
+
+def express_options(settings: Settings, server_root: Path, user: str = "") -> list[str]:
+    """Every option of mod_wsgi-express, by name."""
+    options = [
+        str(ROOT / "flask.wsgi"),
+        f"--server-root={server_root}",
+        f"--working-directory={ROOT}",
+        f"--port={settings.port}",
+        "--process-group=web",
+        f"--processes={settings.web_processes}",
+        f"--threads={settings.web_threads}",
+        # A pool of fixed size: the default ends and starts children all the time, and resets connections.
+        f"--max-clients={settings.server_max_connections}",
+        "--initial-workers=1",
+        "--minimum-spare-workers=1",
+        "--maximum-spare-workers=1",
+        f"--header-timeout={settings.server_header_timeout_seconds}",
+        f"--header-max-timeout={settings.server_header_timeout_seconds * 2}",
+        f"--body-timeout={settings.server_body_timeout_seconds}",
+        f"--limit-request-body={settings.request_max_bytes}",
+        f"--request-timeout={int(settings.request_max_timeout_seconds * NET_FACTOR)}",
+        f"--socket-timeout={int(settings.request_max_timeout_seconds + settings.server_body_timeout_seconds)}",
+        f"--queue-timeout={int(settings.request_timeout_seconds)}",
+        f"--shutdown-timeout={settings.server_shutdown_seconds}",
+        f"--graceful-timeout={settings.server_shutdown_seconds}",
+        # Callers with bodies of unknown length are welcome; the size is limited all the same.
+        "--chunked-request",
+        # Others than UTF-8 break file names and log lines.
+        "--locale=C.UTF-8",
+        "--log-to-terminal",
+        f"--log-level={'info' if settings.log_level == 'debug' else 'warn'}",
+        "--service-script",
+        "engine",
+        str(ROOT / "apache" / "engine.py"),
+    ]
+    options += [f"--include-file={CONF / name}.conf" for name in INCLUDED]
+    if settings.listen_host != "0.0.0.0":  # noqa: S104 - compared, not bound
+        options.append(f"--host={settings.listen_host}")
+    options.append("--reload-on-changes" if settings.reload else "--disable-reloading")
+    for network in settings.trusted_proxies:
+        options.append(f"--trust-proxy={network}")
+    if settings.trusted_proxies:
+        # Never without --trust-proxy: any client could then forge its address.
+        options += ["--trust-proxy-header=X-Forwarded-For", "--trust-proxy-header=X-Forwarded-Proto"]
+    if user:
+        options += [f"--user={user}", f"--group={user}"]
+    return options
+
+
+def write_definitions(settings: Settings, server_root: Path) -> None:
+    """What our .conf files call ${CASK_…}, and the switches they ask with <IfDefine>."""
+    host = f"{settings.listen_host}:"
+    values = {
+        "CASK_ROOT": ROOT,
+        "CASK_SERVER_ROOT": server_root,
+        "CASK_SERVER_NAME": settings.server_name,
+        "CASK_LISTEN": "" if settings.listen_host == "0.0.0.0" else host,  # noqa: S104 - compared, not bound
+        "CASK_REQUEST_MAX_BYTES": settings.request_max_bytes,
+        "CASK_SERVER_SHUTDOWN_SECONDS": settings.server_shutdown_seconds,
+        "CASK_HSTS_SECONDS": settings.hsts_seconds,
+        "CASK_HTTPS_PORT": settings.https_port,
+        "CASK_TLS_CERTIFICATE": settings.tls_certificate or "",
+        "CASK_TLS_KEY": settings.tls_key or "",
+        "CASK_ACCESS_LOG": "/proc/self/fd/1",
+    }
+    switches = {
+        "CASK_LOG_JSON": settings.log_format == "json",
+        "CASK_HSTS": settings.hsts_seconds > 0,
+        "CASK_TLS": settings.tls_enabled,
+    }
+    lines = [f'Define {name} "{value}"' for name, value in values.items()]
+    lines += [f"Define {name}" for name, is_on in switches.items() if is_on]
+    (server_root / "definitions.conf").write_text("\n".join(lines) + "\n")
+
+
+def write_headers(server_root: Path) -> None:
+    """The app's security headers, for answers that Python never sees."""
+    lines = []
+    for name, value in HEADERS.items():
+        lines += [f"Header onsuccess unset {name}", f'Header always set {name} "{value}"']
+    (server_root / "headers.conf").write_text("\n".join(lines) + "\n")
+
+
+def write_error_documents(server_root: Path) -> None:
+    """Each status of errors.toml as problem document and as page; Apache picks by what the caller accepts."""
+    folder = server_root / "errors"
+    folder.mkdir()
+    directives = []
+    table = tomllib.loads((ROOT / "apache" / "errors.toml").read_text())
+    page = (ROOT / "apache" / "error-page.html").read_text()
+    for status, words in table.items():
+        (folder / f"{status}.json").write_text(_problem(int(status), words))
+        (folder / f"{status}.html").write_text(_page(page, status, words))
+        (folder / f"{status}.var").write_text(_type_map(status))
+        directives.append(f"ErrorDocument {status} /_errors/{status}.var")
+    (server_root / "error-documents.conf").write_text("\n".join(directives) + "\n")
+
+
+def run_express(options: list[str], server_root: Path) -> None:
+    """Let mod_wsgi-express write httpd.conf and apachectl. Raises OSError with its output."""
+    express = Path(sys.executable).with_name("mod_wsgi-express")
+    command = [sys.executable, str(express), "setup-server", *options]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=EXPRESS_TIMEOUT_SECONDS, check=False)
+    if done.returncode or not (server_root / "httpd.conf").exists():
+        raise OSError(f"mod_wsgi-express failed: {(done.stderr or done.stdout).strip()}")
+
+
+def put_limits_first(server_root: Path) -> None:
+    """Include definitions and limits above the first <VirtualHost>."""
+    path = server_root / "httpd.conf"
+    before = path.read_text()
+    includes = [FIRST_LINE.format(path=each) for each in (server_root / "definitions.conf", CONF / "limits.conf")]
+    path.write_text("".join(includes) + before)
+    if not path.read_text().startswith(includes[0]):
+        raise OSError(f"{path} could not be edited.")
+
+
+def test_configuration(server_root: Path) -> None:
+    """Ask Apache whether it would start. Raises OSError with its answer."""
+    command = ["bash", str(server_root / "apachectl"), "configtest"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=EXPRESS_TIMEOUT_SECONDS, check=False)
+    if done.returncode:
+        raise OSError(f"Apache refuses the configuration: {done.stderr.strip()}")
+
+
+def _problem(status: int, words: dict[str, str]) -> str:
+    document = {"type": f"urn:cask:problem:{words['code']}", "title": words["title"], "status": status}
+    document |= {"detail": words["detail"], "code": words["code"], "hint": words["hint"], "request_id": _REQUEST_ID}
+    return json.dumps(document, indent=2).replace(json.dumps(_REQUEST_ID), f'"{_REQUEST_ID}"') + "\n"
+
+
+def _page(page: str, status: str, words: dict[str, str]) -> str:
+    for name, value in {"status": status, **words}.items():
+        page = page.replace("{{ " + name + " }}", html.escape(value))
+    return page.replace("{{ request_id }}", _REQUEST_ID)
+
+
+def _type_map(status: str) -> str:
+    # The first is what callers get who accept anything, such as curl.
+    return (
+        f"URI: {status}.json\nContent-type: application/problem+json; qs=1.0\n\n"
+        f"URI: {status}.html\nContent-type: text/html; qs=0.9\n"
+    )
+
+
+# Filled in by mod_include when the document is sent.
+_REQUEST_ID = '<!--#echo encoding="none" var="HTTP_X_REQUEST_ID" -->'
+
+if __name__ == "__main__":
+    sys.exit(main())

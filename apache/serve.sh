@@ -1,0 +1,62 @@
+#!/usr/bin/env bash
+# Start Cask under Apache in the foreground: `make serve`, and process 1 of the container.
+#
+#   apache/serve.sh            serve until SIGTERM (at once) or SIGWINCH (after requests in flight)
+#   apache/serve.sh --check    render and test the configuration, start nothing
+set -eu
+
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+PYTHON=${CASK_PYTHON:-$ROOT/.venv/bin/python}
+# Who serves when root starts us; Apache refuses to serve as root.
+SERVICE_USER=${SERVICE_USER:-www-data}
+
+fail() { echo "FAIL: $1" >&2; exit 2; }
+
+if [ "${1:-}" = --help ]; then sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0; fi
+cd "$ROOT"
+
+# ── Preflight: touches nothing ───────────────────────────────────────────────────────────────────────────────────────
+[ -x "$PYTHON" ] || fail "needs $PYTHON, found nothing. Run requirements/install.sh, or make serve."
+command -v apache2 >/dev/null || command -v httpd >/dev/null || fail "needs Apache, found none. Run requirements/install.sh."
+"$PYTHON" -m app.config check >/dev/null || exit 2
+STATE_DIR=$("$PYTHON" -m app.config get STATE_DIR)
+PID_FILE=$STATE_DIR/run/httpd/httpd.pid
+if [ -f "$PID_FILE" ] && kill -0 "$(cat "$PID_FILE")" 2>/dev/null && [ "$(cat "$PID_FILE")" != $$ ]; then
+    fail "Cask runs already with $STATE_DIR (process $(cat "$PID_FILE")). Stop it with make stop, or choose another STATE_DIR."
+fi
+"$PYTHON" apache/preflight.py || exit 2
+
+# ── From here on, files are written, below STATE_DIR only ────────────────────────────────────────────────────────────
+umask 022
+rm -rf "$STATE_DIR/run/processes"
+mkdir -p "$STATE_DIR/run/processes"
+if [ "$(id -u)" = 0 ]; then
+    export SERVICE_USER
+    chown "$SERVICE_USER" "$STATE_DIR" "$STATE_DIR/run" "$STATE_DIR/run/processes"
+else
+    unset SERVICE_USER
+fi
+# Libraries keep caches below HOME; the service user's own may be missing or root's.
+export HOME=$STATE_DIR
+APACHECTL=$("$PYTHON" apache/configure.py) || exit 2
+if [ "${1:-}" = --check ]; then echo "The configuration is right: $(dirname "$APACHECTL")/httpd.conf"; exit 0; fi
+
+# Says the address once a prediction has succeeded; the server below does not wait for it.
+announce() { if [ "${CASK_ANNOUNCE:-yes}" = yes ]; then "$PYTHON" apache/announce.py & fi; }
+
+# Through bash, because the state folder may be mounted noexec.
+if [ ! -t 0 ] && [ ! -t 1 ]; then
+    announce
+    exec bash "$APACHECTL" start -DFOREGROUND
+fi
+
+# A terminal sends SIGWINCH when its window changes size, and for Apache that means: stop. So it gets a session of its
+# own, and we pass on what is meant for it: Ctrl-C finishes requests in flight, a second one does not wait for them.
+setsid bash "$APACHECTL" start -DFOREGROUND </dev/null &
+APACHE=$!
+stop() { echo "Stopping; requests in flight are finished. Ctrl-C again to stop at once."; kill -WINCH "$APACHE" 2>/dev/null || true; trap stop_now INT TERM; }
+stop_now() { kill -TERM "$APACHE" 2>/dev/null || true; }
+trap stop INT TERM
+announce
+while kill -0 "$APACHE" 2>/dev/null; do wait "$APACHE" && STATUS=0 || STATUS=$?; done
+exit "${STATUS:-0}"

@@ -1,0 +1,91 @@
+"""The three ways to send images: multipart parts, the raw bytes of one image, or base64 in JSON."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import json
+from collections.abc import Mapping
+from typing import Any, NoReturn
+
+from flask import Request
+
+from app.errors import ImageUndecodableError, RequestError
+
+IMAGE_PART = "image"
+IMAGES_KEY = "images"
+# Callers nest by mistake or by malice; a body of ours is three levels deep at most.
+HINT = 'JSON must be {"images": [base64, …]} and options beside it.'
+
+
+class MediaTypeError(RequestError):
+    """The Content-Type is none of those that carry images."""
+
+    code = "media_type_unsupported"
+    status = 415
+    title = "The Content-Type is not accepted"
+
+
+def read(request: Request) -> tuple[list[bytes], dict[str, Any]]:
+    """The images in the order sent, and the options beside them; options in the address count too.
+
+    Raises RequestError where the body is malformed, MediaTypeError for another Content-Type.
+    """
+    kind = request.mimetype
+    if kind == "application/json":
+        data, options = _read_json(request.get_data(cache=False))
+    elif kind == "multipart/form-data":
+        data, options = _read_multipart(request)
+    elif kind.startswith("image/") or kind == "application/octet-stream":
+        data, options = [request.get_data(cache=False)], {}
+    else:
+        raise MediaTypeError(
+            f"Content-Type is {kind or 'missing'!r}.",
+            hint="Use multipart/form-data with image parts, image/* with the bytes of one image, or application/json.",
+        )
+    return data, {**request.args.to_dict(), **options}
+
+
+def _read_multipart(request: Request) -> tuple[list[bytes], dict[str, Any]]:
+    unknown = sorted(set(request.files) - {IMAGE_PART})
+    if unknown:
+        raise RequestError(
+            f"The part {unknown[0]!r} holds a file.", hint=f'Files are sent in parts named "{IMAGE_PART}".'
+        )
+    return [part.read() for part in request.files.getlist(IMAGE_PART)], request.form.to_dict()
+
+
+def _read_json(body: bytes) -> tuple[list[bytes], dict[str, Any]]:
+    try:
+        document = json.loads(body, parse_constant=_refuse_constant)
+    except RecursionError:
+        raise RequestError("The JSON is nested too deeply.", hint=HINT) from None
+    except ValueError as error:
+        raise RequestError(f"The body is not JSON: {error}.", hint=HINT) from None
+    if not isinstance(document, dict) or not isinstance(document.get(IMAGES_KEY), list):
+        raise RequestError(f'The JSON has no list "{IMAGES_KEY}".', hint=HINT)
+    images = [_decode(number, text) for number, text in enumerate(document.pop(IMAGES_KEY), start=1)]
+    return images, _flat(document)
+
+
+def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
+    for name, value in document.items():
+        if isinstance(value, dict | list):
+            raise RequestError(f"{name!r} is {type(value).__name__}, expected a number or a text.", hint=HINT)
+    return dict(document)
+
+
+def _decode(number: int, text: Any) -> bytes:
+    if not isinstance(text, str):
+        raise RequestError(f"Image {number} is {type(text).__name__}, expected base64 text.", hint=HINT)
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ImageUndecodableError(f"Image {number} is not base64: {error}.", hint=HINT) from None
+
+
+def _refuse_constant(name: str) -> NoReturn:
+    # Python reads NaN and Infinity, which are no JSON (RFC 8259, section 6).
+    raise ValueError(f"{name} is not a JSON number")

@@ -1,0 +1,47 @@
+"""GET /v1/models: which models there are, and whether they can answer."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from flask import Response, jsonify, request
+
+from app.api import answers, api
+from app.errors import ModelNotFoundError
+from app.predictions import ModelStatus, predictor
+from app.results import to_dict
+
+
+@api.get("/models")
+def list_models() -> Response:
+    """Every model that is served here."""
+    return jsonify(models=[_row(status) for status in predictor().models()])
+
+
+@api.get("/models/<name>")
+def show_model(name: str) -> Response:
+    """One model, with what is known of it; ``?version=`` for another than the newest."""
+    chosen = predictor().find(None, name, request.args.get("version"))
+    for status in predictor().models():
+        if status.manifest == chosen:
+            return jsonify(
+                **_row(status),
+                description=chosen.description,
+                architecture=chosen.architecture,
+                held_out=chosen.held_out,
+                error=status.error,
+            )
+    raise ModelNotFoundError(f"There is no {name} here.")
+
+
+def _row(status: ModelStatus) -> dict[str, Any]:
+    manifest = status.manifest
+    return {
+        **answers.model_identity(manifest),
+        "task": manifest.task,
+        "labels": list(manifest.labels),
+        "state": status.state,
+        "demonstration": manifest.demonstration,
+        "random_weights": manifest.random_weights,
+        "defaults": to_dict(manifest.default_options()),
+    }

@@ -1,0 +1,148 @@
+"""Gather waiting work into batches. Knows counts and the moments it is told; no sockets, no torch, no clock, no locks.
+
+A batch forms while the engine is busy: whoever is free takes what waits, at most ``max_batch_size`` of one model and
+one shape. With ``max_queue_delay_ms`` above zero a batch that is not full waits that long for others to join.
+Models take turns, so that a busy one cannot starve a quiet one.
+"""
+
+from __future__ import annotations
+
+from collections import OrderedDict, deque
+from collections.abc import Hashable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from app.errors import EngineBusyError
+
+
+@dataclass(eq=False)
+class Work:
+    """One image that waits for its prediction. Moments are seconds on one monotonic clock, chosen by the caller."""
+
+    model_key: str
+    shape: Hashable
+    arrived: float
+    deadline: float
+    image: Any = None
+    options: Any = None
+    reply: Any = None
+    is_cancelled: bool = False
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Work of one model and one shape, oldest first; never empty."""
+
+    model_key: str
+    works: list[Work]
+
+
+@dataclass(frozen=True)
+class Limits:
+    """How one model may be batched."""
+
+    max_batch_size: int = 8
+    max_queue_delay_ms: float = 0.0
+
+
+@dataclass
+class _Line:
+    """The work that waits for one model, in order of arrival."""
+
+    limits: Limits
+    works: deque[Work] = field(default_factory=deque)
+
+
+class Batcher:
+    """A bounded queue that hands out batches. Not thread-safe: its owner holds a lock."""
+
+    def __init__(self, max_queue_size: int) -> None:
+        """``max_queue_size`` counts images, over all models."""
+        self.max_queue_size = max_queue_size
+        # The order is the turn: a model that was served goes to the end.
+        self._lines: OrderedDict[str, _Line] = OrderedDict()
+        self._waiting = 0
+
+    def __len__(self) -> int:
+        return self._waiting
+
+    def register(self, model_key: str, limits: Limits) -> None:
+        """Make a model known, or change its limits."""
+        line = self._lines.get(model_key)
+        if line is None:
+            self._lines[model_key] = _Line(limits)
+        else:
+            line.limits = limits
+
+    def submit(self, works: Iterable[Work]) -> None:
+        """Put works at the end of their model's line, all or none. Raises EngineBusyError when they do not fit."""
+        works = list(works)
+        if self._waiting + len(works) > self.max_queue_size:
+            raise EngineBusyError(
+                f"{self._waiting} images wait already; at most {self.max_queue_size} may.",
+                hint="Send it again after the time in Retry-After.",
+            )
+        for work in works:
+            self._lines[work.model_key].works.append(work)
+        self._waiting += len(works)
+
+    def sweep(self, now: float) -> list[Work]:
+        """Take out and return what need not be done any more: cancelled, or past its deadline."""
+        gone: list[Work] = []
+        for line in self._lines.values():
+            if any(_is_gone(work, now) for work in line.works):
+                gone += [work for work in line.works if _is_gone(work, now)]
+                line.works = deque(work for work in line.works if not _is_gone(work, now))
+        self._waiting -= len(gone)
+        return gone
+
+    def take(self, now: float) -> Batch | None:
+        """Take the next batch that is due, or None. Call ``sweep`` first: a batch may else hold work that is gone."""
+        for model_key, line in self._lines.items():
+            if line.works and _due_at(line) <= now:
+                self._lines.move_to_end(model_key)
+                works = _take_same_shape(line)
+                self._waiting -= len(works)
+                return Batch(model_key, works)
+        return None
+
+    def wake_at(self) -> float | None:
+        """The earliest moment at which a batch is due or a deadline passes; None when nothing waits."""
+        moments = [
+            min(_due_at(line), *(work.deadline for work in line.works)) for line in self._lines.values() if line.works
+        ]
+        return min(moments, default=None)
+
+    def drain(self) -> list[Work]:
+        """Take out everything that waits."""
+        works = [work for line in self._lines.values() for work in line.works]
+        for line in self._lines.values():
+            line.works.clear()
+        self._waiting = 0
+        return works
+
+
+def _is_gone(work: Work, now: float) -> bool:
+    return work.is_cancelled or work.deadline <= now
+
+
+def _due_at(line: _Line) -> float:
+    """A full batch is due at once, another when its oldest has waited long enough."""
+    oldest = line.works[0]
+    same_shape = sum(1 for work in line.works if work.shape == oldest.shape)
+    if same_shape >= line.limits.max_batch_size:
+        return oldest.arrived
+    return oldest.arrived + line.limits.max_queue_delay_ms / 1000
+
+
+def _take_same_shape(line: _Line) -> list[Work]:
+    shape = line.works[0].shape
+    taken: list[Work] = []
+    left: deque[Work] = deque()
+    for work in line.works:
+        if work.shape == shape and len(taken) < line.limits.max_batch_size:
+            taken.append(work)
+        else:
+            left.append(work)
+    line.works = left
+    return taken

@@ -1,0 +1,231 @@
+"""The door to the engine. Knows sockets and deadlines; no Flask, no torch. Raises errors that a caller understands."""
+
+from __future__ import annotations
+
+import socket
+import struct
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app import errors
+from app.engine import protocol
+from app.engine.protocol import Frame, FrameType, ProtocolError
+from app.errors import CaskError, DeadlineExceededError, EngineAwayError
+from app.manifests import Manifest
+from app.results import Answer, Options, answer_from_json, to_dict
+
+STATUS_TIMEOUT_SECONDS = 1.0
+CONNECT_TIMEOUT_SECONDS = 1.0
+RETRY_AFTER_SECONDS = 2.0
+CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+
+
+@dataclass(frozen=True)
+class EngineAnswer:
+    """One image's answer and where its time went, in milliseconds."""
+
+    answer: Answer
+    queue_ms: float
+    predict_ms: float
+    batch_size: int
+
+
+class _Connection:
+    """One open socket to the engine, used by one thread at a time."""
+
+    def __init__(self, path: Path) -> None:
+        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            self._socket.settimeout(CONNECT_TIMEOUT_SECONDS)
+            self._socket.connect(str(path))
+        except OSError:
+            self._socket.close()
+            raise
+
+    def send(self, frame: Frame, deadline: float) -> None:
+        for buffer in protocol.encode(frame):
+            self._limit(deadline)
+            self._socket.sendall(buffer)
+
+    def receive(self, deadline: float) -> Frame:
+        return protocol.read_frame(lambda count: self._read_exactly(count, deadline))
+
+    def peer_pid(self) -> int:
+        credentials = self._socket.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, CREDENTIALS.size)
+        pid: int = CREDENTIALS.unpack(credentials)[0]
+        return pid
+
+    def close(self) -> None:
+        self._socket.close()
+
+    def _read_exactly(self, count: int, deadline: float) -> bytearray:
+        data = bytearray(count)
+        view = memoryview(data)
+        while view:
+            self._limit(deadline)
+            received = self._socket.recv_into(view)
+            if not received:
+                raise ConnectionResetError("the engine closed the connection")
+            view = view[received:]
+        return data
+
+    def _limit(self, deadline: float) -> None:
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise TimeoutError
+        self._socket.settimeout(left)
+
+
+class EngineClient:
+    """Asks the engine. Thread-safe; keeps connections open between requests; one for each process."""
+
+    def __init__(self, socket_path: Path) -> None:
+        self.socket_path = socket_path
+        self._idle: list[_Connection] = []
+        self._lock = threading.Lock()
+
+    def predict(
+        self, manifest: Manifest, images: Sequence[np.ndarray], options: Sequence[Options], deadline: float
+    ) -> list[EngineAnswer]:
+        """Predict images (uint8, height × width × 3) and return one answer each, in order.
+
+        ``deadline`` is a moment of ``time.monotonic``. Raises EngineAwayError, EngineBusyError, ModelNotReadyError,
+        ModelNotFoundError, DeadlineExceededError.
+        """
+        frames = [
+            _predict_frame(number, manifest, image, wish, deadline)
+            for number, (image, wish) in enumerate(zip(images, options, strict=True))
+        ]
+        replies = self._exchange(frames, deadline)
+        return [_read_answer(manifest, replies[number]) for number in range(len(frames))]
+
+    def status(self) -> dict[str, Any]:
+        """What the engine says of itself. Raises EngineAwayError when it does not answer within a second."""
+        deadline = time.monotonic() + STATUS_TIMEOUT_SECONDS
+        try:
+            return self._exchange([Frame(FrameType.STATUS, {})], deadline)[0].meta
+        except DeadlineExceededError:
+            raise EngineAwayError(
+                f"The engine did not say how it is within {STATUS_TIMEOUT_SECONDS:g} s.",
+                hint="It hangs or the machine is overloaded.",
+                retry_after_seconds=RETRY_AFTER_SECONDS,
+            ) from None
+
+    def peer_pid(self) -> int | None:
+        """The process that listens on the socket, also when it hangs; None when nobody does.
+
+        The kernel completes a connection and knows its other end without the listener's doing (unix(7), SO_PEERCRED).
+        """
+        try:
+            connection = _Connection(self.socket_path)
+        except OSError:
+            return None
+        try:
+            return connection.peer_pid()
+        finally:
+            connection.close()
+
+    def close(self) -> None:
+        """Close the idle connections."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for connection in idle:
+            connection.close()
+
+    def _exchange(self, frames: list[Frame], deadline: float) -> dict[int, Frame]:
+        """Send frames and wait for a reply to each. A connection that an earlier engine left behind is tried anew."""
+        while True:
+            connection, is_fresh = self._borrow()
+            try:
+                replies = _ask(connection, frames, deadline)
+            except TimeoutError:
+                # Closing tells the engine that nobody waits any more.
+                connection.close()
+                raise DeadlineExceededError(
+                    "The deadline passed before the engine answered.",
+                    hint="Allow more time with X-Request-Timeout, or send fewer images at once.",
+                ) from None
+            except (OSError, ProtocolError) as error:
+                connection.close()
+                if is_fresh:
+                    raise _away(error) from None
+                self.close()
+            except CaskError:
+                connection.close()
+                raise
+            else:
+                self._give_back(connection)
+                return replies
+
+    def _borrow(self) -> tuple[_Connection, bool]:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop(), False
+        try:
+            return _Connection(self.socket_path), True
+        except OSError as error:
+            raise _away(error) from None
+
+    def _give_back(self, connection: _Connection) -> None:
+        with self._lock:
+            self._idle.append(connection)
+
+
+def _ask(connection: _Connection, frames: list[Frame], deadline: float) -> dict[int, Frame]:
+    for frame in frames:
+        connection.send(frame, deadline)
+    replies: dict[int, Frame] = {}
+    while len(replies) < len(frames):
+        reply = connection.receive(deadline)
+        if reply.type is FrameType.ERROR:
+            raise _error_of(reply.meta)
+        replies[int(reply.meta.get("id", 0))] = reply
+    return replies
+
+
+def _predict_frame(number: int, manifest: Manifest, image: np.ndarray, options: Options, deadline: float) -> Frame:
+    meta = {
+        "id": number,
+        "model": manifest.key,
+        "task": manifest.task,
+        "shape": image.shape[:2],
+        "options": to_dict(options),
+        "timeout_ms": max(0.0, (deadline - time.monotonic()) * 1000),
+    }
+    return Frame(FrameType.PREDICT, meta, np.ascontiguousarray(image).reshape(-1).data)
+
+
+def _read_answer(manifest: Manifest, frame: Frame) -> EngineAnswer:
+    meta = frame.meta
+    answer = answer_from_json(manifest.task, meta["answer"])
+    return EngineAnswer(answer, meta["queue_ms"], meta["predict_ms"], meta["batch_size"])
+
+
+def _error_of(meta: dict[str, Any]) -> CaskError:
+    kind = getattr(errors, str(meta.get("kind")), CaskError)
+    error: CaskError = kind(meta.get("message", "The engine failed."), hint=meta.get("hint", ""))
+    if meta.get("retry_after_seconds") is not None:
+        error.retry_after_seconds = meta["retry_after_seconds"]
+    return error
+
+
+def _away(error: Exception) -> EngineAwayError:
+    reasons: dict[type[Exception], str] = {
+        FileNotFoundError: "it has not started, or is being replaced",
+        ConnectionRefusedError: "its process has ended and a new one has not started yet",
+        ConnectionResetError: "its process ended while it worked",
+        BrokenPipeError: "its process ended while it worked",
+        PermissionError: "this process may not open its socket",
+    }
+    reason = reasons.get(type(error), f"{type(error).__name__}: {error}")
+    return EngineAwayError(
+        f"The engine does not answer: {reason}.",
+        hint="Send it again after the time in Retry-After; /readyz tells when it is back.",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )

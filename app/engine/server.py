@@ -1,0 +1,220 @@
+"""The engine's side of the Unix socket: one reading thread a connection, answers sent by whoever has them."""
+
+from __future__ import annotations
+
+import logging
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app.engine import protocol
+from app.engine.batcher import Work
+from app.engine.protocol import Frame, FrameType, ProtocolError
+from app.engine.worker import Reply, Workers
+from app.errors import CaskError
+from app.results import options_from_json, to_dict
+
+log = logging.getLogger("cask.engine")
+
+# A caller that does not read its own small answer for so long is gone; a worker thread must not wait for it.
+SEND_TIMEOUT_SECONDS = 2
+SEND_TIMEOUT = struct.pack("ll", SEND_TIMEOUT_SECONDS, 0)
+LISTEN_BACKLOG = 256
+
+
+class Server:
+    """Listens on a Unix socket that only the service user may open, and speaks ``protocol``."""
+
+    def __init__(self, socket_path: Path, workers: Workers) -> None:
+        self.socket_path = socket_path
+        self._workers = workers
+        self._started = time.time()
+        self._listener: socket.socket | None = None
+        self._inode = 0
+
+    def start(self) -> None:
+        """Listen, then load. A socket left behind by an engine that died is replaced. Raises OSError."""
+        self._listener = _listen(self.socket_path)
+        self._inode = self.socket_path.stat().st_ino
+        threading.Thread(target=self._accept, args=(self._listener,), name="accept", daemon=True).start()
+        self._workers.start()
+        log.info("engine %d listens on %s", os.getpid(), self.socket_path)
+
+    def stop(self, drain_seconds: float) -> bool:
+        """Take the socket away, finish what is in hand. Returns False when the time was not enough."""
+        self._remove_socket()
+        is_done = self._workers.drain(drain_seconds)
+        if self._listener is not None:
+            self._listener.close()
+        log.info("engine %d stopped%s", os.getpid(), "" if is_done else " with work left undone")
+        return is_done
+
+    def status(self) -> dict[str, Any]:
+        """What the status frame answers: process, models, queue."""
+        return {
+            "pid": os.getpid(),
+            "started": self._started,
+            "uptime_seconds": round(time.time() - self._started, 1),
+            **self._workers.status(),
+        }
+
+    def _remove_socket(self) -> None:
+        """Only our own: a successor may listen on the same path already."""
+        try:
+            if self.socket_path.stat().st_ino == self._inode:
+                self.socket_path.unlink()
+        except FileNotFoundError:
+            pass
+
+    def _accept(self, listener: socket.socket) -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            Connection(connection, self._workers, self.status).start()
+
+
+@dataclass
+class _Pending:
+    """A work in hand and the id under which the client knows it."""
+
+    id: int
+    work: Work
+
+
+class Connection:
+    """One client. When it closes, whatever it still waited for is cancelled."""
+
+    def __init__(self, sock: socket.socket, workers: Workers, status: Callable[[], dict[str, Any]]) -> None:
+        self._socket = sock
+        # Python's own timeout would hold for reading too, and a client may well be silent between two requests.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, SEND_TIMEOUT)
+        self._workers = workers
+        self._status = status
+        self._send_lock = threading.Lock()
+        self._pending: dict[int, _Pending] = {}
+
+    def start(self) -> None:
+        """Serve it in a thread of its own."""
+        threading.Thread(target=self._serve, name="connection", daemon=True).start()
+
+    def _serve(self) -> None:
+        try:
+            while True:
+                self._handle(protocol.read_frame(self._read_exactly))
+        except EOFError:
+            pass
+        except ProtocolError as error:
+            log.warning("a client sent what is not a frame: %s", error)
+        except OSError as error:
+            log.debug("a client's connection broke: %s", error)
+        finally:
+            self._close()
+
+    def _close(self) -> None:
+        for pending in list(self._pending.values()):
+            self._workers.cancel(pending.work)
+        self._socket.close()
+
+    def _read_exactly(self, count: int) -> bytearray:
+        data = bytearray(count)
+        view = memoryview(data)
+        while view:
+            received = self._socket.recv_into(view)
+            if not received:
+                raise EOFError
+            view = view[received:]
+        return data
+
+    def _handle(self, frame: Frame) -> None:
+        if frame.type is FrameType.STATUS:
+            self._send(Frame(FrameType.STATUS_ANSWER, self._status()))
+        elif frame.type is FrameType.PREDICT:
+            self._handle_predict(frame)
+        else:
+            raise ProtocolError(f"a client may not send {frame.type.name}")
+
+    def _handle_predict(self, frame: Frame) -> None:
+        pending = self._parse_predict(frame)
+        self._pending[pending.id] = pending
+        try:
+            self._workers.submit(pending.work)
+        except CaskError as error:
+            self._reply(pending.id, Reply(error=error))
+
+    def _parse_predict(self, frame: Frame) -> _Pending:
+        meta = frame.meta
+        try:
+            number = int(meta["id"])
+            height, width = (int(side) for side in meta["shape"])
+            image = np.frombuffer(frame.payload, np.uint8).reshape(height, width, 3)
+            now = self._workers.clock()
+            work = Work(
+                model_key=meta["model"],
+                shape=(height, width),
+                arrived=now,
+                deadline=now + float(meta["timeout_ms"]) / 1000,
+                image=image,
+                options=options_from_json(meta["task"], meta["options"]),
+                reply=lambda reply: self._reply(number, reply),
+            )
+        except (KeyError, TypeError, ValueError) as error:
+            raise ProtocolError(f"a predict frame is wrong: {type(error).__name__}: {error}") from None
+        return _Pending(number, work)
+
+    def _reply(self, number: int, reply: Reply) -> None:
+        pending = self._pending.pop(number, None)
+        if pending is None or pending.work.is_cancelled:
+            return
+        try:
+            self._send(_frame_of(number, reply))
+        except OSError as error:
+            log.debug("an answer could not be delivered: %s", error)
+
+    def _send(self, frame: Frame) -> None:
+        with self._send_lock:
+            for buffer in protocol.encode(frame):
+                self._socket.sendall(buffer)
+
+
+def _frame_of(number: int, reply: Reply) -> Frame:
+    if reply.error is not None:
+        error = reply.error
+        meta = {
+            "id": number,
+            "kind": type(error).__name__,
+            "message": error.message,
+            "hint": error.hint,
+            "retry_after_seconds": error.retry_after_seconds,
+        }
+        return Frame(FrameType.ERROR, meta)
+    meta = {
+        "id": number,
+        "answer": [to_dict(row) for row in reply.answer or []],
+        "queue_ms": round(reply.queue_ms, 3),
+        "predict_ms": round(reply.predict_ms, 3),
+        "batch_size": reply.batch_size,
+    }
+    return Frame(FrameType.ANSWER, meta)
+
+
+def _listen(path: Path) -> socket.socket:
+    path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+    temporary = path.with_name(f"{path.name}.{os.getpid()}")
+    temporary.unlink(missing_ok=True)
+    listener = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+    listener.bind(str(temporary))
+    temporary.chmod(0o600)
+    listener.listen(LISTEN_BACKLOG)
+    # Renamed into place when it already listens, so that no client meets a socket without an engine behind it.
+    temporary.rename(path)
+    return listener

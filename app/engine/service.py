@@ -1,0 +1,84 @@
+"""The engine as a process: put together from the settings, run until told to stop. Started by ``apache/engine.py``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from app import machine, manifests
+from app.config import Settings
+from app.engine.batcher import Limits
+from app.engine.server import Server
+from app.engine.worker import Model, Workers
+from app.manifests import Manifest
+
+log = logging.getLogger("cask.engine")
+
+PARENT_PERIOD_SECONDS = 1.0
+
+
+def build(settings: Settings, load_model: Callable[[Manifest], Model] | None = None) -> Server:
+    """The server with its workers, not started. Raises ManifestError when a chosen model is not in the store."""
+    chosen = manifests.find(Path(settings.models_dir), settings.models)
+    workers = Workers(
+        chosen,
+        load_model or _load_with_torch,
+        threads=settings.engine_workers or machine.available_cores(),
+        max_queue_size=settings.engine_max_queue_size,
+        limits=lambda manifest: Limits(
+            min(settings.engine_max_batch_size, manifest.serve.max_batch_size), settings.engine_max_queue_delay_ms
+        ),
+        prepare_thread=(lambda: None) if load_model else (lambda: _limit_torch_threads(settings.engine_torch_threads)),
+    )
+    return Server(Path(settings.engine_socket), workers)
+
+
+def run(settings: Settings) -> None:
+    """Serve until SIGTERM or SIGINT, then finish what is in hand. Blocks; call it in the main thread."""
+    server = build(settings)
+    server.start()
+    try:
+        threading.Event().wait()
+    except (SystemExit, KeyboardInterrupt):
+        # mod_wsgi turns SIGTERM into SystemExit in a service script; handle_signals does so elsewhere.
+        log.info("engine %d drains for at most %d s", os.getpid(), settings.engine_drain_seconds)
+    server.stop(settings.engine_drain_seconds)
+
+
+def handle_signals() -> None:
+    """Make SIGTERM raise SystemExit in the main thread. Not under mod_wsgi, which does it and forbids it to others."""
+    signal.signal(signal.SIGTERM, _raise_system_exit)
+
+
+def end_with_parent() -> None:
+    """End this process soon after the one that started it, however that one ended."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_PERIOD_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def _raise_system_exit(_number: int, _frame: object) -> None:
+    raise SystemExit
+
+
+def _load_with_torch(manifest: Manifest) -> Model:
+    from app.vision.registry import load_model
+
+    return load_model(manifest)
+
+
+def _limit_torch_threads(count: int) -> None:
+    # Threads inside one prediction wait for each other whenever the machine does something else.
+    import torch
+
+    torch.set_num_threads(count)

@@ -1,0 +1,265 @@
+"""Models in memory and the threads that predict with them. The only place beside ``vision`` that may touch torch."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from app.engine.batcher import Batch, Batcher, Limits, Work
+from app.errors import CaskError, DeadlineExceededError, EngineAwayError, ModelNotFoundError, ModelNotReadyError
+from app.manifests import Manifest
+from app.results import Answer, Options
+
+log = logging.getLogger("cask.engine")
+
+Clock = Callable[[], float]
+
+
+class Model(Protocol):
+    """What ``app.vision`` gives us: one model, loaded."""
+
+    def warm_up(self) -> None:
+        """Predict once on made-up input, so that the first caller does not pay for it."""
+
+    def golden_check(self) -> None:
+        """Compare with the stored answers. Raises GoldenCheckError."""
+
+    def predict(self, images: Sequence[np.ndarray], options: Sequence[Options]) -> list[Answer]:
+        """One answer an image, in order. Images are uint8, height × width × 3, all of one shape."""
+
+
+@dataclass
+class Slot:
+    """One model's place in the engine. ``state``: loading, ready, failed."""
+
+    manifest: Manifest
+    state: str = "loading"
+    model: Model | None = None
+    error: str = ""
+    load_seconds: float = 0.0
+
+    def to_dict(self) -> dict[str, Any]:
+        """For the status frame."""
+        return {
+            "name": self.manifest.name,
+            "version": self.manifest.version,
+            "digest": self.manifest.digest,
+            "state": self.state,
+            "warm": self.state == "ready",
+            "error": self.error,
+            "load_seconds": round(self.load_seconds, 3),
+        }
+
+
+@dataclass(frozen=True)
+class Reply:
+    """How a work ended: an answer with its timings in milliseconds, or an error."""
+
+    answer: Answer | None = None
+    error: CaskError | None = None
+    queue_ms: float = 0.0
+    predict_ms: float = 0.0
+    batch_size: int = 0
+
+
+class Workers:
+    """A few threads that take batches and predict them; one copy of each model serves all threads."""
+
+    def __init__(
+        self,
+        manifests: Sequence[Manifest],
+        load_model: Callable[[Manifest], Model],
+        *,
+        threads: int,
+        max_queue_size: int,
+        limits: Callable[[Manifest], Limits],
+        prepare_thread: Callable[[], None] = lambda: None,
+        clock: Clock = time.monotonic,
+    ) -> None:
+        """``prepare_thread`` runs first in each worker thread, and in the thread that loads."""
+        self.slots = {manifest.key: Slot(manifest) for manifest in manifests}
+        self.clock = clock
+        self._load_model = load_model
+        self._prepare_thread = prepare_thread
+        self._batcher = Batcher(max_queue_size)
+        for manifest in manifests:
+            self._batcher.register(manifest.key, limits(manifest))
+        self._condition = threading.Condition()
+        self._is_stopping = False
+        self._busy_since: dict[int, float] = {}
+        self._images_total = 0
+        self._batches_total = 0
+        self._threads = [
+            threading.Thread(target=self._run, args=(number,), name=f"worker-{number}", daemon=True)
+            for number in range(threads)
+        ]
+
+    # ── life ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def start(self) -> None:
+        """Start to predict, and load the models in the background."""
+        for thread in self._threads:
+            thread.start()
+        threading.Thread(target=self._load_all, name="loader", daemon=True).start()
+
+    def drain(self, timeout_seconds: float) -> bool:
+        """Refuse new work, finish what waits and runs. Returns False when the time was not enough."""
+        until = self.clock() + timeout_seconds
+        with self._condition:
+            self._is_stopping = True
+            self._condition.notify_all()
+            while (len(self._batcher) or self._busy_since) and self.clock() < until:
+                self._condition.wait(min(0.1, max(0.0, until - self.clock())))
+            left = self._batcher.drain()
+            is_done = not left and not self._busy_since
+        for work in left:
+            _refuse(work, EngineAwayError("The engine is stopping."))
+        return is_done
+
+    # ── work ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def submit(self, work: Work) -> None:
+        """Put one work in line. Raises ModelNotFoundError, ModelNotReadyError, EngineBusyError, EngineAwayError."""
+        slot = self.slots.get(work.model_key)
+        if slot is None:
+            raise ModelNotFoundError(f"The engine does not hold {work.model_key}.", hint="GET /v1/models lists all.")
+        if slot.state != "ready":
+            raise _not_ready(slot)
+        with self._condition:
+            if self._is_stopping:
+                raise EngineAwayError("The engine is stopping.")
+            self._batcher.submit([work])
+            self._condition.notify()
+
+    def cancel(self, work: Work) -> None:
+        """Nobody waits for this work any more; it will not be predicted unless it already is."""
+        work.is_cancelled = True
+
+    def status(self) -> dict[str, Any]:
+        """Figures for the status frame. ``oldest_batch_seconds`` is how long the slowest has been at its batch."""
+        now = self.clock()
+        with self._condition:
+            busy = [now - since for since in self._busy_since.values()]
+            return {
+                "models": [slot.to_dict() for slot in self.slots.values()],
+                "waiting": len(self._batcher),
+                "max_queue_size": self._batcher.max_queue_size,
+                "workers": len(self._threads),
+                "busy_workers": len(busy),
+                "oldest_batch_seconds": round(max(busy, default=0.0), 3),
+                "images_total": self._images_total,
+                "batches_total": self._batches_total,
+                "is_stopping": self._is_stopping,
+            }
+
+    # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _load_all(self) -> None:
+        self._prepare_thread()
+        for slot in self.slots.values():
+            self._load(slot)
+
+    def _load(self, slot: Slot) -> None:
+        started = self.clock()
+        try:
+            model = self._load_model(slot.manifest)
+            model.warm_up()
+            model.golden_check()
+        except CaskError as error:
+            self._mark_failed(slot, error.message, error.hint)
+        except Exception as error:
+            log.exception("loading %s failed in an unexpected way", slot.manifest.key)
+            self._mark_failed(slot, f"{type(error).__name__}: {error}", "See the engine's log.")
+        else:
+            slot.model, slot.load_seconds, slot.state = model, self.clock() - started, "ready"
+            log.info("model %s is ready after %.1f s", slot.manifest.key, slot.load_seconds)
+
+    def _mark_failed(self, slot: Slot, message: str, hint: str) -> None:
+        slot.error, slot.state = message, "failed"
+        log.error("model %s cannot be served: %s %s", slot.manifest.key, message, hint)
+
+    def _run(self, number: int) -> None:
+        self._prepare_thread()
+        while True:
+            batch = self._next_batch(number)
+            if batch is None:
+                return
+            self._predict(batch)
+            with self._condition:
+                self._busy_since.pop(number, None)
+                self._condition.notify_all()
+
+    def _next_batch(self, number: int) -> Batch | None:
+        """Wait for a batch. None when the engine stops and nothing waits."""
+        while True:
+            with self._condition:
+                now = self.clock()
+                gone = self._batcher.sweep(now)
+                batch = self._batcher.take(now)
+                if batch is not None:
+                    self._busy_since[number] = now
+                    self._batches_total += 1
+                    self._images_total += len(batch.works)
+                elif not gone:
+                    if self._is_stopping and not len(self._batcher):
+                        return None
+                    wake_at = self._batcher.wake_at()
+                    self._condition.wait(None if wake_at is None else max(0.0, wake_at - now))
+            for work in gone:
+                _refuse(work, _late_error())
+            if batch is not None:
+                return batch
+
+    def _predict(self, batch: Batch) -> None:
+        model = self.slots[batch.model_key].model
+        started = self.clock()
+        try:
+            if model is None:
+                raise _not_ready(self.slots[batch.model_key])
+            answers = model.predict([w.image for w in batch.works], [w.options for w in batch.works])
+        except CaskError as error:
+            self._refuse_all(batch, error)
+        except Exception as error:
+            log.exception("predicting a batch of %d with %s failed", len(batch.works), batch.model_key)
+            self._refuse_all(batch, CaskError(f"The model failed: {type(error).__name__}.", hint="See the log."))
+        else:
+            self._answer_all(batch, answers, started)
+
+    def _refuse_all(self, batch: Batch, error: CaskError) -> None:
+        for work in batch.works:
+            _refuse(work, error)
+
+    def _answer_all(self, batch: Batch, answers: list[Answer], started: float) -> None:
+        predict_ms = (self.clock() - started) * 1000
+        for work, answer in zip(batch.works, answers, strict=True):
+            queue_ms = (started - work.arrived) * 1000
+            work.reply(Reply(answer, None, queue_ms, predict_ms, len(batch.works)))
+
+
+def _refuse(work: Work, error: CaskError) -> None:
+    work.reply(Reply(error=error))
+
+
+def _late_error() -> CaskError:
+    return DeadlineExceededError(
+        "The deadline passed while the image waited for the engine.",
+        hint="Allow more time with X-Request-Timeout, or send less at once.",
+    )
+
+
+def _not_ready(slot: Slot) -> ModelNotReadyError:
+    if slot.state == "failed":
+        return ModelNotReadyError(
+            f"The model {slot.manifest.key} failed to load: {slot.error}",
+            hint="An operator must mend it; see /readyz.",
+            retry_after_seconds=30.0,
+        )
+    return ModelNotReadyError(
+        f"The model {slot.manifest.key} is still loading.", hint="Send it again shortly.", retry_after_seconds=2.0
+    )

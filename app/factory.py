@@ -1,0 +1,94 @@
+"""The web tier, put together in reading order. The only place that knows all of its parts."""
+
+from __future__ import annotations
+
+import atexit
+import subprocess
+import sys
+from typing import Any
+
+from flask import Flask
+from werkzeug.serving import is_running_from_reloader
+
+from app import config, guards
+from app.api import api
+from app.config import ROOT, Settings
+from app.engine.client import EngineClient
+from app.errors import SettingsError
+from app.ops import ops, processes
+from app.pages import pages
+from app.predictions import Engine, Predictor
+from app.telemetry import logs
+
+
+def create_app(settings: Settings | None = None, engine: Engine | None = None) -> Flask:
+    """The WSGI application. Reads the settings and talks to the engine's socket unless told otherwise.
+
+    Raises SettingsError and ManifestError: a service that is set up wrongly must not start.
+    """
+    _refuse_sub_interpreter()
+    settings = settings or config.load()
+    role = _role()
+    logs.configure(settings, role)
+    app = Flask("app", static_folder=str(ROOT / "app" / "static"), static_url_path="/static")
+    app.secret_key = settings.secret_key.get_secret_value()
+    app.json.sort_keys = False  # type: ignore[attr-defined]
+    app.extensions["settings"] = settings
+    app.extensions["role"] = role
+    app.extensions["predictor"] = Predictor(settings, engine or _engine(settings))
+    guards.init_app(app, settings)
+    for blueprint in (api, pages, ops):
+        app.register_blueprint(blueprint)
+    processes.register(settings.state_dir, role)
+    return app
+
+
+def _mod_wsgi() -> Any:
+    """mod_wsgi's own module, which exists only in a process of Apache; else None."""
+    module = sys.modules.get("mod_wsgi")
+    return module if hasattr(module, "process_group") else None
+
+
+def _role() -> str:
+    module = _mod_wsgi()
+    return "ops" if module and module.process_group == "ops" else "web"
+
+
+def _refuse_sub_interpreter() -> None:
+    """Libraries in C hang without a word in a named sub-interpreter."""
+    module = _mod_wsgi()
+    if module and module.application_group:
+        raise SettingsError(
+            f"The application group is {module.application_group!r}; expected %{{GLOBAL}}.",
+            hint="Add `WSGIApplicationGroup %{GLOBAL}` to the Apache configuration.",
+        )
+
+
+def _engine(settings: Settings) -> EngineClient:
+    """The door to the engine; also starts one where ENGINE_MODE says so. Apache always runs its own."""
+    if _mod_wsgi():
+        return EngineClient(settings.engine_socket)
+    if settings.engine_mode == "child" and not _is_reloader_parent(settings):
+        _start_child()
+    elif settings.engine_mode == "in_process":
+        _start_here(settings)
+    return EngineClient(settings.engine_socket)
+
+
+def _is_reloader_parent(settings: Settings) -> bool:
+    """Whether this is Flask's reloader, which only watches files and starts the process that serves."""
+    return settings.reload and "run" in sys.argv and not is_running_from_reloader()
+
+
+def _start_child() -> None:
+    child = subprocess.Popen([sys.executable, "-m", "app.engine", "--with-parent"], cwd=ROOT)
+    atexit.register(child.terminate)
+
+
+def _start_here(settings: Settings) -> None:
+    # Only this mode brings torch into the web process.
+    from app.engine import service
+
+    server = service.build(settings)
+    server.start()
+    atexit.register(server.stop, 0)

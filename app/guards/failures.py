@@ -1,0 +1,100 @@
+"""Every failure in one shape: an RFC 9457 problem document, or for people a page with the same words."""
+
+from __future__ import annotations
+
+import logging
+import math
+
+from flask import Flask, Response, current_app, jsonify, request
+from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+
+from app.errors import CaskError, RequestError
+from app.guards import request_ids, sizes
+
+log = logging.getLogger("cask.web")
+
+MEDIA_TYPE = "application/problem+json"
+
+# What Werkzeug itself refuses, in our words: status → code, title, hint.
+HTTP_FAILURES = {
+    400: ("bad_request", "The request is malformed", "See /v1 in docs/api.md for the shape of requests."),
+    404: ("not_found", "There is nothing at this address", "The addresses are listed in docs/api.md."),
+    405: ("method_not_allowed", "This address does not take that method", "The Allow header lists those it takes."),
+    415: ("media_type_unsupported", "The Content-Type is not accepted", "Use multipart/form-data, image/* or JSON."),
+}
+
+
+def init_app(app: Flask) -> None:
+    """Answer failures of views and guards here, and nowhere else."""
+    app.register_error_handler(CaskError, answer)
+    app.register_error_handler(HTTPException, _answer_http)
+    app.register_error_handler(Exception, _answer_unexpected)
+
+
+def answer(error: CaskError) -> Response:
+    """The response for a failure that we know by name."""
+    if error.status >= 500:
+        log.warning("%s: %s", error.code, error.message)
+    else:
+        log.info("refused with %d %s: %s", error.status, error.code, error.message)
+    response = _page(error) if _wants_page() else _problem(error)
+    if error.retry_after_seconds is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
+    return response
+
+
+def _answer_http(error: HTTPException) -> Response:
+    if isinstance(error, RequestEntityTooLarge):
+        return answer(sizes.too_large(request.content_length, current_app.config["MAX_CONTENT_LENGTH"]))
+    status = error.code or 500
+    if status < 400:
+        # A redirect is no failure.
+        return Response(error.get_response(request.environ).get_data(), status, error.get_headers(request.environ))
+    code, title, hint = HTTP_FAILURES.get(status, (f"http_{status}", error.name, ""))
+    failure = RequestError(f"{request.method} {request.path}: {title[0].lower()}{title[1:]}.", hint=hint)
+    failure.status, failure.code, failure.title = status, code, title
+    response = answer(failure)
+    for name, value in error.get_headers(request.environ):
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
+    return response
+
+
+def _answer_unexpected(error: Exception) -> Response:
+    if current_app.debug:
+        raise error
+    # A stack trace means that we have a fault; the caller gets the id under which the log has it.
+    log.error("unexpected failure in %s %s", request.method, request.path, exc_info=error)
+    return answer(CaskError("Something went wrong on our side.", hint="Tell the operator the request id."))
+
+
+def _problem(error: CaskError) -> Response:
+    response = jsonify(
+        type=f"urn:cask:problem:{error.code}",
+        title=error.title,
+        status=error.status,
+        detail=error.message,
+        code=error.code,
+        hint=error.hint,
+        request_id=request_ids.current(),
+    )
+    response.status_code = error.status
+    response.content_type = MEDIA_TYPE
+    return response
+
+
+def _page(error: CaskError) -> Response:
+    # Pages know guards by nothing; imported here so that the API can be used without them.
+    from app.pages import failures as page
+
+    response: Response = page.render(error, request_ids.current())
+    return response
+
+
+def _wants_page() -> bool:
+    if request.blueprint == "pages":
+        return True
+    if request.blueprint is not None or request.path.startswith(("/v1", "/static")):
+        return False
+    accepted = request.accept_mimetypes
+    return accepted.best_match(("application/json", "text/html")) == "text/html" and accepted["text/html"] > 0

@@ -1,0 +1,37 @@
+"""One id for each request, from Apache's access log to the engine's answer."""
+
+from __future__ import annotations
+
+import re
+import uuid
+
+from flask import Flask, Response, g, request
+
+from app.telemetry import logs
+
+HEADER = "X-Request-Id"
+# Callers may bring their own; what they send ends in logs, so only harmless characters are taken.
+PATTERN = re.compile(r"[A-Za-z0-9@._-]{8,64}")
+
+
+def init_app(app: Flask) -> None:
+    """Choose the id first of all, and give it back with every answer."""
+    app.before_request(_begin)
+    app.after_request(_end)
+
+
+def current() -> str:
+    """The id of the current request; empty outside of one."""
+    return str(g.get("request_id", "")) if g else ""
+
+
+def _begin() -> None:
+    given = request.headers.get(HEADER, "")
+    g.request_id = given if PATTERN.fullmatch(given) else uuid.uuid4().hex
+    logs.request_id.set(g.request_id)
+
+
+def _end(response: Response) -> Response:
+    response.headers[HEADER] = current()
+    logs.request_id.set("")
+    return response

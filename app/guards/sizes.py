@@ -1,0 +1,33 @@
+"""How much one request may bring. Apache holds the same limits; these are for every other server."""
+
+from __future__ import annotations
+
+from flask import Flask, request
+
+from app.config import Settings
+from app.errors import RequestTooLargeError
+
+# A form field is a number or a name. Werkzeug counts all non-file parts together.
+MAX_FORM_BYTES = 64 * 1024
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Refuse by Content-Length before the body is read; Werkzeug cuts off bodies that come without one."""
+    app.config["MAX_CONTENT_LENGTH"] = settings.request_max_bytes
+    app.config["MAX_FORM_MEMORY_SIZE"] = MAX_FORM_BYTES
+    app.config["MAX_FORM_PARTS"] = settings.request_max_images + 50
+
+    @app.before_request
+    def refuse_large_bodies() -> None:
+        length = request.content_length
+        if length is not None and length > settings.request_max_bytes:
+            raise too_large(length, settings.request_max_bytes)
+
+
+def too_large(length: int | None, limit: int) -> RequestTooLargeError:
+    """The error for a body over the limit; ``length`` in bytes where it is known."""
+    size = f"{length} bytes" if length is not None else "more bytes than accepted"
+    return RequestTooLargeError(
+        f"The request has {size}; at most {limit} are accepted.",
+        hint="Send fewer or smaller images in one request, or raise REQUEST_MAX_BYTES.",
+    )

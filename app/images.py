@@ -1,0 +1,176 @@
+"""From bytes to pixels: look at the header first, then decode and scale once. No Flask, no torch. A leaf."""
+
+from __future__ import annotations
+
+import io
+import math
+import warnings
+from dataclasses import dataclass
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from app.errors import ImageEmptyError, ImageTooLargeError, ImageUndecodableError, ImageUnsupportedError
+from app.manifests import InputSpec
+from app.results import Box
+
+# We look at the header ourselves and refuse before anything is decoded; Pillow's own limit would only warn.
+Image.MAX_IMAGE_PIXELS = None
+
+# The grey of a letterbox's empty part, as most detectors are trained with it.
+LETTERBOX_GREY = 114
+ORIENTATION_TAG = 0x0112
+# Orientations that turn the image by a quarter, so that width and height change places (Exif 2.32, tag Orientation).
+QUARTER_TURNS = (5, 6, 7, 8)
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What is accepted. ``formats`` are Pillow's names in upper case."""
+
+    max_bytes: int
+    max_pixels: int
+    formats: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Picture:
+    """One image, ready for a model.
+
+    ``pixels``: uint8, height × width × 3, RGB, scaled as the model's InputSpec says. ``width`` and ``height``: pixels
+    of the upright original. ``scale_x`` and ``scale_y``: pixels of the input for one pixel of the original.
+    """
+
+    pixels: np.ndarray
+    width: int
+    height: int
+    scale_x: float
+    scale_y: float
+
+    def to_original(self, box: Box) -> Box:
+        """A box in pixels of the input, as pixels of the upright original; cut at its edges."""
+        return Box(
+            x_min=min(max(box.x_min / self.scale_x, 0.0), self.width),
+            y_min=min(max(box.y_min / self.scale_y, 0.0), self.height),
+            x_max=min(max(box.x_max / self.scale_x, 0.0), self.width),
+            y_max=min(max(box.y_max / self.scale_y, 0.0), self.height),
+        )
+
+
+def read(data: bytes, spec: InputSpec, limits: Limits) -> Picture:
+    """Check, decode, turn upright and scale one image.
+
+    Raises ImageEmptyError, ImageUnsupportedError, ImageTooLargeError, ImageUndecodableError.
+    """
+    image = _open(data, limits)
+    try:
+        return _decode(image, spec)
+    except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, IndexError, TypeError) as error:
+        # Pillow's readers raise all of these on bytes that are cut off or altered.
+        raise ImageUndecodableError(
+            f"The {image.format} image of {len(data)} bytes cannot be decoded: {error}.",
+            hint="It is cut off or damaged; open it in another program and save it again.",
+        ) from None
+
+
+def _open(data: bytes, limits: Limits) -> Image.Image:
+    """Read the header only."""
+    if not data:
+        raise ImageEmptyError("The image has 0 bytes.", hint="Send the bytes of the file, not its name.")
+    if len(data) > limits.max_bytes:
+        raise ImageTooLargeError(
+            f"The image has {len(data)} bytes; at most {limits.max_bytes} are accepted.",
+            hint="Save it smaller, or raise IMAGES_MAX_BYTES.",
+        )
+    image = _identify(data, limits)
+    if image.width * image.height > limits.max_pixels:
+        raise ImageTooLargeError(
+            f"The image is {image.width}×{image.height} pixels; at most {limits.max_pixels} pixels are accepted.",
+            hint="Scale it down, or raise IMAGES_MAX_PIXELS.",
+        )
+    return image
+
+
+def _identify(data: bytes, limits: Limits) -> Image.Image:
+    accepted = ", ".join(limits.formats)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return Image.open(io.BytesIO(data), formats=limits.formats)
+    except UnidentifiedImageError:
+        raise ImageUnsupportedError(
+            f"The {len(data)} bytes are not an image of an accepted format.", hint=f"Accepted: {accepted}."
+        ) from None
+    except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, IndexError, TypeError) as error:
+        raise ImageUndecodableError(
+            f"The image's header cannot be read: {error}.", hint=f"It is damaged. Accepted formats: {accepted}."
+        ) from None
+
+
+def _decode(image: Image.Image, spec: InputSpec) -> Picture:
+    width, height = _upright_size(image)
+    target, box = _target(spec, width, height)
+    _draft(image, target, box)
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        upright = ImageOps.exif_transpose(_to_rgb(image))
+    # A draft made the picture smaller; the box was given in pixels of the original.
+    shrink_x, shrink_y = upright.width / width, upright.height / height
+    source = (box[0] * shrink_x, box[1] * shrink_y, box[2] * shrink_x, box[3] * shrink_y)
+    scaled = upright.resize(target, Image.Resampling.BILINEAR, box=source)
+    pixels = _letterbox(spec, scaled) if spec.kind == "letterbox" else np.asarray(scaled)
+    return Picture(pixels, width, height, target[0] / (box[2] - box[0]), target[1] / (box[3] - box[1]))
+
+
+def _upright_size(image: Image.Image) -> tuple[int, int]:
+    try:
+        is_turned = image.getexif().get(ORIENTATION_TAG) in QUARTER_TURNS
+    except (OSError, SyntaxError, ValueError, KeyError, TypeError):
+        is_turned = False
+    return (image.height, image.width) if is_turned else (image.width, image.height)
+
+
+def _target(spec: InputSpec, width: int, height: int) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
+    """Width and height of the scaled picture, and which part of the upright original it shows."""
+    if spec.kind == "crop":
+        # Cut before scaling: a strip of 1 × 50 000 pixels must not grow into gigabytes on its way.
+        side = min(width, height) * spec.size / spec.resize_size
+        left, top = (width - side) / 2, (height - side) / 2
+        return (spec.size, spec.size), (left, top, left + side, top + side)
+    if spec.kind == "letterbox":
+        scale = spec.size / max(width, height)
+    else:
+        scale = min(spec.min_size / min(width, height), spec.max_size / max(width, height))
+    return (max(1, round(width * scale)), max(1, round(height * scale))), (0.0, 0.0, width, height)
+
+
+def _draft(image: Image.Image, target: tuple[int, int], box: tuple[float, ...]) -> None:
+    """Let the JPEG decoder skip detail we would throw away; it never goes below what the target needs."""
+    if image.format != "JPEG":
+        return
+    scale = max(target[0] / (box[2] - box[0]), target[1] / (box[3] - box[1]))
+    wanted = (math.ceil(image.width * scale), math.ceil(image.height * scale))
+    image.draft("RGB", wanted)
+
+
+def _to_rgb(image: Image.Image) -> Image.Image:
+    """RGB without surprises: 16-bit grey is scaled, not cut off; what shines through is white. Keeps Exif."""
+    if image.mode.startswith("I;16") or image.mode == "I":
+        grey = (np.asarray(image).astype(np.float32) / 257).clip(0, 255).astype(np.uint8)
+        return Image.fromarray(grey).convert("RGB")
+    if "A" in image.getbands() or "transparency" in image.info:
+        exif = image.info.get("exif")
+        layered = image.convert("RGBA")
+        flat = Image.new("RGBA", layered.size, "white")
+        flat.alpha_composite(layered)
+        rgb = flat.convert("RGB")
+        if exif:
+            rgb.info["exif"] = exif
+        return rgb
+    return image.convert("RGB")
+
+
+def _letterbox(spec: InputSpec, scaled: Image.Image) -> np.ndarray:
+    canvas = np.full((spec.size, spec.size, 3), LETTERBOX_GREY, np.uint8)
+    canvas[: scaled.height, : scaled.width] = np.asarray(scaled)
+    return canvas

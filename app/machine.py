@@ -1,0 +1,38 @@
+"""What this machine, or the container's share of it, gives us. A leaf."""
+
+from __future__ import annotations
+
+import math
+import os
+from pathlib import Path
+
+CGROUP = Path("/sys/fs/cgroup")
+
+
+def available_cores(cgroup: Path = CGROUP) -> int:
+    """Cores this process may use: its CPU affinity, cut to the quota of its cgroup (v2 or v1), at least 1."""
+    affinity = len(os.sched_getaffinity(0))
+    quota = _quota_cores(cgroup)
+    return max(1, min(affinity, math.ceil(quota)) if quota else affinity)
+
+
+def resident_bytes(pid: int | None = None) -> int:
+    """Memory of a process that is in RAM (VmRSS), in bytes; 0 when the process is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid or os.getpid()}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def _quota_cores(cgroup: Path) -> float | None:
+    """Cores allowed by ``cpu.max`` (v2) or ``cpu.cfs_quota_us`` (v1); None without a limit."""
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    return int(quota) / int(period) if quota not in ("max", "-1") else None

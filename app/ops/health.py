@@ -1,0 +1,92 @@
+"""/livez, /readyz, /startupz. Live asks nothing but itself; ready asks everybody and lists what is missing."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+from flask import Response, current_app, jsonify
+
+from app.errors import CaskError
+from app.ops import ops, processes
+from app.predictions import predictor
+
+READY_ONCE = "ready_once"
+RETRY_AFTER_SECONDS = "2"
+
+
+@ops.get("/livez")
+def live() -> Response:
+    """This process answers. A failure here means: restart me."""
+    return jsonify(live=True)
+
+
+@ops.get("/readyz")
+def ready() -> Response:
+    """Whether a prediction would succeed now. A failure here means: send callers elsewhere for the moment."""
+    report = _report()
+    if report["ready"]:
+        current_app.extensions[READY_ONCE] = True
+    return _answer(report)
+
+
+@ops.get("/startupz")
+def started() -> Response:
+    """Whether the service has been ready once since it started."""
+    if not current_app.extensions.get(READY_ONCE):
+        return ready()
+    return jsonify(started=True)
+
+
+def _answer(report: dict[str, Any]) -> Response:
+    response = jsonify(report)
+    if not report["ready"]:
+        response.status_code = 503
+        response.headers["Retry-After"] = RETRY_AFTER_SECONDS
+    return response
+
+
+def _report() -> dict[str, Any]:
+    state_dir: Path = current_app.extensions["settings"].state_dir
+    engine, missing = _ask_engine()
+    missing += _missing_models(engine) + _missing_disk(state_dir)
+    others = processes.alive(state_dir)
+    if current_app.extensions["role"] == "ops" and not any(each.role == "web" for each in others):
+        missing.append("web: no process of the web group is alive; see the error log")
+    rows = [{"role": each.role, "pid": each.pid} for each in others]
+    return {"ready": not missing, "missing": missing, "processes": [*_engine_row(engine), *rows]}
+
+
+def _ask_engine() -> tuple[dict[str, Any], list[str]]:
+    try:
+        return predictor().engine.status(), []
+    except CaskError as error:
+        return {}, [f"engine: {error.message}"]
+
+
+def _missing_models(engine: dict[str, Any]) -> list[str]:
+    if not engine:
+        return []
+    rows = {(row["name"], row["version"]): row for row in engine["models"]}
+    missing = []
+    for manifest in predictor().manifests:
+        row = rows.get((manifest.name, manifest.version))
+        if row is None or row["digest"] != manifest.digest:
+            missing.append(f"model {manifest.key}: the engine does not hold this digest; restart it")
+        elif row["state"] != "ready":
+            missing.append(f"model {manifest.key}: {row['state']}{': ' + row['error'] if row['error'] else ''}")
+    return missing
+
+
+def _missing_disk(state_dir: Path) -> list[str]:
+    if os.access(state_dir, os.W_OK):
+        return []
+    return [f"state: {state_dir} cannot be written by this process"]
+
+
+def _engine_row(engine: dict[str, Any]) -> list[dict[str, Any]]:
+    if not engine:
+        return []
+    models = [{key: row[key] for key in ("name", "version", "digest", "warm")} for row in engine["models"]]
+    return [{"role": "engine", "pid": engine["pid"], "models": models}]

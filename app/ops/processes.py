@@ -1,0 +1,76 @@
+"""Which of our processes are alive: each leaves a small file with its role; the kernel tells whether it still runs."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from app import machine
+
+
+@dataclass(frozen=True)
+class Process:
+    """One living process of this service."""
+
+    pid: int
+    role: str
+
+    @property
+    def resident_bytes(self) -> int:
+        """Memory of it that is in RAM."""
+        return machine.resident_bytes(self.pid)
+
+
+def register(state_dir: Path, role: str) -> None:
+    """Note that this process exists. Does nothing where the folder cannot be written: readiness will tell."""
+    folder = _folder(state_dir)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        note = {"role": role, "born": _born(os.getpid())}
+        (folder / f"{os.getpid()}.json").write_text(json.dumps(note))
+    except OSError:
+        return
+
+
+def alive(state_dir: Path) -> list[Process]:
+    """Every registered process that still runs; notes of those that ended are removed."""
+    found = []
+    for path in sorted(_folder(state_dir).glob("*.json")):
+        process = _read(path)
+        if process is None:
+            _forget(path)
+        else:
+            found.append(process)
+    return found
+
+
+def _folder(state_dir: Path) -> Path:
+    return state_dir / "run" / "processes"
+
+
+def _forget(path: Path) -> None:
+    # Another user's note, or one that a sibling has just removed: it does no harm.
+    with contextlib.suppress(OSError):
+        path.unlink(missing_ok=True)
+
+
+def _read(path: Path) -> Process | None:
+    try:
+        note = json.loads(path.read_text())
+        pid = int(path.stem)
+        return Process(pid, note["role"]) if _born(pid) == note["born"] else None
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _born(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot: tells it from a later one with the same number."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # Field 22 of proc(5); the name before it may hold blanks, so count from its closing bracket.
+    return int(stat.rpartition(")")[2].split()[19])

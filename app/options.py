@@ -1,0 +1,78 @@
+"""What a caller may wish for, checked: the typed form of query, form fields and JSON keys. A leaf."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping
+from typing import Annotated, Any
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from app.errors import OptionError
+from app.manifests import Manifest, Task
+from app.results import ClassifyOptions, DetectOptions, Options
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Pixels = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+MAX_RESULTS = 1000
+
+
+class _Wishes(BaseModel):
+    """What every task understands."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Name | None = Field(None, description="Name of the model; the first one of the task when left out.")
+    version: Name | None = Field(None, description="Version of the model; the newest one when left out.")
+
+
+class ClassifyWishes(_Wishes):
+    """Options of POST /v1/classify."""
+
+    top_k: int | None = Field(None, ge=0, le=MAX_RESULTS, description="How many labels, best first.")
+
+
+class DetectWishes(_Wishes):
+    """Options of POST /v1/detect."""
+
+    score_threshold: Share | None = Field(None, description="Detections with a lower score are left out.")
+    iou_threshold: Share | None = Field(None, description="Boxes that overlap more than this are one object.")
+    max_results: int | None = Field(None, ge=0, le=MAX_RESULTS, description="At most so many detections, best first.")
+    min_width: Pixels | None = Field(None, description="Narrower boxes are left out; pixels of the upright image.")
+    min_height: Pixels | None = Field(None, description="Lower boxes are left out; pixels of the upright image.")
+
+
+Wishes = ClassifyWishes | DetectWishes
+WISHES: dict[Task, type[ClassifyWishes] | type[DetectWishes]] = {"classify": ClassifyWishes, "detect": DetectWishes}
+
+
+def parse(task: Task, raw: Mapping[str, Any]) -> Wishes:
+    """Check raw wishes; an empty text counts as left out, a 0 is a 0. Raises OptionError naming value and range."""
+    given = {name: value for name, value in raw.items() if value not in ("", None)}
+    try:
+        return WISHES[task].model_validate(given)
+    except ValidationError as error:
+        raise _option_error(task, error) from None
+
+
+def complete(wishes: Wishes, manifest: Manifest) -> Options:
+    """Fill what the caller left out from the model's manifest."""
+    given = wishes.model_dump(exclude={"model", "version"}, exclude_none=True)
+    defaults = manifest.default_options()
+    kind = ClassifyOptions if manifest.task == "classify" else DetectOptions
+    return kind(**{name: given.get(name, getattr(defaults, name)) for name in kind.__dataclass_fields__})
+
+
+def _option_error(task: Task, error: ValidationError) -> OptionError:
+    first = error.errors()[0]
+    name = ".".join(str(part) for part in first["loc"]) or "options"
+    known = list(WISHES[task].model_fields)
+    if first["type"] == "extra_forbidden":
+        close = difflib.get_close_matches(name, known, n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"Known options: {', '.join(known)}."
+        return OptionError(f"{name!r} is not an option of {task}.", hint=hint)
+    return OptionError(
+        f"{name} is {str(first['input'])[:80]!r}: {first['msg'][0].lower()}{first['msg'][1:]}.",
+        hint=WISHES[task].model_fields[name].description or "" if name in known else "",
+    )

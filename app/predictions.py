@@ -1,0 +1,212 @@
+"""What the service is for: images and wishes in, answers out. Between the views and the engine."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+import numpy as np
+from flask import current_app
+
+from app import images, manifests, options
+from app.config import Settings
+from app.engine.client import EngineAnswer
+from app.errors import CaskError, EngineAwayError, ImageMissingError, ModelNotFoundError, TooManyImagesError
+from app.images import Picture
+from app.manifests import Manifest, Task
+from app.results import Answer, Detection, DetectOptions, Options
+
+# /v1/models may be asked often; the engine need not be for each.
+STATUS_AGE_SECONDS = 0.5
+
+
+class Engine(Protocol):
+    """What predictions need of the engine; ``EngineClient`` is one."""
+
+    def predict(
+        self, manifest: Manifest, images: Sequence[np.ndarray], options: Sequence[Options], deadline: float
+    ) -> list[EngineAnswer]: ...
+
+    def status(self) -> dict[str, Any]: ...
+
+
+@dataclass(frozen=True)
+class ImageResult:
+    """The answer for one image; ``width`` and ``height`` are pixels of the upright original."""
+
+    width: int
+    height: int
+    answer: Answer
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """All answers of one request, in the order of its images. ``timings``: milliseconds by name of the step."""
+
+    manifest: Manifest
+    results: list[ImageResult]
+    timings: dict[str, float] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """One model as callers see it. ``state``: ready, loading, failed, or unavailable when the engine is away."""
+
+    manifest: Manifest
+    state: str
+    error: str = ""
+
+
+def predictor() -> Predictor:
+    """The predictor of the current app."""
+    found: Predictor = current_app.extensions["predictor"]
+    return found
+
+
+class Predictor:
+    """Chooses the model, reads the images, asks the engine, brings boxes back to the original's pixels."""
+
+    def __init__(self, settings: Settings, engine: Engine) -> None:
+        """Reads the manifests of the chosen models. Raises ManifestError."""
+        self.engine = engine
+        self.manifests = manifests.find(Path(settings.models_dir), settings.models)
+        self._max_images = settings.request_max_images
+        self._timeout_seconds = settings.request_timeout_seconds
+        self._limits = images.Limits(
+            settings.images_max_bytes,
+            settings.images_max_pixels,
+            tuple(name.upper() for name in settings.images_formats),
+        )
+        self._status_lock = threading.Lock()
+        self._status: tuple[float, dict[str, Any] | CaskError] | None = None
+
+    def predict(
+        self,
+        task: Task,
+        data: Sequence[bytes],
+        wishes: Mapping[str, Any],
+        *,
+        model: str | None = None,
+        version: str | None = None,
+        deadline: float | None = None,
+    ) -> Outcome:
+        """Predict encoded images. ``deadline`` is a moment of ``time.monotonic``; the default timeout when None.
+
+        Raises OptionError, ModelNotFoundError, ImageMissingError, TooManyImagesError, any Image…Error, and what the
+        engine raises.
+        """
+        deadline = deadline or time.monotonic() + self._timeout_seconds
+        parsed = options.parse(task, {**wishes, **_given(model=model, version=version)})
+        manifest = self.find(task, parsed.model, parsed.version)
+        wish = options.complete(parsed, manifest)
+        self._check_count(len(data))
+        started = time.perf_counter()
+        pictures = [self._read(number, each, manifest, len(data)) for number, each in enumerate(data, start=1)]
+        decoded = time.perf_counter()
+        wishes_scaled = [_to_input(wish, picture) for picture in pictures]
+        answers = self.engine.predict(manifest, [picture.pixels for picture in pictures], wishes_scaled, deadline)
+        timings = _timings(started, decoded, answers)
+        return Outcome(manifest, [_result(*pair) for pair in zip(pictures, answers, strict=True)], timings)
+
+    def find(self, task: Task | None, name: str | None = None, version: str | None = None) -> Manifest:
+        """The chosen model: the first of the task when no name is given. Raises ModelNotFoundError."""
+        fitting = [each for each in self.manifests if task is None or each.task == task]
+        if name:
+            fitting = [each for each in fitting if each.name == name]
+        if version:
+            fitting = [each for each in fitting if each.version == version]
+        if not fitting:
+            raise self._not_found(task, name, version)
+        if name and not version:
+            return max(fitting, key=lambda each: manifests.version_order(each.version))
+        return fitting[0]
+
+    def models(self) -> list[ModelStatus]:
+        """All models that this service is set to serve, with their state in the engine. Never raises."""
+        try:
+            rows = {(row["name"], row["version"]): row for row in self.engine_status()["models"]}
+        except CaskError as error:
+            return [ModelStatus(manifest, "unavailable", error.message) for manifest in self.manifests]
+        return [_status_of(manifest, rows.get((manifest.name, manifest.version))) for manifest in self.manifests]
+
+    def engine_status(self) -> dict[str, Any]:
+        """What the engine says of itself, at most half a second old. Raises EngineAwayError."""
+        with self._status_lock:
+            now = time.monotonic()
+            if self._status is None or now - self._status[0] > STATUS_AGE_SECONDS:
+                try:
+                    self._status = (now, self.engine.status())
+                except EngineAwayError as error:
+                    self._status = (now, error)
+            found = self._status[1]
+        if isinstance(found, CaskError):
+            raise found
+        return found
+
+    def _check_count(self, count: int) -> None:
+        if count == 0:
+            raise ImageMissingError(
+                "The request holds no image.",
+                hint='Send multipart parts named "image", the raw bytes of one image with Content-Type: image/*, '
+                'or JSON {"images": [base64, …]}.',
+            )
+        if count > self._max_images:
+            raise TooManyImagesError(
+                f"The request holds {count} images; at most {self._max_images} are accepted.",
+                hint="Send them in several requests, or raise REQUEST_MAX_IMAGES.",
+            )
+
+    def _read(self, number: int, data: bytes, manifest: Manifest, count: int) -> Picture:
+        try:
+            return images.read(data, manifest.input, self._limits)
+        except CaskError as error:
+            if count > 1:
+                error.message = f"Image {number} of {count}: {error.message}"
+            raise
+
+    def _not_found(self, task: Task | None, name: str | None, version: str | None) -> ModelNotFoundError:
+        wanted = f"{name}@{version}" if name and version else name or (f"version {version}" if version else "any model")
+        there = ", ".join(f"{each.key} ({each.task})" for each in self.manifests)
+        purpose = f" for {task}" if task else ""
+        return ModelNotFoundError(f"There is no {wanted}{purpose} here.", hint=f"There are: {there}.")
+
+
+def _given(**values: str | None) -> dict[str, str]:
+    return {name: value for name, value in values.items() if value is not None}
+
+
+def _to_input(wish: Options, picture: Picture) -> Options:
+    """Least sizes are wished in pixels of the original; the engine sees pixels of its input."""
+    if not isinstance(wish, DetectOptions):
+        return wish
+    return replace(wish, min_width=wish.min_width * picture.scale_x, min_height=wish.min_height * picture.scale_y)
+
+
+def _result(picture: Picture, engine_answer: EngineAnswer) -> ImageResult:
+    answer: Answer = [  # type: ignore[assignment]
+        replace(row, box=picture.to_original(row.box)) if isinstance(row, Detection) else row
+        for row in engine_answer.answer
+    ]
+    return ImageResult(picture.width, picture.height, answer)
+
+
+def _timings(started: float, decoded: float, answers: list[EngineAnswer]) -> dict[str, float]:
+    """Milliseconds; of several images the slowest counts, because they travel side by side."""
+    return {
+        "decode": (decoded - started) * 1000,
+        "queue": max(each.queue_ms for each in answers),
+        "predict": max(each.predict_ms for each in answers),
+        "engine": (time.perf_counter() - decoded) * 1000,
+    }
+
+
+def _status_of(manifest: Manifest, row: dict[str, Any] | None) -> ModelStatus:
+    if row is None:
+        return ModelStatus(manifest, "unavailable", "The engine does not hold it.")
+    if row["digest"] != manifest.digest:
+        return ModelStatus(manifest, "unavailable", f"The engine holds another digest: {row['digest']}.")
+    return ModelStatus(manifest, row["state"], row["error"])

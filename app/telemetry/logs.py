@@ -1,0 +1,92 @@
+"""Log lines: readable ones for a person (text), one JSON object a line for a collector (json). A leaf."""
+
+from __future__ import annotations
+
+import json
+import logging
+import os
+import sys
+import time
+from contextvars import ContextVar
+from typing import Any, TextIO
+
+from app.config import Settings
+
+# Set by the request guard, read by every line written while a request is served.
+request_id: ContextVar[str] = ContextVar("request_id", default="")
+
+# What logging puts into each record by itself; anything else was given as `extra` and belongs into the line.
+PLAIN_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
+
+
+class JsonFormatter(logging.Formatter):
+    """One JSON object a line; a stack trace is a field of it."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self.role = role
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render the record. Values that JSON does not know are written as text."""
+        line = {
+            "time": _moment(record),
+            "level": record.levelname.lower(),
+            "logger": record.name,
+            "role": self.role,
+            "pid": record.process,
+            "message": record.getMessage(),
+            **_extras(record),
+        }
+        if request_id.get():
+            line["request_id"] = request_id.get()
+        if record.exc_info:
+            line["trace"] = self.formatException(record.exc_info)
+        return json.dumps(line, default=str, ensure_ascii=False)
+
+
+class TextFormatter(logging.Formatter):
+    """``17:29:00 INFO  engine  message  key=value  [request id]``."""
+
+    def __init__(self, role: str) -> None:
+        super().__init__()
+        self.role = role
+
+    def format(self, record: logging.LogRecord) -> str:
+        """Render the record for a terminal."""
+        clock = time.strftime("%H:%M:%S", time.localtime(record.created))
+        extras = "".join(f"  {name}={value}" for name, value in _extras(record).items())
+        mark = f"  [{request_id.get()}]" if request_id.get() else ""
+        line = f"{clock} {record.levelname:<7} {self.role:<6} {record.getMessage()}{extras}{mark}"
+        if record.exc_info:
+            line += "\n" + self.formatException(record.exc_info)
+        return line
+
+
+def configure(settings: Settings, role: str, stream: TextIO | None = None) -> None:
+    """Send every line of this process to ``stream``, by default where Apache's error log goes. Can run twice.
+
+    ``role`` names the process in each line: web, ops, engine.
+    """
+    handler = logging.StreamHandler(stream or _error_stream())
+    handler.setFormatter(JsonFormatter(role) if settings.log_format == "json" else TextFormatter(role))
+    root = logging.getLogger()
+    root.handlers[:] = [handler]
+    root.setLevel(settings.log_level.upper())
+    # Flask's development server logs each request by itself; ours is enough.
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    logging.captureWarnings(True)
+
+
+def _error_stream() -> TextIO:
+    """File descriptor 2. Under mod_wsgi ``sys.stderr`` would put Apache's prefix before each of our lines."""
+    if "mod_wsgi" not in sys.modules:
+        return sys.stderr
+    return os.fdopen(os.dup(2), "w", buffering=1, encoding="utf-8", errors="backslashreplace")
+
+
+def _moment(record: logging.LogRecord) -> str:
+    return time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(record.created)) + f".{int(record.msecs):03d}Z"
+
+
+def _extras(record: logging.LogRecord) -> dict[str, Any]:
+    return {name: value for name, value in record.__dict__.items() if name not in PLAIN_ATTRIBUTES}
