@@ -6,7 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-from app.results import Detection
+from app.results import Box, Detection
 
 # So many .hue-N classes stand in static/css/picture.css.
 HUES = 10
@@ -32,8 +32,8 @@ class DrawnBox:
 
 
 def draw(detections: Iterable[Detection], width: int, height: int, labels: Sequence[str]) -> list[DrawnBox]:
-    """Place every detection; the best comes last, so that it lies on top."""
-    ordered = sorted(detections, key=lambda detection: detection.score)
+    """Place every detection; the smallest comes last, so that it lies on top and can be pointed at."""
+    ordered = sorted(detections, key=lambda detection: -_area(detection.box))
     return [_place(detection, width, height, labels) for detection in ordered]
 
 
@@ -51,6 +51,10 @@ def count(detections: Sequence[Detection]) -> str:
     """``2 cone, 1 helmet``: what was found, most frequent first."""
     counted = Counter(detection.label for detection in detections)
     return ", ".join(f"{number} {label}" for label, number in counted.most_common())
+
+
+def _area(box: Box) -> float:
+    return (box.x_max - box.x_min) * (box.y_max - box.y_min)
 
 
 def _place(detection: Detection, width: int, height: int, labels: Sequence[str]) -> DrawnBox:

@@ -18,7 +18,7 @@ JPEG_QUALITY = 80
 ACCEPTED = ("JPEG", "PNG", "WEBP", "BMP", "GIF", "TIFF")
 # The largest area a picture takes on the page, in CSS pixels; the script's stage uses the same figures.
 STAGE_WIDTH = 800
-STAGE_HEIGHT = 600
+STAGE_HEIGHT = 560
 
 
 @dataclass(frozen=True, slots=True)

@@ -89,7 +89,7 @@ function predictions(rows) {
   const [best] = rows;
   return html("div", { className: "answer-part" },
     html("h2", {}, best ? best.label : "No label"),
-    html("p", { className: "summary" }, best ? `${percent(best.score, 1)} sure` : "None was asked for."),
+    html("p", { className: "summary" }, best ? `Most likely, with ${percent(best.score, 1)}` : "None was asked for."),
     html("ol", { className: "predictions" }, ...rows.map(({ label, score }) => html("li", { className: "prediction" },
       html("span", { className: "row-label" }, label),
       html("span", { className: "row-score" }, percent(score, 1)), bar(score)))));

@@ -15,7 +15,7 @@ export class Asking {
   #rest = null;
   #pause = null;
 
-  /** `wishes()` says what to ask for: {task, fields}; null as long as no model is known. */
+  /** `wishes()` says what to ask for: {task, fields}. */
   constructor(service, pictures, wishes) {
     Object.assign(this, { service, pictures, wishes });
   }
@@ -27,11 +27,10 @@ export class Asking {
 
   /** Ask for everything that waits, the picture that is looked at first. */
   go() {
+    this.#forget();
     if (this.#pause) return this.#hold();
-    const { all, selected } = this.pictures;
-    const waiting = all.filter((picture) => picture.state === "waiting");
-    waiting.sort((a, b) => (b === selected) - (a === selected));
-    for (const picture of waiting.slice(0, Math.max(0, AT_ONCE - this.#running.size))) this.#ask(picture);
+    let next;
+    while (this.#running.size < AT_ONCE && (next = this.#next())) this.#ask(next);
   }
 
   /** Ask again for all pictures, because the wishes are different. */
@@ -58,13 +57,25 @@ export class Asking {
     this.go();
   }
 
+  #next() {
+    const { all, selected } = this.pictures;
+    return selected?.state === "waiting" ? selected : all.find((picture) => picture.state === "waiting");
+  }
+
+  // Pictures that were taken away need no answer.
+  #forget() {
+    for (const [picture, abort] of this.#running) {
+      if (this.pictures.all.includes(picture)) continue;
+      abort.abort();
+      this.#running.delete(picture);
+    }
+  }
+
   async #ask(picture) {
-    const wishes = this.wishes();
-    if (!wishes) return;
     const abort = new AbortController();
     this.#running.set(picture, abort);
     this.#set(picture, "working", null);
-    const outcome = await this.#outcome(picture, wishes, abort.signal);
+    const outcome = await this.#outcome(picture, this.wishes(), abort.signal);
     // Whoever aborted has already said what happens to the picture next.
     if (abort.signal.aborted) return;
     this.#running.delete(picture);

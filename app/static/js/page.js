@@ -20,7 +20,7 @@ const pictures = new Pictures();
 const wishes = new Wishes(form);
 const asking = new Asking(service, pictures, () => wishes.asked());
 
-const stage = new Stage(byId("stage"), byId("viewer"), {
+const stage = new Stage(byId("stage"), {
   onRemove: (picture) => pictures.remove(picture),
   onClear: () => pictures.clear(),
   onPoint: point,
@@ -39,6 +39,7 @@ const engine = new Engine(byId("engine"), service, {
 });
 
 let isRendering = false;
+let rendered = [];
 let told = "";
 
 pictures.addEventListener("change", () => {
@@ -81,11 +82,20 @@ function renderSoon() {
 
 function render() {
   const picture = pictures.selected;
-  const detections = picture ? shown(picture) : [];
-  const labels = picture?.answer ? wishes.labels(picture.answer.model) : [];
-  const asked = wishes.asked();
-  stage.show(picture, detections, labels, pictures.all.length);
   filmstrip.show(pictures.all, picture, found);
+  const detections = picture ? shown(picture) : [];
+  const asked = wishes.asked();
+  const facts = [picture, picture?.state, picture?.answer, picture?.error, detections.length,
+    wishes.model, JSON.stringify(asked), pictures.all.length];
+  // What another picture does is no reason to make everything new under a person's fingers.
+  if (facts.every((fact, place) => fact === rendered[place])) return;
+  rendered = facts;
+  show(picture, detections, asked);
+}
+
+function show(picture, detections, asked) {
+  const labels = picture?.answer ? wishes.labels(picture.answer.model) : [];
+  stage.show(picture, detections, labels, pictures.all.length);
   answer.show(picture, {
     detections, labels, model: wishes.model, wishes: asked, url: service.url(asked.task),
     threshold: wishes.number("score_threshold"),

@@ -5,7 +5,7 @@ import { hue, percent } from "./figures.js";
 
 // The largest area a picture takes, in CSS pixels; app/pages/previews.py uses the same figures.
 const STAGE_WIDTH = 800;
-const STAGE_HEIGHT = 600;
+const STAGE_HEIGHT = 560;
 // Nearer to the top than this share, a tag would leave the picture; it then goes inside its box.
 const TOP_EDGE = 0.06;
 // With more boxes the tags would hide the picture.
@@ -15,8 +15,8 @@ export class Stage {
   #picture = null;
 
   /** `onRemove(picture)`, `onClear()` and `onPoint(index or null)` tell what a person did here. */
-  constructor(section, viewer, { onRemove, onClear, onPoint }) {
-    Object.assign(this, { section, viewer, onPoint });
+  constructor(section, { onRemove, onClear, onPoint }) {
+    Object.assign(this, { section, onPoint });
     this.name = html("p", { className: "picture-name" });
     this.size = html("p", { className: "picture-size" });
     this.frame = html("div", { className: "frame" });
@@ -24,13 +24,16 @@ export class Stage {
     this.canvas = html("figure", { className: "canvas" }, this.progress, this.frame);
     const remove = button("Remove", () => onRemove(this.#picture));
     this.clear = button("Remove all", onClear);
-    viewer.append(html("div", { className: "viewer-head" }, this.name, this.size, remove, this.clear), this.canvas);
+    this.head = html("div", { className: "viewer-head" }, this.name, this.size, remove, this.clear);
+    // Around the drop zone, which becomes a button in the head's row.
+    section.prepend(this.head);
+    section.querySelector(".drop").after(this.canvas);
   }
 
   /** Show a picture with these detections of its answer. */
   show(picture, detections, labels, number) {
     this.section.classList.toggle("has-pictures", Boolean(picture));
-    this.viewer.hidden = !picture;
+    this.head.hidden = this.canvas.hidden = !picture;
     this.clear.hidden = number < 2;
     if (picture && picture !== this.#picture) this.#open(picture);
     this.#picture = picture;
@@ -70,36 +73,44 @@ export class Stage {
   #draw(result, detections, labels) {
     this.frame.querySelector(".boxes")?.remove();
     if (!detections.length) return;
-    const boxes = detections.map((detection, index) => this.#box(detection, index, result, labels));
+    // The smallest comes last, so that it lies on top and can be pointed at.
+    const placed = detections.map((detection, index) => ({ detection, index, area: area(detection.box) }));
+    placed.sort((a, b) => b.area - a.area);
+    const boxes = placed.map(({ detection, index }) => this.#box(detection, index, result, labels));
+    // All tags lie above all boxes.
+    const tags = placed.map(({ detection, index }) => tag(detection, index, result, labels));
     const dense = detections.length > DENSE ? " is-dense" : "";
-    // The best comes last, so that it lies on top. The list beside the picture says the same to a screen reader.
-    this.frame.append(svg("svg", { class: `boxes${dense}`, "aria-hidden": "true" }, ...boxes.reverse()));
+    // The list beside the picture says the same to a screen reader.
+    this.frame.append(svg("svg", { class: `boxes${dense}`, "aria-hidden": "true" }, ...boxes, ...tags));
   }
 
-  #box({ label, score, box }, index, { width, height }, labels) {
-    const [left, right, top] = [box.x_min / width, box.x_max / width, box.y_min / height];
+  #box({ label, box }, index, { width, height }, labels) {
     const place = {
-      x: percent(left, 2), y: percent(top, 2), rx: 3,
-      width: percent(right - left, 2), height: percent(box.y_max / height - top, 2),
+      x: percent(box.x_min / width, 2), width: percent((box.x_max - box.x_min) / width, 2),
+      y: percent(box.y_min / height, 2), height: percent((box.y_max - box.y_min) / height, 2), rx: 3,
     };
     const edge = svg("rect", { class: "box-edge", ...place });
     edge.addEventListener("pointerenter", () => this.onPoint(index));
     edge.addEventListener("pointerleave", () => this.onPoint(null));
-    const casing = svg("rect", { class: "box-casing", ...place });
     const attributes = { class: `box ${hue(label, labels)}`, "data-label": label, "data-index": index };
-    return svg("g", attributes, casing, edge, tag(label, score, left, right, top));
+    return svg("g", attributes, svg("rect", { class: "box-casing", ...place }), edge);
   }
 }
 
-function tag(label, score, left, right, top) {
+function tag({ label, score, box }, index, { width, height }, labels) {
+  const [left, right, top] = [box.x_min / width, box.x_max / width, box.y_min / height];
   const isOnRight = (left + right) / 2 > 0.5;
-  const line = html("div", { className: `tag-line${isOnRight ? " on-right" : ""}` },
+  const isInside = top < TOP_EDGE;
+  const line = html("div", { className: `tag-line${isOnRight ? " on-right" : ""}${isInside ? " is-inside" : ""}` },
     html("span", { className: "tag" }, label, html("b", {}, percent(score))));
-  return svg("foreignObject", {
+  const place = {
     x: isOnRight ? "0%" : percent(left, 2), width: percent(isOnRight ? right : 1 - left, 2),
-    y: percent(top, 2), height: 24, transform: `translate(0 ${top < TOP_EDGE ? 2 : -24})`,
-  }, line);
+    y: percent(top, 2), height: 24, transform: `translate(0 ${isInside ? 2 : -24})`,
+  };
+  return svg("foreignObject", { class: `box-tag ${hue(label, labels)}`, "data-index": index, ...place }, line);
 }
+
+const area = ({ x_min: left, y_min: top, x_max: right, y_max: bottom }) => (right - left) * (bottom - top);
 
 function noPreview() {
   const icon = html("img", { src: new URL("../picture.svg", import.meta.url).href, alt: "", width: 52, height: 52 });

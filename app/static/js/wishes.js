@@ -24,6 +24,7 @@ export class Wishes extends EventTarget {
 
   /** All models of the server; the choice is kept where it is still there. */
   set models(models) {
+    if (JSON.stringify(models) === JSON.stringify(this.#models)) return;
     const before = this.#signature();
     this.#models = models;
     this.#offerTasks();
@@ -109,6 +110,8 @@ export class Wishes extends EventTarget {
     const fitting = this.#models.filter((model) => model.task === this.task);
     if (!fitting.length) return;
     this.select.replaceChildren(...fitting.map((model) => html("option", { value: key(model) }, title(model))));
+    // On a phone a list of one takes room and offers nothing.
+    this.select.parentElement.classList.toggle("is-only-one", fitting.length === 1);
     this.select.value = fitting.some((model) => key(model) === chosen) ? chosen : key(fitting[0]);
   }
 
