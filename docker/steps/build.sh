@@ -1,0 +1,76 @@
+#!/usr/bin/env bash
+# Build the image. What did not change comes from the engine's cache: a second build takes seconds.
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$(dirname "$0")/common.sh"
+
+MIN_FREE_GB="${MIN_FREE_GB:-4}"
+NETWORK="${NETWORK:-default}"               # host: where containers reach no package mirror
+
+began=$SECONDS
+need_engine
+has_buildkit || fail 2 "needs a client with BuildKit, found $DOCKER without it." \
+    "apt-get install docker-buildx (or Debian 12's docker.io)"
+if ! "$DOCKER" image inspect "$BASE_IMAGE" >/dev/null 2>&1; then
+    "$DOCKER" pull -q "$BASE_IMAGE" >/dev/null 2>&1 ||
+        fail 2 "needs the base image $BASE_IMAGE, found neither it nor a registry that has it." "make base-image"
+fi
+free_gb=$(($(df -Pk . | awk 'NR == 2 {print $4}') / 1048576))
+[ "$free_gb" -ge "$MIN_FREE_GB" ] || fail 2 "needs $MIN_FREE_GB GB of free disk, found $free_gb GB." \
+    "$DOCKER image prune; $DOCKER builder prune"
+[ -n "$(ls models/*/*/manifest.toml 2>/dev/null)" ] ||
+    fail 2 "needs a model in models/, found none." "make model-add (or fetch the whole repository)"
+
+# --- from here on, something changes ----------------------------------------------------------------------------------
+
+docker/steps/wheels.sh
+
+version="$(sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)"
+revision="$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)"
+if [ "$revision" != unknown ] && [ -n "$(git status --porcelain -- apache app docker env flask.wsgi models requirements)" ]; then
+    revision="$revision-changed"
+fi
+# The commit's moment, not now: the same source gives the same image.
+created="$(git log -1 --format=%cI 2>/dev/null || true)"
+
+log="build/image.log"
+say image "$IMAGE, version $version, revision $revision (log: $log)"
+DOCKER_BUILDKIT=1 "$DOCKER" build \
+    --build-arg "BASE_IMAGE=$BASE_IMAGE" \
+    --build-arg "VERSION=$version" \
+    --build-arg "REVISION=$revision" \
+    --build-arg "CREATED=${created:-unknown}" \
+    --file docker/Dockerfile \
+    --network "$NETWORK" \
+    --progress plain \
+    --tag "$IMAGE" \
+    --tag "${IMAGE%:*}:$version" \
+    . >"$log" 2>&1 &
+pid=$!
+shown=""
+while kill -0 "$pid" 2>/dev/null; do
+    # BuildKit's plain progress names a step as «#7 [stage 2/3] RUN …».
+    now="$(sed -n 's/^#[0-9]* \[\([a-z]*\) *[0-9/]*\] .*/\1/p' "$log" | tail -n 1)"
+    if [ -n "$now" ] && [ "$now" != "$shown" ]; then
+        shown="$now"
+        say "$((SECONDS - began)) s" "$now"
+    fi
+    sleep 0.3
+done
+wait "$pid" || {
+    sed 's/^#[0-9]* [0-9.]* //' "$log" | grep -v '^$' | tail -n 30 | sed 's/^/    /' >&2
+    fail 1 "needs every step of docker/Dockerfile to succeed, found one that did not (above: the end of $log)." \
+        "mend what it names, then: make build"
+}
+
+say built "$IMAGE in $((SECONDS - began)) s: $("$DOCKER" image inspect -f '{{.Size}}' "$IMAGE" | awk '{printf "%.0f MB", $1 / 1e6}'), of which"
+"$DOCKER" history --no-trunc --format '{{.Size}}\t{{.CreatedBy}}' "$IMAGE" |
+    awk -F '\t' '$1 == "0B" {next}
+        {what = "base"}
+        /COPY .*\.venv/ {what = "Python packages: torch, torchvision, Flask, mod_wsgi"}
+        /COPY .*models/ {what = "models"}
+        /COPY .* \. / {what = "code, templates, settings"}
+        /build-info/ {what = "build information"}
+        /apt-get/ {what = "Apache, Python, OpenSSL"}
+        /smoke-in-build/ {what = "smoke test"}
+        {printf "    %8s  %s\n", $1, what}'
+echo "Next: make up ENV=prod"

@@ -1,0 +1,111 @@
+# Words and look-ups that the steps share; sourced, never run.
+# shellcheck shell=bash
+set -eu -o pipefail
+
+cd "$(dirname "${BASH_SOURCE[0]}")/../.."
+
+PROJECT="${COMPOSE_PROJECT_NAME:-cask}"
+IMAGE="${CASK_IMAGE:-cask:latest}"
+BASE_IMAGE="${BASE_IMAGE:-debian:bookworm-slim}"
+
+say() { printf '  %-12s %s\n' "$1" "$2"; }
+
+fail() { # fail STATUS WHAT NEXT
+    printf 'FAIL: %s\nNext: %s\n' "$2" "$3" >&2
+    exit "$1"
+}
+
+may_be_root() { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; }
+as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi; }
+
+# --- settings ---------------------------------------------------------------------------------------------------------
+
+choose_environment() { # sets ENV to dev, test, staging or prod
+    ENV="${ENV:-prod}"
+    case "$ENV" in
+        development) ENV=dev ;;
+        production) ENV=prod ;;
+        dev | test | staging | prod) ;;
+        *) fail 2 "needs ENV to be one of dev, test, staging, prod, found «$ENV»." "make ${0##*/} ENV=prod" | sed 's/\.sh//' ;;
+    esac
+    export ENV
+}
+
+# The order of app/config.py, for the few settings that compose needs: the real environment, env/local.env, env/<ENV>.env.
+# The files hold plain KEY=value lines and nothing else (docs/decisions/0002-settings.md), so this reads them as Python does.
+setting() { # setting NAME
+    local value="${!1:-}" file
+    for file in env/local.env "env/$ENV.env"; do
+        [ -z "$value" ] || break
+        if [ -r "$file" ]; then value="$(sed -n "s/^$1=//p" "$file" | tail -n 1)"; fi
+    done
+    printf '%s' "$value"
+}
+
+load_settings() { # exports what docker/compose.yaml reads
+    local name
+    for name in PORT HTTPS_PORT LISTEN_HOST SERVER_NAME TLS_CERTIFICATE TLS_KEY CONTAINER_MEMORY CONTAINER_CPUS; do
+        export "$name=$(setting "$name")"
+    done
+    export CASK_IMAGE="$IMAGE"
+}
+
+# --- engine and compose -----------------------------------------------------------------------------------------------
+
+choose_docker() { # sets DOCKER to a client that can build with BuildKit, where there is one
+    local client version
+    [ -z "${DOCKER:-}" ] || return 0
+    DOCKER=""
+    while read -r client; do
+        version="$("$client" version --format '{{.Client.Version}}' 2>/dev/null || true)"
+        # The line above prints the version even where the engine is away.
+        [ -n "$version" ] || continue
+        [ -n "$DOCKER" ] || DOCKER="$client"
+        # Clients before 23 hold BuildKit themselves; later ones need the plug-in and fall back silently without it.
+        if [ "${version%%.*}" -lt 23 ] || "$client" buildx version >/dev/null 2>&1; then
+            DOCKER="$client"
+            return 0
+        fi
+    done < <(type -aP docker)
+}
+
+has_buildkit() {
+    local version
+    version="$("$DOCKER" version --format '{{.Client.Version}}' 2>/dev/null || true)"
+    [ "${version%%.*}" -lt 23 ] || "$DOCKER" buildx version >/dev/null 2>&1
+}
+
+need_engine() { # one line where there is none
+    choose_docker
+    [ -n "$DOCKER" ] || fail 2 "needs a container engine, found no docker." "make docker-engine"
+    "$DOCKER" info >/dev/null 2>&1 && return 0
+    if "$DOCKER" info 2>&1 | grep -qi 'permission denied'; then
+        fail 2 "needs access to Docker's socket, which «$(id -un)» may not open." \
+            "sudo usermod -aG docker $(id -un), then log in again"
+    fi
+    fail 2 "needs a running container engine, found none that answers." "make docker-engine"
+}
+
+compose() { # docker compose where the plug-in is there, docker-compose otherwise
+    local files=(-f docker/compose.yaml)
+    if [ "${HTTPS_PORT:-0}" != 0 ] && [ -n "${HTTPS_PORT:-}" ]; then files+=(-f docker/compose.tls.yaml); fi
+    if "$DOCKER" compose version >/dev/null 2>&1; then
+        "$DOCKER" compose --env-file "env/$ENV.env" -p "$PROJECT" "${files[@]}" "$@"
+    elif command -v docker-compose >/dev/null; then
+        docker-compose --env-file "env/$ENV.env" -p "$PROJECT" "${files[@]}" "$@"
+    else
+        fail 2 "needs Compose, found neither «docker compose» nor docker-compose." "make docker-engine"
+    fi
+}
+
+container() { # the id of the running or stopped container of this project; nothing where there is none
+    "$DOCKER" ps -aq \
+        --filter "label=com.docker.compose.project=$PROJECT" \
+        --filter label=com.docker.compose.service=cask |
+        head -n 1
+}
+
+need_container() { # sets CONTAINER
+    CONTAINER="$(container)"
+    [ -n "$CONTAINER" ] || fail 1 "needs a container of the project «$PROJECT», found none." "make up ENV=$ENV"
+}

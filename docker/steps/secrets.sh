@@ -1,0 +1,22 @@
+#!/usr/bin/env bash
+# Make the secret that the container reads from /run/secrets/secret_key, once; say where it lies.
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$(dirname "$0")/common.sh"
+
+SECRETS_DIR="${SECRETS_DIR:-secrets}"
+FILE="$SECRETS_DIR/secret_key"
+
+if [ -s "$FILE" ]; then
+    say secret "$FILE is there"
+    exit 0
+fi
+# The folder keeps other users of this machine out; the file itself must be readable by the container's user (10001),
+# who sees the file alone.
+mkdir -p "$SECRETS_DIR"
+chmod 0700 "$SECRETS_DIR"
+umask 077
+od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$FILE.new"
+[ "$(wc -c <"$FILE.new")" -eq 64 ] || fail 1 "needs 32 random bytes, found fewer." "look at /dev/urandom."
+chmod 0444 "$FILE.new"
+mv "$FILE.new" "$FILE"
+say secret "made $FILE, for this machine only and not in git: keep a copy with your backups"

@@ -1,0 +1,74 @@
+#!/usr/bin/env bash
+# Start Cask in a container: `make up ENV=prod`. Builds what is missing, waits until it is ready, prints the address.
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$(dirname "$0")/common.sh"
+
+BUILD="${BUILD:-yes}"                       # no: start the image that is there, such as one that was brought here
+WAIT_SECONDS="${WAIT_SECONDS:-180}"
+
+choose_environment
+load_settings
+
+# --- preflight: touches nothing ---------------------------------------------------------------------------------------
+
+need_engine
+compose version >/dev/null 2>&1 || compose version
+if [ "$BUILD" = no ]; then
+    "$DOCKER" image inspect "$IMAGE" >/dev/null 2>&1 ||
+        fail 2 "needs the image $IMAGE, found none." "docker load -i that-image.tar, or: make up ENV=$ENV"
+elif ! "$DOCKER" image inspect "$BASE_IMAGE" >/dev/null 2>&1 && ! "$DOCKER" pull -q "$BASE_IMAGE" >/dev/null 2>&1; then
+    fail 2 "needs the base image $BASE_IMAGE, found neither it nor a registry that has it." "make base-image"
+fi
+for file in env "env/$ENV.env" env/local.env; do
+    if [ -e "$file" ] && [ -z "$(find "$file" -maxdepth 0 -perm -o=r)" ]; then
+        fail 2 "needs $file to be readable by the container's user (10001), found it closed to others." "chmod -R o+rX env"
+    fi
+done
+if [ -z "$(container)" ] && (exec 3<>"/dev/tcp/127.0.0.1/${PORT:-8000}") 2>/dev/null; then
+    fail 2 "needs port ${PORT:-8000}, found it taken by another program." "make up ENV=$ENV PORT=8001 (make stop ends a \`make serve\`)"
+fi
+
+# --- from here on, something changes ----------------------------------------------------------------------------------
+
+docker/steps/secrets.sh
+if [ "$BUILD" != no ]; then docker/steps/build.sh; fi
+
+mkdir -p build
+say start "$IMAGE as project «$PROJECT», ENV=$ENV"
+compose up -d --remove-orphans >build/compose.log 2>&1 || {
+    tail -n 10 build/compose.log | sed 's/^/    /' >&2
+    fail 1 "needs Compose to start the container; it did not." "mend what it names, then: make up ENV=$ENV"
+}
+need_container
+
+give_up() { # give_up REASON
+    printf '\n' >&2
+    "$DOCKER" logs --tail 15 "$CONTAINER" 2>&1 | sed 's/^/    /' >&2
+    fail 1 "needs a ready container, found one that $1 (above: the end of its log)." \
+        "mend what it names, then: make up ENV=$ENV (make logs shows all of it, make down clears it away)"
+}
+
+began=$SECONDS
+said=""
+while true; do
+    read -r state exit_status restarts < <("$DOCKER" inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}' "$CONTAINER")
+    if [ "$state" != running ] || [ "$restarts" -gt 0 ]; then
+        # Otherwise the engine would start it again and again.
+        compose stop >/dev/null 2>&1 || true
+        give_up "ended with status $exit_status"
+    fi
+    if missing="$("$DOCKER" exec "$CONTAINER" python -I docker/health.py 2>&1)"; then break; fi
+    [ $((SECONDS - began)) -lt "$WAIT_SECONDS" ] || give_up "is not ready after $WAIT_SECONDS s: $missing"
+    if [ "$missing" != "$said" ]; then
+        said="$missing"
+        say "$((SECONDS - began)) s" "${missing:-starting}"
+    fi
+    sleep 0.3
+done
+
+host="$LISTEN_HOST"
+case "$host" in 0.0.0.0 | '') host=127.0.0.1 ;; esac
+address="http://$host:${PORT:-8000}"
+if [ "${HTTPS_PORT:-0}" != 0 ]; then address="https://$SERVER_NAME:$HTTPS_PORT"; fi
+say ready "$address  (ENV=$ENV, after $((SECONDS - began)) s)"
+echo "Next: make smoke ENV=$ENV"

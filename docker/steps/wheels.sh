@@ -1,0 +1,110 @@
+#!/usr/bin/env bash
+# Collect what the image installs into build/wheels, so that the build itself needs no package index.
+#
+#   docker/steps/wheels.sh           what serving needs
+#   docker/steps/wheels.sh dev       also what tests and checks need (then `make test` can set up without an index)
+# shellcheck source-path=SCRIPTDIR source=common.sh
+. "$(dirname "$0")/common.sh"
+
+PYTHON="${PYTHON:-python3}"                 # runs pip here; the wheels are for IMAGE_PYTHON
+IMAGE_PYTHON="${IMAGE_PYTHON:-3.11}"        # the Python of BASE_IMAGE
+IMAGE_ARCH="${IMAGE_ARCH:-$(uname -m)}"
+WHEELS_DIR="${WHEELS_DIR:-build/wheels}"
+MIN_FREE_GB="${MIN_FREE_GB:-2}"
+NEWEST_GLIBC_MINOR=36                       # Debian 12's
+
+tools="build/wheels-venv"
+pip_tag="cp${IMAGE_PYTHON/./}"
+wanted="$pip_tag $(cat requirements/*.txt | sha256sum | cut -c1-16)"
+
+# --- preflight: touches nothing ---------------------------------------------------------------------------------------
+
+is_complete() { [ "$(cat "$WHEELS_DIR/.complete-$1" 2>/dev/null)" = "$wanted" ]; }
+if is_complete serve && { [ "${1:-}" != dev ] || is_complete dev; }; then
+    say wheels "$WHEELS_DIR holds them all"
+    exit 0
+fi
+command -v "$PYTHON" >/dev/null || fail 2 "needs a Python to run pip with, found no $PYTHON." "apt-get install python3-venv"
+"$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
+    fail 2 "needs Python's venv, found $PYTHON without it." "apt-get install python3-venv"
+mkdir -p "$WHEELS_DIR"
+free_gb=$(($(df -Pk "$WHEELS_DIR" | awk 'NR == 2 {print $4}') / 1048576))
+[ "$free_gb" -ge "$MIN_FREE_GB" ] ||
+    fail 2 "needs $MIN_FREE_GB GB of free disk for $WHEELS_DIR, found $free_gb GB." "make room, or set WHEELS_DIR."
+
+# --- from here on, something changes ----------------------------------------------------------------------------------
+
+log="build/wheels.log"
+: >"$log"
+give_up() {
+    tail -n 8 "$log" | sed 's/^/    /' >&2
+    fail 1 "$1" "${2:-reach a package index, or copy build/wheels from a machine that does, then: make wheels}"
+}
+
+platforms=()
+for minor in $(seq "$NEWEST_GLIBC_MINOR" -1 5); do platforms+=(--platform "manylinux_2_${minor}_$IMAGE_ARCH"); done
+platforms+=(--platform "manylinux2014_$IMAGE_ARCH" --platform "manylinux2010_$IMAGE_ARCH" --platform "manylinux1_$IMAGE_ARCH")
+
+download() { # download OPTION… : what the image's Python can use, whatever Python runs here
+    "$tools/bin/python" -m pip download \
+        --quiet \
+        --progress-bar off \
+        --disable-pip-version-check \
+        --dest "$WHEELS_DIR" \
+        --find-links "$WHEELS_DIR" \
+        --no-deps \
+        --require-hashes \
+        "$@" >>"$log" 2>&1
+}
+download_wheels() {
+    download \
+        --only-binary :all: \
+        --implementation cp \
+        --python-version "$IMAGE_PYTHON" \
+        --abi "$pip_tag" --abi abi3 --abi none \
+        "${platforms[@]}" \
+        "$@"
+}
+without_torch() { awk '/^[a-z]/ {skip = /^torch==/} !skip' requirements/serve.txt; }
+
+if ! "$tools/bin/python" -c 'import setuptools, wheel' 2>/dev/null; then
+    say tools "pip and build tools into $tools"
+    "$PYTHON" -m venv "$tools" >>"$log" 2>&1 || give_up "needs a virtual environment for pip; it was not made."
+    "$tools/bin/python" -m pip install --quiet --disable-pip-version-check --require-hashes \
+        -r requirements/build.txt >>"$log" 2>&1 || give_up "needs pip's build tools; they could not be had."
+fi
+
+say wheels "build tools"
+download_wheels -r requirements/build.txt || give_up "needs the files that requirements/build.txt names."
+say wheels "torch, CPU build (190 MB)"
+if download_wheels -r requirements/torch-cpu.txt; then
+    without_torch >build/serve-without-torch.txt
+    serve=build/serve-without-torch.txt
+elif [ "$IMAGE_ARCH" = x86_64 ]; then
+    # The index's build for this architecture is linked to CUDA and does not import in an image without it.
+    give_up "needs torch's CPU build for $pip_tag, $IMAGE_ARCH; pip found none." \
+        "put it into a folder (requirements/torch-cpu.txt names it), then: PIP_FIND_LINKS=that-folder make wheels"
+else
+    serve=requirements/serve.txt
+fi
+say wheels "what the service imports"
+download_wheels -r "$serve" || give_up "needs the files that requirements/serve.txt names."
+say wheels "mod_wsgi's source"
+# pip asks a source for its metadata, and mod_wsgi's asks apxs for paths; none are needed to fetch it.
+APXS=/bin/true download --no-build-isolation --no-binary mod_wsgi -r requirements/apache.txt ||
+    give_up "needs the source that requirements/apache.txt names."
+if [ "${1:-}" = dev ]; then
+    say wheels "what tests and checks need"
+    download_wheels -r requirements/dev.txt || give_up "needs the files that requirements/dev.txt names."
+    echo "$wanted" >"$WHEELS_DIR/.complete-dev"
+fi
+
+# What an earlier lock named goes: a file stays when one of the locks holds its hash.
+for file in "$WHEELS_DIR"/*.whl "$WHEELS_DIR"/*.tar.gz; do
+    if [ -f "$file" ] && ! grep -qhF "$(sha256sum "$file" | cut -d' ' -f1)" requirements/*.txt; then
+        say removed "${file##*/}: no lock names it"
+        rm -f "$file"
+    fi
+done
+echo "$wanted" >"$WHEELS_DIR/.complete-serve"
+say wheels "$(find "$WHEELS_DIR" -name '*.whl' -o -name '*.tar.gz' | wc -l) files, $(du -sm "$WHEELS_DIR" | cut -f1) MB in $WHEELS_DIR"
