@@ -1,8 +1,89 @@
 # Cask: every command a person needs. `make` alone prints this list.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-export ENV PORT PYTHON
+.PHONY: help serve stop dev config config-diff up down logs ps shell smoke docker-engine base-image wheels image test check \
+	test-unit test-server test-vision test-browser test-system format install lock docs \
+	model-add model-check train clean
+
+# ENV, PORT and any other setting given to make reach the programs through the environment.
 PY := .venv/bin/python
+INSTALL := requirements/install.sh
 
 help: ## Print this help
-	@awk 'BEGIN {FS = ":.*## "} /^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} /^[a-z-]+:.*## / {printf "  \033[36m%-16s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk 'BEGIN {FS = ":.*## "; print "\n\033[1mCask\033[0m  a Flask app and a torch model in one Apache container"} \
+		/^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
+		/^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@echo
+
+##@ Run it here
+serve: ## Start Apache in the foreground: make serve ENV=dev PORT=8000
+	@$(INSTALL) serve
+	@apache/serve.sh
+stop: ## Stop what make serve started; requests in flight are finished
+	@apache/stop.sh
+dev: ## Flask's reloader with the engine beside it, without Apache
+	@$(INSTALL) serve
+	@app/dev.sh
+
+##@ Run it in a container
+up: ## Build the image and start it: make up ENV=prod
+	@docker/steps/up.sh
+down: ## Stop and remove the container; its state stays
+	@docker/steps/down.sh
+logs: ## Follow the container's log
+	@docker/steps/logs.sh
+ps: ## Show the container and its processes
+	@docker/steps/ps.sh
+shell: ## Open a shell in the container
+	@docker/steps/shell.sh
+smoke: ## Send a real image to the running service and check the answer
+	@docker/steps/smoke.sh
+image: ## Build the image only
+	@docker/steps/build.sh
+docker-engine: ## Install and start a Docker Engine (Debian, Ubuntu)
+	@docker/steps/engine.sh
+base-image: ## Make the base image without a registry (Debian packages)
+	@docker/steps/base-image.sh
+wheels: ## Collect all Python wheels, for installing without internet
+	@docker/steps/wheels.sh
+
+##@ Settings
+config: ## Every setting, its value, source and meaning: make config ENV=prod
+	@$(INSTALL) serve
+	@$(PY) -m app.config show
+config-diff: ## What differs between two environments: make config-diff A=dev B=prod
+	@$(INSTALL) serve
+	@$(PY) -m app.config diff $(or $(A),dev) $(or $(B),prod)
+
+##@ Models
+model-add: ## Add a model: make model-add ARCH=resnet50 WEIGHTS=file LABELS=file NAME=mine VERSION=1
+	@$(INSTALL) serve
+	@$(PY) -m app.vision.add $(if $(ARCH),--arch $(ARCH)) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
+		$(if $(LABELS),--labels $(LABELS)) $(if $(NAME),--name $(NAME)) $(if $(VERSION),--version $(VERSION)) $(OPTIONS)
+model-check: ## Measure the demonstration models on held-out scenes
+	@$(INSTALL) serve
+	@$(PY) -m training.check $(OPTIONS)
+train: ## Train the demonstration models again (about 20 minutes on two cores)
+	@$(INSTALL) serve
+	@$(PY) -m training.train $(OPTIONS)
+
+##@ Develop
+test: ## All tests; installs what is missing. PART=unit,apache runs some
+	@$(INSTALL) dev
+	@tests/run.sh $(PART)
+check: ## Style, types, shell scripts
+	@$(INSTALL) dev
+	@$(PY) -m ruff check .
+	@$(PY) -m ruff format --check .
+	@$(PY) -m mypy
+format: ## Put the code into one style
+	@$(PY) -m ruff check --fix .
+	@$(PY) -m ruff format .
+install: ## Install system packages and the virtual environment only
+	@$(INSTALL) dev
+lock: ## Resolve the requirements anew and write the lock files
+	@requirements/lock.sh
+docs: ## Write the generated documents anew
+	@$(PY) -m app.config docs
+clean: ## Remove build outputs; state and models stay
+	@rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis

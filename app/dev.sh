@@ -1,0 +1,18 @@
+#!/usr/bin/env bash
+# Flask's reloader with the engine beside it: pages and views change at once, models stay in memory.
+set -eu
+
+ROOT=$(cd "$(dirname "$0")/.." && pwd)
+PYTHON=$ROOT/.venv/bin/python
+
+cd "$ROOT"
+export ENV=${ENV:-dev} ENGINE_MODE=service
+"$PYTHON" -m app.config check >/dev/null || exit 2
+HOST=$("$PYTHON" -m app.config get LISTEN_HOST)
+PORT=$("$PYTHON" -m app.config get PORT)
+mkdir -p "$("$PYTHON" -m app.config get STATE_DIR)"
+
+"$PYTHON" -m app.engine --with-parent &
+ENGINE=$!
+trap 'kill "$ENGINE" 2>/dev/null || true' EXIT
+"$PYTHON" -m flask --app app.factory run --debug --host "$HOST" --port "$PORT"

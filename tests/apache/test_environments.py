@@ -1,0 +1,114 @@
+"""dev and prod differ where they should, seen from outside; and a wrong ENV or secret never starts."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import time
+from collections.abc import Iterator
+
+import pytest
+
+from tests import servers
+from tests.servers import Server
+
+KEY = "5c1f0b7e93a84d26ba0e17c4f2d8396b"
+
+
+@pytest.fixture(scope="module")
+def dev() -> Iterator[Server]:
+    with servers.running("dev") as server:
+        yield server
+
+
+@pytest.fixture(scope="module")
+def prod() -> Iterator[Server]:
+    with servers.running("prod", SECRET_KEY=KEY) as server:
+        yield server
+
+
+def test_logs_are_for_people_in_dev(dev: Server) -> None:
+    dev.ask("/v1/models/nobody")
+
+    assert " ACCESS " in dev.log()
+    assert '{"time"' not in dev.log()
+
+
+def test_logs_are_json_in_prod(prod: Server) -> None:
+    prod.ask("/v1/models/nobody")
+
+    lines = [json.loads(line) for line in prod.log().splitlines()]
+    assert {"access", "cask.web", "cask.engine"} <= {line["logger"] for line in lines}
+
+
+def test_hsts_is_sent_in_prod_only(dev: Server, prod: Server) -> None:
+    assert "Strict-Transport-Security" not in dev.ask("/").headers
+    assert prod.ask("/").headers.get_all("Strict-Transport-Security") == ["max-age=31536000"]
+
+
+def test_code_is_watched_in_dev_only(dev: Server, prod: Server) -> None:
+    assert "Starting change monitor" in dev.log()
+    assert "Starting change monitor" not in prod.log()
+
+
+def test_debug_is_on_in_dev_only() -> None:
+    from app import config
+
+    assert config.load({"ENV": "dev"}).debug
+    assert not config.load({"ENV": "prod", "SECRET_KEY": KEY}).debug
+
+
+def test_both_say_which_they_are(dev: Server, prod: Server) -> None:
+    assert dev.ask("/status").json["environment"] == "dev"
+    assert prod.ask("/status").json["environment"] == "prod"
+
+
+@pytest.mark.parametrize(
+    ("env", "settings", "words"),
+    [
+        ("prdo", {}, "ENV is 'prdo'"),
+        ("prod", {"SECRET_KEY": "change-me"}, "SECRET_KEY"),
+        ("prod", {}, "SECRET_KEY is not set"),
+        ("dev", {"ENGINE_WORKRES": "2"}, "ENGINE_WORKRES"),
+        ("dev", {"WEB_THREADS": "many"}, "WEB_THREADS is 'many'"),
+        ("dev", {"MODELS": "nobody"}, "MODELS names 'nobody'"),
+    ],
+)
+def test_a_wrong_setting_stops_the_start_at_once(env: str, settings: dict[str, str], words: str) -> None:
+    state_dir = servers.make_state_dir()
+    began = time.monotonic()
+
+    done = subprocess.run(
+        [servers.ROOT / "apache" / "serve.sh"],
+        env=servers.environment(env, PORT=str(servers.free_port()), STATE_DIR=str(state_dir), **settings),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert time.monotonic() - began < 5
+    assert words in done.stderr
+    assert len(done.stderr.strip().splitlines()) == 1
+    assert "change-me" not in done.stderr
+
+
+def test_a_taken_port_is_said_before_anything_is_written() -> None:
+    import socket
+
+    state_dir = servers.make_state_dir()
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        done = subprocess.run(
+            [servers.ROOT / "apache" / "serve.sh"],
+            env=servers.environment("test", PORT=str(port), STATE_DIR=str(state_dir)),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+
+    assert done.returncode == 2
+    assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
+    assert not (state_dir / "run").exists()

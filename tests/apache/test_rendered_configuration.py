@@ -1,0 +1,135 @@
+"""The configuration that Apache would start from, as text: the lines that matter, tested as one would a function."""
+
+from __future__ import annotations
+
+import importlib.util
+import re
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from types import ModuleType
+
+import pytest
+
+from app import config
+from tests import servers
+
+
+def _load_configure() -> ModuleType:
+    # apache/ is no package: mod_wsgi has a module of that name.
+    spec = importlib.util.spec_from_file_location("cask_configure", servers.ROOT / "apache" / "configure.py")
+    assert spec and spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+configure = _load_configure()
+
+Render = Callable[..., str]
+
+
+@pytest.fixture
+def render(tmp_path: Path) -> Render:
+    def render(env: str = "test", **settings: str) -> str:
+        given = {"ENV": env, "STATE_DIR": str(tmp_path), "SECRET_KEY": "f3b1c09a77e24d18b6a0" * 2, **settings}
+        root = tmp_path / "httpd"
+        # configtest runs inside: whatever is returned is accepted by Apache.
+        configure.render(config.load(given), root)
+        return "".join((root / name).read_text() for name in ("definitions.conf", "httpd.conf"))
+
+    return render
+
+
+def test_limits_stand_before_the_first_virtual_host(render: Render) -> None:
+    text = render()
+
+    assert "conf/limits.conf" in text
+    assert text.index("conf/limits.conf") < text.index("<VirtualHost")
+
+
+def test_pool_has_one_size(render: Render) -> None:
+    text = render(SERVER_MAX_CONNECTIONS="256", WEB_PROCESSES="2", WEB_THREADS="16")
+
+    pool = text.split("<IfModule mpm_event_module>")[1]
+    values = dict(
+        re.findall(r"^(StartServers|ServerLimit|MaxClients|MinSpareThreads|MaxSpareThreads) (\d+)$", pool, re.M)[:5]
+    )
+    assert values["StartServers"] == values["ServerLimit"]
+    assert values["MinSpareThreads"] == values["MaxSpareThreads"] == values["MaxClients"] == "256"
+
+
+def test_web_group_has_the_processes_and_threads_of_the_settings(render: Render) -> None:
+    text = render(WEB_PROCESSES="3", WEB_THREADS="7", SERVER_MAX_CONNECTIONS="64")
+
+    web = text.split("WSGIDaemonProcess 'web'")[1]
+    assert "processes=3" in web
+    assert "threads=7" in web
+    assert "locale='C.UTF-8'" in web
+
+
+def test_every_group_runs_in_the_main_interpreter(render: Render) -> None:
+    text = render() + (servers.ROOT / "apache/conf/ops.conf").read_text()
+
+    groups = re.findall(r"application-group=(\S+)", text)
+    assert groups
+    assert set(groups) == {"%{GLOBAL}"}
+
+
+def test_engine_is_a_service_script_without_request_threads(render: Render) -> None:
+    text = render()
+
+    service = text.split("WSGIDaemonProcess 'service:engine'")[1]
+    assert "threads=0" in service
+    assert "apache/engine.py" in service
+
+
+@pytest.mark.parametrize(("env", "is_json"), [("dev", False), ("prod", True)])
+def test_log_format_follows_the_environment(render: Render, env: str, is_json: bool) -> None:
+    assert ("Define CASK_LOG_JSON\n" in render(env)) is is_json
+
+
+@pytest.mark.parametrize(("env", "has_hsts"), [("dev", False), ("prod", True)])
+def test_hsts_is_sent_where_the_environment_says(render: Render, env: str, has_hsts: bool) -> None:
+    assert ("Define CASK_HSTS\n" in render(env)) is has_hsts
+
+
+@pytest.mark.parametrize(("env", "reloads"), [("dev", True), ("prod", False)])
+def test_code_is_reloaded_in_dev_only(render: Render, env: str, reloads: bool) -> None:
+    render(env)
+    options = configure.express_options(config.load({"ENV": env, "SECRET_KEY": "f3b1c09a77e24d18b6a0" * 2}), Path("x"))
+
+    assert ("--reload-on-changes" in options) is reloads
+    assert ("--disable-reloading" in options) is not reloads
+
+
+def test_forwarded_headers_are_believed_from_named_proxies_only(render: Render) -> None:
+    settings = config.load({"ENV": "test", "TRUSTED_PROXIES": "10.0.0.7"})
+
+    without = configure.express_options(config.load({"ENV": "test"}), Path("x"))
+    with_proxy = configure.express_options(settings, Path("x"))
+
+    assert not any("trust-proxy" in option for option in without)
+    assert "--trust-proxy=10.0.0.7" in with_proxy
+    assert "--trust-proxy-header=X-Forwarded-For" in with_proxy
+    assert "WSGITrustedProxies" in render(TRUSTED_PROXIES="10.0.0.7")
+
+
+def test_every_status_that_apache_answers_has_a_problem_document(render: Render, tmp_path: Path) -> None:
+    import json
+    import tomllib
+
+    render()
+    table = tomllib.loads((servers.ROOT / "apache" / "errors.toml").read_text())
+
+    for status, words in table.items():
+        document = json.loads(
+            (tmp_path / "httpd/errors" / f"{status}.json")
+            .read_text()
+            .replace('\\"', "")
+            .replace('"none"', "none")
+            .replace('"HTTP_X_REQUEST_ID"', "")
+        )
+        assert document["status"] == int(status)
+        assert document["code"] == words["code"]

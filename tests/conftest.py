@@ -1,0 +1,40 @@
+"""What all tests share: one running server for the whole session, and real images."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests import servers
+
+SAMPLES = servers.ROOT / "models" / "samples"
+
+
+@pytest.fixture(scope="session")
+def served() -> Iterator[servers.Server]:
+    """The whole service under Apache for ENV=test, ready to answer. Tests may not harm it."""
+    with servers.running("test") as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def served_url(served: servers.Server) -> str:
+    """Where the service answers."""
+    return served.url
+
+
+@pytest.fixture(scope="session")
+def samples() -> dict[str, Any]:
+    """models/samples/index.json: what is in each sample image."""
+    found: dict[str, Any] = json.loads((SAMPLES / "index.json").read_text())
+    return found
+
+
+@pytest.fixture(scope="session")
+def sample_path() -> Path:
+    """One sample image with something to find."""
+    return sorted(SAMPLES.glob("*.jpg"))[0]

@@ -1,0 +1,161 @@
+"""Start the real thing for tests: Apache from ``apache/serve.sh`` on a free port, with a state of its own."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+START_SECONDS = 90.0
+STOP_SECONDS = 60.0
+PERIOD_SECONDS = 0.05
+
+
+@dataclass
+class Answer:
+    """One HTTP answer, whole."""
+
+    status: int
+    headers: Any
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+@dataclass
+class Server:
+    """A running service. ``process`` is Apache's first process."""
+
+    url: str
+    port: int
+    state_dir: Path
+    process: subprocess.Popen[bytes]
+    log_path: Path
+
+    def ask(
+        self, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, timeout: float = 30
+    ) -> Answer:
+        """GET, or POST when there is a body. Failures with a status are answers too."""
+        request = urllib.request.Request(self.url + path, body, headers or {})
+        try:
+            with urllib.request.urlopen(request, timeout=timeout) as answer:
+                return Answer(answer.status, answer.headers, answer.read())
+        except urllib.error.HTTPError as error:
+            return Answer(error.code, error.headers, error.read())
+
+    def log(self) -> str:
+        """Everything that it has written so far."""
+        return self.log_path.read_text(errors="replace")
+
+    def is_ready(self) -> bool:
+        """Whether /readyz answers 200."""
+        try:
+            return self.ask("/readyz", timeout=5).status == 200
+        except OSError:
+            return False
+
+    def engine_pid(self) -> int:
+        """The engine's process, asked of /readyz."""
+        rows = self.ask("/readyz").json["processes"]
+        return next(row["pid"] for row in rows if row["role"] == "engine")
+
+    def pids(self, role: str) -> list[int]:
+        """The processes of one role, from /status."""
+        return [row["pid"] for row in self.ask("/status").json["processes"] if row["role"] == role]
+
+    def stop(self) -> int:
+        """Let requests in flight finish, then end. Returns Apache's exit status."""
+        if self.process.poll() is None:
+            self.process.send_signal(signal.SIGWINCH)
+        try:
+            return self.process.wait(STOP_SECONDS)
+        except subprocess.TimeoutExpired:
+            self.process.send_signal(signal.SIGTERM)
+            return self.process.wait(STOP_SECONDS)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:
+    """Return when the condition holds. Raises TimeoutError that says what was waited for."""
+    end = time.monotonic() + seconds
+    while not condition():
+        if time.monotonic() > end:
+            raise TimeoutError(f"waited {seconds:g} s for {what}")
+        time.sleep(PERIOD_SECONDS)
+
+
+@contextlib.contextmanager
+def running(env: str = "test", *, wait: bool = True, **settings: str) -> Iterator[Server]:
+    """Serve with these settings until the block ends. Raises AssertionError with the log when it does not get ready."""
+    state_dir = make_state_dir()
+    port = free_port()
+    try:
+        with start(env, port, state_dir, **settings) as server:
+            if wait:
+                _wait_ready(server)
+            yield server
+    finally:
+        shutil.rmtree(state_dir, ignore_errors=True)
+
+
+def make_state_dir() -> Path:
+    """A short path that the service user may enter; pytest's own folders are closed to others, and too long."""
+    path = Path(tempfile.mkdtemp(prefix="cask-"))
+    path.chmod(0o755)
+    return path
+
+
+@contextlib.contextmanager
+def start(env: str, port: int, state_dir: Path, **settings: str) -> Iterator[Server]:
+    """Start Apache on a port with a state folder, and stop it at the end."""
+    log_path = state_dir / "server.log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            [ROOT / "apache" / "serve.sh"],
+            cwd=ROOT,
+            env=environment(env, PORT=str(port), STATE_DIR=str(state_dir), **settings),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    server = Server(f"http://127.0.0.1:{port}", port, state_dir, process, log_path)
+    try:
+        yield server
+    finally:
+        server.stop()
+
+
+def environment(env: str, **settings: str) -> dict[str, str]:
+    """This process's environment without settings of its own, and with these."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SERVICE_USER") if name in os.environ}
+    return {**kept, "ENV": env, "CASK_ANNOUNCE": "no", "LISTEN_HOST": "127.0.0.1", **settings}
+
+
+def _wait_ready(server: Server) -> None:
+    try:
+        wait_until(lambda: server.process.poll() is not None or server.is_ready(), START_SECONDS, "/readyz")
+    except TimeoutError as error:
+        raise AssertionError(f"{error}; it logged:\n{server.log()}") from None
+    assert server.process.poll() is None, f"it ended with {server.process.returncode}:\n{server.log()}"
