@@ -76,9 +76,10 @@ def express_options(settings: Settings, server_root: Path, user: str = "") -> li
         f"--processes={settings.web_processes}",
         f"--threads={settings.web_threads}",
         # A pool of fixed size: the default ends and starts children all the time, and resets connections.
+        # All start at once and none is ever spare; the minimum only says when Apache warns of a full house.
         f"--max-clients={settings.server_max_connections}",
         "--initial-workers=1",
-        "--minimum-spare-workers=1",
+        "--minimum-spare-workers=0.1",
         "--maximum-spare-workers=1",
         f"--header-timeout={settings.server_header_timeout_seconds}",
         f"--header-max-timeout={settings.server_header_timeout_seconds * 2}",

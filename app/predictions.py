@@ -169,10 +169,11 @@ class Predictor:
             raise
 
     def _not_found(self, task: Task | None, name: str | None, version: str | None) -> ModelNotFoundError:
-        wanted = f"{name}@{version}" if name and version else name or (f"version {version}" if version else "any model")
-        there = ", ".join(f"{each.key} ({each.task})" for each in self.manifests)
+        wanted = f"model {name}" if name else "model"
         purpose = f" for {task}" if task else ""
-        return ModelNotFoundError(f"There is no {wanted}{purpose} here.", hint=f"There are: {there}.")
+        which = f" of version {version}" if version else ""
+        there = ", ".join(f"{each.key} ({each.task})" for each in self.manifests)
+        return ModelNotFoundError(f"There is no {wanted}{which}{purpose} here.", hint=f"There are: {there}.")
 
 
 def _given(**values: str | None) -> dict[str, str]:

@@ -89,6 +89,11 @@ class Server:
             return self.process.wait(STOP_SECONDS)
 
 
+def service_user() -> str:
+    """Who serves when the tests run as root; Apache refuses root. Empty otherwise."""
+    return "www-data" if os.getuid() == 0 else ""
+
+
 def free_port() -> int:
     """A port of loopback that nobody listens on."""
     with socket.socket() as probe:

@@ -1,0 +1,90 @@
+"""HTTPS by this server itself: who comes by plain HTTP is sent over, old protocols are refused."""
+
+from __future__ import annotations
+
+import http.client
+import ssl
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+from tests.servers import Server
+
+HSTS = "max-age=600"
+
+
+@pytest.fixture(scope="module")
+def certificate() -> Iterator[Path]:
+    folder = servers.make_state_dir()
+    subprocess.run(
+        [
+            *("openssl", "req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "2", "-subj", "/CN=localhost"),
+            *("-addext", "subjectAltName=DNS:localhost", "-keyout", folder / "key.pem", "-out", folder / "cert.pem"),
+        ],
+        check=True,
+        capture_output=True,
+    )
+    yield folder
+
+
+@pytest.fixture(scope="module")
+def https_port() -> int:
+    return servers.free_port()
+
+
+@pytest.fixture(scope="module")
+def server(certificate: Path, https_port: int) -> Iterator[Server]:
+    settings = {
+        "HTTPS_PORT": str(https_port),
+        "TLS_CERTIFICATE": str(certificate / "cert.pem"),
+        "TLS_KEY": str(certificate / "key.pem"),
+        "HSTS_SECONDS": "600",
+    }
+    with servers.running("test", **settings) as running:
+        yield running
+
+
+def _https(port: int, certificate: Path) -> http.client.HTTPSConnection:
+    trust = ssl.create_default_context(cafile=certificate / "cert.pem")
+    return http.client.HTTPSConnection("localhost", port, context=trust, timeout=20)
+
+
+def test_a_prediction_travels_encrypted(server: Server, https_port: int, certificate: Path, sample_path: Path) -> None:
+    connection = _https(https_port, certificate)
+
+    connection.request("POST", "/v1/detect", sample_path.read_bytes(), {"Content-Type": "image/jpeg"})
+    answer = connection.getresponse()
+
+    assert answer.status == 200
+    assert answer.headers["Strict-Transport-Security"] == HSTS
+
+
+def test_plain_http_is_sent_over_with_its_query(server: Server, https_port: int) -> None:
+    connection = http.client.HTTPConnection("localhost", server.port, timeout=20)
+
+    connection.request("POST", "/v1/detect?top_k=1", b"x", {"Content-Type": "image/jpeg"})
+    answer = connection.getresponse()
+
+    assert answer.status == 308
+    assert answer.headers["Location"] == f"https://localhost:{https_port}/v1/detect?top_k=1"
+
+
+def test_health_stays_on_plain_http(server: Server) -> None:
+    assert server.ask("/livez").status == 200
+    assert server.ask("/readyz").status == 200
+
+
+def test_old_protocols_are_refused(server: Server, https_port: int) -> None:
+    done = subprocess.run(
+        ["openssl", "s_client", "-connect", f"localhost:{https_port}", "-tls1_1", "-cipher", "ALL:@SECLEVEL=0"],
+        input=b"",
+        capture_output=True,
+        timeout=20,
+        check=False,
+    )
+
+    assert done.returncode != 0
+    assert b"Cipher is (NONE)" in done.stdout
