@@ -1,0 +1,1 @@
+"""Models: find, build, load, run. torch lives in this package and nowhere else; nobody here knows Flask or sockets."""

@@ -1,0 +1,336 @@
+"""Put a model into the store: ``python -m app.vision.add``, which is ``make model-add``.
+
+Writes models/<name>/<version>/ with manifest.toml, weights.safetensors and golden.safetensors. The folder appears at
+once and whole, or not at all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from app import manifests
+from app.errors import CaskError, ManifestError, ModelLoadError
+from app.manifests import InputSpec, Manifest, ServeSpec
+from app.vision import architectures, golden, published, weights
+from app.vision.architectures import Architecture
+from app.vision.registry import load_model
+
+DEFAULT = "DEFAULT"
+RANDOM = "random"
+RANDOM_SEED = 20260101
+WEIGHTS_FILE_NAME = "weights.safetensors"
+# Classes of a random model for which nobody gave labels and torchvision has none either.
+RANDOM_CLASSES = 10
+
+Progress = Callable[[str], None]
+
+_NARROW_INPUTS = {
+    "narrow_resnet10": InputSpec("crop", size=128, resize_size=128),
+    "narrow_fcos": InputSpec("letterbox", size=320),
+}
+
+
+def add_model(
+    arch: str,
+    weights_from: str,
+    labels: Path | Sequence[str] | None,
+    name: str,
+    version: str,
+    *,
+    store: Path = Path("models"),
+    description: str = "",
+    input_spec: InputSpec | None = None,
+    serve: ServeSpec | None = None,
+    architecture_options: dict[str, Any] | None = None,
+    demonstration: bool = False,
+    held_out: dict[str, Any] | None = None,
+    golden_pictures: Sequence[np.ndarray] = (),
+    half: bool = False,
+    force: bool = False,
+    progress: Progress = lambda line: None,
+    open_url: published.OpenUrl = published.open_url,
+) -> Manifest:
+    """Add one version of one model to the store and return its manifest.
+
+    ``arch``: an architecture's name. ``weights_from``: a .safetensors or .pth file, ``DEFAULT`` (torchvision's
+    published ones) or ``random`` (fixed seed). ``labels``: a text file with one label a line, or the labels; None
+    where the weights bring them. ``input_spec``: how images are scaled; None for the architecture's usual way.
+    ``half`` stores fp16. ``golden_pictures``: inputs for the golden file. An existing version is kept unless
+    ``force``. Raises ModelLoadError or ManifestError, and leaves the store as it was.
+    """
+    architecture = architectures.find(arch)
+    target = store / name / version
+    if target.exists() and not force:
+        raise ManifestError(
+            f"{target} exists already.", hint="Give another VERSION; --force replaces it, which a server may notice."
+        )
+    known = published.describe(architecture)
+    options = architecture_options or {}
+    if weights_from == DEFAULT and known:
+        options = {**known.options, **options}
+    manifest = Manifest(
+        name=name,
+        version=version,
+        task=architecture.task,
+        architecture=arch,
+        weights=WEIGHTS_FILE_NAME,
+        sha256="0" * 64,
+        labels=_labels(architecture, weights_from, labels, known),
+        input=input_spec or _usual_input(architecture, known),
+        serve=serve or ServeSpec(),
+        directory=target,
+        digest="",
+        description=description,
+        demonstration=demonstration,
+        random_weights=weights_from == RANDOM,
+        architecture_options=options,
+        held_out=held_out or {},
+    )
+    _check_name(manifest)
+    store.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as folder:
+        made = _write_version(Path(folder), manifest, weights_from, known, golden_pictures, half, progress, open_url)
+        _publish(made, target)
+    progress(f"added {name}@{version} to {store}")
+    return manifests.read(target)
+
+
+def _check_name(manifest: Manifest) -> None:
+    for value, what in ((manifest.name, "NAME"), (manifest.version, "VERSION")):
+        if not manifests.NAME_PATTERN.fullmatch(value):
+            raise ManifestError(
+                f"{what} {value!r} is not usable.", hint="Lower-case letters, digits, '.', '_' and '-', at most 64."
+            )
+
+
+def _labels(
+    architecture: Architecture,
+    weights_from: str,
+    labels: Path | Sequence[str] | None,
+    known: published.Published | None,
+) -> tuple[str, ...]:
+    if labels is None:
+        if weights_from in (DEFAULT, RANDOM) and known:
+            return known.labels
+        if weights_from == RANDOM:
+            given = tuple(f"class {i}" for i in range(RANDOM_CLASSES))
+            return architectures.output_names(architecture, given)
+        raise ModelLoadError(
+            "LABELS is missing.", hint="Give a text file with one label a line, in the order of the model's outputs."
+        )
+    given = _read_labels(labels) if isinstance(labels, Path) else tuple(labels)
+    return architectures.output_names(architecture, given)
+
+
+def _read_labels(path: Path) -> tuple[str, ...]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise ModelLoadError(f"LABELS {path} cannot be read: {error}.", hint="A UTF-8 text file, one a line.") from None
+    found = tuple(line.strip() for line in lines if line.strip())
+    if not found:
+        raise ModelLoadError(f"LABELS {path} is empty.", hint="One label a line, in the order of the outputs.")
+    return found
+
+
+def _usual_input(architecture: Architecture, known: published.Published | None) -> InputSpec:
+    if architecture.name in _NARROW_INPUTS:
+        return _NARROW_INPUTS[architecture.name]
+    if architecture.task == "classify":
+        return (known and known.input) or InputSpec("crop", size=224, resize_size=256)
+    # torchvision's detectors carry their scaling and their mean and std inside; ask one of them.
+    transform: Any = architecture.builder(weights=None, weights_backbone=None).transform
+    mean, std = tuple(transform.image_mean), tuple(transform.image_std)
+    if transform.fixed_size:
+        return InputSpec("letterbox", size=transform.fixed_size[0], mean=mean, std=std)
+    return InputSpec("fit", min_size=transform.min_size[-1], max_size=transform.max_size, mean=mean, std=std)
+
+
+def _tensors(
+    manifest: Manifest,
+    weights_from: str,
+    known: published.Published | None,
+    progress: Progress,
+    open_url: published.OpenUrl,
+) -> weights.Tensors:
+    """The weights, proven to fit the architecture."""
+    if weights_from == RANDOM:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(RANDOM_SEED)
+            return dict(architectures.build(manifest).state_dict())
+    if weights_from == DEFAULT:
+        if known is None:
+            raise ModelLoadError(
+                f"torchvision publishes no weights for {manifest.architecture}.", hint="Give a file, or random."
+            )
+        tensors = published.download(known, progress, open_url)
+    else:
+        tensors = weights.read_foreign(Path(weights_from))
+    weights.fit(architectures.build(manifest), tensors, weights_from, len(manifest.labels))
+    return tensors
+
+
+def _write_version(
+    folder: Path,
+    manifest: Manifest,
+    weights_from: str,
+    known: published.Published | None,
+    golden_pictures: Sequence[np.ndarray],
+    half: bool,
+    progress: Progress,
+    open_url: published.OpenUrl,
+) -> Path:
+    """Write the version below ``folder``, load it and check it; returns its directory."""
+    made = folder / manifest.name / manifest.version
+    made.mkdir(parents=True)
+    progress(f"reading the weights of {manifest.architecture} ({weights_from})")
+    tensors = _tensors(manifest, weights_from, known, progress, open_url)
+    digest = weights.write(made / WEIGHTS_FILE_NAME, tensors, half=half)
+    manifest = replace(manifest, directory=made, sha256=digest)
+    progress("predicting the golden answers")
+    (made / golden.FILE_NAME).write_bytes(golden.make(load_model(manifest), golden_pictures))
+    manifest = replace(manifest, golden=golden.FILE_NAME)
+    (made / manifests.FILE_NAME).write_text(to_toml(manifest), encoding="utf-8")
+    progress("loading it as the engine will, and comparing")
+    load_model(manifests.read(made)).golden_check()
+    return made
+
+
+def _publish(made: Path, target: Path) -> None:
+    """Move the finished version to its place by rename."""
+    target.parent.mkdir(exist_ok=True)
+    # temporary folders are readable by their owner alone; the engine runs as another user.
+    made.chmod(0o755)
+    if target.exists():
+        target.rename(made.parent / "replaced")
+    made.rename(target)
+
+
+def to_toml(manifest: Manifest) -> str:
+    """The manifest as the text of its file: only what differs from a default, besides what is always told."""
+    top = {
+        "name": manifest.name,
+        "version": manifest.version,
+        "task": manifest.task,
+        "architecture": manifest.architecture,
+        "weights": manifest.weights,
+        "sha256": manifest.sha256,
+        "golden": manifest.golden,
+        "description": manifest.description,
+        "demonstration": manifest.demonstration,
+        "random_weights": manifest.random_weights,
+        "labels": list(manifest.labels),
+    }
+    sizes = {key: value for key, value in asdict(manifest.input).items() if value != 0}
+    tables = {
+        "input": sizes,
+        "serve": asdict(manifest.serve),
+        "architecture_options": manifest.architecture_options,
+        "held_out": manifest.held_out,
+    }
+    lines = [f"{key} = {_toml_value(value)}" for key, value in top.items() if value not in ("", False)]
+    for table, entries in tables.items():
+        if entries:
+            lines += ["", f"[{table}]", *(f"{key} = {_toml_value(value)}" for key, value in entries.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # TOML's basic strings and JSON's agree, but for DEL, which JSON leaves as it is.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    if isinstance(value, list | tuple):
+        parts = [_toml_value(part) for part in value]
+        short = f"[{', '.join(parts)}]"
+        return short if len(short) <= 100 else "[\n" + "".join(f"    {part},\n" for part in parts) + "]"
+    return repr(value)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="make model-add",
+        description="Add a model to the store: make model-add ARCH=… WEIGHTS=… LABELS=… NAME=… VERSION=…",
+        epilog="Example: make model-add ARCH=resnet50 WEIGHTS=DEFAULT NAME=imagenet VERSION=1. See docs/models.md.",
+    )
+    parser.add_argument("--arch", required=True, help="a torchvision builder, narrow_resnet10 or narrow_fcos")
+    parser.add_argument("--weights", required=True, help="a .pth or .safetensors file, DEFAULT, or random")
+    parser.add_argument("--labels", type=Path, help="text file, one label a line; needless where the weights have them")
+    parser.add_argument("--name", required=True, help="lower-case letters, digits, '.', '_' and '-'")
+    parser.add_argument("--version", required=True, help="as the name; 1, 2, 2026-11 …")
+    parser.add_argument("--store", type=Path, default=Path("models"), help="the model store (default: models)")
+    parser.add_argument("--description", default="", help="one sentence for people")
+    parser.add_argument("--half", action="store_true", help="store fp16, half the size; it is served as fp32")
+    parser.add_argument("--force", action="store_true", help="replace this version if it exists")
+    scaling = parser.add_argument_group("how images are scaled (default: the architecture's own way), in pixels")
+    scaling.add_argument("--input-kind", choices=["crop", "letterbox", "fit"])
+    for option in ("size", "resize-size", "min-size", "max-size"):
+        scaling.add_argument(f"--{option}", type=int, default=0)
+    scaling.add_argument("--mean", type=float, nargs=3, help="per channel, of values in [0, 1]")
+    scaling.add_argument("--std", type=float, nargs=3, help="per channel, of values in [0, 1]")
+    serving = parser.add_argument_group("what is used where a caller does not say")
+    serving.add_argument("--score-threshold", type=float, default=ServeSpec.score_threshold)
+    serving.add_argument("--top-k", type=int, default=ServeSpec.top_k)
+    serving.add_argument("--max-batch-size", type=int, default=ServeSpec.max_batch_size)
+    parser.add_argument("--options", type=json.loads, default={}, help="JSON object for the builder")
+    return parser
+
+
+def _input_spec(arguments: argparse.Namespace) -> InputSpec | None:
+    """The scaling that was asked for; None when nothing was."""
+    sizes = {key: getattr(arguments, key) for key in ("size", "resize_size", "min_size", "max_size")}
+    if not (arguments.input_kind or any(sizes.values()) or arguments.mean or arguments.std):
+        return None
+    architecture = architectures.find(arguments.arch)
+    usual = _usual_input(architecture, published.describe(architecture))
+    kind = arguments.input_kind or usual.kind
+    asked: dict[str, Any] = {key: value for key, value in sizes.items() if value}
+    asked |= {key: tuple(getattr(arguments, key)) for key in ("mean", "std") if getattr(arguments, key)}
+    if kind != usual.kind:
+        return InputSpec(kind, **({"mean": usual.mean, "std": usual.std} | asked))
+    return replace(usual, **asked)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Exit status: 0 added, 1 refused with the reason, 2 wrong usage."""
+    arguments = _parser().parse_args(argv)
+    try:
+        manifest = add_model(
+            arguments.arch,
+            arguments.weights,
+            arguments.labels,
+            arguments.name,
+            arguments.version,
+            store=arguments.store,
+            description=arguments.description,
+            input_spec=_input_spec(arguments),
+            serve=ServeSpec(
+                top_k=arguments.top_k,
+                score_threshold=arguments.score_threshold,
+                max_batch_size=arguments.max_batch_size,
+            ),
+            architecture_options=arguments.options,
+            half=arguments.half,
+            force=arguments.force,
+            progress=lambda line: print(line, flush=True),
+        )
+    except CaskError as error:
+        print(f"FAIL: {error.message}\n      {error.hint}", file=sys.stderr)
+        return 1
+    print(f"Serve it with MODELS={manifest.key}, or leave MODELS empty to serve every model.")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,85 @@
+"""What every loaded model can do, whichever runtime computes it. Knows no torch."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+
+import numpy as np
+
+from app.manifests import InputSpec, Manifest
+from app.results import Answer, ClassifyOptions, DetectOptions, Options
+
+Images = np.ndarray  # uint8 [B, H, W, 3], RGB
+
+
+class Model(ABC):
+    """One version of one model, loaded. Safe to use from several threads at once.
+
+    A subclass knows a task; the runtime below it (eager torch now) is a plain callable on arrays of images.
+    """
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+
+    def predict(self, images: Sequence[np.ndarray], options: Sequence[Options]) -> list[Answer]:
+        """One answer an image, in order.
+
+        ``images``: uint8, height × width × 3, RGB, scaled as the manifest's ``input`` says; images of one shape are
+        computed together. ``options``: one an image. Boxes are in pixels of the given array. Raises ValueError on an
+        array of another type or shape, TypeError on options for another task.
+        """
+        if len(images) != len(options):
+            raise ValueError(f"There are {len(images)} images and {len(options)} options; one each is needed.")
+        for image, wish in zip(images, options, strict=True):
+            _check_image(image)
+            self._check_options(wish)
+        answers: list[Answer] = [[] for _ in images]
+        for members in _same_shape(images):
+            batch = np.stack([images[i] for i in members])
+            for i, answer in zip(members, self._predict_batch(batch, [options[i] for i in members]), strict=True):
+                answers[i] = answer
+        return answers
+
+    def warm_up(self) -> None:
+        """Predict once on a grey image, so that the first caller does not pay for it."""
+        height, width = warm_up_shape(self.manifest.input)
+        self.predict([np.full((height, width, 3), 114, dtype=np.uint8)], [self.manifest.default_options()])
+
+    def golden_check(self) -> None:
+        """Compare with the answers stored beside the weights. Raises GoldenCheckError. No golden file: nothing."""
+        from app.vision import golden
+
+        golden.check(self)
+
+    def _check_options(self, options: Options) -> None:
+        expected = ClassifyOptions if self.manifest.task == "classify" else DetectOptions
+        if not isinstance(options, expected):
+            raise TypeError(f"{self.manifest.key} needs {expected.__name__}, got {type(options).__name__}.")
+
+    @abstractmethod
+    def _predict_batch(self, images: Images, options: Sequence[Options]) -> Sequence[Answer]:
+        """Answers for images of one shape."""
+
+
+def warm_up_shape(spec: InputSpec) -> tuple[int, int]:
+    """Height and width of a usual input."""
+    if spec.kind == "fit":
+        return spec.min_size, min(spec.max_size, spec.min_size * 4 // 3)
+    return spec.size, spec.size
+
+
+def _check_image(image: np.ndarray) -> None:
+    if not isinstance(image, np.ndarray) or image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3:
+        found = f"{image.dtype} {list(image.shape)}" if isinstance(image, np.ndarray) else type(image).__name__
+        raise ValueError(f"An image must be a uint8 array of height × width × 3, got {found}.")
+    if 0 in image.shape:
+        raise ValueError(f"An image must have pixels, got {list(image.shape)}.")
+
+
+def _same_shape(images: Sequence[np.ndarray]) -> list[list[int]]:
+    """Indices of the images, those of one shape together."""
+    groups: dict[tuple[int, ...], list[int]] = {}
+    for i, image in enumerate(images):
+        groups.setdefault(image.shape, []).append(i)
+    return list(groups.values())

@@ -1,0 +1,113 @@
+"""torchvision's published weights: where they lie, what their labels are, how they want their images."""
+
+from __future__ import annotations
+
+import hashlib
+import tempfile
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import urlsplit
+
+from app.errors import ModelLoadError
+from app.manifests import InputSpec
+from app.vision import weights
+from app.vision.architectures import FROZEN_BATCH_NORM_EPS, Architecture
+from app.vision.operators import torchvision
+
+TIMEOUT_SECONDS = 30
+_CHUNK_BYTES = 1 << 20
+
+# What torchvision's builders change besides loading, where published weights are asked for: BatchNorm is frozen in
+# the detectors on resnet50, with an epsilon of 0 in the first generation; two classifiers expect another scaling.
+_OPTIONS_WITH_WEIGHTS: dict[str, dict[str, Any]] = {
+    "fasterrcnn_resnet50_fpn": {FROZEN_BATCH_NORM_EPS: 0.0},
+    "maskrcnn_resnet50_fpn": {FROZEN_BATCH_NORM_EPS: 0.0},
+    "keypointrcnn_resnet50_fpn": {FROZEN_BATCH_NORM_EPS: 0.0},
+    "retinanet_resnet50_fpn": {FROZEN_BATCH_NORM_EPS: 0.0},
+    "fcos_resnet50_fpn": {FROZEN_BATCH_NORM_EPS: 1e-5},
+    "googlenet": {"transform_input": True},
+    "inception_v3": {"transform_input": True},
+}
+
+OpenUrl = Callable[[str], IO[bytes]]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What torchvision says of an architecture's newest published weights."""
+
+    url: str
+    labels: tuple[str, ...]
+    input: InputSpec | None
+    options: dict[str, Any] = field(default_factory=dict)
+
+
+def describe(architecture: Architecture) -> Published | None:
+    """The newest published weights of an architecture; None where there are none. Asks no network."""
+    if architecture.is_own:
+        return None
+    kinds = torchvision.models.get_model_weights(architecture.name)
+    newest = getattr(kinds, "DEFAULT", None)
+    if newest is None:
+        return None
+    spec = _crop(newest.transforms()) if architecture.task == "classify" else None
+    options = dict(_OPTIONS_WITH_WEIGHTS.get(architecture.name, {}))
+    return Published(newest.url, tuple(newest.meta["categories"]), spec, options)
+
+
+def _crop(transforms: Any) -> InputSpec:
+    return InputSpec(
+        kind="crop",
+        size=transforms.crop_size[0],
+        resize_size=transforms.resize_size[0],
+        mean=tuple(transforms.mean),
+        std=tuple(transforms.std),
+    )
+
+
+def open_url(url: str) -> IO[bytes]:
+    """Open a download; an operator's proxy is taken from the usual variables by the library itself."""
+    if urlsplit(url).scheme != "https":
+        raise ModelLoadError(f"{url} is not an https address.", hint="Download it yourself and give the file.")
+    return urllib.request.urlopen(url, timeout=TIMEOUT_SECONDS)
+
+
+def download(published: Published, progress: Callable[[str], None], open_url: OpenUrl = open_url) -> weights.Tensors:
+    """Download and read published weights. Raises ModelLoadError where the network does not allow it.
+
+    The file's name holds the first digits of its SHA-256 (torchvision's convention); they are compared.
+    """
+    name = Path(urlsplit(published.url).path).name
+    with tempfile.TemporaryDirectory(prefix="cask-weights-") as folder:
+        target = Path(folder) / name
+        try:
+            digest = _copy(published.url, target, progress, open_url)
+        except (urllib.error.URLError, OSError) as error:
+            reason = getattr(error, "reason", None) or error
+            raise ModelLoadError(
+                f"The published weights could not be downloaded from {urlsplit(published.url).netloc}: {reason}.",
+                hint=f"This machine needs the network for WEIGHTS=DEFAULT. Download {published.url} on one that has "
+                f"it, copy it here, and give WEIGHTS={name}; or try the service with WEIGHTS=random.",
+            ) from None
+        expected = target.stem.rpartition("-")[2]
+        if not digest.startswith(expected):
+            raise ModelLoadError(
+                f"The download {name} has SHA-256 {digest}, which should begin with {expected}.",
+                hint="It was cut off or altered on its way; try again.",
+            )
+        return weights.read_foreign(target)
+
+
+def _copy(url: str, target: Path, progress: Callable[[str], None], open_url: OpenUrl) -> str:
+    hasher, received = hashlib.sha256(), 0
+    with open_url(url) as source, target.open("wb") as file:
+        while chunk := source.read(_CHUNK_BYTES):
+            file.write(chunk)
+            hasher.update(chunk)
+            received += len(chunk)
+            progress(f"downloaded {received / 1e6:.0f} MB")
+    return hasher.hexdigest()

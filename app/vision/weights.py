@@ -1,0 +1,146 @@
+"""Weights: read, checked, put into a network. Nothing is unpickled at serving."""
+
+from __future__ import annotations
+
+import hashlib
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import safetensors.torch
+import torch
+from safetensors import SafetensorError
+from torch import nn
+
+from app.errors import ModelLoadError
+from app.manifests import Manifest
+
+Tensors = dict[str, torch.Tensor]
+
+# Where training scripts put the state_dict inside a checkpoint, best first.
+_COMMON_KEYS = ("model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model", "net", "weights")
+_COMMON_PREFIXES = ("module.", "_orig_mod.", "model.")
+
+
+def load_into(network: nn.Module, manifest: Manifest) -> None:
+    """Load the manifest's weights into the network, after comparing their SHA-256.
+
+    fp16 and bf16 weights become the network's fp32. Raises ModelLoadError when the file is missing, was altered, or
+    does not fit the architecture.
+    """
+    raw = _read_checked(manifest)
+    try:
+        tensors = safetensors.torch.load(raw)
+    except (SafetensorError, ValueError, KeyError) as error:
+        raise ModelLoadError(
+            f"{manifest.weights_path} is not a safetensors file: {error}.", hint="Add it again with `make model-add`."
+        ) from None
+    fit(network, tensors, f"{manifest.weights_path}", len(manifest.labels))
+
+
+def _read_checked(manifest: Manifest) -> bytes:
+    path = manifest.weights_path
+    try:
+        raw = path.read_bytes()
+    except FileNotFoundError:
+        raise ModelLoadError(
+            f"The weights {path} do not exist.", hint="Restore the file from a backup, or add the model again."
+        ) from None
+    except OSError as error:
+        raise ModelLoadError(
+            f"The weights {path} cannot be read: {error.strerror}.", hint="The service's user must be able to read it."
+        ) from None
+    found = hashlib.sha256(raw).hexdigest()
+    if found != manifest.sha256:
+        raise ModelLoadError(
+            f"{path} ({len(raw)} bytes) has SHA-256 {found}; the manifest expects {manifest.sha256}.",
+            hint="The file was altered or cut off. Restore it from a backup, or add it as a new version.",
+        )
+    return raw
+
+
+def fit(network: nn.Module, tensors: Mapping[str, torch.Tensor], source: str, labels: int) -> None:
+    """Copy the tensors into the network. Raises ModelLoadError naming the first that is missing or does not fit."""
+    expected = network.state_dict()
+    # Counters of BatchNorm that no prediction reads; older checkpoints and frozen norms lack them.
+    needed = [name for name in expected if not name.endswith("num_batches_tracked")]
+    missing = [name for name in needed if name not in tensors]
+    extra = [name for name in tensors if name not in expected and not name.endswith("num_batches_tracked")]
+    wrong = [name for name in needed if name in tensors and tensors[name].shape != expected[name].shape]
+    for names, what in ((missing, "is missing"), (extra, "is not part of the architecture")):
+        if names:
+            raise ModelLoadError(
+                f"{source} does not fit: {names[0]} {what} (and {len(names) - 1} more).",
+                hint="Is the architecture, with its options, the one that these weights were trained with?",
+            )
+    if wrong:
+        name = wrong[0]
+        raise ModelLoadError(
+            f"{source} does not fit: {name} is {list(tensors[name].shape)}, {list(expected[name].shape)} is expected.",
+            hint=f"The manifest has {labels} labels (with the background, where one is counted). Is that their number?",
+        )
+    network.load_state_dict({name: tensors[name] for name in tensors if name in expected}, strict=False)
+
+
+def read_foreign(path: Path) -> Tensors:
+    """The state_dict in somebody's file: .safetensors, or .pth/.pt read without running any code in it.
+
+    Looks under the usual keys of checkpoints and takes off the prefixes of wrappers. For adding a model only.
+    Raises ModelLoadError.
+    """
+    if not path.is_file():
+        raise ModelLoadError(
+            f"WEIGHTS names {path}, which is not a file.", hint="Give a .safetensors or .pth file, DEFAULT or random."
+        )
+    try:
+        content = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else _read_pickled(path)
+    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
+        raise ModelLoadError(
+            f"{path} cannot be read as weights: {str(error).splitlines()[0]}", hint="Is the file complete?"
+        ) from None
+    return _without_prefix(_state_dict(path, content))
+
+
+def _read_pickled(path: Path) -> Any:
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)
+    except pickle.UnpicklingError:
+        raise ModelLoadError(
+            f"{path} holds Python objects besides tensors; reading them would run code from the file.",
+            hint="Where you trained it: torch.save(model.state_dict(), 'weights.pth'), and add that file.",
+        ) from None
+
+
+def _state_dict(path: Path, content: Any) -> Tensors:
+    for key in _COMMON_KEYS:
+        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
+            content = content[key]
+            break
+    tensors = {}
+    if isinstance(content, Mapping):
+        tensors = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
+    if not tensors:
+        raise ModelLoadError(
+            f"{path} holds no state_dict.",
+            hint=f"Expected tensors by name, alone or under one of: {', '.join(_COMMON_KEYS)}.",
+        )
+    return tensors
+
+
+def _without_prefix(tensors: Tensors) -> Tensors:
+    for prefix in _COMMON_PREFIXES:
+        if all(name.startswith(prefix) for name in tensors):
+            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
+    return tensors
+
+
+def write(path: Path, tensors: Mapping[str, torch.Tensor], *, half: bool = False) -> str:
+    """Write tensors as safetensors, floating ones as fp16 when ``half``; returns the file's SHA-256 in hexadecimal."""
+    stored = {
+        name: (value.half() if half and value.is_floating_point() else value).detach().clone().contiguous()
+        for name, value in tensors.items()
+    }
+    raw = safetensors.torch.save(stored)
+    path.write_bytes(raw)
+    return hashlib.sha256(raw).hexdigest()
