@@ -39,8 +39,8 @@ def read(name: str) -> bytes | None:
 def find() -> list[Sample]:
     """All samples in the order of the index; none where the store has no samples."""
     try:
-        rows = json.loads((_folder() / INDEX).read_bytes())
-    except (OSError, ValueError):
+        rows = json.loads((_folder() / INDEX).read_bytes())["images"]
+    except (OSError, ValueError, KeyError, TypeError):
         return []
     return [each for each in map(_sample, rows) if each and (_folder() / each.name).is_file()]
 

@@ -1,0 +1,271 @@
+"""The page without a script: what the plain form answers, with a fake engine behind the real predictor."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import re
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+from PIL import Image
+from werkzeug.test import TestResponse
+
+from app import config, guards
+from app.engine.client import EngineAnswer
+from app.errors import EngineAwayError
+from app.manifests import Manifest
+from app.pages import curl, drawing, pages, previews
+from app.predictions import Predictor
+from app.results import Box, Detection, DetectOptions, Options, Prediction
+from tests import bad_input
+
+LABELS = ("barrier", "cone", "helmet")
+INPUT_PX = 320
+MANIFEST = """
+name = "{name}"
+version = "1"
+task = "{task}"
+architecture = "fake"
+weights = "none"
+sha256 = "{digest}"
+labels = ["barrier", "cone", "helmet"]
+demonstration = true
+[input]
+kind = "letterbox"
+size = 320
+"""
+OF_THE_PICTURE = [case for case in bad_input.cases(1024) if case.image is not None and case.name != "body_too_large"]
+
+
+class FakeEngine:
+    """Finds one cone in the left half of every picture and calls every picture a helmet; remembers the options."""
+
+    def __init__(self) -> None:
+        self.asked: list[Options] = []
+        self.is_away = False
+
+    def predict(
+        self, manifest: Manifest, images: Sequence[np.ndarray], options: Sequence[Options], deadline: float
+    ) -> list[EngineAnswer]:
+        if self.is_away:
+            raise EngineAwayError("The engine does not answer.", hint="It is starting.", retry_after_seconds=7)
+        self.asked += options
+        return [self._one(manifest.task, image) for image in images]
+
+    def status(self) -> dict[str, Any]:
+        return {"models": []}
+
+    @staticmethod
+    def _one(task: str, image: np.ndarray) -> EngineAnswer:
+        if task == "classify":
+            return EngineAnswer([Prediction("helmet", 0.9123), Prediction("cone", 0.05)], 0.1, 2.0, 1)
+        cone = Box(0, INPUT_PX / 4, INPUT_PX / 2, INPUT_PX / 2)
+        return EngineAnswer([Detection("cone", 0.9712, cone)], 0.1, 2.0, 1)
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    return FakeEngine()
+
+
+@pytest.fixture
+def client(tmp_path: Path, engine: FakeEngine) -> FlaskClient:
+    for name, task in (("finder", "detect"), ("namer", "classify")):
+        folder = tmp_path / "models" / name / "1"
+        folder.mkdir(parents=True)
+        (folder / "manifest.toml").write_text(MANIFEST.format(name=name, task=task, digest="0" * 64))
+    samples = tmp_path / "models" / "samples"
+    samples.mkdir()
+    (samples / "yard.jpg").write_bytes(bad_input.good_image())
+    (samples / "index.json").write_text(json.dumps({"images": [{"file": "yard.jpg"}, {"file": "../finder"}]}))
+    settings = config.load({"ENV": "test", "MODELS_DIR": str(tmp_path / "models"), "STATE_DIR": str(tmp_path)})
+    app = Flask("app", static_folder=str(config.ROOT / "app" / "static"))
+    app.extensions["predictor"] = Predictor(settings, engine)
+    guards.init_app(app, settings)
+    app.register_blueprint(pages)
+    return app.test_client()
+
+
+def upload(client: FlaskClient, *pictures: bytes, name: str = "yard.jpg", **fields: str) -> TestResponse:
+    files = [(io.BytesIO(picture), name) for picture in pictures]
+    return client.post("/upload", data={"image_upload": files, **fields})
+
+
+def test_page_offers_tasks_models_and_samples(client: FlaskClient) -> None:
+    page = client.get("/").text
+
+    assert 'action="/upload"' in page
+    assert 'name="image_upload"' in page
+    assert 'value="finder@1"' in page
+    assert 'value="namer@1"' in page
+    assert 'src="/samples/yard.jpg"' in page
+    assert "Demonstration model: trained on rendered scenes" in page
+
+
+def test_page_says_that_the_engine_is_away(client: FlaskClient) -> None:
+    assert "Engine away" in client.get("/").text
+
+
+def test_upload_draws_the_box_over_the_picture(client: FlaskClient) -> None:
+    response = upload(client, bad_input.good_image(640, 320))
+
+    assert response.status_code == 200
+    assert 'src="data:image/jpeg;base64,' in response.text
+    # The input is a square of 320 pixels whose lower half is empty, so the box is twice as high in the picture.
+    assert re.search(r'<rect class="box-edge" x="0.00%" y="50.00%" width="50.00%" height="50.00%"', response.text)
+    assert '<span class="tag">cone<b>97%</b></span>' in response.text
+    assert "1 object" in response.text
+
+
+def test_upload_of_several_answers_each(client: FlaskClient) -> None:
+    response = upload(client, bad_input.good_image(), bad_input.good_image(), bad_input.good_image())
+
+    assert response.text.count('class="box-edge"') == 3
+
+
+def test_upload_names_a_picture(client: FlaskClient) -> None:
+    response = upload(client, bad_input.good_image(), task="classify")
+
+    assert "Most likely, with 91.2%" in response.text
+    assert "version 1" in response.text
+
+
+def test_a_chosen_model_decides_the_task(client: FlaskClient) -> None:
+    response = upload(client, bad_input.good_image(), task="detect", model="namer@1")
+
+    assert "Most likely" in response.text
+
+
+@pytest.mark.parametrize("case", OF_THE_PICTURE, ids=lambda case: case.name)
+def test_upload_says_why_a_picture_is_refused_and_takes_the_next(client: FlaskClient, case: bad_input.BadInput) -> None:
+    refused = upload(client, case.image or b"")
+    fine = upload(client, bad_input.good_image())
+
+    assert refused.status_code == case.status
+    assert case.code in refused.text
+    assert re.search(r'<p class="message">[^<]{10,}</p>\s*<p class="hint">[^<]{10,}</p>', refused.text)
+    assert fine.status_code == 200
+
+
+def test_a_refused_picture_leaves_the_others_alone(client: FlaskClient) -> None:
+    response = upload(client, bad_input.good_image(), b"This is a letter.", bad_input.good_image())
+
+    assert response.status_code == 415
+    assert response.text.count('class="box-edge"') == 2
+    assert response.text.count("image_unsupported") == 1
+
+
+@pytest.mark.parametrize(
+    ("fields", "status", "words"),
+    [
+        ({"score_threshold": "1.5"}, 422, "score_threshold"),
+        ({"task": "paint"}, 422, "One of: detect, classify."),
+        ({"model": "nobody"}, 404, "nobody"),
+        ({"sample": "nothing.jpg"}, 422, "yard.jpg"),
+    ],
+)
+def test_upload_answers_a_wrong_wish_with_a_page(
+    client: FlaskClient, fields: dict[str, str], status: int, words: str
+) -> None:
+    response = upload(client, bad_input.good_image(), **fields)
+
+    assert response.status_code == status
+    assert response.mimetype == "text/html"
+    assert words in response.text
+
+
+def test_upload_without_a_picture_asks_for_one(client: FlaskClient) -> None:
+    response = client.post("/upload", data={"image_upload": (io.BytesIO(b""), "")})
+
+    assert response.status_code == 400
+    assert "choose one or several images" in response.text
+
+
+def test_upload_says_when_to_come_back_while_the_engine_is_away(client: FlaskClient, engine: FakeEngine) -> None:
+    engine.is_away = True
+
+    response = upload(client, bad_input.good_image())
+
+    assert response.status_code == 503
+    assert response.headers["Retry-After"] == "7"
+    assert "Try again in 7 s." in response.text
+
+
+def test_a_zero_is_a_zero_and_an_empty_field_is_the_default(client: FlaskClient, engine: FakeEngine) -> None:
+    upload(client, bad_input.good_image(), score_threshold="0", iou_threshold="", top_k="3")
+
+    assert engine.asked == [DetectOptions(score_threshold=0.0)]
+
+
+def test_reloading_an_answer_starts_over(client: FlaskClient) -> None:
+    response = client.get("/upload")
+
+    assert (response.status_code, response.location) == (303, "/")
+
+
+def test_a_sample_is_answered_with_one_press(client: FlaskClient) -> None:
+    response = client.post("/upload", data={"sample": "yard.jpg"})
+
+    assert 'class="box-edge"' in response.text
+
+
+@pytest.mark.parametrize("name", ["index.json", "nothing.jpg", "..%2ffinder%2f1%2fmanifest.toml", "../finder"])
+def test_only_samples_of_the_index_are_served(client: FlaskClient, name: str) -> None:
+    with client.get("/samples/yard.jpg") as there, client.get(f"/samples/{name}") as elsewhere:
+        assert there.mimetype == "image/jpeg"
+        assert elsewhere.status_code == 404
+
+
+def test_no_page_holds_inline_scripts_or_styles(client: FlaskClient) -> None:
+    for page in (client.get("/").text, upload(client, bad_input.good_image()).text, client.get("/nowhere").text):
+        assert not re.search(r"\sstyle=|\son[a-z]+=|<style|<script(?![^>]*\ssrc=)", page)
+
+
+def test_a_file_name_stays_text(client: FlaskClient) -> None:
+    response = upload(client, bad_input.good_image(), name="<b>'yard'</b>.jpg")
+
+    assert "<b>'yard'" not in response.text
+    assert "&lt;b&gt;" in response.text
+
+
+def test_curl_command_is_what_the_shell_reads() -> None:
+    command = curl.command("http://localhost/v1/detect", ["a 'b'; c.jpg"], {"score_threshold": "0.3"})
+
+    assert shlex.split(command.replace("\\\n", "")) == [
+        *("curl", "-F", "image=@\"a 'b'; c.jpg\""),
+        *("-F", "score_threshold=0.3", "http://localhost/v1/detect"),
+    ]
+
+
+def test_preview_is_small_and_upright() -> None:
+    photo = Image.new("RGB", (2000, 1000), "white")
+    exif = photo.getexif()
+    exif[0x0112] = 6
+    buffer = io.BytesIO()
+    photo.save(buffer, "JPEG", exif=exif)
+
+    made = previews.preview(buffer.getvalue(), width=1000, height=2000)
+
+    shown = Image.open(io.BytesIO(base64.b64decode(made.href.partition(",")[2])))
+    assert shown.size == (480, 960)
+    assert (made.width, made.height) == (280, 560)
+
+
+def test_a_label_keeps_its_colour_and_unknown_ones_have_one() -> None:
+    assert [drawing.hue(label, LABELS) for label in (*LABELS, "dragon")] == [0, 1, 2, 0]
+
+
+def test_small_boxes_lie_on_top() -> None:
+    small, large = Box(10, 10, 20, 20), Box(0, 0, 90, 90)
+
+    drawn = drawing.draw([Detection("cone", 0.9, small), Detection("barrier", 0.5, large)], 100, 100, LABELS)
+
+    assert [box.label for box in drawn] == ["barrier", "cone"]
