@@ -35,8 +35,12 @@ MASK = "********"
 # A name in the environment that starts so can only be meant for us; anything else there may belong to other software.
 # LOG_, TLS_, CONTAINER_ and MODELS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_… and TLS_….
 OUR_PREFIXES = ("ENGINE_", "HSTS_", "IMAGES_", "LOADTEST_", "REQUEST_", "SERVER_", "WEB_")
-# Kubernetes (and Docker links) describe a neighbour called `engine` or `web` by such names; gunicorn reads the other.
-FOREIGN_NAMES = re.compile(r".+_SERVICE_HOST|.+_SERVICE_PORT(_.+)?|.+_PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?|WEB_CONCURRENCY")
+# Kubernetes (and Docker links) describe a neighbour called `engine` or `web` by the first three; gunicorn reads
+# WEB_CONCURRENCY and sets SERVER_SOFTWARE; the last are what CGI (RFC 3875) and its kin tell of a request.
+FOREIGN_NAMES = re.compile(
+    r".+_SERVICE_HOST|.+_SERVICE_PORT(_.+)?|.+_PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?|WEB_CONCURRENCY"
+    r"|SERVER_(SOFTWARE|PROTOCOL|ADDR|ADMIN|SIGNATURE)|REQUEST_(METHOD|SCHEME|URI)"
+)
 
 # What Docker, POSIX shells and python-dotenv all read as the same text; see docs/decisions/0002-settings.md.
 PLAIN_LINE = re.compile(r"[A-Z][A-Z0-9_]*=[A-Za-z0-9_./:,@%+=-]*")

@@ -17,7 +17,7 @@ SAMPLES = servers.ROOT / "models" / "samples"
 @pytest.fixture(scope="session")
 def served() -> Iterator[servers.Server]:
     """The whole service under Apache for ENV=test, ready to answer. Tests may not harm it."""
-    with servers.running("test") as server:
+    with servers.running("test", LOG_LEVEL="info") as server:
         yield server
 
 
@@ -28,13 +28,13 @@ def served_url(served: servers.Server) -> str:
 
 
 @pytest.fixture(scope="session")
-def samples() -> dict[str, Any]:
+def samples() -> list[dict[str, Any]]:
     """models/samples/index.json: what is in each sample image."""
-    found: dict[str, Any] = json.loads((SAMPLES / "index.json").read_text())
+    found: list[dict[str, Any]] = json.loads((SAMPLES / "index.json").read_text())
     return found
 
 
 @pytest.fixture(scope="session")
-def sample_path() -> Path:
+def sample_path(samples: list[dict[str, Any]]) -> Path:
     """One sample image with something to find."""
-    return sorted(SAMPLES.glob("*.jpg"))[0]
+    return SAMPLES / next(each["file"] for each in samples if each["task"] == "detect")

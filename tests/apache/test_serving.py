@@ -39,8 +39,8 @@ def overlap(a: dict[str, float], b: dict[str, float]) -> float:
 # ── Answers ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_detect_finds_the_right_boxes(served: Server, samples: dict[str, Any], sample_path: Path) -> None:
-    expected = next(each for each in samples["images"] if each["file"] == sample_path.name)
+def test_detect_finds_the_right_boxes(served: Server, samples: list[dict[str, Any]], sample_path: Path) -> None:
+    expected = next(each for each in samples if each["file"] == sample_path.name)
 
     answer = served.ask("/v1/detect", sample_path.read_bytes(), {"Content-Type": "image/jpeg"})
 
@@ -63,8 +63,8 @@ def test_three_ways_to_send_an_image_give_one_answer(served: Server, sample_path
     assert raw.json["results"] == parts.json["results"] == base64.json["results"]
 
 
-def test_many_images_are_answered_in_the_order_sent(served: Server, samples: dict[str, Any], sample_path: Path) -> None:
-    paths = [sample_path.parent / each["file"] for each in samples["images"]]
+def test_many_images_are_answered_in_the_order_sent(served: Server, samples: list[dict[str, Any]], sample_path: Path) -> None:
+    paths = [sample_path.parent / each["file"] for each in samples]
     singles = [served.ask("/v1/classify", path.read_bytes(), {"Content-Type": "image/jpeg"}).json for path in paths]
     body, content_type = bad_input.multipart(*(path.read_bytes() for path in paths))
 

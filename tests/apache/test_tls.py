@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ssl
 import subprocess
@@ -53,20 +54,20 @@ def _https(port: int, certificate: Path) -> http.client.HTTPSConnection:
 
 
 def test_a_prediction_travels_encrypted(server: Server, https_port: int, certificate: Path, sample_path: Path) -> None:
-    connection = _https(https_port, certificate)
-
-    connection.request("POST", "/v1/detect", sample_path.read_bytes(), {"Content-Type": "image/jpeg"})
-    answer = connection.getresponse()
+    with contextlib.closing(_https(https_port, certificate)) as connection:
+        connection.request("POST", "/v1/detect", sample_path.read_bytes(), {"Content-Type": "image/jpeg"})
+        answer = connection.getresponse()
+        answer.read()
 
     assert answer.status == 200
     assert answer.headers["Strict-Transport-Security"] == HSTS
 
 
 def test_plain_http_is_sent_over_with_its_query(server: Server, https_port: int) -> None:
-    connection = http.client.HTTPConnection("localhost", server.port, timeout=20)
-
-    connection.request("POST", "/v1/detect?top_k=1", b"x", {"Content-Type": "image/jpeg"})
-    answer = connection.getresponse()
+    with contextlib.closing(http.client.HTTPConnection("localhost", server.port, timeout=20)) as connection:
+        connection.request("POST", "/v1/detect?top_k=1", b"x", {"Content-Type": "image/jpeg"})
+        answer = connection.getresponse()
+        answer.read()
 
     assert answer.status == 308
     assert answer.headers["Location"] == f"https://localhost:{https_port}/v1/detect?top_k=1"
