@@ -1,7 +1,8 @@
-"""Send the sample images to a running server and check what it finds: ``python docker/smoke.py http://127.0.0.1:8000``.
+"""Send the sample images to a running server and check the answers: ``python docker/smoke.py http://127.0.0.1:8000``.
 
-Standard library only, and nothing of the app: it asks as a caller would. Exit status 0 when every labelled object of
-models/samples/index.json was found with its label and a box that overlaps by at least half (IoU >= 0.5).
+Standard library only, and nothing of the app: it asks as a caller would. models/samples/index.json says what is truly
+on each image. A detection is right when every object was found, with its label and a box that overlaps by at least
+half (IoU); a classification is right when the first label is. Exit status 0 when all are.
 """
 
 from __future__ import annotations
@@ -18,8 +19,7 @@ from typing import Any
 SAMPLES = Path(__file__).resolve().parent.parent / "models" / "samples"
 TIMEOUT_SECONDS = 60
 LEAST_OVERLAP = 0.5
-SIDES = ("x_min", "y_min", "x_max", "y_max")
-TYPES = {".jpg": "image/jpeg", ".jpeg": "image/jpeg", ".png": "image/png", ".webp": "image/webp"}
+LINE = "  {:<20} {:<10} {:>6} {:>6}  {}"
 
 
 class SmokeError(Exception):
@@ -27,12 +27,9 @@ class SmokeError(Exception):
 
 
 def main(base: str) -> int:
-    """Try every sample that has labelled objects, print one line each. Returns 1 when one is wrong."""
-    rows = [row for row in json.loads((SAMPLES / "index.json").read_text()) if "objects" in row]
-    if not rows:
-        print("FAIL: needs a sample with objects in models/samples/index.json, found none.", file=sys.stderr)
-        return 2
-    print(f"  {'SAMPLE':<28} {'FOUND':>7} {'EXTRA':>6} {'LEAST IoU':>10} {'ms':>7}")
+    """Try every sample, print a line each. Returns 1 when one is wrong."""
+    rows = json.loads((SAMPLES / "index.json").read_text())
+    print(LINE.format("SAMPLE", "TASK", "RIGHT", "MS", "ANSWER"))
     wrong = 0
     for row in rows:
         try:
@@ -40,41 +37,48 @@ def main(base: str) -> int:
         except SmokeError as error:
             print(f"FAIL: {row['file']}: {error}", file=sys.stderr)
             return 1
-    print(f"  {len(rows) - wrong} of {len(rows)} right at {base}")
-    return 1 if wrong else 0
+    print(f"  {len(rows) - wrong} of {len(rows)} samples right at {base}")
+    return 1 if wrong or not rows else 0
 
 
 def try_one(base: str, row: dict[str, Any]) -> bool:
-    """Send one sample and compare; True when every object was found."""
-    path = SAMPLES / row["file"]
+    """Send one sample and compare; True when the answer is right."""
+    image = (SAMPLES / row["file"]).read_bytes()
     began = time.monotonic()
-    answer = post(f"{base}/v1/detect", path.read_bytes(), TYPES[path.suffix])
+    result = post(f"{base}/v1/{row['task']}", image)["results"][0]
     milliseconds = (time.monotonic() - began) * 1000
-    found = answer["results"][0]["detections"]
-    overlaps = match(row["objects"], found)
-    hits = sum(overlap >= LEAST_OVERLAP for overlap in overlaps)
-    is_right = hits == len(overlaps)
-    print(
-        f"  {row['file']:<28} {f'{hits}/{len(overlaps)}':>7} {len(found) - hits:>6}"
-        f" {min(overlaps, default=1):>10.2f} {milliseconds:>7.0f}{'' if is_right else '  WRONG'}"
-    )
+    is_right, words = (judge_detections if row["task"] == "detect" else judge_label)(row, result)
+    print(LINE.format(row["file"], row["task"], "yes" if is_right else "NO", f"{milliseconds:.0f}", words))
     return is_right
 
 
-def post(url: str, body: bytes, content_type: str) -> dict[str, Any]:
+def judge_detections(row: dict[str, Any], result: dict[str, Any]) -> tuple[bool, str]:
+    """Whether every object was found, and a summary in words."""
+    overlaps = match(row["objects"], result["detections"])
+    hits = sum(each >= LEAST_OVERLAP for each in overlaps)
+    extra = len(result["detections"]) - hits
+    words = f"{hits} of {len(overlaps)} objects, least IoU {min(overlaps, default=1):.2f}"
+    return hits == len(overlaps), words + (f", {extra} more boxes" if extra else "")
+
+
+def judge_label(row: dict[str, Any], result: dict[str, Any]) -> tuple[bool, str]:
+    """Whether the first label is the right one, and a summary in words."""
+    first = result["predictions"][0]
+    return first["label"] == row["label"], f"{first['label']} {first['score']:.2f}"
+
+
+def post(url: str, image: bytes) -> dict[str, Any]:
     """The JSON answer. Raises SmokeError with what the server said instead."""
-    headers = {"Content-Type": content_type, "Accept": "application/json"}
+    headers = {"Content-Type": "image/jpeg", "Accept": "application/json"}
     if host := os.environ.get("SMOKE_HOST"):
         headers["Host"] = host
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, body, headers), timeout=TIMEOUT_SECONDS) as answer:
-            return json.load(answer)
+        with urllib.request.urlopen(urllib.request.Request(url, image, headers), timeout=TIMEOUT_SECONDS) as answer:
+            return dict(json.load(answer))
     except urllib.error.HTTPError as error:
         raise SmokeError(f"{url} answered {error.code}: {error.read(500).decode(errors='replace')}") from error
     except (OSError, ValueError) as error:
-        raise SmokeError(
-            f"{url}: {getattr(error, 'reason', error)}. Is the server up? make up, or make serve"
-        ) from error
+        raise SmokeError(f"{url}: {getattr(error, 'reason', error)}. Next: make up, or make serve.") from error
 
 
 def match(objects: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[float]:
@@ -84,7 +88,7 @@ def match(objects: list[dict[str, Any]], found: list[dict[str, Any]]) -> list[fl
         rivals = [row for row in free if row["label"] == each["label"]]
         best = max(rivals, key=lambda row: overlap(each["box"], row["box"]), default=None)
         overlaps.append(overlap(each["box"], best["box"]) if best else 0.0)
-        if best:
+        if best and overlaps[-1] >= LEAST_OVERLAP:
             free.remove(best)
     return overlaps
 
@@ -104,4 +108,4 @@ def area(box: dict[str, float]) -> float:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000"))
+    sys.exit(main((sys.argv[1] if len(sys.argv) > 1 else "http://127.0.0.1:8000").rstrip("/")))

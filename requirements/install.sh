@@ -27,6 +27,7 @@ SERVE_PACKAGES=(
 DEV_PACKAGES=(
     chromium        # browser tests
     chromium-driver # browser tests
+    iproute2        # ss, which tests of stopping look at sockets with
 )
 
 mode="${1:-serve}"

@@ -22,7 +22,7 @@ free_gb=$(($(df -Pk . | awk 'NR == 2 {print $4}') / 1048576))
 
 # --- from here on, something changes ----------------------------------------------------------------------------------
 
-docker/steps/wheels.sh
+docker/steps/wheels.sh serve
 
 version="$(sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)"
 revision="$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)"
@@ -57,7 +57,8 @@ while kill -0 "$pid" 2>/dev/null; do
     sleep 0.3
 done
 wait "$pid" || {
-    sed 's/^#[0-9]* [0-9.]* //' "$log" | grep -v '^$' | tail -n 30 | sed 's/^/    /' >&2
+    # The words of the step that failed: they stand above BuildKit's «ERROR:», which repeats the whole command.
+    sed -e '/^#[0-9]* ERROR/,$d' -e 's/^#[0-9]* [0-9.]* //' "$log" | grep -v '^$' | tail -n 30 | sed 's/^/    /' >&2
     fail 1 "needs every step of docker/Dockerfile to succeed, found one that did not (above: the end of $log)." \
         "mend what it names, then: make build"
 }

@@ -6,6 +6,9 @@ cd "$(dirname "${BASH_SOURCE[0]}")/../.."
 
 PROJECT="${COMPOSE_PROJECT_NAME:-cask}"
 IMAGE="${CASK_IMAGE:-cask:latest}"
+ENV_DIR="${ENV_DIR:-env}"                     # mounted into the container
+SECRETS_DIR="${SECRETS_DIR:-secrets}"         # not in git
+GIVEN="build/compose.$PROJECT.given.yaml"    # settings given to the command that started it; see write_given_settings
 BASE_IMAGE="${BASE_IMAGE:-debian:bookworm-slim}"
 
 say() { printf '  %-12s %s\n' "$1" "$2"; }
@@ -35,7 +38,7 @@ choose_environment() { # sets ENV to dev, test, staging or prod
 # The files hold plain KEY=value lines and nothing else (docs/decisions/0002-settings.md), so this reads them as Python does.
 setting() { # setting NAME
     local value="${!1:-}" file
-    for file in env/local.env "env/$ENV.env"; do
+    for file in "$ENV_DIR/local.env" "$ENV_DIR/$ENV.env"; do
         [ -z "$value" ] || break
         if [ -r "$file" ]; then value="$(sed -n "s/^$1=//p" "$file" | tail -n 1)"; fi
     done
@@ -48,6 +51,28 @@ load_settings() { # exports what docker/compose.yaml reads
         export "$name=$(setting "$name")"
     done
     export CASK_IMAGE="$IMAGE"
+    # Compose reads relative paths from its own folder.
+    ENV_DIR="$(realpath "$ENV_DIR")"
+    SECRETS_DIR="$(realpath "$SECRETS_DIR")"
+    export ENV_DIR SECRETS_DIR
+}
+
+# Settings given to this command, as in `make up WEB_THREADS=8`, reach the container too; compose.yaml knows only some.
+# What shapes the container itself stays out of it: ports are mapped, paths are its own, secrets come as files.
+write_given_settings() { # writes $GIVEN, or removes it when nothing was given
+    local field name rows=""
+    while read -r field; do
+        name="${field^^}"
+        case "$name" in
+            ENV | PORT | HTTPS_PORT | LISTEN_HOST | TLS_* | CONTAINER_* | STATE_DIR | MODELS_DIR | ENGINE_SOCKET | SECRET_KEY) ;;
+            *) if [ -n "${!name:-}" ]; then rows="$rows      $name: \"${!name//\"/}\""$'\n'; fi ;;
+        esac
+    done < <(sed -n 's/^    \([a-z_]*\): .* = setting($/\1/p; s/^    \([a-z_]*\): .* = setting([^)].*/\1/p' app/config.py)
+    rm -f "$GIVEN"
+    if [ -n "$rows" ]; then
+        mkdir -p "${GIVEN%/*}"
+        printf 'services:\n  cask:\n    environment:\n%s' "$rows" >"$GIVEN"
+    fi
 }
 
 # --- engine and compose -----------------------------------------------------------------------------------------------
@@ -89,10 +114,11 @@ need_engine() { # one line where there is none
 compose() { # docker compose where the plug-in is there, docker-compose otherwise
     local files=(-f docker/compose.yaml)
     if [ "${HTTPS_PORT:-0}" != 0 ] && [ -n "${HTTPS_PORT:-}" ]; then files+=(-f docker/compose.tls.yaml); fi
+    if [ -e "$GIVEN" ]; then files+=(-f "$GIVEN"); fi
     if "$DOCKER" compose version >/dev/null 2>&1; then
-        "$DOCKER" compose --env-file "env/$ENV.env" -p "$PROJECT" "${files[@]}" "$@"
+        "$DOCKER" compose --env-file "$ENV_DIR/$ENV.env" -p "$PROJECT" "${files[@]}" "$@"
     elif command -v docker-compose >/dev/null; then
-        docker-compose --env-file "env/$ENV.env" -p "$PROJECT" "${files[@]}" "$@"
+        docker-compose --env-file "$ENV_DIR/$ENV.env" -p "$PROJECT" "${files[@]}" "$@"
     else
         fail 2 "needs Compose, found neither «docker compose» nor docker-compose." "make docker-engine"
     fi

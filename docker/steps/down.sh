@@ -9,7 +9,7 @@ choose_environment
 load_settings
 need_engine
 # Compose wants every file that compose.yaml names, even to stop.
-[ -e secrets/secret_key ] || docker/steps/secrets.sh >/dev/null
+[ -e "$SECRETS_DIR/secret_key" ] || docker/steps/secrets.sh >/dev/null
 
 if [ -z "$(container)" ] && [ "$VOLUMES" != yes ]; then
     say down "nothing runs as project «$PROJECT»"
@@ -18,5 +18,6 @@ fi
 options=(--remove-orphans)
 if [ "$VOLUMES" = yes ]; then options+=(--volumes); fi
 compose down "${options[@]}" >/dev/null 2>&1 || compose down "${options[@]}"
+rm -f "$GIVEN"
 say down "project «$PROJECT»$([ "$VOLUMES" = yes ] && echo " and its state" || echo "; its state stays in the volume ${PROJECT}_state")"
 echo "Next: make up ENV=$ENV"

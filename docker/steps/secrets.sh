@@ -3,7 +3,6 @@
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
-SECRETS_DIR="${SECRETS_DIR:-secrets}"
 FILE="$SECRETS_DIR/secret_key"
 
 if [ -s "$FILE" ]; then

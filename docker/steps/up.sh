@@ -19,9 +19,9 @@ if [ "$BUILD" = no ]; then
 elif ! "$DOCKER" image inspect "$BASE_IMAGE" >/dev/null 2>&1 && ! "$DOCKER" pull -q "$BASE_IMAGE" >/dev/null 2>&1; then
     fail 2 "needs the base image $BASE_IMAGE, found neither it nor a registry that has it." "make base-image"
 fi
-for file in env "env/$ENV.env" env/local.env; do
+for file in "$ENV_DIR" "$ENV_DIR/$ENV.env" "$ENV_DIR/local.env"; do
     if [ -e "$file" ] && [ -z "$(find "$file" -maxdepth 0 -perm -o=r)" ]; then
-        fail 2 "needs $file to be readable by the container's user (10001), found it closed to others." "chmod -R o+rX env"
+        fail 2 "needs $file to be readable by the container's user (10001), found it closed to others." "chmod -R o+rX $ENV_DIR"
     fi
 done
 if [ -z "$(container)" ] && (exec 3<>"/dev/tcp/127.0.0.1/${PORT:-8000}") 2>/dev/null; then
@@ -34,6 +34,7 @@ docker/steps/secrets.sh
 if [ "$BUILD" != no ]; then docker/steps/build.sh; fi
 
 mkdir -p build
+write_given_settings
 say start "$IMAGE as project «$PROJECT», ENV=$ENV"
 compose up -d --remove-orphans >build/compose.log 2>&1 || {
     tail -n 10 build/compose.log | sed 's/^/    /' >&2

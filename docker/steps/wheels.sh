@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Collect what the image installs into build/wheels, so that the build itself needs no package index.
 #
-#   docker/steps/wheels.sh           what serving needs
-#   docker/steps/wheels.sh dev       also what tests and checks need (then `make test` can set up without an index)
+#   docker/steps/wheels.sh           all: then `make serve` and `make test` set up without an index, too
+#   docker/steps/wheels.sh serve     what the image needs
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
@@ -13,14 +13,16 @@ WHEELS_DIR="${WHEELS_DIR:-build/wheels}"
 MIN_FREE_GB="${MIN_FREE_GB:-2}"
 NEWEST_GLIBC_MINOR=36                       # Debian 12's
 
+what="${1:-all}"
 tools="build/wheels-venv"
 pip_tag="cp${IMAGE_PYTHON/./}"
 wanted="$pip_tag $(cat requirements/*.txt | sha256sum | cut -c1-16)"
 
 # --- preflight: touches nothing ---------------------------------------------------------------------------------------
 
+case "$what" in all | serve) ;; *) fail 2 "needs serve or nothing, found «$what»." "docker/steps/wheels.sh serve" ;; esac
 is_complete() { [ "$(cat "$WHEELS_DIR/.complete-$1" 2>/dev/null)" = "$wanted" ]; }
-if is_complete serve && { [ "${1:-}" != dev ] || is_complete dev; }; then
+if is_complete serve && { [ "$what" = serve ] || is_complete dev; }; then
     say wheels "$WHEELS_DIR holds them all"
     exit 0
 fi
@@ -93,7 +95,7 @@ say wheels "mod_wsgi's source"
 # pip asks a source for its metadata, and mod_wsgi's asks apxs for paths; none are needed to fetch it.
 APXS=/bin/true download --no-build-isolation --no-binary mod_wsgi -r requirements/apache.txt ||
     give_up "needs the source that requirements/apache.txt names."
-if [ "${1:-}" = dev ]; then
+if [ "$what" = all ]; then
     say wheels "what tests and checks need"
     download_wheels -r requirements/dev.txt || give_up "needs the files that requirements/dev.txt names."
     echo "$wanted" >"$WHEELS_DIR/.complete-dev"
