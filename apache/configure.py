@@ -95,7 +95,8 @@ def express_options(settings: Settings, server_root: Path, user: str = "") -> li
         # Others than UTF-8 break file names and log lines.
         "--locale=C.UTF-8",
         "--log-to-terminal",
-        f"--log-level={'info' if settings.log_level == 'debug' else 'warn'}",
+        # Apache's own "info" tells each step of each process; LOG_LEVEL is about our lines.
+        "--log-level=warn",
         "--service-script",
         "engine",
         str(ROOT / "apache" / "engine.py"),

@@ -11,7 +11,10 @@ STATE_DIR=$("$PYTHON" -m app.config get STATE_DIR)
 SECONDS_AT_MOST=$(( $("$PYTHON" -m app.config get SERVER_SHUTDOWN_SECONDS) + 15 ))
 PID_FILE=$STATE_DIR/run/httpd/httpd.pid
 
-if [ ! -f "$PID_FILE" ] || ! kill -0 "$(cat "$PID_FILE")" 2>/dev/null; then
+# A process that has ended but whose parent has not looked yet counts as ended.
+runs() { kill -0 "$1" 2>/dev/null && [ "$(sed 's/.*) //; s/ .*//' "/proc/$1/stat" 2>/dev/null || echo Z)" != Z ]; }
+
+if [ ! -f "$PID_FILE" ] || ! runs "$(cat "$PID_FILE")"; then
     echo "Nothing runs with $STATE_DIR."
     exit 0
 fi
@@ -19,7 +22,7 @@ PID=$(cat "$PID_FILE")
 # SIGWINCH finishes requests in flight; SIGTERM would drop them.
 kill -WINCH "$PID"
 for _ in $(seq $((SECONDS_AT_MOST * 10))); do
-    kill -0 "$PID" 2>/dev/null || { echo "Stopped."; exit 0; }
+    runs "$PID" || { echo "Stopped."; exit 0; }
     sleep 0.1
 done
 echo "FAIL: process $PID has not ended after $SECONDS_AT_MOST s; end it with: kill -TERM $PID" >&2

@@ -15,6 +15,9 @@ from app.config import Settings
 # Set by the request guard, read by every line written while a request is served.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
+# Pillow tells each chunk of each file; Flask's development server logs each request, which we do ourselves.
+QUIET_LOGGERS = ("PIL", "werkzeug", "urllib3")
+
 # What logging puts into each record by itself; anything else was given as `extra` and belongs into the line.
 PLAIN_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
@@ -72,8 +75,8 @@ def configure(settings: Settings, role: str, stream: TextIO | None = None) -> No
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.log_level.upper())
-    # Flask's development server logs each request by itself; ours is enough.
-    logging.getLogger("werkzeug").setLevel(logging.WARNING)
+    for name in QUIET_LOGGERS:
+        logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
 
 
