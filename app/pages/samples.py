@@ -17,10 +17,14 @@ MAX_AGE_SECONDS = 3600
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One picture that ships with the models. ``name`` is its file, ``title`` what people read."""
+    """One picture that ships with the models.
+
+    ``name`` is its file, ``title`` what people read, ``task`` what it was made to show; empty where it fits all.
+    """
 
     name: str
     title: str
+    task: str
 
 
 @pages.get("/samples/<name>")
@@ -39,9 +43,10 @@ def read(name: str) -> bytes | None:
 def find() -> list[Sample]:
     """All samples in the order of the index; none where the store has no samples."""
     try:
-        rows = json.loads((_folder() / INDEX).read_bytes())["images"]
-    except (OSError, ValueError, KeyError, TypeError):
+        index = json.loads((_folder() / INDEX).read_bytes())
+    except (OSError, ValueError):
         return []
+    rows = index.get("images", []) if isinstance(index, dict) else index
     return [each for each in map(_sample, rows) if each and (_folder() / each.name).is_file()]
 
 
@@ -56,4 +61,5 @@ def _folder() -> Path:
 def _sample(row: object) -> Sample | None:
     if not isinstance(row, dict) or not isinstance(name := row.get("file"), str) or Path(name).name != name:
         return None
-    return Sample(name, str(row.get("title") or Path(name).stem.replace("-", " ").replace("_", " ").capitalize()))
+    title = Path(name).stem.replace("-", " ").replace("_", " ").capitalize()
+    return Sample(name, str(row.get("title") or title), str(row.get("task") or ""))

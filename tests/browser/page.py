@@ -80,9 +80,9 @@ class Page:
         """The samples that the page offers."""
         return [str(button.get_attribute("value")) for button in self.all(".sample")]
 
-    def take_sample(self, number: int = 0) -> None:
-        """Press one of the samples."""
-        self.all(".sample")[number].click()
+    def take_sample(self) -> None:
+        """Press the first sample that is offered for the chosen task."""
+        self.see(".sample").click()
 
     def save_samples(self, folder: Path) -> list[Path]:
         """Fetch all samples into a folder, as files that can be chosen."""

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
 from app.pages import curl
@@ -64,6 +65,17 @@ def test_a_dragged_file_is_invited(page: Page) -> None:
     page.see("#stage.is-dragging")
 
 
+def test_a_photograph_of_several_megabytes_is_answered(page: Page, tmp_path: Path) -> None:
+    path = tmp_path / "photograph.jpg"
+    Image.effect_noise((2000, 1500), 80).save(path, quality=95)
+
+    page.choose(path)
+
+    page.until(lambda: page.all("#answer .timing dt"), "an answer")
+    assert path.stat().st_size > 1_000_000
+    assert page.see(".picture-size").text == "2000 × 1500"
+
+
 def test_the_same_file_can_be_chosen_twice(page: Page, tmp_path: Path) -> None:
     path = page.save_samples(tmp_path)[0]
 
@@ -71,14 +83,14 @@ def test_the_same_file_can_be_chosen_twice(page: Page, tmp_path: Path) -> None:
     page.see_boxes()
     page.choose(path)
 
-    page.until(lambda: len(page.all(".frame-button")) == 2, "two frames")
+    page.until(lambda: len(page.all(".frame-button .badge")) == 2, "two frames")
 
 
 def test_removing_all_pictures_leads_back_to_the_start(page: Page, tmp_path: Path) -> None:
     page.choose(*page.save_samples(tmp_path)[:2])
     page.see_boxes()
 
-    page.see(".viewer-head button", "Remove all").click()
+    page.see("#filmstrip button", "Remove all").click()
 
     page.see("#answer h2", "No image yet")
     page.see(".drop-title", "Drop images here")

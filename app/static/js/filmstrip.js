@@ -5,8 +5,13 @@ import { html } from "./elements.js";
 export class Filmstrip {
   #frames = new Map();
 
-  constructor(list, onSelect) {
+  /** `onSelect(picture)` and `onClear()` tell what a person did here. */
+  constructor(list, { onSelect, onClear }) {
     Object.assign(this, { list, onSelect });
+    const clear = html("button", { type: "button", className: "frame-button frame-clear" }, "Remove all");
+    clear.addEventListener("click", onClear);
+    this.last = html("li", {}, clear);
+    list.append(this.last);
   }
 
   /** Show these pictures. `count(picture)` is the number on its badge, undefined for none. */
@@ -39,7 +44,7 @@ export class Filmstrip {
     button.addEventListener("click", () => this.onSelect(picture));
     const item = html("li", {}, button);
     this.#frames.set(picture, item);
-    this.list.append(item);
+    this.last.before(item);
     return item;
   }
 }

@@ -22,10 +22,12 @@ const asking = new Asking(service, pictures, () => wishes.asked());
 
 const stage = new Stage(byId("stage"), {
   onRemove: (picture) => pictures.remove(picture),
-  onClear: () => pictures.clear(),
   onPoint: point,
 });
-const filmstrip = new Filmstrip(byId("filmstrip"), (picture) => pictures.select(picture));
+const filmstrip = new Filmstrip(byId("filmstrip"), {
+  onSelect: (picture) => pictures.select(picture),
+  onClear: () => pictures.clear(),
+});
 const answer = new Answer(byId("answer"), {
   onPoint: point,
   onRetry: (picture) => asking.retry(picture),
@@ -86,7 +88,7 @@ function render() {
   const detections = picture ? shown(picture) : [];
   const asked = wishes.asked();
   const facts = [picture, picture?.state, picture?.answer, picture?.error, detections.length,
-    wishes.model, JSON.stringify(asked), pictures.all.length];
+    wishes.model, JSON.stringify(asked)];
   // What another picture does is no reason to make everything new under a person's fingers.
   if (facts.every((fact, place) => fact === rendered[place])) return;
   rendered = facts;
@@ -95,7 +97,7 @@ function render() {
 
 function show(picture, detections, asked) {
   const labels = picture?.answer ? wishes.labels(picture.answer.model) : [];
-  stage.show(picture, detections, labels, pictures.all.length);
+  stage.show(picture, detections, labels);
   answer.show(picture, {
     detections, labels, model: wishes.model, wishes: asked, url: service.url(asked.task),
     threshold: wishes.number("score_threshold"),

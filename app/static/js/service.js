@@ -100,12 +100,16 @@ function failure(response, body) {
 // For answers that come from in front of the app and are no problem documents.
 function words(status) {
   if (status === 413) {
-    return { title: "The request is too large", detail: "The server takes no image of this size.", hint: "Scale it down." };
+    return {
+      title: "The request is too large", detail: "The server takes no image of this size.", hint: "Scale it down.",
+      code: "request_too_large",
+    };
   }
+  const code = `http_${status}`;
   if (AWAY.includes(status)) {
-    return { title: "Not available at the moment", detail: "The server is starting or being replaced." };
+    return { title: "Not available at the moment", detail: "The server is starting or being replaced.", code };
   }
-  return { title: "Something went wrong", detail: `The server answered with status ${status}.`, hint: "" };
+  return { title: "Something went wrong", detail: `The server answered with status ${status}.`, code };
 }
 
 // `decode;dur=3.2, queue;dur=0.1` as {decode: 3.2, queue: 0.1}.

@@ -14,8 +14,8 @@ const DENSE = 40;
 export class Stage {
   #picture = null;
 
-  /** `onRemove(picture)`, `onClear()` and `onPoint(index or null)` tell what a person did here. */
-  constructor(section, { onRemove, onClear, onPoint }) {
+  /** `onRemove(picture)` and `onPoint(index or null)` tell what a person did here. */
+  constructor(section, { onRemove, onPoint }) {
     Object.assign(this, { section, onPoint });
     this.name = html("p", { className: "picture-name" });
     this.size = html("p", { className: "picture-size" });
@@ -23,18 +23,16 @@ export class Stage {
     this.progress = html("div", { className: "progress", hidden: true });
     this.canvas = html("figure", { className: "canvas" }, this.progress, this.frame);
     const remove = button("Remove", () => onRemove(this.#picture));
-    this.clear = button("Remove all", onClear);
-    this.head = html("div", { className: "viewer-head" }, this.name, this.size, remove, this.clear);
+    this.head = html("div", { className: "viewer-head" }, this.name, this.size, remove);
     // Around the drop zone, which becomes a button in the head's row.
     section.prepend(this.head);
     section.querySelector(".drop").after(this.canvas);
   }
 
   /** Show a picture with these detections of its answer. */
-  show(picture, detections, labels, number) {
+  show(picture, detections, labels) {
     this.section.classList.toggle("has-pictures", Boolean(picture));
     this.head.hidden = this.canvas.hidden = !picture;
-    this.clear.hidden = number < 2;
     if (picture && picture !== this.#picture) this.#open(picture);
     this.#picture = picture;
     if (!picture) return;
