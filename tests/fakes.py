@@ -63,7 +63,7 @@ def eventually(condition: Callable[[], bool], what: str = "the condition") -> No
 
 
 def write_model(models_dir: Path, name: str = "demo", version: str = "1", task: str = "classify", **keys: Any) -> Path:
-    """Write <models_dir>/<name>/<version>/manifest.toml; ``keys`` replace or add, None leaves out. Returns the folder."""
+    """Write a manifest; ``keys`` replace or add, None leaves out. Returns the folder <models_dir>/<name>/<version>."""
     table: dict[str, Any] = {
         "name": name,
         "version": version,
@@ -72,7 +72,7 @@ def write_model(models_dir: Path, name: str = "demo", version: str = "1", task: 
         "weights": "model.safetensors",
         "sha256": "0" * 64,
         "labels": ["cone", "helmet", "person"],
-        "input": INPUTS[task] if task in INPUTS else {},
+        "input": INPUTS.get(task, {}),
         **keys,
     }
     folder = models_dir / name / version

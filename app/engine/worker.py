@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Sequence
@@ -131,6 +132,7 @@ class Workers:
             raise ModelNotFoundError(f"The engine does not hold {work.model_key}.", hint="GET /v1/models lists all.")
         if slot.state != "ready":
             raise _not_ready(slot)
+        self._make_room()
         with self._condition:
             if self._is_stopping:
                 raise EngineAwayError("The engine is stopping.")
@@ -160,14 +162,22 @@ class Workers:
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _make_room(self) -> None:
+        """Work that nobody waits for any more does not keep others out of a full queue."""
+        with self._condition:
+            is_full = len(self._batcher) >= self._batcher.max_queue_size
+            gone = self._batcher.sweep(self.clock()) if is_full else []
+        for work in gone:
+            _refuse(work, _late_error())
+
     def _load_all(self) -> None:
-        self._prepare_thread()
         for slot in self.slots.values():
             self._load(slot)
 
     def _load(self, slot: Slot) -> None:
         started = self.clock()
         try:
+            self._prepare_thread()
             model = self._load_model(slot.manifest)
             model.warm_up()
             model.golden_check()
@@ -201,11 +211,15 @@ class Workers:
             with self._condition:
                 now = self.clock()
                 gone = self._batcher.sweep(now)
-                batch = self._batcher.take(now)
+                # Whoever stops waits for nobody to join.
+                batch = self._batcher.take(math.inf if self._is_stopping else now)
                 if batch is not None:
                     self._busy_since[number] = now
                     self._batches_total += 1
                     self._images_total += len(batch.works)
+                    if len(self._batcher):
+                        # This thread may have been the only one that knew when the rest is due.
+                        self._condition.notify_all()
                 elif not gone:
                     if self._is_stopping and not len(self._batcher):
                         return None
@@ -223,6 +237,8 @@ class Workers:
             if model is None:
                 raise _not_ready(self.slots[batch.model_key])
             answers = model.predict([w.image for w in batch.works], [w.options for w in batch.works])
+            if len(answers) != len(batch.works):
+                raise ValueError(f"{len(answers)} answers for {len(batch.works)} images")
         except CaskError as error:
             self._refuse_all(batch, error)
         except Exception as error:
@@ -239,11 +255,19 @@ class Workers:
         predict_ms = (self.clock() - started) * 1000
         for work, answer in zip(batch.works, answers, strict=True):
             queue_ms = (started - work.arrived) * 1000
-            work.reply(Reply(answer, None, queue_ms, predict_ms, len(batch.works)))
+            _reply(work, Reply(answer, None, queue_ms, predict_ms, len(batch.works)))
 
 
 def _refuse(work: Work, error: CaskError) -> None:
-    work.reply(Reply(error=error))
+    _reply(work, Reply(error=error))
+
+
+def _reply(work: Work, reply: Reply) -> None:
+    """Whatever goes wrong with one reply, the thread lives on for the others."""
+    try:
+        work.reply(reply)
+    except Exception:
+        log.exception("replying to a work for %s failed", work.model_key)
 
 
 def _late_error() -> CaskError:

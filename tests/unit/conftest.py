@@ -1,0 +1,31 @@
+"""What unit tests share: a model's manifest and a running engine with a fake model."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.manifests import Manifest
+from tests import fakes
+from tests.fakes import FakeEngine, RunningEngine
+
+
+@pytest.fixture
+def manifest(tmp_path: Path) -> Manifest:
+    """A classifier's."""
+    return fakes.make_manifest(tmp_path / "models")
+
+
+@pytest.fixture
+def running(tmp_path: Path, manifest: Manifest) -> Iterator[RunningEngine]:
+    """A real server with one worker and a fake classifier, and a client of it."""
+    with fakes.running_engine(tmp_path / "engine.sock", [manifest]) as engine:
+        yield engine
+
+
+@pytest.fixture
+def engine() -> FakeEngine:
+    """An engine that answers."""
+    return FakeEngine()

@@ -1,0 +1,386 @@
+"""The workers: batches form while they are busy, late work is not done, and no failure stops them."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.engine.batcher import Limits, Work
+from app.engine.worker import Reply, Workers
+from app.errors import (
+    CaskError,
+    DeadlineExceededError,
+    EngineAwayError,
+    EngineBusyError,
+    GoldenCheckError,
+    ModelLoadError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+)
+from app.manifests import Manifest
+from app.results import ClassifyOptions
+from tests import fakes
+from tests.fakes import PATIENCE_SECONDS, FakeClock, FakeModel, eventually, pixels
+
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+class Replies:
+    """Where the replies of a test's works arrive, in order."""
+
+    def __init__(self) -> None:
+        self._condition = threading.Condition()
+        self.found: list[tuple[int, Reply]] = []
+
+    def of(self, number: int) -> Callable[[Reply], None]:
+        def reply(found: Reply) -> None:
+            with self._condition:
+                self.found.append((number, found))
+                self._condition.notify_all()
+
+        return reply
+
+    def wait(self, count: int) -> dict[int, Reply]:
+        with self._condition:
+            assert self._condition.wait_for(lambda: len(self.found) >= count, PATIENCE_SECONDS), self.found
+            assert len(self.found) == count
+            return dict(self.found)
+
+
+class Bench:
+    """Workers with FakeModels, and their replies."""
+
+    def __init__(self, workers: Workers, models: dict[str, FakeModel], clock: Callable[[], float]) -> None:
+        self.workers = workers
+        self.models = models
+        self.model = next(iter(models.values()))
+        self.clock = clock
+        self.replies = Replies()
+
+    def work(self, number: int, seconds: float = 1e6, key: str = "", side: int = 4, **changes: Any) -> Work:
+        now = self.clock()
+        made = Work(key or self.model.manifest.key, (side, side), now, now + seconds, pixels(number, side, side))
+        made.options, made.reply = ClassifyOptions(), self.replies.of(number)
+        for name, value in changes.items():
+            setattr(made, name, value)
+        return made
+
+    def submit(self, *numbers: int, **how: Any) -> list[Work]:
+        works = [self.work(number, **how) for number in numbers]
+        for each in works:
+            self.workers.submit(each)
+        return works
+
+    def hold(self, number: int = 99) -> None:
+        """Keep the model busy until its gate opens."""
+        self.model.gate.clear()
+        self.submit(number)
+        self.model.wait_until_busy()
+
+    def release(self) -> None:
+        self.model.gate.set()
+
+
+@contextmanager
+def bench(
+    manifests: list[Manifest],
+    *,
+    threads: int = 1,
+    clock: Callable[[], float] | None = None,
+    limits: Limits | None = None,
+    max_queue_size: int = 64,
+    prepare: Callable[[dict[str, FakeModel]], None] = lambda models: None,
+    prepare_thread: Callable[[], None] = lambda: None,
+) -> Iterator[Bench]:
+    models = {each.key: FakeModel(each) for each in manifests}
+    prepare(models)
+    clock = clock or FakeClock()
+    workers = Workers(
+        manifests,
+        lambda manifest: models[manifest.key],
+        threads=threads,
+        max_queue_size=max_queue_size,
+        limits=lambda _: limits or Limits(),
+        prepare_thread=prepare_thread,
+        clock=clock,
+    )
+    workers.start()
+    eventually(lambda: all(slot.state != "loading" for slot in workers.slots.values()))
+    try:
+        yield Bench(workers, models, clock)
+    finally:
+        for model in models.values():
+            model.gate.set()
+        workers.drain(0)
+
+
+def labels(replies: dict[int, Reply]) -> dict[int, str]:
+    return {number: reply.answer[0].label for number, reply in replies.items() if reply.answer}
+
+
+def errors(replies: dict[int, Reply]) -> dict[int, type]:
+    return {number: type(reply.error) for number, reply in replies.items() if reply.error}
+
+
+def test_each_work_gets_the_answer_for_its_own_image(manifest: Manifest) -> None:
+    with bench([manifest], threads=3) as on:
+        on.submit(*range(40))
+
+        replies = on.replies.wait(40)
+
+    assert labels(replies) == {number: str(number) for number in range(40)}
+
+
+def test_batch_forms_while_the_model_is_busy(manifest: Manifest) -> None:
+    with bench([manifest], limits=Limits(4)) as on:
+        on.hold()
+        on.submit(1, 2, 3, 4, 5)
+        on.release()
+
+        replies = on.replies.wait(6)
+
+    assert on.model.batches == [1, 4, 1]
+    assert [replies[number].batch_size for number in (99, 1, 5)] == [1, 4, 1]
+
+
+def test_reply_says_how_long_the_work_waited(manifest: Manifest) -> None:
+    clock = FakeClock()
+    with bench([manifest], clock=clock) as on:
+        on.hold()
+        on.submit(1)
+        clock.now += 0.25
+        on.release()
+
+        replies = on.replies.wait(2)
+
+    assert (replies[99].predict_ms, replies[1].queue_ms, replies[1].predict_ms) == (250, 250, 0)
+
+
+def test_late_work_is_refused_and_not_predicted(manifest: Manifest) -> None:
+    clock = FakeClock()
+    with bench([manifest], clock=clock) as on:
+        on.hold()
+        on.submit(1, seconds=5.0)
+        on.submit(2, seconds=6.0)
+        clock.now += 5.0
+        on.release()
+
+        replies = on.replies.wait(3)
+
+    assert errors(replies) == {1: DeadlineExceededError}
+    assert on.model.seen == ["99", "2"]
+
+
+def test_cancelled_work_is_not_predicted(manifest: Manifest) -> None:
+    with bench([manifest]) as on:
+        on.hold()
+        given_up, _ = on.submit(1, 2)
+        on.workers.cancel(given_up)
+        on.release()
+
+        on.replies.wait(3)
+
+    assert on.model.seen == ["99", "2"]
+
+
+def test_cancelled_work_gives_its_place_in_a_full_queue_to_others(manifest: Manifest) -> None:
+    with bench([manifest], max_queue_size=2) as on:
+        on.hold()
+        given_up, _ = on.submit(1, 2)
+        with pytest.raises(EngineBusyError):
+            on.submit(3)
+        on.workers.cancel(given_up)
+
+        on.submit(4)
+        on.release()
+
+        assert labels(on.replies.wait(4)).keys() == {99, 2, 4}
+
+
+def test_model_that_fails_refuses_its_whole_batch_and_answers_the_next(manifest: Manifest) -> None:
+    with bench([manifest]) as on:
+        on.hold()
+        on.submit(1, 2)
+        on.model.predict_error = RuntimeError("out of memory")
+        on.release()
+        failed = on.replies.wait(3)
+        on.model.predict_error = None
+        on.submit(4)
+
+        replies = on.replies.wait(4)
+
+    assert errors(failed) == {99: CaskError, 1: CaskError, 2: CaskError}
+    assert failed[1].error and "RuntimeError" in failed[1].error.message
+    assert labels(replies) == {4: "4"}
+
+
+def test_error_that_the_model_knows_by_name_reaches_the_caller(manifest: Manifest) -> None:
+    with bench([manifest]) as on:
+        on.model.predict_error = EngineBusyError("No memory on the device.", retry_after_seconds=7.0)
+        on.submit(1)
+
+        reply = on.replies.wait(1)[1]
+
+    assert reply.error is on.model.predict_error
+
+
+def test_model_that_answers_too_few_images_refuses_its_batch_and_the_thread_lives_on(manifest: Manifest) -> None:
+    with bench([manifest]) as on:
+        on.model.predict = lambda images, options: []  # type: ignore[method-assign]
+        on.submit(1)
+        failed = on.replies.wait(1)
+        del on.model.predict
+        on.submit(2)
+
+        replies = on.replies.wait(2)
+
+    assert errors(failed) == {1: CaskError}
+    assert labels(replies) == {2: "2"}
+
+
+def test_reply_that_fails_harms_no_other_work_of_its_batch(manifest: Manifest) -> None:
+    def fail(_: Reply) -> None:
+        raise RuntimeError("the connection's code is wrong")
+
+    with bench([manifest]) as on:
+        on.hold()
+        on.workers.submit(on.work(1, reply=fail))
+        on.submit(2)
+        on.release()
+
+        assert labels(on.replies.wait(2)) == {99: "99", 2: "2"}
+
+
+@pytest.mark.parametrize("stage", ["warm_up_error", "golden_error"])
+def test_model_that_fails_to_load_is_not_served_and_says_why(tmp_path: Path, stage: str) -> None:
+    bad, good = (fakes.make_manifest(tmp_path, name) for name in ("bad", "good"))
+
+    def prepare(models: dict[str, FakeModel]) -> None:
+        setattr(models[bad.key], stage, GoldenCheckError("Image 1 differs by 0.4.", hint="Retrain."))
+
+    with bench([bad, good], prepare=prepare) as on:
+        on.submit(1, key=good.key)
+        with pytest.raises(ModelNotReadyError, match=r"bad@1 failed to load: Image 1 differs") as caught:
+            on.submit(2, key=bad.key)
+        rows = {row["name"]: (row["state"], row["warm"], row["error"]) for row in on.workers.status()["models"]}
+
+        assert labels(on.replies.wait(1)) == {1: "1"}
+    assert caught.value.retry_after_seconds == 30.0
+    assert rows == {"bad": ("failed", False, "Image 1 differs by 0.4."), "good": ("ready", True, "")}
+
+
+def test_thread_that_cannot_be_prepared_fails_the_models_instead_of_loading_for_ever(manifest: Manifest) -> None:
+    def prepare_thread() -> None:
+        if threading.current_thread().name == "loader":
+            raise ModuleNotFoundError("No module named 'torch'")
+
+    with bench([manifest], prepare_thread=prepare_thread) as on:
+        row = on.workers.status()["models"][0]
+
+    assert (row["state"], row["error"]) == ("failed", "ModuleNotFoundError: No module named 'torch'")
+
+
+def test_model_that_fails_in_an_unexpected_way_names_the_error(manifest: Manifest) -> None:
+    def prepare(models: dict[str, FakeModel]) -> None:
+        models[manifest.key].warm_up_error = ZeroDivisionError("division by zero")
+
+    with bench([manifest], prepare=prepare) as on:
+        assert on.workers.status()["models"][0]["error"] == "ZeroDivisionError: division by zero"
+
+
+def test_model_that_is_still_loading_is_not_asked(manifest: Manifest) -> None:
+    gate = threading.Event()
+
+    def load(_: Manifest) -> FakeModel:
+        assert gate.wait(PATIENCE_SECONDS)
+        raise ModelLoadError("never mind")
+
+    workers = Workers([manifest], load, threads=1, max_queue_size=1, limits=lambda _: Limits(), clock=FakeClock())
+    workers.start()
+
+    with pytest.raises(ModelNotReadyError, match="still loading"):
+        workers.submit(Work(manifest.key, (4, 4), 0.0, 1e9))
+
+    gate.set()
+    workers.drain(0)
+
+
+def test_unknown_model_is_refused(manifest: Manifest) -> None:
+    with bench([manifest]) as on, pytest.raises(ModelNotFoundError, match="does not hold nobody@9"):
+        on.submit(1, key="nobody@9")
+
+
+def test_drain_finishes_what_waits_and_refuses_what_comes(manifest: Manifest) -> None:
+    # The delay must not be waited for: nobody else can join any more.
+    with bench([manifest], limits=Limits(2, max_queue_delay_ms=60_000)) as on:
+        on.model.gate.clear()
+        on.submit(1, 2)
+        on.model.wait_until_busy()
+        on.submit(3)
+        done: list[bool] = []
+        draining = threading.Thread(target=lambda: done.append(on.workers.drain(PATIENCE_SECONDS)))
+        draining.start()
+        eventually(lambda: on.workers.status()["is_stopping"])
+        with pytest.raises(EngineAwayError, match="stopping"):
+            on.submit(4)
+        on.release()
+        draining.join(PATIENCE_SECONDS)
+
+        assert done == [True]
+        assert labels(on.replies.wait(3)) == {1: "1", 2: "2", 3: "3"}
+
+
+def test_drain_without_time_refuses_what_waits_and_says_so(manifest: Manifest) -> None:
+    with bench([manifest]) as on:
+        on.hold()
+        on.submit(1)
+
+        is_done = on.workers.drain(0)
+
+        assert not is_done
+        assert errors(on.replies.wait(1)) == {1: EngineAwayError}
+
+
+def test_threads_end_when_drained(manifest: Manifest) -> None:
+    with bench([manifest], threads=3) as on:
+        threads = list(on.workers._threads)
+
+        assert on.workers.drain(PATIENCE_SECONDS)
+
+    for thread in threads:
+        thread.join(PATIENCE_SECONDS)
+    assert not any(thread.is_alive() for thread in threads)
+
+
+def test_idle_thread_takes_over_the_wait_for_a_batch_that_is_not_yet_due(manifest: Manifest, tmp_path: Path) -> None:
+    """The thread that waits for a delay may be called away by a full batch; another must then watch the clock."""
+    slow = fakes.make_manifest(tmp_path / "slow", "slow")
+    with bench([slow, manifest], threads=2, clock=time.monotonic, limits=Limits(2, max_queue_delay_ms=30)) as on:
+        on.model.gate.clear()
+        on.submit(1, key=manifest.key)
+        on.submit(2, 3, key=slow.key)
+        on.model.wait_until_busy()
+
+        assert labels(on.replies.wait(1)) == {1: "1"}
+
+        on.release()
+        on.replies.wait(3)
+
+
+def test_status_tells_how_long_a_batch_has_taken(manifest: Manifest) -> None:
+    clock = FakeClock()
+    with bench([manifest], clock=clock) as on:
+        on.hold()
+        on.submit(1)
+        clock.now += 61.5
+
+        status = on.workers.status()
+
+    assert (status["waiting"], status["busy_workers"], status["oldest_batch_seconds"]) == (1, 1, 61.5)
+    assert (status["images_total"], status["batches_total"]) == (1, 1)
