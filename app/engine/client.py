@@ -121,13 +121,14 @@ class EngineClient:
         """The process that listens on the socket, also when it hangs; None when nobody does.
 
         The kernel completes a connection and knows its other end without the listener's doing (unix(7), SO_PEERCRED).
+        It says 0 for a process of another container, which is None to us: signals to 0 reach one's own group.
         """
         try:
             connection = _Connection(self.socket_path)
         except OSError:
             return None
         try:
-            return connection.peer_pid()
+            return connection.peer_pid() or None
         finally:
             connection.close()
 
@@ -156,7 +157,7 @@ class EngineClient:
                 if is_fresh:
                     raise _away(error) from None
                 self.close()
-            except CaskError:
+            except BaseException:
                 connection.close()
                 raise
             else:
@@ -185,7 +186,10 @@ def _ask(connection: _Connection, frames: list[Frame], deadline: float) -> dict[
         reply = connection.receive(deadline)
         if reply.type is FrameType.ERROR:
             raise _error_of(reply.meta)
-        replies[int(reply.meta.get("id", 0))] = reply
+        number = reply.meta.get("id", 0)
+        if number not in range(len(frames)) or number in replies:
+            raise ProtocolError(f"a reply to {number!r}, which was not asked")
+        replies[number] = reply
     return replies
 
 
@@ -208,8 +212,10 @@ def _read_answer(manifest: Manifest, frame: Frame) -> EngineAnswer:
 
 
 def _error_of(meta: dict[str, Any]) -> CaskError:
-    kind = getattr(errors, str(meta.get("kind")), CaskError)
-    error: CaskError = kind(meta.get("message", "The engine failed."), hint=meta.get("hint", ""))
+    kind = getattr(errors, str(meta.get("kind")), None)
+    if not (isinstance(kind, type) and issubclass(kind, CaskError)):
+        kind = CaskError
+    error = kind(str(meta.get("message", "The engine failed.")), hint=str(meta.get("hint", "")))
     if meta.get("retry_after_seconds") is not None:
         error.retry_after_seconds = meta["retry_after_seconds"]
     return error

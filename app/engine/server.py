@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import math
 import os
 import socket
 import struct
@@ -17,7 +19,7 @@ import numpy as np
 
 from app.engine import protocol
 from app.engine.batcher import Work
-from app.engine.protocol import Frame, FrameType, ProtocolError
+from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
 from app.engine.worker import Reply, Workers
 from app.errors import CaskError
 from app.results import options_from_json, to_dict
@@ -28,6 +30,8 @@ log = logging.getLogger("cask.engine")
 SEND_TIMEOUT_SECONDS = 2
 SEND_TIMEOUT = struct.pack("ll", SEND_TIMEOUT_SECONDS, 0)
 LISTEN_BACKLOG = 256
+# How long to leave the machine alone when it has no file or thread for one more connection.
+SCARCITY_PAUSE_SECONDS = 0.1
 
 
 class Server:
@@ -39,6 +43,7 @@ class Server:
         self._started = time.time()
         self._listener: socket.socket | None = None
         self._inode = 0
+        self._is_stopped = threading.Event()
 
     def start(self) -> None:
         """Listen, then load. A socket left behind by an engine that died is replaced. Raises OSError."""
@@ -52,7 +57,11 @@ class Server:
         """Take the socket away, finish what is in hand. Returns False when the time was not enough."""
         self._remove_socket()
         is_done = self._workers.drain(drain_seconds)
+        self._is_stopped.set()
         if self._listener is not None:
+            # Closing alone would leave the thread in accept() for ever (Linux).
+            with contextlib.suppress(OSError):
+                self._listener.shutdown(socket.SHUT_RDWR)
             self._listener.close()
         log.info("engine %d stopped%s", os.getpid(), "" if is_done else " with work left undone")
         return is_done
@@ -75,12 +84,14 @@ class Server:
             pass
 
     def _accept(self, listener: socket.socket) -> None:
-        while True:
+        while not self._is_stopped.is_set():
             try:
-                connection, _ = listener.accept()
-            except OSError:
-                return
-            Connection(connection, self._workers, self.status).start()
+                sock, _ = listener.accept()
+                Connection(sock, self._workers, self.status).start()
+            except (OSError, RuntimeError) as error:
+                # Too many open files or threads, or a client that gave up: the next ones are to be heard all the same.
+                if not self._is_stopped.wait(SCARCITY_PAUSE_SECONDS):
+                    log.warning("a connection could not be taken: %s", error)
 
 
 @dataclass
@@ -104,8 +115,12 @@ class Connection:
         self._pending: dict[int, _Pending] = {}
 
     def start(self) -> None:
-        """Serve it in a thread of its own."""
-        threading.Thread(target=self._serve, name="connection", daemon=True).start()
+        """Serve it in a thread of its own. Raises RuntimeError when there is none to be had."""
+        try:
+            threading.Thread(target=self._serve, name="connection", daemon=True).start()
+        except RuntimeError:
+            self._socket.close()
+            raise
 
     def _serve(self) -> None:
         try:
@@ -123,7 +138,15 @@ class Connection:
     def _close(self) -> None:
         for pending in list(self._pending.values()):
             self._workers.cancel(pending.work)
-        self._socket.close()
+        self._break()
+        # Not while another thread sends: its bytes could go to whoever gets the same file descriptor next.
+        with self._send_lock:
+            self._socket.close()
+
+    def _break(self) -> None:
+        """End both directions; whoever reads or sends here notices at once."""
+        with contextlib.suppress(OSError):
+            self._socket.shutdown(socket.SHUT_RDWR)
 
     def _read_exactly(self, count: int) -> bytearray:
         data = bytearray(count)
@@ -137,7 +160,7 @@ class Connection:
 
     def _handle(self, frame: Frame) -> None:
         if frame.type is FrameType.STATUS:
-            self._send(Frame(FrameType.STATUS_ANSWER, self._status()))
+            self._send(protocol.encode(Frame(FrameType.STATUS_ANSWER, self._status())))
         elif frame.type is FrameType.PREDICT:
             self._handle_predict(frame)
         else:
@@ -145,6 +168,8 @@ class Connection:
 
     def _handle_predict(self, frame: Frame) -> None:
         pending = self._parse_predict(frame)
+        if pending.id in self._pending:
+            raise ProtocolError(f"the id {pending.id} is in use already")
         self._pending[pending.id] = pending
         try:
             self._workers.submit(pending.work)
@@ -156,18 +181,23 @@ class Connection:
         try:
             number = int(meta["id"])
             height, width = (int(side) for side in meta["shape"])
+            if min(height, width) < 1:
+                raise ValueError(f"an image of {height} × {width} pixels")
             image = np.frombuffer(frame.payload, np.uint8).reshape(height, width, 3)
+            timeout_seconds = float(meta["timeout_ms"]) / 1000
+            if not math.isfinite(timeout_seconds):
+                raise ValueError(f"a timeout of {timeout_seconds} s")
             now = self._workers.clock()
             work = Work(
-                model_key=meta["model"],
+                model_key=str(meta["model"]),
                 shape=(height, width),
                 arrived=now,
-                deadline=now + float(meta["timeout_ms"]) / 1000,
+                deadline=now + timeout_seconds,
                 image=image,
                 options=options_from_json(meta["task"], meta["options"]),
                 reply=lambda reply: self._reply(number, reply),
             )
-        except (KeyError, TypeError, ValueError) as error:
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ProtocolError(f"a predict frame is wrong: {type(error).__name__}: {error}") from None
         return _Pending(number, work)
 
@@ -176,13 +206,21 @@ class Connection:
         if pending is None or pending.work.is_cancelled:
             return
         try:
-            self._send(_frame_of(number, reply))
+            buffers = protocol.encode(_frame_of(number, reply))
+        except (ProtocolError, TypeError, ValueError) as error:
+            log.exception("%s gave an answer that cannot be sent", pending.work.model_key)
+            failure = CaskError(f"The model gave an answer that cannot be sent: {error}.", hint="See the log.")
+            buffers = protocol.encode(_frame_of(number, Reply(error=failure)))
+        try:
+            self._send(buffers)
         except OSError as error:
             log.debug("an answer could not be delivered: %s", error)
+            # It may be there in part, so nothing may follow it; and the client is not to wait until its deadline.
+            self._break()
 
-    def _send(self, frame: Frame) -> None:
+    def _send(self, buffers: list[Buffer]) -> None:
         with self._send_lock:
-            for buffer in protocol.encode(frame):
+            for buffer in buffers:
                 self._socket.sendall(buffer)
 
 

@@ -1,0 +1,666 @@
+"""Client and server over real sockets: own answers, honest errors, and no connection that outlives its trouble."""
+
+from __future__ import annotations
+
+import contextlib
+import gc
+import json
+import os
+import socket
+import struct
+import threading
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.engine import client as client_module
+from app.engine import protocol, server
+from app.engine.batcher import Limits
+from app.engine.client import EngineAnswer, EngineClient
+from app.engine.protocol import HEAD, Frame, FrameType
+from app.errors import (
+    CaskError,
+    DeadlineExceededError,
+    EngineAwayError,
+    EngineBusyError,
+    GoldenCheckError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+)
+from app.manifests import Manifest
+from app.results import Box, ClassifyOptions, Detection, DetectOptions, Prediction
+from tests import fakes
+from tests.fakes import PATIENCE_SECONDS, RunningEngine, eventually, pixels
+
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+def soon() -> float:
+    return time.monotonic() + PATIENCE_SECONDS
+
+
+def ask(client: EngineClient, manifest: Manifest, *numbers: int, deadline: float | None = None) -> list[EngineAnswer]:
+    images = [pixels(number) for number in numbers]
+    return client.predict(manifest, images, [ClassifyOptions()] * len(images), soon() if deadline is None else deadline)
+
+
+def labels(answers: list[EngineAnswer]) -> list[str]:
+    return [each.answer[0].label for each in answers]
+
+
+def predict_meta(manifest: Manifest, **changes: Any) -> dict[str, Any]:
+    return {
+        "id": 0,
+        "model": manifest.key,
+        "task": "classify",
+        "shape": [4, 4],
+        "options": {"top_k": 1},
+        "timeout_ms": 1e4,
+        **changes,
+    }
+
+
+def send(sock: socket.socket, frame: Frame) -> None:
+    for buffer in protocol.encode(frame):
+        sock.sendall(buffer)
+
+
+@contextmanager
+def raw(path: Path) -> Iterator[socket.socket]:
+    """A connection that need not keep to the protocol."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        sock.settimeout(PATIENCE_SECONDS)
+        sock.connect(str(path))
+        yield sock
+
+
+@contextmanager
+def in_background(work: Callable[[], Any]) -> Iterator[Future[Any]]:
+    with ThreadPoolExecutor(1) as pool:
+        yield pool.submit(work)
+
+
+@contextmanager
+def listening(path: Path, behave: Callable[[socket.socket], None], *, times: int = 1) -> Iterator[None]:
+    """A FakeServer: one connection after the other is given to ``behave``, then closed."""
+
+    def serve() -> None:
+        for _ in range(times):
+            connection, _ = listener.accept()
+            with connection:
+                connection.settimeout(PATIENCE_SECONDS)
+                behave(connection)
+
+    with socket.socket(socket.AF_UNIX) as listener:
+        path.unlink(missing_ok=True)
+        listener.settimeout(PATIENCE_SECONDS)
+        listener.bind(str(path))
+        listener.listen()
+        with in_background(serve) as done:
+            yield
+            done.result(PATIENCE_SECONDS)
+
+
+def read_frame(sock: socket.socket) -> Frame:
+    return protocol.read_frame(lambda count: sock.recv(count, socket.MSG_WAITALL))
+
+
+@pytest.fixture
+def client(tmp_path: Path) -> Iterator[EngineClient]:
+    """A client whose engine, if any, the test starts itself."""
+    made = EngineClient(tmp_path / "engine.sock")
+    yield made
+    made.close()
+
+
+# ── answers ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_image_is_answered_with_its_timings(running: RunningEngine, manifest: Manifest) -> None:
+    answer = ask(running.client, manifest, 7)[0]
+
+    assert answer.answer == [Prediction("7", 1.0)]
+    assert answer.batch_size == 1
+    assert answer.queue_ms >= 0 and answer.predict_ms >= 0
+
+
+def test_detections_come_with_their_boxes(tmp_path: Path) -> None:
+    detector = fakes.make_manifest(tmp_path / "models", task="detect")
+    with fakes.running_engine(tmp_path / "engine.sock", [detector]) as engine:
+        answers = engine.client.predict(detector, [pixels(5, 3, 6)], [DetectOptions()], soon())
+
+    assert answers[0].answer == [Detection("5", 1.0, Box(0.0, 0.0, 6.0, 3.0))]
+
+
+def test_options_of_each_image_arrive(running: RunningEngine, manifest: Manifest) -> None:
+    running.model.answer = lambda image, wish: [Prediction(str(wish), 1.0)]
+    wishes = [ClassifyOptions(3), ClassifyOptions(0)]
+
+    answers = running.client.predict(manifest, [pixels(1), pixels(2)], wishes, soon())
+
+    assert labels(answers) == [str(wish) for wish in wishes]
+
+
+def test_image_that_does_not_lie_in_one_piece_arrives_whole(running: RunningEngine, manifest: Manifest) -> None:
+    mirrored = pixels(9, 4, 6)[:, ::-1][::2]
+    seen: list[np.ndarray] = []
+    running.model.answer = lambda image, _: seen.append(image.copy()) or []  # type: ignore[func-returns-value]
+
+    running.client.predict(manifest, [mirrored], [ClassifyOptions()], soon())
+
+    assert np.array_equal(seen[0], mirrored)
+
+
+def test_several_images_are_answered_in_the_order_sent(running: RunningEngine, manifest: Manifest) -> None:
+    numbers = list(range(32))
+    images = [pixels(number, height=4 + number % 3) for number in numbers]
+
+    answers = running.client.predict(manifest, images, [ClassifyOptions()] * 32, soon())
+
+    assert labels(answers) == [str(number) for number in numbers]
+
+
+def test_large_images_with_large_answers_do_not_block_each_other(running: RunningEngine, manifest: Manifest) -> None:
+    """Neither side reads while it sends; buffers must not fill up on both."""
+    running.model.answer = lambda image, _: [Prediction(fakes.name_of(image) + "x" * 20_000, 1.0)]
+    images = [pixels(number, 400, 600) for number in range(32)]
+
+    answers = running.client.predict(manifest, images, [ClassifyOptions()] * 32, soon())
+
+    assert [label.rstrip("x") for label in labels(answers)] == [str(number) for number in range(32)]
+
+
+def test_many_threads_get_their_own_answers(tmp_path: Path, manifest: Manifest) -> None:
+    def caller(who: int) -> bool:
+        return all(
+            labels(ask(engine.client, manifest, n, n + 1)) == [str(n), str(n + 1)]
+            for n in range(who * 1000, who * 1000 + 15)
+        )
+
+    with (
+        fakes.running_engine(tmp_path / "engine.sock", [manifest], threads=3) as engine,
+        ThreadPoolExecutor(8) as pool,
+    ):
+        assert all(pool.map(caller, range(8)))
+
+
+def test_callers_at_the_same_time_share_a_batch(running: RunningEngine, manifest: Manifest) -> None:
+    running.model.gate.clear()
+    with ThreadPoolExecutor(4) as pool:
+        first = pool.submit(ask, running.client, manifest, 1)
+        running.model.wait_until_busy()
+        others = [pool.submit(ask, running.client, manifest, number) for number in (2, 3, 4)]
+        eventually(lambda: running.workers.status()["waiting"] == 3)
+        running.model.gate.set()
+
+        assert [labels(each.result(PATIENCE_SECONDS)) for each in (first, *others)] == [["1"], ["2"], ["3"], ["4"]]
+
+    assert running.model.batches == [1, 3]
+
+
+def test_connection_is_used_again(running: RunningEngine, manifest: Manifest) -> None:
+    for number in range(5):
+        ask(running.client, manifest, number)
+
+    assert len(running.client._idle) == 1
+
+
+# ── errors ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize(
+    "error",
+    [
+        EngineBusyError("64 images wait.", hint="Later.", retry_after_seconds=3.5),
+        ModelNotReadyError("It loads.", hint="Soon.", retry_after_seconds=30.0),
+        ModelNotFoundError("No such.", hint="Look."),
+        DeadlineExceededError("Late.", hint="Sooner."),
+        CaskError("The model failed.", hint="See the log."),
+    ],
+    ids=lambda error: type(error).__name__,
+)
+def test_error_keeps_its_class_message_hint_and_time(
+    running: RunningEngine, manifest: Manifest, error: CaskError
+) -> None:
+    running.model.predict_error = error
+
+    with pytest.raises(CaskError) as caught:
+        ask(running.client, manifest, 1)
+
+    assert type(caught.value) is type(error)
+    assert (caught.value.message, caught.value.hint) == (error.message, error.hint)
+    assert caught.value.retry_after_seconds == error.retry_after_seconds
+
+
+@pytest.mark.parametrize("kind", ["annotations", "Exception", "os", "NoSuchError", None, 5])
+def test_error_of_an_unknown_kind_is_a_plain_one(kind: object) -> None:
+    error = client_module._error_of({"kind": kind, "message": "what", "hint": None})
+
+    assert (type(error), error.message) == (CaskError, "what")
+
+
+def test_failure_of_one_image_fails_the_request_and_the_next_succeeds(
+    running: RunningEngine, manifest: Manifest
+) -> None:
+    def fail_on_two(image: np.ndarray, _: object) -> list[Prediction]:
+        if fakes.name_of(image) == "2":
+            raise RuntimeError
+        return [Prediction(fakes.name_of(image), 1.0)]
+
+    running.model.answer = fail_on_two
+
+    with pytest.raises(CaskError, match="The model failed: RuntimeError"):
+        ask(running.client, manifest, 1, 2, 3)
+
+    assert labels(ask(running.client, manifest, 4, 5)) == ["4", "5"]
+
+
+def test_queue_that_overflows_in_mid_request_is_busy_and_empty_again_afterwards(
+    tmp_path: Path, manifest: Manifest
+) -> None:
+    with fakes.running_engine(tmp_path / "engine.sock", [manifest], max_queue_size=4, limits=Limits(1)) as engine:
+        engine.model.gate.clear()
+        with in_background(lambda: ask(engine.client, manifest, 99)) as first:
+            engine.model.wait_until_busy()
+            with pytest.raises(EngineBusyError, match="at most 4 may"):
+                ask(engine.client, manifest, *range(6))
+            engine.model.gate.set()
+
+            assert labels(first.result(PATIENCE_SECONDS)) == ["99"]
+        assert labels(ask(engine.client, manifest, 1, 2, 3)) == ["1", "2", "3"]
+
+
+@pytest.mark.parametrize("score", [float("nan"), float("inf"), np.float32(0.5)], ids=str)
+def test_answer_that_cannot_be_sent_is_an_error_and_the_worker_lives_on(
+    running: RunningEngine, manifest: Manifest, score: float
+) -> None:
+    running.model.answer = lambda *_: [Prediction("cone", score)]
+    with pytest.raises(CaskError, match="an answer that cannot be sent"):
+        ask(running.client, manifest, 1)
+
+    running.model.answer = lambda *_: [Prediction("cone", 0.5)]
+    assert labels(ask(running.client, manifest, 2)) == ["cone"]
+
+
+def test_model_that_failed_to_load_says_so_to_the_caller(tmp_path: Path, manifest: Manifest) -> None:
+    with fakes.running_engine(tmp_path / "engine.sock", [manifest]) as engine:
+        engine.model.golden_error = GoldenCheckError("differs")
+        engine.workers._load(engine.workers.slots[manifest.key])
+
+        with pytest.raises(ModelNotReadyError, match="failed to load: differs"):
+            ask(engine.client, manifest, 1)
+
+
+# ── the engine is away ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_engine_that_has_not_started_is_away(client: EngineClient, manifest: Manifest) -> None:
+    with pytest.raises(EngineAwayError, match="it has not started, or is being replaced") as caught:
+        ask(client, manifest, 1)
+
+    assert caught.value.retry_after_seconds == 2.0
+
+
+def test_engine_that_crashed_and_left_its_socket_is_away(client: EngineClient, manifest: Manifest) -> None:
+    with socket.socket(socket.AF_UNIX) as left_behind:
+        left_behind.bind(str(client.socket_path))
+
+    with pytest.raises(EngineAwayError, match="its process has ended"):
+        ask(client, manifest, 1)
+    assert client.peer_pid() is None
+
+
+@pytest.mark.parametrize("reply", [b"", HEAD.pack(b"CASK", 1, 2, 0, 100, 0)], ids=["before", "within"])
+def test_engine_that_dies_in_mid_request_is_away_at_once(
+    client: EngineClient, manifest: Manifest, reply: bytes
+) -> None:
+    def die(connection: socket.socket) -> None:
+        read_frame(connection)
+        connection.sendall(reply)
+
+    with listening(client.socket_path, die), pytest.raises(EngineAwayError, match="ended while it worked"):
+        ask(client, manifest, 1)
+
+    assert client._idle == []
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [{"id": 7}, {"id": -1}, {"id": [0]}, {"id": "0"}],
+    ids=str,
+)
+def test_reply_to_what_was_not_asked_is_refused(client: EngineClient, manifest: Manifest, meta: dict[str, Any]) -> None:
+    def reply(connection: socket.socket) -> None:
+        read_frame(connection)
+        send(connection, Frame(FrameType.ANSWER, meta))
+        connection.recv(1)
+
+    with listening(client.socket_path, reply), pytest.raises(EngineAwayError, match="which was not asked"):
+        ask(client, manifest, 1)
+
+
+def test_engine_that_speaks_another_protocol_is_away(client: EngineClient, manifest: Manifest) -> None:
+    def speak_http(connection: socket.socket) -> None:
+        read_frame(connection)
+        connection.sendall(b"HTTP/1.1 400 Bad Request\r\n\r\n")
+
+    with listening(client.socket_path, speak_http), pytest.raises(EngineAwayError, match="magic is"):
+        ask(client, manifest, 1)
+
+
+def test_connection_that_an_earlier_engine_left_behind_is_replaced(tmp_path: Path, manifest: Manifest) -> None:
+    path = tmp_path / "engine.sock"
+    client = EngineClient(path)
+
+    def answer_once(connection: socket.socket) -> None:
+        read_frame(connection)
+        send(connection, Frame(FrameType.ANSWER, {"answer": [], "queue_ms": 0, "predict_ms": 0, "batch_size": 1}))
+
+    with listening(path, answer_once):
+        ask(client, manifest, 1)
+    with fakes.running_engine(path, [manifest]):
+        assert labels(ask(client, manifest, 2)) == ["2"]
+        client.close()
+
+
+def test_new_engine_takes_over_the_path_of_one_that_still_drains(tmp_path: Path, manifest: Manifest) -> None:
+    path = tmp_path / "engine.sock"
+    with fakes.running_engine(path, [manifest]) as old:
+        with fakes.running_engine(path, [manifest]) as new:
+            old.server.stop(0)
+
+            assert path.exists()
+            assert labels(ask(new.client, manifest, 1)) == ["1"]
+
+        assert not path.exists()
+
+
+def test_engine_that_stops_answers_what_it_has_accepted(running: RunningEngine, manifest: Manifest) -> None:
+    running.model.gate.clear()
+    with in_background(lambda: ask(running.client, manifest, 1)) as asked:
+        running.model.wait_until_busy()
+        with in_background(lambda: running.server.stop(PATIENCE_SECONDS)) as stopped:
+            eventually(lambda: running.workers.status()["is_stopping"])
+            with pytest.raises(EngineAwayError):
+                ask(EngineClient(running.client.socket_path), manifest, 2)
+            running.model.gate.set()
+
+            assert stopped.result(PATIENCE_SECONDS)
+        assert labels(asked.result(PATIENCE_SECONDS)) == ["1"]
+
+
+# ── deadlines ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_deadline_that_passes_is_an_error_and_the_work_is_not_done(running: RunningEngine, manifest: Manifest) -> None:
+    running.model.gate.clear()
+    with in_background(lambda: ask(running.client, manifest, 1)) as first:
+        running.model.wait_until_busy()
+
+        with pytest.raises(DeadlineExceededError, match="before the engine answered"):
+            ask(running.client, manifest, 2, 3, deadline=time.monotonic() + 0.05)
+
+        running.model.gate.set()
+        first.result(PATIENCE_SECONDS)
+    ask(running.client, manifest, 4)
+    assert running.model.seen == ["1", "4"]
+
+
+def test_caller_that_hangs_up_cancels_its_work(running: RunningEngine, manifest: Manifest) -> None:
+    running.model.gate.clear()
+    with in_background(lambda: ask(running.client, manifest, 1)):
+        running.model.wait_until_busy()
+        with raw(running.client.socket_path) as sock:
+            send(sock, Frame(FrameType.PREDICT, predict_meta(manifest), pixels(2).tobytes()))
+            eventually(lambda: running.workers.status()["waiting"] == 1)
+            waiting = list(running.workers._batcher._lines[manifest.key].works)
+        eventually(lambda: all(work.is_cancelled for work in waiting))
+        running.model.gate.set()
+
+    ask(running.client, manifest, 3)
+    assert running.model.seen == ["1", "3"]
+
+
+@pytest.mark.parametrize("left", [0.0, -5.0])
+def test_deadline_that_has_passed_already_is_refused_without_asking(
+    running: RunningEngine, manifest: Manifest, left: float
+) -> None:
+    with pytest.raises(DeadlineExceededError):
+        ask(running.client, manifest, 1, deadline=time.monotonic() + left)
+
+    assert running.model.seen == []
+
+
+def test_engine_that_never_reads_costs_no_more_than_the_deadline(client: EngineClient, manifest: Manifest) -> None:
+    large = np.zeros((2000, 2000, 3), np.uint8)
+    stopped = threading.Event()
+
+    with listening(client.socket_path, lambda _: stopped.wait(PATIENCE_SECONDS) and None):
+        with pytest.raises(DeadlineExceededError):
+            client.predict(manifest, [large], [ClassifyOptions()], time.monotonic() + 0.05)
+        stopped.set()
+
+
+# ── what comes in is not trusted ──────────────────────────────────────────────────────────────────────────────────────
+
+GARBAGE = {
+    "other protocol": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
+    "other release": HEAD.pack(b"CASK", 9, 1, 0, 0, 0),
+    "too large": HEAD.pack(b"CASK", 1, 1, 0, 2**32 - 1, 0),
+    "meta not JSON": HEAD.pack(b"CASK", 1, 1, 0, 4, 0) + b"nope",
+    "an answer": b"".join(bytes(b) for b in protocol.encode(Frame(FrameType.ANSWER, {"id": 0}))),
+}
+
+
+@pytest.mark.parametrize("data", GARBAGE.values(), ids=GARBAGE)
+def test_garbage_closes_its_connection_and_no_other(running: RunningEngine, manifest: Manifest, data: bytes) -> None:
+    ask(running.client, manifest, 1)
+
+    with raw(running.client.socket_path) as sock:
+        sock.sendall(data)
+        # Closing with bytes unread resets a connection instead of ending it.
+        with contextlib.suppress(ConnectionResetError):
+            assert sock.recv(1) == b""
+
+    assert labels(ask(running.client, manifest, 2)) == ["2"]
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"id": None},
+        {"id": "x"},
+        {"id": float("inf")},
+        {"model": None},
+        {"model": ["a"]},
+        {"shape": [4]},
+        {"shape": [4, 5]},
+        {"shape": [-1, 4]},
+        {"shape": [0, 4]},
+        {"shape": [10**30, 4]},
+        {"shape": "4x"},
+        {"options": None},
+        {"options": {"top_q": 1}},
+        {"timeout_ms": "soon"},
+        {"timeout_ms": float("nan")},
+        {"timeout_ms": float("inf")},
+    ],
+    ids=str,
+)
+def test_predict_frame_that_is_wrong_harms_nobody_else(
+    running: RunningEngine, manifest: Manifest, changes: dict[str, Any]
+) -> None:
+    meta = json.dumps(predict_meta(manifest, **changes)).encode()
+    data = HEAD.pack(b"CASK", 1, FrameType.PREDICT, 0, len(meta), 48) + meta + bytes(48)
+
+    with raw(running.client.socket_path) as sock:
+        sock.sendall(data)
+        if "model" in changes:
+            assert read_frame(sock).meta["kind"] == "ModelNotFoundError"
+        else:
+            assert sock.recv(1) == b""
+
+    assert labels(ask(running.client, manifest, 2)) == ["2"]
+
+
+def test_predict_frame_without_its_keys_harms_nobody_else(running: RunningEngine, manifest: Manifest) -> None:
+    with raw(running.client.socket_path) as sock:
+        send(sock, Frame(FrameType.PREDICT, {}))
+
+        assert sock.recv(1) == b""
+
+    assert labels(ask(running.client, manifest, 2)) == ["2"]
+
+
+def test_id_that_is_in_use_is_refused(running: RunningEngine, manifest: Manifest) -> None:
+    running.model.gate.clear()
+    with raw(running.client.socket_path) as sock:
+        for _ in range(2):
+            send(sock, Frame(FrameType.PREDICT, predict_meta(manifest), pixels(1).tobytes()))
+
+        assert sock.recv(1) == b""
+
+
+def test_frame_that_is_cut_off_holds_up_nobody(running: RunningEngine, manifest: Manifest) -> None:
+    whole = b"".join(protocol.encode(Frame(FrameType.PREDICT, predict_meta(manifest), bytes(48))))
+    with raw(running.client.socket_path) as sock:
+        sock.sendall(whole[:-1])
+
+        assert labels(ask(running.client, manifest, 2)) == ["2"]
+
+
+def test_caller_that_does_not_read_its_answers_loses_its_connection_and_not_our_time(
+    running: RunningEngine, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An answer that was sent in part must not be followed by another."""
+    monkeypatch.setattr(server, "SEND_TIMEOUT", struct.pack("ll", 0, 50_000))
+    running.model.answer = lambda image, _: [Prediction(fakes.name_of(image) + "x" * 100_000, 1.0)]
+    with raw(running.client.socket_path) as sock:
+        for number in range(20):
+            send(sock, Frame(FrameType.PREDICT, predict_meta(manifest, id=number), pixels(1).tobytes()))
+
+        assert labels(ask(running.client, manifest, 2))[0].rstrip("x") == "2"
+        assert is_whole_but_for_the_last_frame(read_to_end(sock))
+
+
+def read_to_end(sock: socket.socket) -> bytes:
+    return b"".join(iter(lambda: sock.recv(1 << 20), b""))
+
+
+def is_whole_but_for_the_last_frame(data: bytes) -> bool:
+    while len(data) >= HEAD.size:
+        head = protocol.decode_head(data[: HEAD.size])
+        data = data[HEAD.size + head.meta_bytes :]
+    return True
+
+
+# ── status ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_status_names_process_and_models(running: RunningEngine, manifest: Manifest) -> None:
+    status = running.client.status()
+
+    assert status["pid"] == os.getpid()
+    assert [(row["name"], row["digest"], row["state"]) for row in status["models"]] == [
+        (manifest.name, manifest.digest, "ready")
+    ]
+    assert (status["waiting"], status["busy_workers"], status["is_stopping"]) == (0, 0, False)
+
+
+def test_status_is_answered_while_the_model_is_busy(running: RunningEngine, manifest: Manifest) -> None:
+    running.model.gate.clear()
+    with in_background(lambda: ask(running.client, manifest, 1)):
+        running.model.wait_until_busy()
+
+        assert running.client.status()["busy_workers"] == 1
+
+        running.model.gate.set()
+
+
+def test_engine_that_does_not_say_how_it_is_counts_as_away(
+    client: EngineClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(client_module, "STATUS_TIMEOUT_SECONDS", 0.05)
+    asked = threading.Event()
+
+    with listening(client.socket_path, lambda _: asked.wait(PATIENCE_SECONDS) and None):
+        with pytest.raises(EngineAwayError, match=r"did not say how it is within 0\.05 s"):
+            client.status()
+        asked.set()
+
+
+def test_peer_pid_is_known_although_nobody_answers(client: EngineClient) -> None:
+    with socket.socket(socket.AF_UNIX) as hung:
+        hung.bind(str(client.socket_path))
+        hung.listen()
+
+        assert client.peer_pid() == os.getpid()
+
+
+def test_peer_of_another_container_has_no_pid(client: EngineClient, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel says 0, and a signal to 0 would end our own process group."""
+    monkeypatch.setattr(client_module._Connection, "peer_pid", lambda _: 0)
+
+    with socket.socket(socket.AF_UNIX) as other:
+        other.bind(str(client.socket_path))
+        other.listen()
+
+        assert client.peer_pid() is None
+
+
+# ── what is left behind ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_socket_is_for_its_own_user_only_and_gone_after_the_stop(tmp_path: Path, manifest: Manifest) -> None:
+    path = tmp_path / "run" / "engine.sock"
+    with fakes.running_engine(path, [manifest]):
+        modes = path.stat().st_mode & 0o777, path.parent.stat().st_mode & 0o777
+
+    assert modes == (0o600, 0o700)
+    assert list(path.parent.iterdir()) == []
+
+
+def test_no_thread_and_no_file_is_left_behind(tmp_path: Path, manifest: Manifest) -> None:
+    def open_files() -> int:
+        gc.collect()
+        return len(list(Path("/proc/self/fd").iterdir()))
+
+    threads, files = set(threading.enumerate()), open_files()
+    with fakes.running_engine(tmp_path / "engine.sock", [manifest]) as engine:
+        for number in range(5):
+            ask(engine.client, manifest, number)
+            with pytest.raises(DeadlineExceededError):
+                ask(engine.client, manifest, number, deadline=time.monotonic() - 1)
+            with raw(engine.client.socket_path) as sock:
+                sock.sendall(b"x" * 20)
+
+    eventually(lambda: not set(threading.enumerate()) - threads, "threads to end")
+    eventually(lambda: open_files() <= files, "files to be closed")
+
+
+def test_server_goes_on_accepting_after_it_had_no_file_left(
+    running: RunningEngine, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(server, "SCARCITY_PAUSE_SECONDS", 0.001)
+    failures = [OSError(24, "Too many open files"), RuntimeError("can't start new thread")]
+    real = server.Connection.start
+
+    def start(self: server.Connection) -> None:
+        if failures:
+            self._socket.close()
+            raise failures.pop()
+        real(self)
+
+    monkeypatch.setattr(server.Connection, "start", start)
+
+    for _ in range(2):
+        with pytest.raises(EngineAwayError):
+            ask(running.client, manifest, 1)
+
+    assert labels(ask(running.client, manifest, 2)) == ["2"]
