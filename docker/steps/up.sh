@@ -36,27 +36,38 @@ if [ "$BUILD" != no ]; then docker/steps/build.sh; fi
 mkdir -p build
 write_given_settings
 say start "$IMAGE as project «$PROJECT», ENV=$ENV"
+before="$(container)"
+started_at="$(date +%s)"
 compose up -d --remove-orphans >build/compose.log 2>&1 || {
     tail -n 10 build/compose.log | sed 's/^/    /' >&2
     fail 1 "needs Compose to start the container; it did not." "mend what it names, then: make up ENV=$ENV"
 }
 need_container
+# A container that was there already may have been restarted in its life; only what happens now counts.
+restarts_before=0
+if [ "$before" = "$CONTAINER" ]; then restarts_before="$("$DOCKER" inspect -f '{{.RestartCount}}' "$CONTAINER")"; fi
 
 give_up() { # give_up REASON
     printf '\n' >&2
-    "$DOCKER" logs --tail 15 "$CONTAINER" 2>&1 | sed 's/^/    /' >&2
+    # Started again and again, it says the same again and again.
+    "$DOCKER" logs --tail 15 "$CONTAINER" 2>&1 | awk '!seen[$0]++ {print "    " $0}' >&2
     fail 1 "needs a ready container, found one that $1 (above: the end of its log)." \
         "mend what it names, then: make up ENV=$ENV (make logs shows all of it, make down clears it away)"
+}
+
+first_exit_status() { # of this start; by now the engine may be starting it again
+    "$DOCKER" events --since "$started_at" --until "$(date +%s)" --filter "container=$CONTAINER" --filter event=die \
+        --format '{{index .Actor.Attributes "exitCode"}}' | head -n 1
 }
 
 began=$SECONDS
 said=""
 while true; do
-    read -r state exit_status restarts < <("$DOCKER" inspect -f '{{.State.Status}} {{.State.ExitCode}} {{.RestartCount}}' "$CONTAINER")
-    if [ "$state" != running ] || [ "$restarts" -gt 0 ]; then
+    read -r state restarts < <("$DOCKER" inspect -f '{{.State.Status}} {{.RestartCount}}' "$CONTAINER")
+    if [ "$state" != running ] || [ "$restarts" -gt "$restarts_before" ]; then
         # Otherwise the engine would start it again and again.
         compose stop >/dev/null 2>&1 || true
-        give_up "ended with status $exit_status"
+        give_up "ended with status $(first_exit_status)"
     fi
     if missing="$("$DOCKER" exec "$CONTAINER" python -I docker/health.py 2>&1)"; then break; fi
     [ $((SECONDS - began)) -lt "$WAIT_SECONDS" ] || give_up "is not ready after $WAIT_SECONDS s: $missing"

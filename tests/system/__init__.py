@@ -1,0 +1,1 @@
+"""The real container, asked over HTTP. Nothing here imports the app."""

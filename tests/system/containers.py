@@ -1,0 +1,141 @@
+"""Start and ask real containers through the steps behind `make up`; each project has its own name, port and volume."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import subprocess
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from tests.servers import ROOT, Answer, Server, free_port
+
+STEPS = ROOT / "docker" / "steps"
+SAMPLES = ROOT / "models" / "samples"
+IMAGE = "cask-system-test:latest"
+STEP_SECONDS = 1800.0
+JPEG = {"Content-Type": "image/jpeg"}
+
+
+def run(*command: str | Path, check: bool = True, **settings: str) -> str:
+    """What a command printed, both streams. Raises AssertionError with it when the command fails."""
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**_environment(), **settings},
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=STEP_SECONDS,
+        check=False,
+    )
+    assert not check or done.returncode == 0, f"{command} ended with {done.returncode}:\n{done.stdout}"
+    return done.stdout
+
+
+def docker(*arguments: str, check: bool = True) -> str:
+    """What docker printed, without the newline at its end."""
+    return run("docker", *arguments, check=check).strip()
+
+
+def missing_engine() -> str:
+    """Why no container can be started here; empty where one can."""
+    if not shutil.which("docker"):
+        return "there is no docker; to have it: make docker-engine"
+    if subprocess.run(["docker", "info"], capture_output=True, check=False).returncode:
+        return "no container engine answers; to start one: make docker-engine"
+    return ""
+
+
+@dataclass
+class Stack:
+    """One Compose project with one container, started as `make up ENV=prod` does."""
+
+    project: str
+    folder: Path  # its secrets, and a copy of env/ without what a developer keeps in local.env
+    port: int
+
+    def step(self, name: str, *, check: bool = True, **settings: str) -> str:
+        """Run docker/steps/<name>.sh for this project and return what it printed."""
+        return run(STEPS / f"{name}.sh", check=check, **{**self.settings(), **settings})
+
+    def settings(self) -> dict[str, str]:
+        return {
+            "CASK_IMAGE": IMAGE,
+            "COMPOSE_PROJECT_NAME": self.project,
+            "ENV": "prod",
+            "ENV_DIR": str(self.folder / "env"),
+            "LISTEN_HOST": "127.0.0.1",
+            "PORT": str(self.port),
+            "SECRETS_DIR": str(self.folder / "secrets"),
+        }
+
+    @property
+    def id(self) -> str:
+        """The container's id."""
+        label = f"label=com.docker.compose.project={self.project}"
+        return docker("ps", "-aq", "--filter", label)
+
+    def inspect(self, template: str) -> Any:
+        """What the engine knows about the container, by a Go template that prints JSON."""
+        return json.loads(docker("inspect", "-f", template, self.id))
+
+    def execute(self, *command: str, check: bool = True) -> str:
+        """Run a command in the container, as its user."""
+        return docker("exec", self.id, *command, check=check)
+
+    @property
+    def server(self) -> Server:
+        """The way to ask it; there is no process of ours behind it."""
+        return Server(f"http://127.0.0.1:{self.port}", self.port, self.folder, None, self.folder / "log")  # type: ignore[arg-type]
+
+    def ask(self, path: str, body: bytes | None = None, timeout: float = 30) -> Answer:
+        return self.server.ask(path, body, JPEG if body else {}, timeout)
+
+    def engine_pid(self) -> int:
+        """The engine's process, numbered as inside the container."""
+        return self.server.engine_pid()
+
+    def send(self, signal: str, pid: int) -> None:
+        """Send a signal to a process of the container."""
+        self.execute("bash", "-c", f"kill -{signal} {pid}")
+
+    def stop(self, seconds: int = 40) -> subprocess.Popen[bytes]:
+        """Begin `docker stop`; the caller waits for it."""
+        command = ["docker", "stop", "-t", str(seconds), self.id]
+        return subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+    def logs(self) -> str:
+        return docker("logs", self.id)
+
+
+def make_stack(name: str, folder: Path) -> Stack:
+    """A stack that is not started yet, with settings as they are in git and no one's own."""
+    shutil.copytree(ROOT / "env", folder / "env", ignore=shutil.ignore_patterns("local.env"))
+    (folder / "secrets").mkdir()
+    return Stack(f"cask-test-{name}-{os.getpid()}", folder, free_port())
+
+
+def sample() -> tuple[bytes, list[dict[str, Any]]]:
+    """One image to detect in, and what is on it."""
+    row = next(row for row in json.loads((SAMPLES / "index.json").read_text()) if row["task"] == "detect")
+    return (SAMPLES / row["file"]).read_bytes(), row["objects"]
+
+
+def assert_right(answer: Answer) -> None:
+    """The labels of the sample, as many of each as there are, give or take one object."""
+    objects = sample()[1]
+    assert answer.status == 200, answer.body
+    found = [row["label"] for row in answer.json["results"][0]["detections"]]
+    wanted = [row["label"] for row in objects]
+    hits = sum(min(found.count(label), wanted.count(label)) for label in set(wanted))
+    assert hits >= len(wanted) - 1, f"needs {sorted(wanted)}, found {sorted(found)}"
+
+
+def _environment() -> dict[str, str]:
+    return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "DOCKER_HOST") if name in os.environ} | {
+        name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_", "CURL_"))
+    }
