@@ -103,6 +103,15 @@ class Page:
 
     # ── Looking ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def click(self, selector: str, words: str = "") -> None:
+        """Click such an element as soon as it can be seen; again if it was being replaced just then."""
+
+        def is_clicked() -> bool:
+            self.see(selector, words).click()
+            return True
+
+        self.until(is_clicked, f"a click on {selector}")
+
     def all(self, selector: str) -> list[WebElement]:
         return self.driver.find_elements(By.CSS_SELECTOR, selector)
 
@@ -117,8 +126,9 @@ class Page:
 
     def see_boxes(self) -> list[str]:
         """Wait for boxes; the label of each."""
-        self.see("#stage .box")
-        return [str(box.get_attribute("data-label")) for box in self.all("#stage .box")]
+        return self.until(
+            lambda: [str(box.get_attribute("data-label")) for box in self.all("#stage .box")], "boxes on the picture"
+        )
 
     def overflow(self) -> int:
         """By how many pixels the page is wider than the window."""

@@ -100,7 +100,7 @@ def test_nothing_found_offers_a_lower_threshold(page: Page) -> None:
     page.set("score_threshold", "1")
     page.see("#answer .notice", "Nothing found")
 
-    page.see("#answer .notice button", "Lower the threshold to 50%").click()
+    page.click("#answer .notice button", "Lower the threshold to 50%")
 
     assert page.see_boxes()
     assert page.see("#score_threshold").get_attribute("value") == "0.5"
@@ -121,7 +121,7 @@ def test_try_now_does_not_wait(page: Page) -> None:
     page.script(AWAY_TWICE.replace('"1"', '"60"').replace("left = 2", "left = 1"))
     page.take_sample()
 
-    page.see("#answer .notice button", "Try now").click()
+    page.click("#answer .notice button", "Try now")
 
     assert page.see_boxes()
 

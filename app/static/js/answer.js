@@ -2,7 +2,7 @@
 
 import { copy } from "./clipboard.js";
 import { command } from "./curl.js";
-import { html, svg } from "./elements.js";
+import { html, renew, svg } from "./elements.js";
 import { countLabels, hue, milliseconds, objects, percent, shortDigest } from "./figures.js";
 import { notice } from "./notices.js";
 
@@ -10,8 +10,6 @@ import { notice } from "./notices.js";
 const STEPS = { decode: "decode", queue: "queue", predict: "model", model: "model" };
 
 export class Answer {
-  #rows = [];
-
   /** `onPoint(index or null)` tells which row a person points at. The rest is in `actions` of notices.js. */
   constructor(panel, { onPoint, ...actions }) {
     Object.assign(this, { onPoint, actions });
@@ -28,8 +26,7 @@ export class Answer {
     const { answer, state } = picture ?? {};
     const isAnswered = Boolean(answer) && state !== "refused";
     const words = notice(picture, context, this.actions);
-    this.#rows = [];
-    this.main.replaceChildren(...[words, isAnswered && this.#answered(answer, context)].filter(Boolean));
+    renew(this.main, ...[words, isAnswered && this.#answered(answer, context)].filter(Boolean));
     this.#showTiming(isAnswered ? answer : null);
     this.#showModel(context, isAnswered);
     this.curl.show(picture ? command(context.url, picture.name, context.wishes.fields) : "");
@@ -38,7 +35,7 @@ export class Answer {
 
   /** Mark the row of one box; null for none. */
   point(index) {
-    this.#rows.forEach((row, place) => row.setAttribute("aria-pressed", place === index));
+    this.main.querySelectorAll("button.row").forEach((row, place) => row.setAttribute("aria-pressed", place === index));
   }
 
   #answered(answer, { detections, labels }) {
@@ -47,11 +44,11 @@ export class Answer {
   }
 
   #detections(detections, labels) {
-    this.#rows = detections.map((detection, index) => this.#row(detection, index, labels));
+    const rows = detections.map((detection, index) => this.#row(detection, index, labels));
     return html("div", { className: "answer-part" },
       html("h2", {}, objects(detections.length)),
       html("p", { className: "summary" }, countLabels(detections)),
-      html("ol", { className: "found" }, ...this.#rows.map((row) => html("li", {}, row))));
+      html("ol", { className: "found" }, ...rows.map((row) => html("li", {}, row))));
   }
 
   #row({ label, score }, index, labels) {

@@ -15,6 +15,12 @@ export function svg(tag, attributes = {}, ...children) {
   return element;
 }
 
+/** Replace an element's children, unless the new ones look the same: then focus and pointer keep what they are on. */
+export function renew(element, ...children) {
+  const before = [...element.children].map((child) => child.outerHTML).join("");
+  if (before !== children.map((child) => child.outerHTML).join("")) element.replaceChildren(...children);
+}
+
 /** The element with this id. It is part of the page's template, so it is there. */
 export const byId = (id) => document.getElementById(id);
 

@@ -1,6 +1,6 @@
 // Shows the picture that is looked at and draws the boxes on it. Same markup as templates/answer.html.
 
-import { html, svg } from "./elements.js";
+import { html, renew, svg } from "./elements.js";
 import { hue, percent } from "./figures.js";
 
 // The largest area a picture takes, in CSS pixels; app/pages/previews.py uses the same figures.
@@ -19,6 +19,7 @@ export class Stage {
     Object.assign(this, { section, onPoint });
     this.name = html("p", { className: "picture-name" });
     this.size = html("p", { className: "picture-size" });
+    this.overlay = html("div");
     this.frame = html("div", { className: "frame" });
     this.progress = html("div", { className: "progress", hidden: true });
     this.canvas = html("figure", { className: "canvas" }, this.progress, this.frame);
@@ -54,11 +55,12 @@ export class Stage {
   #open(picture) {
     this.name.textContent = picture.name;
     this.size.textContent = "";
-    this.image = html("img", { alt: picture.name });
-    this.image.addEventListener("load", () => this.#resize(this.image.naturalWidth, this.image.naturalHeight));
-    this.image.addEventListener("error", () => this.frame.replaceChildren(noPreview()));
-    this.image.src = picture.url;
-    this.frame.replaceChildren(this.image);
+    const image = html("img", { alt: picture.name, src: picture.url });
+    this.image = image;
+    this.frame.replaceChildren(image, this.overlay);
+    // Another picture may be looked at by the time that this one is there.
+    image.addEventListener("load", () => image === this.image && this.#resize(image.naturalWidth, image.naturalHeight));
+    image.addEventListener("error", () => image === this.image && this.frame.replaceChildren(noPreview(), this.overlay));
   }
 
   #resize(width, height) {
@@ -69,8 +71,10 @@ export class Stage {
   }
 
   #draw(result, detections, labels) {
-    this.frame.querySelector(".boxes")?.remove();
-    if (!detections.length) return;
+    renew(this.overlay, ...(detections.length ? [this.#boxes(result, detections, labels)] : []));
+  }
+
+  #boxes(result, detections, labels) {
     // The smallest comes last, so that it lies on top and can be pointed at.
     const placed = detections.map((detection, index) => ({ detection, index, area: area(detection.box) }));
     placed.sort((a, b) => b.area - a.area);
@@ -79,7 +83,7 @@ export class Stage {
     const tags = placed.map(({ detection, index }) => tag(detection, index, result, labels));
     const dense = detections.length > DENSE ? " is-dense" : "";
     // The list beside the picture says the same to a screen reader.
-    this.frame.append(svg("svg", { class: `boxes${dense}`, "aria-hidden": "true" }, ...boxes, ...tags));
+    return svg("svg", { class: `boxes${dense}`, "aria-hidden": "true" }, ...boxes, ...tags);
   }
 
   #box({ label, box }, index, { width, height }, labels) {
