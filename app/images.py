@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import io
 import math
+import struct
 import warnings
+import zlib
 from dataclasses import dataclass
 
 import numpy as np
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError
 
 from app.errors import ImageEmptyError, ImageTooLargeError, ImageUndecodableError, ImageUnsupportedError
 from app.manifests import InputSpec
@@ -16,11 +18,28 @@ from app.results import Box
 
 # We look at the header ourselves and refuse before anything is decoded; Pillow's own limit would only warn.
 Image.MAX_IMAGE_PIXELS = None
+# Pillow warns of every oddity in a caller's file, and then reads on. Here and not around each call: catch_warnings
+# changes the filters of all threads, and two that overlap leave the wrong ones behind.
+warnings.filterwarnings("ignore", category=UserWarning, module=r"PIL\.")
+# All of these come from its readers on bytes that are cut off or altered.
+READER_ERRORS = (
+    *(OSError, EOFError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, AttributeError),
+    *(RuntimeError, SystemError, struct.error, zlib.error),
+)
 
 # The grey of a letterbox's empty part, as most detectors are trained with it.
 LETTERBOX_GREY = 114
 ORIENTATION_TAG = 0x0112
-# Orientations that turn the image by a quarter, so that width and height change places (Exif 2.32, tag Orientation).
+# What makes an image upright, by its tag Orientation (Exif 2.32); 1 is upright already.
+TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 QUARTER_TURNS = (5, 6, 7, 8)
 
 
@@ -65,8 +84,7 @@ def read(data: bytes, spec: InputSpec, limits: Limits) -> Picture:
     image = _open(data, limits)
     try:
         return _decode(image, spec)
-    except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, IndexError, TypeError) as error:
-        # Pillow's readers raise all of these on bytes that are cut off or altered.
+    except READER_ERRORS as error:
         raise ImageUndecodableError(
             f"The {image.format} image of {len(data)} bytes cannot be decoded: {error}.",
             hint="It is cut off or damaged; open it in another program and save it again.",
@@ -94,26 +112,24 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
 def _identify(data: bytes, limits: Limits) -> Image.Image:
     accepted = ", ".join(limits.formats)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            return Image.open(io.BytesIO(data), formats=limits.formats)
+        return Image.open(io.BytesIO(data), formats=limits.formats)
     except UnidentifiedImageError:
         raise ImageUnsupportedError(
             f"The {len(data)} bytes are not an image of an accepted format.", hint=f"Accepted: {accepted}."
         ) from None
-    except (OSError, SyntaxError, ValueError, EOFError, ArithmeticError, IndexError, TypeError) as error:
+    except READER_ERRORS as error:
         raise ImageUndecodableError(
             f"The image's header cannot be read: {error}.", hint=f"It is damaged. Accepted formats: {accepted}."
         ) from None
 
 
 def _decode(image: Image.Image, spec: InputSpec) -> Picture:
-    width, height = _upright_size(image)
+    orientation = _orientation(image)
+    width, height = (image.height, image.width) if orientation in QUARTER_TURNS else image.size
     target, box = _target(spec, width, height)
     _draft(image, target, box)
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        upright = ImageOps.exif_transpose(_to_rgb(image))
+    rgb = _to_rgb(image)
+    upright = rgb.transpose(TO_UPRIGHT[orientation]) if orientation in TO_UPRIGHT else rgb
     # A draft made the picture smaller; the box was given in pixels of the original.
     shrink_x, shrink_y = upright.width / width, upright.height / height
     source = (box[0] * shrink_x, box[1] * shrink_y, box[2] * shrink_x, box[3] * shrink_y)
@@ -122,12 +138,15 @@ def _decode(image: Image.Image, spec: InputSpec) -> Picture:
     return Picture(pixels, width, height, target[0] / (box[2] - box[0]), target[1] / (box[3] - box[1]))
 
 
-def _upright_size(image: Image.Image) -> tuple[int, int]:
+def _orientation(image: Image.Image) -> int:
+    """The tag of the file as it came; conversions lose it. 1 where there is none, or one that cannot be read."""
+    if image.format == "TIFF":
+        # Pillow turns it while it decodes, and gives the upright size from the beginning.
+        return 1
     try:
-        is_turned = image.getexif().get(ORIENTATION_TAG) in QUARTER_TURNS
-    except (OSError, SyntaxError, ValueError, KeyError, TypeError):
-        is_turned = False
-    return (image.height, image.width) if is_turned else (image.width, image.height)
+        return int(image.getexif().get(ORIENTATION_TAG, 1))
+    except READER_ERRORS:
+        return 1
 
 
 def _target(spec: InputSpec, width: int, height: int) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
@@ -154,19 +173,15 @@ def _draft(image: Image.Image, target: tuple[int, int], box: tuple[float, ...]) 
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    """RGB without surprises: 16-bit grey is scaled, not cut off; what shines through is white. Keeps Exif."""
+    """RGB without surprises: 16-bit grey is scaled, not cut off; what shines through is white."""
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = (np.asarray(image).astype(np.float32) / 257).clip(0, 255).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
     if "A" in image.getbands() or "transparency" in image.info:
-        exif = image.info.get("exif")
         layered = image.convert("RGBA")
         flat = Image.new("RGBA", layered.size, "white")
         flat.alpha_composite(layered)
-        rgb = flat.convert("RGB")
-        if exif:
-            rgb.info["exif"] = exif
-        return rgb
+        return flat.convert("RGB")
     return image.convert("RGB")
 
 
