@@ -29,7 +29,7 @@ choose_environment() { # sets ENV to dev, test, staging or prod
         development) ENV=dev ;;
         production) ENV=prod ;;
         dev | test | staging | prod) ;;
-        *) fail 2 "needs ENV to be one of dev, test, staging, prod, found «$ENV»." "make ${0##*/} ENV=prod" | sed 's/\.sh//' ;;
+        *) fail 2 "needs ENV to be one of dev, test, staging, prod, found «$ENV»." "make $(basename "$0" .sh) ENV=prod" ;;
     esac
     export ENV
 }

@@ -20,7 +20,7 @@ wanted="$pip_tag $(cat requirements/*.txt | sha256sum | cut -c1-16)"
 
 # --- preflight: touches nothing ---------------------------------------------------------------------------------------
 
-case "$what" in all | serve) ;; *) fail 2 "needs serve or nothing, found «$what»." "docker/steps/wheels.sh serve" ;; esac
+case "$what" in all | dev | serve) ;; *) fail 2 "needs serve or nothing, found «$what»." "docker/steps/wheels.sh serve" ;; esac
 is_complete() { [ "$(cat "$WHEELS_DIR/.complete-$1" 2>/dev/null)" = "$wanted" ]; }
 if is_complete serve && { [ "$what" = serve ] || is_complete dev; }; then
     say wheels "$WHEELS_DIR holds them all"
@@ -95,7 +95,7 @@ say wheels "mod_wsgi's source"
 # pip asks a source for its metadata, and mod_wsgi's asks apxs for paths; none are needed to fetch it.
 APXS=/bin/true download --no-build-isolation --no-binary mod_wsgi -r requirements/apache.txt ||
     give_up "needs the source that requirements/apache.txt names."
-if [ "$what" = all ]; then
+if [ "$what" != serve ]; then
     say wheels "what tests and checks need"
     download_wheels -r requirements/dev.txt || give_up "needs the files that requirements/dev.txt names."
     echo "$wanted" >"$WHEELS_DIR/.complete-dev"
