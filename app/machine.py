@@ -35,4 +35,7 @@ def _quota_cores(cgroup: Path) -> float | None:
             period = (cgroup / "cpu/cpu.cfs_period_us").read_text().strip()
         except OSError:
             return None
-    return int(quota) / int(period) if quota not in ("max", "-1") else None
+    try:
+        return int(quota) / int(period) if quota not in ("max", "-1") else None
+    except (ValueError, ZeroDivisionError):
+        return None

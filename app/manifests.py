@@ -5,10 +5,10 @@ from __future__ import annotations
 import hashlib
 import re
 import tomllib
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from app.errors import ManifestError
 from app.results import ClassifyOptions, DetectOptions
@@ -17,6 +17,21 @@ FILE_NAME = "manifest.toml"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 Task = Literal["classify", "detect"]
+
+TEXTS = ("name", "version", "task", "architecture", "weights", "sha256", "description", "golden")
+# Which sizes each kind of input needs.
+SIZES = {"crop": ("size", "resize_size"), "letterbox": ("size",), "fit": ("min_size", "max_size")}
+MAX_SIDE_PIXELS = 8192
+# A batch of 0 would never be taken, and the engine would spin.
+SERVE_RANGES: tuple[tuple[str, int, int, type | tuple[type, ...]], ...] = (
+    ("top_k", 0, 1000, int),
+    ("score_threshold", 0, 1, (int, float)),
+    ("iou_threshold", 0, 1, (int, float)),
+    ("max_results", 0, 1000, int),
+    ("max_batch_size", 1, 1024, int),
+)
+# What is wrong, and the hint that mends it.
+Wrong = tuple[str, str]
 
 
 @dataclass(frozen=True)
@@ -124,7 +139,7 @@ def _build(path: Path, table: dict[str, Any], digest: str) -> Manifest:
                 spec[name] = tuple(float(x) for x in spec[name])
         return Manifest(
             **{k: v for k, v in table.items() if k not in ("input", "serve", "labels")},
-            labels=tuple(table["labels"]),
+            labels=tuple(_list(table["labels"])),
             input=InputSpec(**spec),
             serve=ServeSpec(**table.get("serve", {})),
             directory=path.parent,
@@ -132,33 +147,70 @@ def _build(path: Path, table: dict[str, Any], digest: str) -> Manifest:
         )
     except KeyError as error:
         raise ManifestError(f"{path}: the key {error.args[0]!r} is missing.", hint="See docs/models.md.") from None
-    except TypeError as error:
+    except (TypeError, ValueError) as error:
         raise ManifestError(f"{path}: {error}.", hint="See docs/models.md for the keys of a manifest.") from None
 
 
+def _list(value: Any) -> list[Any]:
+    if not isinstance(value, list):
+        raise TypeError(f"labels is {value!r}, expected a list")
+    return value
+
+
 def _check(path: Path, manifest: Manifest) -> None:
-    def refuse(what: str, hint: str) -> None:
+    for what, hint in (*_wrong_texts(manifest), *_wrong_identity(manifest), *_wrong_input(manifest.input)):
+        raise ManifestError(f"{path}: {what}.", hint=hint)
+    for what, hint in _wrong_serve(manifest.serve):
         raise ManifestError(f"{path}: {what}.", hint=hint)
 
+
+def _wrong_texts(manifest: Manifest) -> Iterator[Wrong]:
+    for key in TEXTS:
+        if not isinstance(getattr(manifest, key), str):
+            yield f"{key} is {getattr(manifest, key)!r}", "It must be a text, in quotes."
+    if not manifest.labels or not all(isinstance(label, str) and label for label in manifest.labels):
+        yield "labels is empty or not all of it is text", "Give one label a class, in the order of the outputs."
+
+
+def _wrong_identity(manifest: Manifest) -> Iterator[Wrong]:
     for key in ("name", "version"):
         if not NAME_PATTERN.fullmatch(str(getattr(manifest, key))):
-            refuse(f"{key} {getattr(manifest, key)!r} is not usable", "Lower-case letters, digits, '.', '_' and '-'.")
+            yield f"{key} {getattr(manifest, key)!r} is not usable", "Lower-case letters, digits, '.', '_' and '-'."
     if (manifest.directory.parent.name, manifest.directory.name) != (manifest.name, manifest.version):
-        refuse(f"says it is {manifest.key} but lies elsewhere", "The folder must be models/<name>/<version>.")
-    if manifest.task not in ("classify", "detect"):
-        refuse(f"task {manifest.task!r} is unknown", "One of: classify, detect.")
-    if manifest.input.kind not in ("crop", "letterbox", "fit"):
-        refuse(f"input.kind {manifest.input.kind!r} is unknown", "One of: crop, letterbox, fit.")
-    sizes = {"crop": ("size", "resize_size"), "letterbox": ("size",), "fit": ("min_size", "max_size")}
-    for key in sizes[manifest.input.kind]:
-        if getattr(manifest.input, key) < 1:
-            refuse(f"input.{key} is missing", f"input.kind = {manifest.input.kind!r} needs it, in pixels.")
-    if manifest.input.kind == "crop" and manifest.input.resize_size < manifest.input.size:
-        refuse("input.resize_size is smaller than input.size", "The square must fit into the scaled image.")
-    if not re.fullmatch(r"[0-9a-f]{64}", manifest.sha256):
-        refuse("sha256 is not a SHA-256 in hexadecimal", "`sha256sum <weights>` prints it.")
-    if not manifest.labels:
-        refuse("labels is empty", "Give one label a class, in the order of the model's outputs.")
+        yield f"says it is {manifest.key} but lies elsewhere", "The folder must be models/<name>/<version>."
+    if manifest.task not in get_args(Task):
+        yield f"task {manifest.task!r} is unknown", "One of: classify, detect."
+    if not re.fullmatch(r"[0-9a-f]{64}", str(manifest.sha256)):
+        yield "sha256 is not a SHA-256 in hexadecimal", "`sha256sum <weights>` prints it."
+    for key in ("weights", "golden"):
+        name = str(getattr(manifest, key))
+        if name in (".", "..") or "/" in name:
+            yield f"{key} {name!r} is not the name of a file", "The file must lie beside the manifest."
+
+
+def _wrong_input(spec: InputSpec) -> Iterator[Wrong]:
+    if spec.kind not in SIZES:
+        yield f"input.kind {spec.kind!r} is unknown", f"One of: {', '.join(SIZES)}."
+        return
+    for key in SIZES[spec.kind]:
+        if not _is_between(getattr(spec, key), 1, MAX_SIDE_PIXELS, int):
+            hint = f"input.kind = {spec.kind!r} needs it, in pixels, at most {MAX_SIDE_PIXELS}."
+            yield f"input.{key} is missing or not usable", hint
+            return
+    if spec.kind == "crop" and spec.resize_size < spec.size:
+        yield "input.resize_size is smaller than input.size", "The square must fit into the scaled image."
+    if len(spec.mean) != 3 or len(spec.std) != 3 or min(spec.std) <= 0:
+        yield "input.mean or input.std is not usable", "Three numbers each, those of std above 0."
+
+
+def _wrong_serve(serve: ServeSpec) -> Iterator[Wrong]:
+    for key, low, high, kind in SERVE_RANGES:
+        if not _is_between(getattr(serve, key), low, high, kind):
+            yield f"serve.{key} is {getattr(serve, key)!r}", f"A number from {low} to {high}."
+
+
+def _is_between(value: Any, low: int, high: int, kind: type | tuple[type, ...]) -> bool:
+    return not isinstance(value, bool) and isinstance(value, kind) and bool(low <= value <= high)  # type: ignore[operator]
 
 
 def find(models_dir: Path, selection: Sequence[str] = ()) -> list[Manifest]:
@@ -175,9 +227,9 @@ def find(models_dir: Path, selection: Sequence[str] = ()) -> list[Manifest]:
 
 
 def version_order(version: str) -> list[tuple[int, int, str]]:
-    """A key that sorts versions as people do: 2 before 10, 1.9 before 1.10."""
+    """A key that sorts versions as people do: 2 before 10, 1.9 before 1.10, 2.0-rc1 before 2.0."""
     parts = re.findall(r"\d+|[a-z]+", version.lower())
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+    return [(2, int(part), "") if part.isdigit() else (0, 0, part) for part in parts] + [(1, 0, "")]
 
 
 def _versions(models_dir: Path) -> dict[str, list[str]]:

@@ -49,7 +49,14 @@ WISHES: dict[Task, type[ClassifyWishes] | type[DetectWishes]] = {"classify": Cla
 
 def parse(task: Task, raw: Mapping[str, Any]) -> Wishes:
     """Check raw wishes; an empty text counts as left out, a 0 is a 0. Raises OptionError naming value and range."""
-    given = {name: value for name, value in raw.items() if value not in ("", None)}
+    # JSON's true is no number, but Python's is 1.
+    given = {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in raw.items()
+        if value not in ("", None)
+    }
+    for name in given:
+        _refuse_unknown(task, name)
     try:
         return WISHES[task].model_validate(given)
     except ValidationError as error:
@@ -64,15 +71,19 @@ def complete(wishes: Wishes, manifest: Manifest) -> Options:
     return kind(**{name: given.get(name, getattr(defaults, name)) for name in kind.__dataclass_fields__})
 
 
+def _refuse_unknown(task: Task, name: str) -> None:
+    # Before pydantic sees it, which cannot report a name that is no valid text.
+    known = list(WISHES[task].model_fields)
+    if name not in known:
+        close = difflib.get_close_matches(name[:80], known, n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"Known options: {', '.join(known)}."
+        raise OptionError(f"{name[:80]!r} is not an option of {task}.", hint=hint)
+
+
 def _option_error(task: Task, error: ValidationError) -> OptionError:
     first = error.errors()[0]
-    name = ".".join(str(part) for part in first["loc"]) or "options"
-    known = list(WISHES[task].model_fields)
-    if first["type"] == "extra_forbidden":
-        close = difflib.get_close_matches(name, known, n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"Known options: {', '.join(known)}."
-        return OptionError(f"{name!r} is not an option of {task}.", hint=hint)
+    name = str(first["loc"][0])
     return OptionError(
         f"{name} is {str(first['input'])[:80]!r}: {first['msg'][0].lower()}{first['msg'][1:]}.",
-        hint=WISHES[task].model_fields[name].description or "" if name in known else "",
+        hint=WISHES[task].model_fields[name].description or "",
     )
