@@ -1,0 +1,118 @@
+"""Commands and programs in the documents are run as they stand there, against the real service.
+
+A block whose first line says ``run`` (```` ```sh run ````) is run in the checkout, with the address of the test's
+server in place of the documented one. The block after it, if it is an answer, must agree: same status, same code, and
+no header or key that the real answer lacks. Values may differ: times, ids and scores do.
+"""
+
+from __future__ import annotations
+
+import io
+import re
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from tests import bad_input, servers
+
+DOCUMENTS = ("README.md", "docs/api.md", "docs/operations.md")
+DOCUMENTED_ADDRESS = "http://localhost:8000"
+TIMEOUT_SECONDS = 60
+
+FENCE = re.compile(r"^```(?P<language>\w*)(?P<run> run)?\n(?P<text>.*?)^```$", re.M | re.S)
+STATUS = re.compile(r"^HTTP/1\.1 (\d{3}) ", re.M)
+HEADER = re.compile(r"^([A-Z][A-Za-z-]+): ", re.M)
+KEY = re.compile(r'"(\w+)":')
+CODE = re.compile(r'"code":\s*"(\w+)"')
+PROBLEM = "urn:cask:problem:"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Something to run, and the answer the document gives for it (empty where it gives none)."""
+
+    place: str
+    language: str
+    text: str
+    answer: str
+
+
+def blocks_of(document: str) -> list[Block]:
+    """The runnable blocks of one document."""
+    text = (servers.ROOT / document).read_text()
+    fences = list(FENCE.finditer(text))
+    found = []
+    for fence, following in zip(fences, [*fences[1:], None], strict=True):
+        if not fence["run"]:
+            continue
+        is_answer = following is not None and not following["run"] and following["language"] in ("", "json")
+        line = text.count("\n", 0, fence.start()) + 1
+        answer = following["text"] if following is not None and is_answer else ""
+        found.append(Block(f"{document}:{line}", fence["language"], fence["text"], answer))
+    return found
+
+
+BLOCKS = [block for document in DOCUMENTS for block in blocks_of(document)]
+
+
+def run(block: Block, url: str) -> str:
+    """What the block prints."""
+    text = block.text.replace(DOCUMENTED_ADDRESS, url)
+    command = {"sh": ["bash", "-eu", "-o", "pipefail", "-c", text], "python": [sys.executable, "-c", text]}
+    done = subprocess.run(
+        command[block.language],
+        cwd=servers.ROOT,
+        capture_output=True,
+        text=True,
+        timeout=TIMEOUT_SECONDS,
+        check=False,
+    )
+    assert done.returncode == 0, f"{block.place}: {done.stderr}{done.stdout}"
+    return done.stdout
+
+
+@pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.place)
+def test_a_documented_command_gives_what_the_document_says(served_url: str, block: Block) -> None:
+    output = run(block, served_url)
+
+    assert output.strip()
+    assert STATUS.findall(block.answer) in ([], STATUS.findall(output)[-1:])
+    assert CODE.findall(block.answer) == CODE.findall(output)
+    assert (PROBLEM in block.answer) == (PROBLEM in output), output
+    assert set(HEADER.findall(block.answer)) <= set(HEADER.findall(output))
+    assert set(KEY.findall(block.answer)) <= set(KEY.findall(output))
+
+
+def test_blocks_are_found_and_none_is_marked_in_vain() -> None:
+    marked = sum(len(re.findall(r"^```\w+ run$", (servers.ROOT / each).read_text(), re.M)) for each in DOCUMENTS)
+
+    assert len(BLOCKS) == marked >= 10
+    assert {"sh", "python"} == {block.language for block in BLOCKS}
+    assert all(Path(servers.ROOT / name).exists() for name in DOCUMENTS)
+
+
+def photo(width: int = 2000, height: int = 1500) -> bytes:
+    """A JPEG of some megabytes, as a camera gives: its bytes look like chance, so they may hold anything."""
+    pixels = np.random.default_rng(20261120).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    file = io.BytesIO()
+    Image.fromarray(pixels).save(file, "JPEG", quality=95)
+    return file.getvalue()
+
+
+def test_a_photo_of_megabytes_is_taken_by_each_of_the_three_ways(served: servers.Server) -> None:
+    image = photo()
+    ways = {
+        "multipart": bad_input.multipart(image),
+        "bytes": (image, "image/jpeg"),
+        "json": (bad_input.json_body(image), "application/json"),
+    }
+
+    answers = {way: served.ask("/v1/classify", body, {"Content-Type": kind}) for way, (body, kind) in ways.items()}
+
+    assert 2_000_000 < len(image) < 16_777_216
+    assert {way: answer.status for way, answer in answers.items()} == dict.fromkeys(ways, 200)
