@@ -21,6 +21,9 @@ QUIET_LOGGERS = ("PIL", "werkzeug", "urllib3")
 # What logging puts into each record by itself; anything else was given as `extra` and belongs into the line.
 PLAIN_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
 
+# What callers send ends in messages: a line break would forge a line, an escape sequence would reach the terminal.
+HARMLESS = {code: f"\\u{code:04x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)} | {10: "\\n", 13: "\\r"}
+
 
 class JsonFormatter(logging.Formatter):
     """One JSON object a line; a stack trace is a field of it."""
@@ -44,7 +47,7 @@ class JsonFormatter(logging.Formatter):
             line["request_id"] = request_id.get()
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False)
+        return json.dumps(line, default=str, ensure_ascii=False).translate(HARMLESS)
 
 
 class TextFormatter(logging.Formatter):
@@ -59,7 +62,7 @@ class TextFormatter(logging.Formatter):
         clock = time.strftime("%H:%M:%S", time.localtime(record.created))
         extras = "".join(f"  {name}={value}" for name, value in _extras(record).items())
         mark = f"  [{request_id.get()}]" if request_id.get() else ""
-        line = f"{clock} {record.levelname:<7} {self.role:<6} {record.getMessage()}{extras}{mark}"
+        line = f"{clock} {record.levelname:<7} {self.role:<6} {record.getMessage()}{extras}{mark}".translate(HARMLESS)
         if record.exc_info:
             line += "\n" + self.formatException(record.exc_info)
         return line

@@ -1,0 +1,105 @@
+"""Log lines: one event is one line, whatever callers put into it."""
+
+from __future__ import annotations
+
+import io
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.telemetry import logs
+from tests import fakes
+
+
+@pytest.fixture(autouse=True)
+def root_logger() -> Iterator[None]:
+    """Afterwards, logging is as it was."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    yield
+    root.handlers[:] = handlers
+    root.setLevel(level)
+    logging.captureWarnings(False)
+    logs.request_id.set("")
+
+
+def written(tmp_path: Path, log_format: str, message: str, *args: Any, level: int = logging.INFO, **how: Any) -> str:
+    stream = io.StringIO()
+    logs.configure(fakes.make_settings(tmp_path, tmp_path, log_format=log_format, log_level="info"), "web", stream)
+    logging.getLogger("cask.web").log(level, message, *args, **how)
+    return stream.getvalue()
+
+
+def test_json_line_says_when_who_and_what(tmp_path: Path) -> None:
+    line = written(tmp_path, "json", "refused with %d", 413)
+
+    found = json.loads(line)
+    assert line.count("\n") == 1
+    assert (found["level"], found["logger"], found["role"], found["message"]) == (
+        *("info", "cask.web", "web"),
+        "refused with 413",
+    )
+    assert found["time"].endswith("Z") and found["pid"] > 0
+    assert "request_id" not in found
+
+
+def test_json_line_carries_the_request_id_and_what_else_was_given(tmp_path: Path) -> None:
+    logs.request_id.set("abc-123")
+
+    found = json.loads(written(tmp_path, "json", "slow", extra={"milliseconds": 17, "path": Path("/x")}))
+
+    assert (found["request_id"], found["milliseconds"], found["path"]) == ("abc-123", 17, "/x")
+
+
+def test_stack_trace_is_a_field_of_its_json_line(tmp_path: Path) -> None:
+    try:
+        raise ValueError("what")
+    except ValueError:
+        line = written(tmp_path, "json", "failed", exc_info=sys.exc_info())
+
+    assert line.count("\n") == 1
+    assert json.loads(line)["trace"].endswith("ValueError: what")
+
+
+def test_text_line_is_for_people(tmp_path: Path) -> None:
+    logs.request_id.set("abc-123")
+
+    line = written(tmp_path, "text", "model %s is ready", "demo@1", extra={"seconds": 2})
+
+    assert line[8:] == " INFO    web    model demo@1 is ready  seconds=2  [abc-123]\n"
+
+
+NASTY = "\n12:00:00 INFO forged\r\x1b[2J\x00\x85\u2028é\ud800"
+
+
+@pytest.mark.parametrize("log_format", ["text", "json"])
+def test_callers_cannot_forge_a_line_nor_reach_the_terminal(tmp_path: Path, log_format: str) -> None:
+    line = written(tmp_path, log_format, "no such path: %s", NASTY, extra={"name_of_file": NASTY})
+
+    assert line.endswith("\n") and len(line[:-1].splitlines()) == 1
+    assert not any(ord(character) < 32 for character in line[:-1])
+    assert "é" in line
+
+
+def test_stack_trace_of_a_text_line_keeps_its_lines(tmp_path: Path) -> None:
+    try:
+        raise ValueError("what")
+    except ValueError:
+        line = written(tmp_path, "text", "failed", exc_info=sys.exc_info())
+
+    assert line.splitlines()[1].startswith("Traceback")
+
+
+def test_level_of_the_settings_is_kept(tmp_path: Path) -> None:
+    assert written(tmp_path, "text", "detail", level=logging.DEBUG) == ""
+
+
+def test_configuring_twice_writes_once(tmp_path: Path) -> None:
+    written(tmp_path, "text", "first")
+
+    assert written(tmp_path, "text", "second").count("second") == 1
