@@ -30,7 +30,10 @@ def register(state_dir: Path, role: str) -> None:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         note = {"role": role, "born": _born(os.getpid())}
-        (folder / f"{os.getpid()}.json").write_text(json.dumps(note))
+        # Renamed into place: whoever reads half a note takes its process for dead and removes it.
+        written = folder / f"{os.getpid()}.new"
+        written.write_text(json.dumps(note))
+        written.rename(folder / f"{os.getpid()}.json")
     except OSError:
         return
 
@@ -61,7 +64,8 @@ def _read(path: Path) -> Process | None:
     try:
         note = json.loads(path.read_text())
         pid = int(path.stem)
-        return Process(pid, note["role"]) if _born(pid) == note["born"] else None
+        born = _born(pid)
+        return Process(pid, note["role"]) if born is not None and born == note["born"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
