@@ -15,7 +15,7 @@ from flask import current_app
 from app import images, manifests, options
 from app.config import Settings
 from app.engine.client import EngineAnswer
-from app.errors import CaskError, EngineAwayError, ImageMissingError, ModelNotFoundError, TooManyImagesError
+from app.errors import CaskError, DeadlineExceededError, ImageMissingError, ModelNotFoundError, TooManyImagesError
 from app.images import Picture
 from app.manifests import Manifest, Task
 from app.results import Answer, Detection, DetectOptions, Options
@@ -99,13 +99,14 @@ class Predictor:
         Raises OptionError, ModelNotFoundError, ImageMissingError, TooManyImagesError, any Image…Error, and what the
         engine raises.
         """
-        deadline = deadline or time.monotonic() + self._timeout_seconds
+        if deadline is None:
+            deadline = time.monotonic() + self._timeout_seconds
         parsed = options.parse(task, {**wishes, **_given(model=model, version=version)})
         manifest = self.find(task, parsed.model, parsed.version)
         wish = options.complete(parsed, manifest)
         self._check_count(len(data))
         started = time.perf_counter()
-        pictures = [self._read(number, each, manifest, len(data)) for number, each in enumerate(data, start=1)]
+        pictures = self._read_all(data, manifest, deadline)
         decoded = time.perf_counter()
         wishes_scaled = [_to_input(wish, picture) for picture in pictures]
         answers = self.engine.predict(manifest, [picture.pixels for picture in pictures], wishes_scaled, deadline)
@@ -136,12 +137,14 @@ class Predictor:
     def engine_status(self) -> dict[str, Any]:
         """What the engine says of itself, at most half a second old. Raises EngineAwayError."""
         with self._status_lock:
-            now = time.monotonic()
-            if self._status is None or now - self._status[0] > STATUS_AGE_SECONDS:
+            if self._status is None or time.monotonic() - self._status[0] > STATUS_AGE_SECONDS:
+                found: dict[str, Any] | CaskError
                 try:
-                    self._status = (now, self.engine.status())
-                except EngineAwayError as error:
-                    self._status = (now, error)
+                    found = self.engine.status()
+                except CaskError as error:
+                    found = error
+                # Its age begins when it is there: all who waited for a slow answer share it.
+                self._status = (time.monotonic(), found)
             found = self._status[1]
         if isinstance(found, CaskError):
             raise found
@@ -159,6 +162,17 @@ class Predictor:
                 f"The request holds {count} images; at most {self._max_images} are accepted.",
                 hint="Send them in several requests, or raise REQUEST_MAX_IMAGES.",
             )
+
+    def _read_all(self, data: Sequence[bytes], manifest: Manifest, deadline: float) -> list[Picture]:
+        pictures = []
+        for number, each in enumerate(data, start=1):
+            if time.monotonic() >= deadline:
+                raise DeadlineExceededError(
+                    f"The deadline passed before image {number} of {len(data)} was decoded.",
+                    hint="Allow more time with X-Request-Timeout, or send fewer or smaller images at once.",
+                )
+            pictures.append(self._read(number, each, manifest, len(data)))
+        return pictures
 
     def _read(self, number: int, data: bytes, manifest: Manifest, count: int) -> Picture:
         try:

@@ -1,0 +1,243 @@
+"""The predictor: which model, what the engine is sent, and what of its answer is brought back."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.errors import (
+    CaskError,
+    DeadlineExceededError,
+    EngineAwayError,
+    EngineBusyError,
+    ImageEmptyError,
+    ImageMissingError,
+    ModelNotFoundError,
+    OptionError,
+    TooManyImagesError,
+)
+from app.predictions import Predictor
+from app.results import Box, ClassifyOptions, Detection, DetectOptions
+from tests import fakes
+from tests.fakes import FakeEngine, picture
+
+Make = Callable[..., Predictor]
+
+
+@pytest.fixture
+def make(tmp_path: Path, engine: FakeEngine) -> Make:
+    """Builds a predictor over the models written so far; a classifier and a detector where there are none."""
+
+    def build(**settings: Any) -> Predictor:
+        models_dir = tmp_path / "models"
+        if not models_dir.exists():
+            fakes.write_model(models_dir, "classifier", task="classify")
+            fakes.write_model(models_dir, "detector", task="detect")
+        predictor = Predictor(fakes.make_settings(tmp_path / "state", models_dir, **settings), engine)
+        engine.manifests = predictor.manifests
+        return predictor
+
+    return build
+
+
+def test_every_image_is_answered_in_order(make: Make, engine: FakeEngine) -> None:
+    data = [picture(colour=(0, 0, number), kind="PNG") for number in range(5)]
+
+    outcome = make().predict("classify", data, {})
+
+    assert [result.answer[0].label for result in outcome.results] == [str(number) for number in range(5)]
+    assert [(result.width, result.height) for result in outcome.results] == [(64, 48)] * 5
+    assert set(outcome.timings) == {"decode", "queue", "predict", "engine"}
+
+
+def test_box_comes_back_in_pixels_of_the_upright_original(make: Make) -> None:
+    outcome = make().predict("detect", [picture(128, 64, "PNG", (0, 0, 7))], {})
+
+    # The FakeModel's box is its whole input, 32 × 32, of which the picture is the upper half.
+    assert outcome.results[0].answer == [Detection("7", 1.0, Box(0.0, 0.0, 128, 64))]
+
+
+def test_least_size_is_scaled_to_the_models_input(make: Make, engine: FakeEngine) -> None:
+    make().predict("detect", [picture(128, 64), picture(16, 16)], {"min_width": 8, "min_height": "4"})
+
+    sent = [(wish.min_width, wish.min_height) for wish in engine.asked[0].options if isinstance(wish, DetectOptions)]
+    assert sent == [(2.0, 1.0), (16.0, 8.0)]
+
+
+def test_options_left_out_come_from_the_manifest_and_zero_is_kept(make: Make, engine: FakeEngine) -> None:
+    predictor = make()
+    predictor.predict("classify", [picture()], {})
+    predictor.predict("classify", [picture()], {"top_k": 0})
+
+    assert [each.options for each in engine.asked] == [[ClassifyOptions(5)], [ClassifyOptions(0)]]
+
+
+def test_first_model_of_the_task_is_taken_where_none_is_named(make: Make) -> None:
+    predictor = make(models=("detector", "classifier"))
+
+    assert [predictor.find(task).key for task in ("classify", "detect")] == ["classifier@1", "detector@1"]  # type: ignore[arg-type]
+
+
+def test_newest_version_is_taken_where_only_the_name_is_given(make: Make, tmp_path: Path) -> None:
+    for version in ("9", "10", "2"):
+        fakes.write_model(tmp_path / "models", "demo", version)
+    predictor = make(models=("demo@9", "demo@10", "demo@2"))
+
+    assert predictor.find("classify", "demo").version == "10"
+    assert predictor.find("classify", "demo", "2").version == "2"
+
+
+@pytest.mark.parametrize(
+    ("task", "wish", "words"),
+    [
+        ("classify", {"model": "nobody"}, "There is no model nobody for classify here."),
+        ("classify", {"model": "detector"}, "There is no model detector for classify here."),
+        (
+            "classify",
+            {"model": "classifier", "version": "7"},
+            "There is no model classifier of version 7 for classify here.",
+        ),
+        ("detect", {"version": "7"}, "There is no model of version 7 for detect here."),
+    ],
+)
+def test_model_that_is_not_there_is_refused_with_those_that_are(
+    make: Make, task: Any, wish: dict[str, str], words: str
+) -> None:
+    with pytest.raises(ModelNotFoundError) as caught:
+        make().predict(task, [picture()], wish)
+
+    assert caught.value.message == words
+    assert caught.value.hint == "There are: classifier@1 (classify), detector@1 (detect)."
+
+
+def test_named_model_may_also_be_an_argument(make: Make, engine: FakeEngine) -> None:
+    make().predict("detect", [picture()], {}, model="detector", version="1")
+
+    assert engine.asked[0].manifest.key == "detector@1"
+
+
+def test_request_without_an_image_is_refused(make: Make) -> None:
+    with pytest.raises(ImageMissingError):
+        make().predict("classify", [], {})
+
+
+def test_request_with_too_many_images_is_refused_before_any_is_decoded(make: Make) -> None:
+    with pytest.raises(TooManyImagesError, match="holds 4 images; at most 3"):
+        make(request_max_images=3).predict("classify", [b"not an image"] * 4, {})
+
+
+def test_option_is_refused_before_any_image_is_decoded(make: Make) -> None:
+    with pytest.raises(OptionError):
+        make().predict("classify", [b"not an image"], {"top_k": -1})
+
+
+def test_image_that_is_refused_is_named_by_its_number(make: Make) -> None:
+    with pytest.raises(ImageEmptyError) as caught:
+        make().predict("classify", [picture(), b"", picture()], {})
+
+    assert caught.value.message == "Image 2 of 3: The image has 0 bytes."
+
+
+def test_only_image_needs_no_number(make: Make) -> None:
+    with pytest.raises(ImageEmptyError) as caught:
+        make().predict("classify", [b""], {})
+
+    assert caught.value.message == "The image has 0 bytes."
+
+
+def test_error_of_the_engine_reaches_the_caller(make: Make, engine: FakeEngine) -> None:
+    engine.error = EngineBusyError("64 wait.")
+
+    with pytest.raises(EngineBusyError):
+        make().predict("classify", [picture()], {})
+
+
+def test_deadline_is_handed_on_and_has_a_default(make: Make, engine: FakeEngine) -> None:
+    predictor = make(request_timeout_seconds=30)
+    later = time.monotonic() + 1000
+    predictor.predict("classify", [picture()], {}, deadline=later)
+    predictor.predict("classify", [picture()], {})
+
+    assert engine.asked[0].deadline == later
+    assert 20 < engine.asked[1].deadline - time.monotonic() <= 30
+
+
+@pytest.mark.parametrize("deadline", [0.0, -1.0])
+def test_deadline_that_has_passed_stops_the_decoding(make: Make, engine: FakeEngine, deadline: float) -> None:
+    with pytest.raises(DeadlineExceededError, match="before image 1 of 2 was decoded"):
+        make().predict("classify", [picture()] * 2, {}, deadline=deadline)
+
+    assert engine.asked == []
+
+
+def test_models_have_the_state_that_the_engine_says(make: Make, engine: FakeEngine) -> None:
+    engine.states = {"classifier@1": "failed", "detector@1": "loading"}
+
+    rows = [(each.manifest.name, each.state, each.error) for each in make().models()]
+
+    assert rows == [("classifier", "failed", "its weights are missing"), ("detector", "loading", "")]
+
+
+def test_models_are_unavailable_while_the_engine_is_away(make: Make, engine: FakeEngine) -> None:
+    engine.error = EngineAwayError("It has not started.")
+
+    assert {(each.state, each.error) for each in make().models()} == {("unavailable", "It has not started.")}
+
+
+def test_model_of_another_digest_is_unavailable(make: Make, engine: FakeEngine, tmp_path: Path) -> None:
+    predictor = make()
+    other = fakes.make_manifest(tmp_path / "other", "classifier", description="altered")
+    engine.manifests = [other]
+
+    states = {each.manifest.name: (each.state, each.error) for each in predictor.models()}
+
+    assert states["classifier"] == ("unavailable", f"The engine holds another digest: {other.digest}.")
+    assert states["detector"] == ("unavailable", "The engine does not hold it.")
+
+
+def test_status_is_asked_once_for_many_who_want_it(make: Make, engine: FakeEngine) -> None:
+    predictor = make()
+
+    for _ in range(10):
+        predictor.models()
+
+    assert engine.status_count == 1
+
+
+@pytest.mark.parametrize("error", [EngineAwayError("It hangs."), CaskError("It is odd.")])
+def test_callers_who_waited_for_a_slow_status_share_it(
+    make: Make, engine: FakeEngine, error: CaskError, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A hung engine takes a second to say nothing; sixteen threads must not wait one after the other."""
+    asked, gate = threading.Event(), threading.Event()
+
+    class SlowEngine(FakeEngine):
+        def status(self) -> dict[str, Any]:
+            asked.set()
+            assert gate.wait(fakes.PATIENCE_SECONDS)
+            clock.now += 1.0
+            return super().status()
+
+    predictor = make()
+    predictor.engine = slow = SlowEngine(error=error)
+    clock = fakes.FakeClock()
+    monkeypatch.setattr("app.predictions.time", clock_module(clock))
+    with ThreadPoolExecutor(8) as pool:
+        found = [pool.submit(predictor.models) for _ in range(8)]
+        assert asked.wait(fakes.PATIENCE_SECONDS)
+        gate.set()
+
+        assert {each.state for one in found for each in one.result(fakes.PATIENCE_SECONDS)} == {"unavailable"}
+
+    assert slow.status_count == 1
+
+
+def clock_module(clock: fakes.FakeClock) -> Any:
+    """What ``predictions`` uses of the module ``time``."""
+    return type("FakeTime", (), {"monotonic": staticmethod(clock), "perf_counter": staticmethod(clock)})
