@@ -11,6 +11,7 @@ from typing import Any, NoReturn
 from flask import Request
 
 from app.errors import ImageUndecodableError, RequestError
+from app.guards import sizes
 
 IMAGE_PART = "image"
 IMAGES_KEY = "images"
@@ -33,17 +34,26 @@ def read(request: Request) -> tuple[list[bytes], dict[str, Any]]:
     """
     kind = request.mimetype
     if kind == "application/json":
-        data, options = _read_json(request.get_data(cache=False))
+        data, options = _read_json(_read_whole(request))
     elif kind == "multipart/form-data":
         data, options = _read_multipart(request)
     elif kind.startswith("image/") or kind == "application/octet-stream":
-        data, options = [request.get_data(cache=False)], {}
+        data, options = [_read_whole(request)], {}
     else:
         raise MediaTypeError(
             f"Content-Type is {kind or 'missing'!r}.",
             hint="Use multipart/form-data with image parts, image/* with the bytes of one image, or application/json.",
         )
     return data, {**request.args.to_dict(), **options}
+
+
+def _read_whole(request: Request) -> bytes:
+    body = request.get_data(cache=False)
+    limit = request.max_content_length
+    if request.content_length is None and limit is not None and len(body) >= limit:
+        # Werkzeug cuts such a body off at the limit without a word.
+        raise sizes.too_large(None, limit)
+    return body
 
 
 def _read_multipart(request: Request) -> tuple[list[bytes], dict[str, Any]]:

@@ -14,6 +14,7 @@ from app.guards import request_ids, sizes
 log = logging.getLogger("cask.web")
 
 MEDIA_TYPE = "application/problem+json"
+MAX_SHOWN_CHARACTERS = 200
 
 # What Werkzeug itself refuses, in our words: status → code, title, hint.
 HTTP_FAILURES = {
@@ -51,7 +52,8 @@ def _answer_http(error: HTTPException) -> Response:
         # A redirect is no failure.
         return Response(error.get_response(request.environ).get_data(), status, error.get_headers(request.environ))
     code, title, hint = HTTP_FAILURES.get(status, (f"http_{status}", error.name, ""))
-    failure = RequestError(f"{request.method} {request.path}: {title[0].lower()}{title[1:]}.", hint=hint)
+    where = request.path[:MAX_SHOWN_CHARACTERS]
+    failure = RequestError(f"{request.method} {where}: {title[0].lower()}{title[1:]}.", hint=hint)
     failure.status, failure.code, failure.title = status, code, title
     response = answer(failure)
     for name, value in error.get_headers(request.environ):

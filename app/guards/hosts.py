@@ -18,12 +18,12 @@ class HostError(RequestError):
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Refuse other hosts than SERVER_NAME and SERVER_ALIASES."""
-    accepted = [settings.server_name, *settings.server_aliases]
+    accepted = [name.lower() for name in (settings.server_name, *settings.server_aliases)]
 
     @app.before_request
     def refuse_other_hosts() -> None:
         # Load balancers and orchestrators ask for health by address.
-        if request.blueprint != "ops" and not host_is_trusted(request.host, accepted):
+        if request.blueprint != "ops" and not host_is_trusted(request.host.lower(), accepted):
             raise HostError(
                 f"This service does not answer to the host {request.host[:80]!r}.",
                 hint="Call it by SERVER_NAME, or add the name to SERVER_ALIASES.",

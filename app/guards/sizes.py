@@ -25,7 +25,12 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 
 def too_large(length: int | None, limit: int) -> RequestTooLargeError:
-    """The error for a body over the limit; ``length`` in bytes where it is known."""
+    """The error for a body over a limit; ``length`` in bytes where it is known."""
+    if length is not None and length <= limit:
+        return RequestTooLargeError(
+            f"The form has too many parts, or a field of more than {MAX_FORM_BYTES} bytes.",
+            hint="Send fewer images in one request, and each as a file: a part with a filename.",
+        )
     size = f"{length} bytes" if length is not None else "more bytes than accepted"
     return RequestTooLargeError(
         f"The request has {size}; at most {limit} are accepted.",
