@@ -78,7 +78,12 @@ locks() { # locks MODE
     esac
 }
 
-lock_digest() { # lock_digest MODE : one number for all that is locked
+locks_digest() { # locks_digest MODE : as docker/steps/wheels.sh computes it
+    # shellcheck disable=SC2046 # a list of plain names
+    (cd requirements && cat $(locks "$1")) | sha256sum | cut -c1-16
+}
+
+set_up_digest() { # set_up_digest MODE : one number for all that is locked
     # shellcheck disable=SC2046 # a list of plain names
     (cd requirements && cat $(locks "$1") install.sh) | sha256sum | cut -c1-16
 }
@@ -148,7 +153,7 @@ choose_python() { # sets `python`
 
 case "$mode" in serve | dev) ;; *) fail 2 "needs serve or dev, found «$mode»." "requirements/install.sh serve" ;; esac
 
-digest="$(lock_digest "$mode")"
+digest="$(set_up_digest "$mode")"
 is_done() {
     local stamped_digest stamped_python
     [ -x "$VENV/bin/python" ] && [ -r "$stamp" ] && read -r stamped_digest stamped_python <"$stamp" || return 1
@@ -213,9 +218,9 @@ fi
 # `make wheels` leaves what it collected, and for which Python, in .complete-serve and .complete-dev.
 offline() { # offline SET : pip's options to take SET from the folder of wheels, where that holds it
     if [ -n "$WHEELS_DIR" ]; then
-        printf -- '--no-index\n--find-links\n%s\n' "$WHEELS_DIR"
-    elif [ "$(cat "build/wheels/.complete-$1" 2>/dev/null)" = "$tag $(cat requirements/*.txt | sha256sum | cut -c1-16)" ]; then
-        printf -- '--no-index\n--find-links\nbuild/wheels\n'
+        printf -- '--no-index\n--find-links\n%s\n--find-links\n%s\n' "$WHEELS_DIR" "$WHEELS_DIR/dev"
+    elif [ "$(cat "build/wheels/.complete-$1" 2>/dev/null)" = "$tag $(locks_digest "$1")" ]; then
+        printf -- '--no-index\n--find-links\nbuild/wheels\n--find-links\nbuild/wheels/dev\n'
     fi
 }
 
@@ -294,7 +299,7 @@ if [ "$mode" = dev ]; then
         step "system packages: $missing" apt_install $missing
     fi
     # What serves is part of what tests.
-    printf '%s %s\n' "$(lock_digest serve)" "$python_real" >"$VENV/.installed-serve"
+    printf '%s %s\n' "$(set_up_digest serve)" "$python_real" >"$VENV/.installed-serve"
 fi
 
 printf '%s %s\n' "$digest" "$python_real" >"$stamp"

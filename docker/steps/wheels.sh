@@ -16,20 +16,27 @@ NEWEST_GLIBC_MINOR=36                       # Debian 12's
 what="${1:-all}"
 tools="build/wheels-venv"
 pip_tag="cp${IMAGE_PYTHON/./}"
-wanted="$pip_tag $(cat requirements/*.txt | sha256sum | cut -c1-16)"
+# requirements/install.sh computes the same, to know whether this folder has what it needs.
+wanted() { # wanted LOCK… : for which Python, and which locks
+    echo "$pip_tag $(cd requirements && cat "$@" | sha256sum | cut -c1-16)"
+}
+SERVE_LOCKS=(build.txt torch-cpu.txt serve.txt apache.txt)
+DEV_LOCKS=("${SERVE_LOCKS[@]}" dev.txt)
 
 # --- preflight: touches nothing ---------------------------------------------------------------------------------------
 
 case "$what" in all | dev | serve) ;; *) fail 2 "needs serve or nothing, found «$what»." "docker/steps/wheels.sh serve" ;; esac
-is_complete() { [ "$(cat "$WHEELS_DIR/.complete-$1" 2>/dev/null)" = "$wanted" ]; }
-if is_complete serve && { [ "$what" = serve ] || is_complete dev; }; then
+is_complete() { # is_complete SET LOCK…
+    [ "$(cat "$WHEELS_DIR/.complete-$1" 2>/dev/null)" = "$(wanted "${@:2}")" ]
+}
+if is_complete serve "${SERVE_LOCKS[@]}" && { [ "$what" = serve ] || is_complete dev "${DEV_LOCKS[@]}"; }; then
     say wheels "$WHEELS_DIR holds them all"
     exit 0
 fi
 command -v "$PYTHON" >/dev/null || fail 2 "needs a Python to run pip with, found no $PYTHON." "apt-get install python3-venv"
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
     fail 2 "needs Python's venv, found $PYTHON without it." "apt-get install python3-venv"
-mkdir -p "$WHEELS_DIR"
+mkdir -p "$WHEELS_DIR/dev"
 free_gb=$(($(df -Pk "$WHEELS_DIR" | awk 'NR == 2 {print $4}') / 1048576))
 [ "$free_gb" -ge "$MIN_FREE_GB" ] ||
     fail 2 "needs $MIN_FREE_GB GB of free disk for $WHEELS_DIR, found $free_gb GB." "make room, or set WHEELS_DIR."
@@ -47,13 +54,15 @@ platforms=()
 for minor in $(seq "$NEWEST_GLIBC_MINOR" -1 5); do platforms+=(--platform "manylinux_2_${minor}_$IMAGE_ARCH"); done
 platforms+=(--platform "manylinux2014_$IMAGE_ARCH" --platform "manylinux2010_$IMAGE_ARCH" --platform "manylinux1_$IMAGE_ARCH")
 
+into="$WHEELS_DIR"
 download() { # download OPTION… : what the image's Python can use, whatever Python runs here
     "$tools/bin/python" -m pip download \
         --quiet \
         --progress-bar off \
         --disable-pip-version-check \
-        --dest "$WHEELS_DIR" \
+        --dest "$into" \
         --find-links "$WHEELS_DIR" \
+        --find-links "$WHEELS_DIR/dev" \
         --no-deps \
         --require-hashes \
         "$@" >>"$log" 2>&1
@@ -97,16 +106,18 @@ APXS=/bin/true download --no-build-isolation --no-binary mod_wsgi -r requirement
     give_up "needs the source that requirements/apache.txt names."
 if [ "$what" != serve ]; then
     say wheels "what tests and checks need"
+    # Apart, because the image has no use for them.
+    into="$WHEELS_DIR/dev"
     download_wheels -r requirements/dev.txt || give_up "needs the files that requirements/dev.txt names."
-    echo "$wanted" >"$WHEELS_DIR/.complete-dev"
+    wanted "${DEV_LOCKS[@]}" >"$WHEELS_DIR/.complete-dev"
 fi
 
 # What an earlier lock named goes: a file stays when one of the locks holds its hash.
-for file in "$WHEELS_DIR"/*.whl "$WHEELS_DIR"/*.tar.gz; do
+for file in "$WHEELS_DIR"/*.whl "$WHEELS_DIR"/*.tar.gz "$WHEELS_DIR"/dev/*.whl; do
     if [ -f "$file" ] && ! grep -qhF "$(sha256sum "$file" | cut -d' ' -f1)" requirements/*.txt; then
         say removed "${file##*/}: no lock names it"
         rm -f "$file"
     fi
 done
-echo "$wanted" >"$WHEELS_DIR/.complete-serve"
+wanted "${SERVE_LOCKS[@]}" >"$WHEELS_DIR/.complete-serve"
 say wheels "$(find "$WHEELS_DIR" -name '*.whl' -o -name '*.tar.gz' | wc -l) files, $(du -sm "$WHEELS_DIR" | cut -f1) MB in $WHEELS_DIR"
