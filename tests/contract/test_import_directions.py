@@ -1,0 +1,214 @@
+"""Imports point one way. To change the picture, change this table, the code and docs/architecture.md together."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.config import ROOT
+from tests import fakes
+
+# What each module may import of ours. A name stands for the module and all below it; None is everything.
+# The first line that fits counts.
+TABLE: list[tuple[str, set[str] | None]] = [
+    ("app.errors", set()),
+    ("app.results", set()),
+    ("app.machine", set()),
+    ("app.config", {"app.errors"}),
+    ("app.manifests", {"app.errors", "app.results"}),
+    ("app.options", {"app.errors", "app.results", "app.manifests"}),
+    ("app.images", {"app.errors", "app.results", "app.manifests"}),
+    ("app.telemetry", {"app.config"}),
+    ("app.engine.protocol", set()),
+    ("app.engine.batcher", {"app.errors"}),
+    ("app.engine.client", {"app.engine.protocol", "app.errors", "app.manifests", "app.results"}),
+    ("app.engine.worker", {"app.engine.batcher", "app.errors", "app.manifests", "app.results"}),
+    (
+        "app.engine.server",
+        {"app.engine.protocol", "app.engine.batcher", "app.engine.worker", "app.errors", "app.results"},
+    ),
+    (
+        "app.engine.service",
+        {"app.config", "app.engine", "app.machine", "app.manifests", "app.vision.registry"},
+    ),
+    ("app.engine.__main__", {"app.config", "app.engine.service", "app.errors", "app.telemetry"}),
+    ("app.engine", set()),
+    ("app.vision", {"app.vision", "app.config", "app.errors", "app.manifests", "app.results"}),
+    (
+        "app.predictions",
+        {"app.config", "app.engine.client", "app.errors", "app.images", "app.manifests", "app.options", "app.results"},
+    ),
+    # The page of a failure is the one step back: see failures._page.
+    ("app.guards", {"app.guards", "app.config", "app.errors", "app.telemetry", "app.pages.failures"}),
+    (
+        "app.api",
+        {"app.api", "app.guards", "app.predictions", "app.errors", "app.manifests", "app.results"},
+    ),
+    (
+        "app.pages",
+        {
+            *("app.pages", "app.guards", "app.predictions", "app.__version__"),
+            *("app.errors", "app.images", "app.manifests", "app.options", "app.results"),
+        },
+    ),
+    ("app.ops", {"app.ops", "app.predictions", "app.config", "app.errors", "app.machine", "app.__version__"}),
+    (
+        "app.factory",
+        {
+            *("app.api", "app.pages", "app.ops", "app.guards", "app.predictions", "app.engine.client"),
+            *("app.engine.service", "app.config", "app.errors", "app.telemetry"),
+        },
+    ),
+    ("app.cli", None),
+    ("app", set()),
+    ("apache.engine", {"app.config", "app.engine.service", "app.telemetry"}),
+    ("apache", {"app.factory", "app.config", "app.errors", "app.ops.watchdog", "app.guards.headers"}),
+]
+
+# Packages of others, and who may know them.
+ONLY: dict[str, tuple[str, ...]] = {
+    "flask": ("app.factory", "app.api", "app.pages", "app.ops", "app.guards", "app.predictions", "app.cli"),
+    "werkzeug": ("app.factory", "app.api", "app.pages", "app.ops", "app.guards", "app.cli"),
+    "torch": ("app.vision", "app.engine.worker", "app.engine.service"),
+    "torchvision": ("app.vision",),
+    "safetensors": ("app.vision",),
+    "openvino": ("app.vision",),
+    "PIL": ("app.images", "app.pages.previews", "app.vision"),
+    "pydantic": ("app.config", "app.options", "app.api"),
+    "dotenv": ("app.config",),
+    "numpy": ("app.images", "app.predictions", "app.engine", "app.vision"),
+    "socket": ("app.engine.client", "app.engine.server", "apache.preflight", "app.cli"),
+    # For the name of an error only: see test_nothing_is_unpickled.
+    "pickle": ("app.vision.weights",),
+    "marshal": (),
+    "shelve": (),
+}
+# The batcher is told the time and is locked by its owner.
+BATCHER_KNOWS = {"__future__", "collections", "collections.abc", "dataclasses", "typing", "app.errors"}
+
+
+def module_files() -> dict[str, Path]:
+    """Module name → file, of app and apache."""
+    files = [*sorted((ROOT / "app").rglob("*.py")), *sorted((ROOT / "apache").glob("*.py"))]
+    named = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
+    return {**named, "apache.ops_wsgi": ROOT / "apache" / "ops.wsgi", "flask_wsgi": ROOT / "flask.wsgi"}
+
+
+MODULES = module_files()
+
+
+def imports(path: Path) -> set[str]:
+    """Every module that a file imports anywhere; a module of ours by its full name."""
+    found: set[str] = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {_full(str(node.module), alias.name) for alias in node.names}
+    return found
+
+
+def _full(module: str, name: str) -> str:
+    """``from app import images`` means app.images, ``from app.images import read`` means app.images too."""
+    return f"{module}.{name}" if f"{module}.{name}" in MODULES or module == "app" else module
+
+
+def is_below(module: str, parent: str) -> bool:
+    return module == parent or module.startswith(parent + ".")
+
+
+def allowed(module: str) -> set[str] | None:
+    if module == "flask_wsgi":
+        return {"app.factory"}
+    return next(targets for name, targets in TABLE if is_below(module, name))
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_module_imports_only_what_stands_below_it(module: str) -> None:
+    targets = allowed(module)
+    ours = {name for name in imports(MODULES[module]) if is_below(name, "app") and not is_below(module, name)}
+
+    assert targets is None or not {name for name in ours if not any(is_below(name, target) for target in targets)}
+
+
+@pytest.mark.parametrize("package", ONLY)
+def test_package_is_known_only_where_it_belongs(package: str) -> None:
+    knowing = {module for module, path in MODULES.items() if any(is_below(name, package) for name in imports(path))}
+
+    assert {module for module in knowing if not any(is_below(module, name) for name in ONLY[package])} == set()
+
+
+def test_app_itself_imports_nothing() -> None:
+    assert imports(MODULES["app"]) == set()
+
+
+def test_batcher_knows_no_socket_no_torch_no_clock_and_no_thread() -> None:
+    assert imports(MODULES["app.engine.batcher"]) <= BATCHER_KNOWS
+
+
+def test_engine_service_imports_vision_and_torch_only_when_it_loads() -> None:
+    top = {
+        name.name
+        for node in ast.parse(MODULES["app.engine.service"].read_text()).body
+        if isinstance(node, ast.Import | ast.ImportFrom)
+        for name in node.names
+    }
+
+    assert not top & {"torch", "load_model", "registry", "vision"}
+
+
+def test_nothing_is_unpickled() -> None:
+    for module, path in MODULES.items():
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+            called = ast.unparse(call.func)
+            keywords = {keyword.arg: ast.unparse(keyword.value) for keyword in call.keywords}
+
+            assert not re.fullmatch(r"(pickle|marshal)\.\w+|torch\.hub\.load\w*", called), (module, called)
+            assert called != "torch.load" or keywords.get("weights_only") == "True", module
+
+
+def test_apache_has_no_package_of_its_own() -> None:
+    """mod_wsgi has a module of that name."""
+    assert not (ROOT / "apache" / "__init__.py").exists()
+
+
+def test_every_line_of_the_table_fits_a_module() -> None:
+    unused = [name for name, _ in TABLE if not any(is_below(module, name) for module in MODULES)]
+
+    assert [name for name in unused if name not in ("app.cli",)] == []
+
+
+def run(code: str, *arguments: str) -> str:
+    done = subprocess.run([sys.executable, "-c", code, *arguments], cwd=ROOT, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+def test_web_tier_loads_neither_torch_nor_vision_nor_the_engines_side(tmp_path: Path) -> None:
+    fakes.write_model(tmp_path / "models")
+    code = (
+        "import sys; from pathlib import Path; from app import config; from app.factory import create_app;"
+        "folder = Path(sys.argv[1]);"
+        "settings = config.describe('test').model_copy(update={'state_dir': folder, 'models_dir': folder / 'models',"
+        "'engine_socket': folder / 'engine.sock', 'engine_mode': 'service'});"
+        "app = create_app(settings); app.test_client().get('/readyz');"
+        "print(*(name for name in sys.modules if name.split('.')[0] in ('torch', 'torchvision', 'openvino')"
+        " or name.startswith(('app.vision', 'app.engine.server', 'app.engine.worker'))))"
+    )
+
+    assert run(code, str(tmp_path)) == ""
+
+
+def test_engines_side_loads_no_flask(tmp_path: Path) -> None:
+    code = (
+        "import sys; from app.engine import client, service, __main__;"
+        "print(*(name for name in ('flask', 'werkzeug', 'PIL', 'torch', 'app.factory') if name in sys.modules))"
+    )
+
+    assert run(code) == ""
