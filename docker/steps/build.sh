@@ -49,7 +49,7 @@ pid=$!
 shown=""
 while kill -0 "$pid" 2>/dev/null; do
     # BuildKit's plain progress names a step as «#7 [stage 2/3] RUN …».
-    now="$(sed -n 's/^#[0-9]* \[\([a-z]*\) *[0-9/]*\] .*/\1/p' "$log" | tail -n 1)"
+    now="$(sed -n 's/^#[0-9]* \[\([a-z]*\) *[0-9/]*\] .*/\1/p' "$log" | grep -v internal | tail -n 1 || true)"
     if [ -n "$now" ] && [ "$now" != "$shown" ]; then
         shown="$now"
         say "$((SECONDS - began)) s" "$now"

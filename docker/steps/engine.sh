@@ -7,6 +7,7 @@ RUN_DIR="${RUN_DIR:-/var/run/cask-docker}"  # where there is no systemd: the eng
 WAIT_SECONDS="${WAIT_SECONDS:-60}"
 
 PACKAGES=(
+    apparmor       # where the kernel has it, the engine loads a profile for containers
     docker-compose # starts the container as docker/compose.yaml says
     docker.io      # the engine, and a client that has BuildKit
     iptables       # the engine's networks
@@ -20,6 +21,7 @@ missing_packages() {
     for name in "${PACKAGES[@]}"; do
         # A docker of another origin (docker-ce) is as good, and conflicts with the package.
         case "$name" in
+            apparmor) if [ "$(cat /sys/module/apparmor/parameters/enabled 2>/dev/null)" != Y ]; then continue; fi ;;
             docker.io) if command -v dockerd >/dev/null; then continue; fi ;;
             docker-compose)
                 if command -v docker-compose >/dev/null || docker compose version >/dev/null 2>&1; then continue; fi ;;
@@ -53,6 +55,20 @@ if [ -n "$missing" ]; then
     as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
         -o DPkg::Lock::Timeout=300 $missing >/dev/null
 fi
+
+# Newer distributions pack the client and BuildKit's plug-in apart; Debian 12's docker.io has both.
+choose_docker
+for name in docker-cli docker-buildx; do
+    if { [ "$name" = docker-cli ] && [ -z "$DOCKER" ]; } || { [ "$name" = docker-buildx ] && [ -n "$DOCKER" ] && ! has_buildkit; }; then
+        if apt-cache show "$name" >/dev/null 2>&1; then
+            say packages "$name"
+            as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+                -o DPkg::Lock::Timeout=300 "$name" >/dev/null
+            DOCKER=""
+            choose_docker
+        fi
+    fi
+done
 
 wait_for_engine() { # wait_for_engine [PID] : until it answers, ends, or the time is over
     local began=$SECONDS
