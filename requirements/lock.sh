@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lock what is installed: writes serve.txt, apache.txt, build.txt and dev.txt, every file with its hashes. torch-cpu.txt is kept by hand.
+# Lock what is installed: writes serve.txt, apache.txt, build.txt, dev.txt and bench.txt, every file with its hashes. torch-cpu.txt is kept by hand.
 # A second run changes nothing; UPGRADE=1 takes the newest versions that the .in files allow.
 set -eu
 
@@ -50,7 +50,7 @@ fi
 
 cd "$scratch"
 cp "$here"/*.in "$here/torch-cpu.txt" .
-for name in serve apache build dev; do begin "$name"; done
+for name in serve apache build dev bench; do begin "$name"; done
 
 say lock "serve.in"
 compile serve serve.in
@@ -62,6 +62,8 @@ say lock "build.in"
 compile build build.in --constraints serve.txt
 say lock "dev.in"
 compile dev dev.in --constraints serve.txt
+say lock "bench.in"
+compile bench bench.in --constraints serve.txt
 
 # The CPU builds of torch lie outside the index; serve.txt accepts their hashes too.
 awk 'NR == FNR { if (match($0, /sha256:[0-9a-f]+/)) more = more "    --hash=" substr($0, RSTART, RLENGTH) " \\\n"; next }
@@ -72,14 +74,14 @@ awk 'NR == FNR { if (match($0, /sha256:[0-9a-f]+/)) more = more "    --hash=" su
     { echo "FAIL: needs a line 'torch==' in the lock of torch.in, found none." >&2; exit 1; }
 
 { header "serve.in, torch.in and torch-cpu.txt"; cat serve.txt torch-all.txt; } >serve.new
-for name in apache build dev; do { header "$name.in"; cat "$name.txt"; } >"$name.new"; done
+for name in apache build dev bench; do { header "$name.in"; cat "$name.txt"; } >"$name.new"; done
 
 if grep -nE 'https?://|file:|^-|/(home|root|opt|tmp)/' ./*.new; then
     echo "FAIL: needs locks without hosts and paths of one machine, found the lines above." >&2
     exit 1
 fi
 
-for name in serve apache build dev; do
+for name in serve apache build dev bench; do
     if cmp -s "$name.new" "$here/$name.txt"; then
         say same "$name.txt"
     else

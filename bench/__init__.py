@@ -1,0 +1,1 @@
+"""The same work on our peers, side by side in one run, as medians and ratios: ``make bench``."""

@@ -1,0 +1,257 @@
+"""Who is measured: how each is started on a port, how it wants its pictures, and where its answer names the label."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from app.config import Settings
+from bench import environment, model, requests
+from bench.peers import network
+from bench.requests import Form
+
+ROOT = environment.ROOT
+STOP_SECONDS = 20.0
+CORES = os.cpu_count() or 1
+# Signs nothing here; prod refuses to start without one.
+SECRET_KEY = "only-for-a-measurement-on-loopback-7f3a9c51"  # noqa: S105
+
+# Port and a folder of its own to the command that serves there.
+Command = Callable[[int, Path], list[str]]
+
+
+@dataclass(frozen=True)
+class Contender:
+    """One server. ``kind``: ours or peer. Paths are of the URL; an empty one: it has no such route.
+
+    ``stop_signal`` ends it as its documentation says, requests in flight included.
+    """
+
+    name: str
+    title: str
+    command: Command
+    predict_path: str
+    form: Form
+    label_of: Callable[[bytes], str]
+    health_path: str
+    kind: str = "peer"
+    environment: dict[str, str] = field(default_factory=dict)
+    stop_signal: signal.Signals = signal.SIGTERM
+    plain_path: str = ""
+    static_path: str = ""
+
+
+@dataclass(frozen=True)
+class Running:
+    """A contender that was started. ``pid``: the first of its processes."""
+
+    contender: Contender
+    port: int
+    pid: int
+    folder: Path
+    log_path: Path
+
+    def log_end(self, characters: int = 2000) -> str:
+        """The last of what it wrote."""
+        return self.log_path.read_text(errors="replace")[-characters:]
+
+
+@contextlib.contextmanager
+def running(contender: Contender) -> Iterator[Running]:
+    """Start a contender on a free port with a folder of its own; stop it at the end by the pid that was started."""
+    folder = Path(tempfile.mkdtemp(prefix="cask-bench-"))
+    # Ours serves as another user, who must be able to enter.
+    folder.chmod(0o755)
+    port = free_port()
+    log_path = folder / "log"
+    with log_path.open("wb") as log:
+        process = subprocess.Popen(
+            contender.command(port, folder),
+            cwd=ROOT,
+            env=_environment(contender, port, folder),
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+        )
+    try:
+        yield Running(contender, port, process.pid, folder, log_path)
+    finally:
+        _stop(process, contender.stop_signal)
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def free_port() -> int:
+    """A port of loopback that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def _environment(contender: Contender, port: int, folder: Path) -> dict[str, str]:
+    """The same for all: nothing of this shell but what programs need to be found."""
+    kept = {name: os.environ[name] for name in ("PATH", "LANG", "SERVICE_USER") if name in os.environ}
+    common = {"HOME": str(folder), "PYTHONPATH": str(ROOT)}
+    own = {name: value.format(port=port, folder=folder) for name, value in contender.environment.items()}
+    return {**kept, **common, **own}
+
+
+def _stop(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    for sign in (how, signal.SIGTERM, signal.SIGKILL):
+        if process.poll() is not None:
+            return
+        process.send_signal(sign)
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            process.wait(STOP_SECONDS)
+
+
+# -------------------------------------------------------------------------------------------------------------- ours
+
+
+def ours() -> list[Contender]:
+    """Our service with its defaults for production; one row for each precision, once there is a choice."""
+    if "precision" not in Settings.model_fields:
+        return [_ours("ours", "Cask, eager fp32", {})]
+    rows = {"auto": "Cask, automatic", "int8": "Cask, int8", "bf16": "Cask, bf16", "fp32": "Cask, fp32"}
+    return [_ours(f"ours-{value}", title, {"PRECISION": value}) for value, title in rows.items()]
+
+
+def _ours(name: str, title: str, settings: dict[str, str]) -> Contender:
+    always = {
+        "ENV": "prod",
+        "SECRET_KEY": SECRET_KEY,
+        "CASK_ANNOUNCE": "no",
+        "LISTEN_HOST": "127.0.0.1",
+        "PORT": "{port}",
+        "STATE_DIR": "{folder}/state",
+        "MODELS_DIR": str(model.STORE),
+        "PYTHONPATH": "",
+    }
+    return Contender(
+        name=name,
+        title=title,
+        kind="ours",
+        command=lambda port, folder: [str(ROOT / "apache" / "serve.sh")],
+        environment=always | settings,
+        # Apache's word for: finish what is in flight.
+        stop_signal=signal.SIGWINCH,
+        predict_path="/v1/classify?top_k=1",
+        form=requests.RAW,
+        label_of=lambda body: json.loads(body)["results"][0]["predictions"][0]["label"],
+        health_path="/livez",
+        plain_path="/v1/models",
+        static_path="/static/site.css",
+    )
+
+
+# ------------------------------------------------------------------------------------------------------------- peers
+
+
+def peers() -> list[Contender]:
+    """Each peer in its documented way, and with our built model where the service offers one to others."""
+    made = [_gunicorn, _litserve, _bentoml]
+    kinds = ["documented", "built"] if network.has_built() else ["documented"]
+    return [make(kind) for kind in kinds for make in made]
+
+
+def _named(name: str, title: str, kind: str) -> tuple[str, str, dict[str, str]]:
+    """Name, title and environment of a peer with one kind of model."""
+    if kind == "documented":
+        return name, f"{title}, documented way", {network.MODEL_VARIABLE: kind}
+    return f"{name}-built", f"{title} + our built model", {network.MODEL_VARIABLE: kind}
+
+
+def _gunicorn(kind: str) -> Contender:
+    name, title, variables = _named("gunicorn", "Flask on gunicorn", kind)
+    return Contender(
+        name=name,
+        title=title,
+        command=lambda port, folder: gunicorn_command(port, "bench.peers.gunicorn_app:app"),
+        environment=variables,
+        predict_path="/predict",
+        form=requests.RAW,
+        label_of=lambda body: json.loads(body)["label"],
+        health_path="/hello",
+    )
+
+
+def gunicorn_command(port: int, application: str) -> list[str]:
+    """gunicorn's default worker, sync, one for each core."""
+    options = ["--bind", f"127.0.0.1:{port}", "--workers", str(CORES), "--log-level", "warning"]
+    return [str(environment.PYTHON), "-m", "gunicorn", *options, application]
+
+
+def _litserve(kind: str) -> Contender:
+    name, title, variables = _named("litserve", "LitServe", kind)
+    return Contender(
+        name=name,
+        title=title,
+        command=lambda port, folder: [str(environment.PYTHON), "-m", "bench.peers.litserve_app", str(port)],
+        environment=variables,
+        predict_path="/predict",
+        form=requests.BASE64_JSON,
+        label_of=lambda body: json.loads(body)["label"],
+        health_path="/health",
+    )
+
+
+def _bentoml(kind: str) -> Contender:
+    name, title, variables = _named("bentoml", "BentoML", kind)
+    serve = ["serve", "bench.peers.bentoml_app:Classifier", "--host", "127.0.0.1", "--port"]
+    return Contender(
+        name=name,
+        title=title,
+        command=lambda port, folder: [str(environment.PYTHON), "-m", "bentoml", *serve, str(port)],
+        environment={**variables, "BENTOML_HOME": "{folder}/bentoml", "BENTOML_DO_NOT_TRACK": "True"},
+        predict_path="/predict",
+        form=requests.multipart("images"),
+        label_of=lambda body: json.loads(body)[0],
+        health_path="/livez",
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- routes only
+
+
+def plain() -> list[Contender]:
+    """Servers for routes without a model, to be measured beside ours."""
+    gunicorn = Contender(
+        name="gunicorn-plain",
+        title="Flask on gunicorn, no model",
+        command=lambda port, folder: gunicorn_command(port, "bench.peers.plain_app:app"),
+        predict_path="",
+        form=requests.RAW,
+        label_of=lambda body: "",
+        health_path="/hello",
+        plain_path="/hello",
+        static_path="/static/site.css",
+    )
+    return [gunicorn, *_nginx_uwsgi()]
+
+
+def _nginx_uwsgi() -> list[Contender]:
+    if not (shutil.which("nginx") and shutil.which("uwsgi")):
+        return []
+    return [
+        Contender(
+            name="nginx-uwsgi",
+            title="Flask on nginx with uWSGI, no model",
+            command=lambda port, folder: [sys.executable, "-m", "bench.peers.nginx_uwsgi", str(port), str(folder)],
+            predict_path="",
+            form=requests.RAW,
+            label_of=lambda body: "",
+            health_path="/hello",
+            plain_path="/hello",
+            static_path="/static/site.css",
+        )
+    ]

@@ -1,0 +1,175 @@
+"""The model that every contender serves: resnet18 at 224 pixels, trained for some minutes on rendered scenes.
+
+``python -m bench.model`` makes what is missing in ``build/bench``: the weights, the model store (by the same code as
+``make model-add``) and the reference answers. Trained, because agreement of a model with random weights means nothing:
+it names one class whatever it sees.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import nn
+
+from app import manifests
+from app.manifests import Manifest
+from app.vision import add
+from app.vision.operators import torchvision
+from bench import pictures
+from bench.peers import network
+from bench.peers.network import CROP_PX, RESIZE_PX
+from training.scenes import LABELS
+
+STORE = pictures.FOLDER / "models"
+REFERENCE = pictures.FOLDER / "reference.json"
+NAME, VERSION = "bench-resnet18", "1"
+MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+TRAINING_SEED = 6_000_000
+TRAINING_PICTURES = 3000
+# A little more than the crop, so that training can move it.
+STORED_PX = 240
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A part of the training: pixels of the input's side, rounds over all pictures, highest learning rate."""
+
+    side_px: int
+    epochs: int
+    rate: float
+
+
+# Small pictures first: a quarter of the work for each, and the filters learn as well.
+STAGES = (Stage(112, 8, 2e-3), Stage(224, 2, 5e-4))
+BATCH = 50
+
+
+def ensure() -> Manifest:
+    """Make what is missing, and return the manifest of the model."""
+    pictures.FOLDER.mkdir(parents=True, exist_ok=True)
+    network.LABELS_FILE.write_text(json.dumps(LABELS) + "\n")
+    if not network.WEIGHTS.exists():
+        _train()
+    directory = STORE / NAME / VERSION
+    if not directory.exists():
+        add.add_model(
+            "resnet18", str(network.WEIGHTS), LABELS, NAME, VERSION, store=STORE, description="For make bench."
+        )
+    manifest = manifests.read(directory)
+    if not REFERENCE.exists() or json.loads(REFERENCE.read_text())["digest"] != manifest.digest:
+        _write_reference(manifest)
+    return manifest
+
+
+def reference() -> list[str]:
+    """The label of each held-out picture by the reference: eager fp32 and torchvision's own preprocessing."""
+    labels: list[str] = json.loads(REFERENCE.read_text())["labels"]
+    return labels
+
+
+# ---------------------------------------------------------------------------------------------------------- training
+
+
+def _train() -> None:
+    began = time.monotonic()
+    print(f"rendering {TRAINING_PICTURES} scenes", flush=True)
+    pixels, labels = _training_set()
+    torch.manual_seed(0)
+    torch.set_num_threads(os.cpu_count() or 1)
+    built = torchvision.models.resnet18(num_classes=len(LABELS)).to(memory_format=torch.channels_last)
+    for stage in STAGES:
+        _train_stage(built, stage, pixels, labels, began)
+    torch.save(built.eval().state_dict(), network.WEIGHTS)
+
+
+def _training_set() -> tuple[torch.Tensor, torch.Tensor]:
+    """uint8 [N, 3, 240, 240] and label numbers [N]."""
+    rendered = pictures.render(TRAINING_SEED, TRAINING_PICTURES)
+    squares = np.stack([_square(image) for image, _ in rendered])
+    return torch.from_numpy(squares).permute(0, 3, 1, 2), torch.tensor([label for _, label in rendered])
+
+
+def _square(image: np.ndarray) -> np.ndarray:
+    """The middle, scaled as the preset does."""
+    scale = RESIZE_PX / min(image.shape[:2])
+    size = (round(image.shape[1] * scale), round(image.shape[0] * scale))
+    resized = np.asarray(Image.fromarray(image).resize(size, Image.Resampling.BILINEAR))
+    top, left = (size[1] - STORED_PX) // 2, (size[0] - STORED_PX) // 2
+    return resized[top : top + STORED_PX, left : left + STORED_PX]
+
+
+def _train_stage(built: nn.Module, stage: Stage, pixels: torch.Tensor, labels: torch.Tensor, began: float) -> None:
+    steps = stage.epochs * (len(pixels) // BATCH)
+    optimiser = torch.optim.AdamW(built.parameters(), lr=stage.rate, weight_decay=0.02)
+    schedule = torch.optim.lr_scheduler.OneCycleLR(optimiser, stage.rate, total_steps=steps)
+    built.train()
+    for step, index in enumerate(_batches(len(pixels), stage.epochs)):
+        with torch.autocast("cpu", torch.bfloat16):
+            logits = built(_augment(pixels[index], stage.side_px))
+        loss = nn.functional.cross_entropy(logits.float(), labels[index], label_smoothing=0.05)
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+        schedule.step()
+        if step % 20 == 0:
+            seconds = time.monotonic() - began
+            print(f"{stage.side_px} px, step {step} of {steps}, loss {loss.item():.3f}, {seconds:.0f} s", flush=True)
+
+
+def _batches(count: int, epochs: int) -> Iterator[torch.Tensor]:
+    for _ in range(epochs):
+        yield from torch.randperm(count)[: count - count % BATCH].split(BATCH)
+
+
+def _augment(pixels: torch.Tensor, side_px: int) -> torch.Tensor:
+    """Moved, mirrored, lit otherwise and normalised; float32 [B, 3, side, side]."""
+    top, left = torch.randint(STORED_PX - CROP_PX + 1, (2,)).tolist()
+    images = pixels[:, :, top : top + CROP_PX, left : left + CROP_PX].float() / 255
+    if torch.rand(()) < 0.5:
+        images = images.flip(3)
+    images = images * (0.8 + 0.4 * torch.rand(len(images), 3, 1, 1))
+    if side_px != CROP_PX:
+        images = nn.functional.interpolate(images, size=side_px, mode="bilinear", antialias=True)
+    mean, std = torch.tensor(MEAN).view(1, 3, 1, 1), torch.tensor(STD).view(1, 3, 1, 1)
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+# --------------------------------------------------------------------------------------------------------- reference
+
+
+def _write_reference(manifest: Manifest) -> None:
+    images = pictures.held_out()
+    labels = name_all(images)
+    REFERENCE.write_text(json.dumps({"digest": manifest.digest, "labels": labels}, indent=1) + "\n")
+    counts = {label: labels.count(label) for label in LABELS}
+    sizes = [len(image) for image in images]
+    print(f"{len(images)} held-out pictures of {np.mean(sizes) / 1000:.0f} kB on average: {counts}", flush=True)
+    print(f"of these named as they were rendered: {_accuracy(labels):.1%}", flush=True)
+
+
+def name_all(images: Sequence[bytes]) -> list[str]:
+    """The best label of each JPEG by the reference."""
+    built, prepare = network.network(len(LABELS)), network.preset()
+    found = []
+    with torch.inference_mode():
+        for image in images:
+            prepared = prepare(Image.open(io.BytesIO(image)).convert("RGB"))
+            found.append(LABELS[int(built(prepared[None]).argmax())])
+    return found
+
+
+def _accuracy(labels: Sequence[str]) -> float:
+    truths = [LABELS[label] for _, label in pictures.render(pictures.HELD_OUT_SEED, len(labels))]
+    return float(np.mean([found == truth for found, truth in zip(labels, truths, strict=True)]))
+
+
+if __name__ == "__main__":
+    print(f"{ensure().key} is in {STORE.relative_to(pictures.ROOT)}")

@@ -1,0 +1,1 @@
+"""The others: each serves the same weights as its own documentation advises."""

@@ -1,0 +1,100 @@
+"""What all peers share: torchvision's resnet18 and preset as torchvision documents them, or our built model.
+
+Only the declaration that lets torchvision import beside a CPU-only torch is ours, and it costs nothing at run time.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from PIL import Image
+from torch import nn
+
+from app.vision.operators import torchvision
+
+FOLDER = Path(__file__).resolve().parent.parent.parent / "build" / "bench"
+WEIGHTS = FOLDER / "resnet18.pth"
+LABELS_FILE = FOLDER / "labels.json"
+RESIZE_PX, CROP_PX = 256, 224
+# Each contender runs as many workers as there are cores, so more threads in one would only wait for each other.
+THREADS = 1
+# Which model a peer serves: "documented" or "built". Read from the environment, for servers start peers themselves.
+MODEL_VARIABLE = "BENCH_MODEL"
+
+# JPEG bytes to whatever ``predict`` takes a list of.
+Prepare = Callable[[bytes], Any]
+Predict = Callable[[Sequence[Any]], list[str]]
+
+
+def load() -> tuple[Prepare, Predict]:
+    """How to prepare one picture and how to name several, as BENCH_MODEL wishes."""
+    torch.set_num_threads(THREADS)
+    return _load_built() if os.environ.get(MODEL_VARIABLE) == "built" else _load_documented()
+
+
+def labels() -> list[str]:
+    """The labels in the order of the model's outputs."""
+    names: list[str] = json.loads(LABELS_FILE.read_text())
+    return names
+
+
+def network(count: int, weights: Path = WEIGHTS) -> nn.Module:
+    """torchvision's resnet18 with the trained weights."""
+    built: nn.Module = torchvision.models.resnet18(num_classes=count)
+    built.load_state_dict(torch.load(weights, weights_only=True))
+    return built.eval()
+
+
+def preset() -> nn.Module:
+    """torchvision's preset for classification, with the numbers that resnet18's published weights carry."""
+    from torchvision.transforms import _presets
+
+    made: nn.Module = _presets.ImageClassification(crop_size=CROP_PX, resize_size=RESIZE_PX)
+    return made
+
+
+def has_built() -> bool:
+    """Whether the service offers a built model that others can load: ``app.vision.registry.load_built``."""
+    from app.vision import registry
+
+    return hasattr(registry, "load_built")
+
+
+def _load_documented() -> tuple[Prepare, Predict]:
+    names = labels()
+    built, transforms = network(len(names)), preset()
+
+    def prepare(data: bytes) -> Any:
+        return transforms(Image.open(io.BytesIO(data)).convert("RGB"))
+
+    def predict(prepared: Sequence[Any]) -> list[str]:
+        with torch.inference_mode():
+            return [names[int(i)] for i in built(torch.stack(list(prepared))).argmax(1)]
+
+    return prepare, predict
+
+
+def _load_built() -> tuple[Prepare, Predict]:
+    """Our built model with our own preparation, so that only the server around it differs."""
+    from app import images, manifests
+    from app.results import ClassifyOptions
+    from app.vision import registry
+
+    manifest = manifests.find(FOLDER / "models")[0]
+    model = registry.load_built(manifest)  # type: ignore[attr-defined]  # once the service offers it
+    limits = images.Limits(max_bytes=2**24, max_pixels=50_000_000, formats=("JPEG",))
+
+    def prepare(data: bytes) -> Any:
+        return images.read(data, manifest.input, limits).pixels
+
+    def predict(prepared: Sequence[Any]) -> list[str]:
+        answers = model.predict(list(prepared), [ClassifyOptions(top_k=1)] * len(prepared))
+        return [answer[0].label for answer in answers]
+
+    return prepare, predict

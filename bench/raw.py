@@ -1,0 +1,79 @@
+"""The raw limit: decode and predict in one process without HTTP, with as many threads as the engine has workers.
+
+``python -m bench.raw SECONDS`` prints images a second as JSON, for single images and for small batches. What a server
+reaches of the best of them is what its way of carrying requests leaves over.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+
+import torch
+
+from app import images, manifests
+from app.images import Limits
+from app.results import ClassifyOptions
+from app.vision import registry
+from bench import model, pictures
+
+BATCH_SIZES = (1, 4, 8)
+WARM_SECONDS = 1.0
+LIMITS = Limits(max_bytes=2**24, max_pixels=50_000_000, formats=("JPEG",))
+
+
+def measure(seconds: float) -> dict[str, float]:
+    """Images a second by batch size, measured in a process of its own. Raises OSError when that fails."""
+    command = [sys.executable, "-m", "bench.raw", str(seconds)]
+    done = subprocess.run(command, cwd=pictures.ROOT, capture_output=True, text=True, check=False)
+    if done.returncode:
+        raise OSError(f"bench.raw ended with {done.returncode}: {done.stderr[-1000:]}")
+    rates: dict[str, float] = json.loads(done.stdout)
+    return rates
+
+
+def run(seconds: float) -> dict[str, float]:
+    """Images a second by batch size, in this process."""
+    manifest = manifests.find(model.STORE, [model.NAME])[0]
+    load = getattr(registry, "load_built", registry.load_model)
+    loaded = load(manifest)
+    data = pictures.held_out()
+
+    def batch(first: int, size: int) -> None:
+        decoded = [images.read(data[(first + i) % len(data)], manifest.input, LIMITS).pixels for i in range(size)]
+        loaded.predict(decoded, [ClassifyOptions(top_k=1)] * size)
+
+    return {str(size): _rate(batch, size, seconds) for size in BATCH_SIZES}
+
+
+def _rate(batch: Callable[[int, int], None], size: int, seconds: float) -> float:
+    """Images a second of as many threads as there are cores."""
+    done = [0] * (os.cpu_count() or 1)
+    began = time.perf_counter() + WARM_SECONDS
+    end = began + seconds
+
+    def work(number: int) -> None:
+        # As the engine does: threads inside one prediction would only wait for each other.
+        torch.set_num_threads(1)
+        first = number * 37
+        while (now := time.perf_counter()) < end:
+            batch(first, size)
+            first += size
+            if now >= began:
+                done[number] += size
+
+    threads = [threading.Thread(target=work, args=(number,)) for number in range(len(done))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(done) / (time.perf_counter() - began)
+
+
+if __name__ == "__main__":
+    print(json.dumps(run(float(sys.argv[1]))))

@@ -1,0 +1,197 @@
+"""``make bench``: every contender in turn, round after round; then tables, ratios and a chart in ``build/bench``.
+
+make bench                                           everything, five rounds, about 45 minutes
+make bench OPTIONS=--quick                           ours and gunicorn, two rounds, about four minutes
+make bench OPTIONS="--only ours litserve --rounds 3" some of them
+make bench OPTIONS="--parts overload --callers 32"   one part of it
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+import os
+import platform
+import resource
+import sys
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from bench import chart, contenders, environment, model, pictures, raw, report
+from bench.contenders import Contender
+from bench.statistics import Sample
+from bench.visits import Pictures, Plan, Visit, VisitFailedError
+
+CALLERS = (1, 8, 32, 64)
+PARTS = ("throughput", "overload", "routes", "raw")
+RAW = "raw"
+RAW_TITLE = "raw limit: decode and predict, no HTTP"
+# Above this something else uses a core, and figures would say more about that than about the contenders.
+QUIET_LOAD = 0.7
+OPEN_FILES = 16384
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """The command. Exit status: 0 measured, 1 a contender failed, 2 wrong usage."""
+    arguments = _parse(argv)
+    _allow_open_files()
+    environment.ensure()
+    manifest = model.ensure()
+    known = _known(arguments.parts)
+    chosen = [each for each in known if not arguments.only or each.name in arguments.only]
+    titles = {each.name: each.title for each in known} | {RAW: RAW_TITLE}
+    sent = Pictures(pictures.held_out(), model.reference())
+    plan = Plan(tuple(arguments.callers), arguments.seconds, frozenset(arguments.parts))
+    head = _head(arguments, manifest.digest)
+    print("\n".join(head), flush=True)
+    samples, failures = _rounds(chosen, plan, sent, arguments)
+    _write(samples, titles, head, arguments, failures)
+    return 1 if failures else 0
+
+
+def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these contenders; `raw` is the raw limit")
+    parser.add_argument("--rounds", type=int, help="visits to each contender (default: 5)")
+    parser.add_argument("--seconds", type=float, help="of each measurement (default: 5)")
+    parser.add_argument("--callers", type=int, nargs="+", help="at once in the closed loop (default: 1 8 32 64)")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, help="what to measure (default: all)")
+    parser.add_argument("--quick", action="store_true", help="ours, gunicorn and the raw limit, 8 and 32 callers")
+    parser.add_argument("--json", action="store_true", help="print the result as JSON at the end")
+    parser.add_argument("--list", action="store_true", help="name the contenders and end")
+    arguments = parser.parse_args(argv)
+    if arguments.list:
+        print("\n".join([*(f"{each.name:<16}{each.title}" for each in _known(list(PARTS))), f"{RAW:<16}{RAW_TITLE}"]))
+        raise SystemExit(0)
+    if arguments.quick:
+        arguments.only = arguments.only or [*(each.name for each in contenders.ours()), "gunicorn", RAW]
+    defaults = {
+        "rounds": 2 if arguments.quick else 5,
+        "seconds": 4.0 if arguments.quick else 5.0,
+        "callers": [8, 32] if arguments.quick else list(CALLERS),
+        "parts": ["throughput", "raw"] if arguments.quick else list(PARTS),
+    }
+    for name, value in defaults.items():
+        if getattr(arguments, name) is None:
+            setattr(arguments, name, value)
+    names = {each.name for each in _known(list(PARTS))} | {RAW}
+    unknown = sorted(set(arguments.only or ()) - names)
+    if unknown:
+        parser.error(f"--only names {unknown[0]!r}; there are: {', '.join(sorted(names))}")
+    return arguments
+
+
+def _known(parts: Sequence[str]) -> list[Contender]:
+    found = [*contenders.ours(), *contenders.peers()]
+    return [*found, *contenders.plain()] if "routes" in parts else found
+
+
+def _allow_open_files() -> None:
+    """Four times capacity at ten seconds' patience needs thousands of sockets."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+# ------------------------------------------------------------------------------------------------------------ rounds
+
+
+def _rounds(
+    chosen: Sequence[Contender], plan: Plan, sent: Pictures, arguments: argparse.Namespace
+) -> tuple[list[Sample], list[str]]:
+    """All rounds. The order is turned by one each time, so that nobody always follows the same neighbour."""
+    samples: list[Sample] = []
+    failures: list[str] = []
+    with_raw = "raw" in plan.parts and (not arguments.only or RAW in arguments.only)
+    for number in range(1, arguments.rounds + 1):
+        turn = (number - 1) % max(1, len(chosen))
+        if with_raw:
+            samples += _measure_raw(number, plan)
+        for contender in [*chosen[turn:], *chosen[:turn]]:
+            prefix = f"round {number} of {arguments.rounds}, {contender.name}"
+            try:
+                samples += Visit(contender, plan, sent, number, partial(_say, prefix)).run()
+            except VisitFailedError as error:
+                failures.append(f"{prefix}: {error}")
+                _say("FAIL", failures[-1])
+    order = [each.name for each in chosen]
+    return sorted(samples, key=lambda each: order.index(each.contender) if each.contender in order else -1), failures
+
+
+def _measure_raw(number: int, plan: Plan) -> list[Sample]:
+    rates = raw.measure(plan.seconds)
+    told = ", ".join(f"batch {size}: {rate:.1f} images/s" for size, rate in rates.items())
+    _say(f"round {number}, raw limit", told)
+    best = max(rates.values())
+    single = Sample(RAW, "throughput_1_per_s", number, rates["1"] / contenders.CORES)
+    return [single, *(Sample(RAW, f"throughput_{each}_per_s", number, best) for each in plan.callers if each > 1)]
+
+
+def _say(who: str, text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {who}: {text}", flush=True)
+
+
+# ----------------------------------------------------------------------------------------------------------- telling
+
+
+def _head(arguments: argparse.Namespace, digest: str) -> list[str]:
+    given = " ".join(sys.argv[1:])
+    options = f' OPTIONS="{given}"' if given else ""
+    load = os.getloadavg()[0]
+    lines = [
+        f"# Measured {datetime.now(UTC):%Y-%m-%d %H:%M} UTC",
+        "",
+        f"- Command: `make bench{options}`",
+        f"- Machine: {os.cpu_count()} cores, {_processor()}; Python {platform.python_version()}",
+        f"- {arguments.rounds} rounds, {arguments.seconds:g} s each; resnet18 {digest[7:19]}; 640×480 JPEGs of 90 kB",
+        f"- Load average before: {load:.2f}. The load generator shares the cores with what it measures.",
+    ]
+    if load > QUIET_LOAD:
+        lines.append("- NOTE: this machine was busy before the run; the ratios bear it better than the figures.")
+    return lines
+
+
+def _processor() -> str:
+    lines = Path("/proc/cpuinfo").read_text().splitlines()
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return names[0] if names else platform.machine()
+
+
+def _write(
+    samples: Sequence[Sample],
+    titles: dict[str, str],
+    head: Sequence[str],
+    arguments: argparse.Namespace,
+    failures: Sequence[str],
+) -> None:
+    folder = pictures.FOLDER / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
+    folder.mkdir(parents=True)
+    cost = [f"- The load generator used {_generator_cores(samples):.2f} cores on average."]
+    text = report.document(samples, titles, [*head, *cost, *(f"- FAILED: {each}" for each in failures)])
+    rows = [asdict(each) | {"value": None if math.isnan(each.value) else each.value} for each in samples]
+    result = {"head": list(head), "failures": list(failures), "titles": titles, "samples": rows}
+    (folder / "table.md").write_text(text)
+    (folder / "result.json").write_text(json.dumps(result, indent=1) + "\n")
+    callers = 32 if 32 in arguments.callers else max(arguments.callers)
+    measure, title = f"throughput_{callers}_per_s", f"Images a second, {callers} callers at once"
+    svg = chart.draw(samples, titles, measure, title, f"resnet18, {head[3][11:]}; median and span of the rounds")
+    if svg:
+        (folder / "chart.svg").write_text(svg)
+    print(json.dumps(result) if arguments.json else f"\n{text}", flush=True)
+    print(f"Written: {folder.relative_to(pictures.ROOT)}/", file=sys.stderr)
+
+
+def _generator_cores(samples: Sequence[Sample]) -> float:
+    values = [each.value for each in samples if "generator_cores" in each.measure]
+    return sum(values) / len(values) if values else 0.0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,203 @@
+"""One visit: a contender started fresh, asked in every way that is to be measured, and stopped. Yields samples."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from bench import load, memory, requests
+from bench.contenders import Contender, Running, running
+from bench.load import Judge, Lane, Record, Run
+from bench.requests import Request
+from bench.statistics import Sample, percentile
+
+START_SECONDS = 90.0
+START_PERIOD_SECONDS = 0.02
+WARM_SECONDS = 1.5
+WARM_CALLERS = 8
+OVERLOAD_FACTOR = 4.0
+CAPACITY_CALLERS = 32
+HEALTH_RATE = 20.0
+RECOVERY_RATE = 10.0
+RECOVERY_SECONDS = 30.0
+# Recovered: an answer comes as fast as three times that of a lone caller, or within this.
+RECOVERED_WITHIN_MS = 100.0
+RECOVERED_FACTOR = 3.0
+ROUTE_CALLERS = 64
+
+Say = Callable[[str], None]
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a visit measures: callers of the closed loop, seconds for each, and which further parts."""
+
+    callers: tuple[int, ...]
+    seconds: float
+    parts: frozenset[str]
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """What is sent, and the reference's label of each."""
+
+    images: Sequence[bytes]
+    labels: Sequence[str]
+
+
+class VisitFailedError(Exception):
+    """A contender did not start, or gave no right answer."""
+
+
+class Visit:
+    """Collects the samples of one contender in one round."""
+
+    def __init__(self, contender: Contender, plan: Plan, pictures: Pictures, round_number: int, say: Say) -> None:
+        self.contender = contender
+        self.plan = plan
+        self.samples: list[Sample] = []
+        self._pictures = pictures
+        self._round = round_number
+        self._say = say
+        self._values: dict[str, float] = {}
+        self._right = self._wrong = 0
+
+    def run(self) -> list[Sample]:
+        """Start, measure, stop. Raises VisitFailedError."""
+        began = time.perf_counter()
+        with running(self.contender) as server:
+            self._wait_first_answer(server, began)
+            if self.contender.predict_path:
+                self._measure_predictions(server)
+            if "routes" in self.plan.parts:
+                self._measure_routes(server)
+        return self.samples
+
+    # ── parts ─────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _wait_first_answer(self, server: Running, began: float) -> None:
+        """Ask until an answer is right, as whoever waits for a new server would."""
+        make = self._requests if self.contender.predict_path else self._plain_requests
+        asked = make()
+        while time.perf_counter() - began < START_SECONDS:
+            if load.once(server.port, next(asked), self._judge).outcome == "right":
+                self._keep("start_s", time.perf_counter() - began, "first right answer after {:.2f} s")
+                return
+            time.sleep(START_PERIOD_SECONDS)
+        raise VisitFailedError(f"no right answer within {START_SECONDS:g} s; it wrote:\n{server.log_end()}")
+
+    def _measure_predictions(self, server: Running) -> None:
+        load.closed(server.port, self._requests(), self._judge, WARM_CALLERS, WARM_SECONDS)
+        for callers in self.plan.callers:
+            self._measure_throughput(server, callers)
+        self._keep("memory_mb", memory.tree_pss_mb(server.pid), "memory {:.0f} MB (PSS)")
+        if self._right + self._wrong:
+            self._keep("agreement_percent", 100 * self._right / (self._right + self._wrong), "agreement {:.2f} %")
+        if "overload" in self.plan.parts:
+            self._measure_overload(server)
+
+    def _measure_throughput(self, server: Running, callers: int) -> None:
+        run = load.closed(server.port, self._requests(), self._judge, callers, self.plan.seconds)
+        self._right += run.count("right")
+        self._wrong += run.count("wrong")
+        # A wrong label is a matter of agreement; the work was done all the same.
+        answered = run.latencies_ms("right") + run.latencies_ms("wrong")
+        self._keep(f"throughput_{callers}_per_s", len(answered) / run.seconds, f"{callers} callers: {{:.1f}} images/s")
+        for name, share in (("p50", 0.5), ("p95", 0.95), ("p99", 0.99)):
+            self._keep(f"{name}_{callers}_ms", percentile(answered, share))
+        self._keep(f"generator_cores_{callers}", run.own_cores)
+        self._keep(f"unanswered_{callers}", sum(run.count(each) for each in ("refused", "failed", "reset", "late")))
+
+    def _measure_routes(self, server: Running) -> None:
+        for name in ("plain", "static"):
+            path = getattr(self.contender, f"{name}_path")
+            if not path:
+                continue
+            asked = requests.get_requests(path)
+            run = load.closed(server.port, asked, self._judge, ROUTE_CALLERS, self.plan.seconds)
+            self._keep(f"{name}_per_s", run.rate(), f"{path}: {{:.0f}} requests/s")
+            self._keep(f"{name}_p99_ms", percentile(run.latencies_ms(), 0.99))
+            self._keep(f"{name}_resets", run.count("reset"))
+            self._keep(f"{name}_generator_cores", run.own_cores)
+
+    # ── overload ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _measure_overload(self, server: Running) -> None:
+        capacity = self._capacity(server)
+        before_mb = memory.tree_pss_mb(server.pid)
+        seconds = max(self.plan.seconds, 5.0)
+        lanes = [
+            Lane("load", OVERLOAD_FACTOR * capacity, seconds, self._requests(keep_alive=False), self._judge),
+            Lane("health", HEALTH_RATE, seconds, self._health_requests(), self._judge, is_regular=True),
+            self._recovery_lane(seconds),
+        ]
+        limit_ms = max(RECOVERED_WITHIN_MS, RECOVERED_FACTOR * self._values.get("p50_1_ms", 0.0))
+        run = load.open_loop(server.port, lanes, is_done=lambda records, end: _recovery(records, end, limit_ms) > 0)
+        self._keep_overload(run, capacity, limit_ms)
+        self._keep("overload_memory_growth_mb", memory.tree_pss_mb(server.pid) - before_mb)
+
+    def _capacity(self, server: Running) -> float:
+        """Images a second with 32 callers, measured already or now."""
+        if f"throughput_{CAPACITY_CALLERS}_per_s" not in self._values:
+            self._measure_throughput(server, CAPACITY_CALLERS)
+        return self._values[f"throughput_{CAPACITY_CALLERS}_per_s"]
+
+    def _recovery_lane(self, start: float) -> Lane:
+        asked = self._requests(keep_alive=False)
+        return Lane("recovery", RECOVERY_RATE, RECOVERY_SECONDS, asked, self._judge, start, is_regular=True)
+
+    def _keep_overload(self, run: Run, capacity: float, limit_ms: float) -> None:
+        answered = run.latencies_ms("right") + run.latencies_ms("wrong")
+        in_time = [each for each in run.records if each.lane == "load" and each.outcome in ("right", "wrong")]
+        end = max((each.intended for each in run.records if each.lane == "load"), default=0.0)
+        # Answers that come after the load has ended are no goodput of the time under load.
+        goodput = sum(1 for each in in_time if each.finished <= end) / run.seconds
+        self._keep("overload_goodput_percent", 100 * goodput / capacity, "overload: goodput {:.0f} % of capacity")
+        self._keep("overload_p99_ms", percentile(answered, 0.99), "overload: p99 of answers {:.0f} ms")
+        refused = run.latencies_ms("refused")
+        self._keep("overload_refusal_p50_ms", percentile(refused, 0.5), "overload: refusal after {:.1f} ms")
+        self._keep("overload_refusal_p99_ms", percentile(refused, 0.99))
+        for outcome in ("refused", "failed", "reset", "late"):
+            self._keep(f"overload_{outcome}", run.count(outcome))
+        health = [each.latency_ms for each in run.records if each.lane == "health"]
+        self._keep("overload_health_p99_ms", percentile(health, 0.99), "overload: health p99 {:.0f} ms")
+        unhealthy = sum(run.count(each, "health") for each in ("refused", "failed", "reset", "late"))
+        self._keep("overload_health_failed", unhealthy)
+        recovered = _recovery(run.records, end, limit_ms)
+        self._keep("overload_recovery_s", recovered or RECOVERY_SECONDS, "overload: recovered after {:.1f} s")
+        self._keep("overload_generator_cores", run.own_cores)
+
+    # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _keep(self, measure: str, value: float, words: str = "") -> None:
+        self._values[measure] = value
+        self.samples.append(Sample(self.contender.name, measure, self._round, value))
+        if words:
+            self._say(words.format(value))
+
+    @property
+    def _judge(self) -> Judge:
+        return self.contender.label_of
+
+    def _requests(self, *, keep_alive: bool = True) -> Iterator[Request]:
+        images, labels = self._pictures.images, self._pictures.labels
+        return requests.picture_requests(
+            self.contender.predict_path, self.contender.form, images, labels, keep_alive=keep_alive
+        )
+
+    def _plain_requests(self) -> Iterator[Request]:
+        return requests.get_requests(self.contender.plain_path, keep_alive=False)
+
+    def _health_requests(self) -> Iterator[Request]:
+        return requests.get_requests(self.contender.health_path, keep_alive=False)
+
+
+def _recovery(records: Sequence[Record], end: float, limit_ms: float) -> float:
+    """Seconds from the end of the load to the first answer that is fast again; 0 when there was none yet."""
+    fast = (
+        each.finished - end
+        for each in records
+        if each.lane == "recovery" and each.outcome in ("right", "wrong") and each.latency_ms <= limit_ms
+    )
+    return min(fast, default=0.0)
