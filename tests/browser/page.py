@@ -17,7 +17,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 Found = TypeVar("Found")
 
-WAIT_SECONDS = 20
+WAIT_SECONDS = 30
 PHONE_WIDTH = 600
 # Enough for every control of the page; a person who needs more has lost their way.
 MOST_TABS = 60

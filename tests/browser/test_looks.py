@@ -18,7 +18,7 @@ TEXT = (
     ".row-score",
     ".timing dt",
     ".model-facts",
-    ".demonstration",
+    ".caveat",
 )
 
 # WCAG 2.2: relative luminance of text and of the nearest background behind it.

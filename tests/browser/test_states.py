@@ -140,7 +140,10 @@ def test_lost_network_is_said_and_the_answer_comes_when_it_is_back(page: Page, t
 def test_dropping_text_is_answered_with_words(page: Page) -> None:
     page.script("document.body.dispatchEvent(new DragEvent('drop', {dataTransfer: new DataTransfer(), bubbles: true}))")
 
-    assert "no file" in page.script("return document.getElementById('announcement').textContent")
+    page.see("#trouble", "no file")
+    page.take_sample()
+    page.see_boxes()
+    assert not page.all("#trouble")[0].is_displayed()
 
 
 def test_a_screen_reader_is_told_what_was_found(page: Page) -> None:

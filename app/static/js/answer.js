@@ -77,7 +77,8 @@ export class Answer {
     this.model.replaceChildren(
       html("p", { className: "model-name" }, model.name, " ", html("span", {}, `version ${model.version}`)),
       html("p", { className: "model-facts" }, html("code", {}, shortDigest(model.digest))),
-      ...(model.demonstration ? [demonstration()] : []),
+      ...(model.demonstration ? [caveat("Demonstration model: trained on rendered scenes")] : []),
+      ...(model.random_weights ? [caveat("Random weights: its answers mean nothing")] : []),
       ...(isAnswered ? [] : [html("ul", { className: "labels", "aria-label": "Labels it knows" }, ...labels)]));
   }
 }
@@ -97,7 +98,7 @@ const bar = (score, colour = "") => svg("svg", { class: `bar ${colour}`, "aria-h
 
 const time = (words, value) => html("div", {}, html("dt", {}, words), html("dd", {}, milliseconds(value)));
 
-const demonstration = () => html("p", { className: "demonstration" }, "Demonstration model: trained on rendered scenes");
+const caveat = (words) => html("p", { className: "caveat" }, words);
 
 // A part that opens, with text to copy. It stays in the page, so that it stays open from answer to answer.
 function fold(title, copyWords) {

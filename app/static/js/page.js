@@ -15,6 +15,7 @@ import { Wishes } from "./wishes.js";
 
 const form = byId("ask");
 const announcement = byId("announcement");
+const trouble = byId("trouble");
 const service = new Service(form.dataset.api);
 const pictures = new Pictures();
 const wishes = new Wishes(form);
@@ -45,6 +46,7 @@ let rendered = [];
 let told = "";
 
 pictures.addEventListener("change", () => {
+  trouble.hidden = true;
   asking.go();
   renderSoon();
 });
@@ -62,7 +64,7 @@ openIntake({
   input: byId("image_upload"),
   samples: document.querySelectorAll(".sample"),
   pictures,
-  say: (words) => { announcement.textContent = words; },
+  say: (words) => Object.assign(trouble, { textContent: words, hidden: false }),
 });
 renderSoon();
 engine.watch();
