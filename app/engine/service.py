@@ -20,6 +20,7 @@ from app.manifests import Manifest
 log = logging.getLogger("cask.engine")
 
 PARENT_PERIOD_SECONDS = 1.0
+SIGNAL_PERIOD_SECONDS = 0.5
 
 
 def build(settings: Settings, load_model: Callable[[Manifest], Model] | None = None) -> Server:
@@ -41,9 +42,12 @@ def build(settings: Settings, load_model: Callable[[Manifest], Model] | None = N
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in hand. Blocks; call it in the main thread."""
     server = build(settings)
-    server.start()
+    never = threading.Event()
     try:
-        threading.Event().wait()
+        server.start()
+        while not never.wait(SIGNAL_PERIOD_SECONDS):
+            # A signal that arrives just before a wait does not end it; its handler runs here.
+            pass
     except (SystemExit, KeyboardInterrupt):
         # mod_wsgi turns SIGTERM into SystemExit in a service script; handle_signals does so elsewhere.
         log.info("engine %d drains for at most %d s", os.getpid(), settings.engine_drain_seconds)

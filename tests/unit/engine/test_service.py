@@ -1,0 +1,97 @@
+"""The engine as a process: put together from the settings, drained when told to stop."""
+
+from __future__ import annotations
+
+import logging
+import signal
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.config import ROOT
+from app.engine import service
+from app.engine.client import EngineClient
+from app.engine.worker import Workers
+from app.errors import EngineAwayError, ManifestError
+from tests import fakes
+from tests.fakes import PATIENCE_SECONDS, FakeModel, eventually
+
+
+def settings_for(tmp_path: Path, **changes: object) -> object:
+    return fakes.make_settings(tmp_path / "state", tmp_path / "models", **changes)
+
+
+def test_workers_are_as_many_as_set_and_batches_as_large_as_model_and_settings_allow(tmp_path: Path) -> None:
+    small = fakes.make_manifest(tmp_path / "models", "small", serve={"max_batch_size": 2})
+    large = fakes.make_manifest(tmp_path / "models", "large", serve={"max_batch_size": 100})
+    settings = settings_for(tmp_path, engine_workers=3, engine_max_batch_size=8, engine_max_queue_size=9)
+
+    workers: Workers = service.build(settings, FakeModel)._workers  # type: ignore[arg-type]
+
+    assert workers.status()["workers"] == 3
+    assert workers.status()["max_queue_size"] == 9
+    lines = workers._batcher._lines
+    assert [lines[each.key].limits.max_batch_size for each in (small, large)] == [2, 8]
+
+
+def test_engine_without_a_model_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ManifestError, match="holds no model"):
+        service.build(settings_for(tmp_path), FakeModel)  # type: ignore[arg-type]
+
+
+ENGINE = """
+import logging, sys
+from pathlib import Path
+from app.engine import service
+from tests import fakes
+logging.basicConfig(level="INFO")
+folder = Path(sys.argv[1])
+service._load_with_torch = fakes.FakeModel
+service._limit_torch_threads = lambda count: None
+service.handle_signals()
+service.run(fakes.make_settings(folder / "state", folder / "models", engine_drain_seconds=5))
+"""
+COMMAND = [sys.executable, "-c", ENGINE]
+
+
+def test_process_serves_until_sigterm_and_leaves_nothing_behind(tmp_path: Path) -> None:
+    fakes.write_model(tmp_path / "models")
+    path = tmp_path / "state" / "run" / "engine.sock"
+    client = EngineClient(path)
+    process = subprocess.Popen([*COMMAND, tmp_path], cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    eventually(path.exists, "the socket")
+    assert client.status()["pid"] == client.peer_pid() == process.pid
+
+    # It may not yet wait for signals at this moment.
+    process.send_signal(signal.SIGTERM)
+    _, log = process.communicate(timeout=PATIENCE_SECONDS)
+
+    assert (process.returncode, path.exists()) == (0, False)
+    assert f"engine {process.pid} stopped\n" in log
+    with pytest.raises(EngineAwayError):
+        client.status()
+    client.close()
+
+
+def test_process_that_was_killed_leaves_a_socket_that_the_next_one_replaces(tmp_path: Path) -> None:
+    fakes.write_model(tmp_path / "models")
+    path = tmp_path / "state" / "run" / "engine.sock"
+    process = subprocess.Popen([*COMMAND, tmp_path], cwd=ROOT, stderr=subprocess.DEVNULL)
+    eventually(path.exists, "the socket")
+    process.kill()
+    process.wait()
+    assert path.exists()
+
+    with fakes.running_engine(path, [fakes.make_manifest(tmp_path / "models")]) as engine:
+        assert engine.client.status()["models"][0]["state"] == "ready"
+
+
+def test_log_says_who_listens_and_who_stopped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.INFO, "cask.engine")
+    with fakes.running_engine(tmp_path / "engine.sock", [fakes.make_manifest(tmp_path / "models")]):
+        pass
+
+    words = " ".join(record.getMessage() for record in caplog.records)
+    assert "listens on" in words and "is ready after" in words and "stopped" in words
