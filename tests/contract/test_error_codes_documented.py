@@ -1,4 +1,4 @@
-"""Every code that a caller or operator can meet has its entry in docs/errors.md, and no entry is of a code long gone."""
+"""Every code that a caller or operator can meet has its entry in docs/errors.md, and no entry is without its code."""
 
 from __future__ import annotations
 
