@@ -9,19 +9,20 @@ import shutil
 import signal
 import socket
 import subprocess
-import sys
 import tempfile
+import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from app.config import Settings
-from bench import environment, model, requests
+from bench import environment, memory, model, requests
 from bench.peers import network
 from bench.requests import Form
 
 ROOT = environment.ROOT
 STOP_SECONDS = 20.0
+ORPHAN_SECONDS, ORPHAN_PERIOD_SECONDS = 2.0, 0.05
 CORES = os.cpu_count() or 1
 # Signs nothing here; prod refuses to start without one.
 SECRET_KEY = "only-for-a-measurement-on-loopback-7f3a9c51"  # noqa: S105
@@ -53,13 +54,18 @@ class Contender:
 
 @dataclass(frozen=True)
 class Running:
-    """A contender that was started. ``pid``: the first of its processes."""
+    """A contender that was started."""
 
     contender: Contender
     port: int
-    pid: int
+    process: subprocess.Popen[bytes]
     folder: Path
     log_path: Path
+
+    @property
+    def pid(self) -> int:
+        """The first of its processes."""
+        return self.process.pid
 
     def log_end(self, characters: int = 2000) -> str:
         """The last of what it wrote."""
@@ -84,7 +90,7 @@ def running(contender: Contender) -> Iterator[Running]:
             stderr=subprocess.STDOUT,
         )
     try:
-        yield Running(contender, port, process.pid, folder, log_path)
+        yield Running(contender, port, process, folder, log_path)
     finally:
         _stop(process, contender.stop_signal)
         shutil.rmtree(folder, ignore_errors=True)
@@ -107,12 +113,27 @@ def _environment(contender: Contender, port: int, folder: Path) -> dict[str, str
 
 
 def _stop(process: subprocess.Popen[bytes], how: signal.Signals) -> None:
+    """End the process, and what it started and left behind: it would take processor time from the next contender."""
+    family = memory.tree(process.pid)
     for sign in (how, signal.SIGTERM, signal.SIGKILL):
         if process.poll() is not None:
-            return
+            break
         process.send_signal(sign)
         with contextlib.suppress(subprocess.TimeoutExpired):
             process.wait(STOP_SECONDS)
+    for orphan in _still_there(family[1:]):
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(orphan, signal.SIGKILL)
+
+
+def _still_there(pids: list[int]) -> list[int]:
+    """Those that are left after a moment."""
+    end = time.monotonic() + ORPHAN_SECONDS
+    left = pids
+    while left and time.monotonic() < end:
+        left = [pid for pid in left if Path(f"/proc/{pid}").exists()]
+        time.sleep(ORPHAN_PERIOD_SECONDS)
+    return left
 
 
 # -------------------------------------------------------------------------------------------------------------- ours
@@ -239,14 +260,24 @@ def plain() -> list[Contender]:
     return [gunicorn, *_nginx_uwsgi()]
 
 
+def _nginx_uwsgi_command(port: int, folder: Path) -> list[str]:
+    return [str(environment.PYTHON), "-m", "bench.peers.nginx_uwsgi", str(port), str(folder)]
+
+
 def _nginx_uwsgi() -> list[Contender]:
-    if not (shutil.which("nginx") and shutil.which("uwsgi")):
+    if not environment.ensure_tools():
         return []
     return [
         Contender(
             name="nginx-uwsgi",
             title="Flask on nginx with uWSGI, no model",
-            command=lambda port, folder: [sys.executable, "-m", "bench.peers.nginx_uwsgi", str(port), str(folder)],
+            command=lambda port, folder: [
+                str(environment.PYTHON),
+                "-m",
+                "bench.peers.nginx_uwsgi",
+                str(port),
+                str(folder),
+            ],
             predict_path="",
             form=requests.RAW,
             label_of=lambda body: "",

@@ -23,12 +23,13 @@ from app.vision import registry
 from bench import model, pictures
 
 BATCH_SIZES = (1, 4, 8)
+ALONE = "one thread"
 WARM_SECONDS = 1.0
 LIMITS = Limits(max_bytes=2**24, max_pixels=50_000_000, formats=("JPEG",))
 
 
 def measure(seconds: float) -> dict[str, float]:
-    """Images a second by batch size, measured in a process of its own. Raises OSError when that fails."""
+    """Images a second by how they are computed, measured in a process of its own. Raises OSError when that fails."""
     command = [sys.executable, "-m", "bench.raw", str(seconds)]
     done = subprocess.run(command, cwd=pictures.ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -38,7 +39,7 @@ def measure(seconds: float) -> dict[str, float]:
 
 
 def run(seconds: float) -> dict[str, float]:
-    """Images a second by batch size, in this process."""
+    """Images a second by how they are computed, in this process."""
     manifest = manifests.find(model.STORE, [model.NAME])[0]
     load = getattr(registry, "load_built", registry.load_model)
     loaded = load(manifest)
@@ -48,12 +49,13 @@ def run(seconds: float) -> dict[str, float]:
         decoded = [images.read(data[(first + i) % len(data)], manifest.input, LIMITS).pixels for i in range(size)]
         loaded.predict(decoded, [ClassifyOptions(top_k=1)] * size)
 
-    return {str(size): _rate(batch, size, seconds) for size in BATCH_SIZES}
+    rates = {f"batches of {size}": _rate(batch, size, seconds, os.cpu_count() or 1) for size in BATCH_SIZES}
+    return {ALONE: _rate(batch, 1, seconds, 1), **rates}
 
 
-def _rate(batch: Callable[[int, int], None], size: int, seconds: float) -> float:
-    """Images a second of as many threads as there are cores."""
-    done = [0] * (os.cpu_count() or 1)
+def _rate(batch: Callable[[int, int], None], size: int, seconds: float, threads_count: int) -> float:
+    """Images a second of so many threads."""
+    done = [0] * threads_count
     began = time.perf_counter() + WARM_SECONDS
     end = began + seconds
 

@@ -55,6 +55,8 @@ ROUTES = [
     Column("plain_per_s", "route, requests/s"),
     Column("plain_p99_ms", "route p99, ms"),
     Column("plain_resets", "route resets", is_count=True),
+    Column("health_per_s", "health, requests/s"),
+    Column("health_p99_ms", "health p99, ms"),
     Column("static_per_s", "static file, requests/s"),
     Column("static_p99_ms", "static p99, ms"),
     Column("static_resets", "static resets", is_count=True),

@@ -127,11 +127,11 @@ def _rounds(
 
 def _measure_raw(number: int, plan: Plan) -> list[Sample]:
     rates = raw.measure(plan.seconds)
-    told = ", ".join(f"batch {size}: {rate:.1f} images/s" for size, rate in rates.items())
+    told = ", ".join(f"{how} {rate:.1f} images/s" for how, rate in rates.items())
     _say(f"round {number}, raw limit", told)
     best = max(rates.values())
-    single = Sample(RAW, "throughput_1_per_s", number, rates["1"] / contenders.CORES)
-    return [single, *(Sample(RAW, f"throughput_{each}_per_s", number, best) for each in plan.callers if each > 1)]
+    alone = Sample(RAW, "throughput_1_per_s", number, rates[raw.ALONE])
+    return [alone, *(Sample(RAW, f"throughput_{each}_per_s", number, best) for each in plan.callers if each > 1)]
 
 
 def _say(who: str, text: str) -> None:

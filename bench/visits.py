@@ -84,14 +84,17 @@ class Visit:
             if load.once(server.port, next(asked), self._judge).outcome == "right":
                 self._keep("start_s", time.perf_counter() - began, "first right answer after {:.2f} s")
                 return
+            if server.process.poll() is not None:
+                raise VisitFailedError(f"it ended with {server.process.returncode}; it wrote:\n{server.log_end()}")
             time.sleep(START_PERIOD_SECONDS)
         raise VisitFailedError(f"no right answer within {START_SECONDS:g} s; it wrote:\n{server.log_end()}")
 
     def _measure_predictions(self, server: Running) -> None:
         load.closed(server.port, self._requests(), self._judge, WARM_CALLERS, WARM_SECONDS)
-        for callers in self.plan.callers:
-            self._measure_throughput(server, callers)
-        self._keep("memory_mb", memory.tree_pss_mb(server.pid), "memory {:.0f} MB (PSS)")
+        if "throughput" in self.plan.parts:
+            for callers in self.plan.callers:
+                self._measure_throughput(server, callers)
+            self._keep("memory_mb", memory.tree_pss_mb(server.pid), "memory {:.0f} MB (PSS)")
         if self._right + self._wrong:
             self._keep("agreement_percent", 100 * self._right / (self._right + self._wrong), "agreement {:.2f} %")
         if "overload" in self.plan.parts:
@@ -110,7 +113,7 @@ class Visit:
         self._keep(f"unanswered_{callers}", sum(run.count(each) for each in ("refused", "failed", "reset", "late")))
 
     def _measure_routes(self, server: Running) -> None:
-        for name in ("plain", "static"):
+        for name in ("plain", "health", "static"):
             path = getattr(self.contender, f"{name}_path")
             if not path:
                 continue
