@@ -131,6 +131,25 @@ def test_a_higher_threshold_filters_before_the_server_has_answered(page: Page) -
     page.until(lambda: scores(page) == expected, "only detections of 50% and more")
 
 
+def test_a_moving_slider_asks_only_when_it_rests(page: Page) -> None:
+    page.take_sample()
+    page.see_boxes()
+    page.requests()
+
+    page.script("""
+      const slider = document.querySelector('[data-for="score_threshold"]');
+      for (let step = 0; step < 30; step++) {
+        slider.value = 0.3 + step / 1000;
+        slider.dispatchEvent(new Event("input", { bubbles: true }));
+      }
+    """)
+
+    page.see(".fold summary", "Answer as JSON").click()
+    page.until(lambda: page.all(".progress[hidden]"), "the answer")
+    asked = [address for address in page.requests() if address.endswith("/v1/detect")]
+    assert len(asked) == 1
+
+
 def test_the_slider_and_its_figure_follow_each_other(page: Page) -> None:
     slider = page.see('[data-for="score_threshold"]')
 

@@ -28,6 +28,7 @@ export class Asking {
   /** Ask for everything that waits, the picture that is looked at first. */
   go() {
     this.#forget();
+    if (this.#rest) return;
     if (this.#pause) return this.#hold();
     let next;
     while (this.#running.size < AT_ONCE && (next = this.#next())) this.#ask(next);
@@ -37,15 +38,17 @@ export class Asking {
   again() {
     for (const abort of this.#running.values()) abort.abort();
     this.#running.clear();
-    for (const picture of this.pictures.all) picture.state = "waiting";
-    this.pictures.changed();
     clearTimeout(this.#rest);
     this.#rest = setTimeout(() => this.now(), REST_MILLISECONDS);
+    for (const picture of this.pictures.all) picture.state = "waiting";
+    this.pictures.changed();
   }
 
   /** Do not wait any longer. */
   now() {
+    clearTimeout(this.#rest);
     clearTimeout(this.#pause?.timer);
+    this.#rest = null;
     this.#pause = null;
     for (const picture of this.pictures.all) if (picture.state === "away") picture.state = "waiting";
     this.go();

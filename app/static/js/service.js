@@ -63,6 +63,7 @@ export class Service {
     }
     const body = await json(response);
     if (response.ok && body) return { body, headers: response.headers };
+    if (response.ok) throw new Unreachable("The answer was cut off.");
     throw failure(response, body);
   }
 

@@ -165,7 +165,8 @@ export class Wishes extends EventTarget {
   }
 
   #signature() {
-    return JSON.stringify([this.task, this.model]);
+    // Not its state: an answer does not become wrong when the engine goes and comes back.
+    return JSON.stringify([this.task, this.model && key(this.model), this.model?.digest, this.model?.defaults]);
   }
 }
 
