@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import logging
 import os
 import threading
 from collections.abc import Callable, Iterator, Sequence
@@ -257,6 +258,19 @@ def make_settings(state_dir: Path, models_dir: Path, **changes: Any) -> config.S
     changes = {"state_dir": state_dir, "models_dir": models_dir, "secret_key": SecretStr("for tests only"), **changes}
     changes.setdefault("engine_socket", state_dir / "run" / "engine.sock")
     return config.describe("test").model_copy(update=changes)
+
+
+@contextmanager
+def logging_kept() -> Iterator[None]:
+    """Afterwards, logging is as it was; ``create_app`` sets up that of its process."""
+    root = logging.getLogger()
+    handlers, level = list(root.handlers), root.level
+    try:
+        yield
+    finally:
+        root.handlers[:] = handlers
+        root.setLevel(level)
+        logging.captureWarnings(False)
 
 
 def make_app(folder: Path, engine: FakeEngine | None = None, **changes: Any) -> Flask:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -23,12 +22,8 @@ def engine() -> FakeEngine:
 @pytest.fixture
 def app(tmp_path: Path, engine: FakeEngine) -> Iterator[Flask]:
     """The real app over a model store of its own."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
-    yield fakes.make_app(tmp_path, engine)
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
+    with fakes.logging_kept():
+        yield fakes.make_app(tmp_path, engine)
 
 
 @pytest.fixture

@@ -24,7 +24,8 @@ VALUES = {"name": "classifier", "filename": "favicon.svg"}
 @pytest.fixture(scope="module")
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """One app for all addresses; none of these requests changes it."""
-    yield fakes.make_app(tmp_path_factory.mktemp("app"), FakeEngine())
+    with fakes.logging_kept():
+        yield fakes.make_app(tmp_path_factory.mktemp("app"), FakeEngine())
 
 
 def rules(app: Flask) -> list[tuple[str, Rule]]:

@@ -17,6 +17,13 @@ hypothesis.settings.register_profile("cask", deadline=None, database=None)
 hypothesis.settings.load_profile("cask")
 
 
+@pytest.fixture(autouse=True)
+def kept_logging() -> Iterator[None]:
+    """No test changes how another one logs."""
+    with fakes.logging_kept():
+        yield
+
+
 @pytest.fixture
 def manifest(tmp_path: Path) -> Manifest:
     """A classifier's."""

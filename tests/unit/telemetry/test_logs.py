@@ -17,14 +17,9 @@ from tests import fakes
 
 
 @pytest.fixture(autouse=True)
-def root_logger() -> Iterator[None]:
-    """Afterwards, logging is as it was."""
-    root = logging.getLogger()
-    handlers, level = list(root.handlers), root.level
+def no_request() -> Iterator[None]:
+    """Afterwards, no request is being served."""
     yield
-    root.handlers[:] = handlers
-    root.setLevel(level)
-    logging.captureWarnings(False)
     logs.request_id.set("")
 
 
