@@ -5,14 +5,17 @@ from __future__ import annotations
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 
 import pytest
 
 from tests.system import containers
-from tests.system.containers import IMAGE, STEPS, Stack
+from tests.system.containers import IMAGE, STEPS, RunOnce, Stack
+
+TIMES = "{{.State.StartedAt}} {{.State.FinishedAt}}"
 
 
 @pytest.fixture(scope="session")
@@ -71,13 +74,21 @@ def running(name: str) -> Iterator[Stack]:
 
 
 @pytest.fixture
-def run_once(image: str) -> Callable[..., tuple[int, str]]:
-    """`docker run` to its end, with these options: exit status and what it printed."""
+def run_once(image: str) -> RunOnce:
+    """`docker run` to its end, with these options: exit status, what it printed, and seconds from start to end."""
 
-    def run(*options: str, command: tuple[str, ...] = ()) -> tuple[int, str]:
-        script = 'docker run --rm --read-only --tmpfs /tmp "$@"; echo "status $?"'
-        output = containers.run("bash", "-c", script, "run", *options, image, *command)
-        lines, _, status = output.rpartition("status ")
-        return int(status), lines
+    def run(*options: str, command: tuple[str, ...] = ()) -> tuple[int, str, float]:
+        id = containers.docker("create", "--read-only", "--tmpfs", "/tmp", *options, image, *command)  # noqa: S108
+        try:
+            containers.docker("start", id)
+            status = int(containers.docker("wait", id))
+            started, finished = containers.docker("inspect", "-f", TIMES, id).split()
+            return status, containers.docker("logs", id), _seconds(finished) - _seconds(started)
+        finally:
+            containers.docker("rm", "--force", "--volumes", id)
 
     return run
+
+
+def _seconds(moment: str) -> float:
+    return datetime.fromisoformat(moment).timestamp()

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ STEPS = ROOT / "docker" / "steps"
 SAMPLES = ROOT / "models" / "samples"
 IMAGE = "cask-system-test:latest"
 STEP_SECONDS = 1800.0
+RunOnce = Callable[..., tuple[int, str, float]]
 JPEG = {"Content-Type": "image/jpeg"}
 
 
