@@ -24,6 +24,7 @@ TIMEOUT_SECONDS = 10.0
 # A refused caller in a closed loop does what Retry-After asks for, in little: it does not come back at once.
 REFUSED_PAUSE_SECONDS = 0.05
 SWEEP_SECONDS = 0.1
+WARM_SECONDS = 0.5
 REFUSALS = (429, 503)
 
 Judge = Callable[[bytes], str]
@@ -214,7 +215,12 @@ def _outcome(flight: _Flight, response: Response) -> str:
 
 
 def closed(
-    port: int, requests: Iterator[Request], judge: Judge, callers: int, seconds: float, warm_seconds: float = 0.5
+    port: int,
+    requests: Iterator[Request],
+    judge: Judge,
+    callers: int,
+    seconds: float,
+    warm_seconds: float = WARM_SECONDS,
 ) -> Run:
     """N callers that ask again as soon as they are answered; requests that end in the measured span count."""
     driver = Driver(port)
@@ -231,7 +237,7 @@ def closed(
 
     for _ in range(callers):
         ask()
-    driver.run_until(time.perf_counter() + warm_seconds)
+    driver.run_until(time.perf_counter() + WARM_SECONDS)
     driver.records.clear()
     began, used = time.perf_counter(), time.process_time()
     driver.run_until(began + seconds)

@@ -32,6 +32,11 @@ def latency_columns(callers: Sequence[int]) -> list[Column]:
     return [Column(f"{name}_{each}_ms", f"{name}, {each}") for each in callers for name in names]
 
 
+def processor_columns(callers: Sequence[int]) -> list[Column]:
+    """Processor time by callers, in milliseconds."""
+    return [Column(f"processor_{each}_ms", f"{each} callers", 2) for each in callers]
+
+
 RESOURCES = [
     Column("memory_mb", "memory, MB (PSS)"),
     Column("start_s", "start to first right answer, s", 2),
@@ -71,6 +76,10 @@ def document(samples: Sequence[Sample], titles: dict[str, str], head: Sequence[s
         ("Images a second", throughput_columns(callers)),
         ("Latency, ms, by callers", latency_columns(callers)),
         ("Memory, start, agreement", RESOURCES),
+        (
+            "Processor time of the server, ms an image",
+            [Column(f"processor_{n}_ms", f"{n} callers", 2) for n in callers],
+        ),
         ("Four times capacity: arrivals by chance, a new connection each", OVERLOAD),
         ("Without a model, 64 connections", ROUTES),
     ]

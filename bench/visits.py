@@ -25,6 +25,7 @@ RECOVERY_SECONDS = 30.0
 RECOVERED_WITHIN_MS = 100.0
 RECOVERED_FACTOR = 3.0
 ROUTE_CALLERS = 64
+SHOWN_FROM_MS = 0.05
 
 Say = Callable[[str], None]
 
@@ -101,7 +102,9 @@ class Visit:
             self._measure_overload(server)
 
     def _measure_throughput(self, server: Running, callers: int) -> None:
+        before = memory.tree_cpu_seconds(server.pid)
         run = load.closed(server.port, self._requests(), self._judge, callers, self.plan.seconds)
+        self._keep_processor(before, memory.tree_cpu_seconds(server.pid), len(run.records) / run.seconds, callers)
         self._right += run.count("right")
         self._wrong += run.count("wrong")
         # A wrong label is a matter of agreement; the work was done all the same.
@@ -111,6 +114,15 @@ class Visit:
             self._keep(f"{name}_{callers}_ms", percentile(answered, share))
         self._keep(f"generator_cores_{callers}", run.own_cores)
         self._keep(f"unanswered_{callers}", sum(run.count(each) for each in ("refused", "failed", "reset", "late")))
+
+    def _keep_processor(self, before: dict[str, float], after: dict[str, float], rate: float, callers: int) -> None:
+        """Processor time of the server for one image, of all its processes; what a faster path would have to save."""
+        images = rate * (self.plan.seconds + load.WARM_SECONDS)
+        spent = {name: 1000 * (seconds - before.get(name, 0.0)) for name, seconds in after.items()}
+        if images:
+            self._keep(f"processor_{callers}_ms", sum(spent.values()) / images)
+            parts = [f"{name} {ms / images:.2f}" for name, ms in spent.items() if ms / images >= SHOWN_FROM_MS]
+            self._say(f"{callers} callers: processor ms an image: {', '.join(parts)}")
 
     def _measure_routes(self, server: Running) -> None:
         for name in ("plain", "health", "static"):
