@@ -150,18 +150,20 @@ def write_headers(server_root: Path) -> None:
 
 
 def write_error_documents(server_root: Path) -> None:
-    """Each status of errors.toml as problem document and as page; Apache picks by what the caller accepts."""
+    """Each status of errors.toml as problem document, and as page for callers that ask for HTML."""
     folder = server_root / "errors"
     folder.mkdir()
-    directives = []
+    documents, pages = [], []
     table = tomllib.loads((ROOT / "apache" / "errors.toml").read_text())
     page = (ROOT / "apache" / "error-page.html").read_text()
     for status, words in table.items():
         (folder / f"{status}.json").write_text(_problem(int(status), words))
         (folder / f"{status}.html").write_text(_page(page, status, words))
-        (folder / f"{status}.var").write_text(_type_map(status))
-        directives.append(f"ErrorDocument {status} /_errors/{status}.var")
-    (server_root / "error-documents.conf").write_text("\n".join(directives) + "\n")
+        documents.append(f"ErrorDocument {status} /_errors/{status}.json")
+        pages.append(f"    ErrorDocument {status} /_errors/{status}.html")
+    # Not by content negotiation, which answers 406 to those who accept neither by name.
+    condition = ['<If "req_novary('Accept') =~ m#text/html#">', *pages, "</If>"]
+    (server_root / "error-documents.conf").write_text("\n".join(documents + condition) + "\n")
 
 
 def run_express(options: list[str], server_root: Path) -> None:
@@ -201,14 +203,6 @@ def _page(page: str, status: str, words: dict[str, str]) -> str:
     for name, value in {"status": status, **words}.items():
         page = page.replace("{{ " + name + " }}", html.escape(value))
     return page.replace("{{ request_id }}", _REQUEST_ID)
-
-
-def _type_map(status: str) -> str:
-    # The first is what callers get who accept anything, such as curl.
-    return (
-        f"URI: {status}.json\nContent-type: application/problem+json; qs=1.0\n\n"
-        f"URI: {status}.html\nContent-type: text/html; qs=0.9\n"
-    )
 
 
 # Filled in by mod_include when the document is sent.

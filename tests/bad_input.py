@@ -8,6 +8,7 @@ import struct
 import zlib
 from dataclasses import dataclass, field
 
+import numpy as np
 from PIL import Image
 
 
@@ -29,6 +30,14 @@ def good_image(width: int = 64, height: int = 48) -> bytes:
     """A small JPEG of one colour."""
     out = io.BytesIO()
     Image.new("RGB", (width, height), (90, 120, 60)).save(out, "JPEG")
+    return out.getvalue()
+
+
+def noisy_photograph(width: int, height: int) -> bytes:
+    """A JPEG as large as a camera's: noise does not compress."""
+    noise = np.random.default_rng(7).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    out = io.BytesIO()
+    Image.fromarray(noise).save(out, "JPEG", quality=90)
     return out.getvalue()
 
 

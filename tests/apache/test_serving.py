@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests import bad_input
+from tests.conftest import SAMPLES
 from tests.servers import Server
 
 PROBLEM = "application/problem+json"
@@ -63,7 +64,9 @@ def test_three_ways_to_send_an_image_give_one_answer(served: Server, sample_path
     assert raw.json["results"] == parts.json["results"] == base64.json["results"]
 
 
-def test_many_images_are_answered_in_the_order_sent(served: Server, samples: list[dict[str, Any]], sample_path: Path) -> None:
+def test_many_images_are_answered_in_the_order_sent(
+    served: Server, samples: list[dict[str, Any]], sample_path: Path
+) -> None:
     paths = [sample_path.parent / each["file"] for each in samples]
     singles = [served.ask("/v1/classify", path.read_bytes(), {"Content-Type": "image/jpeg"}).json for path in paths]
     body, content_type = bad_input.multipart(*(path.read_bytes() for path in paths))
@@ -181,6 +184,28 @@ def test_what_apache_refuses_by_itself_is_a_page_for_browsers(served: Server) ->
     assert b"There is nothing at this address" in answer
 
 
+@pytest.mark.parametrize(
+    ("accept", "content_type"),
+    [("application/json", PROBLEM), ("*/*", PROBLEM), ("image/png", PROBLEM), ("text/html", "text/html")],
+)
+def test_what_apache_refuses_has_one_shape_whatever_is_accepted(served: Server, accept: str, content_type: str) -> None:
+    answer = served.ask("/static/nothing.css", headers={"Accept": accept})
+
+    assert answer.status == 404
+    assert answer.headers["Content-Type"].startswith(content_type)
+    assert b"There is nothing at this address" in answer.body
+
+
+def test_photographs_of_several_megabytes_pass_as_parts(served: Server) -> None:
+    photograph = bad_input.noisy_photograph(2400, 1600)
+    body, content_type = bad_input.multipart(photograph, photograph)
+
+    answer = served.ask("/v1/detect", body, {"Content-Type": content_type})
+
+    assert len(photograph) > 2_000_000
+    assert answer.status == 200
+
+
 # ── Headers, files, logs ─────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -203,7 +228,7 @@ def test_static_files_are_cached_and_asked_again(served: Server) -> None:
 
     again = served.ask("/static/favicon.svg", headers={"If-None-Match": first.headers["ETag"]})
 
-    assert "max-age" in first.headers["Cache-Control"]
+    assert first.headers["Cache-Control"] == "public, no-cache"
     assert again.status == 304
 
 
