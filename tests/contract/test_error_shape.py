@@ -29,6 +29,7 @@ from app.errors import (
     RequestError,
     UnavailableError,
 )
+from app.guards import sizes
 from tests import bad_input
 from tests.bad_input import BadInput
 from tests.fakes import FakeEngine, picture
@@ -235,7 +236,7 @@ def test_too_many_parts_are_refused_with_the_reason(client: FlaskClient) -> None
 @UNCLOSED
 @pytest.mark.usefixtures("collected")
 def test_form_field_that_is_too_long_is_refused_with_the_reason(client: FlaskClient) -> None:
-    body, content_type = bad_input.multipart(picture(), model="x" * 100_000)
+    body, content_type = bad_input.multipart(picture(), model="x" * (sizes.MAX_FORM_BYTES + 1))
 
     document = check_shape(post(client, body, content_type), 413, "request_too_large")
 
