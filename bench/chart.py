@@ -9,7 +9,7 @@ from html import escape
 from bench.statistics import Sample, Summary, by_round, contenders, summarise
 
 WIDTH_PX = 860
-LABEL_PX, VALUE_PX = 270, 120
+LABEL_PX, VALUE_PX = 280, 110
 ROW_PX, BAR_PX = 34, 18
 TOP_PX, BOTTOM_PX = 78, 40
 STYLE = """

@@ -84,7 +84,7 @@ def document(samples: Sequence[Sample], titles: dict[str, str], head: Sequence[s
         ("Without a model, 64 connections", ROUTES),
     ]
     tables = [(title, _table(samples, titles, columns)) for title, columns in parts]
-    tables += [(f"Times {titles[other]}", _ratios(samples, titles, other)) for other in _bases(samples)]
+    tables += [(f"As a multiple of: {titles[other]}", _ratios(samples, titles, other)) for other in _bases(samples)]
     sections = [f"## {title}\n\n{text}" for title, text in tables if text]
     return "\n\n".join(["\n".join(head), "Median (lowest–highest) over the rounds.", *sections]) + "\n"
 

@@ -30,7 +30,7 @@ from bench.visits import Pictures, Plan, Visit, VisitFailedError
 CALLERS = (1, 8, 32, 64)
 PARTS = ("throughput", "overload", "routes", "raw")
 RAW = "raw"
-RAW_TITLE = "raw limit: decode and predict, no HTTP"
+RAW_TITLE = "Raw limit, without HTTP"
 # Above this something else uses a core, and figures would say more about that than about the contenders.
 QUIET_LOAD = 0.7
 OPEN_FILES = 16384
