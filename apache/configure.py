@@ -162,7 +162,7 @@ def write_error_documents(server_root: Path) -> None:
         documents.append(f"ErrorDocument {status} /_errors/{status}.json")
         pages.append(f"    ErrorDocument {status} /_errors/{status}.html")
     # Not by content negotiation, which answers 406 to those who accept neither by name.
-    condition = ['<If "req_novary('Accept') =~ m#text/html#">', *pages, "</If>"]
+    condition = ["<If \"req_novary('Accept') =~ m#text/html#\">", *pages, "</If>"]
     (server_root / "error-documents.conf").write_text("\n".join(documents + condition) + "\n")
 
 

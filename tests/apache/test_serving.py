@@ -64,10 +64,8 @@ def test_three_ways_to_send_an_image_give_one_answer(served: Server, sample_path
     assert raw.json["results"] == parts.json["results"] == base64.json["results"]
 
 
-def test_many_images_are_answered_in_the_order_sent(
-    served: Server, samples: list[dict[str, Any]], sample_path: Path
-) -> None:
-    paths = [sample_path.parent / each["file"] for each in samples]
+def test_many_images_are_answered_in_the_order_sent(served: Server, samples: list[dict[str, Any]]) -> None:
+    paths = [SAMPLES / each["file"] for each in samples]
     singles = [served.ask("/v1/classify", path.read_bytes(), {"Content-Type": "image/jpeg"}).json for path in paths]
     body, content_type = bad_input.multipart(*(path.read_bytes() for path in paths))
 
