@@ -81,14 +81,13 @@ def write_samples(folder: Path = SAMPLES) -> None:
 
 def sample_scenes() -> dict[str, scenes.Scene]:
     """The scenes of the sample images by file name; the same each time."""
-    library = scenes.SpriteLibrary(77, per_kind=16, height_px=512)
     return {
         "site-morning.jpg": scenes.render_site(11, 1280, 853),
         "site-corner.jpg": scenes.render_site(29, 853, 1024),
         "site-wide.jpg": scenes.render_site(5, 1280, 720),
-        "cone.jpg": scenes.render_single(np.random.default_rng(3), library, "cone", 480, 400),
-        "helmet.jpg": scenes.render_single(np.random.default_rng(8), library, "helmet", 480, 400),
-        "vest.jpg": scenes.render_single(np.random.default_rng(4), library, "vest", 400, 480),
+        "cone.jpg": scenes.render_portrait(4, "cone"),
+        "helmet.jpg": scenes.render_portrait(3, "helmet"),
+        "vest.jpg": scenes.render_portrait(4, "vest"),
     }
 
 

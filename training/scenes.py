@@ -162,11 +162,18 @@ class Stage:
         return max((_hidden(truth.box, box) for truth in self.objects), default=0.0)
 
     def _shadow(self, sprite: Sprite, left: int, top: int) -> None:
-        w, h = sprite.image.size
-        sheet = Image.new("L", (w * 2, max(8, h // 4)), 0)
-        ImageDraw.Draw(sheet).ellipse((w * 0.5, sheet.height * 0.3, w * 1.6, sheet.height * 0.75), fill=120)
-        sheet = sheet.filter(ImageFilter.GaussianBlur(max(1.0, h / 40)))
-        place = (left - w // 2, top + h - sheet.height * 55 // 100)
+        """A soft dark patch on the ground, under what touches it and away from the light."""
+        alpha = np.asarray(sprite.image.getchannel("A"))
+        height = len(alpha)
+        columns = np.flatnonzero((alpha[-max(2, height // 14) :] > 60).any(axis=0))
+        if not columns.size:
+            return
+        start, width = left + int(columns[0]), max(4, int(np.ptp(columns)) + 1)
+        flat = max(4, min(width, height) // 5)
+        sheet = Image.new("L", (width * 2 + flat * 4, flat * 5), 0)
+        ImageDraw.Draw(sheet).ellipse((flat * 2 - width * 0.06, flat * 2, flat * 2 + width * 1.3, flat * 3), fill=150)
+        sheet = sheet.filter(ImageFilter.GaussianBlur(max(1.0, flat * 0.35)))
+        place = (start - flat * 2, top + height - flat * 11 // 4)
         self._image.paste(Image.new("RGB", sheet.size, (12, 12, 16)), place, sheet)
 
     def pixels(self) -> np.ndarray:
@@ -327,18 +334,44 @@ def box_row(box: Box) -> Sequence[float]:
     return box.x_min, box.y_min, box.x_max, box.y_max
 
 
+# Kind and how near: 0 at the horizon, 1 at the lower edge.
+_CAST = (
+    ("worker", 0.52, 0.6),
+    ("worker", 0.6, 0.72),
+    ("worker", 0.72, 0.88),
+    ("sign", 0.3, 0.42),
+    ("sign", 0.4, 0.55),
+    ("barrier", 0.35, 0.55),
+    ("barrier", 0.55, 0.75),
+    ("cone", 0.4, 0.6),
+    ("cone", 0.5, 0.7),
+    ("cone", 0.7, 0.9),
+    ("cone", 0.8, 0.95),
+)
+
+
 def render_site(seed: int, width: int = 1280, height: int = 853) -> Scene:
     """Render a larger, tidier scene for people to look at: a building site in daylight, cut-outs drawn for it anew."""
     rng = np.random.default_rng(seed)
     horizon = float(rng.uniform(0.3, 0.4))
-    stage = Stage(textures.site(rng, width, height, horizon))
-    cast = ["worker", "worker", "worker", "sign", "sign", "barrier", "barrier", "cone", "cone", "cone", "cone"]
-    feet = np.sort(horizon + (1.0 - horizon) * rng.uniform(0.3, 0.96, len(cast)))
-    order = rng.permutation(len(cast))
-    for foot, kind in zip(feet, (cast[i] for i in order), strict=True):
-        _stand(rng, stage, kind, float(foot) * height, horizon * height)
+    stage = Stage(textures.site(rng, width, height, horizon, muted=True))
+    placed = sorted((float(rng.uniform(far, near)), kind) for kind, far, near in _CAST)
+    for depth, kind in placed:
+        _stand(rng, stage, kind, (horizon + (1 - horizon) * depth) * height, horizon * height)
     if rng.random() < 0.7:
         _stand(rng, stage, "helmet", 0.965 * height, horizon * height)
+    return Scene(_daylight(rng, stage.pixels()), tuple(stage.objects))
+
+
+def render_portrait(seed: int, label: str, width: int = 480, height: int = 400) -> Scene:
+    """Render one object in the middle of a tidy building site, for people to look at."""
+    rng = np.random.default_rng(seed)
+    stage = Stage(textures.site(rng, width, height, float(rng.uniform(0.35, 0.5)), muted=True))
+    while not stage.objects:
+        sprite = drawings.DRAW[label](rng, 2 * height)
+        posed = _posed(rng, sprite, rng.uniform(0.72, 0.85) * min(width, height), 4)
+        x, y = (width - posed.image.width) / 2, (height - posed.image.height) * 0.6
+        stage.place(posed, x, y, visible_at_least=0.95, shadow=label != "vest")
     return Scene(_daylight(rng, stage.pixels()), tuple(stage.objects))
 
 
@@ -347,12 +380,11 @@ def _stand(rng: np.random.Generator, stage: Stage, kind: str, foot: float, horiz
     # A camera at 1.6 m: at any distance the horizon crosses things at that height (one-point perspective).
     pixels_per_metre = (foot - horizon) / 1.6 * 0.85
     tall = max(HEIGHT_METRES[kind] * pixels_per_metre, 0.05 * stage.height)
-    for _attempt in range(30):
-        sprite = _fresh(rng, kind, round(tall * 2))
-        longer = tall * max(1.0, sprite.image.width / sprite.image.height)
-        posed = _posed(rng, sprite, longer, 2)
+    sprite = _fresh(rng, kind, round(tall * 2))
+    posed = _posed(rng, sprite, tall * max(1.0, sprite.image.width / sprite.image.height), 2)
+    for _attempt in range(60):
         x, y = rng.uniform(0.01, 0.99) * stage.width - posed.image.width / 2, foot - posed.image.height
-        if stage.covers((x, y, x + posed.image.width, foot)) < 0.12 and stage.place(
+        if stage.covers((x, y, x + posed.image.width, foot)) < 0.08 and stage.place(
             posed, x, y, visible_at_least=0.95, shadow=True
         ):
             return

@@ -86,17 +86,18 @@ def clutter(rng: np.random.Generator, width: int, height: int) -> Pixels:
     return np.asarray(image, dtype=np.float32)
 
 
-def site(rng: np.random.Generator, width: int, height: int, horizon: float) -> Pixels:
+def site(rng: np.random.Generator, width: int, height: int, horizon: float, muted: bool = False) -> Pixels:
     """A building site in the open: sky, a skyline, a fence at times, and ground that runs to the viewer.
 
-    ``horizon`` is the height of the horizon as a share of the picture's, from the top.
+    ``horizon`` is the height of the horizon as a share of the picture's, from the top. ``muted``: buildings in the
+    colours that buildings have.
     """
     line = int(horizon * height)
     image = np.empty((height, width, 3), dtype=np.float32)
     image[:line] = _sky(rng, width, line)
     image[line:] = _ground(rng, width, height - line)
     picture = Image.fromarray(np.clip(image, 0, 255).astype(np.uint8))
-    _skyline(rng, picture, line)
+    _skyline(rng, picture, line, muted)
     if rng.random() < 0.5:
         _fence(rng, picture, line)
     return np.asarray(picture, dtype=np.float32)
@@ -141,21 +142,25 @@ def _lane(rng: np.random.Generator, ground: Pixels) -> None:
     ground[paint] = ground[paint] * 0.25 + np.array([226, 224, 210]) * 0.72
 
 
-def _skyline(rng: np.random.Generator, picture: Image.Image, line: int) -> None:
+def _skyline(rng: np.random.Generator, picture: Image.Image, line: int, muted: bool) -> None:
     draw, (width, _) = ImageDraw.Draw(picture), picture.size
     x = -rng.uniform(0, 0.1) * width
     while x < width:
         w, h = rng.uniform(0.07, 0.28) * width, rng.uniform(0.12, 0.85) * line
         if rng.random() < 0.8:
-            _building(rng, draw, (x, line - h, x + w, line))
+            _building(rng, draw, (x, line - h, x + w, line), muted)
         x += w * rng.uniform(0.75, 1.5)
     if rng.random() < 0.45:
         _crane(rng, draw, width, line)
 
 
-def _building(rng: np.random.Generator, draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float]) -> None:
+def _building(
+    rng: np.random.Generator, draw: ImageDraw.ImageDraw, box: tuple[float, float, float, float], muted: bool
+) -> None:
     x0, y0, x1, y1 = box
     wall = _colour(rng, 100, 200, 0.8)
+    if muted:
+        wall = wall.mean() + (wall - wall.mean()) * 0.3 + np.array([6, 1, -5])
     draw.rectangle(box, fill=tuple(int(c) for c in wall))
     pane = tuple(int(c) for c in wall * rng.uniform(0.45, 0.85))
     rows, columns = int(rng.integers(2, 7)), int(rng.integers(2, 6))

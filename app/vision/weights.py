@@ -97,7 +97,8 @@ def read_foreign(path: Path) -> Tensors:
         content = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else _read_pickled(path)
     except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
         raise ModelLoadError(
-            f"{path} cannot be read as weights: {str(error).splitlines()[0]}", hint="Is the file complete?"
+            f"{path} cannot be read as weights: {str(error).partition(chr(10))[0] or type(error).__name__}.",
+            hint="Is the file complete?",
         ) from None
     return _without_prefix(_state_dict(path, content))
 

@@ -1,0 +1,217 @@
+"""Adding a model: from a file, published, random; what is refused leaves the store as it was."""
+
+from __future__ import annotations
+
+import io
+import tomllib
+import urllib.error
+
+import numpy as np
+import pytest
+import torch
+
+from app import manifests
+from app.errors import ManifestError, ModelLoadError
+from app.results import ClassifyOptions
+from app.vision import add, architectures, published
+from app.vision.add import add_model
+from app.vision.registry import load_model
+
+
+@pytest.fixture
+def store(tmp_path):
+    return tmp_path / "models"
+
+
+@pytest.fixture
+def labels(tmp_path):
+    path = tmp_path / "labels.txt"
+    path.write_text("cat\n\n  dog \nbird\n")
+    return path
+
+
+def trained(classes: int = 3) -> torch.nn.Module:
+    torch.manual_seed(5)
+    return architectures.find("narrow_resnet10").builder(num_classes=classes).eval()
+
+
+def no_network(url: str):
+    raise urllib.error.URLError("Name or service not known")
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda state: state,
+        lambda state: {"state_dict": state, "epoch": 7},
+        lambda state: {"model": {f"module.{name}": value for name, value in state.items()}},
+        lambda state: {"model_ema": state, "model": {}},
+    ],
+)
+def test_pth_of_any_common_form_becomes_a_model(store, labels, tmp_path, wrap):
+    network = trained()
+    torch.save(wrap(network.state_dict()), tmp_path / "mine.pth")
+
+    manifest = add_model("narrow_resnet10", str(tmp_path / "mine.pth"), labels, "mine", "1", store=store)
+
+    image = np.random.default_rng(1).integers(0, 255, (128, 128, 3), np.uint8)
+    mean, std = (torch.tensor(v) for v in (manifest.input.mean, manifest.input.std))
+    normalised = ((torch.from_numpy(image) / 255 - mean) / std).permute(2, 0, 1)[None]
+    expected = torch.softmax(network(normalised), 1)[0].tolist()
+    answer = load_model(manifest).predict([image], [ClassifyOptions(top_k=3)])[0]
+    assert {p.label: p.score for p in answer} == pytest.approx(
+        dict(zip(("cat", "dog", "bird"), expected, strict=True)), abs=1e-5
+    )
+
+
+def test_safetensors_become_a_model_and_the_store_reads_it(store, labels, tmp_path):
+    digest = add.weights.write(tmp_path / "mine.safetensors", trained().state_dict())
+
+    manifest = add_model("narrow_resnet10", str(tmp_path / "mine.safetensors"), labels, "mine", "2.1", store=store)
+
+    assert manifest.sha256 == digest
+    assert manifests.read(store / "mine" / "2.1") == manifest
+    assert sorted(p.name for p in manifest.directory.iterdir()) == [
+        "golden.safetensors",
+        "manifest.toml",
+        "weights.safetensors",
+    ]
+    assert [p.name for p in store.iterdir()] == ["mine"]
+
+
+def test_random_weights_are_marked_and_the_same_each_time(store):
+    first = add_model("narrow_resnet10", "random", None, "noise", "1", store=store)
+    second = add_model("narrow_resnet10", "random", None, "noise", "2", store=store)
+
+    assert first.random_weights
+    assert first.sha256 == second.sha256
+    assert len(first.labels) == add.RANDOM_CLASSES
+
+
+def test_published_weights_without_a_network_say_what_to_do(store):
+    with pytest.raises(ModelLoadError, match=r"downloaded from .*: Name or service not known") as caught:
+        add_model("resnet18", "DEFAULT", None, "imagenet", "1", store=store, open_url=no_network)
+
+    assert "WEIGHTS=resnet18-" in caught.value.hint
+    assert "WEIGHTS=random" in caught.value.hint
+    assert not (store / "imagenet").exists()
+    assert list(store.iterdir()) == []
+
+
+def test_published_weights_that_arrive_altered_are_refused(store):
+    with pytest.raises(ModelLoadError, match="should begin with"):
+        add_model("resnet18", "DEFAULT", None, "x", "1", store=store, open_url=lambda url: io.BytesIO(b"altered"))
+
+
+def test_published_weights_bring_labels_and_sizes():
+    known = published.describe(architectures.find("mobilenet_v3_small"))
+
+    assert len(known.labels) == 1000
+    assert (known.input.kind, known.input.size, known.input.resize_size) == ("crop", 224, 256)
+
+
+def test_only_https_is_downloaded():
+    with pytest.raises(ModelLoadError, match="not an https address"):
+        published.open_url("file:///etc/hostname")
+
+
+def test_own_architectures_have_nothing_published(store):
+    with pytest.raises(ModelLoadError, match="LABELS is missing"):
+        add_model("narrow_fcos", "DEFAULT", None, "x", "1", store=store)
+    with pytest.raises(ModelLoadError, match="publishes no weights"):
+        add_model("narrow_fcos", "DEFAULT", ("a",), "x", "1", store=store)
+
+
+def test_existing_version_is_kept_unless_forced(small):
+    manifest = small()
+
+    with pytest.raises(ManifestError, match="exists already") as caught:
+        small()
+    assert "--force" in caught.value.hint
+    assert small(force=True, half=True).sha256 != manifest.sha256
+
+
+def test_pickled_model_is_refused_with_a_way_out(store, labels, tmp_path):
+    torch.save(trained(), tmp_path / "whole.pth")
+
+    with pytest.raises(ModelLoadError, match="Python objects besides tensors") as caught:
+        add_model("narrow_resnet10", str(tmp_path / "whole.pth"), labels, "mine", "1", store=store)
+    assert "state_dict()" in caught.value.hint
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "cannot be read"),
+        (b"PK\x03\x04 not a zip", "cannot be read"),
+        (b"hello", "cannot be read|besides tensors"),
+    ],
+)
+def test_files_that_hold_no_weights_are_refused(store, labels, tmp_path, content, message):
+    (tmp_path / "bad.pth").write_bytes(content)
+
+    with pytest.raises(ModelLoadError, match=message):
+        add_model("narrow_resnet10", str(tmp_path / "bad.pth"), labels, "mine", "1", store=store)
+    assert not (store / "mine").exists()
+
+
+def test_checkpoint_without_tensors_is_refused(store, labels, tmp_path):
+    torch.save({"epoch": 3}, tmp_path / "empty.pth")
+
+    with pytest.raises(ModelLoadError, match="holds no state_dict"):
+        add_model("narrow_resnet10", str(tmp_path / "empty.pth"), labels, "mine", "1", store=store)
+
+
+def test_wrong_number_of_labels_is_refused(store, labels, tmp_path):
+    torch.save(trained(classes=4).state_dict(), tmp_path / "four.pth")
+
+    with pytest.raises(ModelLoadError, match=r"\[4, 224\], \[3, 224\] is expected"):
+        add_model("narrow_resnet10", str(tmp_path / "four.pth"), labels, "mine", "1", store=store)
+
+
+def test_missing_file_and_labels_are_refused(store, tmp_path):
+    with pytest.raises(ModelLoadError, match="which is not a file"):
+        add_model("narrow_resnet10", str(tmp_path / "none.pth"), ("a",), "mine", "1", store=store)
+    with pytest.raises(ModelLoadError, match="LABELS is missing"):
+        add_model("narrow_resnet10", str(tmp_path / "none.pth"), None, "mine", "1", store=store)
+    with pytest.raises(ModelLoadError, match="cannot be read"):
+        add_model("narrow_resnet10", "random", tmp_path / "none.txt", "mine", "1", store=store)
+
+
+@pytest.mark.parametrize("name", ["../up", "Upper", "", "a" * 65])
+def test_unusable_names_are_refused(store, name):
+    with pytest.raises(ManifestError, match="is not usable"):
+        add_model("narrow_resnet10", "random", None, name, "1", store=store)
+
+
+def test_detectors_that_count_a_background_get_it_as_first_label():
+    assert architectures.output_names(architectures.find("ssd300_vgg16"), ("cone",)) == ("__background__", "cone")
+    assert architectures.output_names(architectures.find("fcos_resnet50_fpn"), ("cone",)) == ("cone",)
+
+
+def test_manifest_survives_difficult_text(small):
+    manifest = small(description='He said "ä\\\n" \x7f', held_out={"map_50": 0.5, "pictures": 3, "is_quick": True})
+
+    table = tomllib.loads((manifest.directory / "manifest.toml").read_text())
+
+    assert table["description"] == manifest.description == 'He said "ä\\\n" \x7f'
+    assert manifest.held_out == {"map_50": 0.5, "pictures": 3, "is_quick": True}
+
+
+def test_command_adds_and_says_how_to_serve(store, labels, capsys):
+    arguments = ["--arch", "narrow_resnet10", "--weights", "random", "--labels", str(labels), "--name", "tiny"]
+
+    status = add.main([*arguments, "--version", "1", "--store", str(store), "--size", "64", "--resize-size", "72"])
+
+    assert status == 0
+    assert "MODELS=tiny@1" in capsys.readouterr().out
+    assert manifests.read(store / "tiny" / "1").input.size == 64
+
+
+def test_command_refuses_in_two_lines(store, capsys):
+    arguments = ["--arch", "resnet5O", "--weights", "random", "--name", "x", "--version", "1", "--store", str(store)]
+
+    status = add.main(arguments)
+
+    assert status == 1
+    assert capsys.readouterr().err.startswith("FAIL: The architecture 'resnet5O' is unknown.")

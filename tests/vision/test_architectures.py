@@ -1,0 +1,89 @@
+"""One of every kind of architecture: builds with random weights, answers, and honours the options."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from app.manifests import InputSpec
+from app.results import ClassifyOptions, DetectOptions
+from app.vision import architectures
+from app.vision.add import add_model
+from app.vision.registry import load_model
+
+FIT = InputSpec("fit", min_size=96, max_size=160)
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(3).integers(0, 255, (height, width, 3), np.uint8)
+
+
+def test_classifier_of_torchvision_answers(tmp_path):
+    spec = InputSpec("crop", size=64, resize_size=72)
+    manifest = add_model(
+        "mobilenet_v3_small", "random", ("a", "b", "c"), "m", "1", store=tmp_path, input_spec=spec, half=True
+    )
+
+    model = load_model(manifest)
+
+    model.warm_up()
+    answer = model.predict([noise(64, 64)], [ClassifyOptions(top_k=2)])[0]
+    assert len(answer) == 2
+
+
+@pytest.mark.parametrize(
+    ("name", "options"),
+    [
+        ("fasterrcnn_mobilenet_v3_large_320_fpn", {"rpn_post_nms_top_n_test": 60}),
+        ("ssdlite320_mobilenet_v3_large", {}),
+        ("narrow_fcos", {}),
+    ],
+)
+def test_detector_of_each_kind_answers_in_fit_mode(tmp_path, name, options):
+    manifest = add_model(
+        name, "random", ("cone", "sign"), "d", "1", store=tmp_path, input_spec=FIT, architecture_options=options
+    )
+    model = load_model(manifest)
+    model.warm_up()
+    model.golden_check()
+    everything = DetectOptions(score_threshold=0.0, iou_threshold=1.0, max_results=100_000)
+
+    shapes = [(96, 128), (160, 90), (96, 128)]
+    answers = model.predict([noise(h, w) for h, w in shapes], [everything, everything, DetectOptions(max_results=0)])
+
+    assert answers[2] == []
+    for (height, width), answer in zip(shapes[:2], answers[:2], strict=True):
+        assert answer
+        assert {d.label for d in answer} <= {"cone", "sign"}
+        assert min(d.score for d in answer) < 0.4
+        assert all(0 <= d.box.x_min <= d.box.x_max <= width for d in answer)
+        assert all(0 <= d.box.y_min <= d.box.y_max <= height for d in answer)
+        strict = DetectOptions(score_threshold=0.0, iou_threshold=0.0, max_results=100_000)
+        # An untrained FCOS gives boxes without area, which overlap nothing.
+        assert name == "narrow_fcos" or len(model.predict([noise(height, width)], [strict])[0]) < len(answer)
+
+
+def test_our_dense_path_finds_what_torchvision_finds(detector, pictures):
+    import torch
+
+    from app.vision import eager
+
+    network = eager.network(detector.manifest)
+    network.score_thresh, network.nms_thresh, network.detections_per_img = 0.2, 0.5, 100
+    with torch.inference_mode():
+        expected = network([torch.from_numpy(pictures[0]).permute(2, 0, 1) / 255])[0]
+
+    answer = detector.predict([pictures[0]], [DetectOptions(score_threshold=0.2, iou_threshold=0.5)])[0]
+
+    assert [d.score for d in answer] == pytest.approx(expected["scores"].tolist(), abs=1e-4)
+    assert [d.box.x_max for d in answer] == pytest.approx(expected["boxes"][:, 2].tolist(), abs=1e-2)
+    assert [d.label for d in answer] == [detector.manifest.labels[i] for i in expected["labels"]]
+
+
+def test_all_of_torchvision_is_known():
+    known = architectures.known()
+
+    for name in ("resnet50", "vit_b_16", "fasterrcnn_resnet50_fpn", "fcos_resnet50_fpn", "retinanet_resnet50_fpn_v2"):
+        assert name in known
+    assert known["ssd300_vgg16"].has_background
+    assert not known["retinanet_resnet50_fpn"].has_background
