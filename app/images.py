@@ -128,12 +128,12 @@ def _decode(image: Image.Image, spec: InputSpec) -> Picture:
     width, height = (image.height, image.width) if orientation in QUARTER_TURNS else image.size
     target, box = _target(spec, width, height)
     _draft(image, target, box)
-    rgb = _to_rgb(image)
-    upright = rgb.transpose(TO_UPRIGHT[orientation]) if orientation in TO_UPRIGHT else rgb
+    plain = _to_plain(image)
+    upright = plain.transpose(TO_UPRIGHT[orientation]) if orientation in TO_UPRIGHT else plain
     # A draft made the picture smaller; the box was given in pixels of the original.
     shrink_x, shrink_y = upright.width / width, upright.height / height
     source = (box[0] * shrink_x, box[1] * shrink_y, box[2] * shrink_x, box[3] * shrink_y)
-    scaled = upright.resize(target, Image.Resampling.BILINEAR, box=source)
+    scaled = _on_white(upright.resize(target, Image.Resampling.BILINEAR, box=source))
     pixels = _letterbox(spec, scaled) if spec.kind == "letterbox" else np.asarray(scaled)
     return Picture(pixels, width, height, target[0] / (box[2] - box[0]), target[1] / (box[3] - box[1]))
 
@@ -172,17 +172,21 @@ def _draft(image: Image.Image, target: tuple[int, int], box: tuple[float, ...]) 
     image.draft("RGB", wanted)
 
 
-def _to_rgb(image: Image.Image) -> Image.Image:
-    """RGB without surprises: 16-bit grey is scaled, not cut off; what shines through is white."""
+def _to_plain(image: Image.Image) -> Image.Image:
+    """RGB, or RGBA where something shines through. 16-bit grey is scaled, not cut off."""
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = (np.asarray(image).astype(np.float32) / 257).clip(0, 255).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
-    if "A" in image.getbands() or "transparency" in image.info:
-        layered = image.convert("RGBA")
-        flat = Image.new("RGBA", layered.size, "white")
-        flat.alpha_composite(layered)
-        return flat.convert("RGB")
-    return image.convert("RGB")
+    return image.convert("RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB")
+
+
+def _on_white(image: Image.Image) -> Image.Image:
+    """What shines through becomes white. Done after scaling: at full size it would need three times the memory."""
+    if image.mode == "RGB":
+        return image
+    flat = Image.new("RGBA", image.size, "white")
+    flat.alpha_composite(image)
+    return flat.convert("RGB")
 
 
 def _letterbox(spec: InputSpec, scaled: Image.Image) -> np.ndarray:

@@ -13,6 +13,7 @@ from app.errors import (
     ImageUndecodableError,
     ImageUnsupportedError,
 )
+from app.guards import deadlines
 from app.manifests import Manifest
 from app.pages import curl, drawing
 from app.pages.asked import Asked, Upload
@@ -63,7 +64,14 @@ def status(answered: Sequence[Answered]) -> int:
 
 def _predict(asked: Asked, uploads: Sequence[Upload]) -> Outcome:
     data = [upload.data for upload in uploads]
-    return predictor().predict(asked.task, data, asked.wishes, model=asked.model or None, version=asked.version or None)
+    return predictor().predict(
+        asked.task,
+        data,
+        asked.wishes,
+        model=asked.model or None,
+        version=asked.version or None,
+        deadline=deadlines.current(),
+    )
 
 
 def _answered(asked: Asked, upload: Upload, result: ImageResult, outcome: Outcome, api_url: str) -> Answered:
