@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import html
 import json
+import logging
 import os
 import shutil
 import subprocess
@@ -17,10 +18,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import config  # noqa: E402 - the line above makes it importable
+from app import config, sizing  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
 from app.guards.headers import HEADERS  # noqa: E402
+from app.telemetry import logs  # noqa: E402
 
 CONF = ROOT / "apache" / "conf"
 # limits.conf must come first; see there. The others are included at the end.
@@ -42,8 +44,16 @@ def main() -> int:
         message = f"{error.message} {error.hint}" if isinstance(error, CaskError) else str(error)
         print(message.strip(), file=sys.stderr)
         return 2
+    announce_sizes(settings)
     print(server_root / "apachectl")
     return 0
+
+
+def announce_sizes(settings: Settings) -> None:
+    """Log how many of everything there will be, and why: the first question when a machine seems slow."""
+    logs.configure(settings, role="start")
+    for size in sizing.choose(settings):
+        logging.getLogger("cask.start").info("%s", size)
 
 
 def check_application(settings: Settings) -> None:
@@ -67,17 +77,18 @@ def render(settings: Settings, server_root: Path, *, user: str = "") -> None:
 
 def express_options(settings: Settings, server_root: Path, user: str = "") -> list[str]:
     """Every option of mod_wsgi-express, by name."""
+    sizes = sizing.choose(settings)
     options = [
         str(ROOT / "flask.wsgi"),
         f"--server-root={server_root}",
         f"--working-directory={ROOT}",
         f"--port={settings.port}",
         "--process-group=web",
-        f"--processes={settings.web_processes}",
-        f"--threads={settings.web_threads}",
+        f"--processes={sizes.web_processes.value}",
+        f"--threads={sizes.web_threads.value}",
         # A pool of fixed size: the default ends and starts children all the time, and resets connections.
         # All start at once and none is ever spare; the minimum only says when Apache warns of a full house.
-        f"--max-clients={settings.server_max_connections}",
+        f"--max-clients={sizes.server_max_connections.value}",
         "--initial-workers=1",
         "--minimum-spare-workers=0.1",
         "--maximum-spare-workers=1",

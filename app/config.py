@@ -235,7 +235,11 @@ class Settings(BaseSettings):
         0, "Longest a request waits for others to join its batch.", unit="milliseconds", at_least=0, at_most=10000
     )
     engine_max_queue_size: int = setting(
-        64, "Images that may wait; beyond that callers get 503 at once.", unit="images", at_least=1, at_most=100000
+        0,
+        "Images that may wait; beyond that callers get 503 at once. 0 is by engine workers.",
+        unit="images",
+        at_least=0,
+        at_most=100000,
     )
     engine_drain_seconds: float = setting(
         20,
@@ -252,11 +256,19 @@ class Settings(BaseSettings):
         at_most=3600,
     )
 
-    web_processes: int = setting(2, "Processes that answer requests.", at_least=1, at_most=256, section="Web processes")
-    web_threads: int = setting(16, "Threads in each web process; so many requests at once.", at_least=1, at_most=1024)
+    web_processes: int = setting(
+        0, "Processes that answer requests; 0 is by cores and memory.", at_least=0, at_most=256, section="Web processes"
+    )
+    web_threads: int = setting(
+        0, "Threads in each web process; so many requests at once. 0 is as many as suit.", at_least=0, at_most=1024
+    )
 
     server_max_connections: int = setting(
-        256, "Connections Apache holds at once.", at_least=1, at_most=65536, section="Connections"
+        0,
+        "Connections Apache holds at once; 0 is by the web threads.",
+        at_least=0,
+        at_most=65536,
+        section="Connections",
     )
     server_header_timeout_seconds: int = setting(
         10, "Longest a caller may take to send the header.", unit="seconds", at_least=1, at_most=3600
@@ -278,6 +290,13 @@ class Settings(BaseSettings):
     )
     request_max_timeout_seconds: float = setting(
         120, "The most time a caller may ask for.", unit="seconds", at_least=0.001, at_most=3600
+    )
+    request_max_wait_seconds: float = setting(
+        0.4,
+        "A request that would wait longer than this for its answer is refused with 503, before its body is read.",
+        unit="seconds",
+        at_least=0.01,
+        at_most=3600,
     )
     request_max_bytes: int = setting(
         33554432, "The largest request body; larger ones get 413.", unit="bytes", at_least=1024, at_most=2**31 - 1
@@ -756,10 +775,12 @@ def _check_limits(settings: Settings) -> None:
     """No limit makes another one unreachable."""
     _refuse_above(settings, "request_timeout_seconds", "request_max_timeout_seconds")
     _refuse_above(settings, "images_max_bytes", "request_max_bytes")
-    _refuse_above(settings, "engine_max_batch_size", "engine_max_queue_size")
-    _refuse_above(settings, "request_max_images", "engine_max_queue_size")
+    # A 0 is chosen for the machine, by app.sizing, which knows the others.
+    if settings.engine_max_queue_size:
+        _refuse_above(settings, "engine_max_batch_size", "engine_max_queue_size")
+        _refuse_above(settings, "request_max_images", "engine_max_queue_size")
     threads = settings.web_processes * settings.web_threads
-    if settings.server_max_connections < threads:
+    if 0 < settings.server_max_connections < threads:
         _refuse(settings, "server_max_connections", f"at least WEB_PROCESSES × WEB_THREADS, which is {threads}")
 
 

@@ -19,6 +19,18 @@ class CaskError(Exception):
         self.hint = hint
         self.retry_after_seconds = retry_after_seconds
 
+    def to_problem(self, request_id: str) -> dict[str, str | int]:
+        """The problem document (RFC 9457) that callers read."""
+        return {
+            "type": f"urn:cask:problem:{self.code}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.message,
+            "code": self.code,
+            "hint": self.hint,
+            "request_id": request_id,
+        }
+
 
 class SettingsError(CaskError):
     """A setting is unknown or wrong; the start is refused with exit status 2."""

@@ -16,6 +16,13 @@ def available_cores(cgroup: Path = CGROUP) -> int:
     return max(1, min(affinity, math.ceil(quota)) if quota else affinity)
 
 
+def available_bytes(cgroup: Path = CGROUP) -> int:
+    """Memory this process may use: the machine's, cut to the limit of its cgroup (v2 or v1)."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = [_read_bytes(cgroup / name) for name in ("memory.max", "memory/memory.limit_in_bytes")]
+    return min([installed, *(limit for limit in limits if limit)])
+
+
 def resident_bytes(pid: int | None = None) -> int:
     """Memory of a process that is in RAM (VmRSS), in bytes; 0 when the process is gone."""
     try:
@@ -38,4 +45,12 @@ def _quota_cores(cgroup: Path) -> float | None:
     try:
         return int(quota) / int(period) if quota not in ("max", "-1") else None
     except (ValueError, ZeroDivisionError):
+        return None
+
+
+def _read_bytes(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        # No such file, or the word "max".
         return None

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app import machine, manifests
+from app import manifests, sizing
 from app.config import Settings
 from app.engine.batcher import Limits
 from app.engine.server import Server
@@ -26,11 +26,12 @@ SIGNAL_PERIOD_SECONDS = 0.5
 def build(settings: Settings, load_model: Callable[[Manifest], Model] | None = None) -> Server:
     """The server with its workers, not started. Raises ManifestError when a chosen model is not in the store."""
     chosen = manifests.find(Path(settings.models_dir), settings.models)
+    sizes = sizing.choose(settings)
     workers = Workers(
         chosen,
         load_model or _load_with_torch,
-        threads=settings.engine_workers or machine.available_cores(),
-        max_queue_size=settings.engine_max_queue_size,
+        threads=sizes.engine_workers.value,
+        max_queue_size=sizes.engine_max_queue_size.value,
         limits=lambda manifest: Limits(
             min(settings.engine_max_batch_size, manifest.serve.max_batch_size), settings.engine_max_queue_delay_ms
         ),

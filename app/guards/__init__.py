@@ -1,9 +1,11 @@
-"""What stands before every view, in order: request id, host, size, deadline; and behind it: one shape of failure."""
+"""What stands before every view: admission, request id, host, size, deadline; and behind it: one shape of failure."""
 
 from flask import Flask
 
+from app import sizing
 from app.config import Settings
-from app.guards import deadlines, failures, headers, hosts, request_ids, sizes
+from app.guards import admission, deadlines, failures, headers, hosts, request_ids, sizes
+from app.sizing import Sizes
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -13,4 +15,12 @@ def init_app(app: Flask, settings: Settings) -> None:
     hosts.init_app(app, settings)
     sizes.init_app(app, settings)
     deadlines.init_app(app, settings)
+    admission.init_app(app, _gate(settings, sizing.choose(settings)))
     failures.init_app(app)
+
+
+def _gate(settings: Settings, sizes: Sizes) -> admission.Gate:
+    """The places of this process. Twice the engine's workers keep it busy, however slow a model is."""
+    return admission.Gate(
+        sizes.web_places.value, settings.request_max_wait_seconds, least_places=2 * sizes.engine_workers.value
+    )

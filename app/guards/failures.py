@@ -71,15 +71,7 @@ def _answer_unexpected(error: Exception) -> Response:
 
 
 def _problem(error: CaskError) -> Response:
-    response = jsonify(
-        type=f"urn:cask:problem:{error.code}",
-        title=error.title,
-        status=error.status,
-        detail=error.message,
-        code=error.code,
-        hint=error.hint,
-        request_id=request_ids.current(),
-    )
+    response = jsonify(error.to_problem(request_ids.current()))
     response.status_code = error.status
     response.content_type = MEDIA_TYPE
     return response

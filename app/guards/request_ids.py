@@ -25,9 +25,13 @@ def current() -> str:
     return str(g.get("request_id", "")) if g else ""
 
 
+def choose(given: str) -> str:
+    """The id that the caller gave when it is harmless, else a new one."""
+    return given if PATTERN.fullmatch(given) else uuid.uuid4().hex
+
+
 def _begin() -> None:
-    given = request.headers.get(HEADER, "")
-    g.request_id = given if PATTERN.fullmatch(given) else uuid.uuid4().hex
+    g.request_id = choose(request.headers.get(HEADER, ""))
     logs.request_id.set(g.request_id)
 
 

@@ -20,6 +20,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.results", set()),
     ("app.machine", set()),
     ("app.config", {"app.errors"}),
+    ("app.sizing", {"app.config", "app.machine"}),
     ("app.manifests", {"app.errors", "app.results"}),
     ("app.options", {"app.errors", "app.results", "app.manifests"}),
     ("app.images", {"app.errors", "app.results", "app.manifests"}),
@@ -34,7 +35,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     (
         "app.engine.service",
-        {"app.config", "app.engine", "app.machine", "app.manifests", "app.vision.registry"},
+        {"app.config", "app.engine", "app.manifests", "app.sizing", "app.vision.registry"},
     ),
     ("app.engine.__main__", {"app.config", "app.engine.service", "app.errors", "app.telemetry"}),
     ("app.engine", set()),
@@ -44,7 +45,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {"app.config", "app.engine.client", "app.errors", "app.images", "app.manifests", "app.options", "app.results"},
     ),
     # The page of a failure is the one step back: see failures._page.
-    ("app.guards", {"app.guards", "app.config", "app.errors", "app.telemetry", "app.pages.failures"}),
+    ("app.guards", {"app.guards", "app.config", "app.errors", "app.sizing", "app.telemetry", "app.pages.failures"}),
     (
         "app.api",
         {"app.api", "app.guards", "app.predictions", "app.errors", "app.manifests", "app.results"},
@@ -67,7 +68,18 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.cli", None),
     ("app", set()),
     ("apache.engine", {"app.config", "app.engine.service", "app.telemetry"}),
-    ("apache", {"app.factory", "app.config", "app.errors", "app.ops.watchdog", "app.guards.headers"}),
+    (
+        "apache",
+        {
+            "app.factory",
+            "app.config",
+            "app.errors",
+            "app.sizing",
+            "app.telemetry",
+            "app.ops.watchdog",
+            "app.guards.headers",
+        },
+    ),
 ]
 
 # Packages of others, and who may know them.

@@ -313,12 +313,22 @@ def test_value_with_line_ends_stays_one_line_and_short(checkout: Checkout) -> No
     assert len(message) < 200
 
 
+SHORT_QUEUE = {"ENGINE_MAX_QUEUE_SIZE": "64"}
 FITS_TOGETHER = [
     ({"REQUEST_TIMEOUT_SECONDS": "130"}, "expected at most REQUEST_MAX_TIMEOUT_SECONDS, which is 120."),
     ({"IMAGES_MAX_BYTES": "40000000"}, "expected at most REQUEST_MAX_BYTES, which is 33554432."),
-    ({"ENGINE_MAX_BATCH_SIZE": "65"}, "expected at most ENGINE_MAX_QUEUE_SIZE, which is 64."),
-    ({"REQUEST_MAX_IMAGES": "65"}, "expected at most ENGINE_MAX_QUEUE_SIZE, which is 64."),
-    ({"SERVER_MAX_CONNECTIONS": "31"}, "expected at least WEB_PROCESSES × WEB_THREADS, which is 32."),
+    (
+        {**SHORT_QUEUE, "ENGINE_MAX_BATCH_SIZE": "65"},
+        "expected at most ENGINE_MAX_QUEUE_SIZE, which is 64.",
+    ),
+    (
+        {**SHORT_QUEUE, "REQUEST_MAX_IMAGES": "65"},
+        "expected at most ENGINE_MAX_QUEUE_SIZE, which is 64.",
+    ),
+    (
+        {"SERVER_MAX_CONNECTIONS": "31", "WEB_PROCESSES": "2", "WEB_THREADS": "16"},
+        "expected at least WEB_PROCESSES × WEB_THREADS, which is 32.",
+    ),
     ({"HTTPS_PORT": "8443"}, "expected the path of a file, as HTTPS_PORT is 8443."),
     ({"TLS_KEY": "key.pem"}, "TLS_CERTIFICATE is not set; expected a path, as TLS_KEY is set: both or neither."),
     (

@@ -1,0 +1,204 @@
+"""Who may come in: a request that would wait too long is refused at once, before its body is read.
+
+Stands before Flask, because under overload most answers are refusals, and each must cost next to nothing.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import math
+import re
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Flask, request
+
+from app.errors import EngineBusyError
+from app.guards import deadlines, request_ids
+from app.guards.headers import HEADERS
+
+log = logging.getLogger("cask.web")
+
+# Requests that ask for a prediction; everything else is quick and always let in.
+PREDICTING = re.compile(r"/v1/(classify|detect)|/upload")
+# The page shows its refusals as a page; the way through Flask is dear, but people do not come by the thousand.
+PAGE = "/upload"
+REFUSED_KEY = "cask.retry_after_seconds"
+# Weight of the newest request in the running mean of what a request costs.
+NEWEST_WEIGHT = 0.1
+# The last places are for callers that hold less than their share, so that one address cannot take them all.
+RESERVED_SHARE = 0.25
+LEAST_RETRY_AFTER_SECONDS = 1
+LOG_PERIOD_SECONDS = 5.0
+
+StartResponse = Callable[..., Any]
+Environ = dict[str, Any]
+Wsgi = Callable[[Environ, StartResponse], Iterable[bytes]]
+
+
+@dataclass
+class Gate:
+    """Counts requests in work, learns what they cost, and says who may join them. Thread-safe.
+
+    A request's cost is the time for which it keeps the engine from others, in seconds: its time in work divided by the
+    number of requests that shared that time (Little's law: number in work = rate × time in work).
+    """
+
+    places: int
+    max_wait_seconds: float
+    # So many are let in however slow the model is: they keep the engine busy.
+    least_places: int = 2
+    in_work: int = 0
+    refused_total: int = 0
+    cost_seconds: dict[str, float] = field(default_factory=dict)
+    _by_route: Counter[str] = field(default_factory=Counter)
+    _by_caller: Counter[str] = field(default_factory=Counter)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+
+    def enter(self, route: str, caller: str, timeout_seconds: float = math.inf) -> float | None:
+        """Take a place. Returns None when admitted, else the seconds after which to try again."""
+        with self._lock:
+            wait = self._expected_wait(route)
+            share = 1.0 if self._holds_less_than_its_share(caller) else 1 - RESERVED_SHARE
+            is_full = self.in_work >= self.places * share
+            is_slow = wait > min(self.max_wait_seconds * share, timeout_seconds) and self.in_work >= self.least_places
+            if is_full or is_slow:
+                self.refused_total += 1
+                return max(LEAST_RETRY_AFTER_SECONDS, wait)
+            self.in_work += 1
+            self._by_route[route] += 1
+            self._by_caller[caller] += 1
+            return None
+
+    def leave(self, route: str, caller: str, seconds: float, shared_with: float, *, is_answered: bool) -> None:
+        """Give the place back. ``shared_with``: how many requests were in work meanwhile, this one included."""
+        with self._lock:
+            self.in_work -= 1
+            self._by_route[route] -= 1
+            self._by_caller[caller] -= 1
+            if not self._by_caller[caller]:
+                del self._by_caller[caller]
+            if is_answered:
+                self._learn(route, seconds / max(1.0, shared_with))
+
+    def _expected_wait(self, route: str) -> float:
+        """Seconds after which a request that comes now would be answered, as far as is known."""
+        ahead = sum(count * self.cost_seconds.get(name, 0.0) for name, count in self._by_route.items())
+        return ahead + self.cost_seconds.get(route, 0.0)
+
+    def _holds_less_than_its_share(self, caller: str) -> bool:
+        callers = len(self._by_caller) + (caller not in self._by_caller)
+        return callers > 1 and self._by_caller[caller] < self.places / callers
+
+    def _learn(self, route: str, seconds: float) -> None:
+        known = self.cost_seconds.get(route)
+        self.cost_seconds[route] = seconds if known is None else known + NEWEST_WEIGHT * (seconds - known)
+
+
+class Admission:
+    """WSGI middleware that asks the gate."""
+
+    def __init__(self, application: Wsgi, gate: Gate) -> None:
+        self._application = application
+        self.gate = gate
+        self._logged = -math.inf
+
+    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        """Pass the request on, or answer 503 with Retry-After without touching its body."""
+        route = environ.get("PATH_INFO", "")
+        if environ.get("REQUEST_METHOD") != "POST" or not PREDICTING.fullmatch(route):
+            return self._application(environ, start_response)
+        caller = environ.get("REMOTE_ADDR", "")
+        retry_after_seconds = self.gate.enter(route, caller, _timeout_seconds(environ))
+        if retry_after_seconds is None:
+            return self._admit(route, caller, environ, start_response)
+        self._log()
+        if route == PAGE:
+            environ[REFUSED_KEY] = retry_after_seconds
+            return self._application(environ, start_response)
+        return _refuse(environ, start_response, retry_after_seconds)
+
+    def _admit(self, route: str, caller: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+        status = ""
+
+        def note_status(line: str, *rest: Any, **named: Any) -> Any:
+            nonlocal status
+            status = line
+            return start_response(line, *rest, **named)
+
+        began, before = time.monotonic(), self.gate.in_work
+        try:
+            return self._application(environ, note_status)
+        finally:
+            seconds, shared = time.monotonic() - began, (before + self.gate.in_work) / 2
+            self.gate.leave(route, caller, seconds, shared, is_answered=status.startswith("200"))
+
+    def _log(self) -> None:
+        """One line for many refusals: under overload a line each would be a second flood."""
+        now = time.monotonic()
+        if now - self._logged > LOG_PERIOD_SECONDS:
+            self._logged = now
+            log.warning(
+                "%s: more requests than the engine can answer in time; %d refused since the start",
+                EngineBusyError.code,
+                self.gate.refused_total,
+            )
+
+
+def init_app(app: Flask, gate: Gate) -> None:
+    """Put the gate before the app."""
+    middleware = Admission(app.wsgi_app, gate)
+    app.wsgi_app = middleware  # type: ignore[method-assign]
+    app.extensions["gate"] = gate
+
+    @app.before_request
+    def refuse_page() -> None:
+        retry_after_seconds = request.environ.get(REFUSED_KEY)
+        if retry_after_seconds is not None:
+            raise _error(retry_after_seconds)
+
+
+def _timeout_seconds(environ: Environ) -> float:
+    try:
+        return float(environ.get(TIMEOUT_KEY, math.inf))
+    except ValueError:
+        # The guard for deadlines says what is wrong with it.
+        return math.inf
+
+
+def _error(retry_after_seconds: float) -> EngineBusyError:
+    return EngineBusyError(
+        "More requests are in work than can be answered in time.",
+        hint="Send it again after the time in Retry-After.",
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
+def _refuse(environ: Environ, start_response: StartResponse, retry_after_seconds: float) -> list[bytes]:
+    error = _error(retry_after_seconds)
+    request_id = request_ids.choose(environ.get(REQUEST_ID_KEY, ""))
+    body = json.dumps(error.to_problem(request_id)).encode()
+    headers = [
+        ("Content-Type", "application/problem+json"),
+        ("Content-Length", str(len(body))),
+        ("Retry-After", str(math.ceil(retry_after_seconds))),
+        ("Cache-Control", "no-store"),
+        (request_ids.HEADER, request_id),
+        *HEADERS.items(),
+    ]
+    start_response("503 Service Unavailable", headers)
+    return [body]
+
+
+def _environ_key(header: str) -> str:
+    """The name under which WSGI hands a header over (PEP 3333)."""
+    return "HTTP_" + header.upper().replace("-", "_")
+
+
+TIMEOUT_KEY = _environ_key(deadlines.HEADER)
+REQUEST_ID_KEY = _environ_key(request_ids.HEADER)

@@ -1,0 +1,95 @@
+"""How many of everything: as the settings say, else by cores and memory, each with its reason. A leaf."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from app import machine
+from app.config import Settings
+
+# One light process decodes and answers for four cores: decoding runs outside of Python's lock.
+CORES_PER_WEB_PROCESS = 4
+# So many requests may be in a web process at once. They mostly wait for the engine; a place costs a sleeping thread.
+PLACES_PER_WEB_PROCESS = 88
+# Threads beyond the places: they only say no, and so a refusal never waits behind a prediction.
+REFUSING_THREADS = 8
+# Connections beyond the web threads: slow senders, keep-alive, health.
+SPARE_CONNECTIONS = 160
+# What an engine with torch and one web process take before any model and request, and what one image in work may take.
+BASE_BYTES = 700 * 1024**2
+WEB_PROCESS_BYTES = 80 * 1024**2
+# So many images a core may wait in the engine; beyond that callers hear no, rather than wait for long.
+QUEUE_PER_WORKER = 64
+
+
+@dataclass(frozen=True)
+class Size:
+    """One number, and why it is that."""
+
+    name: str
+    value: int
+    reason: str
+
+    def __str__(self) -> str:
+        return f"{self.name} {self.value} ({self.reason})"
+
+
+@dataclass(frozen=True)
+class Sizes:
+    """All numbers of one start."""
+
+    engine_workers: Size
+    engine_max_queue_size: Size
+    web_processes: Size
+    web_threads: Size
+    web_places: Size
+    server_max_connections: Size
+
+    def __iter__(self) -> Iterator[Size]:
+        return iter(vars(self).values())
+
+
+def choose(settings: Settings, cores: int | None = None, memory_bytes: int | None = None) -> Sizes:
+    """The numbers for this machine. ``cores`` and ``memory_bytes`` are the cgroup's or the machine's unless given."""
+    cores = cores or machine.available_cores()
+    memory_bytes = memory_bytes or machine.available_bytes()
+    workers = _size("ENGINE_WORKERS", settings.engine_workers, cores, f"one a core, {cores} here")
+    queue = _size(
+        "ENGINE_MAX_QUEUE_SIZE",
+        settings.engine_max_queue_size,
+        max(QUEUE_PER_WORKER * workers.value, settings.request_max_images, settings.engine_max_batch_size),
+        f"{QUEUE_PER_WORKER} images a worker",
+    )
+    processes = _size("WEB_PROCESSES", settings.web_processes, *_processes(cores, memory_bytes))
+    threads = _size(
+        "WEB_THREADS",
+        settings.web_threads,
+        PLACES_PER_WEB_PROCESS + REFUSING_THREADS,
+        f"{PLACES_PER_WEB_PROCESS} that predict and {REFUSING_THREADS} that refuse",
+    )
+    places = Size(
+        "WEB_PLACES",
+        max(1, threads.value - min(REFUSING_THREADS, threads.value // 4)),
+        "predictions at once in a web process; the other threads refuse",
+    )
+    threads_in_all = processes.value * threads.value
+    connections = _size(
+        "SERVER_MAX_CONNECTIONS",
+        settings.server_max_connections,
+        threads_in_all + SPARE_CONNECTIONS,
+        f"{threads_in_all} web threads and {SPARE_CONNECTIONS} for slow senders and health",
+    )
+    return Sizes(workers, queue, processes, threads, places, connections)
+
+
+def _size(name: str, wished: int, chosen: int, reason: str) -> Size:
+    return Size(name, wished, "set") if wished else Size(name, chosen, reason)
+
+
+def _processes(cores: int, memory_bytes: int) -> tuple[int, str]:
+    by_cores = -(-cores // CORES_PER_WEB_PROCESS)
+    by_memory = max(1, (memory_bytes - BASE_BYTES) // WEB_PROCESS_BYTES)
+    if by_memory < by_cores:
+        return by_memory, f"no more fit into {memory_bytes // 1024**2} MB"
+    return by_cores, f"one for {CORES_PER_WEB_PROCESS} cores"

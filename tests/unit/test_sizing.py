@@ -1,0 +1,59 @@
+"""How many of everything, and why: the machine's share where the settings are silent, the settings where they speak."""
+
+from __future__ import annotations
+
+import pytest
+
+from app import config, sizing
+from app.config import Settings
+
+GIGABYTE = 1024**3
+
+
+def settings(**environ: str) -> Settings:
+    return config.load({"ENV": "prod", "SECRET_KEY": "b0e6f4a2197c4d83" * 2, **environ})
+
+
+@pytest.mark.parametrize(("cores", "workers", "processes"), [(1, 1, 1), (2, 2, 1), (4, 4, 1), (5, 5, 2), (16, 16, 4)])
+def test_numbers_follow_the_cores(cores: int, workers: int, processes: int) -> None:
+    sizes = sizing.choose(settings(), cores=cores, memory_bytes=64 * GIGABYTE)
+
+    assert sizes.engine_workers.value == workers
+    assert sizes.web_processes.value == processes
+
+
+def test_little_memory_allows_fewer_processes() -> None:
+    sizes = sizing.choose(settings(), cores=64, memory_bytes=1 * GIGABYTE)
+
+    assert sizes.web_processes.value == 4
+    assert "no more fit into 1024 MB" in sizes.web_processes.reason
+
+
+def test_at_least_one_process_serves_however_little_memory_there_is() -> None:
+    assert sizing.choose(settings(), cores=8, memory_bytes=GIGABYTE // 8).web_processes.value == 1
+
+
+def test_a_set_value_always_wins() -> None:
+    wished = settings(ENGINE_WORKERS="7", WEB_PROCESSES="3", WEB_THREADS="5", SERVER_MAX_CONNECTIONS="90")
+
+    sizes = sizing.choose(wished, cores=2, memory_bytes=GIGABYTE)
+
+    assert [sizes.engine_workers.value, sizes.web_processes.value, sizes.web_threads.value] == [7, 3, 5]
+    assert sizes.server_max_connections.value == 90
+    assert sizes.engine_workers.reason == "set"
+
+
+@pytest.mark.parametrize("cores", [1, 2, 8, 64])
+def test_numbers_fit_together(cores: int) -> None:
+    sizes = sizing.choose(settings(), cores=cores, memory_bytes=16 * GIGABYTE)
+
+    assert sizes.server_max_connections.value > sizes.web_processes.value * sizes.web_threads.value
+    assert sizes.web_places.value < sizes.web_threads.value
+    assert sizes.engine_max_queue_size.value >= settings().request_max_images
+
+
+def test_each_number_says_why() -> None:
+    lines = [str(size) for size in sizing.choose(settings(), cores=2, memory_bytes=GIGABYTE)]
+
+    assert "ENGINE_WORKERS 2 (one a core, 2 here)" in lines
+    assert all("(" in line for line in lines)
