@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app import config, errors, options
+from app import config, errors, manifests, options
 from app.api import bodies
 from app.errors import CaskError
 from app.guards import failures, hosts
@@ -225,6 +225,12 @@ def test_api_document_has_each_option_with_its_range(name: str, bounds: dict[str
     if bounds:
         lowest, highest = row[1].replace("\u202f", "").replace(" ", "").split(",")[0].split("…")
         assert (float(lowest), float(highest)) == (bounds["minimum"], bounds["maximum"])
+
+
+def test_api_document_tells_the_demonstrations_own_threshold() -> None:
+    detector = next(each for each in manifests.find(ROOT / "models") if each.task == "detect" and each.demonstration)
+
+    assert f"from the model, {detector.serve.score_threshold:g} here" in text_of("docs/api.md")
 
 
 # ── Dependencies ─────────────────────────────────────────────────────────────────────────────────────────────────────
