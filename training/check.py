@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+import torch
 from PIL import Image, ImageFilter
 
 from app import manifests
@@ -243,6 +244,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--store", type=Path, default=publish.STORE, help="the model store (default: models)")
     arguments = parser.parse_args(argv)
     size = QUICK if arguments.quick else FULL
+    # Threads of one prediction wait for each other whenever the machine does something else.
+    torch.set_num_threads(1)
     try:
         detector, classifier = (
             load_model(manifests.read(arguments.store / name / publish.VERSION))
