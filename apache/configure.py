@@ -128,12 +128,11 @@ def express_options(settings: Settings, server_root: Path, user: str = "") -> li
 
 def write_definitions(settings: Settings, server_root: Path) -> None:
     """What our .conf files call ${CASK_…}, and the switches they ask with <IfDefine>."""
-    host = f"{settings.listen_host}:"
     values = {
         "CASK_ROOT": ROOT,
         "CASK_SERVER_ROOT": server_root,
         "CASK_SERVER_NAME": settings.server_name,
-        "CASK_LISTEN": "" if settings.listen_host == "0.0.0.0" else host,  # noqa: S104 - compared, not bound
+        "CASK_LISTEN": f"{settings.listen_host}:",
         "CASK_REQUEST_MAX_BYTES": settings.request_max_bytes,
         "CASK_SERVER_SHUTDOWN_SECONDS": settings.server_shutdown_seconds,
         "CASK_HSTS_SECONDS": settings.hsts_seconds,

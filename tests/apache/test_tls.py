@@ -43,6 +43,8 @@ def server(certificate: Path, https_port: int) -> Iterator[Server]:
         "TLS_CERTIFICATE": str(certificate / "cert.pem"),
         "TLS_KEY": str(certificate / "key.pem"),
         "HSTS_SECONDS": "600",
+        # As in prod and in a container; the tests come by loopback all the same.
+        "LISTEN_HOST": "0.0.0.0",  # noqa: S104 - this is what is tested
     }
     with servers.running("test", **settings) as running:
         yield running
@@ -70,6 +72,7 @@ def test_plain_http_is_sent_over_with_its_query(server: Server, https_port: int)
         answer.read()
 
     assert answer.status == 308
+    assert len(answer.headers["X-Request-Id"]) >= 8
     assert answer.headers["Location"] == f"https://localhost:{https_port}/v1/detect?top_k=1"
 
 
