@@ -117,7 +117,7 @@ def detection_set(recipe: Recipe) -> tuple[Path, Path]:
     """Files with a recipe's letterboxed scenes and their boxes; rendered where they are not there yet."""
     name = f"detector-{recipe.seed}-{recipe.scenes}"
     pixels, truths = BUILD / f"{name}.npy", BUILD / f"{name}-truths.npz"
-    if not truths.exists():
+    if not (truths.exists() and pixels.exists()):
         shown = _render(pixels, _render_detection_chunk, recipe, scenes.DETECTOR_SIZE_PX)
         np.savez(
             truths,
@@ -132,7 +132,7 @@ def classification_set(recipe: Recipe) -> tuple[Path, Path]:
     """Files with a recipe's crops and their label numbers; rendered where they are not there yet."""
     name = f"classifier-{recipe.seed}-{recipe.scenes}"
     pixels, truths = BUILD / f"{name}.npy", BUILD / f"{name}-truths.npz"
-    if not truths.exists():
+    if not (truths.exists() and pixels.exists()):
         shown = _render(pixels, _render_classification_chunk, recipe, scenes.CLASSIFIER_SIZE_PX)
         np.savez(truths, labels=np.array(shown))
     return pixels, truths
