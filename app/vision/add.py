@@ -76,7 +76,7 @@ def add_model(
         )
     known = published.describe(architecture)
     options = architecture_options or {}
-    if weights_from == DEFAULT and known:
+    if known and _are_published(weights_from, known):
         options = {**known.options, **options}
     manifest = Manifest(
         name=name,
@@ -113,6 +113,11 @@ def _check_name(manifest: Manifest) -> None:
             )
 
 
+def _are_published(weights_from: str, known: published.Published) -> bool:
+    """Whether these are torchvision's own weights: asked for by name, or downloaded by hand and not renamed."""
+    return weights_from == DEFAULT or Path(weights_from).name == known.file_name
+
+
 def _labels(
     architecture: Architecture,
     weights_from: str,
@@ -120,7 +125,7 @@ def _labels(
     known: published.Published | None,
 ) -> tuple[str, ...]:
     if labels is None:
-        if weights_from in (DEFAULT, RANDOM) and known:
+        if known and (weights_from == RANDOM or _are_published(weights_from, known)):
             return known.labels
         if weights_from == RANDOM:
             given = tuple(f"class {i}" for i in range(RANDOM_CLASSES))

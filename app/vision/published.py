@@ -45,6 +45,10 @@ class Published:
     input: InputSpec | None
     options: dict[str, Any] = field(default_factory=dict)
 
+    @property
+    def file_name(self) -> str:
+        return Path(urlsplit(self.url).path).name
+
 
 def describe(architecture: Architecture) -> Published | None:
     """The newest published weights of an architecture; None where there are none. Asks no network."""
@@ -81,7 +85,7 @@ def download(published: Published, progress: Callable[[str], None], open_url: Op
 
     The file's name holds the first digits of its SHA-256 (torchvision's convention); they are compared.
     """
-    name = Path(urlsplit(published.url).path).name
+    name = published.file_name
     with tempfile.TemporaryDirectory(prefix="cask-weights-") as folder:
         target = Path(folder) / name
         try:

@@ -12,6 +12,7 @@ import torch
 
 from app import manifests
 from app.errors import ManifestError, ModelLoadError
+from app.manifests import InputSpec
 from app.results import ClassifyOptions
 from app.vision import add, architectures, published
 from app.vision.add import add_model
@@ -108,6 +109,18 @@ def test_published_weights_bring_labels_and_sizes():
 
     assert len(known.labels) == 1000
     assert (known.input.kind, known.input.size, known.input.resize_size) == ("crop", 224, 256)
+
+
+def test_published_weights_downloaded_by_hand_need_no_labels(store, tmp_path):
+    known = published.describe(architectures.find("squeezenet1_1"))
+    network = architectures.find("squeezenet1_1").builder(weights=None)
+    torch.save(network.state_dict(), tmp_path / known.file_name)
+    spec = InputSpec("crop", size=64, resize_size=64)
+
+    manifest = add_model("squeezenet1_1", str(tmp_path / known.file_name), None, "s", "1", store=store, input_spec=spec)
+
+    assert manifest.labels == known.labels
+    assert not manifest.random_weights
 
 
 def test_only_https_is_downloaded():
