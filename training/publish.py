@@ -61,6 +61,30 @@ def golden_pictures(is_detector: bool) -> list[np.ndarray]:
     return [scenes.classification_sample(rng, library)[0] for _ in range(4)]
 
 
+MODEL_SAMPLES = 200
+MODEL_SAMPLES_SEED = 5_000_000
+MODEL_SAMPLE_QUALITY = 80
+
+
+def write_model_samples(name: str, store: Path = STORE) -> None:
+    """Write the pictures that `make model-build` compares and calibrates with; no training or test uses their seed."""
+    folder = store / name / VERSION / "samples"
+    folder.mkdir(parents=True, exist_ok=True)
+    rng, library = np.random.default_rng(MODEL_SAMPLES_SEED), scenes.SpriteLibrary(MODEL_SAMPLES_SEED, per_kind=24)
+    for number in range(MODEL_SAMPLES):
+        pixels = _model_sample(rng, library, is_detector=name == DETECTOR)
+        Image.fromarray(pixels).save(folder / f"{number:03d}.jpg", "JPEG", quality=MODEL_SAMPLE_QUALITY)
+
+
+def _model_sample(rng: np.random.Generator, library: scenes.SpriteLibrary, *, is_detector: bool) -> np.ndarray:
+    if not is_detector:
+        return scenes.classification_sample(rng, library)[0]
+    # One in ten is empty: what is not there must not be found either.
+    objects = 0 if rng.random() < 0.1 else int(rng.integers(1, 7))
+    width, height = scenes.random_size(rng, scenes.DETECTOR_SIZE_PX)
+    return scenes.render(rng, library, width, height, objects).pixels
+
+
 # ---------------------------------------------------------------------------------------------------- sample images
 
 SAMPLES = STORE / "samples"
