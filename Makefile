@@ -3,7 +3,7 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help serve stop dev config config-diff up down logs ps shell smoke docker-engine base-image wheels image test check \
 	test-unit test-server test-vision test-browser test-system format install lock docs \
-	model-add model-check train clean
+	model-add model-check model-build model-report bench train clean
 
 # ENV, PORT and any other setting given to make reach the programs through the environment.
 PY := .venv/bin/python
@@ -63,6 +63,15 @@ model-add: ## Add a model: make model-add ARCH=resnet50 WEIGHTS=file LABELS=file
 model-check: ## Measure the demonstration models on held-out scenes
 	@$(INSTALL) serve
 	@$(PY) -m training.check $(OPTIONS)
+model-build: ## Build a model for this machine and choose the fastest faithful form: make model-build MODEL=name
+	@$(INSTALL) dev
+	@$(PY) -m app.vision.build $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
+model-report: ## Print what was built, how fast and how faithful: make model-report MODEL=name
+	@$(INSTALL) serve
+	@$(PY) -m app.vision.build --report $(if $(MODEL),--model $(MODEL))
+bench: ## Measure the same work on our peers, side by side: make bench OPTIONS=--quick
+	@$(INSTALL) dev
+	@$(PY) -m bench.run $(OPTIONS)
 train: ## Train the demonstration models again (about 20 minutes on two cores)
 	@$(INSTALL) serve
 	@$(PY) -m training.train $(OPTIONS)

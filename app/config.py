@@ -230,6 +230,12 @@ class Settings(BaseSettings):
     )
     engine_workers: int = setting(0, "Batches computed at the same time; 0 is by cores.", at_least=0, at_most=256)
     engine_torch_threads: int = setting(1, "Threads one batch is computed with.", at_least=1, at_most=256)
+    runtime: Literal["auto", "torch", "openvino"] = setting(
+        "auto", "What computes the models; auto is what `make model-build` chose, else torch."
+    )
+    precision: Literal["auto", "fp32", "bf16", "int8"] = setting(
+        "auto", "The precision models are computed in; auto is what `make model-build` chose, else fp32."
+    )
     engine_max_batch_size: int = setting(8, "Most images in one batch.", unit="images", at_least=1, at_most=1024)
     engine_max_queue_delay_ms: float = setting(
         0, "Longest a request waits for others to join its batch.", unit="milliseconds", at_least=0, at_most=10000

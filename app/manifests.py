@@ -67,6 +67,14 @@ class ServeSpec:
 
 
 @dataclass(frozen=True)
+class ToleranceSpec:
+    """How far a built form may be from eager fp32: least agreement, largest loss of mAP (0.005 is half a point)."""
+
+    agreement: float = 0.995
+    map_loss: float = 0.005
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One version of one model. ``digest`` identifies weights and everything that shapes the answers."""
 
@@ -87,6 +95,7 @@ class Manifest:
     architecture_options: dict[str, Any] = field(default_factory=dict)
     golden: str = ""
     held_out: dict[str, Any] = field(default_factory=dict)
+    tolerance: ToleranceSpec = ToleranceSpec()
 
     @property
     def weights_path(self) -> Path:
@@ -138,10 +147,11 @@ def _build(path: Path, table: dict[str, Any], digest: str) -> Manifest:
             if name in spec:
                 spec[name] = tuple(float(x) for x in spec[name])
         return Manifest(
-            **{k: v for k, v in table.items() if k not in ("input", "serve", "labels")},
+            **{k: v for k, v in table.items() if k not in ("input", "serve", "tolerance", "labels")},
             labels=tuple(_list(table["labels"])),
             input=InputSpec(**spec),
             serve=ServeSpec(**table.get("serve", {})),
+            tolerance=ToleranceSpec(**table.get("tolerance", {})),
             directory=path.parent,
             digest=f"sha256:{digest}",
         )

@@ -18,6 +18,7 @@ say() { printf '  %-10s %s\n' "$1" "$2"; }
 compile() { # compile NAME INPUT… : from requirements/*.in to one locked file
     local name="$1"
     shift
+    # openvino-telemetry counts uses over the internet; OpenVINO and NNCF run without it.
     # Existing pins are kept unless UPGRADE is set; one version for all Pythons, so that there is one set to test.
     "$tools/bin/uv" pip compile "$@" \
         --quiet \
@@ -29,6 +30,7 @@ compile() { # compile NAME INPUT… : from requirements/*.in to one locked file
         --no-emit-index-url \
         --no-emit-find-links \
         --allow-unsafe \
+        --no-emit-package openvino-telemetry \
         ${UPGRADE:+--upgrade} \
         --output-file "$name.txt"
 }

@@ -29,13 +29,12 @@ def build(settings: Settings, load_model: Callable[[Manifest], Model] | None = N
     sizes = sizing.choose(settings)
     workers = Workers(
         chosen,
-        load_model or _load_with_torch,
+        load_model or _loader(settings, sizes.engine_workers.value),
         threads=sizes.engine_workers.value,
         max_queue_size=sizes.engine_max_queue_size.value,
         limits=lambda manifest: Limits(
             min(settings.engine_max_batch_size, manifest.serve.max_batch_size), settings.engine_max_queue_delay_ms
         ),
-        prepare_thread=(lambda: None) if load_model else (lambda: _limit_torch_threads(settings.engine_torch_threads)),
     )
     return Server(Path(settings.engine_socket), workers)
 
@@ -76,14 +75,13 @@ def _raise_system_exit(_number: int, _frame: object) -> None:
     raise SystemExit
 
 
-def _load_with_torch(manifest: Manifest) -> Model:
-    from app.vision.registry import load_model
+def _loader(settings: Settings, workers: int) -> Callable[[Manifest], Model]:
+    """What loads one model; imports the vision package only when it is asked to."""
 
-    return load_model(manifest)
+    def load(manifest: Manifest) -> Model:
+        from app.vision.registry import Plan, load_model
 
+        plan = Plan(settings.state_dir, workers, settings.engine_torch_threads, settings.runtime, settings.precision)
+        return load_model(manifest, plan=plan)
 
-def _limit_torch_threads(count: int) -> None:
-    # Threads inside one prediction wait for each other whenever the machine does something else.
-    import torch
-
-    torch.set_num_threads(count)
+    return load

@@ -80,14 +80,11 @@ class Workers:
         threads: int,
         max_queue_size: int,
         limits: Callable[[Manifest], Limits],
-        prepare_thread: Callable[[], None] = lambda: None,
         clock: Clock = time.monotonic,
     ) -> None:
-        """``prepare_thread`` runs first in each worker thread, and in the thread that loads."""
         self.slots = {manifest.key: Slot(manifest) for manifest in manifests}
         self.clock = clock
         self._load_model = load_model
-        self._prepare_thread = prepare_thread
         self._batcher = Batcher(max_queue_size)
         for manifest in manifests:
             self._batcher.register(manifest.key, limits(manifest))
@@ -177,7 +174,6 @@ class Workers:
     def _load(self, slot: Slot) -> None:
         started = self.clock()
         try:
-            self._prepare_thread()
             model = self._load_model(slot.manifest)
             model.warm_up()
             model.golden_check()
@@ -195,7 +191,6 @@ class Workers:
         log.error("model %s cannot be served: %s %s", slot.manifest.key, message, hint)
 
     def _run(self, number: int) -> None:
-        self._prepare_thread()
         while True:
             batch = self._next_batch(number)
             if batch is None:

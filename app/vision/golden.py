@@ -51,7 +51,7 @@ def check(model: Model) -> None:
     (with random weights: the best score only).
     Without a golden file nothing is compared.
     """
-    path = model.manifest.golden_path
+    path = model.golden_path
     if path is None:
         return
     arrays, metadata = _read(path)

@@ -39,6 +39,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     ("app.engine.__main__", {"app.config", "app.engine.service", "app.errors", "app.telemetry"}),
     ("app.engine", set()),
+    ("app.vision.build", {"app.vision", "app.config", "app.errors", "app.images", "app.manifests", "app.results"}),
     ("app.vision", {"app.vision", "app.config", "app.errors", "app.manifests", "app.results"}),
     (
         "app.predictions",

@@ -48,8 +48,7 @@ from app.engine import service
 from tests import fakes
 logging.basicConfig(level="INFO")
 folder = Path(sys.argv[1])
-service._load_with_torch = fakes.FakeModel
-service._limit_torch_threads = lambda count: None
+service._loader = lambda settings, workers: fakes.FakeModel
 service.handle_signals()
 service.run(fakes.make_settings(folder / "state", folder / "models", engine_drain_seconds=5))
 """

@@ -96,7 +96,6 @@ def bench(
     limits: Limits | None = None,
     max_queue_size: int = 64,
     prepare: Callable[[dict[str, FakeModel]], None] = lambda models: None,
-    prepare_thread: Callable[[], None] = lambda: None,
 ) -> Iterator[Bench]:
     models = {each.key: FakeModel(each) for each in manifests}
     prepare(models)
@@ -107,7 +106,6 @@ def bench(
         threads=threads,
         max_queue_size=max_queue_size,
         limits=lambda _: limits or Limits(),
-        prepare_thread=prepare_thread,
         clock=clock,
     )
     workers.start()
@@ -273,17 +271,6 @@ def test_model_that_fails_to_load_is_not_served_and_says_why(tmp_path: Path, sta
         assert labels(on.replies.wait(1)) == {1: "1"}
     assert caught.value.retry_after_seconds == 30.0
     assert rows == {"bad": ("failed", False, "Image 1 differs by 0.4."), "good": ("ready", True, "")}
-
-
-def test_thread_that_cannot_be_prepared_fails_the_models_instead_of_loading_for_ever(manifest: Manifest) -> None:
-    def prepare_thread() -> None:
-        if threading.current_thread().name == "loader":
-            raise ModuleNotFoundError("No module named 'torch'")
-
-    with bench([manifest], prepare_thread=prepare_thread) as on:
-        row = on.workers.status()["models"][0]
-
-    assert (row["state"], row["error"]) == ("failed", "ModuleNotFoundError: No module named 'torch'")
 
 
 def test_model_that_fails_in_an_unexpected_way_names_the_error(manifest: Manifest) -> None:
