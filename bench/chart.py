@@ -9,7 +9,7 @@ from html import escape
 from bench.statistics import Sample, Summary, by_round, contenders, summarise
 
 WIDTH_PX = 860
-LABEL_PX, VALUE_PX = 280, 110
+LABEL_PX, VALUE_PX = 320, 90
 ROW_PX, BAR_PX = 34, 18
 TOP_PX, BOTTOM_PX = 78, 40
 STYLE = """
@@ -49,7 +49,7 @@ def draw(samples: Sequence[Sample], titles: dict[str, str], measure: str, title:
 def _bar(row: int, name: str, title: str, summary: Summary, scale: float) -> str:
     y = TOP_PX + row * ROW_PX
     middle, text_y = y + BAR_PX / 2, y + BAR_PX - 4
-    kind = "ours" if name.startswith("ours") else "limit" if name == "raw" else "peer"
+    kind = "ours" if name.startswith("ours") else "limit" if name.startswith("raw") else "peer"
     low, high, width = (LABEL_PX + scale * value for value in (summary.low, summary.high, summary.median))
     parts = [
         f'<text x="{LABEL_PX - 12}" y="{text_y}" text-anchor="end">{escape(title)}</text>',

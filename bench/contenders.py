@@ -15,7 +15,6 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from app.config import Settings
 from bench import environment, memory, model, requests
 from bench.peers import network
 from bench.requests import Form
@@ -78,6 +77,8 @@ def running(contender: Contender) -> Iterator[Running]:
     folder = Path(tempfile.mkdtemp(prefix="cask-bench-"))
     # Ours serves as another user, who must be able to enter.
     folder.chmod(0o755)
+    if contender.kind == "ours":
+        shutil.copytree(model.BUILT_STATE, folder / "state")
     port = free_port()
     log_path = folder / "log"
     with log_path.open("wb") as log:
@@ -139,12 +140,19 @@ def _still_there(pids: list[int]) -> list[int]:
 # -------------------------------------------------------------------------------------------------------------- ours
 
 
+# What each row of ours asks the engine for.
+WISHES = {
+    "auto": ("Cask, automatic", {}),
+    "int8": ("Cask, int8", {"PRECISION": "int8"}),
+    "bf16": ("Cask, bf16", {"PRECISION": "bf16"}),
+    "fp32": ("Cask, fp32", {"PRECISION": "fp32"}),
+    "torch": ("Cask, eager torch", {"RUNTIME": "torch"}),
+}
+
+
 def ours() -> list[Contender]:
-    """Our service with its defaults for production; one row for each precision, once there is a choice."""
-    if "precision" not in Settings.model_fields:
-        return [_ours("ours", "Cask, eager fp32", {})]
-    rows = {"auto": "Cask, automatic", "int8": "Cask, int8", "bf16": "Cask, bf16", "fp32": "Cask, fp32"}
-    return [_ours(f"ours-{value}", title, {"PRECISION": value}) for value, title in rows.items()]
+    """Our service with its defaults for production: one row for what the build chose, and one for each precision."""
+    return [_ours(f"ours-{wish}", title, settings) for wish, (title, settings) in WISHES.items()]
 
 
 def _ours(name: str, title: str, settings: dict[str, str]) -> Contender:
@@ -179,10 +187,9 @@ def _ours(name: str, title: str, settings: dict[str, str]) -> Contender:
 
 
 def peers() -> list[Contender]:
-    """Each peer in its documented way, and with our built model where the service offers one to others."""
+    """Each peer in its documented way, and with our built model."""
     made = [_gunicorn, _litserve, _bentoml]
-    kinds = ["documented", "built"] if network.has_built() else ["documented"]
-    return [make(kind) for kind in kinds for make in made]
+    return [make(kind) for kind in ("documented", "built") for make in made]
 
 
 def _named(name: str, title: str, kind: str) -> tuple[str, str, dict[str, str]]:

@@ -38,6 +38,13 @@ def tree_cpu_seconds(pid: int, proc: Path = PROC) -> dict[str, float]:
     return used
 
 
+def busy_seconds(proc: Path = PROC) -> float:
+    """Processor time used so far by everything on this machine, in seconds over all cores."""
+    fields = [int(each) for each in (proc / "stat").read_text().splitlines()[0].split()[1:]]
+    # user, nice, system, irq, softirq and steal of proc(5); guests are in user already.
+    return sum(fields[i] for i in (0, 1, 2, 5, 6, 7)) / os.sysconf("SC_CLK_TCK")
+
+
 def _name(proc: Path, pid: int) -> str:
     """What ``ps`` shows, its first words."""
     try:

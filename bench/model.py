@@ -1,8 +1,8 @@
 """The model that every contender serves: resnet18 at 224 pixels, trained for some minutes on rendered scenes.
 
 ``python -m bench.model`` makes what is missing in ``build/bench``: the weights, the model store (by the same code as
-``make model-add``) and the reference answers. Trained, because agreement of a model with random weights means nothing:
-it names one class whatever it sees.
+``make model-add``), what ``make model-build`` builds, and the reference's labels. Trained, because agreement of a
+model with random weights means nothing: it names one class whatever it sees.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -21,7 +22,7 @@ from torch import nn
 
 from app import manifests
 from app.manifests import Manifest
-from app.vision import add
+from app.vision import add, build, built
 from app.vision.operators import torchvision
 from bench import pictures
 from bench.peers import network
@@ -29,11 +30,16 @@ from bench.peers.network import CROP_PX, RESIZE_PX
 from training.scenes import LABELS
 
 STORE = pictures.FOLDER / "models"
+# A state folder that holds nothing but what was built; each start of ours gets a copy: a warm cache.
+BUILT_STATE = network.FOLDER / "state"
 REFERENCE = pictures.FOLDER / "reference.json"
 NAME, VERSION = "bench-resnet18", "1"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TRAINING_SEED = 6_000_000
 TRAINING_PICTURES = 3000
+# What the build learns int8's ranges from and compares candidates on; neither training nor requests hold them.
+SAMPLES_SEED = 5_000_000
+SAMPLES = 200
 # A little more than the crop, so that training can move it.
 STORED_PX = 240
 
@@ -63,10 +69,19 @@ def ensure() -> Manifest:
         add.add_model(
             "resnet18", str(network.WEIGHTS), LABELS, NAME, VERSION, store=STORE, description="For make bench."
         )
+        _write_samples(directory / build.SAMPLES_FOLDER)
     manifest = manifests.read(directory)
+    if built.read(BUILT_STATE, manifest) is None:
+        print(build.table(build.build_model(manifest, BUILT_STATE)), flush=True)
     if not REFERENCE.exists() or json.loads(REFERENCE.read_text())["digest"] != manifest.digest:
         _write_reference(manifest)
     return manifest
+
+
+def _write_samples(folder: Path) -> None:
+    folder.mkdir()
+    for number, (pixels, _label) in enumerate(pictures.render(SAMPLES_SEED, SAMPLES)):
+        (folder / f"{number:03}.jpg").write_bytes(pictures.to_jpeg(pixels))
 
 
 def reference() -> list[str]:

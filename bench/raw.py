@@ -1,7 +1,7 @@
 """The raw limit: decode and predict in one process without HTTP, with as many threads as the engine has workers.
 
-``python -m bench.raw SECONDS`` prints images a second as JSON, for single images and for small batches. What a server
-reaches of the best of them is what its way of carrying requests leaves over.
+``python -m bench.raw SECONDS RUNTIME PRECISION`` prints images a second as JSON, for single images and small batches.
+What a server reaches of the best of them is what its way of carrying requests leaves over.
 """
 
 from __future__ import annotations
@@ -14,12 +14,11 @@ import threading
 import time
 from collections.abc import Callable
 
-import torch
-
 from app import images, manifests
 from app.images import Limits
 from app.results import ClassifyOptions
 from app.vision import registry
+from app.vision.registry import Plan
 from bench import model, pictures
 
 BATCH_SIZES = (1, 4, 8)
@@ -28,9 +27,9 @@ WARM_SECONDS = 1.0
 LIMITS = Limits(max_bytes=2**24, max_pixels=50_000_000, formats=("JPEG",))
 
 
-def measure(seconds: float) -> dict[str, float]:
+def measure(seconds: float, runtime: str = registry.AUTO, precision: str = registry.AUTO) -> dict[str, float]:
     """Images a second by how they are computed, measured in a process of its own. Raises OSError when that fails."""
-    command = [sys.executable, "-m", "bench.raw", str(seconds)]
+    command = [sys.executable, "-m", "bench.raw", str(seconds), runtime, precision]
     done = subprocess.run(command, cwd=pictures.ROOT, capture_output=True, text=True, check=False)
     if done.returncode:
         raise OSError(f"bench.raw ended with {done.returncode}: {done.stderr[-1000:]}")
@@ -38,11 +37,11 @@ def measure(seconds: float) -> dict[str, float]:
     return rates
 
 
-def run(seconds: float) -> dict[str, float]:
+def run(seconds: float, runtime: str, precision: str) -> dict[str, float]:
     """Images a second by how they are computed, in this process."""
     manifest = manifests.find(model.STORE, [model.NAME])[0]
-    load = getattr(registry, "load_built", registry.load_model)
-    loaded = load(manifest)
+    plan = Plan(model.BUILT_STATE, os.cpu_count() or 1, 1, runtime, precision)
+    loaded = registry.load_model(manifest, plan=plan)
     data = pictures.held_out()
 
     def batch(first: int, size: int) -> None:
@@ -60,8 +59,6 @@ def _rate(batch: Callable[[int, int], None], size: int, seconds: float, threads_
     end = began + seconds
 
     def work(number: int) -> None:
-        # As the engine does: threads inside one prediction would only wait for each other.
-        torch.set_num_threads(1)
         first = number * 37
         while (now := time.perf_counter()) < end:
             batch(first, size)
@@ -78,4 +75,4 @@ def _rate(batch: Callable[[int, int], None], size: int, seconds: float, threads_
 
 
 if __name__ == "__main__":
-    print(json.dumps(run(float(sys.argv[1]))))
+    print(json.dumps(run(float(sys.argv[1]), *sys.argv[2:4])))

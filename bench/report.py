@@ -85,6 +85,7 @@ def document(samples: Sequence[Sample], titles: dict[str, str], head: Sequence[s
     ]
     tables = [(title, _table(samples, titles, columns)) for title, columns in parts]
     tables += [(f"As a multiple of: {titles[other]}", _ratios(samples, titles, other)) for other in _bases(samples)]
+    tables.append(("Share of the raw limit of the same model", _raw_shares(samples, titles)))
     sections = [f"## {title}\n\n{text}" for title, text in tables if text]
     return "\n\n".join(["\n".join(head), "Median (lowest–highest) over the rounds.", *sections]) + "\n"
 
@@ -129,10 +130,11 @@ def _figure(samples: Sequence[Sample], name: str, column: Column) -> str:
 
 
 def _bases(samples: Sequence[Sample]) -> list[str]:
-    """Against whom ratios are told: the documented peers, and the raw limit."""
-    return [name for name in ("gunicorn", "litserve", "bentoml", "raw") if name in contenders(samples)]
+    """Against whom ratios are told."""
+    return [name for name in PEERS if name in contenders(samples)]
 
 
+PEERS = ("gunicorn", "litserve", "bentoml", "gunicorn-built", "litserve-built", "bentoml-built")
 RATIO_MEASURES = ("throughput_1_per_s", "throughput_8_per_s", "throughput_32_per_s", "throughput_64_per_s")
 RATIO_FURTHER = ("p50_1_ms", "p99_8_ms", "memory_mb", "start_s")
 
@@ -154,3 +156,14 @@ def _words(measure: str) -> str:
     if name == "throughput":
         return f"images/s, {rest[0]}"
     return f"{name}, {rest[0]}" if len(rest) > 1 else name
+
+
+def _raw_shares(samples: Sequence[Sample], titles: dict[str, str]) -> str:
+    """What ours reaches of decode and predict without a server."""
+    there = measures(sample for sample in samples if sample.contender.startswith("raw"))
+    rows = []
+    for name in contenders(samples):
+        raw = name.replace("ours", "raw", 1)
+        if name.startswith("ours") and raw in contenders(samples):
+            rows.append([titles.get(name, name), *(cell(ratio(samples, each, name, raw), 2) for each in there)])
+    return align([["", *(_words(each) for each in there)], *rows]) if rows else ""

@@ -1,6 +1,6 @@
 """``make bench``: every contender in turn, round after round; then tables, ratios and a chart in ``build/bench``.
 
-make bench                                           everything, five rounds, about 45 minutes
+make bench                                           everything, five rounds, more than an hour
 make bench OPTIONS=--quick                           ours and gunicorn, two rounds, about four minutes
 make bench OPTIONS="--only ours litserve --rounds 3" some of them
 make bench OPTIONS="--parts overload --callers 32"   one part of it
@@ -25,12 +25,12 @@ from pathlib import Path
 from bench import chart, contenders, environment, model, pictures, raw, report
 from bench.contenders import Contender
 from bench.statistics import Sample
-from bench.visits import Pictures, Plan, Visit, VisitFailedError
+from bench.visits import Pictures, Plan, Visit, VisitFailedError, wait_for_quiet
 
 CALLERS = (1, 8, 32, 64)
 PARTS = ("throughput", "overload", "routes", "raw")
 RAW = "raw"
-RAW_TITLE = "Raw limit, without HTTP"
+RAW_TITLE = "raw limit, without HTTP"
 # Above this something else uses a core, and figures would say more about that than about the contenders.
 QUIET_LOAD = 0.7
 OPEN_FILES = 16384
@@ -44,9 +44,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     manifest = model.ensure()
     known = _known(arguments.parts)
     chosen = [each for each in known if not arguments.only or each.name in arguments.only]
-    titles = {each.name: each.title for each in known} | {RAW: RAW_TITLE}
+    titles = {each.name: each.title for each in known}
+    titles |= {_raw_name(each): f"{each.title}: {RAW_TITLE}" for each in contenders.ours()}
     sent = Pictures(pictures.held_out(), model.reference())
-    plan = Plan(tuple(arguments.callers), arguments.seconds, frozenset(arguments.parts))
+    plan = Plan(tuple(arguments.callers), arguments.seconds, frozenset(arguments.parts), arguments.attempts)
     head = _head(arguments, manifest.digest)
     print("\n".join(head), flush=True)
     samples, failures = _rounds(chosen, plan, sent, arguments)
@@ -58,12 +59,14 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(
         prog="make bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="these contenders; `raw` is the raw limit")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="these contenders; `raw` is the raw limit of ours")
     parser.add_argument("--rounds", type=int, help="visits to each contender (default: 5)")
     parser.add_argument("--seconds", type=float, help="of each measurement (default: 5)")
     parser.add_argument("--callers", type=int, nargs="+", help="at once in the closed loop (default: 1 8 32 64)")
     parser.add_argument("--parts", nargs="+", choices=PARTS, help="what to measure (default: all)")
-    parser.add_argument("--quick", action="store_true", help="ours, gunicorn and the raw limit, 8 and 32 callers")
+    parser.add_argument("--quick", action="store_true", help="ours-auto, gunicorn and the raw limit, 8 and 32 callers")
+    parser.add_argument("--attempts", type=int, default=3, help="while others disturb a measurement (default: 3)")
+    parser.add_argument("--patience", type=float, default=30, help="seconds to wait for a quiet machine (default: 30)")
     parser.add_argument("--json", action="store_true", help="print the result as JSON at the end")
     parser.add_argument("--list", action="store_true", help="name the contenders and end")
     arguments = parser.parse_args(argv)
@@ -71,7 +74,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
         print("\n".join([*(f"{each.name:<16}{each.title}" for each in _known(list(PARTS))), f"{RAW:<16}{RAW_TITLE}"]))
         raise SystemExit(0)
     if arguments.quick:
-        arguments.only = arguments.only or [*(each.name for each in contenders.ours()), "gunicorn", RAW]
+        arguments.only = arguments.only or ["ours-auto", "gunicorn", RAW]
     defaults = {
         "rounds": 2 if arguments.quick else 5,
         "seconds": 4.0 if arguments.quick else 5.0,
@@ -112,26 +115,36 @@ def _rounds(
     with_raw = "raw" in plan.parts and (not arguments.only or RAW in arguments.only)
     for number in range(1, arguments.rounds + 1):
         turn = (number - 1) % max(1, len(chosen))
-        if with_raw:
-            samples += _measure_raw(number, plan)
+        for contender in chosen if with_raw else ():
+            if contender.kind == "ours":
+                wait_for_quiet(arguments.patience, partial(_say, f"round {number}, {_raw_name(contender)}"))
+                samples += _measure_raw(contender, number, plan)
         for contender in [*chosen[turn:], *chosen[:turn]]:
             prefix = f"round {number} of {arguments.rounds}, {contender.name}"
+            wait_for_quiet(arguments.patience, partial(_say, prefix))
             try:
                 samples += Visit(contender, plan, sent, number, partial(_say, prefix)).run()
             except VisitFailedError as error:
                 failures.append(f"{prefix}: {error}")
                 _say("FAIL", failures[-1])
     order = [each.name for each in chosen]
-    return sorted(samples, key=lambda each: order.index(each.contender) if each.contender in order else -1), failures
+    order += [_raw_name(each) for each in chosen]
+    return sorted(samples, key=lambda each: order.index(each.contender)), failures
 
 
-def _measure_raw(number: int, plan: Plan) -> list[Sample]:
-    rates = raw.measure(plan.seconds)
-    told = ", ".join(f"{how} {rate:.1f} images/s" for how, rate in rates.items())
-    _say(f"round {number}, raw limit", told)
+def _measure_raw(contender: Contender, number: int, plan: Plan) -> list[Sample]:
+    """What the model of this row can do without a server."""
+    settings = contender.environment
+    rates = raw.measure(plan.seconds, settings.get("RUNTIME", "auto"), settings.get("PRECISION", "auto"))
+    name = _raw_name(contender)
+    _say(f"round {number}, {name}", ", ".join(f"{how} {rate:.1f} images/s" for how, rate in rates.items()))
+    alone = Sample(name, "throughput_1_per_s", number, rates[raw.ALONE])
     best = max(rates.values())
-    alone = Sample(RAW, "throughput_1_per_s", number, rates[raw.ALONE])
-    return [alone, *(Sample(RAW, f"throughput_{each}_per_s", number, best) for each in plan.callers if each > 1)]
+    return [alone, *(Sample(name, f"throughput_{each}_per_s", number, best) for each in plan.callers if each > 1)]
+
+
+def _raw_name(contender: Contender) -> str:
+    return contender.name.replace("ours", RAW, 1)
 
 
 def _say(who: str, text: str) -> None:
@@ -173,7 +186,10 @@ def _write(
 ) -> None:
     folder = pictures.FOLDER / f"{datetime.now(UTC):%Y%m%d-%H%M%S}"
     folder.mkdir(parents=True)
-    cost = [f"- The load generator used {_generator_cores(samples):.2f} cores on average."]
+    cost = [
+        f"- On average the load generator used {_mean(samples, 'generator_cores'):.2f} cores, and what has no part in "
+        f"this {_mean(samples, 'others_cores'):.2f}."
+    ]
     text = report.document(samples, titles, [*head, *cost, *(f"- FAILED: {each}" for each in failures)])
     rows = [asdict(each) | {"value": None if math.isnan(each.value) else each.value} for each in samples]
     result = {"head": list(head), "failures": list(failures), "titles": titles, "samples": rows}
@@ -188,8 +204,9 @@ def _write(
     print(f"Written: {folder.relative_to(pictures.ROOT)}/", file=sys.stderr)
 
 
-def _generator_cores(samples: Sequence[Sample]) -> float:
-    values = [each.value for each in samples if "generator_cores" in each.measure]
+def _mean(samples: Sequence[Sample], part: str) -> float:
+    """Mean of all measures with this in their name."""
+    values = [each.value for each in samples if part in each.measure]
     return sum(values) / len(values) if values else 0.0
 
 

@@ -1,6 +1,7 @@
 """What all peers share: torchvision's resnet18 and preset as torchvision documents them, or our built model.
 
-Only the declaration that lets torchvision import beside a CPU-only torch is ours, and it costs nothing at run time.
+Of the documented way only the declaration that lets torchvision import beside a CPU-only torch is ours, and it costs
+nothing at run time. With our built model a peer imports no torch, as our engine imports none.
 """
 
 from __future__ import annotations
@@ -12,11 +13,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
 from PIL import Image
-from torch import nn
-
-from app.vision.operators import torchvision
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "build" / "bench"
 WEIGHTS = FOLDER / "resnet18.pth"
@@ -34,7 +31,6 @@ Predict = Callable[[Sequence[Any]], list[str]]
 
 def load() -> tuple[Prepare, Predict]:
     """How to prepare one picture and how to name several, as BENCH_MODEL wishes."""
-    torch.set_num_threads(THREADS)
     return _load_built() if os.environ.get(MODEL_VARIABLE) == "built" else _load_documented()
 
 
@@ -44,29 +40,28 @@ def labels() -> list[str]:
     return names
 
 
-def network(count: int, weights: Path = WEIGHTS) -> nn.Module:
+def network(count: int, weights: Path = WEIGHTS) -> Any:
     """torchvision's resnet18 with the trained weights."""
-    built: nn.Module = torchvision.models.resnet18(num_classes=count)
+    import torch
+
+    from app.vision.operators import torchvision
+
+    built = torchvision.models.resnet18(num_classes=count)
     built.load_state_dict(torch.load(weights, weights_only=True))
     return built.eval()
 
 
-def preset() -> nn.Module:
+def preset() -> Any:
     """torchvision's preset for classification, with the numbers that resnet18's published weights carry."""
-    from torchvision.transforms import _presets
+    from app.vision.operators import torchvision
 
-    made: nn.Module = _presets.ImageClassification(crop_size=CROP_PX, resize_size=RESIZE_PX)
-    return made
-
-
-def has_built() -> bool:
-    """Whether the service offers a built model that others can load: ``app.vision.registry.load_built``."""
-    from app.vision import registry
-
-    return hasattr(registry, "load_built")
+    return torchvision.transforms._presets.ImageClassification(crop_size=CROP_PX, resize_size=RESIZE_PX)
 
 
 def _load_documented() -> tuple[Prepare, Predict]:
+    import torch
+
+    torch.set_num_threads(THREADS)
     names = labels()
     built, transforms = network(len(names)), preset()
 
@@ -87,7 +82,8 @@ def _load_built() -> tuple[Prepare, Predict]:
     from app.vision import registry
 
     manifest = manifests.find(FOLDER / "models")[0]
-    model = registry.load_built(manifest)  # type: ignore[attr-defined]  # once the service offers it
+    # Each process is one worker, as each core has one process.
+    model = registry.load_model(manifest, plan=registry.Plan(FOLDER / "state", workers=1))
     limits = images.Limits(max_bytes=2**24, max_pixels=50_000_000, formats=("JPEG",))
 
     def prepare(data: bytes) -> Any:
