@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help serve stop dev config config-diff up down logs ps shell smoke docker-engine base-image wheels image test check \
-	test-unit test-server test-vision test-browser test-system format install lock docs \
+	format install lock docs \
 	model-add model-check model-build model-report bench train clean
 
 # ENV, PORT and any other setting given to make reach the programs through the environment.

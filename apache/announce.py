@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import logging
 import os
 import sys
 import time
 import urllib.error
 import urllib.request
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from app import config  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
+from app.telemetry import logs  # noqa: E402
 
 PATIENCE_SECONDS = 120.0
 PERIOD_SECONDS = 0.2
@@ -66,26 +69,49 @@ def _missing(base: str) -> str:
 
 
 def _say(settings: Settings, base: str, seconds: float) -> None:
+    found = _prediction(settings, base)
     public = f"https://{settings.server_name}:{settings.https_port}" if settings.tls_enabled else base
-    print(f"\n  Cask answers at {public}  ({settings.env}, {_prediction(base)}, {seconds:.1f} s after the start)")
+    if settings.log_format == "json":
+        logs.configure(settings, role="start")
+        logging.getLogger("cask.start").info("answers at %s after %.1f s: %s", public, seconds, found)
+        return
+    print(f"\n  Cask answers at {public}  ({settings.env}, {found}, {seconds:.1f} s after the start)")
     print("  Try an image there in a browser. Stop with Ctrl-C or `make stop`.\n", flush=True)
 
 
-def _prediction(base: str) -> str:
+def _prediction(settings: Settings, base: str) -> str:
     """Send a sample and say what was found."""
-    sample = next(iter(sorted(SAMPLES.glob("*.jpg"))), None)
-    if sample is None:
-        return "no sample image to try"
-    with urllib.request.urlopen(f"{base}/v1/models", timeout=10) as answer:
-        task = json.load(answer)["models"][0]["task"]
-    request = urllib.request.Request(
-        f"{base}/v1/{task}", sample.read_bytes(), {"Content-Type": "image/jpeg", "Host": "localhost"}
-    )
-    with urllib.request.urlopen(request, timeout=30) as answer:
-        document = json.load(answer)
-    rows = document["results"][0]
-    found = rows.get("detections") or rows.get("predictions") or []
-    return f"{document['model']['name']} found {len(found)} in {sample.name}"
+    if settings.tls_enabled:
+        return "ready; no prediction tried, because that would need trust in the certificate"
+    try:
+        tasks = {model["task"] for model in _ask(settings, f"{base}/v1/models")["models"]}
+        # A detector's answer says more: of a classifier one only sees how many labels it gave.
+        task = "detect" if "detect" in tasks else "classify"
+        sample = _sample(task)
+        if sample is None:
+            return "ready; no sample image to try"
+        answer = _ask(settings, f"{base}/v1/{task}", sample.read_bytes())
+    except OSError as error:
+        return f"ready, but a first prediction failed: {error}"
+    found = answer["results"][0].get("detections") or answer["results"][0].get("predictions") or []
+    what = f"{len(found)} objects" if task == "detect" else f"«{found[0]['label']}»"
+    return f"{answer['model']['name']} found {what} in {sample.name}"
+
+
+def _ask(settings: Settings, url: str, image: bytes | None = None) -> Any:
+    """The JSON of an answer. Raises OSError where there is none."""
+    headers = {"Host": settings.server_name, **({"Content-Type": "image/jpeg"} if image else {})}
+    with urllib.request.urlopen(urllib.request.Request(url, image, headers), timeout=30) as answer:
+        return json.load(answer)
+
+
+def _sample(task: str) -> Path | None:
+    """A sample image that shows what the task does; None where the store brings none."""
+    try:
+        rows = json.loads((SAMPLES / "index.json").read_text())
+    except (OSError, ValueError):
+        return None
+    return next((SAMPLES / row["file"] for row in rows if row["task"] == task), None)
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from app import config  # noqa: E402 - the line above makes it importable
+from app.config import Settings  # noqa: E402
 
 PRIVILEGED_PORTS = 1024
 
@@ -21,7 +22,7 @@ def main() -> int:
     """Print every reason against a start. Returns 2 when there is one."""
     settings = config.load()
     user = os.environ.get("SERVICE_USER", "") if os.getuid() == 0 else ""
-    reasons = [*_port_reasons(settings.listen_host, settings.port), *_reading_reasons(user)]
+    reasons = [*_port_reasons(settings.listen_host, settings.port), *_reading_reasons(user, settings)]
     if settings.tls_enabled:
         reasons += _port_reasons(settings.listen_host, settings.https_port)
     for reason in reasons:
@@ -40,7 +41,7 @@ def _port_reasons(host: str, port: int) -> Iterator[str]:
             yield f"cannot listen on {host}:{port}: {error.strerror}. Choose another port with PORT=."
 
 
-def _reading_reasons(user: str) -> Iterator[str]:
+def _reading_reasons(user: str, settings: Settings) -> Iterator[str]:
     """Apache gives up root; a Python or checkout below a private home would crash in a loop."""
     if not user:
         return
@@ -49,13 +50,38 @@ def _reading_reasons(user: str) -> Iterator[str]:
     except KeyError:
         yield f"SERVICE_USER is {user!r}, and there is no such user. Make one, or choose another."
         return
-    for path in {ROOT, Path(sys.executable).parent, Path(sys.executable).resolve().parent, Path(sys.base_prefix)}:
+    python = Path(sys.executable)
+    for path in {ROOT, python.parent, python.resolve().parent, Path(sys.base_prefix), *_existing(settings.state_dir)}:
         closed = _first_closed(path, account.pw_uid, account.pw_gid)
         if closed:
             yield (
                 f"the user {user} may not enter {closed}, which is on the way to {path}. Put it elsewhere,"
                 f" allow it with `chmod o+x {closed}`, or set SERVICE_USER."
             )
+
+    for path in _secret_files(settings):
+        if not _may_read(path, account.pw_uid, account.pw_gid) or _first_closed(
+            path.parent, account.pw_uid, account.pw_gid
+        ):
+            yield f"the user {user} may not read the secret in {path}. Give it to that user: chown {user} {path}"
+
+
+def _existing(path: Path) -> list[Path]:
+    """The deepest part of a path that exists already; what is missing we make ourselves."""
+    return next(([each] for each in (path, *path.parents) if each.exists()), [])
+
+
+def _secret_files(settings: Settings) -> Iterator[Path]:
+    """Files that settings were read from, other than the env files: those of NAME_FILE and of /run/secrets."""
+    for source in set(settings.sources.values()):
+        if source.startswith("file "):
+            yield Path(source.removeprefix("file "))
+
+
+def _may_read(path: Path, uid: int, gid: int) -> bool:
+    stat = path.stat()
+    bit = 0o400 if stat.st_uid == uid else 0o040 if stat.st_gid == gid else 0o004
+    return bool(stat.st_mode & bit)
 
 
 def _first_closed(path: Path, uid: int, gid: int) -> Path | None:

@@ -8,7 +8,7 @@ set -eu
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 PYTHON=${CASK_PYTHON:-$ROOT/.venv/bin/python}
 # Who serves when root starts us; Apache refuses to serve as root.
-SERVICE_USER=${SERVICE_USER:-www-data}
+if [ "$(id -u)" = 0 ]; then export SERVICE_USER=${SERVICE_USER:-www-data}; else unset SERVICE_USER; fi
 
 fail() { echo "FAIL: $1" >&2; exit 2; }
 
@@ -31,10 +31,7 @@ umask 022
 rm -rf "$STATE_DIR/run/processes"
 mkdir -p "$STATE_DIR/run/processes"
 if [ "$(id -u)" = 0 ]; then
-    export SERVICE_USER
     chown "$SERVICE_USER" "$STATE_DIR" "$STATE_DIR/run" "$STATE_DIR/run/processes"
-else
-    unset SERVICE_USER
 fi
 # Libraries keep caches below HOME; the service user's own may be missing or root's.
 export HOME=$STATE_DIR

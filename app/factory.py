@@ -66,13 +66,15 @@ def _refuse_sub_interpreter() -> None:
 
 def _engine(settings: Settings) -> EngineClient:
     """The door to the engine; also starts one where ENGINE_MODE says so. Apache always runs its own."""
-    if _mod_wsgi():
-        return EngineClient(settings.engine_socket)
+    client = EngineClient(settings.engine_socket)
+    # Several processes of another server may share one engine: whoever comes later finds it there.
+    if _mod_wsgi() or client.peer_pid() is not None:
+        return client
     if settings.engine_mode == "child" and not _is_reloader_parent(settings):
         _start_child()
     elif settings.engine_mode == "in_process":
         _start_here(settings)
-    return EngineClient(settings.engine_socket)
+    return client
 
 
 def _is_reloader_parent(settings: Settings) -> bool:

@@ -7,7 +7,7 @@ WAIT_SECONDS="${WAIT_SECONDS:-180}"
 export ENV=test STATE_DIR=/tmp/state PORT=8000 LISTEN_HOST=127.0.0.1
 mkdir -p "$STATE_DIR"
 cd /app
-bash apache/serve.sh >/tmp/server.log 2>&1 &
+bash apache/serve.sh >>/tmp/server.log 2>&1 &
 server=$!
 
 give_up() {

@@ -136,7 +136,8 @@ def make_state_dir() -> Path:
 def start(env: str, port: int, state_dir: Path, **settings: str) -> Iterator[Server]:
     """Start Apache on a port with a state folder, and stop it at the end."""
     log_path = state_dir / "server.log"
-    with log_path.open("wb") as log:
+    # To append: Apache opens the same file again, and with two offsets lines would overwrite each other.
+    with log_path.open("ab") as log:
         process = subprocess.Popen(
             [ROOT / "apache" / "serve.sh"],
             cwd=ROOT,

@@ -275,8 +275,8 @@ def _late_error() -> CaskError:
 def _not_ready(slot: Slot) -> ModelNotReadyError:
     if slot.state == "failed":
         return ModelNotReadyError(
-            f"The model {slot.manifest.key} failed to load: {slot.error}",
-            hint="An operator must mend it; see /readyz.",
+            f"The model {slot.manifest.key} failed to load.",
+            hint="An operator must mend it; /readyz and the log say why.",
             retry_after_seconds=30.0,
         )
     return ModelNotReadyError(

@@ -60,7 +60,7 @@ wait "$pid" || {
     # The words of the step that failed: they stand above BuildKit's «ERROR:», which repeats the whole command.
     sed -e '/^#[0-9]* ERROR/,$d' -e 's/^#[0-9]* [0-9.]* //' "$log" | grep -v '^$' | tail -n 30 | sed 's/^/    /' >&2
     fail 1 "needs every step of docker/Dockerfile to succeed, found one that did not (above: the end of $log)." \
-        "mend what it names, then: make build"
+        "mend what it names, then: make image"
 }
 
 # What this build replaced, and nothing else: images of ours that no name and no container holds.

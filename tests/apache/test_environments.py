@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import time
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -112,3 +114,28 @@ def test_a_taken_port_is_said_before_anything_is_written() -> None:
     assert done.returncode == 2
     assert f"cannot listen on 127.0.0.1:{port}" in done.stderr
     assert not (state_dir / "run").exists()
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root hands over to another user")
+def test_what_the_service_user_may_not_read_is_said_before_the_start(tmp_path: Path) -> None:
+    secret = tmp_path / "secret_key"
+    secret.write_text(KEY)
+    secret.chmod(0o600)
+    closed = tmp_path / "closed"
+    closed.mkdir(mode=0o700)
+
+    for settings, words in (
+        ({"SECRET_KEY_FILE": str(secret)}, f"may not read the secret in {secret}"),
+        ({"SECRET_KEY": KEY, "STATE_DIR": str(closed / "state")}, f"may not enter {closed}"),
+    ):
+        given = {"PORT": str(servers.free_port()), "STATE_DIR": str(servers.make_state_dir()), **settings}
+        done = subprocess.run(
+            [servers.ROOT / "apache" / "serve.sh"],
+            env=servers.environment("prod", **given),
+            capture_output=True,
+            text=True,
+            timeout=30,
+            check=False,
+        )
+        assert done.returncode == 2
+        assert words in done.stderr

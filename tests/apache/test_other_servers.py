@@ -28,8 +28,10 @@ def engine_state() -> Iterator[Path]:
 
 @contextlib.contextmanager
 def _process(command: list[str], state_dir: Path, log: str) -> Iterator[subprocess.Popen[bytes]]:
-    environment = servers.environment("test", STATE_DIR=str(state_dir), PYTHONPATH=str(servers.ROOT))
-    with (state_dir / log).open("wb") as out:
+    environment = servers.environment(
+        "test", STATE_DIR=str(state_dir), PYTHONPATH=str(servers.ROOT), ENGINE_MODE="service"
+    )
+    with (state_dir / log).open("ab") as out:
         process = subprocess.Popen(command, cwd=servers.ROOT, env=environment, stdout=out, stderr=subprocess.STDOUT)
     try:
         yield process

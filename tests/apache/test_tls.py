@@ -65,15 +65,16 @@ def test_a_prediction_travels_encrypted(server: Server, https_port: int, certifi
     assert answer.headers["Strict-Transport-Security"] == HSTS
 
 
-def test_plain_http_is_sent_over_with_its_query(server: Server, https_port: int) -> None:
+@pytest.mark.parametrize("path", ["/v1/detect?top_k=1", "/v1/detect"])
+def test_plain_http_is_sent_over_with_its_query(server: Server, https_port: int, path: str) -> None:
     with contextlib.closing(http.client.HTTPConnection("localhost", server.port, timeout=20)) as connection:
-        connection.request("POST", "/v1/detect?top_k=1", b"x", {"Content-Type": "image/jpeg"})
+        connection.request("POST", path, b"x", {"Content-Type": "image/jpeg"})
         answer = connection.getresponse()
         answer.read()
 
     assert answer.status == 308
     assert len(answer.headers["X-Request-Id"]) >= 8
-    assert answer.headers["Location"] == f"https://localhost:{https_port}/v1/detect?top_k=1"
+    assert answer.headers["Location"] == f"https://localhost:{https_port}{path}"
 
 
 def test_health_stays_on_plain_http(server: Server) -> None:
