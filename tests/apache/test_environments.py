@@ -7,7 +7,6 @@ import os
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
@@ -117,11 +116,12 @@ def test_a_taken_port_is_said_before_anything_is_written() -> None:
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root hands over to another user")
-def test_what_the_service_user_may_not_read_is_said_before_the_start(tmp_path: Path) -> None:
-    secret = tmp_path / "secret_key"
+def test_what_the_service_user_may_not_read_is_said_before_the_start() -> None:
+    folder = servers.make_state_dir()
+    secret = folder / "secret_key"
     secret.write_text(KEY)
     secret.chmod(0o600)
-    closed = tmp_path / "closed"
+    closed = folder / "closed"
     closed.mkdir(mode=0o700)
 
     for settings, words in (
