@@ -3,7 +3,7 @@
 from flask import Response, request
 
 from app.api import answers, api, bodies
-from app.guards import deadlines
+from app.guards import admission, deadlines
 from app.predictions import predictor
 
 
@@ -11,5 +11,6 @@ from app.predictions import predictor
 def classify() -> Response:
     """Name what is in one or many images, best label first."""
     images, wishes = bodies.read(request)
+    admission.begin()
     outcome = predictor().predict("classify", images, wishes, deadline=deadlines.current())
     return answers.answer(outcome, "predictions")

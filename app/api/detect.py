@@ -3,7 +3,7 @@
 from flask import Response, request
 
 from app.api import answers, api, bodies
-from app.guards import deadlines
+from app.guards import admission, deadlines
 from app.predictions import predictor
 
 
@@ -11,5 +11,6 @@ from app.predictions import predictor
 def detect() -> Response:
     """Find objects in one or many images; boxes are pixels of the upright image."""
     images, wishes = bodies.read(request)
+    admission.begin()
     outcome = predictor().predict("detect", images, wishes, deadline=deadlines.current())
     return answers.answer(outcome, "detections")

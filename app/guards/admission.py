@@ -29,6 +29,7 @@ PREDICTING = re.compile(r"/v1/(classify|detect)|/upload")
 # The page shows its refusals as a page; the way through Flask is dear, but people do not come by the thousand.
 PAGE = "/upload"
 REFUSED_KEY = "cask.retry_after_seconds"
+VISIT_KEY = "cask.visit"
 # Weight of the newest request in the running mean of what a request costs.
 NEWEST_WEIGHT = 0.1
 # The last places are for callers that hold less than their share, so that one address cannot take them all.
@@ -43,16 +44,18 @@ Wsgi = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 @dataclass
 class Gate:
-    """Counts requests in work, learns what they cost, and says who may join them. Thread-safe.
+    """Counts requests, learns what they cost, and says who may join them. Thread-safe.
 
-    A request's cost is the time for which it keeps the engine from others, in seconds: its time in work divided by the
-    number of requests that shared that time (Little's law: number in work = rate × time in work).
+    A request first *arrives* (its body is still on the way, perhaps for long), then is *in work*. Only what is in work
+    keeps others waiting. Its cost is the time for which it keeps the engine from others, in seconds: its time in work
+    divided by the number of requests that shared that time (Little's law: number in work = rate × time in work).
     """
 
     places: int
     max_wait_seconds: float
     # So many are let in however slow the model is: they keep the engine busy.
     least_places: int = 2
+    arriving: int = 0
     in_work: int = 0
     refused_total: int = 0
     cost_seconds: dict[str, float] = field(default_factory=dict)
@@ -60,44 +63,107 @@ class Gate:
     _by_caller: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
-    def enter(self, route: str, caller: str, timeout_seconds: float = math.inf) -> float | None:
+    def arrive(self, route: str, caller: str, timeout_seconds: float = math.inf) -> float | None:
         """Take a place. Returns None when admitted, else the seconds after which to try again."""
         with self._lock:
-            wait = self._expected_wait(route)
-            share = 1.0 if self._holds_less_than_its_share(caller) else 1 - RESERVED_SHARE
-            is_full = self.in_work >= self.places * share
-            is_slow = wait > min(self.max_wait_seconds * share, timeout_seconds) and self.in_work >= self.least_places
-            if is_full or is_slow:
-                self.refused_total += 1
-                return max(LEAST_RETRY_AFTER_SECONDS, wait)
-            self.in_work += 1
-            self._by_route[route] += 1
-            self._by_caller[caller] += 1
-            return None
+            share = self._share(caller)
+            is_full = self.arriving + self.in_work >= self.places * share
+            refusal = self._refusal(route, share, timeout_seconds, is_full=is_full)
+            if refusal is None:
+                self.arriving += 1
+                self._by_caller[caller] += 1
+            return refusal
 
-    def leave(self, route: str, caller: str, seconds: float, shared_with: float, *, is_answered: bool) -> None:
-        """Give the place back. ``shared_with``: how many requests were in work meanwhile, this one included."""
+    def begin(self, route: str, caller: str) -> float | None:
+        """The body is there: from arriving to in work. Returns None, or as ``arrive`` when others were faster."""
+        with self._lock:
+            refusal = self._refusal(route, self._share(caller), math.inf, is_full=False)
+            if refusal is None:
+                self.arriving -= 1
+                self.in_work += 1
+                self._by_route[route] += 1
+            return refusal
+
+    def leave(self, caller: str) -> None:
+        """Give the place back without having begun."""
+        with self._lock:
+            self.arriving -= 1
+            self._forget(caller)
+
+    def end(self, route: str, caller: str, seconds: float, shared_with: float, *, is_answered: bool) -> None:
+        """Give the place back after work. ``shared_with``: how many were in work meanwhile, this one included."""
         with self._lock:
             self.in_work -= 1
             self._by_route[route] -= 1
-            self._by_caller[caller] -= 1
-            if not self._by_caller[caller]:
-                del self._by_caller[caller]
+            self._forget(caller)
             if is_answered:
                 self._learn(route, seconds / max(1.0, shared_with))
+
+    def _refusal(self, route: str, share: float, timeout_seconds: float, *, is_full: bool) -> float | None:
+        wait = self._expected_wait(route)
+        is_slow = wait > min(self.max_wait_seconds * share, timeout_seconds) and self.in_work >= self.least_places
+        if not is_full and not is_slow:
+            return None
+        self.refused_total += 1
+        return max(LEAST_RETRY_AFTER_SECONDS, wait)
 
     def _expected_wait(self, route: str) -> float:
         """Seconds after which a request that comes now would be answered, as far as is known."""
         ahead = sum(count * self.cost_seconds.get(name, 0.0) for name, count in self._by_route.items())
         return ahead + self.cost_seconds.get(route, 0.0)
 
-    def _holds_less_than_its_share(self, caller: str) -> bool:
+    def _share(self, caller: str) -> float:
+        """How much of everything this caller may help to fill: the last part is for those who hold little."""
         callers = len(self._by_caller) + (caller not in self._by_caller)
-        return callers > 1 and self._by_caller[caller] < self.places / callers
+        holds_little = callers > 1 and self._by_caller[caller] < self.places / callers
+        return 1.0 if holds_little else 1 - RESERVED_SHARE
+
+    def _forget(self, caller: str) -> None:
+        self._by_caller[caller] -= 1
+        if not self._by_caller[caller]:
+            del self._by_caller[caller]
 
     def _learn(self, route: str, seconds: float) -> None:
         known = self.cost_seconds.get(route)
         self.cost_seconds[route] = seconds if known is None else known + NEWEST_WEIGHT * (seconds - known)
+
+
+@dataclass
+class Visit:
+    """One admitted request, from its arrival to its end. Used by one thread."""
+
+    gate: Gate
+    route: str
+    caller: str
+    began: float | None = None
+    before: int = 0
+
+    def begin(self) -> None:
+        """Its images are there, the engine comes next. Raises EngineBusyError when others were faster."""
+        if self.began is not None:
+            return
+        retry_after_seconds = self.gate.begin(self.route, self.caller)
+        if retry_after_seconds is not None:
+            raise _error(retry_after_seconds)
+        self.began, self.before = time.monotonic(), self.gate.in_work
+
+    def end(self, *, is_answered: bool) -> None:
+        """Give the place back."""
+        if self.began is None:
+            self.gate.leave(self.caller)
+            return
+        seconds, shared = time.monotonic() - self.began, (self.before + self.gate.in_work) / 2
+        self.gate.end(self.route, self.caller, seconds, shared, is_answered=is_answered)
+
+
+def begin() -> None:
+    """Called by views when they have read the images: from here on the request keeps others waiting.
+
+    Raises EngineBusyError when it would wait too long by now.
+    """
+    visit = request.environ.get(VISIT_KEY)
+    if visit is not None:
+        visit.begin()
 
 
 class Admission:
@@ -114,16 +180,16 @@ class Admission:
         if environ.get("REQUEST_METHOD") != "POST" or not PREDICTING.fullmatch(route):
             return self._application(environ, start_response)
         caller = environ.get("REMOTE_ADDR", "")
-        retry_after_seconds = self.gate.enter(route, caller, _timeout_seconds(environ))
+        retry_after_seconds = self.gate.arrive(route, caller, _timeout_seconds(environ))
         if retry_after_seconds is None:
-            return self._admit(route, caller, environ, start_response)
+            return self._admit(Visit(self.gate, route, caller), environ, start_response)
         self._log()
         if route == PAGE:
             environ[REFUSED_KEY] = retry_after_seconds
             return self._application(environ, start_response)
         return _refuse(environ, start_response, retry_after_seconds)
 
-    def _admit(self, route: str, caller: str, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _admit(self, visit: Visit, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         status = ""
 
         def note_status(line: str, *rest: Any, **named: Any) -> Any:
@@ -131,12 +197,11 @@ class Admission:
             status = line
             return start_response(line, *rest, **named)
 
-        began, before = time.monotonic(), self.gate.in_work
+        environ[VISIT_KEY] = visit
         try:
             return self._application(environ, note_status)
         finally:
-            seconds, shared = time.monotonic() - began, (before + self.gate.in_work) / 2
-            self.gate.leave(route, caller, seconds, shared, is_answered=status.startswith("200"))
+            visit.end(is_answered=status.startswith("200"))
 
     def _log(self) -> None:
         """One line for many refusals: under overload a line each would be a second flood."""

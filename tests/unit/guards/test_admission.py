@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from app.guards.admission import Admission, Gate
-from tests import fakes
+from tests import bad_input, fakes
 
 ROUTE = "/v1/classify"
 
@@ -21,9 +21,10 @@ def gate(places: int = 8, max_wait_seconds: float = 1.0, cost_seconds: float | N
 
 
 def fill(gate: Gate, caller: str) -> int:
-    """How many requests of one caller are let in."""
+    """How many requests of one caller come into work."""
     count = 0
-    while gate.enter(ROUTE, caller) is None:
+    while gate.arrive(ROUTE, caller) is None:
+        assert gate.begin(ROUTE, caller) is None
         count += 1
     return count
 
@@ -49,16 +50,16 @@ def test_a_place_that_was_left_is_free_again() -> None:
     full = gate(places=4)
     fill(full, "a")
 
-    full.leave(ROUTE, "a", 0.1, 1, is_answered=True)
+    full.end(ROUTE, "a", 0.1, 1, is_answered=True)
 
-    assert full.enter(ROUTE, "a") is None
+    assert full.arrive(ROUTE, "a") is None
 
 
 def test_a_request_that_would_wait_too_long_is_refused_with_the_time_it_would_take() -> None:
     slow = gate(places=100, max_wait_seconds=4.0, cost_seconds=1.0)
 
     assert fill(slow, "a") == 3
-    assert slow.enter(ROUTE, "a") == pytest.approx(4.0)
+    assert slow.arrive(ROUTE, "a") == pytest.approx(4.0)
 
 
 def test_a_slow_model_is_kept_busy_all_the_same() -> None:
@@ -67,18 +68,45 @@ def test_a_slow_model_is_kept_busy_all_the_same() -> None:
 
 def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
     busy = gate(max_wait_seconds=10.0, cost_seconds=1.0)
-    busy.enter(ROUTE, "a")
-    busy.enter(ROUTE, "a")
+    for _ in range(2):
+        busy.arrive(ROUTE, "a")
+        busy.begin(ROUTE, "a")
 
-    assert busy.enter(ROUTE, "a", timeout_seconds=2.0) is not None
-    assert busy.enter(ROUTE, "a", timeout_seconds=5.0) is None
+    assert busy.arrive(ROUTE, "a", timeout_seconds=2.0) is not None
+    assert busy.arrive(ROUTE, "a", timeout_seconds=5.0) is None
+
+
+def test_bodies_that_are_still_on_the_way_keep_nobody_waiting() -> None:
+    open_gate = gate(places=100, max_wait_seconds=1.0, cost_seconds=0.3)
+    for _ in range(50):
+        open_gate.arrive(ROUTE, "slow")
+
+    assert open_gate.arrive(ROUTE, "quick") is None
+    assert open_gate.begin(ROUTE, "quick") is None
+
+
+def test_bodies_that_are_still_on_the_way_take_places_all_the_same() -> None:
+    full = gate(places=8)
+
+    admitted = sum(full.arrive(ROUTE, "slow") is None for _ in range(20))
+
+    assert admitted == 6
+
+
+def test_whoever_comes_late_with_its_body_may_be_refused_then() -> None:
+    busy = gate(places=100, max_wait_seconds=1.0, cost_seconds=0.3)
+    busy.arrive(ROUTE, "late")
+    fill(busy, "quick")
+
+    assert busy.begin(ROUTE, "late") is not None
 
 
 def test_the_cost_of_a_request_is_learned_from_answers_only() -> None:
     learning = gate()
     for is_answered in (True, False):
-        learning.enter(ROUTE, "a")
-        learning.leave(ROUTE, "a", 2.0 if is_answered else 90.0, 4, is_answered=is_answered)
+        learning.arrive(ROUTE, "a")
+        learning.begin(ROUTE, "a")
+        learning.end(ROUTE, "a", 2.0 if is_answered else 90.0, 4, is_answered=is_answered)
 
     assert learning.cost_seconds[ROUTE] == pytest.approx(0.5)
 
@@ -87,9 +115,10 @@ def test_no_count_is_lost_between_threads() -> None:
     shared = gate(places=10_000, max_wait_seconds=1e9)
 
     def visit() -> None:
+        name = threading.current_thread().name
         for _ in range(500):
-            if shared.enter(ROUTE, threading.current_thread().name) is None:
-                shared.leave(ROUTE, threading.current_thread().name, 0.001, 1, is_answered=True)
+            if shared.arrive(ROUTE, name) is None and shared.begin(ROUTE, name) is None:
+                shared.end(ROUTE, name, 0.001, 1, is_answered=True)
 
     threads = [threading.Thread(target=visit) for _ in range(8)]
     for thread in threads:
@@ -97,7 +126,7 @@ def test_no_count_is_lost_between_threads() -> None:
     for thread in threads:
         thread.join()
 
-    assert shared.in_work == 0
+    assert (shared.arriving, shared.in_work) == (0, 0)
 
 
 class UnreadBody:
@@ -143,7 +172,26 @@ def test_a_place_is_given_back_when_the_app_fails() -> None:
     with pytest.raises(RuntimeError):
         middleware(environ(), lambda *_: None)
 
-    assert middleware.gate.in_work == 0
+    assert (middleware.gate.arriving, middleware.gate.in_work) == (0, 0)
+
+
+def test_a_prediction_is_counted_while_it_is_in_work_and_not_after(tmp_path: Path) -> None:
+    engine = fakes.FakeEngine()
+    app = fakes.make_app(tmp_path, engine)
+    seen: list[int] = []
+    predict = engine.predict
+
+    def watched(*arguments: Any) -> Any:
+        seen.append(app.extensions["gate"].in_work)
+        return predict(*arguments)
+
+    engine.predict = watched  # type: ignore[method-assign]
+    answer = app.test_client().post(ROUTE, data=bad_input.good_image(), content_type="image/jpeg")
+
+    assert answer.status_code == 200
+    assert seen == [1]
+    assert app.extensions["gate"].in_work == 0
+    assert ROUTE in app.extensions["gate"].cost_seconds
 
 
 def test_the_page_shows_a_refusal_as_a_page(tmp_path: Path) -> None:
