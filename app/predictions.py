@@ -54,11 +54,15 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One model as callers see it. ``state``: ready, loading, failed, or unavailable when the engine is away."""
+    """One model as callers see it. ``state``: ready, loading, failed, or unavailable when the engine is away.
+
+    ``computed_by``: runtime and precision, such as ``openvino int8``; empty until it is ready.
+    """
 
     manifest: Manifest
     state: str
     error: str = ""
+    computed_by: str = ""
 
 
 def predictor() -> Predictor:
@@ -224,4 +228,4 @@ def _status_of(manifest: Manifest, row: dict[str, Any] | None) -> ModelStatus:
         return ModelStatus(manifest, "unavailable", "The engine does not hold it.")
     if row["digest"] != manifest.digest:
         return ModelStatus(manifest, "unavailable", f"The engine holds another digest: {row['digest']}.")
-    return ModelStatus(manifest, row["state"], row["error"])
+    return ModelStatus(manifest, row["state"], row["error"], row.get("computed_by", ""))

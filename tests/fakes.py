@@ -101,6 +101,7 @@ class FakeModel:
 
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
+        self.computed_by = "fake fp32"
         self.batches: list[int] = []
         self.seen: list[str] = []
         self.entered = threading.Semaphore(0)  # released each time that predict begins

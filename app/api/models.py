@@ -41,6 +41,7 @@ def _row(status: ModelStatus) -> dict[str, Any]:
         "task": manifest.task,
         "labels": list(manifest.labels),
         "state": status.state,
+        "computed_by": status.computed_by,
         "demonstration": manifest.demonstration,
         "random_weights": manifest.random_weights,
         "defaults": to_dict(manifest.default_options()),

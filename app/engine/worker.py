@@ -23,7 +23,9 @@ Clock = Callable[[], float]
 
 
 class Model(Protocol):
-    """What ``app.vision`` gives us: one model, loaded."""
+    """What ``app.vision`` gives us: one model, loaded. ``computed_by``: runtime and precision, for people."""
+
+    computed_by: str
 
     def warm_up(self) -> None:
         """Predict once on made-up input, so that the first caller does not pay for it."""
@@ -54,6 +56,7 @@ class Slot:
             "state": self.state,
             "warm": self.state == "ready",
             "error": self.error,
+            "computed_by": self.model.computed_by if self.model else "",
             "load_seconds": round(self.load_seconds, 3),
         }
 

@@ -23,6 +23,8 @@ class Model(ABC):
         self.manifest = manifest
         # A built runtime has answers of its own: int8 differs from fp32 by more than any mistake should be allowed.
         self.golden_path = manifest.golden_path
+        # Runtime and precision, for people: it is not part of the model's identity.
+        self.computed_by = "torch fp32"
 
     def predict(self, images: Sequence[np.ndarray], options: Sequence[Options]) -> list[Answer]:
         """One answer an image, in order.

@@ -80,6 +80,7 @@ def load_built(manifest: Manifest, path: Path, candidate: Candidate, workers: in
     else:
         model = detector.Detector(manifest, openvino_runtime.detector_runtime(path, candidate.precision, workers))
     model.golden_path = built.golden_path(path, candidate)
+    model.computed_by = candidate.name
     return model
 
 
