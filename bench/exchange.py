@@ -25,23 +25,27 @@ class PeerClosedError(Exception):
 
 @dataclass(frozen=True)
 class Response:
-    """One answer. ``can_stay``: whether the connection may carry another request."""
+    """One answer. ``can_stay``: whether the connection may carry another request.
+
+    ``retry_after_seconds``: when the server asks to be asked again; 0 where it does not say.
+    """
 
     status: int
     body: bytes
     can_stay: bool
+    retry_after_seconds: float = 0.0
 
 
 class Exchange:
     """Sends one request and collects its answer; the owner says when the socket can be written or read."""
 
-    __slots__ = ("_length", "_out", "_received", "_response_head", "_sent", "is_sent", "sock")
+    __slots__ = ("_length", "_out", "_received", "_response_head", "_retry_after", "is_sent", "sock")
 
     def __init__(self, sock: socket.socket, request: Request) -> None:
         self.sock = sock
         self.is_sent = False
         self._out: list[bytes | memoryview] = list(request.buffers)
-        self._sent = 0
+        self._retry_after = 0.0
         self._received = bytearray()
         self._response_head: tuple[int, int, bool] | None = None  # status, where the body begins, can_stay
         self._length: int | None = None  # of the whole answer in bytes; None: not known before it ends
@@ -89,9 +93,13 @@ class Exchange:
             if len(self._received) < self._length:
                 return None
             # What a server says while the request is still going out may be followed by a reset.
-            return Response(status, bytes(self._received[body_at : self._length]), can_stay and self.is_sent)
+            return Response(
+                status, bytes(self._received[body_at : self._length]), can_stay and self.is_sent, self._retry_after
+            )
         if self._received.endswith(LAST_CHUNK):
-            return Response(status, _dechunk(bytes(self._received[body_at:])), can_stay and self.is_sent)
+            return Response(
+                status, _dechunk(bytes(self._received[body_at:])), can_stay and self.is_sent, self._retry_after
+            )
         return None
 
     def _parse_head(self) -> bool:
@@ -102,6 +110,8 @@ class Exchange:
         body_at = end + len(HEAD_END)
         headers = dict(line.split(b":", 1) for line in lines[1:] if b":" in line)
         can_stay = b"close" not in headers.get(b"connection", b"") and lines[0].startswith(b"http/1.1")
+        seconds = headers.get(b"retry-after", b"0").strip()
+        self._retry_after = float(seconds) if seconds.isdigit() else 0.0
         self._response_head = (int(lines[0][9:12]), body_at, can_stay)
         if b"content-length" in headers:
             self._length = body_at + int(headers[b"content-length"])
@@ -113,7 +123,7 @@ class Exchange:
         if not is_whole or self._response_head is None:
             raise PeerClosedError(is_silent=not self._received)
         status, body_at, _ = self._response_head
-        return Response(status, bytes(self._received[body_at:]), can_stay=False)
+        return Response(status, bytes(self._received[body_at:]), False, self._retry_after)
 
 
 def connect(port: int) -> socket.socket:

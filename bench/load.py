@@ -21,7 +21,7 @@ from bench.exchange import Exchange, PeerClosedError, Response
 from bench.requests import Request
 
 TIMEOUT_SECONDS = 10.0
-# A refused caller in a closed loop does what Retry-After asks for, in little: it does not come back at once.
+# A refused caller comes back after Retry-After, as good clients do; after this where nothing is said.
 REFUSED_PAUSE_SECONDS = 0.05
 SWEEP_SECONDS = 0.1
 WARM_SECONDS = 0.5
@@ -231,7 +231,8 @@ def closed(
     def again(flight: _Flight, outcome: str, response: Response | None) -> None:
         kept = flight.exchange.sock if response is not None and response.can_stay else None
         if outcome in ("refused", "reset"):
-            driver.at(time.perf_counter() + REFUSED_PAUSE_SECONDS, lambda: ask(kept))
+            asked_pause = response.retry_after_seconds if response is not None else 0.0
+            driver.at(time.perf_counter() + (asked_pause or REFUSED_PAUSE_SECONDS), lambda: ask(kept))
         else:
             ask(kept)
 

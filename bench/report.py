@@ -134,7 +134,14 @@ def _bases(samples: Sequence[Sample]) -> list[str]:
     return [name for name in PEERS if name in contenders(samples)]
 
 
-PEERS = ("gunicorn", "litserve", "bentoml", "gunicorn-built", "litserve-built", "bentoml-built")
+PEERS = (
+    "gunicorn",
+    "litserve",
+    "bentoml",
+    "gunicorn-built",
+    "litserve-built",
+    "bentoml-built",
+)  # ours as multiples of these
 RATIO_MEASURES = ("throughput_1_per_s", "throughput_8_per_s", "throughput_32_per_s", "throughput_64_per_s")
 RATIO_FURTHER = ("p50_1_ms", "p99_8_ms", "memory_mb", "start_s")
 
@@ -145,7 +152,7 @@ def _ratios(samples: Sequence[Sample], titles: dict[str, str], other: str) -> st
     rows = []
     for name in contenders(samples):
         cells = [cell(ratio(samples, measure, name, other), 2) for measure in shown]
-        if name != other and any(text != MISSING for text in cells):
+        if name.startswith("ours") and any(text != MISSING for text in cells):
             rows.append([titles.get(name, name), *cells])
     return align([["", *(_words(measure) for measure in shown)], *rows]) if rows else ""
 

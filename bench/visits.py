@@ -124,7 +124,7 @@ class Visit:
         best = min(attempts, key=lambda each: each.others_cores)
         run = best.run
         self._keep(f"others_cores_{callers}", best.others_cores)
-        self._keep_processor(best.spent_seconds, len(run.records) / run.seconds, callers)
+        self._keep_processor(best.spent_seconds, run.rate("right") + run.rate("wrong"), callers)
         self._right += run.count("right")
         self._wrong += run.count("wrong")
         # A wrong label is a matter of agreement; the work was done all the same.
