@@ -33,6 +33,8 @@ mkdir -p "$STATE_DIR/run/processes"
 if [ "$(id -u)" = 0 ]; then
     chown "$SERVICE_USER" "$STATE_DIR" "$STATE_DIR/run" "$STATE_DIR/run/processes"
 fi
+# Each thread that decodes would else keep memory of its own (glibc's arenas); with two, all share it.
+export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2}
 # Libraries keep caches below HOME; the service user's own may be missing or root's.
 export HOME=$STATE_DIR
 APACHECTL=$("$PYTHON" apache/configure.py) || exit 2

@@ -177,7 +177,9 @@ def _to_plain(image: Image.Image) -> Image.Image:
     if image.mode.startswith("I;16") or image.mode == "I":
         grey = (np.asarray(image).astype(np.float32) / 257).clip(0, 255).astype(np.uint8)
         return Image.fromarray(grey).convert("RGB")
-    return image.convert("RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB")
+    mode = "RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB"
+    # Converting to what it is would copy every pixel.
+    return image if image.mode == mode else image.convert(mode)
 
 
 def _on_white(image: Image.Image) -> Image.Image:

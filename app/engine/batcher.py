@@ -56,9 +56,10 @@ class _Line:
 class Batcher:
     """A bounded queue that hands out batches. Not thread-safe: its owner holds a lock."""
 
-    def __init__(self, max_queue_size: int) -> None:
-        """``max_queue_size`` counts images, over all models."""
+    def __init__(self, max_queue_size: int, workers: int = 1) -> None:
+        """``max_queue_size`` counts images, over all models. ``workers``: how many will take batches."""
         self.max_queue_size = max_queue_size
+        self.workers = workers
         # The order is the turn: a model that was served goes to the end.
         self._lines: OrderedDict[str, _Line] = OrderedDict()
         self._waiting = 0
@@ -101,7 +102,7 @@ class Batcher:
         for model_key, line in self._lines.items():
             if line.works and _due_at(line) <= now:
                 self._lines.move_to_end(model_key)
-                works = _take_same_shape(line)
+                works = _take_same_shape(line, self.workers)
                 self._waiting -= len(works)
                 return Batch(model_key, works)
         return None
@@ -135,12 +136,14 @@ def _due_at(line: _Line) -> float:
     return oldest.arrived + line.limits.max_queue_delay_ms / 1000
 
 
-def _take_same_shape(line: _Line) -> list[Work]:
+def _take_same_shape(line: _Line, workers: int) -> list[Work]:
+    """At most this worker's part of what waits: one long batch would leave the others without work."""
     shape = line.works[0].shape
+    most = min(line.limits.max_batch_size, -(-len(line.works) // workers))
     taken: list[Work] = []
     left: deque[Work] = deque()
     for work in line.works:
-        if work.shape == shape and len(taken) < line.limits.max_batch_size:
+        if work.shape == shape and len(taken) < most:
             taken.append(work)
         else:
             left.append(work)

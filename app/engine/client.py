@@ -23,6 +23,8 @@ from app.results import Answer, Options, answer_from_json, to_dict
 STATUS_TIMEOUT_SECONDS = 1.0
 CONNECT_TIMEOUT_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 2.0
+# Room for a whole image: with the kernel's 208 kB a sender waits for its reader twice an image.
+SEND_BUFFER_BYTES = 1024 * 1024
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
@@ -42,6 +44,7 @@ class _Connection:
     def __init__(self, path: Path) -> None:
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
+            self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             self._socket.settimeout(CONNECT_TIMEOUT_SECONDS)
             self._socket.connect(str(path))
         except OSError:
@@ -49,9 +52,10 @@ class _Connection:
             raise
 
     def send(self, frame: Frame, deadline: float) -> None:
-        for buffer in protocol.encode(frame):
+        buffers = [memoryview(buffer) for buffer in protocol.encode(frame)]
+        while buffers:
             self._limit(deadline)
-            self._socket.sendall(buffer)
+            buffers = _unsent(buffers, self._socket.sendmsg(buffers))
 
     def receive(self, deadline: float) -> Frame:
         return protocol.read_frame(lambda count: self._read_exactly(count, deadline))
@@ -176,6 +180,14 @@ class EngineClient:
     def _give_back(self, connection: _Connection) -> None:
         with self._lock:
             self._idle.append(connection)
+
+
+def _unsent(buffers: list[memoryview], sent: int) -> list[memoryview]:
+    """What is left of buffers of bytes when so many bytes have gone."""
+    while buffers and sent >= buffers[0].nbytes:
+        sent -= buffers[0].nbytes
+        buffers = buffers[1:]
+    return [buffers[0][sent:], *buffers[1:]] if buffers else []
 
 
 def _ask(connection: _Connection, frames: list[Frame], deadline: float) -> dict[int, Frame]:

@@ -88,7 +88,7 @@ class Workers:
         self.slots = {manifest.key: Slot(manifest) for manifest in manifests}
         self.clock = clock
         self._load_model = load_model
-        self._batcher = Batcher(max_queue_size)
+        self._batcher = Batcher(max_queue_size, threads)
         for manifest in manifests:
             self._batcher.register(manifest.key, limits(manifest))
         self._condition = threading.Condition()

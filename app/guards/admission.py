@@ -101,7 +101,8 @@ class Gate:
 
     def _refusal(self, route: str, share: float, timeout_seconds: float, *, is_full: bool) -> float | None:
         wait = self._expected_wait(route)
-        is_slow = wait > min(self.max_wait_seconds * share, timeout_seconds) and self.in_work >= self.least_places
+        longest = self.max_wait_seconds * (1 + RESERVED_SHARE if share == 1 else 1)
+        is_slow = wait > min(longest, timeout_seconds) and self.in_work >= self.least_places
         if not is_full and not is_slow:
             return None
         self.refused_total += 1

@@ -48,6 +48,16 @@ def test_batch_is_never_larger_than_its_limit_and_oldest_go_first() -> None:
     assert batches == [works[:2], works[2:4], works[4:]]
 
 
+@pytest.mark.parametrize(("waiting", "sizes"), [(1, [1]), (2, [1, 1]), (7, [4, 2, 1]), (20, [8, 6, 3, 2, 1])])
+def test_each_worker_takes_its_part_so_that_none_stands_idle(waiting: int, sizes: list[int]) -> None:
+    queue = Batcher(100, workers=2)
+    queue.register("a", Limits(8))
+    queue.submit([work() for _ in range(waiting)])
+
+    assert [len(taken(queue.take(0.0))) for _ in sizes] == sizes
+    assert queue.take(0.0) is None
+
+
 def test_batch_that_is_not_full_waits_for_others_to_join() -> None:
     queue = batcher(a=Limits(3, max_queue_delay_ms=50))
     first, second = work(arrived=10.0), work(arrived=10.03)

@@ -684,3 +684,12 @@ def test_server_goes_on_accepting_after_it_had_no_file_left(
             ask(running.client, manifest, 1)
 
     assert labels(ask(running.client, manifest, 2)) == ["2"]
+
+
+@pytest.mark.parametrize(
+    ("sent", "left"), [(0, [b"abc", b"de"]), (2, [b"c", b"de"]), (3, [b"de"]), (4, [b"e"]), (5, [])]
+)
+def test_what_was_not_sent_is_sent_next(sent: int, left: list[bytes]) -> None:
+    buffers = [memoryview(b"abc"), memoryview(b"de")]
+
+    assert [bytes(each) for each in client_module._unsent(buffers, sent)] == left

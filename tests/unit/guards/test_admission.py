@@ -58,8 +58,15 @@ def test_a_place_that_was_left_is_free_again() -> None:
 def test_a_request_that_would_wait_too_long_is_refused_with_the_time_it_would_take() -> None:
     slow = gate(places=100, max_wait_seconds=4.0, cost_seconds=1.0)
 
-    assert fill(slow, "a") == 3
-    assert slow.arrive(ROUTE, "a") == pytest.approx(4.0)
+    assert fill(slow, "a") == 4
+    assert slow.arrive(ROUTE, "a") == pytest.approx(5.0)
+
+
+def test_a_caller_who_holds_little_may_wait_a_little_longer() -> None:
+    slow = gate(places=100, max_wait_seconds=4.0, cost_seconds=1.0)
+    fill(slow, "a")
+
+    assert fill(slow, "b") == 1
 
 
 def test_a_slow_model_is_kept_busy_all_the_same() -> None:
