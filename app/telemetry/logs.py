@@ -16,7 +16,7 @@ from app.config import Settings
 request_id: ContextVar[str] = ContextVar("request_id", default="")
 
 # Pillow tells each chunk of each file; Flask's development server logs each request, which we do ourselves.
-QUIET_LOGGERS = ("PIL", "werkzeug", "urllib3")
+QUIET_LOGGERS = ("PIL", "pydot", "urllib3", "werkzeug")
 
 # What logging puts into each record by itself; anything else was given as `extra` and belongs into the line.
 PLAIN_ATTRIBUTES = frozenset(logging.makeLogRecord({}).__dict__) | {"message", "asctime", "taskName"}
