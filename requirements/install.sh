@@ -270,7 +270,7 @@ step "what the service imports" pip_install serve --no-deps -r requirements/serv
 if ! torch_right >>"$LOG" 2>&1; then
     tail -n 3 "$LOG" | sed 's/^/    /' >&2
     fail 1 "needs a torch that imports on this machine, found one that does not (often the index's build for CUDA)." \
-        "put the CPU build (requirements/torch-cpu.txt names it) into a folder, then: PIP_FIND_LINKS=that-folder make serve"
+        "name PyTorch's index of CPU builds in PIP_EXTRA_INDEX_URL, or put the wheel that requirements/torch-cpu.txt names into a folder and name that in PIP_FIND_LINKS; then the same command again"
 fi
 if ! mod_wsgi_right >>"$LOG" 2>&1; then
     # --no-cache-dir: pip's cache may hold a build for another Python of the same version; --no-build-isolation: what
