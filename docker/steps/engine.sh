@@ -81,6 +81,8 @@ wait_for_engine() { # wait_for_engine [PID] : until it answers, ends, or the tim
 
 start_by_hand() { # start_by_hand OPTION… : dockerd in a session of its own, so that it outlives this shell
     as_root mkdir -p "$RUN_DIR"
+    # One that was killed left its number behind; read too early, it would tell that the new one has ended.
+    as_root rm -f "$RUN_DIR/dockerd.pid"
     # shellcheck disable=SC2016 # that shell expands it
     as_root sh -c 'exec setsid dockerd --pidfile "$0/dockerd.pid" "$@" >>"$0/dockerd.log" 2>&1 </dev/null &' "$RUN_DIR" "$@"
     # dockerd writes the file itself, early; without it, it did not come that far.
