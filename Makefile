@@ -80,7 +80,7 @@ train: ## Train the demonstration models again (about 20 minutes on two cores)
 test: ## All tests; installs what is missing. PART=unit,apache runs some
 	@$(INSTALL) dev
 	@tests/run.sh $(PART)
-check: ## Style, types, shell scripts
+check: ## Style and types
 	@$(INSTALL) dev
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .

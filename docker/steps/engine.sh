@@ -79,10 +79,23 @@ wait_for_engine() { # wait_for_engine [PID] : until it answers, ends, or the tim
     done
 }
 
+# An engine that was killed leaves its number behind, and perhaps its containerd. The new one would wait for that one, or
+# take another process of the same number for it.
+clear_leftovers() {
+    local file pid
+    for file in "$RUN_DIR/dockerd.pid" /var/run/docker/containerd/containerd.pid; do
+        pid="$(as_root cat "$file" 2>/dev/null || true)"
+        if [ -n "$pid" ] && [ "$(cat "/proc/$pid/comm" 2>/dev/null)" = containerd ]; then
+            as_root kill "$pid" || true
+            for _ in $(seq 50); do [ -d "/proc/$pid" ] || break; sleep 0.1; done
+        fi
+        as_root rm -f "$file"
+    done
+}
+
 start_by_hand() { # start_by_hand OPTION… : dockerd in a session of its own, so that it outlives this shell
     as_root mkdir -p "$RUN_DIR"
-    # One that was killed left its number behind; read too early, it would tell that the new one has ended.
-    as_root rm -f "$RUN_DIR/dockerd.pid"
+    clear_leftovers
     # shellcheck disable=SC2016 # that shell expands it
     as_root sh -c 'exec setsid dockerd --pidfile "$0/dockerd.pid" "$@" >>"$0/dockerd.log" 2>&1 </dev/null &' "$RUN_DIR" "$@"
     # dockerd writes the file itself, early; without it, it did not come that far.
