@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help serve stop dev config config-diff up down logs ps shell smoke docker-engine base-image wheels image test check \
-	format install lock docs \
+	format install lock docs postman \
 	model-add model-check model-build model-report bench train clean
 
 # ENV, PORT and any other setting given to make reach the programs through the environment.
@@ -92,6 +92,9 @@ install: ## Install system packages and the virtual environment only
 	@$(INSTALL) dev
 lock: ## Resolve the requirements anew and write the lock files
 	@requirements/lock.sh
+postman: ## Write a Postman collection of the API: build/cask.postman_collection.json
+	@$(INSTALL) serve
+	@$(PY) -m app.openapi postman
 docs: ## Write the generated documents anew
 	@$(PY) -m app.config docs
 clean: ## Remove build outputs; state and models stay

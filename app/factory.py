@@ -15,6 +15,7 @@ from app.api import api
 from app.config import ROOT, Settings
 from app.engine.client import EngineClient
 from app.errors import SettingsError
+from app.openapi import openapi
 from app.ops import ops, processes
 from app.pages import pages
 from app.predictions import Engine, Predictor
@@ -37,7 +38,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.extensions["role"] = role
     app.extensions["predictor"] = Predictor(settings, engine or _engine(settings))
     guards.init_app(app, settings)
-    for blueprint in (api, pages, ops):
+    for blueprint in (api, openapi, pages, ops):
         app.register_blueprint(blueprint)
     processes.register(settings.state_dir, role)
     return app

@@ -46,6 +46,9 @@ class DetectWishes(_Wishes):
 Wishes = ClassifyWishes | DetectWishes
 WISHES: dict[Task, type[ClassifyWishes] | type[DetectWishes]] = {"classify": ClassifyWishes, "detect": DetectWishes}
 
+# Wishes that are numbers; the others are names.
+NUMBERS = {name for kind in WISHES.values() for name in kind.model_fields} - set(_Wishes.model_fields)
+
 
 def parse(task: Task, raw: Mapping[str, Any]) -> Wishes:
     """Check raw wishes; an empty text counts as left out, a 0 is a 0. Raises OptionError naming value and range."""

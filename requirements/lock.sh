@@ -18,6 +18,7 @@ say() { printf '  %-10s %s\n' "$1" "$2"; }
 compile() { # compile NAME INPUT… : from requirements/*.in to one locked file
     local name="$1"
     shift
+    # flask-openapi3-swagger and -redoc are taken for the scripts in them; the framework that they name is not imported.
     # openvino-telemetry counts uses over the internet; OpenVINO and NNCF run without it.
     # Existing pins are kept unless UPGRADE is set; one version for all Pythons, so that there is one set to test.
     "$tools/bin/uv" pip compile "$@" \
@@ -31,6 +32,7 @@ compile() { # compile NAME INPUT… : from requirements/*.in to one locked file
         --no-emit-find-links \
         --allow-unsafe \
         --no-emit-package openvino-telemetry \
+        --no-emit-package flask-openapi3 \
         ${UPGRADE:+--upgrade} \
         --output-file "$name.txt"
 }

@@ -2,18 +2,92 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any, Literal
 
 from flask import Response, jsonify
+from pydantic import Field
+from typing_extensions import TypedDict
 
 from app.guards import request_ids
-from app.manifests import Manifest
+from app.manifests import Manifest, Task
 from app.predictions import Outcome
-from app.results import to_dict
+from app.results import Detection, Prediction, to_dict
 
 # How many digits of a score and of a pixel are worth sending.
 SCORE_DIGITS = 5
 PIXEL_DIGITS = 2
+
+Side = Annotated[int, Field(ge=1, description="Pixels of the upright image.")]
+
+
+class ModelIdentity(TypedDict):
+    """Which model answered; ``digest`` changes with weights, labels and scaling."""
+
+    name: str
+    version: str
+    digest: str
+
+
+class ClassifiedImage(TypedDict):
+    """What is in one image, best label first."""
+
+    width: Side
+    height: Side
+    predictions: list[Prediction]
+
+
+class DetectedImage(TypedDict):
+    """What was found in one image, best first."""
+
+    width: Side
+    height: Side
+    detections: list[Detection]
+
+
+class ClassifyAnswer(TypedDict):
+    """Answers in the order of the images."""
+
+    model: ModelIdentity
+    results: list[ClassifiedImage]
+    request_id: str
+
+
+class DetectAnswer(TypedDict):
+    """Answers in the order of the images."""
+
+    model: ModelIdentity
+    results: list[DetectedImage]
+    request_id: str
+
+
+class ModelRow(TypedDict):
+    """One model that is served here."""
+
+    name: str
+    version: str
+    digest: str
+    task: Task
+    labels: list[str]
+    state: Literal["ready", "loading", "failed", "unavailable"]
+    computed_by: Annotated[str, Field(description="Runtime and precision; empty until it is ready.")]
+    demonstration: bool
+    random_weights: bool
+    defaults: dict[str, float]
+
+
+class ModelList(TypedDict):
+    """Every model that is served here."""
+
+    models: list[ModelRow]
+
+
+class ModelDetail(ModelRow):
+    """One model, with what is known of it."""
+
+    description: str
+    architecture: str
+    held_out: dict[str, Any]
+    error: Annotated[str, Field(description="Why it failed; else empty.")]
 
 
 def answer(outcome: Outcome, key: str) -> Response:
@@ -30,7 +104,7 @@ def answer(outcome: Outcome, key: str) -> Response:
     return response
 
 
-def model_identity(manifest: Manifest) -> dict[str, str]:
+def model_identity(manifest: Manifest) -> ModelIdentity:
     """Which model answered: name, version and digest."""
     return {"name": manifest.name, "version": manifest.version, "digest": manifest.digest}
 

@@ -10,7 +10,8 @@ from typing import Any, NoReturn
 
 from flask import Request
 
-from app.errors import ImageUndecodableError, RequestError
+from app import options
+from app.errors import ImageUndecodableError, OptionError, RequestError
 from app.guards import sizes
 
 IMAGE_PART = "image"
@@ -34,17 +35,17 @@ def read(request: Request) -> tuple[list[bytes], dict[str, Any]]:
     """
     kind = request.mimetype
     if kind == "application/json":
-        data, options = _read_json(_read_whole(request))
+        data, wishes = _read_json(_read_whole(request))
     elif kind == "multipart/form-data":
-        data, options = _read_multipart(request)
+        data, wishes = _read_multipart(request)
     elif kind.startswith("image/") or kind == "application/octet-stream":
-        data, options = [_read_whole(request)], {}
+        data, wishes = [_read_whole(request)], {}
     else:
         raise MediaTypeError(
             f"Content-Type is {kind or 'missing'!r}.",
             hint="Use multipart/form-data with image parts, image/* with the bytes of one image, or application/json.",
         )
-    return data, {**request.args.to_dict(), **options}
+    return data, {**request.args.to_dict(), **wishes}
 
 
 def _read_whole(request: Request) -> bytes:
@@ -82,6 +83,8 @@ def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in document.items():
         if isinstance(value, dict | list):
             raise RequestError(f"{name!r} is {type(value).__name__}, expected a number or a text.", hint=HINT)
+        if isinstance(value, str) and name in options.NUMBERS:
+            raise OptionError(f"{name} is the text {value[:80]!r}.", hint="JSON has numbers: write it without quotes.")
     return dict(document)
 
 

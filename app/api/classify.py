@@ -2,12 +2,22 @@
 
 from flask import Response, request
 
-from app.api import answers, api, bodies
+from app.api import answers, api, bodies, described
 from app.guards import admission, deadlines
+from app.openapi.operations import describe
+from app.options import ClassifyWishes
 from app.predictions import predictor
 
 
 @api.post("/classify")
+@describe(
+    tag="Predictions",
+    summary="Name what is in images",
+    query=ClassifyWishes,
+    bodies=described.bodies(ClassifyWishes),
+    answers={200: described.answer(answers.ClassifyAnswer, described.CLASSIFIED)},
+    errors=described.PREDICTION_ERRORS,
+)
 def classify() -> Response:
     """Name what is in one or many images, best label first."""
     images, wishes = bodies.read(request)

@@ -2,12 +2,22 @@
 
 from flask import Response, request
 
-from app.api import answers, api, bodies
+from app.api import answers, api, bodies, described
 from app.guards import admission, deadlines
+from app.openapi.operations import describe
+from app.options import DetectWishes
 from app.predictions import predictor
 
 
 @api.post("/detect")
+@describe(
+    tag="Predictions",
+    summary="Find objects in images",
+    query=DetectWishes,
+    bodies=described.bodies(DetectWishes),
+    answers={200: described.answer(answers.DetectAnswer, described.DETECTED)},
+    errors=described.PREDICTION_ERRORS,
+)
 def detect() -> Response:
     """Find objects in one or many images; boxes are pixels of the upright image."""
     images, wishes = bodies.read(request)

@@ -7,22 +7,54 @@ from pathlib import Path
 from typing import Any
 
 from flask import Response, current_app, jsonify
+from typing_extensions import TypedDict
 
 from app.errors import CaskError
+from app.openapi.operations import Answer, describe
 from app.ops import ops, processes
 from app.predictions import predictor
 
 READY_ONCE = "ready_once"
 RETRY_AFTER_SECONDS = "2"
+TAG = "Health"
+
+
+class Live(TypedDict):
+    """This process answers."""
+
+    live: bool
+
+
+class Readiness(TypedDict):
+    """Whether a prediction would succeed now, and what is missing."""
+
+    ready: bool
+    missing: list[str]
+    processes: list[dict[str, Any]]
+
+
+class Started(TypedDict):
+    """The service has been ready once since it started."""
+
+    started: bool
+
+
+NOT_READY = Answer(description="Not now; `missing` says why.", schema=Readiness, headers=("Retry-After",))
 
 
 @ops.get("/livez")
+@describe(tag=TAG, summary="Alive", answers={200: Answer(description="This process answers.", schema=Live)})
 def live() -> Response:
     """This process answers. A failure here means: restart me."""
     return jsonify(live=True)
 
 
 @ops.get("/readyz")
+@describe(
+    tag=TAG,
+    summary="Ready",
+    answers={200: Answer(description="A prediction would succeed.", schema=Readiness), 503: NOT_READY},
+)
 def ready() -> Response:
     """Whether a prediction would succeed now. A failure here means: send callers elsewhere for the moment."""
     report = _report()
@@ -32,6 +64,11 @@ def ready() -> Response:
 
 
 @ops.get("/startupz")
+@describe(
+    tag=TAG,
+    summary="Started",
+    answers={200: Answer(description="It has been ready once.", schema=Started | Readiness), 503: NOT_READY},
+)
 def started() -> Response:
     """Whether the service has been ready once since it started."""
     if not current_app.extensions.get(READY_ONCE):

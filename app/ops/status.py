@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import time
-from typing import Any
+from typing import Any, Literal
 
 from flask import Response, current_app, jsonify
+from typing_extensions import TypedDict
 
 from app import machine
 from app.errors import CaskError
+from app.openapi.operations import Answer, describe
 from app.ops import ops, processes
 from app.ops.version import build
 from app.predictions import predictor
@@ -16,7 +18,19 @@ from app.predictions import predictor
 STARTED = time.time()
 
 
+class Status(TypedDict):
+    """How it goes."""
+
+    success: Literal["OK"]
+    environment: str
+    version: str
+    uptime_seconds: float
+    engine: dict[str, Any]
+    processes: list[dict[str, Any]]
+
+
 @ops.get("/status")
+@describe(tag="Health", summary="Status", answers={200: Answer(description="How it goes.", schema=Status)})
 def status() -> Response:
     """Environment, version, engine, memory of every process."""
     settings = current_app.extensions["settings"]

@@ -7,16 +7,27 @@ import subprocess
 from functools import cache
 
 from flask import Response, jsonify
+from typing_extensions import TypedDict
 
 from app import __version__
 from app.config import ROOT
+from app.openapi.operations import Answer, describe
 from app.ops import ops
 
 # Written by docker/Dockerfile.
 BUILD_FILE = ROOT / "build-info.json"
 
 
+class Version(TypedDict):
+    """What exactly runs here."""
+
+    version: str
+    revision: str
+    created: str
+
+
 @ops.get("/version")
+@describe(tag="Health", summary="Version", answers={200: Answer(description="What runs here.", schema=Version)})
 def version() -> Response:
     """Version, revision and moment of the build."""
     return jsonify(build())

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from flask import Response, abort, send_from_directory
 
+from app.openapi.operations import HTML, Answer, describe
 from app.pages import pages
 from app.predictions import predictor
 
@@ -28,6 +29,15 @@ class Sample:
 
 
 @pages.get("/samples/<name>")
+@describe(
+    tag="The page",
+    summary="A sample picture",
+    path={"name": "A name that the page offers."},
+    answers={
+        200: Answer(description="The picture.", media_type="image/jpeg", schema={"type": "string", "format": "binary"}),
+        404: Answer(description="There is no such sample.", media_type=HTML),
+    },
+)
 def sample(name: str) -> Response:
     """One sample picture; only files that the index names are served."""
     if name not in {each.name for each in find()}:

@@ -8,6 +8,7 @@ from flask import Response, make_response, redirect, render_template, request, u
 from werkzeug.wrappers import Response as BaseResponse
 
 from app import __version__
+from app.openapi.operations import HTML, Answer, Body, describe
 from app.pages import answered, asked, drawing, pages, samples
 from app.pages.answered import Answered
 from app.pages.asked import Asked
@@ -15,15 +16,35 @@ from app.predictions import ModelStatus, predictor
 
 SHORT_DIGEST_CHARACTERS = 12
 API_PATH = "/v1"
+TAG = "The page"
+PAGE = Answer(description="The page; with answers, where pictures were sent.", media_type=HTML)
+REFUSED = Answer(description="The page, with what is wrong.", media_type=HTML)
+FORM = {
+    "type": "object",
+    "properties": {
+        "image_upload": {"type": "array", "items": {"type": "string", "format": "binary"}},
+        "sample": {"type": "string", "description": "The name of a sample picture, in place of files."},
+        "task": {"enum": list(asked.TASKS)},
+        "model": {"type": "string", "description": "`name` or `name@version`."},
+        **{name: {"type": "string"} for name in asked.LIMITS},
+    },
+}
 
 
 @pages.get("/")
+@describe(tag=TAG, summary="The page", answers={200: PAGE})
 def try_image() -> Response:
     """The page, with nothing asked yet."""
     return _page(asked.first(), [])
 
 
 @pages.post("/upload")
+@describe(
+    tag=TAG,
+    summary="The page's form",
+    bodies=(Body(media_type="multipart/form-data", schema=FORM),),
+    answers={200: PAGE, **dict.fromkeys((400, 404, 413, 415, 422, 500, 503, 504), REFUSED)},
+)
 def upload() -> Response:
     """Answer the plain form with the same page, boxes drawn. The status is that of the first refused picture."""
     form = asked.read(request.form)
@@ -32,6 +53,7 @@ def upload() -> Response:
 
 
 @pages.get("/upload")
+@describe(tag=TAG, summary="Back to the page", answers={303: Answer(description="To the page.", media_type=HTML)})
 def upload_again() -> BaseResponse:
     """Who reloads the address of an answer starts over."""
     return redirect(url_for("pages.try_image"), 303)

@@ -158,6 +158,7 @@ def test_constants_that_are_no_json_are_refused(client: FlaskClient, constant: s
         ({"images": ["AAAA"], "score_threshold": [0.5]}, 400, "bad_request"),
         ({"images": ["AAAA"], "score_threshold": {"a": 1}}, 400, "bad_request"),
         ({"images": ["AAAA"], "score_threshold": True}, 422, "option_invalid"),
+        ({"images": ["AAAA"], "score_threshold": "0.5"}, 422, "option_invalid"),
         ({"images": ["AAAA"], "score_threshold": 10**400}, 422, "option_invalid"),
         ({"images": ["AAAA"], "\ud800": 1}, 422, "option_invalid"),
         ({"images": ["AAAA"], "": 1}, 422, "option_invalid"),

@@ -17,8 +17,10 @@ from tests import fakes
 from tests.fakes import FakeEngine
 
 # Who answers: a new one must decide here that it stands behind the guards.
-BLUEPRINTS = {"api", "pages", "ops"}
+BLUEPRINTS = {"api", "openapi", "pages", "ops"}
 VALUES = {"name": "classifier", "filename": "favicon.svg"}
+# Files that browsers may keep.
+FILES = ("static", "openapi.asset", "pages.sample")
 
 
 @pytest.fixture(scope="module")
@@ -50,7 +52,7 @@ def test_every_address_gives_request_id_and_security_headers(app: Flask, client:
 
 def test_no_answer_but_a_file_may_be_stored_on_the_way(app: Flask, client: FlaskClient) -> None:
     for method, rule in rules(app):
-        if rule.endpoint not in ("static", "pages.sample"):
+        if rule.endpoint not in FILES:
             response = client.open(path(rule), method=method)
 
             assert response.headers.get("Cache-Control") == "no-store", (method, rule)

@@ -47,22 +47,34 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     # The page of a failure is the one step back: see failures._page.
     ("app.guards", {"app.guards", "app.config", "app.errors", "app.sizing", "app.telemetry", "app.pages.failures"}),
+    ("app.openapi.__main__", {"app.openapi", "app.factory", "app.config"}),
+    ("app.openapi.operations", {"app.errors"}),
+    ("app.openapi", {"app.openapi", "app.guards.hosts", "app.config", "app.errors", "app.__version__"}),
     (
         "app.api",
-        {"app.api", "app.guards", "app.predictions", "app.errors", "app.manifests", "app.results"},
+        {
+            *("app.api", "app.guards", "app.openapi.operations", "app.predictions"),
+            *("app.errors", "app.manifests", "app.options", "app.results"),
+        },
     ),
     (
         "app.pages",
         {
-            *("app.pages", "app.guards", "app.predictions", "app.__version__"),
+            *("app.pages", "app.guards", "app.openapi.operations", "app.predictions", "app.__version__"),
             *("app.errors", "app.images", "app.manifests", "app.options", "app.results"),
         },
     ),
-    ("app.ops", {"app.ops", "app.predictions", "app.config", "app.errors", "app.machine", "app.__version__"}),
+    (
+        "app.ops",
+        {
+            *("app.ops", "app.openapi.operations", "app.predictions"),
+            *("app.config", "app.errors", "app.machine", "app.__version__"),
+        },
+    ),
     (
         "app.factory",
         {
-            *("app.api", "app.pages", "app.ops", "app.guards", "app.predictions", "app.engine.client"),
+            *("app.api", "app.openapi", "app.pages", "app.ops", "app.guards", "app.predictions", "app.engine.client"),
             *("app.engine.service", "app.config", "app.errors", "app.telemetry"),
         },
     ),
@@ -85,14 +97,23 @@ TABLE: list[tuple[str, set[str] | None]] = [
 
 # Packages of others, and who may know them.
 ONLY: dict[str, tuple[str, ...]] = {
-    "flask": ("app.factory", "app.api", "app.pages", "app.ops", "app.guards", "app.predictions", "app.cli"),
-    "werkzeug": ("app.factory", "app.api", "app.pages", "app.ops", "app.guards", "app.cli"),
+    "flask": (
+        "app.factory",
+        "app.api",
+        "app.pages",
+        "app.ops",
+        "app.openapi",
+        "app.guards",
+        "app.predictions",
+        "app.cli",
+    ),
+    "werkzeug": ("app.factory", "app.api", "app.pages", "app.ops", "app.openapi", "app.guards", "app.cli"),
     "torch": ("app.vision", "app.engine.worker", "app.engine.service"),
     "torchvision": ("app.vision",),
     "safetensors": ("app.vision",),
     "openvino": ("app.vision",),
     "PIL": ("app.images", "app.pages.previews", "app.vision"),
-    "pydantic": ("app.config", "app.options", "app.api"),
+    "pydantic": ("app.config", "app.options", "app.api", "app.openapi"),
     "dotenv": ("app.config",),
     "numpy": ("app.images", "app.predictions", "app.engine", "app.vision"),
     "socket": ("app.engine.client", "app.engine.server", "apache.preflight", "app.cli"),

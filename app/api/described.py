@@ -1,0 +1,107 @@
+"""What the addresses that predict have in common, for the OpenAPI document: forms of bodies, failures, examples."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from pydantic import BaseModel
+
+from app.api.bodies import IMAGE_PART, IMAGES_KEY, MediaTypeError
+from app.errors import (
+    CaskError,
+    DeadlineExceededError,
+    EngineAwayError,
+    EngineBusyError,
+    ImageEmptyError,
+    ImageMissingError,
+    ImageTooLargeError,
+    ImageUndecodableError,
+    ImageUnsupportedError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    OptionError,
+    RequestError,
+    TooManyImagesError,
+)
+from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body
+
+IMAGE_ERRORS: tuple[type[CaskError], ...] = (
+    ImageEmptyError,
+    ImageMissingError,
+    ImageTooLargeError,
+    ImageUndecodableError,
+    ImageUnsupportedError,
+    TooManyImagesError,
+)
+ENGINE_ERRORS: tuple[type[CaskError], ...] = (
+    DeadlineExceededError,
+    EngineAwayError,
+    EngineBusyError,
+    ModelNotReadyError,
+)
+PREDICTION_ERRORS: tuple[type[CaskError], ...] = (
+    RequestError,
+    MediaTypeError,
+    ModelNotFoundError,
+    OptionError,
+    *IMAGE_ERRORS,
+    *ENGINE_ERRORS,
+)
+
+BINARY = {"type": "string", "format": "binary"}
+BASE64_IMAGE = {
+    "type": "string",
+    "format": "base64-image",
+    "contentEncoding": "base64",
+    "description": "An image in base64, also as a `data:` address.",
+}
+_IDENTITY = {"name": "site-safety-classifier", "version": "1", "digest": "sha256:d33788fdca4f"}
+CLASSIFIED = {
+    "model": _IDENTITY,
+    "results": [{"width": 480, "height": 400, "predictions": [{"label": "cone", "score": 0.95915}]}],
+    "request_id": "awCUYJm_o1U9NTrRRxcP7wAAAB4",
+}
+_BOX = {"x_min": 767.26, "y_min": 536.26, "x_max": 847.71, "y_max": 675.8}
+DETECTED = {
+    "model": {**_IDENTITY, "name": "site-safety-detector"},
+    "results": [{"width": 1280, "height": 853, "detections": [{"label": "cone", "score": 0.86402, "box": _BOX}]}],
+    "request_id": "awCUYJm_o1U9NTrRRxcP7wAAAB4",
+}
+
+
+def answer(schema: Any, example: Any) -> Answer:
+    """An answer with predictions and their timings."""
+    words = "Answers in the order of the images."
+    return Answer(description=words, schema=schema, example=example, headers=("Server-Timing",))
+
+
+def bodies(wishes: type[BaseModel]) -> tuple[Body, ...]:
+    """The three ways to send images, with the options beside them."""
+    options = _options(wishes)
+    form = _object({IMAGE_PART: _list(BINARY), **_plain(options)}, IMAGE_PART)
+    document = _object({IMAGES_KEY: _list(BASE64_IMAGE), **options}, IMAGES_KEY)
+    return (
+        Body(media_type=JSON, schema=document, examples={"one image": {IMAGES_KEY: [EXAMPLE_IMAGE]}}),
+        Body(media_type="multipart/form-data", schema=form),
+        Body(media_type="image/*", schema=BINARY),
+        Body(media_type="application/octet-stream", schema=BINARY),
+    )
+
+
+def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def _list(schema: dict[str, Any]) -> dict[str, Any]:
+    return {"type": "array", "items": schema, "minItems": 1}
+
+
+def _options(wishes: type[BaseModel]) -> dict[str, Any]:
+    found: dict[str, Any] = wishes.model_json_schema()["properties"]
+    return {name: {key: value for key, value in schema.items() if key != "title"} for name, schema in found.items()}
+
+
+def _plain(options: dict[str, Any]) -> dict[str, Any]:
+    """Form fields have no null."""
+    plain = {name: next(each for each in row["anyOf"] if each != {"type": "null"}) for name, row in options.items()}
+    return {name: {**row, "description": options[name]["description"]} for name, row in plain.items()}

@@ -1,0 +1,307 @@
+"""The OpenAPI 3.1 document: every address of the app with what is written beside its view."""
+
+from __future__ import annotations
+
+import functools
+import re
+import tomllib
+from collections.abc import Iterator
+from typing import Any
+
+from flask import Flask
+from pydantic import TypeAdapter
+from typing_extensions import TypedDict
+from werkzeug.routing import Rule
+
+from app import __version__
+from app.config import ROOT
+from app.errors import CaskError, OptionError, RequestTooLargeError
+from app.guards.hosts import HostError
+from app.openapi import operations
+from app.openapi.operations import Answer, Body, Operation
+
+VERSION = "3.1.1"
+PROBLEM_MEDIA_TYPE = "application/problem+json"
+# Files as they lie on disk: no addresses that a program calls.
+FILES = ("static", "openapi.asset")
+# In the order in which people look for them; a new one must find its place here.
+TAGS = ("Predictions", "Models", "Health", "The page", "This description")
+# Lists of images in bodies, whatever the form.
+IMAGE_LISTS = {"image", "images", "image_upload"}
+METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
+# What Apache answers before Python sees a request, whatever the address; words from apache/errors.toml.
+APACHE_STATUSES = ("400", "408", "413", "414", "431", "500", "502", "503", "504")
+
+EXAMPLE_REQUEST_ID = "awCUYJm_o1U9NTrRRxcP7wAAAB4"
+REF = "#/components/schemas/{model}"
+PART = re.compile(r"<(?:\w+:)?(\w+)>")
+DESCRIPTION = (
+    "A Flask app and a torch model in one Apache container. Every failure is a problem document (RFC 9457), unless the "
+    "protocol of an address has a shape of its own. Send `X-Request-Id` to find a request in the logs again."
+)
+HEADERS: dict[str, dict[str, Any]] = {
+    "X-Request-Id": {"description": "The id under which the logs have this request.", "schema": {"type": "string"}},
+    "Retry-After": {
+        "description": "Seconds after which to send it again.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    "Server-Timing": {
+        "description": "Milliseconds of each step: decode, queue, predict, engine.",
+        "schema": {"type": "string"},
+    },
+}
+PARAMETERS: dict[str, dict[str, Any]] = {
+    "X-Request-Timeout": {
+        "name": "X-Request-Timeout",
+        "in": "header",
+        "description": "Seconds that you are willing to wait.",
+        "schema": {"type": "number", "exclusiveMinimum": 0},
+    },
+    "X-Request-Id": {
+        "name": "X-Request-Id",
+        "in": "header",
+        "description": "Your own id for this request, 8 to 64 of `A-Z a-z 0-9 @ . _ -`; another is replaced.",
+        "schema": {"type": "string"},
+    },
+}
+
+
+class Problem(TypedDict):
+    """How every failure is told (RFC 9457)."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    code: str
+    hint: str
+    request_id: str
+
+
+def build(app: Flask) -> dict[str, Any]:
+    """The document for this app: its addresses, models and limits. Raises LookupError for a view without promises."""
+    return _Document(app).build()
+
+
+def addresses(app: Flask) -> Iterator[tuple[str, Rule, Operation]]:
+    """Each method and address that a program may call, with what it promises."""
+    for rule in sorted(app.url_map.iter_rules(), key=lambda each: each.rule):
+        for method in METHODS:
+            if rule.endpoint not in FILES and method in (rule.methods or ()):
+                operation = operations.of(app.view_functions[rule.endpoint])
+                if operation is None:
+                    raise LookupError(f"{method} {rule.rule}: say what it promises with @describe.")
+                yield method, rule, operation
+
+
+class _Document:
+    """Collects types on the way, so that each is described once, below components."""
+
+    def __init__(self, app: Flask) -> None:
+        self._settings = app.extensions["settings"]
+        self._manifests = app.extensions["predictor"].manifests
+        self._app = app
+        self._adapters: dict[str, TypeAdapter[Any]] = {}
+        self._schemas: dict[str, Any] = {}
+
+    def build(self) -> dict[str, Any]:
+        rows = list(addresses(self._app))
+        self._describe_types(rows)
+        paths: dict[str, dict[str, Any]] = {}
+        for method, rule, operation in rows:
+            path = paths.setdefault(PART.sub(r"{\1}", rule.rule), {})
+            path[method.lower()] = self._operation(rule, operation, method)
+        return {
+            "openapi": VERSION,
+            "info": {
+                "title": "Cask",
+                "version": __version__,
+                "description": DESCRIPTION,
+                "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
+            },
+            # Where it was asked for; a reader behind a proxy then calls the proxy.
+            "servers": [{"url": "/"}],
+            "tags": [{"name": name} for name in sorted({each.tag for _, _, each in rows}, key=TAGS.index)],
+            "paths": paths,
+            "components": {"schemas": self._schemas, "headers": HEADERS, "parameters": self._parameters()},
+        }
+
+    # ── types ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _describe_types(self, rows: list[tuple[str, Rule, Operation]]) -> None:
+        types: dict[int, Any] = {id(Problem): Problem}
+        for _, _, operation in rows:
+            bodies = [each.schema for each in operation.bodies]
+            answers = [each.schema for each in operation.answers.values()]
+            types |= {id(each): each for each in (*bodies, *answers, operation.error_schema) if _is_type(each)}
+        inputs = [(key, "validation", TypeAdapter(each)) for key, each in types.items()]
+        self._by_type, definitions = TypeAdapter.json_schemas(inputs, ref_template=REF)  # type: ignore[arg-type]
+        self._schemas = definitions.get("$defs", {})
+
+    def _schema(self, schema: Any) -> dict[str, Any]:
+        found: dict[str, Any] = self._by_type[(id(schema), "validation")] if _is_type(schema) else schema
+        return found
+
+    # ── one operation ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _operation(self, rule: Rule, operation: Operation, method: str) -> dict[str, Any]:
+        view = self._app.view_functions[rule.endpoint]
+        found: dict[str, Any] = {
+            "operationId": "_".join((method.lower(), *rule.endpoint.split("."), *sorted(rule.arguments))),
+            "tags": [operation.tag],
+            "summary": operation.summary,
+            "description": (view.__doc__ or "").strip().splitlines()[0],
+            "parameters": [
+                *self._path(rule, operation),
+                *self._query(operation),
+                *({"$ref": f"#/components/parameters/{name}"} for name in PARAMETERS),
+            ],
+            "responses": self._responses(rule, operation),
+        }
+        if operation.bodies:
+            content = {each.media_type: self._body(each) for each in operation.bodies}
+            found["requestBody"] = {"required": operation.is_body_required, "content": content}
+        return found
+
+    def _path(self, rule: Rule, operation: Operation) -> Iterator[dict[str, Any]]:
+        for name in PART.findall(rule.rule):
+            row = {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+            example = self._example_of(name, rule)
+            yield {**row, "description": operation.path[name], **({"example": example} if example else {})}
+
+    def _example_of(self, name: str, rule: Rule) -> str:
+        manifest = self._manifests[0]
+        is_sample = rule.endpoint == "pages.sample"
+        sample = next(iter(sorted(self._samples())), "")
+        return sample if is_sample else {"name": manifest.name, "version": manifest.version}.get(name, "")
+
+    def _samples(self) -> list[str]:
+        return [path.name for path in (self._settings.models_dir / "samples").glob("*.jpg")]
+
+    def _query(self, operation: Operation) -> Iterator[dict[str, Any]]:
+        if operation.query is None:
+            return
+        for name, schema in operation.query.model_json_schema()["properties"].items():
+            plain = next((each for each in schema.get("anyOf", ()) if each != {"type": "null"}), schema)
+            plain = {key: value for key, value in plain.items() if key not in ("title", "default", "description")}
+            row = {"name": name, "in": "query", "allowEmptyValue": True, "schema": plain}
+            yield {**row, "description": schema.get("description", "")}
+
+    def _body(self, body: Body) -> dict[str, Any]:
+        found: dict[str, Any] = {"schema": self._localized(self._schema(body.schema))}
+        if body.examples:
+            found["examples"] = {name: {"value": value} for name, value in body.examples.items()}
+        return found
+
+    def _localized(self, schema: dict[str, Any]) -> dict[str, Any]:
+        """With this service's limit of images and names of models; the types cannot know them."""
+        properties = dict(schema.get("properties", {}))
+        for name in IMAGE_LISTS & set(properties):
+            properties[name] = {**properties[name], "maxItems": self._settings.request_max_images}
+        task = "classify" if "top_k" in properties else "detect"
+        model = next((each for each in self._manifests if each.task == task), self._manifests[0])
+        for name, value in (("model", model.name), ("version", model.version)):
+            if name in properties:
+                properties[name] = {**properties[name], "examples": [value]}
+        return {**schema, "properties": properties} if properties else schema
+
+    def _parameters(self) -> dict[str, dict[str, Any]]:
+        timeout = PARAMETERS["X-Request-Timeout"]
+        schema = {
+            **timeout["schema"],
+            "maximum": self._settings.request_max_timeout_seconds,
+            "default": self._settings.request_timeout_seconds,
+        }
+        return {**PARAMETERS, "X-Request-Timeout": {**timeout, "schema": schema}}
+
+    # ── answers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _responses(self, rule: Rule, operation: Operation) -> dict[str, Any]:
+        found = {str(status): self._answer(answer) for status, answer in operation.answers.items()}
+        for status, problems in sorted(self._problems(rule, operation).items()):
+            answer = found.setdefault(status, self._failure(status))
+            content = answer.setdefault("content", {}).setdefault(
+                PROBLEM_MEDIA_TYPE, {"schema": self._schema(Problem), "examples": {}}
+            )
+            content["examples"] = {each["code"]: {"value": each} for each in problems}
+        if operation.error_schema is not None:
+            self._add_own_shape(found, operation)
+        return found
+
+    def _answer(self, answer: Answer) -> dict[str, Any]:
+        names = ("X-Request-Id", *answer.headers)
+        found: dict[str, Any] = {
+            "description": answer.description,
+            "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
+        }
+        if answer.schema is not None or answer.media_type != operations.JSON:
+            row = {"schema": self._schema(answer.schema) if answer.schema is not None else {"type": "string"}}
+            example = {"example": answer.example} if answer.example is not None else {}
+            found["content"] = {answer.media_type: {**row, **example}}
+        return found
+
+    def _failure(self, status: str) -> dict[str, Any]:
+        names = ["X-Request-Id", *(["Retry-After"] if status == "503" else [])]
+        return {
+            "description": FAILURES[status],
+            "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
+        }
+
+    def _problems(self, rule: Rule, operation: Operation) -> dict[str, list[dict[str, Any]]]:
+        """Status → problem documents that can come with it, each code once."""
+        found: dict[str, dict[str, dict[str, Any]]] = {}
+        own = () if operation.error_schema is not None else operation.errors
+        hosts = () if rule.endpoint.startswith("ops.") else (HostError,)
+        kinds: tuple[type[CaskError], ...] = (*own, OptionError, RequestTooLargeError, CaskError, *hosts)
+        for kind in kinds:
+            status, code = str(kind.status), kind.code
+            found.setdefault(status, {})[code] = dict(example(kind).to_problem(EXAMPLE_REQUEST_ID))
+        for status in APACHE_STATUSES:
+            problem = _apache_problem(status)
+            found.setdefault(status, {}).setdefault(str(problem["code"]), dict(problem))
+        return {status: list(by_code.values()) for status, by_code in found.items()}
+
+    def _add_own_shape(self, found: dict[str, Any], operation: Operation) -> None:
+        """A protocol's own shape beside the problem documents of guards and Apache."""
+        assert operation.error_example is not None
+        by_status: dict[str, dict[str, Any]] = {}
+        guards: tuple[type[CaskError], ...] = (OptionError, RequestTooLargeError, CaskError, HostError)
+        for kind in (*operation.errors, *guards):
+            by_status.setdefault(str(kind.status), {})[kind.code] = {"value": operation.error_example(example(kind))}
+        for status, examples in by_status.items():
+            answer = found.setdefault(status, self._failure(status))
+            schema = self._schema(operation.error_schema)
+            answer.setdefault("content", {})[operations.JSON] = {"schema": schema, "examples": examples}
+
+
+FAILURES = {
+    "400": "The request is malformed, or asks another host.",
+    "404": "There is no such model, version, task or sample.",
+    "408": "The request arrived too slowly.",
+    "413": "More bytes, pixels or images than are accepted.",
+    "414": "The address is too long.",
+    "415": "Neither the Content-Type nor the bytes are what this address takes.",
+    "422": "An option or an image cannot be used.",
+    "431": "The headers are too large.",
+    "500": "A fault of ours; the log has it under the request id.",
+    "502": "The application went away while it answered.",
+    "503": "Not now: see Retry-After.",
+    "504": "The deadline passed.",
+}
+
+
+def example(kind: type[CaskError]) -> CaskError:
+    """A failure of this kind, told in the words of its class."""
+    return kind((kind.__doc__ or "").splitlines()[0])
+
+
+@functools.cache
+def _apache_problem(status: str) -> dict[str, str | int]:
+    words = tomllib.loads((ROOT / "apache" / "errors.toml").read_text())[status]
+    error = CaskError(words["detail"], hint=words["hint"])
+    error.status, error.code, error.title = int(status), words["code"], words["title"]
+    return error.to_problem(EXAMPLE_REQUEST_ID)
+
+
+def _is_type(schema: Any) -> bool:
+    return schema is not None and not isinstance(schema, dict)

@@ -1,0 +1,80 @@
+"""/openapi.json for programs; /docs (Swagger UI) and /redoc (Redoc) for people. Everything comes from this server."""
+
+from __future__ import annotations
+
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+from flask import Response, abort, current_app, jsonify, render_template, send_from_directory
+
+from app import __version__
+from app.openapi import document, openapi
+from app.openapi.operations import HTML, Answer, describe
+
+TAG = "This description"
+MAX_AGE_SECONDS = 3600
+# Scripts and style of the readers lie in packages that the lock files pin; their Python is never imported.
+ASSETS = {
+    "swagger-ui.css": ("flask_openapi3_swagger", "templates/swagger/css"),
+    "swagger-ui-bundle.js": ("flask_openapi3_swagger", "templates/swagger/js"),
+    "redoc.standalone.js": ("flask_openapi3_redoc", "templates/redoc/js"),
+}
+EXTENSION = "openapi_document"
+
+
+@openapi.get("/openapi.json")
+@describe(
+    tag=TAG,
+    summary="This description",
+    answers={200: Answer(description="The OpenAPI 3.1 document.", schema={"type": "object"})},
+)
+def specification() -> Response:
+    """Every address with its options, bodies, answers and failures."""
+    return jsonify(_document())
+
+
+@openapi.get("/docs")
+@describe(
+    tag=TAG,
+    summary="Swagger UI",
+    answers={200: Answer(description="The description as a page to try requests on.", media_type=HTML)},
+)
+def swagger() -> str:
+    """Read the description, and try requests from the page."""
+    return render_template("swagger.html", cask_version=__version__)
+
+
+@openapi.get("/redoc")
+@describe(
+    tag=TAG,
+    summary="Redoc",
+    answers={200: Answer(description="The description as a page to read.", media_type=HTML)},
+)
+def redoc() -> str:
+    """Read the description on one long page."""
+    return render_template("redoc.html", cask_version=__version__)
+
+
+@openapi.get("/docs/assets/<name>")
+def asset(name: str) -> Response:
+    """A script or style sheet of the readers."""
+    if name not in ASSETS:
+        abort(404)
+    package, folder = ASSETS[name]
+    return send_from_directory(_folder(package) / folder, name, max_age=MAX_AGE_SECONDS)
+
+
+def _document() -> dict[str, Any]:
+    """Made once in each process: it changes only with code and settings."""
+    found: dict[str, Any] = current_app.extensions.setdefault(EXTENSION, {})
+    if not found:
+        found.update(document.build(current_app))
+    return found
+
+
+def _folder(package: str) -> Path:
+    spec = importlib.util.find_spec(package)
+    if spec is None or not spec.submodule_search_locations:
+        raise FileNotFoundError(f"the package {package} is not installed; requirements/install.sh brings it")
+    return Path(next(iter(spec.submodule_search_locations)))
