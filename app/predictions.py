@@ -97,8 +97,11 @@ class Predictor:
         model: str | None = None,
         version: str | None = None,
         deadline: float | None = None,
+        each: Sequence[Mapping[str, Any]] | None = None,
     ) -> Outcome:
         """Predict encoded images. ``deadline`` is a moment of ``time.monotonic``; the default timeout when None.
+
+        ``each`` holds further wishes of each single image; which model answers is the same for all.
 
         Raises OptionError, ModelNotFoundError, ImageMissingError, TooManyImagesError, any Image…Error, and what the
         engine raises.
@@ -107,12 +110,14 @@ class Predictor:
             deadline = time.monotonic() + self._timeout_seconds
         parsed = options.parse(task, {**wishes, **_given(model=model, version=version)})
         manifest = self.find(task, parsed.model, parsed.version)
-        wish = options.complete(parsed, manifest)
+        own = [options.complete(parsed, manifest)] * len(data)
+        if each is not None:
+            own = [options.complete(options.parse(task, {**wishes, **more}), manifest) for more in each]
         self._check_count(len(data))
         started = time.perf_counter()
         pictures = self._read_all(data, manifest, deadline)
         decoded = time.perf_counter()
-        wishes_scaled = [_to_input(wish, picture) for picture in pictures]
+        wishes_scaled = [_to_input(*pair) for pair in zip(own, pictures, strict=True)]
         answers = self.engine.predict(manifest, [picture.pixels for picture in pictures], wishes_scaled, deadline)
         timings = _timings(started, decoded, answers)
         return Outcome(manifest, [_result(*pair) for pair in zip(pictures, answers, strict=True)], timings)

@@ -92,16 +92,20 @@ class ModelDetail(ModelRow):
 
 def answer(outcome: Outcome, key: str) -> Response:
     """The response for an outcome; ``key`` is predictions or detections."""
-    response = jsonify(
-        model=model_identity(outcome.manifest),
-        results=[
+    response = jsonify(**document(outcome, key), request_id=request_ids.current())
+    response.headers["Server-Timing"] = server_timing(outcome.timings)
+    return response
+
+
+def document(outcome: Outcome, key: str) -> dict[str, Any]:
+    """Model and results as plain JSON types."""
+    return {
+        "model": model_identity(outcome.manifest),
+        "results": [
             {"width": result.width, "height": result.height, key: [_rounded(to_dict(row)) for row in result.answer]}
             for result in outcome.results
         ],
-        request_id=request_ids.current(),
-    )
-    response.headers["Server-Timing"] = server_timing(outcome.timings)
-    return response
+    }
 
 
 def model_identity(manifest: Manifest) -> ModelIdentity:

@@ -48,6 +48,18 @@ def read(request: Request) -> tuple[list[bytes], dict[str, Any]]:
     return data, {**request.args.to_dict(), **wishes}
 
 
+def decode(number: int, text: Any) -> bytes:
+    """The bytes of the image with this number. Raises RequestError, ImageUndecodableError."""
+    if not isinstance(text, str):
+        raise RequestError(f"Image {number} is {type(text).__name__}, expected base64 text.", hint=HINT)
+    if text.startswith("data:"):
+        text = text.partition(",")[2]
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, ValueError) as error:
+        raise ImageUndecodableError(f"Image {number} is not base64: {error}.", hint=HINT) from None
+
+
 def _read_whole(request: Request) -> bytes:
     body = request.get_data(cache=False)
     limit = request.max_content_length
@@ -66,37 +78,46 @@ def _read_multipart(request: Request) -> tuple[list[bytes], dict[str, Any]]:
     return [part.read() for part in request.files.getlist(IMAGE_PART)], request.form.to_dict()
 
 
-def _read_json(body: bytes) -> tuple[list[bytes], dict[str, Any]]:
+def read_json(request: Request) -> Any:
+    """The body as JSON. Raises RequestError where it is none, MediaTypeError for another Content-Type."""
+    if request.mimetype != "application/json":
+        raise MediaTypeError(f"Content-Type is {request.mimetype or 'missing'!r}.", hint="Use application/json.")
+    return load(_read_whole(request))
+
+
+def load(body: bytes, hint: str = "") -> Any:
+    """JSON as RFC 8259 has it. Raises RequestError."""
     try:
-        document = json.loads(body, parse_constant=_refuse_constant)
+        return json.loads(body, parse_constant=_refuse_constant)
     except RecursionError:
-        raise RequestError("The JSON is nested too deeply.", hint=HINT) from None
+        raise RequestError("The JSON is nested too deeply.", hint=hint) from None
     except ValueError as error:
-        raise RequestError(f"The body is not JSON: {error}.", hint=HINT) from None
+        raise RequestError(f"The body is not JSON: {error}.", hint=hint) from None
+
+
+def _read_json(body: bytes) -> tuple[list[bytes], dict[str, Any]]:
+    document = load(body, HINT)
     if not isinstance(document, dict) or not isinstance(document.get(IMAGES_KEY), list):
         raise RequestError(f'The JSON has no list "{IMAGES_KEY}".', hint=HINT)
-    images = [_decode(number, text) for number, text in enumerate(document.pop(IMAGES_KEY), start=1)]
-    return images, _flat(document)
+    images = pictures(document.pop(IMAGES_KEY))
+    return images, flat(document)
 
 
-def _flat(document: Mapping[str, Any]) -> dict[str, Any]:
+def pictures(texts: Any) -> list[bytes]:
+    """The images of a list of base64 texts. Raises RequestError, ImageUndecodableError."""
+    if not isinstance(texts, list):
+        raise RequestError(f'The JSON has no list "{IMAGES_KEY}".', hint=HINT)
+    return [decode(number, text) for number, text in enumerate(texts, start=1)]
+
+
+def flat(document: Mapping[str, Any]) -> dict[str, Any]:
+    """The options beside the images. Raises RequestError, OptionError."""
     for name, value in document.items():
         if isinstance(value, dict | list):
             raise RequestError(f"{name!r} is {type(value).__name__}, expected a number or a text.", hint=HINT)
         if isinstance(value, str) and name in options.NUMBERS:
             raise OptionError(f"{name} is the text {value[:80]!r}.", hint="JSON has numbers: write it without quotes.")
     return dict(document)
-
-
-def _decode(number: int, text: Any) -> bytes:
-    if not isinstance(text, str):
-        raise RequestError(f"Image {number} is {type(text).__name__}, expected base64 text.", hint=HINT)
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
-    try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
-        raise ImageUndecodableError(f"Image {number} is not base64: {error}.", hint=HINT) from None
 
 
 def _refuse_constant(name: str) -> NoReturn:

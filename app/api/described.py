@@ -77,9 +77,9 @@ def answer(schema: Any, example: Any) -> Answer:
 
 def bodies(wishes: type[BaseModel]) -> tuple[Body, ...]:
     """The three ways to send images, with the options beside them."""
-    options = _options(wishes)
-    form = _object({IMAGE_PART: _list(BINARY), **_plain(options)}, IMAGE_PART)
-    document = _object({IMAGES_KEY: _list(BASE64_IMAGE), **options}, IMAGES_KEY)
+    wished = options(wishes)
+    form = an_object({IMAGE_PART: a_list(BINARY), **_plain(wished)}, IMAGE_PART)
+    document = an_object({IMAGES_KEY: a_list(BASE64_IMAGE), **wished}, IMAGES_KEY)
     return (
         Body(media_type=JSON, schema=document, examples={"one image": {IMAGES_KEY: [EXAMPLE_IMAGE]}}),
         Body(media_type="multipart/form-data", schema=form),
@@ -88,15 +88,18 @@ def bodies(wishes: type[BaseModel]) -> tuple[Body, ...]:
     )
 
 
-def _object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+def an_object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    """A JSON Schema of an object without other keys."""
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
-def _list(schema: dict[str, Any]) -> dict[str, Any]:
+def a_list(schema: dict[str, Any]) -> dict[str, Any]:
+    """A JSON Schema of a list that is not empty."""
     return {"type": "array", "items": schema, "minItems": 1}
 
 
-def _options(wishes: type[BaseModel]) -> dict[str, Any]:
+def options(wishes: type[BaseModel]) -> dict[str, Any]:
+    """JSON Schemas of the options of a task, by name; null counts as left out."""
     found: dict[str, Any] = wishes.model_json_schema()["properties"]
     return {name: {key: value for key, value in schema.items() if key != "title"} for name, schema in found.items()}
 

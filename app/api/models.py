@@ -30,7 +30,7 @@ class Versioned(BaseModel):
 )
 def list_models() -> Response:
     """Every model that is served here."""
-    return jsonify(models=[_row(status) for status in predictor().models()])
+    return jsonify(models=rows())
 
 
 @api.get("/models/<name>")
@@ -55,6 +55,11 @@ def show_model(name: str) -> Response:
                 error=status.error,
             )
     raise ModelNotFoundError(f"There is no {name} here.")
+
+
+def rows() -> list[dict[str, Any]]:
+    """Every model as a row of plain JSON types."""
+    return [_row(status) for status in predictor().models()]
 
 
 def _row(status: ModelStatus) -> dict[str, Any]:

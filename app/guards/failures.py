@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import math
+from collections.abc import Callable
 
 from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
@@ -24,6 +25,10 @@ HTTP_FAILURES = {
     415: ("media_type_unsupported", "The Content-Type is not accepted", "Use multipart/form-data, image/* or JSON."),
 }
 
+Shape = Callable[[CaskError], Response]
+# Blueprint → how its protocol tells failures; see ``shape``.
+SHAPES: dict[str, Shape] = {}
+
 
 def init_app(app: Flask) -> None:
     """Answer failures of views and guards here, and nowhere else."""
@@ -34,14 +39,35 @@ def init_app(app: Flask) -> None:
 
 def answer(error: CaskError) -> Response:
     """The response for a failure that we know by name."""
+    log_failure(error)
+    response = _shaped(error)
+    add_retry_after(response, error.retry_after_seconds)
+    return response
+
+
+def add_retry_after(response: Response, seconds: float | None) -> None:
+    """Say when to come again, in whole seconds and at least one, where that is known."""
+    if seconds is not None:
+        response.headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+
+
+def log_failure(error: CaskError) -> None:
+    """One line: a caller's mistake is news, our own trouble a warning."""
     if error.status >= 500:
         log.warning("%s: %s", error.code, error.message)
     else:
         log.info("refused with %d %s: %s", error.status, error.code, error.message)
-    response = _page(error) if _wants_page() else _problem(error)
-    if error.retry_after_seconds is not None:
-        response.headers["Retry-After"] = str(max(1, math.ceil(error.retry_after_seconds)))
-    return response
+
+
+def shape(blueprint: str, answer: Shape) -> None:
+    """Answer failures of a blueprint as its protocol wants them, in place of a problem document."""
+    SHAPES[blueprint] = answer
+
+
+def _shaped(error: CaskError) -> Response:
+    if request.blueprint in SHAPES:
+        return SHAPES[request.blueprint](error)
+    return _page(error) if _wants_page() else _problem(error)
 
 
 def _answer_http(error: HTTPException) -> Response:

@@ -25,9 +25,9 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 # Files as they lie on disk: no addresses that a program calls.
 FILES = ("static", "openapi.asset")
 # In the order in which people look for them; a new one must find its place here.
-TAGS = ("Predictions", "Models", "Health", "The page", "This description")
-# Lists of images in bodies, whatever the form.
-IMAGE_LISTS = {"image", "images", "image_upload"}
+TAGS = ("Predictions", "Models", "Earlier clients", "JSON-RPC", "Health", "The page", "This description")
+# An image in a form, and in JSON.
+IMAGE_FORMATS = ("binary", "base64-image")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # What Apache answers before Python sees a request, whatever the address; words from apache/errors.toml.
 APACHE_STATUSES = ("400", "408", "413", "414", "431", "500", "502", "503", "504")
@@ -193,17 +193,22 @@ class _Document:
             found["examples"] = {name: {"value": value} for name, value in body.examples.items()}
         return found
 
-    def _localized(self, schema: dict[str, Any]) -> dict[str, Any]:
-        """With this service's limit of images and names of models; the types cannot know them."""
-        properties = dict(schema.get("properties", {}))
-        for name in IMAGE_LISTS & set(properties):
-            properties[name] = {**properties[name], "maxItems": self._settings.request_max_images}
+    def _localized(self, schema: Any) -> Any:
+        """With this service's limit of images and names of models, however deep; the types cannot know them."""
+        if isinstance(schema, list):
+            return [self._localized(each) for each in schema]
+        if not isinstance(schema, dict):
+            return schema
+        found = {name: self._localized(each) for name, each in schema.items()}
+        if found.get("type") == "array" and found.get("items", {}).get("format") in IMAGE_FORMATS:
+            found["maxItems"] = self._settings.request_max_images
+        properties = found.get("properties", {})
         task = "classify" if "top_k" in properties else "detect"
         model = next((each for each in self._manifests if each.task == task), self._manifests[0])
         for name, value in (("model", model.name), ("version", model.version)):
-            if name in properties:
-                properties[name] = {**properties[name], "examples": [value]}
-        return {**schema, "properties": properties} if properties else schema
+            if "pattern" in str(properties.get(name)):
+                properties[name]["examples"] = [value]
+        return found
 
     def _parameters(self) -> dict[str, dict[str, Any]]:
         timeout = PARAMETERS["X-Request-Timeout"]

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import base64
 import contextlib
+import json
 import shutil
 import subprocess
 import sys
@@ -103,3 +105,35 @@ def test_bad_input_is_refused_alike(server: Server, case: bad_input.BadInput) ->
 
     assert (answer.status, answer.json["code"]) == (case.status, case.code)
     assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+def test_requests_of_earlier_clients_are_answered(server: Server, sample_path: Path) -> None:
+    image = base64.b64encode(sample_path.read_bytes()).decode()
+    body = {"requests": [{"image": {"content": image}, "features": [{"score_th": 0.5}]}] * 2}
+
+    answer = server.ask("/predict", json.dumps(body).encode(), {"Content-Type": "application/json"})
+    flat = server.ask("/", json.dumps({"image": image}).encode(), {"Content-Type": "application/json"})
+
+    assert answer.status == flat.status == 200
+    assert answer.json["responses"][0] == answer.json["responses"][1]
+    assert flat.json["normalizedVertices"]
+    assert server.ask("/status").json["success"] == "OK"
+
+
+def test_json_rpc_batch_is_answered(server: Server, sample_path: Path) -> None:
+    image = base64.b64encode(sample_path.read_bytes()).decode()
+    calls = [
+        {"jsonrpc": "2.0", "method": "Image.detect", "params": {"image": image}, "id": 1},
+        {"jsonrpc": "2.0", "method": "App.index"},
+        {"jsonrpc": "2.0", "method": "Image.classify", "params": [image, 1], "id": 2},
+    ]
+
+    answer = server.ask("/api", json.dumps(calls).encode(), {"Content-Type": "application/json"})
+
+    assert [reply["id"] for reply in answer.json] == [1, 2]
+    assert answer.json[0]["result"]["results"][0]["detections"]
+
+
+def test_description_is_the_same_everywhere(server: Server) -> None:
+    assert "/v1/detect" in server.ask("/openapi.json").json["paths"]
+    assert server.ask("/docs/assets/swagger-ui.css").status == 200

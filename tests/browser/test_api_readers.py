@@ -44,3 +44,16 @@ def test_redoc_shows_every_address(reader: Page) -> None:
     reader.see("h1", "Cask")
     reader.see("[id='operation/post_api_detect']", "Find objects in images")
     assert [each for each in refused(reader) if not any(words in each for words in EXPECTED_OF_REDOC)] == []
+
+
+def test_json_rpc_page_sends_its_examples_and_shows_the_replies(reader: Page) -> None:
+    reader.driver.get(f"{reader.base_url}/api")
+    forms = reader.all("form.call")
+
+    for form in forms:
+        form.find_element("css selector", "button").click()
+
+    for form, words in zip(forms, ("Welcome", "site-safety", "predictions", "detections", "Welcome"), strict=True):
+        reader.until(lambda form=form, words=words: words in form.find_element("css selector", "output").text, words)
+    assert refused(reader) == []
+    assert reader.overflow() == 0

@@ -17,7 +17,7 @@ from tests import fakes
 from tests.fakes import FakeEngine
 
 # Who answers: a new one must decide here that it stands behind the guards.
-BLUEPRINTS = {"api", "openapi", "pages", "ops"}
+BLUEPRINTS = {"api", "legacy", "rpc", "openapi", "pages", "ops"}
 VALUES = {"name": "classifier", "filename": "favicon.svg"}
 # Files that browsers may keep.
 FILES = ("static", "openapi.asset", "pages.sample")

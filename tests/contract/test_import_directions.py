@@ -54,7 +54,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.api",
         {
             *("app.api", "app.guards", "app.openapi.operations", "app.predictions"),
-            *("app.errors", "app.manifests", "app.options", "app.results"),
+            *("app.errors", "app.manifests", "app.options", "app.results", "app.__version__"),
         },
     ),
     (

@@ -1,0 +1,251 @@
+"""POST / and POST /predict: requests and answers of the service before Cask, so that its clients keep working."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Annotated, Any
+
+from flask import Blueprint, Response, jsonify, request
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from typing_extensions import TypedDict
+
+from app.api import answers, bodies, described
+from app.errors import ModelNotFoundError, OptionError, RequestError
+from app.guards import admission, deadlines
+from app.manifests import Manifest
+from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
+from app.options import MAX_RESULTS
+from app.predictions import ImageResult, Outcome, predictor
+from app.results import Detection
+
+legacy = Blueprint("legacy", __name__)
+
+# Fractions of an image need more digits than pixels: a ten-thousandth of a pixel in an image of 10 000.
+FRACTION_DIGITS = 8
+HINT = (
+    'Send {"requests": [{"image": {"content": base64}, "features": [{…}]}]} or {"image": base64, …}; '
+    "docs/api.md shows both."
+)
+
+
+def _whole(value: Any) -> Any:
+    """JSON has one kind of number: 5.0 is 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
+Pixels = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
+Count = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=0, le=MAX_RESULTS)]
+Text = Annotated[str, Field(strict=True, max_length=64)]
+Base64 = Annotated[str, Field(strict=True, json_schema_extra=described.BASE64_IMAGE)]
+
+
+class Features(BaseModel):
+    """What the caller wishes for one image; what is left out or null comes from the model."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    min_height: Pixels | None = Field(None, description="Lower boxes are left out; pixels of the upright image.")
+    min_width: Pixels | None = Field(None, description="Narrower boxes are left out; pixels of the upright image.")
+    maxResults: Count | None = Field(None, description="At most so many boxes, best first; 0 is none.")  # noqa: N815
+    score_th: Fraction | None = Field(None, description="Boxes with a lower score are left out.")
+    nms_iou: Fraction | None = Field(None, description="Boxes that overlap more than this are one object.")
+    type: Text | None = Field(None, description="The name of a detector, or the label of the only boxes wanted.")
+
+    def wishes(self) -> dict[str, Any]:
+        """The same in the words of POST /v1/detect."""
+        given = {
+            "min_height": self.min_height,
+            "min_width": self.min_width,
+            "max_results": self.maxResults,
+            "score_threshold": self.score_th,
+            "iou_threshold": self.nms_iou,
+        }
+        return {name: value for name, value in given.items() if value is not None}
+
+
+class Content(BaseModel):
+    """An image in base64."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    content: Base64
+
+
+class Entry(BaseModel):
+    """One image and what is wished for it."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    image: Content
+    features: list[Features] = Field(default_factory=list, max_length=1)
+
+    @property
+    def wished(self) -> Features:
+        return self.features[0] if self.features else Features.model_validate({})
+
+
+class Entries(BaseModel):
+    """Several images, each with wishes of its own."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    requests: list[Entry] = Field(min_length=1)
+
+
+class Single(Features):
+    """One image, with the wishes beside it."""
+
+    image: Base64
+
+
+class Vertices(TypedDict):
+    """One object; ``x`` and ``y`` are its top left corner, all four are fractions of the upright image."""
+
+    x: float
+    y: float
+    width: float
+    height: float
+    score: float
+    label: str
+
+
+class Found(TypedDict):
+    """The objects in one image, best first."""
+
+    normalizedVertices: list[Vertices]
+
+
+class AllFound(TypedDict):
+    """The objects of each image, in the order of the requests."""
+
+    responses: list[Found]
+
+
+EXAMPLES = {
+    "several images": {"requests": [{"image": {"content": EXAMPLE_IMAGE}, "features": [{"score_th": 0.5}]}]},
+    "one image": {"image": EXAMPLE_IMAGE, "nms_iou": 0.5},
+}
+ANSWER = {
+    "normalizedVertices": [
+        {"x": 0.59942188, "y": 0.62867526, "width": 0.06285156, "height": 0.16358734, "score": 0.86402, "label": "cone"}
+    ]
+}
+
+
+@legacy.post("/", endpoint="root")
+@legacy.post("/predict")
+@describe(
+    tag="Earlier clients",
+    summary="Find objects, as before",
+    bodies=(Body(media_type=JSON, schema=Entries | Single, examples=EXAMPLES),),
+    answers={
+        200: Answer(
+            description="`responses` for `requests`; for one image its `normalizedVertices` alone.",
+            schema=AllFound | Found,
+            example=ANSWER,
+            headers=("Server-Timing",),
+        )
+    },
+    errors=described.PREDICTION_ERRORS,
+)
+def predict() -> Response:
+    """Find objects in one or several images; all entries are answered, boxes are fractions of the image."""
+    asked = _parse(bodies.read_json(request))
+    entries = asked.requests if isinstance(asked, Entries) else [_entry(asked)]
+    found, timings = _find(entries)
+    response = jsonify(responses=found) if isinstance(asked, Entries) else jsonify(found[0])
+    response.headers["Server-Timing"] = answers.server_timing(timings)
+    return response
+
+
+def _parse(document: Any) -> Entries | Single:
+    """The request in one of its two forms. Raises RequestError for another shape, OptionError for a wrong wish."""
+    if not isinstance(document, dict) or not {"requests", "image"} & set(document):
+        raise RequestError('The JSON has neither "requests" nor "image".', hint=HINT)
+    form = Entries if "requests" in document else Single
+    try:
+        return form.model_validate(document)
+    except ValidationError as error:
+        raise _option_error(error) from None
+
+
+def _option_error(error: ValidationError) -> OptionError:
+    first = error.errors(include_url=False)[0]
+    # A key may be no valid text, so what is shown of it must be.
+    where = ".".join(str(part) for part in first["loc"]).encode("ascii", "replace").decode()[:120]
+    known = ", ".join(Features.model_fields)
+    return OptionError(f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}.", hint=f"{HINT} Wishes: {known}.")
+
+
+def _entry(single: Single) -> Entry:
+    wished = Features(**single.model_dump(exclude={"image"}))
+    return Entry(image=Content(content=single.image), features=[wished])
+
+
+def _find(entries: Sequence[Entry]) -> tuple[list[Found], dict[str, float]]:
+    """The objects of each entry; entries that go to the same model share a batch."""
+    images = [bodies.decode(number, entry.image.content) for number, entry in enumerate(entries, start=1)]
+    chosen = [_choose(entry.wished.type) for entry in entries]
+    admission.begin()
+    found: dict[int, Found] = {}
+    timings: dict[str, float] = {}
+    for manifest in dict.fromkeys(manifest.key for manifest, _ in chosen):
+        numbers = [number for number, (each, _) in enumerate(chosen) if each.key == manifest]
+        outcome = _ask(chosen[numbers[0]][0], [images[each] for each in numbers], [entries[each] for each in numbers])
+        timings = {name: timings.get(name, 0.0) + value for name, value in outcome.timings.items()}
+        for number, result in zip(numbers, outcome.results, strict=True):
+            found[number] = _vertices(result, chosen[number][1])
+    return [found[number] for number in range(len(entries))], timings
+
+
+def _ask(manifest: Manifest, images: Sequence[bytes], entries: Sequence[Entry]) -> Outcome:
+    return predictor().predict(
+        "detect",
+        images,
+        {},
+        model=manifest.name,
+        version=manifest.version,
+        deadline=deadlines.current(),
+        each=[entry.wished.wishes() for entry in entries],
+    )
+
+
+def _choose(kind: str | None) -> tuple[Manifest, str | None]:
+    """The detector that ``type`` names, or the first one and the only label wanted. Raises ModelNotFoundError."""
+    detectors = [each for each in predictor().manifests if each.task == "detect"]
+    if kind in {each.name for each in detectors}:
+        return predictor().find("detect", kind), None
+    if not kind:
+        return predictor().find("detect"), None
+    for manifest in detectors:
+        for label in manifest.labels:
+            if label.lower() == kind.lower():
+                return manifest, label
+    names = ", ".join(each.name for each in detectors)
+    labels = ", ".join(dict.fromkeys(label for each in detectors for label in each.labels))
+    raise ModelNotFoundError(
+        f"type is {_shown(kind)!r}, which is neither a detector nor a label of one.",
+        hint=f"Detectors: {names}. Labels: {labels}.",
+    )
+
+
+def _shown(text: str) -> str:
+    return text.encode("utf-8", "replace").decode()[:80]
+
+
+def _vertices(result: ImageResult, label: str | None) -> Found:
+    rows = [row for row in result.answer if isinstance(row, Detection) and label in (None, row.label)]
+    return {"normalizedVertices": [_vertex(row, result.width, result.height) for row in rows]}
+
+
+def _vertex(row: Detection, width: int, height: int) -> Vertices:
+    box = row.box
+    return {
+        "x": round(box.x_min / width, FRACTION_DIGITS),
+        "y": round(box.y_min / height, FRACTION_DIGITS),
+        "width": round((box.x_max - box.x_min) / width, FRACTION_DIGITS),
+        "height": round((box.y_max - box.y_min) / height, FRACTION_DIGITS),
+        "score": round(row.score, answers.SCORE_DIGITS),
+        "label": row.label,
+    }

@@ -1,0 +1,281 @@
+"""JSON-RPC 2.0 at /api: the same predictions by methods, in batches and as notifications, and a page to try them on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NotRequired
+
+from flask import Blueprint, Response, jsonify, render_template, request
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
+from typing_extensions import TypedDict
+
+from app import __version__
+from app.api import answers, bodies, described, models
+from app.errors import CaskError, OptionError, RequestError
+from app.guards import admission, deadlines, failures, request_ids
+from app.manifests import Task
+from app.openapi.operations import EXAMPLE_IMAGE, HTML, JSON, Answer, Body, describe
+from app.options import ClassifyWishes, DetectWishes
+from app.predictions import predictor
+
+rpc = Blueprint("rpc", __name__, template_folder="../templates")
+
+TAG = "JSON-RPC"
+# Codes of the specification (https://www.jsonrpc.org/specification, section 5.1).
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+# Its range for servers: not now, or not in time; ``data`` says more.
+UNAVAILABLE = -32000
+MAX_CALLS = 32
+HINT = 'A call is {"jsonrpc": "2.0", "method": "Image.detect", "params": {"image": base64}, "id": 1}.'
+
+
+class MethodError(RequestError):
+    """There is no such method."""
+
+    code = "rpc_method_not_found"
+    status = 404
+    title = "There is no such method"
+
+
+class CallError(RequestError):
+    """A call is not one of JSON-RPC 2.0."""
+
+    code = "rpc_call_invalid"
+    title = "The call is malformed"
+
+
+Id = StrictStr | StrictInt | StrictFloat | None
+
+
+class Call(BaseModel):
+    """One call; without ``id`` it is a notification, which is not answered."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    jsonrpc: Literal["2.0"]
+    method: StrictStr
+    params: dict[str, Any] | list[Any] = Field(default_factory=dict)
+    id: Id = None
+
+    @property
+    def is_notification(self) -> bool:
+        return "id" not in self.model_fields_set
+
+
+class Trouble(TypedDict):
+    """Why a call failed; ``data`` is a problem document."""
+
+    code: int
+    message: str
+    data: dict[str, Any]
+
+
+class Reply(TypedDict):
+    """The answer to one call: it has either ``result`` or ``error``."""
+
+    jsonrpc: Literal["2.0"]
+    id: Id
+    result: NotRequired[Any]
+    error: NotRequired[Trouble]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What can be called. ``names`` are its parameters in the order in which they may be given without names."""
+
+    run: Callable[[dict[str, Any]], Any]
+    sentence: str
+    names: tuple[str, ...] = ()
+    example: dict[str, Any] | None = None
+
+
+def _index(_: dict[str, Any]) -> str:
+    return f"Welcome to Cask {__version__}"
+
+
+def _list(_: dict[str, Any]) -> list[dict[str, Any]]:
+    return models.rows()
+
+
+def _predict(task: Task, key: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def run(params: dict[str, Any]) -> dict[str, Any]:
+        images, wishes = _images(params)
+        admission.begin()
+        return answers.document(predictor().predict(task, images, wishes, deadline=deadlines.current()), key)
+
+    return run
+
+
+def _images(params: dict[str, Any]) -> tuple[list[bytes], dict[str, Any]]:
+    """``image``, one or a list, and the wishes beside it. Raises ImageMissingError."""
+    given = dict(params)
+    image = given.pop("image", [])
+    return bodies.pictures(image if isinstance(image, list) else [image]), bodies.flat(given)
+
+
+IMAGE = {"image": EXAMPLE_IMAGE}
+METHODS = {
+    "App.index": Method(_index, "Says who answers."),
+    "Model.list": Method(_list, "All models, as GET /v1/models lists them."),
+    "Image.classify": Method(
+        _predict("classify", "predictions"), "Names what is in images.", ("image", "top_k"), {**IMAGE, "top_k": 1}
+    ),
+    "Image.detect": Method(
+        _predict("detect", "detections"), "Finds objects in images.", ("image", "score_threshold"), IMAGE
+    ),
+}
+EXAMPLES = {
+    name: {"jsonrpc": "2.0", "method": name, **({"params": method.example} if method.example else {}), "id": 1}
+    for name, method in METHODS.items()
+}
+BATCH = [EXAMPLES["App.index"], EXAMPLES["Image.detect"], {"jsonrpc": "2.0", "method": "Model.list"}]
+
+
+def _call_schema(name: str) -> dict[str, Any]:
+    method, wishes = METHODS[name], WISHES.get(name)
+    head = {"jsonrpc": {"const": "2.0"}, "method": {"const": name}, "id": {"type": ["string", "number", "null"]}}
+    if wishes is None:
+        params = {"anyOf": [{"type": "object", "maxProperties": 0}, {"type": "array", "maxItems": 0}]}
+        return described.an_object({**head, "params": params}, "jsonrpc", "method")
+    options = described.options(wishes)
+    row = [IMAGES, *(options[each] for each in method.names[1:])]
+    listed = {"type": "array", "prefixItems": row, "minItems": 1, "maxItems": len(row)}
+    named = described.an_object({"image": IMAGES, **options}, "image")
+    return described.an_object({**head, "params": {"anyOf": [named, listed]}}, "jsonrpc", "method", "params")
+
+
+WISHES: dict[str, type[BaseModel]] = {"Image.classify": ClassifyWishes, "Image.detect": DetectWishes}
+IMAGES = {"anyOf": [described.BASE64_IMAGE, described.a_list(described.BASE64_IMAGE)]}
+CALLS = {"type": "array", "minItems": 1, "maxItems": MAX_CALLS, "description": "Calls; each gets a reply of its own."}
+SCHEMA = {"anyOf": [*map(_call_schema, METHODS), CALLS]}
+
+
+@rpc.get("/api/browse", endpoint="browse")
+@rpc.get("/api", endpoint="page")
+@describe(tag=TAG, summary="The methods, to try", answers={200: Answer(description="A page.", media_type=HTML)})
+def page() -> str:
+    """Every method with an example that can be sent from the page."""
+    return render_template(
+        "rpc.html", methods=METHODS, examples={**EXAMPLES, "A batch": BATCH}, cask_version=__version__
+    )
+
+
+@rpc.post("/api")
+@describe(
+    tag=TAG,
+    summary="Call methods",
+    bodies=(Body(media_type=JSON, schema=SCHEMA, examples={**EXAMPLES, "a batch": BATCH}),),
+    answers={
+        200: Answer(
+            description="A reply, or one for each call of a batch that is no notification.",
+            schema=Reply | list[Reply],
+            example={"jsonrpc": "2.0", "id": 1, "result": "Welcome to Cask"},
+        ),
+        204: Answer(description="All calls were notifications."),
+    },
+    errors=(*described.PREDICTION_ERRORS, MethodError, CallError),
+    error_schema=Reply,
+    error_example=lambda error: _failed(None, error),
+)
+def call() -> Response:
+    """Call one method, or several in a batch; a single call that fails has the HTTP status of its failure."""
+    document = bodies.read_json(request)
+    if isinstance(document, list):
+        return _batch(document)
+    reply = _call(document)
+    if reply is None:
+        return Response(status=204)
+    response = jsonify(reply)
+    if "error" in reply:
+        problem = reply["error"]["data"]
+        response.status_code = problem["status"]
+        failures.add_retry_after(response, problem.get("retry_after_seconds"))
+    return response
+
+
+def _batch(calls: list[Any]) -> Response:
+    if not calls:
+        raise CallError("The batch is empty.", hint=HINT)
+    if len(calls) > MAX_CALLS:
+        raise CallError(f"The batch has {len(calls)} calls; at most {MAX_CALLS} are accepted.", hint="Send several.")
+    replies = [reply for reply in map(_call, calls) if reply is not None]
+    return jsonify(replies) if replies else Response(status=204)
+
+
+def _call(document: Any) -> Reply | None:
+    """Run one call; every failure becomes its reply, so that the others of a batch are answered."""
+    known = _id(document)
+    try:
+        call = _read(document)
+        result = METHODS[call.method].run(_params(call))
+    except CaskError as error:
+        failures.log_failure(error)
+        # A call that cannot be read may have been a notification; the specification answers it all the same.
+        is_notification = isinstance(document, dict) and "id" not in document and not isinstance(error, CallError)
+        return None if is_notification else _failed(known, error)
+    return None if call.is_notification else {"jsonrpc": "2.0", "id": call.id, "result": result}
+
+
+def _read(document: Any) -> Call:
+    try:
+        call = Call.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]).encode("ascii", "replace").decode()[:80] or "the call"
+        raise CallError(f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}.", hint=HINT) from None
+    if call.method not in METHODS:
+        shown = call.method.encode("utf-8", "replace").decode()[:80]
+        raise MethodError(f"There is no method {shown!r}.", hint=f"There are: {', '.join(METHODS)}.")
+    return call
+
+
+def _params(call: Call) -> dict[str, Any]:
+    """The parameters by name. Raises OptionError where there are more than the method has."""
+    names = METHODS[call.method].names
+    if isinstance(call.params, list):
+        if len(call.params) > len(names):
+            raise OptionError(f"{call.method} takes {len(names)} parameters without names.", hint=", ".join(names))
+        return dict(zip(names, call.params, strict=False))
+    if call.params and not names:
+        raise OptionError(f"{call.method} takes no parameters.", hint='Leave out "params".')
+    return call.params
+
+
+def _id(document: Any) -> Id:
+    found = document.get("id") if isinstance(document, dict) else None
+    return found if isinstance(found, str | int | float) and not isinstance(found, bool) else None
+
+
+def _failed(known: Id, error: CaskError, code: int | None = None) -> Reply:
+    data: dict[str, Any] = {**error.to_problem(request_ids.current())}
+    if error.retry_after_seconds is not None:
+        data["retry_after_seconds"] = error.retry_after_seconds
+    number = _code(error) if code is None else code
+    return {"jsonrpc": "2.0", "id": known, "error": {"code": number, "message": error.message, "data": data}}
+
+
+def _code(error: CaskError) -> int:
+    """The number that the specification has for a failure of a call."""
+    if isinstance(error, CallError):
+        return INVALID_REQUEST
+    if isinstance(error, MethodError):
+        return METHOD_NOT_FOUND
+    if isinstance(error, RequestError):
+        return INVALID_PARAMS
+    return UNAVAILABLE if error.status in (503, 504) else INTERNAL_ERROR
+
+
+def _answer_failure(error: CaskError) -> Response:
+    """What went wrong before a call was found: the body is no JSON, or a guard refused the request."""
+    code = PARSE_ERROR if type(error) is RequestError else INVALID_REQUEST
+    response = jsonify(_failed(None, error, code if isinstance(error, RequestError) else None))
+    response.status_code = error.status
+    return response
+
+
+failures.shape(rpc.name, _answer_failure)
