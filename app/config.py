@@ -42,6 +42,9 @@ FOREIGN_NAMES = re.compile(
     r"|SERVER_(SOFTWARE|PROTOCOL|ADDR|ADMIN|SIGNATURE)|REQUEST_(METHOD|SCHEME|URI)"
 )
 
+# Not settings of ours. DNNL_… is the older name of ONEDNN_….
+PROCESSOR_SWITCHES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+
 # What Docker, POSIX shells and python-dotenv all read as the same text; see docs/decisions/0002-settings.md.
 PLAIN_LINE = re.compile(r"[A-Z][A-Z0-9_]*=[A-Za-z0-9_./:,@%+=-]*")
 
@@ -230,7 +233,7 @@ class Settings(BaseSettings):
     )
     engine_workers: int = setting(0, "Batches computed at the same time; 0 is by cores.", at_least=0, at_most=256)
     engine_torch_threads: int = setting(1, "Threads one batch is computed with.", at_least=1, at_most=256)
-    runtime: Literal["auto", "torch", "openvino"] = setting(
+    runtime: Literal["auto", "torch", "torch-channels-last", "torch-fused", "aotinductor", "openvino"] = setting(
         "auto", "What computes the models; auto is what `make model-build` chose, else torch."
     )
     precision: Literal["auto", "fp32", "bf16", "int8"] = setting(
@@ -519,6 +522,11 @@ def resolve(
         _development_secrets(env.value),
     )
     return _build(root, layers)
+
+
+def processor_limits(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What is set of the switches by which oneDNN (so OpenVINO too) and torch hide instructions of the processor."""
+    return {name: environ[name] for name in PROCESSOR_SWITCHES if environ.get(name)}
 
 
 def describe(env: str, root: Path = ROOT) -> Settings:

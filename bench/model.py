@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from torch import nn
 
-from app import manifests
+from app import builds, manifests
 from app.manifests import Manifest
-from app.vision import add, build, built
+from app.vision import add, build, samples
 from app.vision.operators import torchvision
 from bench import pictures
 from bench.peers import network
@@ -69,9 +69,9 @@ def ensure() -> Manifest:
         add.add_model(
             "resnet18", str(network.WEIGHTS), LABELS, NAME, VERSION, store=STORE, description="For make bench."
         )
-        _write_samples(directory / build.SAMPLES_FOLDER)
+        _write_samples(directory / samples.FOLDER)
     manifest = manifests.read(directory)
-    if built.read(BUILT_STATE, manifest) is None:
+    if builds.read(BUILT_STATE, manifest) is None:
         print(build.table(build.build_model(manifest, BUILT_STATE)), flush=True)
     if not REFERENCE.exists() or json.loads(REFERENCE.read_text())["digest"] != manifest.digest:
         _write_reference(manifest)

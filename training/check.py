@@ -12,14 +12,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image, ImageFilter
 
-from app import manifests
+from app import builds, config, manifests
 from app.errors import CaskError
 from app.results import Box, ClassifyOptions, Detection, DetectOptions, Prediction
 from app.vision.model import Model
-from app.vision.registry import load_model
+from app.vision.registry import Plan, load_model
 from training import publish, scenes
 from training.metrics import mean_average_precision
 from training.scenes import LABELS, Truth
@@ -230,6 +229,7 @@ def _print_row(figures: Figures) -> None:
 def _print_head(detector: Model, size: Size) -> None:
     threshold = detector.manifest.serve.score_threshold
     print(
+        f"Computed by {detector.computed_by}\n"
         f"{size.scenes} held-out scenes, {size.empty_scenes} without objects at score threshold {threshold}, "
         f"{size.crops} crops\n\n{'':<18}{'mAP@0.5':>9}{'false boxes':>13}{'top-1':>9}",
         flush=True,
@@ -241,20 +241,28 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="make model-check", description=__doc__)
     parser.add_argument("--quick", action="store_true", help="fewer scenes: a first impression in half a minute")
     parser.add_argument("--json", action="store_true", help="print figures as JSON only")
+    parser.add_argument("--runtime", default="torch", help="what computes: torch, or one that make model-build made")
+    parser.add_argument("--precision", default="fp32", help="fp32, bf16 or int8")
     parser.add_argument("--store", type=Path, default=publish.STORE, help="the model store (default: models)")
     arguments = parser.parse_args(argv)
     size = QUICK if arguments.quick else FULL
-    # Threads of one prediction wait for each other whenever the machine does something else.
-    torch.set_num_threads(1)
     try:
+        plan = _plan(arguments.runtime, arguments.precision)
         detector, classifier = (
-            load_model(manifests.read(arguments.store / name / publish.VERSION))
+            load_model(manifests.read(arguments.store / name / publish.VERSION), plan=plan)
             for name in (publish.DETECTOR, publish.CLASSIFIER)
         )
     except CaskError as error:
         print(f"FAIL: {error.message}\n      {error.hint}", file=sys.stderr)
         return 1
     return _report(detector, classifier, size, arguments.json)
+
+
+def _plan(runtime: str, precision: str) -> Plan:
+    """How to compute: torch in fp32 as it is in the store, anything else as it was built here."""
+    if (runtime, precision) == builds.REFERENCE:
+        return Plan()
+    return Plan(config.resolve().state_dir, runtime=runtime, precision=precision)
 
 
 def _report(detector: Model, classifier: Model, size: Size, as_json: bool) -> int:

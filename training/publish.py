@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -67,22 +68,38 @@ MODEL_SAMPLE_QUALITY = 80
 
 
 def write_model_samples(name: str, store: Path = STORE) -> None:
-    """Write the pictures that `make model-build` compares and calibrates with; no training or test uses their seed."""
+    """Write the pictures that `make model-build` compares and calibrates with; no training or test uses their seed.
+
+    For the detector index.json beside them lists the objects that are truly there, label and box in pixels.
+    """
     folder = store / name / VERSION / "samples"
     folder.mkdir(parents=True, exist_ok=True)
+    entries = []
+    for number, (pixels, objects) in enumerate(model_samples(is_detector=name == DETECTOR)):
+        file = f"{number:03d}.jpg"
+        Image.fromarray(pixels).save(folder / file, "JPEG", quality=MODEL_SAMPLE_QUALITY)
+        entries.append({"file": file, "objects": _objects(objects)})
+    if name == DETECTOR:
+        lines = ",\n".join(json.dumps(entry) for entry in entries)
+        (folder / "index.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
+
+
+def model_samples(*, is_detector: bool) -> Iterator[tuple[np.ndarray, Sequence[scenes.Truth]]]:
+    """Pixels and objects of each of these pictures; the same each time. Classifiers' objects are not listed."""
     rng, library = np.random.default_rng(MODEL_SAMPLES_SEED), scenes.SpriteLibrary(MODEL_SAMPLES_SEED, per_kind=24)
-    for number in range(MODEL_SAMPLES):
-        pixels = _model_sample(rng, library, is_detector=name == DETECTOR)
-        Image.fromarray(pixels).save(folder / f"{number:03d}.jpg", "JPEG", quality=MODEL_SAMPLE_QUALITY)
+    for _ in range(MODEL_SAMPLES):
+        if not is_detector:
+            yield scenes.classification_sample(rng, library)[0], ()
+            continue
+        # One in ten is empty: what is not there must not be found either.
+        objects = 0 if rng.random() < 0.1 else int(rng.integers(1, 7))
+        width, height = scenes.random_size(rng, scenes.DETECTOR_SIZE_PX)
+        scene = scenes.render(rng, library, width, height, objects)
+        yield scene.pixels, scene.objects
 
 
-def _model_sample(rng: np.random.Generator, library: scenes.SpriteLibrary, *, is_detector: bool) -> np.ndarray:
-    if not is_detector:
-        return scenes.classification_sample(rng, library)[0]
-    # One in ten is empty: what is not there must not be found either.
-    objects = 0 if rng.random() < 0.1 else int(rng.integers(1, 7))
-    width, height = scenes.random_size(rng, scenes.DETECTOR_SIZE_PX)
-    return scenes.render(rng, library, width, height, objects).pixels
+def _objects(objects: Sequence[scenes.Truth]) -> list[dict[str, Any]]:
+    return [{"label": each.label, "box": {k: round(v, 1) for k, v in to_dict(each.box).items()}} for each in objects]
 
 
 # ---------------------------------------------------------------------------------------------------- sample images
@@ -133,5 +150,4 @@ def _write_sample(folder: Path, name: str, scene: scenes.Scene) -> dict[str, Any
     }
     if not is_site:
         entry["label"] = scene.objects[0].label
-    objects = [{"label": t.label, "box": {k: round(v, 1) for k, v in to_dict(t.box).items()}} for t in scene.objects]
-    return {**entry, "objects": objects}
+    return {**entry, "objects": _objects(scene.objects)}

@@ -1,262 +1,296 @@
 """Build a model before it is served: ``python -m app.vision.build``, which is ``make model-build``.
 
-Makes each candidate, times it on this processor with one thread, compares it with eager fp32 on the model's sample
-images, and marks the fastest within the tolerance. Build tools (OpenVINO's converter, NNCF) are needed here only.
+Makes each candidate, compares it with eager fp32 on the model's sample images, times all of them in turn on this
+processor with one thread, and marks the fastest within the tolerance. Each is tried in a process of its own.
 """
 
 from __future__ import annotations
 
 import argparse
-import contextlib
-import importlib.util
-import io
-import logging
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch import nn
 
-from app import config, images, manifests
+from app import builds, config, manifests
+from app.builds import Candidate, Report
 from app.errors import CaskError, ModelLoadError
 from app.manifests import Manifest
-from app.results import Detection, DetectOptions
-from app.vision import agreement, built, eager, golden, registry
+from app.results import answer_from_json
+from app.vision import agreement, conversion, samples
 from app.vision.agreement import Agreement
-from app.vision.built import Candidate, Report
-from app.vision.classifier import Classifier
-from app.vision.model import Model, warm_up_shape
+from app.vision.samples import Samples
+from app.vision.trial import TrialError, Trials, work_folder
 
-SAMPLES_FOLDER = "samples"
-# With fewer pictures an agreement of 99.5 % means nothing, and int8 has too little to learn its ranges from.
-LEAST_SAMPLES = 50
-CALIBRATION_IMAGES = 128
+CANDIDATES = tuple(
+    Candidate(runtime, precision, is_faithful=False)
+    for runtime, precisions in (
+        ("torch", ("fp32",)),
+        ("torch-channels-last", ("fp32", "bf16")),
+        ("torch-fused", ("fp32", "bf16")),
+        ("aotinductor", ("fp32", "bf16")),
+        ("openvino", ("fp32", "bf16", "int8")),
+    )
+    for precision in precisions
+)
 BATCH_SIZES = (1, 4, 8)
-TIMED_SECONDS = 1.0
-# Boxes this little under the served threshold still count as found: being 0.01 lower is not being lost.
-THRESHOLD_SLACK = 0.05
+# Short rounds in turn, the best of each: a disturbed moment then hits one round of some, not all of one.
+ROUNDS = 4
+ROUND_SECONDS = 0.2
+# A step of one candidate that takes longer is given up.
+LIMIT_SECONDS = 600.0
+
+TRUTHS = {"": "", "objects": "; mAP against the true boxes", "reference": "; mAP against the reference's boxes"}
 
 Progress = Callable[[str], None]
 
 
 @dataclass(frozen=True)
-class Bench:
-    """What all candidates of one model are compared on. ``samples``: inputs as the engine gets them, uint8."""
+class Wish:
+    """How to build. ``use`` names a candidate (``openvino fp32``) that is to serve however fast it is.
 
-    manifest: Manifest
-    samples: Sequence[np.ndarray]
-    folder: Path
-    made: set[Path] = field(default_factory=set)
-
-
-def build_model(manifest: Manifest, state_dir: Path, *, wished: str = "", progress: Progress = print) -> Report:
-    """Make, time and compare all candidates, write and return the report.
-
-    ``wished`` names a candidate (``openvino fp32``) that is to serve however fast it is. Raises ModelLoadError when
-    the model itself cannot be loaded; a candidate that fails is a row that says why.
+    ``only``: names of the candidates that are tried besides the reference; empty is all. ``is_reusing``: files whose
+    library versions fit are taken as they are. ``rounds``: of timing.
     """
-    torch.set_num_threads(1)
-    folder = built.folder(state_dir, manifest)
-    folder.mkdir(parents=True, exist_ok=True)
-    bench = Bench(manifest, _samples(manifest), folder)
-    progress(f"{manifest.key}: {len(bench.samples)} sample images")
-    reference = registry.load_model(manifest)
-    expected = _outcome(reference, bench)
-    rows = [_timed(Candidate("torch", "fp32"), reference, bench, progress)]
-    rows += [_try(candidate, make, expected, bench, progress) for candidate, make in _makers(bench)]
-    rows = built.choose(
-        rows, agreement=manifest.tolerance.agreement, map_loss=manifest.tolerance.map_loss, wished=wished
-    )
-    report = Report(manifest.key, manifest.digest, built.processor(), built.versions(), len(bench.samples), tuple(rows))
-    built.write(state_dir, manifest, report)
-    return report
+
+    use: str = ""
+    only: tuple[str, ...] = ()
+    is_reusing: bool = False
+    limit_seconds: float = LIMIT_SECONDS
+    rounds: int = ROUNDS
+
+
+def build_model(manifest: Manifest, state_dir: Path, wish: Wish | None = None, progress: Progress = print) -> Report:
+    """Make, compare and time all candidates, write and return the report.
+
+    Raises ModelLoadError when the model itself cannot be computed; a candidate that fails is a row that says why.
+    """
+    return _Build(manifest, builds.folder(state_dir, manifest), state_dir, wish or Wish(), progress).run()
+
+
+def ship_model(manifest: Manifest, state_dir: Path, wish: Wish | None = None, progress: Progress = print) -> Report:
+    """The same, into the model's own folder: it then brings its build wherever it is copied. Raises OSError too."""
+    return _Build(manifest, builds.shipped_folder(manifest), state_dir, wish or Wish(), progress).run()
 
 
 def table(report: Report) -> str:
     """The report as text, for a person."""
-    head = ("candidate", "images/s", "agreement", "largest difference", "mAP loss", "verdict")
-    rows = [
-        (
-            each.name,
-            f"{each.images_per_second:.1f}" if each.images_per_second else "-",
-            f"{each.agreement:.2%}",
-            f"{each.largest_difference:.4f}",
-            f"{each.map_loss * 100:.2f}",
-            each.verdict,
-        )
-        for each in report.candidates
-    ]
+    head: tuple[str, ...] = ("candidate", "images/s", "agreement", "largest difference", "mAP loss", "mAP@0.5")
+    # Classifiers have no mAP.
+    columns = len(head) if report.truth else len(head) - 2
+    head = (*head[:columns], "verdict")
+    rows = [(*_row(each)[:columns], each.verdict) for each in report.candidates]
     widths = [max(len(row[i]) for row in (head, *rows)) for i in range(len(head))]
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
     ]
-    return "\n".join([f"{report.model} on {report.processor}, one thread, {report.images} images", *lines])
-
-
-# ── candidates ───────────────────────────────────────────────────────────────────────────────────────────────────────
-
-
-def _makers(bench: Bench) -> Iterator[tuple[Candidate, Callable[[Candidate], Model]]]:
-    """Each candidate besides the reference, and how it is made."""
-    if importlib.util.find_spec("openvino") is None:
-        return
-    if not _is_convertible(bench.manifest):
-        return
-    yield Candidate("openvino", "fp32", "fp32.xml"), lambda each: _openvino(each, bench, _convert)
-    if len(bench.samples) < LEAST_SAMPLES:
-        return
-    yield Candidate("openvino", "bf16", "fp32.xml"), lambda each: _openvino(each, bench, _convert)
-    if importlib.util.find_spec("nncf") is not None:
-        yield Candidate("openvino", "int8", "int8.xml"), lambda each: _openvino(each, bench, _quantise)
-
-
-def _is_convertible(manifest: Manifest) -> bool:
-    """Detectors that list boxes inside have shapes that depend on the picture; no other runtime takes them."""
-    return manifest.task == "classify" or eager.is_dense(eager.network(manifest))
-
-
-def _try(
-    candidate: Candidate, make: Callable[[Candidate], Model], expected: Any, bench: Bench, progress: Progress
-) -> Candidate:
-    try:
-        model = make(candidate)
-        compared = _compare(bench.manifest, expected, _outcome(model, bench))
-    except (CaskError, RuntimeError, ValueError, OSError, ImportError) as error:
-        progress(f"  {candidate.name}: failed: {error}")
-        return replace(candidate, agreement=0.0, verdict=f"failed: {str(error).splitlines()[0][:160]}")
-    (built.golden_path(bench.folder / candidate.file, candidate)).write_bytes(golden.make(model, bench.samples[:4]))
-    measured = replace(
-        candidate,
-        sha256=built.digest(bench.folder / candidate.file),
-        agreement=compared.agreement,
-        largest_difference=compared.largest_difference,
-        map_loss=compared.map_loss,
+    compared = f"{report.images} images compared, {report.calibration_images} others for calibration"
+    return "\n".join(
+        [
+            f"{report.model} on {report.processor}",
+            f"one thread; {compared}{TRUTHS[report.truth]}; built {report.built_at} in {report.build_seconds:.0f} s",
+            *lines,
+        ]
     )
-    return _timed(measured, model, bench, progress)
 
 
-def _openvino(candidate: Candidate, bench: Bench, make_file: Callable[[Bench], Path]) -> Model:
-    path = bench.folder / candidate.file
-    if path not in bench.made:
-        make_file(bench)
-        bench.made.add(path)
-    candidate = replace(candidate, sha256=built.digest(path))
-    return registry.load_built(bench.manifest, path, candidate, workers=1)
+def _row(each: Candidate) -> tuple[str, ...]:
+    if not each.is_measured:
+        return (each.name, *"-----")
+    return (
+        each.name,
+        f"{each.images_per_second:.1f}",
+        f"{each.agreement:.2%}",
+        f"{each.largest_difference:.4f}",
+        f"{each.map_loss * 100:.2f}",
+        "-" if each.map_50 is None else f"{each.map_50:.3f}",
+    )
 
 
-def _wrapped(manifest: Manifest) -> nn.Module:
-    network = eager.network(manifest)
-    kind = eager.ClassifierNetwork if manifest.task == "classify" else eager.DenseDetectorNetwork
-    return kind(network, manifest.input).eval()
+# ── one build ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _convert(bench: Bench) -> Path:
-    """The fp32 network as OpenVINO's file; takes uint8 [B, H, W, 3], the order in which pictures arrive."""
-    import openvino
-    from openvino.preprocess import PrePostProcessor
+@dataclass
+class _Build:
+    """One model's build into one folder."""
 
-    height, width = warm_up_shape(bench.manifest.input)
-    example = torch.zeros(1, 3, height, width, dtype=torch.uint8)
-    with _quiet():
-        model = openvino.convert_model(
-            _wrapped(bench.manifest), example_input=example, input=[openvino.PartialShape([-1, 3, height, width])]
+    manifest: Manifest
+    place: Path
+    state_dir: Path
+    wish: Wish
+    progress: Progress
+    samples: Samples = field(init=False)
+    expected: Any = None
+    began: float = field(default_factory=time.monotonic)
+    # File name before and after it was named by its content, with its digest.
+    made: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+    def run(self) -> Report:
+        before = builds.read_all(self.state_dir, self.manifest)
+        self.samples = samples.read(self.manifest)
+        self._say(f"{self.manifest.key}: {len(self.samples.comparison)} images to compare")
+        with Trials(self.manifest, self.wish.limit_seconds) as trials, work_folder(self.place) as work:
+            rows = [self._tried(each, trials, Path(work), before) for each in self._planned()]
+            if rows[0].verdict:
+                raise ModelLoadError(f"{self.manifest.key} cannot be computed by torch: {rows[0].verdict}")
+            rows = self._choose(self._timed(rows, trials))
+            self._write_golden(rows, trials)
+        report = self._report(rows)
+        builds.write(self.place, report)
+        self._clean([report, *before])
+        return report
+
+    def _planned(self) -> list[Candidate]:
+        return [
+            each
+            for each in CANDIDATES
+            if (each.runtime, each.precision) == builds.REFERENCE or not self.wish.only or each.name in self.wish.only
+        ]
+
+    def _say(self, words: str) -> None:
+        self.progress(f"[{time.monotonic() - self.began:5.1f} s] {words}")
+
+    # ── made and compared ─────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tried(self, candidate: Candidate, trials: Trials, work: Path, before: Sequence[Report]) -> Candidate:
+        """The candidate with its file and its agreement, or with a verdict that says why it cannot be."""
+        began = time.monotonic()
+        reused = self._reused(candidate, before)
+        why_not = conversion.obstacle(
+            candidate, self.manifest, self.samples, is_dense=self._is_dense, has_file=reused is not None
         )
-    steps = PrePostProcessor(model)
-    steps.input().tensor().set_layout(openvino.Layout("NHWC"))
-    steps.input().model().set_layout(openvino.Layout("NCHW"))
-    path = bench.folder / "fp32.xml"
-    openvino.save_model(steps.build(), path, compress_to_fp16=False)
-    return path
+        if why_not:
+            self._say(f"{candidate.name}: left out: {why_not}")
+            return replace(candidate, verdict=f"left out: {why_not}")
+        try:
+            candidate = reused or self._made(candidate, trials, work)
+            trial = trials.of(candidate)
+            trial.ask("load", candidate, path=str(self._path(candidate)))
+            compared = self._compare(trial.ask("outcome", candidate))
+        except (TrialError, OSError) as error:
+            words = str(error).splitlines()[0][:160]
+            self._say(f"{candidate.name}: failed: {words}")
+            return replace(candidate, verdict=f"failed: {words}")
+        passed = time.monotonic() - began
+        self._say(f"{candidate.name}: agreement {compared.agreement:.2%}, after {passed:.1f} s")
+        return replace(candidate, **vars(compared), build_seconds=round(passed, 1))
 
+    @property
+    def _is_dense(self) -> bool:
+        """Whether it lists no boxes inside, which would depend on the picture: ``eager.is_dense`` without torch."""
+        return self.manifest.task == "classify" or "fcos" in self.manifest.architecture
 
-def _quantise(bench: Bench) -> Path:
-    """Post-training quantisation to int8, its ranges learned from sample images (NNCF)."""
-    import nncf
-    import openvino
+    def _reused(self, candidate: Candidate, before: Sequence[Report]) -> Candidate | None:
+        """The candidate with a file that an earlier build made."""
+        for report in before if self.wish.is_reusing else ():
+            for each in report.candidates:
+                path = report.path(each, self.manifest)
+                if each.name == candidate.name and builds.is_usable_here(report, each) and path.exists():
+                    is_shipped = path.parent == builds.shipped_folder(self.manifest) != self.place
+                    return replace(candidate, file=each.file, sha256=each.sha256, is_shipped=is_shipped)
+        return None
 
-    source = bench.folder / "fp32.xml"
-    pictures = [picture[None] for picture in bench.samples[:CALIBRATION_IMAGES]]
-    with _quiet():
-        model = nncf.quantize(openvino.Core().read_model(source), nncf.Dataset(pictures), subset_size=len(pictures))
-    path = bench.folder / "int8.xml"
-    openvino.save_model(model, path, compress_to_fp16=False)
-    return path
+    def _made(self, candidate: Candidate, trials: Trials, work: Path) -> Candidate:
+        name = conversion.file_name(candidate)
+        if not name:
+            return candidate
+        if name not in self.made:
+            trials.of(candidate).ask("make", candidate, folder=str(work))
+            self.made[name] = self._moved(work / name)
+        file, sha256 = self.made[name]
+        return replace(candidate, file=file, sha256=sha256)
 
+    def _moved(self, path: Path) -> tuple[str, str]:
+        """Move a file into place under a name that says its content: an engine may be reading its predecessor."""
+        sha256 = builds.digest(path)
+        target = self.place / f"{path.stem}-{sha256[:12]}{path.suffix}"
+        for each in (path.with_suffix(".bin"), path):
+            if each.exists():
+                each.chmod(0o644)
+                each.replace(target.with_suffix(each.suffix))
+        return target.name, sha256
 
-# ── figures ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+    def _path(self, candidate: Candidate) -> Path:
+        return (builds.shipped_folder(self.manifest) if candidate.is_shipped else self.place) / candidate.file
 
+    def _compare(self, outcome: list[Any]) -> Agreement:
+        if self.manifest.task == "classify":
+            found: Any = np.array(outcome)
+        else:
+            found = [answer_from_json("detect", rows) for rows in outcome]
+        self.expected = found if self.expected is None else self.expected
+        if self.manifest.task == "classify":
+            return agreement.of_probabilities(self.expected, found)
+        threshold = self.manifest.serve.score_threshold
+        return agreement.of_detections(self.expected, found, threshold=threshold, truth=self.samples.truth)
 
-def _outcome(model: Model, bench: Bench) -> Any:
-    """What a model says of all samples: probabilities, or detections around the served threshold."""
-    if isinstance(model, Classifier):
-        return np.concatenate([model.probabilities(picture[None]) for picture in bench.samples])
-    return [
-        [one for one in model.predict([picture], [_around(bench.manifest)])[0] if isinstance(one, Detection)]
-        for picture in bench.samples
-    ]
+    # ── timed and chosen ──────────────────────────────────────────────────────────────────────────────────────────
 
+    def _timed(self, rows: list[Candidate], trials: Trials) -> list[Candidate]:
+        """Images a second of each, at its best batch size; all in turn, some rounds."""
+        sizes = [size for size in BATCH_SIZES if size <= self.manifest.serve.max_batch_size] or [1]
+        for number in range(self.wish.rounds):
+            rows = [self._timed_once(each, sizes, trials) for each in rows]
+            self._say(f"timed, round {number + 1} of {self.wish.rounds}")
+        return rows
 
-def _around(manifest: Manifest) -> DetectOptions:
-    served = manifest.serve
-    return DetectOptions(max(0.0, served.score_threshold - THRESHOLD_SLACK), served.iou_threshold, served.max_results)
+    def _timed_once(self, candidate: Candidate, sizes: Sequence[int], trials: Trials) -> Candidate:
+        if candidate.verdict:
+            return candidate
+        for size in sizes:
+            try:
+                rate = trials.of(candidate).ask("rate", candidate, size=size, seconds=ROUND_SECONDS)
+            except TrialError as error:
+                return replace(candidate, images_per_second=0.0, verdict=f"failed: {str(error)[:160]}")
+            if rate > candidate.images_per_second:
+                candidate = replace(candidate, images_per_second=round(rate, 1), best_batch_size=size)
+        return candidate
 
+    def _choose(self, rows: list[Candidate]) -> list[Candidate]:
+        allowed = self.manifest.tolerance
+        return builds.choose(rows, agreement=allowed.agreement, map_loss=allowed.map_loss, wished=self.wish.use)
 
-def _compare(manifest: Manifest, expected: Any, found: Any) -> Agreement:
-    if manifest.task == "classify":
-        return agreement.of_probabilities(expected, found)
-    served = [[one for one in each if one.score >= manifest.serve.score_threshold] for each in expected]
-    return agreement.of_detections(served, found)
+    def _write_golden(self, rows: Sequence[Candidate], trials: Trials) -> None:
+        """Each has stored answers of its own: int8 may differ from fp32 by more than any accident should."""
+        for each in rows[1:]:
+            if each.is_measured:
+                path = self._report(rows).golden_path(each)
+                new = path.with_suffix(".new")
+                trials.of(each).ask("golden", each, path=str(new))
+                new.replace(path)
 
+    def _report(self, rows: Sequence[Candidate]) -> Report:
+        return Report(
+            model=self.manifest.key,
+            digest=self.manifest.digest,
+            processor=builds.processor(),
+            versions=builds.versions(),
+            images=len(self.samples.comparison),
+            candidates=tuple(rows),
+            calibration_images=len(self.samples.calibration),
+            truth=self._truth,
+            built_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            build_seconds=round(time.monotonic() - self.began, 1),
+            folder=self.place,
+        )
 
-def _timed(candidate: Candidate, model: Model, bench: Bench, progress: Progress) -> Candidate:
-    """Images a second of one thread, at the best batch size."""
-    sizes = [size for size in BATCH_SIZES if size <= bench.manifest.serve.max_batch_size] or [1]
-    rates = {size: _rate(model, bench, size) for size in sizes}
-    best = max(rates, key=lambda size: rates[size])
-    progress(
-        f"  {candidate.name}: {rates[best]:.1f} images/s in batches of {best}, agreement {candidate.agreement:.2%}"
-    )
-    return replace(candidate, images_per_second=rates[best], best_batch_size=best)
+    @property
+    def _truth(self) -> str:
+        if self.manifest.task == "classify":
+            return ""
+        return "reference" if self.samples.truth is None else "objects"
 
-
-def _rate(model: Model, bench: Bench, size: int) -> float:
-    batch = [bench.samples[i % len(bench.samples)] for i in range(size)]
-    batch = [picture for picture in batch if picture.shape == batch[0].shape]
-    options = [bench.manifest.default_options()] * len(batch)
-    model.predict(batch, options)
-    count, began = 0, time.perf_counter()
-    while (passed := time.perf_counter() - began) < TIMED_SECONDS:
-        model.predict(batch, options)
-        count += len(batch)
-    return count / passed
-
-
-def _samples(manifest: Manifest) -> list[np.ndarray]:
-    """The model's sample images, scaled as the web tier does; a grey one where it has none."""
-    paths = sorted((manifest.directory / SAMPLES_FOLDER).glob("*.*"))
-    limits = images.Limits(2**31, 2**31, ("JPEG", "PNG", "WEBP"))
-    found = [images.read(path.read_bytes(), manifest.input, limits).pixels for path in paths]
-    return found or [np.full((*warm_up_shape(manifest.input), 3), 114, np.uint8)]
-
-
-@contextlib.contextmanager
-def _quiet() -> Iterator[None]:
-    """Converters draw bars and warn of what they trace; a person wants one line a candidate."""
-    import warnings
-
-    logging.getLogger("nncf").setLevel(logging.ERROR)
-    with (
-        warnings.catch_warnings(),
-        contextlib.redirect_stdout(io.StringIO()),
-        contextlib.redirect_stderr(io.StringIO()),
-    ):
-        warnings.simplefilter("ignore")
-        yield
+    def _clean(self, reports: Sequence[Report]) -> None:
+        """Remove files that neither this build nor the one before names; an engine may be reading the latter's."""
+        named = {Path(each.file).stem for report in reports for each in report.candidates if each.file}
+        for path in self.place.iterdir():
+            if path.suffix in (".xml", ".bin", ".pt2") and path.stem not in named:
+                path.unlink(missing_ok=True)
 
 
 # ── command ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -264,32 +298,59 @@ def _quiet() -> Iterator[None]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Build the chosen models. Returns 2 with one line when settings, store or a model are wrong."""
-    parser = argparse.ArgumentParser(prog="make model-build", description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--model", default="", help="name or name@version; every model of MODELS when left out")
-    parser.add_argument("--use", default="", help='the candidate that is to serve, such as "openvino fp32"')
-    parser.add_argument("--report", action="store_true", help="print the last report and build nothing")
-    given = parser.parse_args(arguments)
+    given = _parser().parse_args(arguments)
     try:
         settings = config.resolve()
         chosen = manifests.find(settings.models_dir, (given.model,) if given.model else settings.models)
-        for manifest in chosen:
-            print(
-                _print_report(settings.state_dir, manifest) if given.report else _build(settings, manifest, given.use)
-            )
+        if given.report:
+            print("\n".join(_last_report(settings.state_dir, manifest) for manifest in chosen))
+        else:
+            _build_all(chosen, settings.state_dir, given)
     except CaskError as error:
         print(" ".join(filter(None, (error.message, error.hint))), file=sys.stderr)
         return 2
     return 0
 
 
-def _build(settings: config.Settings, manifest: Manifest, wished: str) -> str:
-    say = lambda text: print(text, flush=True)  # noqa: E731 - a name for one argument
-    report = build_model(manifest, settings.state_dir, wished=wished, progress=say)
-    return f"\n{table(report)}\n\nThe engine serves it so after its next start.\n"
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="make model-build", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--model", default="", help="name or name@version; every model of MODELS when left out")
+    parser.add_argument("--use", default="", help='the candidate that is to serve, such as "openvino fp32"')
+    parser.add_argument("--only", default="", help='candidates to try, with commas between: "openvino int8"')
+    parser.add_argument("--limit-seconds", type=float, default=LIMIT_SECONDS, help="longest that one step may take")
+    parser.add_argument("--into-store", action="store_true", help="write beside the manifest, not into STATE_DIR")
+    parser.add_argument("--report", action="store_true", help="print the last report and build nothing")
+    return parser
 
 
-def _print_report(state_dir: Path, manifest: Manifest) -> str:
-    report = built.read(state_dir, manifest)
+def _build_all(chosen: Sequence[Manifest], state_dir: Path, given: argparse.Namespace) -> None:
+    wish = Wish(given.use, tuple(filter(None, given.only.split(","))), limit_seconds=given.limit_seconds)
+    _check_names((*wish.only, *filter(None, [wish.use])))
+    build = ship_model if given.into_store else build_model
+    with _alone(state_dir):
+        for manifest in chosen:
+            report = build(manifest, state_dir, wish, lambda words: print(words, flush=True))
+            print(f"\n{table(report)}\n\nThe engine serves it so after its next start.\n", flush=True)
+
+
+def _check_names(names: Sequence[str]) -> None:
+    known = [each.name for each in CANDIDATES]
+    for name in names:
+        if name not in known:
+            raise ModelLoadError(f"{name!r} is no candidate.", hint=f"There are: {', '.join(known)}.")
+
+
+def _alone(state_dir: Path) -> Any:
+    """Wait until nobody else builds here: two at once would time each other."""
+    lock = builds.lock(state_dir)
+    if lock is None:
+        print("Another build is running here; waiting for its end.", flush=True)
+        lock = builds.lock(state_dir, is_waiting=True)
+    return lock
+
+
+def _last_report(state_dir: Path, manifest: Manifest) -> str:
+    report = builds.read(state_dir, manifest)
     if report is None:
         raise ModelLoadError(f"{manifest.key} was not built on this machine.", hint="Run make model-build.")
     return table(report) + "\n"

@@ -35,8 +35,8 @@ class Classifier(Model):
         return [Prediction(self.manifest.labels[i], float(row[i])) for i in order]
 
 
-def load(manifest: Manifest, device: str = "cpu") -> Classifier:
-    """Build the network, check and load its weights. Raises ModelLoadError."""
+def load(manifest: Manifest, device: str = "cpu", runtime: str = "torch", precision: str = "fp32") -> Classifier:
+    """Build the network, check and load its weights; ``runtime`` is one of torch's forms. Raises ModelLoadError."""
     from app.vision import eager
 
-    return Classifier(manifest, eager.classifier_runtime(manifest, device))
+    return Classifier(manifest, eager.classifier_runtime(manifest, device, eager.form(runtime, precision)))

@@ -35,8 +35,8 @@ class Detector(Model):
         ]
 
 
-def load(manifest: Manifest, device: str = "cpu") -> Detector:
-    """Build the network, check and load its weights. Raises ModelLoadError."""
+def load(manifest: Manifest, device: str = "cpu", runtime: str = "torch", precision: str = "fp32") -> Detector:
+    """Build the network, check and load its weights; ``runtime`` is one of torch's forms. Raises ModelLoadError."""
     from app.vision import eager
 
-    return Detector(manifest, eager.detector_runtime(manifest, device))
+    return Detector(manifest, eager.detector_runtime(manifest, device, eager.form(runtime, precision)))

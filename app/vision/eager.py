@@ -1,8 +1,12 @@
-"""The first runtime: torch as it is, fp32. Others stand beside it with the same two kinds of callable."""
+"""The first runtime: torch. As it is in fp32 it is the reference; its other forms are candidates of a build.
+
+Other runtimes stand beside it with the same two kinds of callable, and are made from the networks here.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -13,11 +17,30 @@ from app.manifests import InputSpec, Manifest
 from app.vision import architectures, narrow, selection, weights
 from app.vision.classifier import ClassifierRuntime
 from app.vision.detector import DetectorRuntime
-from app.vision.model import Images
+from app.vision.model import Images, warm_up_shape
 from app.vision.operators import torchvision
 from app.vision.selection import Candidates
 
 ImageList = torchvision.models.detection.image_list.ImageList
+
+
+@dataclass(frozen=True)
+class Form:
+    """How torch holds a network: order of its weights in memory, batch normalisation folded in, type of its numbers."""
+
+    is_channels_last: bool = False
+    is_fused: bool = False
+    dtype: torch.dtype = torch.float32
+
+
+PLAIN = Form()
+_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+
+
+def form(runtime: str, precision: str) -> Form:
+    """The form that a candidate's words mean, such as ``torch-fused`` and ``bf16``."""
+    is_fused = runtime != "torch" and runtime != "torch-channels-last"
+    return Form(runtime != "torch", is_fused, _DTYPES[precision])
 
 
 class Normalise(nn.Module):
@@ -45,7 +68,8 @@ class ClassifierNetwork(nn.Module):
         self.network = network
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        return torch.softmax(self.network(self.normalise(images)), dim=1)
+        logits = self.network(self.normalise(images).to(_dtype(self.network)))
+        return torch.softmax(logits.float(), dim=1)
 
 
 class DenseDetectorNetwork(nn.Module):
@@ -65,17 +89,28 @@ class DenseDetectorNetwork(nn.Module):
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         height, width = images.shape[-2:]
         padding = (0, -width % self.divisible_px, 0, -height % self.divisible_px)
-        padded = nn.functional.pad(self.normalise(images), padding)
+        padded = nn.functional.pad(self.normalise(images), padding).to(_dtype(self.network))
         maps = list(self.network.backbone(padded).values())
-        outputs = self.network.head(maps)
-        sizes = [(height, width)] * len(images)
-        image_list = ImageList(padded, sizes)
-        anchors = self.network.anchor_generator(image_list, maps)[0]
-        boxes = self.network.box_coder.decode(outputs["bbox_regression"], anchors.expand(len(images), -1, -1))
+        outputs = {name: output.float() for name, output in self.network.head(maps).items()}
+        # Anchors are the same for each image of a batch, and have the maps' type: bf16 knows whole pixels to 256 only.
+        image_list = ImageList(padded, [(height, width)])
+        anchors = self.network.anchor_generator(image_list, [each[:1].float() for each in maps])[0]
+        boxes = self.network.box_coder.decode(outputs["bbox_regression"], anchors.expand_as(outputs["bbox_regression"]))
         limits = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
         boxes = torch.minimum(boxes.clamp(min=0), limits)
         scores = torch.sqrt(torch.sigmoid(outputs["cls_logits"]) * torch.sigmoid(outputs["bbox_ctrness"]))
         return boxes, scores
+
+
+class FromChannelsLast(nn.Module):
+    """uint8 [B, H, W, 3], the order in which pictures arrive, for a network that takes [B, 3, H, W]."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, images: torch.Tensor) -> Any:
+        return self.network(images.permute(0, 3, 1, 2))
 
 
 def network(manifest: Manifest) -> nn.Module:
@@ -90,30 +125,52 @@ def is_dense(built: nn.Module) -> bool:
     return isinstance(built, narrow.fcos.FCOS)
 
 
-def classifier_runtime(manifest: Manifest, device: str) -> ClassifierRuntime:
+def wrapped(manifest: Manifest, wanted: Form = PLAIN) -> nn.Module:
+    """The network from uint8 images to what a runtime answers, in this form. Raises ModelLoadError."""
+    return _wrap(network(manifest), manifest, wanted)
+
+
+def classifier_runtime(manifest: Manifest, device: str, wanted: Form = PLAIN) -> ClassifierRuntime:
     """Probabilities by torch. Raises ModelLoadError."""
-    wrapped = ClassifierNetwork(network(manifest), manifest.input).eval().to(device)
+    whole = wrapped(manifest, wanted).to(device)
 
     def run(images: Images) -> np.ndarray:
         with torch.inference_mode():
-            probabilities: np.ndarray = wrapped(_tensor(images, device)).cpu().numpy()
+            probabilities: np.ndarray = whole(_tensor(images, device)).cpu().numpy()
             return probabilities
 
     return run
 
 
-def detector_runtime(manifest: Manifest, device: str) -> DetectorRuntime:
+def detector_runtime(manifest: Manifest, device: str, wanted: Form = PLAIN) -> DetectorRuntime:
     """Candidates by torch. Raises ModelLoadError."""
-    built = network(manifest).to(device)
-    return _dense_runtime(built, manifest.input, device) if is_dense(built) else _listing_runtime(built, device)
+    built = network(manifest)
+    if is_dense(built):
+        return _dense_runtime(_wrap(built, manifest, wanted).to(device), device)
+    return _listing_runtime(built.to(device), device)
 
 
-def _dense_runtime(built: nn.Module, spec: InputSpec, device: str) -> DetectorRuntime:
-    wrapped = DenseDetectorNetwork(built, spec).eval().to(device)
+def _wrap(built: nn.Module, manifest: Manifest, wanted: Form) -> nn.Module:
+    kind = ClassifierNetwork if manifest.task == "classify" else DenseDetectorNetwork
+    whole = kind(built, manifest.input).eval().requires_grad_(False)
+    if wanted.is_fused:
+        from app.vision import fused
 
+        fused.fold_batch_norm(built, whole, torch.zeros(1, 3, *warm_up_shape(manifest.input), dtype=torch.uint8))
+    built.to(wanted.dtype)
+    if wanted.is_channels_last:
+        built.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return whole
+
+
+def _dtype(built: nn.Module) -> torch.dtype:
+    return next(built.parameters()).dtype
+
+
+def _dense_runtime(whole: nn.Module, device: str) -> DetectorRuntime:
     def run(images: Images, score_threshold: float) -> Sequence[Candidates]:
         with torch.inference_mode():
-            boxes, scores = (t.cpu().numpy() for t in wrapped(_tensor(images, device)))
+            boxes, scores = (t.cpu().numpy() for t in whole(_tensor(images, device)))
         return [selection.flatten(b, s, score_threshold) for b, s in zip(boxes, scores, strict=True)]
 
     return run

@@ -7,18 +7,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from app import builds
+from app.builds import Candidate, Report
 from app.errors import ModelLoadError
 from app.manifests import Manifest
-from app.vision import built, classifier, detector, openvino_runtime
-from app.vision.built import Candidate, Report
+from app.vision import classifier, detector
 from app.vision.model import Model
 
-__all__ = ["Model", "Plan", "load_built", "load_model"]
+__all__ = ["Model", "Plan", "limit_torch_threads", "load_candidate", "load_model"]
 
 log = logging.getLogger("cask.engine")
 
 AUTO = "auto"
-_LOAD: dict[str, Callable[[Manifest, str], Model]] = {"classify": classifier.load, "detect": detector.load}
+_LOAD: dict[str, Callable[..., Model]] = {"classify": classifier.load, "detect": detector.load}
 
 
 @dataclass(frozen=True)
@@ -43,51 +44,90 @@ def load_model(manifest: Manifest, device: str = "cpu", plan: Plan | None = None
     plan wishes was not built.
     """
     plan = plan or Plan()
-    report = built.read(plan.state_dir, manifest) if plan.state_dir else None
-    candidate = _candidate(manifest, plan, report)
-    if candidate.runtime == "torch":
-        _limit_torch_threads(plan.torch_threads)
+    report, candidate = _choose(manifest, plan)
+    if candidate.runtime.startswith("torch"):
+        limit_torch_threads(plan.torch_threads)
+    if report is None or (candidate.runtime, candidate.precision) == builds.REFERENCE:
         return _LOAD[manifest.task](manifest, device)
     log.info("model %s is computed by %s", manifest.key, candidate.name)
-    assert plan.state_dir is not None
-    return load_built(manifest, built.folder(plan.state_dir, manifest) / candidate.file, candidate, plan.workers)
+    path = report.path(candidate, manifest)
+    if candidate.file:
+        _check_digest(path, candidate)
+    model = load_candidate(manifest, candidate, path, plan.workers)
+    model.golden_path = report.golden_path(candidate)
+    return model
 
 
-def _candidate(manifest: Manifest, plan: Plan, report: Report | None) -> Candidate:
-    """The one that serves: the wished one, or the chosen one, or torch in fp32 where nothing was built."""
-    known = report.candidates if report else (Candidate("torch", "fp32", is_chosen=True),)
-    fitting = [
-        each for each in known if plan.runtime in (AUTO, each.runtime) and plan.precision in (AUTO, each.precision)
+def _choose(manifest: Manifest, plan: Plan) -> tuple[Report | None, Candidate]:
+    """The candidate that serves, and its report: what the plan wishes, else what the build chose.
+
+    Where no report fits this machine: a file that computes in fp32 on any, else torch in fp32.
+    """
+    reports = builds.read_all(plan.state_dir, manifest) if plan.state_dir else []
+    fitting = next((each for each in reports if each.fits_here), None)
+    if fitting is not None:
+        return fitting, _wished(manifest, plan, fitting.candidates)
+    reference = Candidate(*builds.REFERENCE, is_chosen=True)
+    for report in reports:
+        usable = [each for each in report.candidates if each.name == "openvino fp32" and each.is_measured]
+        if usable and builds.is_usable_here(report, usable[0]):
+            return report, _wished(manifest, plan, [reference, usable[0]], preferred=usable[0])
+    return None, _wished(manifest, plan, [reference])
+
+
+def _wished(
+    manifest: Manifest, plan: Plan, known: tuple[Candidate, ...] | list[Candidate], preferred: Candidate | None = None
+) -> Candidate:
+    """What serves of those that can: the chosen one, else the fastest that is faithful, else the fastest."""
+    usable = [
+        each
+        for each in known
+        if (each.is_measured or each.is_chosen)
+        and plan.runtime in (AUTO, each.runtime)
+        and plan.precision in (AUTO, each.precision)
     ]
-    usable = [each for each in fitting if not each.verdict.startswith("failed")]
     if not usable:
         wish = f"RUNTIME={plan.runtime}, PRECISION={plan.precision}"
-        there = ", ".join(each.name for each in known)
+        there = ", ".join(each.name for each in known if each.is_measured or each.is_chosen)
         raise ModelLoadError(
             f"{manifest.key} cannot be computed as wished ({wish}); there is: {there}.",
             hint=f"Build it with make model-build MODEL={manifest.key}, or leave both at auto.",
         )
-    chosen = [each for each in usable if each.is_chosen]
-    return chosen[0] if chosen else max(usable, key=lambda each: each.images_per_second)
+    if preferred in usable:
+        return preferred
+    return max(usable, key=lambda each: (each.is_chosen, each.is_faithful, each.images_per_second))
 
 
-def load_built(manifest: Manifest, path: Path, candidate: Candidate, workers: int) -> Model:
-    """A model on a built file. ``workers``: how many threads predict at once. Raises ModelLoadError."""
-    _check_digest(path, candidate)
-    model: Model
-    if manifest.task == "classify":
-        model = classifier.Classifier(manifest, openvino_runtime.classifier_runtime(path, candidate.precision, workers))
+def load_candidate(manifest: Manifest, candidate: Candidate, path: Path, workers: int) -> Model:
+    """A model as one candidate computes it. ``workers``: how many threads predict at once. Raises ModelLoadError."""
+    if candidate.runtime.startswith("torch"):
+        model = _LOAD[manifest.task](manifest, "cpu", candidate.runtime, candidate.precision)
     else:
-        model = detector.Detector(manifest, openvino_runtime.detector_runtime(path, candidate.precision, workers))
-    model.golden_path = built.golden_path(path, candidate)
+        model = _load_file(manifest, candidate, path, workers)
     model.computed_by = candidate.name
     return model
+
+
+def _load_file(manifest: Manifest, candidate: Candidate, path: Path, workers: int) -> Model:
+    is_classifier = manifest.task == "classify"
+    if candidate.runtime == "aotinductor":
+        from app.vision import aotinductor
+
+        limit_torch_threads(1)
+        if is_classifier:
+            return classifier.Classifier(manifest, aotinductor.classifier_runtime(path, workers))
+        return detector.Detector(manifest, aotinductor.detector_runtime(path, workers))
+    from app.vision import openvino_runtime
+
+    if is_classifier:
+        return classifier.Classifier(manifest, openvino_runtime.classifier_runtime(path, candidate.precision, workers))
+    return detector.Detector(manifest, openvino_runtime.detector_runtime(path, candidate.precision, workers))
 
 
 def _check_digest(path: Path, candidate: Candidate) -> None:
     """What lies outside of the store may have been touched, and a network hides small damage well."""
     try:
-        found = built.digest(path)
+        found = builds.digest(path)
     except OSError as error:
         raise ModelLoadError(f"{path} cannot be read: {error}.", hint="Build it again: make model-build.") from None
     if found != candidate.sha256:
@@ -98,7 +138,8 @@ def _check_digest(path: Path, candidate: Candidate) -> None:
         )
 
 
-def _limit_torch_threads(count: int) -> None:
+def limit_torch_threads(count: int) -> None:
+    """Compute one prediction with so many threads."""
     # Threads inside one prediction wait for each other whenever the machine does something else.
     import torch
 

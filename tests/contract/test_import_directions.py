@@ -22,6 +22,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.config", {"app.errors"}),
     ("app.sizing", {"app.config", "app.machine"}),
     ("app.manifests", {"app.errors", "app.results"}),
+    ("app.builds", {"app.config", "app.manifests"}),
     ("app.options", {"app.errors", "app.results", "app.manifests"}),
     ("app.images", {"app.errors", "app.results", "app.manifests"}),
     ("app.telemetry", {"app.config"}),
@@ -39,8 +40,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     ("app.engine.__main__", {"app.config", "app.engine.service", "app.errors", "app.telemetry"}),
     ("app.engine", set()),
-    ("app.vision.build", {"app.vision", "app.config", "app.errors", "app.images", "app.manifests", "app.results"}),
-    ("app.vision", {"app.vision", "app.config", "app.errors", "app.manifests", "app.results"}),
+    ("app.vision.samples", {"app.vision", "app.errors", "app.images", "app.manifests", "app.results"}),
+    ("app.vision", {"app.vision", "app.builds", "app.config", "app.errors", "app.manifests", "app.results"}),
     (
         "app.predictions",
         {"app.config", "app.engine.client", "app.errors", "app.images", "app.manifests", "app.options", "app.results"},

@@ -1,0 +1,284 @@
+"""What was built from a model: files of other runtimes, how fast and faithful each is, and which one serves. A leaf.
+
+A report and its files lie in ``<STATE_DIR>/built/<digest>/``, made by ``app.vision.build``. A model may bring a build
+of its own, read only, in ``built/`` beside its manifest; those of the container image do. A report counts only for the
+same model digest, library versions and processor.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import importlib.metadata
+import json
+import re
+import tempfile
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+from app import config
+from app.manifests import Manifest
+
+REPORT_FILE = "report.json"
+PROGRESS_FILE = "progress.json"
+LOCK_FILE = "lock"
+FOLDER = "built"
+# Which libraries the files of a runtime depend on; eager torch has no files.
+LIBRARIES = {"openvino": "openvino", "aotinductor": "torch"}
+# Instructions that decide which precision is fast (proc(5), /proc/cpuinfo).
+CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
+# Eager fp32: what all others are compared with, and what serves where nothing was built.
+REFERENCE = ("torch", "fp32")
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """One way to compute a model, measured.
+
+    ``images_per_second``: for a second of one core, at the best of the measured batch sizes. ``agreement``: share of
+    images with the same best label (classifier), or of the reference's boxes that are found again (detector), against
+    eager fp32. ``largest_difference``: of any score. ``map_loss``: mean average precision lost, detectors only;
+    ``map_50``: mean average precision against the true boxes, where they are known. ``build_seconds``: to make it,
+    load it and compare it. ``is_shipped``: its file lies with the model, not in STATE_DIR.
+    """
+
+    runtime: str
+    precision: str
+    file: str = ""
+    sha256: str = ""
+    images_per_second: float = 0.0
+    best_batch_size: int = 1
+    agreement: float = 1.0
+    largest_difference: float = 0.0
+    map_loss: float = 0.0
+    map_50: float | None = None
+    build_seconds: float = 0.0
+    is_shipped: bool = False
+    is_faithful: bool = True
+    is_chosen: bool = False
+    verdict: str = ""
+
+    @property
+    def name(self) -> str:
+        """``openvino int8``, the way tables write it."""
+        return f"{self.runtime} {self.precision}"
+
+    @property
+    def is_measured(self) -> bool:
+        """Whether it could be computed at all; else ``verdict`` says why not."""
+        return self.images_per_second > 0
+
+
+@dataclass(frozen=True)
+class Report:
+    """All candidates of one model on one kind of processor, and what was compared.
+
+    ``images``: that were compared; ``calibration_images``: others, from which int8 learned its ranges. ``truth``: what
+    mAP was measured against, ``objects`` (the true boxes), ``reference`` (eager fp32's), or nothing for classifiers.
+    ``folder``: where it lies.
+    """
+
+    model: str
+    digest: str
+    processor: str
+    versions: dict[str, str]
+    images: int
+    candidates: tuple[Candidate, ...]
+    calibration_images: int = 0
+    truth: str = ""
+    built_at: str = ""
+    build_seconds: float = 0.0
+    folder: Path = field(default=Path(), compare=False)
+
+    @property
+    def chosen(self) -> Candidate:
+        """The candidate that serves; the reference when none was marked."""
+        return next((each for each in self.candidates if each.is_chosen), self.candidates[0])
+
+    @property
+    def fits_here(self) -> bool:
+        """Whether its timings hold on this machine: same processor, same libraries."""
+        return self.processor == processor() and self.versions == versions()
+
+    def path(self, candidate: Candidate, manifest: Manifest) -> Path:
+        """Where the file of a candidate lies."""
+        return (shipped_folder(manifest) if candidate.is_shipped else self.folder) / candidate.file
+
+    def golden_path(self, candidate: Candidate) -> Path:
+        """Where the stored answers of a candidate lie, beside the report."""
+        return self.folder / f"{candidate.runtime}-{candidate.precision}.golden.safetensors"
+
+
+def folder(state_dir: Path, manifest: Manifest) -> Path:
+    """Where a model's built files lie."""
+    return state_dir / FOLDER / manifest.digest.removeprefix("sha256:")[:16]
+
+
+def shipped_folder(manifest: Manifest) -> Path:
+    """Where a model's own build lies, which it may bring; read only."""
+    return manifest.directory / FOLDER
+
+
+def digest(path: Path) -> str:
+    """SHA-256 over a file, for ``.xml`` with the weights beside it (``.bin``), in hexadecimal. Raises OSError."""
+    together = hashlib.sha256()
+    for each in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
+        together.update(each.read_bytes())
+    return together.hexdigest()
+
+
+def read(state_dir: Path, manifest: Manifest) -> Report | None:
+    """The report for this model on this machine; None when there is none, or it is for other versions or hardware."""
+    return next((each for each in read_all(state_dir, manifest) if each.fits_here), None)
+
+
+def read_all(state_dir: Path, manifest: Manifest) -> list[Report]:
+    """Every report for this model, whichever machine it is for: the one made here first, then the shipped one."""
+    found = (_read(place, manifest) for place in (folder(state_dir, manifest), shipped_folder(manifest)))
+    return [each for each in found if each is not None]
+
+
+def _read(place: Path, manifest: Manifest) -> Report | None:
+    try:
+        table = json.loads((place / REPORT_FILE).read_text())
+        candidates = tuple(Candidate(**row) for row in table.pop("candidates"))
+        report = Report(**{**table, "candidates": candidates, "folder": place})
+    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+        return None
+    return report if report.digest == manifest.digest and candidates else None
+
+
+def write(place: Path, report: Report) -> Path:
+    """Write the report into this folder, whole or not at all. Raises OSError."""
+    table = asdict(report)
+    del table["folder"]
+    return _write(place / REPORT_FILE, table)
+
+
+def _write(path: Path, table: dict[str, Any]) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".new", delete=False) as file:
+        json.dump(table, file, indent=2)
+        Path(file.name).chmod(0o644)
+    Path(file.name).replace(path)
+    return path
+
+
+def versions() -> dict[str, str]:
+    """The versions of the libraries that built files depend on; a library that is not installed has none."""
+    found = {}
+    for name in sorted(set(LIBRARIES.values())):
+        try:
+            found[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            continue
+    return found
+
+
+def is_usable_here(report: Report, candidate: Candidate) -> bool:
+    """Whether a candidate's file can be read by the libraries here, whatever machine it was timed on."""
+    library = LIBRARIES.get(candidate.runtime)
+    # Machine code was compiled for one processor; OpenVINO's files suit any.
+    if library is None or (candidate.runtime == "aotinductor" and report.processor != processor()):
+        return False
+    return bool(candidate.sha256) and library in versions() and versions()[library] == report.versions.get(library)
+
+
+def processor() -> str:
+    """A name for this kind of processor: model, the instructions that matter, and what was switched off of them."""
+    text = _cpuinfo()
+    model = re.search(r"^model name\s*:\s*(.+)$", text, re.M)
+    flags = set(re.findall(r"^flags\s*:\s*(.+)$", text, re.M)[:1][0].split()) if "flags" in text else set()
+    known = " ".join(flag for flag in CPU_FLAGS if flag in flags)
+    limits = "".join(f", {name}={value}" for name, value in config.processor_limits().items())
+    return f"{model[1].strip() if model else 'unknown'} [{known}]{limits}"
+
+
+def choose(candidates: Sequence[Candidate], *, agreement: float, map_loss: float, wished: str = "") -> list[Candidate]:
+    """Mark the fastest candidate within the tolerance, or the ``wished`` one, and say of each other why not.
+
+    The first candidate is the reference; it is within any tolerance. ``wished`` is a candidate's name.
+    """
+    judged = [(each, _fault(each, agreement, map_loss)) for each in candidates]
+    fitting = [each for each, fault in judged if (each.name == wished and each.is_measured) or not (wished or fault)]
+    best = max(fitting, key=lambda each: each.images_per_second, default=candidates[0])
+    return [_verdict(each, fault, best) for each, fault in judged]
+
+
+def _fault(candidate: Candidate, agreement: float, map_loss: float) -> str:
+    if candidate.verdict:
+        return candidate.verdict
+    if candidate.agreement < agreement:
+        return f"agrees in {candidate.agreement:.2%}, at least {agreement:.2%} is needed"
+    if candidate.map_loss > map_loss:
+        return f"loses {candidate.map_loss * 100:.2f} points of mAP, at most {map_loss * 100:.2f} are allowed"
+    return ""
+
+
+def _verdict(candidate: Candidate, fault: str, best: Candidate) -> Candidate:
+    is_chosen = candidate is best
+    words = "chosen" if is_chosen else fault or f"slower than {best.name}"
+    return replace(candidate, is_chosen=is_chosen, is_faithful=not fault, verdict=words)
+
+
+# ── a build that runs ────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How a build of one model goes. ``state``: running, done, failed; ``step``: what it is at, in words."""
+
+    state: str
+    pid: int
+    step: str = ""
+    error: str = ""
+
+
+def write_progress(place: Path, progress: Progress) -> None:
+    """Say how the build into this folder goes. Raises OSError."""
+    _write(place / PROGRESS_FILE, asdict(progress))
+
+
+def read_progress(state_dir: Path, manifest: Manifest) -> Progress | None:
+    """How the last build of this model goes or went; None when there was none. One that was killed has failed."""
+    try:
+        found = Progress(**json.loads((folder(state_dir, manifest) / PROGRESS_FILE).read_text()))
+    except (OSError, ValueError, TypeError):
+        return None
+    if found.state == "running" and not is_locked(state_dir):
+        return replace(found, state="failed", error=f"It ended while it was at: {found.step}.")
+    return found
+
+
+def lock(state_dir: Path, *, is_waiting: bool = False) -> Any | None:
+    """Be the only one who builds, until the returned file is closed; None when somebody else does. Raises OSError."""
+    path = state_dir / FOLDER / LOCK_FILE
+    path.parent.mkdir(parents=True, exist_ok=True)
+    file = path.open("a")
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | (0 if is_waiting else fcntl.LOCK_NB))
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def is_locked(state_dir: Path) -> bool:
+    """Whether somebody builds. Looking takes the lock for a moment, shared, so that lookers do not see each other."""
+    try:
+        with (state_dir / FOLDER / LOCK_FILE).open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:
+        return False
+    return False
+
+
+def _cpuinfo() -> str:
+    try:
+        return Path("/proc/cpuinfo").read_text()
+    except OSError:
+        return ""

@@ -1,0 +1,89 @@
+"""A model's sample pictures: some teach int8 its ranges, the others compare the candidates; and what is truly on them.
+
+``models/<name>/<version>/samples/*.jpg`` (or PNG, WebP); ``index.json`` beside them may list the true objects.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app import images
+from app.errors import ModelLoadError
+from app.images import Picture
+from app.manifests import Manifest
+from app.results import Box, Detection
+from app.vision.model import warm_up_shape
+
+FOLDER = "samples"
+INDEX_FILE = "index.json"
+SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
+# With fewer pictures an agreement of 99.5 % means nothing, and int8 has too little to learn its ranges from.
+LEAST = 50
+
+Truth = Sequence[Sequence[Detection]]
+
+
+@dataclass(frozen=True)
+class Samples:
+    """Inputs as the engine gets them, uint8, and the true objects of the compared ones in pixels of the input.
+
+    ``calibration`` is empty where there are too few pictures to keep both apart. ``truth`` is None where it is unknown.
+    """
+
+    calibration: list[np.ndarray]
+    comparison: list[np.ndarray]
+    truth: Truth | None = None
+
+    @property
+    def are_enough(self) -> bool:
+        """Whether an agreement on them says something."""
+        return len(self.comparison) >= LEAST
+
+
+def read(manifest: Manifest) -> Samples:
+    """A model's sample pictures, scaled as the web tier does; a grey one where it has none.
+
+    The first half calibrates and the second compares, where each half has at least LEAST. Raises ModelLoadError when
+    the index cannot be read, and what ``images.read`` raises.
+    """
+    paths = sorted(path for path in folder(manifest).glob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        return Samples([], [np.full((*warm_up_shape(manifest.input), 3), 114, np.uint8)])
+    half = len(paths) // 2 if len(paths) >= 2 * LEAST else 0
+    limits = images.Limits(2**31, 2**31, ("JPEG", "PNG", "WEBP"))
+    pictures = [images.read(path.read_bytes(), manifest.input, limits) for path in paths]
+    pixels = [picture.pixels for picture in pictures]
+    return Samples(pixels[:half], pixels[half:], _truth(manifest, paths[half:], pictures[half:]))
+
+
+def folder(manifest: Manifest) -> Path:
+    """Where the sample pictures lie."""
+    return manifest.directory / FOLDER
+
+
+def _truth(manifest: Manifest, paths: Sequence[Path], pictures: Sequence[Picture]) -> Truth | None:
+    path = folder(manifest) / INDEX_FILE
+    if manifest.task != "detect" or not path.exists():
+        return None
+    try:
+        known = {entry["file"]: entry["objects"] for entry in json.loads(path.read_text("utf-8"))}
+        return [_in_input(known[file.name], picture) for file, picture in zip(paths, pictures, strict=True)]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise ModelLoadError(
+            f"{path} cannot be used: {error!r}.", hint="It must list file, objects (label, box) of every sample."
+        ) from None
+
+
+def _in_input(objects: Sequence[dict[str, Any]], picture: Picture) -> list[Detection]:
+    return [Detection(each["label"], 1.0, _scaled(Box(**each["box"]), picture)) for each in objects]
+
+
+def _scaled(box: Box, picture: Picture) -> Box:
+    x, y = picture.scale_x, picture.scale_y
+    return Box(box.x_min * x, box.y_min * y, box.x_max * x, box.y_max * y)

@@ -1,0 +1,103 @@
+"""Candidates of one model on trial, in a process of their own: ``python -m app.vision.trial_process MANIFEST_FOLDER``.
+
+What it is told comes as lines of JSON on stdin, what it says goes to stdout, a line each. It ends when stdin closes.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from app import manifests
+from app.builds import Candidate
+from app.errors import CaskError
+from app.manifests import Manifest
+from app.results import DetectOptions, to_dict
+from app.vision import conversion, golden, registry, samples
+from app.vision.classifier import Classifier
+from app.vision.model import Model
+
+GOLDEN_PICTURES = 4
+# Low, for average precision looks at the whole curve.
+LOWEST_SCORE = 0.05
+
+
+class Bench:
+    """One model's samples and the candidates that are loaded."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.samples = samples.read(manifest)
+        self.models: dict[str, Model] = {}
+
+    def make(self, candidate: Candidate, folder: str) -> str:
+        """Make the candidate's file; its name."""
+        return conversion.make(candidate, self.manifest, self.samples, Path(folder)).name
+
+    def load(self, candidate: Candidate, path: str) -> None:
+        """Load a candidate."""
+        if candidate.runtime != "openvino":
+            registry.limit_torch_threads(1)
+        self.models[candidate.name] = registry.load_candidate(self.manifest, candidate, Path(path), workers=1)
+
+    def outcome(self, candidate: Candidate) -> list[Any]:
+        """What a candidate says of each compared picture: probabilities, or detections of every score that counts."""
+        model = self.models[candidate.name]
+        if isinstance(model, Classifier):
+            rows = (model.probabilities(picture[None])[0] for picture in self.samples.comparison)
+            return [[round(float(share), 7) for share in row] for row in rows]
+        served = self.manifest.serve
+        options = DetectOptions(min(LOWEST_SCORE, served.score_threshold), served.iou_threshold, served.max_results)
+        return [[to_dict(one) for one in model.predict([p], [options])[0]] for p in self.samples.comparison]
+
+    def golden(self, candidate: Candidate, path: str) -> None:
+        """Write the candidate's own stored answers."""
+        Path(path).write_bytes(golden.make(self.models[candidate.name], self.samples.comparison[:GOLDEN_PICTURES]))
+
+    def rate(self, candidate: Candidate, size: int, seconds: float) -> float:
+        """Images for a second of one core, in batches of this size.
+
+        Time on the processor is counted, not on the clock: what else the machine does must not decide.
+        """
+        model = self.models[candidate.name]
+        batch = self._batch(size)
+        options = [self.manifest.default_options()] * len(batch)
+        model.predict(batch, options)
+        count, began = 0, time.process_time()
+        while (passed := time.process_time() - began) < seconds or not count:
+            model.predict(batch, options)
+            count += len(batch)
+        return count / passed
+
+    def _batch(self, size: int) -> list[np.ndarray]:
+        pictures = self.samples.comparison
+        batch = [pictures[i % len(pictures)] for i in range(size)]
+        return [picture for picture in batch if picture.shape == batch[0].shape]
+
+
+def main() -> int:
+    """Do what stdin says until it closes."""
+    # What libraries print must not stand between our lines.
+    answers = os.fdopen(os.dup(1), "w")
+    os.dup2(2, 1)
+    bench = Bench(manifests.read(Path(sys.argv[1])))
+    for line in sys.stdin:
+        task = json.loads(line)
+        do: Callable[..., Any] = getattr(bench, task["do"])
+        try:
+            said = {"answer": do(Candidate(**task["candidate"]), **task["with"])}
+        except Exception as error:  # noqa: BLE001 - any failure of a candidate is a row of the report
+            said = {"error": error.message if isinstance(error, CaskError) else f"{type(error).__name__}: {error}"}
+        print(json.dumps(said), file=answers, flush=True)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
