@@ -3,7 +3,8 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help serve stop dev config config-diff up down logs ps shell smoke docker-engine base-image wheels image test check \
 	format install lock docs postman \
-	model-add model-check model-build model-report bench train clean
+	model-add model-check model-build model-report model-versions model-promote model-rollback model-canary \
+	bench train clean
 
 # ENV, PORT and any other setting given to make reach the programs through the environment.
 PY := .venv/bin/python
@@ -69,6 +70,19 @@ model-build: ## Build a model for this machine and choose the fastest faithful f
 model-report: ## Print what was built, how fast and how faithful: make model-report MODEL=name
 	@$(INSTALL) serve
 	@$(PY) -m app.vision.build --report $(if $(MODEL),--model $(MODEL))
+model-versions: ## Which versions the running engine holds, and what for
+	@$(INSTALL) serve
+	@$(PY) -m app.versions show $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
+model-promote: ## Let a version answer, without losing a request: make model-promote MODEL=name VERSION=2
+	@$(INSTALL) serve
+	@$(PY) -m app.versions promote $(if $(MODEL),--model $(MODEL)) $(if $(VERSION),--version $(VERSION)) $(OPTIONS)
+model-rollback: ## Let the previous version answer again: make model-rollback MODEL=name
+	@$(INSTALL) serve
+	@$(PY) -m app.versions rollback $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
+model-canary: ## Let a version answer a share; 0 ends it: make model-canary MODEL=name VERSION=2 SHARE=10
+	@$(INSTALL) serve
+	@$(PY) -m app.versions canary $(if $(MODEL),--model $(MODEL)) $(if $(VERSION),--version $(VERSION)) \
+		$(if $(SHARE),--share $(SHARE)) $(OPTIONS)
 bench: ## Measure the same work on our peers, side by side: make bench OPTIONS=--quick
 	@$(INSTALL) dev
 	@$(PY) -m bench.run $(OPTIONS)

@@ -220,6 +220,14 @@ class Settings(BaseSettings):
         expects="name or name@version, with commas between",
     )
 
+    models_keep_previous_seconds: float = setting(
+        900,
+        "How long a version that serves no more stays loaded, so that a rollback is instant; 0 unloads it at once.",
+        unit="seconds",
+        at_least=0,
+        at_most=604800,
+    )
+
     engine_mode: Literal["service", "child", "in_process"] = setting(
         "service",
         "Where models run: a service of Apache, a child of `flask run`, or in the web process.",

@@ -56,6 +56,20 @@ class GoldenCheckError(CaskError):
     code = "golden_check_failed"
 
 
+class RolesInvalidError(CaskError):
+    """The file that says which versions serve cannot be read or says something impossible."""
+
+    code = "roles_invalid"
+
+
+class ChangeRefusedError(CaskError):
+    """An operator asked for a change of versions that cannot be made; what served goes on."""
+
+    code = "change_refused"
+    status = 409
+    title = "The change was refused"
+
+
 class DeadlineExceededError(CaskError):
     """The request's deadline passed before an answer was there."""
 

@@ -29,7 +29,10 @@ SERVE_RANGES: tuple[tuple[str, int, int, type | tuple[type, ...]], ...] = (
     ("iou_threshold", 0, 1, (int, float)),
     ("max_results", 0, 1000, int),
     ("max_batch_size", 1, 1024, int),
+    ("max_queue_delay_ms", 0, 10000, (int, float)),
 )
+# Keys that may be left out without a default of the manifest's own.
+SERVE_OPTIONAL = ("max_queue_delay_ms",)
 # What is wrong, and the hint that mends it.
 Wrong = tuple[str, str]
 
@@ -64,6 +67,8 @@ class ServeSpec:
     iou_threshold: float = 0.5
     max_results: int = 100
     max_batch_size: int = 8
+    # None: as ENGINE_MAX_QUEUE_DELAY_MS says for all models.
+    max_queue_delay_ms: float | None = None
 
 
 @dataclass(frozen=True)
@@ -215,6 +220,8 @@ def _wrong_input(spec: InputSpec) -> Iterator[Wrong]:
 
 def _wrong_serve(serve: ServeSpec) -> Iterator[Wrong]:
     for key, low, high, kind in SERVE_RANGES:
+        if key in SERVE_OPTIONAL and getattr(serve, key) is None:
+            continue
         if not _is_between(getattr(serve, key), low, high, kind):
             yield f"serve.{key} is {getattr(serve, key)!r}", f"A number from {low} to {high}."
 
@@ -229,11 +236,16 @@ def find(models_dir: Path, selection: Sequence[str] = ()) -> list[Manifest]:
     ``selection`` holds ``name`` (its newest version) or ``name@version``. Raises ManifestError when one is not there
     or the store is empty.
     """
-    versions = _versions(models_dir)
-    if not versions:
+    return [read(models_dir / name / version) for name, version in choose(models_dir, selection)]
+
+
+def choose(models_dir: Path, selection: Sequence[str] = ()) -> list[tuple[str, str]]:
+    """As ``find``, but names and versions only; no manifest is read. Raises ManifestError."""
+    there = versions(models_dir)
+    if not there:
         raise ManifestError(f"{models_dir} holds no model.", hint="Add one with `make model-add`, or set MODELS_DIR.")
-    wanted = selection or [f"{name}@{found[-1]}" for name, found in versions.items()]
-    return [read(_locate(models_dir, versions, entry)) for entry in wanted]
+    wanted = selection or [f"{name}@{found[-1]}" for name, found in there.items()]
+    return [_locate(models_dir, there, entry) for entry in wanted]
 
 
 def version_order(version: str) -> list[tuple[int, int, str]]:
@@ -242,23 +254,23 @@ def version_order(version: str) -> list[tuple[int, int, str]]:
     return [(2, int(part), "") if part.isdigit() else (0, 0, part) for part in parts] + [(1, 0, "")]
 
 
-def _versions(models_dir: Path) -> dict[str, list[str]]:
-    """name → versions, oldest first; names in alphabetical order."""
+def versions(models_dir: Path) -> dict[str, list[str]]:
+    """What the store holds: name → versions, oldest first; names in alphabetical order."""
     found: dict[str, list[str]] = {}
     for path in sorted(models_dir.glob(f"*/*/{FILE_NAME}")):
         found.setdefault(path.parent.parent.name, []).append(path.parent.name)
     return {name: sorted(each, key=version_order) for name, each in found.items()}
 
 
-def _locate(models_dir: Path, versions: dict[str, list[str]], entry: str) -> Path:
+def _locate(models_dir: Path, there: dict[str, list[str]], entry: str) -> tuple[str, str]:
     name, _, version = entry.partition("@")
-    if name not in versions:
+    if name not in there:
         raise ManifestError(
-            f"MODELS names {name!r}, which is not in {models_dir}.", hint=f"There are: {', '.join(versions)}."
+            f"MODELS names {name!r}, which is not in {models_dir}.", hint=f"There are: {', '.join(there)}."
         )
-    if version and version not in versions[name]:
+    if version and version not in there[name]:
         raise ManifestError(
             f"MODELS names {entry!r}, but {name} has no version {version!r}.",
-            hint=f"It has: {', '.join(versions[name])}.",
+            hint=f"It has: {', '.join(there[name])}.",
         )
-    return models_dir / name / (version or versions[name][-1])
+    return name, version or there[name][-1]

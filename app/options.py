@@ -24,7 +24,7 @@ class _Wishes(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Name | None = Field(None, description="Name of the model; the first one of the task when left out.")
-    version: Name | None = Field(None, description="Version of the model; the newest one when left out.")
+    version: Name | None = Field(None, description="Version of the model; the one that answers now when left out.")
 
 
 class ClassifyWishes(_Wishes):

@@ -12,16 +12,28 @@ from typing import Any, Protocol
 import numpy as np
 from flask import current_app
 
-from app import images, manifests, options
+from app import images, options
 from app.config import Settings
 from app.engine.client import EngineAnswer
-from app.errors import CaskError, DeadlineExceededError, ImageMissingError, ModelNotFoundError, TooManyImagesError
+from app.errors import (
+    CaskError,
+    DeadlineExceededError,
+    ImageMissingError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+    TooManyImagesError,
+)
 from app.images import Picture
 from app.manifests import Manifest, Task
+from app.options import Wishes
 from app.results import Answer, Detection, DetectOptions, Options
+from app.roles import ROLES, Role
+from app.routing import CanaryWish, Choice, Route, Routing
 
 # /v1/models may be asked often; the engine need not be for each.
 STATUS_AGE_SECONDS = 0.5
+# A pointer may move between choice and arrival; more often than this in one request it is something else.
+MAX_CHOICES = 3
 
 
 class Engine(Protocol):
@@ -54,15 +66,19 @@ class Outcome:
 
 @dataclass(frozen=True)
 class ModelStatus:
-    """One model as callers see it. ``state``: ready, loading, failed, or unavailable when the engine is away.
+    """One version of a model as callers see it.
 
-    ``computed_by``: runtime and precision, such as ``openvino int8``; empty until it is ready.
+    ``state``: ready, loading, failed, unloaded, or unavailable when the engine is away. ``computed_by``: runtime and
+    precision, such as ``openvino int8``; empty until it is ready. ``role``: one of ``roles.ROLES``. ``share``: percent
+    of the requests without a wish of their own that it answers.
     """
 
     manifest: Manifest
     state: str
     error: str = ""
     computed_by: str = ""
+    role: Role = "active"
+    share: float = 100.0
 
 
 def predictor() -> Predictor:
@@ -77,7 +93,7 @@ class Predictor:
     def __init__(self, settings: Settings, engine: Engine) -> None:
         """Reads the manifests of the chosen models. Raises ManifestError."""
         self.engine = engine
-        self.manifests = manifests.find(Path(settings.models_dir), settings.models)
+        self.routing = Routing(Path(settings.models_dir), Path(settings.state_dir), settings.models)
         self._max_images = settings.request_max_images
         self._timeout_seconds = settings.request_timeout_seconds
         self._limits = images.Limits(
@@ -96,10 +112,12 @@ class Predictor:
         *,
         model: str | None = None,
         version: str | None = None,
+        canary: CanaryWish = "",
         deadline: float | None = None,
         each: Sequence[Mapping[str, Any]] | None = None,
     ) -> Outcome:
-        """Predict encoded images. ``deadline`` is a moment of ``time.monotonic``; the default timeout when None.
+        """Predict encoded images, all with one version. ``deadline`` is a moment of ``time.monotonic``; the default
+        timeout when None.
 
         ``each`` holds further wishes of each single image; which model answers is the same for all.
 
@@ -109,11 +127,67 @@ class Predictor:
         if deadline is None:
             deadline = time.monotonic() + self._timeout_seconds
         parsed = options.parse(task, {**wishes, **_given(model=model, version=version)})
-        manifest = self.find(task, parsed.model, parsed.version)
-        own = [options.complete(parsed, manifest)] * len(data)
+        wished = [parsed] * len(data)
         if each is not None:
-            own = [options.complete(options.parse(task, {**wishes, **more}), manifest) for more in each]
+            wished = [options.parse(task, {**wishes, **more}) for more in each]
+        choice = self.routing.choose(task, parsed.model, parsed.version, canary)
         self._check_count(len(data))
+        for _ in range(MAX_CHOICES - 1):
+            try:
+                return self._ask(choice, wished, data, deadline)
+            except (ModelNotFoundError, ModelNotReadyError) as error:
+                choice = self._choose_again(choice, parsed, task, error, canary)
+        return self._ask(choice, wished, data, deadline)
+
+    @property
+    def manifests(self) -> list[Manifest]:
+        """The version of each model that answers now."""
+        return [route.active for route in self.routing.routes.values()]
+
+    def find(self, task: Task | None, name: str | None = None, version: str | None = None) -> Manifest:
+        """The chosen model: the active version, of the first of the task when no name is given.
+
+        Raises ModelNotFoundError.
+        """
+        return self.routing.choose(task, name, version, "never").manifest
+
+    def models(self) -> list[ModelStatus]:
+        """Every version that is held or has a role, with its state in the engine; active ones first. Never raises."""
+        try:
+            rows = {(row["name"], row["version"]): row for row in self.engine_status()["models"]}
+        except CaskError as error:
+            return [
+                ModelStatus(manifest, "unavailable", error.message, "", *_role(route, manifest))
+                for route in self.routing.routes.values()
+                for manifest in route.manifests.values()
+            ]
+        return [status for route in self.routing.routes.values() for status in self._statuses(route, rows)]
+
+    def _statuses(self, route: Route, rows: dict[tuple[str, str], dict[str, Any]]) -> list[ModelStatus]:
+        held = {version for name, version in rows if name == route.name}
+        found = {version: self.routing.manifest(route.name, version) for version in (*route.manifests, *sorted(held))}
+        statuses = [
+            _status_of(route, manifest, rows.get((route.name, version)))
+            for version, manifest in found.items()
+            if manifest is not None
+        ]
+        return sorted(statuses, key=lambda status: ROLES.index(status.role))
+
+    def _choose_again(self, first: Choice, wished: Wishes, task: Task, error: CaskError, canary: CanaryWish) -> Choice:
+        """After the engine could not serve the choice: the pointer moved meanwhile, or a canary is not ready, which is
+        no reason to refuse anybody. Raises the error where nothing has changed.
+        """
+        if isinstance(error, ModelNotFoundError):
+            self.routing.refresh()
+        may_avoid = first.is_canary and not wished.version
+        again = self.routing.choose(task, wished.model, wished.version, "never" if may_avoid else canary)
+        if again.route is first.route and again.manifest is first.manifest:
+            raise error
+        return again
+
+    def _ask(self, choice: Choice, wished: Sequence[Wishes], data: Sequence[bytes], deadline: float) -> Outcome:
+        manifest = choice.manifest
+        own = [options.complete(each, manifest) for each in wished]
         started = time.perf_counter()
         pictures = self._read_all(data, manifest, deadline)
         decoded = time.perf_counter()
@@ -121,27 +195,6 @@ class Predictor:
         answers = self.engine.predict(manifest, [picture.pixels for picture in pictures], wishes_scaled, deadline)
         timings = _timings(started, decoded, answers)
         return Outcome(manifest, [_result(*pair) for pair in zip(pictures, answers, strict=True)], timings)
-
-    def find(self, task: Task | None, name: str | None = None, version: str | None = None) -> Manifest:
-        """The chosen model: the first of the task when no name is given. Raises ModelNotFoundError."""
-        fitting = [each for each in self.manifests if task is None or each.task == task]
-        if name:
-            fitting = [each for each in fitting if each.name == name]
-        if version:
-            fitting = [each for each in fitting if each.version == version]
-        if not fitting:
-            raise self._not_found(task, name, version)
-        if name and not version:
-            return max(fitting, key=lambda each: manifests.version_order(each.version))
-        return fitting[0]
-
-    def models(self) -> list[ModelStatus]:
-        """All models that this service is set to serve, with their state in the engine. Never raises."""
-        try:
-            rows = {(row["name"], row["version"]): row for row in self.engine_status()["models"]}
-        except CaskError as error:
-            return [ModelStatus(manifest, "unavailable", error.message) for manifest in self.manifests]
-        return [_status_of(manifest, rows.get((manifest.name, manifest.version))) for manifest in self.manifests]
 
     def engine_status(self) -> dict[str, Any]:
         """What the engine says of itself, at most half a second old. Raises EngineAwayError."""
@@ -191,13 +244,6 @@ class Predictor:
                 error.message = f"Image {number} of {count}: {error.message}"
             raise
 
-    def _not_found(self, task: Task | None, name: str | None, version: str | None) -> ModelNotFoundError:
-        wanted = f"model {name}" if name else "model"
-        purpose = f" for {task}" if task else ""
-        which = f" of version {version}" if version else ""
-        there = ", ".join(f"{each.key} ({each.task})" for each in self.manifests)
-        return ModelNotFoundError(f"There is no {wanted}{which}{purpose} here.", hint=f"There are: {there}.")
-
 
 def _given(**values: str | None) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
@@ -228,9 +274,18 @@ def _timings(started: float, decoded: float, answers: list[EngineAnswer]) -> dic
     }
 
 
-def _status_of(manifest: Manifest, row: dict[str, Any] | None) -> ModelStatus:
+def _role(route: Route, manifest: Manifest) -> tuple[Role, float]:
+    return route.roles.role_of(manifest.version), route.roles.share_of(manifest.version)
+
+
+def _status_of(route: Route, manifest: Manifest, row: dict[str, Any] | None) -> ModelStatus:
+    role, share = _role(route, manifest)
+    if row is None and role in ("previous", "withdrawn"):
+        return ModelStatus(manifest, "unloaded", "", "", role, share)
     if row is None:
-        return ModelStatus(manifest, "unavailable", "The engine does not hold it.")
+        return ModelStatus(manifest, "unavailable", "The engine does not hold it.", "", role, share)
     if row["digest"] != manifest.digest:
-        return ModelStatus(manifest, "unavailable", f"The engine holds another digest: {row['digest']}.")
-    return ModelStatus(manifest, row["state"], row["error"], row.get("computed_by", ""))
+        return ModelStatus(
+            manifest, "unavailable", f"The engine holds another digest: {row['digest']}.", "", role, share
+        )
+    return ModelStatus(manifest, row["state"], row["error"], row.get("computed_by", ""), role, share)

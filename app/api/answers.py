@@ -12,6 +12,7 @@ from app.guards import request_ids
 from app.manifests import Manifest, Task
 from app.predictions import Outcome
 from app.results import Detection, Prediction, to_dict
+from app.roles import Role
 
 # How many digits of a score and of a pixel are worth sending.
 SCORE_DIGITS = 5
@@ -60,15 +61,22 @@ class DetectAnswer(TypedDict):
     request_id: str
 
 
+ModelState = Literal["ready", "loading", "failed", "unloaded", "unavailable"]
+ModelRole = Annotated[Role, Field(description="What the version is for.")]
+RequestShare = Annotated[float, Field(ge=0, le=100, description="Percent of the requests that it answers.")]
+
+
 class ModelRow(TypedDict):
-    """One model that is served here."""
+    """One version of a model that is held here or has a role."""
 
     name: str
     version: str
     digest: str
     task: Task
     labels: list[str]
-    state: Literal["ready", "loading", "failed", "unavailable"]
+    role: ModelRole
+    share: RequestShare
+    state: ModelState
     computed_by: Annotated[str, Field(description="Runtime and precision; empty until it is ready.")]
     demonstration: bool
     random_weights: bool
@@ -76,9 +84,21 @@ class ModelRow(TypedDict):
 
 
 class ModelList(TypedDict):
-    """Every model that is served here."""
+    """Every version that is held here or has a role, the active one of each model first."""
 
     models: list[ModelRow]
+
+
+class ModelVersion(TypedDict):
+    """One version of a model, in short."""
+
+    version: str
+    digest: str
+    role: ModelRole
+    share: RequestShare
+    state: ModelState
+    computed_by: str
+    error: str
 
 
 class ModelDetail(ModelRow):
@@ -88,6 +108,7 @@ class ModelDetail(ModelRow):
     architecture: str
     held_out: dict[str, Any]
     error: Annotated[str, Field(description="Why it failed; else empty.")]
+    versions: list[ModelVersion]
 
 
 def answer(outcome: Outcome, key: str) -> Response:

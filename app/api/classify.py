@@ -2,7 +2,7 @@
 
 from flask import Response, request
 
-from app.api import answers, api, bodies, described
+from app.api import answers, api, bodies, canaries, described
 from app.guards import admission, deadlines
 from app.openapi.operations import describe
 from app.options import ClassifyWishes
@@ -17,10 +17,13 @@ from app.predictions import predictor
     bodies=described.bodies(ClassifyWishes),
     answers={200: described.answer(answers.ClassifyAnswer, described.CLASSIFIED)},
     errors=described.PREDICTION_ERRORS,
+    headers=(canaries.HEADER,),
 )
 def classify() -> Response:
     """Name what is in one or many images, best label first."""
     images, wishes = bodies.read(request)
     admission.begin()
-    outcome = predictor().predict("classify", images, wishes, deadline=deadlines.current())
+    outcome = predictor().predict(
+        "classify", images, wishes, canary=canaries.wished(request), deadline=deadlines.current()
+    )
     return answers.answer(outcome, "predictions")

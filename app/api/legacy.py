@@ -205,7 +205,6 @@ def _ask(manifest: Manifest, images: Sequence[bytes], entries: Sequence[Entry]) 
         images,
         {},
         model=manifest.name,
-        version=manifest.version,
         deadline=deadlines.current(),
         each=[entry.wished.wishes() for entry in entries],
     )

@@ -19,17 +19,17 @@ TAG = "Models"
 class Versioned(BaseModel):
     """Which version of a model."""
 
-    version: str | None = Field(None, description="Version of the model; the newest one when left out.")
+    version: str | None = Field(None, description="Version of the model; the active one when left out.")
 
 
 @api.get("/models")
 @describe(
     tag=TAG,
     summary="All models",
-    answers={200: Answer(description="Models in the order of MODELS.", schema=answers.ModelList)},
+    answers={200: Answer(description="Versions by model, the active one first.", schema=answers.ModelList)},
 )
 def list_models() -> Response:
-    """Every model that is served here."""
+    """Every version that is held here or has a role, those that answer first."""
     return jsonify(models=rows())
 
 
@@ -43,17 +43,21 @@ def list_models() -> Response:
     errors=(ModelNotFoundError,),
 )
 def show_model(name: str) -> Response:
-    """One model, with what is known of it; ``?version=`` for another than the newest."""
-    chosen = predictor().find(None, name, request.args.get("version"))
-    for status in predictor().models():
-        if status.manifest == chosen:
+    """One model, with what is known of its active version, or of that of ``?version=``; and all of its versions."""
+    version = request.args.get("version")
+    versions = [status for status in predictor().models() if status.manifest.name == name]
+    for status in versions:
+        if status.manifest.version == version or (not version and status.role == "active"):
             return jsonify(
                 **_row(status),
-                description=chosen.description,
-                architecture=chosen.architecture,
-                held_out=chosen.held_out,
+                description=status.manifest.description,
+                architecture=status.manifest.architecture,
+                held_out=status.manifest.held_out,
                 error=status.error,
+                versions=[_version(each) for each in versions],
             )
+    # Says what there is instead.
+    predictor().find(None, name, version)
     raise ModelNotFoundError(f"There is no {name} here.")
 
 
@@ -62,12 +66,26 @@ def rows() -> list[dict[str, Any]]:
     return [_row(status) for status in predictor().models()]
 
 
+def _version(status: ModelStatus) -> dict[str, Any]:
+    return {
+        "version": status.manifest.version,
+        "digest": status.manifest.digest,
+        "role": status.role,
+        "share": status.share,
+        "state": status.state,
+        "computed_by": status.computed_by,
+        "error": status.error,
+    }
+
+
 def _row(status: ModelStatus) -> dict[str, Any]:
     manifest = status.manifest
     return {
         **answers.model_identity(manifest),
         "task": manifest.task,
         "labels": list(manifest.labels),
+        "role": status.role,
+        "share": status.share,
         "state": status.state,
         "computed_by": status.computed_by,
         "demonstration": manifest.demonstration,

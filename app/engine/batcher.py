@@ -27,6 +27,8 @@ class Work:
     options: Any = None
     reply: Any = None
     is_cancelled: bool = False
+    # Of the version that was meant; empty where anything under that key will do.
+    digest: str = ""
 
 
 @dataclass(frozen=True)
@@ -74,6 +76,15 @@ class Batcher:
             self._lines[model_key] = _Line(limits)
         else:
             line.limits = limits
+
+    def waiting(self, model_key: str) -> int:
+        """How many works of one model wait."""
+        line = self._lines.get(model_key)
+        return len(line.works) if line else 0
+
+    def forget(self, model_key: str) -> None:
+        """Make a model unknown. Its line must be empty."""
+        self._lines.pop(model_key, None)
 
     def submit(self, works: Iterable[Work]) -> None:
         """Put works at the end of their model's line, all or none. Raises EngineBusyError when they do not fit."""

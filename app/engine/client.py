@@ -6,7 +6,7 @@ import socket
 import struct
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,10 +21,13 @@ from app.manifests import Manifest
 from app.results import Answer, Options, answer_from_json, to_dict
 
 STATUS_TIMEOUT_SECONDS = 1.0
+# A large model is read, compiled and compared in minutes.
+CHANGE_TIMEOUT_SECONDS = 3600.0
 CONNECT_TIMEOUT_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 2.0
 # Room for a whole image: with the kernel's 208 kB a sender waits for its reader twice an image.
 SEND_BUFFER_BYTES = 1024 * 1024
+Say = Callable[[str], None]
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
 
 
@@ -121,6 +124,29 @@ class EngineClient:
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             ) from None
 
+    def change(self, action: str, model: str, version: str = "", share: float = 0.0, *, say: Say) -> dict[str, Any]:
+        """Ask for a change of versions and wait for its end; ``say`` is told what goes on.
+
+        ``action``: one of promote, rollback, canary, shadow, reload. Returns the model's roles before and after.
+        Raises ChangeRefusedError, ModelLoadError, ManifestError, EngineAwayError.
+        """
+        deadline = time.monotonic() + CHANGE_TIMEOUT_SECONDS
+        meta = {"action": action, "model": model, "version": version, "share": share}
+        connection: _Connection | None = None
+        try:
+            connection = _Connection(self.socket_path)
+            connection.send(Frame(FrameType.CHANGE, meta), deadline)
+            while (reply := connection.receive(deadline)).type is FrameType.PROGRESS:
+                say(str(reply.meta.get("line", "")))
+        except (OSError, ProtocolError) as error:
+            raise _away(error) from None
+        finally:
+            if connection is not None:
+                connection.close()
+        if reply.type is FrameType.ERROR:
+            raise _error_of(reply.meta)
+        return reply.meta
+
     def peer_pid(self) -> int | None:
         """The process that listens on the socket, also when it hangs; None when nobody does.
 
@@ -209,6 +235,7 @@ def _predict_frame(number: int, manifest: Manifest, image: np.ndarray, options: 
     meta = {
         "id": number,
         "model": manifest.key,
+        "digest": manifest.digest,
         "task": manifest.task,
         "shape": image.shape[:2],
         "options": to_dict(options),

@@ -34,6 +34,9 @@ class FrameType(IntEnum):
     ERROR = 3
     STATUS = 4
     STATUS_ANSWER = 5
+    CHANGE = 6
+    PROGRESS = 7
+    CHANGED = 8
 
 
 @dataclass(frozen=True)

@@ -19,9 +19,10 @@ import numpy as np
 
 from app.engine import protocol
 from app.engine.batcher import Work
+from app.engine.changes import ACTIONS, Change, Changes
 from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
 from app.engine.worker import Reply, Workers
-from app.errors import CaskError
+from app.errors import CaskError, ChangeRefusedError
 from app.results import options_from_json, to_dict
 
 log = logging.getLogger("cask.engine")
@@ -37,9 +38,11 @@ SCARCITY_PAUSE_SECONDS = 0.1
 class Server:
     """Listens on a Unix socket that only the service user may open, and speaks ``protocol``."""
 
-    def __init__(self, socket_path: Path, workers: Workers) -> None:
+    def __init__(self, socket_path: Path, workers: Workers, changes: Changes | None = None) -> None:
+        """Without ``changes`` the versions are fixed, and a wish for a change is refused."""
         self.socket_path = socket_path
         self._workers = workers
+        self._changes = changes
         self._started = time.time()
         self._listener: socket.socket | None = None
         self._inode = 0
@@ -51,6 +54,8 @@ class Server:
         self._inode = self.socket_path.stat().st_ino
         threading.Thread(target=self._accept, args=(self._listener,), name="accept", daemon=True).start()
         self._workers.start()
+        if self._changes is not None:
+            self._changes.start(self._workers)
         log.info("engine %d listens on %s", os.getpid(), self.socket_path)
 
     def stop(self, drain_seconds: float) -> bool:
@@ -73,6 +78,7 @@ class Server:
             "started": self._started,
             "uptime_seconds": round(time.time() - self._started, 1),
             **self._workers.status(),
+            **(self._changes.status() if self._changes else {}),
         }
 
     def _remove_socket(self) -> None:
@@ -87,7 +93,7 @@ class Server:
         while not self._is_stopped.is_set():
             try:
                 sock, _ = listener.accept()
-                Connection(sock, self._workers, self.status).start()
+                Connection(sock, self._workers, self.status, self._changes).start()
             except (OSError, RuntimeError) as error:
                 # Too many open files or threads, or a client that gave up: the next ones are to be heard all the same.
                 if not self._is_stopped.wait(SCARCITY_PAUSE_SECONDS):
@@ -105,12 +111,19 @@ class _Pending:
 class Connection:
     """One client. When it closes, whatever it still waited for is cancelled."""
 
-    def __init__(self, sock: socket.socket, workers: Workers, status: Callable[[], dict[str, Any]]) -> None:
+    def __init__(
+        self,
+        sock: socket.socket,
+        workers: Workers,
+        status: Callable[[], dict[str, Any]],
+        changes: Changes | None = None,
+    ) -> None:
         self._socket = sock
         # Python's own timeout would hold for reading too, and a client may well be silent between two requests.
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, SEND_TIMEOUT)
         self._workers = workers
         self._status = status
+        self._changes = changes
         self._send_lock = threading.Lock()
         self._pending: dict[int, _Pending] = {}
 
@@ -163,8 +176,25 @@ class Connection:
             self._send(protocol.encode(Frame(FrameType.STATUS_ANSWER, self._status())))
         elif frame.type is FrameType.PREDICT:
             self._handle_predict(frame)
+        elif frame.type is FrameType.CHANGE:
+            self._handle_change(frame)
         else:
             raise ProtocolError(f"a client may not send {frame.type.name}")
+
+    def _handle_change(self, frame: Frame) -> None:
+        """Made in this thread: whoever asks has a connection of its own. It is finished also when nobody listens."""
+        change = _parse_change(frame)
+        try:
+            if self._changes is None:
+                raise ChangeRefusedError("The versions of this engine are fixed.", hint="Start it from the settings.")
+            answer = Frame(FrameType.CHANGED, self._changes.apply(change, self._tell))
+        except CaskError as error:
+            answer = _frame_of(0, Reply(error=error))
+        self._send(protocol.encode(answer))
+
+    def _tell(self, line: str) -> None:
+        with contextlib.suppress(OSError):
+            self._send(protocol.encode(Frame(FrameType.PROGRESS, {"line": line})))
 
     def _handle_predict(self, frame: Frame) -> None:
         pending = self._parse_predict(frame)
@@ -195,6 +225,7 @@ class Connection:
                 deadline=now + timeout_seconds,
                 image=image,
                 options=options_from_json(meta["task"], meta["options"]),
+                digest=str(meta.get("digest", "")),
                 reply=lambda reply: self._reply(number, reply),
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
@@ -222,6 +253,17 @@ class Connection:
         with self._send_lock:
             for buffer in buffers:
                 self._socket.sendall(buffer)
+
+
+def _parse_change(frame: Frame) -> Change:
+    meta = frame.meta
+    try:
+        change = Change(str(meta["action"]), str(meta["model"]), str(meta["version"]), float(meta["share"]))
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(f"a change frame is wrong: {type(error).__name__}: {error}") from None
+    if change.action not in ACTIONS:
+        raise ProtocolError(f"a change {change.action!r} is unknown")
+    return change
 
 
 def _frame_of(number: int, reply: Reply) -> Frame:

@@ -10,9 +10,10 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app import manifests, sizing
+from app import sizing
 from app.config import Settings
 from app.engine.batcher import Limits
+from app.engine.changes import Changes
 from app.engine.server import Server
 from app.engine.worker import Model, Workers
 from app.manifests import Manifest
@@ -25,18 +26,31 @@ SIGNAL_PERIOD_SECONDS = 0.5
 
 def build(settings: Settings, load_model: Callable[[Manifest], Model] | None = None) -> Server:
     """The server with its workers, not started. Raises ManifestError when a chosen model is not in the store."""
-    chosen = manifests.find(Path(settings.models_dir), settings.models)
     sizes = sizing.choose(settings)
+    changes = Changes(
+        Path(settings.models_dir),
+        Path(settings.state_dir),
+        settings.models,
+        keep_seconds=settings.models_keep_previous_seconds,
+        clock=time.monotonic,
+    )
     workers = Workers(
-        chosen,
+        changes.manifests_to_load(),
         load_model or _loader(settings, sizes.engine_workers.value),
         threads=sizes.engine_workers.value,
         max_queue_size=sizes.engine_max_queue_size.value,
-        limits=lambda manifest: Limits(
-            min(settings.engine_max_batch_size, manifest.serve.max_batch_size), settings.engine_max_queue_delay_ms
-        ),
+        limits=lambda manifest: limits(settings, manifest),
     )
-    return Server(Path(settings.engine_socket), workers)
+    return Server(Path(settings.engine_socket), workers, changes)
+
+
+def limits(settings: Settings, manifest: Manifest) -> Limits:
+    """How one model may be batched: its own wish for a size within the setting's, its own wish for a delay first."""
+    delay = manifest.serve.max_queue_delay_ms
+    return Limits(
+        min(settings.engine_max_batch_size, manifest.serve.max_batch_size),
+        settings.engine_max_queue_delay_ms if delay is None else delay,
+    )
 
 
 def run(settings: Settings) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import threading
@@ -13,13 +14,22 @@ from typing import Any, Protocol
 import numpy as np
 
 from app.engine.batcher import Batch, Batcher, Limits, Work
-from app.errors import CaskError, DeadlineExceededError, EngineAwayError, ModelNotFoundError, ModelNotReadyError
+from app.errors import (
+    CaskError,
+    DeadlineExceededError,
+    EngineAwayError,
+    ModelLoadError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+)
 from app.manifests import Manifest
 from app.results import Answer, Options
 
 log = logging.getLogger("cask.engine")
 
 Clock = Callable[[], float]
+# Told what goes on, one short line each.
+Say = Callable[[str], None]
 
 
 class Model(Protocol):
@@ -45,6 +55,7 @@ class Slot:
     state: str = "loading"
     model: Model | None = None
     error: str = ""
+    hint: str = ""
     load_seconds: float = 0.0
 
     def to_dict(self) -> dict[str, Any]:
@@ -87,13 +98,17 @@ class Workers:
     ) -> None:
         self.slots = {manifest.key: Slot(manifest) for manifest in manifests}
         self.clock = clock
+        # Set when the models of the start are loaded, or have failed to.
+        self.is_started = threading.Event()
         self._load_model = load_model
+        self._limits = limits
         self._batcher = Batcher(max_queue_size, threads)
         for manifest in manifests:
             self._batcher.register(manifest.key, limits(manifest))
         self._condition = threading.Condition()
         self._is_stopping = False
         self._busy_since: dict[int, float] = {}
+        self._busy_with: dict[int, str] = {}
         self._images_total = 0
         self._batches_total = 0
         self._threads = [
@@ -123,17 +138,53 @@ class Workers:
             _refuse(work, EngineAwayError("The engine is stopping."))
         return is_done
 
+    # ── versions ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def holds(self, manifest: Manifest) -> bool:
+        """Whether this very version, by its digest, is ready to predict."""
+        slot = self.slots.get(manifest.key)
+        return slot is not None and slot.state == "ready" and slot.manifest.digest == manifest.digest
+
+    def hold(self, manifest: Manifest, say: Say = lambda line: None) -> None:
+        """Load a version beside those that serve; the same one again replaces itself between two batches.
+
+        Raises ModelLoadError with the reason; whatever served before goes on.
+        """
+        slot = Slot(manifest)
+        with self._condition:
+            served = self.slots.get(manifest.key)
+            is_replaced = served is not None and served.state == "ready"
+            if not is_replaced:
+                self._put(slot)
+        self._load(slot, say)
+        if slot.state == "failed":
+            raise ModelLoadError(f"{manifest.key} cannot be served: {slot.error}", hint=slot.hint)
+        if is_replaced:
+            with self._condition:
+                self._put(slot)
+
+    def release(self, model_key: str) -> bool:
+        """Let go of a version once nothing of it waits or runs. Returns False while something does."""
+        with self._condition:
+            if self._batcher.waiting(model_key) or model_key in self._busy_with.values():
+                return False
+            self.slots.pop(model_key, None)
+            self._batcher.forget(model_key)
+        log.info("model %s is unloaded", model_key)
+        return True
+
+    def _put(self, slot: Slot) -> None:
+        self.slots[slot.manifest.key] = slot
+        self._batcher.register(slot.manifest.key, self._limits(slot.manifest))
+
     # ── work ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def submit(self, work: Work) -> None:
         """Put one work in line. Raises ModelNotFoundError, ModelNotReadyError, EngineBusyError, EngineAwayError."""
-        slot = self.slots.get(work.model_key)
-        if slot is None:
-            raise ModelNotFoundError(f"The engine does not hold {work.model_key}.", hint="GET /v1/models lists all.")
-        if slot.state != "ready":
-            raise _not_ready(slot)
         self._make_room()
         with self._condition:
+            # Under the same lock as release: a version that is in line cannot go away.
+            self._check_held(work)
             if self._is_stopping:
                 raise EngineAwayError("The engine is stopping.")
             self._batcher.submit([work])
@@ -162,6 +213,18 @@ class Workers:
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    def _check_held(self, work: Work) -> None:
+        slot = self.slots.get(work.model_key)
+        if slot is None:
+            raise ModelNotFoundError(f"The engine does not hold {work.model_key}.", hint="GET /v1/models lists all.")
+        if slot.state != "ready":
+            raise _not_ready(slot)
+        if work.digest and work.digest != slot.manifest.digest:
+            raise ModelNotFoundError(
+                f"The engine holds {work.model_key} with another digest, {slot.manifest.digest}.",
+                hint="It was replaced in the store; promote it again.",
+            )
+
     def _make_room(self) -> None:
         """Work that nobody waits for any more does not keep others out of a full queue."""
         with self._condition:
@@ -171,14 +234,20 @@ class Workers:
             _refuse(work, _late_error())
 
     def _load_all(self) -> None:
-        for slot in self.slots.values():
+        for slot in list(self.slots.values()):
             self._load(slot)
+        # What is there now stays: later collections, after a version was unloaded, need not look at it (150 ms).
+        gc.freeze()
+        self.is_started.set()
 
-    def _load(self, slot: Slot) -> None:
+    def _load(self, slot: Slot, say: Say = lambda line: None) -> None:
         started = self.clock()
         try:
+            say("loading the weights")
             model = self._load_model(slot.manifest)
+            say("warming up")
             model.warm_up()
+            say("comparing with its stored answers")
             model.golden_check()
         except CaskError as error:
             self._mark_failed(slot, error.message, error.hint)
@@ -190,7 +259,7 @@ class Workers:
             log.info("model %s is ready after %.1f s", slot.manifest.key, slot.load_seconds)
 
     def _mark_failed(self, slot: Slot, message: str, hint: str) -> None:
-        slot.error, slot.state = message, "failed"
+        slot.error, slot.hint, slot.state = message, hint, "failed"
         log.error("model %s cannot be served: %s %s", slot.manifest.key, message, hint)
 
     def _run(self, number: int) -> None:
@@ -201,6 +270,7 @@ class Workers:
             self._predict(batch)
             with self._condition:
                 self._busy_since.pop(number, None)
+                self._busy_with.pop(number, None)
                 self._condition.notify_all()
 
     def _next_batch(self, number: int) -> Batch | None:
@@ -212,7 +282,7 @@ class Workers:
                 # Whoever stops waits for nobody to join.
                 batch = self._batcher.take(math.inf if self._is_stopping else now)
                 if batch is not None:
-                    self._busy_since[number] = now
+                    self._busy_since[number], self._busy_with[number] = now, batch.model_key
                     self._batches_total += 1
                     self._images_total += len(batch.works)
                     if len(self._batcher):
@@ -229,6 +299,7 @@ class Workers:
                 return batch
 
     def _predict(self, batch: Batch) -> None:
+        # It cannot be released meanwhile: see release.
         model = self.slots[batch.model_key].model
         started = self.clock()
         try:

@@ -63,7 +63,15 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "Your own id for this request, 8 to 64 of `A-Z a-z 0-9 @ . _ -`; another is replaced.",
         "schema": {"type": "string"},
     },
+    "X-Model-Canary": {
+        "name": "X-Model-Canary",
+        "in": "header",
+        "description": "Only the version that is tried out, or surely not that one; its share decides when left out.",
+        "schema": {"type": "string", "enum": ["always", "never"]},
+    },
 }
+# The others belong to the operations that name them.
+EVERYWHERE = ("X-Request-Timeout", "X-Request-Id")
 
 
 class Problem(TypedDict):
@@ -154,7 +162,7 @@ class _Document:
             "parameters": [
                 *self._path(rule, operation),
                 *self._query(operation),
-                *({"$ref": f"#/components/parameters/{name}"} for name in PARAMETERS),
+                *({"$ref": f"#/components/parameters/{name}"} for name in (*EVERYWHERE, *operation.headers)),
             ],
             "responses": self._responses(rule, operation),
         }

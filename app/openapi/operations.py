@@ -48,6 +48,7 @@ class Operation:
     """What an address promises. ``errors`` are those that its view raises; those of guards and Apache are added.
 
     ``query`` is a pydantic model of the options in the address; ``path`` explains the parts of the address in order.
+    ``headers``: those that it understands besides the ones of every address.
     ``error_schema``: the shape of its own failures where that is not a problem document, with ``error_example``.
     """
 
@@ -61,6 +62,7 @@ class Operation:
     error_schema: Any = None
     error_example: Callable[[CaskError], Any] | None = None
     is_body_required: bool = True
+    headers: tuple[str, ...] = ()
 
 
 def describe(**promises: Any) -> Callable[[View], View]:

@@ -82,7 +82,7 @@ pages.add_app_template_filter(drawing.count, "count_labels")
 
 
 def _page(form: Asked, answers: Sequence[Answered]) -> Response:
-    models = predictor().models()
+    models = [status for status in predictor().models() if status.role in ("active", "held")]
     page = render_template(
         "try_image.html",
         asked=form,

@@ -239,7 +239,7 @@ def to_toml(manifest: Manifest) -> str:
     sizes = {key: value for key, value in asdict(manifest.input).items() if value != 0}
     tables = {
         "input": sizes,
-        "serve": asdict(manifest.serve),
+        "serve": {key: value for key, value in asdict(manifest.serve).items() if value is not None},
         "architecture_options": manifest.architecture_options,
         "held_out": manifest.held_out,
     }

@@ -40,11 +40,14 @@ FOLDERS = ("", "app", "app/engine", "apache", "apache/conf", "docker", "docs", "
 # Made at run time, by another program, or by the reader.
 NOT_OURS = re.compile(
     r"^(/|\.\.?/|~|https?:|…|<|\$|run/|var/|build/|secrets/|\.venv|env/local\.env|"
-    r"local\.env|(cert|key)\.pem|httpd\.conf|\.|application/|image/|multipart/|name@)"
+    r"local\.env|(cert|key)\.pem|httpd\.conf|(STATE_DIR/)?roles\.json|\.|application/|image/|multipart/|name@)"
 )
 # Upper-case words in code that are no settings: kernel, Apache, make and compose know them.
 OTHER_WORDS = {"AF_UNIX", "SOCK_STREAM", "SO_PEERCRED", "STOPSIGNAL", "NAME_FILE"}
-OPERATORS_ONLY = {"golden_check_failed", "manifest_invalid", "model_load_failed", "settings_invalid", "unavailable"}
+OPERATORS_ONLY = {
+    *("change_refused", "golden_check_failed", "manifest_invalid", "model_load_failed", "roles_invalid"),
+    *("settings_invalid", "unavailable"),
+}
 
 
 def text_of(document: str) -> str:

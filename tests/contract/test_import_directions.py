@@ -23,6 +23,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.sizing", {"app.config", "app.machine"}),
     ("app.manifests", {"app.errors", "app.results"}),
     ("app.builds", {"app.config", "app.manifests"}),
+    ("app.roles", {"app.errors", "app.manifests"}),
+    ("app.routing", {"app.errors", "app.manifests", "app.roles"}),
     ("app.options", {"app.errors", "app.results", "app.manifests"}),
     ("app.images", {"app.errors", "app.results", "app.manifests"}),
     ("app.telemetry", {"app.config"}),
@@ -30,9 +32,13 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.engine.batcher", {"app.errors"}),
     ("app.engine.client", {"app.engine.protocol", "app.errors", "app.manifests", "app.results"}),
     ("app.engine.worker", {"app.engine.batcher", "app.errors", "app.manifests", "app.results"}),
+    ("app.engine.changes", {"app.engine.worker", "app.errors", "app.machine", "app.manifests", "app.roles"}),
     (
         "app.engine.server",
-        {"app.engine.protocol", "app.engine.batcher", "app.engine.worker", "app.errors", "app.results"},
+        {
+            *("app.engine.protocol", "app.engine.batcher", "app.engine.worker", "app.engine.changes"),
+            *("app.errors", "app.results"),
+        },
     ),
     (
         "app.engine.service",
@@ -44,8 +50,12 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.vision", {"app.vision", "app.builds", "app.config", "app.errors", "app.manifests", "app.results"}),
     (
         "app.predictions",
-        {"app.config", "app.engine.client", "app.errors", "app.images", "app.manifests", "app.options", "app.results"},
+        {
+            *("app.config", "app.engine.client", "app.errors", "app.images", "app.manifests", "app.options"),
+            *("app.results", "app.roles", "app.routing"),
+        },
     ),
+    ("app.versions", {"app.config", "app.engine.client", "app.errors", "app.roles"}),
     # The page of a failure is the one step back: see failures._page.
     ("app.guards", {"app.guards", "app.config", "app.errors", "app.sizing", "app.telemetry", "app.pages.failures"}),
     ("app.openapi.__main__", {"app.openapi", "app.factory", "app.config"}),
@@ -56,6 +66,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {
             *("app.api", "app.guards", "app.openapi.operations", "app.predictions"),
             *("app.errors", "app.manifests", "app.options", "app.results", "app.__version__"),
+            *("app.roles", "app.routing"),
         },
     ),
     (

@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from app import roles
+from app.engine.client import EngineAnswer
 from app.errors import (
     CaskError,
     DeadlineExceededError,
@@ -19,13 +21,16 @@ from app.errors import (
     ImageEmptyError,
     ImageMissingError,
     ModelNotFoundError,
+    ModelNotReadyError,
     OptionError,
     TooManyImagesError,
 )
+from app.manifests import Manifest
 from app.predictions import Predictor
 from app.results import Box, ClassifyOptions, Detection, DetectOptions
+from app.roles import Roles
 from tests import fakes
-from tests.fakes import FakeEngine, picture
+from tests.fakes import Asked, FakeEngine, picture
 
 Make = Callable[..., Predictor]
 
@@ -120,6 +125,92 @@ def test_named_model_may_also_be_an_argument(make: Make, engine: FakeEngine) -> 
     make().predict("detect", [picture()], {}, model="detector", version="1")
 
     assert engine.asked[0].manifest.key == "detector@1"
+
+
+# ── versions ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class MovingEngine(FakeEngine):
+    """Holds only some versions; does something each time that it is asked for another one."""
+
+    def __init__(self, held: set[str], otherwise: Callable[[], None], error: CaskError) -> None:
+        super().__init__()
+        self.held, self.otherwise, self.refusal = held, otherwise, error
+
+    def predict(self, manifest: Manifest, *rest: Any) -> list[EngineAnswer]:
+        if manifest.key not in self.held:
+            self.asked.append(Asked(manifest, [], [], 0.0))
+            self.otherwise()
+            raise self.refusal
+        return super().predict(manifest, *rest)
+
+
+@pytest.fixture
+def versions(tmp_path: Path) -> Path:
+    """The state folder of a service with a classifier in two versions that need different sizes."""
+    fakes.write_model(tmp_path / "models", "demo", "1")
+    fakes.write_model(tmp_path / "models", "demo", "2", input={"kind": "crop", "size": 16, "resize_size": 16})
+    (tmp_path / "state").mkdir()
+    roles.write(tmp_path / "state", {"demo": Roles("1")})
+    return tmp_path / "state"
+
+
+GONE = ModelNotFoundError("The engine does not hold it.")
+LOADING = ModelNotReadyError("It is loading.")
+
+
+@pytest.mark.parametrize("error", [GONE, LOADING])
+def test_request_whose_version_went_away_meanwhile_is_wholly_answered_by_the_next(
+    make: Make, versions: Path, error: CaskError
+) -> None:
+    predictor = make()
+    predictor.engine = engine = MovingEngine({"demo@2"}, lambda: roles.write(versions, {"demo": Roles("2")}), error)
+
+    outcome = predictor.predict("classify", [picture(), picture()], {})
+
+    assert outcome.manifest.version == "2"
+    assert [image.shape for image in engine.asked[-1].images] == [(16, 16, 3)] * 2
+
+
+def test_canary_that_is_not_ready_is_no_reason_to_refuse(make: Make, versions: Path) -> None:
+    roles.write(versions, {"demo": Roles("1", canary="2", canary_share=100)})
+    predictor = make()
+    predictor.engine = MovingEngine({"demo@1"}, lambda: None, LOADING)
+
+    assert predictor.predict("classify", [picture()], {}).manifest.version == "1"
+
+
+@pytest.mark.parametrize(("error", "asked"), [(GONE, 3), (LOADING, 1)])
+def test_version_that_stays_away_is_refused_after_a_few_tries(
+    make: Make, versions: Path, error: CaskError, asked: int
+) -> None:
+    predictor = make()
+    predictor.engine = engine = MovingEngine(set(), lambda: None, error)
+
+    with pytest.raises(type(error)):
+        predictor.predict("classify", [picture()], {})
+
+    assert len(engine.asked) == asked
+
+
+def test_wished_version_that_is_not_ready_is_not_replaced_by_another(make: Make, versions: Path) -> None:
+    roles.write(versions, {"demo": Roles("1", canary="2", canary_share=100)})
+    predictor = make()
+    predictor.engine = MovingEngine({"demo@1"}, lambda: None, LOADING)
+
+    with pytest.raises(ModelNotReadyError):
+        predictor.predict("classify", [picture()], {}, model="demo", version="2")
+
+
+def test_models_have_role_share_and_state_for_every_version(make: Make, versions: Path, tmp_path: Path) -> None:
+    held = fakes.make_manifest(tmp_path / "models", "demo", "3")
+    roles.write(versions, {"demo": Roles("2", previous="1", canary="3", canary_share=10)})
+    predictor = make()
+    predictor.engine = FakeEngine([*predictor.manifests, held], states={"demo@3": "loading"})
+
+    rows = [(each.manifest.version, each.role, each.share, each.state) for each in predictor.models()]
+
+    assert rows == [("2", "active", 90.0, "ready"), ("3", "canary", 10, "loading"), ("1", "previous", 0, "unloaded")]
 
 
 def test_request_without_an_image_is_refused(make: Make) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import gc
 import json
 import os
@@ -23,10 +24,13 @@ import pytest
 from app.engine import client as client_module
 from app.engine import protocol, server
 from app.engine.batcher import Limits
+from app.engine.changes import Changes
 from app.engine.client import EngineAnswer, EngineClient
 from app.engine.protocol import HEAD, Frame, FrameType
+from app.engine.worker import Workers
 from app.errors import (
     CaskError,
+    ChangeRefusedError,
     DeadlineExceededError,
     EngineAwayError,
     EngineBusyError,
@@ -37,7 +41,7 @@ from app.errors import (
 from app.manifests import Manifest
 from app.results import Box, ClassifyOptions, Detection, DetectOptions, Prediction
 from tests import fakes
-from tests.fakes import PATIENCE_SECONDS, RunningEngine, eventually, pixels
+from tests.fakes import PATIENCE_SECONDS, FakeModel, RunningEngine, eventually, pixels
 
 pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 
@@ -693,3 +697,77 @@ def test_what_was_not_sent_is_sent_next(sent: int, left: list[bytes]) -> None:
     buffers = [memoryview(b"abc"), memoryview(b"de")]
 
     assert [bytes(each) for each in client_module._unsent(buffers, sent)] == left
+
+
+# ── changes of versions ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.fixture
+def changing(tmp_path: Path) -> Iterator[EngineClient]:
+    """A client of a server that may change its versions; demo is there in 1 and 2."""
+    for version in ("1", "2"):
+        fakes.write_model(tmp_path / "models", "demo", version)
+    (tmp_path / "state").mkdir()
+    changes = Changes(tmp_path / "models", tmp_path / "state", ("demo",), keep_seconds=60, clock=time.monotonic)
+    workers = Workers(changes.manifests_to_load(), FakeModel, threads=1, max_queue_size=8, limits=lambda _: Limits())
+    made, client = server.Server(tmp_path / "engine.sock", workers, changes), EngineClient(tmp_path / "engine.sock")
+    made.start()
+    yield client
+    client.close()
+    made.stop(PATIENCE_SECONDS)
+
+
+def test_change_tells_what_goes_on_and_what_came_of_it(changing: EngineClient) -> None:
+    said: list[str] = []
+
+    done = changing.change("promote", "demo", "1", say=said.append)
+
+    assert (done["before"]["active"], done["after"]["active"], done["after"]["previous"]) == ("2", "1", "2")
+    assert said[-1] == "the pointer has moved"
+    assert changing.status()["roles"]["demo"]["active"] == "1"
+
+
+def test_change_that_is_refused_says_why(changing: EngineClient) -> None:
+    with pytest.raises(ChangeRefusedError, match="holds no demo of version '9'") as caught:
+        changing.change("promote", "demo", "9", say=lambda line: None)
+
+    assert caught.value.hint == "It has: 1, 2. Add it with make model-add."
+
+
+def test_change_of_an_engine_with_fixed_versions_is_refused(running: RunningEngine) -> None:
+    with pytest.raises(ChangeRefusedError, match="are fixed"):
+        running.client.change("promote", "demo", "1", say=lambda line: None)
+
+
+def test_change_is_made_although_nobody_listens_any_more(changing: EngineClient) -> None:
+    with raw(changing.socket_path) as sock:
+        send(sock, Frame(FrameType.CHANGE, {"action": "promote", "model": "demo", "version": "1", "share": 0}))
+
+    eventually(lambda: changing.status()["roles"]["demo"]["active"] == "1", "the change")
+
+
+def test_change_without_an_engine_says_that_it_is_away(client: EngineClient) -> None:
+    with pytest.raises(EngineAwayError):
+        client.change("promote", "demo", "1", say=lambda line: None)
+
+
+@pytest.mark.parametrize(
+    "meta",
+    [
+        {},
+        {"action": "explode", "model": "demo", "version": "1", "share": 0},
+        {"action": "promote", "model": "demo", "version": "1", "share": "many"},
+    ],
+)
+def test_change_frame_that_is_wrong_ends_the_connection(changing: EngineClient, meta: dict[str, Any]) -> None:
+    with raw(changing.socket_path) as sock:
+        send(sock, Frame(FrameType.CHANGE, meta))
+
+        assert sock.recv(1) == b""
+
+
+def test_version_of_another_digest_is_not_asked(running: RunningEngine, manifest: Manifest) -> None:
+    other = dataclasses.replace(manifest, digest="sha256:other")
+
+    with pytest.raises(ModelNotFoundError, match="with another digest"):
+        ask(running.client, other, 1)

@@ -1,0 +1,261 @@
+"""Which versions the engine holds, and the changes that an operator asks for. Knows no sockets and no torch.
+
+A version is loaded beside the one that serves, warmed up and compared with its stored answers; only then the pointer
+moves (``app.roles``), by one rename. Versions that no role needs are let go of after a while.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from app import machine, manifests, roles
+from app.engine.worker import Clock, Say, Workers
+from app.errors import ChangeRefusedError, ManifestError, RolesInvalidError
+from app.manifests import Manifest
+from app.roles import Roles
+
+log = logging.getLogger("cask.engine")
+
+# How soon to look again at a version whose last work is not answered yet.
+RELEASE_PERIOD_SECONDS = 0.02
+ACTIONS = ("promote", "rollback", "canary", "shadow", "reload")
+
+
+@dataclass(frozen=True)
+class Change:
+    """One wish of an operator. ``share`` in percent; a canary's share of 0 and a shadow's empty version end them."""
+
+    action: str
+    model: str
+    version: str = ""
+    share: float = 0.0
+
+
+class Changes:
+    """Keeps the roles, makes one change at a time, and unloads what nobody needs."""
+
+    def __init__(
+        self, models_dir: Path, state_dir: Path, selection: Sequence[str], *, keep_seconds: float, clock: Clock
+    ) -> None:
+        """Settles what is to serve; nothing is loaded or written yet. Raises ManifestError."""
+        self._models_dir = models_dir
+        self._state_dir = state_dir
+        self._selection = selection
+        self._keep_seconds = keep_seconds
+        self._clock = clock
+        self._pins = roles.pins(models_dir, selection)
+        self.roles = roles.settle(models_dir, selection, _read(state_dir))
+        self._workers: Workers
+        self._change = threading.Lock()
+        # Guards what is needed against what is let go of.
+        self._keeping = threading.Lock()
+        self._claimed: set[str] = set()
+        self._idle_since: dict[str, float] = {}
+        self._wake = threading.Event()
+        makers = (self._promote, self._roll_back, self._canary, self._shadow, self._reload)
+        self._actions: dict[str, Callable[[Change, Say], Roles]] = dict(zip(ACTIONS, makers, strict=True))
+
+    def manifests_to_load(self) -> list[Manifest]:
+        """What the start loads: every active version first, then canaries, shadows and what MODELS names.
+
+        Raises ManifestError when an active one cannot be read.
+        """
+        found = [manifests.read(self._models_dir / name / each.active) for name, each in self.roles.items()]
+        others = [(name, version) for name, each in self.roles.items() for version in each.serving[1:]]
+        others += [(name, version) for name in self.roles for version in self._pinned(name)]
+        for name, version in dict.fromkeys(others):
+            if version == self.roles[name].active:
+                continue
+            try:
+                found.append(manifests.read(self._models_dir / name / version))
+            except ManifestError as error:
+                # It answers nobody who has not asked for it; what does answer must start.
+                log.warning("%s@%s is not loaded: %s", name, version, error.message)
+        return found
+
+    def start(self, workers: Workers) -> None:
+        """Write the roles down and begin to look for what can be unloaded."""
+        self._workers = workers
+        try:
+            roles.write(self._state_dir, self.roles)
+        except OSError:
+            # Serving goes on; web processes then choose as MODELS says.
+            log.exception("%s cannot be written", roles.path(self._state_dir))
+        threading.Thread(target=self._unload_for_ever, name="unloader", daemon=True).start()
+
+    def apply(self, change: Change, say: Say = lambda line: None) -> dict[str, Any]:
+        """Make one change. Returns the model's roles before and after. Raises ChangeRefusedError, ModelLoadError,
+        ManifestError; then nothing has changed for callers.
+        """
+        if not self._change.acquire(blocking=False):
+            raise ChangeRefusedError(
+                "Another change of versions is under way.", hint="Wait until it has ended; then ask again."
+            )
+        try:
+            if not self._workers.is_started.is_set():
+                say("waiting until the models of the start are loaded")
+                self._workers.is_started.wait()
+            before = self._roles_of(change.model)
+            after = self._actions[change.action](change, say)
+            return {"model": change.model, "before": asdict(before), "after": asdict(after)}
+        finally:
+            with self._keeping:
+                self._claimed.clear()
+            self._change.release()
+            self._wake.set()
+
+    def status(self) -> dict[str, Any]:
+        """Roles by model, for the status frame."""
+        return {"roles": {name: asdict(each) for name, each in self.roles.items()}}
+
+    def unload(self) -> float | None:
+        """Let go of what nobody needed for long enough. Returns the seconds until the next look; None is never."""
+        pauses, released = [], False
+        for key in list(self._workers.slots):
+            with self._keeping:
+                if self._is_needed(key):
+                    self._idle_since.pop(key, None)
+                    continue
+                left = self._idle_since.setdefault(key, self._clock()) + self._keep_seconds - self._clock()
+                if left > 0:
+                    pauses.append(left)
+                elif self._workers.release(key):
+                    del self._idle_since[key]
+                    released = True
+                else:
+                    pauses.append(RELEASE_PERIOD_SECONDS)
+        if released:
+            machine.return_memory()
+        return min(pauses, default=None)
+
+    # ── actions ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _promote(self, change: Change, say: Say) -> Roles:
+        now = self.roles[change.model]
+        self._make_ready(change, say)
+        return self._move(change.model, now.promote(change.version), say)
+
+    def _roll_back(self, change: Change, say: Say) -> Roles:
+        now = self.roles[change.model]
+        after = now.roll_back()
+        if after == now:
+            return now
+        self._make_ready(Change(change.action, change.model, after.active), say)
+        return self._move(change.model, after, say)
+
+    def _canary(self, change: Change, say: Say) -> Roles:
+        now = self.roles[change.model]
+        if not change.share:
+            return self._move(change.model, now.end_canary(), say)
+        after = now.start_canary(change.version, change.share)
+        self._make_ready(change, say)
+        return self._move(change.model, after, say)
+
+    def _shadow(self, change: Change, say: Say) -> Roles:
+        now = self.roles[change.model]
+        if not change.version:
+            return self._move(change.model, now.end_shadow(), say)
+        after = now.start_shadow(change.version)
+        self._make_ready(change, say)
+        return self._move(change.model, after, say)
+
+    def _reload(self, change: Change, say: Say) -> Roles:
+        """The same version again, for instance when a faster form of it has been built."""
+        manifest = self._manifest(change.model, change.version or self.roles[change.model].active)
+        if manifest.key not in self._workers.slots:
+            raise ChangeRefusedError(f"{manifest.key} is not loaded.", hint="Promote it, or restart the engine.")
+        self._workers.hold(manifest, say)
+        machine.return_memory()
+        # Written again although nothing moved: web processes then read the manifest again, which may have changed.
+        return self._move(change.model, self.roles[change.model], say)
+
+    def _make_ready(self, change: Change, say: Say) -> None:
+        manifest = self._manifest(change.model, change.version)
+        self._refuse_other_task(manifest)
+        with self._keeping:
+            self._claimed.add(manifest.key)
+        if self._workers.holds(manifest):
+            say(f"{manifest.key} is loaded already")
+            return
+        say(f"loading {manifest.key} beside {change.model}@{self.roles[change.model].active}, which goes on")
+        self._workers.hold(manifest, say)
+
+    def _move(self, model: str, after: Roles, say: Say) -> Roles:
+        """The moment of the change: before the rename the old roles hold, after it the new ones."""
+        before, together = self.roles[model], {**self.roles, model: after}
+        try:
+            roles.write(self._state_dir, together)
+        except OSError as error:
+            raise ChangeRefusedError(
+                f"{roles.path(self._state_dir)} cannot be written: {error.strerror}.",
+                hint="Make room on the disk, or mend the folder's owner; then ask again.",
+            ) from None
+        with self._keeping:
+            self.roles = together
+        if after != before:
+            say("the pointer has moved")
+            log.info("versions of %s: %s", model, asdict(after))
+        return after
+
+    # ── what is allowed, and what is needed ───────────────────────────────────────────────────────────────────────
+
+    def _roles_of(self, model: str) -> Roles:
+        if model not in self.roles:
+            raise ChangeRefusedError(f"No model {model!r} is served here.", hint=f"There are: {', '.join(self.roles)}.")
+        return self.roles[model]
+
+    def _manifest(self, model: str, version: str) -> Manifest:
+        """The version as it lies in the store now. Raises ChangeRefusedError, ManifestError."""
+        there = manifests.versions(self._models_dir).get(model, [])
+        if version not in there:
+            raise ChangeRefusedError(
+                f"{self._models_dir} holds no {model} of version {version!r}.",
+                hint=f"It has: {', '.join(there) or 'none'}. Add it with make model-add.",
+            )
+        if not roles.is_free(model, self._selection) and version not in self._pins[model]:
+            raise ChangeRefusedError(
+                f"MODELS allows {model} in version {', '.join(self._pins[model])} only, not {version}.",
+                hint=f"Write {model} without a version into MODELS and restart, to let commands choose it.",
+            )
+        return manifests.read(self._models_dir / model / version)
+
+    def _refuse_other_task(self, manifest: Manifest) -> None:
+        active = self._workers.slots.get(f"{manifest.name}@{self.roles[manifest.name].active}")
+        if active is not None and active.manifest.task != manifest.task:
+            raise ChangeRefusedError(
+                f"{manifest.key} is for {manifest.task}, {active.manifest.key} is for {active.manifest.task}.",
+                hint="A version must do what the one before it did; add it under another name.",
+            )
+
+    def _is_needed(self, model_key: str) -> bool:
+        name, _, version = model_key.partition("@")
+        return model_key in self._claimed or version in self.roles[name].serving or version in self._pinned(name)
+
+    def _pinned(self, model: str) -> list[str]:
+        """What MODELS names with its version stays loaded."""
+        named = [entry.partition("@") for entry in self._selection]
+        return [version for name, _, version in named if name == model and version]
+
+    def _unload_for_ever(self) -> None:
+        while True:
+            self._workers.is_started.wait()
+            try:
+                pause = self.unload()
+            except Exception:
+                log.exception("unloading stumbled; it goes on")
+                pause = None
+            self._wake.wait(pause)
+            self._wake.clear()
+
+
+def _read(state_dir: Path) -> dict[str, Roles]:
+    try:
+        return roles.read(state_dir)
+    except RolesInvalidError as error:
+        log.warning("%s: %s %s", error.code, error.message, error.hint)
+        return {}

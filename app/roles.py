@@ -1,0 +1,204 @@
+"""Which version of each model answers: roles, the moves between them, and the file that keeps them. A leaf.
+
+``<STATE_DIR>/roles.json`` is the pointer: the engine alone writes it, by rename, and every web process looks at it
+before it chooses a version. It outlives restarts.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
+from typing import Any, Literal
+
+from app import manifests
+from app.errors import ChangeRefusedError, RolesInvalidError
+
+FILE_NAME = "roles.json"
+MAX_SHARE = 100.0
+
+Role = Literal["active", "canary", "shadow", "previous", "withdrawn", "held"]
+# In the order in which people want to read them.
+ROLES: tuple[Role, ...] = ("active", "canary", "shadow", "previous", "withdrawn", "held")
+
+
+@dataclass(frozen=True)
+class Roles:
+    """The versions of one model by what they are for; empty where there is none. A version has one role at most.
+
+    ``active`` answers. ``canary`` answers ``canary_share`` percent of the requests instead. ``shadow`` is asked too,
+    and nobody waits for it. ``previous`` is what a rollback goes back to, ``withdrawn`` what it went away from.
+    """
+
+    active: str
+    previous: str = ""
+    canary: str = ""
+    canary_share: float = 0.0
+    shadow: str = ""
+    withdrawn: str = ""
+
+    def role_of(self, version: str) -> Role:
+        """The role of a version; ``held`` when it has none of its own and is there because MODELS names it."""
+        for role in ROLES[:-1]:
+            if getattr(self, role) == version:
+                return role
+        return "held"
+
+    def share_of(self, version: str) -> float:
+        """Percent of the requests without a wish of their own that this version answers."""
+        if version == self.active:
+            return MAX_SHARE - self.canary_share
+        return self.canary_share if version == self.canary else 0.0
+
+    @property
+    def serving(self) -> tuple[str, ...]:
+        """The versions that must be loaded, the most urgent first."""
+        return tuple(version for version in (self.active, self.canary, self.shadow) if version)
+
+    @property
+    def named(self) -> tuple[str, ...]:
+        """Every version with a role, in the order of ROLES."""
+        return tuple(version for role in ROLES[:-1] if (version := getattr(self, role)))
+
+    def promote(self, version: str) -> Roles:
+        """``version`` answers from now on. Ends a canary: its share was measured against another version."""
+        if version == self.active:
+            return self
+        left = self._without(version)
+        return replace(left, active=version, previous=self.active, canary="", canary_share=0.0, withdrawn="")
+
+    def roll_back(self) -> Roles:
+        """The previous version answers again. Twice is once. Raises ChangeRefusedError when there is none."""
+        if self.withdrawn and not self.previous:
+            return self
+        if not self.previous:
+            raise ChangeRefusedError(
+                f"There is no earlier version to go back to; {self.active} is the first that served here.",
+                hint="Promote the one you want: make model-promote MODEL=… VERSION=…",
+            )
+        left = self._without(self.previous)
+        return replace(left, active=self.previous, previous="", canary="", canary_share=0.0, withdrawn=self.active)
+
+    def start_canary(self, version: str, share: float) -> Roles:
+        """``version`` answers ``share`` percent. Raises ChangeRefusedError when it is active, or the share no share."""
+        if not 0 < share <= MAX_SHARE:
+            raise ChangeRefusedError(
+                f"A share of {share:g} percent cannot be given.", hint="More than 0 and at most 100; 0 ends the canary."
+            )
+        if version == self.active:
+            raise ChangeRefusedError(
+                f"{version} answers every request already; it cannot be its own canary.", hint="Give another VERSION."
+            )
+        return replace(self._without(version), canary=version, canary_share=share)
+
+    def end_canary(self) -> Roles:
+        """Every request goes to the active version."""
+        return replace(self, canary="", canary_share=0.0)
+
+    def start_shadow(self, version: str) -> Roles:
+        """``version`` is asked too. Raises ChangeRefusedError when it answers callers."""
+        if version in (self.active, self.canary):
+            raise ChangeRefusedError(
+                f"{version} is the {self.role_of(version)} version and answers callers; it cannot be a shadow.",
+                hint="Give another VERSION.",
+            )
+        return replace(self._without(version), shadow=version)
+
+    def end_shadow(self) -> Roles:
+        """Nobody is asked besides."""
+        return replace(self, shadow="")
+
+    def _without(self, version: str) -> Roles:
+        """Without the role that this version had."""
+        role = self.role_of(version)
+        if role in ("held", "active"):
+            return self
+        none: dict[str, Any] = {role: ""}
+        left = replace(self, **none)
+        return replace(left, canary_share=left.canary_share if left.canary else 0.0)
+
+
+def path(state_dir: Path) -> Path:
+    """Where the file lies."""
+    return state_dir / FILE_NAME
+
+
+def read(state_dir: Path) -> dict[str, Roles]:
+    """Model name → roles; empty before the first start. Raises RolesInvalidError."""
+    file = path(state_dir)
+    try:
+        table = json.loads(file.read_text())
+        return {name: _from_json(row) for name, row in table["models"].items()}
+    except FileNotFoundError:
+        return {}
+    except (OSError, ValueError, TypeError, KeyError, AttributeError) as error:
+        raise RolesInvalidError(
+            f"{file} cannot be used: {type(error).__name__}: {error}.",
+            hint="Restore it from a backup, or remove it: the engine then begins with what MODELS names.",
+        ) from None
+
+
+def write(state_dir: Path, known: Mapping[str, Roles]) -> None:
+    """Replace the file, whole or not at all, and not before it is on the disk. Raises OSError."""
+    table = {"models": {name: asdict(roles) for name, roles in known.items()}}
+    with tempfile.NamedTemporaryFile("w", dir=state_dir, prefix=f"{FILE_NAME}.", delete=False) as file:
+        try:
+            json.dump(table, file, indent=2)
+            file.flush()
+            os.fsync(file.fileno())
+            # The web processes may be of another user.
+            Path(file.name).chmod(0o644)
+            Path(file.name).replace(path(state_dir))
+        except BaseException:
+            Path(file.name).unlink(missing_ok=True)
+            raise
+
+
+def settle(models_dir: Path, selection: Sequence[str], known: Mapping[str, Roles]) -> dict[str, Roles]:
+    """The roles of every model that MODELS serves, in its order; nothing is loaded and no manifest read.
+
+    As ``known`` says where store and MODELS allow it, else the newest version is active. ``name@version`` in MODELS
+    allows those versions only, ``name`` every one in the store. Raises ManifestError.
+    """
+    pinned = pins(models_dir, selection)
+    in_store = manifests.versions(models_dir)
+    settled = {}
+    for name, versions in pinned.items():
+        allowed = in_store[name] if is_free(name, selection) else versions
+        newest = max(versions, key=manifests.version_order)
+        settled[name] = _settle(known.get(name), allowed, newest)
+    return settled
+
+
+def pins(models_dir: Path, selection: Sequence[str]) -> dict[str, list[str]]:
+    """Model name → the versions that MODELS names; of a name alone the newest in the store. Raises ManifestError."""
+    found: dict[str, list[str]] = {}
+    for name, version in manifests.choose(models_dir, selection):
+        found.setdefault(name, []).append(version)
+    return found
+
+
+def is_free(name: str, selection: Sequence[str]) -> bool:
+    """Whether any version of this model may serve: MODELS names it without versions, or names nothing."""
+    return not selection or name in selection
+
+
+def _settle(known: Roles | None, allowed: Sequence[str], newest: str) -> Roles:
+    if known is None or known.active not in allowed:
+        return Roles(newest)
+    gone: dict[str, Any] = {role: "" for role in ROLES[1:-1] if getattr(known, role) not in allowed}
+    left = replace(known, **gone)
+    return left if left.canary else left.end_canary()
+
+
+def _from_json(row: dict[str, Any]) -> Roles:
+    roles = Roles(**row)
+    texts = [getattr(roles, role) for role in ROLES[:-1]]
+    if not roles.active or not all(isinstance(text, str) for text in texts):
+        raise ValueError(f"{row!r} are no roles")
+    if not 0 <= float(roles.canary_share) <= MAX_SHARE:
+        raise ValueError(f"a share of {roles.canary_share!r} percent")
+    return roles

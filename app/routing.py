@@ -1,0 +1,171 @@
+"""Which version of which model answers one request. Between the file of roles and the predictor; no Flask, no sockets.
+
+The engine moves the pointer by renaming a file. Each web process looks at that file's inode and times before it
+chooses, which costs a microsecond, and reads it anew only when it is another one; so all processes agree at once.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import random
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from app import manifests, roles
+from app.errors import CaskError, ManifestError, ModelNotFoundError, RolesInvalidError
+from app.manifests import Manifest, Task
+from app.roles import Roles
+
+log = logging.getLogger("cask.web")
+
+# What a caller may say about the canary: only it, never it, or nothing (its share decides).
+CanaryWish = Literal["always", "never", ""]
+Stamp = tuple[int, int, int]
+# Python seeds its own generator anew in each process, also after a fork; nothing secret depends on it.
+Draw = Callable[[], float]
+
+
+@dataclass(frozen=True)
+class Route:
+    """One model: its roles, and the manifest of every version that a caller may get."""
+
+    name: str
+    roles: Roles
+    manifests: dict[str, Manifest]
+
+    @property
+    def active(self) -> Manifest:
+        return self.manifests[self.roles.active]
+
+    @property
+    def shadow(self) -> Manifest | None:
+        return self.manifests.get(self.roles.shadow)
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The version that answers one request, all of it, and the model's other versions at that moment."""
+
+    manifest: Manifest
+    route: Route
+
+    @property
+    def is_canary(self) -> bool:
+        return self.manifest.version == self.route.roles.canary
+
+
+class Routing:
+    """The table of routes, kept up to date. Thread-safe."""
+
+    def __init__(self, models_dir: Path, state_dir: Path, selection: Sequence[str], draw: Draw = random.random) -> None:
+        """``draw`` gives a number in [0, 1) that decides about canaries. Raises ManifestError."""
+        self._models_dir = models_dir
+        self._file = os.fspath(roles.path(state_dir))
+        self._state_dir = state_dir
+        self._selection = selection
+        self._draw = draw
+        self._lock = threading.Lock()
+        self._stamp = self._look()
+        try:
+            self._routes = self._read()
+        except RolesInvalidError as error:
+            # The engine says the same, and writes it anew at its next start.
+            log.warning("%s: %s %s", error.code, error.message, error.hint)
+            self._routes = self._build({})
+
+    @property
+    def routes(self) -> dict[str, Route]:
+        """Model name → route, in the order of MODELS."""
+        if self._look() != self._stamp:
+            self.refresh()
+        return self._routes
+
+    def refresh(self) -> None:
+        """Read everything anew. What cannot be read leaves the table as it was."""
+        with self._lock:
+            # Looked at before it is read: a move in between is seen the next time.
+            stamp = self._look()
+            try:
+                self._routes = self._read()
+            except CaskError as error:
+                log.warning("versions stay as they were: %s", error.message)
+            self._stamp = stamp
+
+    def choose(
+        self, task: Task | None, name: str | None = None, version: str | None = None, canary: CanaryWish = ""
+    ) -> Choice:
+        """The version for one request: the wished one, else the canary or the active one, as its share and ``canary``
+        say; of the first model of the task when no name is given. Raises ModelNotFoundError.
+        """
+        routes = self.routes
+        if name:
+            route = routes.get(name)
+            fitting = [route] if route else []
+        else:
+            fitting = list(routes.values())
+        for each in fitting:
+            if task is not None and each.active.task != task:
+                continue
+            manifest = each.manifests.get(version) if version else self._pick(each, canary)
+            if manifest is not None:
+                return Choice(manifest, each)
+        raise _not_found(routes, task, name, version)
+
+    def manifest(self, name: str, version: str) -> Manifest | None:
+        """The manifest of any version in the store; None when it cannot be read."""
+        route = self._routes.get(name)
+        if route and version in route.manifests:
+            return route.manifests[version]
+        try:
+            return manifests.read(self._models_dir / name / version)
+        except ManifestError:
+            return None
+
+    def _pick(self, route: Route, canary: CanaryWish) -> Manifest:
+        candidate = route.manifests.get(route.roles.canary)
+        if candidate is None or canary == "never":
+            return route.active
+        # A draw is less than 1, so that a share of 100 is every request.
+        if canary == "always" or self._draw() * roles.MAX_SHARE < route.roles.canary_share:
+            return candidate
+        return route.active
+
+    def _look(self) -> Stamp:
+        try:
+            found = os.stat(self._file)  # noqa: PTH116 - pathlib costs three times as much, on every request
+        except OSError:
+            return (0, 0, 0)
+        return (found.st_ino, found.st_mtime_ns, found.st_size)
+
+    def _read(self) -> dict[str, Route]:
+        return self._build(roles.read(self._state_dir))
+
+    def _build(self, known: dict[str, Roles]) -> dict[str, Route]:
+        settled = roles.settle(self._models_dir, self._selection, known)
+        pins = roles.pins(self._models_dir, self._selection)
+        return {name: self._route(name, each, pins[name]) for name, each in settled.items()}
+
+    def _route(self, name: str, known: Roles, pinned: Sequence[str]) -> Route:
+        held = [] if roles.is_free(name, self._selection) else pinned
+        found = {known.active: manifests.read(self._models_dir / name / known.active)}
+        for version in dict.fromkeys((*known.named[1:], *held)):
+            try:
+                found[version] = manifests.read(self._models_dir / name / version)
+            except ManifestError as error:
+                # Callers of the active version are not to suffer from another one.
+                log.warning("%s@%s cannot be chosen: %s", name, version, error.message)
+        return Route(name, known, found)
+
+
+def _not_found(
+    routes: dict[str, Route], task: Task | None, name: str | None, version: str | None
+) -> ModelNotFoundError:
+    wanted = f"model {name}" if name else "model"
+    purpose = f" for {task}" if task else ""
+    which = f" of version {version}" if version else ""
+    there = ", ".join(f"{each.key} ({each.task})" for route in routes.values() for each in route.manifests.values())
+    return ModelNotFoundError(f"There is no {wanted}{which}{purpose} here.", hint=f"There are: {there}.")

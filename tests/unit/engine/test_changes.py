@@ -1,0 +1,309 @@
+"""Changes of versions: only what was loaded and checked ever serves, and what nobody needs goes."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import pytest
+
+from app import roles
+from app.engine.batcher import Limits, Work
+from app.engine.changes import Change, Changes
+from app.engine.worker import Reply, Workers
+from app.errors import ChangeRefusedError, GoldenCheckError, ManifestError, ModelLoadError, ModelNotFoundError
+from app.manifests import Manifest
+from app.results import ClassifyOptions
+from app.roles import Roles
+from tests import fakes
+from tests.fakes import PATIENCE_SECONDS, FakeClock, FakeModel, eventually, pixels
+
+FIRST = Roles("1")
+
+pytestmark = pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
+
+
+@dataclass
+class Bench:
+    """Changes over workers with FakeModels; every load makes a new model."""
+
+    store: Path
+    state: Path
+    changes: Changes
+    workers: Workers
+    clock: FakeClock
+    loaded: list[FakeModel]
+    prepare: list[Callable[[FakeModel], None]] = field(default_factory=list)
+    said: list[str] = field(default_factory=list)
+
+    def ask(self, action: str, version: str = "", share: float = 0.0, model: str = "a") -> Roles:
+        done = self.changes.apply(Change(action, model, version, share), self.said.append)
+        return Roles(**done["after"])
+
+    def held(self) -> set[str]:
+        return {key for key, slot in self.workers.slots.items() if slot.state == "ready"}
+
+    def work(self, key: str, digest: str = "") -> list[Reply]:
+        replies: list[Reply] = []
+        now = self.clock()
+        work = Work(key, (4, 4), now, now + 1e6, pixels(1), ClassifyOptions(), replies.append, digest=digest)
+        self.workers.submit(work)
+        return replies
+
+
+@pytest.fixture
+def make(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
+    """Builds a bench over one model in versions 1, 2 and 3, of which 1 serves."""
+    made: list[Bench] = []
+
+    def build(selection: tuple[str, ...] = ("a",), keep_seconds: float = 60, known: Roles = FIRST) -> Bench:
+        store, state = tmp_path / "models", tmp_path / "state"
+        if not store.exists():
+            state.mkdir()
+            for version in ("1", "2", "3"):
+                fakes.write_model(store, "a", version)
+            roles.write(state, {"a": known})
+        clock, loaded = FakeClock(), []
+        changes = Changes(store, state, selection, keep_seconds=keep_seconds, clock=clock)
+
+        def load(manifest: Manifest) -> FakeModel:
+            model = FakeModel(manifest)
+            for each in made[-1].prepare:
+                each(model)
+            loaded.append(model)
+            return model
+
+        workers = Workers(
+            changes.manifests_to_load(), load, threads=1, max_queue_size=8, limits=lambda _: Limits(), clock=clock
+        )
+        made.append(Bench(store, state, changes, workers, clock, loaded))
+        workers.start()
+        changes.start(workers)
+        assert workers.is_started.wait(PATIENCE_SECONDS)
+        return made[-1]
+
+    yield build
+    for bench in made:
+        for model in bench.loaded:
+            model.gate.set()
+        bench.workers.drain(0)
+
+
+def test_start_writes_down_what_serves(make: Callable[..., Bench]) -> None:
+    on = make()
+
+    assert roles.read(on.state) == {"a": Roles("1")}
+    assert on.held() == {"a@1"}
+
+
+def test_start_loads_what_the_pointer_names_but_not_the_way_back(make: Callable[..., Bench]) -> None:
+    on = make(known=Roles("2", previous="1", canary="3", canary_share=5))
+
+    assert on.held() == {"a@2", "a@3"}
+
+
+def test_promotion_loads_checks_and_then_moves_the_pointer(make: Callable[..., Bench]) -> None:
+    on = make()
+
+    after = on.ask("promote", "2")
+
+    assert after == Roles("2", previous="1") == roles.read(on.state)["a"]
+    assert on.held() == {"a@1", "a@2"}
+    assert on.said == [
+        "loading a@2 beside a@1, which goes on",
+        *("loading the weights", "warming up", "comparing with its stored answers", "the pointer has moved"),
+    ]
+
+
+def test_promotion_of_what_serves_changes_nothing_and_loads_nothing(make: Callable[..., Bench]) -> None:
+    on = make()
+
+    assert on.ask("promote", "1") == Roles("1")
+    assert len(on.loaded) == 1
+
+
+def test_rollback_is_instant_while_the_previous_version_is_loaded(make: Callable[..., Bench]) -> None:
+    on = make()
+    on.ask("promote", "2")
+
+    assert on.ask("rollback") == Roles("1", withdrawn="2")
+    assert on.ask("rollback") == Roles("1", withdrawn="2")
+    assert len(on.loaded) == 2
+
+
+@pytest.mark.parametrize("stage", ["warm_up_error", "golden_error"])
+def test_version_that_fails_its_checks_never_serves(make: Callable[..., Bench], stage: str) -> None:
+    on = make()
+    on.prepare.append(lambda model: setattr(model, stage, GoldenCheckError("Image 1 differs by 0.4.", hint="Retrain.")))
+
+    with pytest.raises(ModelLoadError, match=r"a@2 cannot be served: Image 1 differs by 0\.4") as caught:
+        on.ask("promote", "2")
+
+    assert caught.value.hint == "Retrain."
+    assert roles.read(on.state)["a"] == Roles("1")
+    assert on.held() == {"a@1"}
+    assert on.workers.slots["a@2"].state == "failed"
+    on.prepare.clear()
+    assert on.ask("promote", "2").active == "2"
+
+
+def test_version_with_a_broken_manifest_never_serves(make: Callable[..., Bench]) -> None:
+    on = make()
+    (on.store / "a" / "2" / "manifest.toml").write_text("= no")
+
+    with pytest.raises(ManifestError):
+        on.ask("promote", "2")
+
+    assert roles.read(on.state)["a"] == Roles("1")
+
+
+def test_version_for_another_task_is_refused(make: Callable[..., Bench]) -> None:
+    on = make()
+    fakes.write_model(on.store, "a", "4", task="detect")
+
+    with pytest.raises(ChangeRefusedError, match="a@4 is for detect, a@1 is for classify"):
+        on.ask("promote", "4")
+
+
+@pytest.mark.parametrize(
+    ("action", "version", "model", "words"),
+    [
+        ("promote", "9", "a", "holds no a of version '9'"),
+        ("promote", "1", "b", "No model 'b' is served here"),
+        ("rollback", "", "a", "no earlier version"),
+        ("reload", "2", "a", "a@2 is not loaded"),
+    ],
+)
+def test_what_cannot_be_is_refused(
+    make: Callable[..., Bench], action: str, version: str, model: str, words: str
+) -> None:
+    with pytest.raises(ChangeRefusedError, match=words):
+        make().ask(action, version, model=model)
+
+
+def test_models_pins_what_may_serve(make: Callable[..., Bench]) -> None:
+    on = make(("a@1", "a@2"))
+
+    assert on.held() == {"a@1", "a@2"}
+    with pytest.raises(ChangeRefusedError, match="MODELS allows a in version 1, 2 only, not 3"):
+        on.ask("promote", "3")
+    assert on.ask("promote", "2").active == "2"
+
+
+def test_pointer_that_cannot_be_written_leaves_the_old_version(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on = make()
+
+    def fail(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(roles, "write", fail)
+
+    with pytest.raises(ChangeRefusedError, match=r"roles\.json cannot be written: No space left"):
+        on.ask("promote", "2")
+    assert on.changes.status()["roles"]["a"]["active"] == "1"
+
+
+def test_second_change_at_the_same_time_is_refused(make: Callable[..., Bench]) -> None:
+    on = make()
+    is_loading, gate = threading.Event(), threading.Event()
+
+    def hold(_: FakeModel) -> None:
+        is_loading.set()
+        assert gate.wait(PATIENCE_SECONDS)
+
+    on.prepare.append(hold)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(on.ask, "promote", "2")
+        assert is_loading.wait(PATIENCE_SECONDS)
+        with pytest.raises(ChangeRefusedError, match="under way"):
+            on.ask("promote", "3")
+        gate.set()
+
+        assert first.result(PATIENCE_SECONDS).active == "2"
+
+
+# ── what nobody needs ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_previous_version_is_kept_for_its_time_and_then_unloaded(make: Callable[..., Bench]) -> None:
+    on = make(keep_seconds=60)
+    on.ask("promote", "2")
+    on.changes.unload()
+    on.clock.now += 59
+    assert on.changes.unload() == pytest.approx(1)
+    assert on.held() == {"a@1", "a@2"}
+
+    on.clock.now += 1
+
+    assert on.changes.unload() is None
+    assert on.held() == {"a@2"}
+    assert on.ask("rollback").active == "1"
+    assert len(on.loaded) == 3
+
+
+def test_version_that_still_has_work_is_not_unloaded(make: Callable[..., Bench]) -> None:
+    on = make(keep_seconds=0)
+    first = on.loaded[0]
+    first.gate.clear()
+    replies = on.work("a@1")
+    first.wait_until_busy()
+    waiting = on.work("a@1")
+    on.ask("promote", "2")
+
+    assert on.changes.unload() is not None
+    assert "a@1" in on.held()
+
+    first.gate.set()
+    eventually(lambda: on.held() == {"a@2"}, "the unloading")
+    assert replies[0].error is None and waiting[0].error is None
+    with pytest.raises(ModelNotFoundError):
+        on.work("a@1")
+
+
+def test_canary_and_shadow_stay_loaded_until_they_are_ended(make: Callable[..., Bench]) -> None:
+    on = make(keep_seconds=0)
+    on.ask("canary", "2", 10)
+    on.ask("shadow", "3")
+    assert on.changes.unload() is None
+    assert on.held() == {"a@1", "a@2", "a@3"}
+
+    on.ask("canary")
+    on.ask("shadow")
+
+    eventually(lambda: on.held() == {"a@1"}, "the unloading")
+
+
+def test_version_replaced_in_the_store_is_loaded_by_its_promotion(make: Callable[..., Bench]) -> None:
+    on = make()
+    before = on.workers.slots["a@1"].manifest.digest
+    fakes.write_model(on.store, "a", "1", description="another")
+
+    on.ask("promote", "1")
+
+    assert on.workers.slots["a@1"].manifest.digest != before
+    with pytest.raises(ModelNotFoundError, match="with another digest"):
+        on.work("a@1", digest=before)
+
+
+def test_version_loaded_again_replaces_itself(make: Callable[..., Bench]) -> None:
+    on = make()
+
+    on.ask("reload")
+
+    assert on.workers.slots["a@1"].model is on.loaded[1]
+
+
+def test_version_that_fails_to_load_again_goes_on_as_it_was(make: Callable[..., Bench]) -> None:
+    on = make()
+    on.prepare.append(lambda model: setattr(model, "golden_error", GoldenCheckError("It differs.")))
+
+    with pytest.raises(ModelLoadError):
+        on.ask("reload")
+
+    assert on.workers.slots["a@1"].model is on.loaded[0]
+    assert on.held() == {"a@1"}
