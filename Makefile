@@ -9,6 +9,8 @@ SHELL := /bin/bash
 # ENV, PORT and any other setting given to make reach the programs through the environment.
 PY := .venv/bin/python
 INSTALL := requirements/install.sh
+LOADTEST = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SLO),--slo $(SLO)) $(if $(MIX),--mix $(MIX)) $(if $(RATE),--rate $(RATE)) \
+	$(if $(SECONDS),--seconds $(SECONDS)) $(if $(CONFIRM),--confirm $(CONFIRM)) $(OPTIONS)
 
 help: ## Print this help
 	@awk 'BEGIN {FS = ":.*## "; print "\n\033[1mCask\033[0m  a Flask app and a torch model in one Apache container"} \
@@ -89,6 +91,18 @@ bench: ## Measure the same work on our peers, side by side: make bench OPTIONS=-
 train: ## Train the demonstration models again (about 20 minutes on two cores)
 	@$(INSTALL) serve
 	@$(PY) -m training.train $(OPTIONS)
+
+##@ How much does it bear?
+.PHONY: loadtest loadtest-selftest loadtest-ui
+loadtest: ## Send load and judge: make loadtest PROFILE=smoke ENV=dev (SLO RATE SECONDS MIX CONFIRM OPTIONS)
+	@$(INSTALL) loadtest
+	@$(PY) -m loadtest run $(LOADTEST)
+loadtest-selftest: ## Order faults of a test server and see whether each is found
+	@$(INSTALL) loadtest
+	@$(PY) -m loadtest selftest
+loadtest-ui: ## Locust's own page, on loopback only, for the target of ENV
+	@$(INSTALL) loadtest
+	@$(PY) -m locust -f loadtest/locustfile.py $(if $(CONFIRM),--confirm $(CONFIRM)) $(OPTIONS)
 
 ##@ Develop
 test: ## All tests; installs what is missing. PART=unit,apache runs some

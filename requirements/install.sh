@@ -2,7 +2,8 @@
 # Set this machine up: system packages, .venv from the lock files, mod_wsgi built for the Python that will run it.
 #
 #   requirements/install.sh          what `make serve` needs
-#   requirements/install.sh dev      also what tests and checks need
+#   requirements/install.sh loadtest what `make loadtest` needs; neither torch nor Apache
+#   requirements/install.sh dev      all of it, and what tests and checks need
 #
 # Runs as often as you like; when nothing changed it ends at once. Without a network it takes the wheels in WHEELS_DIR.
 set -eu
@@ -22,6 +23,11 @@ SERVE_PACKAGES=(
     libc6-dev       # to build mod_wsgi
     openssl         # certificates for TLS
     python3-dev     # headers and libpython, to build mod_wsgi
+    python3-venv    # the virtual environment
+)
+LOADTEST_PACKAGES=(
+    ca-certificates # to trust the package index
+    python3-dev     # the same Python as serves: one .venv holds both
     python3-venv    # the virtual environment
 )
 DEV_PACKAGES=(
@@ -74,7 +80,8 @@ step() { # step NAME COMMAND… : run it quietly, show that time passes, show th
 locks() { # locks MODE
     case "$1" in
         serve) echo build.txt torch-cpu.txt serve.txt apache.txt ;;
-        dev) echo build.txt torch-cpu.txt serve.txt apache.txt dev.txt ;;
+        loadtest) echo build.txt loadtest.txt ;;
+        dev) echo build.txt torch-cpu.txt serve.txt apache.txt loadtest.txt dev.txt ;;
     esac
 }
 
@@ -151,13 +158,19 @@ choose_python() { # sets `python`
 
 # --- preflight: touches nothing ---------------------------------------------------------------------------------------
 
-case "$mode" in serve | dev) ;; *) fail 2 "needs serve or dev, found «$mode»." "requirements/install.sh serve" ;; esac
+case "$mode" in
+    serve | loadtest | dev) ;;
+    *) fail 2 "needs serve, loadtest or dev, found «$mode»." "requirements/install.sh serve" ;;
+esac
+packages=("${SERVE_PACKAGES[@]}")
+[ "$mode" != loadtest ] || packages=("${LOADTEST_PACKAGES[@]}")
 
 digest="$(set_up_digest "$mode")"
 is_done() {
     local stamped_digest stamped_python
     [ -x "$VENV/bin/python" ] && [ -r "$stamp" ] && read -r stamped_digest stamped_python <"$stamp" || return 1
-    [ "$digest" = "$stamped_digest" ] && [ -x "$stamped_python" ] && [ -x /usr/sbin/apache2 ] || return 1
+    [ "$digest" = "$stamped_digest" ] && [ -x "$stamped_python" ] || return 1
+    [ "$mode" = loadtest ] || [ -x /usr/sbin/apache2 ] || return 1
     [ -z "$PYTHON" ] || [ "$(readlink -f "$(command -v "$PYTHON")")" = "$stamped_python" ]
 }
 is_done && exit 0
@@ -168,7 +181,7 @@ command -v apt-get >/dev/null || fail 2 "needs apt-get (Debian 12, Ubuntu 24.04 
 free_gb=$(($(df -Pk "$root" | awk 'NR == 2 {print $4}') / 1048576))
 [ "$free_gb" -ge "$MIN_FREE_GB" ] || fail 2 "needs $MIN_FREE_GB GB of free disk below $root, found $free_gb GB." \
     "make room there, or clone elsewhere."
-missing="$(missing_packages "${SERVE_PACKAGES[@]}")"
+missing="$(missing_packages "${packages[@]}")"
 missing="${missing% }"
 if [ -n "$missing" ] && ! may_be_root; then
     fail 2 "needs the system packages «$missing», which are not installed, and may not install them." \
@@ -263,16 +276,16 @@ torch_for_cpu() { # where pip finds it; without it, serve.txt brings the index's
     pip_install serve --no-deps -r requirements/torch-cpu.txt || echo "no CPU build found; the index's build follows"
 }
 
-step "pip and build tools" pip_install serve -r requirements/build.txt
-# --no-deps: serve.txt is complete, and torch's own list names CUDA (see requirements/torch.in).
-step "torch, CPU build (1 GB installed)" torch_for_cpu
-step "what the service imports" pip_install serve --no-deps -r requirements/serve.txt
-if ! torch_right >>"$LOG" 2>&1; then
-    tail -n 3 "$LOG" | sed 's/^/    /' >&2
-    fail 1 "needs a torch that imports on this machine, found one that does not (often the index's build for CUDA)." \
-        "name PyTorch's index of CPU builds in PIP_EXTRA_INDEX_URL, or put the wheel that requirements/torch-cpu.txt names into a folder and name that in PIP_FIND_LINKS; then the same command again"
-fi
-if ! mod_wsgi_right >>"$LOG" 2>&1; then
+set_up_service() {
+    # --no-deps: serve.txt is complete, and torch's own list names CUDA (see requirements/torch.in).
+    step "torch, CPU build (1 GB installed)" torch_for_cpu
+    step "what the service imports" pip_install serve --no-deps -r requirements/serve.txt
+    if ! torch_right >>"$LOG" 2>&1; then
+        tail -n 3 "$LOG" | sed 's/^/    /' >&2
+        fail 1 "needs a torch that imports on this machine, found one that does not (often the index's build for CUDA)." \
+            "name PyTorch's index of CPU builds in PIP_EXTRA_INDEX_URL, or put the wheel that requirements/torch-cpu.txt names into a folder and name that in PIP_FIND_LINKS; then the same command again"
+    fi
+    mod_wsgi_right >>"$LOG" 2>&1 && return
     # --no-cache-dir: pip's cache may hold a build for another Python of the same version; --no-build-isolation: what
     # builds it is locked too.
     step "mod_wsgi, built for $("$python" -V)" pip_install serve \
@@ -283,8 +296,13 @@ if ! mod_wsgi_right >>"$LOG" 2>&1; then
         --no-deps \
         -r requirements/apache.txt
     step "mod_wsgi links this Python's library" mod_wsgi_right
-fi
+}
 
+step "pip and build tools" pip_install serve -r requirements/build.txt
+if [ "$mode" != loadtest ]; then set_up_service; fi
+if [ "$mode" != serve ]; then
+    step "what sends load" pip_install dev --no-deps -r requirements/loadtest.txt
+fi
 if [ "$mode" = dev ]; then
     step "what tests and checks need" pip_install dev --no-deps -r requirements/dev.txt
     missing="$(missing_packages "${DEV_PACKAGES[@]}")"
@@ -298,9 +316,11 @@ if [ "$mode" = dev ]; then
         # shellcheck disable=SC2086 # a list of names
         step "system packages: $missing" apt_install $missing
     fi
-    # What serves is part of what tests.
-    printf '%s %s\n' "$(set_up_digest serve)" "$python_real" >"$VENV/.installed-serve"
+    # What serves and what sends load are part of what tests.
+    for part in serve loadtest; do
+        printf '%s %s\n' "$(set_up_digest "$part")" "$python_real" >"$VENV/.installed-$part"
+    done
 fi
 
 printf '%s %s\n' "$digest" "$python_real" >"$stamp"
-echo "Set up. Next: make $([ "$mode" = dev ] && echo test || echo serve)"
+echo "Set up. Next: make $([ "$mode" = dev ] && echo test || echo "$mode")"

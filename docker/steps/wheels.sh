@@ -21,7 +21,7 @@ wanted() { # wanted LOCK… : for which Python, and which locks
     echo "$pip_tag $(cd requirements && cat "$@" | sha256sum | cut -c1-16)"
 }
 SERVE_LOCKS=(build.txt torch-cpu.txt serve.txt apache.txt)
-DEV_LOCKS=("${SERVE_LOCKS[@]}" dev.txt)
+DEV_LOCKS=("${SERVE_LOCKS[@]}" loadtest.txt dev.txt)
 
 # --- preflight: touches nothing ---------------------------------------------------------------------------------------
 
@@ -108,7 +108,9 @@ if [ "$what" != serve ]; then
     say wheels "what tests and checks need"
     # Apart, because the image has no use for them.
     into="$WHEELS_DIR/dev"
-    download_wheels -r requirements/dev.txt || give_up "needs the files that requirements/dev.txt names."
+    for lock in loadtest dev; do
+        download_wheels -r "requirements/$lock.txt" || give_up "needs the files that requirements/$lock.txt names."
+    done
     wanted "${DEV_LOCKS[@]}" >"$WHEELS_DIR/.complete-dev"
 fi
 

@@ -1,7 +1,7 @@
 """Commands and programs in the documents are run as they stand there, against the real service.
 
-A block whose first line says ``run`` (```` ```sh run ````) is run in the checkout, with the address of the test's
-server in place of the documented one. The block after it, if it is an answer, must agree: same status, same code, and
+A block whose first line says ``run`` (```` ```sh run ````) is run in the checkout, with address and ENV of the test's
+server in place of the documented ones. The block after it, if it is an answer, must agree: same status, same code, and
 no header or key that the real answer lacks. Values may differ: times, ids and scores do.
 """
 
@@ -20,7 +20,7 @@ from PIL import Image
 
 from tests import bad_input, servers
 
-DOCUMENTS = ("README.md", "docs/api.md", "docs/operations.md")
+DOCUMENTS = ("README.md", "docs/api.md", "docs/operations.md", "docs/loadtest.md")
 DOCUMENTED_ADDRESS = "http://localhost:8000"
 TIMEOUT_SECONDS = 60
 
@@ -62,7 +62,7 @@ BLOCKS = [block for document in DOCUMENTS for block in blocks_of(document)]
 
 def run(block: Block, url: str) -> str:
     """What the block prints."""
-    text = block.text.replace(DOCUMENTED_ADDRESS, url)
+    text = block.text.replace(DOCUMENTED_ADDRESS, url).replace("ENV=dev", "ENV=test")
     command = {"sh": ["bash", "-eu", "-o", "pipefail", "-c", text], "python": [sys.executable, "-c", text]}
     done = subprocess.run(
         command[block.language],

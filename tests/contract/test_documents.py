@@ -36,11 +36,16 @@ PROBLEM_CODE = re.compile(r'urn:cask:problem:(\w+)|"code": ?"(\w+)"')
 FILE = re.compile(r".*(\.(conf|css|env|html|in|jpg|js|json|md|png|py|sh|svg|toml|txt|wsgi|yaml)|Dockerfile|Makefile)")
 
 # Where a short name may lie: tables name the files of one folder.
-FOLDERS = ("", "app", "app/engine", "apache", "apache/conf", "docker", "docs", "env", "requirements", "models", "tests")
+FOLDERS = (
+    *("", "app", "app/engine", "apache", "apache/conf", "docker", "docs", "env", "requirements", "models", "tests"),
+    "loadtest",
+)
 # Made at run time, by another program, or by the reader.
 NOT_OURS = re.compile(
     r"^(/|\.\.?/|~|https?:|…|<|\$|run/|var/|build/|secrets/|\.venv|env/local\.env|"
-    r"local\.env|(cert|key)\.pem|httpd\.conf|(STATE_DIR/)?roles\.json|\.|application/|image/|multipart/|name@)"
+    r"local\.env|(cert|key)\.pem|httpd\.conf|"
+    r"loadtest/results|(verdict|junit|capacity|run)\.(json|xml)|report\.html|locust\.log|rows-0|examples-0|server\.jsonl|"
+    r"(STATE_DIR/)?roles\.json|\.|application/|image/|multipart/|name@)"
 )
 # Upper-case words in code that are no settings: kernel, Apache, make and compose know them.
 OTHER_WORDS = {"AF_UNIX", "SOCK_STREAM", "SO_PEERCRED", "STOPSIGNAL", "NAME_FILE"}

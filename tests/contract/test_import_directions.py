@@ -92,6 +92,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     ("app.cli", None),
     ("app", set()),
+    # The one who sends load knows the settings and nothing else of the service.
+    ("loadtest", {"app.config", "app.errors"}),
     ("apache.engine", {"app.config", "app.engine.service", "app.telemetry"}),
     (
         "apache",
@@ -127,8 +129,13 @@ ONLY: dict[str, tuple[str, ...]] = {
     "PIL": ("app.images", "app.pages.previews", "app.vision"),
     "pydantic": ("app.config", "app.options", "app.api", "app.openapi"),
     "dotenv": ("app.config",),
-    "numpy": ("app.images", "app.predictions", "app.engine", "app.vision"),
-    "socket": ("app.engine.client", "app.engine.server", "apache.preflight", "app.cli"),
+    "numpy": ("app.images", "app.predictions", "app.engine", "app.vision", "loadtest"),
+    "socket": ("app.engine.client", "app.engine.server", "apache.preflight", "app.cli", "loadtest"),
+    # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.
+    "locust": ("loadtest.locustfile",),
+    "gevent": ("loadtest.locustfile", "loadtest.dispatcher"),
+    "geventhttpclient": ("loadtest.dispatcher",),
+    "loadtest": ("loadtest",),
     # For the name of an error only: see test_nothing_is_unpickled.
     "pickle": ("app.vision.weights",),
     "marshal": (),
@@ -139,8 +146,8 @@ BATCHER_KNOWS = {"__future__", "collections", "collections.abc", "dataclasses", 
 
 
 def module_files() -> dict[str, Path]:
-    """Module name → file, of app and apache."""
-    files = [*sorted((ROOT / "app").rglob("*.py")), *sorted((ROOT / "apache").glob("*.py"))]
+    """Module name → file, of app, apache and loadtest."""
+    files = [path for room in ("app", "apache", "loadtest") for path in sorted((ROOT / room).rglob("*.py"))]
     named = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
     return {**named, "apache.ops_wsgi": ROOT / "apache" / "ops.wsgi", "flask_wsgi": ROOT / "flask.wsgi"}
 

@@ -1,0 +1,170 @@
+"""The commands: `python -m loadtest run | search | compare | report | selftest | tune`. Exit statuses: statuses.py."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from app import config
+from app.errors import SettingsError
+from loadtest import capacity, driver, fingerprint, guard, plans, profiles, reference, scenarios, selftest, summary
+from loadtest.guard import Target
+from loadtest.plans import Plan
+from loadtest.profiles import Profile
+from loadtest.schedule import highest_rate
+from loadtest.statuses import LoadTestError, Status
+
+RESULTS = driver.ROOT / "loadtest" / "results"
+DEFAULT_SEED = 1
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit status. What goes wrong is one line on stderr."""
+    arguments = _parser().parse_args(argv)
+    try:
+        return int(arguments.command(arguments))
+    except LoadTestError as error:
+        print(f"{error.status.name}: {error}", file=sys.stderr)
+        return int(error.status)
+    except SettingsError as error:
+        print(f"USAGE: {error.message}", file=sys.stderr)
+        return int(Status.USAGE)
+    except KeyboardInterrupt:
+        print("INVALID: interrupted; the load has stopped.", file=sys.stderr)
+        return int(Status.INVALID)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="python -m loadtest", description="How much does it bear? ENV says what is loaded."
+    )
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    run = commands.add_parser("run", help="send one profile and judge it")
+    run.set_defaults(command=_run)
+    run.add_argument("--profile", default="smoke", help=f"one of {', '.join(profiles.names())}")
+    _add_load_options(run)
+    test = commands.add_parser("selftest", help="order faults and see whether they are found")
+    test.set_defaults(command=lambda _: selftest.main())
+    return parser
+
+
+def _add_load_options(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("--slo", default="default", help="the promise: a table of loadtest/slo.toml")
+    parser.add_argument("--mix", default="", help="who calls: a table of loadtest/mixes.toml instead of the profile's")
+    parser.add_argument("--model", choices=("open", "closed"), help="instead of the profile's; closed takes --callers")
+    parser.add_argument("--callers", type=int, default=1, help="closed model: so many at once")
+    parser.add_argument("--rate", type=float, help="one level rate, in requests per second, instead of the stages")
+    parser.add_argument("--seconds", type=float, help="the judged span of that level rate")
+    parser.add_argument("--repeats", type=float, default=0.0, help="share of requests that a cache may answer, 0 … 1")
+    parser.add_argument(
+        "--seed", type=int, default=DEFAULT_SEED, help="the same seed sends the same at the same moments"
+    )
+    parser.add_argument("--processes", type=int, default=1, help="worker processes; each wants a core of its own")
+    parser.add_argument("--timeout", type=float, default=10.0, help="a caller's patience, in seconds")
+    parser.add_argument("--slots", type=int, help="requests under way at once, a worker; by rate and patience")
+    parser.add_argument("--host", default="", help="must be the allowed address; LOADTEST_HOST allows it")
+    parser.add_argument("--confirm", default="", help="the environment's name, where a person must agree")
+    parser.add_argument("--folder", type=Path, help="where the run is kept instead of loadtest/results/")
+
+
+def _run(arguments: argparse.Namespace) -> Status:
+    settings = config.resolve()
+    profile = _profile(arguments, settings.env)
+    target = _admit(arguments, settings, highest_rate(profile.stages))
+    plan, known = prepare(arguments, profile, target, settings.env)
+    verdict = driver.run(plan, target, known, show=_show if sys.stderr.isatty() else None)
+    print(summary.render(plan, verdict))
+    return verdict.status
+
+
+def _profile(arguments: argparse.Namespace, env: str) -> Profile:
+    profile = profiles.read_profile(
+        arguments.profile, capacity.known_rps(RESULTS, env) if arguments.rate is None else arguments.rate
+    )
+    profile = profiles.with_rate(profile, arguments.rate, arguments.seconds)
+    return profiles.with_model(profile, arguments.model, arguments.callers)
+
+
+def _admit(arguments: argparse.Namespace, settings: config.Settings, highest_rps: float) -> Target:
+    ask = input if sys.stdin.isatty() else None
+    target = guard.admit(settings, host=arguments.host, highest_rps=highest_rps, confirmed=arguments.confirm, ask=ask)
+    guard.check_environment(target, settings.env)
+    return target
+
+
+def prepare(
+    arguments: argparse.Namespace, profile: Profile, target: Target, env: str
+) -> tuple[Plan, reference.Reference]:
+    """The plan of one run and the golden answers for it. Asks the target at rest. Raises LoadTestError."""
+    _check_options(arguments)
+    mix = profiles.read_mix(arguments.mix or profile.mix, scenarios.SCENARIOS)
+    known = reference.take(target, mix, driver.all_pictures())
+    plan = Plan(
+        folder=_new_folder(arguments.folder, env, profile.name),
+        url=target.url,
+        env=env,
+        profile=profile,
+        promise=profiles.read_promise(arguments.slo),
+        mix=mix,
+        seed=arguments.seed,
+        workers=arguments.processes,
+        slots=arguments.slots or plans.slots_for(profile, arguments.timeout, arguments.processes),
+        timeout_seconds=arguments.timeout,
+        repeat_share=arguments.repeats,
+        fingerprint=fingerprint.take(target, driver.ROOT, known.models, known.digests),
+        command=command_of(arguments, target, env),
+    )
+    return plan, known
+
+
+def _check_options(arguments: argparse.Namespace) -> None:
+    for name, value, least, most in (
+        ("repeats", arguments.repeats, 0, 1),
+        ("processes", arguments.processes, 1, 256),
+        ("timeout", arguments.timeout, 0.001, 3600),
+        ("seed", arguments.seed, 0, 2**31),
+    ):
+        if not least <= value <= most:
+            raise profiles.UsageError(f"--{name} is {value:g}; expected {least:g} to {most:g}.")
+
+
+def _new_folder(asked: Path | None, env: str, name: str) -> Path:
+    stamp = time.strftime("%Y%m%d-%H%M%S")
+    folder = (asked or RESULTS / f"{env}-{name}-{stamp}").resolve()
+    number = 1
+    while folder.exists() and any(folder.iterdir()):
+        if asked:
+            raise profiles.UsageError(f"{folder} is not empty; expected a new folder, so that no run is overwritten.")
+        number += 1
+        folder = RESULTS / f"{env}-{name}-{stamp}-{number}"
+    folder.mkdir(parents=True, exist_ok=True)
+    return folder
+
+
+def command_of(arguments: argparse.Namespace, target: Target, env: str) -> str:
+    """The exact command that repeats this run: every option that was not left out, the seed always."""
+    parser = argparse.ArgumentParser()
+    _add_load_options(parser)
+    words = [
+        f"ENV={env}",
+        f"LOADTEST_HOST={target.url}",
+        ".venv/bin/python -m loadtest run",
+        f"--profile {arguments.profile}",
+    ]
+    for action in parser._actions:
+        value = getattr(arguments, action.dest, None)
+        if action.dest in ("help", "folder", "confirm", "host") or (value == action.default and action.dest != "seed"):
+            continue
+        words.append(f"{action.option_strings[0]} {value}")
+    return " ".join(words)
+
+
+def _show(line: str) -> None:
+    print(f"\r\x1b[K  {line}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

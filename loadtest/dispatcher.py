@@ -1,0 +1,243 @@
+"""The open model: requests start when they are meant to, whatever the server does. Runs inside a worker, on gevent."""
+
+from __future__ import annotations
+
+import json
+import re
+import time
+import zlib
+from collections import deque
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Protocol
+
+import gevent
+import numpy as np
+from gevent.pool import Pool
+from geventhttpclient._parser import HTTPParseError
+from geventhttpclient.response import HTTPConnectionClosed
+from geventhttpclient.url import URL
+
+from loadtest.oracle import Oracle
+from loadtest.rows import ROW, Outcome
+from loadtest.scenarios import Caller, Request
+
+FLUSH_SECONDS = 0.25
+EXAMPLES_MOST = 25
+WATCH_SECONDS = 5.0
+# Fewer than this in the watched span say too little to end a run.
+WATCH_LEAST = 50
+TIMING = re.compile(r"(decode|queue|predict|engine|app);dur=([0-9.]+)")
+TIMINGS = ("decode", "queue", "predict", "engine", "app")
+UNKNOWN_MS = float("nan")
+BAD = frozenset((Outcome.FAILED, Outcome.BROKEN, Outcome.TIMED_OUT, Outcome.DROPPED))
+
+
+class Client(Protocol):
+    """What a FastHttpUser's session lends: a pool of connections, by address."""
+
+    def get_client(self, url: URL) -> Any: ...
+
+
+class Recorder:
+    """Rows of one worker, to memory first and to its file four times a second."""
+
+    def __init__(self, folder: Path, worker: int) -> None:
+        self._worker, self._folder = worker, folder
+        self._file = (folder / f"rows-{worker}.bin").open("wb", buffering=0)
+        self._waiting: list[tuple[Any, ...]] = []
+        self._examples: dict[Outcome, int] = {}
+        self.rows = 0
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        """Keep one row, in the order of rows.ROW."""
+        self._waiting.append(row)
+        self.rows += 1
+
+    def example(self, outcome: Outcome, request: Request, moment: float, words: str) -> None:
+        """Keep what was wrong with an answer, for the report; the first few of each kind."""
+        count = self._examples.get(outcome, 0)
+        self._examples[outcome] = count + 1
+        if count < EXAMPLES_MOST:
+            with (self._folder / f"examples-{self._worker}.jsonl").open("a") as file:
+                row = {"outcome": outcome.name, "request_id": request.request_id, "at": round(moment, 3), "what": words}
+                file.write(json.dumps(row) + "\n")
+
+    def flush(self) -> None:
+        """Write what waits."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            self._file.write(np.array(waiting, ROW).tobytes())
+
+    def close(self, summary: dict[str, Any]) -> None:
+        """Write all, and say that this worker is done; who does not say so was lost."""
+        self.flush()
+        self._file.close()
+        done = self._folder / f"worker-{self._worker}.json"
+        whole = done.with_suffix(".new")
+        whole.write_text(json.dumps({"worker": self._worker, "rows": self.rows, **summary}))
+        whole.rename(done)
+
+
+class Sender:
+    """Sends one request, waits for its answer, judges and records it."""
+
+    def __init__(
+        self,
+        clients: Client,
+        url: str,
+        oracle: Oracle,
+        assets: dict[str, int],
+        recorder: Recorder,
+        clock: Callable[[], float],
+        timeout_seconds: float,
+        tell: Callable[[Request, float, int, str], None] | None = None,
+    ) -> None:
+        self._client = clients.get_client(URL(url))
+        self._oracle, self._assets, self._recorder, self._clock = oracle, assets, recorder, clock
+        self._timeout_seconds, self._tell = timeout_seconds, tell
+        self._recent: deque[tuple[float, bool]] = deque()
+        self._recent_bad = 0
+
+    def send(self, request: Request, intended: float) -> Outcome:
+        """Send now; ``intended`` is when it was meant to start, in seconds of the clock."""
+        sent = self._clock()
+        status, size, timings, words = 0, 0, (UNKNOWN_MS,) * len(TIMINGS), ""
+        try:
+            with gevent.Timeout(self._timeout_seconds):
+                for path in request.paths:
+                    status, body, header = self._exchange(request, path)
+                    size += len(body)
+                    outcome, words = self._judge(request, path, status, body)
+                    if outcome != Outcome.RIGHT:
+                        break
+            done = self._clock()
+            if header:
+                timings = read_timings(header)
+        except gevent.Timeout:
+            done, outcome, words = self._clock(), Outcome.TIMED_OUT, f"no answer in {self._timeout_seconds:g} s"
+        except (OSError, HTTPParseError, HTTPConnectionClosed) as error:
+            done, outcome, words = self._clock(), Outcome.BROKEN, f"{type(error).__name__}: {error}"
+        picture = request.pictures[0] if request.pictures else 0
+        self._recorder.add(
+            (intended, sent, done, outcome, request.scenario, status, picture, request.is_repeated, size, *timings)
+        )
+        self.note(done, outcome)
+        if words:
+            self._recorder.example(outcome, request, done, words)
+        if self._tell:
+            self._tell(request, (done - intended) * 1000, size, words)
+        return outcome
+
+    def drop(self, intended: float) -> None:
+        """Record an arrival that found no free slot."""
+        self._recorder.add(
+            (intended, intended, intended, Outcome.DROPPED, 255, 0, 0, 0, 0, *(UNKNOWN_MS,) * len(TIMINGS))
+        )
+        self.note(self._clock(), Outcome.DROPPED)
+
+    def note(self, moment: float, outcome: Outcome) -> None:
+        """Remember how the last seconds went."""
+        is_bad = outcome in BAD
+        self._recent.append((moment, is_bad))
+        self._recent_bad += is_bad
+        while self._recent[0][0] < moment - WATCH_SECONDS:
+            self._recent_bad -= self._recent.popleft()[1]
+
+    def bad_share(self) -> float:
+        """The share of the last seconds' requests that failed, broke, timed out or were dropped; not refusals."""
+        if len(self._recent) < WATCH_LEAST:
+            return 0.0
+        return self._recent_bad / len(self._recent)
+
+    def _exchange(self, request: Request, path: str) -> tuple[int, bytes, str]:
+        response = self._client.request(request.method, path, body=request.body, headers=request.headers)
+        try:
+            # Nothing follows a redirect: another host is another target.
+            return response.status_code, bytes(response.read()), response.get("server-timing") or ""
+        finally:
+            response.release()
+
+    def _judge(self, request: Request, path: str, status: int, body: bytes) -> tuple[Outcome, str]:
+        if status in (429, 503):
+            return Outcome.REFUSED, ""
+        if status != 200:
+            return Outcome.FAILED, f"status {status}: {body[:160]!r}"
+        if request.task:
+            return self._oracle.judge(request.task, request.pictures, request.request_id, body)
+        # The page itself may hold what differs each time; what it is made of may not.
+        if path != "/" and zlib.crc32(body) != self._assets[path]:
+            return Outcome.WRONG, f"{path} is not what it was at rest"
+        return Outcome.RIGHT, ""
+
+
+def read_timings(header: str) -> tuple[float, ...]:
+    """Milliseconds that the server tells, in the order of TIMINGS; NaN for what it does not (W3C Server Timing)."""
+    told = dict(TIMING.findall(header))
+    return tuple(float(told[name]) if name in told else UNKNOWN_MS for name in TIMINGS)
+
+
+class Dispatcher:
+    """Drives a sender through a schedule, or through callers who wait for their answers."""
+
+    def __init__(
+        self, sender: Sender, caller: Caller, recorder: Recorder, clock: Callable[[], float], *, stop_when_bad: float
+    ) -> None:
+        self._sender, self._caller, self._recorder, self._clock = sender, caller, recorder, clock
+        self._stop_when_bad = stop_when_bad
+        self.stopped_early = ""
+
+    def open(self, moments: np.ndarray, slots: int) -> None:
+        """Start each request at its moment, at most ``slots`` at once; wait for the last answer.
+
+        An arrival without a free slot is recorded as dropped, never delayed.
+        """
+        pool, flushed = Pool(slots), 0.0
+        for intended in moments.tolist():
+            # Made while there is time, so that it costs none when the moment has come.
+            request = self._caller.next()
+            while (wait := intended - self._clock()) > 0:
+                if wait > FLUSH_SECONDS / 5 and self._clock() - flushed > FLUSH_SECONDS:
+                    self._recorder.flush()
+                    flushed = self._clock()
+                gevent.sleep(min(wait, FLUSH_SECONDS))
+            if self._must_stop():
+                break
+            if pool.free_count() > 0:
+                pool.spawn(self._sender.send, request, intended)
+            else:
+                self._sender.drop(intended)
+            if self._clock() - flushed > FLUSH_SECONDS:
+                self._recorder.flush()
+                flushed = self._clock()
+        while pool:
+            pool.join(FLUSH_SECONDS)
+            self._recorder.flush()
+
+    def closed(self, callers: int, from_second: float, until_second: float, think_seconds: float) -> None:
+        """So many callers that ask, wait and ask again, until a moment; a refused one waits a little."""
+        pool = Pool(callers)
+        for _ in range(callers):
+            pool.spawn(self._ask_again_and_again, from_second, until_second, think_seconds)
+        while pool:
+            pool.join(FLUSH_SECONDS)
+            self._recorder.flush()
+
+    def _ask_again_and_again(self, from_second: float, until_second: float, think_seconds: float) -> None:
+        gevent.sleep(max(0.0, from_second - self._clock()))
+        while (now := self._clock()) < until_second and not self._must_stop():
+            outcome = self._sender.send(self._caller.next(), now)
+            gevent.sleep(think_seconds if outcome == Outcome.RIGHT else max(think_seconds, 0.05))
+
+    def _must_stop(self) -> bool:
+        if not self.stopped_early and self._stop_when_bad < 1 and self._sender.bad_share() > self._stop_when_bad:
+            self.stopped_early = (
+                f"{self._sender.bad_share():.0%} of the last {WATCH_SECONDS:g} s failed or were dropped"
+            )
+        return bool(self.stopped_early)
+
+
+def clock_from(epoch: float) -> Callable[[], float]:
+    """Seconds since a moment of the wall clock that all workers agree on; it does not jump when the wall clock does."""
+    began = time.perf_counter() - (time.time() - epoch)
+    return lambda: time.perf_counter() - began

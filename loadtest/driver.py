@@ -1,0 +1,140 @@
+"""One run from beginning to end: plan, Locust as a child, record, verdict. Nobody else starts Locust."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from loadtest import junit, pictures, probes, progress, rows, schedule
+from loadtest.guard import Target
+from loadtest.plans import Plan
+from loadtest.reference import Reference
+from loadtest.statuses import Status
+from loadtest.verdict import Check, Verdict, judge
+
+ROOT = Path(__file__).resolve().parent.parent
+# Start of Locust and its workers, and what they take to write their last rows.
+START_SECONDS = 30.0
+GRACE_SECONDS = 5.0
+PERIOD_SECONDS = 0.5
+VERDICT_FILE = "verdict.json"
+JUNIT_FILE = "junit.xml"
+LOG_FILE = "locust.log"
+
+
+def run(plan: Plan, target: Target, known: Reference, *, show: Callable[[str], None] | None = None) -> Verdict:
+    """Send what the plan says and judge it. Leaves everything in the plan's folder."""
+    plan.write()
+    known.write(plan.folder)
+    with probes.Probe(target, plan.folder):
+        ended = _drive(plan, show)
+    record = rows.read(plan.folder, plan.workers)
+    verdict = _with_surprises(judge(record, plan.profile, plan.promise), known, ended)
+    write(plan, verdict)
+    return verdict
+
+
+def write(plan: Plan, verdict: Verdict) -> None:
+    """Leave the verdict for programs: JSON and JUnit XML."""
+    table = {**verdict.to_dict(), "profile": plan.profile.name, "env": plan.env, "url": plan.url, "seed": plan.seed}
+    table |= {"command": plan.command, "fingerprint": plan.fingerprint, "examples": rows.examples(plan.folder)[:10]}
+    (plan.folder / VERDICT_FILE).write_text(json.dumps(table, indent=1))
+    (plan.folder / JUNIT_FILE).write_text(junit.render(plan.profile.name, verdict))
+
+
+def _with_surprises(verdict: Verdict, known: Reference, ended: str) -> Verdict:
+    """Add what is known besides the rows: an answer that was wrong before any load, an engine that crashed."""
+    checks = list(verdict.checks)
+    status = verdict.status
+    if known.surprises:
+        checks.append(Check("answers at rest", Status.FAIL, known.surprises[0], "what the pictures show"))
+        status = Status.FAIL
+    if ended:
+        checks.append(Check("generator", Status.INVALID, ended, "runs to its end"))
+        status = Status.FAIL if status == Status.FAIL and known.surprises else Status.INVALID
+    return Verdict(status, checks, verdict.figures)
+
+
+def command_of(plan: Plan) -> list[str]:
+    """How Locust is started: headless, on loopback, one dispatcher a worker."""
+    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py"), "--headless"]
+    command += ["--run-folder", str(plan.folder), "--host", plan.url, "--only-summary", "--reset-stats"]
+    command += ["--users", str(plan.workers), "--spawn-rate", str(plan.workers), "--loglevel", "WARNING"]
+    if plan.workers > 1:
+        command += [
+            "--processes",
+            str(plan.workers),
+            "--master-bind-host",
+            "127.0.0.1",
+            "--master-bind-port",
+            str(_port()),
+        ]
+        command += ["--master-port", command[-1]]
+    return command
+
+
+def _port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def _drive(plan: Plan, show: Callable[[str], None] | None) -> str:
+    """Run Locust until every worker is done; why it ended otherwise, or empty."""
+    with (plan.folder / LOG_FILE).open("wb") as log:
+        # The child reads the same settings and asks for no terminal.
+        child = subprocess.Popen(
+            command_of(plan), cwd=ROOT, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True
+        )
+    try:
+        return _follow(plan, child, show)
+    finally:
+        _end(child)
+
+
+def _follow(plan: Plan, child: subprocess.Popen[bytes], show: Callable[[str], None] | None) -> str:
+    seconds = schedule.seconds(plan.profile.stages)
+    span = seconds + plan.timeout_seconds + GRACE_SECONDS
+    give_up_at, has_begun = time.monotonic() + START_SECONDS + span, False
+    follower = progress.Follower(plan)
+    while len(list(plan.folder.glob("worker-*.json"))) < plan.workers:
+        if child.poll() is not None:
+            return f"Locust ended with {child.returncode}: {_last_line(plan.folder / LOG_FILE)}"
+        if not has_begun and any(path.stat().st_size for path in plan.folder.glob("rows-*.bin")):
+            give_up_at, has_begun = time.monotonic() + span, True
+        if time.monotonic() > give_up_at:
+            return "a worker did not come to its end"
+        if show:
+            show(follower.line())
+        time.sleep(PERIOD_SECONDS)
+    if show:
+        show(follower.line())
+    return ""
+
+
+def _last_line(path: Path) -> str:
+    lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
+    return lines[-1] if lines else "it logged nothing"
+
+
+def _end(child: subprocess.Popen[bytes]) -> None:
+    """End Locust and its workers, which are a process group of their own."""
+    for how in (signal.SIGTERM, signal.SIGKILL):
+        if child.poll() is None:
+            try:
+                os.killpg(child.pid, how)
+                child.wait(GRACE_SECONDS)
+            except (ProcessLookupError, subprocess.TimeoutExpired):
+                continue
+
+
+def all_pictures() -> list[pictures.Picture]:
+    """The pictures that every run sends."""
+    return pictures.samples()

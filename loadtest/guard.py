@@ -1,0 +1,161 @@
+"""Who may be loaded, how hard, and on whose word: an allow-list, asked before the first packet."""
+
+from __future__ import annotations
+
+import http.client
+import json
+import socket
+import ssl
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Protocol
+from urllib.parse import urlsplit
+
+from loadtest.statuses import LoadTestError, RefusedError
+
+DEFAULT_PORTS = {"http": 80, "https": 443}
+ASK_SECONDS = 10.0
+
+
+class Settings(Protocol):
+    """The part of app.config's Settings that is read here."""
+
+    @property
+    def env(self) -> str: ...
+    @property
+    def loadtest_host(self) -> str: ...
+    @property
+    def loadtest_allow(self) -> str: ...
+    @property
+    def loadtest_max_rps(self) -> int: ...
+
+
+@dataclass(frozen=True)
+class Target:
+    """Where load may go: scheme, host and port, normalised."""
+
+    scheme: str
+    host: str
+    port: int
+
+    @property
+    def url(self) -> str:
+        """Scheme, host and port, always with the port."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"{self.scheme}://{host}:{self.port}"
+
+
+def target_of(url: str) -> Target:
+    """The parts that decide where packets go. Raises RefusedError for anything but scheme, host and port."""
+    parts = urlsplit(url)
+    try:
+        port = parts.port
+    except ValueError:
+        port = 0
+    host = (parts.hostname or "").rstrip(".").lower()
+    if parts.scheme.lower() not in DEFAULT_PORTS or not host or port == 0 or parts.username is not None:
+        raise RefusedError(f"{url!r} is no address to load; expected such as http://127.0.0.1:8000.")
+    if parts.path not in ("", "/") or parts.query or parts.fragment:
+        raise RefusedError(f"{url!r} has more than scheme, host and port; leave the rest out.")
+    scheme = parts.scheme.lower()
+    return Target(scheme, host, port or DEFAULT_PORTS[scheme])
+
+
+def admit(
+    settings: Settings,
+    *,
+    host: str = "",
+    highest_rps: float = 0.0,
+    confirmed: str = "",
+    ask: Callable[[str], str] | None = None,
+    resolve: Callable[[str, int], frozenset[str]] | None = None,
+) -> Target:
+    """The target, if the settings of this environment let it be loaded so. Sends nothing to it.
+
+    ``host``: another spelling of the allowed address, or empty. ``confirmed``: the environment's name, as a person
+    gave it. ``ask``: puts a question to a person at a terminal; None where there is none. Raises RefusedError.
+    """
+    if settings.loadtest_allow == "no":
+        raise RefusedError(f"LOADTEST_ALLOW is no for {settings.env}: it may not be load tested. See docs/loadtest.md.")
+    target = target_of(settings.loadtest_host)
+    if host:
+        _check_same(target_of(host), target, resolve or addresses_of)
+    if settings.loadtest_max_rps and highest_rps > settings.loadtest_max_rps:
+        raise RefusedError(
+            f"The profile reaches {highest_rps:g} requests per second; LOADTEST_MAX_RPS allows"
+            f" {settings.loadtest_max_rps} in {settings.env}. Choose a smaller RATE or another profile."
+        )
+    if settings.loadtest_allow == "confirm":
+        _check_confirmed(settings.env, target, confirmed, ask)
+    return target
+
+
+def _check_same(asked: Target, allowed: Target, resolve: Callable[[str, int], frozenset[str]]) -> None:
+    alike = (asked.scheme, asked.port) == (allowed.scheme, allowed.port)
+    # Two names are the same target when every address of the one is an address of the other.
+    if alike and (asked.host == allowed.host or resolve(asked.host, asked.port) <= resolve(allowed.host, allowed.port)):
+        return
+    raise RefusedError(
+        f"{asked.url} is not the address that may be loaded here, which is {allowed.url} (LOADTEST_HOST)."
+    )
+
+
+def addresses_of(host: str, port: int) -> frozenset[str]:
+    """The addresses of a name. Raises RefusedError for one that has none."""
+    try:
+        found = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except OSError as error:
+        raise RefusedError(f"{host} has no address: {error}.") from None
+    return frozenset(str(each[4][0]) for each in found)
+
+
+def _check_confirmed(env: str, target: Target, confirmed: str, ask: Callable[[str], str] | None) -> None:
+    if confirmed == env:
+        return
+    if confirmed:
+        raise RefusedError(f"CONFIRM is {confirmed!r}; expected {env!r}, the environment that is to be loaded.")
+    if ask is None:
+        raise RefusedError(
+            f"LOADTEST_ALLOW is confirm for {env}: a person must agree. Add CONFIRM={env} if you are one."
+        )
+    if ask(f"This sends load to {target.url}, environment {env}. Type {env} to go on: ").strip() != env:
+        raise RefusedError("Not confirmed; nothing was sent.")
+
+
+def check_environment(target: Target, env: str, ask: Callable[[Target, str], bytes] | None = None) -> None:
+    """One question to the target: is it the environment that was meant? Raises RefusedError, LoadTestError if away."""
+    body = (ask or fetch)(target, "/status")
+    try:
+        told = json.loads(body)["environment"]
+    except (ValueError, KeyError, TypeError):
+        raise RefusedError(f"{target.url}/status does not say which environment it is; expected {env!r}.") from None
+    if told != env:
+        raise RefusedError(
+            f"{target.url} says that it is {told!r}; ENV asks for {env!r}. Nothing was sent besides this."
+        )
+
+
+def fetch(target: Target, path: str) -> bytes:
+    """GET one small body, following nothing. Raises LoadTestError when the target is away or answers otherwise."""
+    if not path.startswith("/") or path.startswith("//"):
+        raise RefusedError(f"{path!r} is no path on the target; expected one that begins with a single slash.")
+    connection = connect(target)
+    try:
+        connection.request("GET", path)
+        answer = connection.getresponse()
+        body = answer.read()
+    except OSError as error:
+        raise LoadTestError(f"{target.url} does not answer: {error}. Is it running? See `make serve`.") from None
+    finally:
+        connection.close()
+    if answer.status != 200:
+        raise LoadTestError(f"{target.url}{path} answers {answer.status}; expected 200.")
+    return body
+
+
+def connect(target: Target) -> http.client.HTTPConnection:
+    """A connection that is opened when it is used; certificates are checked."""
+    if target.scheme == "https":
+        context = ssl.create_default_context()
+        return http.client.HTTPSConnection(target.host, target.port, timeout=ASK_SECONDS, context=context)
+    return http.client.HTTPConnection(target.host, target.port, timeout=ASK_SECONDS)

@@ -1,0 +1,225 @@
+"""The engine's side: what Locust runs. Also by itself: `locust -f loadtest/locustfile.py`, web page included.
+
+By itself it is Locust as people know it: so many users who ask, wait and think. It loads what the guard allows and
+nothing else, and its page is on loopback. `python -m loadtest run` adds --run-folder, and then this drives the plan in
+that folder: the open model, raw rows, no statistics of Locust's.
+"""
+
+from __future__ import annotations
+
+import gc
+import logging
+import os
+import time
+from pathlib import Path
+from typing import Any
+
+import gevent
+from gevent.event import AsyncResult
+from locust import FastHttpUser, between, events, task
+from locust.argument_parser import LocustArgumentParser
+from locust.env import Environment
+from locust.exception import StopUser
+from locust.runners import MasterRunner, WorkerRunner
+
+from app import config
+from app.errors import SettingsError
+from loadtest import guard, pictures, plans, profiles, reference, scenarios
+from loadtest.dispatcher import Dispatcher, Recorder, Sender, clock_from
+from loadtest.schedule import arrivals, share_of_worker
+from loadtest.statuses import LoadTestError, Status
+
+BEGIN = "cask-begin"
+# Long enough for every worker to hear it.
+HEAD_START_SECONDS = 1.0
+LOOPBACK = ("127.0.0.1", "localhost", "::1")
+
+begin: AsyncResult = AsyncResult()
+log = logging.getLogger("loadtest")
+
+
+@events.init_command_line_parser.add_listener
+def _add_options(parser: LocustArgumentParser) -> None:
+    parser.add_argument("--run-folder", default="", include_in_web_ui=False, help="Drive the plan in this folder.")
+    parser.add_argument("--mix", default="callers", help="Who calls: a table of loadtest/mixes.toml.")
+    parser.add_argument(
+        "--confirm", default="", include_in_web_ui=False, help="The environment's name, where a person must agree."
+    )
+    # Locust's own default is every interface, without a login.
+    parser.set_defaults(web_host="127.0.0.1", host=config.resolve().loadtest_host)
+
+
+@events.init.add_listener
+def _prepare(environment: Environment, runner: Any, **_: Any) -> None:
+    options: Any = environment.parsed_options
+    if not options.headless and not options.worker and options.web_host not in LOOPBACK:
+        _refuse(f"--web-host is {options.web_host!r}; the page has no login, expected one of {', '.join(LOOPBACK)}.")
+    if options.run_folder:
+        _prepare_plan(environment, runner, Path(options.run_folder))
+    else:
+        environment.user_classes = [CaskCaller]
+        if not isinstance(runner, MasterRunner):
+            _prepare_callers(environment)
+
+
+def _prepare_plan(environment: Environment, runner: Any, folder: Path) -> None:
+    environment.user_classes = [CaskDispatcher]
+    CaskDispatcher.plan = plans.read(folder)
+    CaskDispatcher.host = CaskDispatcher.plan.url
+    CaskDispatcher.concurrency = CaskDispatcher.plan.slots
+    CaskDispatcher.network_timeout = CaskDispatcher.connection_timeout = CaskDispatcher.plan.timeout_seconds + 1
+    environment.host = CaskDispatcher.plan.url
+    if isinstance(runner, WorkerRunner):
+        runner.register_message(BEGIN, lambda msg, **_: begin.set(msg.data["epoch"]))
+
+
+@events.spawning_complete.add_listener
+def _begin(user_count: int, **_: Any) -> None:
+    """Everybody is there: agree on the moment at which the run begins."""
+    runner = CaskDispatcher.runner
+    if isinstance(runner, MasterRunner):
+        runner.send_message(BEGIN, {"epoch": time.time() + HEAD_START_SECONDS})
+
+
+@events.test_start.add_listener
+def _check_host(environment: Environment, **_: Any) -> None:
+    """The page lets people type another host."""
+    runner: Any = environment.runner
+    options: Any = environment.parsed_options
+    CaskDispatcher.runner = runner
+    if options.run_folder:
+        if not isinstance(runner, MasterRunner | WorkerRunner):
+            begin.set(time.time() + HEAD_START_SECONDS)
+        return
+    try:
+        allowed = guard.admit(config.resolve(), host=environment.host or "", confirmed=options.confirm)
+        environment.host = allowed.url
+        CaskCaller.is_refused = False
+    except LoadTestError as error:
+        log.error("REFUSED: %s", error)  # noqa: TRY400 - one line; there is no stack to look at
+        # Raising here would not stop the load.
+        environment.process_exit_code = int(Status.REFUSED)
+        CaskCaller.is_refused = True
+        # The page stays, so that the host can be typed again; without one there is nothing left to do.
+        gevent.spawn(runner.quit if options.headless else runner.stop)
+
+
+def _prepare_callers(environment: Environment) -> None:
+    """Guard and golden answers, once, before the page is up."""
+    options: Any = environment.parsed_options
+    try:
+        settings = config.resolve()
+        target = guard.admit(settings, host=environment.host or "", confirmed=options.confirm)
+        guard.check_environment(target, settings.env)
+        CaskCaller.mix = profiles.read_mix(options.mix, scenarios.SCENARIOS)
+        CaskCaller.samples = pictures.samples()
+        CaskCaller.reference = reference.take(target, CaskCaller.mix, CaskCaller.samples)
+        CaskCaller.host = target.url
+    except (LoadTestError, SettingsError) as error:
+        status = error.status if isinstance(error, LoadTestError) else Status.USAGE
+        _refuse(str(error), status)
+
+
+def _refuse(words: str, status: Status = Status.REFUSED) -> None:
+    log.error("%s: %s", status.name, words)
+    raise SystemExit(int(status))
+
+
+class CaskDispatcher(FastHttpUser):
+    """One a worker: starts every request of the worker's share at its moment."""
+
+    insecure = False
+    plan: plans.Plan
+    runner: Any = None
+
+    @task
+    def drive(self) -> None:
+        """Drive the plan, leave the record, and wait to be ended."""
+        plan, folder = self.plan, self.plan.folder
+        worker = max(0, getattr(self.environment.runner, "worker_index", 0))
+        known, samples = reference.read(folder), pictures.samples()
+        recorder = Recorder(folder, worker)
+        caller = scenarios.Caller(
+            plan.mix,
+            samples,
+            [path for path in known.assets if path != "/"],
+            repeat_share=plan.repeat_share,
+            seed=plan.seed * 1000 + worker,
+            patience_seconds=plan.timeout_seconds,
+        )
+        moments = share_of_worker(arrivals(plan.profile.stages, plan.profile.arrivals, plan.seed), worker, plan.workers)
+        clock = clock_from(begin.get())
+        sender = Sender(
+            self.client.client.clientpool, plan.url, known.oracle(), known.assets, recorder, clock, plan.timeout_seconds
+        )
+        dispatcher = Dispatcher(sender, caller, recorder, clock, stop_when_bad=plan.profile.stop_when_bad)
+        # A collection in mid-run is a pause that the server would be blamed for.
+        gc.collect()
+        gc.freeze()
+        used = time.process_time()
+        if plan.profile.model == "open":
+            dispatcher.open(moments, plan.slots)
+        else:
+            self._drive_callers(dispatcher, plan, worker)
+        recorder.close(
+            {
+                "planned": int(moments.size),
+                "cpu_seconds": time.process_time() - used,
+                "stopped_early": dispatcher.stopped_early,
+                "pid": os.getpid(),
+            }
+        )
+        raise StopUser
+
+    def _drive_callers(self, dispatcher: Dispatcher, plan: plans.Plan, worker: int) -> None:
+        began, running = 0.0, []
+        for stage in plan.profile.stages:
+            callers = stage.callers // plan.workers + (worker < stage.callers % plan.workers)
+            if callers:
+                span = (callers, began, began + stage.seconds, plan.profile.think_seconds)
+                running.append(gevent.spawn(dispatcher.closed, *span))
+            began += stage.seconds
+        gevent.joinall(running, raise_error=True)
+
+
+class CaskCaller(FastHttpUser):
+    """A person at Locust's page counts these: one caller who asks, reads the answer, thinks and asks again."""
+
+    insecure = False
+    wait_time = between(0.5, 1.5)
+    network_timeout = connection_timeout = 30.0
+    is_refused = False
+    mix: dict[str, float]
+    samples: list[pictures.Picture]
+    reference: reference.Reference
+
+    def on_start(self) -> None:
+        """Each user has a chance of its own."""
+        if self.is_refused:
+            raise StopUser
+        known = self.reference
+        self._caller = scenarios.Caller(
+            self.mix, self.samples, [path for path in known.assets if path != "/"], seed=id(self)
+        )
+        self._oracle = known.oracle()
+        agent: Any = self.client.client
+        agent.redirect_response_codes = frozenset()
+
+    @task
+    def ask(self) -> None:
+        """One request of the mix; a wrong answer is a failure, too."""
+        request = self._caller.next()
+        name = scenarios.NAMES[request.scenario]
+        for path in request.paths:
+            client: Any = self.client
+            with client.request(
+                request.method, path, name=name, data=request.body, headers=request.headers, catch_response=True
+            ) as answer:
+                if answer.status_code != 200:
+                    answer.failure(f"status {answer.status_code}")
+                elif request.task:
+                    outcome, words = self._oracle.judge(
+                        request.task, request.pictures, request.request_id, answer.content or b""
+                    )
+                    if words:
+                        answer.failure(f"{outcome.name.lower()}: {words}"[:120])

@@ -1,0 +1,66 @@
+"""What one run is to do, written down before it begins: run.json, which the workers read and which repeats the run."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from loadtest.profiles import Profile, Promise
+from loadtest.schedule import Stage, highest_rate
+
+FILE_NAME = "run.json"
+SLOTS_MOST = 2000
+SLOTS_LEAST = 64
+
+
+@dataclass(frozen=True)
+class Plan:
+    """Everything that decides what is sent, and what the verdict is measured by."""
+
+    folder: Path
+    url: str
+    env: str
+    profile: Profile
+    promise: Promise
+    mix: dict[str, float]
+    seed: int
+    workers: int
+    slots: int  # requests under way at once, of each worker
+    timeout_seconds: float
+    repeat_share: float
+    fingerprint: dict[str, Any] = field(default_factory=dict)
+    command: str = ""
+
+    def write(self) -> None:
+        """Leave run.json in the run's folder."""
+        table = dataclasses.asdict(self)
+        table.pop("folder")
+        table["promise"]["limits_ms"] = {str(share): limit for share, limit in self.promise.limits_ms.items()}
+        (self.folder / FILE_NAME).write_text(json.dumps(table, indent=1))
+
+
+def read(folder: Path) -> Plan:
+    """The plan in a run's folder. Raises OSError or ValueError where there is none."""
+    table = json.loads((folder / FILE_NAME).read_text())
+    profile = table.pop("profile")
+    stages = tuple(Stage(**stage) for stage in profile.pop("stages"))
+    claims = tuple(profile.pop("claims"))
+    promise = table.pop("promise")
+    limits = {float(share): limit for share, limit in promise.pop("limits_ms").items()}
+    return Plan(
+        folder=folder,
+        profile=Profile(stages=stages, claims=claims, **profile),
+        promise=Promise(limits_ms=limits, **promise),
+        **table,
+    )
+
+
+def slots_for(profile: Profile, timeout_seconds: float, workers: int) -> int:
+    """As many as can be under way at once before patience ends (Little's law), within what one process can hold."""
+    if profile.model == "closed":
+        return max(stage.callers for stage in profile.stages)
+    under_way = highest_rate(profile.stages) * timeout_seconds / workers
+    return int(min(SLOTS_MOST, max(SLOTS_LEAST, under_way)))

@@ -1,0 +1,207 @@
+"""What is sent and what is promised, as tables: profiles.toml, mixes.toml and slo.toml, read and checked."""
+
+from __future__ import annotations
+
+import dataclasses
+import difflib
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtest.schedule import Stage
+from loadtest.statistics import least_requests
+from loadtest.statuses import UsageError
+
+FOLDER = Path(__file__).resolve().parent
+STAGE_KEYS = {"seconds", "rate", "from", "to", "callers"}
+
+
+@dataclass(frozen=True)
+class Profile:
+    """What is sent, as in profiles.toml. ``claims``: percentile shares such as 0.95. Rates are absolute by now."""
+
+    name: str
+    question: str
+    stages: tuple[Stage, ...]
+    mix: str
+    claims: tuple[float, ...] = (0.5, 0.95)
+    model: str = "open"
+    arrivals: str = "poisson"
+    warm_up_seconds: float = 0.0
+    judged_from_seconds: float = 0.0
+    think_seconds: float = 0.0
+    stop_when_bad: float = 0.9
+    max_drift: float = 0.0
+
+    @property
+    def judged_from(self) -> float:
+        """Requests that were meant to start earlier are not judged; seconds from the beginning."""
+        return max(self.warm_up_seconds, self.judged_from_seconds)
+
+
+@dataclass(frozen=True)
+class Promise:
+    """Limits that decide, as in slo.toml. ``limits_ms``: percentile share → milliseconds."""
+
+    name: str
+    limits_ms: Mapping[float, float]
+    max_failed_share: float = 0.0
+    confidence: float = 0.95
+    max_lag_p99_ms: float = 20.0
+
+
+def read_profile(name: str, capacity_rps: float | None = None, path: Path = FOLDER / "profiles.toml") -> Profile:
+    """One profile with its rates as numbers. Raises UsageError for what is unknown, wrong or needs a capacity."""
+    table = _choose(_read(path), name, path)
+    stages = tuple(_stage(each, name, capacity_rps) for each in table.pop("stages", ()))
+    if not stages:
+        raise UsageError(f"Profile {name!r} has no stages; expected at least one, in {path.name}.")
+    claims = tuple(_share(each, name) for each in table.pop("claims", ("p50", "p95")))
+    try:
+        profile = Profile(name=name, stages=stages, claims=claims, **table)
+    except TypeError:
+        unknown = sorted(set(table) - {each.name for each in dataclasses.fields(Profile)})
+        raise UsageError(
+            f"Profile {name!r} says {', '.join(unknown) or 'too little'}; see the head of {path.name}."
+        ) from None
+    _check(profile)
+    return profile
+
+
+def _check(profile: Profile) -> None:
+    for key, value, right in (
+        ("model", profile.model, ("open", "closed")),
+        ("arrivals", profile.arrivals, ("poisson", "constant")),
+    ):
+        if value not in right:
+            raise UsageError(f"{key} of profile {profile.name!r} is {value!r}; expected {' or '.join(right)}.")
+    if profile.model == "closed" and not all(stage.callers for stage in profile.stages):
+        raise UsageError(f"Profile {profile.name!r} is closed; expected callers in each of its stages.")
+    if profile.judged_from >= sum(stage.seconds for stage in profile.stages):
+        raise UsageError(f"Profile {profile.name!r} ends before anything is judged; lengthen a stage.")
+
+
+def with_rate(profile: Profile, rate: float | None, seconds: float | None) -> Profile:
+    """The profile as one level stage of this rate and length, where they are given; its warm-up comes on top."""
+    if rate is None and seconds is None:
+        return profile
+    if rate is not None and rate <= 0:
+        raise UsageError(f"RATE is {rate:g}; expected requests per second above 0.")
+    if seconds is not None and seconds <= 0:
+        raise UsageError(f"SECONDS is {seconds:g}; expected a span above 0.")
+    first = profile.stages[0]
+    judged = seconds or sum(stage.seconds for stage in profile.stages) - profile.warm_up_seconds
+    level = rate if rate is not None else first.from_rate
+    stage = Stage(judged + profile.warm_up_seconds, level, level, first.callers)
+    return dataclasses.replace(profile, stages=(stage,), judged_from_seconds=0.0)
+
+
+def with_model(profile: Profile, model: str | None, callers: int) -> Profile:
+    """The profile in the other model, where one is asked for; closed with so many callers in each stage."""
+    if model is None or model == profile.model:
+        return profile
+    if model == "closed" and callers < 1:
+        raise UsageError(f"--callers is {callers}; expected at least 1.")
+    stages = tuple(dataclasses.replace(stage, callers=callers if model == "closed" else 0) for stage in profile.stages)
+    if model == "open" and not any(stage.to_rate for stage in stages):
+        raise UsageError(f"Profile {profile.name!r} has no rates; give --rate for the open model.")
+    return dataclasses.replace(profile, model=model, stages=stages)
+
+
+def read_promise(name: str = "default", path: Path = FOLDER / "slo.toml") -> Promise:
+    """One table of slo.toml. Raises UsageError for what is unknown or wrong."""
+    table = _choose(_read(path), name, path)
+    limits = {
+        _share(key.removesuffix("_ms"), name): table.pop(key)
+        for key in list(table)
+        if key.endswith("_ms") and key[0] == "p"
+    }
+    try:
+        promise = Promise(name, limits, **table)
+    except TypeError:
+        raise UsageError(f"Promise {name!r} has an unknown limit among {', '.join(table)}; see {path.name}.") from None
+    if not 0.5 <= promise.confidence < 1:
+        raise UsageError(f"confidence of {name!r} is {promise.confidence}; expected 0.5 or more and less than 1.")
+    return promise
+
+
+def read_mix(name: str, known: Mapping[str, object], path: Path = FOLDER / "mixes.toml") -> dict[str, float]:
+    """Scenario → weight, of one table of mixes.toml. Raises UsageError for an unknown scenario or no weight above 0."""
+    mix = {each: float(weight) for each, weight in _choose(_read(path), name, path).items()}
+    for each in mix:
+        if each not in known:
+            raise UsageError(f"Mix {name!r} names the scenario {each!r}; expected some of {', '.join(known)}.")
+    if not any(weight > 0 for weight in mix.values()) or any(weight < 0 for weight in mix.values()):
+        raise UsageError(f"Mix {name!r} has no usable weights; expected numbers above 0.")
+    return {each: weight for each, weight in mix.items() if weight > 0}
+
+
+def names(path: Path = FOLDER / "profiles.toml") -> dict[str, str]:
+    """Profile → the question it answers."""
+    return {name: str(table.get("question", "")) for name, table in _read(path).items()}
+
+
+def _read(path: Path) -> dict[str, dict[str, Any]]:
+    try:
+        return tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, tomllib.TOMLDecodeError) as error:
+        raise UsageError(f"{path} cannot be read: {error}") from None
+
+
+def _choose(tables: Mapping[str, dict[str, Any]], name: str, path: Path) -> dict[str, Any]:
+    if name not in tables:
+        near = difflib.get_close_matches(name, tables, 1)
+        hint = f" Did you mean {near[0]!r}?" if near else ""
+        raise UsageError(f"{path.name} has no table {name!r}; it has {', '.join(tables)}.{hint}")
+    return dict(tables[name])
+
+
+def _stage(table: Mapping[str, Any], name: str, capacity_rps: float | None) -> Stage:
+    if unknown := set(table) - STAGE_KEYS:
+        raise UsageError(
+            f"A stage of profile {name!r} says {', '.join(sorted(unknown))}; expected {', '.join(sorted(STAGE_KEYS))}."
+        )
+    if not table.get("seconds", 0) > 0:
+        raise UsageError(f"A stage of profile {name!r} lasts {table.get('seconds')} seconds; expected more than 0.")
+    begin, end = table.get("from", table.get("rate", 0)), table.get("to", table.get("rate", 0))
+    return Stage(
+        float(table["seconds"]),
+        _rate(begin, name, capacity_rps),
+        _rate(end, name, capacity_rps),
+        int(table.get("callers", 0)),
+    )
+
+
+def _rate(value: float | str, name: str, capacity_rps: float | None) -> float:
+    if isinstance(value, str):
+        if capacity_rps is None:
+            raise UsageError(
+                f"Profile {name!r} asks for {value} of the capacity, which nobody has measured here."
+                " Run `make loadtest-search` first, or give RATE."
+            )
+        return capacity_rps * float(value.removesuffix("%")) / 100
+    if value < 0:
+        raise UsageError(f"A rate of profile {name!r} is {value}; expected 0 or more.")
+    return float(value)
+
+
+def _share(word: str, name: str) -> float:
+    try:
+        share = float(f"0.{word.removeprefix('p')}")
+    except ValueError:
+        share = 0.0
+    if not word.startswith("p") or not 0 < share < 1:
+        raise UsageError(f"{name!r} names the percentile {word!r}; expected such as p50, p95, p99, p999.")
+    return share
+
+
+def least_for(share: float, confidence: float) -> int:
+    """So many requests a claim of this percentile needs."""
+    return least_requests(share, confidence)
+
+
+def word_of(share: float) -> str:
+    """A percentile as people write it: 0.95 → p95, 0.999 → p99.9."""
+    return f"p{share * 100:.4g}"

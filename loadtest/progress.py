@@ -1,0 +1,44 @@
+"""How it goes, in one line, while it goes: read from the workers' files, so that nobody is asked."""
+
+from __future__ import annotations
+
+import time
+
+import numpy as np
+
+from loadtest import rows as records
+from loadtest.plans import Plan
+from loadtest.rows import Outcome
+from loadtest.schedule import arrivals, seconds
+from loadtest.statistics import percentile
+
+WINDOW_SECONDS = 5.0
+
+
+class Follower:
+    """Knows the plan, and reads what has been written."""
+
+    def __init__(self, plan: Plan) -> None:
+        self._plan = plan
+        self._began = time.monotonic()
+        is_open = plan.profile.model == "open"
+        self._planned = arrivals(plan.profile.stages, plan.profile.arrivals, plan.seed).size if is_open else 0
+        self._seconds = seconds(plan.profile.stages)
+
+    def line(self) -> str:
+        """Moment, offered, sent, done, failed, dropped, and p99 of the last seconds."""
+        found = records.read(self._plan.folder, self._plan.workers).rows
+        if not found.size:
+            return f"starting, {time.monotonic() - self._began:.0f} s"
+        moment = float(found["done"].max())
+        sent = int(np.sum(found["outcome"] != Outcome.DROPPED))
+        right = int(np.sum(found["outcome"] == Outcome.RIGHT))
+        recent = records.response_ms(found[found["done"] > moment - WINDOW_SECONDS])
+        wrong = int(np.isin(found["outcome"], (Outcome.WRONG, Outcome.MIXED_UP)).sum())
+        p99 = percentile(recent, 0.99)
+        offered = f"{self._planned} planned · " if self._planned else ""
+        return (
+            f"{min(moment, self._seconds):4.0f} of {self._seconds:.0f} s · {offered}{sent} sent · {right} right"
+            f" · {wrong} wrong · {sent - right - wrong} failed · {found.size - sent} dropped"
+            f" · p99 {'no answer' if np.isinf(p99) else f'{p99:.0f} ms'}"
+        )

@@ -1,0 +1,106 @@
+"""Ask the target at rest: what is right, which models answer, what the page consists of. Before the load begins."""
+
+from __future__ import annotations
+
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtest import guard, scenarios
+from loadtest.guard import Target
+from loadtest.oracle import Oracle
+from loadtest.pictures import Picture
+from loadtest.statuses import LoadTestError
+
+FILE_NAME = "reference.json"
+# A busy target may refuse a question at rest; more than this and it is not at rest.
+ATTEMPTS = 5
+
+
+@dataclass(frozen=True)
+class Reference:
+    """Golden answers by task and picture number, digests by task, and the page's assets with their checksums."""
+
+    golden: dict[str, dict[int, dict[str, Any]]]
+    digests: dict[str, str]
+    models: list[dict[str, Any]]
+    assets: dict[str, int]
+    surprises: list[str]
+
+    def oracle(self) -> Oracle:
+        """What tells right answers from wrong ones during the run."""
+        return Oracle(self.golden, self.digests)
+
+    def write(self, folder: Path) -> None:
+        """Leave it where the workers find it."""
+        (folder / FILE_NAME).write_text(json.dumps(asdict(self)))
+
+
+def read(folder: Path) -> Reference:
+    """What :meth:`Reference.write` left."""
+    table = json.loads((folder / FILE_NAME).read_text())
+    golden = {task: {int(number): entry for number, entry in by.items()} for task, by in table.pop("golden").items()}
+    return Reference(golden=golden, **table)
+
+
+def take(target: Target, mix: Mapping[str, float], pictures: Sequence[Picture]) -> Reference:
+    """Send each picture once, alone. Raises LoadTestError when the target does not answer as this service does."""
+    golden: dict[str, dict[int, dict[str, Any]]] = {}
+    digests: dict[str, str] = {}
+    for task in scenarios.tasks_of(mix):
+        golden[task] = {}
+        for number, picture in enumerate(pictures):
+            if picture.task == task:
+                golden[task][number], digests[task] = _ask(target, task, picture)
+    models = _models(target)
+    assets: dict[str, int] = {}
+    if "page" in mix:
+        paths = ["/", *scenarios.assets_of(guard.fetch(target, "/"))]
+        assets = {path: zlib.crc32(guard.fetch(target, path)) for path in paths}
+    return Reference(golden, digests, models, assets, _surprises(golden, digests, models, pictures))
+
+
+def _ask(target: Target, task: str, picture: Picture) -> tuple[dict[str, Any], str]:
+    status, body = 0, b""
+    for _ in range(ATTEMPTS):
+        connection = guard.connect(target)
+        try:
+            connection.request("POST", f"/v1/{task}", picture.data, {"Content-Type": "image/jpeg"})
+            answer = connection.getresponse()
+            status, body = answer.status, answer.read()
+        except OSError as error:
+            raise LoadTestError(f"{target.url} does not answer: {error}.") from None
+        finally:
+            connection.close()
+        if status == 200:
+            return scenarios.golden_of(body)
+    raise LoadTestError(f"{target.url}/v1/{task} answers {status} to {picture.name} at rest: {body[:200]!r}")
+
+
+def _models(target: Target) -> list[dict[str, Any]]:
+    try:
+        models: list[dict[str, Any]] = json.loads(guard.fetch(target, "/v1/models"))["models"]
+    except (LoadTestError, ValueError, KeyError, TypeError):
+        return []
+    return models
+
+
+def _surprises(
+    golden: Mapping[str, Mapping[int, dict[str, Any]]],
+    digests: Mapping[str, str],
+    models: Sequence[Mapping[str, Any]],
+    pictures: Sequence[Picture],
+) -> list[str]:
+    """Where the demonstration model, whose pictures we know, does not see at rest what is in them."""
+    shown = {each["digest"] for each in models if each.get("demonstration") and not each.get("random_weights")}
+    if digests.get("classify") not in shown:
+        return []
+    found = []
+    for number, result in golden["classify"].items():
+        best, truth = result["predictions"][0]["label"], pictures[number].truth
+        if truth and best != truth:
+            found.append(f"{pictures[number].name} is a {truth}; at rest the answer is {best}")
+    return found

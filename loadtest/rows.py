@@ -1,0 +1,89 @@
+"""What became of each request: one fixed row, written by the workers as they go, read whole at the end."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import IntEnum
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+
+class Outcome(IntEnum):
+    """How a request ended."""
+
+    RIGHT = 0
+    WRONG = 1  # another answer than the golden one, by more than the tolerance
+    MIXED_UP = 2  # an answer that belongs to another request
+    REFUSED = 3  # 429 or 503: the server said no in time
+    FAILED = 4  # any other status that is not success, or a body that is none
+    BROKEN = 5  # the connection was refused or closed
+    TIMED_OUT = 6  # no answer within the caller's patience
+    DROPPED = 7  # no free slot at its moment: never sent
+
+
+ROW = np.dtype(
+    [
+        ("intended", "f8"),  # seconds from the beginning of the run
+        ("sent", "f8"),
+        ("done", "f8"),
+        ("outcome", "u1"),
+        ("scenario", "u1"),
+        ("status", "u2"),
+        ("picture", "u2"),
+        ("repeated", "u2"),  # 1: the same bytes as before, so a cache may answer
+        ("bytes", "u4"),
+        ("decode_ms", "f4"),  # the server's own account, NaN where it gives none
+        ("queue_ms", "f4"),
+        ("predict_ms", "f4"),
+        ("engine_ms", "f4"),
+        ("app_ms", "f4"),
+    ]
+)
+
+
+@dataclass(frozen=True)
+class Record:
+    """All rows of a run, in the order of their intended start, and what each worker said at its end."""
+
+    rows: np.ndarray
+    workers: list[dict[str, Any]]
+    expected_workers: int
+
+    @property
+    def lost_workers(self) -> int:
+        """Workers that never said that they were done."""
+        return self.expected_workers - len(self.workers)
+
+
+def read(folder: Path, expected_workers: int) -> Record:
+    """Everything that the workers of a run have written so far."""
+    parts = [_whole_rows(path) for path in sorted(folder.glob("rows-*.bin"))]
+    rows = np.concatenate(parts) if parts else np.empty(0, ROW)
+    workers = [json.loads(path.read_text()) for path in sorted(folder.glob("worker-*.json"))]
+    return Record(rows[np.argsort(rows["intended"], kind="stable")], workers, expected_workers)
+
+
+def examples(folder: Path) -> list[dict[str, Any]]:
+    """Wrong and mixed-up answers that the workers kept, and the first failures."""
+    lines = [line for path in sorted(folder.glob("examples-*.jsonl")) for line in path.read_text().splitlines()]
+    return [json.loads(line) for line in lines]
+
+
+def _whole_rows(path: Path) -> np.ndarray:
+    data = path.read_bytes()
+    # A killed worker may leave half a row.
+    return np.frombuffer(data[: len(data) - len(data) % ROW.itemsize], ROW)
+
+
+def response_ms(rows: np.ndarray) -> np.ndarray:
+    """What callers felt: from the intended start, in milliseconds; infinite for who got no answer."""
+    answered = np.isin(rows["outcome"], (Outcome.RIGHT, Outcome.WRONG, Outcome.MIXED_UP))
+    return np.where(answered, (rows["done"] - rows["intended"]) * 1000, np.inf)
+
+
+def service_ms(rows: np.ndarray) -> np.ndarray:
+    """From sending to the last byte, in milliseconds: what a tool that waits its turn would have seen."""
+    return (rows["done"] - rows["sent"]) * 1000

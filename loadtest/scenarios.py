@@ -1,0 +1,177 @@
+"""What callers do, one row a scenario: how the body is made, and of which pictures. No sockets."""
+
+from __future__ import annotations
+
+import itertools
+import json
+import random
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from loadtest.pictures import Picture
+
+BOUNDARY = b"cask-load-test-3d9f0c"
+SEVERAL = 4
+JSON_TYPE = "application/json"
+FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY.decode()}"
+ASSET = re.compile(r'(?:href|src)="(/static/[^"]+)"')
+
+Body = Callable[[Sequence[Picture], "int | None"], bytes]
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """One way to call. ``task`` is empty for the page, which is fetched with its assets as a browser does."""
+
+    name: str
+    path: str
+    task: str
+    content_type: str
+    count: int
+    body: Body
+
+
+@dataclass(frozen=True)
+class Request:
+    """One request, ready to send. ``pictures`` are numbers of the run's list; ``paths`` more than one for the page."""
+
+    scenario: int
+    task: str
+    method: str
+    paths: tuple[str, ...]
+    headers: dict[str, str]
+    body: bytes
+    pictures: tuple[int, ...]
+    request_id: str
+    is_repeated: bool
+
+
+def raw(pictures: Sequence[Picture], nonce: int | None) -> bytes:
+    """The bytes of one image."""
+    return pictures[0].data if nonce is None else pictures[0].with_nonce(nonce)
+
+
+def multipart(pictures: Sequence[Picture], nonce: int | None) -> bytes:
+    """A form with one part an image (RFC 7578)."""
+    parts = []
+    for number, picture in enumerate(pictures):
+        parts.append(
+            b'--%s\r\nContent-Disposition: form-data; name="image"; filename="%d.jpg"\r\n' % (BOUNDARY, number)
+        )
+        parts.append(b"Content-Type: image/jpeg\r\n\r\n")
+        parts.append(picture.data if nonce is None else picture.with_nonce(nonce + number))
+        parts.append(b"\r\n")
+    return b"".join([*parts, b"--%s--\r\n" % BOUNDARY])
+
+
+def base64_json(pictures: Sequence[Picture], nonce: int | None) -> bytes:
+    """A JSON body with base64 images."""
+    images = [picture.base64_with_nonce(None if nonce is None else nonce + n) for n, picture in enumerate(pictures)]
+    return b'{"images":["' + b'","'.join(images) + b'"]}'
+
+
+def nothing(_pictures: Sequence[Picture], _nonce: int | None) -> bytes:
+    """No body."""
+    return b""
+
+
+SCENARIOS: dict[str, Scenario] = {
+    each.name: each
+    for each in (
+        Scenario("classify_raw", "/v1/classify", "classify", "image/jpeg", 1, raw),
+        Scenario("classify_multipart", "/v1/classify", "classify", FORM_TYPE, 1, multipart),
+        Scenario("classify_json", "/v1/classify", "classify", JSON_TYPE, 1, base64_json),
+        Scenario("classify_several", "/v1/classify", "classify", FORM_TYPE, SEVERAL, multipart),
+        Scenario("detect_raw", "/v1/detect", "detect", "image/jpeg", 1, raw),
+        Scenario("detect_multipart", "/v1/detect", "detect", FORM_TYPE, 1, multipart),
+        Scenario("detect_json", "/v1/detect", "detect", JSON_TYPE, 1, base64_json),
+        Scenario("detect_several", "/v1/detect", "detect", FORM_TYPE, SEVERAL, multipart),
+        Scenario("page", "/", "", "", 0, nothing),
+    )
+}
+NAMES = tuple(SCENARIOS)
+
+
+def tasks_of(mix: Mapping[str, float]) -> list[str]:
+    """The tasks that a mix needs golden answers for."""
+    return list(dict.fromkeys(SCENARIOS[name].task for name in mix if SCENARIOS[name].task))
+
+
+def assets_of(page: bytes) -> list[str]:
+    """What a browser fetches with the page: style sheets, scripts and pictures of this server."""
+    return list(dict.fromkeys(ASSET.findall(page.decode("utf-8", "replace"))))
+
+
+class Caller:
+    """Chooses and makes requests, the same ones for the same seed.
+
+    ``repeat_share`` (0 … 1) is the share of requests whose bytes are the same each time, so that a cache can answer.
+    """
+
+    def __init__(
+        self,
+        mix: Mapping[str, float],
+        pictures: Sequence[Picture],
+        assets: Sequence[str] = (),
+        *,
+        repeat_share: float = 0.0,
+        seed: int = 0,
+        patience_seconds: float = 30.0,
+    ) -> None:
+        self.pictures = pictures
+        self._scenarios = [SCENARIOS[name] for name in mix]
+        self._numbers = [NAMES.index(name) for name in mix]
+        self._weights = list(itertools.accumulate(mix.values()))
+        self._by_task = {
+            task: [number for number, picture in enumerate(pictures) if picture.task == task]
+            for task in ("classify", "detect")
+        }
+        self._paths = ("/", *assets)
+        self._repeat_share = repeat_share
+        self._patience = f"{patience_seconds:g}"
+        self._chance = random.Random(seed)  # noqa: S311 - chance, not a secret
+        self._nonce = self._chance.getrandbits(60)
+
+    def next(self) -> Request:
+        """The next request, by the weights of the mix."""
+        (choice,) = self._chance.choices(range(len(self._scenarios)), cum_weights=self._weights)
+        scenario = self._scenarios[choice]
+        self._nonce += SEVERAL
+        request_id = f"load-{self._nonce:016x}"
+        if not scenario.task:
+            headers = {"X-Request-Id": request_id}
+            return Request(self._numbers[choice], "", "GET", self._paths, headers, b"", (), request_id, True)
+        numbers = tuple(self._chance.choices(self._by_task[scenario.task], k=scenario.count))
+        is_repeated = self._chance.random() < self._repeat_share
+        body = scenario.body([self.pictures[each] for each in numbers], None if is_repeated else self._nonce)
+        headers = {
+            "Content-Type": scenario.content_type,
+            "X-Request-Id": request_id,
+            "X-Request-Timeout": self._patience,
+        }
+        return Request(
+            self._numbers[choice],
+            scenario.task,
+            "POST",
+            (scenario.path,),
+            headers,
+            body,
+            numbers,
+            request_id,
+            is_repeated,
+        )
+
+
+def describe(mix: Mapping[str, float]) -> str:
+    """A mix as people read it: ``classify_raw 75 %, detect_raw 25 %``."""
+    total = sum(mix.values())
+    return ", ".join(f"{name} {weight / total:.0%}" for name, weight in mix.items())
+
+
+def golden_of(body: bytes) -> tuple[dict[str, Any], str]:
+    """The one entry of ``results`` and the model's digest. Raises ValueError or KeyError for another shape."""
+    answer = json.loads(body)
+    (result,) = answer["results"]
+    return result, answer["model"]["digest"]

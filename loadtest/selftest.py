@@ -1,0 +1,227 @@
+"""Does the tool catch what it claims to catch? Orders faults and looks whether they are found."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from loadtest import faulty
+from loadtest.pictures import ROOT
+from loadtest.statuses import Status
+
+# On a machine that others use, a figure of time may be disturbed; so often is it measured again before it counts.
+TRIES = 3
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One line of the self-test."""
+
+    name: str
+    is_right: bool
+    found: str
+    expected: str
+
+
+@dataclass(frozen=True)
+class Ran:
+    """One run of the tool: its exit status, its verdict's figures, and what it printed."""
+
+    status: int
+    table: dict[str, Any]
+    printed: str
+
+    @property
+    def figures(self) -> dict[str, Any]:
+        """The verdict's figures; empty when there was no verdict."""
+        return dict(self.table.get("figures", {}))
+
+
+def run(url: str, *options: str, env: str = "test", folder: Path | None = None, **settings: str) -> Ran:
+    """Run the tool as a person would, against an address that is allowed for this run."""
+    with tempfile.TemporaryDirectory(prefix="cask-loadtest-") as scratch:
+        kept = folder or Path(scratch) / "run"
+        environ = {"PATH": os.environ["PATH"], "ENV": env, "LOADTEST_HOST": url, **settings}
+        command = [sys.executable, "-m", "loadtest", "run", "--mix", "classify", "--folder", str(kept), *options]
+        done = subprocess.run(command, cwd=ROOT, env=environ, capture_output=True, text=True, stdin=subprocess.DEVNULL)
+        path = kept / "verdict.json"
+        table = json.loads(path.read_text()) if path.exists() else {}
+        return Ran(done.returncode, table, done.stdout + done.stderr)
+
+
+def stall() -> Finding:
+    """A server that freezes 2 s in every 10 s under 100 a second: p95 is about 1.6 s, whatever a closed loop says."""
+    with faulty.running(slots=64, service_ms=5, stall_every=10, stall_seconds=2) as server:
+        # A whole number of periods is judged, so that it does not matter where they begin.
+        ran = run(server.url, "--rate", "100", "--seconds", "30", "--slots", "1000")
+    p95 = (ran.figures.get("response_ms") or {}).get("p95") or 0.0
+    return Finding("stall 2 s in 10 s: p95", 1400 <= p95 <= 1800, f"{p95:.0f} ms", "1400 … 1800 ms")
+
+
+def generator_lag() -> Finding:
+    """2 000 a second from one worker start on time."""
+    with faulty.running(slots=1000, service_ms=1) as server:
+        ran = run(server.url, "--rate", "2000", "--seconds", "8", "--slots", "1000")
+    lag = (ran.figures.get("lag_ms") or {}).get("p99") or 1e9
+    offered = ran.figures.get("offered_rps") or 0.0
+    return Finding(
+        "lag p99 at 2 000/s a worker", lag < 3 and offered > 1900, f"{lag:.2f} ms at {offered:.0f}/s", "below 3 ms"
+    )
+
+
+def generator_cost() -> Finding:
+    """One request costs little, with oracle, number and record."""
+    with faulty.running(slots=1000, service_ms=1) as server:
+        ran = run(server.url, "--rate", "1500", "--seconds", "8", "--slots", "1000")
+    cost = ((ran.figures.get("generator") or {}).get("cpu_us_per_request")) or 1e9
+    return Finding("processor time a request", cost <= 150, f"{cost:.0f} µs", "at most 150 µs")
+
+
+def mix_ups() -> Finding:
+    """Answers swapped once in 500 are counted, and not as wrong ones."""
+    with faulty.running(slots=32, service_ms=2, swap_every=500) as server:
+        ran = run(server.url, "--rate", "400", "--seconds", "5")
+    counts = ran.figures.get("counts") or {}
+    found = counts.get("mixed_up", 0)
+    is_right = ran.status == Status.FAIL and found >= 3 and counts.get("wrong", 1) == 0
+    return Finding(
+        "swapped once in 500", is_right, f"exit {ran.status}, {found} mixed up", "exit 1, at least 3, 0 wrong"
+    )
+
+
+def wrong_answers() -> Finding:
+    """Wrong answers are counted, and not as mix-ups."""
+    with faulty.running(slots=32, service_ms=2, wrong_every=500) as server:
+        ran = run(server.url, "--rate", "400", "--seconds", "5")
+    counts = ran.figures.get("counts") or {}
+    is_right = ran.status == Status.FAIL and counts.get("wrong", 0) >= 3 and counts.get("mixed_up", 1) == 0
+    return Finding(
+        "wrong once in 500", is_right, f"exit {ran.status}, {counts.get('wrong')} wrong", "exit 1, at least 3"
+    )
+
+
+def healthy() -> Finding:
+    """A server without faults passes."""
+    with faulty.running(slots=32, service_ms=5) as server:
+        ran = run(server.url, "--rate", "100", "--seconds", "4", "--slo", "relaxed")
+    return Finding("no fault", ran.status == Status.PASS, f"exit {ran.status}", "exit 0")
+
+
+def no_requests() -> Finding:
+    """A run without a judged request proves nothing."""
+    with faulty.running() as server:
+        ran = run(server.url, "--rate", "0.01", "--seconds", "2")
+    return Finding("no requests", ran.status == Status.INVALID, f"exit {ran.status}", "exit 3")
+
+
+def killed_worker() -> Finding:
+    """A worker that is killed in mid-run takes the verdict with it."""
+    with faulty.running() as server, tempfile.TemporaryDirectory(prefix="cask-loadtest-") as scratch:
+        folder = Path(scratch) / "run"
+        found: list[Ran] = []
+
+        def go() -> None:
+            options = ("--rate", "50", "--seconds", "5", "--processes", "2", "--timeout", "1")
+            found.append(run(server.url, *options, folder=folder))
+
+        thread = threading.Thread(target=go)
+        thread.start()
+        _kill_worker(folder)
+        thread.join()
+    return Finding("killed worker", found[0].status == Status.INVALID, f"exit {found[0].status}", "exit 3")
+
+
+def _kill_worker(folder: Path) -> None:
+    """Kill the one that writes rows-1.bin, once it does."""
+    path = folder / "rows-1.bin"
+    end = time.monotonic() + 60
+    while not (path.exists() and path.stat().st_size):
+        if time.monotonic() > end:
+            raise OSError("no second worker came")
+        time.sleep(0.05)
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            if any(each.readlink() == path for each in (process / "fd").iterdir()):
+                os.kill(int(process.name), signal.SIGKILL)
+        except OSError:
+            continue
+
+
+def not_listed() -> Finding:
+    """A host that is not listed gets no packet."""
+    with faulty.running() as server, faulty.running() as other:
+        ran = run(server.url, "--host", other.url)
+        arrived = arrived_at(other.url)
+    return Finding(
+        "host not listed",
+        (ran.status, arrived) == (Status.REFUSED, 0),
+        f"exit {ran.status}, {arrived} requests",
+        "exit 4, 0",
+    )
+
+
+def unconfirmed() -> Finding:
+    """Production is not loaded without a person's word."""
+    with faulty.running(env="prod") as server:
+        ran = run(server.url, "--rate", "5", env="prod")
+        arrived = arrived_at(server.url)
+    return Finding(
+        "prod, not confirmed",
+        (ran.status, arrived) == (Status.REFUSED, 0),
+        f"exit {ran.status}, {arrived} requests",
+        "exit 4, 0",
+    )
+
+
+def arrived_at(url: str) -> int:
+    """How many requests a faulty server has had, before this one."""
+    import urllib.request
+
+    with urllib.request.urlopen(f"{url}/arrived") as answer:
+        return int(json.load(answer)["arrived"]) - 1
+
+
+BY_LOGIC: tuple[Callable[[], Finding], ...] = (
+    not_listed,
+    unconfirmed,
+    no_requests,
+    killed_worker,
+    healthy,
+    wrong_answers,
+    mix_ups,
+)
+# These measure time, so the machine's other users show in them.
+BY_TIME: tuple[Callable[[], Finding], ...] = (stall, generator_lag, generator_cost)
+
+
+def main() -> Status:
+    """Every fault in turn; PASS when all were found."""
+    wrong = 0
+    for check in (*BY_LOGIC, *BY_TIME):
+        finding = _measured(check)
+        wrong += not finding.is_right
+        word = "ok  " if finding.is_right else "FAIL"
+        print(f"  {word}  {finding.name:<30} {finding.found:<32} expected {finding.expected}", flush=True)
+    print(
+        "Every fault was found." if not wrong else f"{wrong} of {len(BY_LOGIC) + len(BY_TIME)} are not as they must be."
+    )
+    return Status.FAIL if wrong else Status.PASS
+
+
+def _measured(check: Callable[[], Finding]) -> Finding:
+    tries = TRIES if check in BY_TIME else 1
+    for _ in range(tries):
+        finding = check()
+        if finding.is_right:
+            break
+    return finding

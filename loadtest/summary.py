@@ -1,0 +1,68 @@
+"""The verdict for a person at a terminal: a table of checks, what was sent, where to read on."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from loadtest.plans import Plan
+from loadtest.scenarios import describe
+from loadtest.statuses import Status
+from loadtest.verdict import Verdict
+
+MEANING = {
+    Status.PASS: "it keeps what was promised, as sure as was asked",
+    Status.FAIL: "it does not keep what was promised",
+    Status.INVALID: "the run measured something else; the server is neither cleared nor blamed",
+    Status.UNDECIDED: "too close to the limit for so few requests; run longer",
+}
+
+
+def render(plan: Plan, verdict: Verdict) -> str:
+    """Some twenty lines of plain text."""
+    checks = [["check", "verdict", "found", "limit", "how sure"]]
+    checks += [[each.name, each.status.name, each.found, each.limit, each.sureness] for each in verdict.checks]
+    return "\n".join(
+        [
+            "",
+            f"{verdict.status.name}: {MEANING[verdict.status]}",
+            f"  {plan.profile.name} on {plan.url} ({plan.env}): {describe(plan.mix)}",
+            "",
+            *(f"  {line}" for line in table(checks)),
+            "",
+            *(f"  {line}" for line in _figures(verdict.figures)),
+            "",
+            f"  Everything: {plan.folder}",
+            f"  Again: {plan.command}",
+        ]
+    )
+
+
+def table(rows: list[list[str]]) -> list[str]:
+    """Columns under each other; the first row is the head."""
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    return ["  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in rows]
+
+
+def _figures(figures: dict[str, Any]) -> list[str]:
+    counts = figures["counts"]
+    kinds = ", ".join(
+        f"{counts[name]} {name.replace('_', ' ')}" for name in counts if name not in ("judged", "all") and counts[name]
+    )
+    rows = [["milliseconds", "p50", "p90", "p95", "p99", "p99.9", "max"]]
+    for name, key in (("response, from the intended start", "response_ms"), ("service, from sending", "service_ms")):
+        rows.append([name, *(_milliseconds(value) for value in figures[key].values())])
+    cost = figures["generator"]["cpu_us_per_request"]
+    return [
+        f"{counts['judged']} judged of {counts['all']}: {kinds or 'none'}",
+        f"offered {_number(figures['offered_rps'])} a second, right {_number(figures['right_rps'])};"
+        f" the generator took {_number(cost)} µs of processor a request",
+        *table(rows),
+    ]
+
+
+def _milliseconds(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.1f}"

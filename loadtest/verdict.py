@@ -1,0 +1,209 @@
+"""PASS, FAIL, INVALID or UNDECIDED, from raw rows and a promise. Knows neither Locust nor the server nor a clock."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from loadtest import rows as records
+from loadtest.profiles import Profile, Promise, word_of
+from loadtest.rows import Outcome, Record
+from loadtest.statistics import drift, least_requests, percentile, share_bounds
+from loadtest.statuses import Status
+
+DRIFT_WINDOWS = 20
+# What no slow generator and no small number excuses.
+FACTS = ("wrong answers", "mixed-up answers", "target protected")
+
+
+@dataclass(frozen=True)
+class Check:
+    """One line of the verdict: what was asked for, what was found, how sure that is."""
+
+    name: str
+    status: Status
+    found: str
+    limit: str
+    sureness: str = ""
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """The whole verdict: every check, and the figures that reports and comparisons read."""
+
+    status: Status
+    checks: list[Check]
+    figures: dict[str, Any]
+
+    def to_dict(self) -> dict[str, Any]:
+        """As it stands in verdict.json; statuses by name."""
+        checks = [{**asdict(each), "status": each.status.name} for each in self.checks]
+        return {"verdict": self.status.name, "exit_status": int(self.status), "checks": checks, "figures": self.figures}
+
+
+def judge(record: Record, profile: Profile, promise: Promise) -> Verdict:
+    """The verdict on a run. A share is judged by its binomial bound, as MLPerf LoadGen does for its early stopping."""
+    judged = record.rows[record.rows["intended"] >= profile.judged_from]
+    checks = [
+        *_generator(record, judged, profile, promise),
+        *_correctness(record),
+        *_latencies(judged, profile, promise),
+        *_failures(judged, promise),
+        *_drift(judged, profile),
+    ]
+    return Verdict(_together(checks), checks, figures(judged, record))
+
+
+def _together(checks: list[Check]) -> Status:
+    found = {each.status for each in checks}
+    if any(each.status == Status.FAIL and each.name in FACTS for each in checks):
+        return Status.FAIL
+    for status in (Status.INVALID, Status.FAIL, Status.UNDECIDED):
+        if status in found:
+            return status
+    return Status.PASS
+
+
+def _generator(record: Record, judged: np.ndarray, profile: Profile, promise: Promise) -> Iterator[Check]:
+    lost = record.lost_workers
+    yield Check(
+        "workers",
+        Status.INVALID if lost else Status.PASS,
+        f"{len(record.workers)} of {record.expected_workers} finished",
+        "all",
+        "a lost worker takes its requests with it" if lost else "",
+    )
+    planned = sum(each["planned"] for each in record.workers)
+    yield from _completeness(record, profile, planned)
+    if judged.size == 0:
+        yield Check("requests", Status.INVALID, "none", "at least one", f"{planned} were planned")
+        return
+    sent = judged[judged["outcome"] != Outcome.DROPPED]
+    lag_ms = percentile((sent["sent"] - sent["intended"]) * 1000, 0.99)
+    yield Check(
+        "generator lag p99",
+        Status.PASS if lag_ms <= promise.max_lag_p99_ms or math.isnan(lag_ms) else Status.INVALID,
+        f"{lag_ms:.1f} ms",
+        f"{promise.max_lag_p99_ms:g} ms",
+        ""
+        if not lag_ms > promise.max_lag_p99_ms
+        else "this machine was too slow to send on time; free it, or add workers",
+    )
+
+
+def _completeness(record: Record, profile: Profile, planned: int) -> Iterator[Check]:
+    """Every arrival has its row: what was planned was sent or dropped, and what was written was read."""
+    told = sum(each["rows"] for each in record.workers)
+    stopped = any(each.get("stopped_early") for each in record.workers)
+    wanted = planned if profile.model == "open" and not stopped else told
+    if not record.lost_workers and not wanted == told == record.rows.size:
+        yield Check("records", Status.INVALID, f"{record.rows.size} rows", f"{wanted} rows", "see locust.log")
+
+
+def _correctness(record: Record) -> Iterator[Check]:
+    for name, outcome in (("wrong answers", Outcome.WRONG), ("mixed-up answers", Outcome.MIXED_UP)):
+        # Warm-up excuses slowness, never a wrong answer.
+        count = int(np.sum(record.rows["outcome"] == outcome))
+        yield Check(name, Status.FAIL if count else Status.PASS, str(count), "0")
+    reasons = sorted({each["stopped_early"] for each in record.workers if each.get("stopped_early")})
+    for reason in reasons:
+        yield Check("target protected", Status.FAIL, reason, "runs to its end")
+
+
+def _latencies(judged: np.ndarray, profile: Profile, promise: Promise) -> Iterator[Check]:
+    if judged.size == 0:
+        return
+    responses = records.response_ms(judged)
+    for share in profile.claims:
+        if share in promise.limits_ms:
+            yield _latency(responses, share, promise.limits_ms[share], promise.confidence)
+
+
+def _latency(responses: np.ndarray, share: float, limit_ms: float, confidence: float) -> Check:
+    late, total = int(np.sum(responses > limit_ms)), int(responses.size)
+    lower, upper = share_bounds(late, total, confidence)
+    allowed = 1 - share
+    needed = least_requests(share, confidence)
+    found = percentile(responses, share)
+    if upper <= allowed:
+        status = Status.PASS
+    elif lower > allowed:
+        status = Status.FAIL
+    else:
+        status = Status.INVALID if total < needed else Status.UNDECIDED
+    sureness = f"{late} of {total} late: {lower:.2%} … {upper:.2%} at {confidence:.0%}, allowed {allowed:.4g}"
+    if status == Status.INVALID:
+        sureness = f"{total} requests; {word_of(share)} needs at least {needed}"
+    found_text = "no answer" if math.isinf(found) else f"{found:.1f} ms"
+    return Check(f"response {word_of(share)}", status, found_text, f"{limit_ms:g} ms", sureness)
+
+
+def _failures(judged: np.ndarray, promise: Promise) -> Iterator[Check]:
+    if judged.size == 0:
+        return
+    for name, outcomes in (
+        ("failed", (Outcome.REFUSED, Outcome.FAILED, Outcome.BROKEN, Outcome.TIMED_OUT)),
+        ("dropped", (Outcome.DROPPED,)),
+    ):
+        count, total = int(np.isin(judged["outcome"], outcomes).sum()), int(judged.size)
+        lower, upper = share_bounds(count, total, promise.confidence)
+        limit = promise.max_failed_share
+        status = Status.FAIL if lower > limit else Status.UNDECIDED
+        if count <= limit * total:
+            status = Status.PASS
+        sureness = f"{count} of {total}: {lower:.2%} … {upper:.2%} at {promise.confidence:.0%}"
+        yield Check(name, status, f"{count / total:.2%}", f"{limit:.2%}", sureness)
+
+
+def _drift(judged: np.ndarray, profile: Profile) -> Iterator[Check]:
+    """Soak: p99 of equal windows may not climb from the first to the last by more than the profile allows."""
+    if not profile.max_drift or judged.size < DRIFT_WINDOWS * 20:
+        return
+    parts = np.array_split(records.response_ms(judged), DRIFT_WINDOWS)
+    values = np.array([percentile(part, 0.99) for part in parts])
+    grown = drift(np.arange(DRIFT_WINDOWS, dtype=float), values) if np.isfinite(values).all() else math.inf
+    status = Status.PASS if grown <= profile.max_drift else Status.FAIL
+    yield Check("p99 drift", status, f"{grown:+.1%}", f"{profile.max_drift:+.0%}", "median slope over 20 windows")
+
+
+def figures(judged: np.ndarray, record: Record) -> dict[str, Any]:
+    """Numbers of the judged span: counts, rates a second, percentiles in milliseconds. None for no value."""
+    counts = {each.name.lower(): int(np.sum(judged["outcome"] == each)) for each in Outcome}
+    seconds = float(judged["intended"][-1] - judged["intended"][0]) if judged.size > 1 else 0.0
+    responses = records.response_ms(judged)
+    sent = judged[judged["outcome"] != Outcome.DROPPED]
+    answered = judged[np.isfinite(responses)]
+    lag_ms = (sent["sent"] - sent["intended"]) * 1000
+    return {
+        "counts": {**counts, "judged": int(judged.size), "all": int(record.rows.size)},
+        "seconds": round(seconds, 3),
+        "offered_rps": _number(judged.size / seconds if seconds else math.nan),
+        "right_rps": _number(counts["right"] / seconds if seconds else math.nan),
+        "response_ms": _percentiles(responses),
+        "service_ms": _percentiles(records.service_ms(answered)),
+        "lag_ms": _percentiles(lag_ms),
+        "generator": {
+            "cpu_us_per_request": _number(
+                1e6 * sum(each["cpu_seconds"] for each in record.workers) / max(1, record.rows.size)
+            ),
+            "workers": len(record.workers),
+        },
+        "server_ms": {
+            name: _percentiles(judged[f"{name}_ms"][~np.isnan(judged[f"{name}_ms"])])
+            for name in ("decode", "queue", "predict", "engine")
+        },
+    }
+
+
+def _percentiles(values: np.ndarray) -> dict[str, float | None]:
+    shares = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
+    found = {name: _number(percentile(values, share)) for name, share in shares.items()}
+    return {**found, "max": _number(float(values.max()) if values.size else math.nan)}
+
+
+def _number(value: float) -> float | None:
+    return round(value, 4) if math.isfinite(value) else None

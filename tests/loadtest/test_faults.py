@@ -1,0 +1,112 @@
+"""Real Locust against a server with ordered faults, and the real service: what is found, by count and logic."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from loadtest import faulty, pictures, selftest
+from loadtest.selftest import Finding
+from loadtest.statuses import Status
+from tests import servers
+
+
+@pytest.mark.parametrize("check", selftest.BY_LOGIC, ids=lambda check: check.__name__)
+def test_an_ordered_fault_is_found(check: Callable[[], Finding]) -> None:
+    finding = check()
+
+    assert finding.is_right, f"{finding.found}; expected {finding.expected}"
+
+
+def test_the_real_service_answers_rightly_under_load(served: servers.Server, tmp_path: Path) -> None:
+    ran = selftest.run(
+        served.url, "--mix", "callers", "--rate", "5", "--seconds", "6", "--slo", "relaxed", folder=tmp_path / "run"
+    )
+
+    counts = ran.figures["counts"]
+    assert (counts["wrong"], counts["mixed_up"], counts["failed"], counts["broken"]) == (0, 0, 0, 0), ran.printed
+    assert counts["right"] > 0
+    assert ran.figures["server_ms"]["predict"]["p50"] > 0
+    assert (tmp_path / "run" / "junit.xml").exists()
+
+
+def test_a_redirect_is_not_followed() -> None:
+    with faulty.running() as other, faulty.running(redirect_to=f"{other.url}/v1/classify") as server:
+        ran = selftest.run(server.url)
+
+        # Golden answers cannot be had from a redirect, so nothing is sent at all.
+        assert ran.status == Status.INVALID
+        assert selftest.arrived_at(other.url) == 0
+
+
+def locust(*options: str, url: str) -> subprocess.Popen[str]:
+    """Locust as people start it, without our driver."""
+    command = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--mix", "classify", *options]
+    environ = servers.environment("test", LOADTEST_HOST=url)
+    return subprocess.Popen(
+        command,
+        cwd=servers.ROOT,
+        env=environ,
+        text=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def test_plain_locust_runs_headless_and_judges_answers() -> None:
+    options = ("--headless", "--users", "4", "--spawn-rate", "4", "--run-time", "3s")
+    with (
+        faulty.running(wrong_every=len(pictures.samples()) + 2, slots=16) as server,
+        locust(*options, url=server.url) as process,
+    ):
+        printed, _ = process.communicate(timeout=30)
+
+    assert process.returncode == 1
+    assert "wrong:" in printed
+
+
+def test_plain_locust_refuses_a_host_that_is_not_listed() -> None:
+    with faulty.running() as server, faulty.running() as other:
+        with locust("--headless", "--run-time", "2s", "--host", other.url, url=server.url) as process:
+            printed, _ = process.communicate(timeout=30)
+
+        assert process.returncode == Status.REFUSED, printed
+        assert selftest.arrived_at(other.url) == 0
+
+
+def test_the_page_is_on_loopback_only_and_takes_no_other_host() -> None:
+    port = servers.free_port()
+    with (
+        faulty.running() as server,
+        faulty.running() as other,
+        locust("--web-port", str(port), url=server.url) as process,
+    ):
+        try:
+            servers.wait_until(lambda: listening(port) != set(), 20, "Locust's page")
+            form = f"user_count=1&spawn_rate=1&host={other.url}".encode()
+            with urllib.request.urlopen(f"http://127.0.0.1:{port}/swarm", form) as answer:
+                json.load(answer)
+            assert process.stdout is not None
+            assert any("REFUSED" in line and other.url in line for line in process.stdout)
+        finally:
+            process.terminate()
+        assert selftest.arrived_at(other.url) == 0
+
+
+def listening(port: int) -> set[str]:
+    """The addresses that somebody listens on with this port; fails at once for any but 127.0.0.1."""
+    found = set()
+    for line in Path("/proc/net/tcp").read_text().splitlines()[1:]:
+        local, state = line.split()[1], line.split()[3]
+        if state == "0A" and int(local.split(":")[1], 16) == port:
+            found.add(local.split(":")[0])
+    assert found <= {"0100007F"}, found
+    assert f":{port:04X} " not in Path("/proc/net/tcp6").read_text()
+    return found

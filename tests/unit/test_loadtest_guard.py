@@ -1,0 +1,105 @@
+"""Only what is listed is loaded, only as hard as allowed, only on the word that is asked for."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import pytest
+
+from loadtest import guard
+from loadtest.guard import Target
+from loadtest.statuses import RefusedError
+
+
+@dataclass
+class FakeSettings:
+    """The four settings that the guard reads."""
+
+    env: str = "staging"
+    loadtest_host: str = "http://box:8000"
+    loadtest_allow: str = "yes"
+    loadtest_max_rps: int = 0
+
+
+def one_address(host: str, _port: int) -> frozenset[str]:
+    """A resolver that knows two names of one box, and another box."""
+    return frozenset(
+        {"box": {"10.0.0.7"}, "box.local": {"10.0.0.7"}, "both": {"10.0.0.7", "10.0.0.8"}}.get(host, {"10.0.0.9"})
+    )
+
+
+def test_the_listed_address_is_the_target() -> None:
+    assert guard.admit(FakeSettings()).url == "http://box:8000"
+
+
+@pytest.mark.parametrize("host", ["HTTP://BOX:8000", "http://box.:8000/", "http://box.local:8000"])
+def test_another_spelling_of_the_same_box_is_taken_and_the_listed_one_is_used(host: str) -> None:
+    assert guard.admit(FakeSettings(), host=host, resolve=one_address).url == "http://box:8000"
+
+
+@pytest.mark.parametrize(
+    "host",
+    [
+        "https://box:8000",
+        "http://box:8001",
+        "http://box",
+        "http://other:8000",
+        "http://both:8000",
+        "http://box:8000@other:8000",
+        "http://box:8000/v1",
+        "http://box:8000?x=1",
+        "ftp://box:8000",
+        "box:8000",
+        "http://box:99999",
+        "//box:8000",
+    ],
+)
+def test_any_other_address_is_refused(host: str) -> None:
+    with pytest.raises(RefusedError):
+        guard.admit(FakeSettings(), host=host, resolve=one_address)
+
+
+def test_no_means_no_though_a_person_agrees() -> None:
+    with pytest.raises(RefusedError, match="LOADTEST_ALLOW"):
+        guard.admit(FakeSettings(loadtest_allow="no"), confirmed="staging")
+
+
+def test_a_rate_above_the_bound_is_refused() -> None:
+    settings = FakeSettings(loadtest_max_rps=100)
+
+    assert guard.admit(settings, highest_rps=100)
+    with pytest.raises(RefusedError, match=r"100\.5"):
+        guard.admit(settings, highest_rps=100.5)
+
+
+@pytest.mark.parametrize(("confirmed", "typed"), [("", None), ("staging", None), ("", "yes"), ("yes", None)])
+def test_prod_is_refused_without_its_name_from_a_person(confirmed: str, typed: str | None) -> None:
+    settings = FakeSettings(env="prod", loadtest_allow="confirm")
+    ask = None if typed is None else lambda _question: typed
+
+    with pytest.raises(RefusedError):
+        guard.admit(settings, confirmed=confirmed, ask=ask)
+
+
+@pytest.mark.parametrize(("confirmed", "typed"), [("prod", None), ("", "prod\n")])
+def test_prod_is_loaded_once_a_person_has_said_its_name(confirmed: str, typed: str | None) -> None:
+    settings = FakeSettings(env="prod", loadtest_allow="confirm")
+    ask = None if typed is None else lambda _question: typed
+
+    assert guard.admit(settings, confirmed=confirmed, ask=ask).host == "box"
+
+
+@pytest.mark.parametrize("body", [b'{"environment": "prod"}', b"{}", b"<html>", b"[]", b'{"environment": null}'])
+def test_a_target_that_is_not_the_environment_asked_for_is_refused(body: bytes) -> None:
+    with pytest.raises(RefusedError):
+        guard.check_environment(Target("http", "box", 8000), "staging", ask=lambda *_: body)
+
+
+def test_a_target_that_is_the_environment_asked_for_is_taken() -> None:
+    guard.check_environment(Target("http", "box", 8000), "staging", ask=lambda *_: b'{"environment": "staging"}')
+
+
+@pytest.mark.parametrize("path", ["http://other/status", "//other/status", "status"])
+def test_an_absolute_address_is_never_fetched(path: str) -> None:
+    with pytest.raises(RefusedError):
+        guard.fetch(Target("http", "127.0.0.1", 1), path)

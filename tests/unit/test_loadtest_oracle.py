@@ -1,0 +1,170 @@
+"""Right, wrong, mixed up; bytes that differ while the pixels stay the same; requests by weight and seed."""
+
+from __future__ import annotations
+
+import base64
+import copy
+import io
+import json
+from collections import Counter
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from loadtest import pictures, profiles, scenarios
+from loadtest.oracle import Oracle
+from loadtest.rows import Outcome
+from loadtest.statuses import UsageError
+
+SAMPLES = pictures.samples()
+DIGEST = "sha256:1"
+CONE = {"width": 4, "height": 4, "predictions": [{"label": "cone", "score": 0.9}, {"label": "vest", "score": 0.1}]}
+VEST = {"width": 4, "height": 4, "predictions": [{"label": "vest", "score": 0.8}, {"label": "cone", "score": 0.2}]}
+BOX = {"x_min": 1.0, "y_min": 2.0, "x_max": 30.0, "y_max": 40.0}
+SITE = {
+    "width": 4,
+    "height": 4,
+    "detections": [{"label": "cone", "score": 0.9, "box": BOX}, {"label": "vest", "score": 0.8, "box": BOX}],
+}
+
+
+@pytest.fixture
+def oracle() -> Oracle:
+    return Oracle({"classify": {0: CONE, 1: VEST}, "detect": {2: SITE}}, {"classify": DIGEST, "detect": DIGEST})
+
+
+def body(*results: dict[str, Any], request_id: str = "load-1", digest: str = DIGEST) -> bytes:
+    model = {"name": "demo", "version": "1", "digest": digest}
+    return json.dumps({"model": model, "results": results, "request_id": request_id}, separators=(",", ":")).encode()
+
+
+def test_the_golden_answer_is_right_the_first_time_and_when_it_is_known(oracle: Oracle) -> None:
+    for _ in range(2):
+        assert oracle.judge("classify", (0,), "load-1", body(CONE)) == (Outcome.RIGHT, "")
+
+
+def test_a_score_within_the_tolerance_is_right_and_beyond_it_wrong(oracle: Oracle) -> None:
+    near, far = copy.deepcopy(CONE), copy.deepcopy(CONE)
+    near["predictions"][0]["score"] = 0.89
+    far["predictions"][0]["score"] = 0.7
+
+    assert oracle.judge("classify", (0,), "load-1", body(near))[0] == Outcome.RIGHT
+    assert oracle.judge("classify", (0,), "load-1", body(far))[0] == Outcome.WRONG
+
+
+def test_the_answer_to_another_picture_is_mixed_up(oracle: Oracle) -> None:
+    outcome, words = oracle.judge("classify", (0,), "load-1", body(VEST))
+
+    assert outcome == Outcome.MIXED_UP
+    assert "picture 1" in words
+
+
+def test_the_answer_to_another_request_is_mixed_up_though_the_picture_is_the_same(oracle: Oracle) -> None:
+    oracle.judge("classify", (0,), "load-1", body(CONE))
+
+    assert oracle.judge("classify", (0,), "load-1", body(CONE, request_id="load-10"))[0] == Outcome.MIXED_UP
+
+
+def test_another_model_is_wrong(oracle: Oracle) -> None:
+    assert oracle.judge("classify", (0,), "load-1", body(CONE, digest="sha256:2"))[0] == Outcome.WRONG
+
+
+def test_images_answered_in_another_order_are_mixed_up(oracle: Oracle) -> None:
+    assert oracle.judge("classify", (0, 1), "load-1", body(CONE, VEST))[0] == Outcome.RIGHT
+    assert oracle.judge("classify", (0, 1), "load-1", body(VEST, CONE))[0] == Outcome.MIXED_UP
+
+
+def test_a_missing_result_is_wrong(oracle: Oracle) -> None:
+    assert oracle.judge("classify", (0, 1), "load-1", body(CONE))[0] == Outcome.WRONG
+
+
+@pytest.mark.parametrize("garbage", [b"", b"<html>", b"{}", b'{"results": 3, "request_id": "load-1", "model": {}}'])
+def test_what_is_no_answer_has_failed(oracle: Oracle, garbage: bytes) -> None:
+    assert oracle.judge("classify", (0,), "load-1", garbage)[0] == Outcome.FAILED
+
+
+def test_detections_may_come_in_another_order_but_not_go_astray(oracle: Oracle) -> None:
+    turned, moved, fewer = (copy.deepcopy(SITE) for _ in range(3))
+    turned["detections"].reverse()
+    moved["detections"][0]["box"]["x_min"] = 20.0
+    fewer["detections"].pop()
+
+    assert oracle.judge("detect", (2,), "load-1", body(turned))[0] == Outcome.RIGHT
+    assert oracle.judge("detect", (2,), "load-1", body(moved))[0] == Outcome.WRONG
+    assert oracle.judge("detect", (2,), "load-1", body(fewer))[0] == Outcome.WRONG
+
+
+# ── Pictures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def pixels(data: bytes) -> bytes:
+    return Image.open(io.BytesIO(data)).convert("RGB").tobytes()
+
+
+@pytest.mark.parametrize("picture", SAMPLES, ids=lambda picture: picture.name)
+def test_a_number_changes_the_bytes_and_no_pixel(picture: pictures.Picture) -> None:
+    first, second = picture.with_nonce(1), picture.with_nonce(2)
+
+    assert len({picture.data, first, second}) == 3
+    assert pixels(first) == pixels(second) == pixels(picture.data)
+
+
+@pytest.mark.parametrize("picture", SAMPLES, ids=lambda picture: picture.name)
+def test_base64_with_a_number_decodes_to_the_same_pixels(picture: pictures.Picture) -> None:
+    assert base64.b64decode(picture.base64_with_nonce(None), validate=True) == picture.data
+    assert pixels(base64.b64decode(picture.base64_with_nonce(7), validate=True)) == pixels(picture.data)
+
+
+# ── Scenarios ────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def caller(mix: dict[str, float], **options: Any) -> scenarios.Caller:
+    return scenarios.Caller(mix, SAMPLES, ["/static/site.css"], **options)
+
+
+def test_scenarios_come_by_their_weights() -> None:
+    made = caller({"classify_raw": 3, "detect_raw": 1}, seed=1)
+
+    counts = Counter(scenarios.NAMES[made.next().scenario] for _ in range(2000))
+
+    assert counts["classify_raw"] / 2000 == pytest.approx(0.75, abs=0.04)
+
+
+def test_the_same_seed_makes_the_same_requests() -> None:
+    first, again = (caller({"classify_raw": 1, "detect_multipart": 1}, seed=5) for _ in range(2))
+
+    assert [first.next() for _ in range(20)] == [again.next() for _ in range(20)]
+
+
+def test_no_two_bodies_are_the_same_unless_repeats_are_asked_for() -> None:
+    unique, repeated = caller({"classify_raw": 1}, seed=1), caller({"classify_raw": 1}, seed=1, repeat_share=1.0)
+
+    assert len({unique.next().body for _ in range(200)}) == 200
+    assert len({repeated.next().body for _ in range(200)}) <= len(SAMPLES)
+
+
+def test_the_share_of_repeats_is_the_one_asked_for() -> None:
+    made = caller({"classify_raw": 1}, seed=1, repeat_share=0.3)
+
+    assert sum(made.next().is_repeated for _ in range(2000)) / 2000 == pytest.approx(0.3, abs=0.04)
+
+
+def test_the_page_is_fetched_with_its_assets() -> None:
+    assert caller({"page": 1}).next().paths == ("/", "/static/site.css")
+
+
+@pytest.mark.parametrize("name", [name for name, each in scenarios.SCENARIOS.items() if each.task])
+def test_each_way_to_send_carries_as_many_images_as_it_says(name: str) -> None:
+    request = caller({name: 1}).next()
+
+    assert len(request.pictures) == scenarios.SCENARIOS[name].count
+    assert all(SAMPLES[number].task == request.task for number in request.pictures)
+
+
+def test_a_mix_with_an_unknown_scenario_is_refused(tmp_path) -> None:
+    path = tmp_path / "mixes.toml"
+    path.write_text("[odd]\nclasify = 1\n")
+
+    with pytest.raises(UsageError, match="clasify"):
+        profiles.read_mix("odd", scenarios.SCENARIOS, path)

@@ -1,0 +1,113 @@
+"""Arrivals: right in number, at the right moments, the same for the same seed."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from loadtest import profiles, schedule
+from loadtest.schedule import Stage
+from loadtest.statuses import UsageError
+
+
+def level(seconds: float, rate: float) -> Stage:
+    return Stage(seconds, rate, rate)
+
+
+def test_constant_arrivals_are_evenly_spaced_from_half_a_step() -> None:
+    moments = schedule.arrivals([level(2, 5)], "constant", 0)
+
+    assert moments.tolist() == pytest.approx([0.1 + 0.2 * number for number in range(10)])
+
+
+def test_a_ramp_has_as_many_arrivals_as_the_area_below_it_and_grows_denser() -> None:
+    moments = schedule.arrivals([Stage(10, 0, 20)], "constant", 0)
+
+    assert moments.size == 100
+    assert moments.max() < 10
+    # A quarter of the area lies below half of the time.
+    assert np.sum(moments < 5) == 25
+
+
+def test_stages_follow_each_other() -> None:
+    moments = schedule.arrivals([level(2, 10), level(3, 0), level(2, 10)], "constant", 0)
+
+    assert [int(np.sum((moments >= begin) & (moments < end))) for begin, end in ((0, 2), (2, 5), (5, 7))] == [20, 0, 20]
+
+
+def test_poisson_arrivals_come_by_chance_at_the_right_rate() -> None:
+    gaps = np.diff(schedule.arrivals([level(1000, 20)], "poisson", 7))
+
+    assert gaps.mean() == pytest.approx(1 / 20, rel=0.03)
+    # Mean and spread of an exponential are the same; an even spacing has no spread.
+    assert gaps.std() == pytest.approx(1 / 20, rel=0.05)
+
+
+def test_the_same_seed_gives_the_same_moments_and_another_seed_others() -> None:
+    first, again, other = (schedule.arrivals([level(10, 20)], "poisson", seed) for seed in (3, 3, 4))
+
+    assert first.tolist() == again.tolist()
+    assert first.tolist() != other.tolist()
+
+
+def test_workers_together_send_every_arrival_once() -> None:
+    moments = schedule.arrivals([level(10, 20)], "poisson", 3)
+
+    shares = [schedule.share_of_worker(moments, worker, 3) for worker in range(3)]
+
+    assert sorted(np.concatenate(shares).tolist()) == moments.tolist()
+
+
+# ── Profiles ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("name", profiles.names())
+def test_each_profile_can_be_read_and_asks_a_question(name: str) -> None:
+    profile = profiles.read_profile(name, capacity_rps=50)
+
+    assert profile.question.endswith((".", "?"))
+    assert profile.model == "closed" or schedule.highest_rate(profile.stages) > 0
+
+
+@pytest.mark.parametrize("name", [name for name in profiles.names() if name != "single"])
+def test_each_open_profile_sends_enough_at_fifty_a_second_for_what_it_claims(name: str) -> None:
+    profile = profiles.read_profile(name, capacity_rps=50)
+
+    moments = schedule.arrivals(profile.stages, "constant", 0)
+
+    judged = np.sum(moments >= profile.judged_from)
+    assert judged >= max(profiles.least_for(share, 0.95) for share in profile.claims)
+
+
+def test_a_share_of_the_capacity_becomes_a_rate() -> None:
+    assert profiles.read_profile("baseline", capacity_rps=50).stages[0].to_rate == 30
+
+
+def test_a_share_without_a_measured_capacity_says_how_to_measure_it() -> None:
+    with pytest.raises(UsageError, match="make loadtest-search"):
+        profiles.read_profile("baseline")
+
+
+def test_a_misspelt_profile_is_told_the_near_one() -> None:
+    with pytest.raises(UsageError, match="Did you mean 'smoke'"):
+        profiles.read_profile("smok")
+
+
+def test_an_unknown_key_of_a_profile_is_named(tmp_path) -> None:
+    path = tmp_path / "profiles.toml"
+    path.write_text('[odd]\nquestion = "?"\nmix = "callers"\nspeed = 3\nstages = [{ seconds = 1, rate = 1 }]\n')
+
+    with pytest.raises(UsageError, match="speed"):
+        profiles.read_profile("odd", path=path)
+
+
+def test_a_rate_replaces_the_stages_and_keeps_the_warm_up_on_top() -> None:
+    profile = profiles.with_rate(profiles.read_profile("smoke"), rate=20, seconds=10)
+
+    assert profile.stages == (Stage(12, 20, 20),)
+
+
+def test_limits_are_read_by_percentile() -> None:
+    promise = profiles.read_promise("default")
+
+    assert set(promise.limits_ms) == {0.5, 0.95, 0.99}

@@ -1,0 +1,74 @@
+"""Bounds and tests against values from tables and against exact counting."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+
+from loadtest import statistics
+
+
+@pytest.mark.parametrize(("share", "confidence", "needed"), [(0.99, 0.95, 299), (0.99, 0.99, 459), (0.95, 0.95, 59)])
+def test_least_requests_are_those_of_mlperf(share: float, confidence: float, needed: int) -> None:
+    assert statistics.least_requests(share, confidence) == needed
+
+
+def test_nearest_rank_never_invents_a_value() -> None:
+    values = np.array([5.0, 1.0, 4.0, 2.0, 3.0])
+
+    assert [statistics.percentile(values, share) for share in (0.2, 0.5, 0.99, 1.0)] == [1, 3, 5, 5]
+    assert math.isnan(statistics.percentile(np.empty(0), 0.5))
+
+
+@pytest.mark.parametrize("count", [0, 1, 3, 10, 100])
+def test_bounds_of_a_share_are_where_the_binomial_tails_have_the_chance_left_over(count: int) -> None:
+    total, confidence = 100, 0.95
+
+    lower, upper = statistics.share_bounds(count, total, confidence)
+
+    at_most = sum(math.comb(total, k) * upper**k * (1 - upper) ** (total - k) for k in range(count + 1))
+    at_least = sum(math.comb(total, k) * lower**k * (1 - lower) ** (total - k) for k in range(count, total + 1))
+    assert upper == 1 if count == total else at_most == pytest.approx(0.05, abs=1e-6)
+    assert lower == 0 if count == 0 else at_least == pytest.approx(0.05, abs=1e-6)
+
+
+def test_student_quantiles_are_those_of_the_tables() -> None:
+    assert statistics.student_quantile(0.975, 8) == pytest.approx(2.306, abs=1e-3)
+    assert statistics.student_quantile(0.95, 4) == pytest.approx(2.132, abs=1e-3)
+
+
+def test_welch_finds_the_chance_of_a_t_of_the_tables() -> None:
+    # Equal spread, five a side: eight degrees of freedom; a t of 2.306 has a chance of 5 %.
+    a = np.array([1.0, 2.0, 3.0, 4.0, 5.0])
+
+    assert statistics.welch(a, a + 2.306) == pytest.approx(0.05, abs=1e-4)
+
+
+def test_permutation_of_five_against_five_is_exact() -> None:
+    a, b = np.arange(5.0), np.arange(5.0) + 100
+
+    # Of 252 splits only two are as extreme.
+    assert statistics.permutation(a, b, seed=0) == pytest.approx(2 / 252)
+
+
+def test_holm_multiplies_step_by_step_and_never_falls() -> None:
+    assert statistics.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
+
+
+def test_bootstrap_interval_holds_the_true_change() -> None:
+    rng = np.random.default_rng(1)
+    a, b = rng.normal(100, 3, 20), rng.normal(110, 3, 20)
+
+    low, high = statistics.bootstrap_change(a, b, 0.95, seed=2)
+
+    assert low < 0.10 < high
+    assert high - low < 0.06
+
+
+def test_drift_is_the_growth_from_first_to_last() -> None:
+    moments = np.arange(20.0)
+
+    assert statistics.drift(moments, 100 + moments) == pytest.approx(19 / 109.5)
+    assert statistics.drift(moments, np.full(20, 7.0)) == 0

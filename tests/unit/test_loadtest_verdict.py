@@ -1,0 +1,145 @@
+"""What decides: enough requests, bounds and not points, facts above doubts, JUnit for CI."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+from xml.etree import ElementTree
+
+import numpy as np
+import pytest
+
+from loadtest import junit
+from loadtest.rows import Outcome
+from loadtest.statuses import Status
+from loadtest.verdict import Verdict, judge
+from tests.unit.loadtest_rows import PROFILE, PROMISE, record, rows
+
+
+def status_of(verdict: Verdict, name: str) -> Status:
+    return next(each.status for each in verdict.checks if each.name == name)
+
+
+def test_enough_quick_right_answers_pass() -> None:
+    verdict = judge(record(rows(400)), PROFILE, PROMISE)
+
+    assert verdict.status == Status.PASS
+    assert verdict.figures["response_ms"]["p99"] == pytest.approx(50)
+
+
+@pytest.mark.parametrize(("count", "status"), [(298, Status.INVALID), (299, Status.PASS)])
+def test_p99_is_claimed_from_299_requests_on(count: int, status: Status) -> None:
+    assert judge(record(rows(count)), PROFILE, PROMISE).status == status
+
+
+def test_one_late_in_a_hundred_is_undecided_and_five_fail() -> None:
+    few, many = rows(400), rows(400)
+    few["done"][:4] += 1
+    many["done"][:20] += 1
+
+    assert judge(record(few), PROFILE, PROMISE).status == Status.UNDECIDED
+    assert status_of(judge(record(many), PROFILE, PROMISE), "response p99") == Status.FAIL
+
+
+def test_a_server_that_stands_still_is_late_from_the_intended_start() -> None:
+    """A closed loop would have seen 50 ms; who was meant to come during the stop has waited it out."""
+    made = rows(400)
+    made["done"][100:130] += 2
+    made["sent"][100:130] += 2 - 0.05
+
+    verdict = judge(record(made), PROFILE, PROMISE)
+
+    assert status_of(verdict, "response p99") == Status.FAIL
+    assert verdict.figures["service_ms"]["p99"] < 110 < 2000 < verdict.figures["response_ms"]["p99"]
+
+
+def test_who_got_no_answer_counts_as_late() -> None:
+    made = rows(400)
+    made["outcome"][:30] = Outcome.REFUSED
+
+    verdict = judge(record(made), PROFILE, PROMISE)
+
+    assert status_of(verdict, "response p99") == Status.FAIL
+    assert status_of(verdict, "failed") == Status.FAIL
+
+
+def test_dropped_arrivals_fail_and_are_no_lag() -> None:
+    made = rows(400)
+    made["outcome"][:40] = Outcome.DROPPED
+
+    verdict = judge(record(made), PROFILE, PROMISE)
+
+    assert status_of(verdict, "dropped") == Status.FAIL
+    assert status_of(verdict, "generator lag p99") == Status.PASS
+
+
+@pytest.mark.parametrize("outcome", [Outcome.WRONG, Outcome.MIXED_UP])
+def test_a_single_wrong_answer_fails_also_in_the_warm_up_and_with_a_lost_worker(outcome: Outcome) -> None:
+    made = rows(400)
+    made["outcome"][0] = outcome
+    profile = dataclasses.replace(PROFILE, warm_up_seconds=1.0)
+
+    assert judge(record(made), profile, PROMISE).status == Status.FAIL
+    assert judge(record(made, workers=2), profile, PROMISE).status == Status.FAIL
+
+
+def test_a_run_without_requests_is_invalid() -> None:
+    assert judge(record(rows(0), planned=5, rows=0), PROFILE, PROMISE).status == Status.INVALID
+
+
+def test_a_lost_worker_makes_the_run_invalid() -> None:
+    assert judge(record(rows(400), workers=2), PROFILE, PROMISE).status == Status.INVALID
+
+
+def test_missing_rows_make_the_run_invalid() -> None:
+    assert judge(record(rows(400), planned=401), PROFILE, PROMISE).status == Status.INVALID
+
+
+def test_a_late_generator_makes_the_run_invalid_though_answers_were_slow() -> None:
+    verdict = judge(record(rows(400, response_ms=900, lag_ms=800)), PROFILE, PROMISE)
+
+    assert verdict.status == Status.INVALID
+
+
+def test_a_run_that_was_ended_to_protect_the_target_fails() -> None:
+    verdict = judge(record(rows(400), planned=900, stopped_early="95% failed"), PROFILE, PROMISE)
+
+    assert status_of(verdict, "target protected") == verdict.status == Status.FAIL
+
+
+def test_the_warm_up_is_cut_by_the_intended_start() -> None:
+    made = rows(400)
+    made["done"][:50] += 3
+    profile = dataclasses.replace(PROFILE, warm_up_seconds=5.0)
+
+    verdict = judge(record(made), profile, PROMISE)
+
+    assert verdict.figures["counts"]["judged"] == 350
+    assert verdict.status == Status.PASS
+
+
+def test_a_climbing_p99_fails_a_soak() -> None:
+    profile = dataclasses.replace(PROFILE, max_drift=0.1)
+    steady, climbing = rows(1000), rows(1000, response_ms=50 + np.arange(1000) * 0.05)
+
+    assert judge(record(steady), profile, PROMISE).status == Status.PASS
+    assert status_of(judge(record(climbing), profile, PROMISE), "p99 drift") == Status.FAIL
+
+
+def test_the_verdict_is_plain_json_without_infinities() -> None:
+    verdict = judge(record(rows(400, outcome=Outcome.BROKEN)), PROFILE, PROMISE)
+
+    text = json.dumps(verdict.to_dict(), allow_nan=False)
+
+    assert json.loads(text)["verdict"] == "FAIL"
+
+
+def test_junit_has_a_case_a_check_and_counts_failures_and_errors_apart() -> None:
+    made = rows(400)
+    made["outcome"][0] = Outcome.WRONG
+
+    suite = ElementTree.fromstring(junit.render("smoke", judge(record(made, workers=2), PROFILE, PROMISE)))  # noqa: S314
+
+    assert int(suite.attrib["failures"]) == len(suite.findall(".//failure")) >= 1
+    assert int(suite.attrib["errors"]) == len(suite.findall(".//error")) >= 1
+    assert int(suite.attrib["tests"]) == len(suite.findall("testcase"))
