@@ -252,6 +252,34 @@ def read_progress(state_dir: Path, manifest: Manifest) -> Progress | None:
     return found
 
 
+@dataclass(frozen=True)
+class Standing:
+    """What is known of a model's builds.
+
+    ``state``: none, running, failed, current, or elsewhere (the report was made on another processor or with other
+    libraries). ``report``: the last one, also while another build runs or when it failed.
+    """
+
+    state: str
+    report: Report | None = None
+    progress: Progress | None = None
+
+
+def standing(state_dir: Path, manifest: Manifest) -> Standing:
+    """How it stands with the builds of a model."""
+    reports = read_all(state_dir, manifest)
+    fitting = next((each for each in reports if each.fits_here), None)
+    report = fitting or next(iter(reports), None)
+    progress = read_progress(state_dir, manifest)
+    if progress and progress.state == "running":
+        return Standing("running", report, progress)
+    if fitting:
+        return Standing("current", fitting)
+    if progress and progress.state == "failed":
+        return Standing("failed", report, progress)
+    return Standing("elsewhere" if report else "none", report)
+
+
 def lock(state_dir: Path, *, is_waiting: bool = False) -> Any | None:
     """Be the only one who builds, until the returned file is closed; None when somebody else does. Raises OSError."""
     path = state_dir / FOLDER / LOCK_FILE

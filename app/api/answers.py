@@ -8,6 +8,7 @@ from flask import Response, jsonify
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from app.api.builds import Build
 from app.guards import request_ids
 from app.manifests import Manifest, Task
 from app.predictions import Outcome
@@ -109,6 +110,7 @@ class ModelDetail(ModelRow):
     held_out: dict[str, Any]
     error: Annotated[str, Field(description="Why it failed; else empty.")]
     versions: list[ModelVersion]
+    build: Annotated[Build, Field(description="In which forms it was tried here, how fast and how faithful each is.")]
 
 
 def answer(outcome: Outcome, key: str) -> Response:

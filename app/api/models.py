@@ -8,6 +8,7 @@ from flask import Response, jsonify, request
 from pydantic import BaseModel, Field
 
 from app.api import answers, api
+from app.api.builds import build
 from app.errors import ModelNotFoundError
 from app.openapi.operations import Answer, describe
 from app.predictions import ModelStatus, predictor
@@ -55,6 +56,7 @@ def show_model(name: str) -> Response:
                 held_out=status.manifest.held_out,
                 error=status.error,
                 versions=[_version(each) for each in versions],
+                build=build(status.manifest),
             )
     # Says what there is instead.
     predictor().find(None, name, version)

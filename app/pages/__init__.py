@@ -7,6 +7,6 @@ from flask import Blueprint
 pages = Blueprint("pages", __name__, template_folder="../templates")
 
 # The views register themselves on `pages`, so they can only be imported once it exists.
-from app.pages import samples, try_image  # noqa: E402
+from app.pages import models, samples, try_image  # noqa: E402
 
-__all__ = ["pages", "samples", "try_image"]
+__all__ = ["models", "pages", "samples", "try_image"]

@@ -89,14 +89,14 @@ def _page(form: Asked, answers: Sequence[Answered]) -> Response:
         answered=answers,
         models=models,
         samples=samples.find(),
-        engine_state=_engine_state(models),
+        engine_state=engine_state(models),
         api_url=request.script_root + API_PATH,
         cask_version=__version__,
     )
     return make_response(page, answered.status(answers))
 
 
-def _engine_state(models: Sequence[ModelStatus]) -> tuple[str, str]:
+def engine_state(models: Sequence[ModelStatus]) -> tuple[str, str]:
     """A class and words for the light at the top; the script's engine.js says the same."""
     states = {status.state for status in models}
     if "loading" in states:

@@ -56,6 +56,21 @@ def test_nothing_is_wider_than_the_window(page: Page, size: tuple[int, int]) -> 
     assert page.overflow() == 0
 
 
+@pytest.mark.parametrize("size", SIZES, ids=lambda size: f"{size[0]}px")
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_of_models_fits_and_is_readable(page: Page, size: tuple[int, int], scheme: str) -> None:
+    page.resize(*size)
+    page.prefer(scheme)
+    page.click(".places a", "Models")
+    page.see(".model h2")
+
+    texts = (".places a", ".places [aria-current]", ".model-state", ".model-figures dt", ".model-note")
+    contrasts = {selector: page.script(CONTRAST, page.see(selector)) for selector in texts}
+
+    assert page.overflow() == 0
+    assert {selector: ratio for selector, ratio in contrasts.items() if ratio < 4.5} == {}
+
+
 def test_the_answer_follows_the_picture_on_a_phone(page: Page) -> None:
     page.resize(*PHONE)
     page.take_sample()

@@ -65,7 +65,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.api",
         {
             *("app.api", "app.guards", "app.openapi.operations", "app.predictions"),
-            *("app.errors", "app.manifests", "app.options", "app.results", "app.__version__"),
+            *("app.builds", "app.errors", "app.manifests", "app.options", "app.results", "app.__version__"),
             *("app.roles", "app.routing"),
         },
     ),
@@ -73,7 +73,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.pages",
         {
             *("app.pages", "app.guards", "app.openapi.operations", "app.predictions", "app.__version__"),
-            *("app.errors", "app.images", "app.manifests", "app.options", "app.results"),
+            *("app.builds", "app.errors", "app.images", "app.manifests", "app.options", "app.results"),
         },
     ),
     (

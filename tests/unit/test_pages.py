@@ -89,6 +89,7 @@ def client(tmp_path: Path, engine: FakeEngine) -> FlaskClient:
     settings = config.load({"ENV": "test", "MODELS_DIR": str(tmp_path / "models"), "STATE_DIR": str(tmp_path)})
     app = Flask("app", static_folder=str(config.ROOT / "app" / "static"))
     app.extensions["predictor"] = Predictor(settings, engine)
+    app.extensions["settings"] = settings
     guards.init_app(app, settings)
     app.register_blueprint(pages)
     return app.test_client()

@@ -1,0 +1,101 @@
+"""The page of all models: what each is for, how it is, and in which forms it was tried on this machine."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from flask import Response, current_app, make_response, render_template, request
+
+from app import __version__, builds
+from app.builds import Candidate, Report, Standing
+from app.openapi.operations import HTML, Answer, describe
+from app.pages import pages, try_image
+from app.predictions import ModelStatus, predictor
+
+# What a state of a build means, in a person's words.
+STATES = {
+    "none": "Not built on this machine: torch computes it in fp32.",
+    "running": "A build is running. The model answers meanwhile as it did.",
+    "failed": "The last build failed. The model answers as it did before.",
+    "elsewhere": "Measured on another machine, or with other libraries.",
+    "current": "",
+}
+
+
+@dataclass(frozen=True)
+class Row:
+    """One candidate in the table. ``share``: of the fastest one's speed; ``times``: of the reference's."""
+
+    candidate: Candidate
+    share: float
+    times: float
+
+
+@dataclass(frozen=True)
+class Section:
+    """One model on the page."""
+
+    status: ModelStatus
+    standing: Standing
+    rows: list[Row]
+
+    @property
+    def words(self) -> str:
+        """What a person must know of the build; empty when there is nothing."""
+        return STATES[self.standing.state]
+
+
+@pages.get("/models")
+@describe(
+    tag=try_image.TAG,
+    summary="The page of all models",
+    answers={200: Answer(description="The models and how each was built.", media_type=HTML)},
+)
+def models() -> Response:
+    """All models with their builds."""
+    state_dir = current_app.extensions["settings"].state_dir
+    statuses = predictor().models()
+    standings = [builds.standing(state_dir, status.manifest) for status in statuses]
+    page = render_template(
+        "models.html",
+        sections=[Section(*pair, _rows(pair[1].report)) for pair in zip(statuses, standings, strict=True)],
+        engine_state=try_image.engine_state(statuses),
+        api_url=request.script_root + try_image.API_PATH,
+        cask_version=__version__,
+    )
+    return make_response(page)
+
+
+@pages.app_template_filter()
+def day_and_time(moment: str) -> str:
+    """``2026-11-20 20:42 UTC``."""
+    try:
+        return datetime.fromisoformat(moment).strftime("%Y-%m-%d %H:%M UTC")
+    except ValueError:
+        return moment
+
+
+@pages.app_template_filter()
+def rate(value: float) -> str:
+    """Three digits are as much as a measurement is worth: ``1 230``, ``340``, ``88.7``."""
+    if value < 100:
+        return f"{value:.1f}"
+    digits = max(0, len(str(int(value))) - 3)
+    return f"{round(value, -digits):,.0f}".replace(",", "\u202f")
+
+
+@pages.app_template_filter()
+def capitalize_first(words: str) -> str:
+    """Only the first letter: names keep theirs."""
+    return words[:1].upper() + words[1:]
+
+
+def _rows(report: Report | None) -> list[Row]:
+    """All candidates, the fastest first; those that could not be computed last."""
+    if report is None:
+        return []
+    best = max(each.images_per_second for each in report.candidates) or 1.0
+    reference = report.candidates[0].images_per_second or best
+    order = sorted(report.candidates, key=lambda each: -each.images_per_second)
+    return [Row(each, each.images_per_second / best, each.images_per_second / reference) for each in order]
