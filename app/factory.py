@@ -12,6 +12,7 @@ from werkzeug.serving import is_running_from_reloader
 
 from app import config, guards
 from app.api import api
+from app.api.inference import inference
 from app.api.legacy import legacy
 from app.api.rpc import rpc
 from app.config import ROOT, Settings
@@ -40,7 +41,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.extensions["role"] = role
     app.extensions["predictor"] = Predictor(settings, engine or _engine(settings))
     guards.init_app(app, settings)
-    for blueprint in (api, legacy, rpc, openapi, pages, ops):
+    for blueprint in (api, legacy, rpc, inference, openapi, pages, ops):
         app.register_blueprint(blueprint)
     processes.register(settings.state_dir, role)
     return app

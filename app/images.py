@@ -91,6 +91,13 @@ def read(data: bytes, spec: InputSpec, limits: Limits) -> Picture:
         ) from None
 
 
+def from_pixels(pixels: np.ndarray, spec: InputSpec, limits: Limits) -> Picture:
+    """Scale one image of uint8 pixels, height × width × 3, RGB. Raises ImageTooLargeError."""
+    height, width = pixels.shape[:2]
+    _check_pixels(width, height, limits)
+    return _decode(Image.fromarray(pixels), spec)
+
+
 def _open(data: bytes, limits: Limits) -> Image.Image:
     """Read the header only."""
     if not data:
@@ -101,12 +108,16 @@ def _open(data: bytes, limits: Limits) -> Image.Image:
             hint="Save it smaller, or raise IMAGES_MAX_BYTES.",
         )
     image = _identify(data, limits)
-    if image.width * image.height > limits.max_pixels:
+    _check_pixels(image.width, image.height, limits)
+    return image
+
+
+def _check_pixels(width: int, height: int, limits: Limits) -> None:
+    if width * height > limits.max_pixels:
         raise ImageTooLargeError(
-            f"The image is {image.width}×{image.height} pixels; at most {limits.max_pixels} pixels are accepted.",
+            f"The image is {width}×{height} pixels; at most {limits.max_pixels} pixels are accepted.",
             hint="Scale it down, or raise IMAGES_MAX_PIXELS.",
         )
-    return image
 
 
 def _identify(data: bytes, limits: Limits) -> Image.Image:

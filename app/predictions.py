@@ -35,6 +35,9 @@ STATUS_AGE_SECONDS = 0.5
 # A pointer may move between choice and arrival; more often than this in one request it is something else.
 MAX_CHOICES = 3
 
+# One image as it came: encoded, or uint8 pixels of height × width × 3.
+ImageData = bytes | np.ndarray
+
 
 class Engine(Protocol):
     """What predictions need of the engine; ``EngineClient`` is one."""
@@ -107,7 +110,7 @@ class Predictor:
     def predict(
         self,
         task: Task,
-        data: Sequence[bytes],
+        data: Sequence[ImageData],
         wishes: Mapping[str, Any],
         *,
         model: str | None = None,
@@ -116,9 +119,9 @@ class Predictor:
         deadline: float | None = None,
         each: Sequence[Mapping[str, Any]] | None = None,
     ) -> Outcome:
-        """Predict encoded images, all with one version. ``deadline`` is a moment of ``time.monotonic``; the default
-        timeout when None.
+        """Predict images, encoded or as uint8 pixels (height × width × 3), all with one version.
 
+        ``deadline`` is a moment of ``time.monotonic``; the default timeout when None.
         ``each`` holds further wishes of each single image; which model answers is the same for all.
 
         Raises OptionError, ModelNotFoundError, ImageMissingError, TooManyImagesError, any Image…Error, and what the
@@ -185,7 +188,7 @@ class Predictor:
             raise error
         return again
 
-    def _ask(self, choice: Choice, wished: Sequence[Wishes], data: Sequence[bytes], deadline: float) -> Outcome:
+    def _ask(self, choice: Choice, wished: Sequence[Wishes], data: Sequence[ImageData], deadline: float) -> Outcome:
         manifest = choice.manifest
         own = [options.complete(each, manifest) for each in wished]
         started = time.perf_counter()
@@ -225,7 +228,7 @@ class Predictor:
                 hint="Send them in several requests, or raise REQUEST_MAX_IMAGES.",
             )
 
-    def _read_all(self, data: Sequence[bytes], manifest: Manifest, deadline: float) -> list[Picture]:
+    def _read_all(self, data: Sequence[ImageData], manifest: Manifest, deadline: float) -> list[Picture]:
         pictures = []
         for number, each in enumerate(data, start=1):
             if time.monotonic() >= deadline:
@@ -236,9 +239,11 @@ class Predictor:
             pictures.append(self._read(number, each, manifest, len(data)))
         return pictures
 
-    def _read(self, number: int, data: bytes, manifest: Manifest, count: int) -> Picture:
+    def _read(self, number: int, data: ImageData, manifest: Manifest, count: int) -> Picture:
         try:
-            return images.read(data, manifest.input, self._limits)
+            if isinstance(data, bytes):
+                return images.read(data, manifest.input, self._limits)
+            return images.from_pixels(data, manifest.input, self._limits)
         except CaskError as error:
             if count > 1:
                 error.message = f"Image {number} of {count}: {error.message}"

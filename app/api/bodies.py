@@ -35,11 +35,11 @@ def read(request: Request) -> tuple[list[bytes], dict[str, Any]]:
     """
     kind = request.mimetype
     if kind == "application/json":
-        data, wishes = _read_json(_read_whole(request))
+        data, wishes = _read_json(read_whole(request))
     elif kind == "multipart/form-data":
         data, wishes = _read_multipart(request)
     elif kind.startswith("image/") or kind == "application/octet-stream":
-        data, wishes = [_read_whole(request)], {}
+        data, wishes = [read_whole(request)], {}
     else:
         raise MediaTypeError(
             f"Content-Type is {kind or 'missing'!r}.",
@@ -60,7 +60,8 @@ def decode(number: int, text: Any) -> bytes:
         raise ImageUndecodableError(f"Image {number} is not base64: {error}.", hint=HINT) from None
 
 
-def _read_whole(request: Request) -> bytes:
+def read_whole(request: Request) -> bytes:
+    """The body as it came. Raises RequestTooLargeError."""
     body = request.get_data(cache=False)
     limit = request.max_content_length
     if request.content_length is None and limit is not None and len(body) >= limit:
@@ -82,7 +83,7 @@ def read_json(request: Request) -> Any:
     """The body as JSON. Raises RequestError where it is none, MediaTypeError for another Content-Type."""
     if request.mimetype != "application/json":
         raise MediaTypeError(f"Content-Type is {request.mimetype or 'missing'!r}.", hint="Use application/json.")
-    return load(_read_whole(request))
+    return load(read_whole(request))
 
 
 def load(body: bytes, hint: str = "") -> Any:

@@ -108,3 +108,42 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     """Form fields have no null."""
     plain = {name: next(each for each in row["anyOf"] if each != {"type": "null"}) for name, row in options.items()}
     return {name: {**row, "description": options[name]["description"]} for name, row in plain.items()}
+
+
+_ENCODED = an_object(
+    {
+        "name": {"const": "image"},
+        "datatype": {"const": "BYTES"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 8},
+        "data": a_list(BASE64_IMAGE),
+    },
+    "name",
+    "datatype",
+    "shape",
+    "data",
+)
+_DECODED = an_object(
+    {
+        "name": {"const": "pixels"},
+        "datatype": {"const": "UINT8"},
+        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 3, "maxItems": 4},
+        "data": a_list({"type": "integer", "minimum": 0, "maximum": 255}),
+    },
+    "name",
+    "datatype",
+    "shape",
+    "data",
+)
+# The form in JSON of a request for inference. Binary tensors (Triton's extension) cannot be told in JSON Schema.
+INFER = an_object(
+    {
+        "id": {"type": ["string", "null"]},
+        "parameters": an_object({"binary_data_output": {"const": False}, "timeout": {"type": "integer", "minimum": 0}}),
+        "inputs": {"type": "array", "items": {"anyOf": [_ENCODED, _DECODED]}, "minItems": 1, "maxItems": 1},
+        "outputs": {
+            "type": "array",
+            "items": an_object({"name": {"enum": ["labels", "scores", "sizes"]}}, "name"),
+        },
+    },
+    "inputs",
+)

@@ -25,7 +25,16 @@ PROBLEM_MEDIA_TYPE = "application/problem+json"
 # Files as they lie on disk: no addresses that a program calls.
 FILES = ("static", "openapi.asset")
 # In the order in which people look for them; a new one must find its place here.
-TAGS = ("Predictions", "Models", "Earlier clients", "JSON-RPC", "Health", "The page", "This description")
+TAGS = (
+    "Predictions",
+    "Models",
+    "Earlier clients",
+    "JSON-RPC",
+    "Open Inference Protocol",
+    "Health",
+    "The page",
+    "This description",
+)
 # An image in a form, and in JSON.
 IMAGE_FORMATS = ("binary", "base64-image")
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")

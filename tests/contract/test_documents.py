@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app import config, errors, manifests, options
-from app.api import bodies, rpc
+from app.api import bodies, rpc, tensors
 from app.errors import CaskError
 from app.guards import failures, hosts
 
@@ -194,7 +194,7 @@ def _subclasses(kind: type[CaskError]) -> set[type[CaskError]]:
 
 def known_codes() -> set[str]:
     """Every code that the app or Apache may answer or log."""
-    assert errors and bodies and hosts and rpc  # their classes are found by being imported
+    assert errors and bodies and hosts and rpc and tensors  # their classes are found by being imported
     ours = {kind.code for kind in _subclasses(CaskError) if kind.__module__.startswith("app.")}
     apache = tomllib.loads(text_of("apache/errors.toml"))
     return ours | {row[0] for row in failures.HTTP_FAILURES.values()} | {row["code"] for row in apache.values()}

@@ -17,8 +17,8 @@ from tests import fakes
 from tests.fakes import FakeEngine
 
 # Who answers: a new one must decide here that it stands behind the guards.
-BLUEPRINTS = {"api", "legacy", "rpc", "openapi", "pages", "ops"}
-VALUES = {"name": "classifier", "filename": "favicon.svg"}
+BLUEPRINTS = {"api", "legacy", "rpc", "inference", "openapi", "pages", "ops"}
+VALUES = {"name": "classifier", "version": "1", "filename": "favicon.svg"}
 # Files that browsers may keep.
 FILES = ("static", "openapi.asset", "pages.sample")
 

@@ -129,7 +129,10 @@ ONLY: dict[str, tuple[str, ...]] = {
     "PIL": ("app.images", "app.pages.previews", "app.vision"),
     "pydantic": ("app.config", "app.options", "app.api", "app.openapi"),
     "dotenv": ("app.config",),
-    "numpy": ("app.images", "app.predictions", "app.engine", "app.vision", "loadtest"),
+    "numpy": (
+        *("app.images", "app.api.inference", "app.api.tensors", "app.predictions", "app.engine", "app.vision"),
+        "loadtest",
+    ),
     "socket": ("app.engine.client", "app.engine.server", "apache.preflight", "app.cli", "loadtest"),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.
     "locust": ("loadtest.locustfile",),

@@ -1,0 +1,422 @@
+"""/v2: the Open Inference Protocol, as KServe and Triton have it, so that their stock clients work."""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal, NotRequired
+
+import numpy as np
+from flask import Blueprint, Response, jsonify, request
+from pydantic import BaseModel, ConfigDict, StrictBool, ValidationError
+from typing_extensions import TypedDict
+
+from app import __version__
+from app.api import answers, bodies, canaries, described, tensors
+from app.api.bodies import MediaTypeError
+from app.api.tensors import InferRequest, TensorError
+from app.errors import CaskError, ModelNotFoundError, ModelNotReadyError, OptionError, RequestError
+from app.guards import admission, deadlines, failures, request_ids
+from app.manifests import Manifest
+from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
+from app.options import WISHES
+from app.predictions import ImageData, Outcome, predictor
+from app.results import Detection
+
+inference = Blueprint("inference", __name__, url_prefix="/v2")
+
+TAG = "Open Inference Protocol"
+HEADER_LENGTH = "Inference-Header-Content-Length"
+ENCODED = "image"
+DECODED = "pixels"
+# Parameters that are the protocol's own; the others are options, by the names of the JSON API.
+PROTOCOL_PARAMETERS = {"binary_data_output", "timeout"}
+STATES = {"ready": "READY", "loading": "LOADING"}
+INPUTS: list[dict[str, Any]] = [
+    {"name": ENCODED, "datatype": "BYTES", "shape": [-1]},
+    {"name": DECODED, "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
+]
+SIZES = {"name": "sizes", "datatype": "INT32", "shape": [-1, 2]}
+OUTPUTS: dict[str, list[dict[str, Any]]] = {
+    "classify": [
+        {"name": "labels", "datatype": "BYTES", "shape": [-1, -1]},
+        {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},
+        SIZES,
+    ],
+    "detect": [
+        {"name": "labels", "datatype": "BYTES", "shape": [-1, -1]},
+        {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},
+        {"name": "boxes", "datatype": "FP32", "shape": [-1, -1, 4]},
+        {"name": "counts", "datatype": "INT32", "shape": [-1]},
+        SIZES,
+    ],
+}
+PATH = {"name": "A name from `/v1/models`.", "version": "A version of that model."}
+
+
+class Failure(TypedDict):
+    """A failure as the protocol has it; ``code`` and the rest are those of our problem documents."""
+
+    error: str
+    code: str
+    status: int
+    hint: str
+    request_id: str
+
+
+class Server(TypedDict):
+    """Who answers."""
+
+    name: str
+    version: str
+    extensions: list[str]
+
+
+class Live(TypedDict):
+    """This process answers."""
+
+    live: bool
+
+
+class Ready(TypedDict):
+    """Whether all models can answer."""
+
+    ready: bool
+
+
+class ModelReady(TypedDict):
+    """Whether one model can answer."""
+
+    name: str
+    ready: bool
+
+
+class Tensor(TypedDict):
+    """A tensor that a model takes or gives; -1 stands for any number."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+
+
+class Metadata(TypedDict):
+    """What a model takes and gives. Either input is enough."""
+
+    name: str
+    versions: list[str]
+    platform: str
+    inputs: list[Tensor]
+    outputs: list[Tensor]
+
+
+class OutputTensor(TypedDict):
+    """One tensor of an answer, row by row."""
+
+    name: str
+    datatype: str
+    shape: list[int]
+    data: list[Any]
+
+
+class Inferred(TypedDict):
+    """The answer; ``digest`` in the parameters is the model's."""
+
+    model_name: str
+    model_version: str
+    id: NotRequired[str]
+    parameters: dict[str, str]
+    outputs: list[OutputTensor]
+
+
+class IndexRow(TypedDict):
+    """One version of one model."""
+
+    name: str
+    version: str
+    state: Literal["READY", "LOADING", "UNAVAILABLE"]
+    reason: str
+
+
+class IndexWish(BaseModel):
+    """Which rows of the index: all, or those that are ready."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    ready: StrictBool = False
+
+
+def _failure(error: CaskError) -> dict[str, Any]:
+    problem = error.to_problem(request_ids.current())
+    return {"error": error.message, **{name: problem[name] for name in ("code", "status", "hint", "request_id")}}
+
+
+def _answer_failure(error: CaskError) -> Response:
+    response = jsonify(_failure(error))
+    response.status_code = error.status
+    return response
+
+
+failures.shape(inference.name, _answer_failure)
+SHAPE: dict[str, Any] = {"error_schema": Failure, "error_example": _failure}
+NOT_READY = Answer(description="Not now.", schema=ModelReady | Ready | Failure)
+EXAMPLE = {"inputs": [{"name": ENCODED, "datatype": "BYTES", "shape": [1], "data": [EXAMPLE_IMAGE]}]}
+
+
+@inference.get("")
+@describe(tag=TAG, summary="Server metadata", answers={200: Answer(description="Who answers.", schema=Server)}, **SHAPE)
+def server() -> Response:
+    """Name, version and extensions of this server."""
+    return jsonify(name="cask", version=__version__, extensions=["binary_tensor_data"])
+
+
+@inference.get("/health/live")
+@describe(tag=TAG, summary="Live", answers={200: Answer(description="Alive.", schema=Live)}, **SHAPE)
+def live() -> Response:
+    """This process answers."""
+    return jsonify(live=True)
+
+
+@inference.get("/health/ready")
+@describe(
+    tag=TAG, summary="Ready", answers={200: Answer(description="All are ready.", schema=Ready), 503: NOT_READY}, **SHAPE
+)
+def ready() -> Response:
+    """Whether all models can answer."""
+    is_ready = all(status.state == "ready" for status in predictor().models())
+    return _readiness({"ready": is_ready}, is_ready=is_ready)
+
+
+@inference.get("/models/<name>")
+@inference.get("/models/<name>/versions/<version>")
+@describe(
+    tag=TAG,
+    summary="Model metadata",
+    path=PATH,
+    answers={200: Answer(description="What it takes and gives.", schema=Metadata)},
+    errors=(ModelNotFoundError,),
+    **SHAPE,
+)
+def metadata(name: str, version: str | None = None) -> Response:
+    """The tensors that a model takes and gives."""
+    manifest = predictor().find(None, name, version)
+    versions = [status.manifest.version for status in predictor().models() if status.manifest.name == name]
+    return jsonify(name=name, versions=versions, platform="cask", inputs=INPUTS, outputs=OUTPUTS[manifest.task])
+
+
+@inference.get("/models/<name>/ready")
+@inference.get("/models/<name>/versions/<version>/ready")
+@describe(
+    tag=TAG,
+    summary="Model ready",
+    path=PATH,
+    answers={200: Answer(description="It is ready.", schema=ModelReady), 503: NOT_READY},
+    errors=(ModelNotFoundError,),
+    **SHAPE,
+)
+def model_ready(name: str, version: str | None = None) -> Response:
+    """Whether a model can answer."""
+    manifest = predictor().find(None, name, version)
+    is_ready = any(status.manifest == manifest and status.state == "ready" for status in predictor().models())
+    return _readiness({"name": name, "ready": is_ready}, is_ready=is_ready)
+
+
+@inference.post("/repository/index")
+@describe(
+    tag=TAG,
+    summary="Repository index",
+    bodies=(Body(media_type=JSON, schema=IndexWish, examples={"those that are ready": {"ready": True}}),),
+    is_body_required=False,
+    answers={200: Answer(description="Models and their states.", schema=list[IndexRow])},
+    errors=(RequestError, TensorError),
+    **SHAPE,
+)
+def index() -> Response:
+    """Every version of every model that is served here."""
+    body = bodies.read_whole(request)
+    wish = _validate(IndexWish, bodies.load(body) if body else {})
+    rows = [
+        {
+            "name": status.manifest.name,
+            "version": status.manifest.version,
+            "state": STATES.get(status.state, "UNAVAILABLE"),
+            "reason": status.error,
+        }
+        for status in predictor().models()
+    ]
+    return jsonify([row for row in rows if not wish.ready or row["state"] == "READY"])
+
+
+@inference.post("/models/<name>/infer")
+@inference.post("/models/<name>/versions/<version>/infer")
+@describe(
+    tag=TAG,
+    summary="Infer",
+    path=PATH,
+    bodies=(Body(media_type=JSON, schema=described.INFER, examples={"one image": EXAMPLE}),),
+    answers={200: Answer(description="The tensors that were asked for.", schema=Inferred, headers=("Server-Timing",))},
+    headers=(canaries.HEADER,),
+    errors=(*described.PREDICTION_ERRORS, TensorError),
+    **SHAPE,
+)
+def infer(name: str, version: str | None = None) -> Response:
+    """Predict the images of a tensor: encoded ones as BYTES, or pixels as UINT8. Takes and gives binary tensors too."""
+    manifest = predictor().find(None, name, version)
+    asked, images = _read()
+    _check_outputs(asked, manifest)
+    admission.begin()
+    outcome = predictor().predict(
+        manifest.task,
+        images,
+        _wishes(asked.parameters, manifest),
+        model=manifest.name,
+        version=version,
+        canary=canaries.wished(request),
+        deadline=_deadline(asked.parameters),
+    )
+    return _answer(asked, outcome)
+
+
+# ── what was asked ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _read() -> tuple[InferRequest, Sequence[ImageData]]:
+    """The JSON part and the images. Raises RequestError, TensorError, MediaTypeError."""
+    if request.headers.get("Content-Encoding", "identity") != "identity":
+        raise MediaTypeError("The body is compressed.", hint="Send it as it is; images are compressed already.")
+    body = bodies.read_whole(request)
+    length = _header_length(len(body))
+    asked = _validate(InferRequest, bodies.load(body[:length]))
+    parts = tensors.binary_parts(asked.inputs, memoryview(body)[length:])
+    if len(asked.inputs) != 1 or (asked.inputs[0].name, asked.inputs[0].datatype) not in _INPUT_KINDS:
+        given = ", ".join(f"{each.name[:40]} of {each.datatype[:40]}" for each in asked.inputs)
+        raise TensorError(
+            f"The inputs are {given}.".encode("utf-8", "replace").decode(),
+            hint=f"Send one: {ENCODED} of BYTES with encoded images, or {DECODED} of UINT8.",
+        )
+    if asked.inputs[0].name == ENCODED:
+        return asked, tensors.read_texts(asked.inputs[0], parts[0])
+    return asked, tensors.read_pixels(asked.inputs[0], parts[0])
+
+
+_INPUT_KINDS = {(row["name"], row["datatype"]) for row in INPUTS}
+
+
+def _header_length(whole: int) -> int:
+    text = request.headers.get(HEADER_LENGTH)
+    if text is None:
+        return whole
+    if not text.isdecimal() or not text.isascii() or len(text) > 12 or int(text) > whole:
+        raise TensorError(f"{HEADER_LENGTH} is {text[:40]!r}; the body has {whole} bytes.")
+    return int(text)
+
+
+def _validate(kind: Any, document: Any) -> Any:
+    try:
+        return kind.model_validate(document)
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]).encode("ascii", "replace").decode()[:120]
+        raise TensorError(f"{where or 'The JSON'}: {first['msg'][0].lower()}{first['msg'][1:]}.") from None
+
+
+def _check_outputs(asked: InferRequest, manifest: Manifest) -> None:
+    known = [row["name"] for row in OUTPUTS[manifest.task]]
+    for wish in asked.outputs:
+        if wish.name not in known or set(wish.parameters) - {"binary_data"}:
+            shown = wish.name[:40].encode("utf-8", "replace").decode()
+            raise TensorError(
+                f"The output {shown!r} is not to be had that way.",
+                hint=f"Outputs: {', '.join(known)}; their only parameter is binary_data.",
+            )
+
+
+def _wishes(parameters: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
+    """The options among the parameters; which model answers stands in the address. Raises OptionError."""
+    given = {name: value for name, value in parameters.items() if name not in PROTOCOL_PARAMETERS}
+    known = [name for name in WISHES[manifest.task].model_fields if name not in ("model", "version")]
+    for name in given:
+        if name not in known:
+            shown = name[:40].encode("utf-8", "replace").decode()
+            raise OptionError(f"{shown!r} is not a parameter of {manifest.task}.", hint=f"Known: {', '.join(known)}.")
+    return bodies.flat(given)
+
+
+def _deadline(parameters: Mapping[str, Any]) -> float:
+    """The request's deadline, or the protocol's ``timeout`` in microseconds where that is sooner."""
+    timeout = parameters.get("timeout")
+    if timeout is None:
+        return deadlines.current()
+    if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout < 0:
+        raise OptionError(f"timeout is {str(timeout)[:40]!r}.", hint="Microseconds, a whole number; 0 for none.")
+    return min(deadlines.current(), time.monotonic() + timeout / 1e6) if timeout else deadlines.current()
+
+
+# ── what is answered ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _answer(asked: InferRequest, outcome: Outcome) -> Response:
+    found = _classified(outcome) if outcome.manifest.task == "classify" else _detected(outcome)
+    wishes = {wish.name: wish for wish in asked.outputs}
+    names = list(wishes) or list(found)
+    rows = [
+        tensors.write(name, found[name], is_binary=tensors.wants_binary(wishes.get(name), asked.parameters))
+        for name in names
+    ]
+    document = {
+        "model_name": outcome.manifest.name,
+        "model_version": outcome.manifest.version,
+        **({"id": asked.id} if asked.id is not None else {}),
+        "parameters": {"digest": outcome.manifest.digest},
+        "outputs": [head for head, _ in rows],
+    }
+    response = _binary(document, [data for _, data in rows]) if any(data for _, data in rows) else jsonify(document)
+    response.headers["Server-Timing"] = answers.server_timing(outcome.timings)
+    return response
+
+
+def _binary(document: dict[str, Any], parts: list[bytes]) -> Response:
+    head = json.dumps(document).encode()
+    response = Response(b"".join((head, *parts)), content_type="application/octet-stream")
+    response.headers[HEADER_LENGTH] = str(len(head))
+    return response
+
+
+def _classified(outcome: Outcome) -> dict[str, np.ndarray]:
+    """``labels`` and ``scores``, image × rank."""
+    return {**_labels_and_scores(outcome), "sizes": _sizes(outcome)}
+
+
+def _detected(outcome: Outcome) -> dict[str, np.ndarray]:
+    """Image × rank; images with fewer detections are filled up with empty labels and zeros, see ``counts``."""
+    named = _labels_and_scores(outcome)
+    boxes = np.zeros((*named["scores"].shape, 4), np.float32)
+    for number, result in enumerate(outcome.results):
+        for rank, row in enumerate(result.answer):
+            if isinstance(row, Detection):
+                boxes[number, rank] = row.box.x_min, row.box.y_min, row.box.x_max, row.box.y_max
+    counts = np.array([len(result.answer) for result in outcome.results], np.int32)
+    return {**named, "boxes": boxes, "counts": counts, "sizes": _sizes(outcome)}
+
+
+def _labels_and_scores(outcome: Outcome) -> dict[str, np.ndarray]:
+    longest = max(len(result.answer) for result in outcome.results)
+    labels = np.full((len(outcome.results), longest), "", object)
+    scores = np.zeros((len(outcome.results), longest), np.float32)
+    for number, result in enumerate(outcome.results):
+        labels[number, : len(result.answer)] = [row.label for row in result.answer]
+        scores[number, : len(result.answer)] = [row.score for row in result.answer]
+    return {"labels": labels, "scores": scores}
+
+
+def _sizes(outcome: Outcome) -> np.ndarray:
+    """Width and height of each upright image in pixels."""
+    return np.array([(result.width, result.height) for result in outcome.results], np.int32)
+
+
+def _readiness(document: dict[str, Any], *, is_ready: bool) -> Response:
+    response = jsonify(document)
+    if not is_ready:
+        response.status_code = 503
+        failures.add_retry_after(response, ModelNotReadyError("").retry_after_seconds)
+    return response

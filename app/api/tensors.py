@@ -1,0 +1,166 @@
+"""Tensors of the Open Inference Protocol v2: in JSON, and as binary data behind it. Knows no HTTP and no models.
+
+https://github.com/kserve/open-inference-protocol and, for binary data,
+https://github.com/triton-inference-server/server/blob/main/docs/protocol/extension_binary_data.md
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from typing import Annotated, Any
+
+import numpy as np
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+
+from app.errors import RequestError
+
+# Each text is preceded by its length in bytes.
+LENGTH = struct.Struct("<I")
+NUMBERS = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4"), "UINT8": np.dtype("u1")}
+
+Side = Annotated[int, Field(strict=True, ge=0, le=2**31)]
+Parameter = StrictBool | StrictInt | StrictFloat | StrictStr
+
+
+class TensorError(RequestError):
+    """A tensor is not what it says, or not what the model takes."""
+
+    code = "tensor_invalid"
+    title = "A tensor is not usable"
+
+
+class InputTensor(BaseModel):
+    """One tensor as it was sent; ``data`` is None where it lies in the binary part of the body."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: StrictStr
+    datatype: StrictStr
+    shape: list[Side] = Field(min_length=1, max_length=8)
+    parameters: dict[str, Parameter] = Field(default_factory=dict)
+    data: list[Any] | None = None
+
+
+class OutputWish(BaseModel):
+    """One tensor that the caller wants."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    name: StrictStr
+    parameters: dict[str, Parameter] = Field(default_factory=dict)
+
+
+class InferRequest(BaseModel):
+    """The JSON part of a request for inference."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    id: StrictStr | None = None
+    parameters: dict[str, Parameter] = Field(default_factory=dict)
+    inputs: list[InputTensor] = Field(min_length=1)
+    outputs: list[OutputWish] = Field(default_factory=list)
+
+
+def read_texts(tensor: InputTensor, binary: memoryview | None) -> list[bytes]:
+    """The elements of a BYTES tensor; in JSON they are base64. Raises TensorError."""
+    count = math.prod(tensor.shape)
+    if binary is not None:
+        elements = _split(tensor, binary)
+    else:
+        elements = [_decode(tensor, each) for each in _flat(tensor.data or [])]
+    if len(elements) != count:
+        raise TensorError(f"{tensor.name} has {len(elements)} elements; its shape {tensor.shape} says {count}.")
+    return elements
+
+
+def read_pixels(tensor: InputTensor, binary: memoryview | None) -> list[np.ndarray]:
+    """The images of a UINT8 tensor, n × height × width × 3 or one image of height × width × 3. Raises TensorError."""
+    shape = tensor.shape
+    if len(shape) not in (3, 4) or shape[-1] != 3 or 0 in shape:
+        raise TensorError(
+            f"{tensor.name} has the shape {shape}.", hint="n × height × width × 3, or height × width × 3; RGB."
+        )
+    values = np.frombuffer(binary, np.uint8) if binary is not None else _numbers(tensor)
+    if values.size != math.prod(shape):
+        raise TensorError(f"{tensor.name} has {values.size} values; its shape {shape} says {math.prod(shape)}.")
+    return list(values.reshape(shape if len(shape) == 4 else [1, *shape]))
+
+
+def binary_parts(tensors: Sequence[InputTensor], body: memoryview) -> list[memoryview | None]:
+    """The binary data of each tensor in order, None for those in JSON. Raises TensorError."""
+    parts: list[memoryview | None] = []
+    for tensor in tensors:
+        size = tensor.parameters.get("binary_data_size")
+        if size is None:
+            parts.append(None)
+            continue
+        if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(body) or tensor.data is not None:
+            raise TensorError(f"{tensor.name} says it has {size!r:.40} bytes; {len(body)} are left in the body.")
+        parts.append(body[:size])
+        body = body[size:]
+    if len(body):
+        raise TensorError(f"{len(body)} bytes of the body belong to no tensor.", hint="See binary_data_size.")
+    return parts
+
+
+def write(name: str, values: np.ndarray, *, is_binary: bool) -> tuple[dict[str, Any], bytes]:
+    """One output tensor: its JSON, and its binary data (empty where the data is in the JSON)."""
+    datatype = "BYTES" if values.dtype == object else next(key for key, kind in NUMBERS.items() if kind == values.dtype)
+    head: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(values.shape)}
+    if not is_binary:
+        return {**head, "data": values.ravel().tolist()}, b""
+    data = _join(values) if datatype == "BYTES" else values.tobytes()
+    return {**head, "parameters": {"binary_data_size": len(data)}}, data
+
+
+def wants_binary(wish: OutputWish | None, parameters: Mapping[str, Any]) -> bool:
+    """Whether an output goes behind the JSON: as the output says, else as the request says."""
+    own = wish.parameters.get("binary_data") if wish is not None else None
+    return bool(parameters.get("binary_data_output", False) if own is None else own)
+
+
+def _join(values: np.ndarray) -> bytes:
+    texts = [str(each).encode() for each in values.ravel()]
+    return b"".join(LENGTH.pack(len(text)) + text for text in texts)
+
+
+def _split(tensor: InputTensor, binary: memoryview) -> list[bytes]:
+    elements = []
+    while len(binary):
+        if len(binary) < LENGTH.size:
+            raise TensorError(f"{tensor.name} ends within the length of an element.")
+        (size,) = LENGTH.unpack(binary[: LENGTH.size])
+        if size > len(binary) - LENGTH.size:
+            raise TensorError(f"{tensor.name} says an element has {size} bytes; it ends before that.")
+        elements.append(bytes(binary[LENGTH.size : LENGTH.size + size]))
+        binary = binary[LENGTH.size + size :]
+    return elements
+
+
+def _flat(data: list[Any]) -> list[Any]:
+    """The elements row by row; nesting is allowed by the protocol. Deeper lists than a shape has sides stay lists."""
+    for _ in range(8):
+        if not any(isinstance(each, list) for each in data):
+            break
+        data = [one for each in data for one in (each if isinstance(each, list) else [each])]
+    return data
+
+
+def _decode(tensor: InputTensor, text: Any) -> bytes:
+    try:
+        return base64.b64decode(text, validate=True)
+    except (binascii.Error, TypeError, ValueError):
+        raise TensorError(
+            f"An element of {tensor.name} is not base64 text.", hint="In JSON, BYTES are base64; or send binary data."
+        ) from None
+
+
+def _numbers(tensor: InputTensor) -> np.ndarray:
+    flat = _flat(tensor.data or [])
+    if not all(type(each) is int and 0 <= each <= 255 for each in flat):
+        raise TensorError(f"{tensor.name} holds something else than whole numbers from 0 to 255.")
+    return np.array(flat, np.uint8)

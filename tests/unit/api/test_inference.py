@@ -1,0 +1,229 @@
+"""/v2: tensors in JSON and in binary, and failures as the protocol has them. The stock client: tests/apache."""
+
+from __future__ import annotations
+
+import base64
+import json
+import struct
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from flask.testing import FlaskClient
+
+from app.errors import EngineBusyError
+from app.results import ClassifyOptions, DetectOptions
+from tests import fakes
+from tests.fakes import FakeEngine, picture
+
+INFER = "/v2/models/classifier/infer"
+HEADER = "Inference-Header-Content-Length"
+
+
+@pytest.fixture
+def client(tmp_path: Path, engine: FakeEngine) -> FlaskClient:
+    """A caller of the real app with a fake engine."""
+    return fakes.make_app(tmp_path, engine).test_client()
+
+
+def encoded(number: int) -> str:
+    return base64.b64encode(picture(64, 48, "PNG", (0, 0, number))).decode()
+
+
+def image_tensor(*numbers: int) -> dict[str, Any]:
+    return {"name": "image", "datatype": "BYTES", "shape": [len(numbers)], "data": [encoded(each) for each in numbers]}
+
+
+def output(document: dict[str, Any], name: str) -> Any:
+    row = next(each for each in document["outputs"] if each["name"] == name)
+    return np.array(row["data"], object if row["datatype"] == "BYTES" else float).reshape(row["shape"]).tolist()
+
+
+def test_server_model_and_index_tell_who_is_there(client: FlaskClient) -> None:
+    assert client.get("/v2").json["extensions"] == ["binary_tensor_data"]
+    assert client.get("/v2/health/live").json == {"live": True}
+    assert client.get("/v2/health/ready").json == {"ready": True}
+    assert client.get("/v2/models/classifier/ready").json == {"name": "classifier", "ready": True}
+    assert client.get("/v2/models/classifier/versions/1/ready").status_code == 200
+    assert client.get("/v2/models/classifier").json["versions"] == ["1"]
+    assert client.get("/v2/models/classifier").json == client.get("/v2/models/classifier/versions/1").json
+    for body in (b"", b"{}", b'{"ready": true}'):
+        rows = client.post("/v2/repository/index", data=body).json
+        assert [(row["name"], row["state"]) for row in rows] == [("classifier", "READY"), ("detector", "READY")]
+
+
+def test_model_that_loads_is_not_ready(client: FlaskClient, engine: FakeEngine) -> None:
+    engine.states["classifier@1"] = "loading"
+
+    model, all_models = client.get("/v2/models/classifier/ready"), client.get("/v2/health/ready")
+
+    assert (
+        (model.status_code, model.json["ready"]) == (all_models.status_code, all_models.json["ready"]) == (503, False)
+    )
+    assert model.headers["Retry-After"]
+    assert [row["name"] for row in client.post("/v2/repository/index", json={"ready": True}).json] == ["detector"]
+
+
+def test_encoded_images_are_named_in_their_order(client: FlaskClient, engine: FakeEngine) -> None:
+    body = {"id": "42", "parameters": {"top_k": 1}, "inputs": [image_tensor(3, 1)]}
+
+    document = client.post(INFER, json=body).json
+
+    assert (document["id"], document["model_name"], document["model_version"]) == ("42", "classifier", "1")
+    assert output(document, "labels") == [["3"], ["1"]]
+    assert output(document, "scores") == [[1.0], [1.0]]
+    assert output(document, "sizes") == [[64, 48], [64, 48]]
+    assert engine.asked[0].options == [ClassifyOptions(top_k=1)] * 2
+
+
+@pytest.mark.parametrize("nested", [False, True])
+@pytest.mark.parametrize("shape", [[2, 4, 6, 3], [4, 6, 3]])
+def test_pixels_are_seen_as_they_are(client: FlaskClient, shape: list[int], nested: bool) -> None:
+    pixels = np.full(shape, 0, np.uint8)
+    pixels[..., 2] = 9
+    data = (pixels if nested else pixels.ravel()).tolist()
+
+    document = client.post(
+        INFER, json={"inputs": [{"name": "pixels", "datatype": "UINT8", "shape": shape, "data": data}]}
+    ).json
+
+    assert output(document, "labels") == [["9"]] * (shape[0] if len(shape) == 4 else 1)
+    assert output(document, "sizes")[0] == [6, 4]
+
+
+def test_boxes_are_filled_up_to_the_same_number(
+    client: FlaskClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def answer(_: Any, image: np.ndarray, wish: DetectOptions) -> list[fakes.Detection]:
+        return [fakes.Detection("cone", 0.5, fakes.Box(0, 0, 16, 12))] * int(fakes.name_of(image))
+
+    monkeypatch.setattr(fakes.FakeModel, "_answer", answer)
+    body = {"parameters": {"score_threshold": 0, "max_results": 7}, "inputs": [image_tensor(1, 0, 2)]}
+
+    document = client.post("/v2/models/detector/versions/1/infer", json=body).json
+
+    assert output(document, "counts") == [1, 0, 2]
+    assert output(document, "labels") == [["cone", ""], ["", ""], ["cone", "cone"]]
+    assert output(document, "boxes")[0] == [[0.0, 0.0, 32.0, 24.0], [0.0] * 4]
+    assert engine.asked[0].options[0].max_results == 7
+
+
+def test_binary_tensors_come_and_go_behind_the_json(client: FlaskClient) -> None:
+    image = picture(64, 48, "PNG", (0, 0, 5))
+    element = struct.pack("<I", len(image)) + image
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(element)}}
+    wishes = [{"name": "labels", "parameters": {"binary_data": True}}, {"name": "scores"}]
+    head = json.dumps({"inputs": [tensor], "outputs": wishes}).encode()
+
+    response = client.post(INFER, data=head + element, headers={HEADER: str(len(head))})
+
+    length = int(response.headers[HEADER])
+    document = json.loads(response.data[:length])
+    assert response.data[length:] == struct.pack("<I", 1) + b"5"
+    assert [row["name"] for row in document["outputs"]] == ["labels", "scores"]
+    assert document["outputs"][0]["parameters"] == {"binary_data_size": 5}
+    assert document["outputs"][1]["data"] == [1.0]
+
+
+WRONG: list[tuple[dict[str, Any], int, str]] = [
+    ({}, 400, "tensor_invalid"),
+    ({"inputs": []}, 400, "tensor_invalid"),
+    ({"inputs": [image_tensor(1), image_tensor(1)]}, 400, "tensor_invalid"),
+    ({"inputs": [{**image_tensor(1), "name": "x"}]}, 400, "tensor_invalid"),
+    ({"inputs": [{**image_tensor(1), "datatype": "FP32"}]}, 400, "tensor_invalid"),
+    ({"inputs": [{**image_tensor(1), "shape": [2]}]}, 400, "tensor_invalid"),
+    ({"inputs": [{**image_tensor(1), "shape": [-1]}]}, 400, "tensor_invalid"),
+    ({"inputs": [{**image_tensor(1), "shape": [2**31] * 8}]}, 400, "tensor_invalid"),
+    ({"inputs": [{**image_tensor(1), "data": [5]}]}, 400, "tensor_invalid"),
+    ({"inputs": [{**image_tensor(1), "data": ["é"]}]}, 400, "tensor_invalid"),
+    ({"inputs": [{**image_tensor(), "shape": [0]}]}, 400, "image_missing"),
+    ({"inputs": [{**image_tensor(1), "data": ["AAAA"]}]}, 415, "image_unsupported"),
+    ({"inputs": [image_tensor(*range(33))]}, 413, "too_many_images"),
+    ({"inputs": [image_tensor(1)], "outputs": [{"name": "boxes"}]}, 400, "tensor_invalid"),
+    ({"inputs": [image_tensor(1)], "parameters": {"score_threshold": 0.5}}, 422, "option_invalid"),
+    ({"inputs": [image_tensor(1)], "parameters": {"model": "detector"}}, 422, "option_invalid"),
+    ({"inputs": [image_tensor(1)], "parameters": {"top_k": "1"}}, 422, "option_invalid"),
+    ({"inputs": [image_tensor(1)], "parameters": {"timeout": -1}}, 422, "option_invalid"),
+    *(
+        ({"inputs": [{"name": "pixels", "datatype": "UINT8", **row}]}, 400, "tensor_invalid")
+        for row in (
+            {"shape": [1, 1, 3], "data": [0, 0, 256]},
+            {"shape": [1, 1, 3], "data": [0, 0, True]},
+            {"shape": [1, 1, 3], "data": [0, 0]},
+            {"shape": [1, 1, 4], "data": [0, 0, 0, 0]},
+            {"shape": [3], "data": [0, 0, 0]},
+            {"shape": [0, 1, 1, 3], "data": []},
+            {"shape": [1, 1, 3]},
+        )
+    ),
+]
+
+
+@pytest.mark.parametrize(("body", "status", "code"), WRONG, ids=lambda value: str(value)[:60])
+def test_wrong_tensors_are_refused_in_the_protocols_shape(
+    client: FlaskClient, body: dict[str, Any], status: int, code: str
+) -> None:
+    response = client.post(INFER, json=body)
+
+    assert (response.status_code, response.json["code"]) == (status, code)
+    assert response.json["error"]
+    assert response.mimetype == "application/json"
+
+
+@pytest.mark.parametrize("length", ["x", "-1", "99999", "9" * 5000, "²", ""])
+def test_wrong_length_of_the_json_is_refused(client: FlaskClient, length: str) -> None:
+    response = client.post(INFER, data=b"{}", headers={HEADER: length.encode().decode("latin-1")})
+
+    assert (response.status_code, response.json["code"]) == (400, "tensor_invalid")
+
+
+@pytest.mark.parametrize(
+    ("size", "binary"),
+    [
+        (8, b"\x02\0\0\0AB"),
+        (6, b"\x09\0\0\0AB"),
+        (2, b"\x02\0"),
+        (6, b"\x02\0\0\0AB+"),
+        (True, b"A"),
+        ("6", b""),
+        (-1, b""),
+    ],
+)
+def test_binary_data_of_another_size_is_refused(client: FlaskClient, size: Any, binary: bytes) -> None:
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": size}}
+    head = json.dumps({"inputs": [tensor]}).encode()
+
+    response = client.post(INFER, data=head + binary, headers={HEADER: str(len(head))})
+
+    assert (response.status_code, response.json["code"]) == (400, "tensor_invalid")
+
+
+@pytest.mark.parametrize("path", ["/v2/models/nobody", "/v2/models/nobody/ready", "/v2/models/classifier/versions/9"])
+def test_model_that_is_not_there_is_404(client: FlaskClient, path: str) -> None:
+    response = client.get(path)
+
+    assert (response.status_code, response.json["code"]) == (404, "model_not_found")
+    assert response.json["error"].startswith("There is no model")
+
+
+def test_compressed_body_is_refused(client: FlaskClient) -> None:
+    response = client.post(INFER, data=b"\x1f\x8b", headers={"Content-Encoding": "gzip"})
+
+    assert (response.status_code, response.json["code"]) == (415, "media_type_unsupported")
+
+
+def test_engine_that_is_busy_says_when_to_come_again(client: FlaskClient, engine: FakeEngine) -> None:
+    engine.error = EngineBusyError("64 wait.", retry_after_seconds=3.0)
+
+    response = client.post(INFER, json={"inputs": [image_tensor(1)]})
+
+    assert (response.status_code, response.json["code"], response.headers["Retry-After"]) == (503, "engine_busy", "3")
+
+
+def test_timeout_is_microseconds(client: FlaskClient, engine: FakeEngine) -> None:
+    for timeout in (0, 2_000_000):
+        client.post(INFER, json={"inputs": [image_tensor(1)], "parameters": {"timeout": timeout}})
+
+    default, short = (each.deadline for each in engine.asked)
+    assert default - short > 20
