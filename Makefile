@@ -93,10 +93,16 @@ train: ## Train the demonstration models again (about 20 minutes on two cores)
 	@$(PY) -m training.train $(OPTIONS)
 
 ##@ How much does it bear?
-.PHONY: loadtest loadtest-selftest loadtest-ui
+.PHONY: loadtest loadtest-search loadtest-compare loadtest-selftest loadtest-ui
 loadtest: ## Send load and judge: make loadtest PROFILE=smoke ENV=dev (SLO RATE SECONDS MIX CONFIRM OPTIONS)
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest run $(LOADTEST)
+loadtest-search: ## Find the highest rate that keeps the promise: make loadtest-search ENV=staging
+	@$(INSTALL) loadtest
+	@$(PY) -m loadtest search $(filter-out --profile $(PROFILE),$(LOADTEST))
+loadtest-compare: ## Did it become slower? make loadtest-compare BEFORE="folders" AFTER="folders", five or more each
+	@$(INSTALL) loadtest
+	@$(PY) -m loadtest compare --before $(BEFORE) --after $(AFTER)
 loadtest-selftest: ## Order faults of a test server and see whether each is found
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest selftest

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import dataclasses
 import sys
 import time
 from collections.abc import Sequence
@@ -10,12 +11,26 @@ from pathlib import Path
 
 from app import config
 from app.errors import SettingsError
-from loadtest import capacity, driver, fingerprint, guard, plans, profiles, reference, scenarios, selftest, summary
+from loadtest import (
+    capacity,
+    compare,
+    driver,
+    fingerprint,
+    guard,
+    plans,
+    profiles,
+    reference,
+    scenarios,
+    search,
+    selftest,
+    summary,
+)
 from loadtest.guard import Target
 from loadtest.plans import Plan
 from loadtest.profiles import Profile
 from loadtest.schedule import highest_rate
 from loadtest.statuses import LoadTestError, Status
+from loadtest.verdict import Verdict
 
 RESULTS = driver.ROOT / "loadtest" / "results"
 DEFAULT_SEED = 1
@@ -43,9 +58,21 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="send one profile and judge it")
-    run.set_defaults(command=_run)
+    run.set_defaults(command=_run, name="run")
     run.add_argument("--profile", default="smoke", help=f"one of {', '.join(profiles.names())}")
     _add_load_options(run)
+    find = commands.add_parser("search", help="find the highest rate that keeps the promise; writes the capacity")
+    find.set_defaults(command=_search, name="search", profile="probe")
+    find.add_argument("--start", type=float, default=4.0, help="the first rate, in requests per second")
+    find.add_argument(
+        "--most", type=float, default=4096.0, help="the highest rate to try; LOADTEST_MAX_RPS bounds it too"
+    )
+    find.add_argument("--resolution", type=float, default=search.RESOLUTION, help="how near, as a share of the rate")
+    _add_load_options(find)
+    versus = commands.add_parser("compare", help="runs before a change against runs after it")
+    versus.set_defaults(command=_compare)
+    versus.add_argument("--before", nargs="+", type=Path, required=True, metavar="FOLDER", help="runs, five or more")
+    versus.add_argument("--after", nargs="+", type=Path, required=True, metavar="FOLDER", help="runs, five or more")
     test = commands.add_parser("selftest", help="order faults and see whether they are found")
     test.set_defaults(command=lambda _: selftest.main())
     return parser
@@ -78,6 +105,63 @@ def _run(arguments: argparse.Namespace) -> Status:
     verdict = driver.run(plan, target, known, show=_show if sys.stderr.isatty() else None)
     print(summary.render(plan, verdict))
     return verdict.status
+
+
+def _search(arguments: argparse.Namespace) -> Status:
+    settings = config.resolve()
+    most = min(arguments.most, settings.loadtest_max_rps or arguments.most)
+    target = _admit(arguments, settings, most)
+    base = profiles.read_profile("probe")
+    first, known = prepare(arguments, base, target, settings.env)
+    probes = _Probes(first, target, known, arguments.seconds)
+    print(f"Searching {target.url} ({settings.env}), {scenarios.describe(first.mix)}, promise {first.promise.name}")
+    found = search.search(probes.probe, arguments.start, most, arguments.resolution, _tell)
+    table = capacity.table_of(found, first)
+    path = capacity.write(RESULTS if arguments.folder is None else first.folder, settings.env, table)
+    print(capacity.card(table), f"\n  Written: {path}")
+    return Status.PASS if found.capacity_rps else Status.FAIL
+
+
+class _Probes:
+    """Sends one rate after another, each into a folder of its own, each to a target at rest."""
+
+    def __init__(self, plan: Plan, target: Target, known: reference.Reference, seconds: float | None) -> None:
+        self._plan, self._target, self._known, self._seconds = plan, target, known, seconds
+        self._count = 0
+
+    def probe(self, rate: float, is_confirmation: bool) -> Verdict:
+        """Judge one rate; the confirming run is twice as long."""
+        profile = self._plan.profile
+        needed = max(profiles.least_for(share, self._plan.promise.confidence) for share in profile.claims)
+        # Three times what is needed, so that a few late ones can be told from many.
+        seconds = max(self._seconds or 15.0, 3 * needed / rate) * (2 if is_confirmation else 1)
+        profile = profiles.with_rate(profile, rate, seconds)
+        self._count += 1
+        folder = self._plan.folder / f"{self._count:02d}-{rate:.1f}rps"
+        folder.mkdir()
+        plan = dataclasses.replace(
+            self._plan,
+            folder=folder,
+            profile=profile,
+            seed=self._plan.seed + self._count,
+            slots=plans.slots_for(profile, self._plan.timeout_seconds, self._plan.workers),
+        )
+        reference.wait_until_at_rest(self._target)
+        return driver.run(plan, self._target, self._known, show=_show if sys.stderr.isatty() else None)
+
+
+def _tell(step: search.Step) -> None:
+    p95 = step.verdict.figures["response_ms"]["p95"]
+    said = "no answer" if p95 is None else f"p95 {p95:.0f} ms"
+    word = " (confirming)" if step.is_confirmation else ""
+    print(f"  {step.rate:8.1f}/s  {step.verdict.status.name:<10} {said}{word}", flush=True)
+
+
+def _compare(arguments: argparse.Namespace) -> Status:
+    sides = [[compare.read(folder) for folder in side] for side in (arguments.before, arguments.after)]
+    found = compare.compare(*sides)
+    print(compare.render(found))
+    return compare.status_of(found)
 
 
 def _profile(arguments: argparse.Namespace, env: str) -> Profile:
@@ -148,12 +232,9 @@ def command_of(arguments: argparse.Namespace, target: Target, env: str) -> str:
     """The exact command that repeats this run: every option that was not left out, the seed always."""
     parser = argparse.ArgumentParser()
     _add_load_options(parser)
-    words = [
-        f"ENV={env}",
-        f"LOADTEST_HOST={target.url}",
-        ".venv/bin/python -m loadtest run",
-        f"--profile {arguments.profile}",
-    ]
+    words = [f"ENV={env}", f"LOADTEST_HOST={target.url}", ".venv/bin/python -m loadtest", arguments.name]
+    if arguments.name == "run":
+        words.append(f"--profile {arguments.profile}")
     for action in parser._actions:
         value = getattr(arguments, action.dest, None)
         if action.dest in ("help", "folder", "confirm", "host") or (value == action.default and action.dest != "seed"):

@@ -1,10 +1,16 @@
-"""The measured capacity of a target: capacity.json, read by profiles that ask for a share of it."""
+"""The measured capacity of a target: capacity.json, read by profiles that ask for a share of it, and its card."""
 
 from __future__ import annotations
 
 import json
+import time
 from pathlib import Path
 from typing import Any
+
+from loadtest import scenarios, summary
+from loadtest.plans import Plan
+from loadtest.profiles import word_of
+from loadtest.search import Search
 
 FILE_NAME = "capacity.json"
 
@@ -28,3 +34,65 @@ def write(results: Path, env: str, table: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_text(json.dumps(table, indent=1))
     return path
+
+
+def table_of(found: Search, plan: Plan) -> dict[str, Any]:
+    """What capacity.json holds: the figure, what was promised, every step, and what it was measured on."""
+    limits = {
+        word_of(share): plan.promise.limits_ms[share]
+        for share in plan.profile.claims
+        if share in plan.promise.limits_ms
+    }
+    return {
+        "capacity_rps": round(found.capacity_rps, 2),
+        "lowest_failing_rps": found.lowest_failing_rps and round(found.lowest_failing_rps, 2),
+        "env": plan.env,
+        "url": plan.url,
+        "promise": {"name": plan.promise.name, "limits_ms": limits, "max_failed_share": plan.promise.max_failed_share},
+        "confidence": plan.promise.confidence,
+        "mix": plan.mix,
+        "repeat_share": plan.repeat_share,
+        "steps": [
+            {
+                "rate": round(step.rate, 2),
+                "verdict": step.verdict.status.name,
+                "is_confirmation": step.is_confirmation,
+                "right_rps": step.verdict.figures["right_rps"],
+                "response_ms": step.verdict.figures["response_ms"],
+            }
+            for step in found.steps
+        ],
+        "measured_at": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime()),
+        "command": plan.command,
+        "fingerprint": plan.fingerprint,
+    }
+
+
+def rows_of_card(table: dict[str, Any]) -> list[list[str]]:
+    """What a capacity is worth nothing without: box, callers, promise, models, server, moment."""
+    prints, limits = table["fingerprint"], table["promise"]["limits_ms"]
+    promised = ", ".join(f"{name} within {limit:g} ms" for name, limit in limits.items())
+    failed = f"at most {table['promise']['max_failed_share']:.1%} failed, {table['confidence']:.0%} sure"
+    return [
+        [
+            "box",
+            f"{prints['generator_cores']} cores, {prints['generator_cpu']} (the generator's)",
+        ],
+        ["callers", scenarios.describe(table["mix"])],
+        ["promise", f"{promised}, {failed}"],
+        ["models", ", ".join(f"{name}: {how}" for name, how in prints["computed_by"].items()) or "unknown"],
+        ["server", f"{prints['server_version']}, {prints['server'].get('engine_workers')} engine workers"],
+        ["measured", table["measured_at"]],
+    ]
+
+
+def headline(table: dict[str, Any]) -> str:
+    """The one sentence."""
+    failing = table["lowest_failing_rps"]
+    beyond = f"; {failing:g} a second is too much" if failing else ""
+    return f"Bears {table['capacity_rps']:g} requests a second{beyond}."
+
+
+def card(table: dict[str, Any]) -> str:
+    """This box, this model, this configuration: so much. For a terminal."""
+    return "\n".join(["", headline(table), "", *(f"  {line}" for line in summary.table(rows_of_card(table)))])

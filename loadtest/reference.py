@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -18,6 +19,8 @@ from loadtest.statuses import LoadTestError
 FILE_NAME = "reference.json"
 # A busy target may refuse a question at rest; more than this and it is not at rest.
 ATTEMPTS = 5
+REST_SECONDS = 60.0
+REST_PERIOD_SECONDS = 0.2
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,20 @@ def take(target: Target, mix: Mapping[str, float], pictures: Sequence[Picture]) 
         paths = ["/", *scenarios.assets_of(guard.fetch(target, "/"))]
         assets = {path: zlib.crc32(guard.fetch(target, path)) for path in paths}
     return Reference(golden, digests, models, assets, _surprises(golden, digests, models, pictures))
+
+
+def wait_until_at_rest(target: Target) -> None:
+    """Return when nothing waits in the engine any more, so that one run's backlog is not the next one's latency."""
+    end = time.monotonic() + REST_SECONDS
+    while time.monotonic() < end:
+        try:
+            engine = json.loads(guard.fetch(target, "/status")).get("engine", {})
+        except (LoadTestError, ValueError):
+            engine = {"waiting": 1}
+        if not engine.get("waiting") and not engine.get("busy_workers"):
+            return
+        time.sleep(REST_PERIOD_SECONDS)
+    raise LoadTestError(f"{target.url} does not come to rest within {REST_SECONDS:g} s; somebody else loads it.")
 
 
 def _ask(target: Target, task: str, picture: Picture) -> tuple[dict[str, Any], str]:

@@ -1,0 +1,89 @@
+"""The highest rate that keeps a promise: by doubling, then by halving the gap, then confirmed. Knows no server."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from loadtest.statuses import LoadTestError, Status
+from loadtest.verdict import Verdict
+
+RESOLUTION = 0.05
+RATES_MOST = 40
+INVALID_MOST = 2
+
+Probe = Callable[[float, bool], Verdict]
+
+
+@dataclass(frozen=True)
+class Step:
+    """One rate that was tried. ``is_confirmation``: the longer run at the end."""
+
+    rate: float
+    verdict: Verdict
+    is_confirmation: bool = False
+
+
+@dataclass
+class Search:
+    """What was tried, and what came of it. ``capacity_rps`` is 0 when even the lowest rate fails."""
+
+    capacity_rps: float = 0.0
+    lowest_failing_rps: float | None = None
+    steps: list[Step] = field(default_factory=list)
+
+
+def search(
+    probe: Probe, start: float, most: float, resolution: float = RESOLUTION, tell: Callable[[Step], None] | None = None
+) -> Search:
+    """Find the highest rate from ``start`` to ``most`` that passes, within ``resolution`` (a share of it).
+
+    ``probe`` sends a rate and judges it; true as its second argument asks for the longer, confirming run. Only PASS
+    counts as keeping the promise: what cannot be decided is not promised. Raises LoadTestError when a rate cannot be
+    measured at all.
+    """
+    found = Search()
+
+    def passes(rate: float, is_confirmation: bool = False) -> bool:
+        step = Step(rate, _measure(probe, rate, is_confirmation), is_confirmation)
+        found.steps.append(step)
+        if tell:
+            tell(step)
+        return step.verdict.status == Status.PASS
+
+    low, high = _bracket(passes, start, most)
+    while low and high and high / low > 1 + resolution and len(found.steps) < RATES_MOST:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if passes(middle) else (low, middle)
+    # A short run may pass by luck; what is promised has passed a longer one.
+    while low and not passes(low, True) and len(found.steps) < RATES_MOST:
+        low, high = low / (1 + resolution), low
+        if low < start / 100:
+            low = 0.0
+    found.capacity_rps, found.lowest_failing_rps = low, high
+    return found
+
+
+def _bracket(passes: Callable[[float], bool], start: float, most: float) -> tuple[float, float | None]:
+    rate = min(start, most)
+    if not passes(rate):
+        # Down, until it holds; a server that bears nothing bears nothing.
+        while (rate := rate / 2) >= start / 64:
+            if passes(rate):
+                return rate, rate * 2
+        return 0.0, rate * 2
+    while rate < most:
+        following = min(rate * 2, most)
+        if not passes(following):
+            return rate, following
+        rate = following
+    return rate, None
+
+
+def _measure(probe: Probe, rate: float, is_confirmation: bool) -> Verdict:
+    for _ in range(INVALID_MOST):
+        verdict = probe(rate, is_confirmation)
+        if verdict.status != Status.INVALID:
+            return verdict
+    reasons = "; ".join(f"{each.name} {each.found}" for each in verdict.checks if each.status == Status.INVALID)
+    raise LoadTestError(f"{rate:.4g} requests per second could not be measured, {INVALID_MOST} times: {reasons}.")

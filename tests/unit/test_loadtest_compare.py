@@ -1,0 +1,121 @@
+"""A slowdown that was planted is found, the same build twice is not, and unlike runs are not compared at all."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from loadtest import compare
+from loadtest.compare import METRICS
+from loadtest.statuses import LoadTestError, Status, UsageError
+
+TRIALS = 200
+# What ten runs of one build on a shared machine differ by, from one to the next.
+RUN_NOISE = np.array([0.03, 0.05, 0.08, 0.01])
+LEVELS = np.array([40.0, 90.0, 150.0, 50.0])
+
+
+def one_run(rng: np.random.Generator, slowdown: float = 0.0) -> np.ndarray:
+    """A run's figures, in the order of METRICS; what slows a run down slows all its percentiles."""
+    common = rng.normal(0, 0.02)
+    noise = rng.normal(0, RUN_NOISE) + common * np.array([1, 1, 1, -0.2])
+    return LEVELS * (1 + noise) * np.array([1 + slowdown, 1 + slowdown, 1 + slowdown, 1])
+
+
+def comparison(rng: np.random.Generator, slowdown: float = 0.0, runs: int = 5) -> Status:
+    before, after = (np.array([one_run(rng, each) for _ in range(runs)]).T for each in (0.0, slowdown))
+    return compare.status_of(compare.changes([[list(a), list(b)] for a, b in zip(before, after, strict=True)]))
+
+
+def test_the_same_build_twice_is_a_regression_in_at_most_one_of_twenty() -> None:
+    rng = np.random.default_rng(1)
+
+    alarms = sum(comparison(rng) == Status.REGRESSION for _ in range(TRIALS))
+
+    assert alarms <= TRIALS * 0.05
+
+
+def test_a_slowdown_of_fifteen_percent_is_found_in_nine_of_ten() -> None:
+    rng = np.random.default_rng(2)
+
+    found = sum(comparison(rng, slowdown=0.15) == Status.REGRESSION for _ in range(TRIALS))
+
+    assert found >= TRIALS * 0.9
+
+
+def test_a_slowdown_smaller_than_what_matters_is_no_regression_however_sure() -> None:
+    exact = [[list(level + np.arange(5) * 1e-6), list(level * 1.02 + np.arange(5) * 1e-6)] for level in LEVELS]
+
+    found = compare.changes(exact)
+
+    assert all(each.is_sure for each in found)
+    assert not any(each.is_regression for each in found)
+
+
+def test_becoming_faster_is_no_regression() -> None:
+    assert comparison(np.random.default_rng(3), slowdown=-0.3) == Status.PASS
+
+
+def test_runs_that_differ_too_much_among_themselves_decide_nothing() -> None:
+    rng = np.random.default_rng(4)
+    values = [[list(level * rng.uniform(0.4, 1.6, 5)), list(level * rng.uniform(0.4, 1.6, 5))] for level in LEVELS]
+
+    found = compare.changes(values)
+
+    assert compare.status_of(found) == Status.UNDECIDED
+    assert "smallest visible" in compare.render(found)
+
+
+# ── Folders ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def write_run(folder: Path, number: int, **changes: Any) -> compare.Run:
+    plan = {
+        "profile": {"name": "p"},
+        "mix": {},
+        "env": "test",
+        "workers": 1,
+        "timeout_seconds": 10,
+        "repeat_share": 0.0,
+    }
+    plan["fingerprint"] = {"generator_cpu": "one", "revision": f"r{number}", **changes.pop("fingerprint", {})}
+    figures = {"response_ms": {"p50": 40.0 + number / 10, "p95": 90.0, "p99": None}, "right_rps": 50.0}
+    path = folder / str(number)
+    path.mkdir()
+    (path / "run.json").write_text(json.dumps({**plan, **{k: v for k, v in changes.items() if k in plan}}))
+    (path / "verdict.json").write_text(json.dumps({"verdict": changes.get("verdict", "PASS"), "figures": figures}))
+    return compare.read(path)
+
+
+def test_runs_of_other_revisions_on_the_same_machine_are_compared(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, number) for number in range(10)]
+
+    found = compare.compare(runs[:5], runs[5:])
+
+    assert [each.metric for each in found] == list(METRICS)
+    # Nobody who waited in vain is left out: they waited as long as callers are patient.
+    assert found[2].before == 10_000
+
+
+@pytest.mark.parametrize("odd", [{"mix": {"page": 1}}, {"fingerprint": {"generator_cpu": "another"}}])
+def test_unlike_runs_are_refused(tmp_path: Path, odd: dict[str, Any]) -> None:
+    runs = [write_run(tmp_path, number) for number in range(9)] + [write_run(tmp_path, 9, **odd)]
+
+    with pytest.raises(UsageError):
+        compare.compare(runs[:5], runs[5:])
+
+
+def test_invalid_runs_do_not_count(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, number) for number in range(9)] + [write_run(tmp_path, 9, verdict="INVALID")]
+
+    with pytest.raises(LoadTestError, match="5 and 4 valid runs"):
+        compare.compare(runs[:5], runs[5:])
+
+
+def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=str(tmp_path)):
+        compare.read(tmp_path)

@@ -1,0 +1,65 @@
+"""The search finds a limit that is there, promises only what passed a longer run, and gives up where nothing holds."""
+
+from __future__ import annotations
+
+import pytest
+
+from loadtest.search import Search, search
+from loadtest.statuses import LoadTestError, Status
+from loadtest.verdict import Verdict
+
+
+def run(limit: float, start: float = 4.0, most: float = 4096.0, confirming_limit: float | None = None) -> Search:
+    """A search on a server that bears a rate and not more; the longer run may show less."""
+
+    def probe(rate: float, is_confirmation: bool) -> Verdict:
+        bound = confirming_limit if is_confirmation and confirming_limit is not None else limit
+        return Verdict(Status.PASS if rate <= bound else Status.FAIL, [], {})
+
+    return search(probe, start, most)
+
+
+@pytest.mark.parametrize("limit", [0.5, 3.0, 4.0, 37.0, 390.0, 4000.0])
+def test_the_limit_is_found_from_below_within_the_resolution(limit: float) -> None:
+    found = run(limit)
+
+    assert limit / 1.05 <= found.capacity_rps <= limit
+    assert found.lowest_failing_rps > limit
+
+
+def test_what_passes_everywhere_is_as_much_as_may_be_tried() -> None:
+    found = run(1e9, most=100)
+
+    assert (found.capacity_rps, found.lowest_failing_rps) == (100, None)
+
+
+def test_a_server_that_bears_nothing_has_no_capacity_and_is_tried_a_few_times_only() -> None:
+    found = run(0)
+
+    assert found.capacity_rps == 0
+    assert len(found.steps) < 10
+
+
+def test_the_promise_is_what_the_longer_run_confirmed() -> None:
+    found = run(100, confirming_limit=80)
+
+    assert 80 / 1.05 <= found.capacity_rps <= 80
+    assert found.steps[-1].is_confirmation
+
+
+def test_what_cannot_be_decided_is_not_promised() -> None:
+    found = search(lambda rate, _: Verdict(Status.PASS if rate < 50 else Status.UNDECIDED, [], {}), 4, 4096)
+
+    assert found.capacity_rps < 50
+
+
+def test_an_invalid_run_is_repeated_once_and_then_ends_the_search() -> None:
+    tried = []
+
+    def probe(rate: float, _: bool) -> Verdict:
+        tried.append(rate)
+        return Verdict(Status.INVALID if len(tried) != 2 else Status.PASS, [], {})
+
+    with pytest.raises(LoadTestError):
+        search(probe, 4, 4096)
+    assert tried == [4, 4, 8, 8]
