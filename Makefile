@@ -4,7 +4,7 @@ SHELL := /bin/bash
 .PHONY: help serve stop dev config config-diff up down logs ps shell smoke docker-engine base-image wheels image test check \
 	format install lock docs postman \
 	model-add model-check model-build model-report model-versions model-promote model-rollback model-canary \
-	bench train clean
+	model-shadow bench train clean
 
 # ENV, PORT and any other setting given to make reach the programs through the environment.
 PY := .venv/bin/python
@@ -85,6 +85,9 @@ model-canary: ## Let a version answer a share; 0 ends it: make model-canary MODE
 	@$(INSTALL) serve
 	@$(PY) -m app.versions canary $(if $(MODEL),--model $(MODEL)) $(if $(VERSION),--version $(VERSION)) \
 		$(if $(SHARE),--share $(SHARE)) $(OPTIONS)
+model-shadow: ## Ask a version too, unseen; without VERSION print how it differs: make model-shadow MODEL=name VERSION=2
+	@$(INSTALL) serve
+	@$(PY) -m app.versions shadow $(if $(MODEL),--model $(MODEL)) $(if $(VERSION),--version $(VERSION)) $(OPTIONS)
 bench: ## Measure the same work on our peers, side by side: make bench OPTIONS=--quick
 	@$(INSTALL) dev
 	@$(PY) -m bench.run $(OPTIONS)

@@ -7,14 +7,14 @@ import math
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
 from app.errors import ImageEmptyError, ImageTooLargeError, ImageUndecodableError, ImageUnsupportedError
 from app.manifests import InputSpec
-from app.results import Box
+from app.results import Box, DetectOptions, Options
 
 # We look at the header ourselves and refuse before anything is decoded; Pillow's own limit would only warn.
 Image.MAX_IMAGE_PIXELS = None
@@ -41,6 +41,10 @@ TO_UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 QUARTER_TURNS = (5, 6, 7, 8)
+
+
+# One image as it came: encoded, or uint8 pixels of height × width × 3.
+ImageData = bytes | np.ndarray
 
 
 @dataclass(frozen=True)
@@ -75,6 +79,12 @@ class Picture:
             y_max=min(max(box.y_max / self.scale_y, 0.0), self.height),
         )
 
+    def to_input(self, wish: Options) -> Options:
+        """Least sizes are wished in pixels of the original; the engine sees pixels of its input."""
+        if not isinstance(wish, DetectOptions):
+            return wish
+        return replace(wish, min_width=wish.min_width * self.scale_x, min_height=wish.min_height * self.scale_y)
+
 
 def read(data: bytes, spec: InputSpec, limits: Limits) -> Picture:
     """Check, decode, turn upright and scale one image.
@@ -89,6 +99,11 @@ def read(data: bytes, spec: InputSpec, limits: Limits) -> Picture:
             f"The {image.format} image of {len(data)} bytes cannot be decoded: {error}.",
             hint="It is cut off or damaged; open it in another program and save it again.",
         ) from None
+
+
+def read_any(data: ImageData, spec: InputSpec, limits: Limits) -> Picture:
+    """``read`` or ``from_pixels``, as the image came; raises what they raise."""
+    return read(data, spec, limits) if isinstance(data, bytes) else from_pixels(data, spec, limits)
 
 
 def from_pixels(pixels: np.ndarray, spec: InputSpec, limits: Limits) -> Picture:

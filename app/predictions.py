@@ -23,20 +23,18 @@ from app.errors import (
     ModelNotReadyError,
     TooManyImagesError,
 )
-from app.images import Picture
+from app.images import ImageData, Picture
 from app.manifests import Manifest, Task
 from app.options import Wishes
-from app.results import Answer, Detection, DetectOptions, Options
+from app.results import Answer, Detection, Options
 from app.roles import ROLES, Role
 from app.routing import CanaryWish, Choice, Route, Routing
+from app.shadowing import Shadowing
 
 # /v1/models may be asked often; the engine need not be for each.
 STATUS_AGE_SECONDS = 0.5
 # A pointer may move between choice and arrival; more often than this in one request it is something else.
 MAX_CHOICES = 3
-
-# One image as it came: encoded, or uint8 pixels of height × width × 3.
-ImageData = bytes | np.ndarray
 
 
 class Engine(Protocol):
@@ -47,6 +45,8 @@ class Engine(Protocol):
     ) -> list[EngineAnswer]: ...
 
     def status(self) -> dict[str, Any]: ...
+
+    def shadow(self, manifest: Manifest, image: np.ndarray, options: Options, about: dict[str, Any]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -104,6 +104,7 @@ class Predictor:
             settings.images_max_pixels,
             tuple(name.upper() for name in settings.images_formats),
         )
+        self._shadowing = Shadowing(self._limits)
         self._status_lock = threading.Lock()
         self._status: tuple[float, dict[str, Any] | CaskError] | None = None
 
@@ -194,10 +195,15 @@ class Predictor:
         started = time.perf_counter()
         pictures = self._read_all(data, manifest, deadline)
         decoded = time.perf_counter()
-        wishes_scaled = [_to_input(*pair) for pair in zip(own, pictures, strict=True)]
+        wishes_scaled = [picture.to_input(wish) for picture, wish in zip(pictures, own, strict=True)]
         answers = self.engine.predict(manifest, [picture.pixels for picture in pictures], wishes_scaled, deadline)
         timings = _timings(started, decoded, answers)
-        return Outcome(manifest, [_result(*pair) for pair in zip(pictures, answers, strict=True)], timings)
+        results = [_result(*pair) for pair in zip(pictures, answers, strict=True)]
+        shadow = choice.route.shadow
+        if shadow is not None and manifest is choice.route.active:
+            given = [result.answer for result in results]
+            self._shadowing.offer(self.engine, shadow, manifest, wished, pictures, data, given)
+        return Outcome(manifest, results, timings)
 
     def engine_status(self) -> dict[str, Any]:
         """What the engine says of itself, at most half a second old. Raises EngineAwayError."""
@@ -241,9 +247,7 @@ class Predictor:
 
     def _read(self, number: int, data: ImageData, manifest: Manifest, count: int) -> Picture:
         try:
-            if isinstance(data, bytes):
-                return images.read(data, manifest.input, self._limits)
-            return images.from_pixels(data, manifest.input, self._limits)
+            return images.read_any(data, manifest.input, self._limits)
         except CaskError as error:
             if count > 1:
                 error.message = f"Image {number} of {count}: {error.message}"
@@ -252,13 +256,6 @@ class Predictor:
 
 def _given(**values: str | None) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _to_input(wish: Options, picture: Picture) -> Options:
-    """Least sizes are wished in pixels of the original; the engine sees pixels of its input."""
-    if not isinstance(wish, DetectOptions):
-        return wish
-    return replace(wish, min_width=wish.min_width * picture.scale_x, min_height=wish.min_height * picture.scale_y)
 
 
 def _result(picture: Picture, engine_answer: EngineAnswer) -> ImageResult:

@@ -15,6 +15,15 @@ class Box:
     x_max: float
     y_max: float
 
+    def iou(self, other: Box) -> float:
+        """Intersection over union, 0 … 1; 0 where both have no area."""
+        width = min(self.x_max, other.x_max) - max(self.x_min, other.x_min)
+        height = min(self.y_max, other.y_max) - max(self.y_min, other.y_min)
+        shared = max(0.0, width) * max(0.0, height)
+        areas = [(box.x_max - box.x_min) * (box.y_max - box.y_min) for box in (self, other)]
+        union = sum(areas) - shared
+        return float(shared / union) if union > 0 else 0.0
+
 
 @dataclass(frozen=True, slots=True)
 class Prediction:

@@ -18,6 +18,7 @@ from app import manifests
 from app.errors import ChangeRefusedError, RolesInvalidError
 
 FILE_NAME = "roles.json"
+RECORD_FOLDER = "shadow"
 MAX_SHARE = 100.0
 
 Role = Literal["active", "canary", "shadow", "previous", "withdrawn", "held"]
@@ -124,6 +125,11 @@ class Roles:
 def path(state_dir: Path) -> Path:
     """Where the file lies."""
     return state_dir / FILE_NAME
+
+
+def record_path(state_dir: Path, model: str) -> Path:
+    """Where the newest differences of a model's shadow lie; the older ones in a file beside, ending in ``.1``."""
+    return state_dir / RECORD_FOLDER / f"{model}.jsonl"
 
 
 def read(state_dir: Path) -> dict[str, Roles]:

@@ -13,9 +13,10 @@ from collections.abc import Callable, Sequence
 from app import config
 from app.config import Settings
 from app.engine.client import EngineClient
-from app.errors import CaskError, SettingsError
-from app.roles import Roles
+from app.errors import CaskError, ChangeRefusedError, SettingsError
+from app.roles import Roles, record_path
 
+LAST_DIFFERENCES = 10
 ROW = "{:<28} {:<10} {:<10} {:>6}  {:<10} {}"
 
 
@@ -85,6 +86,22 @@ def canary(client: EngineClient, settings: Settings, given: argparse.Namespace) 
     ]
 
 
+def shadow(client: EngineClient, settings: Settings, given: argparse.Namespace) -> list[str]:
+    """Ask a version too, without anybody waiting for it; without VERSION, print how its answers differ."""
+    if not given.version and not given.end:
+        return _report(client, settings, given.model)
+    before, after = _change(client, "shadow", given.model, "" if given.end else given.version)
+    if not after.shadow:
+        was = f"{given.model}@{before.shadow} is no shadow any more." if before.shadow else "There was no shadow."
+        return [was, *_serves(given.model, after)]
+    return [
+        *_serves(given.model, after),
+        f"{given.model}@{after.shadow} is asked too while the engine has time; callers get nothing of it.",
+        f"How its answers differ: make model-shadow MODEL={given.model}",
+        f"End it: make model-shadow MODEL={given.model} OPTIONS=--end",
+    ]
+
+
 def show(client: EngineClient, settings: Settings, given: argparse.Namespace) -> list[str]:
     """Which versions the engine holds, and what for."""
     status = client.status()
@@ -98,6 +115,27 @@ def show(client: EngineClient, settings: Settings, given: argparse.Namespace) ->
             computed = row["computed_by"] or row["error"]
             lines.append(ROW.format(key, roles.role_of(row["version"]), row["state"], share, digest, computed))
     return lines
+
+
+def _report(client: EngineClient, settings: Settings, model: str) -> list[str]:
+    """The counts since the engine started, and the last differences that were written down."""
+    status = client.status()
+    roles, counts = status.get("roles", {}).get(model), status.get("shadows", {}).get(model)
+    if roles is None:
+        raise ChangeRefusedError(f"No model {model!r} is served here.", hint="make model-versions lists them.")
+    now = f"{model}@{roles['shadow']} is the shadow." if roles["shadow"] else f"{model} has no shadow now."
+    if counts is None:
+        return [now, "Nothing was compared since the engine started."]
+    file = record_path(settings.state_dir, model)
+    lines = file.read_text(encoding="utf-8").splitlines()[-LAST_DIFFERENCES:] if file.exists() else []
+    return [
+        now,
+        f"{model}@{counts['version']}: {counts['compared']} compared, {counts['same_share']:g} % with the same result; "
+        f"scores differ by {counts['mean_difference']:g} on average, by {counts['largest_difference']:g} at most.",
+        f"{counts['dropped']} were left out because callers came first, {counts['failed']} failed.",
+        f"The last differences, of {file}:" if lines else "No difference was worth a line.",
+        *lines,
+    ]
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -147,6 +185,8 @@ def _parser() -> argparse.ArgumentParser:
     _add(commands, "canary", canary, version=False).add_argument(
         "--share", type=float, required=True, help="percent of the requests, such as 10 or 0.5; 0 ends the canary"
     )
+    shadowing = _add(commands, "shadow", shadow, version=False)
+    shadowing.add_argument("--end", action="store_true", help="ask it no more")
     _add(commands, "show", show, is_model_required=False)
     return parser
 

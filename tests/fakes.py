@@ -177,6 +177,7 @@ class FakeEngine:
     pid: int | None = field(default_factory=os.getpid)
     asked: list[Asked] = field(default_factory=list)
     status_count: int = 0
+    shadowed: list[tuple[Manifest, np.ndarray, Options, dict[str, Any]]] = field(default_factory=list)
 
     def predict(
         self, manifest: Manifest, images: Sequence[np.ndarray], options: Sequence[Options], deadline: float
@@ -196,6 +197,9 @@ class FakeEngine:
             "models": [self._row(each) for each in self.manifests],
             "oldest_batch_seconds": self.oldest_batch_seconds,
         }
+
+    def shadow(self, manifest: Manifest, image: np.ndarray, options: Options, about: dict[str, Any]) -> None:
+        self.shadowed.append((manifest, image, options, about))
 
     def peer_pid(self) -> int | None:
         return self.pid

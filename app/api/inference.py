@@ -182,8 +182,8 @@ def live() -> Response:
     tag=TAG, summary="Ready", answers={200: Answer(description="All are ready.", schema=Ready), 503: NOT_READY}, **SHAPE
 )
 def ready() -> Response:
-    """Whether all models can answer."""
-    is_ready = all(status.state == "ready" for status in predictor().models())
+    """Whether all models can answer, each in the version that is active."""
+    is_ready = all(status.state == "ready" for status in predictor().models() if status.role == "active")
     return _readiness({"ready": is_ready}, is_ready=is_ready)
 
 

@@ -14,6 +14,9 @@ from typing import Any
 
 from app.errors import EngineBusyError
 
+# Beyond that, work in the background is refused: it is a sample, not a duty.
+MAX_BACKGROUND = 16
+
 
 @dataclass(eq=False)
 class Work:
@@ -37,6 +40,8 @@ class Batch:
 
     model_key: str
     works: list[Work]
+    # Nobody waits for it: taken only where nothing else is to be done.
+    is_background: bool = False
 
 
 @dataclass(frozen=True)
@@ -65,6 +70,7 @@ class Batcher:
         # The order is the turn: a model that was served goes to the end.
         self._lines: OrderedDict[str, _Line] = OrderedDict()
         self._waiting = 0
+        self._background: deque[Work] = deque()
 
     def __len__(self) -> int:
         return self._waiting
@@ -78,9 +84,10 @@ class Batcher:
             line.limits = limits
 
     def waiting(self, model_key: str) -> int:
-        """How many works of one model wait."""
+        """How many works of one model wait, those in the background included."""
         line = self._lines.get(model_key)
-        return len(line.works) if line else 0
+        behind = sum(work.model_key == model_key for work in self._background)
+        return behind + (len(line.works) if line else 0)
 
     def forget(self, model_key: str) -> None:
         """Make a model unknown. Its line must be empty."""
@@ -98,6 +105,13 @@ class Batcher:
             self._lines[work.model_key].works.append(work)
         self._waiting += len(works)
 
+    def offer(self, work: Work) -> bool:
+        """Put a work behind everything else, outside of the callers' limit. False when too many wait there."""
+        if len(self._background) >= MAX_BACKGROUND:
+            return False
+        self._background.append(work)
+        return True
+
     def sweep(self, now: float) -> list[Work]:
         """Take out and return what need not be done any more: cancelled, or past its deadline."""
         gone: list[Work] = []
@@ -106,7 +120,10 @@ class Batcher:
                 gone += [work for work in line.works if _is_gone(work, now)]
                 line.works = deque(work for work in line.works if not _is_gone(work, now))
         self._waiting -= len(gone)
-        return gone
+        late = [work for work in self._background if _is_gone(work, now)]
+        if late:
+            self._background = deque(work for work in self._background if work not in late)
+        return gone + late
 
     def take(self, now: float) -> Batch | None:
         """Take the next batch that is due, or None. Call ``sweep`` first: a batch may else hold work that is gone."""
@@ -118,6 +135,13 @@ class Batcher:
                 return Batch(model_key, works)
         return None
 
+    def take_background(self) -> Batch | None:
+        """Take one work of the background, alone: whoever comes meanwhile waits for one image at most."""
+        if self._waiting or not self._background:
+            return None
+        work = self._background.popleft()
+        return Batch(work.model_key, [work], is_background=True)
+
     def wake_at(self) -> float | None:
         """The earliest moment at which a batch is due or a deadline passes; None when nothing waits."""
         moments = [
@@ -126,7 +150,8 @@ class Batcher:
         return min(moments, default=None)
 
     def drain(self) -> list[Work]:
-        """Take out everything that waits."""
+        """Take out everything that callers wait for; the background is forgotten."""
+        self._background.clear()
         works = [work for line in self._lines.values() for work in line.works]
         for line in self._lines.values():
             line.works.clear()

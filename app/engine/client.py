@@ -21,6 +21,8 @@ from app.manifests import Manifest
 from app.results import Answer, Options, answer_from_json, to_dict
 
 STATUS_TIMEOUT_SECONDS = 1.0
+# A copy that was not compared by then is worth nothing more.
+SHADOW_TIMEOUT_SECONDS = 5.0
 # A large model is read, compiled and compared in minutes.
 CHANGE_TIMEOUT_SECONDS = 3600.0
 CONNECT_TIMEOUT_SECONDS = 1.0
@@ -146,6 +148,21 @@ class EngineClient:
         if reply.type is FrameType.ERROR:
             raise _error_of(reply.meta)
         return reply.meta
+
+    def shadow(self, manifest: Manifest, image: np.ndarray, options: Options, about: dict[str, Any]) -> None:
+        """Send one image to be predicted when the engine has time, and compared with what ``about`` tells.
+
+        Waits for no answer. Raises EngineAwayError, DeadlineExceededError.
+        """
+        deadline = time.monotonic() + SHADOW_TIMEOUT_SECONDS
+        frame = _predict_frame(0, manifest, image, options, deadline)
+        connection, _ = self._borrow()
+        try:
+            connection.send(Frame(FrameType.SHADOW, {**frame.meta, **about}, frame.payload), deadline)
+        except OSError as error:
+            connection.close()
+            raise _away(error) from None
+        self._give_back(connection)
 
     def peer_pid(self) -> int | None:
         """The process that listens on the socket, also when it hangs; None when nobody does.

@@ -37,6 +37,7 @@ class FrameType(IntEnum):
     CHANGE = 6
     PROGRESS = 7
     CHANGED = 8
+    SHADOW = 9
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,10 @@ from app.engine import protocol
 from app.engine.batcher import Work
 from app.engine.changes import ACTIONS, Change, Changes
 from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
+from app.engine.shadows import Asked, Shadows
 from app.engine.worker import Reply, Workers
 from app.errors import CaskError, ChangeRefusedError
-from app.results import options_from_json, to_dict
+from app.results import answer_from_json, options_from_json, to_dict
 
 log = logging.getLogger("cask.engine")
 
@@ -38,11 +39,20 @@ SCARCITY_PAUSE_SECONDS = 0.1
 class Server:
     """Listens on a Unix socket that only the service user may open, and speaks ``protocol``."""
 
-    def __init__(self, socket_path: Path, workers: Workers, changes: Changes | None = None) -> None:
-        """Without ``changes`` the versions are fixed, and a wish for a change is refused."""
+    def __init__(
+        self,
+        socket_path: Path,
+        workers: Workers,
+        changes: Changes | None = None,
+        shadows: Shadows | None = None,
+    ) -> None:
+        """Without ``changes`` the versions are fixed, and a wish for a change is refused; without ``shadows`` copies
+        are thrown away.
+        """
         self.socket_path = socket_path
         self._workers = workers
         self._changes = changes
+        self._shadows = shadows
         self._started = time.time()
         self._listener: socket.socket | None = None
         self._inode = 0
@@ -79,6 +89,7 @@ class Server:
             "uptime_seconds": round(time.time() - self._started, 1),
             **self._workers.status(),
             **(self._changes.status() if self._changes else {}),
+            **(self._shadows.status() if self._shadows else {}),
         }
 
     def _remove_socket(self) -> None:
@@ -93,7 +104,7 @@ class Server:
         while not self._is_stopped.is_set():
             try:
                 sock, _ = listener.accept()
-                Connection(sock, self._workers, self.status, self._changes).start()
+                Connection(sock, self._workers, self.status, self._changes, self._shadows).start()
             except (OSError, RuntimeError) as error:
                 # Too many open files or threads, or a client that gave up: the next ones are to be heard all the same.
                 if not self._is_stopped.wait(SCARCITY_PAUSE_SECONDS):
@@ -117,6 +128,7 @@ class Connection:
         workers: Workers,
         status: Callable[[], dict[str, Any]],
         changes: Changes | None = None,
+        shadows: Shadows | None = None,
     ) -> None:
         self._socket = sock
         # Python's own timeout would hold for reading too, and a client may well be silent between two requests.
@@ -124,6 +136,7 @@ class Connection:
         self._workers = workers
         self._status = status
         self._changes = changes
+        self._shadows = shadows
         self._send_lock = threading.Lock()
         self._pending: dict[int, _Pending] = {}
 
@@ -176,10 +189,26 @@ class Connection:
             self._send(protocol.encode(Frame(FrameType.STATUS_ANSWER, self._status())))
         elif frame.type is FrameType.PREDICT:
             self._handle_predict(frame)
+        elif frame.type is FrameType.SHADOW:
+            self._handle_shadow(frame)
         elif frame.type is FrameType.CHANGE:
             self._handle_change(frame)
         else:
             raise ProtocolError(f"a client may not send {frame.type.name}")
+
+    def _handle_shadow(self, frame: Frame) -> None:
+        """Nobody waits for an answer; what cannot be done now is dropped and counted."""
+        asked = _parse_asked(frame)
+        work = self._work(frame, lambda reply: self._note(asked, reply))
+        if self._shadows is None:
+            return
+        dropped = int(frame.meta.get("dropped", 0)) + (not self._workers.offer(work))
+        if dropped:
+            self._shadows.drop(asked.model, asked.shadow, dropped)
+
+    def _note(self, asked: Asked, reply: Reply) -> None:
+        if self._shadows is not None:
+            self._shadows.note(asked, reply)
 
     def _handle_change(self, frame: Frame) -> None:
         """Made in this thread: whoever asks has a connection of its own. It is finished also when nobody listens."""
@@ -207,9 +236,15 @@ class Connection:
             self._reply(pending.id, Reply(error=error))
 
     def _parse_predict(self, frame: Frame) -> _Pending:
+        try:
+            number = int(frame.meta["id"])
+        except (KeyError, TypeError, ValueError, OverflowError) as error:
+            raise ProtocolError(f"a predict frame is wrong: {type(error).__name__}: {error}") from None
+        return _Pending(number, self._work(frame, lambda reply: self._reply(number, reply)))
+
+    def _work(self, frame: Frame, reply: Callable[[Reply], None]) -> Work:
         meta = frame.meta
         try:
-            number = int(meta["id"])
             height, width = (int(side) for side in meta["shape"])
             if min(height, width) < 1:
                 raise ValueError(f"an image of {height} × {width} pixels")
@@ -218,7 +253,7 @@ class Connection:
             if not math.isfinite(timeout_seconds):
                 raise ValueError(f"a timeout of {timeout_seconds} s")
             now = self._workers.clock()
-            work = Work(
+            return Work(
                 model_key=str(meta["model"]),
                 shape=(height, width),
                 arrived=now,
@@ -226,11 +261,10 @@ class Connection:
                 image=image,
                 options=options_from_json(meta["task"], meta["options"]),
                 digest=str(meta.get("digest", "")),
-                reply=lambda reply: self._reply(number, reply),
+                reply=reply,
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ProtocolError(f"a predict frame is wrong: {type(error).__name__}: {error}") from None
-        return _Pending(number, work)
 
     def _reply(self, number: int, reply: Reply) -> None:
         pending = self._pending.pop(number, None)
@@ -253,6 +287,23 @@ class Connection:
         with self._send_lock:
             for buffer in buffers:
                 self._socket.sendall(buffer)
+
+
+def _parse_asked(frame: Frame) -> Asked:
+    meta = frame.meta
+    try:
+        model, _, version = str(meta["model"]).partition("@")
+        return Asked(
+            model,
+            str(meta["answered_by"]),
+            version,
+            answer_from_json(str(meta["task"]), meta["answer"]),
+            float(meta["scale_x"]),
+            float(meta["scale_y"]),
+            str(meta["request_id"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise ProtocolError(f"a shadow frame is wrong: {type(error).__name__}: {error}") from None
 
 
 def _parse_change(frame: Frame) -> Change:

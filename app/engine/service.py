@@ -15,6 +15,7 @@ from app.config import Settings
 from app.engine.batcher import Limits
 from app.engine.changes import Changes
 from app.engine.server import Server
+from app.engine.shadows import Shadows
 from app.engine.worker import Model, Workers
 from app.manifests import Manifest
 
@@ -41,7 +42,7 @@ def build(settings: Settings, load_model: Callable[[Manifest], Model] | None = N
         max_queue_size=sizes.engine_max_queue_size.value,
         limits=lambda manifest: limits(settings, manifest),
     )
-    return Server(Path(settings.engine_socket), workers, changes)
+    return Server(Path(settings.engine_socket), workers, changes, Shadows(Path(settings.state_dir)))
 
 
 def limits(settings: Settings, manifest: Manifest) -> Limits:

@@ -190,6 +190,18 @@ class Workers:
             self._batcher.submit([work])
             self._condition.notify()
 
+    def offer(self, work: Work) -> bool:
+        """Put one work behind all others, to be done while the engine has nothing better to do. False: dropped."""
+        with self._condition:
+            try:
+                self._check_held(work)
+            except CaskError:
+                return False
+            if self._is_stopping or len(self._batcher) or not self._batcher.offer(work):
+                return False
+            self._condition.notify()
+            return True
+
     def cancel(self, work: Work) -> None:
         """Nobody waits for this work any more; it will not be predicted unless it already is."""
         work.is_cancelled = True
@@ -280,11 +292,11 @@ class Workers:
                 now = self.clock()
                 gone = self._batcher.sweep(now)
                 # Whoever stops waits for nobody to join.
-                batch = self._batcher.take(math.inf if self._is_stopping else now)
+                batch = self._batcher.take(math.inf if self._is_stopping else now) or self._take_background()
                 if batch is not None:
                     self._busy_since[number], self._busy_with[number] = now, batch.model_key
-                    self._batches_total += 1
-                    self._images_total += len(batch.works)
+                    self._batches_total += not batch.is_background
+                    self._images_total += 0 if batch.is_background else len(batch.works)
                     if len(self._batcher):
                         # This thread may have been the only one that knew when the rest is due.
                         self._condition.notify_all()
@@ -297,6 +309,11 @@ class Workers:
                 _refuse(work, _late_error())
             if batch is not None:
                 return batch
+
+    def _take_background(self) -> Batch | None:
+        """Only while somebody stays free for callers; an engine of one worker must be idle."""
+        most_busy = max(0, len(self._threads) - 2)
+        return None if self._is_stopping or len(self._busy_with) > most_busy else self._batcher.take_background()
 
     def _predict(self, batch: Batch) -> None:
         # It cannot be released meanwhile: see release.

@@ -165,9 +165,4 @@ def _is_among(first: Arrays, i: int, second: Arrays, tolerance: float, iou_at_le
 
 def iou(first: Box, second: Box) -> float:
     """Intersection over union of two boxes, 0 … 1; 0 where both have no area."""
-    width = min(first.x_max, second.x_max) - max(first.x_min, second.x_min)
-    height = min(first.y_max, second.y_max) - max(first.y_min, second.y_min)
-    shared = max(0.0, width) * max(0.0, height)
-    areas = [(box.x_max - box.x_min) * (box.y_max - box.y_min) for box in (first, second)]
-    union = sum(areas) - shared
-    return float(shared / union) if union > 0 else 0.0
+    return first.iou(second)

@@ -185,3 +185,24 @@ def test_a_version_is_loaded_again_beside_itself_while_it_answers(service: Versi
 
     assert done["after"] == done["before"]
     assert service.check(service.classify(image)) == "1"
+
+
+def test_a_shadow_is_compared_and_no_caller_sees_it(service: Versioned, image: bytes) -> None:
+    begun = service.command("shadow", "--model", CLASSIFIER, "--version", "2")
+    found = {service.check(service.classify(image)) for _ in range(20)}
+    servers.wait_until(lambda: _compared(service) >= 1, 20, "a comparison")
+    report = service.command("shadow", "--model", CLASSIFIER)
+    ended = service.command("shadow", "--model", CLASSIFIER, "--end")
+    row = service.client.status()["shadows"][CLASSIFIER]
+
+    assert begun.returncode == 0, begun.stderr
+    assert found == {"1"}
+    # The labels of version 2 have other names, so that no answer is the same; the scores are.
+    assert (row["version"], row["same"], row["failed"], row["largest_difference"]) == ("2", 0, 0, 0)
+    assert report.returncode == 0 and f"{CLASSIFIER}@2 is the shadow." in report.stdout
+    assert '"label":"cone-2"' in report.stdout
+    assert ended.returncode == 0 and "no shadow any more" in ended.stdout
+
+
+def _compared(service: Versioned) -> int:
+    return int(service.client.status()["shadows"].get(CLASSIFIER, {}).get("compared", 0))

@@ -33,10 +33,12 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.engine.client", {"app.engine.protocol", "app.errors", "app.manifests", "app.results"}),
     ("app.engine.worker", {"app.engine.batcher", "app.errors", "app.manifests", "app.results"}),
     ("app.engine.changes", {"app.engine.worker", "app.errors", "app.machine", "app.manifests", "app.roles"}),
+    ("app.engine.shadows", {"app.engine.worker", "app.errors", "app.results", "app.roles"}),
     (
         "app.engine.server",
         {
             *("app.engine.protocol", "app.engine.batcher", "app.engine.worker", "app.engine.changes"),
+            "app.engine.shadows",
             *("app.errors", "app.results"),
         },
     ),
@@ -49,10 +51,14 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.vision.samples", {"app.vision", "app.errors", "app.images", "app.manifests", "app.results"}),
     ("app.vision", {"app.vision", "app.builds", "app.config", "app.errors", "app.manifests", "app.results"}),
     (
+        "app.shadowing",
+        {"app.errors", "app.images", "app.manifests", "app.options", "app.results", "app.telemetry"},
+    ),
+    (
         "app.predictions",
         {
             *("app.config", "app.engine.client", "app.errors", "app.images", "app.manifests", "app.options"),
-            *("app.results", "app.roles", "app.routing"),
+            *("app.results", "app.roles", "app.routing", "app.shadowing"),
         },
     ),
     ("app.versions", {"app.config", "app.engine.client", "app.errors", "app.roles"}),
@@ -131,7 +137,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "dotenv": ("app.config",),
     "numpy": (
         *("app.images", "app.api.inference", "app.api.tensors", "app.predictions", "app.engine", "app.vision"),
-        "loadtest",
+        *("app.shadowing", "loadtest"),
     ),
     "socket": ("app.engine.client", "app.engine.server", "apache.preflight", "app.cli", "loadtest"),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.

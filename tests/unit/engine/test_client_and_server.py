@@ -21,12 +21,14 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app import manifests
 from app.engine import client as client_module
 from app.engine import protocol, server
 from app.engine.batcher import Limits
 from app.engine.changes import Changes
 from app.engine.client import EngineAnswer, EngineClient
 from app.engine.protocol import HEAD, Frame, FrameType
+from app.engine.shadows import Shadows
 from app.engine.worker import Workers
 from app.errors import (
     CaskError,
@@ -710,7 +712,9 @@ def changing(tmp_path: Path) -> Iterator[EngineClient]:
     (tmp_path / "state").mkdir()
     changes = Changes(tmp_path / "models", tmp_path / "state", ("demo",), keep_seconds=60, clock=time.monotonic)
     workers = Workers(changes.manifests_to_load(), FakeModel, threads=1, max_queue_size=8, limits=lambda _: Limits())
-    made, client = server.Server(tmp_path / "engine.sock", workers, changes), EngineClient(tmp_path / "engine.sock")
+    shadows = Shadows(tmp_path / "state")
+    made = server.Server(tmp_path / "engine.sock", workers, changes, shadows)
+    client = EngineClient(tmp_path / "engine.sock")
     made.start()
     yield client
     client.close()
@@ -771,3 +775,48 @@ def test_version_of_another_digest_is_not_asked(running: RunningEngine, manifest
 
     with pytest.raises(ModelNotFoundError, match="with another digest"):
         ask(running.client, other, 1)
+
+
+# ── shadows ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+ABOUT = {
+    "scale_x": 1.0,
+    "scale_y": 1.0,
+    "answered_by": "2",
+    "answer": [{"label": "7", "score": 0.75}],
+    "request_id": "a-request",
+    "dropped": 2,
+}
+
+
+def test_copy_is_compared_and_counted(changing: EngineClient, tmp_path: Path) -> None:
+    changing.change("shadow", "demo", "1", say=lambda line: None)
+    manifest = manifests.read(tmp_path / "models" / "demo" / "1")
+
+    changing.shadow(manifest, pixels(7), ClassifyOptions(), ABOUT)
+
+    eventually(lambda: changing.status()["shadows"].get("demo", {}).get("compared") == 1, "the comparison")
+    row = changing.status()["shadows"]["demo"]
+    assert (row["version"], row["same"], row["largest_difference"], row["dropped"]) == ("1", 1, 0.25, 2)
+
+
+def test_copy_for_a_version_that_is_not_loaded_is_counted_as_dropped(changing: EngineClient, tmp_path: Path) -> None:
+    manifest = manifests.read(tmp_path / "models" / "demo" / "1")
+
+    changing.shadow(manifest, pixels(7), ClassifyOptions(), ABOUT)
+
+    eventually(lambda: changing.status()["shadows"].get("demo", {}).get("dropped") == 3, "the count")
+
+
+@pytest.mark.parametrize("change", [{"answer": 1}, {"scale_x": "wide"}, {"answered_by": None, "request_id": 1}])
+def test_shadow_frame_that_is_wrong_ends_the_connection(
+    changing: EngineClient, tmp_path: Path, change: dict[str, Any]
+) -> None:
+    manifest = manifests.read(tmp_path / "models" / "demo" / "2")
+    meta = {**predict_meta(manifest), **ABOUT, **change}
+    if "request_id" in change:
+        del meta["answered_by"]
+    with raw(changing.socket_path) as sock:
+        send(sock, Frame(FrameType.SHADOW, meta, pixels(1).tobytes()))
+
+        assert sock.recv(1) == b""

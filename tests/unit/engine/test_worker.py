@@ -371,3 +371,92 @@ def test_status_tells_how_long_a_batch_has_taken(manifest: Manifest) -> None:
 
     assert (status["waiting"], status["busy_workers"], status["oldest_batch_seconds"]) == (1, 1, 61.5)
     assert (status["images_total"], status["batches_total"]) == (1, 1)
+
+
+# ── work that nobody waits for ────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_background_work_is_done_while_the_engine_is_idle(manifest: Manifest) -> None:
+    with bench([manifest]) as on:
+        assert on.workers.offer(on.work(1))
+
+        assert labels(on.replies.wait(1)) == {1: "1"}
+        assert on.workers.status()["images_total"] == 0
+
+
+def test_background_work_waits_until_the_callers_are_answered(manifest: Manifest) -> None:
+    with bench([manifest]) as on:
+        on.hold()
+        assert on.workers.offer(on.work(1))
+        on.submit(2)
+        on.release()
+
+        on.replies.wait(3)
+
+    assert on.model.seen == ["99", "2", "1"]
+
+
+def test_background_work_leaves_a_thread_free_for_callers(manifest: Manifest) -> None:
+    with bench([manifest], threads=2) as on:
+        on.hold()
+        assert on.workers.offer(on.work(1))
+        on.submit(2)
+        on.model.wait_until_busy()
+
+        assert on.model.seen == ["99", "2"]
+
+        on.release()
+        on.replies.wait(3)
+
+
+def test_background_work_is_refused_while_callers_wait(manifest: Manifest) -> None:
+    with bench([manifest]) as on:
+        on.hold()
+        on.submit(1)
+
+        assert not on.workers.offer(on.work(2))
+
+        on.release()
+        on.replies.wait(2)
+
+
+def test_background_work_is_bounded_and_takes_no_callers_place(manifest: Manifest) -> None:
+    with bench([manifest], max_queue_size=2) as on:
+        on.hold()
+        taken = [on.workers.offer(on.work(number)) for number in range(100, 140)]
+        on.submit(1, 2)
+        on.release()
+
+        replies = on.replies.wait(3 + sum(taken))
+
+    assert 0 < sum(taken) < 40
+    assert labels(replies).keys() >= {99, 1, 2}
+    assert on.model.seen[:3] == ["99", "1", "2"]
+
+
+def test_background_work_that_got_late_is_not_done(manifest: Manifest) -> None:
+    clock = FakeClock()
+    with bench([manifest], clock=clock) as on:
+        on.hold()
+        on.workers.offer(on.work(1, seconds=5.0))
+        clock.now += 5.0
+        on.release()
+
+        assert errors(on.replies.wait(2)) == {1: DeadlineExceededError}
+    assert on.model.seen == ["99"]
+
+
+def test_background_work_for_a_version_that_is_not_there_is_refused(manifest: Manifest) -> None:
+    with bench([manifest]) as on:
+        assert not on.workers.offer(on.work(1, key="nobody@9"))
+
+
+def test_version_with_background_work_is_not_released(manifest: Manifest) -> None:
+    with bench([manifest]) as on:
+        on.hold()
+        on.workers.offer(on.work(1))
+
+        assert not on.workers.release(manifest.key)
+
+        on.release()
+        on.replies.wait(2)

@@ -1,0 +1,114 @@
+"""Sends copies of answered requests to the shadow version, off the callers' way. Drops what it cannot send in time."""
+
+from __future__ import annotations
+
+import logging
+import queue
+import threading
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+
+from app import images, options
+from app.errors import CaskError
+from app.images import ImageData, Limits, Picture
+from app.manifests import Manifest
+from app.options import Wishes
+from app.results import Answer, Options, to_dict
+from app.telemetry import logs
+
+log = logging.getLogger("cask.web")
+
+# Requests that wait for their copy; and of one request so many images. What is beyond is dropped and counted.
+MAX_WAITING = 4
+MAX_IMAGES = 4
+
+
+class ShadowEngine(Protocol):
+    """What is needed of the engine's door."""
+
+    def shadow(self, manifest: Manifest, image: np.ndarray, options: Options, about: dict[str, Any]) -> None: ...
+
+
+@dataclass(frozen=True)
+class Copy:
+    """One image of a request, and what was answered; ``picture`` is None where the shadow needs another size."""
+
+    shadow: Manifest
+    answered_by: Manifest
+    wish: Wishes
+    picture: Picture | None
+    data: ImageData
+    answer: Answer
+    request_id: str
+
+
+class Shadowing:
+    """A thread with a short queue before it; it starts with the first copy."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._waiting: queue.Queue[tuple[ShadowEngine, list[Copy]]] = queue.Queue(MAX_WAITING)
+        self._dropped: Counter[str] = Counter()
+        self._lock = threading.Lock()
+        self._thread: threading.Thread | None = None
+
+    def offer(
+        self,
+        engine: ShadowEngine,
+        shadow: Manifest,
+        answered_by: Manifest,
+        wishes: Sequence[Wishes],
+        pictures: Sequence[Picture],
+        data: Sequence[ImageData],
+        answers: Sequence[Answer],
+    ) -> None:
+        """Take a copy of one answered request, or drop it; costs its caller some microseconds. Never raises."""
+        is_same_size = shadow.input == answered_by.input
+        request_id = logs.request_id.get()
+        rows = zip(wishes, pictures, data, answers, strict=True)
+        copies = [
+            Copy(shadow, answered_by, wish, picture if is_same_size else None, raw, answer, request_id)
+            for wish, picture, raw, answer in list(rows)[:MAX_IMAGES]
+        ]
+        dropped = len(data) - len(copies)
+        try:
+            self._waiting.put_nowait((engine, copies))
+        except queue.Full:
+            dropped = len(data)
+        with self._lock:
+            if dropped:
+                self._dropped[shadow.key] += dropped
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="shadowing", daemon=True)
+                self._thread.start()
+
+    def _run(self) -> None:
+        while True:
+            engine, copies = self._waiting.get()
+            for each in copies:
+                try:
+                    self._send(engine, each)
+                except CaskError as error:
+                    # The engine is away, or the picture does not suit the shadow; the caller has long been answered.
+                    log.debug("a copy for the shadow was not sent: %s", error.message)
+                except Exception:
+                    log.exception("a copy for the shadow was not sent")
+
+    def _send(self, engine: ShadowEngine, each: Copy) -> None:
+        picture = each.picture or images.read_any(each.data, each.shadow.input, self._limits)
+        with self._lock:
+            dropped = self._dropped.pop(each.shadow.key, 0)
+        about = {
+            "scale_x": picture.scale_x,
+            "scale_y": picture.scale_y,
+            "answered_by": each.answered_by.version,
+            "answer": [to_dict(row) for row in each.answer],
+            "request_id": each.request_id,
+            "dropped": dropped,
+        }
+        wish = picture.to_input(options.complete(each.wish, each.shadow))
+        engine.shadow(each.shadow, picture.pixels, wish, about)
