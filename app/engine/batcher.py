@@ -2,12 +2,12 @@
 
 A batch forms while the engine is busy: whoever is free takes what waits, at most ``max_batch_size`` of one model and
 one shape. With ``max_queue_delay_ms`` above zero a batch that is not full waits that long for others to join.
-Models take turns, so that a busy one cannot starve a quiet one.
+Models take turns, and none may fill the whole queue, so that a busy or slow one cannot starve the others.
 """
 
 from __future__ import annotations
 
-from collections import OrderedDict, deque
+from collections import Counter, OrderedDict, deque
 from collections.abc import Hashable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -16,6 +16,10 @@ from app.errors import EngineBusyError
 
 # Beyond that, work in the background is refused: it is a sample, not a duty.
 MAX_BACKGROUND = 16
+
+
+# So much of the queue is kept from models that fill more than their part: a slow one's line cannot shut out the others.
+RESERVED_SHARE = 0.25
 
 
 @dataclass(eq=False)
@@ -83,6 +87,19 @@ class Batcher:
         else:
             line.limits = limits
 
+    def _has_room(self, works: list[Work]) -> bool:
+        """Whether they fit. The last places are for models that fill less than their equal part."""
+        after = self._waiting + len(works)
+        if after <= self.max_queue_size * (1 - RESERVED_SHARE):
+            return True
+        names = {_name(key) for key in self._lines}
+        if len(names) < 2:
+            return after <= self.max_queue_size
+        new = Counter(_name(work.model_key) for work in works)
+        waiting = Counter(_name(key) for key, line in self._lines.items() for _ in line.works)
+        is_modest = all((waiting[name] + count) * len(names) <= self.max_queue_size for name, count in new.items())
+        return is_modest and after <= self.max_queue_size
+
     def waiting(self, model_key: str) -> int:
         """How many works of one model wait, those in the background included."""
         line = self._lines.get(model_key)
@@ -96,9 +113,9 @@ class Batcher:
     def submit(self, works: Iterable[Work]) -> None:
         """Put works at the end of their model's line, all or none. Raises EngineBusyError when they do not fit."""
         works = list(works)
-        if self._waiting + len(works) > self.max_queue_size:
+        if not self._has_room(works):
             raise EngineBusyError(
-                f"{self._waiting} images wait already; at most {self.max_queue_size} may.",
+                f"{self._waiting} images wait already; at most {self.max_queue_size} may, not all of one model.",
                 hint="Send it again after the time in Retry-After.",
             )
         for work in works:
@@ -157,6 +174,11 @@ class Batcher:
             line.works.clear()
         self._waiting = 0
         return works
+
+
+def _name(model_key: str) -> str:
+    """All versions of a model count as one: two of them are loaded while one replaces the other."""
+    return model_key.partition("@")[0]
 
 
 def _is_gone(work: Work, now: float) -> bool:

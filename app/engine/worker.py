@@ -18,6 +18,7 @@ from app.errors import (
     CaskError,
     DeadlineExceededError,
     EngineAwayError,
+    EngineBusyError,
     ModelLoadError,
     ModelNotFoundError,
     ModelNotReadyError,
@@ -181,14 +182,18 @@ class Workers:
 
     def submit(self, work: Work) -> None:
         """Put one work in line. Raises ModelNotFoundError, ModelNotReadyError, EngineBusyError, EngineAwayError."""
-        self._make_room()
-        with self._condition:
-            # Under the same lock as release: a version that is in line cannot go away.
-            self._check_held(work)
-            if self._is_stopping:
-                raise EngineAwayError("The engine is stopping.")
-            self._batcher.submit([work])
-            self._condition.notify()
+        gone: list[Work] = []
+        try:
+            with self._condition:
+                # Under the same lock as release: a version that is in line cannot go away.
+                self._check_held(work)
+                if self._is_stopping:
+                    raise EngineAwayError("The engine is stopping.")
+                self._put_in_line(work, gone)
+                self._condition.notify()
+        finally:
+            for each in gone:
+                _refuse(each, _late_error())
 
     def offer(self, work: Work) -> bool:
         """Put one work behind all others, to be done while the engine has nothing better to do. False: dropped."""
@@ -237,13 +242,15 @@ class Workers:
                 hint="It was replaced in the store; promote it again.",
             )
 
-    def _make_room(self) -> None:
-        """Work that nobody waits for any more does not keep others out of a full queue."""
-        with self._condition:
-            is_full = len(self._batcher) >= self._batcher.max_queue_size
-            gone = self._batcher.sweep(self.clock()) if is_full else []
-        for work in gone:
-            _refuse(work, _late_error())
+    def _put_in_line(self, work: Work, gone: list[Work]) -> None:
+        """Work that nobody waits for any more keeps nobody out of a full queue; it is added to ``gone``."""
+        try:
+            self._batcher.submit([work])
+        except EngineBusyError:
+            gone += self._batcher.sweep(self.clock())
+            if not gone:
+                raise
+            self._batcher.submit([work])
 
     def _load_all(self) -> None:
         for slot in list(self.slots.values()):

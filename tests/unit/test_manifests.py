@@ -89,6 +89,8 @@ def test_defaults_of_each_task_come_from_the_serve_table(tmp_path: Path) -> None
         ({"input": {"kind": "letterbox", "size": 8, "std": [1, 1]}}, "input.mean or input.std"),
         ({"input": {"kind": "letterbox", "size": 8, "std": [1, 1, 0]}}, "input.mean or input.std"),
         ({"serve": {"max_batch_size": 0}}, "serve.max_batch_size is 0"),
+        ({"serve": {"max_queue_delay_ms": -1}}, "serve.max_queue_delay_ms is -1"),
+        ({"serve": {"max_queue_delay_ms": "5"}}, "serve.max_queue_delay_ms is '5'"),
         ({"serve": {"max_batch_size": True}}, "serve.max_batch_size is True"),
         ({"serve": {"max_batch_size": "8"}}, "serve.max_batch_size is '8'"),
         ({"serve": {"top_k": -1}}, "serve.top_k is -1"),

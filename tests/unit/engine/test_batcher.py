@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections import Counter
+
 import pytest
-from hypothesis import settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, rule
 
@@ -186,6 +188,40 @@ def test_drain_takes_out_everything() -> None:
     assert (len(queue), queue.take(NEVER), queue.wake_at()) == (0, None, None)
 
 
+@given(
+    steps=st.lists(st.sampled_from(["slow", "slow", "slow", "a", "b", "take"]), max_size=200),
+    sizes=st.tuples(st.integers(1, 4), st.integers(1, 4)),
+)
+def test_no_model_is_shut_out_or_passed_over_by_another(steps: list[str], sizes: tuple[int, int]) -> None:
+    """However one model floods the queue: whoever fills less than its part gets in and has its turn."""
+    queue = batcher(max_queue_size=12, slow=Limits(sizes[0]), a=Limits(sizes[1]), b=Limits(1))
+    passed_over: Counter[str] = Counter()
+    for step in steps:
+        if step == "take":
+            batch = queue.take(0.0)
+            for name in ("slow", "a", "b"):
+                passed_over[name] += batch is not None and queue.waiting(name) > 0
+            if batch is not None:
+                passed_over[batch.model_key] = 0
+        else:
+            try:
+                queue.submit([work(step)])
+            except EngineBusyError:
+                assert queue.waiting(step) + 1 > 12 / 3
+        # Between two turns of a model every other one has one at most.
+        assert max(passed_over.values(), default=0) <= 2
+
+
+def test_versions_of_one_model_share_its_part_and_one_model_alone_has_the_whole_queue() -> None:
+    queue = Batcher(4)
+    queue.register("a@1", Limits())
+    queue.register("a@2", Limits())
+
+    queue.submit([work("a@1") for _ in range(4)])
+
+    assert len(queue) == 4
+
+
 class BatcherMachine(RuleBasedStateMachine):
     """Whatever happens in whatever order: nothing is lost, doubled, mixed or overtaken."""
 
@@ -206,7 +242,7 @@ class BatcherMachine(RuleBasedStateMachine):
     )
     def submit(self, rows: list[tuple[str, int, float]]) -> None:
         works = [work(key, shape, self.now, self.now + left) for key, shape, left in rows]
-        fits = len(self.waiting) + len(works) <= self.MAX_QUEUE_SIZE
+        fits = self._fits(works)
         try:
             self.queue.submit(works)
         except EngineBusyError:
@@ -248,6 +284,15 @@ class BatcherMachine(RuleBasedStateMachine):
         if hasattr(self, "queue"):
             assert len(self.queue) == len(self.waiting)
             assert (self.queue.wake_at() is None) == (not self.waiting)
+
+    def _fits(self, works: list[Work]) -> bool:
+        """The last quarter is for models with less than half of the places."""
+        after = [*self.waiting, *works]
+        busy = {each.model_key for each in works if self._count(after, each.model_key) > self.MAX_QUEUE_SIZE / 2}
+        return len(after) <= (9 if busy else self.MAX_QUEUE_SIZE)
+
+    def _count(self, works: list[Work], key: str) -> int:
+        return sum(each.model_key == key for each in works)
 
     def _kind(self, each: Work) -> tuple[str, object]:
         return each.model_key, each.shape

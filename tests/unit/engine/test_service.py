@@ -36,6 +36,17 @@ def test_workers_are_as_many_as_set_and_batches_as_large_as_model_and_settings_a
     assert [lines[each.key].limits.max_batch_size for each in (small, large)] == [2, 8]
 
 
+def test_delay_is_the_models_own_where_it_says_one_else_the_settings(tmp_path: Path) -> None:
+    quick = fakes.make_manifest(tmp_path / "models", "quick", serve={"max_queue_delay_ms": 0})
+    slow = fakes.make_manifest(tmp_path / "models", "slow", serve={"max_queue_delay_ms": 20.5})
+    usual = fakes.make_manifest(tmp_path / "models", "usual")
+    settings = settings_for(tmp_path, engine_max_queue_delay_ms=5)
+
+    delays = [service.limits(settings, each).max_queue_delay_ms for each in (quick, slow, usual)]  # type: ignore[arg-type]
+
+    assert delays == [0, 20.5, 5]
+
+
 def test_engine_without_a_model_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ManifestError, match="holds no model"):
         service.build(settings_for(tmp_path), FakeModel)  # type: ignore[arg-type]
