@@ -96,7 +96,7 @@ train: ## Train the demonstration models again (about 20 minutes on two cores)
 	@$(PY) -m training.train $(OPTIONS)
 
 ##@ How much does it bear?
-.PHONY: loadtest loadtest-search loadtest-compare loadtest-selftest loadtest-ui
+.PHONY: loadtest loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-ui
 loadtest: ## Send load and judge: make loadtest PROFILE=smoke ENV=dev (SLO RATE SECONDS MIX CONFIRM OPTIONS)
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest run $(LOADTEST)
@@ -106,6 +106,9 @@ loadtest-search: ## Find the highest rate that keeps the promise: make loadtest-
 loadtest-compare: ## Did it become slower? make loadtest-compare BEFORE="folders" AFTER="folders", five or more each
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest compare --before $(BEFORE) --after $(AFTER)
+loadtest-report: ## Write the HTML report of a run or a search anew: make loadtest-report FOLDER=loadtest/results/…
+	@$(INSTALL) loadtest
+	@$(PY) -m loadtest report $(FOLDER)
 loadtest-selftest: ## Order faults of a test server and see whether each is found
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest selftest

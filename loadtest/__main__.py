@@ -20,6 +20,7 @@ from loadtest import (
     plans,
     profiles,
     reference,
+    report,
     scenarios,
     search,
     selftest,
@@ -73,6 +74,9 @@ def _parser() -> argparse.ArgumentParser:
     versus.set_defaults(command=_compare)
     versus.add_argument("--before", nargs="+", type=Path, required=True, metavar="FOLDER", help="runs, five or more")
     versus.add_argument("--after", nargs="+", type=Path, required=True, metavar="FOLDER", help="runs, five or more")
+    page = commands.add_parser("report", help="write the HTML report of a run's or a search's folder anew")
+    page.set_defaults(command=_report)
+    page.add_argument("folder", type=Path, help="below loadtest/results")
     test = commands.add_parser("selftest", help="order faults and see whether they are found")
     test.set_defaults(command=lambda _: selftest.main())
     return parser
@@ -103,6 +107,7 @@ def _run(arguments: argparse.Namespace) -> Status:
     target = _admit(arguments, settings, highest_rate(profile.stages))
     plan, known = prepare(arguments, profile, target, settings.env)
     verdict = driver.run(plan, target, known, show=_show if sys.stderr.isatty() else None)
+    report.write(plan.folder)
     print(summary.render(plan, verdict))
     return verdict.status
 
@@ -118,6 +123,7 @@ def _search(arguments: argparse.Namespace) -> Status:
     found = search.search(probes.probe, arguments.start, most, arguments.resolution, _tell)
     table = capacity.table_of(found, first)
     path = capacity.write(RESULTS if arguments.folder is None else first.folder, settings.env, table)
+    report.write_card(path)
     print(capacity.card(table), f"\n  Written: {path}")
     return Status.PASS if found.capacity_rps else Status.FAIL
 
@@ -155,6 +161,11 @@ def _tell(step: search.Step) -> None:
     said = "no answer" if p95 is None else f"p95 {p95:.0f} ms"
     word = " (confirming)" if step.is_confirmation else ""
     print(f"  {step.rate:8.1f}/s  {step.verdict.status.name:<10} {said}{word}", flush=True)
+
+
+def _report(arguments: argparse.Namespace) -> Status:
+    print(report.write(arguments.folder))
+    return Status.PASS
 
 
 def _compare(arguments: argparse.Namespace) -> Status:

@@ -89,8 +89,13 @@ def rows_of_card(table: dict[str, Any]) -> list[list[str]]:
 def headline(table: dict[str, Any]) -> str:
     """The one sentence."""
     failing = table["lowest_failing_rps"]
-    beyond = f"; {failing:g} a second is too much" if failing else ""
-    return f"Bears {table['capacity_rps']:g} requests a second{beyond}."
+    beyond = f"; {rate(failing)} a second is too much" if failing else ""
+    return f"Bears {rate(table['capacity_rps'])} requests a second{beyond}."
+
+
+def rate(rps: float) -> str:
+    """A rate as it is worth saying, in three digits."""
+    return f"{float(f'{rps:.3g}'):g}"
 
 
 def card(table: dict[str, Any]) -> str:

@@ -31,7 +31,7 @@ def render(plan: Plan, verdict: Verdict) -> str:
             "",
             *(f"  {line}" for line in _figures(verdict.figures)),
             "",
-            f"  Everything: {plan.folder}",
+            f"  Report: {plan.folder}/report.html",
             f"  Again: {plan.command}",
         ]
     )
