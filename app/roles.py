@@ -28,10 +28,11 @@ ROLES: tuple[Role, ...] = ("active", "canary", "shadow", "previous", "withdrawn"
 
 @dataclass(frozen=True)
 class Roles:
-    """The versions of one model by what they are for; empty where there is none. A version has one role at most.
+    """The versions of one model by what they are for; empty where there is none.
 
     ``active`` answers. ``canary`` answers ``canary_share`` percent of the requests instead. ``shadow`` is asked too,
-    and nobody waits for it. ``previous`` is what a rollback goes back to, ``withdrawn`` what it went away from.
+    and nobody waits for it. ``previous`` is what a rollback goes back to, ``withdrawn`` what it went away from; either
+    may be canary or shadow besides.
     """
 
     active: str
@@ -42,7 +43,7 @@ class Roles:
     withdrawn: str = ""
 
     def role_of(self, version: str) -> Role:
-        """The role of a version; ``held`` when it has none of its own and is there because MODELS names it."""
+        """The first role of a version; ``held`` when it has none: MODELS names it, or it is not unloaded yet."""
         for role in ROLES[:-1]:
             if getattr(self, role) == version:
                 return role
@@ -62,14 +63,13 @@ class Roles:
     @property
     def named(self) -> tuple[str, ...]:
         """Every version with a role, in the order of ROLES."""
-        return tuple(version for role in ROLES[:-1] if (version := getattr(self, role)))
+        return tuple(dict.fromkeys(version for role in ROLES[:-1] if (version := getattr(self, role))))
 
     def promote(self, version: str) -> Roles:
         """``version`` answers from now on. Ends a canary: its share was measured against another version."""
         if version == self.active:
             return self
-        left = self._without(version)
-        return replace(left, active=version, previous=self.active, canary="", canary_share=0.0, withdrawn="")
+        return replace(self._answered_by(version), previous=self.active, withdrawn="")
 
     def roll_back(self) -> Roles:
         """The previous version answers again. Twice is once. Raises ChangeRefusedError when there is none."""
@@ -80,8 +80,7 @@ class Roles:
                 f"There is no earlier version to go back to; {self.active} is the first that served here.",
                 hint="Promote the one you want: make model-promote MODEL=… VERSION=…",
             )
-        left = self._without(self.previous)
-        return replace(left, active=self.previous, previous="", canary="", canary_share=0.0, withdrawn=self.active)
+        return replace(self._answered_by(self.previous), previous="", withdrawn=self.active)
 
     def start_canary(self, version: str, share: float) -> Roles:
         """``version`` answers ``share`` percent. Raises ChangeRefusedError when it is active, or the share no share."""
@@ -93,7 +92,7 @@ class Roles:
             raise ChangeRefusedError(
                 f"{version} answers every request already; it cannot be its own canary.", hint="Give another VERSION."
             )
-        return replace(self._without(version), canary=version, canary_share=share)
+        return replace(self, canary=version, canary_share=share, shadow=self._shadow_unless(version))
 
     def end_canary(self) -> Roles:
         """Every request goes to the active version."""
@@ -106,20 +105,18 @@ class Roles:
                 f"{version} is the {self.role_of(version)} version and answers callers; it cannot be a shadow.",
                 hint="Give another VERSION.",
             )
-        return replace(self._without(version), shadow=version)
+        return replace(self, shadow=version)
 
     def end_shadow(self) -> Roles:
         """Nobody is asked besides."""
         return replace(self, shadow="")
 
-    def _without(self, version: str) -> Roles:
-        """Without the role that this version had."""
-        role = self.role_of(version)
-        if role in ("held", "active"):
-            return self
-        none: dict[str, Any] = {role: ""}
-        left = replace(self, **none)
-        return replace(left, canary_share=left.canary_share if left.canary else 0.0)
+    def _answered_by(self, version: str) -> Roles:
+        """``version`` alone answers."""
+        return replace(self, active=version, canary="", canary_share=0.0, shadow=self._shadow_unless(version))
+
+    def _shadow_unless(self, version: str) -> str:
+        return "" if self.shadow == version else self.shadow
 
 
 def path(state_dir: Path) -> Path:
@@ -166,8 +163,8 @@ def write(state_dir: Path, known: Mapping[str, Roles]) -> None:
 def settle(models_dir: Path, selection: Sequence[str], known: Mapping[str, Roles]) -> dict[str, Roles]:
     """The roles of every model that MODELS serves, in its order; nothing is loaded and no manifest read.
 
-    As ``known`` says where store and MODELS allow it, else the newest version is active. ``name@version`` in MODELS
-    allows those versions only, ``name`` every one in the store. Raises ManifestError.
+    As ``known`` says where store and MODELS allow it, else the previous or the newest version is active.
+    ``name@version`` in MODELS allows those versions only, ``name`` every one in the store. Raises ManifestError.
     """
     pinned = pins(models_dir, selection)
     in_store = manifests.versions(models_dir)
@@ -194,7 +191,7 @@ def is_free(name: str, selection: Sequence[str]) -> bool:
 
 def _settle(known: Roles | None, allowed: Sequence[str], newest: str) -> Roles:
     if known is None or known.active not in allowed:
-        return Roles(newest)
+        return Roles(known.previous if known and known.previous in allowed else newest)
     gone: dict[str, Any] = {role: "" for role in ROLES[1:-1] if getattr(known, role) not in allowed}
     left = replace(known, **gone)
     return left if left.canary else left.end_canary()

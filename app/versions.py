@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from app import config
 from app.config import Settings
 from app.engine.client import EngineClient
-from app.errors import CaskError, ChangeRefusedError, SettingsError
+from app.errors import CaskError, ChangeRefusedError, EngineAwayError, SettingsError
 from app.roles import Roles, record_path
 
 LAST_DIFFERENCES = 10
@@ -31,6 +31,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except SettingsError as error:
         print(_words(error), file=sys.stderr)
         return 2
+    except EngineAwayError as error:
+        hint = "Does the service run, with the same ENV and STATE_DIR? What serves: make model-versions"
+        print(f"FAIL: {error.message}\n      {hint}", file=sys.stderr)
+        return 1
     except CaskError as error:
         print(f"FAIL: {error.message}\n      {error.hint}".rstrip(), file=sys.stderr)
         return 1
@@ -114,7 +118,8 @@ def show(client: EngineClient, settings: Settings, given: argparse.Namespace) ->
             key, digest = f"{row['name']}@{row['version']}", row["digest"].removeprefix("sha256:")[:8]
             computed = row["computed_by"] or row["error"]
             lines.append(ROW.format(key, roles.role_of(row["version"]), row["state"], share, digest, computed))
-    return lines
+    chosen = [name for name in known if given.model in ("", name)]
+    return [*lines, *(line for name in chosen for line in _back(name, known[name]))]
 
 
 def _report(client: EngineClient, settings: Settings, model: str) -> list[str]:

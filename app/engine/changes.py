@@ -49,7 +49,12 @@ class Changes:
         self._keep_seconds = keep_seconds
         self._clock = clock
         self._pins = roles.pins(models_dir, selection)
-        self.roles = roles.settle(models_dir, selection, _read(state_dir))
+        known = _read(state_dir)
+        self.roles = roles.settle(models_dir, selection, known)
+        for name in self.roles.keys() & known.keys():
+            if known[name].active != self.roles[name].active:
+                words = "%s@%s served last, but is not in the store or not in MODELS; %s serves"
+                log.warning(words, name, known[name].active, self.roles[name].active)
         self._workers: Workers
         self._change = threading.Lock()
         # Guards what is needed against what is let go of.

@@ -139,8 +139,8 @@ class Shadows:
             "matched": difference.matched,
             "only_answered": difference.only_answered,
             "only_shadow": difference.only_shadow,
-            "answer": [to_dict(each) for each in asked.answer[:MAX_ROWS]],
-            "shadow_answer": [to_dict(each) for each in shadowed[:MAX_ROWS]],
+            "answer": [_row(each) for each in asked.answer[:MAX_ROWS]],
+            "shadow_answer": [_row(each) for each in shadowed[:MAX_ROWS]],
         }
         try:
             append(roles.record_path(self._state_dir, asked.model), json.dumps(row, separators=(",", ":")))
@@ -183,6 +183,10 @@ def _compare_boxes(answered: Sequence[Detection], shadowed: Sequence[Detection])
     alone = len(answered) - len(pairs)
     largest = max((abs(first.score - second.score) for first, second in pairs), default=0.0)
     return Difference(not alone and not free, largest, len(pairs), alone, len(free))
+
+
+def _row(row: Prediction | Detection) -> dict[str, Any]:
+    return {**to_dict(row), "score": round(row.score, 5)}
 
 
 def _to_original(answer: Answer, asked: Asked) -> Answer:

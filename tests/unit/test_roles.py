@@ -38,11 +38,12 @@ def play(moves: list[tuple[str, ...]]) -> Roles:
 
 
 @given(MOVES)
-def test_no_version_ever_has_two_roles_and_shares_add_up(moves: list[tuple[str, ...]]) -> None:
+def test_no_version_is_loaded_for_two_things_and_shares_add_up(moves: list[tuple[str, ...]]) -> None:
     now = play(moves)
 
     assert now.active
-    assert len(now.named) == len(set(now.named))
+    assert len(now.serving) == len(set(now.serving))
+    assert now.active not in (now.previous, now.withdrawn)
     assert sum(now.share_of(version) for version in now.named) == pytest.approx(100)
     assert bool(now.canary) == (now.canary_share > 0)
 
@@ -73,6 +74,19 @@ def test_a_rollback_undoes_a_promotion(moves: list[tuple[str, ...]], version: st
         assert there.roll_back().withdrawn == version
 
 
+@given(MOVES, VERSIONS)
+def test_trying_a_version_never_takes_the_way_back(moves: list[tuple[str, ...]], version: str) -> None:
+    now = play(moves)
+    for name, *arguments in (
+        ("start_shadow", version),
+        ("start_canary", version, 5.0),
+        ("end_shadow",),
+        ("end_canary",),
+    ):
+        with contextlib.suppress(ChangeRefusedError):
+            assert getattr(now, name)(*arguments).previous == now.previous
+
+
 def test_there_is_no_way_back_from_the_first_version() -> None:
     with pytest.raises(ChangeRefusedError, match="no earlier version"):
         Roles("1").roll_back()
@@ -83,6 +97,13 @@ def test_a_promotion_ends_a_canary_and_keeps_another_versions_shadow() -> None:
 
     assert now.promote("2") == Roles("2", previous="1", shadow="3")
     assert now.promote("3") == Roles("3", previous="1")
+
+
+def test_the_version_before_may_be_the_shadow_and_still_is_the_way_back() -> None:
+    now = Roles("1").promote("2").start_shadow("1")
+
+    assert now.role_of("1") == "shadow"
+    assert now.roll_back() == Roles("1", withdrawn="2")
 
 
 @pytest.mark.parametrize("share", [-1, 0, 100.1, float("nan")])
@@ -163,7 +184,8 @@ def store(tmp_path: Path) -> Path:
         (("a@1",), {"a": Roles("2", previous="1")}, Roles("1")),
         (("a@1", "a@2"), {"a": Roles("1", canary="2", canary_share=5)}, Roles("1", canary="2", canary_share=5)),
         (("a@1",), {"a": Roles("1", canary="2", canary_share=5, shadow="10")}, Roles("1")),
-        ((), {"a": Roles("3", previous="1")}, Roles("10")),
+        ((), {"a": Roles("3")}, Roles("10")),
+        ((), {"a": Roles("3", previous="1", canary="2", canary_share=5)}, Roles("1")),
         ((), {"a": Roles("2", previous="3", shadow="4")}, Roles("2")),
     ],
 )
