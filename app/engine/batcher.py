@@ -18,7 +18,7 @@ from app.errors import EngineBusyError
 MAX_BACKGROUND = 16
 
 
-# So much of the queue is kept from models that fill more than their part: a slow one's line cannot shut out the others.
+# So much of the queue is kept from models that have much in it: a slow one's line cannot shut out the others.
 RESERVED_SHARE = 0.25
 
 
@@ -88,7 +88,7 @@ class Batcher:
             line.limits = limits
 
     def _has_room(self, works: list[Work]) -> bool:
-        """Whether they fit. The last places are for models that fill less than their equal part."""
+        """Whether they fit. The last places are shared out: each model may have its part of them, and one at least."""
         after = self._waiting + len(works)
         if after <= self.max_queue_size * (1 - RESERVED_SHARE):
             return True
@@ -97,7 +97,9 @@ class Batcher:
             return after <= self.max_queue_size
         new = Counter(_name(work.model_key) for work in works)
         waiting = Counter(_name(key) for key, line in self._lines.items() for _ in line.works)
-        is_modest = all((waiting[name] + count) * len(names) <= self.max_queue_size for name, count in new.items())
+        # One model has filled the rest; what is left is for all the others.
+        part = max(1.0, self.max_queue_size * RESERVED_SHARE / (len(names) - 1))
+        is_modest = all(waiting[name] + count <= part for name, count in new.items())
         return is_modest and after <= self.max_queue_size
 
     def waiting(self, model_key: str) -> int:
