@@ -96,7 +96,7 @@ train: ## Train the demonstration models again (about 20 minutes on two cores)
 	@$(PY) -m training.train $(OPTIONS)
 
 ##@ How much does it bear?
-.PHONY: loadtest loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-ui
+.PHONY: loadtest loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-ui tune
 loadtest: ## Send load and judge: make loadtest PROFILE=smoke ENV=dev (SLO RATE SECONDS MIX CONFIRM OPTIONS)
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest run $(LOADTEST)
@@ -109,6 +109,10 @@ loadtest-compare: ## Did it become slower? make loadtest-compare BEFORE="folders
 loadtest-report: ## Write the HTML report of a run or a search anew: make loadtest-report FOLDER=loadtest/results/…
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest report $(FOLDER)
+tune: ## Try settings on this machine: make tune ENV=prod; WRITE=yes puts the better ones into env/local.env
+	@$(INSTALL) serve
+	@$(INSTALL) loadtest
+	@$(PY) -m loadtest tune $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CONFIRM),--confirm $(CONFIRM)) $(if $(WRITE),--write $(WRITE))
 loadtest-selftest: ## Order faults of a test server and see whether each is found
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest selftest

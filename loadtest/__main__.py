@@ -1,9 +1,10 @@
-"""The commands: `python -m loadtest run | search | compare | report | selftest | tune`. Exit statuses: statuses.py."""
+"""The commands: `python -m loadtest run | search | compare | report | tune | selftest`. Exit statuses: statuses.py."""
 
 from __future__ import annotations
 
 import argparse
 import dataclasses
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -25,6 +26,7 @@ from loadtest import (
     search,
     selftest,
     summary,
+    tune,
 )
 from loadtest.guard import Target
 from loadtest.plans import Plan
@@ -40,6 +42,8 @@ DEFAULT_SEED = 1
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; returns its exit status. What goes wrong is one line on stderr."""
     arguments = _parser().parse_args(argv)
+    # A CI that cancels its job sends SIGTERM; the load must stop then as after Ctrl-C.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
         return int(arguments.command(arguments))
     except LoadTestError as error:
@@ -77,6 +81,13 @@ def _parser() -> argparse.ArgumentParser:
     page = commands.add_parser("report", help="write the HTML report of a run's or a search's folder anew")
     page.set_defaults(command=_report)
     page.add_argument("folder", type=Path, help="below loadtest/results")
+    better = commands.add_parser("tune", help="try settings of this machine, and keep what answers more")
+    better.set_defaults(command=lambda given: tune.main(given.seconds, given.confirm, given.write == "yes"))
+    better.add_argument("--seconds", type=float, default=8.0, help="the judged span of each candidate")
+    better.add_argument("--confirm", default="", help="the environment's name, where a person must agree")
+    better.add_argument(
+        "--write", choices=("yes", "no"), default="no", help=f"write the better values to {config.LOCAL_FILE}"
+    )
     test = commands.add_parser("selftest", help="order faults and see whether they are found")
     test.set_defaults(command=lambda _: selftest.main())
     return parser

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import signal
 import subprocess
 import sys
+import threading
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -34,6 +36,42 @@ def test_the_real_service_answers_rightly_under_load(served: servers.Server, tmp
     assert counts["right"] > 0
     assert ran.figures["server_ms"]["predict"]["p50"] > 0
     assert (tmp_path / "run" / "junit.xml").exists()
+
+
+def test_callers_of_the_closed_model_wait_for_their_answers() -> None:
+    with faulty.running(slots=16, service_ms=50) as server:
+        ran = selftest.run(server.url, "--model", "closed", "--callers", "4", "--seconds", "4")
+
+    # Four callers who wait 50 ms each ask 80 times a second at most.
+    assert ran.status == Status.PASS, ran.printed
+    assert 100 < ran.figures["counts"]["right"] <= 4 * 80
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGKILL])
+def test_the_load_stops_when_the_driver_is_ended(ended_by: signal.Signals, tmp_path: Path) -> None:
+    options = ("--mix", "classify", "--rate", "50", "--seconds", "60", "--folder", str(tmp_path / "run"))
+    with faulty.running(slots=16) as server:
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "loadtest", "run", *options],
+            cwd=servers.ROOT,
+            env=servers.environment("test", LOADTEST_HOST=server.url),
+        )
+        try:
+            servers.wait_until(lambda: selftest.arrived_at(server.url) > 60, 30, "the load to begin")
+            driver.send_signal(ended_by)
+            driver.wait(20)
+            servers.wait_until(lambda: is_quiet(server.url), 20, "the load to stop")
+        finally:
+            driver.kill()
+
+    assert driver.returncode == (Status.INVALID if ended_by == signal.SIGTERM else -signal.SIGKILL)
+
+
+def is_quiet(url: str) -> bool:
+    """Whether a second passes in which nobody else asks; at 50 a second nobody is missed."""
+    before = selftest.arrived_at(url)
+    threading.Event().wait(1.0)
+    return selftest.arrived_at(url) == before + 1
 
 
 def test_a_redirect_is_not_followed() -> None:
