@@ -65,7 +65,13 @@ def choose(table: Mapping[str, list[str]], measure: Measure, tell: Callable[[Tri
             tell(tried)
             if tried.right_rps > best.right_rps * (1 + BETTER_BY):
                 best = tried
-    return first, best
+    if not best.changed:
+        return first, best
+    # Once more, side by side: others on this machine may have made the one look slow or the other look quick.
+    first, best = measure({}), measure(best.changed)
+    tell(first)
+    tell(best)
+    return (first, best) if best.right_rps > first.right_rps * (1 + BETTER_BY) else (first, first)
 
 
 def write(changed: Mapping[str, str], path: Path = LOCAL_FILE) -> None:

@@ -28,6 +28,16 @@ def test_what_is_better_by_noise_only_is_left() -> None:
     assert best.changed == {}
 
 
+def test_what_does_not_hold_when_measured_once_more_is_left() -> None:
+    measured = iter([10.0, 10.0, 15.0, 15.0, 15.0])
+
+    first, best = tune.choose(
+        {"A": ["1", "2"]}, lambda changed: Tried(dict(changed), next(measured), 50.0), lambda _: None
+    )
+
+    assert (first.right_rps, best.changed) == (15.0, {})
+
+
 def test_candidates_follow_the_cores() -> None:
     assert tune.candidates(1)["ENGINE_WORKERS"] == ["1", "2"]
     assert tune.candidates(8)["WEB_PROCESSES"] == ["1", "8", "16"]
