@@ -137,7 +137,7 @@ def _report(client: EngineClient, settings: Settings, model: str) -> list[str]:
         now,
         f"{model}@{counts['version']}: {counts['compared']} compared, {counts['same_share']:g} % with the same result; "
         f"scores differ by {counts['mean_difference']:g} on average, by {counts['largest_difference']:g} at most.",
-        f"{counts['dropped']} were left out because callers came first, {counts['failed']} failed.",
+        f"{counts['dropped']} were left out for the callers' sake, {counts['failed']} failed.",
         f"The last differences, of {file}:" if lines else "No difference was worth a line.",
         *lines,
     ]

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import pytest
 
+from app.vision import build
+from app.vision.build import Wish
 from tests import servers, stores
 from tests.stores import CLASSIFIER
 from tests.versioned import Versioned, versioned
@@ -206,3 +208,14 @@ def test_a_shadow_is_compared_and_no_caller_sees_it(service: Versioned, image: b
 
 def _compared(service: Versioned) -> int:
     return int(service.client.status()["shadows"].get(CLASSIFIER, {}).get("compared", 0))
+
+
+def test_a_form_built_meanwhile_is_loaded_beside_the_old_one_and_swapped_in(service: Versioned, image: bytes) -> None:
+    before = service.versions()["1"]["computed_by"]
+    wish = Wish(only=("openvino fp32",), rounds=1)
+    build.build_model(service.manifests["1"], service.server.state_dir, wish, progress=lambda words: None)
+
+    service.change("reload", "1")
+
+    assert (before, service.versions()["1"]["computed_by"]) == ("torch fp32", "openvino fp32")
+    assert service.check(service.classify(image)) == "1"

@@ -227,40 +227,6 @@ def test_shadow_is_asked_with_a_picture_of_its_own_size_and_what_was_answered(
     assert (about["answered_by"], about["answer"]) == ("1", [{"label": "9", "score": 1.0}])
 
 
-def test_shadow_that_cannot_be_asked_is_nothing_to_the_caller(make: Make, engine: FakeEngine, versions: Path) -> None:
-    roles.write(versions, {"demo": Roles("1", shadow="2")})
-    tried = threading.Semaphore(0)
-
-    def fail(*_: Any) -> None:
-        tried.release()
-        raise ZeroDivisionError
-
-    engine.shadow = fail  # type: ignore[method-assign]
-    predictor = make()
-
-    for _ in range(3):
-        assert predictor.predict("classify", [picture()], {}).manifest.version == "1"
-        assert tried.acquire(timeout=fakes.PATIENCE_SECONDS)
-
-
-def test_copies_that_come_too_fast_are_dropped_and_counted(make: Make, engine: FakeEngine, versions: Path) -> None:
-    roles.write(versions, {"demo": Roles("1", shadow="2")})
-    gate, seen = threading.Event(), []
-
-    def hold(*given: Any) -> None:
-        assert gate.wait(fakes.PATIENCE_SECONDS)
-        seen.append(given[3]["dropped"])
-
-    engine.shadow = hold  # type: ignore[method-assign]
-    predictor = make()
-    for _ in range(20):
-        predictor.predict("classify", [picture()], {})
-    gate.set()
-
-    fakes.eventually(lambda: len(seen) + sum(seen) == 20, "every copy to be sent or counted")
-    assert len(seen) < 10
-
-
 def test_request_without_an_image_is_refused(make: Make) -> None:
     with pytest.raises(ImageMissingError):
         make().predict("classify", [], {})
