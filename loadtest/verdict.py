@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from loadtest import rows as records
+from loadtest import schedule
 from loadtest.profiles import Profile, Promise, word_of
 from loadtest.rows import Outcome, Record
 from loadtest.statistics import drift, least_requests, percentile, share_bounds
@@ -55,7 +56,15 @@ def judge(record: Record, profile: Profile, promise: Promise) -> Verdict:
         *_failures(judged, promise),
         *_drift(judged, profile),
     ]
-    return Verdict(_together(checks), checks, figures(judged, record))
+    return Verdict(_together(checks), checks, figures(judged, record, _judged_seconds(record, profile)))
+
+
+def _judged_seconds(record: Record, profile: Profile) -> float:
+    """The span that rates are over: the plan's, or less where the run was ended early."""
+    until = schedule.seconds(profile.stages)
+    if any(each.get("stopped_early") for each in record.workers) and record.rows.size:
+        until = min(until, float(record.rows["intended"][-1]))
+    return max(0.0, until - profile.judged_from)
 
 
 def _together(checks: list[Check]) -> Status:
@@ -170,10 +179,9 @@ def _drift(judged: np.ndarray, profile: Profile) -> Iterator[Check]:
     yield Check("p99 drift", status, f"{grown:+.1%}", f"{profile.max_drift:+.0%}", "median slope over 20 windows")
 
 
-def figures(judged: np.ndarray, record: Record) -> dict[str, Any]:
+def figures(judged: np.ndarray, record: Record, seconds: float) -> dict[str, Any]:
     """Numbers of the judged span: counts, rates a second, percentiles in milliseconds. None for no value."""
     counts = {each.name.lower(): int(np.sum(judged["outcome"] == each)) for each in Outcome}
-    seconds = float(judged["intended"][-1] - judged["intended"][0]) if judged.size > 1 else 0.0
     responses = records.response_ms(judged)
     sent = judged[judged["outcome"] != Outcome.DROPPED]
     answered = judged[np.isfinite(responses)]

@@ -118,6 +118,16 @@ def test_the_warm_up_is_cut_by_the_intended_start() -> None:
     assert verdict.status == Status.PASS
 
 
+def test_rates_are_over_the_judged_span_also_for_few_requests() -> None:
+    profile = dataclasses.replace(PROFILE, warm_up_seconds=20.0)
+
+    figures = judge(record(rows(400)), profile, PROMISE).figures
+
+    # 400 requests, ten a second: the first 200 are warm-up, and the plan's last 60 seconds are empty.
+    assert (figures["counts"]["judged"], figures["seconds"]) == (200, 80.0)
+    assert figures["offered_rps"] == pytest.approx(200 / 80)
+
+
 def test_a_climbing_p99_fails_a_soak() -> None:
     profile = dataclasses.replace(PROFILE, max_drift=0.1)
     steady, climbing = rows(1000), rows(1000, response_ms=50 + np.arange(1000) * 0.05)
