@@ -47,6 +47,17 @@ def test_callers_of_the_closed_model_wait_for_their_answers() -> None:
     assert 100 < ran.figures["counts"]["right"] <= 4 * 80
 
 
+def test_a_target_that_breaks_is_left_alone() -> None:
+    with faulty.running(slots=16, fail_every=2) as server:
+        ran = selftest.run(server.url, "--profile", "breakpoint", "--rate", "100", "--seconds", "60")
+        arrived = selftest.arrived_at(server.url)
+
+    assert ran.status == Status.FAIL, ran.printed
+    assert next(each for each in ran.table["checks"] if each["name"] == "target protected")["status"] == "FAIL"
+    # Half of a minute's requests would be three thousand.
+    assert arrived < 1000
+
+
 @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGKILL])
 def test_the_load_stops_when_the_driver_is_ended(ended_by: signal.Signals, tmp_path: Path) -> None:
     options = ("--mix", "classify", "--rate", "50", "--seconds", "60", "--folder", str(tmp_path / "run"))
