@@ -104,7 +104,8 @@ class Sender:
         sent = self._clock()
         status, size, timings, words = 0, 0, (UNKNOWN_MS,) * len(TIMINGS), ""
         try:
-            with gevent.Timeout(self._timeout_seconds):
+            # The sockets' own timeouts come first and give connections back; this ends an answer that only trickles.
+            with gevent.Timeout(self._timeout_seconds * 2):
                 for path in request.paths:
                     status, body, header = self._exchange(request, path)
                     size += len(body)
@@ -114,7 +115,7 @@ class Sender:
             done = self._clock()
             if header:
                 timings = read_timings(header)
-        except gevent.Timeout:
+        except (gevent.Timeout, TimeoutError):
             done, outcome, words = self._clock(), Outcome.TIMED_OUT, f"no answer in {self._timeout_seconds:g} s"
         except (OSError, HTTPParseError, HTTPConnectionClosed) as error:
             done, outcome, words = self._clock(), Outcome.BROKEN, f"{type(error).__name__}: {error}"

@@ -67,7 +67,7 @@ def _prepare_plan(environment: Environment, runner: Any, folder: Path) -> None:
     CaskDispatcher.plan = plans.read(folder)
     CaskDispatcher.host = CaskDispatcher.plan.url
     CaskDispatcher.concurrency = CaskDispatcher.plan.slots
-    CaskDispatcher.network_timeout = CaskDispatcher.connection_timeout = CaskDispatcher.plan.timeout_seconds + 1
+    CaskDispatcher.network_timeout = CaskDispatcher.connection_timeout = CaskDispatcher.plan.timeout_seconds
     environment.host = CaskDispatcher.plan.url
     gevent.spawn(_end_with_parent, os.getppid())
     if isinstance(runner, WorkerRunner):

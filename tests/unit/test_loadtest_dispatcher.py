@@ -1,0 +1,180 @@
+"""The dispatcher starts requests at their moments, drops what finds no slot, and records how each ended."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import gevent
+import numpy as np
+import pytest
+
+from loadtest import rows
+from loadtest.dispatcher import Dispatcher, Recorder, Sender, read_timings
+from loadtest.oracle import Oracle
+from loadtest.pictures import samples
+from loadtest.rows import Outcome
+from loadtest.scenarios import Caller
+
+SAMPLES = samples()
+RESULT = {"width": 1, "height": 1, "predictions": [{"label": "cone", "score": 1.0}]}
+ORACLE = Oracle({"classify": dict.fromkeys(range(len(SAMPLES)), RESULT)}, {"classify": "d"})
+TIMING = "decode;dur=2.5, queue;dur=0.5, predict;dur=7, engine;dur=8"
+
+
+@dataclass
+class FakeResponse:
+    """What geventhttpclient's response offers of itself."""
+
+    status_code: int
+    body: bytes
+
+    def read(self) -> bytes:
+        return self.body
+
+    def get(self, name: str) -> str | None:
+        return TIMING if name == "server-timing" else None
+
+    def release(self) -> None:
+        """Nothing is held."""
+
+
+@dataclass
+class FakeClients:
+    """A pool whose one client answers as it is told, after so many seconds."""
+
+    status: int = 200
+    seconds: float = 0.0
+    error: Exception | None = None
+    asked: list[str] = field(default_factory=list)
+
+    def get_client(self, _url: Any) -> FakeClients:
+        return self
+
+    def request(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> FakeResponse:
+        self.asked.append(path)
+        gevent.sleep(self.seconds)
+        if self.error:
+            raise self.error
+        answer = {"model": {"digest": "d"}, "results": [RESULT], "request_id": headers["X-Request-Id"]}
+        return FakeResponse(self.status, json.dumps(answer).encode())
+
+
+def clock() -> Callable[[], float]:
+    began = time.perf_counter()
+    return lambda: time.perf_counter() - began
+
+
+def dispatched(folder: Path, clients: FakeClients, moments: list[float], slots: int = 8, **options: Any) -> rows.Record:
+    """The record after the moments have been sent."""
+    recorder, now = Recorder(folder, 0), clock()
+    sender = Sender(clients, "http://box:1", ORACLE, {}, recorder, now, timeout_seconds=options.pop("timeout", 5.0))
+    options.setdefault("stop_when_bad", 1.0)
+    dispatcher = Dispatcher(sender, Caller({"classify_raw": 1}, SAMPLES), recorder, now, **options)
+    dispatcher.open(np.array(moments), slots)
+    recorder.close({"planned": len(moments), "stopped_early": dispatcher.stopped_early})
+    return rows.read(folder, 1)
+
+
+def outcomes(record: rows.Record) -> list[Outcome]:
+    return [Outcome(each) for each in record.rows["outcome"]]
+
+
+def test_requests_do_not_wait_for_each_other(tmp_path: Path) -> None:
+    record = dispatched(tmp_path, FakeClients(seconds=0.2), [0.01, 0.02, 0.03])
+
+    assert outcomes(record) == [Outcome.RIGHT] * 3
+    # One after another they would take 0.6 s.
+    assert record.rows["done"].max() < 0.5
+    assert (record.rows["sent"] >= record.rows["intended"]).all()
+
+
+def test_an_arrival_without_a_free_slot_is_dropped_and_not_sent(tmp_path: Path) -> None:
+    clients = FakeClients(seconds=0.2)
+
+    record = dispatched(tmp_path, clients, [0.01, 0.02, 0.03], slots=2)
+
+    assert outcomes(record) == [Outcome.RIGHT, Outcome.RIGHT, Outcome.DROPPED]
+    assert len(clients.asked) == 2
+
+
+@pytest.mark.parametrize(
+    ("clients", "outcome"),
+    [
+        (FakeClients(status=503), Outcome.REFUSED),
+        (FakeClients(status=429), Outcome.REFUSED),
+        (FakeClients(status=500), Outcome.FAILED),
+        (FakeClients(status=302), Outcome.FAILED),
+        (FakeClients(error=ConnectionResetError()), Outcome.BROKEN),
+        (FakeClients(error=TimeoutError()), Outcome.TIMED_OUT),
+        (FakeClients(seconds=1.0), Outcome.TIMED_OUT),
+    ],
+)
+def test_each_end_has_its_name(tmp_path: Path, clients: FakeClients, outcome: Outcome) -> None:
+    record = dispatched(tmp_path, clients, [0.0], timeout=0.05)
+
+    assert outcomes(record) == [outcome]
+    assert math.isinf(rows.response_ms(record.rows)[0])
+
+
+def test_latency_is_counted_from_the_intended_start_though_it_was_sent_late(tmp_path: Path) -> None:
+    record = dispatched(tmp_path, FakeClients(), [-1.0])
+
+    assert rows.response_ms(record.rows)[0] > 1000 > rows.service_ms(record.rows)[0]
+
+
+def test_the_servers_own_account_is_kept(tmp_path: Path) -> None:
+    (row,) = dispatched(tmp_path, FakeClients(), [0.0]).rows
+
+    assert [float(row[f"{name}_ms"]) for name in ("decode", "queue", "predict", "engine")] == [2.5, 0.5, 7, 8]
+    assert math.isnan(row["app_ms"])
+
+
+def test_a_header_without_times_is_no_time() -> None:
+    assert all(math.isnan(value) for value in read_timings("miss, db;desc=x"))
+
+
+def test_a_run_ends_early_when_most_of_it_fails(tmp_path: Path) -> None:
+    record = dispatched(tmp_path, FakeClients(status=500), [number / 1000 for number in range(300)], stop_when_bad=0.5)
+
+    assert 50 <= record.rows.size < 300
+    assert record.workers[0]["stopped_early"]
+
+
+def test_refusals_end_nothing_early(tmp_path: Path) -> None:
+    record = dispatched(tmp_path, FakeClients(status=503), [number / 1000 for number in range(100)], stop_when_bad=0.5)
+
+    assert record.rows.size == 100
+
+
+def test_a_worker_that_does_not_close_its_record_is_lost(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, 0)
+    recorder.add((0.0,) * len(rows.ROW))
+    recorder.close({})
+    # As if it had been killed while it wrote.
+    (tmp_path / "worker-0.json").unlink()
+    with (tmp_path / "rows-0.bin").open("ab") as file:
+        file.write(b"half a row")
+
+    record = rows.read(tmp_path, 1)
+
+    assert (record.lost_workers, record.rows.size) == (1, 1)
+
+
+def test_only_the_first_examples_of_a_kind_are_kept(tmp_path: Path) -> None:
+    recorder = Recorder(tmp_path, 0)
+    request = dataclasses.replace(Caller({"classify_raw": 1}, SAMPLES).next(), request_id="load-1")
+
+    for _ in range(100):
+        recorder.example(Outcome.WRONG, request, 1.0, "what was wrong")
+    recorder.example(Outcome.MIXED_UP, request, 1.0, "another kind")
+    recorder.close({})
+
+    kept = [each["outcome"] for each in rows.examples(tmp_path)]
+    assert (kept.count("WRONG"), kept.count("MIXED_UP")) == (25, 1)
