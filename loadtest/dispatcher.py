@@ -163,7 +163,7 @@ class Sender:
         if status in (429, 503):
             return Outcome.REFUSED, ""
         if status != 200:
-            return Outcome.FAILED, f"status {status}: {body[:160]!r}"
+            return Outcome.FAILED, f"status {status}: {body[:160].decode(errors='replace')}"
         if request.task:
             return self._oracle.judge(request.task, request.pictures, request.request_id, body)
         # The page itself may hold what differs each time; what it is made of may not.

@@ -45,7 +45,7 @@ class Oracle:
             answer = json.loads(body)
             results, told_id, digest = answer["results"], answer["request_id"], answer["model"]["digest"]
         except (ValueError, KeyError, TypeError):
-            return Outcome.FAILED, f"no answer of ours: {body[:80]!r}"
+            return Outcome.FAILED, f"no answer of ours: {body[:80].decode(errors='replace')}"
         if told_id != request_id:
             return Outcome.MIXED_UP, f"the answer to request {told_id}, sent to {request_id}"
         if digest != self.digests[task]:
