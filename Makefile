@@ -2,7 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help serve stop dev config config-diff up down logs ps shell smoke docker-engine base-image wheels image test check \
-	format install lock docs postman \
+	format install lock docs postman fuzz \
 	model-add model-check model-build model-report model-versions model-promote model-rollback model-canary \
 	model-shadow bench train clean
 
@@ -124,6 +124,9 @@ loadtest-ui: ## Locust's own page, on loopback only, for the target of ENV
 test: ## All tests; installs what is missing. PART=unit,apache runs some
 	@$(INSTALL) dev
 	@tests/run.sh $(PART)
+fuzz: ## Send 200 requests an address, made from the API's description, and compare each answer with it
+	@$(INSTALL) dev
+	@$(PY) -m tests.description.run 200
 check: ## Style and types
 	@$(INSTALL) dev
 	@$(PY) -m ruff check .

@@ -104,6 +104,11 @@ def _read_json(body: bytes) -> tuple[list[bytes], dict[str, Any]]:
     return images, flat(document)
 
 
+def whole(value: Any) -> Any:
+    """JSON has one kind of number: 5.0 is 5."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
 def pictures(texts: Any) -> list[bytes]:
     """The images of a list of base64 texts. Raises RequestError, ImageUndecodableError."""
     if not isinstance(texts, list):
@@ -116,6 +121,8 @@ def flat(document: Mapping[str, Any]) -> dict[str, Any]:
     for name, value in document.items():
         if isinstance(value, dict | list):
             raise RequestError(f"{name!r} is {type(value).__name__}, expected a number or a text.", hint=HINT)
+        if value == "":
+            raise OptionError(f"{name!a} is empty.", hint="Leave it out, or say null.")
         if isinstance(value, str) and name in options.NUMBERS:
             raise OptionError(f"{name} is the text {value[:80]!r}.", hint="JSON has numbers: write it without quotes.")
     return dict(document)

@@ -110,40 +110,25 @@ def _plain(options: dict[str, Any]) -> dict[str, Any]:
     return {name: {**row, "description": options[name]["description"]} for name, row in plain.items()}
 
 
-_ENCODED = an_object(
-    {
-        "name": {"const": "image"},
-        "datatype": {"const": "BYTES"},
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 1, "maxItems": 8},
-        "data": a_list(BASE64_IMAGE),
-    },
-    "name",
-    "datatype",
-    "shape",
-    "data",
-)
-_DECODED = an_object(
-    {
-        "name": {"const": "pixels"},
-        "datatype": {"const": "UINT8"},
-        "shape": {"type": "array", "items": {"type": "integer", "minimum": 1}, "minItems": 3, "maxItems": 4},
-        "data": a_list({"type": "integer", "minimum": 0, "maximum": 255}),
-    },
-    "name",
-    "datatype",
-    "shape",
-    "data",
-)
+def _tensor(name: str, datatype: str, items: dict[str, Any], sides: tuple[int, int]) -> dict[str, Any]:
+    side = {"type": "integer", "minimum": 1, "maximum": 2**31}
+    shape = {"type": "array", "items": side, "minItems": sides[0], "maxItems": sides[1]}
+    head = {"name": {"const": name}, "datatype": {"const": datatype}}
+    return an_object({**head, "shape": shape, "data": a_list(items)}, "name", "datatype", "shape", "data")
+
+
+_PIXEL = {"type": "integer", "minimum": 0, "maximum": 255}
+_INPUTS = {"anyOf": [_tensor("image", "BYTES", BASE64_IMAGE, (1, 8)), _tensor("pixels", "UINT8", _PIXEL, (3, 4))]}
+_BINARY_WISH = an_object({"binary_data": {"type": "boolean"}})
+_OUTPUT = an_object({"name": {"enum": ["labels", "scores", "sizes"]}, "parameters": _BINARY_WISH}, "name")
+_PARAMETERS = {"binary_data_output": {"type": "boolean"}, "timeout": {"type": "integer", "minimum": 0}}
 # The form in JSON of a request for inference. Binary tensors (Triton's extension) cannot be told in JSON Schema.
 INFER = an_object(
     {
         "id": {"type": ["string", "null"]},
-        "parameters": an_object({"binary_data_output": {"const": False}, "timeout": {"type": "integer", "minimum": 0}}),
-        "inputs": {"type": "array", "items": {"anyOf": [_ENCODED, _DECODED]}, "minItems": 1, "maxItems": 1},
-        "outputs": {
-            "type": "array",
-            "items": an_object({"name": {"enum": ["labels", "scores", "sizes"]}}, "name"),
-        },
+        "parameters": an_object(_PARAMETERS),
+        "inputs": {"type": "array", "items": _INPUTS, "minItems": 1, "maxItems": 1},
+        "outputs": {"type": "array", "items": _OUTPUT},
     },
     "inputs",
 )

@@ -111,12 +111,13 @@ class Metadata(TypedDict):
 
 
 class OutputTensor(TypedDict):
-    """One tensor of an answer, row by row."""
+    """One tensor of an answer, row by row; a binary one has ``binary_data_size`` in place of ``data``."""
 
     name: str
     datatype: str
     shape: list[int]
-    data: list[Any]
+    data: NotRequired[list[Any]]
+    parameters: NotRequired[dict[str, int]]
 
 
 class Inferred(TypedDict):
@@ -161,6 +162,13 @@ failures.shape(inference.name, _answer_failure)
 SHAPE: dict[str, Any] = {"error_schema": Failure, "error_example": _failure}
 NOT_READY = Answer(description="Not now.", schema=ModelReady | Ready | Failure)
 EXAMPLE = {"inputs": [{"name": ENCODED, "datatype": "BYTES", "shape": [1], "data": [EXAMPLE_IMAGE]}]}
+
+INFERRED = Answer(
+    description="The tensors that were asked for; in octets where some are binary.",
+    schema=Inferred,
+    headers=("Server-Timing",),
+    is_binary_too=True,
+)
 
 
 @inference.get("")
@@ -254,7 +262,7 @@ def index() -> Response:
     summary="Infer",
     path=PATH,
     bodies=(Body(media_type=JSON, schema=described.INFER, examples={"one image": EXAMPLE}),),
-    answers={200: Answer(description="The tensors that were asked for.", schema=Inferred, headers=("Server-Timing",))},
+    answers={200: INFERRED},
     headers=(canaries.HEADER,),
     errors=(*described.PREDICTION_ERRORS, TensorError),
     **SHAPE,
@@ -344,7 +352,7 @@ def _wishes(parameters: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]
 
 def _deadline(parameters: Mapping[str, Any]) -> float:
     """The request's deadline, or the protocol's ``timeout`` in microseconds where that is sooner."""
-    timeout = parameters.get("timeout")
+    timeout = bodies.whole(parameters.get("timeout"))
     if timeout is None:
         return deadlines.current()
     if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout < 0:

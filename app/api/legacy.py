@@ -28,14 +28,9 @@ HINT = (
 )
 
 
-def _whole(value: Any) -> Any:
-    """JSON has one kind of number: 5.0 is 5."""
-    return int(value) if isinstance(value, float) and value.is_integer() else value
-
-
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
 Pixels = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
-Count = Annotated[int, BeforeValidator(_whole), Field(strict=True, ge=0, le=MAX_RESULTS)]
+Count = Annotated[int, Field(strict=True, ge=0, le=MAX_RESULTS), BeforeValidator(bodies.whole)]
 Text = Annotated[str, Field(strict=True, max_length=64)]
 Base64 = Annotated[str, Field(strict=True, json_schema_extra=described.BASE64_IMAGE)]
 

@@ -157,7 +157,13 @@ SCHEMA = {"anyOf": [*map(_call_schema, METHODS), CALLS]}
 
 @rpc.get("/api/browse", endpoint="browse")
 @rpc.get("/api", endpoint="page")
-@describe(tag=TAG, summary="The methods, to try", answers={200: Answer(description="A page.", media_type=HTML)})
+@describe(
+    tag=TAG,
+    summary="The methods, to try",
+    answers={200: Answer(description="A page.", media_type=HTML)},
+    error_schema=Reply,
+    error_example=lambda error: _failed(None, error),
+)
 def page() -> str:
     """Every method with an example that can be sent from the page."""
     return render_template(

@@ -14,15 +14,16 @@ from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 
+from app.api import bodies
 from app.errors import RequestError
 
 # Each text is preceded by its length in bytes.
 LENGTH = struct.Struct("<I")
 NUMBERS = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4"), "UINT8": np.dtype("u1")}
 
-Side = Annotated[int, Field(strict=True, ge=0, le=2**31)]
+Side = Annotated[int, Field(strict=True, ge=0, le=2**31), BeforeValidator(bodies.whole)]
 Parameter = StrictBool | StrictInt | StrictFloat | StrictStr
 
 
@@ -118,9 +119,12 @@ def write(name: str, values: np.ndarray, *, is_binary: bool) -> tuple[dict[str, 
 
 
 def wants_binary(wish: OutputWish | None, parameters: Mapping[str, Any]) -> bool:
-    """Whether an output goes behind the JSON: as the output says, else as the request says."""
+    """Whether an output goes behind the JSON: as the output says, else as the request says. Raises TensorError."""
     own = wish.parameters.get("binary_data") if wish is not None else None
-    return bool(parameters.get("binary_data_output", False) if own is None else own)
+    wanted = parameters.get("binary_data_output", False) if own is None else own
+    if not isinstance(wanted, bool):
+        raise TensorError(f"binary_data is {str(wanted)[:40]!a}.", hint="It is true or false.")
+    return wanted
 
 
 def _join(values: np.ndarray) -> bytes:
@@ -160,7 +164,7 @@ def _decode(tensor: InputTensor, text: Any) -> bytes:
 
 
 def _numbers(tensor: InputTensor) -> np.ndarray:
-    flat = _flat(tensor.data or [])
+    flat = [bodies.whole(each) for each in _flat(tensor.data or [])]
     if not all(type(each) is int and 0 <= each <= 255 for each in flat):
         raise TensorError(f"{tensor.name} holds something else than whole numbers from 0 to 255.")
     return np.array(flat, np.uint8)

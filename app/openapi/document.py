@@ -246,6 +246,8 @@ class _Document:
                 PROBLEM_MEDIA_TYPE, {"schema": self._schema(Problem), "examples": {}}
             )
             content["examples"] = {each["code"]: {"value": each} for each in problems}
+            if rule.endpoint.startswith("pages."):
+                answer["content"].setdefault(operations.HTML, {"schema": {"type": "string"}})
         if operation.error_schema is not None:
             self._add_own_shape(found, operation)
         return found
@@ -260,6 +262,8 @@ class _Document:
             row = {"schema": self._schema(answer.schema) if answer.schema is not None else {"type": "string"}}
             example = {"example": answer.example} if answer.example is not None else {}
             found["content"] = {answer.media_type: {**row, **example}}
+        if answer.is_binary_too:
+            found["content"]["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
         return found
 
     def _failure(self, status: str) -> dict[str, Any]:

@@ -41,6 +41,7 @@ class Answer:
     media_type: str = JSON
     example: Any = None
     headers: tuple[str, ...] = ()
+    is_binary_too: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -22,12 +22,11 @@ REFUSED = Answer(description="The page, with what is wrong.", media_type=HTML)
 FORM = {
     "type": "object",
     "properties": {
-        "image_upload": {"type": "array", "items": {"type": "string", "format": "binary"}},
-        "sample": {"type": "string", "description": "The name of a sample picture, in place of files."},
+        "image_upload": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1},
         "task": {"enum": list(asked.TASKS)},
-        "model": {"type": "string", "description": "`name` or `name@version`."},
-        **{name: {"type": "string"} for name in asked.LIMITS},
     },
+    "required": ["image_upload"],
+    "description": "Also `model` and the options of POST /v1/detect and /v1/classify, as the page sends them.",
 }
 
 

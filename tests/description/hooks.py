@@ -1,0 +1,74 @@
+"""What schemathesis cannot read from the description: real images, and tensors whose shape fits their data."""
+
+from __future__ import annotations
+
+import base64
+from typing import Any
+
+import schemathesis
+from hypothesis import strategies as st
+
+from tests.fakes import picture
+
+# A few are enough: what differs between images is tested elsewhere.
+IMAGES = [picture(64, 48), picture(33, 7, "PNG"), picture(5, 80, "WEBP")]
+
+schemathesis.openapi.format("binary", st.sampled_from(IMAGES))
+schemathesis.openapi.format("base64-image", st.sampled_from([base64.b64encode(each).decode() for each in IMAGES]))
+for media_type in ("image/*", "application/octet-stream"):
+    schemathesis.openapi.media_type(media_type, st.sampled_from(IMAGES))
+
+
+# The least time in which a machine under test surely answers; shorter ones are in tests/contract/test_error_shape.py.
+LEAST_SECONDS = 20
+TIMEOUT = "X-Request-Timeout"
+
+
+@schemathesis.hook
+def filter_case(context: Any, case: Any) -> bool:
+    """Leave out what the description cannot say: unknown headers are allowed in HTTP (RFC 9110, section 5.1), and an
+    empty value in address or form counts as left out.
+    """
+    given = [*_values(case.query), *(_values(case.body) if case.media_type == "multipart/form-data" else [])]
+    return not any("unknown-property" in name.lower() for name in case.headers or {}) and "" not in given
+
+
+@schemathesis.hook
+def before_call(context: Any, case: Any, kwargs: Any) -> None:
+    """Allow time enough, and let shape and data of a tensor agree; JSON Schema cannot say that."""
+    _allow_time(case.headers, TIMEOUT, LEAST_SECONDS)
+    if "/v2/" in case.path and isinstance(case.body, dict):
+        _allow_time(case.body.get("parameters"), "timeout", LEAST_SECONDS * 1_000_000)
+        for tensor in case.body.get("inputs") if isinstance(case.body.get("inputs"), list) else []:
+            _agree(tensor)
+
+
+def _values(mapping: Any) -> list[Any]:
+    return list(mapping.values()) if hasattr(mapping, "values") else []
+
+
+def _allow_time(holder: Any, name: str, least: float) -> None:
+    value = holder.get(name) if hasattr(holder, "get") else None
+    try:
+        is_short = value is not None and not isinstance(value, bool) and 0 < float(value) < least
+    except (TypeError, ValueError):
+        return
+    if is_short:
+        holder[name] = str(least) if isinstance(value, str) else least
+
+
+def _agree(tensor: Any) -> None:
+    if not isinstance(tensor, dict) or not isinstance(tensor.get("data"), list) or not tensor["data"]:
+        return
+    shape = tensor.get("shape")
+    if not isinstance(shape, list) or not all(_is_side(side) for side in shape):
+        return
+    if tensor.get("name") == "image":
+        tensor["shape"] = [len(tensor["data"]), *[1] * (len(shape) - 1)]
+    elif tensor.get("name") == "pixels" and len(shape) in (3, 4):
+        tensor["shape"] = [1] * (len(shape) - 1) + [3]
+        tensor["data"] = (tensor["data"] * 3)[:3]
+
+
+def _is_side(value: Any) -> bool:
+    return not isinstance(value, bool) and isinstance(value, int | float) and value > 0 and value == int(value)
