@@ -34,6 +34,7 @@ DEV_PACKAGES=(
     chromium        # browser tests
     chromium-driver # browser tests
     iproute2        # ss, which tests of stopping look at sockets with
+    nodejs          # the JavaScript example of docs/api.md
 )
 
 mode="${1:-serve}"

@@ -13,6 +13,7 @@ import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -63,7 +64,11 @@ BLOCKS = [block for document in DOCUMENTS for block in blocks_of(document)]
 def run(block: Block, url: str) -> str:
     """What the block prints."""
     text = block.text.replace(DOCUMENTED_ADDRESS, url).replace("ENV=dev", "ENV=test")
-    command = {"sh": ["bash", "-eu", "-o", "pipefail", "-c", text], "python": [sys.executable, "-c", text]}
+    command = {
+        "sh": ["bash", "-eu", "-o", "pipefail", "-c", text],
+        "python": [sys.executable, "-c", text],
+        "js": ["node", "--input-type=module", "--eval", text],
+    }
     done = subprocess.run(
         command[block.language],
         cwd=servers.ROOT,
@@ -92,8 +97,38 @@ def test_blocks_are_found_and_none_is_marked_in_vain() -> None:
     marked = sum(len(re.findall(r"^```\w+ run$", (servers.ROOT / each).read_text(), re.M)) for each in DOCUMENTS)
 
     assert len(BLOCKS) == marked >= 10
-    assert {"sh", "python"} == {block.language for block in BLOCKS}
+    assert {"sh", "python", "js"} == {block.language for block in BLOCKS}
     assert all(Path(servers.ROOT / name).exists() for name in DOCUMENTS)
+
+
+@pytest.mark.parametrize("language", ["python", "js"])
+def test_api_document_calls_every_address_that_programs_use(served: servers.Server, language: str) -> None:
+    # Pages are for people, and a version in an address is the same address once more.
+    texts = "".join(
+        block.text for block in BLOCKS if block.place.startswith("docs/api.md") and block.language == language
+    )
+    addresses = [
+        path
+        for path, operations in served.ask("/openapi.json").json["paths"].items()
+        if "/versions/" not in path and ("post" in operations or _answers_json(operations["get"]))
+    ]
+
+    missing = [path for path in addresses if not re.search(_address_pattern(path), texts)]
+
+    assert len(addresses) > 15
+    assert missing == []
+
+
+def _answers_json(operation: dict[str, Any]) -> bool:
+    return (
+        "application/json" in operation["responses"]["200"].get("content", {})
+        if "200" in operation["responses"]
+        else False
+    )
+
+
+def _address_pattern(path: str) -> str:
+    return '["`]' + re.sub(r"\\{\w+\\}", r"\\$?{\\w+}", re.escape(path)) + '["`?]'
 
 
 def photo(width: int = 2000, height: int = 1500) -> bytes:
