@@ -211,7 +211,10 @@ class Changes:
 
     def _roles_of(self, model: str) -> Roles:
         if model not in self.roles:
-            raise ChangeRefusedError(f"No model {model!r} is served here.", hint=f"There are: {', '.join(self.roles)}.")
+            raise ChangeRefusedError(
+                f"No model {model!r} is served here.",
+                hint=f"There are: {', '.join(self.roles)}. A new model is served from the next start on.",
+            )
         return self.roles[model]
 
     def _manifest(self, model: str, version: str) -> Manifest:

@@ -333,8 +333,18 @@ def main(argv: Sequence[str] | None = None) -> int:
     except CaskError as error:
         print(f"FAIL: {error.message}\n      {error.hint}", file=sys.stderr)
         return 1
-    print(f"Serve it with MODELS={manifest.key}, or leave MODELS empty to serve every model.")
+    print(_next_command(arguments.store, manifest))
     return 0
+
+
+def _next_command(store: Path, manifest: Manifest) -> str:
+    """A model that is served already changes its version by a command; a new one is served from the next start on."""
+    if len(manifests.versions(store)[manifest.name]) > 1:
+        return (
+            f"It serves nobody yet. While the service runs: make model-promote MODEL={manifest.name} "
+            f"VERSION={manifest.version}"
+        )
+    return f"Serve it with MODELS={manifest.key}, or leave MODELS empty to serve every model."
 
 
 if __name__ == "__main__":

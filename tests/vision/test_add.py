@@ -221,6 +221,16 @@ def test_command_adds_and_says_how_to_serve(store, labels, capsys):
     assert manifests.read(store / "tiny" / "1").input.size == 64
 
 
+def test_command_says_how_a_further_version_gets_to_serve(store, labels, capsys):
+    arguments = ["--arch", "narrow_resnet10", "--weights", "random", "--labels", str(labels), "--name", "tiny"]
+    arguments += ["--store", str(store), "--size", "64", "--resize-size", "72"]
+
+    statuses = [add.main([*arguments, "--version", version]) for version in "12"]
+
+    assert statuses == [0, 0]
+    assert "make model-promote MODEL=tiny VERSION=2" in capsys.readouterr().out.splitlines()[-1]
+
+
 def test_command_refuses_in_two_lines(store, capsys):
     arguments = ["--arch", "resnet5O", "--weights", "random", "--name", "x", "--version", "1", "--store", str(store)]
 
