@@ -108,6 +108,15 @@ class Batcher:
         behind = sum(work.model_key == model_key for work in self._background)
         return behind + (len(line.works) if line else 0)
 
+    def withdraw(self, model_key: str) -> list[Work]:
+        """Take out everything of one model that callers wait for."""
+        line = self._lines.get(model_key)
+        works = list(line.works) if line else []
+        if line:
+            line.works.clear()
+        self._waiting -= len(works)
+        return works
+
     def forget(self, model_key: str) -> None:
         """Make a model unknown. Its line must be empty."""
         self._lines.pop(model_key, None)

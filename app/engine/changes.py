@@ -59,7 +59,9 @@ class Changes:
         self._change = threading.Lock()
         # Guards what is needed against what is let go of.
         self._keeping = threading.Lock()
-        self._claimed: set[str] = set()
+        # Thread of a change → the version that it is about to point to.
+        self._claimed: dict[int, str] = {}
+        self._moving = threading.Lock()
         self._idle_since: dict[str, float] = {}
         self._wake = threading.Event()
         makers = (self._promote, self._roll_back, self._canary, self._shadow, self._reload)
@@ -97,6 +99,20 @@ class Changes:
         """Make one change. Returns the model's roles before and after. Raises ChangeRefusedError, ModelLoadError,
         ManifestError; then nothing has changed for callers.
         """
+        before = self._roles_of(change.model)
+        try:
+            if self._is_instant(change, before):
+                # The way back is open also while something loads for minutes; that change then gives up.
+                after = self._actions[change.action](change, say)
+            else:
+                after = self._apply_alone(change, say)
+        finally:
+            with self._keeping:
+                self._claimed.pop(threading.get_ident(), None)
+            self._wake.set()
+        return {"model": change.model, "before": asdict(before), "after": asdict(after)}
+
+    def _apply_alone(self, change: Change, say: Say) -> Roles:
         if not self._change.acquire(blocking=False):
             raise ChangeRefusedError(
                 "Another change of versions is under way.", hint="Wait until it has ended; then ask again."
@@ -105,14 +121,9 @@ class Changes:
             if not self._workers.is_started.is_set():
                 say("waiting until the models of the start are loaded")
                 self._workers.is_started.wait()
-            before = self._roles_of(change.model)
-            after = self._actions[change.action](change, say)
-            return {"model": change.model, "before": asdict(before), "after": asdict(after)}
+            return self._actions[change.action](change, say)
         finally:
-            with self._keeping:
-                self._claimed.clear()
             self._change.release()
-            self._wake.set()
 
     def status(self) -> dict[str, Any]:
         """Roles by model, for the status frame."""
@@ -143,7 +154,7 @@ class Changes:
     def _promote(self, change: Change, say: Say) -> Roles:
         now = self.roles[change.model]
         self._make_ready(change, say)
-        return self._move(change.model, now.promote(change.version), say)
+        return self._move(change.model, now, now.promote(change.version), say)
 
     def _roll_back(self, change: Change, say: Say) -> Roles:
         now = self.roles[change.model]
@@ -151,48 +162,64 @@ class Changes:
         if after == now:
             return now
         self._make_ready(Change(change.action, change.model, after.active), say)
-        return self._move(change.model, after, say)
+        return self._move(change.model, now, after, say)
 
     def _canary(self, change: Change, say: Say) -> Roles:
         now = self.roles[change.model]
         if not change.share:
-            return self._move(change.model, now.end_canary(), say)
+            return self._move(change.model, now, now.end_canary(), say)
         after = now.start_canary(change.version, change.share)
         self._make_ready(change, say)
-        return self._move(change.model, after, say)
+        return self._move(change.model, now, after, say)
 
     def _shadow(self, change: Change, say: Say) -> Roles:
         now = self.roles[change.model]
         if not change.version:
-            return self._move(change.model, now.end_shadow(), say)
+            return self._move(change.model, now, now.end_shadow(), say)
         after = now.start_shadow(change.version)
         self._make_ready(change, say)
-        return self._move(change.model, after, say)
+        return self._move(change.model, now, after, say)
 
     def _reload(self, change: Change, say: Say) -> Roles:
         """The same version again, for instance when a faster form of it has been built."""
-        manifest = self._manifest(change.model, change.version or self.roles[change.model].active)
+        now = self.roles[change.model]
+        manifest = self._manifest(change.model, change.version or now.active)
         if manifest.key not in self._workers.slots:
             raise ChangeRefusedError(f"{manifest.key} is not loaded.", hint="Promote it, or restart the engine.")
         self._workers.hold(manifest, say)
         machine.return_memory()
         # Written again although nothing moved: web processes then read the manifest again, which may have changed.
-        return self._move(change.model, self.roles[change.model], say)
+        return self._move(change.model, now, now, say)
 
     def _make_ready(self, change: Change, say: Say) -> None:
         manifest = self._manifest(change.model, change.version)
         self._refuse_other_task(manifest)
         with self._keeping:
-            self._claimed.add(manifest.key)
+            self._claimed[threading.get_ident()] = manifest.key
         if self._workers.holds(manifest):
             say(f"{manifest.key} is loaded already")
             return
         say(f"loading {manifest.key} beside {change.model}@{self.roles[change.model].active}, which goes on")
         self._workers.hold(manifest, say)
 
-    def _move(self, model: str, after: Roles, say: Say) -> Roles:
+    def _move(self, model: str, before: Roles, after: Roles, say: Say) -> Roles:
         """The moment of the change: before the rename the old roles hold, after it the new ones."""
-        before, together = self.roles[model], {**self.roles, model: after}
+        with self._moving:
+            if self.roles[model] != before:
+                raise ChangeRefusedError(
+                    f"The versions of {model} were changed meanwhile; this change was not made.",
+                    hint="Look with make model-versions; then ask again.",
+                )
+            together = {**self.roles, model: after}
+            self._write(together)
+            with self._keeping:
+                self.roles = together
+        if after != before:
+            say("the pointer has moved")
+            log.info("versions of %s: %s", model, asdict(after))
+        return after
+
+    def _write(self, together: dict[str, Roles]) -> None:
         try:
             roles.write(self._state_dir, together)
         except OSError as error:
@@ -200,12 +227,6 @@ class Changes:
                 f"{roles.path(self._state_dir)} cannot be written: {error.strerror}.",
                 hint="Make room on the disk, or mend the folder's owner; then ask again.",
             ) from None
-        with self._keeping:
-            self.roles = together
-        if after != before:
-            say("the pointer has moved")
-            log.info("versions of %s: %s", model, asdict(after))
-        return after
 
     # ── what is allowed, and what is needed ───────────────────────────────────────────────────────────────────────
 
@@ -232,6 +253,13 @@ class Changes:
             )
         return manifests.read(self._models_dir / model / version)
 
+    def _is_instant(self, change: Change, now: Roles) -> bool:
+        """Whether nothing need be loaded to go back, or to end what was tried."""
+        if change.action == "rollback":
+            slot = self._workers.slots.get(f"{change.model}@{now.previous}")
+            return not now.previous or (slot is not None and slot.state == "ready")
+        return (change.action == "canary" and not change.share) or (change.action == "shadow" and not change.version)
+
     def _refuse_other_task(self, manifest: Manifest) -> None:
         active = self._workers.slots.get(f"{manifest.name}@{self.roles[manifest.name].active}")
         if active is not None and active.manifest.task != manifest.task:
@@ -242,7 +270,9 @@ class Changes:
 
     def _is_needed(self, model_key: str) -> bool:
         name, _, version = model_key.partition("@")
-        return model_key in self._claimed or version in self.roles[name].serving or version in self._pinned(name)
+        return (
+            model_key in self._claimed.values() or version in self.roles[name].serving or version in self._pinned(name)
+        )
 
     def _pinned(self, model: str) -> list[str]:
         """What MODELS names with its version stays loaded."""

@@ -109,7 +109,7 @@ class Workers:
         self._condition = threading.Condition()
         self._is_stopping = False
         self._busy_since: dict[int, float] = {}
-        self._busy_with: dict[int, str] = {}
+        self._busy_with: dict[int, Slot] = {}
         self._images_total = 0
         self._batches_total = 0
         self._threads = [
@@ -161,13 +161,23 @@ class Workers:
         if slot.state == "failed":
             raise ModelLoadError(f"{manifest.key} cannot be served: {slot.error}", hint=slot.hint)
         if is_replaced:
-            with self._condition:
-                self._put(slot)
+            self._replace(slot)
+
+    def _replace(self, slot: Slot) -> None:
+        """What waits for other weights under the same name is not answered by these: its caller chooses again."""
+        key = slot.manifest.key
+        with self._condition:
+            is_same = self.slots[key].manifest.digest == slot.manifest.digest
+            stale = [] if is_same else self._batcher.withdraw(key)
+            self._put(slot)
+        for work in stale:
+            _refuse(work, _other_digest(slot))
 
     def release(self, model_key: str) -> bool:
         """Let go of a version once nothing of it waits or runs. Returns False while something does."""
         with self._condition:
-            if self._batcher.waiting(model_key) or model_key in self._busy_with.values():
+            is_busy = any(slot.manifest.key == model_key for slot in self._busy_with.values())
+            if is_busy or self._batcher.waiting(model_key):
                 return False
             self.slots.pop(model_key, None)
             self._batcher.forget(model_key)
@@ -237,10 +247,7 @@ class Workers:
         if slot.state != "ready":
             raise _not_ready(slot)
         if work.digest and work.digest != slot.manifest.digest:
-            raise ModelNotFoundError(
-                f"The engine holds {work.model_key} with another digest, {slot.manifest.digest}.",
-                hint="It was replaced in the store; promote it again.",
-            )
+            raise _other_digest(slot)
 
     def _put_in_line(self, work: Work, gone: list[Work]) -> None:
         """Work that nobody waits for any more keeps nobody out of a full queue; it is added to ``gone``."""
@@ -286,7 +293,7 @@ class Workers:
             batch = self._next_batch(number)
             if batch is None:
                 return
-            self._predict(batch)
+            self._predict(batch, self._busy_with[number])
             with self._condition:
                 self._busy_since.pop(number, None)
                 self._busy_with.pop(number, None)
@@ -301,7 +308,8 @@ class Workers:
                 # Whoever stops waits for nobody to join.
                 batch = self._batcher.take(math.inf if self._is_stopping else now) or self._take_background()
                 if batch is not None:
-                    self._busy_since[number], self._busy_with[number] = now, batch.model_key
+                    # The slot as it is now: another may take its place before the model is asked.
+                    self._busy_since[number], self._busy_with[number] = now, self.slots[batch.model_key]
                     self._batches_total += not batch.is_background
                     self._images_total += 0 if batch.is_background else len(batch.works)
                     if len(self._batcher):
@@ -322,13 +330,11 @@ class Workers:
         most_busy = max(0, len(self._threads) - 2)
         return None if self._is_stopping or len(self._busy_with) > most_busy else self._batcher.take_background()
 
-    def _predict(self, batch: Batch) -> None:
-        # It cannot be released meanwhile: see release.
-        model = self.slots[batch.model_key].model
-        started = self.clock()
+    def _predict(self, batch: Batch, slot: Slot) -> None:
+        model, started = slot.model, self.clock()
         try:
             if model is None:
-                raise _not_ready(self.slots[batch.model_key])
+                raise _not_ready(slot)
             answers = model.predict([w.image for w in batch.works], [w.options for w in batch.works])
             if len(answers) != len(batch.works):
                 raise ValueError(f"{len(answers)} answers for {len(batch.works)} images")
@@ -367,6 +373,13 @@ def _late_error() -> CaskError:
     return DeadlineExceededError(
         "The deadline passed while the image waited for the engine.",
         hint="Allow more time with X-Request-Timeout, or send less at once.",
+    )
+
+
+def _other_digest(slot: Slot) -> ModelNotFoundError:
+    return ModelNotFoundError(
+        f"The engine holds {slot.manifest.key} with another digest, {slot.manifest.digest}.",
+        hint="It was replaced in the store; promote it again.",
     )
 
 

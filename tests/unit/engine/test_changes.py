@@ -227,6 +227,38 @@ def test_second_change_at_the_same_time_is_refused(make: Callable[..., Bench]) -
         assert first.result(PATIENCE_SECONDS).active == "2"
 
 
+def test_the_way_back_is_open_while_something_loads_which_then_gives_up(make: Callable[..., Bench]) -> None:
+    on = make()
+    on.ask("promote", "2")
+    is_loading, gate = threading.Event(), threading.Event()
+
+    def hold(_: FakeModel) -> None:
+        is_loading.set()
+        assert gate.wait(PATIENCE_SECONDS)
+
+    on.prepare.append(hold)
+    with ThreadPoolExecutor(1) as pool:
+        slow = pool.submit(on.ask, "promote", "3")
+        assert is_loading.wait(PATIENCE_SECONDS)
+        back = on.ask("rollback")
+        gate.set()
+        with pytest.raises(ChangeRefusedError, match="changed meanwhile"):
+            slow.result(PATIENCE_SECONDS)
+
+    assert back == roles.read(on.state)["a"] == Roles("1", withdrawn="2")
+
+
+def test_what_was_tried_can_be_ended_while_something_loads(make: Callable[..., Bench]) -> None:
+    on = make()
+    on.ask("canary", "2", 10)
+    on.ask("shadow", "3")
+    with on.changes._change:
+        assert on.ask("canary").canary == ""
+        assert on.ask("shadow").shadow == ""
+        with pytest.raises(ChangeRefusedError, match="under way"):
+            on.ask("promote", "2")
+
+
 # ── what nobody needs ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -307,3 +339,37 @@ def test_version_that_fails_to_load_again_goes_on_as_it_was(make: Callable[..., 
 
     assert on.workers.slots["a@1"].model is on.loaded[0]
     assert on.held() == {"a@1"}
+
+
+def test_what_waits_for_weights_that_were_replaced_is_not_answered_by_others(make: Callable[..., Bench]) -> None:
+    on = make()
+    digest, first = on.workers.slots["a@1"].manifest.digest, on.loaded[0]
+    first.gate.clear()
+    running = on.work("a@1", digest)
+    first.wait_until_busy()
+    waiting = on.work("a@1", digest)
+    fakes.write_model(on.store, "a", "1", description="another")
+
+    on.ask("promote", "1")
+    first.gate.set()
+
+    eventually(lambda: bool(running and waiting), "both replies")
+    assert running[0].answer is not None
+    assert isinstance(waiting[0].error, ModelNotFoundError)
+    assert on.loaded[1].seen == []
+
+
+def test_what_waits_for_a_version_that_is_loaded_again_is_answered(make: Callable[..., Bench]) -> None:
+    on = make()
+    digest, first = on.workers.slots["a@1"].manifest.digest, on.loaded[0]
+    first.gate.clear()
+    running = on.work("a@1", digest)
+    first.wait_until_busy()
+    waiting = on.work("a@1", digest)
+
+    on.ask("reload")
+    first.gate.set()
+
+    eventually(lambda: bool(running and waiting), "both replies")
+    assert running[0].answer and waiting[0].answer
+    assert len(on.loaded[1].seen) == 1
