@@ -12,6 +12,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from app import resampling
 from app.errors import ImageEmptyError, ImageTooLargeError, ImageUndecodableError, ImageUnsupportedError
 from app.manifests import InputSpec
 from app.results import Box, DetectOptions, Options
@@ -159,7 +160,7 @@ def _decode(image: Image.Image, spec: InputSpec) -> Picture:
     # A draft made the picture smaller; the box was given in pixels of the original.
     shrink_x, shrink_y = upright.width / width, upright.height / height
     source = (box[0] * shrink_x, box[1] * shrink_y, box[2] * shrink_x, box[3] * shrink_y)
-    scaled = _on_white(upright.resize(target, Image.Resampling.BILINEAR, box=source))
+    scaled = _on_white(resampling.bilinear(upright, target, source))
     pixels = _letterbox(spec, scaled) if spec.kind == "letterbox" else np.asarray(scaled)
     return Picture(pixels, width, height, target[0] / (box[2] - box[0]), target[1] / (box[3] - box[1]))
 

@@ -1,0 +1,47 @@
+"""Scale an image with Pillow's bilinear filter, with vector instructions where there are any. A leaf."""
+
+from __future__ import annotations
+
+import math
+
+from PIL import Image
+
+try:
+    # Pillow's own loops use none: 0.7 ms for a picture of 640 × 480 on its way to 224 × 224, against 0.1 ms.
+    from cykooz_resizer import CropBox, FilterType, ResizeAlg, ResizeOptions, Resizer
+except ImportError:
+    # There is no wheel of it for this kind of processor; the pixels are the same but for rounding.
+    IS_VECTORISED = False
+else:
+    IS_VECTORISED = True
+
+# Left, top, right, lower edge in pixels; fractions are fine.
+Edges = tuple[float, float, float, float]
+
+
+def bilinear(image: Image.Image, size: tuple[int, int], part: Edges) -> Image.Image:
+    """The ``part`` of an image at another size (width, height), antialiased; no channel differs by more than 1.
+
+    Decodes the image where that has not happened yet, and raises what its reader raises on damaged bytes.
+    """
+    if image.mode != "RGB" or not IS_VECTORISED:
+        return image.resize(size, Image.Resampling.BILINEAR, box=part)
+    image.load()
+    scaled = Image.new("RGB", size)
+    # A new one each time: it costs 5 µs, and one that is kept would keep buffers for each thread that decodes.
+    Resizer().resize_pil(image, scaled, _options(image, part))
+    return scaled
+
+
+def _options(image: Image.Image, part: Edges) -> ResizeOptions:
+    left, top, right, lower = part
+    crop_box = CropBox(left, top, _span(left, right, image.width), _span(top, lower, image.height))
+    return ResizeOptions(resize_alg=ResizeAlg.convolution(FilterType.bilinear), crop_box=crop_box, use_alpha=False)
+
+
+def _span(begin: float, end: float, limit: int) -> float:
+    """From begin to end; cut where rounding would lead it past the limit by the last bit, which is refused."""
+    span = end - begin
+    while begin + span > limit:
+        span = math.nextafter(min(span, limit - begin), 0.0)
+    return span
