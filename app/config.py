@@ -315,6 +315,13 @@ class Settings(BaseSettings):
         at_least=0.01,
         at_most=3600,
     )
+    request_microcache_ms: int = setting(
+        250,
+        "Answers of cheap routes (health, the list of models) are kept for so long; 0 keeps none.",
+        unit="milliseconds",
+        at_least=0,
+        at_most=10000,
+    )
     request_max_bytes: int = setting(
         33554432, "The largest request body; larger ones get 413.", unit="bytes", at_least=1024, at_most=2**31 - 1
     )

@@ -39,6 +39,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["settings"] = settings
     app.extensions["role"] = role
+    app.extensions["is_under_apache"] = _mod_wsgi() is not None
     app.extensions["predictor"] = Predictor(settings, engine or _engine(settings))
     guards.init_app(app, settings)
     for blueprint in (api, legacy, rpc, inference, openapi, pages, ops):

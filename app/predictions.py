@@ -12,7 +12,7 @@ from typing import Any, Protocol
 import numpy as np
 from flask import current_app
 
-from app import images, options
+from app import images, options, sizing
 from app.config import Settings
 from app.engine.client import EngineAnswer
 from app.errors import (
@@ -105,6 +105,7 @@ class Predictor:
             tuple(name.upper() for name in settings.images_formats),
         )
         self._shadowing = Shadowing(self._limits)
+        self._decoders = threading.BoundedSemaphore(sizing.choose(settings).web_decoders.value)
         self._status_lock = threading.Lock()
         self._status: tuple[float, dict[str, Any] | CaskError] | None = None
 
@@ -237,12 +238,16 @@ class Predictor:
     def _read_all(self, data: Sequence[ImageData], manifest: Manifest, deadline: float) -> list[Picture]:
         pictures = []
         for number, each in enumerate(data, start=1):
-            if time.monotonic() >= deadline:
+            remaining_seconds = deadline - time.monotonic()
+            if remaining_seconds <= 0 or not self._decoders.acquire(timeout=remaining_seconds):
                 raise DeadlineExceededError(
                     f"The deadline passed before image {number} of {len(data)} was decoded.",
                     hint="Allow more time with X-Request-Timeout, or send fewer or smaller images at once.",
                 )
-            pictures.append(self._read(number, each, manifest, len(data)))
+            try:
+                pictures.append(self._read(number, each, manifest, len(data)))
+            finally:
+                self._decoders.release()
         return pictures
 
     def _read(self, number: int, data: ImageData, manifest: Manifest, count: int) -> Picture:

@@ -45,6 +45,7 @@ class Sizes:
     web_processes: Size
     web_threads: Size
     web_places: Size
+    web_decoders: Size
     server_max_connections: Size
 
     def __iter__(self) -> Iterator[Size]:
@@ -74,6 +75,11 @@ def choose(settings: Settings, cores: int | None = None, memory_bytes: int | Non
         max(1, threads.value - min(REFUSING_THREADS, threads.value // 4)),
         "predictions at once in a web process; the other threads refuse",
     )
+    decoders = Size(
+        "WEB_DECODERS",
+        -(-cores // processes.value),
+        "images decoded at once in a web process; more would only share the cores and keep more pixels in memory",
+    )
     threads_in_all = processes.value * threads.value
     connections = _size(
         "SERVER_MAX_CONNECTIONS",
@@ -81,7 +87,7 @@ def choose(settings: Settings, cores: int | None = None, memory_bytes: int | Non
         threads_in_all + SPARE_CONNECTIONS,
         f"{threads_in_all} web threads and {SPARE_CONNECTIONS} for slow senders and health",
     )
-    return Sizes(workers, queue, processes, threads, places, connections)
+    return Sizes(workers, queue, processes, threads, places, decoders, connections)
 
 
 def _size(name: str, wished: int, chosen: int, reason: str) -> Size:

@@ -4,8 +4,11 @@ from flask import Flask
 
 from app import sizing
 from app.config import Settings
-from app.guards import admission, deadlines, failures, headers, hosts, request_ids, sizes
+from app.guards import admission, deadlines, failures, headers, hosts, microcache, request_ids, sessions, sizes
 from app.sizing import Sizes
+
+# Asked often, by machines, and the same for everybody.
+MICROCACHED = ("/livez", "/v1/models", "/version")
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -15,7 +18,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     hosts.init_app(app, settings)
     sizes.init_app(app, settings)
     deadlines.init_app(app, settings)
+    sessions.init_app(app)
     admission.init_app(app, _gate(settings, sizing.choose(settings)))
+    microcache.init_app(app, MICROCACHED, settings.request_microcache_ms)
     failures.init_app(app)
 
 

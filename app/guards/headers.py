@@ -1,4 +1,4 @@
-"""Security headers of our own answers. Apache sets the same ones where Python never sees the request."""
+"""Security headers. Apache sets them on all it sends; under other servers they are set here."""
 
 from __future__ import annotations
 
@@ -23,12 +23,18 @@ HEADERS = {
 
 def init_app(app: Flask) -> None:
     """Add the headers to every answer; answers other than files are not to be stored on the way."""
-    app.after_request(_add)
+    if not app.extensions.get("is_under_apache"):
+        app.after_request(_add)
+    app.after_request(_forbid_storing)
 
 
 def _add(response: Response) -> Response:
     for name, value in HEADERS.items():
         response.headers.setdefault(name, value)
+    return response
+
+
+def _forbid_storing(response: Response) -> Response:
     if request.endpoint not in ("static", "openapi.asset", "pages.sample"):
         response.headers.setdefault("Cache-Control", "no-store")
     return response

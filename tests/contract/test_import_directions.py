@@ -59,7 +59,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.predictions",
         {
             *("app.config", "app.engine.client", "app.errors", "app.images", "app.manifests", "app.options"),
-            *("app.results", "app.roles", "app.routing", "app.shadowing"),
+            *("app.results", "app.roles", "app.routing", "app.shadowing", "app.sizing"),
         },
     ),
     ("app.versions", {"app.config", "app.engine.client", "app.errors", "app.roles"}),

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 
-from app import roles
+from app import config, images, roles, sizing
 from app.engine.client import EngineAnswer
 from app.errors import (
     CaskError,
@@ -279,6 +279,53 @@ def test_deadline_that_has_passed_stops_the_decoding(make: Make, engine: FakeEng
         make().predict("classify", [picture()] * 2, {}, deadline=deadline)
 
     assert engine.asked == []
+
+
+def test_deadline_passes_while_others_decode(make: Make, engine: FakeEngine) -> None:
+    predictor = make()
+    while predictor._decoders.acquire(blocking=False):
+        pass
+
+    with pytest.raises(DeadlineExceededError, match="before image 1 of 1 was decoded"):
+        predictor.predict("classify", [picture()], {}, deadline=time.monotonic() + 0.02)
+
+    assert engine.asked == []
+
+
+def test_no_more_images_are_decoded_at_once_than_there_are_decoders(
+    make: Make, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    predictor = make()
+    places = sizing.choose(config.load({"ENV": "test"})).web_decoders.value
+    read, go_on, counting = images.read, threading.Event(), threading.Lock()
+    inside, most = 0, 0
+
+    def slow_read(*arguments: Any) -> images.Picture:
+        nonlocal inside, most
+        with counting:
+            inside += 1
+            most = max(most, inside)
+        assert go_on.wait(fakes.PATIENCE_SECONDS)
+        with counting:
+            inside -= 1
+        return read(*arguments)
+
+    monkeypatch.setattr(images, "read", slow_read)
+    with ThreadPoolExecutor(places + 2) as pool:
+        asked = [pool.submit(predictor.predict, "classify", [picture()], {}) for _ in range(places + 2)]
+        fakes.eventually(lambda: inside == places, "all decoders to be busy")
+        go_on.set()
+
+    assert all(len(each.result().results) == 1 for each in asked)
+    assert most == places
+
+
+def test_damaged_image_gives_its_decoder_back(make: Make) -> None:
+    predictor = make()
+
+    for _ in range(20):
+        with pytest.raises(ImageEmptyError):
+            predictor.predict("classify", [b""], {}, deadline=time.monotonic() + 5)
 
 
 def test_models_have_the_state_that_the_engine_says(make: Make, engine: FakeEngine) -> None:
