@@ -246,7 +246,7 @@ def test_api_document_tells_the_demonstrations_own_threshold() -> None:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "requirements").glob("*.in")), ids=lambda path: path.name)
 def test_each_direct_dependency_has_its_reason(path: Path) -> None:
-    named = {re.split(r"[=~<>\[ ]", line)[0] for line in path.read_text().splitlines() if line and line[0] != "#"}
+    named = {re.split(r"[=~<>\[ ;]", line)[0] for line in path.read_text().splitlines() if line and line[0] != "#"}
 
     reasons = set(re.findall(r"^\| `([a-z0-9_-]+)` \| \S", text_of("docs/decisions/0006-dependencies.md"), re.M))
 
