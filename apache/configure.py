@@ -8,6 +8,7 @@ from __future__ import annotations
 import html
 import json
 import logging
+import math
 import os
 import shutil
 import subprocess
@@ -21,12 +22,13 @@ sys.path.insert(0, str(ROOT))
 from app import config, sizing  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
+from app.guards import admission, notices, request_ids  # noqa: E402
 from app.guards.headers import HEADERS  # noqa: E402
 from app.telemetry import logs  # noqa: E402
 
 CONF = ROOT / "apache" / "conf"
 # limits.conf must come first; see there. The others are included at the end.
-INCLUDED = ("request-id", "ops", "static", "security", "errors", "logging", "tls")
+INCLUDED = ("pool", "request-id", "admission", "ops", "static", "security", "errors", "logging", "tls")
 FIRST_LINE = 'Include "{path}"\n'
 EXPRESS_TIMEOUT_SECONDS = 60
 # Only a safety net against requests that hang for ever: mod_wsgi ends the process when it fires. Deadlines are ours.
@@ -70,6 +72,7 @@ def render(settings: Settings, server_root: Path, *, user: str = "") -> None:
     write_definitions(settings, server_root)
     write_headers(server_root)
     write_error_documents(server_root)
+    write_refusal(settings, server_root)
     run_express(express_options(settings, server_root, user), server_root)
     put_limits_first(server_root)
     test_configuration(server_root)
@@ -86,8 +89,7 @@ def express_options(settings: Settings, server_root: Path, user: str = "") -> li
         "--process-group=web",
         f"--processes={sizes.web_processes.value}",
         f"--threads={sizes.web_threads.value}",
-        # A pool of fixed size: the default ends and starts children all the time, and resets connections.
-        # All start at once and none is ever spare; the minimum only says when Apache warns of a full house.
+        # Only for what mod_wsgi-express derives from them; pool.conf has the last word.
         f"--max-clients={sizes.server_max_connections.value}",
         "--initial-workers=1",
         "--minimum-spare-workers=0.1",
@@ -128,6 +130,7 @@ def express_options(settings: Settings, server_root: Path, user: str = "") -> li
 
 def write_definitions(settings: Settings, server_root: Path) -> None:
     """What our .conf files call ${CASK_…}, and the switches they ask with <IfDefine>."""
+    sizes = sizing.choose(settings)
     values = {
         "CASK_ROOT": ROOT,
         "CASK_SERVER_ROOT": server_root,
@@ -139,12 +142,19 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         "CASK_HTTPS_PORT": settings.https_port,
         "CASK_TLS_CERTIFICATE": settings.tls_certificate or "",
         "CASK_TLS_KEY": settings.tls_key or "",
+        "CASK_SERVER_PROCESSES": sizes.server_processes.value,
+        "CASK_SERVER_THREADS": sizes.server_threads,
+        "CASK_SERVER_MAX_CONNECTIONS": sizes.server_processes.value * sizes.server_threads,
+        "CASK_IS_REFUSED": _is_refused(settings),
+        "CASK_RETRY_AFTER_SECONDS": _retry_after_seconds(settings),
         "CASK_ACCESS_LOG": "/proc/self/fd/1",
     }
     switches = {
         "CASK_LOG_JSON": settings.log_format == "json",
         "CASK_HSTS": settings.hsts_seconds > 0,
         "CASK_TLS": settings.tls_enabled,
+        # Behind a proxy Apache and the app know callers by different addresses.
+        "CASK_NOTICES": not settings.trusted_proxies,
     }
     lines = [f'Define {name} "{value}"' for name, value in values.items()]
     lines += [f"Define {name}" for name, is_on in switches.items() if is_on]
@@ -174,6 +184,34 @@ def write_error_documents(server_root: Path) -> None:
     # Not by content negotiation, which answers 406 to those who accept neither by name.
     condition = ["<If \"req_novary('Accept') =~ m#text/html#\">", *pages, "</If>"]
     (server_root / "error-documents.conf").write_text("\n".join(documents + condition) + "\n")
+
+
+def write_refusal(settings: Settings, server_root: Path) -> None:
+    """What Apache says to callers whom every web process refuses: the app's own words."""
+
+    def document(request_id: str) -> str:
+        problem = admission.refusal(_retry_after_seconds(settings)).to_problem(request_id)
+        return f"ErrorDocument 503 {json.dumps(json.dumps(problem))}"
+
+    # A refusal comes before request-id.conf has put the id into the request.
+    lines = [
+        document("%{reqenv:UNIQUE_ID}"),
+        f'<If "%{{HTTP:X-Request-Id}} =~ m#^{request_ids.PATTERN.pattern}$#">',
+        f"    {document('%{HTTP:X-Request-Id}')}",
+        "</If>",
+    ]
+    (server_root / "refusal.conf").write_text("\n".join(lines) + "\n")
+
+
+def _retry_after_seconds(settings: Settings) -> int:
+    """What is refused would wait longer than this; and whole seconds are all that the header can say."""
+    return math.ceil(max(admission.LEAST_RETRY_AFTER_SECONDS, settings.request_max_wait_seconds))
+
+
+def _is_refused(settings: Settings) -> str:
+    """Apache's expression for: every web process has a notice for this caller."""
+    slots = range(sizing.choose(settings).web_processes.value)
+    return " && ".join(f"-f '{settings.state_dir / notices.FOLDER / str(slot)}/%{{REMOTE_ADDR}}'" for slot in slots)
 
 
 def run_express(options: list[str], server_root: Path) -> None:

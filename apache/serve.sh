@@ -29,10 +29,10 @@ fi
 
 # ── From here on, files are written, below STATE_DIR only ────────────────────────────────────────────────────────────
 umask 022
-rm -rf "$STATE_DIR/run/processes"
-mkdir -p "$STATE_DIR/run/processes"
+rm -rf "$STATE_DIR/run/processes" "$STATE_DIR/run/refused"
+mkdir -p "$STATE_DIR/run/processes" "$STATE_DIR/run/refused"
 if [ "$(id -u)" = 0 ]; then
-    chown "$SERVICE_USER" "$STATE_DIR" "$STATE_DIR/run" "$STATE_DIR/run/processes"
+    chown "$SERVICE_USER" "$STATE_DIR" "$STATE_DIR/run" "$STATE_DIR/run/processes" "$STATE_DIR/run/refused"
 fi
 # Each thread that decodes would else keep memory of its own (glibc's arenas); with two, all share it.
 export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2}

@@ -240,6 +240,13 @@ class Settings(BaseSettings):
         expects=f"a path of at most {SOCKET_PATH_MAX_BYTES} bytes",
     )
     engine_workers: int = setting(0, "Batches computed at the same time; 0 is by cores.", at_least=0, at_most=256)
+    engine_nice: int = setting(
+        5,
+        "By how much the engine steps back when processor time is short, so that health and refusals come first.",
+        unit="nice(2) levels",
+        at_least=0,
+        at_most=19,
+    )
     engine_torch_threads: int = setting(1, "Threads one batch is computed with.", at_least=1, at_most=256)
     runtime: Literal["auto", "torch", "torch-channels-last", "torch-fused", "aotinductor", "openvino"] = setting(
         "auto", "What computes the models; auto is what `make model-build` chose, else torch."

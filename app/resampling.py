@@ -20,7 +20,8 @@ Edges = tuple[float, float, float, float]
 
 
 def bilinear(image: Image.Image, size: tuple[int, int], part: Edges) -> Image.Image:
-    """The ``part`` of an image at another size (width, height), antialiased; no channel differs by more than 1.
+    """The ``part`` of an image at another size (width, height), antialiased. Pixels are Pillow's but for
+    rounding: no channel differs by more than 2 of 255, in photographs by more than 1.
 
     Decodes the image where that has not happened yet, and raises what its reader raises on damaged bytes.
     """

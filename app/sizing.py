@@ -17,6 +17,9 @@ REFUSING_THREADS = 8
 # Connections beyond the web threads: slow senders, keep-alive, health. With 600 in all, 400 callers that send their
 # headers byte by byte leave health at 100 % (tests/faults/test_slow_callers.py); with 36, mod_wsgi's own, at 64 %.
 SPARE_CONNECTIONS = 504
+# Apache's children: one a core shares the work, two let one answer while the other is replaced; of many, each wakes up
+# for every new connection.
+LEAST_SERVER_PROCESSES, MOST_SERVER_PROCESSES = 2, 16
 # What an engine with torch and one web process take before any model and request, and what one image in work may take.
 BASE_BYTES = 700 * 1024**2
 WEB_PROCESS_BYTES = 80 * 1024**2
@@ -47,6 +50,12 @@ class Sizes:
     web_places: Size
     web_decoders: Size
     server_max_connections: Size
+    server_processes: Size
+
+    @property
+    def server_threads(self) -> int:
+        """Threads of each of Apache's children: together at least as many as there may be connections."""
+        return -(-self.server_max_connections.value // self.server_processes.value)
 
     def __iter__(self) -> Iterator[Size]:
         return iter(vars(self).values())
@@ -87,7 +96,12 @@ def choose(settings: Settings, cores: int | None = None, memory_bytes: int | Non
         threads_in_all + SPARE_CONNECTIONS,
         f"{threads_in_all} web threads and {SPARE_CONNECTIONS} for slow senders and health",
     )
-    return Sizes(workers, queue, processes, threads, places, decoders, connections)
+    children = Size(
+        "SERVER_PROCESSES",
+        min(max(cores, LEAST_SERVER_PROCESSES), MOST_SERVER_PROCESSES, connections.value),
+        f"one a core, from {LEAST_SERVER_PROCESSES} to {MOST_SERVER_PROCESSES}; the connections are shared among them",
+    )
+    return Sizes(workers, queue, processes, threads, places, decoders, connections, children)
 
 
 def _size(name: str, wished: int, chosen: int, reason: str) -> Size:

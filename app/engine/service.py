@@ -56,6 +56,8 @@ def limits(settings: Settings, manifest: Manifest) -> Limits:
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in hand. Blocks; call it in the main thread."""
+    # Before any thread begins, for each has a level of its own (Linux).
+    os.nice(settings.engine_nice)
     server = build(settings)
     never = threading.Event()
     try:

@@ -4,7 +4,7 @@ from flask import Flask
 
 from app import sizing
 from app.config import Settings
-from app.guards import admission, deadlines, failures, headers, hosts, microcache, request_ids, sessions, sizes
+from app.guards import admission, deadlines, failures, headers, hosts, microcache, notices, request_ids, sessions, sizes
 from app.sizing import Sizes
 
 # Asked often, by machines, and the same for everybody.
@@ -19,7 +19,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     sizes.init_app(app, settings)
     deadlines.init_app(app, settings)
     sessions.init_app(app)
-    admission.init_app(app, _gate(settings, sizing.choose(settings)))
+    sizes_here = sizing.choose(settings)
+    gate = _gate(settings, sizes_here)
+    admission.init_app(app, gate, _notices(app, settings, sizes_here, gate))
     microcache.init_app(app, MICROCACHED, settings.request_microcache_ms)
     failures.init_app(app)
 
@@ -29,3 +31,14 @@ def _gate(settings: Settings, sizes: Sizes) -> admission.Gate:
     return admission.Gate(
         sizes.web_places.value, settings.request_max_wait_seconds, least_places=2 * sizes.engine_workers.value
     )
+
+
+def _notices(app: Flask, settings: Settings, sizes: Sizes, gate: admission.Gate) -> notices.Notices | None:
+    """Where Apache looks for whom to refuse. None behind a proxy: Apache knows callers by other addresses then."""
+    if not app.extensions.get("is_under_apache") or app.extensions["role"] != "web" or settings.trusted_proxies:
+        return None
+    slot = notices.claim_slot(settings.state_dir, sizes.web_processes.value)
+    if slot is None:
+        return None
+    folder, app.extensions["slot_lock"] = slot
+    return notices.Notices(folder, gate.is_refused)

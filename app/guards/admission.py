@@ -21,6 +21,7 @@ from flask import Flask, request
 from app.errors import EngineBusyError
 from app.guards import deadlines, request_ids
 from app.guards.headers import HEADERS
+from app.guards.notices import Notices
 
 log = logging.getLogger("cask.web")
 
@@ -34,6 +35,8 @@ VISIT_KEY = "cask.visit"
 NEWEST_WEIGHT = 0.1
 # The last places are for callers that hold less than their share, so that one address cannot take them all.
 RESERVED_SHARE = 0.25
+# A caller's notice is taken down when this share of what was too much is gone, not with each request that ends.
+REOPENING_SHARE = 0.5
 LEAST_RETRY_AFTER_SECONDS = 1
 LOG_PERIOD_SECONDS = 5.0
 
@@ -68,21 +71,30 @@ class Gate:
         with self._lock:
             share = self._share(caller)
             is_full = self.arriving + self.in_work >= self.places * share
-            refusal = self._refusal(route, share, timeout_seconds, is_full=is_full)
-            if refusal is None:
+            retry_after_seconds = self._refusal(route, share, timeout_seconds, is_full=is_full)
+            if retry_after_seconds is None:
                 self.arriving += 1
                 self._by_caller[caller] += 1
-            return refusal
+            return retry_after_seconds
 
     def begin(self, route: str, caller: str) -> float | None:
         """The body is there: from arriving to in work. Returns None, or as ``arrive`` when others were faster."""
         with self._lock:
-            refusal = self._refusal(route, self._share(caller), math.inf, is_full=False)
-            if refusal is None:
+            retry_after_seconds = self._refusal(route, self._share(caller), math.inf, is_full=False)
+            if retry_after_seconds is None:
                 self.arriving -= 1
                 self.in_work += 1
                 self._by_route[route] += 1
-            return refusal
+            return retry_after_seconds
+
+    def is_refused(self, caller: str, has_notice: bool) -> bool:
+        """Whether a request of this caller would be refused now; with a notice, until there is some room again."""
+        with self._lock:
+            level = 1 - REOPENING_SHARE if has_notice else 1
+            share = self._share(caller)
+            wait = self._ahead() + min(self.cost_seconds.values(), default=0.0)
+            is_full = self.arriving + self.in_work >= self.places * share * level
+            return is_full or (wait > self._longest(share) * level and self.in_work >= self.least_places)
 
     def leave(self, caller: str) -> None:
         """Give the place back without having begun."""
@@ -101,8 +113,7 @@ class Gate:
 
     def _refusal(self, route: str, share: float, timeout_seconds: float, *, is_full: bool) -> float | None:
         wait = self._expected_wait(route)
-        longest = self.max_wait_seconds * (1 + RESERVED_SHARE if share == 1 else 1)
-        is_slow = wait > min(longest, timeout_seconds) and self.in_work >= self.least_places
+        is_slow = wait > min(self._longest(share), timeout_seconds) and self.in_work >= self.least_places
         if not is_full and not is_slow:
             return None
         self.refused_total += 1
@@ -110,8 +121,15 @@ class Gate:
 
     def _expected_wait(self, route: str) -> float:
         """Seconds after which a request that comes now would be answered, as far as is known."""
-        ahead = sum(count * self.cost_seconds.get(name, 0.0) for name, count in self._by_route.items())
-        return ahead + self.cost_seconds.get(route, 0.0)
+        return self._ahead() + self.cost_seconds.get(route, 0.0)
+
+    def _ahead(self) -> float:
+        """Seconds of work that came before."""
+        return sum(count * self.cost_seconds.get(name, 0.0) for name, count in self._by_route.items())
+
+    def _longest(self, share: float) -> float:
+        """The longest wait for a caller with this share, in seconds."""
+        return self.max_wait_seconds * (1 + RESERVED_SHARE if share == 1 else 1)
 
     def _share(self, caller: str) -> float:
         """How much of everything this caller may help to fill: the last part is for those who hold little."""
@@ -145,7 +163,7 @@ class Visit:
             return
         retry_after_seconds = self.gate.begin(self.route, self.caller)
         if retry_after_seconds is not None:
-            raise _error(retry_after_seconds)
+            raise refusal(retry_after_seconds)
         self.began, self.before = time.monotonic(), self.gate.in_work
 
     def end(self, *, is_answered: bool) -> None:
@@ -167,12 +185,22 @@ def begin() -> None:
         visit.begin()
 
 
+def refusal(retry_after_seconds: float) -> EngineBusyError:
+    """What a refused caller is told."""
+    return EngineBusyError(
+        "More requests are in work than can be answered in time.",
+        hint="Send it again after the time in Retry-After.",
+        retry_after_seconds=retry_after_seconds,
+    )
+
+
 class Admission:
     """WSGI middleware that asks the gate."""
 
-    def __init__(self, application: Wsgi, gate: Gate) -> None:
+    def __init__(self, application: Wsgi, gate: Gate, notices: Notices | None = None) -> None:
         self._application = application
         self.gate = gate
+        self._notices = notices
         self._logged = -math.inf
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -185,6 +213,8 @@ class Admission:
         if retry_after_seconds is None:
             return self._admit(Visit(self.gate, route, caller), environ, start_response)
         self._log()
+        if self._notices is not None:
+            self._notices.update(caller)
         if route == PAGE:
             environ[REFUSED_KEY] = retry_after_seconds
             return self._application(environ, start_response)
@@ -199,10 +229,15 @@ class Admission:
             return start_response(line, *rest, **named)
 
         environ[VISIT_KEY] = visit
+        if self._notices is not None:
+            # Whoever comes next would be too many: better to say so before it comes than after.
+            self._notices.update(visit.caller)
         try:
             return self._application(environ, note_status)
         finally:
             visit.end(is_answered=status.startswith("200"))
+            if self._notices is not None:
+                self._notices.ended()
 
     def _log(self) -> None:
         """One line for many refusals: under overload a line each would be a second flood."""
@@ -216,9 +251,9 @@ class Admission:
             )
 
 
-def init_app(app: Flask, gate: Gate) -> None:
-    """Put the gate before the app."""
-    middleware = Admission(app.wsgi_app, gate)
+def init_app(app: Flask, gate: Gate, notices: Notices | None = None) -> None:
+    """Put the gate before the app; with ``notices`` it tells Apache whom to refuse."""
+    middleware = Admission(app.wsgi_app, gate, notices)
     app.wsgi_app = middleware  # type: ignore[method-assign]
     app.extensions["gate"] = gate
 
@@ -226,7 +261,7 @@ def init_app(app: Flask, gate: Gate) -> None:
     def refuse_page() -> None:
         retry_after_seconds = request.environ.get(REFUSED_KEY)
         if retry_after_seconds is not None:
-            raise _error(retry_after_seconds)
+            raise refusal(retry_after_seconds)
 
 
 def _timeout_seconds(environ: Environ) -> float:
@@ -237,16 +272,8 @@ def _timeout_seconds(environ: Environ) -> float:
         return math.inf
 
 
-def _error(retry_after_seconds: float) -> EngineBusyError:
-    return EngineBusyError(
-        "More requests are in work than can be answered in time.",
-        hint="Send it again after the time in Retry-After.",
-        retry_after_seconds=retry_after_seconds,
-    )
-
-
 def _refuse(environ: Environ, start_response: StartResponse, retry_after_seconds: float) -> list[bytes]:
-    error = _error(retry_after_seconds)
+    error = refusal(retry_after_seconds)
     request_id = request_ids.choose(environ.get(REQUEST_ID_KEY, ""))
     body = json.dumps(error.to_problem(request_id)).encode()
     headers = [

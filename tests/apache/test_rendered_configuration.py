@@ -49,17 +49,30 @@ def test_limits_stand_before_the_first_virtual_host(render: Render) -> None:
     assert text.index("conf/limits.conf") < text.index("<VirtualHost")
 
 
-def test_pool_has_one_size(render: Render) -> None:
-    text = render(SERVER_MAX_CONNECTIONS="256", WEB_PROCESSES="2", WEB_THREADS="16")
+def test_pool_has_one_size_and_room_for_all_connections(render: Render) -> None:
+    text = render(SERVER_MAX_CONNECTIONS="255", WEB_PROCESSES="2", WEB_THREADS="16")
+    pool = (servers.ROOT / "apache" / "conf" / "pool.conf").read_text()
 
-    pool = text.split("<IfModule mpm_event_module>")[1]
-    values = dict(
-        re.findall(r"^(StartServers|ServerLimit|MaxClients|MinSpareThreads|MaxSpareThreads) (\d+)$", pool, re.M)[:5]
+    processes, threads, connections = (
+        int(re.findall(rf'^Define CASK_SERVER_{name} "(\d+)"$', text, re.M)[0])
+        for name in ("PROCESSES", "THREADS", "MAX_CONNECTIONS")
     )
-    assert values["StartServers"] == values["ServerLimit"]
-    assert values["MaxSpareThreads"] == values["MaxClients"]
-    # Rounded up to whole children.
-    assert 256 <= int(values["MaxClients"]) < 256 + 32
+    assert processes * threads == connections >= 255
+    assert "StartServers ${CASK_SERVER_PROCESSES}" in pool
+    assert "ServerLimit ${CASK_SERVER_PROCESSES}" in pool
+    assert text.index("conf/pool.conf") > text.rindex("ThreadsPerChild")
+
+
+def test_apache_refuses_only_whom_every_web_process_refuses(render: Render) -> None:
+    text = render(WEB_PROCESSES="2")
+
+    condition = re.findall(r'^Define CASK_IS_REFUSED "(.*)"$', text, re.M)[0]
+    assert re.fullmatch(r"-f '.*/run/refused/0/%\{REMOTE_ADDR\}' && -f '.*/run/refused/1/%\{REMOTE_ADDR\}'", condition)
+    assert "Define CASK_NOTICES" in text
+
+
+def test_behind_a_proxy_apache_refuses_nobody_by_address(render: Render) -> None:
+    assert "Define CASK_NOTICES" not in render(TRUSTED_PROXIES="10.0.0.0/8")
 
 
 def test_web_group_has_the_processes_and_threads_of_the_settings(render: Render) -> None:

@@ -111,7 +111,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.sizing",
             "app.telemetry",
             "app.ops.watchdog",
+            "app.guards.admission",
             "app.guards.headers",
+            "app.guards.notices",
+            "app.guards.request_ids",
         },
     ),
 ]

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 
 from app.guards.admission import Admission, Gate
+from app.guards.notices import Notices
 from tests import bad_input, fakes
 
 ROUTE = "/v1/classify"
@@ -210,3 +211,54 @@ def test_the_page_shows_a_refusal_as_a_page(tmp_path: Path) -> None:
     assert answer.status_code == 503
     assert answer.mimetype == "text/html"
     assert "Retry-After" in answer.headers
+
+
+# ── notices ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nobody_is_refused_while_there_is_room() -> None:
+    assert not gate().is_refused("a", has_notice=False)
+
+
+def test_caller_is_refused_as_soon_as_the_next_request_would_be() -> None:
+    slow = gate(places=100, max_wait_seconds=4.0, cost_seconds=1.0)
+    fill(slow, "a")
+
+    assert slow.arrive(ROUTE, "a") is not None
+    assert slow.is_refused("a", has_notice=False)
+
+
+def test_caller_with_a_notice_waits_until_half_of_the_work_is_done() -> None:
+    slow = gate(places=100, max_wait_seconds=8.0, cost_seconds=1.0)
+    count, refused = fill(slow, "a"), []
+    for _ in range(count):
+        slow.end(ROUTE, "a", 1.0, 1, is_answered=True)
+        refused.append((slow.is_refused("a", has_notice=False), slow.is_refused("a", has_notice=True)))
+
+    assert [plain for plain, _ in refused] == [False] * count
+    assert [with_notice for _, with_notice in refused].index(False) == count // 2
+
+
+def test_another_caller_is_not_refused_with_the_first() -> None:
+    full = gate(places=8)
+    fill(full, "a")
+
+    assert full.is_refused("a", has_notice=False)
+    assert not full.is_refused("b", has_notice=False)
+
+
+def test_notice_follows_what_the_gate_says(tmp_path: Path) -> None:
+    narrow = Gate(places=1, max_wait_seconds=1.0, least_places=1)
+    seen: list[list[str]] = []
+
+    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
+        seen.append([path.name for path in tmp_path.iterdir()])
+        start_response("200 OK", [])
+        return []
+
+    admission = Admission(app, narrow, Notices(tmp_path, narrow.is_refused))
+    environ = {"REQUEST_METHOD": "POST", "PATH_INFO": ROUTE, "REMOTE_ADDR": "127.0.0.1"}
+    admission(environ, lambda *_: None)
+
+    assert seen == [["127.0.0.1"]]
+    assert list(tmp_path.iterdir()) == []

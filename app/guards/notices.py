@@ -1,0 +1,98 @@
+"""Notes for Apache: which callers it can refuse by itself. A file each, named like the caller's address.
+
+A refusal by Python costs Apache's way to it and back. While a caller would be refused anyway, its file lies in
+``<STATE_DIR>/run/refused/<slot>/``; Apache looks for it before it passes a request on (apache/conf/admission.conf). The
+gate alone decides. With several web processes each has a slot, and Apache refuses only whom all of them refuse.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import logging
+import os
+import re
+import threading
+from collections.abc import Callable
+from pathlib import Path
+
+log = logging.getLogger("cask.web")
+
+FOLDER = "run/refused"
+# An address as Apache writes it; anything else names no file.
+ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
+# Under an attack from many addresses Python refuses the rest; its own table must not grow with them.
+MAX_CALLERS = 64
+
+
+class Notices:
+    """Who is refused at the moment. Thread-safe.
+
+    ``is_refused`` is asked with a caller's address, and whether the caller has a notice already.
+    """
+
+    def __init__(self, folder: Path, is_refused: Callable[[str, bool], bool]) -> None:
+        self._folder = folder
+        self._is_refused = is_refused
+        self._callers: set[str] = set()
+        self._lock = threading.Lock()
+
+    def update(self, caller: str) -> None:
+        """This caller was let in or refused: put a notice up when the next request need not come so far."""
+        if caller not in self._callers and len(self._callers) < MAX_CALLERS and ADDRESS.fullmatch(caller):
+            self._update(caller)
+
+    def ended(self) -> None:
+        """A request has ended: whoever may come in again is let through."""
+        for caller in tuple(self._callers):
+            self._update(caller)
+
+    def _update(self, caller: str) -> None:
+        # Asked under the lock: whatever changes later is followed by an update of its own, so no notice stays behind.
+        with self._lock:
+            has_notice = caller in self._callers
+            is_refused = self._is_refused(caller, has_notice)
+            if is_refused == has_notice:
+                return
+            try:
+                self._write(caller, is_refused=is_refused)
+            except OSError as error:
+                # Python refuses all the same, only dearer.
+                log.warning("the notice for %s cannot be changed: %s", caller, error)
+
+    def _write(self, caller: str, *, is_refused: bool) -> None:
+        path = self._folder / caller
+        if is_refused:
+            path.touch()
+            self._callers.add(caller)
+        else:
+            path.unlink(missing_ok=True)
+            self._callers.discard(caller)
+
+
+def claim_slot(state_dir: Path, slots: int) -> tuple[Path, int] | None:
+    """An empty folder for this process alone, and the descriptor that keeps it so while open; None: there is none.
+
+    A process that was killed leaves its notices behind; whoever takes its place removes them.
+    """
+    for number in range(slots):
+        folder = state_dir / FOLDER / str(number)
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            lock = _lock(folder.with_suffix(".lock"))
+            for path in folder.iterdir():
+                path.unlink()
+        except OSError:
+            continue
+        return folder, lock
+    return None
+
+
+def _lock(path: Path) -> int:
+    """A descriptor that holds the lock. Raises BlockingIOError when another process has it."""
+    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        os.close(descriptor)
+        raise
+    return descriptor

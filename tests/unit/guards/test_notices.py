@@ -1,0 +1,134 @@
+"""Notes for Apache: when they go up, when they come down, and that none stays behind."""
+
+from __future__ import annotations
+
+import os
+import threading
+from pathlib import Path
+
+import pytest
+
+from app.guards import notices
+from app.guards.notices import MAX_CALLERS, Notices
+
+CALLER = "192.0.2.7"
+
+
+class FakeGate:
+    """Refuses whom the test names."""
+
+    def __init__(self) -> None:
+        self.refused: set[str] = set()
+        self.asked: list[tuple[str, bool]] = []
+
+    def is_refused(self, caller: str, has_notice: bool) -> bool:
+        self.asked.append((caller, has_notice))
+        return caller in self.refused
+
+
+@pytest.fixture
+def gate() -> FakeGate:
+    return FakeGate()
+
+
+@pytest.fixture
+def board(tmp_path: Path, gate: FakeGate) -> Notices:
+    return Notices(tmp_path, gate.is_refused)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(path.name for path in folder.iterdir())
+
+
+def test_refused_caller_has_a_notice_until_there_is_room(board: Notices, gate: FakeGate, tmp_path: Path) -> None:
+    gate.refused = {CALLER}
+    board.update(CALLER)
+    up = names(tmp_path)
+    board.ended()
+    still_up = names(tmp_path)
+    gate.refused = set()
+    board.ended()
+
+    assert (up, still_up, names(tmp_path)) == ([CALLER], [CALLER], [])
+    assert gate.asked == [(CALLER, False), (CALLER, True), (CALLER, True)]
+
+
+def test_caller_who_would_be_let_in_by_now_gets_no_notice(board: Notices, tmp_path: Path) -> None:
+    board.update(CALLER)
+
+    assert names(tmp_path) == []
+
+
+def test_each_caller_has_a_notice_of_its_own(board: Notices, gate: FakeGate, tmp_path: Path) -> None:
+    gate.refused = {CALLER, "2001:db8::7"}
+    for caller in gate.refused:
+        board.update(caller)
+    gate.refused = {CALLER}
+    board.ended()
+
+    assert names(tmp_path) == [CALLER]
+
+
+@pytest.mark.parametrize("caller", ["", "unix:", "../../etc/passwd", "a/b", "host.example.org", "1" * 46])
+def test_what_is_no_address_names_no_file(board: Notices, gate: FakeGate, tmp_path: Path, caller: str) -> None:
+    gate.refused = {caller}
+    board.update(caller)
+
+    assert names(tmp_path) == []
+    assert gate.asked == []
+
+
+def test_many_addresses_do_not_fill_the_disk(board: Notices, gate: FakeGate, tmp_path: Path) -> None:
+    gate.refused = {f"10.0.{number // 256}.{number % 256}" for number in range(3 * MAX_CALLERS)}
+    for caller in gate.refused:
+        board.update(caller)
+
+    assert len(names(tmp_path)) == MAX_CALLERS
+
+
+def test_folder_that_cannot_be_written_is_logged_and_harms_nobody(
+    tmp_path: Path, gate: FakeGate, caplog: pytest.LogCaptureFixture
+) -> None:
+    board = Notices(tmp_path / "missing", gate.is_refused)
+    gate.refused = {CALLER}
+
+    board.update(CALLER)
+    board.ended()
+
+    assert f"the notice for {CALLER} cannot be changed" in caplog.text
+
+
+def test_no_notice_stays_behind_when_refusals_and_ends_race(tmp_path: Path) -> None:
+    refused = threading.Event()
+    board = Notices(tmp_path, lambda _caller, _has_notice: refused.is_set())
+
+    def flood() -> None:
+        for _ in range(500):
+            refused.set()
+            board.update(CALLER)
+            refused.clear()
+            board.ended()
+
+    threads = [threading.Thread(target=flood) for _ in range(4)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert names(tmp_path) == []
+
+
+def test_each_process_has_a_slot_and_what_a_dead_one_left_is_removed(tmp_path: Path) -> None:
+    first, second = notices.claim_slot(tmp_path, 2), notices.claim_slot(tmp_path, 2)
+    assert first and second
+    (first[0] / CALLER).touch()
+    os.close(first[1])
+    successor = notices.claim_slot(tmp_path, 2)
+
+    assert first[0] != second[0]
+    assert notices.claim_slot(tmp_path, 2) is None
+    assert successor
+    assert successor[0] == first[0]
+    assert names(successor[0]) == []
+    for _, lock in (second, successor):
+        os.close(lock)
