@@ -31,13 +31,15 @@ def prod() -> Iterator[Server]:
 def test_logs_are_for_people_in_dev(dev: Server) -> None:
     dev.ask("/v1/models/nobody")
 
-    assert " ACCESS " in dev.log()
+    # Apache writes the line when the answer is on its way.
+    servers.wait_until(lambda: " ACCESS " in dev.log(), 10, "the access log's line")
     assert '{"time"' not in dev.log()
 
 
 def test_logs_are_json_in_prod(prod: Server) -> None:
     prod.ask("/v1/models/nobody")
 
+    servers.wait_until(lambda: '"logger":"access"' in prod.log(), 10, "the access log's line")
     lines = [json.loads(line) for line in prod.log().splitlines()]
     assert {"access", "cask.web", "cask.engine"} <= {line["logger"] for line in lines}
 
