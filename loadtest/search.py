@@ -10,7 +10,7 @@ from loadtest.verdict import Verdict
 
 RESOLUTION = 0.05
 RATES_MOST = 40
-INVALID_MOST = 2
+INVALID_MOST = 3
 
 Probe = Callable[[float, bool], Verdict]
 

@@ -53,7 +53,7 @@ def test_what_cannot_be_decided_is_not_promised() -> None:
     assert found.capacity_rps < 50
 
 
-def test_an_invalid_run_is_repeated_once_and_then_ends_the_search() -> None:
+def test_an_invalid_run_is_repeated_twice_and_then_ends_the_search() -> None:
     tried = []
 
     def probe(rate: float, _: bool) -> Verdict:
@@ -62,4 +62,4 @@ def test_an_invalid_run_is_repeated_once_and_then_ends_the_search() -> None:
 
     with pytest.raises(LoadTestError):
         search(probe, 4, 4096)
-    assert tried == [4, 4, 8, 8]
+    assert tried == [4, 4, 8, 8, 8]
