@@ -231,7 +231,6 @@ class Progress:
     """How a build of one model goes. ``state``: running, done, failed; ``step``: what it is at, in words."""
 
     state: str
-    pid: int
     step: str = ""
     error: str = ""
 

@@ -254,6 +254,10 @@ class Settings(BaseSettings):
     precision: Literal["auto", "fp32", "bf16", "int8"] = setting(
         "auto", "The precision models are computed in; auto is what `make model-build` chose, else fp32."
     )
+    model_build: Literal["background", "off"] = setting(
+        "off",
+        "Whether the engine builds models that were not measured on this machine, beside serving them.",
+    )
     engine_max_batch_size: int = setting(8, "Most images in one batch.", unit="images", at_least=1, at_most=1024)
     engine_max_queue_delay_ms: float = setting(
         0, "Longest a request waits for others to join its batch.", unit="milliseconds", at_least=0, at_most=10000

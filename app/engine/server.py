@@ -19,6 +19,7 @@ import numpy as np
 
 from app.engine import protocol
 from app.engine.batcher import Work
+from app.engine.builder import Builder
 from app.engine.changes import ACTIONS, Change, Changes
 from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
 from app.engine.shadows import Asked, Shadows
@@ -45,14 +46,16 @@ class Server:
         workers: Workers,
         changes: Changes | None = None,
         shadows: Shadows | None = None,
+        builder: Builder | None = None,
     ) -> None:
         """Without ``changes`` the versions are fixed, and a wish for a change is refused; without ``shadows`` copies
-        are thrown away.
+        are thrown away. ``builder`` begins and ends with us.
         """
         self.socket_path = socket_path
         self._workers = workers
         self._changes = changes
         self._shadows = shadows
+        self._builder = builder
         self._started = time.time()
         self._listener: socket.socket | None = None
         self._inode = 0
@@ -66,11 +69,15 @@ class Server:
         self._workers.start()
         if self._changes is not None:
             self._changes.start(self._workers)
+        if self._builder is not None:
+            self._builder.start()
         log.info("engine %d listens on %s", os.getpid(), self.socket_path)
 
     def stop(self, drain_seconds: float) -> bool:
         """Take the socket away, finish what is in hand. Returns False when the time was not enough."""
         self._remove_socket()
+        if self._builder is not None:
+            self._builder.stop()
         is_done = self._workers.drain(drain_seconds)
         self._is_stopped.set()
         if self._listener is not None:

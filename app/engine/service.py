@@ -13,7 +13,8 @@ from pathlib import Path
 from app import sizing
 from app.config import Settings
 from app.engine.batcher import Limits
-from app.engine.changes import Changes
+from app.engine.builder import Builder
+from app.engine.changes import Change, Changes
 from app.engine.server import Server
 from app.engine.shadows import Shadows
 from app.engine.worker import Model, Workers
@@ -42,7 +43,13 @@ def build(settings: Settings, load_model: Callable[[Manifest], Model] | None = N
         max_queue_size=sizes.engine_max_queue_size.value,
         limits=lambda manifest: limits(settings, manifest),
     )
-    return Server(Path(settings.engine_socket), workers, changes, Shadows(Path(settings.state_dir)))
+    return Server(
+        Path(settings.engine_socket),
+        workers,
+        changes,
+        Shadows(Path(settings.state_dir)),
+        _builder(settings, workers, changes),
+    )
 
 
 def limits(settings: Settings, manifest: Manifest) -> Limits:
@@ -90,6 +97,21 @@ def end_with_parent() -> None:
 
 def _raise_system_exit(_number: int, _frame: object) -> None:
     raise SystemExit
+
+
+def _builder(settings: Settings, workers: Workers, changes: Changes) -> Builder | None:
+    """What builds in the background; None where that is off, or torch is wished as it is."""
+    if settings.model_build == "off" or settings.runtime == "torch":
+        return None
+
+    def held() -> list[Manifest]:
+        workers.is_started.wait()
+        return [slot.manifest for slot in list(workers.slots.values())]
+
+    def reload(manifest: Manifest) -> None:
+        changes.apply(Change("reload", manifest.name, manifest.version), log.info)
+
+    return Builder(settings.state_dir, held, reload)
 
 
 def _loader(settings: Settings, workers: int) -> Callable[[Manifest], Model]:

@@ -7,9 +7,11 @@ processor with one thread, and marks the fastest within the tolerance. Each is t
 from __future__ import annotations
 
 import argparse
+import contextlib
+import functools
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -18,11 +20,11 @@ from typing import Any
 import numpy as np
 
 from app import builds, config, manifests
-from app.builds import Candidate, Report
+from app.builds import Candidate, Progress, Report
 from app.errors import CaskError, ModelLoadError
 from app.manifests import Manifest
 from app.results import answer_from_json
-from app.vision import agreement, conversion, samples
+from app.vision import agreement, background, conversion, samples
 from app.vision.agreement import Agreement
 from app.vision.samples import Samples
 from app.vision.trial import TrialError, Trials, work_folder
@@ -42,12 +44,13 @@ BATCH_SIZES = (1, 4, 8)
 # Short rounds in turn, the best of each: a disturbed moment then hits one round of some, not all of one.
 ROUNDS = 4
 ROUND_SECONDS = 0.2
-# A step of one candidate that takes longer is given up.
+# A step of one candidate that takes longer is given up. A build of least priority may be kept waiting for long.
 LIMIT_SECONDS = 600.0
+BACKGROUND_LIMIT_SECONDS = 4 * 3600.0
 
 TRUTHS = {"": "", "objects": "; mAP against the true boxes", "reference": "; mAP against the reference's boxes"}
 
-Progress = Callable[[str], None]
+Say = Callable[[str], None]
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ class Wish:
     rounds: int = ROUNDS
 
 
-def build_model(manifest: Manifest, state_dir: Path, wish: Wish | None = None, progress: Progress = print) -> Report:
+def build_model(manifest: Manifest, state_dir: Path, wish: Wish | None = None, progress: Say = print) -> Report:
     """Make, compare and time all candidates, write and return the report.
 
     Raises ModelLoadError when the model itself cannot be computed; a candidate that fails is a row that says why.
@@ -73,7 +76,7 @@ def build_model(manifest: Manifest, state_dir: Path, wish: Wish | None = None, p
     return _Build(manifest, builds.folder(state_dir, manifest), state_dir, wish or Wish(), progress).run()
 
 
-def ship_model(manifest: Manifest, state_dir: Path, wish: Wish | None = None, progress: Progress = print) -> Report:
+def ship_model(manifest: Manifest, state_dir: Path, wish: Wish | None = None, progress: Say = print) -> Report:
     """The same, into the model's own folder: it then brings its build wherever it is copied. Raises OSError too."""
     return _Build(manifest, builds.shipped_folder(manifest), state_dir, wish or Wish(), progress).run()
 
@@ -123,7 +126,7 @@ class _Build:
     place: Path
     state_dir: Path
     wish: Wish
-    progress: Progress
+    progress: Say
     samples: Samples = field(init=False)
     expected: Any = None
     began: float = field(default_factory=time.monotonic)
@@ -200,7 +203,7 @@ class _Build:
         if not name:
             return candidate
         if name not in self.made:
-            trials.of(candidate).ask("make", candidate, folder=str(work))
+            trials.once("make", candidate, folder=str(work))
             self.made[name] = self._moved(work / name)
         file, sha256 = self.made[name]
         return replace(candidate, file=file, sha256=sha256)
@@ -302,7 +305,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         settings = config.resolve()
         chosen = manifests.find(settings.models_dir, (given.model,) if given.model else settings.models)
-        if given.report:
+        if given.background:
+            background.begin()
+            _build_for_engine(chosen, settings.state_dir)
+        elif given.report:
             print("\n".join(_last_report(settings.state_dir, manifest) for manifest in chosen))
         else:
             _build_all(chosen, settings.state_dir, given)
@@ -319,6 +325,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", help='candidates to try, with commas between: "openvino int8"')
     parser.add_argument("--limit-seconds", type=float, default=LIMIT_SECONDS, help="longest that one step may take")
     parser.add_argument("--into-store", action="store_true", help="write beside the manifest, not into STATE_DIR")
+    parser.add_argument("--background", action="store_true", help="as the engine asks for it: least priority, reuse")
     parser.add_argument("--report", action="store_true", help="print the last report and build nothing")
     return parser
 
@@ -333,6 +340,28 @@ def _build_all(chosen: Sequence[Manifest], state_dir: Path, given: argparse.Name
             print(f"\n{table(report)}\n\nThe engine serves it so after its next start.\n", flush=True)
 
 
+def _build_for_engine(chosen: Sequence[Manifest], state_dir: Path) -> None:
+    """Build what has no report for this machine, and keep its progress where others can see it."""
+    with _alone(state_dir):
+        for manifest in chosen:
+            # Whoever had the lock before may have built it.
+            if builds.read(state_dir, manifest) is not None:
+                continue
+            tell = functools.partial(_tell, builds.folder(state_dir, manifest))
+            try:
+                tell("begun")
+                build_model(manifest, state_dir, Wish(is_reusing=True, limit_seconds=BACKGROUND_LIMIT_SECONDS), tell)
+            except (CaskError, OSError) as error:
+                tell("ended", state="failed", error=str(error))
+                raise ModelLoadError(str(error)) from None
+            tell("done", state="done")
+
+
+def _tell(place: Path, words: str, *, state: str = "running", error: str = "") -> None:
+    print(words, flush=True)
+    builds.write_progress(place, Progress(state, words, error))
+
+
 def _check_names(names: Sequence[str]) -> None:
     known = [each.name for each in CANDIDATES]
     for name in names:
@@ -340,13 +369,16 @@ def _check_names(names: Sequence[str]) -> None:
             raise ModelLoadError(f"{name!r} is no candidate.", hint=f"There are: {', '.join(known)}.")
 
 
-def _alone(state_dir: Path) -> Any:
+@contextlib.contextmanager
+def _alone(state_dir: Path) -> Iterator[None]:
     """Wait until nobody else builds here: two at once would time each other."""
     lock = builds.lock(state_dir)
     if lock is None:
         print("Another build is running here; waiting for its end.", flush=True)
         lock = builds.lock(state_dir, is_waiting=True)
-    return lock
+    assert lock is not None
+    with lock:
+        yield
 
 
 def _last_report(state_dir: Path, manifest: Manifest) -> str:

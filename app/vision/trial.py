@@ -20,6 +20,8 @@ from app.config import ROOT
 from app.manifests import Manifest
 
 READ_BYTES = 1 << 20
+# Processes that run, each the leader of its group.
+_running: set[int] = set()
 
 
 class TrialError(Exception):
@@ -42,6 +44,7 @@ class Trial:
             # Compilers that it started end with it.
             process_group=0,
         )
+        _running.add(self._process.pid)
 
     @property
     def pid(self) -> int:
@@ -67,6 +70,7 @@ class Trial:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
+        _running.discard(self._process.pid)
         for file in (self._process.stdin, self._process.stdout, self._log):
             with contextlib.suppress(BrokenPipeError):
                 if file is not None:
@@ -99,6 +103,13 @@ class Trial:
         return f": {words[-1]}" if words else f" with status {code}"
 
 
+def end_all() -> None:
+    """End every process of this one, with whatever it started, for one that is about to end itself."""
+    for pid in list(_running):
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(pid, signal.SIGKILL)
+
+
 class Trials:
     """The processes of one build. Close it, or use it as a context."""
 
@@ -113,6 +124,14 @@ class Trials:
         if place not in self._trials:
             self._trials[place] = Trial(self._manifest, self._limit_seconds)
         return self._trials[place]
+
+    def once(self, do: str, candidate: Candidate, **words: Any) -> Any:
+        """One step in a process that ends with it: tools take memory that trying does not need. Raises TrialError."""
+        trial = Trial(self._manifest, self._limit_seconds)
+        try:
+            return trial.ask(do, candidate, **words)
+        finally:
+            trial.close()
 
     def __enter__(self) -> Trials:
         return self

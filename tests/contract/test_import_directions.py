@@ -33,6 +33,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.engine.batcher", {"app.errors"}),
     ("app.engine.client", {"app.engine.protocol", "app.errors", "app.manifests", "app.results"}),
     ("app.engine.worker", {"app.engine.batcher", "app.errors", "app.manifests", "app.results"}),
+    ("app.engine.builder", {"app.builds", "app.config", "app.errors", "app.manifests"}),
     ("app.engine.changes", {"app.engine.worker", "app.errors", "app.machine", "app.manifests", "app.roles"}),
     ("app.engine.shadows", {"app.engine.worker", "app.errors", "app.results", "app.roles"}),
     (
@@ -40,6 +41,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {
             *("app.engine.protocol", "app.engine.batcher", "app.engine.worker", "app.engine.changes"),
             "app.engine.shadows",
+            "app.engine.builder",
             *("app.errors", "app.results"),
         },
     ),

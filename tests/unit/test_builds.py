@@ -149,7 +149,7 @@ def test_only_one_builds_at_a_time(tmp_path: Path) -> None:
 
 
 def test_a_build_that_was_killed_has_failed(tmp_path: Path, manifest: Manifest) -> None:
-    builds.write_progress(builds.folder(tmp_path, manifest), Progress("running", 1, "openvino int8"))
+    builds.write_progress(builds.folder(tmp_path, manifest), Progress("running", "openvino int8"))
     lock = builds.lock(tmp_path)
     running = builds.read_progress(tmp_path, manifest)
     assert running is not None

@@ -80,7 +80,7 @@ def test_a_report_of_another_machine_is_shown_as_that(client: FlaskClient, manif
 
 def test_a_running_build_says_what_it_is_at(client: FlaskClient, manifest: Manifest) -> None:
     folder = builds.folder(state_dir(client), manifest)
-    builds.write_progress(folder, Progress("running", 1, "openvino int8: made"))
+    builds.write_progress(folder, Progress("running", "openvino int8: made"))
     lock = builds.lock(state_dir(client))
 
     found, page = build_of(client, manifest), client.get("/models").text
@@ -93,7 +93,7 @@ def test_a_running_build_says_what_it_is_at(client: FlaskClient, manifest: Manif
 
 
 def test_a_failed_build_says_why(client: FlaskClient, manifest: Manifest) -> None:
-    builds.write_progress(builds.folder(state_dir(client), manifest), Progress("failed", 1, error="No space is left."))
+    builds.write_progress(builds.folder(state_dir(client), manifest), Progress("failed", error="No space is left."))
 
     found = build_of(client, manifest)
 
