@@ -185,6 +185,14 @@ def test_content_type_that_carries_no_image_is_refused(client: FlaskClient, cont
     assert "multipart/form-data" in document["hint"]
 
 
+def test_option_that_stands_twice_in_the_address_is_refused(client: FlaskClient) -> None:
+    document = check_shape(
+        post(client, picture(), path="/v1/detect?max_results=1&max_results=2"), 422, "option_invalid"
+    )
+
+    assert document["detail"] == "'max_results' stands 2 times in the address."
+
+
 def test_file_in_a_part_of_another_name_is_refused(client: FlaskClient) -> None:
     body, content_type = bad_input.multipart(picture(), field_name="file")
 
