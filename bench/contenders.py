@@ -48,6 +48,8 @@ class Contender:
     environment: dict[str, str] = field(default_factory=dict)
     stop_signal: signal.Signals = signal.SIGTERM
     plain_path: str = ""
+    # A route through Flask and all guards, where the plain one is answered before them.
+    flask_path: str = ""
     static_path: str = ""
 
 
@@ -179,6 +181,7 @@ def _ours(name: str, title: str, settings: dict[str, str]) -> Contender:
         label_of=lambda body: json.loads(body)["results"][0]["predictions"][0]["label"],
         health_path="/livez",
         plain_path="/v1/models",
+        flask_path=f"/v1/models/{model.NAME}",
         static_path="/static/site.css",
     )
 
@@ -187,16 +190,17 @@ def _ours(name: str, title: str, settings: dict[str, str]) -> Contender:
 
 
 def peers() -> list[Contender]:
-    """Each peer in its documented way, and with our built model."""
+    """Each peer in its documented way, with our built model, and with our preparation of pictures besides."""
     made = [_gunicorn, _litserve, _bentoml]
-    return [make(kind) for kind in ("documented", "built") for make in made]
+    return [make(kind) for kind in ("documented", "built", "twin") for make in made]
 
 
 def _named(name: str, title: str, kind: str) -> tuple[str, str, dict[str, str]]:
     """Name, title and environment of a peer with one kind of model."""
     if kind == "documented":
         return name, f"{title}, documented way", {network.MODEL_VARIABLE: kind}
-    return f"{name}-built", f"{title} + our built model", {network.MODEL_VARIABLE: kind}
+    words = "our built model" if kind == "built" else "our built model and preparation"
+    return f"{name}-{kind}", f"{title} + {words}", {network.MODEL_VARIABLE: kind}
 
 
 def _gunicorn(kind: str) -> Contender:
@@ -262,6 +266,7 @@ def plain() -> list[Contender]:
         label_of=lambda body: "",
         health_path="/hello",
         plain_path="/hello",
+        flask_path="/hello",
         static_path="/static/site.css",
     )
     return [gunicorn, *_nginx_uwsgi()]
@@ -290,6 +295,7 @@ def _nginx_uwsgi() -> list[Contender]:
             label_of=lambda body: "",
             health_path="/hello",
             plain_path="/hello",
+            flask_path="/hello",
             static_path="/static/site.css",
         )
     ]

@@ -60,6 +60,8 @@ ROUTES = [
     Column("plain_per_s", "route, requests/s"),
     Column("plain_p99_ms", "route p99, ms"),
     Column("plain_resets", "route resets", is_count=True),
+    Column("flask_per_s", "route through Flask, requests/s"),
+    Column("flask_p99_ms", "route through Flask p99, ms"),
     Column("health_per_s", "health, requests/s"),
     Column("health_p99_ms", "health p99, ms"),
     Column("static_per_s", "static file, requests/s"),
@@ -141,6 +143,9 @@ PEERS = (
     "gunicorn-built",
     "litserve-built",
     "bentoml-built",
+    "gunicorn-twin",
+    "litserve-twin",
+    "bentoml-twin",
 )  # ours as multiples of these
 RATIO_MEASURES = ("throughput_1_per_s", "throughput_8_per_s", "throughput_32_per_s", "throughput_64_per_s")
 RATIO_FURTHER = ("p50_1_ms", "p99_8_ms", "memory_mb", "start_s")

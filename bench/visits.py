@@ -155,7 +155,7 @@ class Visit:
             self._say(f"{callers} callers: processor ms an image: {', '.join(parts)}")
 
     def _measure_routes(self, server: Running) -> None:
-        for name in ("plain", "health", "static"):
+        for name in ("plain", "flask", "health", "static"):
             path = getattr(self.contender, f"{name}_path")
             if not path:
                 continue

@@ -1,7 +1,8 @@
 """What all peers share: torchvision's resnet18 and preset as torchvision documents them, or our built model.
 
 Of the documented way only the declaration that lets torchvision import beside a CPU-only torch is ours, and it costs
-nothing at run time. With our built model a peer imports no torch, as our engine imports none.
+nothing at run time. With our built model a peer imports no torch, as our engine imports none: the preset's steps are
+then Pillow's own, which torchvision calls on pictures. As a twin a peer has our preparation of pictures too.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from PIL import Image
 
 FOLDER = Path(__file__).resolve().parent.parent.parent / "build" / "bench"
@@ -21,7 +23,8 @@ LABELS_FILE = FOLDER / "labels.json"
 RESIZE_PX, CROP_PX = 256, 224
 # Each contender runs as many workers as there are cores, so more threads in one would only wait for each other.
 THREADS = 1
-# Which model a peer serves: "documented" or "built". Read from the environment, for servers start peers themselves.
+# What a peer serves: "documented", "built" (our model) or "twin" (our model and our preparation). Read from the
+# environment, for servers start peers themselves.
 MODEL_VARIABLE = "BENCH_MODEL"
 
 # JPEG bytes to whatever ``predict`` takes a list of.
@@ -31,7 +34,8 @@ Predict = Callable[[Sequence[Any]], list[str]]
 
 def load() -> tuple[Prepare, Predict]:
     """How to prepare one picture and how to name several, as BENCH_MODEL wishes."""
-    return _load_built() if os.environ.get(MODEL_VARIABLE) == "built" else _load_documented()
+    kind = os.environ.get(MODEL_VARIABLE, "documented")
+    return _load_documented() if kind == "documented" else _load_built(is_twin=kind == "twin")
 
 
 def labels() -> list[str]:
@@ -75,8 +79,8 @@ def _load_documented() -> tuple[Prepare, Predict]:
     return prepare, predict
 
 
-def _load_built() -> tuple[Prepare, Predict]:
-    """Our built model with our own preparation, so that only the server around it differs."""
+def _load_built(*, is_twin: bool) -> tuple[Prepare, Predict]:
+    """Our built model; with our own preparation for a twin, so that only the server around it differs."""
     from app import images, manifests
     from app.results import ClassifyOptions
     from app.vision import registry
@@ -86,11 +90,21 @@ def _load_built() -> tuple[Prepare, Predict]:
     model = registry.load_model(manifest, plan=registry.Plan(FOLDER / "state", workers=1))
     limits = images.Limits(max_bytes=2**24, max_pixels=50_000_000, formats=("JPEG",))
 
-    def prepare(data: bytes) -> Any:
+    def prepare_as_ours(data: bytes) -> Any:
         return images.read(data, manifest.input, limits).pixels
 
     def predict(prepared: Sequence[Any]) -> list[str]:
         answers = model.predict(list(prepared), [ClassifyOptions(top_k=1)] * len(prepared))
         return [answer[0].label for answer in answers]
 
-    return prepare, predict
+    return prepare_as_ours if is_twin else _prepare_as_documented, predict
+
+
+def _prepare_as_documented(data: bytes) -> Any:
+    """torchvision's preset up to the pixels: the shorter side to 256, bilinear, then 224 × 224 from the middle."""
+    image = Image.open(io.BytesIO(data)).convert("RGB")
+    scale = RESIZE_PX / min(image.size)
+    width, height = int(image.width * scale), int(image.height * scale)
+    resized = image.resize((width, height), Image.Resampling.BILINEAR)
+    left, top = round((width - CROP_PX) / 2), round((height - CROP_PX) / 2)
+    return np.asarray(resized.crop((left, top, left + CROP_PX, top + CROP_PX)))
