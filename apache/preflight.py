@@ -1,4 +1,8 @@
-"""Look before starting: is the port free, may the service user read us? Prints one line a failure, exits with 2."""
+"""Look before starting: are the settings right, is the port free, may the service user read us?
+
+``python apache/preflight.py PID``: of the process that is to serve. Prints STATE_DIR when all is well; else one line a
+failure on stderr, and exits with 2. One program for all of it: each start of Python takes a tenth of a second.
+"""
 
 from __future__ import annotations
 
@@ -14,20 +18,43 @@ sys.path.insert(0, str(ROOT))
 
 from app import config  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
+from app.errors import SettingsError  # noqa: E402
 
 PRIVILEGED_PORTS = 1024
 
 
 def main() -> int:
     """Print every reason against a start. Returns 2 when there is one."""
-    settings = config.load()
+    try:
+        settings = config.load()
+    except SettingsError as error:
+        print(error.message, file=sys.stderr)
+        return 2
+    if reason := _running_reason(settings.state_dir):
+        print(f"FAIL: {reason}", file=sys.stderr)
+        return 2
     user = os.environ.get("SERVICE_USER", "") if os.getuid() == 0 else ""
     reasons = [*_port_reasons(settings.listen_host, settings.port), *_reading_reasons(user, settings)]
     if settings.tls_enabled:
         reasons += _port_reasons(settings.listen_host, settings.https_port)
     for reason in reasons:
         print(f"FAIL: {reason}", file=sys.stderr)
+    if not reasons:
+        print(settings.state_dir)
     return 2 if reasons else 0
+
+
+def _running_reason(state_dir: Path) -> str:
+    """Two services may not share a folder. Empty when no other one does."""
+    try:
+        pid = int((state_dir / "run" / "httpd" / "httpd.pid").read_text())
+        os.kill(pid, 0)
+    except (OSError, ValueError):
+        return ""
+    # A container that was killed leaves the number of its first process behind, and in the next one that is ours.
+    if [str(pid)] == sys.argv[1:]:
+        return ""
+    return f"Cask runs already with {state_dir} (process {pid}). Stop it with make stop, or choose another STATE_DIR."
 
 
 def _port_reasons(host: str, port: int) -> Iterator[str]:

@@ -18,14 +18,7 @@ cd "$ROOT"
 # ── Preflight: touches nothing ───────────────────────────────────────────────────────────────────────────────────────
 [ -x "$PYTHON" ] || fail "needs $PYTHON, found nothing. Run requirements/install.sh, or make serve."
 command -v apache2 >/dev/null || command -v httpd >/dev/null || fail "needs Apache, found none. Run requirements/install.sh."
-"$PYTHON" -m app.config check >/dev/null || exit 2
-STATE_DIR=$("$PYTHON" -m app.config get STATE_DIR)
-PID_FILE=$STATE_DIR/run/httpd/httpd.pid
-# A container that was killed leaves the number of its first process behind, and in the next one that is ours.
-if [ -f "$PID_FILE" ] && kill -0 "$(cat "$PID_FILE")" 2>/dev/null && [ "$(cat "$PID_FILE")" != $$ ]; then
-    fail "Cask runs already with $STATE_DIR (process $(cat "$PID_FILE")). Stop it with make stop, or choose another STATE_DIR."
-fi
-"$PYTHON" apache/preflight.py || exit 2
+STATE_DIR=$("$PYTHON" apache/preflight.py $$) || exit 2
 
 # ── From here on, files are written, below STATE_DIR only ────────────────────────────────────────────────────────────
 umask 022
