@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench import environment, memory, model, requests
+from bench import environment, memory, model, own_priority, requests
 from bench.peers import network
 from bench.requests import Form
 
@@ -91,6 +91,9 @@ def running(contender: Contender) -> Iterator[Running]:
             stdin=subprocess.DEVNULL,
             stdout=log,
             stderr=subprocess.STDOUT,
+            # A scheduling group of its own (sched(7), autogroup), which the load generator's priority does not touch.
+            start_new_session=True,
+            preexec_fn=own_priority.give_back,
         )
     try:
         yield Running(contender, port, process, folder, log_path)

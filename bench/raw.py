@@ -19,7 +19,7 @@ from app.images import Limits
 from app.results import ClassifyOptions
 from app.vision import registry
 from app.vision.registry import Plan
-from bench import model, pictures
+from bench import model, own_priority, pictures
 
 BATCH_SIZES = (1, 4, 8)
 ALONE = "one thread"
@@ -30,7 +30,15 @@ LIMITS = Limits(max_bytes=2**24, max_pixels=50_000_000, formats=("JPEG",))
 def measure(seconds: float, runtime: str = registry.AUTO, precision: str = registry.AUTO) -> dict[str, float]:
     """Images a second by how they are computed, measured in a process of its own. Raises OSError when that fails."""
     command = [sys.executable, "-m", "bench.raw", str(seconds), runtime, precision]
-    done = subprocess.run(command, cwd=pictures.ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run(
+        command,
+        cwd=pictures.ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+        preexec_fn=own_priority.give_back,
+        start_new_session=True,
+    )
     if done.returncode:
         raise OSError(f"bench.raw ended with {done.returncode}: {done.stderr[-1000:]}")
     rates: dict[str, float] = json.loads(done.stdout)

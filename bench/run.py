@@ -22,7 +22,7 @@ from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 
-from bench import chart, contenders, environment, model, pictures, raw, report
+from bench import chart, contenders, environment, model, own_priority, pictures, raw, report
 from bench.contenders import Contender
 from bench.statistics import Sample
 from bench.visits import Pictures, Plan, Visit, VisitFailedError, wait_for_quiet
@@ -40,6 +40,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """The command. Exit status: 0 measured, 1 a contender failed, 2 wrong usage."""
     arguments = _parse(argv)
     _allow_open_files()
+    own_priority.take()
     environment.ensure()
     manifest = model.ensure()
     known = _known(arguments.parts)

@@ -196,8 +196,10 @@ class Visit:
         answered = run.latencies_ms("right") + run.latencies_ms("wrong")
         in_time = [each for each in run.records if each.lane == "load" and each.outcome in ("right", "wrong")]
         end = max((each.intended for each in run.records if each.lane == "load"), default=0.0)
-        # Answers that come after the load has ended are no goodput of the time under load.
-        goodput = sum(1 for each in in_time if each.finished <= end) / run.seconds
+        # Answers that come after the load has ended are no goodput of the time under load; nor is the beginning, when
+        # nothing can have been answered yet. The closed loop, which capacity comes from, is read in the same way.
+        begin = end - run.seconds + load.WARM_SECONDS
+        goodput = sum(1 for each in in_time if begin <= each.finished <= end) / (end - begin)
         self._keep("overload_goodput_percent", 100 * goodput / capacity, "overload: goodput {:.0f} % of capacity")
         self._keep("overload_p99_ms", percentile(answered, 0.99), "overload: p99 of answers {:.0f} ms")
         refused = run.latencies_ms("refused")

@@ -87,13 +87,17 @@ class Gate:
                 self._by_route[route] += 1
             return retry_after_seconds
 
-    def is_refused(self, caller: str, has_notice: bool) -> bool:
-        """Whether a request of this caller would be refused now; with a notice, until there is some room again."""
+    def is_refused(self, caller: str, has_notice: bool, coming: float = 0.0) -> bool:
+        """Whether a request of this caller would be refused now; with a notice, until there is some room again.
+
+        ``coming``: so many more are on their way, as far as is known, and are to find a place yet.
+        """
         with self._lock:
             level = 1 - REOPENING_SHARE if has_notice else 1
             share = self._share(caller)
-            wait = self._ahead() + min(self.cost_seconds.values(), default=0.0)
-            is_full = self.arriving + self.in_work >= self.places * share * level
+            cost_seconds = min(self.cost_seconds.values(), default=0.0)
+            wait = self._ahead() + (1 + coming) * cost_seconds
+            is_full = self.arriving + self.in_work + coming >= self.places * share * level
             return is_full or (wait > self._longest(share) * level and self.in_work >= self.least_places)
 
     def leave(self, caller: str) -> None:

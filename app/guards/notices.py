@@ -22,23 +22,33 @@ FOLDER = "run/refused"
 ADDRESS = re.compile(r"[0-9A-Fa-f.:]{2,45}")
 # Under an attack from many addresses Python refuses the rest; its own table must not grow with them.
 MAX_CALLERS = 64
+# While a notice goes up, requests are on their way already. It goes up early enough for as many as were so of late.
+NEWEST_WEIGHT = 0.2
+MAX_COMING = 32.0
 
 
 class Notices:
     """Who is refused at the moment. Thread-safe.
 
-    ``is_refused`` is asked with a caller's address, and whether the caller has a notice already.
+    ``is_refused`` is asked with a caller's address, whether the caller has a notice already, and how many requests
+    are on their way that a notice would come too late for.
     """
 
-    def __init__(self, folder: Path, is_refused: Callable[[str, bool], bool]) -> None:
+    def __init__(self, folder: Path, is_refused: Callable[[str, bool, float], bool]) -> None:
         self._folder = folder
         self._is_refused = is_refused
-        self._callers: set[str] = set()
+        # By caller with a notice: how many requests have come all the same.
+        self._callers: dict[str, int] = {}
+        self._coming = 0.0
         self._lock = threading.Lock()
 
     def update(self, caller: str) -> None:
         """This caller was let in or refused: put a notice up when the next request need not come so far."""
-        if caller not in self._callers and len(self._callers) < MAX_CALLERS and ADDRESS.fullmatch(caller):
+        if caller in self._callers:
+            with self._lock:
+                if caller in self._callers:
+                    self._callers[caller] += 1
+        elif len(self._callers) < MAX_CALLERS and ADDRESS.fullmatch(caller):
             self._update(caller)
 
     def ended(self) -> None:
@@ -50,7 +60,7 @@ class Notices:
         # Asked under the lock: whatever changes later is followed by an update of its own, so no notice stays behind.
         with self._lock:
             has_notice = caller in self._callers
-            is_refused = self._is_refused(caller, has_notice)
+            is_refused = self._is_refused(caller, has_notice, 0.0 if has_notice else self._coming)
             if is_refused == has_notice:
                 return
             try:
@@ -63,10 +73,11 @@ class Notices:
         path = self._folder / caller
         if is_refused:
             path.touch()
-            self._callers.add(caller)
+            self._callers[caller] = 0
         else:
             path.unlink(missing_ok=True)
-            self._callers.discard(caller)
+            came = self._callers.pop(caller)
+            self._coming = min(MAX_COMING, self._coming + NEWEST_WEIGHT * (came - self._coming))
 
 
 def claim_slot(state_dir: Path, slots: int) -> tuple[Path, int] | None:

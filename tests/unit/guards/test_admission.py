@@ -239,6 +239,15 @@ def test_caller_with_a_notice_waits_until_half_of_the_work_is_done() -> None:
     assert [with_notice for _, with_notice in refused].index(False) == count // 2
 
 
+def test_caller_is_refused_early_when_more_are_on_their_way() -> None:
+    half_full = gate(places=16)
+    for _ in range(6):
+        assert half_full.arrive(ROUTE, "a") is None
+
+    assert not half_full.is_refused("a", has_notice=False, coming=5)
+    assert half_full.is_refused("a", has_notice=False, coming=6)
+
+
 def test_another_caller_is_not_refused_with_the_first() -> None:
     full = gate(places=8)
     fill(full, "a")

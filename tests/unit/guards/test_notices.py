@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app.guards import notices
-from app.guards.notices import MAX_CALLERS, Notices
+from app.guards.notices import MAX_CALLERS, MAX_COMING, Notices
 
 CALLER = "192.0.2.7"
 
@@ -20,9 +20,11 @@ class FakeGate:
     def __init__(self) -> None:
         self.refused: set[str] = set()
         self.asked: list[tuple[str, bool]] = []
+        self.coming: list[float] = []
 
-    def is_refused(self, caller: str, has_notice: bool) -> bool:
+    def is_refused(self, caller: str, has_notice: bool, coming: float) -> bool:
         self.asked.append((caller, has_notice))
+        self.coming.append(coming)
         return caller in self.refused
 
 
@@ -69,6 +71,31 @@ def test_each_caller_has_a_notice_of_its_own(board: Notices, gate: FakeGate, tmp
     assert names(tmp_path) == [CALLER]
 
 
+def test_notice_goes_up_earlier_the_more_requests_were_on_their_way(board: Notices, gate: FakeGate) -> None:
+    for _ in range(20):
+        gate.refused = {CALLER}
+        for _ in range(1 + 10):
+            board.update(CALLER)
+        gate.refused = set()
+        board.ended()
+    board.update(CALLER)
+
+    assert gate.coming[0] == 0
+    assert gate.coming[-1] == pytest.approx(10, rel=0.02)
+
+
+def test_places_kept_for_those_on_their_way_are_bounded(board: Notices, gate: FakeGate) -> None:
+    for _ in range(20):
+        gate.refused = {CALLER}
+        for _ in range(1 + 500):
+            board.update(CALLER)
+        gate.refused = set()
+        board.ended()
+    board.update(CALLER)
+
+    assert gate.coming[-1] == MAX_COMING
+
+
 @pytest.mark.parametrize("caller", ["", "unix:", "../../etc/passwd", "a/b", "host.example.org", "1" * 46])
 def test_what_is_no_address_names_no_file(board: Notices, gate: FakeGate, tmp_path: Path, caller: str) -> None:
     gate.refused = {caller}
@@ -100,7 +127,7 @@ def test_folder_that_cannot_be_written_is_logged_and_harms_nobody(
 
 def test_no_notice_stays_behind_when_refusals_and_ends_race(tmp_path: Path) -> None:
     refused = threading.Event()
-    board = Notices(tmp_path, lambda _caller, _has_notice: refused.is_set())
+    board = Notices(tmp_path, lambda *_: refused.is_set())
 
     def flood() -> None:
         for _ in range(500):
