@@ -145,6 +145,7 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         "CASK_SERVER_PROCESSES": sizes.server_processes.value,
         "CASK_SERVER_THREADS": sizes.server_threads,
         "CASK_SERVER_MAX_CONNECTIONS": sizes.server_processes.value * sizes.server_threads,
+        "CASK_PREDICTING": f"^(?!{admission.PAGE}$)(?:{admission.PREDICTING.pattern})$",
         "CASK_IS_REFUSED": _is_refused(settings),
         "CASK_RETRY_AFTER_SECONDS": _retry_after_seconds(settings),
         "CASK_ACCESS_LOG": "/proc/self/fd/1",

@@ -184,7 +184,7 @@ def _ours(name: str, title: str, settings: dict[str, str]) -> Contender:
         label_of=lambda body: json.loads(body)["results"][0]["predictions"][0]["label"],
         health_path="/livez",
         plain_path="/v1/models",
-        flask_path=f"/v1/models/{model.NAME}",
+        flask_path=f"/v1/models/{model.NAME}?version={model.VERSION}",
         static_path="/static/site.css",
     )
 

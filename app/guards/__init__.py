@@ -8,7 +8,7 @@ from app.guards import admission, deadlines, failures, headers, hosts, microcach
 from app.sizing import Sizes
 
 # Asked often, by machines, and the same for everybody.
-MICROCACHED = ("/livez", "/v1/models", "/version")
+MICROCACHED = ("/livez", "/v1/models", "/v1/models/", "/version")
 
 
 def init_app(app: Flask, settings: Settings) -> None:

@@ -45,7 +45,10 @@ class Kept:
 
 
 class Microcache:
-    """WSGI middleware that keeps the answers of some paths. Thread-safe: each step on its table is one step."""
+    """WSGI middleware that keeps the answers of some paths. Thread-safe: each step on its table is one step.
+
+    ``paths``: one that ends with a slash stands for all below it.
+    """
 
     def __init__(
         self,
@@ -55,16 +58,18 @@ class Microcache:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._application = application
-        self._paths = frozenset(paths)
+        self._paths = frozenset(path for path in paths if not path.endswith("/"))
+        self._folders = tuple(path for path in paths if path.endswith("/"))
         self._keep_seconds = keep_seconds
         self._clock = clock
         self._kept: dict[tuple[str, str], Kept] = {}
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer from memory, or pass the request on and remember."""
-        if environ.get("PATH_INFO") not in self._paths or not _is_plain(environ):
+        path = environ.get("PATH_INFO", "")
+        if not (path in self._paths or path.startswith(self._folders)) or not _is_plain(environ):
             return self._application(environ, start_response)
-        key = (environ["PATH_INFO"], environ.get("HTTP_HOST", ""))
+        key = (path, environ.get("HTTP_HOST", ""))
         kept, now = self._kept.get(key), self._clock()
         if kept is None or now >= kept.until:
             if kept is not None:
@@ -100,7 +105,7 @@ class Microcache:
 
 
 def init_app(app: Flask, paths: Iterable[str], keep_ms: int) -> None:
-    """Keep the answers of ``paths`` for ``keep_ms`` milliseconds; 0 keeps nothing."""
+    """Keep the answers of ``paths``, see ``Microcache``, for ``keep_ms`` milliseconds; 0 keeps nothing."""
     if keep_ms:
         app.wsgi_app = Microcache(app.wsgi_app, paths, keep_ms / 1000)  # type: ignore[method-assign]
 

@@ -45,6 +45,7 @@ def test_apache_refuses_whom_the_app_would_refuse_and_lets_in_again(server: Serv
     os.kill(web, signal.SIGSTOP)
     refused = classify(server, image)
     named = classify(server, image, **{"X-Request-Id": "from-the-caller"})
+    others = [server.ask(path, image, JPEG) for path in ("/v1/detect", "/predict", "/v2/models/any/infer")]
     alive = server.ask("/livez")
     os.kill(web, signal.SIGCONT)
     os.kill(engine, signal.SIGCONT)
@@ -59,6 +60,7 @@ def test_apache_refuses_whom_the_app_would_refuse_and_lets_in_again(server: Serv
     assert {**refused.json, "request_id": ""} == {**by_python.json, "request_id": ""}
     assert refused.json["request_id"] == refused.headers["X-Request-Id"]
     assert named.json["request_id"] == named.headers["X-Request-Id"] == "from-the-caller"
+    assert [(each.status, each.json["code"]) for each in others] == [(503, "engine_busy")] * 3
     assert alive.status == 200
     assert {each.status for each in answers} == {200, 503}
     assert len(answers) == CALLERS
