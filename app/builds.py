@@ -38,11 +38,12 @@ REFERENCE = ("torch", "fp32")
 class Candidate:
     """One way to compute a model, measured.
 
-    ``images_per_second``: for a second of one core, at the best of the measured batch sizes. ``agreement``: share of
-    images with the same best label (classifier), or of the reference's boxes that are found again (detector), against
-    eager fp32. ``largest_difference``: of any score. ``map_loss``: mean average precision lost, detectors only;
-    ``map_50``: mean average precision against the true boxes, where they are known. ``build_seconds``: to make it,
-    load it and compare it. ``is_shipped``: its file lies with the model, not in STATE_DIR.
+    ``images_per_second``: for a second of one core, on a GPU of the clock, at the best of the measured batch sizes.
+    ``agreement``: share of images with the same best label (classifier), or of the reference's boxes that are found
+    again (detector), against eager fp32. ``largest_difference``: of any score. ``map_loss``: mean average precision
+    lost, detectors only; ``map_50``: mean average precision against the true boxes, where they are known.
+    ``build_seconds``: to make it, load it and compare it. ``is_shipped``: its file lies with the model, not in
+    STATE_DIR.
     """
 
     runtime: str
@@ -78,7 +79,7 @@ class Report:
 
     ``images``: that were compared; ``calibration_images``: others, from which int8 learned its ranges. ``truth``: what
     mAP was measured against, ``objects`` (the true boxes), ``reference`` (eager fp32's), or nothing for classifiers.
-    ``folder``: where it lies.
+    ``device``: ``cpu``, or the GPU that ``processor`` names, such as ``cuda:0``. ``folder``: where it lies.
     """
 
     model: str
@@ -91,6 +92,7 @@ class Report:
     truth: str = ""
     built_at: str = ""
     build_seconds: float = 0.0
+    device: str = "cpu"
     folder: Path = field(default=Path(), compare=False)
 
     @property
@@ -98,10 +100,9 @@ class Report:
         """The candidate that serves; the reference when none was marked."""
         return next((each for each in self.candidates if each.is_chosen), self.candidates[0])
 
-    @property
-    def fits_here(self) -> bool:
-        """Whether its timings hold on this machine: same processor, same libraries."""
-        return self.processor == processor() and self.versions == versions()
+    def fits(self, on: str = "") -> bool:
+        """Whether its timings hold here: same libraries, and ``on`` names what computes; empty is this processor."""
+        return self.processor == (on or processor()) and self.versions == versions()
 
     def path(self, candidate: Candidate, manifest: Manifest) -> Path:
         """Where the file of a candidate lies."""
@@ -130,9 +131,9 @@ def digest(path: Path) -> str:
     return together.hexdigest()
 
 
-def read(state_dir: Path, manifest: Manifest) -> Report | None:
-    """The report for this model on this machine; None when there is none, or it is for other versions or hardware."""
-    return next((each for each in read_all(state_dir, manifest) if each.fits_here), None)
+def read(state_dir: Path, manifest: Manifest, on: str = "") -> Report | None:
+    """The report for this model on what computes here, see ``Report.fits``; None when there is none that fits."""
+    return next((each for each in read_all(state_dir, manifest) if each.fits(on)), None)
 
 
 def read_all(state_dir: Path, manifest: Manifest) -> list[Report]:
@@ -269,10 +270,10 @@ class Standing:
     progress: Progress | None = None
 
 
-def standing(state_dir: Path, manifest: Manifest) -> Standing:
-    """How it stands with the builds of a model."""
+def standing(state_dir: Path, manifest: Manifest, on: str = "") -> Standing:
+    """How it stands with the builds of a model, on what ``on`` names; empty is this processor."""
     reports = read_all(state_dir, manifest)
-    fitting = next((each for each in reports if each.fits_here), None)
+    fitting = next((each for each in reports if each.fits(on)), None)
     report = fitting or next(iter(reports), None)
     progress = read_progress(state_dir, manifest)
     if progress and progress.state == "running":

@@ -63,6 +63,7 @@ PLACEHOLDER_PHRASES = re.compile(r"change.?(me|this|it)|replace.?(me|this)|place
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(@[a-z0-9][a-z0-9._-]{0,63})?")
 MEMORY_SIZE = re.compile(r"[1-9][0-9]*[bkmg]?")
+DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
 
 # Linux holds a socket's path in 108 bytes; some room is left for a suffix such as `.new` while it is replaced.
 SOCKET_PATH_MAX_BYTES = 99
@@ -147,6 +148,7 @@ ModelNames = Annotated[tuple[Annotated[str, AfterValidator(_matching(MODEL_NAME)
 ImageFormats = Annotated[tuple[Literal["jpeg", "png", "webp", "bmp", "gif", "tiff"], ...], BeforeValidator(_split)]
 MemorySize = Annotated[str, AfterValidator(_matching(MEMORY_SIZE))]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+DeviceWish = Annotated[str, AfterValidator(_matching(DEVICE))]
 
 
 class Settings(BaseSettings):
@@ -248,17 +250,28 @@ class Settings(BaseSettings):
         at_most=19,
     )
     engine_torch_threads: int = setting(1, "Threads one batch is computed with.", at_least=1, at_most=256)
+    device: DeviceWish = setting(
+        "auto",
+        "What computes the models: auto is a GPU where there is one and torch was built for it, else the processor.",
+        expects="auto, cpu, cuda or cuda:0, cuda:1 and so on",
+    )
     runtime: Literal["auto", "torch", "torch-channels-last", "torch-fused", "aotinductor", "openvino"] = setting(
         "auto", "What computes the models; auto is what `make model-build` chose, else torch."
     )
-    precision: Literal["auto", "fp32", "bf16", "int8"] = setting(
+    precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = setting(
         "auto", "The precision models are computed in; auto is what `make model-build` chose, else fp32."
     )
     model_build: Literal["background", "off"] = setting(
         "off",
         "Whether the engine builds models that were not measured on this machine, beside serving them.",
     )
-    engine_max_batch_size: int = setting(8, "Most images in one batch.", unit="images", at_least=1, at_most=1024)
+    engine_max_batch_size: int = setting(
+        0,
+        "Most images in one batch; 0 is 8 on a processor, and on a GPU what `make model-build` measured as best.",
+        unit="images",
+        at_least=0,
+        at_most=1024,
+    )
     engine_max_queue_delay_ms: float = setting(
         0, "Longest a request waits for others to join its batch.", unit="milliseconds", at_least=0, at_most=10000
     )

@@ -187,3 +187,10 @@ class ModelNotReadyError(UnavailableError):
 
     code = "model_not_ready"
     title = "The model is not ready"
+
+
+class GpuOutOfMemoryError(UnavailableError):
+    """The GPU has no memory for this one image; others are answered."""
+
+    code = "gpu_out_of_memory"
+    title = "The GPU is out of memory"

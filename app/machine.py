@@ -4,11 +4,18 @@ from __future__ import annotations
 
 import ctypes
 import gc
+import importlib.util
 import math
 import os
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
+# What NVIDIA's driver shows to whoever may use a GPU; a container has it with `--gpus`.
+GPU_CONTROL = Path("/dev/nvidiactl")
+# Only builds of torch for CUDA have it.
+CUDA_LIBRARY = "lib/libtorch_cuda.so"
+CPU = "cpu"
+FIRST_GPU = "cuda:0"
 
 
 def available_cores(cgroup: Path = CGROUP) -> int:
@@ -32,6 +39,24 @@ def resident_bytes(pid: int | None = None) -> int:
     except (OSError, IndexError, ValueError):
         return 0
     return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def has_gpu(control: Path = GPU_CONTROL) -> bool:
+    """Whether a GPU is visible here and the installed torch was built for one.
+
+    Looks at files: torch's own answer would cost its import, 2 s and 300 MB. It may still be unable to use the GPU.
+    """
+    if not control.exists():
+        return False
+    found = importlib.util.find_spec("torch")
+    return any(Path(place, CUDA_LIBRARY).exists() for place in (found and found.submodule_search_locations) or ())
+
+
+def device(wish: str) -> str:
+    """``cpu`` or ``cuda:<n>`` for a value of DEVICE, as far as one can see without torch."""
+    if wish == "auto":
+        return FIRST_GPU if has_gpu() else CPU
+    return FIRST_GPU if wish == "cuda" else wish
 
 
 def return_memory() -> None:

@@ -29,6 +29,7 @@ SERVE_RANGES: tuple[tuple[str, int, int, type | tuple[type, ...]], ...] = (
     ("iou_threshold", 0, 1, (int, float)),
     ("max_results", 0, 1000, int),
     ("max_batch_size", 1, 1024, int),
+    ("max_gpu_batch_size", 1, 1024, int),
     ("max_queue_delay_ms", 0, 10000, (int, float)),
 )
 # Keys that may be left out without a default of the manifest's own.
@@ -67,6 +68,8 @@ class ServeSpec:
     iou_threshold: float = 0.5
     max_results: int = 100
     max_batch_size: int = 8
+    # Instead of the former where a GPU computes.
+    max_gpu_batch_size: int = 64
     # None: as ENGINE_MAX_QUEUE_DELAY_MS says for all models.
     max_queue_delay_ms: float | None = None
 

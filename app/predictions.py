@@ -72,7 +72,8 @@ class ModelStatus:
     """One version of a model as callers see it.
 
     ``state``: ready, loading, failed, unloaded, or unavailable when the engine is away. ``computed_by``: runtime and
-    precision, such as ``openvino int8``; empty until it is ready. ``role``: one of ``roles.ROLES``. ``share``: percent
+    precision, such as ``openvino int8``; ``device``: ``cpu`` or ``cuda:<n>``; ``processor``: what reports call a GPU;
+    all three empty until it is ready. ``role``: one of ``roles.ROLES``. ``share``: percent
     of the requests without a wish of their own that it answers.
     """
 
@@ -82,6 +83,8 @@ class ModelStatus:
     computed_by: str = ""
     role: Role = "active"
     share: float = 100.0
+    device: str = ""
+    processor: str = ""
 
 
 def predictor() -> Predictor:
@@ -295,4 +298,5 @@ def _status_of(route: Route, manifest: Manifest, row: dict[str, Any] | None) -> 
         return ModelStatus(
             manifest, "unavailable", f"The engine holds another digest: {row['digest']}.", "", role, share
         )
-    return ModelStatus(manifest, row["state"], row["error"], row.get("computed_by", ""), role, share)
+    computed_by, device, processor = (row.get(key, "") for key in ("computed_by", "device", "processor"))
+    return ModelStatus(manifest, row["state"], row["error"], computed_by, role, share, device, processor)

@@ -23,6 +23,10 @@ LEAST_SERVER_PROCESSES, MOST_SERVER_PROCESSES = 2, 16
 # What an engine with torch and one web process take before any model and request, and what one image in work may take.
 BASE_BYTES = 700 * 1024**2
 WEB_PROCESS_BYTES = 80 * 1024**2
+# On a GPU one worker prepares and answers a batch while the other one's is computed.
+GPU_WORKERS = 2
+# Larger ones are slower on processors; on a GPU the build measures which is best.
+BATCH_SIZE = 8
 # So many images a core may wait in the engine; beyond that callers hear no, rather than wait for long.
 QUEUE_PER_WORKER = 64
 
@@ -44,6 +48,7 @@ class Sizes:
     """All numbers of one start."""
 
     engine_workers: Size
+    engine_max_batch_size: Size
     engine_max_queue_size: Size
     web_processes: Size
     web_threads: Size
@@ -65,11 +70,13 @@ def choose(settings: Settings, cores: int | None = None, memory_bytes: int | Non
     """The numbers for this machine. ``cores`` and ``memory_bytes`` are the cgroup's or the machine's unless given."""
     cores = cores or machine.available_cores()
     memory_bytes = memory_bytes or machine.available_bytes()
-    workers = _size("ENGINE_WORKERS", settings.engine_workers, cores, f"one a core, {cores} here")
+    device = machine.device(settings.device)
+    workers = _size("ENGINE_WORKERS", settings.engine_workers, *_workers(device, cores))
+    batch = _size("ENGINE_MAX_BATCH_SIZE", settings.engine_max_batch_size, BATCH_SIZE, _batch_reason(device))
     queue = _size(
         "ENGINE_MAX_QUEUE_SIZE",
         settings.engine_max_queue_size,
-        max(QUEUE_PER_WORKER * workers.value, settings.request_max_images, settings.engine_max_batch_size),
+        max(QUEUE_PER_WORKER * workers.value, settings.request_max_images, batch.value),
         f"{QUEUE_PER_WORKER} images a worker",
     )
     processes = _size("WEB_PROCESSES", settings.web_processes, *_processes(cores, memory_bytes))
@@ -101,11 +108,23 @@ def choose(settings: Settings, cores: int | None = None, memory_bytes: int | Non
         min(max(cores, LEAST_SERVER_PROCESSES), MOST_SERVER_PROCESSES, connections.value),
         f"one a core, from {LEAST_SERVER_PROCESSES} to {MOST_SERVER_PROCESSES}; the connections are shared among them",
     )
-    return Sizes(workers, queue, processes, threads, places, decoders, connections, children)
+    return Sizes(workers, batch, queue, processes, threads, places, decoders, connections, children)
 
 
 def _size(name: str, wished: int, chosen: int, reason: str) -> Size:
     return Size(name, wished, "set") if wished else Size(name, chosen, reason)
+
+
+def _workers(device: str, cores: int) -> tuple[int, str]:
+    if device == machine.CPU:
+        return cores, f"one a core, {cores} here"
+    return GPU_WORKERS, f"on {device} one prepares while the other one's batch is computed"
+
+
+def _batch_reason(device: str) -> str:
+    if device == machine.CPU:
+        return "more at once are slower on a processor"
+    return f"until make model-build has measured what is best on {device}"
 
 
 def _processes(cores: int, memory_bytes: int) -> tuple[int, str]:

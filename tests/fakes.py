@@ -102,6 +102,7 @@ class FakeModel:
     def __init__(self, manifest: Manifest) -> None:
         self.manifest = manifest
         self.computed_by = "fake fp32"
+        self.device, self.processor, self.best_batch_size = "cpu", "", 0
         self.batches: list[int] = []
         self.seen: list[str] = []
         self.entered = threading.Semaphore(0)  # released each time that predict begins

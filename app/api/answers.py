@@ -79,6 +79,7 @@ class ModelRow(TypedDict):
     share: RequestShare
     state: ModelState
     computed_by: Annotated[str, Field(description="Runtime and precision; empty until it is ready.")]
+    device: Annotated[str, Field(description="`cpu` or a GPU such as `cuda:0`; empty until it is ready.")]
     demonstration: bool
     random_weights: bool
     defaults: dict[str, float]

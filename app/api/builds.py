@@ -10,7 +10,7 @@ from typing_extensions import TypedDict
 
 from app import builds
 from app.builds import Candidate, Report
-from app.manifests import Manifest
+from app.predictions import ModelStatus
 
 
 class BuildCandidate(TypedDict):
@@ -18,7 +18,7 @@ class BuildCandidate(TypedDict):
 
     runtime: str
     precision: str
-    images_per_second: Annotated[float | None, Field(description="For a second of one core.")]
+    images_per_second: Annotated[float | None, Field(description="For a second of one core; of the clock on a GPU.")]
     best_batch_size: int | None
     agreement: Annotated[float | None, Field(description="With eager fp32: share of labels, or of boxes found again.")]
     largest_difference: Annotated[float | None, Field(description="Of any score.")]
@@ -31,7 +31,8 @@ class BuildCandidate(TypedDict):
 class BuildReport(TypedDict):
     """All candidates, and what they were compared on."""
 
-    processor: str
+    processor: Annotated[str, Field(description="Processor or GPU that it was measured on.")]
+    device: str
     versions: dict[str, str]
     built_at: str
     build_seconds: float
@@ -52,9 +53,10 @@ class Build(TypedDict):
     report: BuildReport | None
 
 
-def build(manifest: Manifest) -> Build:
+def build(status: ModelStatus) -> Build:
     """What is known of a model's builds on this machine."""
-    found = builds.standing(current_app.extensions["settings"].state_dir, manifest)
+    state_dir = current_app.extensions["settings"].state_dir
+    found = builds.standing(state_dir, status.manifest, status.processor)
     return {
         "state": found.state,  # type: ignore[typeddict-item]
         "step": found.progress.step if found.progress and found.state == "running" else "",
@@ -66,6 +68,7 @@ def build(manifest: Manifest) -> Build:
 def _report(report: Report) -> BuildReport:
     return {
         "processor": report.processor,
+        "device": report.device,
         "versions": report.versions,
         "built_at": report.built_at,
         "build_seconds": report.build_seconds,

@@ -12,6 +12,7 @@ from app.errors import (
     DeadlineExceededError,
     EngineAwayError,
     EngineBusyError,
+    GpuOutOfMemoryError,
     ImageEmptyError,
     ImageMissingError,
     ImageTooLargeError,
@@ -37,6 +38,7 @@ ENGINE_ERRORS: tuple[type[CaskError], ...] = (
     DeadlineExceededError,
     EngineAwayError,
     EngineBusyError,
+    GpuOutOfMemoryError,
     ModelNotReadyError,
 )
 PREDICTION_ERRORS: tuple[type[CaskError], ...] = (

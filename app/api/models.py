@@ -56,7 +56,7 @@ def show_model(name: str) -> Response:
                 held_out=status.manifest.held_out,
                 error=status.error,
                 versions=[_version(each) for each in versions],
-                build=build(status.manifest),
+                build=build(status),
             )
     # Says what there is instead.
     predictor().find(None, name, version)
@@ -90,6 +90,7 @@ def _row(status: ModelStatus) -> dict[str, Any]:
         "share": status.share,
         "state": status.state,
         "computed_by": status.computed_by,
+        "device": status.device,
         "demonstration": manifest.demonstration,
         "random_weights": manifest.random_weights,
         "defaults": to_dict(manifest.default_options()),

@@ -45,12 +45,17 @@ class Builder:
         held: Callable[[], Sequence[Manifest]],
         reload: Callable[[Manifest], Any],
         command: Command = command,
+        processor: Callable[[], str] = builds.processor,
     ) -> None:
-        """``held``: the models that are loaded now. ``reload``: load one again beside itself and swap it in."""
+        """``held``: the models that are loaded now. ``reload``: load one again beside itself and swap it in.
+
+        ``processor``: what reports call the device that computes here.
+        """
         self._state_dir = state_dir
         self._held = held
         self._reload = reload
         self._command = command
+        self._processor = processor
         self._tried: set[str] = set()
         self._is_stopped = threading.Event()
         self._lock = threading.Lock()
@@ -82,8 +87,11 @@ class Builder:
             if manifest.digest in self._tried:
                 continue
             self._tried.add(manifest.digest)
-            if builds.read(self._state_dir, manifest) is None and self._build(manifest):
+            if self._report(manifest) is None and self._build(manifest):
                 self._swap(manifest)
+
+    def _report(self, manifest: Manifest) -> builds.Report | None:
+        return builds.read(self._state_dir, manifest, self._processor())
 
     def _run(self) -> None:
         while not self._is_stopped.is_set():
@@ -120,7 +128,7 @@ class Builder:
 
     def _swap(self, manifest: Manifest) -> None:
         """Let the engine load what was built; later, when an operator changes versions just now."""
-        report = builds.read(self._state_dir, manifest)
+        report = self._report(manifest)
         while report is not None and manifest in self._held() and not self._is_stopped.is_set():
             try:
                 self._reload(manifest)

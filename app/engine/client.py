@@ -105,7 +105,7 @@ class EngineClient:
         """Predict images (uint8, height × width × 3) and return one answer each, in order.
 
         ``deadline`` is a moment of ``time.monotonic``. Raises EngineAwayError, EngineBusyError, ModelNotReadyError,
-        ModelNotFoundError, DeadlineExceededError.
+        ModelNotFoundError, DeadlineExceededError, GpuOutOfMemoryError.
         """
         frames = [
             _predict_frame(number, manifest, image, wish, deadline)

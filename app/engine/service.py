@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app import sizing
+from app import builds, machine, sizing
 from app.config import Settings
 from app.engine.batcher import Limits
 from app.engine.builder import Builder
@@ -18,6 +18,7 @@ from app.engine.changes import Change, Changes
 from app.engine.server import Server
 from app.engine.shadows import Shadows
 from app.engine.worker import Model, Workers
+from app.errors import ModelLoadError
 from app.manifests import Manifest
 
 log = logging.getLogger("cask.engine")
@@ -56,9 +57,14 @@ def limits(settings: Settings, manifest: Manifest) -> Limits:
     """How one model may be batched: its own wish for a size within the setting's, its own wish for a delay first."""
     delay = manifest.serve.max_queue_delay_ms
     return Limits(
-        min(settings.engine_max_batch_size, manifest.serve.max_batch_size),
+        min(settings.engine_max_batch_size or sizing.BATCH_SIZE, _own_limit(settings, manifest)),
         settings.engine_max_queue_delay_ms if delay is None else delay,
     )
+
+
+def _own_limit(settings: Settings, manifest: Manifest) -> int:
+    is_gpu = machine.device(settings.device) != machine.CPU
+    return manifest.serve.max_gpu_batch_size if is_gpu else manifest.serve.max_batch_size
 
 
 def run(settings: Settings) -> None:
@@ -111,7 +117,19 @@ def _builder(settings: Settings, workers: Workers, changes: Changes) -> Builder 
     def reload(manifest: Manifest) -> None:
         changes.apply(Change("reload", manifest.name, manifest.version), log.info)
 
-    return Builder(settings.state_dir, held, reload)
+    return Builder(settings.state_dir, held, reload, processor=lambda: _processor(settings))
+
+
+def _processor(settings: Settings) -> str:
+    """What reports call the device that computes here; the processor where a wished GPU cannot be used."""
+    if machine.device(settings.device) == machine.CPU:
+        return builds.processor()
+    from app.vision.registry import processor
+
+    try:
+        return processor(settings.device)
+    except ModelLoadError:
+        return builds.processor()
 
 
 def _loader(settings: Settings, workers: int) -> Callable[[Manifest], Model]:
@@ -120,7 +138,15 @@ def _loader(settings: Settings, workers: int) -> Callable[[Manifest], Model]:
     def load(manifest: Manifest) -> Model:
         from app.vision.registry import Plan, load_model
 
-        plan = Plan(settings.state_dir, workers, settings.engine_torch_threads, settings.runtime, settings.precision)
-        return load_model(manifest, plan=plan)
+        plan = Plan(
+            settings.state_dir,
+            workers,
+            settings.engine_torch_threads,
+            settings.runtime,
+            settings.precision,
+            settings.device,
+            settings.engine_max_batch_size,
+        )
+        return load_model(manifest, plan)
 
     return load

@@ -8,7 +8,7 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
 import numpy as np
@@ -34,9 +34,16 @@ Say = Callable[[str], None]
 
 
 class Model(Protocol):
-    """What ``app.vision`` gives us: one model, loaded. ``computed_by``: runtime and precision, for people."""
+    """What ``app.vision`` gives us: one model, loaded.
+
+    ``computed_by``: runtime and precision, for people. ``device``: ``cpu`` or ``cuda:<n>``. ``processor``: what reports
+    of builds call a GPU, else empty. ``best_batch_size``: images that suit it at once; 0 is as the settings say.
+    """
 
     computed_by: str
+    device: str
+    processor: str
+    best_batch_size: int
 
     def warm_up(self) -> None:
         """Predict once on made-up input, so that the first caller does not pay for it."""
@@ -44,8 +51,11 @@ class Model(Protocol):
     def golden_check(self) -> None:
         """Compare with the stored answers. Raises GoldenCheckError."""
 
-    def predict(self, images: Sequence[np.ndarray], options: Sequence[Options]) -> list[Answer]:
-        """One answer an image, in order. Images are uint8, height × width × 3, all of one shape."""
+    def predict(self, images: Sequence[np.ndarray], options: Sequence[Options]) -> Sequence[Answer | CaskError]:
+        """One answer an image, in order, or why this very image has none.
+
+        Images are uint8, height × width × 3, all of one shape.
+        """
 
 
 @dataclass
@@ -69,6 +79,8 @@ class Slot:
             "warm": self.state == "ready",
             "error": self.error,
             "computed_by": self.model.computed_by if self.model else "",
+            "device": self.model.device if self.model else "",
+            "processor": self.model.processor if self.model else "",
             "load_seconds": round(self.load_seconds, 3),
         }
 
@@ -186,7 +198,12 @@ class Workers:
 
     def _put(self, slot: Slot) -> None:
         self.slots[slot.manifest.key] = slot
-        self._batcher.register(slot.manifest.key, self._limits(slot.manifest))
+        self._register(slot)
+
+    def _register(self, slot: Slot) -> None:
+        """Only a loaded model knows what suits the device that computes it."""
+        limits, best = self._limits(slot.manifest), slot.model.best_batch_size if slot.model else 0
+        self._batcher.register(slot.manifest.key, replace(limits, max_batch_size=best) if best else limits)
 
     # ── work ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -281,7 +298,11 @@ class Workers:
             log.exception("loading %s failed in an unexpected way", slot.manifest.key)
             self._mark_failed(slot, f"{type(error).__name__}: {error}", "See the engine's log.")
         else:
-            slot.model, slot.load_seconds, slot.state = model, self.clock() - started, "ready"
+            slot.model, slot.load_seconds = model, self.clock() - started
+            with self._condition:
+                if self.slots.get(slot.manifest.key) is slot:
+                    self._register(slot)
+            slot.state = "ready"
             log.info("model %s is ready after %.1f s", slot.manifest.key, slot.load_seconds)
 
     def _mark_failed(self, slot: Slot, message: str, hint: str) -> None:
@@ -350,9 +371,12 @@ class Workers:
         for work in batch.works:
             _refuse(work, error)
 
-    def _answer_all(self, batch: Batch, answers: list[Answer], started: float) -> None:
+    def _answer_all(self, batch: Batch, answers: Sequence[Answer | CaskError], started: float) -> None:
         predict_ms = (self.clock() - started) * 1000
         for work, answer in zip(batch.works, answers, strict=True):
+            if isinstance(answer, CaskError):
+                _refuse(work, answer)
+                continue
             queue_ms = (started - work.arrived) * 1000
             _reply(work, Reply(answer, None, queue_ms, predict_ms, len(batch.works)))
 

@@ -56,7 +56,7 @@ def models() -> Response:
     """All models with their builds."""
     state_dir = current_app.extensions["settings"].state_dir
     statuses = predictor().models()
-    standings = [builds.standing(state_dir, status.manifest) for status in statuses]
+    standings = [builds.standing(state_dir, status.manifest, status.processor) for status in statuses]
     page = render_template(
         "models.html",
         sections=[Section(*pair, _rows(pair[1].report)) for pair in zip(statuses, standings, strict=True)],

@@ -1,7 +1,7 @@
 """Build a model before it is served: ``python -m app.vision.build``, which is ``make model-build``.
 
-Makes each candidate, compares it with eager fp32 on the model's sample images, times all of them in turn on this
-processor with one thread, and marks the fastest within the tolerance. Each is tried in a process of its own.
+Makes each candidate, compares it with eager fp32 on the model's sample images, times all of them in turn on what
+DEVICE names with one thread, and marks the fastest within the tolerance. Each is tried in a process of its own.
 """
 
 from __future__ import annotations
@@ -22,9 +22,10 @@ import numpy as np
 from app import builds, config, manifests
 from app.builds import Candidate, Progress, Report
 from app.errors import CaskError, ModelLoadError
+from app.machine import CPU
 from app.manifests import Manifest
 from app.results import answer_from_json
-from app.vision import agreement, background, conversion, samples
+from app.vision import agreement, background, conversion, devices, samples
 from app.vision.agreement import Agreement
 from app.vision.samples import Samples
 from app.vision.trial import TrialError, Trials, work_folder
@@ -40,7 +41,18 @@ CANDIDATES = tuple(
     )
     for precision in precisions
 )
+# fp16 is for GPUs: processors without its instructions compute it many times slower than fp32.
+GPU_CANDIDATES = (
+    *(Candidate("torch", "fp32", is_faithful=False),),
+    *(
+        Candidate(runtime, precision, is_faithful=False)
+        for runtime in ("torch-channels-last", "torch-fused")
+        for precision in ("fp32", "fp16", "bf16")
+    ),
+    *(each for each in CANDIDATES if not each.runtime.startswith("torch")),
+)
 BATCH_SIZES = (1, 4, 8)
+GPU_BATCH_SIZES = (8, 16, 32, 64)
 # Short rounds in turn, the best of each: a disturbed moment then hits one round of some, not all of one.
 ROUNDS = 4
 ROUND_SECONDS = 0.2
@@ -58,7 +70,7 @@ class Wish:
     """How to build. ``use`` names a candidate (``openvino fp32``) that is to serve however fast it is.
 
     ``only``: names of the candidates that are tried besides the reference; empty is all. ``is_reusing``: files whose
-    library versions fit are taken as they are. ``rounds``: of timing.
+    library versions fit are taken as they are. ``rounds``: of timing. ``device``: ``cpu`` or ``cuda:<n>``.
     """
 
     use: str = ""
@@ -66,6 +78,7 @@ class Wish:
     is_reusing: bool = False
     limit_seconds: float = LIMIT_SECONDS
     rounds: int = ROUNDS
+    device: str = CPU
 
 
 def build_model(manifest: Manifest, state_dir: Path, wish: Wish | None = None, progress: Say = print) -> Report:
@@ -93,10 +106,11 @@ def table(report: Report) -> str:
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
     ]
     compared = f"{report.images} images compared, {report.calibration_images} others for calibration"
+    how = "one thread" if report.device == CPU else report.device
     return "\n".join(
         [
             f"{report.model} on {report.processor}",
-            f"one thread; {compared}{TRUTHS[report.truth]}; built {report.built_at} in {report.build_seconds:.0f} s",
+            f"{how}; {compared}{TRUTHS[report.truth]}; built {report.built_at} in {report.build_seconds:.0f} s",
             *lines,
         ]
     )
@@ -137,7 +151,10 @@ class _Build:
         before = builds.read_all(self.state_dir, self.manifest)
         self.samples = samples.read(self.manifest)
         self._say(f"{self.manifest.key}: {len(self.samples.comparison)} images to compare")
-        with Trials(self.manifest, self.wish.limit_seconds) as trials, work_folder(self.place) as work:
+        with (
+            Trials(self.manifest, self.wish.limit_seconds, self.wish.device) as trials,
+            work_folder(self.place) as work,
+        ):
             rows = [self._tried(each, trials, Path(work), before) for each in self._planned()]
             if rows[0].verdict:
                 raise ModelLoadError(f"{self.manifest.key} cannot be computed by torch: {rows[0].verdict}")
@@ -151,7 +168,7 @@ class _Build:
     def _planned(self) -> list[Candidate]:
         return [
             each
-            for each in CANDIDATES
+            for each in (CANDIDATES if self.wish.device == CPU else GPU_CANDIDATES)
             if (each.runtime, each.precision) == builds.REFERENCE or not self.wish.only or each.name in self.wish.only
         ]
 
@@ -165,7 +182,12 @@ class _Build:
         began = time.monotonic()
         reused = self._reused(candidate, before)
         why_not = conversion.obstacle(
-            candidate, self.manifest, self.samples, is_dense=self._is_dense, has_file=reused is not None
+            candidate,
+            self.manifest,
+            self.samples,
+            is_dense=self._is_dense,
+            has_file=reused is not None,
+            device=self.wish.device,
         )
         if why_not:
             self._say(f"{candidate.name}: left out: {why_not}")
@@ -236,11 +258,17 @@ class _Build:
 
     def _timed(self, rows: list[Candidate], trials: Trials) -> list[Candidate]:
         """Images a second of each, at its best batch size; all in turn, some rounds."""
-        sizes = [size for size in BATCH_SIZES if size <= self.manifest.serve.max_batch_size] or [1]
+        sizes = self._batch_sizes()
         for number in range(self.wish.rounds):
             rows = [self._timed_once(each, sizes, trials) for each in rows]
             self._say(f"timed, round {number + 1} of {self.wish.rounds}")
         return rows
+
+    def _batch_sizes(self) -> list[int]:
+        served = self.manifest.serve
+        if self.wish.device == CPU:
+            return [size for size in BATCH_SIZES if size <= served.max_batch_size] or [1]
+        return [size for size in GPU_BATCH_SIZES if size <= served.max_gpu_batch_size] or [served.max_gpu_batch_size]
 
     def _timed_once(self, candidate: Candidate, sizes: Sequence[int], trials: Trials) -> Candidate:
         if candidate.verdict:
@@ -252,6 +280,8 @@ class _Build:
                 return replace(candidate, images_per_second=0.0, verdict=f"failed: {str(error)[:160]}")
             if rate > candidate.images_per_second:
                 candidate = replace(candidate, images_per_second=round(rate, 1), best_batch_size=size)
+        if self.wish.device != CPU and not candidate.images_per_second:
+            return replace(candidate, verdict=f"failed: {self.wish.device} has no memory for {sizes[0]} images at once")
         return candidate
 
     def _choose(self, rows: list[Candidate]) -> list[Candidate]:
@@ -271,7 +301,8 @@ class _Build:
         return Report(
             model=self.manifest.key,
             digest=self.manifest.digest,
-            processor=builds.processor(),
+            processor=devices.processor(self.wish.device),
+            device=self.wish.device,
             versions=builds.versions(),
             images=len(self.samples.comparison),
             candidates=tuple(rows),
@@ -307,11 +338,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
         chosen = manifests.find(settings.models_dir, (given.model,) if given.model else settings.models)
         if given.background:
             background.begin()
-            _build_for_engine(chosen, settings.state_dir)
+            _build_for_engine(chosen, settings.state_dir, devices.resolve(settings.device))
         elif given.report:
-            print("\n".join(_last_report(settings.state_dir, manifest) for manifest in chosen))
+            name = devices.processor(devices.resolve(settings.device))
+            print("\n".join(_last_report(settings.state_dir, manifest, name) for manifest in chosen))
         else:
-            _build_all(chosen, settings.state_dir, given)
+            _build_all(chosen, settings.state_dir, devices.resolve(settings.device), given)
     except CaskError as error:
         print(" ".join(filter(None, (error.message, error.hint))), file=sys.stderr)
         return 2
@@ -330,9 +362,10 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _build_all(chosen: Sequence[Manifest], state_dir: Path, given: argparse.Namespace) -> None:
-    wish = Wish(given.use, tuple(filter(None, given.only.split(","))), limit_seconds=given.limit_seconds)
-    _check_names((*wish.only, *filter(None, [wish.use])))
+def _build_all(chosen: Sequence[Manifest], state_dir: Path, device: str, given: argparse.Namespace) -> None:
+    only = tuple(filter(None, given.only.split(",")))
+    wish = Wish(given.use, only, limit_seconds=given.limit_seconds, device=device)
+    _check_names((*wish.only, *filter(None, [wish.use])), device)
     build = ship_model if given.into_store else build_model
     with _alone(state_dir):
         for manifest in chosen:
@@ -340,17 +373,19 @@ def _build_all(chosen: Sequence[Manifest], state_dir: Path, given: argparse.Name
             print(f"\n{table(report)}\n\nThe engine serves it so after its next start.\n", flush=True)
 
 
-def _build_for_engine(chosen: Sequence[Manifest], state_dir: Path) -> None:
+def _build_for_engine(chosen: Sequence[Manifest], state_dir: Path, device: str) -> None:
     """Build what has no report for this machine, and keep its progress where others can see it."""
+    wish = Wish(is_reusing=True, limit_seconds=BACKGROUND_LIMIT_SECONDS, device=device)
+    name = devices.processor(device)
     with _alone(state_dir):
         for manifest in chosen:
             # Whoever had the lock before may have built it.
-            if builds.read(state_dir, manifest) is not None:
+            if builds.read(state_dir, manifest, name) is not None:
                 continue
             tell = functools.partial(_tell, builds.folder(state_dir, manifest))
             try:
                 tell("begun")
-                build_model(manifest, state_dir, Wish(is_reusing=True, limit_seconds=BACKGROUND_LIMIT_SECONDS), tell)
+                build_model(manifest, state_dir, wish, tell)
             except (CaskError, OSError) as error:
                 tell("ended", state="failed", error=str(error))
                 raise ModelLoadError(str(error)) from None
@@ -362,8 +397,8 @@ def _tell(place: Path, words: str, *, state: str = "running", error: str = "") -
     builds.write_progress(place, Progress(state, words, error))
 
 
-def _check_names(names: Sequence[str]) -> None:
-    known = [each.name for each in CANDIDATES]
+def _check_names(names: Sequence[str], device: str) -> None:
+    known = [each.name for each in (CANDIDATES if device == CPU else GPU_CANDIDATES)]
     for name in names:
         if name not in known:
             raise ModelLoadError(f"{name!r} is no candidate.", hint=f"There are: {', '.join(known)}.")
@@ -381,10 +416,10 @@ def _alone(state_dir: Path) -> Iterator[None]:
         yield
 
 
-def _last_report(state_dir: Path, manifest: Manifest) -> str:
-    report = builds.read(state_dir, manifest)
+def _last_report(state_dir: Path, manifest: Manifest, name: str) -> str:
+    report = builds.read(state_dir, manifest, name)
     if report is None:
-        raise ModelLoadError(f"{manifest.key} was not built on this machine.", hint="Run make model-build.")
+        raise ModelLoadError(f"{manifest.key} was not built for {name} here.", hint="Run make model-build.")
     return table(report) + "\n"
 
 

@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from app.builds import Candidate
+from app.builds import REFERENCE, Candidate
+from app.machine import CPU
 from app.manifests import Manifest
 from app.vision.model import warm_up_shape
 from app.vision.samples import LEAST, Samples
@@ -34,10 +35,14 @@ def file_name(candidate: Candidate) -> str:
     return f"{candidate.precision}.pt2" if candidate.runtime == "aotinductor" else ""
 
 
-def obstacle(candidate: Candidate, manifest: Manifest, samples: Samples, *, is_dense: bool, has_file: bool) -> str:
+def obstacle(
+    candidate: Candidate, manifest: Manifest, samples: Samples, *, is_dense: bool, has_file: bool, device: str = CPU
+) -> str:
     """Why a candidate cannot be built here, in words; empty when it can. ``has_file``: it need not be made."""
     runtime, precision = candidate.runtime, candidate.precision
-    if runtime == "torch":
+    if device != CPU and not runtime.startswith("torch"):
+        return f"it computes on the processor, and this build is for {device}"
+    if (runtime, precision) == REFERENCE:
         return ""
     if not is_dense:
         return "it lists boxes inside the network, which no other form takes"

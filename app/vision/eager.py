@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from app.manifests import InputSpec, Manifest
-from app.vision import architectures, narrow, selection, weights
+from app.vision import architectures, lanes, narrow, selection, weights
 from app.vision.classifier import ClassifierRuntime
 from app.vision.detector import DetectorRuntime
+from app.vision.lanes import Lane
 from app.vision.model import Images, warm_up_shape
 from app.vision.operators import torchvision
 from app.vision.selection import Candidates
@@ -34,7 +35,7 @@ class Form:
 
 
 PLAIN = Form()
-_DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16}
+_DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
 def form(runtime: str, precision: str) -> Form:
@@ -132,22 +133,21 @@ def wrapped(manifest: Manifest, wanted: Form = PLAIN) -> nn.Module:
 
 def classifier_runtime(manifest: Manifest, device: str, wanted: Form = PLAIN) -> ClassifierRuntime:
     """Probabilities by torch. Raises ModelLoadError."""
-    whole = wrapped(manifest, wanted).to(device)
+    whole, lane = lanes.placed(wrapped(manifest, wanted), device), lanes.to(device)
 
     def run(images: Images) -> np.ndarray:
-        with torch.inference_mode():
-            probabilities: np.ndarray = whole(_tensor(images, device)).cpu().numpy()
-            return probabilities
+        with torch.inference_mode(), lane.open():
+            return lane.receive(whole(lane.send(images)))[0]
 
     return run
 
 
 def detector_runtime(manifest: Manifest, device: str, wanted: Form = PLAIN) -> DetectorRuntime:
     """Candidates by torch. Raises ModelLoadError."""
-    built = network(manifest)
+    built, lane = network(manifest), lanes.to(device)
     if is_dense(built):
-        return _dense_runtime(_wrap(built, manifest, wanted).to(device), device)
-    return _listing_runtime(built.to(device), device)
+        return _dense_runtime(lanes.placed(_wrap(built, manifest, wanted), device), lane)
+    return _listing_runtime(lanes.placed(built, device), lane)
 
 
 def _wrap(built: nn.Module, manifest: Manifest, wanted: Form) -> nn.Module:
@@ -167,26 +167,21 @@ def _dtype(built: nn.Module) -> torch.dtype:
     return next(built.parameters()).dtype
 
 
-def _dense_runtime(whole: nn.Module, device: str) -> DetectorRuntime:
+def _dense_runtime(whole: nn.Module, lane: Lane) -> DetectorRuntime:
     def run(images: Images, score_threshold: float) -> Sequence[Candidates]:
-        with torch.inference_mode():
-            boxes, scores = (t.cpu().numpy() for t in whole(_tensor(images, device)))
+        with torch.inference_mode(), lane.open():
+            boxes, scores = lane.receive(*whole(lane.send(images)))
         return [selection.flatten(b, s, score_threshold) for b, s in zip(boxes, scores, strict=True)]
 
     return run
 
 
-def _listing_runtime(built: nn.Module, device: str) -> DetectorRuntime:
+def _listing_runtime(built: nn.Module, lane: Lane) -> DetectorRuntime:
     """For detectors that make a list of boxes an image inside: two-stage ones, SSD, RetinaNet."""
 
     def run(images: Images, score_threshold: float) -> Sequence[Candidates]:
-        with torch.inference_mode():
-            found = built(list(_tensor(images, device).float() / 255))
-        return [Candidates(*(one[name].cpu().numpy() for name in ("boxes", "scores", "labels"))) for one in found]
+        with torch.inference_mode(), lane.open():
+            found = built(list(lane.send(images).float() / 255))
+            return [Candidates(*lane.receive(*(one[name] for name in ("boxes", "scores", "labels")))) for one in found]
 
     return run
-
-
-def _tensor(images: Images, device: str) -> torch.Tensor:
-    """uint8 [B, H, W, 3] to [B, 3, H, W] on the device; the memory stays in the order of channels_last."""
-    return torch.from_numpy(np.require(images, requirements=["C", "W"])).permute(0, 3, 1, 2).to(device)

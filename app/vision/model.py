@@ -25,6 +25,10 @@ class Model(ABC):
         self.golden_path = manifest.golden_path
         # Runtime and precision, for people: it is not part of the model's identity.
         self.computed_by = "torch fp32"
+        # Where, and what reports call a GPU there. Images that suit it at once; 0 is as the settings say.
+        self.device = "cpu"
+        self.processor = ""
+        self.best_batch_size = 0
 
     def predict(self, images: Sequence[np.ndarray], options: Sequence[Options]) -> list[Answer]:
         """One answer an image, in order.

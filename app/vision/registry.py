@@ -10,11 +10,12 @@ from pathlib import Path
 from app import builds
 from app.builds import Candidate, Report
 from app.errors import ModelLoadError
+from app.machine import CPU
 from app.manifests import Manifest
-from app.vision import classifier, detector
+from app.vision import classifier, detector, devices, memory
 from app.vision.model import Model
 
-__all__ = ["Model", "Plan", "limit_torch_threads", "load_candidate", "load_model"]
+__all__ = ["Model", "Plan", "limit_torch_threads", "load_candidate", "load_model", "processor"]
 
 log = logging.getLogger("cask.engine")
 
@@ -28,6 +29,7 @@ class Plan:
 
     ``state_dir``: where built files lie. ``workers``: how many threads predict at once. ``torch_threads``: threads
     inside one prediction of torch. ``runtime`` and ``precision``: a wish, or auto for what the build chose.
+    ``device``: as DEVICE says. ``max_batch_size``: of an operator; 0 is what the build found best on a GPU.
     """
 
     state_dir: Path | None = None
@@ -35,40 +37,61 @@ class Plan:
     torch_threads: int = 1
     runtime: str = AUTO
     precision: str = AUTO
+    device: str = CPU
+    max_batch_size: int = 0
 
 
-def load_model(manifest: Manifest, device: str = "cpu", plan: Plan | None = None) -> Model:
+def load_model(manifest: Manifest, plan: Plan | None = None) -> Model:
     """Load what the build chose for this machine, else torch in fp32; not warmed up and not checked yet.
 
-    Raises ModelLoadError when the architecture is unknown, the weights are missing, altered or do not fit, or what the
-    plan wishes was not built.
+    Raises ModelLoadError when the architecture is unknown, the weights are missing, altered or do not fit, the plan's
+    device cannot be used or has no room, or what the plan wishes was not built.
     """
     plan = plan or Plan()
-    report, candidate = _choose(manifest, plan)
+    device = devices.resolve(plan.device)
+    report, candidate = _choose(manifest, plan, device)
     if candidate.runtime.startswith("torch"):
         limit_torch_threads(plan.torch_threads)
+    if device == CPU:
+        return _load(manifest, plan, report, candidate, device)
+    out_of_memory = devices.out_of_memory(device)
+    with memory.refused(manifest.key, device, out_of_memory):
+        model = _load(manifest, plan, report, candidate, device)
+    model.device, model.processor = device, devices.processor(device)
+    if report is not None and not plan.max_batch_size:
+        model.best_batch_size = candidate.best_batch_size
+    return memory.BoundedModel(model, out_of_memory, devices.empty_cache)
+
+
+def processor(wish: str) -> str:
+    """What reports call the device that a value of DEVICE means. Raises ModelLoadError when it cannot be used."""
+    return devices.processor(devices.resolve(wish))
+
+
+def _load(manifest: Manifest, plan: Plan, report: Report | None, candidate: Candidate, device: str) -> Model:
     if report is None or (candidate.runtime, candidate.precision) == builds.REFERENCE:
         return _LOAD[manifest.task](manifest, device)
     log.info("model %s is computed by %s", manifest.key, candidate.name)
     path = report.path(candidate, manifest)
     if candidate.file:
         _check_digest(path, candidate)
-    model = load_candidate(manifest, candidate, path, plan.workers)
+    model = load_candidate(manifest, candidate, path, plan.workers, device)
     model.golden_path = report.golden_path(candidate)
     return model
 
 
-def _choose(manifest: Manifest, plan: Plan) -> tuple[Report | None, Candidate]:
+def _choose(manifest: Manifest, plan: Plan, device: str) -> tuple[Report | None, Candidate]:
     """The candidate that serves, and its report: what the plan wishes, else what the build chose.
 
-    Where no report fits this machine: a file that computes in fp32 on any, else torch in fp32.
+    Where no report fits the device: a file that computes in fp32 on any processor, else torch in fp32.
     """
     reports = builds.read_all(plan.state_dir, manifest) if plan.state_dir else []
-    fitting = next((each for each in reports if each.fits_here), None)
+    name = devices.processor(device) if reports else ""
+    fitting = next((each for each in reports if each.fits(name)), None)
     if fitting is not None:
         return fitting, _wished(manifest, plan, fitting.candidates)
     reference = Candidate(*builds.REFERENCE, is_chosen=True)
-    for report in reports:
+    for report in reports if device == CPU else ():
         usable = [each for each in report.candidates if each.name == "openvino fp32" and each.is_measured]
         if usable and builds.is_usable_here(report, usable[0]):
             return report, _wished(manifest, plan, [reference, usable[0]], preferred=usable[0])
@@ -87,7 +110,7 @@ def _wished(
         and plan.precision in (AUTO, each.precision)
     ]
     if not usable:
-        wish = f"RUNTIME={plan.runtime}, PRECISION={plan.precision}"
+        wish = f"RUNTIME={plan.runtime}, PRECISION={plan.precision}, DEVICE={plan.device}"
         there = ", ".join(each.name for each in known if each.is_measured or each.is_chosen)
         raise ModelLoadError(
             f"{manifest.key} cannot be computed as wished ({wish}); there is: {there}.",
@@ -98,10 +121,10 @@ def _wished(
     return max(usable, key=lambda each: (each.is_chosen, each.is_faithful, each.images_per_second))
 
 
-def load_candidate(manifest: Manifest, candidate: Candidate, path: Path, workers: int) -> Model:
+def load_candidate(manifest: Manifest, candidate: Candidate, path: Path, workers: int, device: str = CPU) -> Model:
     """A model as one candidate computes it. ``workers``: how many threads predict at once. Raises ModelLoadError."""
     if candidate.runtime.startswith("torch"):
-        model = _LOAD[manifest.task](manifest, "cpu", candidate.runtime, candidate.precision)
+        model = _LOAD[manifest.task](manifest, device, candidate.runtime, candidate.precision)
     else:
         model = _load_file(manifest, candidate, path, workers)
     model.computed_by = candidate.name

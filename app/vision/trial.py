@@ -17,6 +17,7 @@ from typing import Any
 
 from app.builds import Candidate
 from app.config import ROOT
+from app.machine import CPU
 from app.manifests import Manifest
 
 READ_BYTES = 1 << 20
@@ -31,12 +32,12 @@ class TrialError(Exception):
 class Trial:
     """One process with candidates of one model. Ends with its parent, whose pipe it reads."""
 
-    def __init__(self, manifest: Manifest, limit_seconds: float) -> None:
+    def __init__(self, manifest: Manifest, limit_seconds: float, device: str = CPU) -> None:
         self._limit_seconds = limit_seconds
         self._said = b""
         self._log = tempfile.TemporaryFile()  # noqa: SIM115 - closed with the process
         self._process = subprocess.Popen(
-            [sys.executable, "-m", "app.vision.trial_process", str(manifest.directory)],
+            [sys.executable, "-m", "app.vision.trial_process", str(manifest.directory), device],
             cwd=ROOT,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -113,21 +114,22 @@ def end_all() -> None:
 class Trials:
     """The processes of one build. Close it, or use it as a context."""
 
-    def __init__(self, manifest: Manifest, limit_seconds: float) -> None:
+    def __init__(self, manifest: Manifest, limit_seconds: float, device: str = CPU) -> None:
         self._manifest = manifest
         self._limit_seconds = limit_seconds
+        self._device = device
         self._trials: dict[str, Trial] = {}
 
     def of(self, candidate: Candidate) -> Trial:
         """The process of a candidate; torch's forms of one precision share one, so that torch is in memory once."""
         place = f"torch {candidate.precision}" if candidate.runtime.startswith("torch") else candidate.name
         if place not in self._trials:
-            self._trials[place] = Trial(self._manifest, self._limit_seconds)
+            self._trials[place] = Trial(self._manifest, self._limit_seconds, self._device)
         return self._trials[place]
 
     def once(self, do: str, candidate: Candidate, **words: Any) -> Any:
         """One step in a process that ends with it: tools take memory that trying does not need. Raises TrialError."""
-        trial = Trial(self._manifest, self._limit_seconds)
+        trial = Trial(self._manifest, self._limit_seconds, self._device)
         try:
             return trial.ask(do, candidate, **words)
         finally:

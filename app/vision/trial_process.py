@@ -1,4 +1,4 @@
-"""Candidates of one model on trial, in a process of their own: ``python -m app.vision.trial_process MANIFEST_FOLDER``.
+"""Candidates of one model on trial, in a process of their own: ``python -m app.vision.trial_process FOLDER DEVICE``.
 
 What it is told comes as lines of JSON on stdin, what it says goes to stdout, a line each. It ends when stdin closes.
 """
@@ -18,9 +18,10 @@ import numpy as np
 from app import manifests
 from app.builds import Candidate
 from app.errors import CaskError
+from app.machine import CPU
 from app.manifests import Manifest
 from app.results import DetectOptions, to_dict
-from app.vision import conversion, golden, registry, samples
+from app.vision import conversion, devices, golden, registry, samples
 from app.vision.classifier import Classifier
 from app.vision.model import Model
 
@@ -32,8 +33,9 @@ LOWEST_SCORE = 0.05
 class Bench:
     """One model's samples and the candidates that are loaded."""
 
-    def __init__(self, manifest: Manifest) -> None:
+    def __init__(self, manifest: Manifest, device: str) -> None:
         self.manifest = manifest
+        self.device = device
         self.samples = samples.read(manifest)
         self.models: dict[str, Model] = {}
 
@@ -45,7 +47,7 @@ class Bench:
         """Load a candidate."""
         if candidate.runtime != "openvino":
             registry.limit_torch_threads(1)
-        self.models[candidate.name] = registry.load_candidate(self.manifest, candidate, Path(path), workers=1)
+        self.models[candidate.name] = registry.load_candidate(self.manifest, candidate, Path(path), 1, self.device)
 
     def outcome(self, candidate: Candidate) -> list[Any]:
         """What a candidate says of each compared picture: probabilities, or detections of every score that counts."""
@@ -62,16 +64,22 @@ class Bench:
         Path(path).write_bytes(golden.make(self.models[candidate.name], self.samples.comparison[:GOLDEN_PICTURES]))
 
     def rate(self, candidate: Candidate, size: int, seconds: float) -> float:
-        """Images for a second of one core, in batches of this size.
+        """Images for a second of one core, or of the clock on a GPU, in batches of this size; 0 where they do not fit.
 
-        Time on the processor is counted, not on the clock: what else the machine does must not decide.
+        Time on the processor is counted where it computes: what else the machine does must not decide.
         """
+        try:
+            return self._rate(candidate, size, seconds, time.process_time if self.device == CPU else time.perf_counter)
+        except devices.out_of_memory(self.device):
+            return 0.0
+
+    def _rate(self, candidate: Candidate, size: int, seconds: float, clock: Callable[[], float]) -> float:
         model = self.models[candidate.name]
         batch = self._batch(size)
         options = [self.manifest.default_options()] * len(batch)
         model.predict(batch, options)
-        count, began = 0, time.process_time()
-        while (passed := time.process_time() - began) < seconds or not count:
+        count, began = 0, clock()
+        while (passed := clock() - began) < seconds or not count:
             model.predict(batch, options)
             count += len(batch)
         return count / passed
@@ -87,7 +95,7 @@ def main() -> int:
     # What libraries print must not stand between our lines.
     answers = os.fdopen(os.dup(1), "w")
     os.dup2(2, 1)
-    bench = Bench(manifests.read(Path(sys.argv[1])))
+    bench = Bench(manifests.read(Path(sys.argv[1])), sys.argv[2])
     for line in sys.stdin:
         task = json.loads(line)
         do: Callable[..., Any] = getattr(bench, task["do"])

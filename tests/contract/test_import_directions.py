@@ -47,12 +47,21 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     (
         "app.engine.service",
-        {"app.config", "app.engine", "app.manifests", "app.sizing", "app.vision.registry"},
+        {
+            *("app.builds", "app.config", "app.engine", "app.errors", "app.machine", "app.manifests", "app.sizing"),
+            "app.vision.registry",
+        },
     ),
     ("app.engine.__main__", {"app.config", "app.engine.service", "app.errors", "app.telemetry"}),
     ("app.engine", set()),
     ("app.vision.samples", {"app.vision", "app.errors", "app.images", "app.manifests", "app.results"}),
-    ("app.vision", {"app.vision", "app.builds", "app.config", "app.errors", "app.manifests", "app.results"}),
+    (
+        "app.vision",
+        {
+            *("app.vision", "app.builds", "app.config", "app.errors", "app.machine", "app.manifests"),
+            "app.results",
+        },
+    ),
     (
         "app.shadowing",
         {"app.errors", "app.images", "app.manifests", "app.options", "app.results", "app.telemetry"},

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app import machine
+from app.config import ROOT
 
 
 @pytest.fixture
@@ -66,3 +67,48 @@ def test_process_that_is_gone_has_no_memory() -> None:
     child.wait()
 
     assert machine.resident_bytes(child.pid) == 0
+
+
+HAS_GPU = """
+import sys; from pathlib import Path; from app import machine
+sys.path.insert(0, sys.argv[1])
+print(machine.has_gpu(Path(sys.argv[2])), "torch" in sys.modules)
+"""
+
+
+@pytest.mark.parametrize(("is_visible", "is_for_cuda"), [(True, True), (True, False), (False, True)])
+def test_a_gpu_counts_where_it_is_visible_and_torch_was_built_for_it(
+    tmp_path: Path, is_visible: bool, is_for_cuda: bool
+) -> None:
+    library = tmp_path / "torch" / machine.CUDA_LIBRARY
+    library.parent.mkdir(parents=True)
+    (tmp_path / "torch" / "__init__.py").write_text("raise ImportError('it must not be imported')")
+    if is_for_cuda:
+        library.touch()
+    control = tmp_path / "nvidiactl"
+    if is_visible:
+        control.touch()
+
+    said = subprocess.run(
+        [sys.executable, "-c", HAS_GPU, tmp_path, control], cwd=ROOT, capture_output=True, text=True, check=True
+    )
+
+    assert said.stdout.split() == [str(is_visible and is_for_cuda), "False"]
+
+
+@pytest.mark.parametrize(
+    ("wish", "is_there", "device"),
+    [
+        ("auto", True, "cuda:0"),
+        ("auto", False, "cpu"),
+        ("cpu", True, "cpu"),
+        ("cuda", False, "cuda:0"),
+        ("cuda:1", False, "cuda:1"),
+    ],
+)
+def test_device_follows_the_wish_and_auto_follows_what_is_there(
+    monkeypatch: pytest.MonkeyPatch, wish: str, is_there: bool, device: str
+) -> None:
+    monkeypatch.setattr(machine, "has_gpu", lambda: is_there)
+
+    assert machine.device(wish) == device

@@ -11,7 +11,7 @@ GIGABYTE = 1024**3
 
 
 def settings(**environ: str) -> Settings:
-    return config.load({"ENV": "prod", "SECRET_KEY": "b0e6f4a2197c4d83" * 2, **environ})
+    return config.load({"ENV": "prod", "SECRET_KEY": "b0e6f4a2197c4d83" * 2, "DEVICE": "cpu", **environ})
 
 
 @pytest.mark.parametrize(("cores", "workers", "processes"), [(1, 1, 1), (2, 2, 1), (4, 4, 1), (5, 5, 2), (16, 16, 4)])
@@ -57,3 +57,18 @@ def test_each_number_says_why() -> None:
 
     assert "ENGINE_WORKERS 2 (one a core, 2 here)" in lines
     assert all("(" in line for line in lines)
+
+
+def test_on_a_gpu_two_workers_take_turns_however_many_cores_there_are() -> None:
+    sizes = sizing.choose(settings(DEVICE="cuda:1"), cores=16, memory_bytes=64 * GIGABYTE)
+
+    assert str(sizes.engine_workers) == (
+        "ENGINE_WORKERS 2 (on cuda:1 one prepares while the other one's batch is computed)"
+    )
+    assert sizes.engine_max_batch_size.reason == "until make model-build has measured what is best on cuda:1"
+
+
+def test_a_set_number_of_workers_wins_on_a_gpu_too() -> None:
+    sizes = sizing.choose(settings(DEVICE="cuda", ENGINE_WORKERS="3", ENGINE_MAX_BATCH_SIZE="24"), cores=16)
+
+    assert (sizes.engine_workers.value, sizes.engine_max_batch_size.value) == (3, 24)

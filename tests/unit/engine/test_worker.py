@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.engine.batcher import Limits, Work
@@ -19,12 +20,13 @@ from app.errors import (
     EngineAwayError,
     EngineBusyError,
     GoldenCheckError,
+    GpuOutOfMemoryError,
     ModelLoadError,
     ModelNotFoundError,
     ModelNotReadyError,
 )
 from app.manifests import Manifest
-from app.results import ClassifyOptions
+from app.results import Answer, ClassifyOptions, Options, Prediction
 from tests import fakes
 from tests.fakes import PATIENCE_SECONDS, FakeClock, FakeModel, eventually, pixels
 
@@ -460,3 +462,44 @@ def test_version_with_background_work_is_not_released(manifest: Manifest) -> Non
 
         on.release()
         on.replies.wait(2)
+
+
+def test_an_image_without_an_answer_of_its_own_leaves_the_others_theirs(manifest: Manifest) -> None:
+    def answer(image: np.ndarray, wish: Options) -> Answer:
+        if fakes.name_of(image) == "2":
+            return refusal  # type: ignore[return-value]
+        return [Prediction(fakes.name_of(image), 1.0)]
+
+    refusal = GpuOutOfMemoryError("cuda:0 has no memory left for one image.")
+    with bench([manifest], limits=Limits(4)) as on:
+        on.model.answer = answer
+        on.hold()
+        on.submit(1, 2, 3)
+        on.release()
+
+        replies = on.replies.wait(4)
+
+    assert on.model.batches == [1, 3]
+    assert replies.pop(2).error is refusal
+    assert labels(replies) == {1: "1", 3: "3", 99: "99"}
+
+
+def test_a_model_says_what_suits_its_device_once_it_is_loaded(manifest: Manifest) -> None:
+    def prepare(models: dict[str, FakeModel]) -> None:
+        models[manifest.key].best_batch_size = 3
+
+    with bench([manifest], limits=Limits(8), prepare=prepare) as on:
+        on.hold()
+        on.submit(*range(6))
+        on.release()
+        on.replies.wait(7)
+
+    assert on.model.batches == [1, 3, 3]
+
+
+def test_status_says_on_which_device_a_model_is_computed(manifest: Manifest) -> None:
+    def prepare(models: dict[str, FakeModel]) -> None:
+        models[manifest.key].device = "cuda:1"
+
+    with bench([manifest], prepare=prepare) as on:
+        assert [row["device"] for row in on.workers.status()["models"]] == ["cuda:1"]
