@@ -3,7 +3,9 @@
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
-MIN_FREE_GB="${MIN_FREE_GB:-4}"
+TORCH="${TORCH:-cpu}"                       # cuda: torch from build/wheels/cuda, for GPUS
+# CUDA's libraries are an estimate: nobody has built that image yet.
+MIN_FREE_GB="${MIN_FREE_GB:-$([ "$TORCH" = cuda ] && echo 20 || echo 4)}"
 NETWORK="${NETWORK:-default}"               # host: where containers reach no package mirror
 
 began=$SECONDS
@@ -19,6 +21,12 @@ free_gb=$(($(df -Pk . | awk 'NR == 2 {print $4}') / 1048576))
     "$DOCKER image prune; $DOCKER builder prune"
 [ -n "$(ls models/*/*/manifest.toml 2>/dev/null)" ] ||
     fail 2 "needs a model in models/, found none." "make model-add (or fetch the whole repository)"
+
+case "$TORCH" in cpu | cuda) ;; *) fail 2 "needs TORCH to be cpu or cuda, found «$TORCH»." "make image TORCH=cuda" ;; esac
+if [ "$TORCH" = cuda ] && ! ls build/wheels/cuda/torch-*.whl >/dev/null 2>&1; then
+    fail 2 "needs torch for CUDA and the libraries it names in build/wheels/cuda, found no torch there." \
+        "docs/container.md says how to collect them"
+fi
 
 # --- from here on, something changes ----------------------------------------------------------------------------------
 
@@ -36,6 +44,7 @@ log="build/image.log"
 say image "$IMAGE, version $version, revision $revision (log: $log)"
 DOCKER_BUILDKIT=1 "$DOCKER" build \
     --build-arg "BASE_IMAGE=$BASE_IMAGE" \
+    --build-arg "TORCH=$TORCH" \
     --build-arg "VERSION=$version" \
     --build-arg "REVISION=$revision" \
     --build-arg "CREATED=${created:-unknown}" \

@@ -9,6 +9,8 @@ IMAGE="${CASK_IMAGE:-cask:latest}"
 ENV_DIR="${ENV_DIR:-env}"                     # mounted into the container
 SECRETS_DIR="${SECRETS_DIR:-secrets}"         # not in git
 GIVEN="build/compose.$PROJECT.given.yaml"    # settings given to the command that started it; see write_given_settings
+GPUS="${GPUS:-}"                              # all, or how many; empty is none
+GPU_FILE="build/compose.$PROJECT.gpus.yaml"
 BASE_IMAGE="${BASE_IMAGE:-debian:bookworm-slim}"
 
 say() { printf '  %-12s %s\n' "$1" "$2"; }
@@ -75,6 +77,24 @@ write_given_settings() { # writes $GIVEN, or removes it when nothing was given
     fi
 }
 
+# `make up GPUS=all` (or a number of them) lets the container use GPUs; the next `make up` without it takes them away.
+write_gpus() { # writes $GPU_FILE, or removes it where none is wished
+    rm -f "$GPU_FILE"
+    [ -n "$GPUS" ] || return 0
+    mkdir -p "${GPU_FILE%/*}"
+    cat >"$GPU_FILE" <<YAML
+services:
+  cask:
+    deploy:
+      resources:
+        reservations:
+          devices:
+            - driver: nvidia
+              count: $GPUS
+              capabilities: [gpu, compute, utility]
+YAML
+}
+
 # --- engine and compose -----------------------------------------------------------------------------------------------
 
 choose_docker() { # sets DOCKER to a client that can build with BuildKit, where there is one
@@ -115,6 +135,7 @@ compose() { # docker compose where the plug-in is there, docker-compose otherwis
     local files=(-f docker/compose.yaml)
     if [ "${HTTPS_PORT:-0}" != 0 ] && [ -n "${HTTPS_PORT:-}" ]; then files+=(-f docker/compose.tls.yaml); fi
     if [ -e "$GIVEN" ]; then files+=(-f "$GIVEN"); fi
+    if [ -e "$GPU_FILE" ]; then files+=(-f "$GPU_FILE"); fi
     if "$DOCKER" compose version >/dev/null 2>&1; then
         "$DOCKER" compose --env-file "$ENV_DIR/$ENV.env" -p "$PROJECT" "${files[@]}" "$@"
     elif command -v docker-compose >/dev/null; then

@@ -13,6 +13,10 @@ load_settings
 
 need_engine
 compose version >/dev/null 2>&1 || compose version
+case "$GPUS" in
+    '' | all) ;;
+    *[!0-9]* | 0*) fail 2 "needs GPUS to be all or a number from 1, found «$GPUS»." "make up ENV=$ENV GPUS=all" ;;
+esac
 if [ "$BUILD" = no ]; then
     "$DOCKER" image inspect "$IMAGE" >/dev/null 2>&1 ||
         fail 2 "needs the image $IMAGE, found none." "docker load -i that-image.tar, or: make up ENV=$ENV"
@@ -35,6 +39,7 @@ if [ "$BUILD" != no ]; then docker/steps/build.sh; fi
 
 mkdir -p build
 write_given_settings
+write_gpus
 say start "$IMAGE as project «$PROJECT», ENV=$ENV"
 before="$(container)"
 started_at="$(date +%s)"
