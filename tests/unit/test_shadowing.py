@@ -49,12 +49,14 @@ def on(tmp_path: Path) -> Bench:
 
 
 def test_copies_keep_to_their_rate_and_the_others_are_counted(on: Bench) -> None:
-    for _ in range(10):
-        for _ in range(7):
+    for number in range(10):
+        on.answer()
+        # The thread that sends it tells at that moment how many were dropped before.
+        eventually(lambda expected=number + 1: on.sent() == expected, "the copy")
+        for _ in range(6):
             on.answer()
         on.clock.now += 1.5 / MAX_IMAGES_PER_SECOND
 
-    eventually(lambda: on.sent() == 10, "the copies")
     # Those after the last copy are told with the next one.
     assert on.dropped() == 9 * 6
 
