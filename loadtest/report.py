@@ -130,7 +130,10 @@ def _checks(checks: Sequence[dict[str, Any]]) -> str:
         for each in checks
     ]
     table = _table(("check", "verdict", "found", "limit", "how sure"), [each["name"] for each in checks], lines)
-    lead = "A share passes when even its upper end keeps the limit, and fails when even its lower end breaks it."
+    lead = (
+        "A percentile passes when even the upper end of the late share keeps the limit, and fails when even the lower "
+        "end breaks it. Failed and dropped requests pass while the share that was seen is within the limit."
+    )
     return _section("Verdict", lead, table)
 
 
