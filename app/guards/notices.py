@@ -9,9 +9,11 @@ from __future__ import annotations
 
 import fcntl
 import logging
+import math
 import os
 import re
 import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,6 +27,8 @@ MAX_CALLERS = 64
 # While a notice goes up, requests are on their way already. It goes up early enough for as many as were so of late.
 NEWEST_WEIGHT = 0.2
 MAX_COMING = 32.0
+# A flood that ended so long ago says nothing of the callers of now.
+REMEMBER_SECONDS = 5.0
 
 
 class Notices:
@@ -34,12 +38,19 @@ class Notices:
     are on their way that a notice would come too late for.
     """
 
-    def __init__(self, folder: Path, is_refused: Callable[[str, bool, float], bool]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        is_refused: Callable[[str, bool, float], bool],
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self._folder = folder
         self._is_refused = is_refused
         # By caller with a notice: how many requests have come all the same.
         self._callers: dict[str, int] = {}
         self._coming = 0.0
+        self._taken_down = -math.inf
+        self._clock = clock
         self._lock = threading.Lock()
 
     def update(self, caller: str) -> None:
@@ -60,7 +71,7 @@ class Notices:
         # Asked under the lock: whatever changes later is followed by an update of its own, so no notice stays behind.
         with self._lock:
             has_notice = caller in self._callers
-            is_refused = self._is_refused(caller, has_notice, 0.0 if has_notice else self._coming)
+            is_refused = self._is_refused(caller, has_notice, 0.0 if has_notice else self._expected())
             if is_refused == has_notice:
                 return
             try:
@@ -76,8 +87,13 @@ class Notices:
             self._callers[caller] = 0
         else:
             path.unlink(missing_ok=True)
-            came = self._callers.pop(caller)
-            self._coming = min(MAX_COMING, self._coming + NEWEST_WEIGHT * (came - self._coming))
+            came, known = self._callers.pop(caller), self._expected()
+            self._coming = min(MAX_COMING, known + NEWEST_WEIGHT * (came - known))
+            self._taken_down = self._clock()
+
+    def _expected(self) -> float:
+        """How many requests may be on their way that a notice would come too late for."""
+        return self._coming if self._clock() - self._taken_down < REMEMBER_SECONDS else 0.0
 
 
 def claim_slot(state_dir: Path, slots: int) -> tuple[Path, int] | None:

@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from app.guards import notices
-from app.guards.notices import MAX_CALLERS, MAX_COMING, Notices
+from app.guards.notices import MAX_CALLERS, MAX_COMING, REMEMBER_SECONDS, Notices
+from tests.fakes import FakeClock
 
 CALLER = "192.0.2.7"
 
@@ -34,8 +35,13 @@ def gate() -> FakeGate:
 
 
 @pytest.fixture
-def board(tmp_path: Path, gate: FakeGate) -> Notices:
-    return Notices(tmp_path, gate.is_refused)
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+@pytest.fixture
+def board(tmp_path: Path, gate: FakeGate, clock: FakeClock) -> Notices:
+    return Notices(tmp_path, gate.is_refused, clock)
 
 
 def names(folder: Path) -> list[str]:
@@ -82,6 +88,19 @@ def test_notice_goes_up_earlier_the_more_requests_were_on_their_way(board: Notic
 
     assert gate.coming[0] == 0
     assert gate.coming[-1] == pytest.approx(10, rel=0.02)
+
+
+def test_flood_of_long_ago_is_forgotten(board: Notices, gate: FakeGate, clock: FakeClock) -> None:
+    gate.refused = {CALLER}
+    for _ in range(1 + 10):
+        board.update(CALLER)
+    gate.refused = set()
+    board.ended()
+    board.update(CALLER)
+    clock.now += REMEMBER_SECONDS
+    board.update(CALLER)
+
+    assert gate.coming[-2:] == [2, 0]
 
 
 def test_places_kept_for_those_on_their_way_are_bounded(board: Notices, gate: FakeGate) -> None:
