@@ -192,6 +192,23 @@ def is_usable_here(report: Report, candidate: Candidate) -> bool:
     return bool(candidate.sha256) and library in versions() and versions()[library] == report.versions.get(library)
 
 
+def portable(report: Report) -> list[Candidate]:
+    """What OpenVINO computes on any processor from files that can be read here: the chosen first, then the fastest.
+
+    Not bf16, which crashes where a processor lacks its instructions.
+    """
+    found = [
+        each
+        for each in report.candidates
+        if each.runtime == "openvino"
+        and each.precision in ("fp32", "int8")
+        and each.is_measured
+        and (each.is_faithful or each.is_chosen)
+        and is_usable_here(report, each)
+    ]
+    return sorted(found, key=lambda each: (each.is_chosen, each.images_per_second), reverse=True)
+
+
 def processor() -> str:
     """A name for this kind of processor: model, the instructions that matter, and what was switched off of them."""
     text = _cpuinfo()

@@ -357,6 +357,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--only", default="", help='candidates to try, with commas between: "openvino int8"')
     parser.add_argument("--limit-seconds", type=float, default=LIMIT_SECONDS, help="longest that one step may take")
     parser.add_argument("--into-store", action="store_true", help="write beside the manifest, not into STATE_DIR")
+    parser.add_argument(
+        "--missing", action="store_true", help="leave out what has a report for here; take fitting files"
+    )
+    parser.add_argument("--rounds", type=int, default=ROUNDS, help="of timing")
     parser.add_argument("--background", action="store_true", help="as the engine asks for it: least priority, reuse")
     parser.add_argument("--report", action="store_true", help="print the last report and build nothing")
     return parser
@@ -364,11 +368,14 @@ def _parser() -> argparse.ArgumentParser:
 
 def _build_all(chosen: Sequence[Manifest], state_dir: Path, device: str, given: argparse.Namespace) -> None:
     only = tuple(filter(None, given.only.split(",")))
-    wish = Wish(given.use, only, limit_seconds=given.limit_seconds, device=device)
+    wish = Wish(given.use, only, given.missing, given.limit_seconds, given.rounds, device)
     _check_names((*wish.only, *filter(None, [wish.use])), device)
     build = ship_model if given.into_store else build_model
     with _alone(state_dir):
         for manifest in chosen:
+            if given.missing and builds.read(state_dir, manifest, devices.processor(device)) is not None:
+                print(f"{manifest.key} has a report for this machine.", flush=True)
+                continue
             report = build(manifest, state_dir, wish, lambda words: print(words, flush=True))
             print(f"\n{table(report)}\n\nThe engine serves it so after its next start.\n", flush=True)
 

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from app import builds
 from app.builds import Candidate, Report
-from app.errors import ModelLoadError
+from app.errors import CaskError, ModelLoadError
 from app.machine import CPU
 from app.manifests import Manifest
 from app.vision import classifier, detector, devices, memory
@@ -42,13 +42,16 @@ class Plan:
 
 
 def load_model(manifest: Manifest, plan: Plan | None = None) -> Model:
-    """Load what the build chose for this machine, else torch in fp32; not warmed up and not checked yet.
+    """Load what the build chose for this machine, else what computes alike on any processor, else torch in fp32.
 
-    Raises ModelLoadError when the architecture is unknown, the weights are missing, altered or do not fit, the plan's
-    device cannot be used or has no room, or what the plan wishes was not built.
+    Not warmed up yet; compared with its stored answers only where it was measured on another processor. Raises
+    ModelLoadError when the architecture is unknown, the weights are missing, altered or do not fit, the plan's device
+    cannot be used or has no room, or what the plan wishes was not built.
     """
     plan = plan or Plan()
     device = devices.resolve(plan.device)
+    if device == CPU and (portable := _load_portable(manifest, plan)) is not None:
+        return portable
     report, candidate = _choose(manifest, plan, device)
     if candidate.runtime.startswith("torch"):
         limit_torch_threads(plan.torch_threads)
@@ -61,6 +64,28 @@ def load_model(manifest: Manifest, plan: Plan | None = None) -> Model:
     if report is not None and not plan.max_batch_size:
         model.best_batch_size = candidate.best_batch_size
     return memory.BoundedModel(model, out_of_memory, devices.empty_cache)
+
+
+def _load_portable(manifest: Manifest, plan: Plan) -> Model | None:
+    """Where nothing was measured on this processor: a file from another one that gives its stored answers on this one.
+
+    int8 may round differently where instructions are missing, so each has to prove itself before it is taken.
+    """
+    reports = builds.read_all(plan.state_dir, manifest) if plan.state_dir else []
+    if any(each.fits() for each in reports):
+        return None
+    for report in reports:
+        for candidate in builds.portable(report):
+            if not _is_wished(plan, candidate):
+                continue
+            try:
+                model = _load(manifest, plan, report, candidate, CPU)
+                model.golden_check()
+            except CaskError as error:
+                log.warning("model %s is not computed by %s here: %s", manifest.key, candidate.name, error.message)
+            else:
+                return model
+    return None
 
 
 def processor(wish: str) -> str:
@@ -83,32 +108,19 @@ def _load(manifest: Manifest, plan: Plan, report: Report | None, candidate: Cand
 def _choose(manifest: Manifest, plan: Plan, device: str) -> tuple[Report | None, Candidate]:
     """The candidate that serves, and its report: what the plan wishes, else what the build chose.
 
-    Where no report fits the device: a file that computes in fp32 on any processor, else torch in fp32.
+    Where no report fits the device: torch in fp32.
     """
     reports = builds.read_all(plan.state_dir, manifest) if plan.state_dir else []
     name = devices.processor(device) if reports else ""
     fitting = next((each for each in reports if each.fits(name)), None)
     if fitting is not None:
         return fitting, _wished(manifest, plan, fitting.candidates)
-    reference = Candidate(*builds.REFERENCE, is_chosen=True)
-    for report in reports if device == CPU else ():
-        usable = [each for each in report.candidates if each.name == "openvino fp32" and each.is_measured]
-        if usable and builds.is_usable_here(report, usable[0]):
-            return report, _wished(manifest, plan, [reference, usable[0]], preferred=usable[0])
-    return None, _wished(manifest, plan, [reference])
+    return None, _wished(manifest, plan, [Candidate(*builds.REFERENCE, is_chosen=True)])
 
 
-def _wished(
-    manifest: Manifest, plan: Plan, known: tuple[Candidate, ...] | list[Candidate], preferred: Candidate | None = None
-) -> Candidate:
+def _wished(manifest: Manifest, plan: Plan, known: Sequence[Candidate]) -> Candidate:
     """What serves of those that can: the chosen one, else the fastest that is faithful, else the fastest."""
-    usable = [
-        each
-        for each in known
-        if (each.is_measured or each.is_chosen)
-        and plan.runtime in (AUTO, each.runtime)
-        and plan.precision in (AUTO, each.precision)
-    ]
+    usable = [each for each in known if (each.is_measured or each.is_chosen) and _is_wished(plan, each)]
     if not usable:
         wish = f"RUNTIME={plan.runtime}, PRECISION={plan.precision}, DEVICE={plan.device}"
         there = ", ".join(each.name for each in known if each.is_measured or each.is_chosen)
@@ -116,9 +128,11 @@ def _wished(
             f"{manifest.key} cannot be computed as wished ({wish}); there is: {there}.",
             hint=f"Build it with make model-build MODEL={manifest.key}, or leave both at auto.",
         )
-    if preferred in usable:
-        return preferred
     return max(usable, key=lambda each: (each.is_chosen, each.is_faithful, each.images_per_second))
+
+
+def _is_wished(plan: Plan, candidate: Candidate) -> bool:
+    return plan.runtime in (AUTO, candidate.runtime) and plan.precision in (AUTO, candidate.precision)
 
 
 def load_candidate(manifest: Manifest, candidate: Candidate, path: Path, workers: int, device: str = CPU) -> Model:

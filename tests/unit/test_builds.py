@@ -1,4 +1,4 @@
-"""Which candidate serves: the fastest within the tolerance, the wished one, and never one that was built elsewhere."""
+"""Which candidate serves: the fastest within the tolerance, the wished one, and of another machine what suits any."""
 
 from __future__ import annotations
 
@@ -126,6 +126,19 @@ def test_files_are_used_again_where_the_libraries_fit(
     candidate = Candidate(runtime, "fp32", "a.file", "a" * 64)
 
     assert builds.is_usable_here(make_report(manifest, **changes), candidate) is is_usable
+
+
+def test_what_computes_alike_everywhere_is_offered_elsewhere(manifest: Manifest) -> None:
+    bf16 = Candidate("openvino", "bf16", "fp32.xml", "a" * 64, images_per_second=300)
+    exact, fast = replace(EXACT, sha256="a" * 64), replace(FAST, sha256="a" * 64)
+    report = make_report(manifest, processor="another", candidates=(REFERENCE, bf16, exact, fast))
+
+    assert builds.portable(report) == [fast, exact]
+    # What was made part of the build comes first; what was not faithful there does not come.
+    chosen = replace(exact, is_chosen=True)
+    assert builds.portable(replace(report, candidates=(REFERENCE, chosen, fast))) == [chosen, fast]
+    assert builds.portable(replace(report, candidates=(REFERENCE, exact, replace(fast, is_faithful=False)))) == [exact]
+    assert builds.portable(replace(report, versions={"openvino": "1"})) == []
 
 
 def test_hidden_instructions_make_another_processor(monkeypatch: pytest.MonkeyPatch) -> None:

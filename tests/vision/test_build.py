@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
+from safetensors.numpy import save
 from torch import nn
 
 from app import builds, manifests
@@ -182,6 +184,28 @@ def test_what_cannot_be_built_says_why(candidate: Candidate, kind: str, count: i
     assert bool(why_not) is bool(words)
 
 
+def test_what_a_model_brings_is_built_once(
+    small: Callable[..., Manifest], tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As a stage of the image's build does it: beside the manifest, few forms, and not again where it is there."""
+    manifest = small(input_spec=InputSpec("crop", size=64, resize_size=64))
+    monkeypatch.setenv("MODELS_DIR", str(tmp_path / "models"))
+    monkeypatch.setenv("STATE_DIR", str(tmp_path / "state"))
+    options = ["--into-store", "--missing", "--rounds", "1", "--only", "openvino fp32"]
+
+    assert build.main(options) == 0
+    report = builds.read(tmp_path / "state", manifest)
+    printed = capsys.readouterr().out
+    assert build.main(options) == 0
+
+    assert report is not None
+    assert report.folder == manifest.directory / "built"
+    assert [each.name for each in report.candidates if each.is_measured] == ["torch fp32", "openvino fp32"]
+    assert "timed, round 1 of 1" in printed
+    assert capsys.readouterr().out == "small@1 has a report for this machine.\n"
+    assert builds.read(tmp_path / "state", manifest) == report
+
+
 def test_without_a_compiler_machine_code_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
 
@@ -255,7 +279,33 @@ def test_a_built_file_serves_on_a_machine_where_nothing_was_measured(
 
     model.warm_up()
     model.golden_check()
-    assert model.computed_by == "openvino fp32"
+    assert model.computed_by == "openvino int8"
+
+
+def test_a_file_that_computes_otherwise_on_another_machine_is_not_served_there(
+    report: Report, manifest: Manifest, state_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its stored answers tell: here two pictures have changed places, so that the answers fit no more."""
+    monkeypatch.setattr(builds, "processor", lambda: "another")
+    int8 = next(each for each in report.candidates if each.name == "openvino int8")
+    path = report.golden_path(int8)
+    sound = path.read_bytes()
+    path.write_bytes(_with_pictures_exchanged(path))
+
+    try:
+        assert load_model(manifest, plan=Plan(state_dir)).computed_by == "openvino fp32"
+        with pytest.raises(ModelLoadError, match="cannot be computed as wished"):
+            load_model(manifest, plan=Plan(state_dir, precision="int8"))
+    finally:
+        path.write_bytes(sound)
+
+
+def _with_pictures_exchanged(path: Path) -> bytes:
+    with safe_open(path, framework="numpy") as stored:
+        arrays = {name: stored.get_tensor(name) for name in stored.keys()}  # noqa: SIM118 - it is no dictionary
+        metadata = stored.metadata()
+    arrays["picture_0"], arrays["picture_1"] = arrays["picture_1"], arrays["picture_0"]
+    return save(arrays, metadata)
 
 
 # ── forms of torch ───────────────────────────────────────────────────────────────────────────────────────────────────
