@@ -5,8 +5,10 @@
 
 TORCH="${TORCH:-cpu}"                       # cuda: torch from build/wheels/cuda, for GPUS
 # CUDA's libraries are an estimate: nobody has built that image yet.
-MIN_FREE_GB="${MIN_FREE_GB:-$([ "$TORCH" = cuda ] && echo 20 || echo 4)}"
+MIN_FREE_GB="${MIN_FREE_GB:-$([ "$TORCH" = cuda ] && echo 20 || echo 5)}"
 NETWORK="${NETWORK:-default}"               # host: where containers reach no package mirror
+# no: a quicker image, whose first start computes by torch until a build in the background is done.
+MODEL_BUILD_IN_IMAGE="${MODEL_BUILD_IN_IMAGE:-yes}"
 
 began=$SECONDS
 need_engine
@@ -21,6 +23,11 @@ free_gb=$(($(df -Pk . | awk 'NR == 2 {print $4}') / 1048576))
     "$DOCKER image prune; $DOCKER builder prune"
 [ -n "$(ls models/*/*/manifest.toml 2>/dev/null)" ] ||
     fail 2 "needs a model in models/, found none." "make model-add (or fetch the whole repository)"
+case "$MODEL_BUILD_IN_IMAGE" in
+    yes) wheels=image ;;
+    no) wheels=serve ;;
+    *) fail 2 "needs MODEL_BUILD_IN_IMAGE to be yes or no, found «$MODEL_BUILD_IN_IMAGE»." "make image MODEL_BUILD_IN_IMAGE=no" ;;
+esac
 
 case "$TORCH" in cpu | cuda) ;; *) fail 2 "needs TORCH to be cpu or cuda, found «$TORCH»." "make image TORCH=cuda" ;; esac
 if [ "$TORCH" = cuda ] && ! ls build/wheels/cuda/torch-*.whl >/dev/null 2>&1; then
@@ -30,7 +37,7 @@ fi
 
 # --- from here on, something changes ----------------------------------------------------------------------------------
 
-docker/steps/wheels.sh serve
+docker/steps/wheels.sh "$wheels"
 
 version="$(sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)"
 revision="$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)"
@@ -45,6 +52,7 @@ say image "$IMAGE, version $version, revision $revision (log: $log)"
 DOCKER_BUILDKIT=1 "$DOCKER" build \
     --build-arg "BASE_IMAGE=$BASE_IMAGE" \
     --build-arg "TORCH=$TORCH" \
+    --build-arg "MODEL_BUILD_IN_IMAGE=$MODEL_BUILD_IN_IMAGE" \
     --build-arg "VERSION=$version" \
     --build-arg "REVISION=$revision" \
     --build-arg "CREATED=${created:-unknown}" \
@@ -58,7 +66,7 @@ pid=$!
 shown=""
 while kill -0 "$pid" 2>/dev/null; do
     # BuildKit's plain progress names a step as «#7 [stage 2/3] RUN …».
-    now="$(sed -n 's/^#[0-9]* \[\([a-z]*\) *[0-9/]*\] .*/\1/p' "$log" | grep -v internal | tail -n 1 || true)"
+    now="$(sed -n 's/^#[0-9]* \[\([a-z-]*\) *[0-9/]*\] .*/\1/p' "$log" | grep -v internal | tail -n 1 || true)"
     if [ -n "$now" ] && [ "$now" != "$shown" ]; then
         shown="$now"
         say "$((SECONDS - began)) s" "$now"
@@ -82,6 +90,7 @@ say built "$IMAGE in $((SECONDS - began)) s: $("$DOCKER" image inspect -f '{{.Si
         /COPY .*\.venv/ {what = "Python packages: torch, torchvision, Flask, mod_wsgi"}
         /COPY .*models/ {what = "models"}
         /COPY .* \. / {what = "code, templates, settings"}
+        /COPY .*built/ {what = "models as OpenVINO computes them"}
         /build-info/ {what = "build information"}
         /apt-get/ {what = "Apache, Python, OpenSSL"}
         /smoke-in-build/ {what = "smoke test"}

@@ -2,7 +2,8 @@
 # Collect what the image installs into build/wheels, so that the build itself needs no package index.
 #
 #   docker/steps/wheels.sh           all: then `make serve` and `make test` set up without an index, too
-#   docker/steps/wheels.sh serve     what the image needs
+#   docker/steps/wheels.sh image     what the image's build needs: what it serves with, and what makes int8 of models
+#   docker/steps/wheels.sh serve     without the latter
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
@@ -22,21 +23,31 @@ wanted() { # wanted LOCK… : for which Python, and which locks
 }
 SERVE_LOCKS=(build.txt torch-cpu.txt serve.txt apache.txt)
 DEV_LOCKS=("${SERVE_LOCKS[@]}" loadtest.txt dev.txt)
+QUANTISE_LOCKS=(quantise.txt)
 
 # --- preflight: touches nothing ---------------------------------------------------------------------------------------
 
-case "$what" in all | dev | serve) ;; *) fail 2 "needs serve or nothing, found «$what»." "docker/steps/wheels.sh serve" ;; esac
+case "$what" in
+    all | dev | image | serve) ;;
+    *) fail 2 "needs image, serve or nothing, found «$what»." "docker/steps/wheels.sh image" ;;
+esac
 is_complete() { # is_complete SET LOCK…
     [ "$(cat "$WHEELS_DIR/.complete-$1" 2>/dev/null)" = "$(wanted "${@:2}")" ]
 }
-if is_complete serve "${SERVE_LOCKS[@]}" && { [ "$what" = serve ] || is_complete dev "${DEV_LOCKS[@]}"; }; then
+has_all() {
+    is_complete serve "${SERVE_LOCKS[@]}" || return
+    [ "$what" != serve ] || return 0
+    is_complete quantise "${QUANTISE_LOCKS[@]}" || return
+    [ "$what" = image ] || is_complete dev "${DEV_LOCKS[@]}"
+}
+if has_all; then
     say wheels "$WHEELS_DIR holds them all"
     exit 0
 fi
 command -v "$PYTHON" >/dev/null || fail 2 "needs a Python to run pip with, found no $PYTHON." "apt-get install python3-venv"
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
     fail 2 "needs Python's venv, found $PYTHON without it." "apt-get install python3-venv"
-mkdir -p "$WHEELS_DIR/dev"
+mkdir -p "$WHEELS_DIR/dev" "$WHEELS_DIR/quantise"
 free_gb=$(($(df -Pk "$WHEELS_DIR" | awk 'NR == 2 {print $4}') / 1048576))
 [ "$free_gb" -ge "$MIN_FREE_GB" ] ||
     fail 2 "needs $MIN_FREE_GB GB of free disk for $WHEELS_DIR, found $free_gb GB." "make room, or set WHEELS_DIR."
@@ -63,6 +74,7 @@ download() { # download OPTION… : what the image's Python can use, whatever Py
         --dest "$into" \
         --find-links "$WHEELS_DIR" \
         --find-links "$WHEELS_DIR/dev" \
+        --find-links "$WHEELS_DIR/quantise" \
         --no-deps \
         --require-hashes \
         "$@" >>"$log" 2>&1
@@ -105,8 +117,16 @@ say wheels "mod_wsgi's source"
 APXS=/bin/true download --no-build-isolation --no-binary mod_wsgi -r requirements/apache.txt ||
     give_up "needs the source that requirements/apache.txt names."
 if [ "$what" != serve ]; then
+    say wheels "what makes int8 of models"
+    # Apart, because the image itself has no use for them.
+    into="$WHEELS_DIR/quantise"
+    download_wheels -r requirements/quantise.txt || give_up "needs the files that requirements/quantise.txt names." \
+        "reach a package index, or copy build/wheels from a machine that does; or without: make image MODEL_BUILD_IN_IMAGE=no"
+    wanted "${QUANTISE_LOCKS[@]}" >"$WHEELS_DIR/.complete-quantise"
+fi
+if [ "$what" = all ] || [ "$what" = dev ]; then
     say wheels "what tests and checks need"
-    # Apart, because the image has no use for them.
+    # Apart, because the image's build has no use for them.
     into="$WHEELS_DIR/dev"
     for lock in loadtest dev; do
         download_wheels -r "requirements/$lock.txt" || give_up "needs the files that requirements/$lock.txt names."
@@ -115,7 +135,7 @@ if [ "$what" != serve ]; then
 fi
 
 # What an earlier lock named goes: a file stays when one of the locks holds its hash.
-for file in "$WHEELS_DIR"/*.whl "$WHEELS_DIR"/*.tar.gz "$WHEELS_DIR"/dev/*.whl; do
+for file in "$WHEELS_DIR"/*.whl "$WHEELS_DIR"/*.tar.gz "$WHEELS_DIR"/dev/*.whl "$WHEELS_DIR"/quantise/*.whl; do
     if [ -f "$file" ] && ! grep -qhF "$(sha256sum "$file" | cut -d' ' -f1)" requirements/*.txt; then
         say removed "${file##*/}: no lock names it"
         rm -f "$file"

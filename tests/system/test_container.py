@@ -67,6 +67,12 @@ def test_no_compiler_is_left_in_the_image(stack: Stack) -> None:
     assert stack.execute("sh", "-c", script, "sh", *COMPILERS) == ""
 
 
+def test_no_tool_that_makes_models_is_left_in_the_image(stack: Stack) -> None:
+    script = "import importlib.util as u; print([n for n in ('nncf', 'scipy', 'sklearn') if u.find_spec(n)])"
+
+    assert stack.execute("python", "-c", script) == "[]"
+
+
 def test_the_code_is_compiled(stack: Stack) -> None:
     """A read-only root cannot keep what Python compiles, so each start would compile everything."""
     script = "find app docker -name '*.py' | wc -l; find app docker -name '*.pyc' | wc -l"
