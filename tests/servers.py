@@ -20,7 +20,7 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 90.0
-STOP_SECONDS = 100.0
+STOP_SECONDS = 60.0
 PERIOD_SECONDS = 0.05
 
 
