@@ -76,6 +76,12 @@ def test_a_resized_terminal_does_not_stop_the_server(tmp_path: Path) -> None:
     import struct
     import termios
 
+    def own_terminal() -> None:
+        fcntl.ioctl(0, termios.TIOCSCTTY, 0)
+        # Whoever runs the tests in the background of a script has it ignored, and a shell cannot undo that
+        # (POSIX, trap).
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
+
     state_dir, port = servers.make_state_dir(), servers.free_port()
     master, slave = pty.openpty()
     process = subprocess.Popen(
@@ -85,7 +91,7 @@ def test_a_resized_terminal_does_not_stop_the_server(tmp_path: Path) -> None:
         stdout=slave,
         stderr=slave,
         start_new_session=True,
-        preexec_fn=lambda: fcntl.ioctl(0, termios.TIOCSCTTY, 0),
+        preexec_fn=own_terminal,
     )
     drain = threading.Thread(target=_drain, args=(master,), daemon=True)
     drain.start()
