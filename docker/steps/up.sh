@@ -61,7 +61,8 @@ give_up() { # give_up REASON
 }
 
 first_exit_status() { # of this start; by now the engine may be starting it again
-    "$DOCKER" events --since "$started_at" --until "$(date +%s)" --filter "container=$CONTAINER" --filter event=die \
+    # Until the end of this second: the time is cut to seconds, and the container may have ended in this one.
+    "$DOCKER" events --since "$started_at" --until "$(($(date +%s) + 1))" --filter "container=$CONTAINER" --filter event=die \
         --format '{{index .Actor.Attributes "exitCode"}}' | head -n 1
 }
 
