@@ -189,6 +189,13 @@ class ModelNotReadyError(UnavailableError):
     title = "The model is not ready"
 
 
+class StateUnusableError(UnavailableError):
+    """A file below STATE_DIR that this request needs cannot be read or written."""
+
+    code = "state_unusable"
+    title = "The service cannot use its state"
+
+
 class GpuOutOfMemoryError(UnavailableError):
     """The GPU has no memory for this one image; others are answered."""
 

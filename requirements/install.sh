@@ -35,6 +35,8 @@ DEV_PACKAGES=(
     chromium-driver # browser tests
     iproute2        # ss, which tests of stopping look at sockets with
     nodejs          # the JavaScript example of docs/api.md
+    prometheus      # scrapes us in a test; promtool tries the alert rules
+    redis-server    # cache, limits and jobs over several machines, in tests
 )
 
 mode="${1:-serve}"

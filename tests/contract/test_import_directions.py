@@ -20,6 +20,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.results", set()),
     ("app.machine", set()),
     ("app.config", {"app.errors"}),
+    ("app.database", {"app.errors"}),
     ("app.sizing", {"app.config", "app.machine"}),
     ("app.manifests", {"app.errors", "app.results"}),
     ("app.builds", {"app.config", "app.manifests"}),
@@ -162,6 +163,8 @@ ONLY: dict[str, tuple[str, ...]] = {
     "geventhttpclient": ("loadtest.dispatcher",),
     "loadtest": ("loadtest",),
     # For the name of an error only: see test_nothing_is_unpickled.
+    "sqlite3": ("app.database",),
+    "click": ("app.cli",),
     "pickle": ("app.vision.weights",),
     "marshal": (),
     "shelve": (),

@@ -1,0 +1,123 @@
+"""SQLite files below STATE_DIR that several processes write: one way to open, upgrade and lock them. A leaf."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from app.errors import StateUnusableError
+
+BUSY_SECONDS = 5.0
+OWNER_ONLY = 0o077
+
+
+class Database:
+    """One file. A connection for each thread of each process, opened when first used; safe after a fork.
+
+    ``migrations``: scripts of SQL, the first makes the file; a file remembers in ``user_version`` how many it has had.
+    ``is_durable``: whether a commit must survive the loss of power (FULL) or only that of the process (NORMAL).
+    """
+
+    def __init__(
+        self, path: Path, migrations: Sequence[str], *, is_durable: bool = False, busy_seconds: float = BUSY_SECONDS
+    ) -> None:
+        self.path = path
+        self._migrations = migrations
+        self._is_durable = is_durable
+        self._busy_seconds = busy_seconds
+        self._local = threading.local()
+
+    @contextlib.contextmanager
+    def transaction(self) -> Iterator[sqlite3.Connection]:
+        """All or nothing, and alone: others who write wait. Raises StateUnusableError."""
+        with self._failures():
+            connection = self._connection()
+            connection.execute("BEGIN IMMEDIATE")
+            try:
+                yield connection
+            except BaseException:
+                connection.execute("ROLLBACK")
+                raise
+            connection.execute("COMMIT")
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[sqlite3.Connection]:
+        """For SELECT: waits for nobody. Raises StateUnusableError."""
+        with self._failures():
+            yield self._connection()
+
+    def close(self) -> None:
+        """Close this thread's connection; the next use opens another."""
+        held = getattr(self._local, "held", None)
+        if held is not None and held[0] == os.getpid():
+            held[1].close()
+        self._local.held = None
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        try:
+            yield
+        except (sqlite3.Error, OSError) as error:
+            raise StateUnusableError(
+                f"The file {self.path.name} of the state folder cannot be used: {error}.",
+                hint=f"See whether {self.path} may be written by the service's user and whether the disk is full.",
+            ) from error
+
+    def _connection(self) -> sqlite3.Connection:
+        held: tuple[int, sqlite3.Connection] | None = getattr(self._local, "held", None)
+        # A connection must not be used by the child of a fork.
+        if held is None or held[0] != os.getpid():
+            held = (os.getpid(), self._open())
+            self._local.held = held
+        return held[1]
+
+    def _open(self) -> sqlite3.Connection:
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        if not self.path.exists():
+            # Made before SQLite makes it, which would let others read.
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o666 & ~OWNER_ONLY))
+        connection = sqlite3.connect(self.path, timeout=self._busy_seconds, isolation_level=None)
+        connection.row_factory = sqlite3.Row
+        connection.execute("PRAGMA journal_mode=WAL")
+        connection.execute(f"PRAGMA synchronous={'FULL' if self._is_durable else 'NORMAL'}")
+        connection.execute("PRAGMA foreign_keys=ON")
+        self._migrate(connection)
+        return connection
+
+    def _migrate(self, connection: sqlite3.Connection) -> None:
+        if _version(connection) == len(self._migrations):
+            return
+        connection.execute("BEGIN IMMEDIATE")
+        try:
+            # Asked again: another process may have been first.
+            version = _version(connection)
+            if version > len(self._migrations):
+                raise sqlite3.DatabaseError(
+                    f"its form {version} is newer than this program's {len(self._migrations)}; run the newer program"
+                )
+            for script in self._migrations[version:]:
+                for statement in _statements(script):
+                    connection.execute(statement)
+            connection.execute(f"PRAGMA user_version={len(self._migrations)}")
+        except BaseException:
+            connection.execute("ROLLBACK")
+            raise
+        connection.execute("COMMIT")
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    return int(connection.execute("PRAGMA user_version").fetchone()[0])
+
+
+def _statements(script: str) -> Iterator[str]:
+    """The statements of a script; ``executescript`` would commit in between."""
+    pending = ""
+    for part in script.split(";"):
+        pending += part + ";"
+        if part.strip() and sqlite3.complete_statement(pending):
+            yield pending
+            pending = ""

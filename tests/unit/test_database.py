@@ -1,0 +1,110 @@
+"""A file of SQLite that threads and processes share."""
+
+from __future__ import annotations
+
+import os
+import stat
+import threading
+from pathlib import Path
+
+import pytest
+
+from app.database import Database
+from app.errors import StateUnusableError
+
+FIRST = "CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);"
+SECOND = "ALTER TABLE counts ADD COLUMN note TEXT DEFAULT 'a;b'; CREATE INDEX by_note ON counts (note);"
+
+
+def opened(tmp_path: Path, *migrations: str) -> Database:
+    return Database(tmp_path / "state" / "counts.sqlite3", migrations or (FIRST,), busy_seconds=5)
+
+
+def add_one(database: Database, times: int) -> None:
+    for _ in range(times):
+        with database.transaction() as connection:
+            connection.execute(
+                "INSERT INTO counts (name, value) VALUES ('a', 1) ON CONFLICT (name) DO UPDATE SET value = value + 1"
+            )
+
+
+def value(database: Database) -> int:
+    with database.reading() as connection:
+        return int(connection.execute("SELECT value FROM counts WHERE name = 'a'").fetchone()["value"])
+
+
+def test_file_is_made_for_its_owner_alone(tmp_path: Path) -> None:
+    database = opened(tmp_path)
+
+    add_one(database, 1)
+
+    assert stat.S_IMODE(database.path.stat().st_mode) == 0o600
+
+
+def test_threads_and_processes_lose_no_write(tmp_path: Path) -> None:
+    database = opened(tmp_path)
+    add_one(database, 1)
+    children = []
+    for _ in range(2):
+        if (pid := os.fork()) == 0:
+            status = 1
+            try:
+                add_one(database, 50)
+                status = 0
+            finally:
+                os._exit(status)
+        children.append(pid)
+    threads = [threading.Thread(target=add_one, args=(database, 50)) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0, 0]
+    assert value(database) == 201
+
+
+def test_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
+    database = opened(tmp_path)
+    add_one(database, 1)
+
+    with pytest.raises(KeyError), database.transaction() as connection:
+        connection.execute("UPDATE counts SET value = 7")
+        raise KeyError
+
+    assert value(database) == 1
+
+
+def test_older_file_is_upgraded_and_keeps_its_rows(tmp_path: Path) -> None:
+    add_one(opened(tmp_path, FIRST), 3)
+
+    upgraded = opened(tmp_path, FIRST, SECOND)
+
+    with upgraded.reading() as connection:
+        assert tuple(connection.execute("SELECT value, note FROM counts").fetchone()) == (3, "a;b")
+
+
+def test_failed_upgrade_changes_nothing(tmp_path: Path) -> None:
+    add_one(opened(tmp_path, FIRST), 3)
+
+    with pytest.raises(StateUnusableError, match="no_such_table"):
+        value(opened(tmp_path, FIRST, "CREATE TABLE more (a); INSERT INTO no_such_table VALUES (1);"))
+
+    assert value(opened(tmp_path, FIRST)) == 3
+    assert value(opened(tmp_path, FIRST, SECOND)) == 3
+
+
+def test_file_of_a_newer_program_is_refused(tmp_path: Path) -> None:
+    add_one(opened(tmp_path, FIRST, SECOND), 1)
+
+    with pytest.raises(StateUnusableError, match="newer"):
+        value(opened(tmp_path, FIRST))
+
+
+def test_damaged_file_is_named(tmp_path: Path) -> None:
+    database = opened(tmp_path)
+    database.path.parent.mkdir()
+    database.path.write_bytes(b"not a database at all, " * 100)
+
+    with pytest.raises(StateUnusableError, match=r"counts\.sqlite3 .* not a database"):
+        value(database)
