@@ -13,7 +13,7 @@ from pydantic import BaseModel, ConfigDict, StrictBool, ValidationError
 from typing_extensions import TypedDict
 
 from app import __version__
-from app.api import answers, bodies, canaries, described, tensors
+from app.api import answers, bodies, canaries, described, quotes, tensors
 from app.api.bodies import MediaTypeError
 from app.api.tensors import InferRequest, TensorError
 from app.errors import CaskError, ModelNotFoundError, ModelNotReadyError, OptionError, RequestError
@@ -297,9 +297,10 @@ def _read() -> tuple[InferRequest, Sequence[ImageData]]:
     asked = _validate(InferRequest, bodies.load(body[:length]))
     parts = tensors.binary_parts(asked.inputs, memoryview(body)[length:])
     if len(asked.inputs) != 1 or (asked.inputs[0].name, asked.inputs[0].datatype) not in _INPUT_KINDS:
-        given = ", ".join(f"{each.name[:40]} of {each.datatype[:40]}" for each in asked.inputs)
+        pairs = [(quotes.shown(each.name, 40), quotes.shown(each.datatype, 40)) for each in asked.inputs]
+        given = ", ".join(f"{name} of {datatype}" for name, datatype in pairs)
         raise TensorError(
-            f"The inputs are {given}.".encode("utf-8", "replace").decode(),
+            f"The inputs are {given}.",
             hint=f"Send one: {ENCODED} of BYTES with encoded images, or {DECODED} of UINT8.",
         )
     if asked.inputs[0].name == ENCODED:
@@ -323,18 +324,15 @@ def _validate(kind: Any, document: Any) -> Any:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]).encode("ascii", "replace").decode()[:120]
-        raise TensorError(f"{where or 'The JSON'}: {first['msg'][0].lower()}{first['msg'][1:]}.") from None
+        raise TensorError(quotes.first_fault(error, "The JSON")) from None
 
 
 def _check_outputs(asked: InferRequest, manifest: Manifest) -> None:
     known = [row["name"] for row in OUTPUTS[manifest.task]]
     for wish in asked.outputs:
         if wish.name not in known or set(wish.parameters) - {"binary_data"}:
-            shown = wish.name[:40].encode("utf-8", "replace").decode()
             raise TensorError(
-                f"The output {shown!r} is not to be had that way.",
+                f"The output {quotes.shown(wish.name, 40)!r} is not to be had that way.",
                 hint=f"Outputs: {', '.join(known)}; their only parameter is binary_data.",
             )
 
@@ -345,8 +343,9 @@ def _wishes(parameters: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]
     known = [name for name in WISHES[manifest.task].model_fields if name not in ("model", "version")]
     for name in given:
         if name not in known:
-            shown = name[:40].encode("utf-8", "replace").decode()
-            raise OptionError(f"{shown!r} is not a parameter of {manifest.task}.", hint=f"Known: {', '.join(known)}.")
+            raise OptionError(
+                f"{quotes.shown(name, 40)!r} is not a parameter of {manifest.task}.", hint=f"Known: {', '.join(known)}."
+            )
     return bodies.flat(given)
 
 

@@ -9,7 +9,7 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
-from app.api import answers, bodies, described
+from app.api import answers, bodies, described, quotes
 from app.errors import ModelNotFoundError, OptionError, RequestError
 from app.guards import admission, deadlines
 from app.manifests import Manifest
@@ -166,11 +166,8 @@ def _parse(document: Any) -> Entries | Single:
 
 
 def _option_error(error: ValidationError) -> OptionError:
-    first = error.errors(include_url=False)[0]
-    # A key may be no valid text, so what is shown of it must be.
-    where = ".".join(str(part) for part in first["loc"]).encode("ascii", "replace").decode()[:120]
     known = ", ".join(Features.model_fields)
-    return OptionError(f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}.", hint=f"{HINT} Wishes: {known}.")
+    return OptionError(quotes.first_fault(error, "The JSON"), hint=f"{HINT} Wishes: {known}.")
 
 
 def _entry(single: Single) -> Entry:
@@ -219,13 +216,9 @@ def _choose(kind: str | None) -> tuple[Manifest, str | None]:
     names = ", ".join(each.name for each in detectors)
     labels = ", ".join(dict.fromkeys(label for each in detectors for label in each.labels))
     raise ModelNotFoundError(
-        f"type is {_shown(kind)!r}, which is neither a detector nor a label of one.",
+        f"type is {quotes.shown(kind)!r}, which is neither a detector nor a label of one.",
         hint=f"Detectors: {names}. Labels: {labels}.",
     )
-
-
-def _shown(text: str) -> str:
-    return text.encode("utf-8", "replace").decode()[:80]
 
 
 def _vertices(result: ImageResult, label: str | None) -> Found:

@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, Stric
 from typing_extensions import TypedDict
 
 from app import __version__
-from app.api import answers, bodies, described, models
+from app.api import answers, bodies, described, models, quotes
 from app.errors import CaskError, OptionError, RequestError
 from app.guards import admission, deadlines, failures, request_ids
 from app.manifests import Task
@@ -231,12 +231,11 @@ def _read(document: Any) -> Call:
     try:
         call = Call.model_validate(document)
     except ValidationError as error:
-        first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"]).encode("ascii", "replace").decode()[:80] or "the call"
-        raise CallError(f"{where}: {first['msg'][0].lower()}{first['msg'][1:]}.", hint=HINT) from None
+        raise CallError(quotes.first_fault(error, "the call"), hint=HINT) from None
     if call.method not in METHODS:
-        shown = call.method.encode("utf-8", "replace").decode()[:80]
-        raise MethodError(f"There is no method {shown!r}.", hint=f"There are: {', '.join(METHODS)}.")
+        raise MethodError(
+            f"There is no method {quotes.shown(call.method)!r}.", hint=f"There are: {', '.join(METHODS)}."
+        )
     return call
 
 

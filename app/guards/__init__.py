@@ -1,11 +1,15 @@
 """What stands before every view: admission, request id, host, size, deadline; and behind it: one shape of failure."""
 
+import logging
+
 from flask import Flask
 
 from app import sizing
 from app.config import Settings
 from app.guards import admission, deadlines, failures, headers, hosts, microcache, notices, request_ids, sessions, sizes
 from app.sizing import Sizes
+
+log = logging.getLogger("cask.web")
 
 # Asked often, by machines, and the same for everybody.
 MICROCACHED = ("/livez", "/v1/models", "/v1/models/", "/version")
@@ -39,6 +43,7 @@ def _notices(app: Flask, settings: Settings, sizes: Sizes, gate: admission.Gate)
         return None
     slot = notices.claim_slot(settings.state_dir, sizes.web_processes.value)
     if slot is None:
+        log.warning("no folder for notices in %s is free; Apache asks the app about each refusal", settings.state_dir)
         return None
     folder, app.extensions["slot_lock"] = slot
     return notices.Notices(folder, gate.is_refused)
