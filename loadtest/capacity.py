@@ -25,7 +25,8 @@ def known_rps(results: Path, env: str) -> float | None:
     path = path_for(results, env)
     if not path.exists():
         return None
-    return float(json.loads(path.read_text())["capacity_rps"])
+    # 0 is a search that found nothing to promise: there is no share of it to send.
+    return float(json.loads(path.read_text())["capacity_rps"]) or None
 
 
 def write(results: Path, env: str, table: dict[str, Any]) -> Path:
@@ -46,6 +47,7 @@ def table_of(found: Search, plan: Plan) -> dict[str, Any]:
     return {
         "capacity_rps": round(found.capacity_rps, 2),
         "lowest_failing_rps": found.lowest_failing_rps and round(found.lowest_failing_rps, 2),
+        "reason": found.reason,
         "env": plan.env,
         "url": plan.url,
         "promise": {"name": plan.promise.name, "limits_ms": limits, "max_failed_share": plan.promise.max_failed_share},
@@ -88,6 +90,8 @@ def rows_of_card(table: dict[str, Any]) -> list[list[str]]:
 
 def headline(table: dict[str, Any]) -> str:
     """The one sentence."""
+    if not table["capacity_rps"]:
+        return f"No capacity found: {table['reason']}."
     failing = table["lowest_failing_rps"]
     beyond = f"; {rate(failing)} a second is too much" if failing else ""
     return f"Bears {rate(table['capacity_rps'])} requests a second{beyond}."

@@ -26,11 +26,12 @@ class Step:
 
 @dataclass
 class Search:
-    """What was tried, and what came of it. ``capacity_rps`` is 0 when even the lowest rate fails."""
+    """What was tried, and what came of it. ``capacity_rps`` is 0 when nothing was found that holds; ``reason``: why."""
 
     capacity_rps: float = 0.0
     lowest_failing_rps: float | None = None
     steps: list[Step] = field(default_factory=list)
+    reason: str = ""
 
 
 def search(
@@ -55,11 +56,17 @@ def search(
     while low and high and high / low > 1 + resolution and len(found.steps) < RATES_MOST:
         middle = (low * high) ** 0.5
         low, high = (middle, high) if passes(middle) else (low, middle)
+    found.reason = "" if low else f"not even {found.steps[-1].rate:.3g} a second kept the promise"
     # A short run may pass by luck; what is promised has passed a longer one.
-    while low and not passes(low, True) and len(found.steps) < RATES_MOST:
-        low, high = low / (1 + resolution), low
-        if low < start / 100:
-            low = 0.0
+    while low:
+        if len(found.steps) >= RATES_MOST:
+            low, found.reason = 0.0, f"no rate held in a longer run before {RATES_MOST} runs were used up"
+        elif passes(low, True):
+            break
+        else:
+            low, high = low / (1 + resolution), low
+            if low < start / 100:
+                low, found.reason = 0.0, f"no rate from {high:.3g} a second upwards held in a longer run"
     found.capacity_rps, found.lowest_failing_rps = low, high
     return found
 

@@ -131,7 +131,7 @@ def table(folder: Path, rps: float = 349.33) -> dict[str, Any]:
     failed = Verdict(Status.FAIL, [], judge(record(rows(400, outcome=Outcome.REFUSED)), PROFILE, PROMISE).figures)
     steps = [Step(200, verdict), Step(400, failed), Step(rps or 1, verdict, True)]
     profile = dataclasses.replace(plan(folder), fingerprint=PRINT)
-    return capacity.table_of(Search(rps, 366.8, steps), profile)
+    return capacity.table_of(Search(rps, 366.8, steps, "" if rps else "no rate held in a longer run"), profile)
 
 
 def test_the_card_says_the_figure_in_three_digits_and_what_it_holds_for(tmp_path: Path) -> None:
@@ -143,7 +143,16 @@ def test_the_card_says_the_figure_in_three_digits_and_what_it_holds_for(tmp_path
 
 
 def test_a_box_that_bears_nothing_has_a_card(tmp_path: Path) -> None:
-    check(report.render_card(table(tmp_path, rps=0.0)))
+    text = report.render_card(table(tmp_path, rps=0.0))
+
+    check(text)
+    assert "<h1>No capacity found: no rate held in a longer run.</h1>" in text
+
+
+def test_of_no_capacity_no_share_is_sent(tmp_path: Path) -> None:
+    capacity.write(tmp_path, "staging", table(tmp_path, rps=0.0))
+
+    assert capacity.known_rps(tmp_path, "staging") is None
 
 
 def test_a_capacity_is_read_where_it_was_written(tmp_path: Path) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from loadtest.search import Search, search
+from loadtest.search import RATES_MOST, Search, search
 from loadtest.statuses import LoadTestError, Status
 from loadtest.verdict import Verdict
 
@@ -38,6 +38,7 @@ def test_a_server_that_bears_nothing_has_no_capacity_and_is_tried_a_few_times_on
 
     assert found.capacity_rps == 0
     assert len(found.steps) < 10
+    assert "not even" in found.reason
 
 
 def test_the_promise_is_what_the_longer_run_confirmed() -> None:
@@ -45,6 +46,27 @@ def test_the_promise_is_what_the_longer_run_confirmed() -> None:
 
     assert 80 / 1.05 <= found.capacity_rps <= 80
     assert found.steps[-1].is_confirmation
+
+
+def test_a_rate_that_no_longer_run_confirmed_is_not_promised() -> None:
+    """Short runs pass up to 100 a second, longer ones never: the runs are used up before the rate is low enough."""
+    found = run(100, start=1.0, confirming_limit=0)
+
+    assert len(found.steps) == RATES_MOST
+    assert not any(step.is_confirmation and step.verdict.status == Status.PASS for step in found.steps)
+    assert found.capacity_rps == 0
+    assert f"{RATES_MOST} runs" in found.reason
+
+
+def test_a_server_that_holds_nothing_for_long_has_no_capacity() -> None:
+    found = run(5, start=4.0, confirming_limit=0)
+
+    assert (found.capacity_rps, found.steps[-1].is_confirmation) == (0, True)
+    assert found.reason
+
+
+def test_what_was_confirmed_needs_no_reason() -> None:
+    assert run(37).reason == ""
 
 
 def test_what_cannot_be_decided_is_not_promised() -> None:
