@@ -33,7 +33,8 @@ DOCUMENT = "docs/configuration.md"
 MASK = "********"
 
 # A name in the environment that starts so can only be meant for us; anything else there may belong to other software.
-# LOG_, TLS_, CONTAINER_ and MODELS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_… and TLS_….
+# LOG_, TLS_, CONTAINER_, MODELS_ and REDIS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_…,
+# TLS_… and REDIS_….
 OUR_PREFIXES = ("ENGINE_", "HSTS_", "IMAGES_", "LOADTEST_", "REQUEST_", "SERVER_", "WEB_")
 # Kubernetes (and Docker links) describe a neighbour called `engine` or `web` by the first three; gunicorn reads
 # WEB_CONCURRENCY and sets SERVER_SOFTWARE; the last are what CGI (RFC 3875) and its kin tell of a request.
@@ -78,6 +79,7 @@ def setting(
     by_default: str = "",
     section: str = "",
     secret: bool = False,
+    optional: bool = False,
     at_least: float | None = None,
     at_most: float | None = None,
 ) -> Any:
@@ -85,7 +87,7 @@ def setting(
 
     ``expects`` says in words what is right where type and bounds do not, ``by_default`` what a computed default is.
     ``section`` opens a section of ``show`` and of the document; the settings that follow belong to it. ``secret``
-    values are masked and may come from files.
+    values are masked and may come from files; staging and prod require them, unless ``optional``.
     """
     about: dict[str, Any] = {
         "unit": unit,
@@ -93,6 +95,7 @@ def setting(
         "by_default": by_default,
         "section": section,
         "secret": secret,
+        "required": secret and not optional,
     }
     start: dict[str, Any] = {"default_factory": default} if callable(default) else {"default": default}
     return Field(**start, description=sentence, ge=at_least, le=at_most, json_schema_extra=about)
@@ -139,6 +142,20 @@ def _base_url(value: str) -> str:
     return base
 
 
+def _redis_url(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    if not text:
+        return value
+    url = urlsplit(text)
+    database = url.path.strip("/")
+    if url.scheme not in ("redis", "rediss") or not (database.isdecimal() or not database) or url.query or url.fragment:
+        raise ValueError
+    if url.port == 0:  # asking for it refuses what is no port
+        raise ValueError
+    _address_or_host(url.hostname or "")
+    return value
+
+
 RootedPath = Annotated[Path, AfterValidator(_under_root)]
 OptionalPath = Annotated[Path | None, AfterValidator(_under_root)]
 Host = Annotated[str, AfterValidator(_address_or_host)]
@@ -148,6 +165,7 @@ ModelNames = Annotated[tuple[Annotated[str, AfterValidator(_matching(MODEL_NAME)
 ImageFormats = Annotated[tuple[Literal["jpeg", "png", "webp", "bmp", "gif", "tiff"], ...], BeforeValidator(_split)]
 MemorySize = Annotated[str, AfterValidator(_matching(MEMORY_SIZE))]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 DeviceWish = Annotated[str, AfterValidator(_matching(DEVICE))]
 
 
@@ -212,6 +230,13 @@ class Settings(BaseSettings):
         "The one folder that is written: sockets, caches, jobs, tokens. Back this up.",
         expects="the path of a folder",
         section="State and models",
+    )
+    redis_url: RedisUrl = setting(
+        "",
+        "A Redis for what several machines share: caches, limits, jobs. Empty keeps them in files below STATE_DIR.",
+        secret=True,
+        optional=True,
+        expects="an address such as redis://localhost:6379/0, or rediss://user:password@host:6379/0 with TLS",
     )
     models_dir: RootedPath = setting(
         "models", "The model store, <name>/<version>/ below it.", expects="the path of a folder"
@@ -416,6 +441,12 @@ class Settings(BaseSettings):
         return self.https_port > 0
 
     @property
+    def redis_place(self) -> str:
+        """Host, port and database of REDIS_URL, to be shown: without user and password. Empty without Redis."""
+        url = urlsplit(self.redis_url.get_secret_value())
+        return f"{url.netloc.rpartition('@')[2]}{url.path}"
+
+    @property
     def server_names(self) -> tuple[str, ...]:
         """Every host name that is accepted, SERVER_NAME first."""
         return tuple(dict.fromkeys((self.server_name, *self.server_aliases)))
@@ -480,6 +511,11 @@ class Declaration:
     @property
     def is_secret(self) -> bool:
         return bool(self._about["secret"])
+
+    @property
+    def is_required(self) -> bool:
+        """Whether staging and prod do not start without it, or with a weak one."""
+        return bool(self._about["required"])
 
     @property
     def default(self) -> str:
@@ -762,8 +798,8 @@ def _check(settings: Settings) -> None:
 
 
 def _check_secrets(settings: Settings) -> None:
-    """In staging and prod each secret is there and is not a placeholder."""
-    for one in SECRETS if settings.is_deployed else ():
+    """In staging and prod each secret that is required is there and is not a placeholder."""
+    for one in (each for each in SECRETS if each.is_required and settings.is_deployed):
         value = settings.text(one.field)
         if not value:
             raise SettingsError(

@@ -602,12 +602,42 @@ def test_only_secrets_come_from_files(checkout: Checkout) -> None:
     assert checkout.refusal(ENGINE_SOCKET_FILE="x").startswith("ENGINE_SOCKET_FILE is 'x'")
 
 
+def test_secret_that_is_optional_may_be_missing_or_short(checkout: Checkout) -> None:
+    assert checkout.load(ENV="prod", SECRET_KEY=REAL_SECRET).redis_place == ""
+    settings = checkout.load(ENV="prod", SECRET_KEY=REAL_SECRET, REDIS_URL="redis://:x@cache.example:6379/2")
+
+    assert (settings.redis_url.get_secret_value(), settings.redis_place) == (
+        "redis://:x@cache.example:6379/2",
+        "cache.example:6379/2",
+    )
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("redis", "redis://", "http://localhost", "redis://localhost:0", "redis://localhost:70000", "redis://a b"),
+        *("redis://localhost/x", "redis://localhost/0?db=1", "redis://localhost#1", "unix:///run/redis.sock"),
+    ],
+)
+def test_redis_url_that_is_none_is_refused_and_not_shown(checkout: Checkout, value: str) -> None:
+    assert checkout.refusal(REDIS_URL=value) == (
+        "REDIS_URL is ******** (from the environment); expected an address such as redis://localhost:6379/0, or "
+        "rediss://user:password@host:6379/0 with TLS."
+    )
+
+
+@pytest.mark.parametrize("value", ["redis://localhost", "redis://10.0.0.1:6380/1", "rediss://u:p@[::1]:6379/0"])
+def test_redis_url_is_taken(checkout: Checkout, value: str) -> None:
+    assert checkout.load(REDIS_URL=value).redis_url.get_secret_value() == value
+
+
 def test_no_printed_form_of_settings_shows_a_secret(checkout: Checkout) -> None:
-    settings = checkout.load(SECRET_KEY=REAL_SECRET)
+    settings = checkout.load(SECRET_KEY=REAL_SECRET, REDIS_URL=f"redis://:{OTHER_SECRET}@localhost")
 
     printed = f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()} {dict(settings.sources)}"
 
     assert REAL_SECRET not in printed
+    assert OTHER_SECRET not in printed + settings.redis_place
 
 
 # Commands
