@@ -1,28 +1,63 @@
 """Operators' commands: ``flask --help``. The group itself imports little; each command brings what it needs.
 
-``.flaskenv`` names this package, so ``flask`` finds the commands from the project's root. The application made here has
-commands and no routes: it opens no engine and works where the settings do not.
+``.flaskenv`` names this package, so ``flask`` finds the commands from the project's root; ``python -m app.cli`` is the
+same without Flask. The application made here has commands and no routes: it opens no engine and works where the
+settings do not.
 """
 
 from __future__ import annotations
 
 import importlib
+from typing import TYPE_CHECKING
 
 import click
-from flask import Flask
 
-# Command → module below app.cli that holds it, as an object `command`; imported when the command is asked for.
-COMMANDS: dict[str, str] = {}
+if TYPE_CHECKING:
+    from flask import Flask
+
+# Command → module below app.cli that holds it, as an object `command`. All of them are imported by `flask --help`, so a
+# module imports click and app.cli.terminal at its top, and everything else inside the functions that need it.
+COMMANDS: dict[str, str] = {
+    "routes": "routes",
+}
+# Commands of Flask and its extensions that would mislead: `--help` leaves them out.
+LEFT_OUT = ("limiter",)
 
 
 def create_app() -> Flask:
     """An application with the operators' commands, for ``flask``."""
+    from flask import Flask
+
     app = Flask("cask", static_folder=None)
     for name in COMMANDS:
-        app.cli.add_command(_load(name), name)
+        app.cli.add_command(load(name), name)
+    _take_over(click.get_current_context(silent=True))
     return app
 
 
-def _load(name: str) -> click.Command:
+def load(name: str) -> click.Command:
+    """The command of that name in COMMANDS."""
     command: click.Command = importlib.import_module(f"{__name__}.{COMMANDS[name]}").command
     return command
+
+
+def _take_over(context: click.Context | None) -> None:
+    """Put ours in place of Flask's own, which it looks up before it asks us.
+
+    ``flask run`` and ``flask routes`` are already under way when we hear of it: the first is ended with a word, the
+    second answered by our table.
+    """
+    if context is None:
+        return
+    root = context.find_root().command
+    if isinstance(root, click.Group):
+        for name in LEFT_OUT:
+            root.commands.pop(name, None)
+    if context.command is root:
+        return
+    if context.command.name == "run":
+        from app.cli.terminal import Failure
+
+        raise Failure("flask run would serve without an engine.", next_step="make dev, or with Apache: make serve")
+    if context.command.name == "routes":
+        context.exit(load("routes").main(args=[], standalone_mode=False))

@@ -165,6 +165,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     # For the name of an error only: see test_nothing_is_unpickled.
     "sqlite3": ("app.database",),
     "click": ("app.cli",),
+    "rich": ("app.cli.terminal", "app.config"),
     "pickle": ("app.vision.weights",),
     "marshal": (),
     "shelve": (),

@@ -1,0 +1,90 @@
+"""The group of commands: each is found by flask and by python -m app.cli, explains itself and starts quickly."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app import cli
+from app.config import ROOT
+
+FLASK = Path(sys.executable).with_name("flask")
+
+
+def run(*arguments: str | Path, **environ: str) -> subprocess.CompletedProcess[str]:
+    """Run a command in the project's root, in ENV=test unless told otherwise."""
+    kept = {"PATH": os.environ["PATH"], "ENV": "test", **environ}
+    return subprocess.run(
+        [str(each) for each in arguments], cwd=ROOT, env=kept, capture_output=True, text=True, check=False
+    )
+
+
+def test_flask_lists_our_commands_and_not_those_of_its_extensions() -> None:
+    done = run(FLASK, "--help")
+
+    listed = [line.split()[0] for line in done.stdout.partition("Commands:\n")[2].splitlines()]
+    assert set(cli.COMMANDS) <= set(listed)
+    assert "limiter" not in listed
+
+
+def test_module_lists_the_same_commands() -> None:
+    done = run(sys.executable, "-m", "app.cli", "--help")
+
+    listed = [line.split()[0] for line in done.stdout.partition("Commands:\n")[2].splitlines()]
+    assert listed == sorted(cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_module_of_a_command_imports_nothing_heavy(name: str) -> None:
+    code = (
+        "import sys; from app import cli; cli.load(sys.argv[1]);"
+        "print(*(each for each in ('flask', 'numpy', 'pydantic', 'redis', 'rich', 'torch') if each in sys.modules))"
+    )
+
+    assert run(sys.executable, "-c", code, name).stdout.strip() == ""
+
+
+def test_flask_run_says_what_to_type_instead() -> None:
+    done = run(FLASK, "run")
+
+    assert done.returncode == 1
+    assert done.stderr.startswith("FAIL: flask run would serve without an engine.\nNext: make dev")
+
+
+# ── routes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_flask_routes_prints_the_services_addresses() -> None:
+    done = run(FLASK, "routes")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert ["/v1/classify", "POST", "Name", "what", "is", "in", "images"] in map(str.split, done.stdout.splitlines())
+
+
+def test_routes_as_json_leave_no_state_behind(tmp_path: Path) -> None:
+    done = run(sys.executable, "-m", "app.cli", "routes", "--json", "--path", "/v1/", STATE_DIR=str(tmp_path / "state"))
+
+    rows = {row["path"]: row for row in json.loads(done.stdout)}
+    assert rows["/v1/detect"]["methods"] == ["POST"]
+    assert all(path.startswith("/v1/") for path in rows)
+    assert not (tmp_path / "state").exists()
+
+
+def test_routes_are_printed_where_the_settings_are_wrong() -> None:
+    done = run(sys.executable, "-m", "app.cli", "routes", PORT="many")
+
+    assert done.returncode == 0
+    assert "/v1/detect" in done.stdout
+    assert "PORT is 'many'" in done.stderr
+
+
+def test_routes_without_a_match_say_so() -> None:
+    done = run(sys.executable, "-m", "app.cli", "routes", "--path", "nowhere")
+
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.startswith("FAIL: No address holds 'nowhere'.\nNext: ")
