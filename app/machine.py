@@ -41,6 +41,17 @@ def resident_bytes(pid: int | None = None) -> int:
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
+def cpu_seconds(pid: int | None = None) -> float:
+    """Processor time that a process has used, its threads' too, in seconds; 0 when the process is gone."""
+    try:
+        stat = Path(f"/proc/{pid or os.getpid()}/stat").read_text()
+    except OSError:
+        return 0.0
+    # Fields 14 and 15 of proc(5); the name before them may hold blanks, so count from its closing bracket.
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
 def has_gpu(control: Path = GPU_CONTROL) -> bool:
     """Whether a GPU is visible here and the installed torch was built for one.
 

@@ -100,6 +100,8 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--callers", type=int, default=1, help="closed model: so many at once")
     parser.add_argument("--rate", type=float, help="one level rate, in requests per second, instead of the stages")
     parser.add_argument("--seconds", type=float, help="the judged span of that level rate")
+    parser.add_argument("--think", type=float, help="closed model: seconds a caller thinks after an answer, on average")
+    parser.add_argument("--warm-up", type=float, help="seconds at the beginning that are sent and not judged")
     parser.add_argument("--repeats", type=float, default=0.0, help="share of requests that a cache may answer, 0 … 1")
     parser.add_argument(
         "--seed", type=int, default=DEFAULT_SEED, help="the same seed sends the same at the same moments"
@@ -191,7 +193,8 @@ def _profile(arguments: argparse.Namespace, env: str) -> Profile:
         arguments.profile, capacity.known_rps(RESULTS, env) if arguments.rate is None else arguments.rate
     )
     profile = profiles.with_rate(profile, arguments.rate, arguments.seconds)
-    return profiles.with_model(profile, arguments.model, arguments.callers)
+    profile = profiles.with_model(profile, arguments.model, arguments.callers)
+    return profiles.with_warm_up(profiles.with_thinking(profile, arguments.think), arguments.warm_up)
 
 
 def _admit(arguments: argparse.Namespace, settings: config.Settings, highest_rps: float) -> Target:

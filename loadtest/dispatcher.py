@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 import re
 import time
 import zlib
@@ -25,6 +26,7 @@ from loadtest.scenarios import Caller, Request
 FLUSH_SECONDS = 0.25
 EXAMPLES_MOST = 25
 WATCH_SECONDS = 5.0
+REFUSED_PAUSE_SECONDS = 0.05
 # Fewer than this in the watched span say too little to end a run.
 WATCH_LEAST = 50
 TIMING = re.compile(r"(decode|queue|predict|engine|app);dur=([0-9.]+)")
@@ -182,10 +184,18 @@ class Dispatcher:
     """Drives a sender through a schedule, or through callers who wait for their answers."""
 
     def __init__(
-        self, sender: Sender, caller: Caller, recorder: Recorder, clock: Callable[[], float], *, stop_when_bad: float
+        self,
+        sender: Sender,
+        caller: Caller,
+        recorder: Recorder,
+        clock: Callable[[], float],
+        *,
+        stop_when_bad: float,
+        seed: int = 0,
     ) -> None:
         self._sender, self._caller, self._recorder, self._clock = sender, caller, recorder, clock
         self._stop_when_bad = stop_when_bad
+        self._chance = random.Random(seed)  # noqa: S311 - chance, not a secret
         self.stopped_early = ""
 
     def open(self, moments: np.ndarray, slots: int) -> None:
@@ -216,7 +226,10 @@ class Dispatcher:
             self._recorder.flush()
 
     def closed(self, callers: int, from_second: float, until_second: float, think_seconds: float) -> None:
-        """So many callers that ask, wait and ask again, until a moment; a refused one waits a little."""
+        """So many callers that ask, wait, think and ask again, until a moment; a refused one waits a little.
+
+        They think for ``think_seconds`` on average, each time for another span (exponential), as people do.
+        """
         pool = Pool(callers)
         for _ in range(callers):
             pool.spawn(self._ask_again_and_again, from_second, until_second, think_seconds)
@@ -228,7 +241,8 @@ class Dispatcher:
         gevent.sleep(max(0.0, from_second - self._clock()))
         while (now := self._clock()) < until_second and not self._must_stop():
             outcome = self._sender.send(self._caller.next(), now)
-            gevent.sleep(think_seconds if outcome == Outcome.RIGHT else max(think_seconds, 0.05))
+            think = self._chance.expovariate(1 / think_seconds) if think_seconds else 0.0
+            gevent.sleep(think if outcome == Outcome.RIGHT else max(think, REFUSED_PAUSE_SECONDS))
 
     def _must_stop(self) -> bool:
         if not self.stopped_early and self._stop_when_bad < 1 and self._sender.bad_share() > self._stop_when_bad:

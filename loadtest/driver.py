@@ -36,7 +36,8 @@ def run(plan: Plan, target: Target, known: Reference, *, show: Callable[[str], N
     with probes.Probe(target, plan.folder):
         ended = _drive(plan, show)
     record = rows.read(plan.folder, plan.workers)
-    verdict = _with_surprises(judge(record, plan.profile, plan.promise), known, ended)
+    judged = judge(record, plan.profile, plan.promise, probes.read(plan.folder))
+    verdict = _with_surprises(judged, known, ended)
     write(plan, verdict)
     return verdict
 

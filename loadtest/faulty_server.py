@@ -172,7 +172,8 @@ def _fixed(path: str, state: State) -> tuple[int, bytes]:
     status = {
         "environment": state.faults.env,
         "engine": engine,
-        "processes": [{"role": "web", "resident_bytes": memory()}],
+        "cores": 1,
+        "processes": [{"role": "web", "resident_bytes": memory(), "cpu_seconds": time.process_time()}],
     }
     table = {
         "/status": status,

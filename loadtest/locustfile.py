@@ -156,11 +156,14 @@ class CaskDispatcher(FastHttpUser):
             patience_seconds=plan.timeout_seconds,
         )
         moments = share_of_worker(arrivals(plan.profile.stages, plan.profile.arrivals, plan.seed), worker, plan.workers)
-        clock = clock_from(begin.get())
+        began_at = begin.get()
+        clock = clock_from(began_at)
         sender = Sender(
             self.client.client.clientpool, plan.url, known.oracle(), known.assets, recorder, clock, plan.timeout_seconds
         )
-        dispatcher = Dispatcher(sender, caller, recorder, clock, stop_when_bad=plan.profile.stop_when_bad)
+        dispatcher = Dispatcher(
+            sender, caller, recorder, clock, stop_when_bad=plan.profile.stop_when_bad, seed=plan.seed * 1000 + worker
+        )
         # A collection in mid-run is a pause that the server would be blamed for.
         gc.collect()
         gc.freeze()
@@ -174,6 +177,7 @@ class CaskDispatcher(FastHttpUser):
                 "planned": int(moments.size),
                 "cpu_seconds": time.process_time() - used,
                 "stopped_early": dispatcher.stopped_early,
+                "began_at": began_at,
                 "pid": os.getpid(),
             }
         )

@@ -51,11 +51,19 @@ class Probe:
         return {
             "at": time.time(),
             "resident_bytes": resident,
+            "cpu_seconds": _cpu_seconds(processes, engine),
+            "cores": status.get("cores"),
             "waiting": engine.get("waiting"),
             "busy_workers": engine.get("busy_workers"),
             "images_total": engine.get("images_total"),
             "batches_total": engine.get("batches_total"),
         }
+
+
+def _cpu_seconds(processes: list[dict[str, Any]], engine: dict[str, Any]) -> float | None:
+    """Processor time of all processes so far; None where the server does not tell."""
+    told = [each["cpu_seconds"] for each in (*processes, engine) if "cpu_seconds" in each]
+    return round(sum(told), 3) if told else None
 
 
 def read(folder: Path) -> list[dict[str, Any]]:

@@ -34,6 +34,7 @@ class Profile:
     think_seconds: float = 0.0
     stop_when_bad: float = 0.9
     max_drift: float = 0.0
+    max_memory_growth: float = 0.0
 
     @property
     def judged_from(self) -> float:
@@ -96,6 +97,31 @@ def with_rate(profile: Profile, rate: float | None, seconds: float | None) -> Pr
     level = rate if rate is not None else first.from_rate
     stage = Stage(judged + profile.warm_up_seconds, level, level, first.callers)
     return dataclasses.replace(profile, stages=(stage,), judged_from_seconds=0.0)
+
+
+def with_warm_up(profile: Profile, seconds: float | None) -> Profile:
+    """The profile with another warm-up, where one is given; the judged span stays as long as it is."""
+    if seconds is None:
+        return profile
+    if seconds < 0:
+        raise UsageError(f"--warm-up is {seconds:g}; expected 0 seconds or more.")
+    first = profile.stages[0]
+    longer = dataclasses.replace(first, seconds=first.seconds - profile.warm_up_seconds + seconds)
+    if longer.seconds <= 0:
+        raise UsageError(f"--warm-up is {seconds:g}; the first stage of profile {profile.name!r} would be empty.")
+    return dataclasses.replace(profile, stages=(longer, *profile.stages[1:]), warm_up_seconds=seconds)
+
+
+def with_thinking(profile: Profile, seconds: float | None) -> Profile:
+    """The profile whose callers think for so long on average, where that is given. Raises UsageError for open ones."""
+    if seconds is None:
+        return profile
+    if profile.model != "closed" or seconds < 0:
+        raise UsageError(
+            f"--think is {seconds:g} in the {profile.model} model; expected 0 or more, and --model closed: only callers"
+            " who wait for an answer think after it."
+        )
+    return dataclasses.replace(profile, think_seconds=seconds)
 
 
 def with_model(profile: Profile, model: str | None, callers: int) -> Profile:

@@ -11,6 +11,7 @@ from loadtest.plans import Plan
 from loadtest.rows import Outcome
 from loadtest.schedule import arrivals, seconds
 from loadtest.statistics import percentile
+from loadtest.verdict import so_far
 
 WINDOW_SECONDS = 5.0
 
@@ -26,8 +27,9 @@ class Follower:
         self._seconds = seconds(plan.profile.stages)
 
     def line(self) -> str:
-        """Moment, offered, sent, done, failed, dropped, and p99 of the last seconds."""
-        found = records.read(self._plan.folder, self._plan.workers).rows
+        """Moment, offered, sent, done, failed, dropped, p99 of the last seconds, and the verdict so far."""
+        record = records.read(self._plan.folder, self._plan.workers)
+        found = record.rows
         if not found.size:
             return f"starting, {time.monotonic() - self._began:.0f} s"
         moment = float(found["done"].max())
@@ -40,5 +42,9 @@ class Follower:
         return (
             f"{min(moment, self._seconds):4.0f} of {self._seconds:.0f} s · {offered}{sent} sent · {right} right"
             f" · {wrong} wrong · {sent - right - wrong} failed · {found.size - sent} dropped"
-            f" · p99 {'no answer' if np.isinf(p99) else f'{p99:.0f} ms'}"
+            f" · p99 {'no answer' if np.isinf(p99) else f'{p99:.0f} ms'} · {self._word(record)}"
         )
+
+    def _word(self, record: records.Record) -> str:
+        status = so_far(record, self._plan.profile, self._plan.promise)
+        return "warming up" if status is None else f"{status.name} so far"

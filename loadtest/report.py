@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import json
 import math
 from collections.abc import Sequence
@@ -41,8 +42,15 @@ def write(folder: Path) -> Path:
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"{folder} holds neither a finished run nor a search: {error}") from None
     path = folder / FILE_NAME
-    path.write_text(render(plan, verdict, rows.read(folder, plan.workers).rows, probes.read(folder)), encoding="utf-8")
+    record = rows.read(folder, plan.workers)
+    path.write_text(render(plan, verdict, record.rows, _since(record.began_at, probes.read(folder))), encoding="utf-8")
     return path
+
+
+def _since(began_at: float | None, samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """The samples with seconds of the run as their moment, so that the server stands on the requests' axis."""
+    zero = began_at if began_at is not None else next((each["at"] for each in samples), 0.0)
+    return [{**each, "at": each["at"] - zero} for each in samples]
 
 
 def write_card(capacity_file: Path) -> Path:
@@ -56,7 +64,7 @@ def write_card(capacity_file: Path) -> Path:
 
 
 def render(plan: Plan, verdict: dict[str, Any], found: np.ndarray, samples: Sequence[dict[str, Any]]) -> str:
-    """The whole page of one run."""
+    """The whole page of one run; ``samples`` of the server, with seconds of the run as their moment ``at``."""
     status = Status[verdict["verdict"]]
     body = [
         f'<p class="over">Load test · {escape(plan.profile.name)} · {escape(plan.env)} · {escape(plan.url)}</p>',
@@ -70,7 +78,7 @@ def render(plan: Plan, verdict: dict[str, Any], found: np.ndarray, samples: Sequ
         _response_and_service(found[found["intended"] >= plan.profile.judged_from]),
         _waterfall(found[found["intended"] >= plan.profile.judged_from]),
         _by_scenario(found[found["intended"] >= plan.profile.judged_from]),
-        _server(samples),
+        _server(samples, seconds_of(plan.profile.stages)),
         _examples(verdict.get("examples", ())),
         _generator(plan, verdict["figures"]),
         _origin(plan.fingerprint, plan.command),
@@ -292,19 +300,44 @@ def _by_scenario(found: np.ndarray) -> str:
     return _section("By scenario", "Few requests make a percentile uncertain; the verdict is on all of them.", table)
 
 
-def _server(samples: Sequence[dict[str, Any]]) -> str:
-    if len(samples) < 2:
+def _server(samples: Sequence[dict[str, Any]], seconds: float) -> str:
+    shown = [each for each in samples if 0 <= each["at"] <= seconds]
+    if len(shown) < 2:
         return ""
-    began = samples[0]["at"]
-    moments = [each["at"] - began for each in samples]
-    memory = Series("memory of all processes", "violet", moments, [each["resident_bytes"] / 1e6 for each in samples])
-    waiting = Series("images waiting", "red", moments, [float(each["waiting"] or 0) for each in samples])
-    chart = charts.lines("Memory", Axis("seconds"), Axis("megabytes"), [memory])
-    queue = charts.lines("Queue", Axis("seconds"), Axis("images waiting"), [waiting]) if any(waiting.ys) else ""
-    lead = "What the service says of itself, once a second, on a connection of its own."
-    return _section(
-        "The server meanwhile", lead, _with_legend([memory], chart) + (_with_legend([waiting], queue) if queue else "")
+    moments = [each["at"] for each in shown]
+    parts = [
+        ("Memory", "megabytes", Series("memory of all processes", "violet", moments, [_megabytes(e) for e in shown])),
+        ("Processor", "cores", Series("cores that were busy", "blue", moments[1:], _busy_cores(shown))),
+        (
+            "Queue",
+            "images waiting",
+            Series("images waiting", "red", moments, [float(e["waiting"] or 0) for e in shown]),
+        ),
+    ]
+    drawn = ""
+    for title, unit, series in parts:
+        if any(value > 0 for value in series.ys):
+            # The ends of the run stand on every axis of time, so that one looks straight down the page.
+            whole = Series("", "none", [0.0, seconds], [0.0, 0.0])
+            drawn += _with_legend([series], charts.lines(title, Axis("seconds"), Axis(unit), [series, whole]))
+    lead = (
+        "What the service says of itself, once a second, on a connection of its own; on the axis of the charts above."
     )
+    return _section("The server meanwhile", lead, drawn)
+
+
+def _megabytes(sample: dict[str, Any]) -> float:
+    return float(sample["resident_bytes"]) / 1e6
+
+
+def _busy_cores(samples: Sequence[dict[str, Any]]) -> list[float]:
+    """Processor time that was used between two samples, a second; no number where the server did not tell."""
+    return [
+        max(0.0, (b["cpu_seconds"] - a["cpu_seconds"]) / (b["at"] - a["at"]))
+        if a.get("cpu_seconds") is not None and b.get("cpu_seconds") is not None and b["at"] > a["at"]
+        else math.nan
+        for a, b in itertools.pairwise(samples)
+    ]
 
 
 def _examples(examples: Sequence[dict[str, Any]]) -> str:

@@ -57,6 +57,11 @@ class Record:
         """Workers that never said that they were done."""
         return self.expected_workers - len(self.workers)
 
+    @property
+    def began_at(self) -> float | None:
+        """The moment of the wall clock from which rows count; None where no worker said."""
+        return min((float(each["began_at"]) for each in self.workers if "began_at" in each), default=None)
+
 
 def read(folder: Path, expected_workers: int) -> Record:
     """Everything that the workers of a run have written so far."""

@@ -144,6 +144,18 @@ def healthy() -> Finding:
     return Finding("no fault", ran.status == Status.PASS, f"exit {ran.status}", "exit 0")
 
 
+def leak() -> Finding:
+    """A server that keeps 100 kB of each request is found by its memory, though every answer is right and quick."""
+    soak = ("--profile", "soak", "--rate", "50", "--seconds", "14", "--warm-up", "1", "--slo", "patient")
+    with faulty.running(slots=32, service_ms=2, leak_bytes=100_000) as server:
+        ran = run(server.url, *soak)
+    growth: dict[str, str] = next((each for each in ran.table.get("checks", ()) if each["name"] == "memory growth"), {})
+    is_right = ran.status == Status.FAIL and growth.get("status") == "FAIL"
+    return Finding(
+        "memory leaks", is_right, f"exit {ran.status}, {growth.get('found', 'nothing')}", "exit 1, by memory"
+    )
+
+
 def no_requests() -> Finding:
     """A run without a judged request proves nothing."""
     with faulty.running() as server:
@@ -226,6 +238,7 @@ BY_LOGIC: tuple[Callable[[], Finding], ...] = (
     healthy,
     wrong_answers,
     mix_ups,
+    leak,
 )
 # These measure time, so the machine's other users show in them.
 BY_TIME: tuple[Callable[[], Finding], ...] = (stall, generator_lag, generator_cost, search_finds_the_limit)

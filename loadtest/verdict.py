@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -17,6 +17,9 @@ from loadtest.statistics import drift, least_requests, percentile, share_bounds
 from loadtest.statuses import Status
 
 DRIFT_WINDOWS = 20
+# Fewer samples of the server's memory say nothing about its growth.
+MEMORY_SAMPLES_LEAST = 8
+SECONDS_AN_HOUR = 3600.0
 # What no slow generator and no small number excuses.
 FACTS = ("wrong answers", "mixed-up answers", "target protected")
 
@@ -46,8 +49,11 @@ class Verdict:
         return {"verdict": self.status.name, "exit_status": int(self.status), "checks": checks, "figures": self.figures}
 
 
-def judge(record: Record, profile: Profile, promise: Promise) -> Verdict:
-    """The verdict on a run. A share is judged by its binomial bound, as MLPerf LoadGen does for its early stopping."""
+def judge(record: Record, profile: Profile, promise: Promise, samples: Sequence[Mapping[str, Any]] = ()) -> Verdict:
+    """The verdict on a run. A share is judged by its binomial bound, as MLPerf LoadGen does for its early stopping.
+
+    ``samples``: what the server said of itself meanwhile, with the moment ``at`` of the wall clock.
+    """
     judged = record.rows[record.rows["intended"] >= profile.judged_from]
     checks = [
         *_generator(record, judged, profile, promise),
@@ -55,8 +61,25 @@ def judge(record: Record, profile: Profile, promise: Promise) -> Verdict:
         *_latencies(judged, profile, promise),
         *_failures(judged, promise),
         *_drift(judged, profile),
+        *_memory(record, profile, samples),
     ]
-    return Verdict(_together(checks), checks, figures(judged, record, _judged_seconds(record, profile)))
+    found = figures(judged, record, _judged_seconds(record, profile))
+    return Verdict(_together(checks), checks, {**found, "server": server_figures(record, profile, samples)})
+
+
+def so_far(record: Record, profile: Profile, promise: Promise) -> Status | None:
+    """What the verdict would be if the run ended now, as far as the server decides it; None before it is judged.
+
+    Too few requests are no reason yet, so INVALID is UNDECIDED here.
+    """
+    judged = record.rows[record.rows["intended"] >= profile.judged_from]
+    if not judged.size:
+        return None
+    checks = [*_correctness(record), *_latencies(judged, profile, promise), *_failures(judged, promise)]
+    found = {each.status for each in checks}
+    if Status.FAIL in found:
+        return Status.FAIL
+    return Status.PASS if found == {Status.PASS} else Status.UNDECIDED
 
 
 def _judged_seconds(record: Record, profile: Profile) -> float:
@@ -177,6 +200,63 @@ def _drift(judged: np.ndarray, profile: Profile) -> Iterator[Check]:
     grown = drift(np.arange(DRIFT_WINDOWS, dtype=float), values) if np.isfinite(values).all() else math.inf
     status = Status.PASS if grown <= profile.max_drift else Status.FAIL
     yield Check("p99 drift", status, f"{grown:+.1%}", f"{profile.max_drift:+.0%}", "median slope over 20 windows")
+
+
+def _memory(record: Record, profile: Profile, samples: Sequence[Mapping[str, Any]]) -> Iterator[Check]:
+    """Soak: the memory of all processes may not grow by more than the profile allows."""
+    if not profile.max_memory_growth:
+        return
+    judged = _judged_samples(record, profile, samples)
+    limit = f"{profile.max_memory_growth:+.0%}"
+    if len(judged) < MEMORY_SAMPLES_LEAST:
+        said = f"{len(judged)} samples; expected at least {MEMORY_SAMPLES_LEAST}, one a second, from /status"
+        yield Check("memory growth", Status.INVALID, "not told", limit, said)
+        return
+    moments, values = _in_windows(judged)
+    grown = drift(moments, values)
+    mb_an_hour = grown * float(np.median(values)) / 1e6 / (moments[-1] - moments[0]) * SECONDS_AN_HOUR
+    status = Status.PASS if grown <= profile.max_memory_growth else Status.FAIL
+    span = (
+        f"{values[0] / 1e6:.0f} to {values[-1] / 1e6:.0f} MB in {moments[-1] - moments[0]:.0f} s, by the median slope"
+    )
+    yield Check("memory growth", status, f"{grown:+.1%}, {mb_an_hour:+.0f} MB an hour", limit, span)
+
+
+def _judged_samples(record: Record, profile: Profile, samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
+    """Those between the end of the warm-up and the last intended start that say how much memory there was."""
+    began = record.began_at
+    if began is None or not record.rows.size:
+        return []
+    first, last = began + profile.judged_from, began + float(record.rows["intended"][-1])
+    return [each for each in samples if first <= each["at"] <= last and each.get("resident_bytes")]
+
+
+def _in_windows(samples: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
+    """Medians of equal windows, so that half an hour has as few points as a minute."""
+    moments = np.array([each["at"] for each in samples], float)
+    values = np.array([each["resident_bytes"] for each in samples], float)
+    count = min(DRIFT_WINDOWS, len(samples))
+    return tuple(np.array([np.median(part) for part in np.array_split(each, count)]) for each in (moments, values))  # type: ignore[return-value]
+
+
+def server_figures(
+    record: Record, profile: Profile, samples: Sequence[Mapping[str, Any]]
+) -> dict[str, float | int | None]:
+    """What the server used in the judged span: processor time a right answer, cores kept busy, memory at most."""
+    judged = [each for each in _judged_samples(record, profile, samples) if each.get("cpu_seconds") is not None]
+    if len(judged) < 2:
+        return {"cores": None, "cpu_ms_per_request": None, "busy_cores": None, "resident_mb": None}
+    first, last = judged[0], judged[-1]
+    used, span = last["cpu_seconds"] - first["cpu_seconds"], last["at"] - first["at"]
+    done = record.rows["done"] + (record.began_at or 0.0)
+    right = (record.rows["outcome"] == Outcome.RIGHT) & (done >= first["at"]) & (done < last["at"])
+    count = int(np.sum(right))
+    return {
+        "cores": last.get("cores"),
+        "cpu_ms_per_request": _number(used / count * 1000) if count and used > 0 else None,
+        "busy_cores": _number(used / span) if used > 0 else None,
+        "resident_mb": _number(max(each["resident_bytes"] for each in judged) / 1e6),
+    }
 
 
 def figures(judged: np.ndarray, record: Record, seconds: float) -> dict[str, Any]:

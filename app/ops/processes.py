@@ -5,10 +5,13 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from app import machine
+
+APACHE_NAMES = ("apache2", "httpd")
 
 
 @dataclass(frozen=True)
@@ -22,6 +25,11 @@ class Process:
     def resident_bytes(self) -> int:
         """Memory of it that is in RAM."""
         return machine.resident_bytes(self.pid)
+
+    @property
+    def cpu_seconds(self) -> float:
+        """Processor time it has used so far."""
+        return machine.cpu_seconds(self.pid)
 
 
 def register(state_dir: Path, role: str) -> None:
@@ -48,6 +56,20 @@ def alive(state_dir: Path) -> list[Process]:
         else:
             found.append(process)
     return found
+
+
+def of_apache(known: Sequence[Process]) -> list[Process]:
+    """The server's own processes: our parent, where it is Apache, and those of its children that are not ``known``."""
+    parent = os.getppid()
+    try:
+        if Path(f"/proc/{parent}/comm").read_text().strip() not in APACHE_NAMES:
+            return []
+        children = [int(each) for each in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
+    except (OSError, ValueError):
+        # Not Apache's child, or a kernel that does not tell.
+        return []
+    named = {process.pid for process in known}
+    return [Process(pid, "apache") for pid in (parent, *children) if pid not in named]
 
 
 def _folder(state_dir: Path) -> Path:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from pathlib import Path
 from typing import Any, Literal
 
 from flask import Response, current_app, jsonify
@@ -25,6 +26,7 @@ class Status(TypedDict):
     environment: str
     version: str
     uptime_seconds: float
+    cores: int
     engine: dict[str, Any]
     processes: list[dict[str, Any]]
 
@@ -32,18 +34,17 @@ class Status(TypedDict):
 @ops.get("/status")
 @describe(tag="Health", summary="Status", answers={200: Answer(description="How it goes.", schema=Status)})
 def status() -> Response:
-    """Environment, version, engine, memory of every process."""
+    """Environment, version, engine, memory and processor time of every process."""
     settings = current_app.extensions["settings"]
+    engine = _engine()
     return jsonify(
         success="OK",
         environment=settings.env,
         version=build()["version"],
         uptime_seconds=round(time.time() - STARTED, 1),
-        engine=_engine(),
-        processes=[
-            {"role": each.role, "pid": each.pid, "resident_bytes": each.resident_bytes}
-            for each in processes.alive(settings.state_dir)
-        ],
+        cores=machine.available_cores(),
+        engine=engine,
+        processes=_processes(settings.state_dir, engine.get("pid")),
     )
 
 
@@ -52,4 +53,20 @@ def _engine() -> dict[str, Any]:
         status = predictor().engine.status()
     except CaskError as error:
         return {"state": "away", "reason": error.message}
-    return {"state": "up", "resident_bytes": machine.resident_bytes(status["pid"]), **status}
+    used = {"resident_bytes": machine.resident_bytes(status["pid"]), "cpu_seconds": machine.cpu_seconds(status["pid"])}
+    return {"state": "up", **used, **status}
+
+
+def _processes(state_dir: Path, engine_pid: int | None) -> list[dict[str, Any]]:
+    """All but the engine, which is told of apart."""
+    ours = processes.alive(state_dir)
+    apache = [each for each in processes.of_apache(ours) if each.pid != engine_pid]
+    return [
+        {
+            "role": each.role,
+            "pid": each.pid,
+            "resident_bytes": each.resident_bytes,
+            "cpu_seconds": round(each.cpu_seconds, 2),
+        }
+        for each in (*ours, *apache)
+    ]

@@ -280,3 +280,17 @@ def test_ready_names_each_process_its_models_and_their_digests(served: Server) -
     assert {row["digest"] for row in engine["models"]} == served_models
     assert all(row["warm"] for row in engine["models"])
     assert {"web", "ops"} <= {row["role"] for row in report["processes"]}
+
+
+def test_status_tells_the_memory_and_processor_time_of_apaches_processes_too(served: Server) -> None:
+    status = served.ask("/status").json
+
+    rows = [*status["processes"], status["engine"]]
+    pids = [row["pid"] for row in rows]
+    apache = [row["pid"] for row in status["processes"] if row["role"] == "apache"]
+    assert served.process.pid in apache
+    assert len(apache) > 1
+    assert len(pids) == len(set(pids))
+    assert all(row["resident_bytes"] > 0 for row in rows)
+    assert sum(row["cpu_seconds"] for row in rows) > 0
+    assert status["cores"] >= 1

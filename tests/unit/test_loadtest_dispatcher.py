@@ -178,3 +178,24 @@ def test_only_the_first_examples_of_a_kind_are_kept(tmp_path: Path) -> None:
 
     kept = [each["outcome"] for each in rows.examples(tmp_path)]
     assert (kept.count("WRONG"), kept.count("MIXED_UP")) == (25, 1)
+
+
+def test_callers_of_the_closed_model_think_after_an_answer(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    thought: list[float] = []
+    monkeypatch.setattr(gevent, "sleep", thought.append)
+    recorder, moment = Recorder(tmp_path, 0), [0.0]
+
+    def now() -> float:
+        moment[0] += 0.001
+        return moment[0]
+
+    sender = Sender(FakeClients(), "http://box:1", ORACLE, {}, recorder, now, timeout_seconds=5.0)
+    caller = Caller({"classify_raw": 1}, SAMPLES)
+    dispatcher = Dispatcher(sender, caller, recorder, now, stop_when_bad=1.0, seed=7)
+    dispatcher._ask_again_and_again(0.0, 2.0, 0.5)
+    recorder.close({})
+
+    spans = [each for each in thought if each > 0]
+    # For another span each time, of the mean that was asked for.
+    assert len(set(spans)) > 100
+    assert np.mean(spans) == pytest.approx(0.5, rel=0.2)

@@ -111,3 +111,20 @@ def test_limits_are_read_by_percentile() -> None:
     promise = profiles.read_promise("default")
 
     assert set(promise.limits_ms) == {0.5, 0.95, 0.99}
+
+
+def test_another_warm_up_leaves_the_judged_span_as_long() -> None:
+    soak = profiles.read_profile("soak", capacity_rps=50)
+
+    shorter = profiles.with_warm_up(soak, 2.0)
+
+    assert (shorter.judged_from, shorter.stages[0].seconds) == (2.0, 1802.0)
+    assert profiles.with_warm_up(soak, None) == soak
+    with pytest.raises(UsageError, match="--warm-up"):
+        profiles.with_warm_up(soak, -1.0)
+
+
+def test_only_callers_who_wait_think() -> None:
+    assert profiles.with_thinking(profiles.read_profile("single"), 0.5).think_seconds == 0.5
+    with pytest.raises(UsageError, match="--model closed"):
+        profiles.with_thinking(profiles.read_profile("smoke"), 0.5)

@@ -12,7 +12,7 @@ import pytest
 from loadtest import junit
 from loadtest.rows import Outcome
 from loadtest.statuses import Status
-from loadtest.verdict import Verdict, judge
+from loadtest.verdict import Verdict, judge, so_far
 from tests.unit.loadtest_rows import PROFILE, PROMISE, record, rows
 
 
@@ -153,3 +153,85 @@ def test_junit_has_a_case_a_check_and_counts_failures_and_errors_apart() -> None
     assert int(suite.attrib["failures"]) == len(suite.findall(".//failure")) >= 1
     assert int(suite.attrib["errors"]) == len(suite.findall(".//error")) >= 1
     assert int(suite.attrib["tests"]) == len(suite.findall("testcase"))
+
+
+# ── What the server used ─────────────────────────────────────────────────────────────────────────────────────────────
+
+SOAK = dataclasses.replace(PROFILE, max_memory_growth=0.1, warm_up_seconds=10)
+BEGAN_AT = 1_000_000.0
+
+
+def samples(first_mb: float, last_mb: float, seconds: int = 40) -> list[dict[str, float]]:
+    """One a second, from the beginning of the run; 0.2 cores are busy of two."""
+    return [
+        {
+            "at": BEGAN_AT + second,
+            "resident_bytes": 1e6 * (first_mb + (last_mb - first_mb) * second / seconds),
+            "cpu_seconds": 7.0 + 0.2 * second,
+            "cores": 2,
+        }
+        for second in range(seconds)
+    ]
+
+
+def soaked(told: list[dict[str, float]]) -> Verdict:
+    return judge(record(rows(400), began_at=BEGAN_AT), SOAK, PROMISE, told)
+
+
+@pytest.mark.parametrize(
+    ("first_mb", "last_mb", "status"),
+    [(500, 500, Status.PASS), (500, 520, Status.PASS), (500, 400, Status.PASS), (500, 600, Status.FAIL)],
+)
+def test_memory_may_grow_by_no_more_than_the_profile_allows(first_mb: int, last_mb: int, status: Status) -> None:
+    verdict = soaked(samples(first_mb, last_mb))
+
+    assert status_of(verdict, "memory growth") == status
+    assert verdict.status == status
+
+
+def test_memory_that_fills_during_the_warm_up_is_no_growth() -> None:
+    told = samples(500, 500)
+    for each in told[:10]:
+        each["resident_bytes"] /= 10
+
+    assert soaked(told).status == Status.PASS
+
+
+def test_a_moments_peak_is_no_growth() -> None:
+    told = samples(500, 500)
+    told[-1]["resident_bytes"] *= 3
+
+    assert soaked(told).status == Status.PASS
+
+
+def test_a_server_that_does_not_tell_its_memory_is_not_cleared_of_growth() -> None:
+    assert soaked([]).status == Status.INVALID
+    assert soaked(samples(500, 500)[:12]).status == Status.INVALID
+
+
+def test_other_profiles_do_not_ask_for_memory() -> None:
+    assert judge(record(rows(400)), PROFILE, PROMISE).status == Status.PASS
+
+
+def test_what_a_request_costs_the_server_is_counted_over_the_same_span() -> None:
+    server = soaked(samples(500, 500)).figures["server"]
+
+    # Ten right answers a second, 0.2 cores.
+    assert server["cpu_ms_per_request"] == pytest.approx(20, rel=0.05)
+    assert server["busy_cores"] == pytest.approx(0.2)
+    assert (server["cores"], server["resident_mb"]) == (2, 500)
+
+
+def test_a_server_that_does_not_tell_has_no_cost() -> None:
+    assert set(soaked([]).figures["server"].values()) == {None}
+
+
+# ── While it runs ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_the_verdict_so_far_knows_what_is_decided_and_what_is_not() -> None:
+    assert so_far(record(rows(0)), PROFILE, PROMISE) is None
+    assert so_far(record(rows(20)), PROFILE, PROMISE) == Status.UNDECIDED
+    assert so_far(record(rows(400)), PROFILE, PROMISE) == Status.PASS
+    assert so_far(record(rows(400, response_ms=900.0)), PROFILE, PROMISE) == Status.FAIL
+    assert so_far(record(rows(20, outcome=Outcome.WRONG)), PROFILE, PROMISE) == Status.FAIL

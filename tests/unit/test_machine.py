@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -112,3 +113,15 @@ def test_device_follows_the_wish_and_auto_follows_what_is_there(
     monkeypatch.setattr(machine, "has_gpu", lambda: is_there)
 
     assert machine.device(wish) == device
+
+
+def test_processor_time_grows_with_what_is_computed_and_is_none_of_a_process_that_ended() -> None:
+    before, used = machine.cpu_seconds(), time.process_time()
+    while time.process_time() < used + 0.05:
+        sum(range(10_000))
+    child = subprocess.Popen(["true"])
+    child.wait()
+
+    assert machine.cpu_seconds(os.getpid()) >= before + 0.03
+    assert machine.cpu_seconds() == pytest.approx(time.process_time(), abs=0.1)
+    assert machine.cpu_seconds(child.pid) == 0
