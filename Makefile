@@ -53,10 +53,10 @@ wheels: ## Collect all Python wheels, for installing without internet
 ##@ Settings
 config: ## Every setting, its value, source and meaning: make config ENV=prod
 	@$(INSTALL) serve
-	@$(PY) -m app.config show
+	@$(PY) -m app.cli config show
 config-diff: ## What differs between two environments: make config-diff A=dev B=prod
 	@$(INSTALL) serve
-	@$(PY) -m app.config diff $(or $(A),dev) $(or $(B),prod)
+	@$(PY) -m app.cli config diff $(or $(A),dev) $(or $(B),prod)
 
 ##@ Models
 model-add: ## Add a model: make model-add ARCH=resnet50 WEIGHTS=file LABELS=file NAME=mine VERSION=1
@@ -143,6 +143,6 @@ postman: ## Write a Postman collection of the API: build/cask.postman_collection
 	@$(INSTALL) serve
 	@$(PY) -m app.openapi postman
 docs: ## Write the generated documents anew
-	@$(PY) -m app.config docs
+	@$(PY) -m app.cli config docs
 clean: ## Remove build outputs; state and models stay
 	@rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis

@@ -7,8 +7,8 @@ PYTHON=${CASK_PYTHON:-$ROOT/.venv/bin/python}
 
 cd "$ROOT"
 [ -x "$PYTHON" ] || { echo "Nothing runs here: Cask was never installed."; exit 0; }
-STATE_DIR=$("$PYTHON" -m app.config get STATE_DIR)
-SECONDS_AT_MOST=$(( $("$PYTHON" -m app.config get SERVER_SHUTDOWN_SECONDS) + 15 ))
+STATE_DIR=$("$PYTHON" -m app.cli config get STATE_DIR)
+SECONDS_AT_MOST=$(( $("$PYTHON" -m app.cli config get SERVER_SHUTDOWN_SECONDS) + 15 ))
 PID_FILE=$STATE_DIR/run/httpd/httpd.pid
 
 # A process that has ended but whose parent has not looked yet counts as ended.

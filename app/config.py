@@ -1,15 +1,12 @@
-"""Typed settings: the only reader of the environment. A leaf; `python -m app.config --help` lists what it can show."""
+"""Typed settings: the only reader of the environment. A leaf; `flask config` and app.cli.config show what it knows."""
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import ipaddress
-import json
 import os
 import re
 import stat
-import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -567,6 +564,18 @@ DECLARATIONS: Mapping[str, Declaration] = MappingProxyType({one.field: one for o
 SECRETS = tuple(one for one in DECLARATIONS.values() if one.is_secret)
 
 
+class Place(NamedTuple):
+    """Where settings are looked for; ``load(*place)``. Tests look elsewhere."""
+
+    environ: Mapping[str, str] = os.environ
+    root: Path = ROOT
+    secrets_directory: Path = SECRETS_DIRECTORY
+
+    def of(self, env: str) -> Place:
+        """The same, but for this environment instead of the one that ENV names; empty changes nothing."""
+        return self._replace(environ={**self.environ, "ENV": env}) if env else self
+
+
 def load(
     environ: Mapping[str, str] = os.environ, root: Path = ROOT, secrets_directory: Path = SECRETS_DIRECTORY
 ) -> Settings:
@@ -592,8 +601,8 @@ def resolve(
         here,
         named,
         _read_secrets_directory(secrets_directory, besides={**here, **named}),
-        _read_env_file(root, LOCAL_FILE),
-        _read_env_file(root, f"env/{env.value}.env"),
+        read_env_file(root, LOCAL_FILE),
+        read_env_file(root, f"env/{env.value}.env"),
         _development_secrets(env.value),
     )
     return _build(root, layers)
@@ -607,7 +616,7 @@ def processor_limits(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
 def describe(env: str, root: Path = ROOT) -> Settings:
     """One environment as the repository describes it: without this machine's environment, secrets and local.env."""
     chosen = _choose_environment({"ENV": env})
-    return _build(root, ({"env": chosen}, _read_env_file(root, f"env/{chosen.value}.env")))
+    return _build(root, ({"env": chosen}, read_env_file(root, f"env/{chosen.value}.env")))
 
 
 def _build(root: Path, layers: Sequence[Layer]) -> Settings:
@@ -681,7 +690,8 @@ def _read_secret(path: Path, name: str) -> str:
         ) from None
 
 
-def _read_env_file(root: Path, name: str) -> Layer:
+def read_env_file(root: Path, name: str) -> Layer:
+    """Field → what an env file sets; an empty value is not set. Raises SettingsError."""
     if name == LOCAL_FILE and not os.path.lexists(root / name):
         return {}
     try:
@@ -743,7 +753,7 @@ def _refuse_value(field: str, value: str, source: str, expected: str = "") -> No
     wrong = next((part for part in value.split(",") if part.strip() not in one.choices), value)
     found = f"{_shown(one.name, value)} ({_place(source)})" if value else "not set"
     raise SettingsError(
-        f"{one.name} is {found}; expected {expected or one.expected}.{_did_you_mean(wrong, one.choices)}"
+        f"{one.name} is {found}; expected {expected or one.expected}.{did_you_mean(wrong, one.choices)}"
     )
 
 
@@ -751,11 +761,12 @@ def _refuse_name(name: str, value: str, source: str) -> NoReturn:
     known = [one.name for one in DECLARATIONS.values()]
     raise SettingsError(
         f"{name} is {_shown(name, value)} ({_place(source)}), but there is no such setting; expected a name"
-        f" from {DOCUMENT}.{_did_you_mean(name, known)}"
+        f" from {DOCUMENT}.{did_you_mean(name, known)}"
     )
 
 
-def _did_you_mean(given: str, choices: Sequence[str]) -> str:
+def did_you_mean(given: str, choices: Sequence[str]) -> str:
+    """`` Did you mean 'prod'?``, or nothing where no choice is near."""
     folded = {choice.lower(): choice for choice in choices}
     close = difflib.get_close_matches(given.lower(), folded, n=1, cutoff=0.6)
     return f" Did you mean {folded[close[0]]!r}?" if close and given not in choices else ""
@@ -787,6 +798,15 @@ def _text(value: Any) -> str:
 
 
 # What must fit together
+
+
+def problem(settings: Settings) -> str:
+    """Why the service may not start so, in one line; empty when it may."""
+    try:
+        _check(settings)
+    except SettingsError as error:
+        return error.message
+    return ""
 
 
 def _check(settings: Settings) -> None:
@@ -882,262 +902,8 @@ def _refuse(settings: Settings, field: str, expected: str) -> NoReturn:
     _refuse_value(field, settings.text(field), settings.sources[field], expected)
 
 
-# What `python -m app.config` shows
-
-
-class Place(NamedTuple):
-    """Where a command looks; tests look elsewhere."""
-
-    environ: Mapping[str, str] = os.environ
-    root: Path = ROOT
-    secrets_directory: Path = SECRETS_DIRECTORY
-
-
-def main(argv: Sequence[str] | None = None, place: Place | None = None) -> int:
-    """Run one command. Returns 0, or 2 after one line on stderr that says which setting is wrong."""
-    arguments = _parser().parse_args(argv)
-    try:
-        arguments.command(arguments, place or Place())
-    except SettingsError as error:
-        print(error.message, file=sys.stderr)
-        return 2
-    return 0
-
-
-Command = Callable[[argparse.Namespace, Place], None]
-
-
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="python -m app.config", description="Show, compare, check and document the settings. ENV says which ones."
-    )
-    commands = parser.add_subparsers(required=True, metavar="COMMAND")
-
-    def add(command: Command, sentence: str) -> argparse.ArgumentParser:
-        name = command.__name__.removeprefix("_command_")
-        one = commands.add_parser(name, help=sentence, description=sentence)
-        one.set_defaults(command=command)
-        return one
-
-    json_help = "print JSON"
-    add(_command_show, "Print every value in force, where it comes from and what it means.").add_argument(
-        "--json", action="store_true", help=json_help
-    )
-    diff = add(_command_diff, "Print what differs between two environments as the repository describes them.")
-    diff.add_argument("a", metavar="A", help="an environment, such as dev")
-    diff.add_argument("b", metavar="B", help="another one, such as prod")
-    diff.add_argument("--json", action="store_true", help=json_help)
-    add(_command_check, "Exit 0 if the service may start so; else print why not and exit 2.").add_argument(
-        "--json", action="store_true", help=json_help
-    )
-    get = add(_command_get, "Print one value, for scripts.")
-    get.add_argument("name", metavar="NAME", help="a setting, such as PORT")
-    get.add_argument("--secret", action="store_true", help="allow a secret to be printed")
-    get.add_argument("--json", action="store_true", help=json_help)
-    add(_command_docs, f"Write {DOCUMENT}.")
-    return parser
-
-
-def _command_show(arguments: argparse.Namespace, place: Place) -> None:
-    settings = resolve(*place)
-    problem = _problem(settings)
-    if arguments.json:
-        every = [_row(settings, one) for one in _all()]
-        print(json.dumps({"env": settings.env, "problem": problem, "settings": every}, indent=2))
-        return
-    rows = [
-        [one.section, one.name, _masked(settings, one), settings.sources[one.field], one.sentence] for one in _all()
-    ]
-    _print_table(f"Settings in force for {settings.env}", ("Setting", "Value", "Source", "Meaning"), rows)
-    if problem:
-        print(f"The service would not start so: {problem}", file=sys.stderr)
-
-
-def _command_diff(arguments: argparse.Namespace, place: Place) -> None:
-    a, b = (describe(name, place.root) for name in (arguments.a, arguments.b))
-    # Secrets are no part of the repository's description, so there is nothing to compare.
-    different = [one for one in _all() if not one.is_secret and a.text(one.field) != b.text(one.field)]
-    if arguments.json:
-        print(json.dumps({one.name: {s.env: _plain(s, one) for s in (a, b)} for one in different}, indent=2))
-    elif not different:
-        print(f"Nothing differs between {a.env} and {b.env}.")
-    else:
-        rows = [[one.section, one.name, _masked(a, one), _masked(b, one), one.sentence] for one in different]
-        _print_table(f"What differs between {a.env} and {b.env}", ("Setting", a.env, b.env, "Meaning"), rows)
-
-
-def _command_check(arguments: argparse.Namespace, place: Place) -> None:
-    settings = load(*place)
-    said = {"env": settings.env, "settings": len(DECLARATIONS)}
-    print(json.dumps(said) if arguments.json else f"The {len(DECLARATIONS)} settings for {settings.env} are in order.")
-
-
-def _command_get(arguments: argparse.Namespace, place: Place) -> None:
-    one = DECLARATIONS.get(arguments.name.lower())
-    if one is None:
-        known = [one.name for one in _all()]
-        raise SettingsError(f"{arguments.name!r} is no setting.{_did_you_mean(arguments.name, known)}")
-    if one.is_secret and not arguments.secret:
-        raise SettingsError(f"{one.name} is secret; add --secret to print it all the same.")
-    settings = resolve(*place)
-    value = _plain(settings, one, reveal=True)
-    print(json.dumps(value) if arguments.json else settings.text(one.field))
-
-
-def _command_docs(arguments: argparse.Namespace, place: Place) -> None:
-    (place.root / DOCUMENT).write_text(document(place.root), encoding="utf-8")
-    print(f"Wrote {DOCUMENT}.")
-
-
-def _problem(settings: Settings) -> str | None:
-    try:
-        _check(settings)
-    except SettingsError as error:
-        return error.message
-    return None
-
-
-def _all() -> tuple[Declaration, ...]:
-    return tuple(DECLARATIONS.values())
-
-
-def _row(settings: Settings, one: Declaration) -> dict[str, Any]:
-    return {
-        "name": one.name,
-        "value": _plain(settings, one),
-        "source": settings.sources[one.field],
-        "section": one.section,
-        "meaning": one.sentence,
-        "unit": one.unit,
-        "expected": one.expected,
-        "default": one.default,
-        "secret": one.is_secret,
-    }
-
-
-def _plain(settings: Settings, one: Declaration, reveal: bool = False) -> Any:
-    """A value that JSON can hold; secrets masked unless revealed."""
-    text = settings.text(one.field)
-    if one.is_secret:
-        return (text if reveal else MASK) if text else None
-    value = getattr(settings, one.field)
-    return value if value is None or isinstance(value, bool | int | float | tuple) else text
-
-
-def _masked(settings: Settings, one: Declaration) -> str:
-    """A value for people: with its unit, masked if secret."""
-    text = settings.text(one.field)
-    if not text:
-        return "(not set)"
-    return MASK if one.is_secret else f"{text} {one.unit}" if one.unit and text != "0" else text
-
-
-def _print_table(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows of section and cells: a drawn table on a terminal, aligned columns in a pipe."""
-    if sys.stdout.isatty():
-        try:
-            _print_drawn(title, heads, rows)
-        except ImportError:  # rich is for developers; a container goes without
-            _print_aligned(title, heads, rows)
-    else:
-        _print_aligned(title, heads, rows)
-
-
-def _print_drawn(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
-
-    table = Table(title=title, title_justify="left", expand=False)
-    for head in heads:
-        table.add_column(head, no_wrap=head == "Setting", overflow="fold")
-    section = ""
-    for first, *cells in rows:
-        if first != section:
-            table.add_section()
-            table.add_row(f"[bold]{escape(first)}[/bold]")
-            section = first
-        table.add_row(*(escape(cell) for cell in cells))
-    Console().print(table)
-
-
-def _print_aligned(title: str, heads: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    columns = zip(heads, *(cells for _, *cells in rows), strict=True)
-    widths = [max(len(cell) for cell in column) for column in columns]
-
-    def line(cells: Sequence[str]) -> str:
-        return "  " + "  ".join(cell.ljust(width) for cell, width in zip(cells, widths, strict=True)).rstrip()
-
-    print(f"{title}\n\n{line(heads)}")
-    section = ""
-    for first, *cells in rows:
-        if first != section:
-            print(f"\n{first}")
-            section = first
-        print(line(cells))
-
-
-# docs/configuration.md
-
-
-def document(root: Path = ROOT) -> str:
-    """The text of docs/configuration.md, from the table above and the env files below ``root``."""
-    parts = [DOCUMENT_HEAD]
-    for section in dict.fromkeys(one.section for one in _all()):
-        parts += [f"\n## {section}\n\n", "| Setting | Default | Meaning | Right values |\n|---|---|---|---|\n"]
-        parts += [_document_row(one) for one in _all() if one.section == section]
-    return "".join(parts) + _document_environments(root)
-
-
-def _document_row(one: Declaration) -> str:
-    default = f"`{one.default}`" if one.default and not one.is_secret else one.default or "(not set)"
-    # Outside of `code`, Markdown would take <name> for HTML and drop it.
-    return f"| `{one.name}` | {default} | {one.sentence.replace('<', '&lt;')} | {one.expected} |\n"
-
-
-def _document_environments(root: Path) -> str:
-    files = {env: _read_env_file(root, f"env/{env}.env") for env in ENVIRONMENTS}
-    text = "\n## What differs between the environments\n\nFrom `env/*.env`; what is not listed is the same in all.\n\n"
-    text += f"| Setting | {' | '.join(files)} |\n|---|{'---|' * len(files)}\n"
-    for one in _all():
-        values = [file[one.field].value if one.field in file else "(not set)" for file in files.values()]
-        if len(set(values)) > 1:
-            text += f"| `{one.name}` | {' | '.join(values)} |\n"
-    return text
-
-
-DOCUMENT_HEAD = f"""# Configuration
-
-Written by `python -m app.config docs` from `app/config.py`; change it there.
-
-Every setting is an environment variable. The first of these that sets it wins:
-
-1. the environment of the process;
-2. for a secret, the file that `NAME_FILE` names, then `{SECRETS_DIRECTORY}/name` (the setting's name in lower case);
-3. `{LOCAL_FILE}`: this machine's own values, ignored by git;
-4. `env/<ENV>.env`: the environment's values, in git, without secrets;
-5. the default in `app/config.py`.
-
-An empty value means *not set here*: the next place is asked. Relative paths start at the repository.
-
-Env files hold a plain `NAME=value` a line, of letters, digits and `./:,@%+=_-`: no quotes, spaces, `$`, `export` or
-comment after a value, so that Python, Docker and the shell read the same. Mind that a file that was read into the
-shell (`set -a; . env/prod.env`) or passed with `docker run --env-file` counts as environment and wins over
-`{LOCAL_FILE}`.
-
-A wrong value, a placeholder for a secret, an unknown name in a file, or an unknown name in the environment that starts
-with {", ".join(f"`{prefix}`" for prefix in OUR_PREFIXES)} stops the start with exit status 2 and
-one line:
-
-    ENV is 'prdo' (from the environment); expected one of dev, test, staging, prod. Did you mean 'prod'?
-
-| Command | |
-|---|---|
-| `make config ENV=prod` | every value in force, its source and its meaning; secrets masked |
-| `make config-diff A=dev B=prod` | what differs between two environments |
-| `python -m app.config check` | exit 0 if the service may start so, else 2 and one line |
-| `python -m app.config get PORT` | one value, for scripts |
-"""
-
 if __name__ == "__main__":
-    sys.exit(main())
+    # The door that scripts and people know; what it shows is a command's matter.
+    from app.cli.config import command
+
+    command(prog_name="python -m app.config")

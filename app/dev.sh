@@ -7,10 +7,10 @@ PYTHON=$ROOT/.venv/bin/python
 
 cd "$ROOT"
 export ENV=${ENV:-dev} ENGINE_MODE=service
-"$PYTHON" -m app.config check >/dev/null || exit 2
-HOST=$("$PYTHON" -m app.config get LISTEN_HOST)
-PORT=$("$PYTHON" -m app.config get PORT)
-mkdir -p "$("$PYTHON" -m app.config get STATE_DIR)"
+"$PYTHON" -m app.cli config check >/dev/null || exit 2
+HOST=$("$PYTHON" -m app.cli config get LISTEN_HOST)
+PORT=$("$PYTHON" -m app.cli config get PORT)
+mkdir -p "$("$PYTHON" -m app.cli config get STATE_DIR)"
 
 "$PYTHON" -m app.engine --with-parent &
 ENGINE=$!

@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 # Command → module below app.cli that holds it, as an object `command`. All of them are imported by `flask --help`, so a
 # module imports click and app.cli.terminal at its top, and everything else inside the functions that need it.
 COMMANDS: dict[str, str] = {
+    "config": "config",
     "routes": "routes",
 }
 # Commands of Flask and its extensions that would mislead: `--help` leaves them out.

@@ -3,7 +3,7 @@
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
-COMMAND="${COMMAND:-bash}"                  # such as COMMAND='python -m app.config show'
+COMMAND="${COMMAND:-bash}"                  # such as COMMAND='flask config show'
 
 choose_environment
 need_engine

@@ -100,7 +100,7 @@ def test_shell_reads_what_stands_there(path: Path, shell: str) -> None:
 
 
 def test_config_reads_what_stands_there(path: Path) -> None:
-    layer = config._read_env_file(config.ROOT, f"env/{path.name}")
+    layer = config.read_env_file(config.ROOT, f"env/{path.name}")
 
     literal = {name.lower(): value for name, value in read_literally(path).items() if value and name != "ENV"}
     assert {field: reading.value for field, reading in layer.items()} == literal
@@ -109,7 +109,7 @@ def test_config_reads_what_stands_there(path: Path) -> None:
 def test_line_of_each_value_is_where_it_stands(path: Path) -> None:
     lines = path.read_text().splitlines()
 
-    for field, reading in config._read_env_file(config.ROOT, f"env/{path.name}").items():
+    for field, reading in config.read_env_file(config.ROOT, f"env/{path.name}").items():
         line = int(reading.source.removeprefix(f"env/{path.name}:"))
         assert lines[line - 1] == f"{field.upper()}={reading.value}"
 

@@ -8,12 +8,13 @@ from pathlib import Path
 import pytest
 
 from app import config
+from app.cli import configuration
 
 DOCUMENT = config.ROOT / config.DOCUMENT
 
 
 def test_document_is_current() -> None:
-    assert DOCUMENT.read_text() == config.document(), "Run `python -m app.config docs`."
+    assert DOCUMENT.read_text() == configuration.text(), "Run `python -m app.config docs`."
 
 
 @pytest.mark.parametrize("one", config.DECLARATIONS.values(), ids=lambda one: one.name)

@@ -136,7 +136,7 @@ def test_settings_in_force_are_those_of_the_env_file(stack: Stack) -> None:
     path = ROOT / "env" / "prod.env"
     wanted = dict(row.partition("=")[::2] for row in path.read_text().splitlines() if row[:1] not in ("", "#"))
     own = {"PORT": str(stack.port), "LISTEN_HOST": "0.0.0.0"}  # noqa: S104 - inside the container
-    script = f"for name in {' '.join(wanted)}; do echo $name=$(python -m app.config get $name); done"
+    script = f"for name in {' '.join(wanted)}; do echo $name=$(python -m app.cli config get $name); done"
 
     found = dict(line.split("=", 1) for line in stack.execute("bash", "-c", script).splitlines())
 

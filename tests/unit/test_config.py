@@ -2,52 +2,23 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app import config
-from app.errors import SettingsError
+from tests.checkouts import Checkout
 
 REAL_SECRET = "q7Wm2xN9vRk4Ls8Tz1Bd"  # noqa: S105 - made up
 OTHER_SECRET = "h5Jc3yP6uXf0Ga2Ee9Mn"  # noqa: S105 - made up
 PLACES = ("environment", "named file", "secrets directory", "local file", "environment's file", "default")
-
-
-class Checkout:
-    """A repository and a secrets directory of its own, so that no test sees the real ones."""
-
-    def __init__(self, folder: Path) -> None:
-        self.root = folder / "repository"
-        self.secrets = folder / "secrets"
-        self.secrets.mkdir()
-        (self.root / "env").mkdir(parents=True)
-        (self.root / "docs").mkdir()
-        for env in config.ENVIRONMENTS:
-            self.write(f"env/{env}.env", f"ENV={env}\n")
-
-    def write(self, name: str, text: str) -> Path:
-        path = self.root / name
-        path.write_text(text)
-        return path
-
-    def load(self, **environ: str) -> config.Settings:
-        return config.load(environ, self.root, self.secrets)
-
-    def refusal(self, **environ: str) -> str:
-        with pytest.raises(SettingsError) as caught:
-            self.load(**environ)
-        message = caught.value.message
-        assert "\n" not in message
-        return message
 
 
 @pytest.fixture
@@ -640,157 +611,6 @@ def test_no_printed_form_of_settings_shows_a_secret(checkout: Checkout) -> None:
     assert OTHER_SECRET not in printed + settings.redis_place
 
 
-# Commands
-
-Run = Callable[..., tuple[int, str, str]]
-
-
-@pytest.fixture
-def run(checkout: Checkout, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Run:
-    """Run one command: exit status, stdout, stderr."""
-
-    def command(*argv: str, **environ: str) -> tuple[int, str, str]:
-        status = config.main(argv, config.Place(environ, checkout.root, checkout.secrets))
-        captured = capsys.readouterr()
-        return status, captured.out, captured.err
-
-    return command
-
-
-def test_show_prints_value_source_and_meaning_by_section(run: Run) -> None:
-    status, out, err = run("show", PORT="8001", SECRET_KEY=REAL_SECRET)
-
-    lines = out.splitlines()
-    assert (status, err, lines[0]) == (0, "", "Settings in force for dev")
-    port = next(line for line in lines if line.startswith("  PORT "))
-    assert port.split(maxsplit=3) == ["PORT", "8001", "environment", "The port for plain HTTP."]
-    assert lines.index("Addresses and TLS") < lines.index(port) < lines.index("Engine")
-    assert REAL_SECRET not in out
-
-
-def test_show_works_before_the_secret_is_there_and_says_so(run: Run) -> None:
-    status, out, err = run("show", ENV="prod")
-
-    assert (status, "SECRET_KEY" in out) == (0, True)
-    assert err.startswith("The service would not start so: SECRET_KEY is not set")
-
-
-def test_show_as_json_has_every_setting_and_no_secret(run: Run) -> None:
-    status, out, _ = run("show", "--json", SECRET_KEY=REAL_SECRET)
-
-    said = json.loads(out)
-    rows = {row["name"]: row for row in said["settings"]}
-    assert (status, said["env"], said["problem"]) == (0, "dev", None)
-    assert set(rows) == {field.upper() for field in config.DECLARATIONS}
-    assert rows["PORT"]["value"] == 8000
-    assert rows["IMAGES_FORMATS"]["value"] == ["jpeg", "png", "webp"]
-    assert (rows["SECRET_KEY"]["value"], rows["SECRET_KEY"]["secret"]) == ("********", True)
-
-
-def test_show_draws_a_table_on_a_terminal(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("COLUMNS", "200")
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-
-    _, out, _ = run("show", SECRET_KEY=REAL_SECRET)
-
-    assert "┃" in out
-    assert "The port for plain HTTP." in out
-    assert REAL_SECRET not in out
-
-
-def test_show_does_without_rich(run: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(sys.stdout, "isatty", lambda: True)
-    monkeypatch.setitem(sys.modules, "rich.console", None)
-
-    status, out, _ = run("show")
-
-    assert (status, "The port for plain HTTP." in out) == (0, True)
-
-
-def test_diff_prints_only_what_differs_and_needs_no_secret(run: Run, checkout: Checkout) -> None:
-    checkout.write("env/prod.env", "PORT=80\n")
-    checkout.write("env/local.env", "LOG_LEVEL=error\n")
-
-    status, out, _ = run("diff", "dev", "production", PORT="9999")
-
-    named = [line.split()[:3] for line in out.splitlines() if line.startswith("  ")]
-    assert status == 0
-    assert named == [
-        ["Setting", "dev", "prod"],
-        ["ENV", "dev", "prod"],
-        ["PORT", "8000", "80"],
-        ["LOADTEST_HOST", "http://127.0.0.1:8000", "http://127.0.0.1:80"],
-    ]
-
-
-def test_diff_as_json(run: Run, checkout: Checkout) -> None:
-    checkout.write("env/prod.env", "PORT=80\n")
-
-    _, out, _ = run("diff", "--json", "dev", "prod")
-
-    assert json.loads(out)["PORT"] == {"dev": 8000, "prod": 80}
-
-
-def test_diff_of_an_environment_with_itself_is_empty(run: Run) -> None:
-    assert run("diff", "dev", "development")[1] == "Nothing differs between dev and dev.\n"
-
-
-def test_diff_refuses_an_unknown_environment(run: Run) -> None:
-    status, out, err = run("diff", "dev", "prdo")
-
-    assert (status, out) == (2, "")
-    assert err.endswith("Did you mean 'prod'?\n")
-
-
-def test_check_says_yes_or_exits_2_with_one_line(run: Run) -> None:
-    assert run("check")[0] == 0
-
-    status, out, err = run("check", ENV="prdo")
-
-    assert (status, out, err.count("\n")) == (2, "", 1)
-    assert err.startswith("ENV is 'prdo'")
-
-
-def test_get_prints_one_raw_value(run: Run, checkout: Checkout) -> None:
-    assert run("get", "PORT", PORT="8001") == (0, "8001\n", "")
-    assert run("get", "debug") == (0, "false\n", "")
-    assert run("get", "STATE_DIR") == (0, f"{checkout.root}/var\n", "")
-    assert run("get", "IMAGES_FORMATS") == (0, "jpeg,png,webp\n", "")
-    assert run("get", "IMAGES_FORMATS", "--json") == (0, '["jpeg", "png", "webp"]\n', "")
-    assert run("get", "TLS_KEY") == (0, "\n", "")
-    assert run("get", "CONTAINER_CPUS", CONTAINER_CPUS="1.50") == (0, "1.5\n", "")
-
-
-def test_get_prints_a_secret_only_when_asked_twice(run: Run) -> None:
-    status, out, err = run("get", "SECRET_KEY", SECRET_KEY=REAL_SECRET)
-
-    assert (status, out) == (2, "")
-    assert err == "SECRET_KEY is secret; add --secret to print it all the same.\n"
-    assert run("get", "SECRET_KEY", "--secret", SECRET_KEY=REAL_SECRET) == (0, f"{REAL_SECRET}\n", "")
-
-
-def test_get_works_before_the_secret_is_there(run: Run) -> None:
-    assert run("get", "CONTAINER_MEMORY", ENV="prod") == (0, "2g\n", "")
-
-
-def test_get_of_an_unknown_name_suggests_another(run: Run) -> None:
-    assert run("get", "POTR") == (2, "", "'POTR' is no setting. Did you mean 'PORT'?\n")
-
-
-def test_docs_writes_the_document(run: Run, checkout: Checkout) -> None:
-    assert run("docs") == (0, "Wrote docs/configuration.md.\n", "")
-    assert (checkout.root / "docs/configuration.md").read_text() == config.document(checkout.root)
-
-
-def test_help_names_every_command(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(SystemExit) as caught:
-        config.main(["--help"])
-
-    out = capsys.readouterr().out
-    assert caught.value.code == 0
-    assert all(f"\n    {name} " in out for name in ("show", "diff", "check", "get", "docs"))
-
-
 # Weight
 
 
@@ -813,7 +633,7 @@ def test_module_is_a_command_with_an_exit_status() -> None:
     )
 
     assert (out.returncode, out.stdout) == (2, "")
-    assert out.stderr.startswith("ENV is 'prdo' (from the environment)")
+    assert out.stderr.startswith("FAIL: ENV is 'prdo' (from the environment)")
 
 
 def test_load_is_quick(checkout: Checkout) -> None:

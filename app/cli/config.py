@@ -1,0 +1,133 @@
+"""``flask config``: show, compare, check and document the settings. Reads the environment through app.config alone."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from app.cli import completion, terminal
+
+if TYPE_CHECKING:
+    from app.config import Place
+
+
+env_option = click.option(
+    "--env", default="", shell_complete=completion.environments, help="The environment; else the one that ENV names."
+)
+
+
+@click.group(cls=terminal.Group)
+def command() -> None:
+    """Show, compare, check and document the settings."""
+
+
+@command.command()
+@env_option
+@terminal.json_option
+@click.pass_context
+def show(context: click.Context, env: str, is_json: bool) -> None:
+    """Print every value in force, where it comes from and what it means. Secrets are masked."""
+    from app import config
+    from app.cli import values
+
+    settings = config.resolve(*_place(context).of(env))
+    problem = config.problem(settings)
+    if is_json:
+        every = [values.row(settings, one) for one in config.DECLARATIONS.values()]
+        terminal.print_json({"env": settings.env, "problem": problem or None, "settings": every})
+        return
+    rows = [
+        (one.section, one.name, values.shown(settings, one), settings.sources[one.field], one.sentence)
+        for one in config.DECLARATIONS.values()
+    ]
+    heads = ("Setting", "Value", "Source", "Meaning")
+    terminal.print_table(heads, rows, title=f"Settings in force for {settings.env}", has_sections=True)
+    if problem:
+        terminal.print_note(f"The service would not start so: {problem}")
+
+
+@command.command()
+@click.argument("a", shell_complete=completion.environments)
+@click.argument("b", shell_complete=completion.environments)
+@terminal.json_option
+@click.pass_context
+def diff(context: click.Context, a: str, b: str, is_json: bool) -> None:
+    """Print what differs between two environments, such as dev and prod, as the repository describes them."""
+    from app import config
+    from app.cli import values
+
+    left, right = (config.describe(name, _place(context).root) for name in (a, b))
+    # Secrets are no part of the repository's description, so there is nothing to compare.
+    every = (one for one in config.DECLARATIONS.values() if not one.is_secret)
+    different = [one for one in every if left.text(one.field) != right.text(one.field)]
+    if is_json:
+        terminal.print_json({one.name: {s.env: values.plain(s, one) for s in (left, right)} for one in different})
+    elif not different:
+        click.echo(f"Nothing differs between {left.env} and {right.env}.")
+    else:
+        rows = [
+            (one.section, one.name, values.shown(left, one), values.shown(right, one), one.sentence)
+            for one in different
+        ]
+        title = f"What differs between {left.env} and {right.env}"
+        terminal.print_table(("Setting", left.env, right.env, "Meaning"), rows, title=title, has_sections=True)
+
+
+@command.command()
+@env_option
+@terminal.json_option
+@click.pass_context
+def check(context: click.Context, env: str, is_json: bool) -> None:
+    """Exit 0 if the service may start so; else say why not and exit 2."""
+    from app import config
+
+    settings = config.load(*_place(context).of(env))
+    count = len(config.DECLARATIONS)
+    if is_json:
+        terminal.print_json({"env": settings.env, "settings": count})
+    else:
+        click.echo(f"The {count} settings for {settings.env} are in order.")
+
+
+@command.command()
+@click.argument("name", shell_complete=completion.settings)
+@env_option
+@click.option("--secret", "is_revealed", is_flag=True, help="Allow a secret to be printed.")
+@terminal.json_option
+@click.pass_context
+def get(context: click.Context, name: str, env: str, is_revealed: bool, is_json: bool) -> None:
+    """Print one value, such as that of PORT, for scripts."""
+    from app import config
+    from app.cli import values
+    from app.errors import SettingsError
+
+    one = config.DECLARATIONS.get(name.lower())
+    if one is None:
+        known = [one.name for one in config.DECLARATIONS.values()]
+        raise SettingsError(f"{name!r} is no setting.{config.did_you_mean(name, known)}")
+    if one.is_secret and not is_revealed:
+        raise SettingsError(f"{one.name} is secret.", hint="Add --secret to print it all the same.")
+    settings = config.resolve(*_place(context).of(env))
+    if is_json:
+        terminal.print_json(values.plain(settings, one, is_revealed=True))
+    else:
+        click.echo(settings.text(one.field))
+
+
+@command.command()
+@click.pass_context
+def docs(context: click.Context) -> None:
+    """Write docs/configuration.md anew."""
+    from app import config
+    from app.cli import configuration
+
+    root = _place(context).root
+    (root / config.DOCUMENT).write_text(configuration.text(root), encoding="utf-8")
+    click.echo(f"Wrote {config.DOCUMENT}.")
+
+
+def _place(context: click.Context) -> Place:
+    from app.config import Place
+
+    return context.find_object(Place) or Place()

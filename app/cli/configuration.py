@@ -1,0 +1,69 @@
+"""docs/configuration.md: the table of app.config and the env files as a document for people."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app import config
+from app.config import DECLARATIONS, ENVIRONMENTS, LOCAL_FILE, OUR_PREFIXES, ROOT, SECRETS_DIRECTORY, Declaration
+
+
+def text(root: Path = ROOT) -> str:
+    """The document, from the declarations and the env files below ``root``."""
+    every = DECLARATIONS.values()
+    parts = [HEAD]
+    for section in dict.fromkeys(one.section for one in every):
+        parts += [f"\n## {section}\n\n", "| Setting | Default | Meaning | Right values |\n|---|---|---|---|\n"]
+        parts += [_row(one) for one in every if one.section == section]
+    return "".join(parts) + _environments(root)
+
+
+def _row(one: Declaration) -> str:
+    default = f"`{one.default}`" if one.default and not one.is_secret else one.default or "(not set)"
+    # Outside of `code`, Markdown would take <name> for HTML and drop it.
+    return f"| `{one.name}` | {default} | {one.sentence.replace('<', '&lt;')} | {one.expected} |\n"
+
+
+def _environments(root: Path) -> str:
+    files = {env: config.read_env_file(root, f"env/{env}.env") for env in ENVIRONMENTS}
+    found = "\n## What differs between the environments\n\nFrom `env/*.env`; what is not listed is the same in all.\n\n"
+    found += f"| Setting | {' | '.join(files)} |\n|---|{'---|' * len(files)}\n"
+    for one in DECLARATIONS.values():
+        values = [file[one.field].value if one.field in file else "(not set)" for file in files.values()]
+        if len(set(values)) > 1:
+            found += f"| `{one.name}` | {' | '.join(values)} |\n"
+    return found
+
+
+HEAD = f"""# Configuration
+
+Written by `python -m app.config docs` from `app/config.py`; change it there.
+
+Every setting is an environment variable. The first of these that sets it wins:
+
+1. the environment of the process;
+2. for a secret, the file that `NAME_FILE` names, then `{SECRETS_DIRECTORY}/name` (the setting's name in lower case);
+3. `{LOCAL_FILE}`: this machine's own values, ignored by git;
+4. `env/<ENV>.env`: the environment's values, in git, without secrets;
+5. the default in `app/config.py`.
+
+An empty value means *not set here*: the next place is asked. Relative paths start at the repository.
+
+Env files hold a plain `NAME=value` a line, of letters, digits and `./:,@%+=_-`: no quotes, spaces, `$`, `export` or
+comment after a value, so that Python, Docker and the shell read the same. Mind that a file that was read into the
+shell (`set -a; . env/prod.env`) or passed with `docker run --env-file` counts as environment and wins over
+`{LOCAL_FILE}`.
+
+A wrong value, a placeholder for a secret, an unknown name in a file, or an unknown name in the environment that starts
+with {", ".join(f"`{prefix}`" for prefix in OUR_PREFIXES)} stops the start with exit status 2 and
+one line:
+
+    ENV is 'prdo' (from the environment); expected one of dev, test, staging, prod. Did you mean 'prod'?
+
+| Command | |
+|---|---|
+| `make config ENV=prod` | every value in force, its source and its meaning; secrets masked |
+| `make config-diff A=dev B=prod` | what differs between two environments |
+| `flask config check` | exit 0 if the service may start so, else 2 and one line |
+| `flask config get PORT` | one value, for scripts |
+"""
