@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 
 from PIL import Image
@@ -37,7 +38,12 @@ def bilinear(image: Image.Image, size: tuple[int, int], part: Edges) -> Image.Im
 def _options(image: Image.Image, part: Edges) -> ResizeOptions:
     left, top, right, lower = part
     crop_box = CropBox(left, top, _span(left, right, image.width), _span(top, lower, image.height))
-    return ResizeOptions(resize_alg=ResizeAlg.convolution(FilterType.bilinear), crop_box=crop_box, use_alpha=False)
+    return ResizeOptions(resize_alg=_bilinear_filter(), crop_box=crop_box, use_alpha=False)
+
+
+@functools.cache
+def _bilinear_filter() -> ResizeAlg:
+    return ResizeAlg.convolution(FilterType.bilinear)
 
 
 def _span(begin: float, end: float, limit: int) -> float:

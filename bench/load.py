@@ -238,7 +238,7 @@ def closed(
 
     for _ in range(callers):
         ask()
-    driver.run_until(time.perf_counter() + WARM_SECONDS)
+    driver.run_until(time.perf_counter() + warm_seconds)
     driver.records.clear()
     began, used = time.perf_counter(), time.process_time()
     driver.run_until(began + seconds)

@@ -29,8 +29,12 @@ CONNECT_TIMEOUT_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 2.0
 # Room for a whole image: with the kernel's 208 kB a sender waits for its reader twice an image.
 SEND_BUFFER_BYTES = 1024 * 1024
+SHORTEST_WAIT_SECONDS = 1e-5
 Say = Callable[[str], None]
+# A reply to one image has some hundred bytes: one call into the kernel brings all of it.
+RECEIVE_BYTES = 64 * 1024
 CREDENTIALS = struct.Struct("3i")  # pid, uid, gid
+TIME_SPAN = struct.Struct("@ll")  # struct timeval: seconds and microseconds
 
 
 @dataclass(frozen=True)
@@ -52,15 +56,19 @@ class _Connection:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
             self._socket.settimeout(CONNECT_TIMEOUT_SECONDS)
             self._socket.connect(str(path))
+            # From here on the kernel counts the time (socket(7), SO_RCVTIMEO): Python's own way asks twice more a call,
+            # and lets go of its lock each time.
+            self._socket.settimeout(None)
         except OSError:
             self._socket.close()
             raise
+        self._ahead = b""
 
     def send(self, frame: Frame, deadline: float) -> None:
         buffers = [memoryview(buffer) for buffer in protocol.encode(frame)]
         while buffers:
-            self._limit(deadline)
-            buffers = _unsent(buffers, self._socket.sendmsg(buffers))
+            self._limit(socket.SO_SNDTIMEO, deadline)
+            buffers = _unsent(buffers, self._sendmsg(buffers))
 
     def receive(self, deadline: float) -> Frame:
         return protocol.read_frame(lambda count: self._read_exactly(count, deadline))
@@ -73,22 +81,32 @@ class _Connection:
     def close(self) -> None:
         self._socket.close()
 
-    def _read_exactly(self, count: int, deadline: float) -> bytearray:
-        data = bytearray(count)
-        view = memoryview(data)
-        while view:
-            self._limit(deadline)
-            received = self._socket.recv_into(view)
+    def _sendmsg(self, buffers: list[memoryview]) -> int:
+        try:
+            return self._socket.sendmsg(buffers)
+        except BlockingIOError:
+            raise TimeoutError from None
+
+    def _read_exactly(self, count: int, deadline: float) -> bytes:
+        while len(self._ahead) < count:
+            self._limit(socket.SO_RCVTIMEO, deadline)
+            try:
+                received = self._socket.recv(RECEIVE_BYTES)
+            except BlockingIOError:
+                raise TimeoutError from None
             if not received:
                 raise ConnectionResetError("the engine closed the connection")
-            view = view[received:]
+            self._ahead += received
+        data, self._ahead = self._ahead[:count], self._ahead[count:]
         return data
 
-    def _limit(self, deadline: float) -> None:
+    def _limit(self, what: int, deadline: float) -> None:
         left = deadline - time.monotonic()
-        if left <= 0:
+        # Nothing at all would mean for ever.
+        if left < SHORTEST_WAIT_SECONDS:
             raise TimeoutError
-        self._socket.settimeout(left)
+        seconds = int(left)
+        self._socket.setsockopt(socket.SOL_SOCKET, what, TIME_SPAN.pack(seconds, int((left - seconds) * 1e6)))
 
 
 class EngineClient:

@@ -40,6 +40,10 @@ class FrameType(IntEnum):
     SHADOW = 9
 
 
+# json.dumps would make one for each frame.
+_ENCODER = json.JSONEncoder(separators=(",", ":"), allow_nan=False)
+
+
 @dataclass(frozen=True)
 class Head:
     """The first 20 bytes of a frame, checked."""
@@ -60,7 +64,7 @@ class Frame:
 
 def encode(frame: Frame) -> list[Buffer]:
     """The frame as buffers to send in order; the payload is not copied. Raises ProtocolError when it is too large."""
-    meta = json.dumps(frame.meta, separators=(",", ":"), allow_nan=False).encode()
+    meta = _ENCODER.encode(frame.meta).encode()
     payload_bytes = memoryview(frame.payload).nbytes
     _check_sizes(len(meta), payload_bytes)
     head = HEAD.pack(MAGIC, VERSION, frame.type, 0, len(meta), payload_bytes)
@@ -87,7 +91,7 @@ def decode_head(data: Buffer) -> Head:
 def decode_meta(data: Buffer) -> dict[str, Any]:
     """Read the JSON part. Raises ProtocolError when it is not a JSON object."""
     try:
-        meta = json.loads(bytes(data))
+        meta = json.loads(str(data, "utf-8"))
     except (ValueError, RecursionError) as error:
         raise ProtocolError(f"meta is not JSON: {error}") from None
     if not isinstance(meta, dict):

@@ -283,7 +283,7 @@ def test_deadline_that_has_passed_stops_the_decoding(make: Make, engine: FakeEng
 
 def test_deadline_passes_while_others_decode(make: Make, engine: FakeEngine) -> None:
     predictor = make()
-    while predictor._decoders.acquire(blocking=False):
+    while predictor._decoders.acquire(timeout=0):
         pass
 
     with pytest.raises(DeadlineExceededError, match="before image 1 of 1 was decoded"):
