@@ -96,7 +96,7 @@ train: ## Train the demonstration models again (about 20 minutes on two cores)
 	@$(PY) -m training.train $(OPTIONS)
 
 ##@ How much does it bear?
-.PHONY: loadtest loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-ui tune
+.PHONY: loadtest loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-proof loadtest-ui tune
 loadtest: ## Send load and judge: make loadtest PROFILE=smoke ENV=dev (SLO RATE SECONDS MIX CONFIRM OPTIONS)
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest run $(LOADTEST)
@@ -116,6 +116,9 @@ tune: ## Try settings on this machine: make tune ENV=prod; WRITE=yes puts the be
 loadtest-selftest: ## Order faults of a test server and see whether each is found
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest selftest
+loadtest-proof: ## Show on the real service that its figures are right, minutes each: make loadtest-proof PART="loadgen search"
+	@$(INSTALL) dev
+	@$(PY) -m tests.loadtest.proofs $(PART) $(OPTIONS)
 loadtest-ui: ## Locust's own page, on loopback only, for the target of ENV
 	@$(INSTALL) loadtest
 	@$(PY) -m locust -f loadtest/locustfile.py $(if $(CONFIRM),--confirm $(CONFIRM)) $(OPTIONS)

@@ -7,10 +7,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from loadtest import scenarios, summary
+from loadtest import scaling, scenarios, summary
 from loadtest.plans import Plan
 from loadtest.profiles import word_of
 from loadtest.search import Search
+from loadtest.statuses import Status
 
 FILE_NAME = "capacity.json"
 
@@ -48,6 +49,7 @@ def table_of(found: Search, plan: Plan) -> dict[str, Any]:
         "capacity_rps": round(found.capacity_rps, 2),
         "lowest_failing_rps": found.lowest_failing_rps and round(found.lowest_failing_rps, 2),
         "reason": found.reason,
+        "server": _server(found),
         "env": plan.env,
         "url": plan.url,
         "promise": {"name": plan.promise.name, "limits_ms": limits, "max_failed_share": plan.promise.max_failed_share},
@@ -70,22 +72,42 @@ def table_of(found: Search, plan: Plan) -> dict[str, Any]:
     }
 
 
+def _server(found: Search) -> dict[str, Any]:
+    """What the server used in the run that confirmed the capacity; empty where none did."""
+    confirmed = [step for step in found.steps if step.is_confirmation and step.verdict.status == Status.PASS]
+    return dict(confirmed[-1].verdict.figures.get("server", {})) if confirmed else {}
+
+
 def rows_of_card(table: dict[str, Any]) -> list[list[str]]:
     """What a capacity is worth nothing without: box, callers, promise, models, server, moment."""
     prints, limits = table["fingerprint"], table["promise"]["limits_ms"]
     promised = ", ".join(f"{name} within {limit:g} ms" for name, limit in limits.items())
     failed = f"at most {table['promise']['max_failed_share']:.1%} failed, {table['confidence']:.0%} sure"
     return [
-        [
-            "box",
-            f"{prints['generator_cores']} cores, {prints['generator_cpu']} (the generator's)",
-        ],
+        ["box", _box(table)],
         ["callers", scenarios.describe(table["mix"])],
         ["promise", f"{promised}, {failed}"],
         ["models", ", ".join(f"{name}: {how}" for name, how in prints["computed_by"].items()) or "unknown"],
         ["server", f"{prints['server_version']}, {prints['server'].get('engine_workers')} engine workers"],
         ["measured", table["measured_at"]],
+        *_computed(table),
     ]
+
+
+def _box(table: dict[str, Any]) -> str:
+    prints, cores = table["fingerprint"], (table.get("server") or {}).get("cores")
+    generator = f"{prints['generator_cores']} cores, {prints['generator_cpu']}"
+    return f"{cores} cores; the generator has {generator}" if cores else f"{generator} (the generator's)"
+
+
+def _computed(table: dict[str, Any]) -> list[list[str]]:
+    """What one request cost, and what other numbers of such cores would bear; nothing where the server did not tell."""
+    server, predicted = table.get("server") or {}, scaling.of_card(table)
+    if not predicted:
+        return []
+    used = f"{server['cpu_ms_per_request']:.2f} ms of processor time, {server['busy_cores']:.2f} cores busy"
+    others = ", ".join(f"{cores}: {rate(rps)}/s" for cores, rps in predicted.items())
+    return [["a request", used], ["such cores", f"{others} (computed, see docs/capacity.md)"]]
 
 
 def headline(table: dict[str, Any]) -> str:

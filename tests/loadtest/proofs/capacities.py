@@ -1,0 +1,43 @@
+"""What the queue predicts for one core and for two, beside what a search finds there: docs/capacity.md's figures."""
+
+from __future__ import annotations
+
+import os
+
+from loadtest import scaling
+from tests.loadtest.proofs import box, searches
+
+SECONDS, START = 15, 60
+NEAR = 0.15
+
+
+def prove(seconds: float = SECONDS, start: float = START, mix: str = "callers") -> bool:
+    """Search with the server on one core and on all; each predicts the other from its cost of a request."""
+    every = sorted(os.sched_getaffinity(0))
+    settings = {1: frozenset(every[:1]), len(every): frozenset(every)}
+    tables = {}
+    for count, cores in settings.items():
+        # On one core the generator has the others; on all it shares them, as a second program on the box would.
+        with box.serving(cores=cores) as server, box.scratch() as folder:
+            tables[count] = searches.search(server, folder / "search", seconds, start * count, mix)
+        told = tables[count]["server"]
+        assert isinstance(told, dict), tables[count]
+        print(f"  {count} core(s): bears {tables[count]['capacity_rps']}/s; {told}", flush=True)
+    rows = [["server on", "measured", *(f"computed from {count} core(s)" for count in settings), "apart"]]
+    is_right = True
+    for count, found in tables.items():
+        measured = float(str(found["capacity_rps"]))
+        computed = {other: predicted(tables[other], count) for other in settings}
+        apart = {other: value / measured - 1 for other, value in computed.items()}
+        is_right &= all(abs(each) <= NEAR for each in apart.values())
+        words = [f"{value:.0f}/s" for value in computed.values()]
+        rows.append(
+            [f"{count} core(s)", f"{measured:.0f}/s", *words, ", ".join(f"{each:+.0%}" for each in apart.values())]
+        )
+    print(box.table(rows), flush=True)
+    return is_right
+
+
+def predicted(table: dict[str, object], cores: int) -> float:
+    """What a measured setting says of another number of cores."""
+    return scaling.of_card(table)[cores]

@@ -1,0 +1,47 @@
+"""A search finds a rate whose confirming run passes and whose rate + 15 % fails; twice in a row within 10 %."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from loadtest import selftest
+from loadtest.statuses import Status
+from tests.loadtest.proofs import box
+from tests.servers import Server
+
+SECONDS, START = 15, 100
+MORE, NEAR = 1.15, 0.10
+
+
+def prove(seconds: float = SECONDS, start: float = START, mix: str = "callers") -> bool:
+    """Two searches on one server; each rate is confirmed, fails when 15 % are added, and is the other's within 10 %."""
+    rows = [["search", "bears", "confirming run", "+15 %", "verdict there"]]
+    rates, is_right = [], True
+    with box.serving() as server, box.scratch() as folder:
+        for number in (1, 2):
+            table = search(server, folder / f"search-{number}", seconds, start, mix)
+            rate = table["capacity_rps"]
+            assert rate, f"nothing found: {table['reason']}"
+            confirmed = any(
+                step["is_confirmation"] and step["verdict"] == "PASS" and abs(step["rate"] - rate) < 0.1
+                for step in table["steps"]
+            )
+            more = box.run(server, "--mix", mix, "--rate", f"{rate * MORE:.1f}", "--seconds", f"{seconds * 2:g}")
+            word = more.table.get("verdict", "none")
+            rows.append([str(number), f"{rate:.1f}/s", "PASS" if confirmed else "none", f"{rate * MORE:.1f}/s", word])
+            print(box.table(rows[:1] + rows[-1:]), flush=True)
+            rates.append(rate)
+            is_right &= confirmed and more.status == Status.FAIL
+    apart = max(rates) / min(rates) - 1
+    print(f"  apart by {apart:.1%}; expected at most {NEAR:.0%}", flush=True)
+    return is_right and apart <= NEAR
+
+
+def search(server: Server, folder: Path, seconds: float, start: float, mix: str, *options: str) -> dict[str, object]:
+    """One search with the tool; its capacity table. Raises AssertionError with what it printed where it found none."""
+    words = ["search", "--mix", mix, "--start", f"{start:g}", "--seconds", f"{seconds:g}", "--folder", str(folder)]
+    done = selftest.command(*words, *options, url=server.url, env=box.ENV, LOADTEST_ALLOW="yes")
+    path = folder / f"{box.ENV}-capacity.json"
+    assert path.exists(), done.stdout + done.stderr
+    return dict(json.loads(path.read_text()))
