@@ -147,5 +147,6 @@ postman: ## Write a Postman collection of the API: build/cask.postman_collection
 	@$(PY) -m app.openapi postman
 docs: ## Write the generated documents anew
 	@$(PY) -m app.cli config docs
+	@$(PY) -m app.telemetry
 clean: ## Remove build outputs; state and models stay
 	@rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis

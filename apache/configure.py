@@ -10,6 +10,7 @@ import json
 import logging
 import math
 import os
+import pwd
 import shutil
 import subprocess
 import sys
@@ -73,6 +74,7 @@ def render(settings: Settings, server_root: Path, *, user: str = "") -> None:
     write_headers(server_root)
     write_error_documents(server_root)
     write_refusal(settings, server_root)
+    make_counted_log(server_root, user)
     run_express(express_options(settings, server_root, user), server_root)
     put_limits_first(server_root)
     test_configuration(server_root)
@@ -149,6 +151,7 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         "CASK_IS_REFUSED": _is_refused(settings),
         "CASK_RETRY_AFTER_SECONDS": _retry_after_seconds(settings),
         "CASK_ACCESS_LOG": "/proc/self/fd/1",
+        "CASK_METRICS_ALLOW": " ".join(("127.0.0.0/8", "::1", *settings.metrics_allow)),
     }
     switches = {
         "CASK_LOG_JSON": settings.log_format == "json",
@@ -202,6 +205,17 @@ def write_refusal(settings: Settings, server_root: Path) -> None:
         "</If>",
     ]
     (server_root / "refusal.conf").write_text("\n".join(lines) + "\n")
+
+
+def make_counted_log(server_root: Path, user: str) -> None:
+    """The file of what Apache answers by itself: Apache appends as whoever started it, the ops process reads."""
+    path = server_root / "counted.log"
+    path.touch(0o640)
+    if user:
+        account = pwd.getpwnam(user)
+        for each in (path, server_root / "counted.log.position"):
+            each.touch(0o640)
+            os.chown(each, account.pw_uid, account.pw_gid)
 
 
 def _retry_after_seconds(settings: Settings) -> int:

@@ -1,11 +1,19 @@
-"""The application for the daemon group ops: health, status, version; and the watchdog over the engine."""
+"""The application for the daemon group ops: health, status, metrics; the watchdog; a count of Apache's own answers."""
 
 from app.factory import create_app
+from app.ops.apache_log import ApacheLog
 from app.ops.watchdog import Watchdog
+from app.telemetry import shares
 
 application = create_app()
 settings = application.extensions["settings"]
-Watchdog(application.extensions["predictor"].engine, settings.engine_hang_seconds).start()
+Watchdog(
+    application.extensions["predictor"].engine,
+    settings.engine_hang_seconds,
+    note=lambda pid: shares.note_hang(settings.state_dir, pid),
+).start()
+application.extensions["apache_log"] = ApacheLog(settings.state_dir, application.extensions["routes"])
+application.extensions["apache_log"].start()
 
 
 def handle_request(environ, start_response):

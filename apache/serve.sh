@@ -22,10 +22,11 @@ STATE_DIR=$("$PYTHON" apache/preflight.py $$) || exit 2
 
 # ── From here on, files are written, below STATE_DIR only ────────────────────────────────────────────────────────────
 umask 022
-rm -rf "$STATE_DIR/run/processes" "$STATE_DIR/run/refused"
-mkdir -p "$STATE_DIR/run/processes" "$STATE_DIR/run/refused"
+rm -rf "$STATE_DIR/run/processes" "$STATE_DIR/run/refused" "$STATE_DIR/run/metrics"
+mkdir -p "$STATE_DIR/run/processes" "$STATE_DIR/run/refused" "$STATE_DIR/run/metrics"
 if [ "$(id -u)" = 0 ]; then
-    chown "$SERVICE_USER" "$STATE_DIR" "$STATE_DIR/run" "$STATE_DIR/run/processes" "$STATE_DIR/run/refused"
+    chown "$SERVICE_USER" "$STATE_DIR" "$STATE_DIR/run" "$STATE_DIR/run/processes" "$STATE_DIR/run/refused" \
+        "$STATE_DIR/run/metrics"
 fi
 # Each thread that decodes would else keep memory of its own (glibc's arenas); with two, all share it.
 export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2}

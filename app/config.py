@@ -32,7 +32,7 @@ MASK = "********"
 # A name in the environment that starts so can only be meant for us; anything else there may belong to other software.
 # LOG_, TLS_, CONTAINER_, MODELS_ and REDIS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_…,
 # TLS_… and REDIS_….
-OUR_PREFIXES = ("ENGINE_", "HSTS_", "IMAGES_", "LOADTEST_", "REQUEST_", "SERVER_", "WEB_")
+OUR_PREFIXES = ("ENGINE_", "HSTS_", "IMAGES_", "LOADTEST_", "METRICS_", "REQUEST_", "SERVER_", "WEB_")
 # Kubernetes (and Docker links) describe a neighbour called `engine` or `web` by the first three; gunicorn reads
 # WEB_CONCURRENCY and sets SERVER_SOFTWARE; the last are what CGI (RFC 3875) and its kin tell of a request.
 FOREIGN_NAMES = re.compile(
@@ -388,6 +388,13 @@ class Settings(BaseSettings):
         "jpeg,png,webp",
         "Image formats that are decoded; others get 415.",
         expects="some of jpeg, png, webp, bmp, gif, tiff, with commas between",
+    )
+
+    metrics_allow: Networks = setting(
+        "",
+        "Who may read /metrics besides this machine, such as the network of your Prometheus; tokens come on top.",
+        expects="addresses or networks such as 10.0.0.0/8, with commas between",
+        section="Telemetry",
     )
 
     loadtest_host: BaseUrl = setting(

@@ -18,6 +18,7 @@ from app.api.rpc import rpc
 from app.config import ROOT, Settings
 from app.engine.client import EngineClient
 from app.errors import SettingsError
+from app.guards import measures
 from app.openapi import openapi
 from app.ops import ops, processes
 from app.pages import pages
@@ -45,6 +46,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     for blueprint in (api, legacy, rpc, inference, openapi, pages, ops):
         app.register_blueprint(blueprint)
     processes.register(settings.state_dir, role)
+    measures.init_app(app, settings)
     return app
 
 

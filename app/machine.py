@@ -52,6 +52,15 @@ def cpu_seconds(pid: int | None = None) -> float:
     return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
 
 
+def proportional_bytes() -> int | None:
+    """Memory of this process in RAM (PSS), what is shared divided among those who share it; None: cannot be read."""
+    try:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
 def has_gpu(control: Path = GPU_CONTROL) -> bool:
     """Whether a GPU is visible here and the installed torch was built for one.
 

@@ -31,6 +31,7 @@ from app.results import Answer, Detection, Options
 from app.roles import ROLES, Role
 from app.routing import CanaryWish, Choice, Route, Routing
 from app.shadowing import Shadowing
+from app.telemetry import metrics
 
 # /v1/models may be asked often; the engine need not be for each.
 STATUS_AGE_SECONDS = 0.5
@@ -203,6 +204,8 @@ class Predictor:
         wishes_scaled = [picture.to_input(wish) for picture, wish in zip(pictures, own, strict=True)]
         answers = self.engine.predict(manifest, [picture.pixels for picture in pictures], wishes_scaled, deadline)
         timings = _timings(started, decoded, answers)
+        metrics.DECODE_SECONDS.observe(decoded - started, task=manifest.task)
+        metrics.PREDICTED_IMAGES.add(len(answers), task=manifest.task)
         results = [_result(*pair) for pair in zip(pictures, answers, strict=True)]
         shadow = choice.route.shadow
         if shadow is not None and manifest is choice.route.active:

@@ -36,6 +36,8 @@ class Work:
     is_cancelled: bool = False
     # Of the version that was meant; empty where anything under that key will do.
     digest: str = ""
+    # Under which the caller's request stands in the logs; empty where there is none.
+    request_id: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,6 +19,7 @@ from app.engine.protocol import Frame, FrameType, ProtocolError
 from app.errors import CaskError, DeadlineExceededError, EngineAwayError
 from app.manifests import Manifest
 from app.results import Answer, Options, answer_from_json, to_dict
+from app.telemetry import logs
 
 STATUS_TIMEOUT_SECONDS = 1.0
 # A copy that was not compared by then is worth nothing more.
@@ -274,6 +275,7 @@ def _predict_frame(number: int, manifest: Manifest, image: np.ndarray, options: 
         "task": manifest.task,
         "shape": image.shape[:2],
         "options": to_dict(options),
+        "request_id": logs.request_id.get(),
         "timeout_ms": max(0.0, (deadline - time.monotonic()) * 1000),
     }
     return Frame(FrameType.PREDICT, meta, np.ascontiguousarray(image).reshape(-1).data)

@@ -269,6 +269,7 @@ class Connection:
                 options=options_from_json(meta["task"], meta["options"]),
                 digest=str(meta.get("digest", "")),
                 reply=reply,
+                request_id=str(meta.get("request_id", ""))[:64],
             )
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ProtocolError(f"a predict frame is wrong: {type(error).__name__}: {error}") from None
@@ -280,7 +281,8 @@ class Connection:
         try:
             buffers = protocol.encode(_frame_of(number, reply))
         except (ProtocolError, TypeError, ValueError) as error:
-            log.exception("%s gave an answer that cannot be sent", pending.work.model_key)
+            request = {"request_id": pending.work.request_id}
+            log.exception("%s gave an answer that cannot be sent", pending.work.model_key, extra=request)
             failure = CaskError(f"The model gave an answer that cannot be sent: {error}.", hint="See the log.")
             buffers = protocol.encode(_frame_of(number, Reply(error=failure)))
         try:

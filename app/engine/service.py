@@ -20,6 +20,7 @@ from app.engine.shadows import Shadows
 from app.engine.worker import Model, Workers
 from app.errors import ModelLoadError
 from app.manifests import Manifest
+from app.telemetry import metrics
 
 log = logging.getLogger("cask.engine")
 
@@ -71,6 +72,8 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in hand. Blocks; call it in the main thread."""
     # Before any thread begins, for each has a level of its own (Linux).
     os.nice(settings.engine_nice)
+    metrics.begin(settings.state_dir, "engine")
+    metrics.watch_memory("engine")
     server = build(settings)
     never = threading.Event()
     try:
@@ -82,6 +85,7 @@ def run(settings: Settings) -> None:
         # mod_wsgi turns SIGTERM into SystemExit in a service script; handle_signals does so elsewhere.
         log.info("engine %d drains for at most %d s", os.getpid(), settings.engine_drain_seconds)
     server.stop(settings.engine_drain_seconds)
+    metrics.end()
 
 
 def handle_signals() -> None:

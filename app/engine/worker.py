@@ -25,6 +25,7 @@ from app.errors import (
 )
 from app.manifests import Manifest
 from app.results import Answer, Options
+from app.telemetry import metrics
 
 log = logging.getLogger("cask.engine")
 
@@ -342,6 +343,7 @@ class Workers:
                     wake_at = self._batcher.wake_at()
                     self._condition.wait(None if wake_at is None else max(0.0, wake_at - now))
             for work in gone:
+                metrics.ENGINE_IMAGES.add(model=_name(work.model_key), outcome="late")
                 _refuse(work, _late_error())
             if batch is not None:
                 return batch
@@ -362,23 +364,43 @@ class Workers:
         except CaskError as error:
             self._refuse_all(batch, error)
         except Exception as error:
-            log.exception("predicting a batch of %d with %s failed", len(batch.works), batch.model_key)
+            requests = {"request_id": ",".join(work.request_id for work in batch.works)}
+            log.exception("predicting a batch of %d with %s failed", len(batch.works), batch.model_key, extra=requests)
             self._refuse_all(batch, CaskError(f"The model failed: {type(error).__name__}.", hint="See the log."))
         else:
             self._answer_all(batch, answers, started)
 
     def _refuse_all(self, batch: Batch, error: CaskError) -> None:
+        if not batch.is_background:
+            metrics.ENGINE_IMAGES.add(len(batch.works), model=_name(batch.model_key), outcome="failed")
         for work in batch.works:
             _refuse(work, error)
 
     def _answer_all(self, batch: Batch, answers: Sequence[Answer | CaskError], started: float) -> None:
         predict_ms = (self.clock() - started) * 1000
+        if not batch.is_background:
+            _measure(batch, answers, started, predict_ms / 1000)
         for work, answer in zip(batch.works, answers, strict=True):
             if isinstance(answer, CaskError):
                 _refuse(work, answer)
                 continue
             queue_ms = (started - work.arrived) * 1000
             _reply(work, Reply(answer, None, queue_ms, predict_ms, len(batch.works)))
+
+
+def _measure(batch: Batch, answers: Sequence[Answer | CaskError], started: float, seconds: float) -> None:
+    model, failed = _name(batch.model_key), sum(isinstance(answer, CaskError) for answer in answers)
+    metrics.ENGINE_PREDICT_SECONDS.observe(seconds, model=model)
+    metrics.ENGINE_BATCH_IMAGES.observe(len(batch.works), model=model)
+    metrics.ENGINE_IMAGES.add(len(answers) - failed, model=model, outcome="answered")
+    if failed:
+        metrics.ENGINE_IMAGES.add(failed, model=model, outcome="failed")
+    for work in batch.works:
+        metrics.ENGINE_QUEUE_SECONDS.observe(started - work.arrived, model=model)
+
+
+def _name(model_key: str) -> str:
+    return model_key.partition("@")[0]
 
 
 def _refuse(work: Work, error: CaskError) -> None:

@@ -22,6 +22,7 @@ from app.errors import EngineBusyError
 from app.guards import deadlines, request_ids
 from app.guards.headers import HEADERS
 from app.guards.notices import Notices
+from app.telemetry import metrics
 
 log = logging.getLogger("cask.web")
 
@@ -278,6 +279,7 @@ def _timeout_seconds(environ: Environ) -> float:
 
 def _refuse(environ: Environ, start_response: StartResponse, retry_after_seconds: float) -> list[bytes]:
     error = refusal(retry_after_seconds)
+    metrics.REFUSED.add(code=error.code, by="app")
     request_id = request_ids.choose(environ.get(REQUEST_ID_KEY, ""))
     body = json.dumps(error.to_problem(request_id)).encode()
     headers = [

@@ -11,6 +11,7 @@ from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
 from app.errors import CaskError, RequestError
 from app.guards import request_ids, sizes
+from app.telemetry import metrics
 
 log = logging.getLogger("cask.web")
 
@@ -52,7 +53,8 @@ def add_retry_after(response: Response, seconds: float | None) -> None:
 
 
 def log_failure(error: CaskError) -> None:
-    """One line: a caller's mistake is news, our own trouble a warning."""
+    """Count it, and one line: a caller's mistake is news, our own trouble a warning."""
+    metrics.REFUSED.add(code=error.code, by="app")
     if error.status >= 500:
         log.warning("%s: %s", error.code, error.message)
     else:

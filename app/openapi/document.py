@@ -302,6 +302,7 @@ class _Document:
 
 FAILURES = {
     "400": "The request is malformed, or asks another host.",
+    "403": "This caller may not.",
     "404": "There is no such model, version, task or sample.",
     "408": "The request arrived too slowly.",
     "413": "More bytes, pixels or images than are accepted.",

@@ -76,6 +76,11 @@ def started() -> Response:
     return jsonify(started=True)
 
 
+def is_ready() -> bool:
+    """Whether a prediction would succeed now."""
+    return bool(_report()["ready"])
+
+
 def _answer(report: dict[str, Any]) -> Response:
     response = jsonify(report)
     if not report["ready"]:

@@ -38,11 +38,14 @@ class Watchdog:
         *,
         clock: Callable[[], float] = time.monotonic,
         kill: Callable[[int], None] = lambda pid: os.kill(pid, signal.SIGKILL),
+        note: Callable[[int], None] = lambda pid: None,
     ) -> None:
+        """``note`` is told whom it ends: the process that takes the place counts why."""
         self._engine = engine
         self._hang_seconds = hang_seconds
         self._clock = clock
         self._kill = kill
+        self._note = note
         self._silent_pid: int | None = None
         self._silent_since = 0.0
 
@@ -71,6 +74,7 @@ class Watchdog:
     def _end(self, pid: int, reason: str) -> None:
         log.error("ending the engine %d: %s; Apache starts a new one", pid, reason)
         self._silent_pid = None
+        self._note(pid)
         try:
             self._kill(pid)
         except ProcessLookupError:

@@ -30,11 +30,14 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.options", {"app.errors", "app.results", "app.manifests"}),
     ("app.resampling", set()),
     ("app.images", {"app.errors", "app.results", "app.manifests", "app.resampling"}),
-    ("app.telemetry", {"app.config"}),
+    ("app.telemetry", {"app.telemetry", "app.config", "app.machine"}),
     ("app.engine.protocol", set()),
     ("app.engine.batcher", {"app.errors"}),
-    ("app.engine.client", {"app.engine.protocol", "app.errors", "app.manifests", "app.results"}),
-    ("app.engine.worker", {"app.engine.batcher", "app.errors", "app.manifests", "app.results"}),
+    ("app.engine.client", {"app.engine.protocol", "app.errors", "app.manifests", "app.results", "app.telemetry.logs"}),
+    (
+        "app.engine.worker",
+        {"app.engine.batcher", "app.errors", "app.manifests", "app.results", "app.telemetry.metrics"},
+    ),
     ("app.engine.builder", {"app.builds", "app.config", "app.errors", "app.manifests"}),
     ("app.engine.changes", {"app.engine.worker", "app.errors", "app.machine", "app.manifests", "app.roles"}),
     ("app.engine.shadows", {"app.engine.worker", "app.errors", "app.results", "app.roles"}),
@@ -51,7 +54,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.engine.service",
         {
             *("app.builds", "app.config", "app.engine", "app.errors", "app.machine", "app.manifests", "app.sizing"),
-            "app.vision.registry",
+            *("app.vision.registry", "app.telemetry.metrics"),
         },
     ),
     ("app.engine.__main__", {"app.config", "app.engine.service", "app.errors", "app.telemetry"}),
@@ -73,6 +76,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {
             *("app.config", "app.engine.client", "app.errors", "app.images", "app.manifests", "app.options"),
             *("app.results", "app.roles", "app.routing", "app.shadowing", "app.sizing"),
+            "app.telemetry",
         },
     ),
     ("app.versions", {"app.config", "app.engine.client", "app.errors", "app.roles"}),
@@ -99,7 +103,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.ops",
         {
-            *("app.ops", "app.openapi.operations", "app.predictions"),
+            *("app.ops", "app.openapi.operations", "app.predictions", "app.guards.measures", "app.telemetry"),
             *("app.config", "app.errors", "app.machine", "app.__version__"),
         },
     ),
@@ -123,6 +127,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.errors",
             "app.sizing",
             "app.telemetry",
+            "app.ops.apache_log",
             "app.ops.watchdog",
             "app.guards.admission",
             "app.guards.headers",

@@ -1,0 +1,175 @@
+"""/metrics: what all processes have counted, and how it stands now, in Prometheus' text form."""
+
+from __future__ import annotations
+
+import contextlib
+import ipaddress
+import re
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from flask import Response, current_app, request
+
+from app import machine
+from app.errors import CaskError, RequestError
+from app.openapi.operations import Answer, describe
+from app.ops import health, ops, processes
+from app.ops.version import build
+from app.predictions import predictor
+from app.telemetry import metrics
+from app.telemetry.metrics import Metric, Sums
+
+if TYPE_CHECKING:
+    from prometheus_client.core import Metric as Family
+
+TEXT = "text/plain"
+PATH = "/metrics"
+# Whoever comes through a proxy has its address; the proxy says so in one of these.
+FORWARDED = ("X-Forwarded-For", "Forwarded")
+LOOPBACK = ("127.0.0.0/8", "::1/128")
+# Others may add what only they know, such as the jobs that wait: functions that yield as ``look`` does.
+LOOKS = "metric_looks"
+
+Row = tuple[Metric, dict[str, str], float]
+
+
+class MetricsForbiddenError(RequestError):
+    """Figures tell strangers how a service is doing."""
+
+    code = "forbidden"
+    status = 403
+    title = "Not allowed"
+
+
+@ops.get(PATH)
+@describe(
+    tag="Health",
+    summary="Metrics",
+    answers={200: Answer(description="Prometheus' text form; docs/metrics.md lists all.", media_type=TEXT)},
+    errors=(MetricsForbiddenError,),
+)
+def show() -> Response:
+    """What all processes have counted. For this machine and METRICS_ALLOW only."""
+    settings = current_app.extensions["settings"]
+    _refuse_strangers(settings.metrics_allow)
+    # 74 ms, which only the process that is asked pays, and only once.
+    from prometheus_client import exposition
+    from prometheus_client.registry import CollectorRegistry
+
+    apache_log = current_app.extensions.get("apache_log")
+    if apache_log is not None:
+        with contextlib.suppress(OSError):
+            apache_log.read()
+    sums = metrics.read(settings.state_dir)
+    for metric, labels, value in look(settings.state_dir):
+        sums.setdefault(metric, {}).setdefault(metric.check(labels), [0.0])[0] += value
+    registry = CollectorRegistry()
+    registry.register(_Families(sums))
+    encode, content_type = exposition.choose_encoder(request.headers.get("Accept", ""))
+    return Response(encode(registry), content_type=content_type)
+
+
+def look(state_dir: Path) -> Iterator[Row]:
+    """What is found out now: metric, labels, value."""
+    settings = current_app.extensions["settings"]
+    yield metrics.BUILD_INFO, {**_of(build(), "version", "revision"), "env": settings.env}, 1
+    yield metrics.READY, {}, float(health.is_ready())
+    yield metrics.MEMORY_LIMIT, {}, machine.available_bytes()
+    with contextlib.suppress(OSError):
+        yield metrics.DISK_FREE, {}, shutil.disk_usage(state_dir).free
+    try:
+        engine = predictor().engine_status()
+    except CaskError:
+        engine = {}
+    yield metrics.ENGINE_UP, {}, float(bool(engine))
+    yield from _look_at_engine(engine)
+    yield from _look_at_processes(state_dir, engine.get("pid"))
+    for each in current_app.extensions.get(LOOKS, ()):
+        yield from each()
+
+
+def _look_at_engine(engine: dict[str, Any]) -> Iterator[Row]:
+    figures = {
+        "waiting": metrics.ENGINE_WAITING,
+        "max_queue_size": metrics.ENGINE_QUEUE_SIZE,
+        "workers": metrics.ENGINE_WORKERS,
+        "busy_workers": metrics.ENGINE_BUSY_WORKERS,
+        "oldest_batch_seconds": metrics.ENGINE_OLDEST_BATCH,
+    }
+    yield from ((metric, {}, engine[key]) for key, metric in figures.items() if key in engine)
+    roles = {(each.manifest.name, each.manifest.version): each.role for each in predictor().models()} if engine else {}
+    for row in engine.get("models", ()):
+        version = {"model": row["name"], "version": row["version"]}
+        runtime, _, precision = row.get("computed_by", "").partition(" ")
+        about = {"runtime": runtime, "precision": precision, "device": row.get("device", "")}
+        role = roles.get((row["name"], row["version"]), "")
+        yield metrics.MODEL_INFO, {**version, "digest": row["digest"], **about, "role": role}, 1
+        yield metrics.MODEL_READY, version, float(row["state"] == "ready")
+
+
+def _look_at_processes(state_dir: Path, engine_pid: int | None) -> Iterator[Row]:
+    ours = processes.alive(state_dir)
+    found = [(each.role, each.pid) for each in (*ours, *processes.of_apache(ours)) if each.pid != engine_pid]
+    found += [("engine", engine_pid)] if engine_pid else []
+    # None alive is a figure too.
+    yield from ((metrics.PROCESSES, {"role": role}, 0) for role in ("web", "ops", "engine"))
+    for role, pid in found:
+        if role not in metrics.ROLES:
+            continue
+        yield metrics.PROCESSES, {"role": role}, 1
+        yield metrics.RESIDENT_BYTES, {"role": role}, machine.resident_bytes(pid)
+
+
+class _Families:
+    """The sums as prometheus-client wants them."""
+
+    def __init__(self, sums: Sums) -> None:
+        self._sums = sums
+
+    def collect(self) -> Iterator[Family]:
+        from prometheus_client import core
+
+        kinds = {"counter": core.CounterMetricFamily, "gauge": core.GaugeMetricFamily}
+        for metric, rows in self._sums.items():
+            if metric.kind == "histogram":
+                yield _histogram(
+                    core.HistogramMetricFamily(metric.name, metric.sentence, labels=[*metric.labels]), metric, rows
+                )
+                continue
+            family = kinds[metric.kind](metric.name, metric.sentence, labels=[*metric.labels])
+            for labels, values in sorted(rows.items()):
+                family.add_metric(labels, values[0])
+            yield family
+
+
+def _histogram(family: Any, metric: Metric, rows: dict[tuple[str, ...], list[float]]) -> Family:
+    bounds = [*(f"{bound:g}" for bound in metric.buckets), "+Inf"]
+    for labels, values in sorted(rows.items()):
+        counted, buckets = 0.0, []
+        for bound, count in zip(bounds, values, strict=False):
+            counted += count
+            buckets.append((bound, counted))
+        family.add_metric(labels, buckets, values[-1])
+    return family
+
+
+def _refuse_strangers(allowed: tuple[str, ...]) -> None:
+    """Apache has the same rule; this one is for other servers, and for callers behind a trusted proxy."""
+    is_forwarded = any(request.headers.get(name) for name in FORWARDED)
+    caller = request.environ.get("REMOTE_ADDR", "")
+    networks = [ipaddress.ip_network(each) for each in (*LOOPBACK, *allowed)]
+    try:
+        is_allowed = any(ipaddress.ip_address(caller) in network for network in networks)
+    except ValueError:
+        is_allowed = False
+    if is_forwarded or not is_allowed:
+        raise MetricsForbiddenError(
+            "Metrics are shown to this machine and to the networks in METRICS_ALLOW.",
+            hint="Ask from there, not through a proxy, or add the network of your Prometheus to METRICS_ALLOW.",
+        )
+
+
+def _of(table: dict[str, str], *names: str) -> dict[str, str]:
+    return {name: re.sub(r'["\\\n]', "", table[name]) for name in names}

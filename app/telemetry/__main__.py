@@ -1,0 +1,76 @@
+"""``python -m app.telemetry``: write docs/metrics.md from what is declared."""
+
+from __future__ import annotations
+
+from app.config import ROOT
+from app.telemetry.metrics import DECLARED, Label, Metric
+
+DOCUMENT = "docs/metrics.md"
+# Name before the first difference → heading, in the order in which an operator asks.
+SECTIONS = {
+    "cask_http": "Requests",
+    "cask_web": "Requests",
+    "cask_refused": "Requests",
+    "cask_decode": "Predictions",
+    "cask_predicted": "Predictions",
+    "cask_engine": "Predictions",
+    "cask_model": "Models",
+    "cask_cache": "Cache of answers",
+    "cask_job": "Jobs",
+}
+OTHERS = "The service and its processes"
+HEAD = """# Metrics
+
+Written by `python -m app.telemetry` from `app/telemetry/metrics.py`; change it there. What to look at and what to do:
+[operations](operations.md#metrics-and-alerts).
+
+`GET /metrics` gives them in Prometheus' text form, or as OpenMetrics to who asks for that. It is shown to this machine
+and to the networks in `METRICS_ALLOW`, never through a proxy, and answered by the ops process, also while all others
+are busy.
+
+The figures are sums over all processes since the service started. Counters and histograms keep what processes counted
+that have ended since; gauges are those of living processes. A metric or a series appears with its first event.
+
+Each `histogram` has `_bucket`, `_sum` and `_count`. A mean is the rate of `_sum` by the rate of `_count`.
+"""
+
+
+def main() -> None:
+    """Write the document."""
+    (ROOT / DOCUMENT).write_text(document(), encoding="utf-8")
+    print(f"Wrote {DOCUMENT}.")
+
+
+def document() -> str:
+    """The text of docs/metrics.md."""
+    parts = [HEAD]
+    for section in dict.fromkeys([*SECTIONS.values(), OTHERS]):
+        parts.append(f"\n## {section}\n\n| Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n")
+        parts += [_row(metric) for metric in DECLARED.values() if _section(metric) == section]
+    return "".join(parts)
+
+
+def _section(metric: Metric) -> str:
+    return next((title for start, title in SECTIONS.items() if metric.name.startswith(start)), OTHERS)
+
+
+def _row(metric: Metric) -> str:
+    labels = "<br>".join(f"`{name}`: {_values(label)}" for name, label in metric.labels.items()) or "–"
+    kind: str = metric.kind
+    if metric.buckets:
+        kind += ": " + ", ".join(f"{bound:g}" for bound in metric.buckets)
+    if metric.unit and metric.kind == "histogram":
+        kind += f" {metric.unit}"
+    return f"| `{metric.name}` | {kind} | {labels} | {metric.sentence} |\n"
+
+
+def _values(label: Label) -> str:
+    if label.pattern:
+        return label.of
+    if len(label.values) > 12:
+        return f"{len(label.values)} values such as {', '.join(f'`{each}`' for each in label.values[:2])}"
+    return ", ".join(f"`{each}`" for each in label.values)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,205 @@
+"""Numbers that several processes count together: a file a process, mapped into memory, outliving the process. A leaf.
+
+A file belongs to whoever holds its lock. When a process ends, however it ends, its numbers stay in its file; the next
+process of its role takes the file over and counts on. So nothing is lost, nothing is merged, and there are never more
+files than there were processes at one time.
+
+Head (eight numbers of 8 bytes): form · pid · born · how it ended · bytes used · three in reserve. Then a record for
+each series: bytes of its key, how many values (4 bytes each), the key as JSON filled up to 8 bytes, values as doubles.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import json
+import mmap
+import os
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+FOLDER = "run/metrics"
+FORM = int.from_bytes(b"CASKMET1", "little")
+HEAD = struct.Struct("<8q")
+FORM_AT, PID_AT, BORN_AT, END_AT, USED_AT = range(5)
+RECORD = struct.Struct("<II")
+# About two thousand series; reserved on disk at once, for a full disk would else end the process (SIGBUS).
+FILE_BYTES = 512 * 1024
+MAX_FILES = 1024
+
+Ended = Literal["crash", "stopped", "hang"]
+# How a process ended is known by what it could still write: nothing, or what the watchdog wrote for it.
+ENDS: dict[int, Ended] = {0: "crash", 1: "stopped", 2: "hang"}
+STOPPED, HANG = 1, 2
+
+
+@dataclass(frozen=True)
+class Series:
+    """One line of numbers: of which metric, with which values of its labels."""
+
+    kind: str
+    name: str
+    labels: tuple[str, ...]
+
+    def key(self) -> bytes:
+        """As it stands in a file."""
+        return json.dumps([self.kind, self.name, self.labels], separators=(",", ":")).encode()
+
+
+class Share:
+    """The numbers of this process. Its owner holds a lock around ``find``; values are changed by index."""
+
+    def __init__(self, memory: mmap.mmap | bytearray, lock: int | None = None) -> None:
+        self._memory = memory
+        self._lock = lock
+        self._head = memoryview(memory)[: HEAD.size].cast("q")
+        self.values = memoryview(memory).cast("d")
+        self._found = {series: at for series, at, _ in _records(memory)}
+
+    @classmethod
+    def in_memory(cls) -> Share:
+        """Numbers that nobody else sees: before the process has a file, or where it can have none."""
+        memory = bytearray(FILE_BYTES)
+        HEAD.pack_into(memory, 0, FORM, 0, 0, 0, HEAD.size, 0, 0, 0)
+        return cls(memory)
+
+    @classmethod
+    def claim(cls, state_dir: Path, role: str) -> tuple[Share, Ended | None]:
+        """A file of this role for this process alone, and how the one before it ended, if there was one.
+
+        Raises OSError where no file can be made.
+        """
+        folder = state_dir / FOLDER
+        folder.mkdir(parents=True, exist_ok=True)
+        for number in range(MAX_FILES):
+            lock = _lock(folder / f"{role}-{number}")
+            if lock is not None:
+                return _take_over(lock)
+        raise OSError(f"{MAX_FILES} processes of the role {role} hold a file in {folder}")
+
+    def find(self, series: Series, count: int) -> int:
+        """The index in ``values`` at which ``count`` values of a series begin. Raises OverflowError when full."""
+        at = self._found.get(series)
+        if at is None:
+            at = self._found[series] = self._append(series, count)
+        return at
+
+    def stop(self) -> None:
+        """This process ends as it should; its numbers stay."""
+        self._head[END_AT] = STOPPED
+
+    def abandon(self) -> None:
+        """After a fork, in the child: the file is the parent's."""
+        if self._lock is not None:
+            os.close(self._lock)
+
+    def _append(self, series: Series, count: int) -> int:
+        key, used = series.key(), self._head[USED_AT]
+        at = used + RECORD.size + _padded(len(key))
+        end = at + 8 * count
+        if end > len(self._memory):
+            raise OverflowError(f"no room for {series}")
+        RECORD.pack_into(self._memory, used, len(key), count)
+        self._memory[used + RECORD.size : used + RECORD.size + len(key)] = key
+        # Last: whoever reads meanwhile sees the whole record or nothing of it.
+        self._head[USED_AT] = end
+        return at // 8
+
+
+@dataclass(frozen=True)
+class Found:
+    """What one file says. ``is_alive``: the process that wrote it still runs."""
+
+    role: str
+    pid: int
+    is_alive: bool
+    series: dict[Series, tuple[float, ...]]
+
+
+def read(state_dir: Path) -> list[Found]:
+    """What all processes of this start have counted, those that ended included."""
+    return [found for path in sorted((state_dir / FOLDER).glob("*-*")) if (found := _read(path)) is not None]
+
+
+def note_hang(state_dir: Path, pid: int) -> None:
+    """Write for a process that is about to be killed that it hung."""
+    for path in (state_dir / FOLDER).glob("*-*"):
+        with contextlib.suppress(OSError, ValueError), path.open("r+b") as file:
+            head = HEAD.unpack(file.read(HEAD.size))
+            if head[PID_AT] == pid:
+                os.pwrite(file.fileno(), HANG.to_bytes(8, "little"), END_AT * 8)
+
+
+def born(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot: tells it from a later one with the same number. None: gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # Field 22 of proc(5); the name before it may hold blanks, so count from its closing bracket. Z: ended, not reaped.
+    fields = stat.rpartition(")")[2].split()
+    return None if fields[0] == "Z" else int(fields[19])
+
+
+def _lock(path: Path) -> int | None:
+    """A descriptor that holds the file; None when another process has it."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        os.close(descriptor)
+        return None
+    return descriptor
+
+
+def _take_over(lock: int) -> tuple[Share, Ended | None]:
+    try:
+        os.posix_fallocate(lock, 0, FILE_BYTES)
+        memory = mmap.mmap(lock, FILE_BYTES)
+    except OSError:
+        os.close(lock)
+        raise
+    head = HEAD.unpack_from(memory)
+    is_ours = head[FORM_AT] == FORM
+    ended = ENDS.get(head[END_AT], "crash") if is_ours else None
+    used = head[USED_AT] if is_ours else HEAD.size
+    for series, at, count in _records(memory) if is_ours else ():
+        if series.kind == "gauge":
+            # How it stood in a process that is gone.
+            memory[at * 8 : (at + count) * 8] = bytes(count * 8)
+    HEAD.pack_into(memory, 0, FORM, os.getpid(), born(os.getpid()) or 0, 0, used, 0, 0, 0)
+    return Share(memory, lock), ended
+
+
+def _read(path: Path) -> Found | None:
+    try:
+        with path.open("rb") as file, mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ) as memory:
+            head = HEAD.unpack_from(memory)
+            if head[FORM_AT] != FORM:
+                return None
+            with memoryview(memory) as whole, whole.cast("d") as values:
+                series = {each: tuple(values[at : at + count]) for each, at, count in _records(memory)}
+    except (OSError, ValueError, struct.error):
+        # Being made at this moment, or not ours.
+        return None
+    role, pid = path.name.rpartition("-")[0], head[PID_AT]
+    return Found(role, pid, born(pid) == head[BORN_AT], series)
+
+
+def _records(memory: mmap.mmap | bytearray) -> Iterator[tuple[Series, int, int]]:
+    """Each series, the index of its first value, how many values it has."""
+    at, used = HEAD.size, HEAD.unpack_from(memory)[USED_AT]
+    while at < used:
+        key_bytes, count = RECORD.unpack_from(memory, at)
+        key_at = at + RECORD.size
+        kind, name, labels = json.loads(memory[key_at : key_at + key_bytes])
+        at = key_at + _padded(key_bytes)
+        yield Series(kind, name, tuple(labels)), at // 8, count
+        at += 8 * count
+
+
+def _padded(count: int) -> int:
+    return -(-count // 8) * 8
