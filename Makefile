@@ -3,12 +3,13 @@ SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help serve stop dev config config-diff up down logs ps shell smoke docker-engine base-image wheels image test check \
 	format install lock docs postman fuzz \
-	model-add model-check model-build model-report model-versions model-promote model-rollback model-canary \
+	model-add model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
 	model-shadow bench train clean
 
 # ENV, PORT and any other setting given to make reach the programs through the environment.
 PY := .venv/bin/python
 INSTALL := requirements/install.sh
+MODEL_COMMAND := $(PY) -m app.cli model
 LOADTEST = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SLO),--slo $(SLO)) $(if $(MIX),--mix $(MIX)) $(if $(RATE),--rate $(RATE)) \
 	$(if $(SECONDS),--seconds $(SECONDS)) $(if $(CONFIRM),--confirm $(CONFIRM)) $(OPTIONS)
 
@@ -61,33 +62,35 @@ config-diff: ## What differs between two environments: make config-diff A=dev B=
 ##@ Models
 model-add: ## Add a model: make model-add ARCH=resnet50 WEIGHTS=file LABELS=file NAME=mine VERSION=1
 	@$(INSTALL) serve
-	@$(PY) -m app.vision.add $(if $(ARCH),--arch $(ARCH)) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
+	@$(MODEL_COMMAND) add $(if $(ARCH),--arch $(ARCH)) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
 		$(if $(LABELS),--labels $(LABELS)) $(if $(NAME),--name $(NAME)) $(if $(VERSION),--version $(VERSION)) $(OPTIONS)
+model-list: ## What lies in the store, and what of it serves
+	@$(INSTALL) serve
+	@$(MODEL_COMMAND) list $(OPTIONS)
 model-check: ## Measure the demonstration models on held-out scenes
 	@$(INSTALL) serve
-	@$(PY) -m training.check $(OPTIONS)
+	@$(MODEL_COMMAND) check $(OPTIONS)
 model-build: ## Build a model for this machine and choose the fastest faithful form: make model-build MODEL=name
 	@$(INSTALL) dev
-	@$(PY) -m app.vision.build $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
+	@$(MODEL_COMMAND) build $(MODEL) $(OPTIONS)
 model-report: ## Print what was built, how fast and how faithful: make model-report MODEL=name
 	@$(INSTALL) serve
-	@$(PY) -m app.vision.build --report $(if $(MODEL),--model $(MODEL))
+	@$(MODEL_COMMAND) report $(MODEL) $(OPTIONS)
 model-versions: ## Which versions the running engine holds, and what for
 	@$(INSTALL) serve
-	@$(PY) -m app.versions show $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
+	@$(MODEL_COMMAND) versions $(MODEL) $(OPTIONS)
 model-promote: ## Let a version answer, without losing a request: make model-promote MODEL=name VERSION=2
 	@$(INSTALL) serve
-	@$(PY) -m app.versions promote $(if $(MODEL),--model $(MODEL)) $(if $(VERSION),--version $(VERSION)) $(OPTIONS)
+	@$(MODEL_COMMAND) promote $(MODEL) $(VERSION) $(OPTIONS)
 model-rollback: ## Let the previous version answer again: make model-rollback MODEL=name
 	@$(INSTALL) serve
-	@$(PY) -m app.versions rollback $(if $(MODEL),--model $(MODEL)) $(OPTIONS)
+	@$(MODEL_COMMAND) rollback $(MODEL) $(OPTIONS)
 model-canary: ## Let a version answer a share; 0 ends it: make model-canary MODEL=name VERSION=2 SHARE=10
 	@$(INSTALL) serve
-	@$(PY) -m app.versions canary $(if $(MODEL),--model $(MODEL)) $(if $(VERSION),--version $(VERSION)) \
-		$(if $(SHARE),--share $(SHARE)) $(OPTIONS)
+	@$(MODEL_COMMAND) canary $(MODEL) $(VERSION) $(if $(SHARE),--share $(SHARE)) $(OPTIONS)
 model-shadow: ## Ask a version too, unseen; without VERSION print how it differs: make model-shadow MODEL=name VERSION=2
 	@$(INSTALL) serve
-	@$(PY) -m app.versions shadow $(if $(MODEL),--model $(MODEL)) $(if $(VERSION),--version $(VERSION)) $(OPTIONS)
+	@$(MODEL_COMMAND) shadow $(MODEL) $(VERSION) $(OPTIONS)
 bench: ## Measure the same work on our peers, side by side: make bench OPTIONS=--quick
 	@$(INSTALL) dev
 	@$(PY) -m bench.run $(OPTIONS)

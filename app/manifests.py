@@ -17,6 +17,7 @@ FILE_NAME = "manifest.toml"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
 Task = Literal["classify", "detect"]
+InputKind = Literal["crop", "letterbox", "fit"]
 
 TEXTS = ("name", "version", "task", "architecture", "weights", "sha256", "description", "golden")
 # Which sizes each kind of input needs.
@@ -50,7 +51,7 @@ class InputSpec:
     ``mean`` and ``std`` are per channel, of values in [0, 1]; the model normalises, not the web tier.
     """
 
-    kind: Literal["crop", "letterbox", "fit"]
+    kind: InputKind
     size: int = 0
     resize_size: int = 0
     min_size: int = 0

@@ -41,7 +41,7 @@ class Versioned:
     def command(self, *arguments: str) -> subprocess.CompletedProcess[str]:
         """What a make target runs."""
         return subprocess.run(
-            [sys.executable, "-m", "app.versions", *arguments],
+            [sys.executable, "-m", "app.cli", "model", *arguments],
             cwd=servers.ROOT,
             env=servers.environment("test", STATE_DIR=str(self.server.state_dir), MODELS_DIR=str(self.store)),
             capture_output=True,

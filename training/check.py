@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass
@@ -15,7 +13,6 @@ import numpy as np
 from PIL import Image, ImageFilter
 
 from app import builds, config, manifests
-from app.errors import CaskError
 from app.results import Box, ClassifyOptions, Detection, DetectOptions, Prediction
 from app.vision.model import Model
 from app.vision.registry import Plan, load_model
@@ -236,26 +233,14 @@ def _print_head(detector: Model, size: Size) -> None:
     )
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Exit status: 0 all targets met, 1 not."""
-    parser = argparse.ArgumentParser(prog="make model-check", description=__doc__)
-    parser.add_argument("--quick", action="store_true", help="fewer scenes: a first impression in half a minute")
-    parser.add_argument("--json", action="store_true", help="print figures as JSON only")
-    parser.add_argument("--runtime", default="torch", help="what computes: torch, or one that make model-build made")
-    parser.add_argument("--precision", default="fp32", help="fp32, bf16 or int8")
-    parser.add_argument("--store", type=Path, default=publish.STORE, help="the model store (default: models)")
-    arguments = parser.parse_args(argv)
-    size = QUICK if arguments.quick else FULL
-    try:
-        plan = _plan(arguments.runtime, arguments.precision)
-        detector, classifier = (
-            load_model(manifests.read(arguments.store / name / publish.VERSION), plan=plan)
-            for name in (publish.DETECTOR, publish.CLASSIFIER)
-        )
-    except CaskError as error:
-        print(f"FAIL: {error.message}\n      {error.hint}", file=sys.stderr)
-        return 1
-    return _report(detector, classifier, size, arguments.json)
+def check(store: Path, runtime: str, precision: str, *, is_quick: bool = False, as_json: bool = False) -> bool:
+    """Measure the models of a store and print the figures; whether all targets are met. Raises ModelLoadError."""
+    plan = _plan(runtime, precision)
+    detector, classifier = (
+        load_model(manifests.read(store / name / publish.VERSION), plan=plan)
+        for name in (publish.DETECTOR, publish.CLASSIFIER)
+    )
+    return _report(detector, classifier, QUICK if is_quick else FULL, as_json)
 
 
 def _plan(runtime: str, precision: str) -> Plan:
@@ -265,7 +250,7 @@ def _plan(runtime: str, precision: str) -> Plan:
     return Plan(config.resolve().state_dir, runtime=runtime, precision=precision)
 
 
-def _report(detector: Model, classifier: Model, size: Size, as_json: bool) -> int:
+def _report(detector: Model, classifier: Model, size: Size, as_json: bool) -> bool:
     if not as_json:
         _print_head(detector, size)
     figures = []
@@ -278,8 +263,4 @@ def _report(detector: Model, classifier: Model, size: Size, as_json: bool) -> in
         print(json.dumps({"size": asdict(size), "figures": [asdict(f) for f in figures], "failures": missed}, indent=1))
     else:
         print("\n" + ("\n".join(f"FAIL: {text}" for text in missed) if missed else "PASS: every target is met"))
-    return 1 if missed else 0
-
-
-if __name__ == "__main__":
-    sys.exit(main())
+    return not missed

@@ -1,4 +1,4 @@
-"""Put a model into the store: ``python -m app.vision.add``, which is ``make model-add``.
+"""Put a model into the store: ``flask model add``, which is ``make model-add``.
 
 Writes models/<name>/<version>/ with manifest.toml, weights.safetensors and golden.safetensors. The folder appears at
 once and whole, or not at all.
@@ -6,11 +6,9 @@ once and whole, or not at all.
 
 from __future__ import annotations
 
-import argparse
 import json
-import sys
 import tempfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,8 @@ import numpy as np
 import torch
 
 from app import manifests
-from app.errors import CaskError, ManifestError, ModelLoadError
-from app.manifests import InputSpec, Manifest, ServeSpec
+from app.errors import ManifestError, ModelLoadError
+from app.manifests import InputKind, InputSpec, Manifest, ServeSpec
 from app.vision import architectures, golden, published, weights
 from app.vision.architectures import Architecture
 from app.vision.registry import load_model
@@ -263,81 +261,29 @@ def _toml_value(value: Any) -> str:
     return repr(value)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="make model-add",
-        description="Add a model to the store: make model-add ARCH=… WEIGHTS=… LABELS=… NAME=… VERSION=…",
-        epilog="Example: make model-add ARCH=resnet50 WEIGHTS=DEFAULT NAME=imagenet VERSION=1. See docs/models.md.",
-    )
-    parser.add_argument("--arch", required=True, help="a torchvision builder, narrow_resnet10 or narrow_fcos")
-    parser.add_argument("--weights", required=True, help="a .pth or .safetensors file, DEFAULT, or random")
-    parser.add_argument("--labels", type=Path, help="text file, one label a line; needless where the weights have them")
-    parser.add_argument("--name", required=True, help="lower-case letters, digits, '.', '_' and '-'")
-    parser.add_argument("--version", required=True, help="as the name; 1, 2, 2026-11 …")
-    parser.add_argument("--store", type=Path, default=Path("models"), help="the model store (default: models)")
-    parser.add_argument("--description", default="", help="one sentence for people")
-    parser.add_argument("--half", action="store_true", help="store fp16, half the size; it is served as fp32")
-    parser.add_argument("--force", action="store_true", help="replace this version if it exists")
-    scaling = parser.add_argument_group("how images are scaled (default: the architecture's own way), in pixels")
-    scaling.add_argument("--input-kind", choices=["crop", "letterbox", "fit"])
-    for option in ("size", "resize-size", "min-size", "max-size"):
-        scaling.add_argument(f"--{option}", type=int, default=0)
-    scaling.add_argument("--mean", type=float, nargs=3, help="per channel, of values in [0, 1]")
-    scaling.add_argument("--std", type=float, nargs=3, help="per channel, of values in [0, 1]")
-    serving = parser.add_argument_group("what is used where a caller does not say")
-    serving.add_argument("--score-threshold", type=float, default=ServeSpec.score_threshold)
-    serving.add_argument("--top-k", type=int, default=ServeSpec.top_k)
-    serving.add_argument("--max-batch-size", type=int, default=ServeSpec.max_batch_size)
-    parser.add_argument("--options", type=json.loads, default={}, help="JSON object for the builder")
-    return parser
+def input_spec(
+    arch: str,
+    kind: InputKind | None,
+    sizes: Mapping[str, int],
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> InputSpec | None:
+    """The scaling that was asked for; None when nothing was. ``sizes``: fields of InputSpec, in pixels; 0 is not asked.
 
-
-def _input_spec(arguments: argparse.Namespace) -> InputSpec | None:
-    """The scaling that was asked for; None when nothing was."""
-    sizes = {key: getattr(arguments, key) for key in ("size", "resize_size", "min_size", "max_size")}
-    if not (arguments.input_kind or any(sizes.values()) or arguments.mean or arguments.std):
-        return None
-    architecture = architectures.find(arguments.arch)
-    usual = _usual_input(architecture, published.describe(architecture))
-    kind = arguments.input_kind or usual.kind
+    Raises ModelLoadError for an unknown architecture.
+    """
     asked: dict[str, Any] = {key: value for key, value in sizes.items() if value}
-    asked |= {key: tuple(getattr(arguments, key)) for key in ("mean", "std") if getattr(arguments, key)}
-    if kind != usual.kind:
+    asked |= {key: value for key, value in (("mean", mean), ("std", std)) if value}
+    if not (kind or asked):
+        return None
+    architecture = architectures.find(arch)
+    usual = _usual_input(architecture, published.describe(architecture))
+    if kind and kind != usual.kind:
         return InputSpec(kind, **({"mean": usual.mean, "std": usual.std} | asked))
     return replace(usual, **asked)
 
 
-def main(argv: Sequence[str] | None = None) -> int:
-    """The command. Exit status: 0 added, 1 refused with the reason, 2 wrong usage."""
-    arguments = _parser().parse_args(argv)
-    try:
-        manifest = add_model(
-            arguments.arch,
-            arguments.weights,
-            arguments.labels,
-            arguments.name,
-            arguments.version,
-            store=arguments.store,
-            description=arguments.description,
-            input_spec=_input_spec(arguments),
-            serve=ServeSpec(
-                top_k=arguments.top_k,
-                score_threshold=arguments.score_threshold,
-                max_batch_size=arguments.max_batch_size,
-            ),
-            architecture_options=arguments.options,
-            half=arguments.half,
-            force=arguments.force,
-            progress=lambda line: print(line, flush=True),
-        )
-    except CaskError as error:
-        print(f"FAIL: {error.message}\n      {error.hint}", file=sys.stderr)
-        return 1
-    print(_next_command(arguments.store, manifest))
-    return 0
-
-
-def _next_command(store: Path, manifest: Manifest) -> str:
+def next_step(store: Path, manifest: Manifest) -> str:
     """A model that is served already changes its version by a command; a new one is served from the next start on."""
     if len(manifests.versions(store)[manifest.name]) > 1:
         return (
@@ -345,7 +291,3 @@ def _next_command(store: Path, manifest: Manifest) -> str:
             f"VERSION={manifest.version}"
         )
     return f"Serve it with MODELS={manifest.key}, or leave MODELS empty to serve every model."
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -1,4 +1,4 @@
-"""Build a model before it is served: ``python -m app.vision.build``, which is ``make model-build``.
+"""Build a model before it is served: ``flask model build``, which is ``make model-build``.
 
 Makes each candidate, compares it with eager fp32 on the model's sample images, times all of them in turn on what
 DEVICE names with one thread, and marks the fastest within the tolerance. Each is tried in a process of its own.
@@ -339,11 +339,18 @@ def main(arguments: Sequence[str] | None = None) -> int:
         if given.background:
             background.begin()
             _build_for_engine(chosen, settings.state_dir, devices.resolve(settings.device))
-        elif given.report:
-            name = devices.processor(devices.resolve(settings.device))
-            print("\n".join(_last_report(settings.state_dir, manifest, name) for manifest in chosen))
         else:
-            _build_all(chosen, settings.state_dir, devices.resolve(settings.device), given)
+            only = tuple(filter(None, given.only.split(",")))
+            device = devices.resolve(settings.device)
+            wish = Wish("", only, given.missing, given.limit_seconds, given.rounds, device)
+            build_all(
+                chosen,
+                settings.state_dir,
+                wish,
+                is_shipped=given.into_store,
+                is_missing_only=given.missing,
+                progress=lambda words: print(words, flush=True),
+            )
     except CaskError as error:
         print(" ".join(filter(None, (error.message, error.hint))), file=sys.stderr)
         return 2
@@ -351,9 +358,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="make model-build", description=__doc__.splitlines()[0] if __doc__ else "")
+    parser = argparse.ArgumentParser(
+        prog="python -m app.vision.build",
+        description="Build as the image and the engine need it; for people: flask model build.",
+    )
     parser.add_argument("--model", default="", help="name or name@version; every model of MODELS when left out")
-    parser.add_argument("--use", default="", help='the candidate that is to serve, such as "openvino fp32"')
     parser.add_argument("--only", default="", help='candidates to try, with commas between: "openvino int8"')
     parser.add_argument("--limit-seconds", type=float, default=LIMIT_SECONDS, help="longest that one step may take")
     parser.add_argument("--into-store", action="store_true", help="write beside the manifest, not into STATE_DIR")
@@ -362,22 +371,41 @@ def _parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--rounds", type=int, default=ROUNDS, help="of timing")
     parser.add_argument("--background", action="store_true", help="as the engine asks for it: least priority, reuse")
-    parser.add_argument("--report", action="store_true", help="print the last report and build nothing")
     return parser
 
 
-def _build_all(chosen: Sequence[Manifest], state_dir: Path, device: str, given: argparse.Namespace) -> None:
-    only = tuple(filter(None, given.only.split(",")))
-    wish = Wish(given.use, only, given.missing, given.limit_seconds, given.rounds, device)
-    _check_names((*wish.only, *filter(None, [wish.use])), device)
-    build = ship_model if given.into_store else build_model
+def build_all(
+    chosen: Sequence[Manifest],
+    state_dir: Path,
+    wish: Wish,
+    *,
+    is_shipped: bool = False,
+    is_missing_only: bool = False,
+    progress: Say = print,
+) -> None:
+    """Build models one after the other and tell what goes on, with a table for each.
+
+    ``is_shipped``: into the model's own folder. ``is_missing_only``: not what has a report for this machine. Raises
+    ModelLoadError, OSError.
+    """
+    _check_names((*wish.only, *filter(None, [wish.use])), wish.device)
+    build = ship_model if is_shipped else build_model
     with _alone(state_dir):
         for manifest in chosen:
-            if given.missing and builds.read(state_dir, manifest, devices.processor(device)) is not None:
-                print(f"{manifest.key} has a report for this machine.", flush=True)
+            if is_missing_only and builds.read(state_dir, manifest, devices.processor(wish.device)) is not None:
+                progress(f"{manifest.key} has a report for this machine.")
                 continue
-            report = build(manifest, state_dir, wish, lambda words: print(words, flush=True))
-            print(f"\n{table(report)}\n\nThe engine serves it so after its next start.\n", flush=True)
+            report = build(manifest, state_dir, wish, progress)
+            progress(f"\n{table(report)}\n\nThe engine serves it so after its next start.\n")
+
+
+def last_report(state_dir: Path, manifest: Manifest, device: str) -> Report:
+    """What was built for this machine. Raises ModelLoadError where nothing was."""
+    name = devices.processor(device)
+    report = builds.read(state_dir, manifest, name)
+    if report is None:
+        raise ModelLoadError(f"{manifest.key} was not built for {name} here.", hint="Run make model-build.")
+    return report
 
 
 def _build_for_engine(chosen: Sequence[Manifest], state_dir: Path, device: str) -> None:
@@ -421,13 +449,6 @@ def _alone(state_dir: Path) -> Iterator[None]:
     assert lock is not None
     with lock:
         yield
-
-
-def _last_report(state_dir: Path, manifest: Manifest, name: str) -> str:
-    report = builds.read(state_dir, manifest, name)
-    if report is None:
-        raise ModelLoadError(f"{manifest.key} was not built for {name} here.", hint="Run make model-build.")
-    return table(report) + "\n"
 
 
 if __name__ == "__main__":

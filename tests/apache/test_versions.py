@@ -97,12 +97,12 @@ def service() -> Iterator[Versioned]:
 
 
 def test_a_version_that_was_added_after_the_start_is_promoted_and_rolled_back(service: Versioned, image: bytes) -> None:
-    forward = service.command("promote", "--model", CLASSIFIER, "--version", "2")
+    forward = service.command("promote", CLASSIFIER, "2")
     after = service.check(service.classify(image))
-    again = service.command("promote", "--model", CLASSIFIER, "--version", "2")
+    again = service.command("promote", CLASSIFIER, "2")
     shown = service.server.ask(f"/v1/models/{CLASSIFIER}").json
-    back = service.command("rollback", "--model", CLASSIFIER)
-    twice = service.command("rollback", "--model", CLASSIFIER)
+    back = service.command("rollback", CLASSIFIER)
+    twice = service.command("rollback", CLASSIFIER)
 
     assert (forward.returncode, after) == (0, "2"), forward.stderr
     assert "comparing with its stored answers" in forward.stdout
@@ -117,12 +117,12 @@ def test_a_version_that_was_added_after_the_start_is_promoted_and_rolled_back(se
 
 
 def test_a_canary_answers_its_share_and_those_who_ask_for_it(service: Versioned, image: bytes) -> None:
-    begun = service.command("canary", "--model", CLASSIFIER, "--version", "3", "--share", "30")
+    begun = service.command("canary", CLASSIFIER, "3", "--share", "30")
     found = [service.check(service.classify(image)) for _ in range(200)]
     wished = [service.check(service.classify(image, **{"X-Model-Canary": "always"})) for _ in range(5)]
     refused = [service.check(service.classify(image, **{"X-Model-Canary": "never"})) for _ in range(20)]
     wrong = service.classify(image, **{"X-Model-Canary": "perhaps"})
-    ended = service.command("canary", "--model", CLASSIFIER, "--share", "0")
+    ended = service.command("canary", CLASSIFIER, "--share", "0")
     after = [service.check(service.classify(image)) for _ in range(20)]
 
     assert begun.returncode == 0, begun.stderr
@@ -141,7 +141,7 @@ def test_a_version_whose_weights_are_broken_is_refused_and_the_old_one_goes_on(
     weights[len(weights) // 2] ^= 1
     broken.weights_path.write_bytes(weights)
 
-    refused = service.command("promote", "--model", CLASSIFIER, "--version", "4")
+    refused = service.command("promote", CLASSIFIER, "4")
 
     assert refused.returncode == 1
     assert refused.stderr.startswith("FAIL: ") and "SHA-256" in refused.stderr
@@ -157,7 +157,7 @@ def test_a_version_that_does_not_give_its_stored_answers_is_refused(service: Ver
     manifest = altered.directory / "manifest.toml"
     manifest.write_text(manifest.read_text().replace("mean = [0.485", "mean = [0.985"))
 
-    refused = service.command("promote", "--model", CLASSIFIER, "--version", "5")
+    refused = service.command("promote", CLASSIFIER, "5")
 
     assert refused.returncode == 1
     assert "does not give its stored answers" in refused.stderr
@@ -167,10 +167,10 @@ def test_a_version_that_does_not_give_its_stored_answers_is_refused(service: Ver
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
-        (("promote", "--model", CLASSIFIER, "--version", "99"), "It has: 1, 2, 3"),
-        (("promote", "--model", "nobody", "--version", "1"), f"There are: {CLASSIFIER}."),
-        (("canary", "--model", CLASSIFIER, "--version", "1", "--share", "5"), "cannot be its own canary"),
-        (("canary", "--model", CLASSIFIER, "--version", "2", "--share", "101"), "at most 100"),
+        (("promote", CLASSIFIER, "99"), "It has: 1, 2, 3"),
+        (("promote", "nobody", "1"), f"There are: {CLASSIFIER}."),
+        (("canary", CLASSIFIER, "1", "--share", "5"), "cannot be its own canary"),
+        (("canary", CLASSIFIER, "2", "--share", "101"), "at most 100"),
     ],
 )
 def test_what_cannot_be_done_is_refused_with_the_reason(
@@ -190,11 +190,11 @@ def test_a_version_is_loaded_again_beside_itself_while_it_answers(service: Versi
 
 
 def test_a_shadow_is_compared_and_no_caller_sees_it(service: Versioned, image: bytes) -> None:
-    begun = service.command("shadow", "--model", CLASSIFIER, "--version", "2")
+    begun = service.command("shadow", CLASSIFIER, "2")
     found = {service.check(service.classify(image)) for _ in range(20)}
     servers.wait_until(lambda: _compared(service) >= 1, 20, "a comparison")
-    report = service.command("shadow", "--model", CLASSIFIER)
-    ended = service.command("shadow", "--model", CLASSIFIER, "--end")
+    report = service.command("shadow", CLASSIFIER)
+    ended = service.command("shadow", CLASSIFIER, "--end")
     row = service.client.status()["shadows"][CLASSIFIER]
 
     assert begun.returncode == 0, begun.stderr

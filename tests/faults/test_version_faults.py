@@ -56,7 +56,7 @@ def test_an_engine_killed_in_the_middle_of_a_promotion_comes_back_with_the_old_v
         meanwhile = service.check(service.classify(image))
         with pytest.raises(ChangeRefusedError, match="Another change of versions is under way"):
             service.change("promote", "2")
-        second = service.command("promote", "--model", CLASSIFIER, "--version", "2")
+        second = service.command("promote", CLASSIFIER, "2")
         os.kill(victim, signal.SIGKILL)
         with pytest.raises(EngineAwayError):
             promotion.result(20)
@@ -88,7 +88,7 @@ def test_a_damaged_pointer_is_said_and_what_serves_goes_on(service: Versioned, i
     roles.path(service.server.state_dir).write_text("{")
 
     during = service.check(service.classify(image))
-    done = service.command("promote", "--model", CLASSIFIER, "--version", "2")
+    done = service.command("promote", CLASSIFIER, "2")
     after = service.check(service.classify(image))
 
     assert during == "1"

@@ -9,8 +9,10 @@ import urllib.error
 import numpy as np
 import pytest
 import torch
+from click.testing import CliRunner
 
 from app import manifests
+from app.cli.model import command
 from app.errors import ManifestError, ModelLoadError
 from app.manifests import InputSpec
 from app.results import ClassifyOptions
@@ -211,30 +213,32 @@ def test_manifest_survives_difficult_text(small):
     assert manifest.held_out == {"map_50": 0.5, "pictures": 3, "is_quick": True}
 
 
-def test_command_adds_and_says_how_to_serve(store, labels, capsys):
+def test_command_adds_and_says_how_to_serve(store, labels):
     arguments = ["--arch", "narrow_resnet10", "--weights", "random", "--labels", str(labels), "--name", "tiny"]
+    arguments += ["--store", str(store), "--size", "64", "--resize-size", "72", "--mean", "0.1", "0.2", "0.3"]
 
-    status = add.main([*arguments, "--version", "1", "--store", str(store), "--size", "64", "--resize-size", "72"])
+    done = CliRunner().invoke(command, ["add", *arguments, "--version", "1", "--top-k", "2"])
 
-    assert status == 0
-    assert "MODELS=tiny@1" in capsys.readouterr().out
-    assert manifests.read(store / "tiny" / "1").input.size == 64
+    assert (done.exit_code, done.stderr) == (0, "")
+    assert "MODELS=tiny@1" in done.stdout
+    added = manifests.read(store / "tiny" / "1")
+    assert (added.input.size, added.input.mean, added.serve.top_k) == (64, (0.1, 0.2, 0.3), 2)
 
 
-def test_command_says_how_a_further_version_gets_to_serve(store, labels, capsys):
+def test_command_says_how_a_further_version_gets_to_serve(store, labels):
     arguments = ["--arch", "narrow_resnet10", "--weights", "random", "--labels", str(labels), "--name", "tiny"]
     arguments += ["--store", str(store), "--size", "64", "--resize-size", "72"]
 
-    statuses = [add.main([*arguments, "--version", version]) for version in "12"]
+    done = [CliRunner().invoke(command, ["add", *arguments, "--version", version]) for version in "12"]
 
-    assert statuses == [0, 0]
-    assert "make model-promote MODEL=tiny VERSION=2" in capsys.readouterr().out.splitlines()[-1]
+    assert [each.exit_code for each in done] == [0, 0]
+    assert "make model-promote MODEL=tiny VERSION=2" in done[1].stdout.splitlines()[-1]
 
 
-def test_command_refuses_in_two_lines(store, capsys):
+def test_command_refuses_in_two_lines(store):
     arguments = ["--arch", "resnet5O", "--weights", "random", "--name", "x", "--version", "1", "--store", str(store)]
 
-    status = add.main(arguments)
+    done = CliRunner().invoke(command, ["add", *arguments])
 
-    assert status == 1
-    assert capsys.readouterr().err.startswith("FAIL: The architecture 'resnet5O' is unknown.")
+    assert done.exit_code == 1
+    assert done.stderr.startswith("FAIL: The architecture 'resnet5O' is unknown.\nNext: ")

@@ -1,0 +1,349 @@
+"""``flask model``: what lies in the store, what the engine holds, and every change of it. Behind ``make model-…``."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from app.cli import completion, terminal
+
+if TYPE_CHECKING:
+    from app.config import Settings
+    from app.engine.client import EngineClient
+    from app.manifests import InputKind, Manifest
+
+model_argument = click.argument("model", shell_complete=completion.models)
+any_model_argument = click.argument("model", required=False, default="", shell_complete=completion.models)
+version_argument = click.argument("version", shell_complete=completion.versions)
+any_version_argument = click.argument("version", required=False, default="", shell_complete=completion.versions)
+
+
+@click.group(cls=terminal.Group)
+def command() -> None:
+    """Models: what there is, what serves, what is built, and how to change it without losing a request."""
+
+
+# ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@command.command("list")
+@terminal.json_option
+def list_models(is_json: bool) -> None:
+    """Print what lies in the store.
+
+    And what of it serves, if the service runs."""
+    from app import config, manifests
+
+    settings = config.resolve()
+    store = manifests.versions(settings.models_dir)
+    chosen = manifests.find(settings.models_dir, [f"{name}@{each}" for name, found in store.items() for each in found])
+    held = {(row["model"], row["version"]): row for row in _held(settings)}
+    rows = [_store_row(manifest, held.get((manifest.name, manifest.version), {})) for manifest in chosen]
+    if is_json:
+        terminal.print_json(rows)
+        return
+    heads = ("Model", "Task", "Architecture", "Role", "State", "Digest", "What it is")
+    keys = ("key", "task", "architecture", "role", "state")
+    cells = [(*(row[key] for key in keys), _short(row["digest"]), row["description"]) for row in rows]
+    terminal.print_table(heads, cells)
+
+
+def _store_row(manifest: Manifest, held: dict[str, Any]) -> dict[str, Any]:
+    return {
+        "key": manifest.key,
+        "model": manifest.name,
+        "version": manifest.version,
+        "task": manifest.task,
+        "architecture": manifest.architecture,
+        "role": held.get("role"),
+        "state": held.get("state"),
+        "digest": manifest.digest,
+        "labels": len(manifest.labels),
+        "description": manifest.description,
+    }
+
+
+def _held(settings: Settings) -> list[dict[str, Any]]:
+    """What the engine holds; nothing where none runs."""
+    from app import versions
+    from app.engine.client import EngineClient
+    from app.errors import EngineAwayError
+
+    with contextlib.suppress(EngineAwayError):
+        return versions.held(EngineClient(settings.engine_socket))
+    return []
+
+
+@command.command("versions")
+@any_model_argument
+@terminal.json_option
+def held_versions(model: str, is_json: bool) -> None:
+    """Print what the running engine holds, and what for."""
+    from app import versions
+
+    with _engine() as (client, _):
+        rows = versions.held(client, model)
+        ways_back = versions.ways_back(client, model)
+    if is_json:
+        terminal.print_json(rows)
+        return
+    if not rows:
+        raise terminal.Failure(f"The engine holds no model {model!r}.", next_step="flask model versions prints all.")
+    heads = ("Model", "Role", "State", "Share %", "Digest", "Computed by")
+    terminal.print_table(
+        heads,
+        [
+            (
+                *(f"{row['model']}@{row['version']}", row["role"], row["state"], row["share"], _short(row["digest"])),
+                row["computed_by"] or row["error"],
+            )
+            for row in rows
+        ],
+    )
+    _print_lines(ways_back)
+
+
+@command.command()
+@any_model_argument
+@terminal.json_option
+def report(model: str, is_json: bool) -> None:
+    """Print what was built, how fast and how faithful."""
+    from app import config, manifests
+    from app.vision import build, devices
+
+    settings = config.resolve()
+    chosen = manifests.find(settings.models_dir, (model,) if model else settings.models)
+    found = [build.last_report(settings.state_dir, each, devices.resolve(settings.device)) for each in chosen]
+    if is_json:
+        click.echo(json.dumps([asdict(each) for each in found], indent=2, default=str))
+    else:
+        click.echo("\n\n".join(build.table(each) for each in found) + "\n")
+
+
+@command.command()
+@click.option("--quick", is_flag=True, help="Fewer scenes: a first impression in half a minute.")
+@click.option("--runtime", default="torch", help="What computes: torch, or one that model build made.")
+@click.option("--precision", default="fp32", help="fp32, bf16 or int8.")
+@click.option("--store", type=click.Path(path_type=Path), help="The model store; else that of MODELS_DIR.")
+@terminal.json_option
+@click.pass_context
+def check(context: click.Context, quick: bool, runtime: str, precision: str, store: Path | None, is_json: bool) -> None:
+    """Measure the demonstration on held-out scenes.
+
+    Prints figures for scenes that the models never saw, and ends with 1 where one is below its target."""
+    try:
+        from training import check as held_out
+    except ModuleNotFoundError as error:
+        raise terminal.Failure(
+            f"This needs {error.name}, which the image does not bring.", next_step="Run it in a checkout."
+        ) from None
+    from app import config
+
+    place = store or config.resolve().models_dir
+    if not held_out.check(place, runtime, precision, is_quick=quick, as_json=is_json):
+        context.exit(terminal.REFUSED)
+
+
+# ── adding and building ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _numbers(context: click.Context, parameter: click.Parameter, value: tuple[float, ...]) -> tuple[float, ...] | None:
+    return value or None
+
+
+def _object(context: click.Context, parameter: click.Parameter, value: str) -> dict[str, Any]:
+    try:
+        found = json.loads(value)
+    except ValueError:
+        found = None
+    if not isinstance(found, dict):
+        raise click.BadParameter("expected a JSON object")
+    return found
+
+
+@command.command()
+@click.option("--arch", required=True, help="A torchvision builder such as resnet50, narrow_resnet10 or narrow_fcos.")
+@click.option("--weights", required=True, help="A .pth or .safetensors file, DEFAULT, or random.")
+@click.option("--labels", type=click.Path(path_type=Path), help="Text, one label a line; where the weights have none.")
+@click.option("--name", required=True, help="Lower-case letters, digits, '.', '_' and '-'.")
+@click.option("--version", required=True, help="As the name: 1, 2, 2026-11 …")
+@click.option("--store", type=click.Path(path_type=Path), help="The model store; else that of MODELS_DIR.")
+@click.option("--description", default="", help="One sentence for people.")
+@click.option("--half", is_flag=True, help="Store fp16, half the size; it is served as fp32.")
+@click.option("--force", is_flag=True, help="Replace this version if it exists.")
+@click.option(
+    "--input-kind", type=click.Choice(["crop", "letterbox", "fit"]), default=None, help="How images are scaled."
+)
+@click.option("--size", type=int, default=0, help="Pixels; this and the next ones as the architecture has them.")
+@click.option("--resize-size", type=int, default=0, help="Pixels.")
+@click.option("--min-size", type=int, default=0, help="Pixels.")
+@click.option("--max-size", type=int, default=0, help="Pixels.")
+@click.option("--mean", type=float, nargs=3, callback=_numbers, default=None, help="Per channel, of values in [0, 1].")
+@click.option("--std", type=float, nargs=3, callback=_numbers, default=None, help="Per channel, of values in [0, 1].")
+@click.option("--score-threshold", type=float, help="Used where a caller names none.")
+@click.option("--top-k", type=int, help="Used where a caller names none.")
+@click.option("--max-batch-size", type=int, help="Most images at once.")
+@click.option("--options", callback=_object, default="{}", help="JSON object for the builder.")
+def add(
+    arch: str,
+    weights: str,
+    labels: Path | None,
+    name: str,
+    version: str,
+    store: Path | None,
+    description: str,
+    half: bool,
+    force: bool,
+    input_kind: InputKind | None,
+    options: dict[str, Any],
+    **numbers: Any,
+) -> None:
+    """Add a model to the store. It appears there whole, or not at all.
+
+    For example: flask model add --arch resnet50 --weights DEFAULT --name imagenet --version 1
+    """
+    from app import config
+    from app.manifests import ServeSpec
+    from app.vision import add as adding
+
+    place = store or config.resolve().models_dir
+    sizes = {key: numbers[key] for key in ("size", "resize_size", "min_size", "max_size")}
+    wished = {key: numbers[key] for key in ("score_threshold", "top_k", "max_batch_size") if numbers[key] is not None}
+    manifest = adding.add_model(
+        arch,
+        weights,
+        labels,
+        name,
+        version,
+        store=place,
+        description=description,
+        input_spec=adding.input_spec(arch, input_kind, sizes, numbers["mean"], numbers["std"]),
+        serve=ServeSpec(**wished),
+        architecture_options=options,
+        half=half,
+        force=force,
+        progress=click.echo,
+    )
+    click.echo(adding.next_step(place, manifest))
+
+
+@command.command()
+@any_model_argument
+@click.option("--use", default="", help='The form that is to serve however fast it is, such as "openvino fp32".')
+@click.option("--only", default="", help='Forms to try, with commas between: "openvino fp32,openvino int8".')
+@click.option("--limit-seconds", type=float, default=600, show_default=True, help="Longest that one step may take.")
+@click.option("--into-store", is_flag=True, help="Write beside the manifest, not into STATE_DIR.")
+@click.option("--missing", is_flag=True, help="Leave out what has a report for here; take fitting files.")
+@click.option("--rounds", type=int, default=4, show_default=True, help="Of timing.")
+def build(model: str, use: str, only: str, limit_seconds: float, into_store: bool, missing: bool, rounds: int) -> None:
+    """Build a model, or all of MODELS, for this machine.
+
+    Tries each form it can be computed in, and chooses the fastest faithful one. Takes minutes."""
+    from app import config, manifests
+    from app.vision import build as building
+    from app.vision import devices
+
+    settings = config.resolve()
+    chosen = manifests.find(settings.models_dir, (model,) if model else settings.models)
+    names = tuple(filter(None, only.split(",")))
+    wish = building.Wish(use, names, missing, limit_seconds, rounds, devices.resolve(settings.device))
+    building.build_all(
+        chosen, settings.state_dir, wish, is_shipped=into_store, is_missing_only=missing, progress=click.echo
+    )
+
+
+# ── which version answers ────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@command.command()
+@model_argument
+@version_argument
+def promote(model: str, version: str) -> None:
+    """Let a version answer every request.
+
+    It is loaded beside the one that serves, and checked before anything changes."""
+    from app import versions
+
+    with _engine() as (client, settings):
+        _print_lines(versions.promote(client, settings, _say, model, version))
+
+
+@command.command()
+@model_argument
+def rollback(model: str) -> None:
+    """Let the previous version answer again."""
+    from app import versions
+
+    with _engine() as (client, _):
+        _print_lines(versions.roll_back(client, _say, model))
+
+
+@command.command()
+@model_argument
+@any_version_argument
+@click.option("--share", type=float, required=True, help="Percent of the requests, such as 10 or 0.5; 0 ends it.")
+def canary(model: str, version: str, share: float) -> None:
+    """Let a version answer a share of the requests.
+
+    Share 0 ends that."""
+    from app import versions
+
+    with _engine() as (client, _):
+        _print_lines(versions.canary(client, _say, model, version, share))
+
+
+@command.command()
+@model_argument
+@any_version_argument
+@click.option("--end", is_flag=True, help="Ask it no more.")
+def shadow(model: str, version: str, end: bool) -> None:
+    """Ask a version too, unseen by callers.
+
+    Without VERSION, print how its answers differ."""
+    from app import versions
+
+    with _engine() as (client, settings):
+        if version or end:
+            _print_lines(versions.shadow(client, _say, model, "" if end else version))
+        else:
+            _print_lines(versions.differences(client, settings, model))
+
+
+@contextlib.contextmanager
+def _engine() -> Iterator[tuple[EngineClient, Settings]]:
+    """The door to the running engine; says what to look at where it does not answer."""
+    from app import config
+    from app.engine.client import EngineClient
+    from app.errors import EngineAwayError
+
+    settings = config.resolve()
+    try:
+        yield EngineClient(settings.engine_socket), settings
+    except EngineAwayError as error:
+        raise terminal.Failure(
+            error.message,
+            next_step="See whether the service runs, with the same ENV and STATE_DIR: flask doctor",
+        ) from None
+    except KeyboardInterrupt:
+        raise terminal.Failure(
+            "Nobody watches any more, but the engine goes on with it.", next_step="make model-versions"
+        ) from None
+
+
+def _say(line: str) -> None:
+    click.echo(f"  {line}")
+
+
+def _print_lines(lines: Sequence[str]) -> None:
+    for line in lines:
+        click.echo(line)
+
+
+def _short(digest: str) -> str:
+    return digest.removeprefix("sha256:")[:8]

@@ -1,0 +1,106 @@
+"""``flask model`` where there is no engine: what it prints and how it ends. With one: tests/apache/test_versions.py."""
+
+from __future__ import annotations
+
+import json
+import sys
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from app import config
+from app.cli.model import command
+from tests import fakes
+
+
+@pytest.fixture(autouse=True)
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of a service that does not run."""
+    made = fakes.make_settings(tmp_path, tmp_path / "models")
+    monkeypatch.setattr(config, "resolve", lambda: made)
+    fakes.write_model(tmp_path / "models", "parts", "1")
+    fakes.write_model(tmp_path / "models", "parts", "2", task="detect")
+
+
+def run(*arguments: str) -> Result:
+    return CliRunner().invoke(command, arguments)
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("promote", "parts", "2"),
+        ("rollback", "parts"),
+        ("canary", "parts", "--share", "0"),
+        ("shadow", "parts"),
+        ("shadow", "parts", "2"),
+        ("shadow", "parts", "--end"),
+        ("versions",),
+    ],
+)
+def test_command_without_an_engine_fails_and_says_what_to_look_at(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+
+    assert (done.exit_code, done.stdout) == (1, "")
+    assert done.stderr.startswith("FAIL: The engine does not answer: it has not started")
+    assert "same ENV and STATE_DIR" in done.stderr
+
+
+def test_canary_with_a_share_needs_a_version() -> None:
+    done = run("canary", "parts", "--share", "10")
+
+    assert done.exit_code == 2
+    assert done.stderr == "FAIL: VERSION is missing.\nNext: make model-canary MODEL=parts VERSION=2 SHARE=10\n"
+
+
+@pytest.mark.parametrize("name", command.commands)
+def test_command_explains_itself(name: str) -> None:
+    done = run(name, "--help")
+
+    assert done.exit_code == 0
+    assert "..." not in run("--help").stdout.partition("Commands:")[2]
+    assert len(done.stdout.splitlines()) > 4
+
+
+@pytest.mark.parametrize("arguments", [("promote",), ("promote", "parts"), ("rollback",), ("canary", "a"), ("add",)])
+def test_wrong_usage_ends_with_2(arguments: tuple[str, ...]) -> None:
+    done = run(*arguments)
+
+    assert done.exit_code == 2
+    assert "Usage:" in done.stderr
+
+
+def test_list_shows_the_store_without_an_engine() -> None:
+    done = run("list")
+
+    assert done.exit_code == 0
+    assert [line.split()[:4] for line in done.stdout.splitlines()[1:]] == [
+        ["parts@1", "classify", "fake", "-"],
+        ["parts@2", "detect", "fake", "-"],
+    ]
+
+
+def test_list_as_json() -> None:
+    rows = json.loads(run("list", "--json").stdout)
+
+    assert [(row["model"], row["version"], row["role"], row["labels"]) for row in rows] == [
+        ("parts", "1", None, 3),
+        ("parts", "2", None, 3),
+    ]
+
+
+def test_check_says_so_where_the_tools_are_not(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "training", None)
+
+    done = run("check")
+
+    assert done.exit_code == 1
+    assert done.stderr.endswith("Next: Run it in a checkout.\n")
+
+
+def test_options_for_the_builder_are_a_json_object() -> None:
+    done = run("add", "--arch", "a", "--weights", "random", "--name", "b", "--version", "1", "--options", "[1]")
+
+    assert done.exit_code == 2
+    assert "expected a JSON object" in done.stderr
