@@ -151,5 +151,9 @@ postman: ## Write a Postman collection of the API: build/cask.postman_collection
 docs: ## Write the generated documents anew
 	@$(PY) -m app.cli config docs
 	@$(PY) -m app.telemetry
+.PHONY: translations
+translations: ## Bring the German words of the pages up to date with the code, and say which are missing
+	@$(INSTALL) serve
+	@$(PY) -m app.pages.translations
 clean: ## Remove build outputs; state and models stay
 	@rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis

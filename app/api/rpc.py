@@ -166,9 +166,7 @@ SCHEMA = {"anyOf": [*map(_call_schema, METHODS), CALLS]}
 )
 def page() -> str:
     """Every method with an example that can be sent from the page."""
-    return render_template(
-        "rpc.html", methods=METHODS, examples={**EXAMPLES, "A batch": BATCH}, cask_version=__version__
-    )
+    return render_template("rpc.html", methods=METHODS, examples={**EXAMPLES, "A batch": BATCH})
 
 
 @rpc.post("/api")

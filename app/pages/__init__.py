@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
-from flask import Blueprint
+from typing import cast
+
+from flask import Blueprint, Flask
 
 pages = Blueprint("pages", __name__, template_folder="../templates")
 
 # The views register themselves on `pages`, so they can only be imported once it exists.
-from app.pages import models, samples, try_image  # noqa: E402
+from app.pages import languages, layout, models, samples, try_image  # noqa: E402
 
-__all__ = ["models", "pages", "samples", "try_image"]
+pages.record_once(lambda state: languages.init_app(cast(Flask, state.app)))
+pages.app_context_processor(layout.context)
+
+__all__ = ["layout", "models", "pages", "samples", "try_image"]

@@ -19,13 +19,14 @@ from app.pages import curl, drawing
 from app.pages.asked import Asked, Upload
 from app.pages.drawing import DrawnBox
 from app.pages.previews import Preview, preview
+from app.pages.sentences import marked
 from app.predictions import ImageResult, Outcome, predictor
 from app.results import Detection
 
 # Trouble with one picture leaves the others alone; every other failure is the whole request's.
 OF_ONE_PICTURE = (ImageEmptyError, ImageUnsupportedError, ImageTooLargeError, ImageUndecodableError)
 # Which timings a person may want to know, and in which words; the rest is for the log.
-STEPS = {"decode": "decode", "queue": "queue", "predict": "model"}
+STEPS = {"decode": marked("decode"), "queue": marked("queue"), "predict": marked("model")}
 
 
 @dataclass(frozen=True)

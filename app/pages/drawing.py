@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+from app.pages import languages
 from app.results import Box, Detection
 
 # So many .hue-N classes stand in static/css/picture.css.
@@ -42,8 +43,8 @@ def hue(label: str, labels: Sequence[str]) -> int:
     return labels.index(label) % HUES if label in labels else 0
 
 
-def percent(value: float, digits: int = 0) -> str:
-    """A share of one for people: 0.973 is ``97%``."""
+def share(value: float, digits: int = 2) -> str:
+    """A share of one as a length of SVG: 0.973 is ``97.30%``. For people: ``languages.percent``."""
     return f"{100 * value:.{digits}f}%"
 
 
@@ -64,14 +65,14 @@ def _place(detection: Detection, width: int, height: int, labels: Sequence[str])
     on_right = (left + right) / 2 > 0.5
     return DrawnBox(
         label=detection.label,
-        score=percent(detection.score),
+        score=languages.percent(detection.score),
         hue=hue(detection.label, labels),
-        x=percent(left, 2),
-        y=percent(top, 2),
-        width=percent(right - left, 2),
-        height=percent(bottom - top, 2),
-        tag_x="0%" if on_right else percent(left, 2),
-        tag_width=percent(right if on_right else 1 - left, 2),
+        x=share(left),
+        y=share(top),
+        width=share(right - left),
+        height=share(bottom - top),
+        tag_x="0%" if on_right else share(left),
+        tag_width=share(right if on_right else 1 - left),
         tag_on_right=on_right,
         tag_inside=top < TOP_EDGE,
     )

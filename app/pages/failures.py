@@ -6,7 +6,6 @@ import math
 
 from flask import Response, make_response, render_template
 
-from app import __version__
 from app.errors import CaskError
 
 
@@ -17,6 +16,5 @@ def render(error: CaskError, request_id: str) -> Response:
         error=error,
         request_id=request_id,
         retry_after_seconds=error.retry_after_seconds and max(1, math.ceil(error.retry_after_seconds)),
-        cask_version=__version__,
     )
     return make_response(page, error.status)

@@ -7,19 +7,26 @@ from datetime import datetime
 
 from flask import Response, current_app, make_response, render_template, request
 
-from app import __version__, builds
+from app import builds
 from app.builds import Candidate, Report, Standing
 from app.openapi.operations import HTML, Answer, describe
-from app.pages import pages, try_image
+from app.pages import languages, pages, try_image
+from app.pages.sentences import marked
 from app.predictions import ModelStatus, predictor
 
 # What a state of a build means, in a person's words.
+BUILDS = {
+    "none": marked("Not built on this machine: torch computes it in fp32."),
+    "running": marked("A build is running. The model answers meanwhile as it did."),
+    "failed": marked("The last build failed. The model answers as it did before."),
+    "elsewhere": marked("Measured on another machine, or with other libraries."),
+}
 STATES = {
-    "none": "Not built on this machine: torch computes it in fp32.",
-    "running": "A build is running. The model answers meanwhile as it did.",
-    "failed": "The last build failed. The model answers as it did before.",
-    "elsewhere": "Measured on another machine, or with other libraries.",
-    "current": "",
+    "ready": marked("Ready"),
+    "loading": marked("Loading"),
+    "failed": marked("Failed"),
+    "unloaded": marked("Unloaded"),
+    "unavailable": marked("Unavailable"),
 }
 
 
@@ -42,8 +49,13 @@ class Section:
 
     @property
     def words(self) -> str:
-        """What a person must know of the build; empty when there is nothing."""
-        return STATES[self.standing.state]
+        """What a person must know of the build, in English; empty when there is nothing."""
+        return BUILDS.get(self.standing.state, "")
+
+    @property
+    def state_words(self) -> str:
+        """The model's state, in English."""
+        return STATES.get(self.status.state, self.status.state.capitalize())
 
 
 @pages.get("/models")
@@ -62,27 +74,26 @@ def models() -> Response:
         sections=[Section(*pair, _rows(pair[1].report)) for pair in zip(statuses, standings, strict=True)],
         engine_state=try_image.engine_state(statuses),
         api_url=request.script_root + try_image.API_PATH,
-        cask_version=__version__,
     )
     return make_response(page)
 
 
 @pages.app_template_filter()
 def day_and_time(moment: str) -> str:
-    """``2026-11-20 20:42 UTC``."""
+    """``Nov 20, 2026, 20:42 UTC``, from ISO 8601; what is none stays as it is."""
     try:
-        return datetime.fromisoformat(moment).strftime("%Y-%m-%d %H:%M UTC")
+        return languages.moment(datetime.fromisoformat(moment))
     except ValueError:
         return moment
 
 
 @pages.app_template_filter()
 def rate(value: float) -> str:
-    """Three digits are as much as a measurement is worth: ``1 230``, ``340``, ``88.7``."""
+    """Three digits are as much as a measurement is worth: ``1,230``, ``340``, ``88.7``."""
     if value < 100:
-        return f"{value:.1f}"
+        return languages.number(value, 1)
     digits = max(0, len(str(int(value))) - 3)
-    return f"{round(value, -digits):,.0f}".replace(",", "\u202f")
+    return languages.number(round(value, -digits))
 
 
 @pages.app_template_filter()

@@ -7,11 +7,11 @@ from collections.abc import Sequence
 from flask import Response, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
-from app import __version__
 from app.openapi.operations import HTML, Answer, Body, describe
-from app.pages import answered, asked, drawing, pages, samples
+from app.pages import answered, asked, drawing, languages, pages, samples
 from app.pages.answered import Answered
 from app.pages.asked import Asked
+from app.pages.sentences import marked
 from app.predictions import ModelStatus, predictor
 
 SHORT_DIGEST_CHARACTERS = 12
@@ -59,14 +59,9 @@ def upload_again() -> BaseResponse:
 
 
 @pages.app_template_filter()
-def percent(value: float, digits: int = 0) -> str:
-    return drawing.percent(value, digits)
-
-
-@pages.app_template_filter()
 def milliseconds(value: float) -> str:
     """Two digits are as much as one can read: ``0.4 ms``, ``17 ms``."""
-    return f"{value:.1f} ms" if value < 10 else f"{value:.0f} ms"
+    return f"{languages.number(value, 1 if value < 10 else 0)} ms"
 
 
 @pages.app_template_filter()
@@ -77,6 +72,7 @@ def short_digest(digest: str) -> str:
 
 
 pages.add_app_template_filter(drawing.hue, "hue")
+pages.add_app_template_filter(drawing.share, "share")
 pages.add_app_template_filter(drawing.count, "count_labels")
 
 
@@ -90,16 +86,15 @@ def _page(form: Asked, answers: Sequence[Answered]) -> Response:
         samples=samples.find(),
         engine_state=engine_state(models),
         api_url=request.script_root + API_PATH,
-        cask_version=__version__,
     )
     return make_response(page, answered.status(answers))
 
 
 def engine_state(models: Sequence[ModelStatus]) -> tuple[str, str]:
-    """A class and words for the light at the top; the script's engine.js says the same."""
+    """A class and English words for the light at the top; the script's engine.js says the same."""
     states = {status.state for status in models}
     if "loading" in states:
-        return "is-loading", "Loading models"
+        return "is-loading", marked("Loading models")
     if "ready" in states:
-        return "is-ready", "Ready"
-    return "is-away", "Engine away"
+        return "is-ready", marked("Ready")
+    return "is-away", marked("Engine away")

@@ -3,11 +3,12 @@
 import { copy } from "./clipboard.js";
 import { command } from "./curl.js";
 import { html, renew, svg } from "./elements.js";
-import { countLabels, hue, milliseconds, objects, percent, shortDigest } from "./figures.js";
+import { countLabels, hue, milliseconds, objects, percent, share, shortDigest } from "./figures.js";
 import { notice } from "./notices.js";
+import { _ } from "./words.js";
 
 // Which of the server's timings are shown, and in which words.
-const STEPS = { decode: "decode", queue: "queue", predict: "model", model: "model" };
+const STEPS = { decode: _("decode"), queue: _("queue"), predict: _("model"), model: _("model") };
 
 export class Answer {
   /** `onPoint(index or null)` tells which row a person points at. The rest is in `actions` of notices.js. */
@@ -16,8 +17,8 @@ export class Answer {
     this.main = html("div");
     this.timing = html("div", { className: "answer-part" });
     this.model = html("div", { className: "answer-part" });
-    this.curl = fold("The same with curl", "Copy command");
-    this.json = fold("Answer as JSON", "Copy JSON");
+    this.curl = fold(_("The same with curl"), _("Copy command"));
+    this.json = fold(_("Answer as JSON"), _("Copy JSON"));
     panel.replaceChildren(this.main, this.timing, this.model, this.curl.element, this.json.element);
   }
 
@@ -66,7 +67,7 @@ export class Answer {
     if (!answer) return;
     const steps = Object.entries(STEPS).filter(([name]) => name in answer.timings)
       .map(([name, words]) => time(words, answer.timings[name]));
-    this.timing.replaceChildren(html("dl", { className: "timing" }, ...steps, time("in all", answer.milliseconds)));
+    this.timing.replaceChildren(html("dl", { className: "timing" }, ...steps, time(_("in all"), answer.milliseconds)));
   }
 
   #showModel({ model }, isAnswered) {
@@ -75,26 +76,28 @@ export class Answer {
     const labels = model.labels.map((label) => html("li", {},
       model.task === "detect" ? html("span", { className: `swatch ${hue(label, model.labels)}` }) : null, label));
     this.model.replaceChildren(
-      html("p", { className: "model-name" }, model.name, " ", html("span", {}, `version ${model.version}`)),
+      html("p", { className: "model-name" }, model.name, " ", html("span", {}, _("version %(version)s", { version: model.version }))),
       html("p", { className: "model-facts" }, html("code", {}, shortDigest(model.digest))),
-      ...(model.demonstration ? [caveat("Demonstration model: trained on rendered scenes")] : []),
-      ...(model.random_weights ? [caveat("Random weights: its answers mean nothing")] : []),
-      ...(isAnswered ? [] : [html("ul", { className: "labels", "aria-label": "Labels it knows" }, ...labels)]));
+      ...(model.demonstration ? [caveat(_("Demonstration model: trained on rendered scenes"))] : []),
+      ...(model.random_weights ? [caveat(_("Random weights: its answers mean nothing"))] : []),
+      ...(isAnswered ? [] : [html("ul", { className: "labels", "aria-label": _("Labels it knows") }, ...labels)]));
   }
 }
 
 function predictions(rows) {
   const [best] = rows;
   return html("div", { className: "answer-part" },
-    html("h2", {}, best ? best.label : "No label"),
-    html("p", { className: "summary" }, best ? `Most likely, with ${percent(best.score, 1)}` : "None was asked for."),
+    html("h2", {}, best ? best.label : _("No label")),
+    html("p", { className: "summary" }, best ? mostLikely(best) : _("None was asked for.")),
     html("ol", { className: "predictions" }, ...rows.map(({ label, score }) => html("li", { className: "prediction" },
       html("span", { className: "row-label" }, label),
       html("span", { className: "row-score" }, percent(score, 1)), bar(score)))));
 }
 
+const mostLikely = ({ score }) => _("Most likely, with %(score)s", { score: percent(score, 1) });
+
 const bar = (score, colour = "") => svg("svg", { class: `bar ${colour}`, "aria-hidden": "true" },
-  svg("rect", { width: percent(score, 2), height: "100%", rx: 3 }));
+  svg("rect", { width: share(score), height: "100%", rx: 3 }));
 
 const time = (words, value) => html("div", {}, html("dt", {}, words), html("dd", {}, milliseconds(value)));
 
@@ -105,7 +108,7 @@ function fold(title, copyWords) {
   const code = html("code");
   const button = html("button", { type: "button", className: "button button-quiet copy" }, copyWords);
   button.addEventListener("click", async () => {
-    button.textContent = (await copy(code.textContent)) ? "Copied" : "Select it and press Ctrl+C";
+    button.textContent = (await copy(code.textContent)) ? _("Copied") : _("Select it and press Ctrl+C");
     setTimeout(() => { button.textContent = copyWords; }, 2000);
   });
   const block = html("pre", { className: "code-block", tabIndex: 0 }, code);

@@ -1,14 +1,16 @@
 // The light at the top: can the server predict? Asks often while it cannot, seldom while it can.
 
+import { _ } from "./words.js";
+
 const WHEN_READY_MILLISECONDS = 30_000;
 const OTHERWISE_MILLISECONDS = 2_000;
 
 // The same words as app/pages/try_image.py gives at first.
 const LIGHTS = {
-  ready: ["is-ready", "Ready"],
-  loading: ["is-loading", "Loading models"],
-  away: ["is-away", "Engine away"],
-  unreachable: ["is-away", "Not reachable"],
+  ready: ["is-ready", _("Ready")],
+  loading: ["is-loading", _("Loading models")],
+  away: ["is-away", _("Engine away")],
+  unreachable: ["is-away", _("Not reachable")],
 };
 
 export class Engine {

@@ -1,10 +1,14 @@
 // Figures and counts as people read them; app/pages/drawing.py writes the same.
 
-/** 0.973 is `97%`; with one digit `97.3%`. */
-export const percent = (share, digits = 0) => `${(100 * share).toFixed(digits)}%`;
+import { ngettext, number } from "./words.js";
+
+export { percent } from "./words.js";
+
+/** A share of one as a length of SVG: 0.973 is `97.30%`. */
+export const share = (value) => `${(100 * value).toFixed(2)}%`;
 
 /** `0.4 ms`, `17 ms`: two digits are as much as one can read. */
-export const milliseconds = (value) => `${value.toFixed(value < 10 ? 1 : 0)} ms`;
+export const milliseconds = (value) => `${number(value, value < 10 ? 1 : 0)} ms`;
 
 /** `sha256:` and enough characters to tell versions apart. */
 export function shortDigest(digest) {
@@ -13,13 +17,13 @@ export function shortDigest(digest) {
 }
 
 /** `1 object`, `3 objects`. */
-export const objects = (number) => `${number} object${number === 1 ? "" : "s"}`;
+export const objects = (count) => ngettext("%(num)s object", "%(num)s objects", count);
 
 /** `2 cone, 1 helmet`: what was found, most frequent first. */
 export function countLabels(detections) {
   const counted = new Map();
   for (const { label } of detections) counted.set(label, (counted.get(label) ?? 0) + 1);
-  return [...counted].sort((a, b) => b[1] - a[1]).map(([label, number]) => `${number} ${label}`).join(", ");
+  return [...counted].sort((a, b) => b[1] - a[1]).map(([label, count]) => `${count} ${label}`).join(", ");
 }
 
 // So many .hue-N classes stand in css/picture.css.

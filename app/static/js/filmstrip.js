@@ -1,6 +1,7 @@
 // One small frame for each picture, with how it went. Kept from change to change, so that focus stays where it is.
 
 import { html } from "./elements.js";
+import { _, ngettext, told } from "./words.js";
 
 export class Filmstrip {
   #frames = new Map();
@@ -8,7 +9,7 @@ export class Filmstrip {
   /** `onSelect(picture)` and `onClear()` tell what a person did here. */
   constructor(list, { onSelect, onClear }) {
     Object.assign(this, { list, onSelect });
-    const clear = html("button", { type: "button", className: "frame-button frame-clear" }, "Remove all");
+    const clear = html("button", { type: "button", className: "frame-button frame-clear" }, _("Remove all"));
     clear.addEventListener("click", onClear);
     this.last = html("li", {}, clear);
     list.append(this.last);
@@ -54,7 +55,7 @@ const badge = ({ state }) => ({ refused: "is-bad", done: "" })[state] ?? "is-wai
 const text = ({ state }, number) => ({ refused: "!", done: `${number ?? ""}` })[state] ?? "";
 
 function words({ state, error }, number) {
-  if (state === "refused") return `refused, ${error.problem.title}`;
-  if (state === "done") return number === undefined ? "answered" : `${number} found`;
-  return state === "working" ? "working" : "waiting";
+  if (state === "refused") return _("refused, %(reason)s", { reason: told(error.problem.title) });
+  if (state === "done") return number === undefined ? _("answered") : ngettext("%(num)s found", "%(num)s found", number);
+  return state === "working" ? _("working") : _("waiting");
 }

@@ -1,5 +1,7 @@
 // The ways in: choose, drop, paste, samples.
 
+import { _ } from "./words.js";
+
 /** Bring pictures in from everywhere. `say(words)` tells a person what did not work. */
 export function openIntake({ stage, input, samples, pictures, say }) {
   input.addEventListener("change", () => choose(input, pictures));
@@ -36,7 +38,7 @@ function take(event, transfer, pictures, say) {
     event.preventDefault();
     pictures.add(files);
   } else if (!event.target.matches?.("input, select")) {
-    say("There was no file in that. Choose, drop or paste an image.");
+    say(_("There was no file in that. Choose, drop or paste an image."));
   }
 }
 
@@ -49,6 +51,6 @@ async function trySample(event, button, pictures, say) {
     if (!response.ok) throw new Error(`status ${response.status}`);
     return pictures.add([new File([await response.blob()], button.value)]);
   } catch {
-    return say("The sample could not be fetched. Is the server still there?");
+    return say(_("The sample could not be fetched. Is the server still there?"));
   }
 }

@@ -3,6 +3,7 @@
 import { html } from "./elements.js";
 import { percent } from "./figures.js";
 import { Unreachable } from "./service.js";
+import { _, told } from "./words.js";
 
 // Below this there is nothing to be gained by going lower.
 const LOWEST_THRESHOLD = 0.1;
@@ -22,55 +23,58 @@ export function notice(picture, context, actions) {
 /** What a screen reader is told when a picture's state has changed; empty where there is no news. */
 export function spoken(picture, summary) {
   if (picture.state === "done") return `${picture.name}: ${summary}`;
-  if (picture.state === "refused") return `${picture.name} was refused. ${picture.error.problem.detail}`;
-  if (picture.state === "away") return `${awayWords(picture.error).title}. It is tried again by itself.`;
+  if (picture.state === "refused") return _("%(name)s was refused. %(reason)s", { name: picture.name, reason: told(picture.error.problem.detail) });
+  if (picture.state === "away") return _("%(reason)s. It is tried again by itself.", { reason: told(awayWords(picture.error).title) });
   return "";
 }
 
 /** `Trying again in 3 s.`; kept up to date by whoever shows it. */
 export function countdown(until) {
   const seconds = Math.ceil((until - Date.now()) / 1000);
-  return seconds > 0 ? `Trying again in ${seconds} s.` : "Trying again …";
+  return seconds > 0 ? _("Trying again in %(seconds)s s.", { seconds }) : _("Trying again …");
 }
 
 function empty() {
-  return part("", "No image yet", ["Choose, drop or paste one, or take a sample. The answer stands here."]);
+  return part("", _("No image yet"), [_("Choose, drop or paste one, or take a sample. The answer stands here.")]);
 }
 
 function working({ model }) {
-  return part("is-working", "Working …", [model ? `Asking ${model.name}.` : "Asking the server."]);
+  return part("is-working", _("Working …"), [model ? _("Asking %(name)s.", { name: model.name }) : _("Asking the server.")]);
 }
 
 function nothing({ wishes, threshold }, { onLower }) {
-  const limits = wishes.fields.min_width || wishes.fields.min_height ? " and is large enough" : "";
-  const element = part("", "Nothing found", [`No object scores at least ${percent(threshold)}${limits}.`]);
+  const score = percent(threshold);
+  const words = wishes.fields.min_width || wishes.fields.min_height
+    ? _("No object scores at least %(score)s and is large enough.", { score })
+    : _("No object scores at least %(score)s.", { score });
+  const element = part("", _("Nothing found"), [words]);
   if (threshold > LOWEST_THRESHOLD) {
     const lower = Math.max(LOWEST_THRESHOLD, Math.round(threshold * 50) / 100);
-    element.append(button(`Lower the threshold to ${percent(lower)}`, () => onLower(lower)));
+    element.append(button(_("Lower the threshold to %(score)s", { score: percent(lower) }), () => onLower(lower)));
   }
   return element;
 }
 
 function refused(picture, { onRetry }) {
   const { problem, status } = picture.error;
-  const element = part("is-bad", problem.title, [problem.detail], problem.hint);
+  const element = part("is-bad", told(problem.title), [told(problem.detail)], told(problem.hint));
   if (problem.code) element.append(code(problem));
   // What is wrong on the server's side may be right the next time.
-  if (status === 0 || status >= 500) element.append(html("div", {}, button("Try again", () => onRetry(picture))));
+  if (status === 0 || status >= 500) element.append(html("div", {}, button(_("Try again"), () => onRetry(picture))));
   return element;
 }
 
 function away({ error }, { onRetryNow, pausedUntil }) {
   const { title, detail, hint } = awayWords(error);
-  const element = part("is-waiting", title, [detail], hint);
+  const element = part("is-waiting", told(title), [told(detail)], told(hint));
   element.append(html("p", { className: "countdown" }, countdown(pausedUntil())));
-  element.append(button("Try now", onRetryNow));
+  element.append(button(_("Try now"), onRetryNow));
   return element;
 }
 
 function awayWords(error) {
   if (!(error instanceof Unreachable)) return error.problem;
-  return { title: "The server cannot be reached", detail: "The network is down, or the server is not running." };
+  return { title: _("The server cannot be reached"), detail: _("The network is down, or the server is not running.") };
 }
 
 function part(kind, title, paragraphs, hint) {
@@ -80,7 +84,7 @@ function part(kind, title, paragraphs, hint) {
 }
 
 function code({ code: word, request_id: request }) {
-  return html("p", { className: "code" }, html("code", {}, word), request ? " · request " : "",
+  return html("p", { className: "code" }, html("code", {}, word), request ? ` · ${_("request")} ` : "",
     request ? html("code", {}, request) : "");
 }
 

@@ -12,6 +12,7 @@ import { Pictures } from "./pictures.js";
 import { Service } from "./service.js";
 import { Stage } from "./stage.js";
 import { Wishes } from "./wishes.js";
+import { _ } from "./words.js";
 
 const form = byId("ask");
 const announcement = byId("announcement");
@@ -125,10 +126,10 @@ function tell(picture, detections) {
 
 function summary({ answer: given }, detections) {
   if (given?.task === "detect") {
-    return detections.length ? `${objects(detections.length)}, ${countLabels(detections)}` : "nothing found";
+    return detections.length ? `${objects(detections.length)}, ${countLabels(detections)}` : _("nothing found");
   }
   const best = given?.results[0].predictions[0];
-  return best ? `${best.label}, ${percent(best.score, 1)}` : "no label";
+  return best ? `${best.label}, ${percent(best.score, 1)}` : _("no label");
 }
 
 function point(index) {

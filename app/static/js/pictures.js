@@ -1,5 +1,7 @@
 // The pictures on the page and which one is looked at. Says "change" when either changes.
 
+import { _ } from "./words.js";
+
 let lastId = 0;
 
 /**
@@ -27,7 +29,7 @@ export class Pictures extends EventTarget {
 
   /** Put files on the page; the first of them is looked at. */
   add(files) {
-    const added = [...files].map((file) => new Picture(file, file.name || "pasted image"));
+    const added = [...files].map((file) => new Picture(file, file.name || _("pasted image")));
     if (!added.length) return;
     this.#all.push(...added);
     this.#selected = added[0];

@@ -1,5 +1,7 @@
 // The HTTP API as this page uses it. Every way to fail becomes one of three errors.
 
+import { _, number } from "./words.js";
+
 /** The server said no, and asking the same again will not help. Holds the problem document. */
 export class Refused extends Error {
   constructor(problem, status) {
@@ -75,9 +77,9 @@ export class Service {
       return error;
     }
     return new Refused({
-      title: "The picture was not taken",
-      detail: `The server closed the connection while ${size(blob.size)} were being sent.`,
-      hint: "It may be more than this server accepts, or it may have changed on the disk. Try a smaller one.",
+      title: _("The picture was not taken"),
+      detail: _("The server closed the connection while %(size)s were being sent.", { size: size(blob.size) }),
+      hint: _("It may be more than this server accepts, or it may have changed on the disk. Try a smaller one."),
       code: "connection_closed",
     }, 0);
   }
@@ -102,15 +104,15 @@ function failure(response, body) {
 function words(status) {
   if (status === 413) {
     return {
-      title: "The request is too large", detail: "The server takes no image of this size.", hint: "Scale it down.",
+      title: _("The request is too large"), detail: _("The server takes no image of this size."), hint: _("Scale it down."),
       code: "request_too_large",
     };
   }
   const code = `http_${status}`;
   if (AWAY.includes(status)) {
-    return { title: "Not available at the moment", detail: "The server is starting or being replaced.", code };
+    return { title: _("Not available at the moment"), detail: _("The server is starting or being replaced."), code };
   }
-  return { title: "Something went wrong", detail: `The server answered with status ${status}.`, code };
+  return { title: _("Something went wrong"), detail: _("The server answered with status %(status)s.", { status }), code };
 }
 
 // `decode;dur=3.2, queue;dur=0.1` as {decode: 3.2, queue: 0.1}.
@@ -123,5 +125,5 @@ function serverTimings(header) {
 }
 
 function size(bytes) {
-  return bytes < 1e6 ? `${Math.ceil(bytes / 1e3)} kB` : `${(bytes / 1e6).toFixed(1)} MB`;
+  return bytes < 1e6 ? `${number(Math.ceil(bytes / 1e3))} kB` : `${number(bytes / 1e6, 1)} MB`;
 }

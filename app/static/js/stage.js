@@ -1,7 +1,8 @@
 // Shows the picture that is looked at and draws the boxes on it. Same markup as templates/answer.html.
 
 import { html, renew, svg } from "./elements.js";
-import { hue, percent } from "./figures.js";
+import { hue, percent, share } from "./figures.js";
+import { _ } from "./words.js";
 
 // The largest area a picture takes, in CSS pixels; app/pages/previews.py uses the same figures.
 const STAGE_WIDTH = 800;
@@ -23,7 +24,7 @@ export class Stage {
     this.frame = html("div", { className: "frame" });
     this.progress = html("div", { className: "progress", hidden: true });
     this.canvas = html("figure", { className: "canvas" }, this.progress, this.frame);
-    const remove = button("Remove", () => onRemove(this.#picture));
+    const remove = button(_("Remove"), () => onRemove(this.#picture));
     this.head = html("div", { className: "viewer-head" }, this.name, this.size, remove);
     // Around the drop zone, which becomes a button in the head's row.
     section.prepend(this.head);
@@ -88,8 +89,8 @@ export class Stage {
 
   #box({ label, box }, index, { width, height }, labels) {
     const place = {
-      x: percent(box.x_min / width, 2), width: percent((box.x_max - box.x_min) / width, 2),
-      y: percent(box.y_min / height, 2), height: percent((box.y_max - box.y_min) / height, 2), rx: 3,
+      x: share(box.x_min / width), width: share((box.x_max - box.x_min) / width),
+      y: share(box.y_min / height), height: share((box.y_max - box.y_min) / height), rx: 3,
     };
     const edge = svg("rect", { class: "box-edge", ...place });
     edge.addEventListener("pointerenter", () => this.onPoint(index));
@@ -106,8 +107,8 @@ function tag({ label, score, box }, index, { width, height }, labels) {
   const line = html("div", { className: `tag-line${isOnRight ? " on-right" : ""}${isInside ? " is-inside" : ""}` },
     html("span", { className: "tag" }, label, html("b", {}, percent(score))));
   const place = {
-    x: isOnRight ? "0%" : percent(left, 2), width: percent(isOnRight ? right : 1 - left, 2),
-    y: percent(top, 2), height: 24, transform: `translate(0 ${isInside ? 2 : -24})`,
+    x: isOnRight ? "0%" : share(left), width: share(isOnRight ? right : 1 - left),
+    y: share(top), height: 24, transform: `translate(0 ${isInside ? 2 : -24})`,
   };
   return svg("foreignObject", { class: `box-tag ${hue(label, labels)}`, "data-index": index, ...place }, line);
 }
@@ -116,7 +117,7 @@ const area = ({ x_min: left, y_min: top, x_max: right, y_max: bottom }) => (righ
 
 function noPreview() {
   const icon = html("img", { src: new URL("../picture.svg", import.meta.url).href, alt: "", width: 52, height: 52 });
-  return html("p", { className: "no-preview" }, icon, "This browser cannot show the picture.");
+  return html("p", { className: "no-preview" }, icon, _("This browser cannot show the picture."));
 }
 
 function button(words, onClick) {

@@ -1,6 +1,7 @@
 // What is asked for: task, model and limits, as the controls say. Says "model" and "limits" when they change.
 
 import { byId, html } from "./elements.js";
+import { _, number } from "./words.js";
 
 const LIMITS = {
   detect: ["score_threshold", "iou_threshold", "max_results", "min_width", "min_height"],
@@ -144,8 +145,9 @@ export class Wishes extends EventTarget {
 
   #summary() {
     const [width, height] = [this.number("min_width"), this.number("min_height")];
-    const size = width || height ? `at least ${width} × ${height} px` : "any size";
-    return `overlap ${this.number("iou_threshold").toFixed(2)} · at most ${this.number("max_results")} objects · ${size}`;
+    const size = width || height ? _("at least %(width)s × %(height)s px", { width, height }) : _("any size");
+    const overlap = number(this.number("iou_threshold"), 2);
+    return _("overlap %(overlap)s · at most %(most)s objects · %(size)s", { overlap, most: this.number("max_results"), size });
   }
 
   #input(name) {
@@ -172,8 +174,8 @@ export class Wishes extends EventTarget {
 
 const key = ({ name, version }) => `${name}@${version}`;
 
-const STATES = { loading: " – loading", failed: " – failed to load", unavailable: " – not available" };
-const title = ({ name, version, state }) => `${name} ${version}${STATES[state] ?? ""}`;
+const STATES = { loading: _("loading"), failed: _("failed to load"), unavailable: _("not available") };
+const title = ({ name, version, state }) => `${name} ${version}${STATES[state] ? ` – ${STATES[state]}` : ""}`;
 
 // As many digits behind the point as the control's step has.
 const digits = ({ step }) => (step.split(".")[1] ?? "").length;

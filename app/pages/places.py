@@ -1,0 +1,29 @@
+"""The places of the navigation, in reading order. Who adds a page adds a line; its template extends layout.html."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from flask import current_app
+
+from app.pages.sentences import marked
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """One link: the endpoint of its page and the English words on it, which ``layout.html`` translates."""
+
+    endpoint: str
+    words: str
+
+
+PLACES = (
+    Place("pages.try_image", marked("Try an image")),
+    Place("pages.models", marked("Models")),
+)
+
+
+def there() -> Iterable[Place]:
+    """Those whose page this app has."""
+    return [place for place in PLACES if place.endpoint in current_app.view_functions]
