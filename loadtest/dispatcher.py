@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import random
 import re
@@ -9,6 +10,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -20,7 +22,7 @@ from geventhttpclient.response import HTTPConnectionClosed
 from geventhttpclient.url import URL
 
 from loadtest.oracle import Oracle
-from loadtest.rows import ROW, Outcome
+from loadtest.rows import CACHE, ROW, Outcome
 from loadtest.scenarios import Caller, Request
 
 FLUSH_SECONDS = 0.25
@@ -32,6 +34,10 @@ WATCH_LEAST = 50
 TIMING = re.compile(r"(decode|queue|predict|engine|app);dur=([0-9.]+)")
 TIMINGS = ("decode", "queue", "predict", "engine", "app")
 UNKNOWN_MS = float("nan")
+UNKNOWN_TIMINGS = (UNKNOWN_MS,) * len(TIMINGS)
+# How often a job's caller asks how far it is; so much later than it is done does the caller know.
+POLL_SECONDS = 0.05
+OPEN_STATES = ("queued", "running")
 BAD = frozenset((Outcome.FAILED, Outcome.BROKEN, Outcome.TIMED_OUT, Outcome.DROPPED))
 
 
@@ -81,6 +87,17 @@ class Recorder:
         whole.rename(done)
 
 
+@dataclass
+class Said:
+    """What the server said during one request. ``cache``: a number of rows.CACHE; ``job``: the path of its job."""
+
+    status: int = 0
+    size: int = 0
+    timing: str = ""
+    cache: int = 0
+    job: str = ""
+
+
 class Sender:
     """Sends one request, waits for its answer, judges and records it."""
 
@@ -104,39 +121,42 @@ class Sender:
     def send(self, request: Request, intended: float) -> Outcome:
         """Send now; ``intended`` is when it was meant to start, in seconds of the clock."""
         sent = self._clock()
-        status, size, timings, words = 0, 0, (UNKNOWN_MS,) * len(TIMINGS), ""
+        said = Said()
         try:
             # The sockets' own timeouts come first and give connections back; this ends an answer that only trickles.
             with gevent.Timeout(self._timeout_seconds * 2):
-                for path in request.paths:
-                    status, body, header = self._exchange(request, path)
-                    size += len(body)
-                    outcome, words = self._judge(request, path, status, body)
-                    if outcome != Outcome.RIGHT:
-                        break
+                outcome, words = self._perform(request, said)
             done = self._clock()
-            if header:
-                timings = read_timings(header)
         except (gevent.Timeout, TimeoutError):
             done, outcome, words = self._clock(), Outcome.TIMED_OUT, f"no answer in {self._timeout_seconds:g} s"
         except (OSError, HTTPParseError, HTTPConnectionClosed) as error:
             done, outcome, words = self._clock(), Outcome.BROKEN, f"{type(error).__name__}: {error}"
         picture = request.pictures[0] if request.pictures else 0
-        self._recorder.add(
-            (intended, sent, done, outcome, request.scenario, status, picture, request.is_repeated, size, *timings)
-        )
+        told = (said.status, picture, request.is_repeated, said.cache, said.size)
+        timings = read_timings(said.timing) if said.timing else UNKNOWN_TIMINGS
+        self._recorder.add((intended, sent, done, outcome, request.scenario, *told, *timings))
         self.note(done, outcome)
         if words:
             self._recorder.example(outcome, request, done, words)
         if self._tell:
-            self._tell(request, (done - intended) * 1000, size, words)
+            self._tell(request, (done - intended) * 1000, said.size, words)
+        if said.job:
+            # Results take room that the next ones need; nobody waits for this.
+            self._forget(said.job, request)
         return outcome
+
+    def _perform(self, request: Request, said: Said) -> tuple[Outcome, str]:
+        outcome, words = Outcome.RIGHT, ""
+        for path in request.paths:
+            body = self._exchange(request.method, path, request.body, request.headers, said)
+            outcome, words = self._judge(request, path, said, body)
+            if outcome != Outcome.RIGHT:
+                break
+        return outcome, words
 
     def drop(self, intended: float) -> None:
         """Record an arrival that found no free slot."""
-        self._recorder.add(
-            (intended, intended, intended, Outcome.DROPPED, 255, 0, 0, 0, 0, *(UNKNOWN_MS,) * len(TIMINGS))
-        )
+        self._recorder.add((intended, intended, intended, Outcome.DROPPED, 255, 0, 0, 0, 0, 0, *UNKNOWN_TIMINGS))
         self.note(self._clock(), Outcome.DROPPED)
 
     def note(self, moment: float, outcome: Outcome) -> None:
@@ -153,25 +173,71 @@ class Sender:
             return 0.0
         return self._recent_bad / len(self._recent)
 
-    def _exchange(self, request: Request, path: str) -> tuple[int, bytes, str]:
-        response = self._client.request(request.method, path, body=request.body, headers=request.headers)
+    def _exchange(self, method: str, path: str, body: bytes, headers: dict[str, str], said: Said) -> bytes:
+        response = self._client.request(method, path, body=body, headers=headers)
         try:
             # Nothing follows a redirect: another host is another target.
-            return response.status_code, bytes(response.read()), response.get("server-timing") or ""
+            data = bytes(response.read())
+            said.status, said.timing = response.status_code, response.get("server-timing") or ""
+            said.cache, said.size = CACHE.get(response.get("x-cache") or "", 0), said.size + len(data)
+            return data
         finally:
             response.release()
 
-    def _judge(self, request: Request, path: str, status: int, body: bytes) -> tuple[Outcome, str]:
-        if status in (429, 503):
+    def _judge(self, request: Request, path: str, said: Said, body: bytes) -> tuple[Outcome, str]:
+        if said.status in (429, 503):
             return Outcome.REFUSED, ""
-        if status != 200:
-            return Outcome.FAILED, f"status {status}: {body[:160].decode(errors='replace')}"
+        if request.kind == "job" and said.status == 202:
+            return self._follow(request, said, body)
+        if said.status != 200:
+            return Outcome.FAILED, f"status {said.status}: {body[:160].decode(errors='replace')}"
         if request.task:
-            return self._oracle.judge(request.task, request.pictures, request.request_id, body)
+            return self._oracle.judge(request.task, request.pictures, request.request_id, body, request.kind)
         # The page itself may hold what differs each time; what it is made of may not.
         if path != "/" and zlib.crc32(body) != self._assets[path]:
             return Outcome.WRONG, f"{path} is not what it was at rest"
         return Outcome.RIGHT, ""
+
+    def _follow(self, request: Request, said: Said, body: bytes) -> tuple[Outcome, str]:
+        """Ask for a job until it is done, then judge its results."""
+        until = self._clock() + self._timeout_seconds
+        try:
+            said.job = job_path(body)
+            while self._clock() < until:
+                body = self._exchange("GET", said.job, b"", follow_headers(request), said)
+                if said.status != 200:
+                    return Outcome.FAILED, f"status {said.status} of the job: {body[:160].decode(errors='replace')}"
+                state = json.loads(body)["state"]
+                if state not in OPEN_STATES:
+                    if state != "succeeded":
+                        return Outcome.FAILED, f"the job is {state}: {body[:160].decode(errors='replace')}"
+                    job_id = said.job.rpartition("/")[2]
+                    return self._oracle.judge(request.task, request.pictures, job_id, body, request.kind)
+                gevent.sleep(POLL_SECONDS)
+        except (ValueError, KeyError, TypeError):
+            return Outcome.FAILED, f"no job of ours: {body[:80].decode(errors='replace')}"
+        return Outcome.TIMED_OUT, f"the job is still {state} after {self._timeout_seconds:g} s"
+
+    def _forget(self, path: str, request: Request) -> None:
+        # A time that is over is no error: gevent ends the block silently.
+        with (
+            contextlib.suppress(OSError, HTTPParseError, HTTPConnectionClosed),
+            gevent.Timeout(self._timeout_seconds, False),
+        ):
+            self._exchange("DELETE", path, b"", follow_headers(request), Said())
+
+
+def job_path(body: bytes) -> str:
+    """Where a job that was taken is asked for. Raises ValueError, KeyError, TypeError for another answer."""
+    path = json.loads(body)["url"]
+    if not path.startswith("/v1/jobs/"):
+        raise ValueError(path)
+    return str(path)
+
+
+def follow_headers(request: Request) -> dict[str, str]:
+    """The headers of what follows a request: its own, without what describes its body."""
+    return {name: value for name, value in request.headers.items() if name != "Content-Type"}
 
 
 def read_timings(header: str) -> tuple[float, ...]:

@@ -24,7 +24,7 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from app import config
 from app.errors import SettingsError
-from loadtest import guard, pictures, plans, profiles, reference, scenarios
+from loadtest import dispatcher, guard, pictures, plans, profiles, reference, scenarios
 from loadtest.dispatcher import Dispatcher, Recorder, Sender, clock_from
 from loadtest.schedule import arrivals, share_of_worker
 from loadtest.statuses import LoadTestError, Status
@@ -154,6 +154,7 @@ class CaskDispatcher(FastHttpUser):
             repeat_share=plan.repeat_share,
             seed=plan.seed * 1000 + worker,
             patience_seconds=plan.timeout_seconds,
+            models=known.names,
         )
         moments = share_of_worker(arrivals(plan.profile.stages, plan.profile.arrivals, plan.seed), worker, plan.workers)
         began_at = begin.get()
@@ -161,7 +162,7 @@ class CaskDispatcher(FastHttpUser):
         sender = Sender(
             self.client.client.clientpool, plan.url, known.oracle(), known.assets, recorder, clock, plan.timeout_seconds
         )
-        dispatcher = Dispatcher(
+        driving = Dispatcher(
             sender, caller, recorder, clock, stop_when_bad=plan.profile.stop_when_bad, seed=plan.seed * 1000 + worker
         )
         # A collection in mid-run is a pause that the server would be blamed for.
@@ -169,27 +170,27 @@ class CaskDispatcher(FastHttpUser):
         gc.freeze()
         used = time.process_time()
         if plan.profile.model == "open":
-            dispatcher.open(moments, plan.slots)
+            driving.open(moments, plan.slots)
         else:
-            self._drive_callers(dispatcher, plan, worker)
+            self._drive_callers(driving, plan, worker)
         recorder.close(
             {
                 "planned": int(moments.size),
                 "cpu_seconds": time.process_time() - used,
-                "stopped_early": dispatcher.stopped_early,
+                "stopped_early": driving.stopped_early,
                 "began_at": began_at,
                 "pid": os.getpid(),
             }
         )
         raise StopUser
 
-    def _drive_callers(self, dispatcher: Dispatcher, plan: plans.Plan, worker: int) -> None:
+    def _drive_callers(self, driving: Dispatcher, plan: plans.Plan, worker: int) -> None:
         began, running = 0.0, []
         for stage in plan.profile.stages:
             callers = stage.callers // plan.workers + (worker < stage.callers % plan.workers)
             if callers:
                 span = (callers, began, began + stage.seconds, plan.profile.think_seconds)
-                running.append(gevent.spawn(dispatcher.closed, *span))
+                running.append(gevent.spawn(driving.closed, *span))
             began += stage.seconds
         gevent.joinall(running, raise_error=True)
 
@@ -211,7 +212,7 @@ class CaskCaller(FastHttpUser):
             raise StopUser
         known = self.reference
         self._caller = scenarios.Caller(
-            self.mix, self.samples, [path for path in known.assets if path != "/"], seed=id(self)
+            self.mix, self.samples, [path for path in known.assets if path != "/"], seed=id(self), models=known.names
         )
         self._oracle = known.oracle()
         agent: Any = self.client.client
@@ -227,11 +228,29 @@ class CaskCaller(FastHttpUser):
             with client.request(
                 request.method, path, name=name, data=request.body, headers=request.headers, catch_response=True
             ) as answer:
-                if answer.status_code != 200:
+                if request.kind == "job" and answer.status_code == 202:
+                    self._follow(request, dispatcher.job_path(answer.content or b""))
+                elif answer.status_code != 200:
                     answer.failure(f"status {answer.status_code}")
                 elif request.task:
-                    outcome, words = self._oracle.judge(
-                        request.task, request.pictures, request.request_id, answer.content or b""
-                    )
-                    if words:
-                        answer.failure(f"{outcome.name.lower()}: {words}"[:120])
+                    self._judge(answer, request, request.request_id)
+
+    def _judge(self, answer: Any, request: scenarios.Request, request_id: str) -> None:
+        body = answer.content or b""
+        outcome, words = self._oracle.judge(request.task, request.pictures, request_id, body, request.kind)
+        if words:
+            answer.failure(f"{outcome.name.lower()}: {words}"[:120])
+
+    def _follow(self, request: scenarios.Request, path: str) -> None:
+        """Ask for a job until it is done; each time is a request of its own on Locust's page."""
+        client, headers, is_open = self.client, dispatcher.follow_headers(request), True
+        while is_open:
+            gevent.sleep(dispatcher.POLL_SECONDS)
+            with client.request("GET", path, name="job: how far", headers=headers, catch_response=True) as answer:
+                state = (answer.json() or {}).get("state") if answer.status_code == 200 else "gone"
+                is_open = state in dispatcher.OPEN_STATES
+                if state == "succeeded":
+                    self._judge(answer, request, path.rpartition("/")[2])
+                elif not is_open:
+                    answer.failure(f"the job is {state}")
+        client.request("DELETE", path, name="job: remove", headers=headers)

@@ -33,6 +33,12 @@ class Reference:
     assets: dict[str, int]
     surprises: list[str]
 
+    @property
+    def names(self) -> dict[str, str]:
+        """Task → the name of the model that answers it, as far as /v1/models tells."""
+        by_digest = {str(each.get("digest")): str(each.get("name")) for each in self.models}
+        return {task: by_digest[digest] for task, digest in self.digests.items() if digest in by_digest}
+
     def oracle(self) -> Oracle:
         """What tells right answers from wrong ones during the run."""
         return Oracle(self.golden, self.digests)
@@ -59,11 +65,22 @@ def take(target: Target, mix: Mapping[str, float], pictures: Sequence[Picture]) 
             if picture.task == task:
                 golden[task][number], digests[task] = _ask(target, task, picture)
     models = _models(target)
+    _check_named(mix, digests, models)
     assets: dict[str, int] = {}
     if "page" in mix:
         paths = ["/", *scenarios.assets_of(guard.fetch(target, "/"))]
         assets = {path: zlib.crc32(guard.fetch(target, path)) for path in paths}
     return Reference(golden, digests, models, assets, _surprises(golden, digests, models, pictures))
+
+
+def _check_named(mix: Mapping[str, float], digests: Mapping[str, str], models: Sequence[Mapping[str, Any]]) -> None:
+    named = {each.get("digest") for each in models}
+    for name in mix:
+        scenario = scenarios.SCENARIOS[name]
+        if scenario.kind == "infer" and digests[scenario.task] not in named:
+            raise LoadTestError(
+                f"{name} needs the model's name, and /v1/models has none with {digests[scenario.task]}."
+            )
 
 
 def wait_until_at_rest(target: Target) -> None:

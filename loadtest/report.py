@@ -360,6 +360,7 @@ def _generator(plan: Plan, figures: dict[str, Any]) -> str:
         ("workers that finished", f"{figures['generator']['workers']} of {plan.workers}"),
         ("requests at once, a worker", f"at most {plan.slots}"),
         ("bytes that repeat", f"{plan.repeat_share:.0%} of requests"),
+        ("answers that were kept", _share((figures.get("cache") or {}).get("hit_share"))),
         ("patience", f"{plan.timeout_seconds:g} s"),
     ]
     return _section("The generator", "Whether what was measured is the server, and not this machine.", _facts(lines))
@@ -466,6 +467,10 @@ def _value(value: float | None) -> float:
 
 def _milliseconds(value: float) -> str:
     return f"{value:.0f} ms" if math.isfinite(value) else "no answer" if math.isinf(value) else "–"
+
+
+def _share(value: float | None) -> str:
+    return "not told" if value is None else f"{value:.1%}"
 
 
 def _number(value: float | None) -> str:

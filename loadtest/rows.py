@@ -34,6 +34,7 @@ ROW = np.dtype(
         ("status", "u2"),
         ("picture", "u2"),
         ("repeated", "u2"),  # 1: the same bytes as before, so a cache may answer
+        ("cache", "u1"),  # the server's X-Cache: see CACHE
         ("bytes", "u4"),
         ("decode_ms", "f4"),  # the server's own account, NaN where it gives none
         ("queue_ms", "f4"),
@@ -42,6 +43,9 @@ ROW = np.dtype(
         ("app_ms", "f4"),
     ]
 )
+
+# X-Cache → its number in a row; 0 where the server says nothing.
+CACHE = {"": 0, "miss": 1, "hit": 2, "partial": 3}
 
 
 @dataclass(frozen=True)

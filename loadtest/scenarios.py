@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 import re
+import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -15,6 +16,8 @@ from loadtest.pictures import Picture
 BOUNDARY = b"cask-load-test-3d9f0c"
 SEVERAL = 4
 JSON_TYPE = "application/json"
+BINARY_TYPE = "application/octet-stream"
+HEADER_LENGTH = "Inference-Header-Content-Length"
 FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY.decode()}"
 ASSET = re.compile(r'(?:href|src)="(/static/[^"]+)"')
 
@@ -23,7 +26,11 @@ Body = Callable[[Sequence[Picture], "int | None"], bytes]
 
 @dataclass(frozen=True)
 class Scenario:
-    """One way to call. ``task`` is empty for the page, which is fetched with its assets as a browser does."""
+    """One way to call. ``task`` is empty for the page, which is fetched with its assets as a browser does.
+
+    ``kind``: predict (one request, one answer), page, infer (Open Inference Protocol; the path names the model), or job
+    (submit, poll until it is done, fetch the results; then it is removed, which nobody waits for).
+    """
 
     name: str
     path: str
@@ -31,6 +38,7 @@ class Scenario:
     content_type: str
     count: int
     body: Body
+    kind: str = "predict"
 
 
 @dataclass(frozen=True)
@@ -38,6 +46,7 @@ class Request:
     """One request, ready to send. ``pictures`` are numbers of the run's list; ``paths`` more than one for the page."""
 
     scenario: int
+    kind: str
     task: str
     method: str
     paths: tuple[str, ...]
@@ -72,6 +81,18 @@ def base64_json(pictures: Sequence[Picture], nonce: int | None) -> bytes:
     return b'{"images":["' + b'","'.join(images) + b'"]}'
 
 
+def infer(pictures: Sequence[Picture], nonce: int | None, request_id: str) -> tuple[bytes, int]:
+    """The body of the Open Inference Protocol as stock clients send it, and how much of it is JSON.
+
+    The image goes behind the JSON as a tensor of BYTES: its length in four bytes, little-endian, then itself.
+    """
+    elements = [struct.pack("<I", len(data)) + data for data in (raw([each], nonce) for each in pictures)]
+    sizes = {"binary_data_size": sum(map(len, elements))}
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [len(pictures)], "parameters": sizes}
+    head = json.dumps({"id": request_id, "inputs": [tensor]}).encode()
+    return b"".join([head, *elements]), len(head)
+
+
 def nothing(_pictures: Sequence[Picture], _nonce: int | None) -> bytes:
     """No body."""
     return b""
@@ -88,7 +109,11 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("detect_multipart", "/v1/detect", "detect", FORM_TYPE, 1, multipart),
         Scenario("detect_json", "/v1/detect", "detect", JSON_TYPE, 1, base64_json),
         Scenario("detect_several", "/v1/detect", "detect", FORM_TYPE, SEVERAL, multipart),
-        Scenario("page", "/", "", "", 0, nothing),
+        Scenario("page", "/", "", "", 0, nothing, "page"),
+        Scenario("classify_infer", "/v2/models/{model}/infer", "classify", BINARY_TYPE, 1, raw, "infer"),
+        Scenario("detect_infer", "/v2/models/{model}/infer", "detect", BINARY_TYPE, 1, raw, "infer"),
+        Scenario("classify_job", "/v1/jobs?task=classify", "classify", "image/jpeg", 1, raw, "job"),
+        Scenario("detect_job_several", "/v1/jobs?task=detect", "detect", FORM_TYPE, SEVERAL, multipart, "job"),
     )
 }
 NAMES = tuple(SCENARIOS)
@@ -108,6 +133,7 @@ class Caller:
     """Chooses and makes requests, the same ones for the same seed.
 
     ``repeat_share`` (0 … 1) is the share of requests whose bytes are the same each time, so that a cache can answer.
+    ``models``: task → name of the model, for scenarios whose path names it.
     """
 
     def __init__(
@@ -119,6 +145,7 @@ class Caller:
         repeat_share: float = 0.0,
         seed: int = 0,
         patience_seconds: float = 30.0,
+        models: Mapping[str, str] | None = None,
     ) -> None:
         self.pictures = pictures
         self._scenarios = [SCENARIOS[name] for name in mix]
@@ -130,6 +157,7 @@ class Caller:
         }
         self._paths = ("/", *assets)
         self._repeat_share = repeat_share
+        self._models = models or {}
         self._patience = f"{patience_seconds:g}"
         self._chance = random.Random(seed)  # noqa: S311 - chance, not a secret
         self._nonce = self._chance.getrandbits(60)
@@ -142,20 +170,27 @@ class Caller:
         request_id = f"load-{self._nonce:016x}"
         if not scenario.task:
             headers = {"X-Request-Id": request_id}
-            return Request(self._numbers[choice], "", "GET", self._paths, headers, b"", (), request_id, True)
+            return Request(self._numbers[choice], "page", "", "GET", self._paths, headers, b"", (), request_id, True)
         numbers = tuple(self._chance.choices(self._by_task[scenario.task], k=scenario.count))
         is_repeated = self._chance.random() < self._repeat_share
-        body = scenario.body([self.pictures[each] for each in numbers], None if is_repeated else self._nonce)
+        images, nonce = [self.pictures[each] for each in numbers], None if is_repeated else self._nonce
         headers = {
             "Content-Type": scenario.content_type,
             "X-Request-Id": request_id,
             "X-Request-Timeout": self._patience,
         }
+        path = scenario.path
+        if scenario.kind == "infer":
+            body, head_length = infer(images, nonce, request_id)
+            headers[HEADER_LENGTH], path = str(head_length), path.format(model=self._models[scenario.task])
+        else:
+            body = scenario.body(images, nonce)
         return Request(
             self._numbers[choice],
+            scenario.kind,
             scenario.task,
             "POST",
-            (scenario.path,),
+            (path,),
             headers,
             body,
             numbers,

@@ -56,8 +56,17 @@ def _figures(figures: dict[str, Any]) -> list[str]:
         f"{counts['judged']} judged of {counts['all']}: {kinds or 'none'}",
         f"offered {_number(figures['offered_rps'])} a second, right {_number(figures['right_rps'])};"
         f" the generator took {_number(cost)} µs of processor a request",
+        *_cache(figures.get("cache") or {}),
         *table(rows),
     ]
+
+
+def _cache(shares: dict[str, float | None]) -> list[str]:
+    """Nothing where the server keeps no answers."""
+    hits, repeated = shares.get("hit_share"), shares.get("repeated_share")
+    return (
+        [] if hits is None else [f"{hits:.1%} of the answers had been kept; {repeated or 0:.1%} of the bytes repeated"]
+    )
 
 
 def _milliseconds(value: float | None) -> str:

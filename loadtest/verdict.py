@@ -280,11 +280,20 @@ def figures(judged: np.ndarray, record: Record, seconds: float) -> dict[str, Any
             ),
             "workers": len(record.workers),
         },
+        "cache": _cache(judged),
         "server_ms": {
             name: _percentiles(judged[f"{name}_ms"][~np.isnan(judged[f"{name}_ms"])])
             for name in ("decode", "queue", "predict", "engine")
         },
     }
+
+
+def _cache(judged: np.ndarray) -> dict[str, float | None]:
+    """Shares: of requests whose bytes were sent before, and of answers that the server says it had kept."""
+    told = judged[judged["cache"] > 0]
+    hits = float(np.mean(told["cache"] == records.CACHE["hit"])) if told.size else math.nan
+    asked = judged[judged["outcome"] != Outcome.DROPPED]["repeated"]
+    return {"repeated_share": _number(float(np.mean(asked)) if asked.size else math.nan), "hit_share": _number(hits)}
 
 
 def _percentiles(values: np.ndarray) -> dict[str, float | None]:

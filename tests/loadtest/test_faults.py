@@ -38,6 +38,12 @@ def test_the_real_service_answers_rightly_under_load(served: servers.Server, tmp
     assert (tmp_path / "run" / "junit.xml").exists()
 
 
+def test_the_inference_protocol_answers_rightly_under_load(served: servers.Server) -> None:
+    ran = selftest.run(served.url, "--mix", "infer", "--rate", "8", "--seconds", "9", "--timeout", "20", "--slo", "patient")
+
+    assert ran.status == Status.PASS, ran.printed
+
+
 def test_callers_of_the_closed_model_wait_for_their_answers() -> None:
     with faulty.running(slots=16, service_ms=50) as server:
         ran = selftest.run(server.url, "--model", "closed", "--callers", "4", "--seconds", "4", "--slo", "patient")

@@ -39,7 +39,7 @@ class FakeResponse:
         return self.body
 
     def get(self, name: str) -> str | None:
-        return TIMING if name == "server-timing" else None
+        return {"server-timing": TIMING, "x-cache": "hit"}.get(name)
 
     def release(self) -> None:
         """Nothing is held."""
@@ -199,3 +199,64 @@ def test_callers_of_the_closed_model_think_after_an_answer(tmp_path: Path, monke
     # For another span each time, of the mean that was asked for.
     assert len(set(spans)) > 100
     assert np.mean(spans) == pytest.approx(0.5, rel=0.2)
+
+
+# ── Jobs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+JOB = {"id": "j1", "url": "/v1/jobs/j1"}
+DONE = {**JOB, "state": "succeeded", "results": [{"number": 1, "model": {"digest": "d"}, **RESULT}]}
+
+
+@dataclass
+class FakeJobs(FakeClients):
+    """Takes a job, says these states one after another, and ends with this answer."""
+
+    states: list[str] = field(default_factory=list)
+    end: dict[str, Any] = field(default_factory=lambda: DONE)
+
+    def request(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> FakeResponse:
+        self.asked.append(f"{method} {path}")
+        if method == "POST":
+            return FakeResponse(202, json.dumps({**JOB, "state": "queued"}).encode())
+        state = self.states.pop(0) if self.states else ""
+        return FakeResponse(200, json.dumps({**JOB, "state": state} if state else self.end).encode())
+
+
+def sent_job(folder: Path, clients: FakeJobs, timeout: float = 5.0) -> rows.Record:
+    recorder, now = Recorder(folder, 0), clock()
+    sender = Sender(clients, "http://box:1", ORACLE, {}, recorder, now, timeout_seconds=timeout)
+    sender.send(Caller({"classify_job": 1}, SAMPLES).next(), 0.0)
+    recorder.close({})
+    return rows.read(folder, 1)
+
+
+def test_a_job_is_followed_until_it_is_done_and_then_removed(tmp_path: Path) -> None:
+    clients = FakeJobs(states=["queued", "running"])
+
+    record = sent_job(tmp_path, clients)
+
+    assert outcomes(record) == [Outcome.RIGHT]
+    assert clients.asked == ["POST /v1/jobs?task=classify", *["GET /v1/jobs/j1"] * 3, "DELETE /v1/jobs/j1"]
+
+
+@pytest.mark.parametrize(
+    ("end", "outcome"),
+    [
+        ({**JOB, "state": "failed"}, Outcome.FAILED),
+        ({**DONE, "results": []}, Outcome.FAILED),
+        ({**DONE, "id": "j2"}, Outcome.MIXED_UP),
+        ({}, Outcome.FAILED),
+    ],
+)
+def test_a_job_that_ends_otherwise_has_its_name(tmp_path: Path, end: dict[str, Any], outcome: Outcome) -> None:
+    assert outcomes(sent_job(tmp_path, FakeJobs(end=end))) == [outcome]
+
+
+def test_a_job_that_does_not_end_is_given_up(tmp_path: Path) -> None:
+    assert outcomes(sent_job(tmp_path, FakeJobs(states=["running"] * 1000), timeout=0.2)) == [Outcome.TIMED_OUT]
+
+
+def test_where_an_answer_came_from_is_kept(tmp_path: Path) -> None:
+    (row,) = dispatched(tmp_path, FakeClients(), [0.0]).rows
+
+    assert row["cache"] == rows.CACHE["hit"]

@@ -84,6 +84,52 @@ def test_what_is_no_answer_has_failed(oracle: Oracle, garbage: bytes) -> None:
     assert oracle.judge("classify", (0,), "load-1", garbage)[0] == Outcome.FAILED
 
 
+def inferred(*outputs: tuple[str, list[int], list[Any]], request_id: str = "load-1") -> bytes:
+    rows = [{"name": name, "datatype": "", "shape": shape, "data": data} for name, shape, data in outputs]
+    return json.dumps({"id": request_id, "parameters": {"digest": DIGEST}, "outputs": rows}).encode()
+
+
+CONE_TENSORS = (("labels", [1, 2], ["cone", "vest"]), ("scores", [1, 2], [0.9, 0.1]), ("sizes", [1, 2], [4, 4]))
+
+
+def test_tensors_of_the_inference_protocol_are_compared_too(oracle: Oracle) -> None:
+    right = inferred(*CONE_TENSORS)
+
+    for _ in range(2):
+        assert oracle.judge("classify", (0,), "load-1", right, "infer") == (Outcome.RIGHT, "")
+    assert oracle.judge("classify", (1,), "load-1", right, "infer")[0] == Outcome.MIXED_UP
+    assert oracle.judge("classify", (0,), "load-2", right, "infer")[0] == Outcome.MIXED_UP
+    assert oracle.judge("classify", (0,), "load-1", b'{"outputs": []}', "infer")[0] == Outcome.FAILED
+
+
+def test_detections_come_out_of_their_tensors_cut_to_their_count(oracle: Oracle) -> None:
+    box = list(BOX.values())
+    tensors = (
+        ("labels", [1, 3], ["cone", "vest", ""]),
+        ("scores", [1, 3], [0.9, 0.8, 0.0]),
+        ("boxes", [1, 3, 4], [*box, *box, 0, 0, 0, 0]),
+        ("counts", [1], [2]),
+        ("sizes", [1, 2], [4, 4]),
+    )
+
+    assert oracle.judge("detect", (2,), "load-1", inferred(*tensors), "infer") == (Outcome.RIGHT, "")
+
+
+def job(*results: dict[str, Any], job_id: str = "j1") -> bytes:
+    rows = [{"number": n, "name": "x", "model": {"digest": DIGEST}, **each} for n, each in enumerate(results, 1)]
+    return json.dumps({"id": job_id, "state": "succeeded", "results": rows}).encode()
+
+
+def test_results_of_a_job_are_compared_by_number(oracle: Oracle) -> None:
+    failed = {"error": {"code": "image_undecodable"}}
+
+    assert oracle.judge("classify", (0, 1), "j1", job(CONE, VEST), "job") == (Outcome.RIGHT, "")
+    assert oracle.judge("classify", (0, 1), "j1", job(VEST, CONE), "job")[0] == Outcome.MIXED_UP
+    assert oracle.judge("classify", (0, 1), "j1", job(CONE, VEST, job_id="j2"), "job")[0] == Outcome.MIXED_UP
+    assert oracle.judge("classify", (0, 1), "j1", job(CONE, failed), "job")[0] == Outcome.WRONG
+    assert oracle.judge("classify", (0,), "j1", job(), "job")[0] == Outcome.FAILED
+
+
 def test_detections_may_come_in_another_order_but_not_go_astray(oracle: Oracle) -> None:
     turned, moved, fewer = (copy.deepcopy(SITE) for _ in range(3))
     turned["detections"].reverse()
@@ -120,7 +166,8 @@ def test_base64_with_a_number_decodes_to_the_same_pixels(picture: pictures.Pictu
 
 
 def caller(mix: dict[str, float], **options: Any) -> scenarios.Caller:
-    return scenarios.Caller(mix, SAMPLES, ["/static/site.css"], **options)
+    models = {"classify": "classifier", "detect": "detector"}
+    return scenarios.Caller(mix, SAMPLES, ["/static/site.css"], models=models, **options)
 
 
 def test_scenarios_come_by_their_weights() -> None:
@@ -168,3 +215,14 @@ def test_a_mix_with_an_unknown_scenario_is_refused(tmp_path) -> None:
 
     with pytest.raises(UsageError, match="clasify"):
         profiles.read_mix("odd", scenarios.SCENARIOS, path)
+
+
+def test_the_inference_protocol_carries_the_image_behind_the_json() -> None:
+    request = caller({"classify_infer": 1}, seed=2).next()
+
+    head_length = int(request.headers["Inference-Header-Content-Length"])
+    head, data = json.loads(request.body[:head_length]), request.body[head_length:]
+    assert request.paths == ("/v2/models/classifier/infer",)
+    assert (head["id"], head["inputs"][0]["parameters"]) == (request.request_id, {"binary_data_size": len(data)})
+    assert int.from_bytes(data[:4], "little") == len(data) - 4
+    assert pixels(data[4:]) == pixels(SAMPLES[request.pictures[0]].data)

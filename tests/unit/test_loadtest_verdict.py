@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from loadtest import junit
-from loadtest.rows import Outcome
+from loadtest.rows import CACHE, Outcome
 from loadtest.statuses import Status
 from loadtest.verdict import Verdict, judge, so_far
 from tests.unit.loadtest_rows import PROFILE, PROMISE, record, rows
@@ -235,3 +235,12 @@ def test_the_verdict_so_far_knows_what_is_decided_and_what_is_not() -> None:
     assert so_far(record(rows(400)), PROFILE, PROMISE) == Status.PASS
     assert so_far(record(rows(400, response_ms=900.0)), PROFILE, PROMISE) == Status.FAIL
     assert so_far(record(rows(20, outcome=Outcome.WRONG)), PROFILE, PROMISE) == Status.FAIL
+
+
+def test_the_share_of_kept_answers_is_of_those_who_were_told() -> None:
+    made = rows(400)
+    made["repeated"][:100] = 1
+    made["cache"][:90], made["cache"][90:300] = CACHE["hit"], CACHE["miss"]
+
+    assert judge(record(made), PROFILE, PROMISE).figures["cache"] == {"repeated_share": 0.25, "hit_share": 0.3}
+    assert judge(record(rows(400)), PROFILE, PROMISE).figures["cache"]["hit_share"] is None
