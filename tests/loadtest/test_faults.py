@@ -39,7 +39,9 @@ def test_the_real_service_answers_rightly_under_load(served: servers.Server, tmp
 
 
 def test_the_inference_protocol_answers_rightly_under_load(served: servers.Server) -> None:
-    ran = selftest.run(served.url, "--mix", "infer", "--rate", "8", "--seconds", "9", "--timeout", "20", "--slo", "patient")
+    ran = selftest.run(
+        served.url, "--mix", "infer", "--rate", "8", "--seconds", "9", "--timeout", "20", "--slo", "patient"
+    )
 
     assert ran.status == Status.PASS, ran.printed
 
