@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, str] = {
     "config": "config",
     "model": "model",
+    "predict": "predict",
     "routes": "routes",
 }
 # Commands of Flask and its extensions that would mislead: `--help` leaves them out.

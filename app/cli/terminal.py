@@ -185,12 +185,12 @@ Advance = Callable[[], None]
 
 
 @contextlib.contextmanager
-def progress(words: str, total: int) -> Iterator[Advance]:
+def progress(words: str, total: int, *, is_shown: bool = True) -> Iterator[Advance]:
     """A bar with time and rest on the error output, where that is a terminal; else nothing.
 
     Gives a function to be called after each of the ``total`` pieces.
     """
-    if not sys.stderr.isatty():
+    if not is_shown or not sys.stderr.isatty():
         yield lambda: None
         return
     from rich.console import Console

@@ -1,0 +1,234 @@
+"""``flask predict``: images through the running service, as its callers send them."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlencode
+
+import click
+
+from app.cli import completion, terminal
+
+if TYPE_CHECKING:
+    from app.cli.service import Reply, Service
+
+SUFFIXES = {
+    "jpeg": (".jpg", ".jpeg"),
+    "png": (".png",),
+    "webp": (".webp",),
+    "bmp": (".bmp",),
+    "gif": (".gif",),
+    "tiff": (".tif", ".tiff"),
+}
+COORDINATES = ("x_min", "y_min", "x_max", "y_max")
+COLUMNS = ("image", "label", "score", *COORDINATES, "error")
+AT_ONCE = 4
+
+
+@dataclass(frozen=True)
+class Predicted:
+    """What one image got: what was found, or why nothing could be."""
+
+    path: Path
+    found: Sequence[dict[str, Any]] = ()
+    size: tuple[int, int] = (0, 0)
+    model: str = ""
+    error: str = ""
+
+
+@click.command(cls=terminal.Command)
+@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.option("--model", default="", shell_complete=completion.models, help="Its name; else the first one that serves.")
+@click.option("--version", default="", shell_complete=completion.versions, help="Its version; else the active one.")
+@click.option("--top", type=click.IntRange(1, 1000), help="At most so many answers an image, best first.")
+@click.option("--threshold", type=click.FloatRange(0, 1), help="Leave out what has a lower score.")
+@click.option("--json", "is_json", is_flag=True, help="Print a JSON object an image, each on its line.")
+@click.option("--csv", "is_csv", is_flag=True, help="Print comma-separated values, a line for each thing found.")
+@click.option("--at-once", type=click.IntRange(1, 64), default=AT_ONCE, show_default=True, help="Images on their way.")
+@click.option(
+    "--url", default="", help="Another service than the one of ENV on this machine, such as http://host:8000."
+)
+@click.option("--token", default="", envvar="CASK_TOKEN", help="API token, where one is asked for; else CASK_TOKEN.")
+@click.pass_context
+def command(
+    context: click.Context,
+    images: Sequence[Path],
+    model: str,
+    version: str,
+    top: int | None,
+    threshold: float | None,
+    is_json: bool,
+    is_csv: bool,
+    at_once: int,
+    url: str,
+    token: str,
+) -> None:
+    """Send images, or folders of them, to the running service and print what it says.
+
+    Ends with 1 when one of them could not be answered.
+    """
+    paths = _files(images)
+    service = _service(url, token)
+    row = _choose(service, model, version)
+    ask = _question(service, row, version, top, threshold)
+    # Lines that are printed as they come would run into the bar.
+    is_bar_shown = not (is_json or is_csv) or not sys.stdout.isatty()
+    with terminal.progress("Predicting", len(paths), is_shown=is_bar_shown) as advance:
+        predicted = _in_order(ask, paths, at_once, advance)
+        if is_json:
+            is_whole = _print_lines(predicted)
+        elif is_csv:
+            is_whole = _print_csv(predicted)
+        else:
+            every = list(predicted)
+    if not (is_json or is_csv):
+        is_whole = _print_table(every)
+    if not is_whole:
+        context.exit(terminal.REFUSED)
+
+
+def _in_order(
+    ask: Callable[[Path], Predicted], paths: Sequence[Path], at_once: int, advance: Callable[[], None]
+) -> Iterator[Predicted]:
+    """Some images at a time; their answers in the order of the images, as they come."""
+    with ThreadPoolExecutor(at_once) as pool:
+        try:
+            for predicted in pool.map(ask, paths):
+                advance()
+                yield predicted
+        except BaseException:
+            pool.shutdown(wait=False, cancel_futures=True)
+            raise
+
+
+def _files(given: Sequence[Path]) -> list[Path]:
+    """The files, and those below folders that look like images. Raises Failure where a folder holds none."""
+    found: list[Path] = []
+    suffixes = {suffix for each in SUFFIXES.values() for suffix in each}
+    for path in given:
+        if not path.is_dir():
+            found.append(path)
+            continue
+        below = sorted(each for each in path.rglob("*") if each.suffix.lower() in suffixes and each.is_file())
+        if not below:
+            raise terminal.Failure(
+                f"{path} holds no image.", next_step=f"Names of images end in {', '.join(sorted(suffixes))}."
+            )
+        found += below
+    return found
+
+
+def _service(url: str, token: str) -> Service:
+    from app import config
+    from app.cli import service
+
+    return service.Service(url.rstrip("/"), token=token) if url else service.local(config.resolve(), token)
+
+
+def _choose(service: Service, name: str, version: str) -> dict[str, Any]:
+    """The row of the model in /v1/models. Raises Failure where there is none."""
+    reply = service.ask("/v1/models")
+    if reply.status != 200:
+        raise terminal.Failure(reply.problem, next_step="flask doctor tells what is wrong with a service that runs.")
+    rows: list[dict[str, Any]] = reply.document["models"]
+    for row in rows:
+        if name in ("", row["name"]) and (row["version"] == version if version else row["role"] == "active"):
+            return row
+    served = ", ".join(f"{row['name']}@{row['version']}" for row in rows) or "none"
+    wish = f"{name or 'a model'}{'@' + version if version else ''}"
+    raise terminal.Failure(f"The service does not serve {wish}.", next_step=f"It serves: {served}.")
+
+
+def _question(
+    service: Service, model: dict[str, Any], version: str, top: int | None, threshold: float | None
+) -> Callable[[Path], Predicted]:
+    """What is asked of each image."""
+    is_detector = model["task"] == "detect"
+    wishes: dict[str, Any] = {"model": model["name"], "version": version or None}
+    wishes |= {"max_results" if is_detector else "top_k": top}
+    # A classifier's answers are cut here: its callers name a count only.
+    wishes |= {"score_threshold": threshold if is_detector else None}
+    path = f"/v1/{model['task']}?{urlencode({name: wish for name, wish in wishes.items() if wish is not None})}"
+
+    def ask(file: Path) -> Predicted:
+        try:
+            body = file.read_bytes()
+        except OSError as error:
+            return Predicted(file, error=f"It cannot be read: {error.strerror}.")
+        return _predicted(file, service.ask(path, body), threshold or 0.0)
+
+    return ask
+
+
+def _predicted(file: Path, reply: Reply, threshold: float) -> Predicted:
+    if reply.status != 200:
+        return Predicted(file, error=reply.problem)
+    said, result = reply.document["model"], reply.document["results"][0]
+    found = [each for each in result.get("detections", result.get("predictions")) if each["score"] >= threshold]
+    return Predicted(file, found, (result["width"], result["height"]), f"{said['name']}@{said['version']}")
+
+
+# ── what is printed; each says whether every image was answered ──────────────────────────────────────────────────────
+
+
+def _print_table(every: Sequence[Predicted]) -> bool:
+    is_boxed = any("box" in each for one in every for each in one.found)
+    rows: list[tuple[Any, ...]] = []
+    for one in every:
+        rows += [
+            (str(one.path), each["label"], round(each["score"], 3), *([_box(each)] if is_boxed else []))
+            for each in one.found
+        ]
+        if not one.found:
+            rows.append((str(one.path), "(nothing)" if not one.error else None, None, *([None] if is_boxed else [])))
+    heads = ("Image", "Label", "Score", *(["Box, in pixels"] if is_boxed else []))
+    models = ", ".join(dict.fromkeys(one.model for one in every if one.model))
+    terminal.print_table(heads, rows, title=f"{models or 'No answer'}: {len(every)} images")
+    for one in every:
+        if one.error:
+            terminal.print_note(f"FAIL: {one.path}: {one.error}")
+    return not any(one.error for one in every)
+
+
+def _box(found: dict[str, Any]) -> str:
+    return " ".join(f"{found['box'][side]:.0f}" for side in COORDINATES)
+
+
+def _print_lines(predicted: Iterator[Predicted]) -> bool:
+    is_whole = True
+    for one in predicted:
+        about: dict[str, Any] = {"image": str(one.path)}
+        if one.error:
+            is_whole = False
+            about["error"] = one.error
+        else:
+            about |= {"model": one.model, "width": one.size[0], "height": one.size[1], "results": one.found}
+        click.echo(json.dumps(about, ensure_ascii=False))
+    return is_whole
+
+
+def _print_csv(predicted: Iterator[Predicted]) -> bool:
+    is_whole = True
+    click.echo(_csv_line(COLUMNS))
+    for one in predicted:
+        for each in one.found:
+            box = each.get("box", {})
+            click.echo(_csv_line((one.path, each["label"], each["score"], *(box.get(s, "") for s in COORDINATES), "")))
+        if not one.found:
+            click.echo(_csv_line((one.path, *[""] * 6, one.error)))
+        is_whole = is_whole and not one.error
+    return is_whole
+
+
+def _csv_line(cells: Sequence[Any]) -> str:
+    line = io.StringIO()
+    csv.writer(line, lineterminator="").writerow(cells)
+    return line.getvalue()

@@ -1,0 +1,153 @@
+"""The running service, asked over HTTP as a caller would: where it is, kept connections, another try after 503."""
+
+from __future__ import annotations
+
+import http.client
+import ipaddress
+import json
+import ssl
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
+
+from app.cli.terminal import Failure
+
+if TYPE_CHECKING:
+    from app.config import Settings
+
+TIMEOUT_SECONDS = 60.0
+# So long is asked again when the service says 503 or 429, each time after what Retry-After says.
+PATIENCE_SECONDS = 60.0
+LEAST_PAUSE_SECONDS = 0.1
+AGAIN = (429, 503)
+
+
+@dataclass(frozen=True)
+class Reply:
+    """One answer. ``document``: its JSON; empty where it is none."""
+
+    status: int
+    document: Any
+
+    @property
+    def problem(self) -> str:
+        """What a problem document says, in one line: code, what happened, what to do."""
+        said = self.document if isinstance(self.document, dict) else {}
+        words = " ".join(filter(None, (said.get("detail"), said.get("hint"))))
+        return f"{said.get('code', self.status)}: {words}" if words else f"The service answered {self.status}."
+
+
+@dataclass
+class Service:
+    """Where to ask. Used by several threads, each with a connection of its own.
+
+    ``host``: the name that the service answers to, where it is not that of the address.
+    """
+
+    url: str
+    host: str = ""
+    token: str = ""
+    tls: ssl.SSLContext | None = None
+    _local: threading.local = field(default_factory=threading.local)
+
+    def ask(self, path: str, body: bytes | None = None, *, patience_seconds: float = PATIENCE_SECONDS) -> Reply:
+        """GET, or POST bytes of an image; asks again while the service says that it is busy or away.
+
+        Raises Failure when nothing answers.
+        """
+        end = time.monotonic() + patience_seconds
+        while True:
+            reply, pause = self._ask_once(path, body)
+            if reply.status not in AGAIN or time.monotonic() + pause > end:
+                return reply
+            time.sleep(pause)
+
+    def _ask_once(self, path: str, body: bytes | None) -> tuple[Reply, float]:
+        try:
+            answer = self._exchange(path, body)
+            data = answer.read()
+        except (OSError, http.client.HTTPException) as error:
+            raise Failure(
+                f"Nothing answers at {self.url} ({_reason(error)}).",
+                next_step="Start it with make serve or make up; what is wrong, flask doctor tells.",
+            ) from None
+        if answer.getheader("Connection") == "close":
+            self._forget()
+        return Reply(answer.status, _parse(data)), _pause(answer.getheader("Retry-After"))
+
+    def _exchange(self, path: str, body: bytes | None) -> http.client.HTTPResponse:
+        headers = {"Accept": "application/json"}
+        if self.host:
+            headers["Host"] = self.host
+        if body is not None:
+            headers["Content-Type"] = "application/octet-stream"
+        if self.token:
+            headers["X-Api-Token"] = self.token
+        for is_last in (False, True):
+            connection = self._connection()
+            try:
+                connection.request("GET" if body is None else "POST", path, body, headers)
+                return connection.getresponse()
+            except (OSError, http.client.HTTPException):
+                self._forget()
+                # A kept connection may have been closed by the other side meanwhile.
+                if is_last:
+                    raise
+        raise AssertionError("unreachable")
+
+    def _connection(self) -> http.client.HTTPConnection:
+        held: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
+        if held is None:
+            parts = urlsplit(self.url)
+            host = parts.hostname or ""
+            if parts.scheme == "https":
+                held = http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_SECONDS, context=self.tls)
+            else:
+                held = http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_SECONDS)
+            self._local.connection = held
+        return held
+
+    def _forget(self) -> None:
+        self._connection().close()
+        self._local.connection = None
+
+
+def local(settings: Settings, token: str = "") -> Service:
+    """The service of these settings, on this machine."""
+    address = ipaddress.ip_address(settings.listen_host) if _is_address(settings.listen_host) else None
+    host = "127.0.0.1" if address is None or address.is_unspecified else settings.listen_host
+    host = f"[{host}]" if ":" in host else host
+    if not settings.tls_enabled:
+        return Service(f"http://{host}:{settings.port}", f"{settings.server_name}:{settings.port}", token)
+    # It is this very machine's own certificate, so nobody else needs to vouch for it, and any name in it will do.
+    tls = ssl.create_default_context(cafile=str(settings.tls_certificate))
+    tls.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
+    tls.check_hostname = False
+    return Service(f"https://{host}:{settings.https_port}", f"{settings.server_name}:{settings.https_port}", token, tls)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ipaddress.ip_address(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _reason(error: Exception) -> str:
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return str(error) or type(error).__name__
+
+
+def _parse(data: bytes) -> Any:
+    try:
+        return json.loads(data)
+    except ValueError:
+        return {}
+
+
+def _pause(retry_after: str | None) -> float:
+    return max(LEAST_PAUSE_SECONDS, float(retry_after)) if retry_after and retry_after.isdigit() else 1.0
