@@ -397,6 +397,22 @@ class Settings(BaseSettings):
         section="Telemetry",
     )
 
+    cache: Literal["off", "disk"] = setting(
+        "disk",
+        "Where answers are kept for equal images and options: nowhere, or on disk, for all web processes.",
+        section="Kept answers",
+    )
+    cache_seconds: int = setting(
+        86400, "How long an answer is kept at most.", unit="seconds", at_least=1, at_most=31536000
+    )
+    cache_max_bytes: int = setting(
+        67108864,
+        "The room that kept answers may take on disk; the oldest give way.",
+        unit="bytes",
+        at_least=1048576,
+        at_most=2**40,
+    )
+
     loadtest_host: BaseUrl = setting(
         lambda data: f"http://127.0.0.1:{data['port']}",
         "The one address that may be load tested from here.",

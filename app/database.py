@@ -12,6 +12,8 @@ from pathlib import Path
 from app.errors import StateUnusableError
 
 BUSY_SECONDS = 5.0
+# What SQLite takes by itself.
+PAGES_KIB = 2000
 OWNER_ONLY = 0o077
 
 
@@ -20,15 +22,24 @@ class Database:
 
     ``migrations``: scripts of SQL, the first makes the file; a file remembers in ``user_version`` how many it has had.
     ``is_durable``: whether a commit must survive the loss of power (FULL) or only that of the process (NORMAL).
+    ``pages_kib``: memory that each thread's connection may keep pages in.
     """
 
     def __init__(
-        self, path: Path, migrations: Sequence[str], *, is_durable: bool = False, busy_seconds: float = BUSY_SECONDS
+        self,
+        path: Path,
+        migrations: Sequence[str],
+        *,
+        is_durable: bool = False,
+        busy_seconds: float = BUSY_SECONDS,
+        pages_kib: int = PAGES_KIB,
     ) -> None:
         self.path = path
         self._migrations = migrations
         self._is_durable = is_durable
         self._busy_seconds = busy_seconds
+        self._pages_kib = pages_kib
+        self._generation = 0
         self._local = threading.local()
 
     @contextlib.contextmanager
@@ -53,9 +64,15 @@ class Database:
     def close(self) -> None:
         """Close this thread's connection; the next use opens another."""
         held = getattr(self._local, "held", None)
-        if held is not None and held[0] == os.getpid():
+        if held is not None and held[0][0] == os.getpid():
             held[1].close()
         self._local.held = None
+
+    def start_anew(self) -> None:
+        """Remove the file, damaged or not; every thread of this process opens a new one. For what may be lost."""
+        for suffix in ("", "-wal", "-shm"):
+            self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
+        self._generation += 1
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
@@ -68,10 +85,11 @@ class Database:
             ) from error
 
     def _connection(self) -> sqlite3.Connection:
-        held: tuple[int, sqlite3.Connection] | None = getattr(self._local, "held", None)
+        held: tuple[tuple[int, int], sqlite3.Connection] | None = getattr(self._local, "held", None)
         # A connection must not be used by the child of a fork.
-        if held is None or held[0] != os.getpid():
-            held = (os.getpid(), self._open())
+        mark = (os.getpid(), self._generation)
+        if held is None or held[0] != mark:
+            held = (mark, self._open())
             self._local.held = held
         return held[1]
 
@@ -85,6 +103,7 @@ class Database:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={'FULL' if self._is_durable else 'NORMAL'}")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA cache_size=-{self._pages_kib}")
         self._migrate(connection)
         return connection
 

@@ -15,10 +15,12 @@ from app.api import api
 from app.api.inference import inference
 from app.api.legacy import legacy
 from app.api.rpc import rpc
+from app.cache import answers
 from app.config import ROOT, Settings
 from app.engine.client import EngineClient
 from app.errors import SettingsError
 from app.guards import measures
+from app.guards.asking import Asking
 from app.openapi import openapi
 from app.ops import ops, processes
 from app.pages import pages
@@ -41,7 +43,8 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.extensions["settings"] = settings
     app.extensions["role"] = role
     app.extensions["is_under_apache"] = _mod_wsgi() is not None
-    app.extensions["predictor"] = Predictor(settings, engine or _engine(settings))
+    kept = answers.init_app(app, settings)
+    app.extensions["predictor"] = Predictor(settings, engine or _engine(settings), kept, Asking())
     guards.init_app(app, settings)
     for blueprint in (api, legacy, rpc, inference, openapi, pages, ops):
         app.register_blueprint(blueprint)

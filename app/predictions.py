@@ -14,6 +14,9 @@ import numpy as np
 from flask import current_app
 
 from app import images, options, sizing
+from app.cache import keys
+from app.cache.answers import ANY_AGE, Computed, Found, Freshness, KeptAnswers
+from app.cache.entries import Entry
 from app.config import Settings
 from app.engine.client import EngineAnswer
 from app.errors import (
@@ -24,6 +27,7 @@ from app.errors import (
     ModelNotReadyError,
     TooManyImagesError,
 )
+from app.forms import Forms
 from app.images import ImageData, Picture
 from app.manifests import Manifest, Task
 from app.options import Wishes
@@ -49,6 +53,16 @@ class Engine(Protocol):
     def status(self) -> dict[str, Any]: ...
 
     def shadow(self, manifest: Manifest, image: np.ndarray, options: Options, about: dict[str, Any]) -> None: ...
+
+
+class Caller(Protocol):
+    """What predictions need to know of who asks, and tell them; ``guards.asking.Asking`` is one."""
+
+    def begin(self) -> None: ...
+
+    def freshness(self) -> Freshness: ...
+
+    def tell(self, found: Sequence[Found]) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -89,6 +103,30 @@ class ModelStatus:
     processor: str = ""
 
 
+@dataclass(frozen=True)
+class _Asked:
+    """One request, checked. ``own``: the wishes of each image, complete; the lists have one row an image."""
+
+    choice: Choice
+    wished: Sequence[Wishes]
+    own: Sequence[Options]
+    data: Sequence[ImageData]
+    deadline: float
+
+    def key(self, number: int, form: str) -> str:
+        """Under which the answer to one image is kept, computed in this form."""
+        return keys.key(self.data[number], self.own[number], self.choice.manifest.digest, form)
+
+
+@dataclass(frozen=True)
+class _Computed:
+    """What the engine has answered, a row an image. ``forms``: see ``app.forms``; ``timings``: as in Outcome."""
+
+    results: list[ImageResult]
+    forms: list[str]
+    timings: dict[str, float]
+
+
 def predictor() -> Predictor:
     """The predictor of the current app."""
     found: Predictor = current_app.extensions["predictor"]
@@ -98,9 +136,14 @@ def predictor() -> Predictor:
 class Predictor:
     """Chooses the model, reads the images, asks the engine, brings boxes back to the original's pixels."""
 
-    def __init__(self, settings: Settings, engine: Engine) -> None:
-        """Reads the manifests of the chosen models. Raises ManifestError."""
+    def __init__(
+        self, settings: Settings, engine: Engine, kept: KeptAnswers | None = None, caller: Caller | None = None
+    ) -> None:
+        """Reads the manifests of the chosen models. ``kept``: answers of before. Raises ManifestError."""
         self.engine = engine
+        self.kept = kept
+        self._caller = caller
+        self._forms = Forms(Path(settings.state_dir))
         self.routing = Routing(Path(settings.models_dir), Path(settings.state_dir), settings.models)
         self._max_images = settings.request_max_images
         self._timeout_seconds = settings.request_timeout_seconds
@@ -198,20 +241,57 @@ class Predictor:
     def _ask(self, choice: Choice, wished: Sequence[Wishes], data: Sequence[ImageData], deadline: float) -> Outcome:
         manifest = choice.manifest
         own = [options.complete(each, manifest) for each in wished]
+        asked = _Asked(choice, wished, own, data, deadline)
+        if self.kept is None:
+            computed = self._compute(asked, range(len(data)))
+            return Outcome(manifest, computed.results, computed.timings)
+        return self._gather(self.kept, asked)
+
+    def _gather(self, kept: KeptAnswers, asked: _Asked) -> Outcome:
+        """What was computed before for the same bytes, wishes, model and form; the engine is asked for the others."""
+        started, manifest = time.perf_counter(), asked.choice.manifest
+        form, timings = self._forms.of(manifest.digest), dict[str, float]()
+        known = [asked.key(number, form) for number in range(len(asked.data))]
+
+        def compute(numbers: Sequence[int]) -> list[Computed]:
+            computed, now = self._compute(asked, numbers), time.time()
+            timings.update(computed.timings)
+            return [
+                # Rarely, the engine computes in another form than it did a moment ago.
+                Computed(
+                    Entry(result.width, result.height, result.answer, now),
+                    known[number] if used == form else asked.key(number, used),
+                )
+                for number, result, used in zip(numbers, computed.results, computed.forms, strict=True)
+            ]
+
+        freshness = self._caller.freshness() if self._caller else ANY_AGE
+        found = kept.gather(manifest.task, known, compute, asked.deadline, freshness)
+        if self._caller:
+            self._caller.tell(found)
+        results = [ImageResult(each.entry.width, each.entry.height, each.entry.answer) for each in found]
+        spent = (time.perf_counter() - started) * 1000 - timings.get("decode", 0.0) - timings.get("engine", 0.0)
+        return Outcome(manifest, results, {"cache": spent, **timings})
+
+    def _compute(self, asked: _Asked, numbers: Sequence[int]) -> _Computed:
+        """Ask the engine for the images of these numbers."""
+        if self._caller:
+            self._caller.begin()
+        choice, data = asked.choice, [asked.data[number] for number in numbers]
         started = time.perf_counter()
-        pictures = self._read_all(data, manifest, deadline)
+        pictures = self._read_all(data, choice.manifest, asked.deadline)
         decoded = time.perf_counter()
-        wishes_scaled = [picture.to_input(wish) for picture, wish in zip(pictures, own, strict=True)]
-        answers = self.engine.predict(manifest, [picture.pixels for picture in pictures], wishes_scaled, deadline)
+        scaled = [picture.to_input(asked.own[number]) for picture, number in zip(pictures, numbers, strict=True)]
+        answers = self.engine.predict(choice.manifest, [each.pixels for each in pictures], scaled, asked.deadline)
         timings = _timings(started, decoded, answers)
-        metrics.DECODE_SECONDS.observe(decoded - started, task=manifest.task)
-        metrics.PREDICTED_IMAGES.add(len(answers), task=manifest.task)
+        metrics.DECODE_SECONDS.observe(decoded - started, task=choice.manifest.task)
+        metrics.PREDICTED_IMAGES.add(len(answers), task=choice.manifest.task)
         results = [_result(*pair) for pair in zip(pictures, answers, strict=True)]
         shadow = choice.route.shadow
-        if shadow is not None and manifest is choice.route.active:
-            given = [result.answer for result in results]
-            self._shadowing.offer(self.engine, shadow, manifest, wished, pictures, data, given)
-        return Outcome(manifest, results, timings)
+        if shadow is not None and choice.manifest is choice.route.active:
+            given, wished = [result.answer for result in results], [asked.wished[number] for number in numbers]
+            self._shadowing.offer(self.engine, shadow, choice.manifest, wished, pictures, data, given)
+        return _Computed(results, [each.form for each in answers], timings)
 
     def engine_status(self) -> dict[str, Any]:
         """What the engine says of itself, at most half a second old. Raises EngineAwayError."""

@@ -178,6 +178,7 @@ class FakeEngine:
     pid: int | None = field(default_factory=os.getpid)
     asked: list[Asked] = field(default_factory=list)
     status_count: int = 0
+    form: str = ""
     shadowed: list[tuple[Manifest, np.ndarray, Options, dict[str, Any]]] = field(default_factory=list)
 
     def predict(
@@ -187,7 +188,7 @@ class FakeEngine:
         if self.error:
             raise self.error
         model = FakeModel(manifest)
-        return [EngineAnswer(each, 1.0, 2.0, len(images)) for each in model.predict(images, options)]
+        return [EngineAnswer(each, 1.0, 2.0, len(images), self.form) for each in model.predict(images, options)]
 
     def status(self) -> dict[str, Any]:
         self.status_count += 1

@@ -3,7 +3,7 @@
 from flask import Response, request
 
 from app.api import answers, api, bodies, canaries, described
-from app.guards import admission, deadlines
+from app.guards import deadlines
 from app.openapi.operations import describe
 from app.options import ClassifyWishes
 from app.predictions import predictor
@@ -17,12 +17,11 @@ from app.predictions import predictor
     bodies=described.bodies(ClassifyWishes),
     answers={200: described.answer(answers.ClassifyAnswer, described.CLASSIFIED)},
     errors=described.PREDICTION_ERRORS,
-    headers=(canaries.HEADER,),
+    headers=(canaries.HEADER, described.FRESHNESS),
 )
 def classify() -> Response:
     """Name what is in one or many images, best label first."""
     images, wishes = bodies.read(request)
-    admission.begin()
     outcome = predictor().predict(
         "classify", images, wishes, canary=canaries.wished(request), deadline=deadlines.current()
     )

@@ -50,6 +50,10 @@ PREDICTION_ERRORS: tuple[type[CaskError], ...] = (
     *ENGINE_ERRORS,
 )
 
+# What the answers of a prediction carry, and what its requests may.
+PREDICTED = ("Server-Timing", "X-Cache", "Age")
+FRESHNESS = "Cache-Control"
+
 BINARY = {"type": "string", "format": "binary"}
 BASE64_IMAGE = {
     "type": "string",
@@ -74,7 +78,7 @@ DETECTED = {
 def answer(schema: Any, example: Any) -> Answer:
     """An answer with predictions and their timings."""
     words = "Answers in the order of the images."
-    return Answer(description=words, schema=schema, example=example, headers=("Server-Timing",))
+    return Answer(description=words, schema=schema, example=example, headers=PREDICTED)
 
 
 def bodies(wishes: type[BaseModel]) -> tuple[Body, ...]:

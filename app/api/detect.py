@@ -3,7 +3,7 @@
 from flask import Response, request
 
 from app.api import answers, api, bodies, canaries, described
-from app.guards import admission, deadlines
+from app.guards import deadlines
 from app.openapi.operations import describe
 from app.options import DetectWishes
 from app.predictions import predictor
@@ -17,12 +17,11 @@ from app.predictions import predictor
     bodies=described.bodies(DetectWishes),
     answers={200: described.answer(answers.DetectAnswer, described.DETECTED)},
     errors=described.PREDICTION_ERRORS,
-    headers=(canaries.HEADER,),
+    headers=(canaries.HEADER, described.FRESHNESS),
 )
 def detect() -> Response:
     """Find objects in one or many images; boxes are pixels of the upright image."""
     images, wishes = bodies.read(request)
-    admission.begin()
     outcome = predictor().predict(
         "detect", images, wishes, canary=canaries.wished(request), deadline=deadlines.current()
     )

@@ -17,7 +17,7 @@ from app.api import answers, bodies, canaries, described, quotes, tensors
 from app.api.bodies import MediaTypeError
 from app.api.tensors import InferRequest, TensorError
 from app.errors import CaskError, ModelNotFoundError, ModelNotReadyError, OptionError, RequestError
-from app.guards import admission, deadlines, failures, request_ids
+from app.guards import deadlines, failures, request_ids
 from app.manifests import Manifest
 from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 from app.options import WISHES
@@ -166,7 +166,7 @@ EXAMPLE = {"inputs": [{"name": ENCODED, "datatype": "BYTES", "shape": [1], "data
 INFERRED = Answer(
     description="The tensors that were asked for; in octets where some are binary.",
     schema=Inferred,
-    headers=("Server-Timing",),
+    headers=described.PREDICTED,
     is_binary_too=True,
 )
 
@@ -263,7 +263,7 @@ def index() -> Response:
     path=PATH,
     bodies=(Body(media_type=JSON, schema=described.INFER, examples={"one image": EXAMPLE}),),
     answers={200: INFERRED},
-    headers=(canaries.HEADER,),
+    headers=(canaries.HEADER, described.FRESHNESS),
     errors=(*described.PREDICTION_ERRORS, TensorError),
     **SHAPE,
 )
@@ -272,7 +272,6 @@ def infer(name: str, version: str | None = None) -> Response:
     manifest = predictor().find(None, name, version)
     asked, images = _read()
     _check_outputs(asked, manifest)
-    admission.begin()
     outcome = predictor().predict(
         manifest.task,
         images,

@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from app.api import answers, bodies, described, quotes
 from app.errors import ModelNotFoundError, OptionError, RequestError
-from app.guards import admission, deadlines
+from app.guards import deadlines
 from app.manifests import Manifest
 from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 from app.options import MAX_RESULTS
@@ -139,10 +139,11 @@ ANSWER = {
             description="`responses` for `requests`; for one image its `normalizedVertices` alone.",
             schema=AllFound | Found,
             example=ANSWER,
-            headers=("Server-Timing",),
+            headers=described.PREDICTED,
         )
     },
     errors=described.PREDICTION_ERRORS,
+    headers=(described.FRESHNESS,),
 )
 def predict() -> Response:
     """Find objects in one or several images; all entries are answered, boxes are fractions of the image."""
@@ -179,7 +180,6 @@ def _find(entries: Sequence[Entry]) -> tuple[list[Found], dict[str, float]]:
     """The objects of each entry; entries that go to the same model share a batch."""
     images = [bodies.decode(number, entry.image.content) for number, entry in enumerate(entries, start=1)]
     chosen = [_choose(entry.wished.type) for entry in entries]
-    admission.begin()
     found: dict[int, Found] = {}
     timings: dict[str, float] = {}
     for manifest in dict.fromkeys(manifest.key for manifest, _ in chosen):

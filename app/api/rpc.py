@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from app import __version__
 from app.api import answers, bodies, described, models, quotes
 from app.errors import CaskError, OptionError, RequestError
-from app.guards import admission, deadlines, failures, request_ids
+from app.guards import deadlines, failures, request_ids
 from app.manifests import Task
 from app.openapi.operations import EXAMPLE_IMAGE, HTML, JSON, Answer, Body, describe
 from app.options import ClassifyWishes, DetectWishes
@@ -105,7 +105,6 @@ def _list(_: dict[str, Any]) -> list[dict[str, Any]]:
 def _predict(task: Task, key: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def run(params: dict[str, Any]) -> dict[str, Any]:
         images, wishes = _images(params)
-        admission.begin()
         return answers.document(predictor().predict(task, images, wishes, deadline=deadlines.current()), key)
 
     return run
@@ -179,10 +178,12 @@ def page() -> str:
             description="A reply, or one for each call of a batch that is no notification.",
             schema=Reply | list[Reply],
             example={"jsonrpc": "2.0", "id": 1, "result": "Welcome to Cask"},
+            headers=("X-Cache", "Age"),
         ),
         204: Answer(description="All calls were notifications."),
     },
     errors=(*described.PREDICTION_ERRORS, MethodError, CallError),
+    headers=(described.FRESHNESS,),
     error_schema=Reply,
     error_example=lambda error: _failed(None, error),
 )

@@ -40,12 +40,13 @@ TIME_SPAN = struct.Struct("@ll")  # struct timeval: seconds and microseconds
 
 @dataclass(frozen=True)
 class EngineAnswer:
-    """One image's answer and where its time went, in milliseconds."""
+    """One image's answer, where its time went (milliseconds), and how it was computed (``app.forms``)."""
 
     answer: Answer
     queue_ms: float
     predict_ms: float
     batch_size: int
+    form: str = ""
 
 
 class _Connection:
@@ -284,7 +285,8 @@ def _predict_frame(number: int, manifest: Manifest, image: np.ndarray, options: 
 def _read_answer(manifest: Manifest, frame: Frame) -> EngineAnswer:
     meta = frame.meta
     answer = answer_from_json(manifest.task, meta["answer"])
-    return EngineAnswer(answer, meta["queue_ms"], meta["predict_ms"], meta["batch_size"])
+    form = str(meta.get("form", ""))
+    return EngineAnswer(answer, meta["queue_ms"], meta["predict_ms"], meta["batch_size"], form)
 
 
 def _error_of(meta: dict[str, Any]) -> CaskError:

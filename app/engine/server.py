@@ -343,6 +343,7 @@ def _frame_of(number: int, reply: Reply) -> Frame:
         "queue_ms": round(reply.queue_ms, 3),
         "predict_ms": round(reply.predict_ms, 3),
         "batch_size": reply.batch_size,
+        "form": reply.form,
     }
     return Frame(FrameType.ANSWER, meta)
 

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from app import builds, machine, sizing
+from app import builds, forms, machine, sizing
 from app.config import Settings
 from app.engine.batcher import Limits
 from app.engine.builder import Builder
@@ -44,6 +44,8 @@ def build(settings: Settings, load_model: Callable[[Manifest], Model] | None = N
         threads=sizes.engine_workers.value,
         max_queue_size=sizes.engine_max_queue_size.value,
         limits=lambda manifest: limits(settings, manifest),
+        form_of=lambda model: forms.digest(model.computed_by, model.device, model.processor),
+        announce=lambda known: forms.write(settings.state_dir, known),
     )
     return Server(
         Path(settings.engine_socket),

@@ -32,6 +32,9 @@ log = logging.getLogger("cask.engine")
 Clock = Callable[[], float]
 # Told what goes on, one short line each.
 Say = Callable[[str], None]
+FormOf = Callable[["Model"], str]
+# Digest of a model → its form.
+Announce = Callable[[dict[str, str]], None]
 
 
 class Model(Protocol):
@@ -61,7 +64,7 @@ class Model(Protocol):
 
 @dataclass
 class Slot:
-    """One model's place in the engine. ``state``: loading, ready, failed."""
+    """One model's place in the engine. ``state``: loading, ready, failed. ``form``: what ``FormOf`` says of it."""
 
     manifest: Manifest
     state: str = "loading"
@@ -69,6 +72,7 @@ class Slot:
     error: str = ""
     hint: str = ""
     load_seconds: float = 0.0
+    form: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """For the status frame."""
@@ -88,13 +92,14 @@ class Slot:
 
 @dataclass(frozen=True)
 class Reply:
-    """How a work ended: an answer with its timings in milliseconds, or an error."""
+    """How a work ended: an answer with its timings in milliseconds and the form of the model, or an error."""
 
     answer: Answer | None = None
     error: CaskError | None = None
     queue_ms: float = 0.0
     predict_ms: float = 0.0
     batch_size: int = 0
+    form: str = ""
 
 
 class Workers:
@@ -109,12 +114,17 @@ class Workers:
         max_queue_size: int,
         limits: Callable[[Manifest], Limits],
         clock: Clock = time.monotonic,
+        form_of: FormOf = lambda model: "",
+        announce: Announce = lambda forms: None,
     ) -> None:
+        """``form_of``: how a model is computed, in short; ``announce`` is told of all that are ready at each change."""
         self.slots = {manifest.key: Slot(manifest) for manifest in manifests}
         self.clock = clock
         # Set when the models of the start are loaded, or have failed to.
         self.is_started = threading.Event()
         self._load_model = load_model
+        self._form_of = form_of
+        self._announce = announce
         self._limits = limits
         self._batcher = Batcher(max_queue_size, threads)
         for manifest in manifests:
@@ -183,6 +193,7 @@ class Workers:
             is_same = self.slots[key].manifest.digest == slot.manifest.digest
             stale = [] if is_same else self._batcher.withdraw(key)
             self._put(slot)
+        self._tell_forms()
         for work in stale:
             _refuse(work, _other_digest(slot))
 
@@ -300,11 +311,22 @@ class Workers:
             self._mark_failed(slot, f"{type(error).__name__}: {error}", "See the engine's log.")
         else:
             slot.model, slot.load_seconds = model, self.clock() - started
+            slot.form = self._form_of(model)
             with self._condition:
                 if self.slots.get(slot.manifest.key) is slot:
                     self._register(slot)
             slot.state = "ready"
+            self._tell_forms()
             log.info("model %s is ready after %.1f s", slot.manifest.key, slot.load_seconds)
+
+    def _tell_forms(self) -> None:
+        with self._condition:
+            forms = {slot.manifest.digest: slot.form for slot in self.slots.values() if slot.state == "ready"}
+        try:
+            self._announce(forms)
+        except OSError as error:
+            # Kept answers are then not found; new ones are computed.
+            log.warning("how the models are computed could not be written down: %s", error)
 
     def _mark_failed(self, slot: Slot, message: str, hint: str) -> None:
         slot.error, slot.hint, slot.state = message, hint, "failed"
@@ -368,7 +390,7 @@ class Workers:
             log.exception("predicting a batch of %d with %s failed", len(batch.works), batch.model_key, extra=requests)
             self._refuse_all(batch, CaskError(f"The model failed: {type(error).__name__}.", hint="See the log."))
         else:
-            self._answer_all(batch, answers, started)
+            self._answer_all(batch, answers, started, slot.form)
 
     def _refuse_all(self, batch: Batch, error: CaskError) -> None:
         if not batch.is_background:
@@ -376,7 +398,7 @@ class Workers:
         for work in batch.works:
             _refuse(work, error)
 
-    def _answer_all(self, batch: Batch, answers: Sequence[Answer | CaskError], started: float) -> None:
+    def _answer_all(self, batch: Batch, answers: Sequence[Answer | CaskError], started: float, form: str) -> None:
         predict_ms = (self.clock() - started) * 1000
         if not batch.is_background:
             _measure(batch, answers, started, predict_ms / 1000)
@@ -385,7 +407,7 @@ class Workers:
                 _refuse(work, answer)
                 continue
             queue_ms = (started - work.arrived) * 1000
-            _reply(work, Reply(answer, None, queue_ms, predict_ms, len(batch.works)))
+            _reply(work, Reply(answer, None, queue_ms, predict_ms, len(batch.works), form))
 
 
 def _measure(batch: Batch, answers: Sequence[Answer | CaskError], started: float, seconds: float) -> None:

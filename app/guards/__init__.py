@@ -6,7 +6,19 @@ from flask import Flask
 
 from app import sizing
 from app.config import Settings
-from app.guards import admission, deadlines, failures, headers, hosts, microcache, notices, request_ids, sessions, sizes
+from app.guards import (
+    admission,
+    asking,
+    deadlines,
+    failures,
+    headers,
+    hosts,
+    microcache,
+    notices,
+    request_ids,
+    sessions,
+    sizes,
+)
 from app.sizing import Sizes
 
 log = logging.getLogger("cask.web")
@@ -22,6 +34,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     hosts.init_app(app, settings)
     sizes.init_app(app, settings)
     deadlines.init_app(app, settings)
+    asking.init_app(app)
     sessions.init_app(app)
     sizes_here = sizing.choose(settings)
     gate = _gate(settings, sizes_here)

@@ -55,8 +55,16 @@ HEADERS: dict[str, dict[str, Any]] = {
         "schema": {"type": "integer", "minimum": 1},
     },
     "Server-Timing": {
-        "description": "Milliseconds of each step: decode, queue, predict, engine.",
+        "description": "Milliseconds of each step: cache, decode, queue, predict, engine.",
         "schema": {"type": "string"},
+    },
+    "X-Cache": {
+        "description": "Where the answers are from; absent where none are kept.",
+        "schema": {"type": "string", "enum": ["hit", "shared", "miss", "bypass", "partial"]},
+    },
+    "Age": {
+        "description": "Seconds since the oldest answer was computed; with kept answers only.",
+        "schema": {"type": "integer", "minimum": 0},
     },
 }
 PARAMETERS: dict[str, dict[str, Any]] = {
@@ -78,7 +86,15 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "Only the version that is tried out, or surely not that one; its share decides when left out.",
         "schema": {"type": "string", "enum": ["always", "never"]},
     },
+    "Cache-Control": {
+        "name": "Cache-Control",
+        "in": "header",
+        "description": "`no-cache`: compute anew; `no-store`: nor keep it; `max-age=60`: a younger answer will do.",
+        "schema": {"type": "string"},
+    },
 }
+# Not in every answer of those that name them.
+SOMETIMES = ("X-Cache", "Age")
 # The others belong to the operations that name them.
 EVERYWHERE = ("X-Request-Timeout", "X-Request-Id")
 

@@ -13,7 +13,7 @@ from app.errors import (
     ImageUndecodableError,
     ImageUnsupportedError,
 )
-from app.guards import admission, deadlines
+from app.guards import deadlines
 from app.manifests import Manifest
 from app.pages import curl, drawing
 from app.pages.asked import Asked, Upload
@@ -65,7 +65,6 @@ def status(answered: Sequence[Answered]) -> int:
 
 def _predict(asked: Asked, uploads: Sequence[Upload]) -> Outcome:
     data = [upload.data for upload in uploads]
-    admission.begin()
     return predictor().predict(
         asked.task,
         data,

@@ -11,6 +11,7 @@ import io
 import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -79,6 +80,13 @@ def run(block: Block, url: str) -> str:
     )
     assert done.returncode == 0, f"{block.place}: {done.stderr}{done.stdout}"
     return done.stdout
+
+
+@pytest.fixture(scope="module")
+def served_url() -> Iterator[str]:
+    """A service that keeps answers, as the documents' does."""
+    with servers.running("test", CACHE="disk") as server:
+        yield server.url
 
 
 @pytest.mark.parametrize("block", BLOCKS, ids=lambda block: block.place)

@@ -31,6 +31,12 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.resampling", set()),
     ("app.images", {"app.errors", "app.results", "app.manifests", "app.resampling"}),
     ("app.telemetry", {"app.telemetry", "app.config", "app.machine"}),
+    ("app.forms", {"app.builds"}),
+    ("app.cache.keys", {"app.results", "app.__version__"}),
+    (
+        "app.cache",
+        {"app.cache", "app.config", "app.database", "app.errors", "app.manifests", "app.results", "app.telemetry"},
+    ),
     ("app.engine.protocol", set()),
     ("app.engine.batcher", {"app.errors"}),
     ("app.engine.client", {"app.engine.protocol", "app.errors", "app.manifests", "app.results", "app.telemetry.logs"}),
@@ -54,7 +60,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.engine.service",
         {
             *("app.builds", "app.config", "app.engine", "app.errors", "app.machine", "app.manifests", "app.sizing"),
-            *("app.vision.registry", "app.telemetry.metrics"),
+            *("app.vision.registry", "app.telemetry.metrics", "app.forms"),
         },
     ),
     ("app.engine.__main__", {"app.config", "app.engine.service", "app.errors", "app.telemetry"}),
@@ -75,13 +81,25 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.predictions",
         {
             *("app.config", "app.engine.client", "app.errors", "app.images", "app.manifests", "app.options"),
+            *("app.cache", "app.forms"),
             *("app.results", "app.roles", "app.routing", "app.shadowing", "app.sizing"),
             "app.telemetry",
         },
     ),
     ("app.versions", {"app.config", "app.engine.client", "app.errors", "app.roles"}),
     # The page of a failure is the one step back: see failures._page.
-    ("app.guards", {"app.guards", "app.config", "app.errors", "app.sizing", "app.telemetry", "app.pages.failures"}),
+    (
+        "app.guards",
+        {
+            "app.guards",
+            "app.cache.answers",
+            "app.config",
+            "app.errors",
+            "app.sizing",
+            "app.telemetry",
+            "app.pages.failures",
+        },
+    ),
     ("app.openapi.__main__", {"app.openapi", "app.factory", "app.config"}),
     ("app.openapi.operations", {"app.errors"}),
     ("app.openapi", {"app.openapi", "app.guards.hosts", "app.config", "app.errors", "app.__version__"}),
@@ -111,6 +129,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.factory",
         {
             *("app.api", "app.openapi", "app.pages", "app.ops", "app.guards", "app.predictions", "app.engine.client"),
+            "app.cache.answers",
             *("app.engine.service", "app.config", "app.errors", "app.telemetry"),
         },
     ),
@@ -147,8 +166,11 @@ ONLY: dict[str, tuple[str, ...]] = {
         "app.openapi",
         "app.guards",
         "app.predictions",
+        "app.cache",
         "app.cli",
     ),
+    "flask_caching": ("app.cache",),
+    "cachelib": (),
     "werkzeug": ("app.factory", "app.api", "app.pages", "app.ops", "app.openapi", "app.guards", "app.cli"),
     "torch": ("app.vision", "app.engine.worker", "app.engine.service"),
     "torchvision": ("app.vision",),
@@ -160,7 +182,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "dotenv": ("app.config",),
     "numpy": (
         *("app.images", "app.api.inference", "app.api.tensors", "app.predictions", "app.engine", "app.vision"),
-        *("app.shadowing", "loadtest"),
+        *("app.cache.keys", "app.shadowing", "loadtest"),
     ),
     "socket": ("app.engine.client", "app.engine.server", "apache.preflight", "app.cli", "loadtest"),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.

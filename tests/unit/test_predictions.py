@@ -11,7 +11,10 @@ from typing import Any
 
 import pytest
 
-from app import config, images, roles, sizing
+from app import config, forms, images, roles, sizing
+from app.cache.answers import KeptAnswers
+from app.cache.breaker import Breaker
+from app.cache.disk import DiskStore
 from app.engine.client import EngineAnswer
 from app.errors import (
     CaskError,
@@ -225,6 +228,68 @@ def test_shadow_is_asked_with_a_picture_of_its_own_size_and_what_was_answered(
     assert outcome.manifest.version == "1"
     assert (manifest.version, image.shape, wish) == ("2", (16, 16, 3), ClassifyOptions(2))
     assert (about["answered_by"], about["answer"]) == ("1", [{"label": "9", "score": 1.0}])
+
+
+@pytest.fixture
+def kept(tmp_path: Path) -> KeptAnswers:
+    """Answers that are kept on disk."""
+    disk = DiskStore(tmp_path / "answers.sqlite3", 1 << 20, 60)
+    return KeptAnswers(Breaker(disk, disk.probe), 60)
+
+
+def test_kept_answer_is_in_pixels_of_the_original_and_needs_no_engine(
+    make: Make, engine: FakeEngine, kept: KeptAnswers
+) -> None:
+    predictor = make()
+    predictor.kept = kept
+    image = picture(128, 64, "PNG", (0, 0, 7))
+
+    first, second = (predictor.predict("detect", [image], {"min_width": 2}) for _ in range(2))
+
+    assert second.results == first.results
+    assert set(first.timings) == {"cache", "decode", "queue", "predict", "engine"}
+    assert set(second.timings) == {"cache"}
+    assert len(engine.asked) == 1
+
+
+def test_promoted_version_does_not_answer_from_the_old_one(
+    make: Make, engine: FakeEngine, versions: Path, kept: KeptAnswers
+) -> None:
+    predictor = make()
+    predictor.kept = kept
+    found = []
+    for version in "1", "2", "1":
+        roles.write(versions, {"demo": Roles(version)})
+        found.append(predictor.predict("classify", [picture()], {}).manifest.version)
+
+    assert found == ["1", "2", "1"]
+    assert [asked.manifest.version for asked in engine.asked] == ["1", "2"]
+
+
+def test_model_that_is_computed_otherwise_does_not_answer_from_before(
+    make: Make, engine: FakeEngine, versions: Path, kept: KeptAnswers
+) -> None:
+    predictor = make()
+    predictor.kept = kept
+    for form in "fp32", "int8", "int8", "fp32":
+        engine.form = form
+        forms.write(versions, {predictor.manifests[0].digest: form})
+        predictor.predict("classify", [picture()], {})
+
+    assert len(engine.asked) == 2
+
+
+def test_shadow_is_not_asked_for_what_was_kept(
+    make: Make, engine: FakeEngine, versions: Path, kept: KeptAnswers
+) -> None:
+    roles.write(versions, {"demo": Roles("1", shadow="2")})
+    predictor = make()
+    predictor.kept = kept
+    for _ in range(3):
+        predictor.predict("classify", [picture()], {})
+
+    fakes.eventually(lambda: len(engine.shadowed) == 1, "the copy")
+    assert predictor._shadowing._dropped.total() == 0
 
 
 def test_request_without_an_image_is_refused(make: Make) -> None:

@@ -1,0 +1,116 @@
+"""Kept answers in one SQLite file that all web processes share: JSON, bounded in bytes and age, evicted oldest first.
+
+A backend of Flask-Caching. Its own for files writes pickles, one file an entry.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from flask_caching.backends.base import BaseCache
+
+from app.database import Database
+from app.errors import StateUnusableError
+
+FILE_NAME = "cache/answers.sqlite3"
+SCHEMA = """
+CREATE TABLE answers (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, expires REAL NOT NULL, body TEXT NOT NULL);
+"""
+# Whoever waits longer for a lock goes without the cache.
+BUSY_SECONDS = 0.1
+# A web process has dozens of threads, and each has a connection.
+PAGES_KIB = 256
+# Old rows that are looked at with each writing.
+SWEPT_ROWS = 500
+# When the file is full, so much of it goes at once: eviction is then rare, and cheap on average.
+EVICTED_SHARE = 0.1
+MAX_EVICTIONS = 20
+
+
+class DiskStore(BaseCache):
+    """The file. Values are texts."""
+
+    def __init__(self, path: Path, max_bytes: int, default_timeout: int) -> None:
+        super().__init__(default_timeout)
+        self._max_bytes = max_bytes
+        self._database = Database(path, (SCHEMA,), busy_seconds=BUSY_SECONDS, pages_kib=PAGES_KIB)
+
+    @classmethod
+    def factory(cls, app: Flask, config: dict[str, Any], args: list[Any], kwargs: dict[str, Any]) -> DiskStore:
+        """Called by Flask-Caching. ``kwargs``: ``path``, ``max_bytes``, ``default_timeout``."""
+        return cls(kwargs["path"], kwargs["max_bytes"], kwargs["default_timeout"])
+
+    def get(self, key: str) -> str | None:
+        """One text, or None. Raises StateUnusableError."""
+        return self.get_many(key)[0]
+
+    def get_many(self, *keys: str) -> list[str | None]:
+        """A text for each key, or None. Raises StateUnusableError."""
+        now, found = time.time(), []
+        with self._database.reading() as connection:
+            for key in keys:
+                row = connection.execute("SELECT expires, body FROM answers WHERE key = ?", (key,)).fetchone()
+                found.append(row["body"] if row is not None and row["expires"] >= now else None)
+        return found
+
+    def set(self, key: str, value: str, timeout: int | timedelta | None = None) -> bool:
+        """Keep one text for so many seconds. Raises StateUnusableError."""
+        return bool(self.set_many({key: value}, timeout))
+
+    def set_many(self, mapping: Mapping[str, str], timeout: int | timedelta | None = None) -> list[str]:
+        """Keep texts, in one transaction, and make room for them. Raises StateUnusableError."""
+        now = time.time()
+        expires = now + _seconds(self.default_timeout if timeout is None else timeout)
+        rows = [(key, expires, body) for key, body in mapping.items()]
+        with self._database.transaction() as connection:
+            connection.executemany("INSERT OR REPLACE INTO answers (key, expires, body) VALUES (?, ?, ?)", rows)
+            connection.execute(
+                "DELETE FROM answers WHERE expires < :now"
+                " AND number IN (SELECT number FROM answers ORDER BY number LIMIT :rows)",
+                {"now": now, "rows": SWEPT_ROWS},
+            )
+            for _ in range(MAX_EVICTIONS):
+                if self._used_bytes(connection) <= self._max_bytes:
+                    break
+                first, last = connection.execute("SELECT min(number), max(number) FROM answers").fetchone()
+                if first is None:
+                    break
+                connection.execute("DELETE FROM answers WHERE number <= ?", (first + (last - first) * EVICTED_SHARE,))
+        return list(mapping)
+
+    def delete(self, key: str) -> bool:
+        """Forget one text. Raises StateUnusableError."""
+        with self._database.transaction() as connection:
+            return connection.execute("DELETE FROM answers WHERE key = ?", (key,)).rowcount > 0
+
+    def clear(self) -> bool:
+        """Forget everything."""
+        self._database.start_anew()
+        return True
+
+    def probe(self) -> None:
+        """Whether it works; a damaged file is replaced, for nothing in it is missed. Raises StateUnusableError."""
+        try:
+            with self._database.transaction() as connection:
+                connection.execute("SELECT count(*) FROM (SELECT 1 FROM answers LIMIT 1)").fetchone()
+        except StateUnusableError as error:
+            # SQLite's word for a file that is damaged or none of its own; trouble around it has words of its own.
+            if type(error.__cause__).__name__ != "DatabaseError":
+                raise
+            self._database.start_anew()
+
+    @staticmethod
+    def _used_bytes(connection: Any) -> int:
+        size, count, free = (
+            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
+        )
+        return int(size * (count - free))
+
+
+def _seconds(timeout: int | timedelta) -> float:
+    return timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)

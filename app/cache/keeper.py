@@ -1,0 +1,90 @@
+"""Writes answers to the store off the requests' way: in batches, from a short list, and drops what is too much."""
+
+from __future__ import annotations
+
+import logging
+import math
+import threading
+import time
+from collections.abc import Mapping
+from typing import Protocol
+
+from app.cache.entries import Entry, to_text
+from app.telemetry import metrics
+
+log = logging.getLogger("cask.web")
+
+# Some seconds of the fastest model's answers.
+MAX_WAITING = 2000
+# So long answers are gathered before they are written: each writing costs a lock and a waking.
+PERIOD_SECONDS = 0.1
+# How often a store that was down or slow is looked at.
+PROBE_SECONDS = 2.0
+
+
+class Store(Protocol):
+    """What is needed of a store; ``breaker.Breaker`` is one."""
+
+    @property
+    def is_open(self) -> bool: ...
+
+    def set_many(self, texts: Mapping[str, str]) -> bool: ...
+
+    def probe(self) -> None: ...
+
+
+class Keeper:
+    """A thread with a short list before it; it starts with the first answer. Thread-safe."""
+
+    def __init__(self, store: Store) -> None:
+        self._store = store
+        self._waiting: dict[str, Entry] = {}
+        self._lock = threading.Lock()
+        self._wake = threading.Event()
+        self._thread: threading.Thread | None = None
+        self.dropped_total = 0
+
+    def keep(self, key: str, entry: Entry) -> None:
+        """Take one answer, or drop it; costs its caller some microseconds."""
+        with self._lock:
+            if self._store.is_open or len(self._waiting) >= MAX_WAITING:
+                self.dropped_total += 1
+            else:
+                self._waiting[key] = entry
+            # Not alive either in the child of a fork.
+            if self._thread is None or not self._thread.is_alive():
+                self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+                self._thread.start()
+        if not self._wake.is_set():
+            self._wake.set()
+
+    def find(self, key: str) -> Entry | None:
+        """One that is not written yet."""
+        return self._waiting.get(key)
+
+    def flush(self) -> None:
+        """Write what waits."""
+        with self._lock:
+            batch = dict(self._waiting)
+        if batch:
+            is_stored = self._store.set_many({key: to_text(entry) for key, entry in batch.items()})
+            metrics.CACHE_STORED.add(len(batch) if is_stored else 0)
+        with self._lock:
+            for key, entry in batch.items():
+                if self._waiting.get(key) is entry:
+                    del self._waiting[key]
+
+    def _run(self) -> None:
+        pause, probed = threading.Event(), -math.inf
+        while True:
+            self._wake.wait(PROBE_SECONDS if self._store.is_open else None)
+            pause.wait(PERIOD_SECONDS)
+            self._wake.clear()
+            try:
+                # At once after the first trouble, which may have been of a moment; then now and then.
+                if self._store.is_open and time.monotonic() - probed >= PROBE_SECONDS:
+                    self._store.probe()
+                    probed = time.monotonic()
+                self.flush()
+            except Exception:
+                log.exception("answers could not be kept")

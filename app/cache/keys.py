@@ -1,0 +1,39 @@
+"""Under which key an answer is kept: everything that shapes it goes in, and nothing else."""
+
+from __future__ import annotations
+
+import base64
+import functools
+import hashlib
+import json
+
+import numpy as np
+
+from app import __version__
+from app.results import Options
+
+# Counts up when entries or keys change their shape.
+FORMAT = 1
+# 192 bits: nobody finds two pictures with one key, and no byte is wasted on padding.
+KEY_BYTES = 24
+
+
+def key(image: bytes | np.ndarray, wish: Options, model_digest: str, form: str) -> str:
+    """The key for one image as it came, encoded or as pixels. ``form``: see ``app.forms``.
+
+    SHA-256, because whoever could make two pictures with one digest could put words into others' answers; with the
+    processor's own instructions it is also the fastest of the safe ones here (docs/decisions/0016-cache.md).
+    """
+    hashed = _start(model_digest, form).copy()
+    if isinstance(image, bytes):
+        hashed.update(f"{wish!r} {len(image)}\n".encode())
+        hashed.update(image)
+    else:
+        hashed.update(f"{wish!r} {image.shape}\n".encode())
+        hashed.update(np.ascontiguousarray(image).data)
+    return base64.b64encode(hashed.digest()[:KEY_BYTES]).decode()
+
+
+@functools.lru_cache(maxsize=256)
+def _start(model_digest: str, form: str) -> hashlib._Hash:
+    return hashlib.sha256(json.dumps([FORMAT, __version__, model_digest, form]).encode() + b"\n")

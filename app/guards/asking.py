@@ -1,0 +1,62 @@
+"""What the predictor needs to know of who asks, and tells them: a place in the engine's line, and how fresh."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Sequence
+
+from flask import Flask, Response, g, has_request_context, request
+
+from app.cache.answers import ANY_AGE, Found, Freshness
+from app.guards import admission
+
+HEADER = "X-Cache"
+CACHE_CONTROL = "Cache-Control"
+# One directive of Cache-Control (RFC 9111, section 5.2).
+MAX_AGE = re.compile(r'max-age="?(\d{1,9})"?')
+
+
+class Asking:
+    """The current request's; outside of one, as in a thread beside it, it asks for nothing and tells nobody."""
+
+    def begin(self) -> None:
+        """The engine is asked now: from here on the request keeps others waiting. Raises EngineBusyError."""
+        if has_request_context():
+            admission.begin()
+
+    def freshness(self) -> Freshness:
+        """What Cache-Control and Pragma say; unknown directives say nothing (RFC 9111, section 5.2.3)."""
+        if not has_request_context():
+            return ANY_AGE
+        text = request.environ.get("HTTP_CACHE_CONTROL") or request.environ.get("HTTP_PRAGMA")
+        return _freshness(text) if text else ANY_AGE
+
+    def tell(self, found: Sequence[Found]) -> None:
+        """Where the answers are from, for the header of the response."""
+        if has_request_context():
+            g.setdefault("found_answers", []).extend(found)
+
+
+def init_app(app: Flask) -> None:
+    """Say with each answer where it is from."""
+    app.after_request(_add_headers)
+
+
+def _freshness(text: str) -> Freshness:
+    directives = [part.strip().lower() for part in text.split(",")]
+    ages = [int(match[1]) for part in directives if (match := MAX_AGE.fullmatch(part))]
+    if "no-cache" in directives:
+        ages.append(0)
+    return Freshness(min(ages, default=None), may_keep="no-store" not in directives)
+
+
+def _add_headers(response: Response) -> Response:
+    found: list[Found] | None = g.get("found_answers")
+    if found and response.status_code < 400:
+        sources = {each.source for each in found}
+        response.headers[HEADER] = sources.pop() if len(sources) == 1 else "partial"
+        if any(each.source == "hit" for each in found):
+            # The oldest: all of the answer is at most so old (RFC 9111, section 5.1).
+            response.headers["Age"] = str(math.floor(max(each.age_seconds for each in found)))
+    return response
