@@ -116,6 +116,8 @@ def express_options(settings: Settings, server_root: Path, user: str = "") -> li
         "engine",
         str(ROOT / "apache" / "engine.py"),
     ]
+    if settings.jobs == "on":
+        options += ["--service-script", "jobs", str(ROOT / "apache" / "jobs.py")]
     options += [f"--include-file={CONF / name}.conf" for name in INCLUDED]
     if settings.listen_host != "0.0.0.0":  # noqa: S104 - compared, not bound
         options.append(f"--host={settings.listen_host}")

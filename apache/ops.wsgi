@@ -1,8 +1,9 @@
-"""The application for the daemon group ops: health, status, metrics; the watchdog; a count of Apache's own answers."""
+"""The application for the daemon group ops: health, status, metrics; the watchdogs; a count of Apache's own answers."""
 
 from app.factory import create_app
+from app.jobs import heartbeat
 from app.ops.apache_log import ApacheLog
-from app.ops.watchdog import Watchdog
+from app.ops.watchdog import JobsWatchdog, Watchdog
 from app.telemetry import shares
 
 application = create_app()
@@ -12,6 +13,8 @@ Watchdog(
     settings.engine_hang_seconds,
     note=lambda pid: shares.note_hang(settings.state_dir, pid),
 ).start()
+if settings.jobs == "on":
+    JobsWatchdog(lambda: heartbeat.read(settings.state_dir), settings.engine_hang_seconds).start()
 application.extensions["apache_log"] = ApacheLog(settings.state_dir, application.extensions["routes"])
 application.extensions["apache_log"].start()
 

@@ -32,7 +32,7 @@ MASK = "********"
 # A name in the environment that starts so can only be meant for us; anything else there may belong to other software.
 # LOG_, TLS_, CONTAINER_, MODELS_ and REDIS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_…,
 # TLS_… and REDIS_….
-OUR_PREFIXES = ("ENGINE_", "HSTS_", "IMAGES_", "LOADTEST_", "METRICS_", "REQUEST_", "SERVER_", "WEB_")
+OUR_PREFIXES = ("ENGINE_", "HSTS_", "IMAGES_", "JOBS_", "LOADTEST_", "METRICS_", "REQUEST_", "SERVER_", "WEB_")
 # Kubernetes (and Docker links) describe a neighbour called `engine` or `web` by the first three; gunicorn reads
 # WEB_CONCURRENCY and sets SERVER_SOFTWARE; the last are what CGI (RFC 3875) and its kin tell of a request.
 FOREIGN_NAMES = re.compile(
@@ -388,6 +388,44 @@ class Settings(BaseSettings):
         "jpeg,png,webp",
         "Image formats that are decoded; others get 415.",
         expects="some of jpeg, png, webp, bmp, gif, tiff, with commas between",
+    )
+
+    jobs: Literal["on", "off"] = setting(
+        "on", "Whether images can be left here to be predicted in the background.", section="Background jobs"
+    )
+    jobs_in_flight: int = setting(
+        1,
+        "Images of jobs that are predicted at the same time; few, so that callers who wait come first.",
+        unit="images",
+        at_least=1,
+        at_most=64,
+    )
+    jobs_max_images: int = setting(
+        1000, "Most images in one job; more get 413.", unit="images", at_least=1, at_most=100000
+    )
+    jobs_max_bytes: int = setting(
+        268435456,
+        "The images of one job together, unpacked; more get 413.",
+        unit="bytes",
+        at_least=1024,
+        at_most=2**40,
+    )
+    jobs_max_queued: int = setting(
+        100, "Jobs that may wait or run; beyond that callers get 503.", unit="jobs", at_least=1, at_most=100000
+    )
+    jobs_max_disk_bytes: int = setting(
+        2147483648,
+        "Most that all jobs may take below STATE_DIR; beyond that callers get 507.",
+        unit="bytes",
+        at_least=1024,
+        at_most=2**50,
+    )
+    jobs_keep_seconds: float = setting(
+        86400,
+        "How long the results of a job are kept after its end.",
+        unit="seconds",
+        at_least=1,
+        at_most=31536000,
     )
 
     metrics_allow: Networks = setting(

@@ -201,3 +201,57 @@ class GpuOutOfMemoryError(UnavailableError):
 
     code = "gpu_out_of_memory"
     title = "The GPU is out of memory"
+
+
+class StorageFullError(CaskError):
+    """There is no room left for what the caller wants to leave here."""
+
+    code = "storage_full"
+    status = 507
+    title = "No room to keep it"
+
+
+class JobsOffError(RequestError):
+    """Background jobs are switched off here."""
+
+    code = "jobs_off"
+    status = 404
+    title = "No background jobs here"
+
+
+class JobNotFoundError(RequestError):
+    """No such job, or not one of this caller's."""
+
+    code = "job_not_found"
+    status = 404
+    title = "No such job"
+
+
+class JobsFullError(UnavailableError):
+    """So many jobs wait already that no further one is taken."""
+
+    code = "jobs_full"
+    title = "Too many jobs wait"
+
+
+class JobImageAbandonedError(CaskError):
+    """One image of a job was begun again and again, and each time something ended before its answer was there."""
+
+    code = "job_image_abandoned"
+    title = "The image was given up"
+
+
+class IdempotencyError(RequestError):
+    """An Idempotency-Key came again with another body."""
+
+    code = "idempotency_key_reused"
+    status = 422
+    title = "The Idempotency-Key belongs to another request"
+
+
+class ArchiveError(RequestError):
+    """An archive cannot be read, or holds what we do not take out of it."""
+
+    code = "archive_unusable"
+    status = 422
+    title = "The archive cannot be used"

@@ -61,6 +61,16 @@ def proportional_bytes() -> int | None:
         return None
 
 
+def born(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot: tells it from a later one with the same number; None: gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # Field 22 of proc(5); the name before it may hold blanks, so count from its closing bracket.
+    return int(stat.rpartition(")")[2].split()[19])
+
+
 def has_gpu(control: Path = GPU_CONTROL) -> bool:
     """Whether a GPU is visible here and the installed torch was built for one.
 

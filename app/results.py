@@ -5,6 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+# How many digits of a score and of a pixel are worth sending.
+SCORE_DIGITS = 5
+PIXEL_DIGITS = 2
+
 
 @dataclass(frozen=True, slots=True)
 class Box:
@@ -73,6 +77,15 @@ def to_dict(value: Any) -> dict[str, Any]:
     # dataclasses.asdict copies deeply, which takes several times as long.
     fields = ((name, getattr(value, name)) for name in value.__slots__)
     return {name: to_dict(field) if isinstance(field, Box) else field for name, field in fields}
+
+
+def rounded(row: Prediction | Detection) -> dict[str, Any]:
+    """One row of an answer as callers get it: no more digits than are worth sending."""
+    found = to_dict(row)
+    found["score"] = round(row.score, SCORE_DIGITS)
+    if isinstance(row, Detection):
+        found["box"] = {side: round(value, PIXEL_DIGITS) for side, value in found["box"].items()}
+    return found
 
 
 def answer_from_json(task: str, rows: list[dict[str, Any]]) -> Answer:

@@ -12,12 +12,8 @@ from app.api.builds import Build
 from app.guards import request_ids
 from app.manifests import Manifest, Task
 from app.predictions import Outcome
-from app.results import Detection, Prediction, to_dict
+from app.results import Detection, Prediction, rounded
 from app.roles import Role
-
-# How many digits of a score and of a pixel are worth sending.
-SCORE_DIGITS = 5
-PIXEL_DIGITS = 2
 
 Side = Annotated[int, Field(ge=1, description="Pixels of the upright image.")]
 
@@ -126,7 +122,7 @@ def document(outcome: Outcome, key: str) -> dict[str, Any]:
     return {
         "model": model_identity(outcome.manifest),
         "results": [
-            {"width": result.width, "height": result.height, key: [_rounded(to_dict(row)) for row in result.answer]}
+            {"width": result.width, "height": result.height, key: [rounded(row) for row in result.answer]}
             for result in outcome.results
         ],
     }
@@ -140,10 +136,3 @@ def model_identity(manifest: Manifest) -> ModelIdentity:
 def server_timing(timings: dict[str, float]) -> str:
     """Milliseconds as the Server-Timing header writes them (W3C Server Timing)."""
     return ", ".join(f"{name};dur={milliseconds:.2f}" for name, milliseconds in timings.items())
-
-
-def _rounded(row: dict[str, Any]) -> dict[str, Any]:
-    row["score"] = round(row["score"], SCORE_DIGITS)
-    if "box" in row:
-        row["box"] = {side: round(value, PIXEL_DIGITS) for side, value in row["box"].items()}
-    return row

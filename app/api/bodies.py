@@ -45,10 +45,11 @@ def read(request: Request) -> tuple[list[bytes], dict[str, Any]]:
             f"Content-Type is {kind or 'missing'!r}.",
             hint="Use multipart/form-data with image parts, image/* with the bytes of one image, or application/json.",
         )
-    return data, {**_in_address(request), **wishes}
+    return data, {**in_address(request), **wishes}
 
 
-def _in_address(request: Request) -> dict[str, str]:
+def in_address(request: Request) -> dict[str, str]:
+    """The options in the address. Raises OptionError where one stands there twice."""
     for name, values in request.args.lists():
         if len(values) > 1:
             raise OptionError(f"{name[:80]!a} stands {len(values)} times in the address.", hint="Say it once.")

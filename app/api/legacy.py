@@ -1,4 +1,4 @@
-"""POST / and POST /predict: requests and answers of the service before Cask, so that its clients keep working."""
+"""POST /, POST /predict, GET /get_result: requests and answers of the service before Cask; its clients keep working."""
 
 from __future__ import annotations
 
@@ -9,14 +9,15 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
-from app.api import answers, bodies, described, quotes
+from app.api import answers, bodies, described, jobs, quotes
 from app.errors import ModelNotFoundError, OptionError, RequestError
 from app.guards import deadlines
+from app.jobs.jobs import State
 from app.manifests import Manifest
 from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 from app.options import MAX_RESULTS
 from app.predictions import ImageResult, Outcome, predictor
-from app.results import Detection
+from app.results import SCORE_DIGITS, Detection, Prediction, answer_from_json
 
 legacy = Blueprint("legacy", __name__)
 
@@ -117,6 +118,34 @@ class AllFound(TypedDict):
     responses: list[Found]
 
 
+class JobImageNamed(TypedDict):
+    """What is in an image of a job that classifies, best label first."""
+
+    labels: list[Prediction]
+
+
+class JobImageFailed(TypedDict):
+    """Why an image of a job has no answer."""
+
+    error: jobs.ImageProblem
+
+
+class JobFound(TypedDict):
+    """How far a job is, and what there is."""
+
+    job_id: str
+    status: State
+    done: int
+    total: int
+    responses: list[Found | JobImageNamed | JobImageFailed | None]
+
+
+class JobWish(BaseModel):
+    """Which job."""
+
+    job_id: str = Field(description="Id of the job.")
+
+
 EXAMPLES = {
     "several images": {"requests": [{"image": {"content": EXAMPLE_IMAGE}, "features": [{"score_th": 0.5}]}]},
     "one image": {"image": EXAMPLE_IMAGE, "nms_iou": 0.5},
@@ -153,6 +182,51 @@ def predict() -> Response:
     response = jsonify(responses=found) if isinstance(asked, Entries) else jsonify(found[0])
     response.headers["Server-Timing"] = answers.server_timing(timings)
     return response
+
+
+@legacy.get("/get_result")
+@describe(
+    tag="Earlier clients",
+    summary="The results of a job, as before",
+    query=JobWish,
+    answers={
+        200: Answer(
+            description="`responses` in the order of the images; null for one that still waits.",
+            schema=JobFound,
+            example={"job_id": jobs.EXAMPLE_ID, "status": "succeeded", "done": 1, "total": 1, "responses": [ANSWER]},
+        )
+    },
+    errors=(*jobs.ERRORS, OptionError),
+)
+def get_result() -> Response:
+    """How far a job of POST /v1/jobs is, and what was found, as fractions of each image."""
+    job_id = bodies.in_address(request).get("job_id", "")
+    if not job_id:
+        raise OptionError("job_id is missing.", hint="GET /get_result?job_id=… with the id that POST /v1/jobs gave.")
+    store = jobs.store()
+    job = store.get(job_id, jobs.owner())
+    found = {} if job.state == "expired" else {row["number"]: _as_before(row) for row in store.all_results(job.id)}
+    return jsonify(
+        job_id=job.id,
+        status=job.state,
+        done=job.done,
+        total=job.total,
+        responses=[found.get(number) for number in range(1, job.total + 1)] if found else [],
+    )
+
+
+def _as_before(row: dict[str, Any]) -> Found | JobImageNamed | JobImageFailed:
+    """One result of a job; boxes stand in it as pixels of the upright image."""
+    if "error" in row:
+        return {"error": row["error"]}
+    if "predictions" in row:
+        return {"labels": row["predictions"]}
+    detections = answer_from_json("detect", row["detections"])
+    return {
+        "normalizedVertices": [
+            _vertex(each, row["width"], row["height"]) for each in detections if isinstance(each, Detection)
+        ]
+    }
 
 
 def _parse(document: Any) -> Entries | Single:
@@ -233,6 +307,6 @@ def _vertex(row: Detection, width: int, height: int) -> Vertices:
         "y": round(box.y_min / height, FRACTION_DIGITS),
         "width": round((box.x_max - box.x_min) / width, FRACTION_DIGITS),
         "height": round((box.y_max - box.y_min) / height, FRACTION_DIGITS),
-        "score": round(row.score, answers.SCORE_DIGITS),
+        "score": round(row.score, SCORE_DIGITS),
         "label": row.label,
     }

@@ -27,6 +27,7 @@ FILES = ("static", "openapi.asset")
 # In the order in which people look for them; a new one must find its place here.
 TAGS = (
     "Predictions",
+    "Jobs",
     "Models",
     "Earlier clients",
     "JSON-RPC",
@@ -54,6 +55,10 @@ HEADERS: dict[str, dict[str, Any]] = {
         "description": "Seconds after which to send it again.",
         "schema": {"type": "integer", "minimum": 1},
     },
+    "Location": {
+        "description": "The address of what was made.",
+        "schema": {"type": "string", "format": "uri-reference"},
+    },
     "Server-Timing": {
         "description": "Milliseconds of each step: cache, decode, queue, predict, engine.",
         "schema": {"type": "string"},
@@ -80,6 +85,12 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "description": "Your own id for this request, 8 to 64 of `A-Z a-z 0-9 @ . _ -`; another is replaced.",
         "schema": {"type": "string"},
     },
+    "Idempotency-Key": {
+        "name": "Idempotency-Key",
+        "in": "header",
+        "description": "Your own name for this job: sent again with the same body, the same job is answered.",
+        "schema": {"type": "string", "maxLength": 255, "pattern": "^[!-~]*$"},
+    },
     "X-Model-Canary": {
         "name": "X-Model-Canary",
         "in": "header",
@@ -95,6 +106,8 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 }
 # Not in every answer of those that name them.
 SOMETIMES = ("X-Cache", "Age")
+# For parts of an address that no model names.
+EXAMPLES = {"job_id": "9f2c41d06b7aa5e3d1c07b42"}
 # The others belong to the operations that name them.
 EVERYWHERE = ("X-Request-Timeout", "X-Request-Id")
 
@@ -206,7 +219,15 @@ class _Document:
         manifest = self._manifests[0]
         is_sample = rule.endpoint == "pages.sample"
         sample = next(iter(sorted(self._samples())), "")
-        return sample if is_sample else {"name": manifest.name, "version": manifest.version}.get(name, "")
+        return (
+            sample
+            if is_sample
+            else EXAMPLES.get(name)
+            or {
+                "name": manifest.name,
+                "version": manifest.version,
+            }.get(name, "")
+        )
 
     def _samples(self) -> list[str]:
         return [path.name for path in (self._settings.models_dir / "samples").glob("*.jpg")]
@@ -274,7 +295,7 @@ class _Document:
             "description": answer.description,
             "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
         }
-        if answer.schema is not None or answer.media_type != operations.JSON:
+        if answer.media_type and (answer.schema is not None or answer.media_type != operations.JSON):
             row = {"schema": self._schema(answer.schema) if answer.schema is not None else {"type": "string"}}
             example = {"example": answer.example} if answer.example is not None else {}
             found["content"] = {answer.media_type: {**row, **example}}
@@ -283,7 +304,7 @@ class _Document:
         return found
 
     def _failure(self, status: str) -> dict[str, Any]:
-        names = ["X-Request-Id", *(["Retry-After"] if status == "503" else [])]
+        names = ["X-Request-Id", *(["Retry-After"] if status in ("503", "507") else [])]
         return {
             "description": FAILURES[status],
             "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
@@ -330,6 +351,7 @@ FAILURES = {
     "502": "The application went away while it answered.",
     "503": "Not now: see Retry-After.",
     "504": "The deadline passed.",
+    "507": "No room to keep it.",
 }
 
 

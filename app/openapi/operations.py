@@ -34,7 +34,10 @@ class Body:
 
 @dataclass(frozen=True, kw_only=True)
 class Answer:
-    """What comes with one status. ``schema``: a type that pydantic knows, a JSON Schema, or None for a text."""
+    """What comes with one status. ``schema``: a type that pydantic knows, a JSON Schema, or None for a text.
+
+    An empty ``media_type``: nothing but headers.
+    """
 
     description: str
     schema: Any = None

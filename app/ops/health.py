@@ -10,6 +10,7 @@ from flask import Response, current_app, jsonify
 from typing_extensions import TypedDict
 
 from app.errors import CaskError
+from app.jobs import heartbeat
 from app.openapi.operations import Answer, describe
 from app.ops import ops, processes
 from app.predictions import predictor
@@ -97,6 +98,7 @@ def _report() -> dict[str, Any]:
     if current_app.extensions["role"] == "ops" and not any(each.role == "web" for each in others):
         missing.append("web: no process of the web group is alive; see the error log")
     rows = [{"role": each.role, "pid": each.pid} for each in others]
+    rows += jobs_row()
     return {"ready": not missing, "missing": missing, "processes": [*_engine_row(engine), *rows]}
 
 
@@ -125,6 +127,19 @@ def _missing_disk(state_dir: Path) -> list[str]:
     if os.access(state_dir, os.W_OK):
         return []
     return [f"state: {state_dir} cannot be written by this process"]
+
+
+def jobs_row() -> list[dict[str, Any]]:
+    """The jobs' worker and its last sign of life. Never a reason against ready: callers who wait need it not."""
+    settings = current_app.extensions["settings"]
+    if settings.jobs == "off":
+        return []
+    found = heartbeat.read(settings.state_dir)
+    if found is None or not found.is_alive:
+        return [{"role": "jobs", "pid": None, "state": "away"}]
+    age_seconds = found.age_seconds
+    state = "up" if age_seconds < heartbeat.SILENT_SECONDS else "silent"
+    return [{"role": "jobs", "pid": found.pid, "state": state, "heartbeat_age_seconds": round(age_seconds, 1)}]
 
 
 def _engine_row(engine: dict[str, Any]) -> list[dict[str, Any]]:

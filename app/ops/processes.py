@@ -37,7 +37,7 @@ def register(state_dir: Path, role: str) -> None:
     folder = _folder(state_dir)
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        note = {"role": role, "born": _born(os.getpid())}
+        note = {"role": role, "born": machine.born(os.getpid())}
         # Renamed into place: whoever reads half a note takes its process for dead and removes it.
         written = folder / f"{os.getpid()}.new"
         written.write_text(json.dumps(note))
@@ -86,17 +86,7 @@ def _read(path: Path) -> Process | None:
     try:
         note = json.loads(path.read_text())
         pid = int(path.stem)
-        born = _born(pid)
+        born = machine.born(pid)
         return Process(pid, note["role"]) if born is not None and born == note["born"] else None
     except (OSError, ValueError, KeyError, TypeError):
         return None
-
-
-def _born(pid: int) -> int | None:
-    """When a process began, in clock ticks since boot: tells it from a later one with the same number."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    # Field 22 of proc(5); the name before it may hold blanks, so count from its closing bracket.
-    return int(stat.rpartition(")")[2].split()[19])

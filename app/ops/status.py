@@ -11,8 +11,11 @@ from typing_extensions import TypedDict
 
 from app import machine
 from app.errors import CaskError
+from app.jobs.store import JobStore
 from app.openapi.operations import Answer, describe
 from app.ops import ops, processes
+from app.ops.health import jobs_row
+from app.ops.processes import Process
 from app.ops.version import build
 from app.predictions import predictor
 
@@ -29,6 +32,7 @@ class Status(TypedDict):
     cores: int
     engine: dict[str, Any]
     processes: list[dict[str, Any]]
+    jobs: dict[str, Any]
 
 
 @ops.get("/status")
@@ -45,7 +49,21 @@ def status() -> Response:
         cores=machine.available_cores(),
         engine=engine,
         processes=_processes(settings.state_dir, engine.get("pid")),
+        jobs=_jobs(),
     )
+
+
+def _jobs() -> dict[str, Any]:
+    """The worker's last sign of life, and how many jobs are in each state; its memory stands with the processes."""
+    rows = jobs_row()
+    if not rows:
+        return {"state": "off"}
+    row = {key: value for key, value in rows[0].items() if key != "role"}
+    store: JobStore = current_app.extensions["jobs"]
+    try:
+        return {**row, **(store.counts() if store.exists else {})}
+    except CaskError as error:
+        return {**row, "error": error.message}
 
 
 def _engine() -> dict[str, Any]:
@@ -60,6 +78,9 @@ def _engine() -> dict[str, Any]:
 def _processes(state_dir: Path, engine_pid: int | None) -> list[dict[str, Any]]:
     """All but the engine, which is told of apart."""
     ours = processes.alive(state_dir)
+    worker = next((row["pid"] for row in jobs_row() if row["pid"]), None)
+    if worker:
+        ours.append(Process(worker, "jobs"))
     apache = [each for each in processes.of_apache(ours) if each.pid != engine_pid]
     return [
         {

@@ -1,4 +1,4 @@
-"""Ends an engine that hangs; Apache starts a new one. Runs in the ops process, outside of what it watches.
+"""Ends an engine, or a jobs' worker, that hangs; Apache starts a new one. Runs in the ops process, outside of both.
 
 A crash needs no watchdog: Apache sees it. A process that is stopped, or whose prediction never ends, does.
 """
@@ -14,6 +14,7 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from app.errors import CaskError
+from app.jobs.heartbeat import IMAGE_SECONDS, Heartbeat
 
 log = logging.getLogger("cask.ops")
 
@@ -81,9 +82,50 @@ class Watchdog:
             log.info("the engine %d had ended already", pid)
 
     def _run(self) -> None:
-        while True:
-            time.sleep(PERIOD_SECONDS)
-            try:
-                self.look()
-            except Exception:
-                log.exception("the watchdog stumbled; it goes on")
+        watch(self.look)
+
+
+class JobsWatchdog:
+    """Looks at the sign of life of the jobs' worker once a second."""
+
+    def __init__(
+        self,
+        read: Callable[[], Heartbeat | None],
+        hang_seconds: float,
+        kill: Callable[[int], None] = lambda pid: os.kill(pid, signal.SIGKILL),
+    ) -> None:
+        self._read = read
+        self._hang_seconds = hang_seconds
+        self._kill = kill
+
+    def start(self) -> None:
+        """Watch in a thread until the process ends."""
+        threading.Thread(target=watch, args=(self.look,), name="jobs-watchdog", daemon=True).start()
+
+    def look(self) -> None:
+        """One look; ends a worker that gave no sign, or was at one image, for longer than ``hang_seconds``."""
+        found = self._read()
+        if found is None or not found.is_alive:
+            return
+        silent_seconds = found.age_seconds
+        # Each image has its deadline; what lasts longer than that and this hangs.
+        busy_seconds = found.busy_seconds - IMAGE_SECONDS
+        if max(silent_seconds, busy_seconds) <= self._hang_seconds:
+            return
+        reason = "gave no sign" if silent_seconds > busy_seconds else "has been at one image"
+        seconds = silent_seconds if silent_seconds > busy_seconds else found.busy_seconds
+        log.error("ending the jobs' worker %d: it %s for %.0f s; Apache starts a new one", found.pid, reason, seconds)
+        try:
+            self._kill(found.pid)
+        except ProcessLookupError:
+            log.info("the jobs' worker %d had ended already", found.pid)
+
+
+def watch(look: Callable[[], None]) -> None:
+    """Look once a second, for ever."""
+    while True:
+        time.sleep(PERIOD_SECONDS)
+        try:
+            look()
+        except Exception:
+            log.exception("the watchdog stumbled; it goes on")

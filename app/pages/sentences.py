@@ -37,6 +37,13 @@ TITLES = (
     marked("The GPU is out of memory"),
     marked("The change was refused"),
     marked("The deadline passed"),
+    marked("No room to keep it"),
+    marked("No background jobs here"),
+    marked("No such job"),
+    marked("Too many jobs wait"),
+    marked("The image was given up"),
+    marked("The Idempotency-Key belongs to another request"),
+    marked("The archive cannot be used"),
 )
 
 OF_PICTURES = (

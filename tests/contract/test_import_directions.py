@@ -86,6 +86,26 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.telemetry",
         },
     ),
+    ("app.jobs.jobs", {"app.config", "app.manifests"}),
+    ("app.jobs.heartbeat", {"app.machine"}),
+    ("app.jobs.packs", {"app.jobs.jobs", "app.errors"}),
+    ("app.jobs.archives", {"app.jobs.packs", "app.errors"}),
+    ("app.jobs.store", {"app.jobs.jobs", "app.jobs.packs", "app.database", "app.errors"}),
+    (
+        "app.jobs.worker",
+        {
+            "app.jobs.heartbeat",
+            "app.jobs.jobs",
+            "app.jobs.store",
+            "app.errors",
+            "app.predictions",
+            "app.results",
+            "app.telemetry",
+        },
+    ),
+    ("app.jobs.service", {"app.jobs", "app.config", "app.engine.client", "app.errors", "app.predictions"}),
+    ("app.jobs.__main__", {"app.jobs.service", "app.config", "app.errors", "app.telemetry"}),
+    ("app.jobs", set()),
     ("app.versions", {"app.config", "app.engine.client", "app.errors", "app.roles"}),
     # The page of a failure is the one step back: see failures._page.
     (
@@ -108,7 +128,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {
             *("app.api", "app.guards", "app.openapi.operations", "app.predictions"),
             *("app.builds", "app.errors", "app.manifests", "app.options", "app.results", "app.__version__"),
-            *("app.roles", "app.routing"),
+            *("app.roles", "app.routing", "app.jobs.jobs", "app.jobs.packs", "app.jobs.archives", "app.jobs.store"),
         },
     ),
     (
@@ -122,6 +142,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.ops",
         {
             *("app.ops", "app.openapi.operations", "app.predictions", "app.guards.measures", "app.telemetry"),
+            "app.jobs.heartbeat",
+            "app.jobs.store",
             *("app.config", "app.errors", "app.machine", "app.__version__"),
         },
     ),
@@ -131,12 +153,14 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.api", "app.openapi", "app.pages", "app.ops", "app.guards", "app.predictions", "app.engine.client"),
             "app.cache.answers",
             *("app.engine.service", "app.config", "app.errors", "app.telemetry"),
+            *("app.jobs.jobs", "app.jobs.store"),
         },
     ),
     ("app.cli", None),
     ("app", set()),
     # The one who sends load knows the settings and nothing else of the service.
     ("loadtest", {"app.config", "app.errors"}),
+    ("apache.jobs", {"app.config", "app.jobs.service", "app.telemetry"}),
     ("apache.engine", {"app.config", "app.engine.service", "app.telemetry"}),
     (
         "apache",
@@ -148,6 +172,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.telemetry",
             "app.ops.apache_log",
             "app.ops.watchdog",
+            "app.jobs.heartbeat",
             "app.guards.admission",
             "app.guards.headers",
             "app.guards.notices",

@@ -19,7 +19,7 @@ from tests import bad_input, fakes
 from tests.fakes import FakeEngine, picture
 
 VALUES = {"name": "classifier", "version": "1"}
-STATUSES_OF_GOOD_REQUESTS = (200, 303)
+STATUSES_OF_GOOD_REQUESTS = (200, 202, 204, 303)
 
 
 @pytest.fixture(scope="module")
@@ -45,8 +45,13 @@ def check(specification: dict[str, Any], schema: dict[str, Any], value: Any) -> 
     jsonschema.Draft202012Validator({**schema, "components": specification["components"]}).validate(value)
 
 
-def filled(path: str) -> str:
-    return path.format(**VALUES)
+def filled(path: str, client: FlaskClient) -> str:
+    """The address of something that there is; a new job each time, for the one before may be removed by now."""
+    if "job" not in path and path != "/get_result":
+        return path.format(**VALUES)
+    job = client.post("/v1/jobs", data=picture(), content_type="image/jpeg").json
+    assert job is not None
+    return path.format(**VALUES, job_id=job["id"]) + (f"?job_id={job['id']}" if path == "/get_result" else "")
 
 
 def sample_body(path: str, media_type: str) -> tuple[bytes, str]:
@@ -105,7 +110,8 @@ def test_every_address_answers_as_its_document_says(client: FlaskClient, specifi
             continue  # tests/unit/test_pages.py has a store with samples
         for media_type, content in operation.get("requestBody", {"content": {"": {}}})["content"].items():
             for data, content_type in _requests(path, media_type, content):
-                response = client.open(filled(path), method=method.upper(), data=data, content_type=content_type)
+                where = filled(path, client)
+                response = client.open(where, method=method.upper(), data=data, content_type=content_type)
 
                 promised = operation["responses"][str(response.status_code)]
                 assert response.status_code in STATUSES_OF_GOOD_REQUESTS, (path, response.data)
@@ -161,7 +167,7 @@ def test_collection_has_every_address_and_its_examples_are_answered(
         path = request["url"]["raw"].removeprefix("{{base_url}}")
         if request.get("body", {}).get("mode") == "raw":
             response = client.open(path, method=request["method"], data=request["body"]["raw"], content_type=JSON)
-            assert response.status_code == 200, (path, response.data)
+            assert response.status_code in (200, 202), (path, response.data)
 
 
 def _example_path(path: str, operation: dict[str, Any]) -> str:

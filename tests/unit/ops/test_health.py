@@ -42,6 +42,7 @@ def test_ready_lists_processes_and_models(client: FlaskClient) -> None:
     assert [(row["role"], row["pid"]) for row in document["processes"]] == [
         ("engine", os.getpid()),
         ("web", os.getpid()),
+        ("jobs", None),
     ]
     assert [model["name"] for model in document["processes"][0]["models"]] == ["classifier", "detector"]
 

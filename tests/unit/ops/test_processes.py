@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from app import machine
 from app.ops import processes
 from app.ops.processes import Process
 
@@ -41,7 +42,7 @@ def test_nobody_registered_so_nobody_is_alive(tmp_path: Path) -> None:
 
 def test_note_of_a_process_that_ended_is_removed(tmp_path: Path) -> None:
     child = subprocess.Popen([sys.executable, "-c", "input()"], stdin=subprocess.PIPE)
-    path = note(tmp_path, f"{child.pid}.json", json.dumps({"role": "web", "born": processes._born(child.pid)}))
+    path = note(tmp_path, f"{child.pid}.json", json.dumps({"role": "web", "born": machine.born(child.pid)}))
     assert processes.alive(tmp_path) == [Process(child.pid, "web")]
 
     child.communicate()

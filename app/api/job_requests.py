@@ -1,0 +1,135 @@
+"""What a caller sends to make a job: images or an archive into a pack, and what is wished for them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Mapping
+from typing import Any, BinaryIO, NamedTuple, cast
+
+from flask import Request
+
+from app import options
+from app.api import bodies
+from app.errors import ImageMissingError, OptionError, RequestError, TooManyImagesError
+from app.guards import sizes
+from app.jobs import archives
+from app.jobs.packs import Pack
+from app.manifests import Task
+
+ARCHIVE_PART = "archive"
+# What is said of the job and not of the prediction.
+TASK = "task"
+TASKS: tuple[Task, ...] = ("detect", "classify")
+MAX_KEY_CHARACTERS = 255
+PIECE_BYTES = 256 * 1024
+
+
+class Said(NamedTuple):
+    """The options of a new job."""
+
+    task: Task
+    wishes: dict[str, Any]
+
+
+def read(request: Request, pack: Pack) -> Said:
+    """Put what the body holds into the pack; return what is wished.
+
+    Raises RequestError, MediaTypeError, OptionError, ArchiveError, ImageMissingError, and what ``Pack.add`` raises.
+    """
+    kind = request.mimetype
+    beside: Mapping[str, Any] = {}
+    if kind == "multipart/form-data":
+        beside = _read_multipart(request, pack)
+    elif kind == "application/json":
+        beside = _read_json(request, pack)
+    elif kind in archives.MEDIA_TYPES:
+        # In memory while it is small.
+        with tempfile.SpooledTemporaryFile(max_size=2**20) as file:
+            _copy(request, file)
+            archives.fill(pack, cast(BinaryIO, file))
+    elif kind.startswith("image/") or kind == "application/octet-stream":
+        pack.add("image", bodies.read_whole(request))
+    else:
+        raise bodies.MediaTypeError(
+            f"Content-Type is {kind or 'missing'!r}.",
+            hint="Use multipart/form-data with image parts or an archive, application/json, image/*, application/zip or"
+            " application/x-tar.",
+        )
+    if not pack.entries:
+        raise ImageMissingError(
+            "The request holds no image.",
+            hint='Send parts named "image" or one named "archive", or JSON {"images": [base64, …]}.',
+        )
+    return said({**bodies.in_address(request), **beside})
+
+
+def said(given: Mapping[str, Any]) -> Said:
+    """The options, apart. Raises OptionError."""
+    wishes = {name: value for name, value in given.items() if value not in ("", None)}
+    task = wishes.pop(TASK, TASKS[0])
+    if task not in TASKS:
+        raise OptionError(f"task is {str(task)[:80]!a}.", hint=f"One of: {', '.join(TASKS)}.")
+    options.parse(task, wishes)
+    return Said(task, wishes)
+
+
+def key(request: Request) -> str:
+    """The caller's Idempotency-Key; empty for none. Raises OptionError."""
+    text = request.headers.get("Idempotency-Key", "").strip()
+    # A structured field (RFC 8941) is quoted; most callers send it bare.
+    if len(text) > 1 and text[0] == text[-1] == '"':
+        text = text[1:-1]
+    if len(text) > MAX_KEY_CHARACTERS or not text.isprintable() or not text.isascii():
+        raise OptionError(
+            f"Idempotency-Key has {len(text)} characters or others than visible ASCII.",
+            hint=f"At most {MAX_KEY_CHARACTERS} visible ASCII characters, such as a UUID.",
+        )
+    return text
+
+
+def _read_multipart(request: Request, pack: Pack) -> dict[str, Any]:
+    # One of them more, and Pack says so in words that name the limit.
+    request.max_form_parts = pack.max_images + 51
+    unknown = sorted(set(request.files) - {bodies.IMAGE_PART, ARCHIVE_PART})
+    if unknown:
+        raise RequestError(
+            f"The part {unknown[0][:80]!a} holds a file.", hint='Files are sent in parts named "image" or "archive".'
+        )
+    images, packed = request.files.getlist(bodies.IMAGE_PART), request.files.getlist(ARCHIVE_PART)
+    if len(packed) > 1 or (packed and images):
+        raise RequestError("There is an archive beside other files.", hint="Send images, or one archive.")
+    for number, part in enumerate(images, start=1):
+        pack.add(part.filename or f"image {number}", cast(BinaryIO, part.stream))
+    for part in packed:
+        archives.fill(pack, cast(BinaryIO, part.stream))
+    return request.form.to_dict()
+
+
+def _read_json(request: Request, pack: Pack) -> dict[str, Any]:
+    document = bodies.load(bodies.read_whole(request), bodies.HINT)
+    if not isinstance(document, dict):
+        raise RequestError(f"The JSON is {type(document).__name__}, expected an object.", hint=bodies.HINT)
+    texts = document.pop(bodies.IMAGES_KEY, None)
+    if not isinstance(texts, list):
+        raise RequestError(f'The JSON has no list "{bodies.IMAGES_KEY}".', hint=bodies.HINT)
+    if len(texts) > pack.max_images:
+        raise TooManyImagesError(
+            f"The job has {len(texts)} images; at most {pack.max_images} are accepted.",
+            hint="Make several jobs of them, or raise JOBS_MAX_IMAGES.",
+        )
+    for number, text in enumerate(texts, start=1):
+        pack.add(f"image {number}", bodies.decode(number, text))
+    return bodies.flat(document)
+
+
+def _copy(request: Request, file: Any) -> None:
+    """The body into a file, ready to be read. Raises RequestTooLargeError."""
+    limit = request.max_content_length
+    count = 0
+    while piece := request.stream.read(PIECE_BYTES):
+        count += len(piece)
+        file.write(piece)
+    if request.content_length is None and limit is not None and count >= limit:
+        # Werkzeug cuts such a body off at the limit without a word.
+        raise sizes.too_large(None, limit)
+    file.seek(0)

@@ -1,0 +1,354 @@
+"""/v1/jobs: leave images here, ask how far they are, fetch their results, take them away."""
+
+from __future__ import annotations
+
+import json
+import threading
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from flask import Response, current_app, g, jsonify, request, url_for
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing_extensions import TypedDict
+
+from app.api import answers, api, bodies, described, job_requests, quotes
+from app.errors import (
+    ArchiveError,
+    IdempotencyError,
+    ImageEmptyError,
+    ImageMissingError,
+    ImageTooLargeError,
+    ImageUndecodableError,
+    JobNotFoundError,
+    JobsFullError,
+    JobsOffError,
+    ModelNotFoundError,
+    OptionError,
+    RequestError,
+    StateUnusableError,
+    StorageFullError,
+    TooManyImagesError,
+)
+from app.guards import request_ids
+from app.jobs.jobs import Job, State, Wanted
+from app.jobs.store import PAGE_ROWS, JobStore
+from app.manifests import Task
+from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
+from app.options import ClassifyWishes, DetectWishes
+from app.predictions import predictor
+from app.results import Detection, Prediction
+
+TAG = "Jobs"
+JSON_LINES = "application/x-ndjson"
+MOST_ROWS = 1000
+EXTENSION = "jobs"
+# A job's body is large, and each that is being read holds a thread that predictions need.
+UPLOADS_AT_ONCE = 2
+_uploads = threading.BoundedSemaphore(UPLOADS_AT_ONCE)
+
+Count = Annotated[int, Field(ge=0)]
+Moment = Annotated[str, Field(description="RFC 3339, in UTC.")]
+
+
+class Progress(TypedDict):
+    """How far a job is, in images; those that failed are done too."""
+
+    done: Count
+    failed: Count
+    total: Count
+
+
+class ImageProblem(TypedDict):
+    """Why one image has no prediction."""
+
+    code: str
+    status: int
+    title: str
+    detail: str
+    hint: str
+
+
+class JobResult(TypedDict, total=False):
+    """The result of one image: `detections` or `predictions` with the model, or `error`."""
+
+    number: Annotated[int, Field(ge=1, description="The image's place in the job.")]
+    name: str
+    model: answers.ModelIdentity
+    width: answers.Side
+    height: answers.Side
+    detections: list[Detection]
+    predictions: list[Prediction]
+    error: ImageProblem
+
+
+class JobRow(TypedDict):
+    """A job as it stands."""
+
+    id: str
+    state: State
+    task: Task
+    options: dict[str, Any]
+    progress: Progress
+    created_at: Moment
+    started_at: Moment | None
+    ended_at: Moment | None
+    expires_at: Annotated[Moment | None, Field(description="Until when results are kept; null while it is open.")]
+    url: str
+
+
+class JobAnswer(JobRow):
+    """A job with results: those that there are, by number."""
+
+    results: list[JobResult]
+    next: Annotated[str | None, Field(description="Where the next results are; null: there are no more for now.")]
+
+
+class JobList(TypedDict):
+    """Jobs, the newest first."""
+
+    jobs: list[JobRow]
+    next: Annotated[str | None, Field(description="Where older ones are; null: there are none.")]
+
+
+class _Page(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: int = Field(PAGE_ROWS, ge=1, le=MOST_ROWS, description="At most so many.")
+
+
+class ResultsPage(_Page):
+    """Which results."""
+
+    after: int = Field(0, ge=0, le=2**31, description="Only results with a higher number.")
+
+
+class JobsPage(_Page):
+    """Which jobs."""
+
+    before: str = Field("", pattern=r"^[0-9a-f]{0,24}$", description="Only jobs older than the one with this id.")
+
+
+EXAMPLE_ID = "9f2c41d06b7aa5e3d1c07b42"
+_ROW = {
+    "id": EXAMPLE_ID,
+    "state": "succeeded",
+    "task": "detect",
+    "options": {"score_threshold": 0.5},
+    "progress": {"done": 1, "failed": 0, "total": 1},
+    "created_at": "2026-11-21T12:00:00.000Z",
+    "started_at": "2026-11-21T12:00:00.200Z",
+    "ended_at": "2026-11-21T12:00:00.230Z",
+    "expires_at": "2026-11-22T12:00:00.230Z",
+    "url": f"/v1/jobs/{EXAMPLE_ID}",
+}
+_RESULT = {
+    "number": 1,
+    "name": "site-morning.jpg",
+    "model": described.DETECTED["model"],
+    **described.DETECTED["results"][0],  # type: ignore[index]
+}
+_OPTIONS = {
+    "task": {"enum": list(job_requests.TASKS), "description": "detect when left out."},
+    **described.options(DetectWishes),
+    **described.options(ClassifyWishes),
+}
+BODIES = (
+    Body(
+        media_type=JSON,
+        schema=described.an_object({bodies.IMAGES_KEY: described.a_list(described.BASE64_IMAGE), **_OPTIONS}, "images"),
+        examples={"one image": {bodies.IMAGES_KEY: [EXAMPLE_IMAGE]}},
+    ),
+    Body(
+        media_type="multipart/form-data",
+        schema={
+            **described.an_object(
+                {
+                    bodies.IMAGE_PART: described.a_list(described.BINARY),
+                    "task": _OPTIONS["task"],
+                },
+                bodies.IMAGE_PART,
+            ),
+            "description": "Or one file in the part `archive` (zip, tar, tar.gz); also the options of the task.",
+        },
+    ),
+    Body(media_type="image/*", schema=described.BINARY),
+)
+MAKING_ERRORS = (
+    RequestError,
+    bodies.MediaTypeError,
+    JobsOffError,
+    ModelNotFoundError,
+    OptionError,
+    ArchiveError,
+    IdempotencyError,
+    ImageEmptyError,
+    ImageMissingError,
+    ImageTooLargeError,
+    ImageUndecodableError,
+    TooManyImagesError,
+    JobsFullError,
+    StateUnusableError,
+    StorageFullError,
+)
+ERRORS = (JobsOffError, JobNotFoundError, StateUnusableError)
+PATH = {"job_id": "Id of the job."}
+
+
+@api.post("/jobs")
+@describe(
+    tag=TAG,
+    summary="Leave images to be predicted",
+    bodies=BODIES,
+    answers={
+        202: Answer(
+            description="Taken; `Location` says where to ask for it.",
+            schema=JobRow,
+            example={**_ROW, "state": "queued", "progress": {"done": 0, "failed": 0, "total": 1}},
+            headers=("Location",),
+        )
+    },
+    errors=MAKING_ERRORS,
+    headers=("Idempotency-Key",),
+)
+def make_job() -> Response:
+    """Leave one or many images, or an archive of them; they are predicted behind those who wait."""
+    jobs = store()
+    if not _uploads.acquire(blocking=False):
+        raise JobsFullError(
+            f"{UPLOADS_AT_ONCE} jobs are being sent at the moment.", hint="Send it again after the time in Retry-After."
+        )
+    try:
+        with jobs.packing() as pack:
+            said = job_requests.read(request, pack)
+            # Now and not when its turn comes: a model that does not exist is the caller's mistake.
+            predictor().find(said.task, said.wishes.get("model"), said.wishes.get("version"))
+            key, request_id = job_requests.key(request), request_ids.current()
+            job, is_new = jobs.add(Wanted(said.task, said.wishes, owner() or "", key, request_id), pack)
+    finally:
+        _uploads.release()
+    response = jsonify(row(job))
+    response.status_code = 202
+    response.headers["Location"] = row(job)["url"]
+    if not is_new:
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+@api.get("/jobs")
+@describe(
+    tag=TAG,
+    summary="All jobs",
+    query=JobsPage,
+    answers={200: Answer(description="The newest first.", schema=JobList, example={"jobs": [_ROW], "next": None})},
+    errors=(JobsOffError, OptionError, StateUnusableError),
+)
+def list_jobs() -> Response:
+    """Your jobs as they stand, without results."""
+    page = _parse(JobsPage)
+    found = store().list(owner(), limit=page.limit, before=page.before)
+    more = url_for("api.list_jobs", before=found[-1].id, limit=page.limit) if len(found) == page.limit else None
+    return jsonify(jobs=[row(job) for job in found], next=more)
+
+
+@api.get("/jobs/<job_id>")
+@describe(
+    tag=TAG,
+    summary="One job, with results",
+    path=PATH,
+    query=ResultsPage,
+    answers={
+        200: Answer(
+            description="How it stands.", schema=JobAnswer, example={**_ROW, "results": [_RESULT], "next": None}
+        )
+    },
+    errors=(*ERRORS, OptionError),
+)
+def show_job(job_id: str) -> Response:
+    """How far it is, and the results so far; many results come in pages."""
+    page = _parse(ResultsPage)
+    job = store().get(job_id, owner())
+    results = [] if job.state == "expired" else store().results(job.id, after=page.after, limit=page.limit)
+    more = None
+    if len(results) == page.limit:
+        more = url_for("api.show_job", job_id=job.id, after=results[-1]["number"], limit=page.limit)
+    return jsonify({**row(job), "results": results, "next": more})
+
+
+@api.get("/jobs/<job_id>/results")
+@describe(
+    tag=TAG,
+    summary="All results of a job, a line each",
+    path=PATH,
+    answers={
+        200: Answer(
+            description="JSON Lines: the results that there are, by number.",
+            media_type=JSON_LINES,
+            example=json.dumps(_RESULT) + "\n",
+        )
+    },
+    errors=ERRORS,
+)
+def job_results(job_id: str) -> Response:
+    """The results so far, one JSON object a line, however many; nothing once they have expired."""
+    jobs, job = store(), store().get(job_id, owner())
+    rows = () if job.state == "expired" else jobs.all_results(job.id)
+    return Response((json.dumps(each, separators=(",", ":")) + "\n" for each in rows), mimetype=JSON_LINES)
+
+
+@api.delete("/jobs/<job_id>")
+@describe(
+    tag=TAG,
+    summary="Cancel and remove a job",
+    path=PATH,
+    answers={204: Answer(description="It is gone, with its images and results.", media_type="", schema=None)},
+    errors=ERRORS,
+)
+def remove_job(job_id: str) -> Response:
+    """Cancel a job that is open; forget its images and results."""
+    store().remove(job_id, owner())
+    return Response(status=204)
+
+
+def store() -> JobStore:
+    """The jobs of the current app. Raises JobsOffError."""
+    if current_app.extensions["settings"].jobs == "off":
+        raise JobsOffError("This service takes no background jobs.", hint="The operator can allow them with JOBS=on.")
+    found: JobStore = current_app.extensions[EXTENSION]
+    return found
+
+
+def owner() -> str | None:
+    """Whose jobs the caller may see and make: the name of its token; None where nobody is asked for one."""
+    found: str | None = getattr(g, "owner", None)
+    return found
+
+
+def row(job: Job) -> JobRow:
+    """A job in plain JSON types, without results."""
+    return {
+        "id": job.id,
+        "state": job.state,
+        "task": job.task,
+        "options": dict(job.wishes),
+        "progress": {"done": job.done, "failed": job.failed, "total": job.total},
+        "created_at": moment(job.created_at),
+        "started_at": job.started_at and moment(job.started_at),  # type: ignore[typeddict-item]
+        "ended_at": job.ended_at and moment(job.ended_at),  # type: ignore[typeddict-item]
+        "expires_at": job.expires_at and moment(job.expires_at),  # type: ignore[typeddict-item]
+        "url": url_for("api.show_job", job_id=job.id),
+    }
+
+
+def moment(seconds: float) -> str:
+    """``2026-11-21T12:00:00.250Z``."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+
+
+def _parse(kind: Any) -> Any:
+    """The options in the address. Raises OptionError."""
+    given = {name: value for name, value in bodies.in_address(request).items() if value != ""}
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        hint = f"Known options: {', '.join(kind.model_fields)}."
+        raise OptionError(quotes.first_fault(error, "The address"), hint=hint) from None

@@ -1,0 +1,1 @@
+"""Work that outlives its request: images left here are predicted in the background, and their results are kept."""

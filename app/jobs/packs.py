@@ -1,0 +1,164 @@
+"""The images of one job in one file: written once, read by parts, removed when the job ends.
+
+One file and not one for each image, so that a thousand images cost one fsync, one rename and one removal.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import hashlib
+import os
+import shutil
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+
+from app.errors import (
+    ImageTooLargeError,
+    RequestTooLargeError,
+    StateUnusableError,
+    StorageFullError,
+    TooManyImagesError,
+)
+from app.jobs.jobs import Limits
+
+PIECE_BYTES = 256 * 1024
+# So much stays free for everything else that is written below STATE_DIR.
+RESERVED_BYTES = 64 * 1024 * 1024
+MAX_NAME_CHARACTERS = 120
+RETRY_AFTER_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Entry:
+    """Where one image lies in the file."""
+
+    name: str
+    start: int
+    size_bytes: int
+
+
+class Pack:
+    """Images on their way into a job. Ends up in place by ``move``, or is removed by ``discard``."""
+
+    def __init__(self, path: Path, limits: Limits) -> None:
+        """Begin a file that nobody else may read. Raises StateUnusableError, StorageFullError."""
+        self.path = path
+        self.entries: list[Entry] = []
+        self.size_bytes = 0
+        self._limits = limits
+        self._digest = hashlib.sha256()
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            self._file: BinaryIO = os.fdopen(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "wb")
+        except OSError as error:
+            raise _unusable(error, path) from error
+
+    def add(self, name: str, source: bytes | BinaryIO) -> None:
+        """Append one image. Raises TooManyImagesError, RequestTooLargeError, ImageTooLargeError, StorageFullError."""
+        if len(self.entries) >= self._limits.max_images:
+            raise TooManyImagesError(
+                f"The job has more than {self._limits.max_images} images.",
+                hint="Make several jobs of them, or raise JOBS_MAX_IMAGES.",
+            )
+        start = self.size_bytes
+        digest = hashlib.sha256()
+        try:
+            for piece in _pieces(source):
+                digest.update(piece)
+                self._count(name, len(piece), start)
+                self._file.write(piece)
+        except OSError as error:
+            raise _unusable(error, self.path) from error
+        shown = name.encode("utf-8", "replace").decode()[:MAX_NAME_CHARACTERS]
+        self._digest.update(f"{len(shown)}:{shown}".encode() + digest.digest())
+        self.entries.append(Entry(shown, start, self.size_bytes - start))
+
+    @property
+    def max_images(self) -> int:
+        """Most images that it takes."""
+        return self._limits.max_images
+
+    @property
+    def max_bytes(self) -> int:
+        """Most bytes that it takes."""
+        return self._limits.max_bytes
+
+    @property
+    def digest(self) -> str:
+        """SHA-256 of names and contents so far, in order."""
+        return self._digest.hexdigest()
+
+    def close(self) -> None:
+        """Bring everything to the disk. Raises StateUnusableError, StorageFullError."""
+        try:
+            if shutil.disk_usage(self.path.parent).free < RESERVED_BYTES:
+                raise OSError(errno.ENOSPC, "too little room is left on the disk")
+            self._file.flush()
+            os.fsync(self._file.fileno())
+            self._file.close()
+        except OSError as error:
+            raise _unusable(error, self.path) from error
+
+    def move(self, path: Path) -> None:
+        """Put the closed file into place, for good. Raises OSError."""
+        self.path.rename(path)
+        self.path = path
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+    def discard(self) -> None:
+        """Remove the file, wherever it is by now."""
+        # What could not be flushed to a full disk goes with the file.
+        with contextlib.suppress(OSError):
+            self._file.close()
+        self.path.unlink(missing_ok=True)
+
+    def _count(self, name: str, more_bytes: int, start: int) -> None:
+        self.size_bytes += more_bytes
+        if self.size_bytes - start > self._limits.max_image_bytes:
+            raise ImageTooLargeError(
+                f"{name[:MAX_NAME_CHARACTERS]!a} has more than {self._limits.max_image_bytes} bytes.",
+                hint="Save it smaller, or raise IMAGES_MAX_BYTES.",
+            )
+        if self.size_bytes > self._limits.max_bytes:
+            raise RequestTooLargeError(
+                f"The images of the job have more than {self._limits.max_bytes} bytes.",
+                hint="Make several jobs of them, or raise JOBS_MAX_BYTES.",
+            )
+
+
+def read(path: Path, start: int, size_bytes: int) -> bytes:
+    """One image of a pack. Raises OSError; EOFError where the file is shorter."""
+    with path.open("rb") as file:
+        file.seek(start)
+        data = file.read(size_bytes)
+    if len(data) != size_bytes:
+        raise EOFError(f"{path} ends after {start + len(data)} bytes, expected {start + size_bytes}")
+    return data
+
+
+def _pieces(source: bytes | BinaryIO) -> Iterator[bytes]:
+    if isinstance(source, bytes):
+        yield source
+        return
+    while piece := source.read(PIECE_BYTES):
+        yield piece
+
+
+def _unusable(error: OSError, path: Path) -> StorageFullError | StateUnusableError:
+    if error.errno in (errno.ENOSPC, errno.EDQUOT):
+        return StorageFullError(
+            "The disk of this server has no room for the images of this job.",
+            hint="Try again later; the operator should look at `df` for STATE_DIR.",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        )
+    return StateUnusableError(
+        f"The folder {path.parent.name} of the state folder cannot be used: {error.strerror}.",
+        hint=f"See whether {path.parent} may be written by the service's user.",
+    )

@@ -1,0 +1,111 @@
+"""The jobs' worker as a process: put together from the settings, run until told to stop; see ``apache/jobs.py``."""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from app.config import Settings
+from app.engine.client import EngineClient
+from app.errors import CaskError
+from app.jobs import heartbeat
+from app.jobs.jobs import Limits
+from app.jobs.store import JobStore
+from app.jobs.worker import Worker
+from app.predictions import Predictor
+
+log = logging.getLogger("cask.jobs")
+
+# Behind the engine itself: what callers wait for comes first.
+NICE = 10
+LOOK_SECONDS = 0.2
+TIDY_SECONDS = 30.0
+DRAIN_SECONDS = 5.0
+PARENT_PERIOD_SECONDS = 1.0
+
+
+class Service:
+    """What one process does: look for work, beat, tidy up. Each ``turn`` does what is due."""
+
+    def __init__(
+        self, settings: Settings, store: JobStore, worker: Worker, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._state_dir = Path(settings.state_dir)
+        self._store = store
+        self._worker = worker
+        self._clock = clock
+        self._beat_at = 0.0
+        self._tidy_at = 0.0
+
+    def turn(self) -> None:
+        """One round. Raises nothing: what cannot be done now is tried again."""
+        now = self._clock()
+        try:
+            if now >= self._beat_at:
+                self._beat_at = now + heartbeat.PERIOD_SECONDS
+                heartbeat.beat(self._state_dir, self._worker.busy_seconds)
+            if now >= self._tidy_at:
+                self._tidy_at = now + TIDY_SECONDS
+                self._store.sweep()
+                if expired := self._store.expire():
+                    log.info("the results of %d jobs were kept long enough and are gone", expired)
+            self._worker.look()
+        except CaskError as error:
+            log.warning("%s: %s", error.code, error.message)
+        except OSError as error:
+            log.warning("the jobs' folder cannot be used: %s", error)
+
+
+def run(settings: Settings) -> None:
+    """Work until SIGTERM or SIGINT. Waits while another process is the worker. Blocks; call it in the main thread."""
+    os.nice(NICE)
+    never = threading.Event()
+    store = JobStore(Path(settings.state_dir), Limits.of(settings))
+    worker: Worker | None = None
+    try:
+        lock = _wait_for_lock(store, never)
+        if again := store.recover():
+            log.info("%d images were begun by a worker that ended; they are predicted again", again)
+        predictor = Predictor(settings, EngineClient(settings.engine_socket))
+        worker = Worker(store, predictor, settings.jobs_in_flight)
+        service = Service(settings, store, worker)
+        log.info("jobs are worked off by process %d, lock %d", os.getpid(), lock)
+        while not never.wait(LOOK_SECONDS):
+            service.turn()
+    except (SystemExit, KeyboardInterrupt):
+        # mod_wsgi turns SIGTERM into SystemExit in a service script; handle_signals does so elsewhere.
+        log.info("jobs stop; images in hand are finished, the others wait for the next start")
+    if worker is not None:
+        worker.stop(DRAIN_SECONDS)
+
+
+def handle_signals() -> None:
+    """Make SIGTERM raise SystemExit in the main thread. Not under mod_wsgi, which does it and forbids it to others."""
+    signal.signal(signal.SIGTERM, _raise_system_exit)
+
+
+def end_with_parent() -> None:
+    """End this process soon after the one that started it, however that one ended."""
+    parent = os.getppid()
+
+    def watch() -> None:
+        while os.getppid() == parent:
+            time.sleep(PARENT_PERIOD_SECONDS)
+        os.kill(os.getpid(), signal.SIGTERM)
+
+    threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def _wait_for_lock(store: JobStore, never: threading.Event) -> int:
+    while (lock := store.lock()) is None:
+        never.wait(LOOK_SECONDS)
+    return lock
+
+
+def _raise_system_exit(_number: int, _frame: object) -> None:
+    raise SystemExit

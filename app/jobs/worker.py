@@ -1,0 +1,182 @@
+"""Works jobs off: takes one image at a time, asks for its prediction, writes its result. Gives way to callers who wait.
+
+Knows no Apache and no signals; ``service`` runs it.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from app.errors import (
+    CaskError,
+    DeadlineExceededError,
+    EngineAwayError,
+    JobImageAbandonedError,
+    RequestError,
+    StateUnusableError,
+    UnavailableError,
+)
+from app.jobs.heartbeat import IMAGE_SECONDS
+from app.jobs.jobs import Claim
+from app.jobs.store import JobStore, problem
+from app.predictions import Outcome
+from app.results import rounded
+from app.telemetry import logs
+
+log = logging.getLogger("cask.jobs")
+
+# So often one image may end its worker or the engine before it is given up.
+MAX_ATTEMPTS = 10
+# Each time the engine has no room, twice as long is waited.
+FIRST_PAUSE_SECONDS = 0.25
+LONGEST_PAUSE_SECONDS = 30.0
+
+
+class Asked(Protocol):
+    """What the worker needs of the predictor."""
+
+    def predict(self, task: Any, data: Any, wishes: Any, *, deadline: float | None = None) -> Outcome: ...
+
+
+class Worker:
+    """Threads that live while there is work. Thread-safe."""
+
+    def __init__(
+        self,
+        store: JobStore,
+        predictor: Asked,
+        threads: int,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._store = store
+        self._predictor = predictor
+        self._most_threads = threads
+        self._clock = clock
+        self._lock = threading.Lock()
+        self._threads: set[threading.Thread] = set()
+        self._stopping = threading.Event()
+        # Since when each thread has been at its image.
+        self._busy_since: dict[int, float] = {}
+        self._pause_seconds = 0.0
+        self._resume_at = 0.0
+
+    def look(self) -> None:
+        """Start threads when images wait. Called again and again by its owner; raises nothing."""
+        with self._lock:
+            missing = self._most_threads - len(self._threads)
+        if missing and not self._stopping.is_set() and self._clock() >= self._resume_at and self._has_work():
+            for _ in range(missing):
+                thread = threading.Thread(target=self._run, name="jobs", daemon=True)
+                with self._lock:
+                    self._threads.add(thread)
+                thread.start()
+
+    @property
+    def busy_seconds(self) -> float:
+        """For how long the slowest thread has been at its image; 0 when none is."""
+        now = self._clock()
+        with self._lock:
+            return max((now - since for since in self._busy_since.values()), default=0.0)
+
+    def stop(self, patience_seconds: float) -> None:
+        """Finish the images in hand, begin no others."""
+        self._stopping.set()
+        end = time.monotonic() + patience_seconds
+        for thread in list(self._threads):
+            thread.join(max(0.0, end - time.monotonic()))
+
+    def step(self) -> bool:
+        """Work at one image. False when there is none, or the engine has no room at the moment."""
+        claim = self._store.claim()
+        if claim is None:
+            return False
+        token = logs.request_id.set(claim.request_id)
+        try:
+            return self._work(claim)
+        finally:
+            logs.request_id.reset(token)
+
+    def _work(self, claim: Claim) -> bool:
+        head = {"number": claim.number, "name": claim.name}
+        try:
+            answer = self._predict(claim)
+        except (RequestError, JobImageAbandonedError) as error:
+            # Asked again, it would be the same.
+            answer = {"error": problem(error)}
+        except CaskError as error:
+            self._store.release(claim, is_counted=isinstance(error, EngineAwayError | DeadlineExceededError))
+            self._pause(error)
+            return False
+        except Exception:
+            log.exception("job %s, image %d: an unexpected failure", claim.job_id, claim.number)
+            self._store.release(claim, is_counted=True)
+            self._pause(CaskError("It failed for an unknown reason."))
+            return False
+        self._pause_seconds = 0.0
+        ended = self._store.finish(claim, {**head, **answer})
+        if ended is not None:
+            log.info("job %s %s: %d images, %d without an answer", ended.id, ended.state, ended.total, ended.failed)
+            self._store.sweep()
+        return True
+
+    def _predict(self, claim: Claim) -> dict[str, Any]:
+        if claim.attempt > MAX_ATTEMPTS:
+            raise JobImageAbandonedError(
+                f"The image was begun {claim.attempt - 1} times, and each time the engine or the worker ended.",
+                hint="Try it alone; if it ends the engine again, tell the operator.",
+            )
+        outcome = self._predictor.predict(
+            claim.task, [claim.data], claim.wishes, deadline=time.monotonic() + IMAGE_SECONDS
+        )
+        result = outcome.results[0]
+        key = "detections" if claim.task == "detect" else "predictions"
+        manifest = outcome.manifest
+        return {
+            "model": {"name": manifest.name, "version": manifest.version, "digest": manifest.digest},
+            "width": result.width,
+            "height": result.height,
+            key: [rounded(row) for row in result.answer],
+        }
+
+    def _pause(self, error: CaskError) -> None:
+        """Nobody of us asks for a while: callers come first, and an engine that is away needs time."""
+        with self._lock:
+            self._pause_seconds = min(
+                max(FIRST_PAUSE_SECONDS, self._pause_seconds * 2, error.retry_after_seconds or 0.0),
+                LONGEST_PAUSE_SECONDS,
+            )
+            self._resume_at = self._clock() + self._pause_seconds
+        level = logging.DEBUG if isinstance(error, UnavailableError) else logging.WARNING
+        log.log(level, "jobs wait %.1f s: %s", self._pause_seconds, error.message)
+
+    def _run(self) -> None:
+        me = threading.get_ident()
+        try:
+            while not self._stopping.is_set() and self._clock() >= self._resume_at:
+                with self._lock:
+                    self._busy_since[me] = self._clock()
+                if not self.step():
+                    return
+        except StateUnusableError as error:
+            self._pause(error)
+            log.warning("%s: %s", error.code, error.message)
+        except Exception:
+            log.exception("a thread of the jobs stumbled; another goes on")
+        finally:
+            with self._lock:
+                self._busy_since.pop(me, None)
+                self._threads.discard(threading.current_thread())
+            self._store.close()
+
+    def _has_work(self) -> bool:
+        try:
+            return self._store.has_work
+        except StateUnusableError as error:
+            self._pause(error)
+            log.warning("%s: %s", error.code, error.message)
+            return False

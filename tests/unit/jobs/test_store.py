@@ -1,0 +1,339 @@
+"""What was taken is there until it was done, once; every process sees the same."""
+
+from __future__ import annotations
+
+import multiprocessing
+import shutil
+import stat
+from pathlib import Path
+
+import pytest
+
+from app.errors import (
+    IdempotencyError,
+    ImageTooLargeError,
+    JobNotFoundError,
+    JobsFullError,
+    RequestTooLargeError,
+    StateUnusableError,
+    StorageFullError,
+    TooManyImagesError,
+)
+from app.jobs import packs
+from app.jobs.store import JobStore
+from tests.fakes import FakeClock, picture
+from tests.unit.jobs.conftest import MakeStore, add, add_twice, finish_all
+
+
+def files(store: JobStore, folder: str) -> list[Path]:
+    return sorted((store.folder / folder).iterdir())
+
+
+def test_job_goes_from_queued_to_succeeded(store: JobStore, clock: FakeClock) -> None:
+    job = add(store)
+    assert (job.state, job.total, job.done) == ("queued", 2, 0)
+
+    claim = store.claim()
+    assert claim is not None
+    assert (claim.number, claim.name, claim.attempt, claim.data) == (1, "0.jpg", 1, picture(colour=(0, 0, 0)))
+    assert store.get(job.id).state == "running"
+
+    clock.now += 5
+    assert store.finish(claim, {"number": 1}) is None
+    finish_all(store)
+    ended = store.get(job.id)
+    assert (ended.state, ended.done, ended.failed, ended.ended_at) == ("succeeded", 2, 0, clock.now)
+    assert [row["number"] for row in store.results(job.id)] == [1, 2]
+
+
+def test_job_without_any_prediction_is_failed(store: JobStore) -> None:
+    job = add(store)
+    finish_all(store, error={"code": "image_undecodable"})
+
+    assert (store.get(job.id).state, store.get(job.id).failed) == ("failed", 2)
+
+
+def test_job_with_one_prediction_is_succeeded(store: JobStore) -> None:
+    job = add(store)
+    first, second = store.claim(), store.claim()
+    assert first
+    assert second
+    store.finish(first, {"number": 1, "error": {}})
+    store.finish(second, {"number": 2})
+
+    assert (store.get(job.id).state, store.get(job.id).failed) == ("succeeded", 1)
+
+
+def test_second_result_of_an_image_is_not_written(store: JobStore) -> None:
+    job = add(store, 1)
+    claim = store.claim()
+    assert claim
+    ended = store.finish(claim, {"number": 1, "who": "first"})
+
+    assert ended is not None
+    assert store.finish(claim, {"number": 1, "who": "second"}) is None
+    assert [row["who"] for row in store.results(job.id)] == ["first"]
+    assert store.get(job.id).done == 1
+
+
+def test_what_a_dead_worker_began_is_begun_again_and_counted(store: JobStore, make_store: MakeStore) -> None:
+    job = add(store, 1)
+    before = store.claim()
+    assert before
+    assert store.claim() is None
+
+    after = make_store()
+    assert after.recover() == 1
+    claim = after.claim()
+    assert claim
+    assert (claim.number, claim.attempt) == (before.number, 2)
+    assert after.finish(claim, {"number": 1}) is not None
+    assert store.get(job.id).done == 1
+
+
+def test_what_the_dead_worker_had_done_stays_done(store: JobStore, make_store: MakeStore) -> None:
+    add(store, 2)
+    claim = store.claim()
+    assert claim
+    store.finish(claim, {"number": 1})
+
+    assert make_store().recover() == 0
+    assert make_store().claim().number == 2  # type: ignore[union-attr]
+
+
+def test_release_without_fault_is_not_counted(store: JobStore) -> None:
+    add(store, 1)
+    for is_counted, attempt in ((False, 1), (True, 1), (True, 2), (False, 3)):
+        claim = store.claim()
+        assert claim
+        assert claim.attempt == attempt
+        store.release(claim, is_counted=is_counted)
+
+
+def test_jobs_take_turns(store: JobStore) -> None:
+    large, small = add(store, 4), add(store, 2)
+    order = [claim.job_id for claim in iter(store.claim, None)]
+
+    assert order == [large.id, small.id, large.id, small.id, large.id, large.id]
+
+
+def test_one_process_at_a_time_is_the_worker(store: JobStore, make_store: MakeStore) -> None:
+    import os
+
+    held = store.lock()
+    assert held is not None
+    assert make_store().lock() is None
+    os.close(held)
+    assert make_store().lock() is not None
+
+
+# ── images ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_images_are_for_the_owner_alone_and_go_with_the_jobs_end(store: JobStore) -> None:
+    job = add(store)
+    (pack,) = files(store, "images")
+    assert pack.name == job.id
+    assert stat.S_IMODE(pack.stat().st_mode) == 0o600
+    assert stat.S_IMODE(pack.parent.stat().st_mode) == 0o700
+    assert files(store, "incoming") == []
+
+    store.sweep()
+    assert files(store, "images") == [pack]
+    finish_all(store)
+    store.sweep()
+    assert files(store, "images") == []
+
+
+def test_upload_that_is_refused_leaves_nothing(store: JobStore) -> None:
+    with pytest.raises(TooManyImagesError, match="more than 5 images"):
+        add(store, 6)
+
+    assert files(store, "incoming") == []
+    assert store.list() == []
+
+
+def test_upload_that_nobody_finished_is_swept_away_when_it_is_old(store: JobStore) -> None:
+    import os
+
+    add(store)
+    left, fresh = store.folder / "incoming" / "left", store.folder / "incoming" / "fresh"
+    left.write_bytes(b"x")
+    fresh.write_bytes(b"x")
+    os.utime(left, (1, 1))
+    (store.folder / "images" / "of-no-job").write_bytes(b"x")
+
+    store.sweep()
+
+    assert [path.name for path in files(store, "incoming")] == ["fresh"]
+    assert len(files(store, "images")) == 1
+
+
+@pytest.mark.parametrize(
+    ("limits", "kind"), [({"max_image_bytes": 100}, ImageTooLargeError), ({"max_bytes": 100}, RequestTooLargeError)]
+)
+def test_bytes_are_limited(make_store: MakeStore, limits: dict[str, int], kind: type[Exception]) -> None:
+    with pytest.raises(kind, match="100 bytes"):
+        add(make_store(**limits), 1)
+
+
+def test_lost_images_are_an_error_of_the_image(store: JobStore) -> None:
+    add(store, 1)
+    shutil.rmtree(store.folder / "images")
+
+    claim = store.claim()
+
+    assert claim
+    assert claim.data == b""
+
+
+# ── room ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_no_more_jobs_than_may_wait(store: JobStore) -> None:
+    for _ in range(3):
+        add(store, 1)
+    with pytest.raises(JobsFullError, match="3 jobs wait or run; at most 3 may") as caught:
+        add(store, 1)
+    assert caught.value.retry_after_seconds
+
+    finish_all(store)
+    add(store, 1)
+
+
+def test_no_more_bytes_than_jobs_may_take(store: JobStore, make_store: MakeStore) -> None:
+    add(store, 1)
+    with pytest.raises(StorageFullError, match="at most 5000 are theirs"):
+        add(make_store(max_disk_bytes=5000), 1)
+
+
+def test_full_disk_is_told_so(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(packs, "RESERVED_BYTES", 2**60)
+    with pytest.raises(StorageFullError, match="no room for the images"):
+        add(store, 1)
+    assert files(store, "incoming") == []
+
+
+def test_folder_that_cannot_be_written_is_told_so(store: JobStore, tmp_path: Path) -> None:
+    (tmp_path / "jobs").write_text("in the way")
+    with pytest.raises(StateUnusableError):
+        add(store, 1)
+
+
+# ── whose ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_others_do_not_see_a_job(store: JobStore) -> None:
+    job = add(store, owner="anna")
+
+    assert store.get(job.id, "anna").id == store.get(job.id).id == job.id
+    assert [each.id for each in store.list("anna")] == [job.id]
+    assert store.list("bert") == []
+    for call in (store.get, store.remove):
+        with pytest.raises(JobNotFoundError):
+            call(job.id, "bert")
+
+
+def test_removed_job_is_gone_with_its_images_and_a_late_result_is_dropped(store: JobStore) -> None:
+    job = add(store)
+    claim = store.claim()
+    assert claim
+    store.remove(job.id)
+
+    assert files(store, "images") == []
+    assert store.finish(claim, {"number": 1}) is None
+    assert store.results(job.id) == []
+    with pytest.raises(JobNotFoundError, match=job.id):
+        store.get(job.id)
+
+
+def test_list_goes_back_page_by_page(store: JobStore, clock: FakeClock) -> None:
+    ids = []
+    for _ in range(3):
+        clock.now += 1
+        ids.append(add(store, 1).id)
+
+    assert [job.id for job in store.list(limit=2)] == ids[:0:-1]
+    assert [job.id for job in store.list(limit=2, before=ids[1])] == ids[:1]
+
+
+# ── once ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_same_key_and_same_images_are_the_same_job(store: JobStore) -> None:
+    job, is_new = add_twice(store, key="mine")
+    again, is_new_again = add_twice(store, key="mine")
+
+    assert (is_new, is_new_again, again.id) == (True, False, job.id)
+    assert len(files(store, "images")) == 1
+    assert files(store, "incoming") == []
+
+
+@pytest.mark.parametrize("other", [{"count": 1}, {"wishes": {"max_results": 1}}, {"task": "classify"}])
+def test_same_key_for_another_job_is_refused(store: JobStore, other: dict[str, object]) -> None:
+    add(store, key="mine")
+    with pytest.raises(IdempotencyError, match="'mine'"):
+        add(store, **{"key": "mine", **other})  # type: ignore[arg-type]
+    assert len(store.list()) == 1
+
+
+def test_keys_belong_to_their_owners(store: JobStore) -> None:
+    assert add(store, owner="anna", key="k").id != add(store, 1, owner="bert", key="k").id
+
+
+def _add_with_key(folder: Path, answers: multiprocessing.Queue[str]) -> None:
+    from tests.unit.jobs.conftest import LIMITS
+
+    answers.put(add(JobStore(folder, LIMITS), key="same").id)
+
+
+def test_processes_that_send_the_same_at_once_get_one_job(store: JobStore, tmp_path: Path) -> None:
+    context = multiprocessing.get_context("fork")
+    answers: multiprocessing.Queue[str] = context.Queue()
+    callers = [context.Process(target=_add_with_key, args=(tmp_path, answers)) for _ in range(6)]
+    for caller in callers:
+        caller.start()
+    ids = {answers.get(timeout=20) for _ in callers}
+    for caller in callers:
+        caller.join()
+
+    assert len(ids) == len(store.list()) == 1
+
+
+# ── time ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_results_expire_and_later_the_job_is_forgotten(store: JobStore, clock: FakeClock) -> None:
+    job = add(store)
+    finish_all(store)
+
+    clock.now += 599.9
+    assert store.expire() == 0
+    assert store.get(job.id).state == "succeeded"
+
+    clock.now += 0.1
+    assert store.get(job.id).state == "expired"
+    assert store.expire() == 1
+    assert store.results(job.id) == []
+    assert store.get(job.id).state == "expired"
+
+    clock.now += 600
+    store.expire()
+    with pytest.raises(JobNotFoundError):
+        store.get(job.id)
+
+
+def test_open_jobs_do_not_expire(store: JobStore, clock: FakeClock) -> None:
+    job = add(store)
+    clock.now += 1e7
+
+    assert store.expire() == 0
+    assert store.get(job.id).state == "queued"
+
+
+def test_counts_tell_states_and_waiting_images(store: JobStore) -> None:
+    add(store, 3)
+    add(store, 2)
+    store.claim()
+
+    assert store.counts() == {"queued": 1, "running": 1, "images_waiting": 5}

@@ -1,0 +1,206 @@
+"""The worker gives each image its result, gives way when there is no room, and gives up what kills."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+
+from app.errors import (
+    CaskError,
+    DeadlineExceededError,
+    EngineAwayError,
+    EngineBusyError,
+    ImageUndecodableError,
+    ModelNotFoundError,
+    ModelNotReadyError,
+)
+from app.jobs import worker as worker_module
+from app.jobs.store import JobStore
+from app.jobs.worker import Worker
+from app.manifests import Manifest
+from app.predictions import ImageResult, Outcome
+from app.results import Box, Detection
+from tests import fakes
+from tests.fakes import FakeClock
+from tests.unit.jobs.conftest import add
+
+
+class FakePredictor:
+    """Finds one box in each image, or fails as it is told."""
+
+    def __init__(self, manifest: Manifest) -> None:
+        self.manifest = manifest
+        self.errors: Iterator[Exception | None] = iter(())
+        self.asked: list[bytes] = []
+
+    def predict(self, task: Any, data: Any, wishes: Any, *, deadline: float | None = None) -> Outcome:
+        self.asked += data
+        if error := next(self.errors, None):
+            raise error
+        box = Box(1.23456, 2, 3, 4)
+        return Outcome(self.manifest, [ImageResult(64, 48, [Detection("cone", 0.123456789, box)])])
+
+
+@pytest.fixture
+def predictor(tmp_path: Any) -> FakePredictor:
+    return FakePredictor(fakes.make_manifest(tmp_path / "models", task="detect"))
+
+
+@pytest.fixture
+def worker(store: JobStore, predictor: FakePredictor, clock: FakeClock) -> Worker:
+    return Worker(store, predictor, 2, clock=clock)
+
+
+def test_result_says_what_the_api_would_say(store: JobStore, worker: Worker, predictor: FakePredictor) -> None:
+    job = add(store, 1)
+    assert worker.step()
+    assert not worker.step()
+
+    assert store.results(job.id) == [
+        {
+            "number": 1,
+            "name": "0.jpg",
+            "model": {"name": "demo", "version": "1", "digest": predictor.manifest.digest},
+            "width": 64,
+            "height": 48,
+            "detections": [
+                {"label": "cone", "score": 0.12346, "box": {"x_min": 1.23, "y_min": 2, "x_max": 3, "y_max": 4}}
+            ],
+        }
+    ]
+    assert list((store.folder / "images").iterdir()) == []
+
+
+@pytest.mark.parametrize("kind", [ImageUndecodableError, ModelNotFoundError])
+def test_image_that_cannot_be_predicted_has_its_error_and_the_others_go_on(
+    store: JobStore, worker: Worker, predictor: FakePredictor, kind: type[CaskError]
+) -> None:
+    job = add(store, 2)
+    predictor.errors = iter([kind("it is cut off", hint="save it again")])
+    while worker.step():
+        pass
+
+    first, second = store.results(job.id)
+    assert first["error"] == {
+        "code": kind.code,
+        "status": kind.status,
+        "title": kind.title,
+        "detail": "it is cut off",
+        "hint": "save it again",
+    }
+    assert "detections" in second
+    assert store.get(job.id).state == "succeeded"
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_counted"),
+    [
+        (EngineBusyError, False),
+        (ModelNotReadyError, False),
+        (EngineAwayError, True),
+        (DeadlineExceededError, True),
+        (RuntimeError, True),
+    ],
+)
+def test_trouble_of_the_engine_puts_the_image_back(
+    store: JobStore, worker: Worker, predictor: FakePredictor, kind: type[Exception], is_counted: bool
+) -> None:
+    add(store, 1)
+    predictor.errors = iter([kind("not now")])
+
+    assert not worker.step()
+
+    claim = store.claim()
+    assert claim
+    assert claim.attempt == (2 if is_counted else 1)
+
+
+def test_each_refusal_doubles_the_pause_and_a_success_ends_it(
+    store: JobStore, worker: Worker, predictor: FakePredictor, clock: FakeClock
+) -> None:
+    add(store, 1)
+    busy = EngineBusyError("full", retry_after_seconds=None)
+    predictor.errors = iter([busy] * 9)
+    pauses = []
+    for _ in range(9):
+        worker.step()
+        pauses.append(worker._resume_at - clock.now)
+
+    assert pauses == [0.25, 0.5, 1, 2, 4, 8, 16, 30, 30]
+    assert worker.step()
+    assert worker._pause_seconds == 0
+
+
+def test_pause_is_at_least_what_the_engine_asks_for(
+    store: JobStore, worker: Worker, predictor: FakePredictor, clock: FakeClock
+) -> None:
+    add(store, 1)
+    predictor.errors = iter([EngineBusyError("full", retry_after_seconds=7)])
+    worker.step()
+
+    assert worker._resume_at - clock.now == 7
+
+
+def test_no_thread_begins_during_a_pause(
+    store: JobStore, worker: Worker, predictor: FakePredictor, clock: FakeClock
+) -> None:
+    add(store, 1)
+    predictor.errors = iter([EngineBusyError("full", retry_after_seconds=7)])
+    worker.step()
+
+    clock.now += 6.9
+    worker.look()
+    assert worker._threads == set()
+
+    clock.now += 0.2
+    worker.look()
+    fakes.eventually(lambda: not store.list(is_open=True), "the job to end")
+    worker.stop(5)
+
+
+def test_image_that_was_begun_too_often_is_given_up_without_another_try(
+    store: JobStore, worker: Worker, predictor: FakePredictor, clock: FakeClock
+) -> None:
+    job = add(store, 1)
+    predictor.errors = iter([EngineAwayError("it ended while it worked")] * 99)
+    for _ in range(worker_module.MAX_ATTEMPTS):
+        assert not worker.step()
+    assert worker.step()
+
+    assert len(predictor.asked) == worker_module.MAX_ATTEMPTS
+    assert store.results(job.id)[0]["error"]["code"] == "job_image_abandoned"
+    assert store.get(job.id).state == "failed"
+
+
+def test_threads_live_while_there_is_work(store: JobStore, worker: Worker) -> None:
+    worker.look()
+    assert worker._threads == set()
+
+    add(store, 5)
+    worker.look()
+    fakes.eventually(lambda: not store.list(is_open=True), "the job to end")
+    fakes.eventually(lambda: not worker._threads, "the threads to end")
+    assert worker.busy_seconds == 0
+
+
+def test_job_that_is_removed_in_the_middle_does_not_disturb(
+    store: JobStore, worker: Worker, predictor: FakePredictor, clock: FakeClock
+) -> None:
+    job = add(store, 1)
+    clock.now += 1
+    other = add(store, 2)
+
+    class Removing(FakePredictor):
+        def predict(self, *args: Any, **named: Any) -> Outcome:
+            if not self.asked:
+                store.remove(job.id)
+            return super().predict(*args, **named)
+
+    worker._predictor = Removing(predictor.manifest)
+    while worker.step():
+        pass
+
+    assert store.get(other.id).state == "succeeded"
+    assert [each.id for each in store.list()] == [other.id]
