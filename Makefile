@@ -99,10 +99,12 @@ train: ## Train the demonstration models again (about 20 minutes on two cores)
 	@$(PY) -m training.train $(OPTIONS)
 
 ##@ How much does it bear?
-.PHONY: loadtest loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-proof loadtest-ui tune
+.PHONY: loadtest loadtest-docker loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-proof loadtest-ui tune
 loadtest: ## Send load and judge: make loadtest PROFILE=smoke ENV=dev (SLO RATE SECONDS MIX CONFIRM OPTIONS)
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest run $(LOADTEST)
+loadtest-docker: ## The same from containers, for more load than one process sends: make loadtest-docker WORKERS=2 PROFILE=smoke
+	@docker/steps/loadtest.sh $(LOADTEST)
 loadtest-search: ## Find the highest rate that keeps the promise: make loadtest-search ENV=staging
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest search $(filter-out --profile $(PROFILE),$(LOADTEST))

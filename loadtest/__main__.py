@@ -107,6 +107,9 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
         "--seed", type=int, default=DEFAULT_SEED, help="the same seed sends the same at the same moments"
     )
     parser.add_argument("--processes", type=int, default=1, help="worker processes; each wants a core of its own")
+    parser.add_argument(
+        "--join", type=int, default=0, help="the workers are started elsewhere and join at this port of loopback"
+    )
     parser.add_argument("--timeout", type=float, default=10.0, help="a caller's patience, in seconds")
     parser.add_argument("--slots", type=int, help="requests under way at once, a worker; by rate and patience")
     parser.add_argument("--host", default="", help="must be the allowed address; LOADTEST_HOST allows it")
@@ -225,6 +228,7 @@ def prepare(
         repeat_share=arguments.repeats,
         fingerprint=fingerprint.take(target, driver.ROOT, known.models, known.digests),
         command=command_of(arguments, target, env),
+        join_port=arguments.join,
     )
     return plan, known
 
@@ -235,6 +239,7 @@ def _check_options(arguments: argparse.Namespace) -> None:
         ("processes", arguments.processes, 1, 256),
         ("timeout", arguments.timeout, 0.001, 3600),
         ("seed", arguments.seed, 0, 2**31),
+        ("join", arguments.join, 0, 65535),
     ):
         if not least <= value <= most:
             raise profiles.UsageError(f"--{name} is {value:g}; expected {least:g} to {most:g}.")
@@ -262,7 +267,9 @@ def command_of(arguments: argparse.Namespace, target: Target, env: str) -> str:
         words.append(f"--profile {arguments.profile}")
     for action in parser._actions:
         value = getattr(arguments, action.dest, None)
-        if action.dest in ("help", "folder", "confirm", "host") or (value == action.default and action.dest != "seed"):
+        if action.dest in ("help", "folder", "confirm", "host", "join") or (
+            value == action.default and action.dest != "seed"
+        ):
             continue
         words.append(f"{action.option_strings[0]} {value}")
     return " ".join(words)

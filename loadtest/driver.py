@@ -26,6 +26,7 @@ START_SECONDS = 30.0
 GRACE_SECONDS = 5.0
 PERIOD_SECONDS = 0.5
 PRIORITY = -10
+LOOPBACK = "127.0.0.1"
 VERDICT_FILE = "verdict.json"
 JUNIT_FILE = "junit.xml"
 LOG_FILE = "locust.log"
@@ -33,8 +34,8 @@ LOG_FILE = "locust.log"
 
 def run(plan: Plan, target: Target, known: Reference, *, show: Callable[[str], None] | None = None) -> Verdict:
     """Send what the plan says and judge it. Leaves everything in the plan's folder."""
-    plan.write()
     known.write(plan.folder)
+    plan.write()
     with probes.Probe(target, plan.folder):
         ended = _drive(plan, show)
     record = rows.read(plan.folder, plan.workers)
@@ -70,22 +71,25 @@ def command_of(plan: Plan) -> list[str]:
     command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py"), "--headless"]
     command += ["--run-folder", str(plan.folder), "--host", plan.url, "--only-summary", "--reset-stats"]
     command += ["--users", str(plan.workers), "--spawn-rate", str(plan.workers), "--loglevel", "WARNING"]
-    if plan.workers > 1:
+    if plan.join_port:
         command += [
-            "--processes",
+            "--master",
+            "--expect-workers",
             str(plan.workers),
-            "--master-bind-host",
-            "127.0.0.1",
-            "--master-bind-port",
-            str(_port()),
+            "--expect-workers-max-wait",
+            str(int(START_SECONDS)),
         ]
-        command += ["--master-port", command[-1]]
+        command += ["--master-bind-host", LOOPBACK, "--master-bind-port", str(plan.join_port)]
+    elif plan.workers > 1:
+        port = str(_port())
+        command += ["--processes", str(plan.workers), "--master-port", port]
+        command += ["--master-bind-host", LOOPBACK, "--master-bind-port", port]
     return command
 
 
 def _port() -> int:
     with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
+        probe.bind((LOOPBACK, 0))
         return int(probe.getsockname()[1])
 
 

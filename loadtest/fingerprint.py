@@ -22,7 +22,7 @@ COMPARED = ("revision", "is_modified", "server_version", "digests", "computed_by
 def take(target: Target, root: Path, models: Sequence[Mapping[str, Any]], digests: Mapping[str, str]) -> dict[str, Any]:
     """The fingerprint of this generator, and of the target as far as it tells."""
     return {
-        "revision": _git(root, "rev-parse", "--short=12", "HEAD"),
+        "revision": _git(root, "rev-parse", "--short=12", "HEAD") or _built_revision(root),
         "is_modified": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
         "server_version": _version(target),
         "digests": dict(digests),
@@ -74,6 +74,14 @@ def _server(target: Target) -> dict[str, Any]:
         "engine_workers": engine.get("workers"),
         "max_queue_size": engine.get("max_queue_size"),
     }
+
+
+def _built_revision(root: Path) -> str:
+    """Of an image, which has no repository."""
+    try:
+        return str(json.loads((root / "build-info.json").read_text())["revision"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return ""
 
 
 def _git(root: Path, *words: str) -> str:

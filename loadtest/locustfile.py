@@ -32,6 +32,7 @@ from loadtest.statuses import LoadTestError, Status
 BEGIN = "cask-begin"
 # Long enough for every worker to hear it.
 HEAD_START_SECONDS = 1.0
+PLAN_SECONDS = 120.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 begin: AsyncResult = AsyncResult()
@@ -64,6 +65,7 @@ def _prepare(environment: Environment, runner: Any, **_: Any) -> None:
 
 def _prepare_plan(environment: Environment, runner: Any, folder: Path) -> None:
     environment.user_classes = [CaskDispatcher]
+    _wait_for(folder / plans.FILE_NAME)
     CaskDispatcher.plan = plans.read(folder)
     CaskDispatcher.host = CaskDispatcher.plan.url
     CaskDispatcher.concurrency = CaskDispatcher.plan.slots
@@ -72,6 +74,15 @@ def _prepare_plan(environment: Environment, runner: Any, folder: Path) -> None:
     gevent.spawn(_end_with_parent, os.getppid())
     if isinstance(runner, WorkerRunner):
         runner.register_message(BEGIN, lambda msg, **_: begin.set(msg.data["epoch"]))
+
+
+def _wait_for(path: Path) -> None:
+    """A worker in a container of its own may be there before the one that plans."""
+    end = time.monotonic() + PLAN_SECONDS
+    while not path.exists():
+        if time.monotonic() > end:
+            _refuse(f"{path} did not come within {PLAN_SECONDS:g} s; expected one that plans the run.", Status.INVALID)
+        time.sleep(0.1)
 
 
 def _end_with_parent(parent: int) -> None:

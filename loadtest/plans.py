@@ -33,13 +33,17 @@ class Plan:
     repeat_share: float
     fingerprint: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    join_port: int = 0  # workers come from elsewhere and join at this port of loopback; 0: they are started here
 
     def write(self) -> None:
         """Leave run.json in the run's folder."""
         table = dataclasses.asdict(self)
         table.pop("folder")
         table["promise"]["limits_ms"] = {str(share): limit for share, limit in self.promise.limits_ms.items()}
-        (self.folder / FILE_NAME).write_text(json.dumps(table, indent=1))
+        # Whole or not at all: workers elsewhere wait for it.
+        written = self.folder / f"{FILE_NAME}.new"
+        written.write_text(json.dumps(table, indent=1))
+        written.rename(self.folder / FILE_NAME)
 
 
 def read(folder: Path) -> Plan:

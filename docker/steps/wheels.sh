@@ -4,6 +4,7 @@
 #   docker/steps/wheels.sh           all: then `make serve` and `make test` set up without an index, too
 #   docker/steps/wheels.sh image     what the image's build needs: what it serves with, and what makes int8 of models
 #   docker/steps/wheels.sh serve     without the latter
+#   docker/steps/wheels.sh loadtest  what sends load, and nothing else
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
@@ -22,19 +23,24 @@ wanted() { # wanted LOCK… : for which Python, and which locks
     echo "$pip_tag $(cd requirements && cat "$@" | sha256sum | cut -c1-16)"
 }
 SERVE_LOCKS=(build.txt torch-cpu.txt serve.txt apache.txt)
+LOADTEST_LOCKS=(build.txt loadtest.txt)
 DEV_LOCKS=("${SERVE_LOCKS[@]}" loadtest.txt dev.txt)
 QUANTISE_LOCKS=(quantise.txt)
 
 # --- preflight: touches nothing ---------------------------------------------------------------------------------------
 
 case "$what" in
-    all | dev | image | serve) ;;
-    *) fail 2 "needs image, serve or nothing, found «$what»." "docker/steps/wheels.sh image" ;;
+    all | dev | image | loadtest | serve) ;;
+    *) fail 2 "needs image, serve, loadtest or nothing, found «$what»." "docker/steps/wheels.sh image" ;;
 esac
 is_complete() { # is_complete SET LOCK…
     [ "$(cat "$WHEELS_DIR/.complete-$1" 2>/dev/null)" = "$(wanted "${@:2}")" ]
 }
 has_all() {
+    if [ "$what" = loadtest ]; then
+        is_complete loadtest "${LOADTEST_LOCKS[@]}" || is_complete dev "${DEV_LOCKS[@]}"
+        return
+    fi
     is_complete serve "${SERVE_LOCKS[@]}" || return
     [ "$what" != serve ] || return 0
     is_complete quantise "${QUANTISE_LOCKS[@]}" || return
@@ -99,6 +105,13 @@ fi
 
 say wheels "build tools"
 download_wheels -r requirements/build.txt || give_up "needs the files that requirements/build.txt names."
+if [ "$what" = loadtest ]; then
+    say wheels "what sends load"
+    into="$WHEELS_DIR/dev"
+    download_wheels -r requirements/loadtest.txt || give_up "needs the files that requirements/loadtest.txt names."
+    wanted "${LOADTEST_LOCKS[@]}" >"$WHEELS_DIR/.complete-loadtest"
+    exit 0
+fi
 say wheels "torch, CPU build (190 MB)"
 if download_wheels -r requirements/torch-cpu.txt; then
     without_torch >build/serve-without-torch.txt

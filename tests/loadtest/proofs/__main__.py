@@ -9,13 +9,13 @@ from collections.abc import Callable
 
 from tests.loadtest.proofs import capacities, comparisons, loadgen, mix_ups, searches
 
-QUICK = ("classify", "--slo", "patient", "--most", "60", "--resolution", "0.5")
+QUICK = ("classify", "--most", "60", "--resolution", "0.5")
 # In the order of their length; minutes on two cores.
 PARTS: dict[str, tuple[int, Callable[[], bool], Callable[[], bool]]] = {
     "mix-ups": (2, mix_ups.prove, lambda: mix_ups.prove(30, 8, 25)),
     "loadgen": (12, loadgen.prove, lambda: loadgen.prove(20, 8, 1)),
-    "search": (12, searches.prove, lambda: searches.prove(3, 20, *QUICK)),
-    "capacity": (14, capacities.prove, lambda: capacities.prove(3, 20, *QUICK)),
+    "search": (12, searches.prove, lambda: searches.prove(3, 20, *QUICK, slo="patient")),
+    "capacity": (14, capacities.prove, lambda: capacities.prove(3, 20, *QUICK, slo="patient")),
     "comparison": (25, comparisons.prove, lambda: comparisons.prove(1, 20, 4)),
 }
 

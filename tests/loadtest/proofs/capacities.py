@@ -11,7 +11,9 @@ SECONDS, START = 15, 60
 NEAR = 0.15
 
 
-def prove(seconds: float = SECONDS, start: float = START, mix: str = "callers", *options: str) -> bool:
+def prove(
+    seconds: float = SECONDS, start: float = START, mix: str = "callers", *options: str, slo: str = "default"
+) -> bool:
     """Search with the server on one core and on all; each predicts the other from its cost of a request."""
     every = sorted(os.sched_getaffinity(0))
     settings = {1: frozenset(every[:1]), len(every): frozenset(every)}
@@ -19,7 +21,9 @@ def prove(seconds: float = SECONDS, start: float = START, mix: str = "callers", 
     for count, cores in settings.items():
         # On one core the generator has the others; on all it shares them, as a second program on the box would.
         with box.serving(cores=cores) as server, box.scratch() as folder:
-            tables[count] = searches.search(server, folder / "search", seconds, start * count, mix, *options)
+            tables[count] = searches.search(
+                server, folder / "search", seconds, start * count, mix, "--slo", slo, *options
+            )
         told = tables[count]["server"]
         assert isinstance(told, dict), tables[count]
         print(f"  {count} core(s): bears {tables[count]['capacity_rps']}/s; {told}", flush=True)

@@ -14,20 +14,22 @@ SECONDS, START = 15, 100
 MORE, NEAR = 1.15, 0.10
 
 
-def prove(seconds: float = SECONDS, start: float = START, mix: str = "callers", *options: str) -> bool:
+def prove(
+    seconds: float = SECONDS, start: float = START, mix: str = "callers", *options: str, slo: str = "default"
+) -> bool:
     """Two searches on one server; each rate is confirmed, fails when 15 % are added, and is the other's within 10 %."""
     rows = [["search", "bears", "confirming run", "+15 %", "verdict there"]]
     rates, is_right = [], True
     with box.serving() as server, box.scratch() as folder:
         for number in (1, 2):
-            table = search(server, folder / f"search-{number}", seconds, start, mix, *options)
+            table = search(server, folder / f"search-{number}", seconds, start, mix, "--slo", slo, *options)
             rate = table["capacity_rps"]
             assert rate, f"nothing found: {table['reason']}"
             confirmed = any(
                 step["is_confirmation"] and step["verdict"] == "PASS" and abs(step["rate"] - rate) < 0.1
                 for step in table["steps"]
             )
-            wanted = ("--mix", mix, "--rate", f"{rate * MORE:.1f}", "--seconds", f"{seconds * 2:g}", *options)
+            wanted = ("--mix", mix, "--rate", f"{rate * MORE:.1f}", "--seconds", f"{seconds * 2:g}", "--slo", slo)
             more = box.run(server, *wanted)
             word = more.table.get("verdict", "none")
             rows.append([str(number), f"{rate:.1f}/s", "PASS" if confirmed else "none", f"{rate * MORE:.1f}/s", word])
