@@ -9,6 +9,8 @@ import sys
 import time
 import urllib.error
 import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ sys.path.insert(0, str(ROOT))
 
 from app import config  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
+from app.errors import CaskError  # noqa: E402
 from app.telemetry import logs  # noqa: E402
+from app.tokens import TokenStore  # noqa: E402
 
 PATIENCE_SECONDS = 120.0
 PERIOD_SECONDS = 0.2
+TOKEN_SECONDS = 60.0
 SAMPLES = ROOT / "models" / "samples"
 
 
@@ -77,6 +82,8 @@ def _say(settings: Settings, base: str, seconds: float) -> None:
         return
     print(f"\n  Cask answers at {public}  ({settings.env}, {found}, {seconds:.1f} s after the start)")
     print("  Try an image there in a browser. Stop with Ctrl-C or `make stop`.\n", flush=True)
+    if settings.authentication == "required" and not TokenStore(settings.state_dir).is_any_valid():
+        print("  Nobody has a token yet, so nobody is let in. Make one: flask token create NAME\n", flush=True)
 
 
 def _prediction(settings: Settings, base: str) -> str:
@@ -84,23 +91,46 @@ def _prediction(settings: Settings, base: str) -> str:
     if settings.tls_enabled:
         return "ready; no prediction tried, because that would need trust in the certificate"
     try:
-        tasks = {model["task"] for model in _ask(settings, f"{base}/v1/models")["models"]}
-        # A detector's answer says more: of a classifier one only sees how many labels it gave.
-        task = "detect" if "detect" in tasks else "classify"
-        sample = _sample(task)
-        if sample is None:
-            return "ready; no sample image to try"
-        answer = _ask(settings, f"{base}/v1/{task}", sample.read_bytes())
+        with _token(settings) as token:
+            return _try(settings, base, token)
+    except CaskError as error:
+        return f"ready; no prediction tried: {error.message}"
     except OSError as error:
         return f"ready, but a first prediction failed: {error}"
+
+
+@contextmanager
+def _token(settings: Settings) -> Iterator[str]:
+    """A token for this one prediction; empty where none is needed."""
+    if settings.authentication == "off":
+        yield ""
+        return
+    store = TokenStore(settings.state_dir)
+    token, text = store.create("start", lifetime_seconds=TOKEN_SECONDS, is_internal=True)
+    try:
+        yield text
+    finally:
+        store.discard(token)
+
+
+def _try(settings: Settings, base: str, token: str) -> str:
+    """Send a sample and say what was found. Raises OSError where there is no answer."""
+    tasks = {model["task"] for model in _ask(settings, f"{base}/v1/models", token)["models"]}
+    # A detector's answer says more: of a classifier one only sees how many labels it gave.
+    task = "detect" if "detect" in tasks else "classify"
+    sample = _sample(task)
+    if sample is None:
+        return "ready; no sample image to try"
+    answer = _ask(settings, f"{base}/v1/{task}", token, sample.read_bytes())
     found = answer["results"][0].get("detections") or answer["results"][0].get("predictions") or []
     what = f"{len(found)} objects" if task == "detect" else f"«{found[0]['label']}»"
     return f"{answer['model']['name']} found {what} in {sample.name}"
 
 
-def _ask(settings: Settings, url: str, image: bytes | None = None) -> Any:
+def _ask(settings: Settings, url: str, token: str, image: bytes | None = None) -> Any:
     """The JSON of an answer. Raises OSError where there is none."""
     headers = {"Host": settings.server_name, **({"Content-Type": "image/jpeg"} if image else {})}
+    headers |= {"X-Api-Token": token} if token else {}
     with urllib.request.urlopen(urllib.request.Request(url, image, headers), timeout=30) as answer:
         return json.load(answer)
 

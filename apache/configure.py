@@ -26,10 +26,11 @@ from app.errors import CaskError  # noqa: E402
 from app.guards import admission, notices, request_ids  # noqa: E402
 from app.guards.headers import HEADERS  # noqa: E402
 from app.telemetry import logs  # noqa: E402
+from app.tokens import TokenStore  # noqa: E402
 
 CONF = ROOT / "apache" / "conf"
 # limits.conf must come first; see there. The others are included at the end.
-INCLUDED = ("pool", "request-id", "admission", "ops", "static", "security", "errors", "logging", "tls")
+INCLUDED = ("pool", "request-id", "access", "admission", "ops", "static", "security", "errors", "logging", "tls")
 FIRST_LINE = 'Include "{path}"\n'
 EXPRESS_TIMEOUT_SECONDS = 60
 # Only a safety net against requests that hang for ever: mod_wsgi ends the process when it fires. Deadlines are ours.
@@ -48,6 +49,7 @@ def main() -> int:
         print(message.strip(), file=sys.stderr)
         return 2
     announce_sizes(settings)
+    warn_without_tokens(settings)
     print(server_root / "apachectl")
     return 0
 
@@ -57,6 +59,14 @@ def announce_sizes(settings: Settings) -> None:
     logs.configure(settings, role="start")
     for size in sizing.choose(settings):
         logging.getLogger("cask.start").info("%s", size)
+
+
+def warn_without_tokens(settings: Settings) -> None:
+    """The first start of a service that asks for tokens: nobody has one, and 401 for all would be a riddle."""
+    if settings.authentication == "required" and not TokenStore(settings.state_dir).is_any_valid():
+        logging.getLogger("cask.start").warning(
+            "nobody has a token yet, so all callers get 401: flask token create NAME makes one (or AUTHENTICATION=off)"
+        )
 
 
 def check_application(settings: Settings) -> None:
@@ -152,6 +162,8 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         "CASK_PREDICTING": f"^(?!{admission.PAGE}$)(?:{admission.PREDICTING.pattern})$",
         "CASK_IS_REFUSED": _is_refused(settings),
         "CASK_RETRY_AFTER_SECONDS": _retry_after_seconds(settings),
+        "CASK_ADMIN_NETWORKS": " ".join(settings.admin_networks) or "255.255.255.255/32",
+        "CASK_TRUSTED_PROXIES": " ".join(settings.trusted_proxies),
         "CASK_ACCESS_LOG": "/proc/self/fd/1",
         "CASK_METRICS_ALLOW": " ".join(("127.0.0.0/8", "::1", *settings.metrics_allow)),
     }

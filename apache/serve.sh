@@ -27,6 +27,8 @@ mkdir -p "$STATE_DIR/run/processes" "$STATE_DIR/run/refused" "$STATE_DIR/run/met
 if [ "$(id -u)" = 0 ]; then
     chown "$SERVICE_USER" "$STATE_DIR" "$STATE_DIR/run" "$STATE_DIR/run/processes" "$STATE_DIR/run/refused" \
         "$STATE_DIR/run/metrics"
+    # Tokens that were made before the first start are root's.
+    find "$STATE_DIR" -maxdepth 1 -name '*.sqlite3*' -user 0 -exec chown "$SERVICE_USER" {} +
 fi
 # Each thread that decodes would else keep memory of its own (glibc's arenas); with two, all share it.
 export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2}

@@ -32,7 +32,10 @@ MASK = "********"
 # A name in the environment that starts so can only be meant for us; anything else there may belong to other software.
 # LOG_, TLS_, CONTAINER_, MODELS_ and REDIS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_…,
 # TLS_… and REDIS_….
-OUR_PREFIXES = ("ENGINE_", "HSTS_", "IMAGES_", "JOBS_", "LOADTEST_", "METRICS_", "REQUEST_", "SERVER_", "WEB_")
+OUR_PREFIXES = (
+    *("AUTHENTICATION", "ENGINE_", "HSTS_", "IMAGES_", "JOBS_", "LOADTEST_", "METRICS_", "REQUEST_", "SERVER_"),
+    "WEB_",
+)
 # Kubernetes (and Docker links) describe a neighbour called `engine` or `web` by the first three; gunicorn reads
 # WEB_CONCURRENCY and sets SERVER_SOFTWARE; the last are what CGI (RFC 3875) and its kin tell of a request.
 FOREIGN_NAMES = re.compile(
@@ -219,6 +222,17 @@ class Settings(BaseSettings):
     trusted_proxies: Networks = setting(
         "",
         "Proxies whose word on the caller's address is taken; empty trusts none.",
+        expects="addresses or networks such as 10.0.0.0/8, with commas between",
+    )
+
+    authentication: Literal["required", "off"] = setting(
+        "required",
+        "Whether callers must show a token, made by `flask token create`; off lets everybody in.",
+        section="Access",
+    )
+    admin_networks: Networks = setting(
+        "127.0.0.0/8,::1",
+        "From where /status and the reasons of /readyz are answered; /metrics has METRICS_ALLOW.",
         expects="addresses or networks such as 10.0.0.0/8, with commas between",
     )
 
@@ -458,6 +472,13 @@ class Settings(BaseSettings):
         expects="an address such as http://127.0.0.1:8000",
         section="Load test",
     )
+    loadtest_token: SecretStr = setting(
+        "",
+        "The token that a load test shows, with the scopes predict and admin; needed where AUTHENTICATION is required.",
+        secret=True,
+        optional=True,
+        expects="a token as `flask token create` prints it",
+    )
     loadtest_allow: Literal["yes", "confirm", "no"] = setting(
         "no", "Whether a load test may run: yes, only after a person confirms, or no."
     )
@@ -513,6 +534,11 @@ class Settings(BaseSettings):
     def trusted_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         """TRUSTED_PROXIES as networks, to look an address up in."""
         return tuple(ipaddress.ip_network(proxy) for proxy in self.trusted_proxies)
+
+    @property
+    def inside_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
+        """ADMIN_NETWORKS as networks, to look an address up in."""
+        return tuple(ipaddress.ip_network(network) for network in self.admin_networks)
 
     def text(self, field: str) -> str:
         """One value as it would stand in an env file; secrets in clear, so mask before printing."""

@@ -97,7 +97,12 @@ class Database:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         if not self.path.exists():
             # Made before SQLite makes it, which would let others read.
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o666 & ~OWNER_ONLY))
+            descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o666 & ~OWNER_ONLY)
+            if os.geteuid() == 0:
+                # An operator as root must not shut out the service, whose folder it is; SQLite sees to its own files.
+                folder = self.path.parent.stat()
+                os.fchown(descriptor, folder.st_uid, folder.st_gid)
+            os.close(descriptor)
         connection = sqlite3.connect(self.path, timeout=self._busy_seconds, isolation_level=None)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode=WAL")

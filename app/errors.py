@@ -102,6 +102,38 @@ class ModelNotFoundError(RequestError):
     title = "No such model"
 
 
+class TokenMissingError(RequestError):
+    """This address answers only those who show a token."""
+
+    code = "token_missing"
+    status = 401
+    title = "A token is needed"
+
+
+class TokenInvalidError(RequestError):
+    """The token is none of ours, has expired or was revoked."""
+
+    code = "token_invalid"
+    status = 401
+    title = "The token is not valid"
+
+
+class ScopeMissingError(RequestError):
+    """The token is valid, but not for this."""
+
+    code = "scope_missing"
+    status = 403
+    title = "The token does not allow this"
+
+
+class OutsideError(RequestError):
+    """Operators' addresses answer only callers from networks that the settings name."""
+
+    code = "forbidden"
+    status = 403
+    title = "Not allowed"
+
+
 class ImageMissingError(RequestError):
     """The request holds no image."""
 
@@ -155,6 +187,13 @@ class ImageUndecodableError(RequestError):
     code = "image_undecodable"
     status = 422
     title = "The image cannot be decoded"
+
+
+class TokenError(CaskError):
+    """An operator asked for something that cannot be done with tokens."""
+
+    code = "token_refused"
+    title = "That cannot be done with tokens"
 
 
 class UnavailableError(CaskError):

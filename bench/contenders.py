@@ -164,6 +164,8 @@ def _ours(name: str, title: str, settings: dict[str, str]) -> Contender:
     always = {
         "ENV": "prod",
         "SECRET_KEY": SECRET_KEY,
+        # Peers ask for no token either.
+        "AUTHENTICATION": "off",
         "CASK_ANNOUNCE": "no",
         "LISTEN_HOST": "127.0.0.1",
         "PORT": "{port}",

@@ -94,6 +94,8 @@ def ask(url: str, image: bytes | None = None) -> Row:
     headers = {"Accept": "application/json"} | ({"Content-Type": "image/jpeg"} if image else {})
     if host := os.environ.get("SMOKE_HOST"):
         headers["Host"] = host
+    if token := os.environ.get("SMOKE_TOKEN"):
+        headers["X-Api-Token"] = token
     try:
         with urllib.request.urlopen(urllib.request.Request(url, image, headers), timeout=TIMEOUT_SECONDS) as answer:
             return dict(json.load(answer))

@@ -7,7 +7,7 @@ import json
 import socket
 import ssl
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from typing import Protocol
 from urllib.parse import urlsplit
 
@@ -15,6 +15,12 @@ from loadtest.statuses import LoadTestError, RefusedError
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 ASK_SECONDS = 10.0
+
+
+class Secret(Protocol):
+    """A text that is not printed by accident."""
+
+    def get_secret_value(self) -> str: ...
 
 
 class Settings(Protocol):
@@ -28,21 +34,29 @@ class Settings(Protocol):
     def loadtest_allow(self) -> str: ...
     @property
     def loadtest_max_rps(self) -> int: ...
+    @property
+    def loadtest_token(self) -> Secret: ...
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where load may go: scheme, host and port, normalised."""
+    """Where load may go: scheme, host and port, normalised; and the token to show there, if any."""
 
     scheme: str
     host: str
     port: int
+    token: str = field(default="", repr=False, compare=False)
 
     @property
     def url(self) -> str:
         """Scheme, host and port, always with the port."""
         host = f"[{self.host}]" if ":" in self.host else self.host
         return f"{self.scheme}://{host}:{self.port}"
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """What every request carries."""
+        return {"X-Api-Token": self.token} if self.token else {}
 
 
 def target_of(url: str) -> Target:
@@ -77,7 +91,7 @@ def admit(
     """
     if settings.loadtest_allow == "no":
         raise RefusedError(f"LOADTEST_ALLOW is no for {settings.env}: it may not be load tested. See docs/loadtest.md.")
-    target = target_of(settings.loadtest_host)
+    target = replace(target_of(settings.loadtest_host), token=settings.loadtest_token.get_secret_value())
     if host:
         _check_same(target_of(host), target, resolve or addresses_of)
     if settings.loadtest_max_rps and highest_rps > settings.loadtest_max_rps:
@@ -141,13 +155,18 @@ def fetch(target: Target, path: str) -> bytes:
         raise RefusedError(f"{path!r} is no path on the target; expected one that begins with a single slash.")
     connection = connect(target)
     try:
-        connection.request("GET", path)
+        connection.request("GET", path, headers=target.headers)
         answer = connection.getresponse()
         body = answer.read()
     except OSError as error:
         raise LoadTestError(f"{target.url} does not answer: {error}. Is it running? See `make serve`.") from None
     finally:
         connection.close()
+    if answer.status in (401, 403):
+        raise LoadTestError(
+            f"{target.url}{path} answers {answer.status}; expected a LOADTEST_TOKEN that it accepts:"
+            " flask token create loadtest --scope predict --scope admin"
+        )
     if answer.status != 200:
         raise LoadTestError(f"{target.url}{path} answers {answer.status}; expected 200.")
     return body

@@ -166,6 +166,8 @@ class CaskDispatcher(FastHttpUser):
             seed=plan.seed * 1000 + worker,
             patience_seconds=plan.timeout_seconds,
             models=known.names,
+            # Not from the plan: that is a file.
+            token=config.resolve().loadtest_token.get_secret_value(),
         )
         moments = share_of_worker(arrivals(plan.profile.stages, plan.profile.arrivals, plan.seed), worker, plan.workers)
         began_at = begin.get()
@@ -223,7 +225,12 @@ class CaskCaller(FastHttpUser):
             raise StopUser
         known = self.reference
         self._caller = scenarios.Caller(
-            self.mix, self.samples, [path for path in known.assets if path != "/"], seed=id(self), models=known.names
+            self.mix,
+            self.samples,
+            [path for path in known.assets if path != "/"],
+            seed=id(self),
+            token=config.resolve().loadtest_token.get_secret_value(),
+            models=known.names,
         )
         self._oracle = known.oracle()
         agent: Any = self.client.client

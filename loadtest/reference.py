@@ -102,7 +102,7 @@ def _ask(target: Target, task: str, picture: Picture) -> tuple[dict[str, Any], s
     for _ in range(ATTEMPTS):
         connection = guard.connect(target)
         try:
-            connection.request("POST", f"/v1/{task}", picture.data, {"Content-Type": "image/jpeg"})
+            connection.request("POST", f"/v1/{task}", picture.data, {"Content-Type": "image/jpeg", **target.headers})
             answer = connection.getresponse()
             status, body = answer.status, answer.read()
         except OSError as error:

@@ -132,6 +132,7 @@ def assets_of(page: bytes) -> list[str]:
 class Caller:
     """Chooses and makes requests, the same ones for the same seed.
 
+    ``token``: shown with every request, unless empty.
     ``repeat_share`` (0 … 1) is the share of requests whose bytes are the same each time, so that a cache can answer.
     ``models``: task → name of the model, for scenarios whose path names it.
     """
@@ -146,6 +147,7 @@ class Caller:
         seed: int = 0,
         patience_seconds: float = 30.0,
         models: Mapping[str, str] | None = None,
+        token: str = "",
     ) -> None:
         self.pictures = pictures
         self._scenarios = [SCENARIOS[name] for name in mix]
@@ -159,6 +161,7 @@ class Caller:
         self._repeat_share = repeat_share
         self._models = models or {}
         self._patience = f"{patience_seconds:g}"
+        self._token = {"X-Api-Token": token} if token else {}
         self._chance = random.Random(seed)  # noqa: S311 - chance, not a secret
         self._nonce = self._chance.getrandbits(60)
 
@@ -169,7 +172,7 @@ class Caller:
         self._nonce += SEVERAL
         request_id = f"load-{self._nonce:016x}"
         if not scenario.task:
-            headers = {"X-Request-Id": request_id}
+            headers = {"X-Request-Id": request_id, **self._token}
             return Request(self._numbers[choice], "page", "", "GET", self._paths, headers, b"", (), request_id, True)
         numbers = tuple(self._chance.choices(self._by_task[scenario.task], k=scenario.count))
         is_repeated = self._chance.random() < self._repeat_share
@@ -178,6 +181,7 @@ class Caller:
             "Content-Type": scenario.content_type,
             "X-Request-Id": request_id,
             "X-Request-Timeout": self._patience,
+            **self._token,
         }
         path = scenario.path
         if scenario.kind == "infer":

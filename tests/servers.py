@@ -46,12 +46,14 @@ class Server:
     state_dir: Path
     process: subprocess.Popen[bytes]
     log_path: Path
+    token: str = ""  # shown with every request, unless empty
 
     def ask(
         self, path: str, body: bytes | None = None, headers: dict[str, str] | None = None, timeout: float = 30
     ) -> Answer:
         """GET, or POST when there is a body. Failures with a status are answers too."""
-        request = urllib.request.Request(self.url + path, body, headers or {})
+        shown = {"X-Api-Token": self.token} if self.token else {}
+        request = urllib.request.Request(self.url + path, body, {**shown, **(headers or {})})
         try:
             with urllib.request.urlopen(request, timeout=timeout) as answer:
                 return Answer(answer.status, answer.headers, answer.read())
@@ -117,12 +119,33 @@ def running(env: str = "test", *, wait: bool = True, **settings: str) -> Iterato
     state_dir = make_state_dir()
     port = free_port()
     try:
+        # Before the first start, as an operator may do it.
+        token = make_token(state_dir) if needs_token(env, settings) else ""
         with start(env, port, state_dir, **settings) as server:
+            server.token = token
             if wait:
                 _wait_ready(server)
             yield server
     finally:
         shutil.rmtree(state_dir, ignore_errors=True)
+
+
+def needs_token(env: str, settings: dict[str, str]) -> bool:
+    """Whether a service of these settings asks for tokens."""
+    default = "required" if env in ("staging", "prod") else "off"
+    return settings.get("AUTHENTICATION", default) == "required"
+
+
+def make_token(state_dir: Path, name: str = "tests", *scopes: str) -> str:
+    """A token for this service, with all scopes unless told which."""
+    # Only here: tests of containers import nothing of the app.
+    from app.tokens import SCOPES, TokenStore
+
+    store = TokenStore(state_dir)
+    try:
+        return store.create(name, scopes or SCOPES)[1]
+    finally:
+        store.close()
 
 
 def make_state_dir() -> Path:

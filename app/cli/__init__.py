@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "model": "model",
     "predict": "predict",
     "routes": "routes",
+    "token": "token",
 }
 # Commands of Flask and its extensions that would mislead: `--help` leaves them out.
 LEFT_OUT = ("limiter",)

@@ -1,4 +1,4 @@
-"""What stands before every view: admission, request id, host, size, deadline; and behind it: one shape of failure."""
+"""What stands before every view: admission, request id, host, token, size, deadline; behind: one shape of failure."""
 
 import logging
 
@@ -9,6 +9,7 @@ from app.config import Settings
 from app.guards import (
     admission,
     asking,
+    authentication,
     deadlines,
     failures,
     headers,
@@ -32,6 +33,9 @@ def init_app(app: Flask, settings: Settings) -> None:
     request_ids.init_app(app)
     headers.init_app(app)
     hosts.init_app(app, settings)
+    authentication.init_app(app, settings)
+    app.before_request(authentication.identify)
+    app.before_request(authentication.authorize)
     sizes.init_app(app, settings)
     deadlines.init_app(app, settings)
     asking.init_app(app)

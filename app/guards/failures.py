@@ -25,6 +25,13 @@ HTTP_FAILURES = {
     405: ("method_not_allowed", "This address does not take that method", "The Allow header lists those it takes."),
     415: ("media_type_unsupported", "The Content-Type is not accepted", "Use multipart/form-data, image/* or JSON."),
 }
+# How to come in (RFC 6750). With an error in it, clients know that another token is needed, not the same once more.
+CHALLENGE = 'Bearer realm="cask"'
+CHALLENGES = {
+    "token_missing": CHALLENGE,
+    "token_invalid": CHALLENGE + ', error="invalid_token"',
+    "scope_missing": CHALLENGE + ', error="insufficient_scope"',
+}
 
 Shape = Callable[[CaskError], Response]
 # Blueprint → how its protocol tells failures; see ``shape``.
@@ -43,6 +50,8 @@ def answer(error: CaskError) -> Response:
     log_failure(error)
     response = _shaped(error)
     add_retry_after(response, error.retry_after_seconds)
+    if error.code in CHALLENGES:
+        response.headers["WWW-Authenticate"] = CHALLENGES[error.code]
     return response
 
 

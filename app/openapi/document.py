@@ -15,7 +15,16 @@ from werkzeug.routing import Rule
 
 from app import __version__
 from app.config import ROOT
-from app.errors import CaskError, OptionError, RequestTooLargeError
+from app.errors import (
+    CaskError,
+    OptionError,
+    OutsideError,
+    RequestTooLargeError,
+    ScopeMissingError,
+    TokenInvalidError,
+    TokenMissingError,
+)
+from app.guards import authentication
 from app.guards.hosts import HostError
 from app.openapi import operations
 from app.openapi.operations import Answer, Body, Operation
@@ -59,6 +68,7 @@ HEADERS: dict[str, dict[str, Any]] = {
         "description": "The address of what was made.",
         "schema": {"type": "string", "format": "uri-reference"},
     },
+    "WWW-Authenticate": {"description": "How to come in: `Bearer`.", "schema": {"type": "string"}},
     "Server-Timing": {
         "description": "Milliseconds of each step: cache, decode, queue, predict, engine.",
         "schema": {"type": "string"},
@@ -108,6 +118,10 @@ PARAMETERS: dict[str, dict[str, Any]] = {
 SOMETIMES = ("X-Cache", "Age")
 # For parts of an address that no model names.
 EXAMPLES = {"job_id": "9f2c41d06b7aa5e3d1c07b42"}
+SECURITY_SCHEMES: dict[str, dict[str, Any]] = {
+    "token": {"type": "apiKey", "in": "header", "name": authentication.HEADER, "description": "A token: `cask_…`."},
+    "bearer": {"type": "http", "scheme": "bearer", "description": "The same token as `Authorization: Bearer cask_…`."},
+}
 # The others belong to the operations that name them.
 EVERYWHERE = ("X-Request-Timeout", "X-Request-Id")
 
@@ -147,6 +161,7 @@ class _Document:
         self._settings = app.extensions["settings"]
         self._manifests = app.extensions["predictor"].manifests
         self._app = app
+        self._asks_for_tokens = self._settings.authentication == "required"
         self._adapters: dict[str, TypeAdapter[Any]] = {}
         self._schemas: dict[str, Any] = {}
 
@@ -154,6 +169,7 @@ class _Document:
         rows = list(addresses(self._app))
         self._describe_types(rows)
         paths: dict[str, dict[str, Any]] = {}
+        schemes = {"securitySchemes": SECURITY_SCHEMES} if self._asks_for_tokens else {}
         for method, rule, operation in rows:
             path = paths.setdefault(PART.sub(r"{\1}", rule.rule), {})
             path[method.lower()] = self._operation(rule, operation, method)
@@ -169,7 +185,7 @@ class _Document:
             "servers": [{"url": "/"}],
             "tags": [{"name": name} for name in sorted({each.tag for _, _, each in rows}, key=TAGS.index)],
             "paths": paths,
-            "components": {"schemas": self._schemas, "headers": HEADERS, "parameters": self._parameters()},
+            "components": {"schemas": self._schemas, "headers": HEADERS, "parameters": self._parameters(), **schemes},
         }
 
     # ── types ────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -204,10 +220,20 @@ class _Document:
             ],
             "responses": self._responses(rule, operation),
         }
+        if self._needs_token(rule):
+            found["security"] = [{name: []} for name in SECURITY_SCHEMES]
         if operation.bodies:
             content = {each.media_type: self._body(each) for each in operation.bodies}
             found["requestBody"] = {"required": operation.is_body_required, "content": content}
         return found
+
+    def _needs_token(self, rule: Rule) -> bool:
+        return self._asks_for_tokens and rule.endpoint not in authentication.OPEN
+
+    def _refusals(self, rule: Rule) -> tuple[type[CaskError], ...]:
+        """How callers are refused who may not ask."""
+        tokens = (TokenMissingError, TokenInvalidError, ScopeMissingError) if self._needs_token(rule) else ()
+        return (*tokens, *((OutsideError,) if rule.endpoint in authentication.ADMIN else ()))
 
     def _path(self, rule: Rule, operation: Operation) -> Iterator[dict[str, Any]]:
         for name in PART.findall(rule.rule):
@@ -286,7 +312,7 @@ class _Document:
             if rule.endpoint.startswith("pages."):
                 answer["content"].setdefault(operations.HTML, {"schema": {"type": "string"}})
         if operation.error_schema is not None:
-            self._add_own_shape(found, operation)
+            self._add_own_shape(found, operation, self._refusals(rule))
         return found
 
     def _answer(self, answer: Answer) -> dict[str, Any]:
@@ -304,7 +330,7 @@ class _Document:
         return found
 
     def _failure(self, status: str) -> dict[str, Any]:
-        names = ["X-Request-Id", *(["Retry-After"] if status in ("503", "507") else [])]
+        names = ["X-Request-Id", *OWN_HEADERS.get(status, ())]
         return {
             "description": FAILURES[status],
             "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
@@ -315,7 +341,10 @@ class _Document:
         found: dict[str, dict[str, dict[str, Any]]] = {}
         own = () if operation.error_schema is not None else operation.errors
         hosts = () if rule.endpoint.startswith("ops.") else (HostError,)
-        kinds: tuple[type[CaskError], ...] = (*own, OptionError, RequestTooLargeError, CaskError, *hosts)
+        kinds: tuple[type[CaskError], ...] = (
+            *(*own, *self._refusals(rule), OptionError, RequestTooLargeError, CaskError),
+            *hosts,
+        )
         for kind in kinds:
             status, code = str(kind.status), kind.code
             found.setdefault(status, {})[code] = dict(example(kind).to_problem(EXAMPLE_REQUEST_ID))
@@ -324,12 +353,14 @@ class _Document:
             found.setdefault(status, {}).setdefault(str(problem["code"]), dict(problem))
         return {status: list(by_code.values()) for status, by_code in found.items()}
 
-    def _add_own_shape(self, found: dict[str, Any], operation: Operation) -> None:
+    def _add_own_shape(
+        self, found: dict[str, Any], operation: Operation, refusals: tuple[type[CaskError], ...]
+    ) -> None:
         """A protocol's own shape beside the problem documents of guards and Apache."""
         assert operation.error_example is not None
         by_status: dict[str, dict[str, Any]] = {}
         guards: tuple[type[CaskError], ...] = (OptionError, RequestTooLargeError, CaskError, HostError)
-        for kind in (*operation.errors, *guards):
+        for kind in (*operation.errors, *guards, *refusals):
             by_status.setdefault(str(kind.status), {})[kind.code] = {"value": operation.error_example(example(kind))}
         for status, examples in by_status.items():
             answer = found.setdefault(status, self._failure(status))
@@ -337,9 +368,12 @@ class _Document:
             answer.setdefault("content", {})[operations.JSON] = {"schema": schema, "examples": examples}
 
 
+# Headers that come with every failure of a status.
+OWN_HEADERS = {"401": ("WWW-Authenticate",), "503": ("Retry-After",), "507": ("Retry-After",)}
 FAILURES = {
     "400": "The request is malformed, or asks another host.",
-    "403": "This caller may not.",
+    "401": "No token was shown, or one that is not valid.",
+    "403": "The token, or the caller's address, does not allow this.",
     "404": "There is no such model, version, task or sample.",
     "408": "The request arrived too slowly.",
     "413": "More bytes, pixels or images than are accepted.",

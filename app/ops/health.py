@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, NotRequired
 
 from flask import Response, current_app, jsonify
 from typing_extensions import TypedDict
 
 from app.errors import CaskError
+from app.guards import authentication
 from app.jobs import heartbeat
 from app.openapi.operations import Answer, describe
 from app.ops import ops, processes
@@ -27,11 +28,11 @@ class Live(TypedDict):
 
 
 class Readiness(TypedDict):
-    """Whether a prediction would succeed now, and what is missing."""
+    """Whether a prediction would succeed now. What is missing is told inside ADMIN_NETWORKS and to admins only."""
 
     ready: bool
-    missing: list[str]
-    processes: list[dict[str, Any]]
+    missing: NotRequired[list[str]]
+    processes: NotRequired[list[dict[str, Any]]]
 
 
 class Started(TypedDict):
@@ -83,7 +84,7 @@ def is_ready() -> bool:
 
 
 def _answer(report: dict[str, Any]) -> Response:
-    response = jsonify(report)
+    response = jsonify(report if authentication.is_insider() else {"ready": report["ready"]})
     if not report["ready"]:
         response.status_code = 503
         response.headers["Retry-After"] = RETRY_AFTER_SECONDS

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from flask import Response, current_app, request
 
 from app import machine
-from app.errors import CaskError, RequestError
+from app.errors import CaskError, OutsideError
 from app.openapi.operations import Answer, describe
 from app.ops import health, ops, processes
 from app.ops.version import build
@@ -35,20 +35,12 @@ LOOKS = "metric_looks"
 Row = tuple[Metric, dict[str, str], float]
 
 
-class MetricsForbiddenError(RequestError):
-    """Figures tell strangers how a service is doing."""
-
-    code = "forbidden"
-    status = 403
-    title = "Not allowed"
-
-
 @ops.get(PATH)
 @describe(
     tag="Health",
     summary="Metrics",
     answers={200: Answer(description="Prometheus' text form; docs/metrics.md lists all.", media_type=TEXT)},
-    errors=(MetricsForbiddenError,),
+    errors=(OutsideError,),
 )
 def show() -> Response:
     """What all processes have counted. For this machine and METRICS_ALLOW only."""
@@ -165,7 +157,7 @@ def _refuse_strangers(allowed: tuple[str, ...]) -> None:
     except ValueError:
         is_allowed = False
     if is_forwarded or not is_allowed:
-        raise MetricsForbiddenError(
+        raise OutsideError(
             "Metrics are shown to this machine and to the networks in METRICS_ALLOW.",
             hint="Ask from there, not through a proxy, or add the network of your Prometheus to METRICS_ALLOW.",
         )

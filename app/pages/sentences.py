@@ -44,6 +44,11 @@ TITLES = (
     marked("The image was given up"),
     marked("The Idempotency-Key belongs to another request"),
     marked("The archive cannot be used"),
+    marked("A token is needed"),
+    marked("The token is not valid"),
+    marked("The token does not allow this"),
+    marked("Not allowed"),
+    marked("That cannot be done with tokens"),
 )
 
 OF_PICTURES = (

@@ -4,9 +4,29 @@
 . "$(dirname "$0")/common.sh"
 
 URL="${URL:-}"                              # another server than the one of ENV on this machine
+SMOKE_TOKEN="${SMOKE_TOKEN:-}"              # a token for it; for this machine's own a short-lived one is made
 
 choose_environment
 load_settings
+
+# A token for five minutes, made where the server keeps its tokens: in the container, or here for `make serve`.
+make_token() {
+    local words='token create smoke --internal --json'
+    choose_docker
+    if [ -n "$DOCKER" ] && CONTAINER="$(container 2>/dev/null)" &&
+        [ "$("$DOCKER" inspect -f '{{.State.Running}}' "$CONTAINER" 2>/dev/null)" = true ]; then
+        # shellcheck disable=SC2086  # words are to be split
+        "$DOCKER" exec "$CONTAINER" python -m app.cli $words
+    elif [ -x .venv/bin/python ]; then
+        # shellcheck disable=SC2086
+        .venv/bin/python -m app.cli $words
+    fi | sed -n 's/^ *"token": "\(cask_[0-9a-f_]*\)".*/\1/p'
+}
+
+if [ -z "$SMOKE_TOKEN" ] && [ -z "$URL" ] && [ "$(setting AUTHENTICATION)" != off ]; then
+    SMOKE_TOKEN="$(make_token)" || fail 1 "needs a token for the smoke test, could not make one." "make smoke SMOKE_TOKEN=cask_…"
+fi
+export SMOKE_TOKEN
 if [ -z "$URL" ]; then
     host="$LISTEN_HOST"
     case "$host" in 0.0.0.0 | '') host=127.0.0.1 ;; esac
@@ -20,4 +40,4 @@ done
 # No Python on this machine: the container has one.
 need_engine
 need_container
-exec "$DOCKER" exec -e "SMOKE_HOST=$SERVER_NAME" "$CONTAINER" python docker/smoke.py "http://127.0.0.1:${PORT:-8000}"
+exec "$DOCKER" exec -e "SMOKE_HOST=$SERVER_NAME" -e SMOKE_TOKEN "$CONTAINER" python docker/smoke.py "http://127.0.0.1:${PORT:-8000}"

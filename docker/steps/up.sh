@@ -90,3 +90,6 @@ address="http://$host:${PORT:-8000}"
 if [ "${HTTPS_PORT:-0}" != 0 ]; then address="https://$SERVER_NAME:$HTTPS_PORT"; fi
 say ready "$address  (ENV=$ENV, after $((SECONDS - began)) s)"
 echo "Next: make smoke ENV=$ENV"
+if [ "$(setting AUTHENTICATION)" != off ] && [ "$("$DOCKER" exec "$CONTAINER" python -m app.cli token list --json 2>/dev/null)" = "[]" ]; then
+    echo "      make shell COMMAND='flask token create NAME'   (nobody has a token yet, so nobody is let in)"
+fi

@@ -51,7 +51,7 @@ NOT_OURS = re.compile(
 OTHER_WORDS = {"AF_UNIX", "SOCK_STREAM", "SO_PEERCRED", "STOPSIGNAL", "NAME_FILE"}
 OPERATORS_ONLY = {
     *("change_refused", "golden_check_failed", "manifest_invalid", "model_load_failed", "roles_invalid"),
-    *("settings_invalid", "unavailable"),
+    *("settings_invalid", "token_refused", "unavailable"),
 }
 
 

@@ -95,7 +95,10 @@ def test_request_id_is_in_the_log_of_its_request_only(client: FlaskClient) -> No
 def test_guards_stand_before_all_blueprints(app: Flask) -> None:
     before = [each.__name__ for each in app.before_request_funcs[None]]
 
-    assert before == ["_begin", "refuse_other_hosts", "refuse_large_bodies", "note_deadline", "refuse_page"]
+    assert before == [
+        *("_begin", "refuse_other_hosts", "identify", "authorize"),
+        *("refuse_large_bodies", "note_deadline", "refuse_page"),
+    ]
     assert all(app.before_request_funcs.get(name) is None for name in BLUEPRINTS)
 
 

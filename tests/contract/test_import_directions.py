@@ -22,6 +22,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     # The commands that show settings answer to `python -m app.config` too.
     ("app.config", {"app.errors", "app.cli.config"}),
     ("app.database", {"app.errors"}),
+    ("app.tokens", {"app.database", "app.errors"}),
     ("app.sizing", {"app.config", "app.machine"}),
     ("app.manifests", {"app.errors", "app.results"}),
     ("app.builds", {"app.config", "app.manifests"}),
@@ -111,18 +112,19 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.guards",
         {
-            "app.guards",
-            "app.cache.answers",
-            "app.config",
-            "app.errors",
-            "app.sizing",
-            "app.telemetry",
-            "app.pages.failures",
+            *("app.guards", "app.cache.answers", "app.config", "app.errors", "app.sizing", "app.telemetry"),
+            *("app.pages.failures", "app.tokens"),
         },
     ),
     ("app.openapi.__main__", {"app.openapi", "app.factory", "app.config"}),
     ("app.openapi.operations", {"app.errors"}),
-    ("app.openapi", {"app.openapi", "app.guards.hosts", "app.config", "app.errors", "app.__version__"}),
+    (
+        "app.openapi",
+        {
+            *("app.openapi", "app.guards.authentication", "app.guards.hosts"),
+            *("app.config", "app.errors", "app.__version__"),
+        },
+    ),
     (
         "app.api",
         {
@@ -144,6 +146,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.ops", "app.openapi.operations", "app.predictions", "app.guards.measures", "app.telemetry"),
             "app.jobs.heartbeat",
             "app.jobs.store",
+            "app.guards.authentication",
             *("app.config", "app.errors", "app.machine", "app.__version__"),
         },
     ),
@@ -173,6 +176,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.ops.apache_log",
             "app.ops.watchdog",
             "app.jobs.heartbeat",
+            "app.tokens",
             "app.guards.admission",
             "app.guards.headers",
             "app.guards.notices",

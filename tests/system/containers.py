@@ -16,6 +16,8 @@ from tests.servers import ROOT, Answer, Server, free_port
 STEPS = ROOT / "docker" / "steps"
 SAMPLES = ROOT / "models" / "samples"
 IMAGE = "cask-system-test:latest"
+# Answered to everybody, and before there is a container that could make a token.
+HEALTH = ("/livez", "/readyz", "/startupz")
 STEP_SECONDS = 1800.0
 RunOnce = Callable[..., tuple[int, str, float]]
 JPEG = {"Content-Type": "image/jpeg"}
@@ -59,6 +61,7 @@ class Stack:
     project: str
     folder: Path  # its secrets, and a copy of env/ without what a developer keeps in local.env
     port: int
+    token: str = ""  # made when it is first needed; a new volume needs another
 
     def step(self, name: str, *, check: bool = True, **settings: str) -> str:
         """Run docker/steps/<name>.sh for this project and return what it printed."""
@@ -95,7 +98,16 @@ class Stack:
         return Server(f"http://127.0.0.1:{self.port}", self.port, self.folder, None, self.folder / "log")  # type: ignore[arg-type]
 
     def ask(self, path: str, body: bytes | None = None, timeout: float = 30) -> Answer:
-        return self.server.ask(path, body, JPEG if body else {}, timeout)
+        server = self.server
+        if path not in HEALTH:
+            server.token = self.token = self.token or self.make_token()
+        return server.ask(path, body, JPEG if body else {}, timeout)
+
+    def make_token(self, name: str = "tests") -> str:
+        """A token with all scopes, made as an operator does."""
+        scopes = ("--scope", "predict", "--scope", "admin")
+        made = self.execute("python", "-m", "app.cli", "token", "create", name, *scopes, "--json")
+        return str(json.loads(made)["token"])
 
     def engine_pid(self) -> int:
         """The engine's process, numbered as inside the container."""

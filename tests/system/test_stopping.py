@@ -19,7 +19,7 @@ def test_stop_waits_for_an_upload_of_8_seconds(own_stack: Stack) -> None:
     image, _ = containers.sample()
     began = time.monotonic()
     with socket.create_connection(("127.0.0.1", own_stack.port), 60) as connection:
-        connection.sendall(_head(len(image)))
+        connection.sendall(_head(len(image), own_stack.make_token("slow-line")))
         pieces = _pieces(image, 80)
         connection.sendall(next(pieces))
 
@@ -96,9 +96,9 @@ def test_down_and_up_keep_the_state(own_stack: Stack) -> None:
     assert own_stack.execute("cat", "/var/lib/cask/of-the-test") == "kept"
 
 
-def _head(length: int) -> bytes:
+def _head(length: int, token: str) -> bytes:
     lines = ("POST /v1/detect HTTP/1.1", "Host: localhost", "Content-Type: image/jpeg", f"Content-Length: {length}")
-    return "\r\n".join((*lines, "Connection: close")).encode() + b"\r\n\r\n"
+    return "\r\n".join((*lines, f"X-Api-Token: {token}", "Connection: close")).encode() + b"\r\n\r\n"
 
 
 def _pieces(data: bytes, count: int) -> Iterator[bytes]:

@@ -5,20 +5,24 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import pytest
+from pydantic import SecretStr
 
 from loadtest import guard
 from loadtest.guard import Target
 from loadtest.statuses import RefusedError
 
+NO_TOKEN = SecretStr("")
+
 
 @dataclass
 class FakeSettings:
-    """The four settings that the guard reads."""
+    """The settings that the guard reads."""
 
     env: str = "staging"
     loadtest_host: str = "http://box:8000"
     loadtest_allow: str = "yes"
     loadtest_max_rps: int = 0
+    loadtest_token: SecretStr = NO_TOKEN
 
 
 def one_address(host: str, _port: int) -> frozenset[str]:
@@ -103,3 +107,11 @@ def test_a_target_that_is_the_environment_asked_for_is_taken() -> None:
 def test_an_absolute_address_is_never_fetched(path: str) -> None:
     with pytest.raises(RefusedError):
         guard.fetch(Target("http", "127.0.0.1", 1), path)
+
+
+def test_token_of_the_settings_is_shown_to_the_target_and_not_printed() -> None:
+    target = guard.admit(FakeSettings(loadtest_token=SecretStr("cask_1_2")))
+
+    assert target.headers == {"X-Api-Token": "cask_1_2"}
+    assert "cask_1_2" not in f"{target} {target!r} {target.url}"
+    assert guard.admit(FakeSettings()).headers == {}

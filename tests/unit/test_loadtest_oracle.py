@@ -226,3 +226,9 @@ def test_the_inference_protocol_carries_the_image_behind_the_json() -> None:
     assert (head["id"], head["inputs"][0]["parameters"]) == (request.request_id, {"binary_data_size": len(data)})
     assert int.from_bytes(data[:4], "little") == len(data) - 4
     assert pixels(data[4:]) == pixels(SAMPLES[request.pictures[0]].data)
+
+
+@pytest.mark.parametrize("mix", [{"classify_raw": 1.0}, {"page": 1.0}])
+def test_every_request_shows_the_token_if_there_is_one(mix: dict[str, float]) -> None:
+    assert caller(mix, token="cask_1_2").next().headers["X-Api-Token"] == "cask_1_2"  # noqa: S106 - made up
+    assert "X-Api-Token" not in caller(mix).next().headers

@@ -1,0 +1,123 @@
+"""Who asks, and may they: an API token in X-Api-Token or Authorization, or the session of somebody who signed in.
+
+Two steps: ``identify`` finds out who it is and refuses nobody, so that what stands between can count all callers alike;
+``authorize`` refuses.
+"""
+
+from __future__ import annotations
+
+from flask import Flask, current_app, g, redirect, request, session, url_for
+from werkzeug.wrappers import Response
+
+from app.config import Settings
+from app.errors import CaskError, OutsideError, ScopeMissingError, TokenInvalidError, TokenMissingError
+from app.guards import insiders
+from app.tokens import Token, TokenTable
+
+HEADER = "X-Api-Token"
+TOKEN_KEY = "HTTP_X_API_TOKEN"  # noqa: S105 - the name of a header
+AUTHORIZATION_KEY = "HTTP_AUTHORIZATION"
+SCHEME = "bearer "
+SESSION_ID, SESSION_CREATED = "token", "created"
+EXTENSION = "token_table"
+
+# Whom everybody may ask: what machines watch, what a page is drawn with, the description, and the way in.
+PUBLIC = frozenset(
+    {
+        "static",
+        *("ops.live", "ops.ready", "ops.started", "inference.live", "inference.ready"),
+        *("openapi.specification", "openapi.swagger", "openapi.redoc", "openapi.asset"),
+        *("pages.sign_in", "pages.sign_in_again", "pages.sign_out"),
+    }
+)
+# Have a lock of their own: METRICS_ALLOW. A scraper is known by where it stands.
+LOCKED = frozenset({"ops.show"})
+# For operators: need the scope admin, and are answered to ADMIN_NETWORKS only. Apache refuses others before us.
+ADMIN = frozenset({"ops.status"})
+OPEN = PUBLIC | LOCKED
+# Every token will do.
+ANY_SCOPE = frozenset({"ops.version"})
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Make the table of tokens where they are needed. The package puts ``identify`` and ``authorize`` in place."""
+    if settings.authentication == "required":
+        app.extensions[EXTENSION] = TokenTable(settings.state_dir)
+
+
+def identify() -> None:
+    """Note who asks: ``g.token``, or ``g.token_error`` for what is wrong with what was shown."""
+    g.token, g.token_error = None, None
+    table: TokenTable | None = current_app.extensions.get(EXTENSION)
+    if table is None:
+        return
+    try:
+        g.token = _shown_token(table)
+    except CaskError as error:
+        g.token_error = error
+
+
+def authorize() -> Response | None:
+    """Let the request pass, send a person to the way in, or raise why not."""
+    endpoint = request.endpoint
+    # What does not exist needs no token; the browser's question before a request from another origin brings none.
+    if endpoint is None or endpoint in OPEN or request.method == "OPTIONS":
+        return None
+    if endpoint in ADMIN and not insiders.is_inside():
+        raise OutsideError(
+            "This address is for operators and not answered from here.", hint="ADMIN_NETWORKS says from where it is."
+        )
+    if EXTENSION not in current_app.extensions:
+        return None
+    if g.token is None:
+        return _refuse()
+    scope = "admin" if endpoint in ADMIN else "predict"
+    if scope not in g.token.scopes and endpoint not in ANY_SCOPE:
+        raise ScopeMissingError(
+            f"The token {g.token.id} ({g.token.name}) has not the scope {scope}.",
+            hint=f"A token with it is made by: flask token create NAME --scope {scope}",
+        )
+    return None
+
+
+def caller() -> Token | None:
+    """Whose token came with the current request; None for nobody's, or where tokens are not asked for."""
+    token: Token | None = g.get("token")
+    return token
+
+
+def is_insider() -> bool:
+    """Whether the caller may be told what is wrong inside: from inside, or with an admin's token."""
+    token = caller()
+    return insiders.is_inside() or (token is not None and "admin" in token.scopes)
+
+
+def _shown_token(table: TokenTable) -> Token | None:
+    """The valid token of the current request, None where none came. Raises TokenInvalidError, StateUnusableError."""
+    text = request.environ.get(TOKEN_KEY)
+    if not text:
+        authorization = request.environ.get(AUTHORIZATION_KEY, "")
+        if authorization[: len(SCHEME)].lower() == SCHEME:
+            text = authorization[len(SCHEME) :].strip()
+    if text:
+        return table.find(text)
+    # Asked of the cookie first: whoever looks into a session makes the answer differ by cookies.
+    if "HTTP_COOKIE" in request.environ and SESSION_ID in session:
+        return table.by_id(str(session[SESSION_ID]), float(session.get(SESSION_CREATED, 0.0)))
+    return None
+
+
+def _refuse() -> Response:
+    if g.token_error is not None and not isinstance(g.token_error, TokenInvalidError):
+        raise g.token_error
+    if _is_person() and "pages.sign_in" in current_app.view_functions:
+        return redirect(url_for("pages.sign_in", next=request.full_path.rstrip("?")), 303)
+    raise g.token_error or TokenMissingError(
+        "This address answers only those who show a token.",
+        hint=f"Send it as {HEADER}: cask_… or Authorization: Bearer cask_…; an operator makes it: flask token create.",
+    )
+
+
+def _is_person() -> bool:
+    """Whether a browser goes to a page: it can be sent elsewhere."""
+    return "text/html" in request.headers.get("Accept", "") and TOKEN_KEY not in request.environ

@@ -1,0 +1,32 @@
+"""Who asks from inside: from ADMIN_NETWORKS, and not through a proxy that we do not know."""
+
+from __future__ import annotations
+
+import ipaddress
+from functools import lru_cache
+
+from flask import current_app, request
+
+from app.config import Settings
+
+# A proxy that is not in TRUSTED_PROXIES leaves these: then the address is the proxy's, not the caller's.
+FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")
+MAX_ADDRESSES = 1024
+
+
+def is_inside() -> bool:
+    """Whether the caller of the current request may be told about the inside."""
+    settings: Settings = current_app.extensions["settings"]
+    if any(name in request.environ for name in FORWARDED):
+        return False
+    return _is_among(request.environ.get("REMOTE_ADDR", ""), settings.admin_networks)
+
+
+@lru_cache(MAX_ADDRESSES)
+def _is_among(address: str, networks: tuple[str, ...]) -> bool:
+    try:
+        found = ipaddress.ip_address(address)
+    except ValueError:
+        return False
+    mapped = getattr(found, "ipv4_mapped", None)
+    return any((mapped or found) in ipaddress.ip_network(network) for network in networks)
