@@ -449,9 +449,9 @@ class Settings(BaseSettings):
         section="Telemetry",
     )
 
-    cache: Literal["off", "disk"] = setting(
-        "disk",
-        "Where answers are kept for equal images and options: nowhere, or on disk, for all web processes.",
+    cache: Literal["auto", "off", "disk", "redis"] = setting(
+        "auto",
+        "Where answers are kept for equal images and options; auto is Redis where REDIS_URL is set, else disk.",
         section="Kept answers",
     )
     cache_seconds: int = setting(
@@ -459,7 +459,7 @@ class Settings(BaseSettings):
     )
     cache_max_bytes: int = setting(
         67108864,
-        "The room that kept answers may take on disk; the oldest give way.",
+        "The room that kept answers may take on disk; the oldest give way. Redis has a setting of its own.",
         unit="bytes",
         at_least=1048576,
         at_most=2**40,
@@ -902,6 +902,7 @@ def _check(settings: Settings) -> None:
     _check_tls(settings)
     _check_socket(settings)
     _check_limits(settings)
+    _check_cache(settings)
 
 
 def _check_secrets(settings: Settings) -> None:
@@ -965,6 +966,11 @@ def _check_socket(settings: Settings) -> None:
     size = len(os.fsencode(settings.engine_socket))
     if size > SOCKET_PATH_MAX_BYTES:
         _refuse(settings, "engine_socket", f"a path of at most {SOCKET_PATH_MAX_BYTES} bytes; this one has {size}")
+
+
+def _check_cache(settings: Settings) -> None:
+    if settings.cache == "redis" and not settings.text("redis_url"):
+        _refuse(settings, "cache", "auto, off or disk, as REDIS_URL is not set")
 
 
 def _check_limits(settings: Settings) -> None:

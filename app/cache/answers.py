@@ -9,6 +9,7 @@ from typing import Literal
 
 from flask import Flask
 from flask_caching import Cache
+from flask_caching.backends.base import BaseCache
 
 from app.cache import entries
 from app.cache.breaker import Breaker
@@ -16,6 +17,7 @@ from app.cache.disk import FILE_NAME, DiskStore
 from app.cache.entries import Entry
 from app.cache.flights import Flight, Flights
 from app.cache.keeper import Keeper
+from app.cache.remote import RemoteStore
 from app.config import Settings
 from app.manifests import Task
 from app.telemetry import metrics
@@ -157,19 +159,21 @@ def init_app(app: Flask, settings: Settings) -> KeptAnswers | None:
         return None
     door = Cache(with_jinja2_ext=False)
     door.init_app(app, _config(settings))
-    store = Breaker(door, app.extensions["cache"][door].probe)
-    if app.extensions["role"] != "ops":
-        # Made before many want it at once, and trouble is told at the start.
-        store.probe()
+    backend = app.extensions["cache"][door]
+    # Opened beside the first request, by one thread: not by many at once, nor by whoever only looks whether the app can
+    # be made, which may be root.
+    store = Breaker(door, backend.probe, trouble="it is not open yet")
     return KeptAnswers(store, settings.cache_seconds)
 
 
 def _config(settings: Settings) -> dict[str, object]:
+    url = settings.text("redis_url")
+    backend: type[BaseCache] = DiskStore
+    wants: dict[str, object] = {"path": settings.state_dir / FILE_NAME, "max_bytes": settings.cache_max_bytes}
+    if settings.cache == "redis" or (settings.cache == "auto" and url):
+        backend, wants = RemoteStore, {"url": url}
     return {
-        "CACHE_TYPE": f"{DiskStore.__module__}.{DiskStore.__name__}",
+        "CACHE_TYPE": f"{backend.__module__}.{backend.__name__}",
         "CACHE_DEFAULT_TIMEOUT": settings.cache_seconds,
-        "CACHE_OPTIONS": {
-            "path": settings.state_dir / FILE_NAME,
-            "max_bytes": settings.cache_max_bytes,
-        },
+        "CACHE_OPTIONS": wants,
     }

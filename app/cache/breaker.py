@@ -24,15 +24,24 @@ class Breaker:
     has found it well; that is done off the requests' way. Thread-safe.
     """
 
-    def __init__(self, store: Any, probe: Callable[[], None], clock: Callable[[], float] = time.monotonic) -> None:
-        """``store``: as Flask-Caching has them. ``probe`` raises while the store is not well."""
+    def __init__(
+        self,
+        store: Any,
+        probe: Callable[[], None],
+        clock: Callable[[], float] = time.monotonic,
+        *,
+        trouble: str = "",
+    ) -> None:
+        """``store``: as Flask-Caching has them. ``probe`` raises while it is not well; with ``trouble`` it is not asked
+        before it was found well.
+        """
         self._store = store
         self._probe = probe
         self._clock = clock
         self._lock = threading.Lock()
         self._logged = -math.inf
         self._is_told = False
-        self.trouble = ""
+        self.trouble = trouble
         self.failures_total = 0
 
     @property

@@ -47,7 +47,7 @@ class Keeper:
     def keep(self, key: str, entry: Entry) -> None:
         """Take one answer, or drop it; costs its caller some microseconds."""
         with self._lock:
-            if self._store.is_open or len(self._waiting) >= MAX_WAITING:
+            if len(self._waiting) >= MAX_WAITING:
                 self.dropped_total += 1
             else:
                 self._waiting[key] = entry
@@ -63,7 +63,7 @@ class Keeper:
         return self._waiting.get(key)
 
     def flush(self) -> None:
-        """Write what waits."""
+        """Write what waits; where that cannot be done it is dropped."""
         with self._lock:
             batch = dict(self._waiting)
         if batch:

@@ -49,6 +49,7 @@ def test_one_processs_answer_is_the_others_hit(service: Versioned, image: bytes)
     path = service.server.state_dir / "cache" / "answers.sqlite3"
     servers.wait_until(lambda: set(sources(service, image)) == {"hit"}, 10, "both processes to know it")
     before = images_total(service)
+    servers.wait_until(lambda: path.exists(), 10, "the file")
     again = service.classify(image)
 
     assert (first.headers["X-Cache"], again.headers["X-Cache"]) == ("miss", "hit")

@@ -1,0 +1,53 @@
+"""A Redis of one's own for tests: a free port of loopback, nothing written, ended by its process id."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+import socket
+import subprocess
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import pytest
+
+from tests import servers
+
+
+@dataclass
+class RedisServer:
+    """A running one; ``process`` may be stopped, continued and ended."""
+
+    port: int
+    process: subprocess.Popen[bytes]
+
+    @property
+    def url(self) -> str:
+        return f"redis://127.0.0.1:{self.port}/1"
+
+    def answers(self) -> bool:
+        """Whether it says PONG."""
+        try:
+            with socket.create_connection(("127.0.0.1", self.port), 1) as connection:
+                connection.sendall(b"PING\r\n")
+                return connection.recv(16).startswith(b"+PONG")
+        except OSError:
+            return False
+
+
+@contextlib.contextmanager
+def running(port: int = 0) -> Iterator[RedisServer]:
+    """Serve until the block ends. Skips the test where Redis is not installed."""
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed; apt-get install redis-server")
+    port = port or servers.free_port()
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    server = RedisServer(port, process)
+    try:
+        servers.wait_until(server.answers, 20, "Redis")
+        yield server
+    finally:
+        process.kill()
+        process.wait()
