@@ -1,7 +1,7 @@
 # Cask: every command a person needs. `make` alone prints this list.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help serve stop dev config config-diff up down logs ps shell smoke docker-engine base-image wheels image test check \
+.PHONY: help serve stop dev config config-diff doctor up down logs ps shell smoke docker-engine base-image wheels image test check \
 	format install lock docs postman fuzz \
 	model-add model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
 	model-shadow bench train clean
@@ -58,6 +58,10 @@ config: ## Every setting, its value, source and meaning: make config ENV=prod
 config-diff: ## What differs between two environments: make config-diff A=dev B=prod
 	@$(INSTALL) serve
 	@$(PY) -m app.cli config diff $(or $(A),dev) $(or $(B),prod)
+
+doctor: ## Look at everything that the service needs, and say what to do: make doctor ENV=prod
+	@$(INSTALL) serve
+	@$(PY) -m app.cli doctor $(OPTIONS)
 
 ##@ Models
 model-add: ## Add a model: make model-add ARCH=resnet50 WEIGHTS=file LABELS=file NAME=mine VERSION=1

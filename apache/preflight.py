@@ -7,7 +7,6 @@ failure on stderr, and exits with 2. One program for all of it: each start of Py
 from __future__ import annotations
 
 import os
-import pwd
 import socket
 import sys
 from collections.abc import Iterator
@@ -16,7 +15,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import config  # noqa: E402 - the line above makes it importable
+from app import config, permissions  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import SettingsError  # noqa: E402
 
@@ -73,51 +72,21 @@ def _reading_reasons(user: str, settings: Settings) -> Iterator[str]:
     if not user:
         return
     try:
-        account = pwd.getpwnam(user)
+        account = permissions.account(user)
     except KeyError:
         yield f"SERVICE_USER is {user!r}, and there is no such user. Make one, or choose another."
         return
-    python = Path(sys.executable)
-    for path in {ROOT, python.parent, python.resolve().parent, Path(sys.base_prefix), *_existing(settings.state_dir)}:
-        closed = _first_closed(path, account.pw_uid, account.pw_gid)
+    python, state = Path(sys.executable), permissions.deepest_existing(settings.state_dir)
+    for path in {ROOT, python.parent, python.resolve().parent, Path(sys.base_prefix), state}:
+        closed = account.first_closed(path)
         if closed:
             yield (
                 f"the user {user} may not enter {closed}, which is on the way to {path}. Put it elsewhere,"
                 f" allow it with `chmod o+x {closed}`, or set SERVICE_USER."
             )
-
-    for path in _secret_files(settings):
-        if not _may_read(path, account.pw_uid, account.pw_gid) or _first_closed(
-            path.parent, account.pw_uid, account.pw_gid
-        ):
+    for path in settings.secret_files:
+        if not account.may(permissions.READ, path) or account.first_closed(path.parent):
             yield f"the user {user} may not read the secret in {path}. Give it to that user: chown {user} {path}"
-
-
-def _existing(path: Path) -> list[Path]:
-    """The deepest part of a path that exists already; what is missing we make ourselves."""
-    return next(([each] for each in (path, *path.parents) if each.exists()), [])
-
-
-def _secret_files(settings: Settings) -> Iterator[Path]:
-    """Files that settings were read from, other than the env files: those of NAME_FILE and of /run/secrets."""
-    for source in set(settings.sources.values()):
-        if source.startswith("file "):
-            yield Path(source.removeprefix("file "))
-
-
-def _may_read(path: Path, uid: int, gid: int) -> bool:
-    stat = path.stat()
-    bit = 0o400 if stat.st_uid == uid else 0o040 if stat.st_gid == gid else 0o004
-    return bool(stat.st_mode & bit)
-
-
-def _first_closed(path: Path, uid: int, gid: int) -> Path | None:
-    for folder in reversed([path, *path.parents]):
-        stat = folder.stat()
-        bit = 0o100 if stat.st_uid == uid else 0o010 if stat.st_gid == gid else 0o001
-        if not stat.st_mode & bit:
-            return folder
-    return None
 
 
 if __name__ == "__main__":

@@ -540,6 +540,12 @@ class Settings(BaseSettings):
         """ADMIN_NETWORKS as networks, to look an address up in."""
         return tuple(ipaddress.ip_network(network) for network in self.admin_networks)
 
+    @property
+    def secret_files(self) -> tuple[Path, ...]:
+        """Files that secrets were read from: those of NAME_FILE and of /run/secrets."""
+        found = {source.removeprefix("file ") for source in self._sources.values() if source.startswith("file ")}
+        return tuple(Path(each) for each in sorted(found))
+
     def text(self, field: str) -> str:
         """One value as it would stand in an env file; secrets in clear, so mask before printing."""
         return _text(getattr(self, field))
@@ -914,11 +920,12 @@ def _check_secrets(settings: Settings) -> None:
                 f"{one.name} is not set (ENV is {settings.env!r}); expected it in the environment, in the file that"
                 f" {one.name}_FILE names, or in {SECRETS_DIRECTORY / one.field}: {one.expected}."
             )
-        if reason := _weakness(value):
+        if reason := weakness(value):
             _refuse(settings, one.field, f"{one.expected}; this one {reason}")
 
 
-def _weakness(secret: str) -> str:
+def weakness(secret: str) -> str:
+    """Why it is no secret that can be used, in words that follow 'this one'; empty when it can."""
     words = re.findall(r"[a-z]+", secret.lower())
     if words and all(PLACEHOLDER_WORDS.fullmatch(word) for word in words) and len(re.findall(r"\d", secret)) < 8:
         return "is a placeholder"

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 # module imports click and app.cli.terminal at its top, and everything else inside the functions that need it.
 COMMANDS: dict[str, str] = {
     "config": "config",
+    "doctor": "doctor",
     "model": "model",
     "predict": "predict",
     "routes": "routes",

@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import contextlib
 import json
+import shutil
 import sys
+import textwrap
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
@@ -24,6 +26,7 @@ COLOURS = {
     **dict.fromkeys(("fail", "failed", "revoked", "withdrawn"), "red"),
 }
 NOTHING = "-"
+LEAST_WIDTH = 30
 
 json_option = click.option("--json", "is_json", is_flag=True, help="Print JSON, for programs.")
 yes_option = click.option("--yes", "-y", "is_sure", is_flag=True, help="Go on without asking.")
@@ -98,6 +101,16 @@ def print_json(value: Any) -> None:
 def print_note(words: str) -> None:
     """A remark for the person, on the error output, so that a pipe gets the result alone."""
     click.echo(words, err=True)
+
+
+def print_hanging(head: str, words: str, indent: int) -> None:
+    """Words after a head that takes up ``indent`` columns; on a terminal their lines stay to the right of it."""
+    if sys.stdout.isatty():
+        width = max(shutil.get_terminal_size().columns - indent - 1, LEAST_WIDTH)
+        lines = textwrap.wrap(words, width, break_long_words=False, break_on_hyphens=False) or [""]
+    else:
+        lines = [words]
+    click.echo(head + f"\n{' ' * indent}".join(lines))
 
 
 def print_table(

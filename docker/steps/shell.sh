@@ -3,7 +3,7 @@
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
-COMMAND="${COMMAND:-bash}"                  # such as COMMAND='flask config show'
+COMMAND="${COMMAND:-bash}"                  # such as COMMAND='flask doctor'
 
 choose_environment
 need_engine

@@ -113,3 +113,23 @@ def test_model_versions_of_another_name_fails(served: Server) -> None:
 
     assert (done.returncode, done.stdout) == (1, "")
     assert "holds no model 'nobody'" in done.stderr
+
+
+# ── doctor ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_doctor_beside_the_service_finds_it_well(served: Server) -> None:
+    done = flask(served, "doctor", "--json")
+
+    said = json.loads(done.stdout)
+    found = {row["subject"]: row["found"] for row in said["findings"]}
+    assert (done.returncode, said["ok"]) == (0, True), done.stdout
+    assert found[f"Port {served.port}"] == f"ours, process {served.process.pid}"
+    assert found["Service"].startswith("ready; ")
+
+
+def test_doctor_with_another_state_folder_sees_that_a_cask_has_the_port(served: Server, tmp_path: Path) -> None:
+    said = json.loads(flask(served, "doctor", "--json", STATE_DIR=str(tmp_path / "state")).stdout)
+
+    found = {row["subject"]: row["found"] for row in said["findings"]}
+    assert found[f"Port {served.port}"].startswith("a Cask answers there")

@@ -19,6 +19,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.errors", set()),
     ("app.results", set()),
     ("app.machine", set()),
+    ("app.permissions", set()),
     # The commands that show settings answer to `python -m app.config` too.
     ("app.config", {"app.errors", "app.cli.config"}),
     ("app.database", {"app.errors"}),
@@ -171,6 +172,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.factory",
             "app.config",
             "app.errors",
+            "app.permissions",
             "app.sizing",
             "app.telemetry",
             "app.ops.apache_log",

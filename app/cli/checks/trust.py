@@ -1,0 +1,121 @@
+"""Secrets, certificates, tokens: whom callers trust, and whom we do."""
+
+from __future__ import annotations
+
+import shutil
+import ssl
+import stat
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+from app import config
+from app.cli.checks import Finding, Surroundings, ask, fail, ok, warn
+
+SOON_DAYS = 30
+DAY_SECONDS = 86400
+OTHERS = stat.S_IRWXO
+
+
+def secrets(here: Surroundings) -> Iterator[Finding]:
+    """Each secret: there, no placeholder, and for few eyes only."""
+    for one in config.SECRETS:
+        yield _secret(here, one)
+
+
+def _secret(here: Surroundings, one: config.Declaration) -> Finding:
+    settings, subject = here.settings, "Secret"
+    value, source = settings.text(one.field), settings.sources.get(one.field, "default")
+    make = "openssl rand -hex 32 prints one; see docs/operations.md, Secret missing or weak."
+    if not value:
+        if one.is_required and settings.is_deployed:
+            return fail(subject, f"{one.name}: not set", make)
+        return ok(subject, f"{one.name}: not set, and needed for its feature only")
+    if value == config.DEVELOPMENT_KEY:
+        return ok(subject, f"{one.name}: the one for development, which {settings.env} may use")
+    reason = config.weakness(value) if one.is_required else ""
+    if reason:
+        verdict = fail if settings.is_deployed else warn
+        return verdict(subject, f"{one.name}, from {source}: it {reason}", make)
+    path = Path(source.removeprefix("file ")) if source.startswith("file ") else None
+    if path and path.parent != config.SECRETS_DIRECTORY and path.stat().st_mode & OTHERS and _is_open(path.parent):
+        return warn(subject, f"{one.name}: {path} can be read by every user of this machine", f"chmod o-rwx {path}")
+    return ok(subject, f"{one.name}: {len(value)} characters, from {source}")
+
+
+def _is_open(folder: Path) -> bool:
+    """Whether others get through to what lies there."""
+    return all(each.stat().st_mode & stat.S_IXOTH for each in (folder, *folder.parents))
+
+
+def certificates(here: Surroundings) -> Iterator[Finding]:
+    """Certificate and key: readable, a pair, for our name, and valid for some time yet."""
+    settings = here.settings
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if not settings.tls_enabled or certificate is None or key is None:
+        if settings.is_deployed and not settings.trusted_proxies:
+            yield warn(
+                "TLS",
+                "off, and no proxy is named that has it",
+                "Set HTTPS_PORT, or TRUSTED_PROXIES; see docs/operations.md, TLS.",
+            )
+        else:
+            yield ok("TLS", "off here")
+        return
+    fault = _pair_fault(certificate, key)
+    if fault:
+        yield fail("TLS key", fault, "Put certificate and key of one pair there: TLS_CERTIFICATE, TLS_KEY.")
+        return
+    if key.stat().st_mode & OTHERS:
+        yield warn("TLS key", f"{key} can be read by every user of this machine", f"chmod 600 {key}")
+    else:
+        yield ok("TLS key", f"{key.name} belongs to {certificate.name}")
+    yield from _validity(certificate, settings)
+
+
+def _pair_fault(certificate: Path, key: Path) -> str:
+    """Why Apache could not use the two; empty when it could."""
+
+    def refuse() -> str:
+        raise ValueError("the key has a password, for which Apache would ask at each start")
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=refuse)
+    except ssl.SSLError as error:
+        if "MISMATCH" in (error.reason or ""):
+            return f"{key} is not the key of {certificate}"
+        return f"{certificate} or {key} is no PEM file that can be used ({error.reason or error})"
+    except (OSError, ValueError) as error:
+        return str(error)
+    return ""
+
+
+def _validity(certificate: Path, settings: config.Settings) -> Iterator[Finding]:
+    if shutil.which("openssl") is None:
+        yield warn(
+            "TLS certificate", "how long it is valid cannot be looked at without openssl", "apt-get install openssl"
+        )
+        return
+    said = dict(
+        line.split("=", 1)
+        for line in ask(("openssl", "x509", "-in", certificate, "-noout", "-dates"))[1].splitlines()
+        if "=" in line
+    )
+    begins, ends = (ssl.cert_time_to_seconds(said[name]) for name in ("notBefore", "notAfter"))
+    now, renew = time.time(), "Renew it, put it in its place, then restart; see docs/operations.md, TLS."
+    days = (ends - now) / DAY_SECONDS
+    if now < begins:
+        yield fail("TLS certificate", f"not valid before {said['notBefore']}", "Look at the clock of this machine.")
+    elif days < 0:
+        yield fail("TLS certificate", f"expired {-days:.0f} days ago, on {said['notAfter']}", renew)
+    elif days < SOON_DAYS:
+        yield warn("TLS certificate", f"expires in {days:.0f} days, on {said['notAfter']}", renew)
+    else:
+        yield ok("TLS certificate", f"valid for {days:.0f} days more")
+    _, words = ask(("openssl", "x509", "-in", certificate, "-noout", "-checkhost", settings.server_name))
+    if "does NOT match" in words:
+        yield warn(
+            "TLS certificate",
+            f"it is not for the name {settings.server_name}",
+            "Set SERVER_NAME, or have one made for that name.",
+        )

@@ -1,0 +1,131 @@
+"""``flask doctor``: look at everything that keeps a service from running well, and say what to do."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import asdict
+from typing import TYPE_CHECKING
+
+import click
+
+from app.cli import completion, terminal
+
+if TYPE_CHECKING:
+    from app.cli.checks import Check, Finding, Surroundings
+    from app.config import Settings
+    from app.permissions import Account
+
+# Who serves when root starts us, as in apache/serve.sh.
+SERVICE_USER = "www-data"
+SUBJECT_WIDTH = 15
+
+
+@click.command(cls=terminal.Command)
+@click.option("--env", default="", shell_complete=completion.environments, help="The environment; else that of ENV.")
+@click.option("--user", default="", envvar="SERVICE_USER", help="Who serves, where root starts us; else www-data.")
+@terminal.json_option
+@click.pass_context
+def command(context: click.Context, env: str, user: str, is_json: bool) -> None:
+    """Look at everything that the service needs, and say what to do about what is missing.
+
+    Nothing is changed. Ends with 1 when something fails; warnings alone end with 0.
+    """
+    found = []
+    for finding in _examine(env, user):
+        found.append(finding)
+        if not is_json:
+            _print(finding)
+    verdicts = [finding.verdict for finding in found]
+    if is_json:
+        terminal.print_json({"ok": "fail" not in verdicts, "findings": [asdict(finding) for finding in found]})
+    else:
+        counts = ", ".join(f"{verdicts.count(name)} {name}" for name in ("ok", "warn", "fail"))
+        click.echo(f"\n  {counts}.")
+    if "fail" in verdicts:
+        context.exit(terminal.REFUSED)
+
+
+def _examine(env: str, user: str) -> Iterator[Finding]:
+    from app.cli import checks
+    from app.cli.checks import installation, neighbours, places, sizes, trust
+
+    settings, finding = _settings(env)
+    yield finding
+    account, finding = _account(user)
+    yield finding
+    here = checks.Surroundings(settings, account)
+    for check in (
+        *(installation.interpreter, installation.libraries, installation.mod_wsgi, installation.apache),
+        *(places.checkout, places.state, places.disk, places.models),
+        *(sizes.threads, sizes.memory, sizes.open_files),
+        *(trust.secrets, trust.certificates),
+        *(neighbours.ports, neighbours.running, neighbours.redis, neighbours.docker, neighbours.clock),
+        neighbours.last_start,
+    ):
+        yield from _look(check, here)
+
+
+def _look(check: Check, here: Surroundings) -> Iterator[Finding]:
+    """The findings of one check; what it cannot look at is told and does not end the doctor."""
+    from app.cli import checks
+
+    try:
+        yield from check(here)
+    except Exception as error:  # noqa: BLE001 - whatever it is, the other checks are of use
+        subject = check.__name__.replace("_", " ").capitalize()
+        reason = str(error) or type(error).__name__
+        yield checks.warn(subject, f"could not be looked at: {reason}", "Try it as root, or as who serves.")
+
+
+def _settings(env: str) -> tuple[Settings, Finding]:
+    """Those of this start; where they are wrong, those of the repository, so that all else can be looked at."""
+    from app import config
+    from app.cli import checks
+    from app.errors import SettingsError
+
+    place = config.Place().of(env)
+    try:
+        settings = config.resolve(*place)
+    except SettingsError as error:
+        fallback = config.describe(_known_environment(env or place.environ.get("ENV", "")))
+        words = f"{error.message} All below is by the settings of {fallback.env} in the repository."
+        return fallback, checks.fail("Settings", words, "flask config show, once that is mended")
+    if problem := config.problem(settings):
+        return settings, checks.fail("Settings", problem, "flask config show")
+    own = sum(source.startswith(("environment", "file ", config.LOCAL_FILE)) for source in settings.sources.values())
+    words = f"{len(config.DECLARATIONS)} for {settings.env}, {own} of them from this machine"
+    return settings, checks.ok("Settings", words)
+
+
+def _known_environment(env: str) -> str:
+    from app import config
+
+    return env if env in (*config.ENVIRONMENTS, *config.OTHER_NAMES) else "dev"
+
+
+def _account(user: str) -> tuple[Account, Finding]:
+    """Who serves: ourselves, or whom root hands over to."""
+    from app import permissions
+    from app.cli import checks
+
+    own = permissions.own_account()
+    if own.uid != 0:
+        return own, checks.ok("Service user", f"{own.name}, who runs this")
+    try:
+        account = permissions.account(user or SERVICE_USER)
+    except KeyError:
+        return own, checks.fail(
+            "Service user", f"there is no user {user or SERVICE_USER!r}", "Make one, or choose another by SERVICE_USER"
+        )
+    return account, checks.ok("Service user", f"{account.name}; root starts, and Apache hands over")
+
+
+def _print(finding: Finding) -> None:
+    colour = terminal.COLOURS[finding.verdict]
+    is_bold = finding.verdict != "ok"
+    verdict = click.style(f"{finding.verdict:<4}", fg=colour, bold=is_bold)
+    terminal.print_hanging(f"  {verdict}  {finding.subject:<{SUBJECT_WIDTH}}  ", finding.found, 8 + SUBJECT_WIDTH + 2)
+    if finding.next_step:
+        terminal.print_hanging(
+            " " * (8 + SUBJECT_WIDTH) + click.style("→ ", bold=True), finding.next_step, 8 + SUBJECT_WIDTH + 2
+        )

@@ -1,0 +1,58 @@
+"""What another user may read, enter and write, by the permission bits of files and folders. A leaf."""
+
+from __future__ import annotations
+
+import os
+import pwd
+from dataclasses import dataclass
+from pathlib import Path
+
+READ, WRITE, ENTER = 0o4, 0o2, 0o1
+
+
+@dataclass(frozen=True)
+class Account:
+    """A user of this machine, with the group that is first in the list of users."""
+
+    name: str
+    uid: int
+    gid: int
+
+    def may(self, what: int, path: Path) -> bool:
+        """Whether the bits of one file or folder allow it: READ, WRITE, ENTER or a sum. Links are followed.
+
+        Raises OSError where we may not look ourselves.
+        """
+        if self.uid == 0:
+            return True
+        found = path.stat()
+        shift = 6 if found.st_uid == self.uid else 3 if found.st_gid == self.gid else 0
+        return (found.st_mode >> shift) & what == what
+
+    def first_closed(self, path: Path) -> Path | None:
+        """The first folder on the way to ``path``, itself included, that it may not enter; None when it may."""
+        for folder in reversed([path, *path.parents]):
+            if not self.may(ENTER, folder):
+                return folder
+        return None
+
+
+def account(name: str) -> Account:
+    """The user of that name. Raises KeyError where there is none."""
+    found = pwd.getpwnam(name)
+    return Account(name, found.pw_uid, found.pw_gid)
+
+
+def own_account() -> Account:
+    """The user of this process, who may have no name."""
+    uid = os.getuid()
+    try:
+        name = pwd.getpwuid(uid).pw_name
+    except KeyError:
+        name = str(uid)
+    return Account(name, uid, os.getgid())
+
+
+def deepest_existing(path: Path) -> Path:
+    """The path, or the nearest folder above it that exists."""
+    return next(each for each in (path, *path.parents) if each.exists())
