@@ -85,6 +85,7 @@ def render(settings: Settings, server_root: Path, *, user: str = "") -> None:
     write_error_documents(server_root)
     write_refusal(settings, server_root)
     make_counted_log(server_root, user)
+    write_log_file(settings, server_root)
     run_express(express_options(settings, server_root, user), server_root)
     put_limits_first(server_root)
     test_configuration(server_root)
@@ -230,6 +231,13 @@ def make_counted_log(server_root: Path, user: str) -> None:
         for each in (path, server_root / "counted.log.position"):
             each.touch(0o640)
             os.chown(each, account.pw_uid, account.pw_gid)
+
+
+def write_log_file(settings: Settings, server_root: Path) -> None:
+    """For serve.sh: where lines are kept, and how many; no file where nobody wishes it."""
+    if settings.log_file is not None:
+        rows = (settings.log_file, settings.log_file_max_bytes, settings.log_file_count)
+        (server_root / "log-file").write_text("".join(f"{row}\n" for row in rows))
 
 
 def _retry_after_seconds(settings: Settings) -> int:

@@ -40,8 +40,17 @@ if [ "${1:-}" = --check ]; then echo "The configuration is right: $(dirname "$AP
 # Says the address once a prediction has succeeded; the server below does not wait for it.
 announce() { if [ "${CASK_ANNOUNCE:-yes}" = yes ]; then "$PYTHON" apache/announce.py & fi; }
 
+IS_TERMINAL=yes
+if [ ! -t 0 ] && [ ! -t 1 ]; then IS_TERMINAL=no; fi
+# With LOG_FILE every line goes there too, and to where it would have gone. The keeper ends with the last who writes.
+KEPT=$(dirname "$APACHECTL")/log-file
+if [ -f "$KEPT" ]; then
+    { read -r LOG_FILE; read -r LOG_BYTES; read -r LOG_COUNT; } <"$KEPT"
+    exec > >(exec "$PYTHON" -IS apache/keep_log.py "$LOG_FILE" "$LOG_BYTES" "$LOG_COUNT") 2>&1
+fi
+
 # Through bash, because the state folder may be mounted noexec.
-if [ ! -t 0 ] && [ ! -t 1 ]; then
+if [ "$IS_TERMINAL" = no ]; then
     announce
     exec bash "$APACHECTL" start -DFOREGROUND
 fi

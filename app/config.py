@@ -33,8 +33,8 @@ MASK = "********"
 # LOG_, TLS_, CONTAINER_, MODELS_ and REDIS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_…,
 # TLS_… and REDIS_….
 OUR_PREFIXES = (
-    *("AUTHENTICATION", "ENGINE_", "HSTS_", "IMAGES_", "JOBS_", "LOADTEST_", "METRICS_", "REQUEST_", "SERVER_"),
-    "WEB_",
+    *("ALERTS_", "AUTHENTICATION", "ENGINE_", "HSTS_", "IMAGES_", "JOBS_", "LOADTEST_", "METRICS_", "REQUEST_"),
+    *("SERVER_", "TRACES_", "WEB_"),
 )
 # Kubernetes (and Docker links) describe a neighbour called `engine` or `web` by the first three; gunicorn reads
 # WEB_CONCURRENCY and sets SERVER_SOFTWARE; the last are what CGI (RFC 3875) and its kin tell of a request.
@@ -62,6 +62,7 @@ PLACEHOLDER_WORDS = re.compile(
 PLACEHOLDER_PHRASES = re.compile(r"change.?(me|this|it)|replace.?(me|this)|place.?holder")
 
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
+MAILBOX = re.compile(r"[A-Za-z0-9.+_=-]+@[A-Za-z0-9.-]+")
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(@[a-z0-9][a-z0-9._-]{0,63})?")
 MEMORY_SIZE = re.compile(r"[1-9][0-9]*[bkmg]?")
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
@@ -142,6 +143,14 @@ def _base_url(value: str) -> str:
     return base
 
 
+def _http_url(value: SecretStr) -> SecretStr:
+    text = value.get_secret_value()
+    url = urlsplit(text)
+    if text and (url.scheme not in ("http", "https") or not url.hostname or url.port == 0 or url.fragment):
+        raise ValueError
+    return value
+
+
 def _redis_url(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not text:
@@ -161,10 +170,12 @@ OptionalPath = Annotated[Path | None, AfterValidator(_under_root)]
 Host = Annotated[str, AfterValidator(_address_or_host)]
 Hosts = Annotated[tuple[Host, ...], BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
+Mailboxes = Annotated[tuple[Annotated[str, AfterValidator(_matching(MAILBOX))], ...], BeforeValidator(_split)]
 ModelNames = Annotated[tuple[Annotated[str, AfterValidator(_matching(MODEL_NAME))], ...], BeforeValidator(_split)]
 ImageFormats = Annotated[tuple[Literal["jpeg", "png", "webp", "bmp", "gif", "tiff"], ...], BeforeValidator(_split)]
 MemorySize = Annotated[str, AfterValidator(_matching(MEMORY_SIZE))]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+SecretUrl = Annotated[SecretStr, AfterValidator(_http_url)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 DeviceWish = Annotated[str, AfterValidator(_matching(DEVICE))]
 
@@ -447,6 +458,67 @@ class Settings(BaseSettings):
         "Who may read /metrics besides this machine, such as the network of your Prometheus; tokens come on top.",
         expects="addresses or networks such as 10.0.0.0/8, with commas between",
         section="Telemetry",
+    )
+    log_file: OptionalPath = setting(
+        None,
+        "Where `make serve` also keeps every line; empty keeps none. A container's lines are kept by its engine.",
+        expects="the path of a file",
+    )
+    log_file_max_bytes: int = setting(
+        20_000_000, "How large LOG_FILE may become before it is put aside.", unit="bytes", at_least=10_000
+    )
+    log_file_count: int = setting(
+        5, "Files kept: LOG_FILE itself, LOG_FILE.1 and so on.", unit="files", at_least=1, at_most=1000
+    )
+    alerts_repeat_seconds: float = setting(
+        900,
+        "The same fault is told at most once in so long, with a count of how often it happened.",
+        unit="seconds",
+        at_least=1,
+        at_most=604800,
+    )
+    alerts_webhook_url: SecretUrl = setting(
+        "",
+        "Where errors are sent as Slack takes them: JSON with a text; empty sends none.",
+        secret=True,
+        optional=True,
+        expects="an address such as https://hooks.example.org/services/…",
+    )
+    alerts_email_to: Mailboxes = setting(
+        "", "Who gets errors by e-mail; empty sends none.", expects="addresses, with commas between"
+    )
+    alerts_email_from: str = setting(
+        "", "The sender of such e-mail.", by_default="cask@<SERVER_NAME>", expects="an address"
+    )
+    alerts_smtp_host: Host = setting("localhost", "The mail server.", expects="an address or a host name")
+    alerts_smtp_port: int = setting(25, "Its port.", at_least=1, at_most=65535)
+    alerts_smtp_security: Literal["none", "starttls", "tls"] = setting(
+        "none", "How the connection to the mail server is encrypted."
+    )
+    alerts_smtp_user: str = setting("", "Who signs in to the mail server; empty is nobody.", expects="a name")
+    alerts_smtp_password: SecretStr = setting(
+        "", "The password of ALERTS_SMTP_USER.", secret=True, optional=True, expects="a password"
+    )
+    sentry_dsn: SecretUrl = setting(
+        "",
+        "Where Sentry takes errors; empty sends none. No image, header or local variable is sent.",
+        secret=True,
+        optional=True,
+        expects="a DSN such as https://key@sentry.example.org/1",
+    )
+    traces_endpoint: SecretUrl = setting(
+        "",
+        "Where traces go by OTLP over HTTP; empty makes none.",
+        secret=True,
+        optional=True,
+        expects="an address such as http://collector:4318/v1/traces",
+    )
+    traces_share: float = setting(
+        0.1,
+        "How many of the requests whose caller did not decide are traced.",
+        at_least=0,
+        at_most=1,
+        expects="a number from 0 to 1",
     )
 
     cache: Literal["auto", "off", "disk", "redis"] = setting(

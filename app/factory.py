@@ -28,7 +28,7 @@ from app.openapi import openapi
 from app.ops import ops, processes
 from app.pages import pages
 from app.predictions import Engine, Predictor
-from app.telemetry import logs
+from app.telemetry import alerts, logs, metrics
 
 
 def create_app(settings: Settings | None = None, engine: Engine | None = None) -> Flask:
@@ -53,8 +53,16 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     for blueprint in (api, legacy, rpc, inference, openapi, pages, ops):
         app.register_blueprint(blueprint)
     processes.register(settings.state_dir, role)
-    measures.init_app(app, settings)
+    measures.init_app(app, lambda: _tell_of_oneself(settings, role))
     return app
+
+
+def _tell_of_oneself(settings: Settings, role: str) -> None:
+    """This process serves: its errors and figures are to be heard of."""
+    # First, so that the end of a process before this one is told too.
+    alerts.configure(settings, role)
+    metrics.begin(settings.state_dir, role)
+    metrics.watch_memory(role)
 
 
 def _mod_wsgi() -> Any:

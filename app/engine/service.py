@@ -20,7 +20,7 @@ from app.engine.shadows import Shadows
 from app.engine.worker import Model, Workers
 from app.errors import ModelLoadError
 from app.manifests import Manifest
-from app.telemetry import metrics
+from app.telemetry import alerts, metrics
 
 log = logging.getLogger("cask.engine")
 
@@ -74,6 +74,7 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in hand. Blocks; call it in the main thread."""
     # Before any thread begins, for each has a level of its own (Linux).
     os.nice(settings.engine_nice)
+    alerts.configure(settings, "engine")
     metrics.begin(settings.state_dir, "engine")
     metrics.watch_memory("engine")
     server = build(settings)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import re
+import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
@@ -12,7 +13,6 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import Map, RequestRedirect
 
-from app.config import Settings
 from app.telemetry import metrics
 
 StartResponse = Callable[..., Any]
@@ -50,15 +50,24 @@ class Measures:
     """WSGI middleware that counts."""
 
     def __init__(self, application: Wsgi, routes: Routes, begin: Callable[[], None]) -> None:
-        """``begin`` lets this process take part, see ``metrics.begin``; called with each request until it did."""
+        """``begin`` is called once, at the latest with the first request."""
         self._application = application
         self._routes = routes
         self._begin = begin
+        self._is_begun = False
+        self._lock = threading.Lock()
+
+    def begin(self) -> None:
+        """From here on this process serves, and is not only looked at."""
+        with self._lock:
+            if not self._is_begun:
+                self._begin()
+                self._is_begun = True
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Pass the request on; its answer is counted before the caller sees any of it."""
-        if not metrics.is_begun():
-            self._begin()
+        if not self._is_begun:
+            self.begin()
         began = time.perf_counter()
         _note_queue(environ)
         status = "500"
@@ -86,18 +95,14 @@ def count(route: str, method: str, status: str, by: str) -> None:
     metrics.REQUESTS.add(route=route, method=method, status=status, by=by)
 
 
-def init_app(app: Flask, settings: Settings) -> None:
-    """Stand before everything that was put before the app until now."""
-
-    def begin() -> None:
-        metrics.begin(settings.state_dir, app.extensions["role"])
-
+def init_app(app: Flask, begin: Callable[[], None]) -> None:
+    """Stand before everything that was put before the app until now; ``begin`` as for ``Measures``."""
     app.extensions["routes"] = Routes(app.url_map)
-    app.wsgi_app = Measures(app.wsgi_app, app.extensions["routes"], begin)  # type: ignore[method-assign]
+    measures = Measures(app.wsgi_app, app.extensions["routes"], begin)
+    app.wsgi_app = measures  # type: ignore[method-assign]
     if app.extensions["is_under_apache"]:
         # Elsewhere an app may be made for a look at it; here it will serve.
-        begin()
-        metrics.watch_memory(app.extensions["role"])
+        measures.begin()
 
 
 def _note_queue(environ: Environ) -> None:

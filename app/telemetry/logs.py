@@ -11,6 +11,7 @@ from contextvars import ContextVar
 from typing import Any, TextIO
 
 from app.config import Settings
+from app.telemetry import metrics
 
 # Set by the request guard, read by every line written while a request is served.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -68,6 +69,17 @@ class TextFormatter(logging.Formatter):
         return line
 
 
+class Counter(logging.Handler):
+    """Counts warnings and errors, for the metrics."""
+
+    def __init__(self) -> None:
+        super().__init__(logging.WARNING)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Count one line."""
+        metrics.LOG_LINES.add(level="error" if record.levelno >= logging.ERROR else "warning")
+
+
 def configure(settings: Settings, role: str, stream: TextIO | None = None) -> None:
     """Send every line of this process to ``stream``, by default where Apache's error log goes. Can run twice.
 
@@ -76,7 +88,7 @@ def configure(settings: Settings, role: str, stream: TextIO | None = None) -> No
     handler = logging.StreamHandler(stream or _error_stream())
     handler.setFormatter(JsonFormatter(role) if settings.log_format == "json" else TextFormatter(role))
     root = logging.getLogger()
-    root.handlers[:] = [handler]
+    root.handlers[:] = [handler, Counter()]
     root.setLevel(settings.log_level.upper())
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)

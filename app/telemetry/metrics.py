@@ -319,6 +319,8 @@ def begin(state_dir: Path, role: str) -> None:
     _place = (state_dir, role)
     if ended is not None and role in ROLES:
         RESTARTS.add(role=role, cause=ended)
+    if ended == "crash":
+        log.error("the %s process before this one ended without a word: a crash, a kill or lack of memory", role)
 
 
 def watch_memory(role: str) -> None:
@@ -330,11 +332,6 @@ def watch_memory(role: str) -> None:
             time.sleep(MEMORY_PERIOD_SECONDS)
 
     threading.Thread(target=watch, name="memory", daemon=True).start()
-
-
-def is_begun() -> bool:
-    """Whether others can see what this process counts."""
-    return _place is not None
 
 
 def end() -> None:

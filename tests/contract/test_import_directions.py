@@ -32,7 +32,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.options", {"app.errors", "app.results", "app.manifests"}),
     ("app.resampling", set()),
     ("app.images", {"app.errors", "app.results", "app.manifests", "app.resampling"}),
-    ("app.telemetry", {"app.telemetry", "app.config", "app.machine"}),
+    ("app.telemetry", {"app.telemetry", "app.config", "app.machine", "app.__version__"}),
     ("app.forms", {"app.builds"}),
     ("app.cache.keys", {"app.results", "app.__version__"}),
     (
@@ -62,7 +62,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.engine.service",
         {
             *("app.builds", "app.config", "app.engine", "app.errors", "app.machine", "app.manifests", "app.sizing"),
-            *("app.vision.registry", "app.telemetry.metrics", "app.forms"),
+            *("app.vision.registry", "app.telemetry.alerts", "app.telemetry.metrics", "app.forms"),
         },
     ),
     ("app.engine.__main__", {"app.config", "app.engine.service", "app.errors", "app.telemetry"}),

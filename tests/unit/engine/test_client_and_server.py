@@ -42,6 +42,7 @@ from app.errors import (
 )
 from app.manifests import Manifest
 from app.results import Box, ClassifyOptions, Detection, DetectOptions, Prediction
+from app.telemetry import logs
 from tests import fakes
 from tests.fakes import PATIENCE_SECONDS, FakeModel, RunningEngine, eventually, pixels
 
@@ -249,6 +250,20 @@ def test_error_keeps_its_class_message_hint_and_time(
     assert type(caught.value) is type(error)
     assert (caught.value.message, caught.value.hint) == (error.message, error.hint)
     assert caught.value.retry_after_seconds == error.retry_after_seconds
+
+
+def test_the_engines_line_names_the_request_whose_image_failed(
+    running: RunningEngine, manifest: Manifest, caplog: pytest.LogCaptureFixture
+) -> None:
+    running.model.predict_error = RuntimeError("shape")
+    logs.request_id.set("from-the-caller")
+
+    with pytest.raises(CaskError, match="The model failed"):
+        ask(running.client, manifest, 1)
+    logs.request_id.set("")
+
+    line = next(record for record in caplog.records if "predicting a batch" in record.getMessage())
+    assert getattr(line, "request_id", None) == "from-the-caller"
 
 
 @pytest.mark.parametrize("kind", ["annotations", "Exception", "os", "NoSuchError", None, 5])

@@ -22,7 +22,6 @@ JPEG = {"Content-Type": "image/jpeg"}
 @pytest.fixture
 def app(tmp_path: Path) -> Iterator[Flask]:
     """The real app, counting into a folder of its own."""
-    metrics._place = None
     yield fakes.make_app(tmp_path, FakeEngine(), request_microcache_ms=1000)
     metrics._use(Share.in_memory())
     metrics._place = None

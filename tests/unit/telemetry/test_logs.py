@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from app.telemetry import logs
+from app.telemetry import logs, metrics
 from tests import fakes
 
 
@@ -98,3 +98,15 @@ def test_configuring_twice_writes_once(tmp_path: Path) -> None:
     written(tmp_path, "text", "first")
 
     assert written(tmp_path, "text", "second").count("second") == 1
+
+
+def test_warnings_and_errors_are_counted(tmp_path: Path) -> None:
+    def counted(level: str) -> float:
+        found = metrics.LOG_LINES._series.get((level,))
+        return found[0][found[1]] if found else 0
+
+    before = counted("warning"), counted("error")
+    for level in (logging.INFO, logging.WARNING, logging.ERROR, logging.CRITICAL):
+        written(tmp_path, "json", "something", level=level)
+
+    assert (counted("warning") - before[0], counted("error") - before[1]) == (1, 2)

@@ -1,0 +1,264 @@
+"""Errors that somebody should hear of now: to Sentry, a webhook, a mailbox. Off the request's path, bounded, told once.
+
+An alert is a log line of level error. It is handed to a thread through a short queue; what does not fit is dropped and
+counted. The same fault is told once in ALERTS_REPEAT_SECONDS by all processes together, with how often it came.
+"""
+
+from __future__ import annotations
+
+import atexit
+import contextlib
+import fcntl
+import hashlib
+import json
+import logging
+import os
+import queue
+import re
+import threading
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Protocol
+
+from app.config import Settings
+from app.telemetry import logs, metrics
+
+log = logging.getLogger("cask.alerts")
+
+FOLDER = "run/alerts"
+# Faults are told apart by where they are logged; more than this of them share a place.
+PLACES = 512
+MAX_WAITING = 100
+SEND_SECONDS = 5.0
+FLUSH_SECONDS = 3.0
+MAX_TEXT = 2000
+
+
+# What an error's words may quote of a request: bytes as Python prints them, tokens, base64.
+QUOTED = re.compile(r"b(['\"])(?:\\.|(?!\1).){16,}?(?:\1|$)|[A-Za-z0-9+_=-]{36,}", re.S)
+
+
+def clean(text: str) -> str:
+    """Without anything long enough to be a token or a part of an image."""
+    return QUOTED.sub(lambda found: found[0][:4] + "…", text)
+
+
+@dataclass(frozen=True)
+class Alert:
+    """One fault. ``repeats``: how often it came before without being told."""
+
+    fault: str
+    text: str
+    logger: str
+    level: str
+    role: str
+    pid: int
+    request_id: str
+    exception: BaseException | None = None
+    repeats: int = 0
+
+    def lines(self, settings: Settings) -> str:
+        """For people: what, how often, where to look."""
+        more = f" ({self.repeats} more since it was last told)" if self.repeats else ""
+        where = f"{settings.server_name} ({settings.env}), {self.role} {self.pid}"
+        request = f", request {self.request_id}" if self.request_id else ""
+        return f"{self.level.upper()} on {where}: {self.text}{more}{request}"
+
+
+Clock = Callable[[], float]
+
+
+class Channel(Protocol):
+    """One way to tell somebody. ``name`` is one of the metric's."""
+
+    name: str
+
+    def send(self, alert: Alert) -> None:
+        """Tell it. Raises when that failed; takes a few seconds at most."""
+
+
+class Once:
+    """Which fault is due, over all processes: a file for each says when it was told, and how often it came since."""
+
+    def __init__(self, folder: Path, repeat_seconds: float, clock: Clock = time.time) -> None:
+        self._folder = folder
+        self.repeat_seconds = repeat_seconds
+        # Of the wall: several processes compare what they wrote.
+        self.clock = clock
+
+    def take(self, fault: str, *, came: int = 1) -> int | None:
+        """How often the fault came without being told, when it is due now; else None, and it is counted.
+
+        ``came=0`` asks for what was held, without a new one; None where there is nothing to tell.
+        """
+        number = int.from_bytes(hashlib.sha256(fault.encode()).digest()[:4], "big") % PLACES
+        try:
+            self._folder.mkdir(parents=True, exist_ok=True)
+            with (self._folder / f"{number}.json").open("a+") as file:
+                fcntl.flock(file, fcntl.LOCK_EX)
+                return self._take(file, came)
+        except OSError:
+            # Better told twice than never.
+            return 0 if came else None
+
+    def _take(self, file: Any, came: int) -> int | None:
+        file.seek(0)
+        told, held = 0.0, 0
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            known = json.loads(file.read())
+            told, held = float(known["told"]), int(known["held"])
+        now = self.clock()
+        # A clock that was set back must not hold an alert for long.
+        is_due = not 0 <= now - told < self.repeat_seconds and (came or held)
+        found = held if is_due else None
+        file.truncate(0)
+        file.write(json.dumps({"told": now, "held": 0} if is_due else {"told": told, "held": held + came}))
+        return found
+
+
+class Sender:
+    """A thread with a short queue before it; it starts with the first alert."""
+
+    def __init__(self, settings: Settings, channels: Sequence[Channel], once: Once) -> None:
+        self._settings = settings
+        self._channels = channels
+        self._once = once
+        self._waiting: queue.Queue[Alert] = queue.Queue(MAX_WAITING)
+        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        # Of faults that were told here: when to see whether they came again.
+        self._again: dict[str, tuple[float, Alert]] = {}
+        self._unfinished = 0
+        self._is_idle = threading.Condition(self._lock)
+
+    def offer(self, alert: Alert) -> None:
+        """Take an alert, or drop it; costs its caller microseconds. Never raises."""
+        with self._lock:
+            try:
+                self._waiting.put_nowait(alert)
+            except queue.Full:
+                self._count("dropped")
+                return
+            self._unfinished += 1
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
+                self._thread.start()
+
+    def flush(self, seconds: float) -> bool:
+        """Wait until all is sent, at most so long. Returns whether it was."""
+        with self._is_idle:
+            return self._is_idle.wait_for(lambda: not self._unfinished, seconds)
+
+    def _run(self) -> None:
+        while True:
+            try:
+                alert = self._waiting.get(timeout=self._pause())
+            except queue.Empty:
+                self._tell_again()
+                continue
+            try:
+                self._tell(alert)
+                self._tell_again()
+            except Exception:
+                log.warning("an alert could not be told", exc_info=True)
+            finally:
+                del alert
+                with self._is_idle:
+                    self._unfinished -= 1
+                    self._is_idle.notify_all()
+
+    def _pause(self) -> float | None:
+        """Seconds until a fault that was told may be told again; None: there is none."""
+        now = self._once.clock()
+        return min((max(0.01, due - now) for due, _ in self._again.values()), default=None)
+
+    def _tell_again(self) -> None:
+        now = self._once.clock()
+        for fault, (due, alert) in list(self._again.items()):
+            if due <= now:
+                del self._again[fault]
+                held = self._once.take(fault, came=0)
+                if held:
+                    self._send(replace(alert, repeats=held))
+
+    def _tell(self, alert: Alert) -> None:
+        held = self._once.take(alert.fault)
+        if held is None:
+            self._count("held")
+        else:
+            self._send(replace(alert, repeats=held))
+
+    def _send(self, alert: Alert) -> None:
+        if len(self._again) < PLACES:
+            due = self._once.clock() + self._once.repeat_seconds + 0.1
+            self._again[alert.fault] = due, replace(alert, exception=None)
+        for channel in self._channels:
+            try:
+                channel.send(alert)
+            except Exception as error:  # noqa: BLE001 - whatever it is, the others are to be told
+                metrics.ALERTS.add(channel=channel.name, outcome="failed")
+                log.warning("the alert could not be sent by %s: %s", channel.name, type(error).__name__)
+            else:
+                metrics.ALERTS.add(channel=channel.name, outcome="sent")
+
+    def _count(self, outcome: str) -> None:
+        for channel in self._channels:
+            metrics.ALERTS.add(channel=channel.name, outcome=outcome)
+
+
+class AlertHandler(logging.Handler):
+    """Makes alerts of log records."""
+
+    def __init__(self, sender: Sender, role: str) -> None:
+        super().__init__(logging.ERROR)
+        self._sender = sender
+        self._role = role
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Hand it over; what alerts say of themselves would never end."""
+        if record.name == log.name:
+            return
+        error = record.exc_info[1] if record.exc_info else None
+        self._sender.offer(
+            Alert(
+                fault=f"{self._role} {record.name} {record.pathname}:{record.lineno} {type(error).__name__}",
+                text=clean(record.getMessage()[:MAX_TEXT]) + (f" [{type(error).__name__}]" if error else ""),
+                logger=record.name,
+                level=record.levelname.lower(),
+                role=self._role,
+                pid=os.getpid(),
+                request_id=getattr(record, "request_id", "") or logs.request_id.get(),
+                exception=error,
+            )
+        )
+
+
+def configure(settings: Settings, role: str) -> Sender | None:
+    """Tell of this process's errors from here on; None where nobody wants to hear. Run after ``logs.configure``."""
+    channels = _channels(settings)
+    if not channels:
+        return None
+    sender = Sender(settings, channels, Once(settings.state_dir / FOLDER, settings.alerts_repeat_seconds))
+    logging.getLogger().addHandler(AlertHandler(sender, role))
+    atexit.register(sender.flush, FLUSH_SECONDS)
+    return sender
+
+
+def _channels(settings: Settings) -> list[Channel]:
+    """Those that are set; each module is imported only then."""
+    channels: list[Channel] = []
+    if settings.sentry_dsn.get_secret_value():
+        from app.telemetry.channels import sentry
+
+        channels.append(sentry.Sentry(settings))
+    if settings.alerts_webhook_url.get_secret_value():
+        from app.telemetry.channels import webhook
+
+        channels.append(webhook.Webhook(settings))
+    if settings.alerts_email_to:
+        from app.telemetry.channels import email
+
+        channels.append(email.Email(settings))
+    return channels

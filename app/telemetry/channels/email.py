@@ -1,0 +1,48 @@
+"""E-mail to operators."""
+
+from __future__ import annotations
+
+import smtplib
+import ssl
+import traceback
+from email.message import EmailMessage
+from email.utils import formatdate, make_msgid
+
+from app.config import Settings
+from app.telemetry.alerts import SEND_SECONDS, Alert, clean
+
+MAX_SUBJECT = 120
+
+
+class Email:
+    """Sends to ALERTS_EMAIL_TO by the mail server of the settings."""
+
+    name = "email"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def send(self, alert: Alert) -> None:
+        """Raises OSError or SMTPException where the server does not take it."""
+        settings = self._settings
+        kind = smtplib.SMTP_SSL if settings.alerts_smtp_security == "tls" else smtplib.SMTP
+        with kind(settings.alerts_smtp_host, settings.alerts_smtp_port, timeout=SEND_SECONDS) as server:
+            if settings.alerts_smtp_security == "starttls":
+                server.starttls(context=ssl.create_default_context())
+            if settings.alerts_smtp_user:
+                server.login(settings.alerts_smtp_user, settings.alerts_smtp_password.get_secret_value())
+            server.send_message(self._message(alert))
+
+    def _message(self, alert: Alert) -> EmailMessage:
+        settings = self._settings
+        message = EmailMessage()
+        # A line break in a header would begin another one.
+        message["Subject"] = " ".join(f"[cask {settings.env}] {alert.text}".split())[:MAX_SUBJECT]
+        message["From"] = settings.alerts_email_from or f"cask@{settings.server_name}"
+        message["To"] = ", ".join(settings.alerts_email_to)
+        message["Date"] = formatdate()
+        message["Message-ID"] = make_msgid(domain=settings.server_name)
+        trace = clean("".join(traceback.format_exception(alert.exception))) if alert.exception else ""
+        advice = "What to do: docs/operations.md, docs/errors.md. The log has it under the request's id."
+        message.set_content("\n\n".join(part for part in (alert.lines(settings), trace, advice) if part))
+        return message

@@ -1,0 +1,31 @@
+"""A webhook as Slack, Mattermost and their kin take it: JSON with a text."""
+
+from __future__ import annotations
+
+import json
+import urllib.request
+
+from app.config import Settings
+from app.telemetry.alerts import SEND_SECONDS, Alert
+
+
+class Webhook:
+    """Posts to ALERTS_WEBHOOK_URL."""
+
+    name = "webhook"
+
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+
+    def send(self, alert: Alert) -> None:
+        """Raises OSError where it is not taken."""
+        body = json.dumps({"text": _quoted(alert.lines(self._settings))}).encode()
+        url = self._settings.alerts_webhook_url.get_secret_value()
+        request = urllib.request.Request(url, body, {"Content-Type": "application/json"})
+        with urllib.request.urlopen(request, timeout=SEND_SECONDS):
+            pass
+
+
+def _quoted(text: str) -> str:
+    """What callers sent may stand in it: no mention of people, no links that say another address."""
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")

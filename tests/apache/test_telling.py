@@ -1,0 +1,62 @@
+"""What the running service tells: one request id through all logs, a log file that stays small, alerts of a crash."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+from pathlib import Path
+
+from tests import servers
+from tests.sinks import http_sink
+
+JPEG = {"Content-Type": "image/jpeg"}
+PATIENCE_SECONDS = 60.0
+
+
+def test_one_id_names_a_request_in_every_log(sample_path: Path) -> None:
+    with servers.running("test", LOG_FORMAT="json", LOG_LEVEL="info") as server:
+        given = server.ask("/v1/classify", b"no picture", {**JPEG, "X-Request-Id": "from-the-caller"})
+        refused = server.ask("/v1/classify", b"no picture", JPEG)
+        found = refused.headers["X-Request-Id"]
+        servers.wait_until(lambda: server.log().count(found) >= 2, PATIENCE_SECONDS, "both lines")
+        lines = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
+
+    for name in (found, "from-the-caller"):
+        rows = [row for row in lines if row.get("request_id") == name]
+        assert {row["role"] for row in rows} == {"web", "httpd"}
+        assert {row["level"] for row in rows} == {"info"}
+    assert given.json["request_id"] == "from-the-caller"
+
+
+def test_log_file_holds_every_line_and_stays_small(sample_path: Path) -> None:
+    folder = servers.make_state_dir()
+    folder.chmod(0o777)
+    path = folder / "cask.log"
+    kept = {"LOG_FILE": str(path), "LOG_FILE_MAX_BYTES": "20000", "LOG_FILE_COUNT": "3"}
+    with servers.running("test", LOG_LEVEL="info", **kept) as server:
+        for number in range(600):
+            server.ask(f"/nowhere/{number}")
+        servers.wait_until(lambda: "/nowhere/599 " in path.read_text(), PATIENCE_SECONDS, "the last line")
+        files = sorted(each.name for each in folder.iterdir())
+        sizes = [each.stat().st_size for each in folder.iterdir()]
+        # Passed on too, to where Docker or systemd would read it.
+        assert "/nowhere/599 " in server.log()
+        if servers.service_user():
+            assert path.owner() == servers.service_user()
+    assert files == ["cask.log", "cask.log.1", "cask.log.2"]
+    assert max(sizes) <= 65536
+    assert "listens on" not in path.read_text()
+
+
+def test_a_crash_is_told_by_webhook(sample_path: Path) -> None:
+    with http_sink() as sink, servers.running("test", ALERTS_WEBHOOK_URL=sink.url + "/hook") as server:
+        victim = server.engine_pid()
+        os.kill(victim, signal.SIGKILL)
+        servers.wait_until(lambda: server.is_ready() and server.engine_pid() != victim, PATIENCE_SECONDS, "an engine")
+        posts = sink.wait(1)
+
+    texts = [json.loads(post.body)["text"] for post in posts]
+    assert [text for text in texts if "the engine process before this one ended without a word" in text]
+    assert all(re.match(r"ERROR on localhost \(test\), ", text) for text in texts)

@@ -1,0 +1,55 @@
+"""What `make serve` keeps of its lines: all of them, in files of bounded size, and nobody waits or fails for it."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+from tests.servers import ROOT
+
+
+def keep(path: Path, lines: bytes, max_bytes: int = 100_000, files: int = 3) -> subprocess.CompletedProcess[bytes]:
+    command = [sys.executable, "-IS", "apache/keep_log.py", str(path), str(max_bytes), str(files)]
+    return subprocess.run(command, cwd=ROOT, input=lines, capture_output=True, check=True)
+
+
+def numbered(first: int, last: int) -> bytes:
+    return b"".join(b"line %07d %s\n" % (number, b"x" * 80) for number in range(first, last))
+
+
+def test_lines_are_kept_and_passed_on(tmp_path: Path) -> None:
+    done = keep(tmp_path / "logs" / "cask.log", b"one\ntwo\nthree without an end")
+
+    assert (tmp_path / "logs" / "cask.log").read_bytes() == done.stdout == b"one\ntwo\nthree without an end"
+
+
+def test_files_are_put_aside_and_the_oldest_goes(tmp_path: Path) -> None:
+    path = tmp_path / "cask.log"
+    keep(path, numbered(0, 3000))
+    keep(path, numbered(3000, 6000))
+
+    kept = sorted(tmp_path.iterdir())
+    whole = b"".join(each.read_bytes() for each in reversed(kept))
+    assert [each.name for each in kept] == ["cask.log", "cask.log.1", "cask.log.2"]
+    assert all(each.stat().st_size <= 100_000 for each in kept)
+    assert whole.endswith(numbered(4000, 6000))
+    assert all(each.read_bytes().startswith(b"line ") and each.read_bytes().endswith(b"x\n") for each in kept)
+
+
+def test_one_file_alone_begins_anew(tmp_path: Path) -> None:
+    keep(tmp_path / "cask.log", numbered(0, 3000), files=1)
+
+    assert [each.name for each in tmp_path.iterdir()] == ["cask.log"]
+    assert (tmp_path / "cask.log").read_bytes().endswith(numbered(2990, 3000))
+
+
+def test_where_nothing_can_be_kept_lines_are_passed_on(tmp_path: Path) -> None:
+    (tmp_path / "elsewhere").write_text("not to be touched")
+    (tmp_path / "cask.log").symlink_to(tmp_path / "elsewhere")
+
+    done = keep(tmp_path / "cask.log", numbered(0, 5000))
+
+    assert done.stdout == numbered(0, 5000)
+    assert done.stderr.count(b"cannot be written") == 1
+    assert (tmp_path / "elsewhere").read_text() == "not to be touched"
