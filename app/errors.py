@@ -149,6 +149,14 @@ class TooManyImagesError(RequestError):
     title = "Too many images in one request"
 
 
+class ExplanationUnsupportedError(RequestError):
+    """This model's answers cannot be explained, or not by the runtime that computes it."""
+
+    code = "explanation_unsupported"
+    status = 422
+    title = "The model cannot be explained"
+
+
 class RequestTooLargeError(RequestError):
     """The body is larger than accepted."""
 

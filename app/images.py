@@ -87,6 +87,14 @@ class Picture:
         return replace(wish, min_width=wish.min_width * self.scale_x, min_height=wish.min_height * self.scale_y)
 
 
+def seen(spec: InputSpec, width: int, height: int) -> Box:
+    """What a model's input shows of an upright image, in its pixels; a letterbox reaches beyond the image."""
+    if spec.kind == "letterbox":
+        side = float(max(width, height))
+        return Box(0.0, 0.0, side, side)
+    return Box(*_target(spec, width, height)[1])
+
+
 def read(data: bytes, spec: InputSpec, limits: Limits) -> Picture:
     """Check, decode, turn upright and scale one image.
 

@@ -13,6 +13,7 @@ from app.manifests import Manifest, Task
 from app.results import ClassifyOptions, DetectOptions, Options
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Label = Annotated[str, Field(min_length=1, max_length=200)]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Pixels = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
 MAX_RESULTS = 1000
@@ -31,6 +32,8 @@ class ClassifyWishes(_Wishes):
     """Options of POST /v1/classify."""
 
     top_k: int | None = Field(None, ge=0, le=MAX_RESULTS, description="How many labels, best first.")
+    explain: bool | None = Field(None, description="Also say where the model looked, as a map and a picture.")
+    explain_label: Label | None = Field(None, description="Explain this label; the best one when left out.")
 
 
 class DetectWishes(_Wishes):

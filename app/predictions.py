@@ -25,13 +25,14 @@ from app.errors import (
     ImageMissingError,
     ModelNotFoundError,
     ModelNotReadyError,
+    OptionError,
     TooManyImagesError,
 )
 from app.forms import Forms
 from app.images import ImageData, Picture
 from app.manifests import Manifest, Task
-from app.options import Wishes
-from app.results import Answer, Detection, Options
+from app.options import ClassifyWishes, Wishes
+from app.results import Answer, Box, Detection, ExplainOptions, Explanation, Options
 from app.roles import ROLES, Role
 from app.routing import CanaryWish, Choice, Route, Routing
 from app.shadowing import Shadowing
@@ -39,6 +40,9 @@ from app.telemetry import metrics
 
 # /v1/models may be asked often; the engine need not be for each.
 STATUS_AGE_SECONDS = 0.5
+# An explanation costs several predictions; whoever wants many asks often.
+MAX_EXPLAINED = 8
+MAX_LABELS_SHOWN = 20
 # A pointer may move between choice and arrival; more often than this in one request it is something else.
 MAX_CHOICES = 3
 
@@ -66,12 +70,21 @@ class Caller(Protocol):
 
 
 @dataclass(frozen=True)
+class PlacedExplanation:
+    """Where a classifier looked, and the ``region`` of the upright original that its map covers, in pixels."""
+
+    explanation: Explanation
+    region: Box
+
+
+@dataclass(frozen=True)
 class ImageResult:
     """The answer for one image; ``width`` and ``height`` are pixels of the upright original."""
 
     width: int
     height: int
     answer: Answer
+    explanation: PlacedExplanation | None = None
 
 
 @dataclass(frozen=True)
@@ -185,12 +198,13 @@ class Predictor:
             wished = [options.parse(task, {**wishes, **more}) for more in each]
         choice = self.routing.choose(task, parsed.model, parsed.version, canary)
         self._check_count(len(data))
+        _check_explanation(parsed, choice.manifest, len(data))
         for _ in range(MAX_CHOICES - 1):
             try:
-                return self._ask(choice, wished, data, deadline)
+                return self._explained(self._ask(choice, wished, data, deadline), parsed, data, deadline)
             except (ModelNotFoundError, ModelNotReadyError) as error:
                 choice = self._choose_again(choice, parsed, task, error, canary)
-        return self._ask(choice, wished, data, deadline)
+        return self._explained(self._ask(choice, wished, data, deadline), parsed, data, deadline)
 
     @property
     def manifests(self) -> list[Manifest]:
@@ -293,6 +307,23 @@ class Predictor:
             self._shadowing.offer(self.engine, shadow, choice.manifest, wished, pictures, data, given)
         return _Computed(results, [each.form for each in answers], timings)
 
+    def _explained(self, outcome: Outcome, wished: Wishes, data: Sequence[ImageData], deadline: float) -> Outcome:
+        """With where the model looked, for who wished for it: the engine is asked again, about the same version.
+
+        The pictures are read again: an answer may have been kept from before, without them.
+        """
+        if not _explains(wished):
+            return outcome
+        started, manifest = time.perf_counter(), outcome.manifest
+        pictures = self._read_all(data, manifest, deadline)
+        asked = [ExplainOptions(getattr(wished, "explain_label", None) or _best(each)) for each in outcome.results]
+        answers = self.engine.predict(manifest, [picture.pixels for picture in pictures], asked, deadline)
+        results = [
+            replace(result, explanation=_placed(manifest, result, answer))
+            for result, answer in zip(outcome.results, answers, strict=True)
+        ]
+        return Outcome(manifest, results, {**outcome.timings, "explain": (time.perf_counter() - started) * 1000})
+
     def engine_status(self) -> dict[str, Any]:
         """What the engine says of itself, at most half a second old. Raises EngineAwayError."""
         with self._status_lock:
@@ -376,6 +407,39 @@ def _result(picture: Picture, engine_answer: EngineAnswer) -> ImageResult:
         for row in engine_answer.answer
     ]
     return ImageResult(picture.width, picture.height, answer)
+
+
+def _explains(wished: Wishes) -> bool:
+    """Whether somebody wants to know why: they said so, or named a label to be explained."""
+    if not isinstance(wished, ClassifyWishes):
+        return False
+    return bool(wished.explain_label) if wished.explain is None else wished.explain
+
+
+def _check_explanation(wished: Wishes, manifest: Manifest, count: int) -> None:
+    if not _explains(wished):
+        return
+    label = getattr(wished, "explain_label", None)
+    if label and label not in manifest.labels:
+        shown = ", ".join(manifest.labels[:MAX_LABELS_SHOWN])
+        raise OptionError(
+            f"explain_label is {label[:80]!r}, which {manifest.key} does not know.", hint=f"It knows: {shown}."
+        )
+    if count > MAX_EXPLAINED:
+        raise TooManyImagesError(
+            f"The request holds {count} images; at most {MAX_EXPLAINED} can be explained at once.",
+            hint="Send them in several requests, or leave explain out.",
+        )
+
+
+def _best(result: ImageResult) -> str:
+    return result.answer[0].label if result.answer else ""
+
+
+def _placed(manifest: Manifest, result: ImageResult, answer: EngineAnswer) -> PlacedExplanation:
+    (explanation,) = answer.answer
+    assert isinstance(explanation, Explanation)
+    return PlacedExplanation(explanation, images.seen(manifest.input, result.width, result.height))
 
 
 def _timings(started: float, decoded: float, answers: list[EngineAnswer]) -> dict[str, float]:

@@ -68,8 +68,29 @@ class DetectOptions:
     min_height: float = 0.0
 
 
-Options = ClassifyOptions | DetectOptions
-Answer = list[Prediction] | list[Detection]
+@dataclass(frozen=True, slots=True)
+class ExplainOptions:
+    """Which label's score is to be explained; the best one's where it is empty."""
+
+    label: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """Where a classifier looked. ``map``: rows of the model's input from top to bottom, each cell's share in the score
+    of ``label``, 0 … 1, the largest being 1; all 0 where nothing spoke for it. ``method``: cam or grad_cam.
+    """
+
+    label: str
+    score: float
+    method: str
+    map: list[list[float]]
+
+
+Options = ClassifyOptions | DetectOptions | ExplainOptions
+Answer = list[Prediction] | list[Detection] | list[Explanation]
+# What an engine is asked; a task of a model, or why it answered so.
+EXPLAIN = "explain"
 
 
 def to_dict(value: Any) -> dict[str, Any]:
@@ -79,7 +100,7 @@ def to_dict(value: Any) -> dict[str, Any]:
     return {name: to_dict(field) if isinstance(field, Box) else field for name, field in fields}
 
 
-def rounded(row: Prediction | Detection) -> dict[str, Any]:
+def rounded(row: Prediction | Detection | Explanation) -> dict[str, Any]:
     """One row of an answer as callers get it: no more digits than are worth sending."""
     found = to_dict(row)
     found["score"] = round(row.score, SCORE_DIGITS)
@@ -90,6 +111,8 @@ def rounded(row: Prediction | Detection) -> dict[str, Any]:
 
 def answer_from_json(task: str, rows: list[dict[str, Any]]) -> Answer:
     """Rebuild an answer from what ``to_dict`` made of it. Raises KeyError when a field is missing."""
+    if task == EXPLAIN:
+        return [Explanation(row["label"], row["score"], row["method"], row["map"]) for row in rows]
     if task == "classify":
         return [Prediction(row["label"], row["score"]) for row in rows]
     return [Detection(row["label"], row["score"], Box(**row["box"])) for row in rows]
@@ -97,4 +120,6 @@ def answer_from_json(task: str, rows: list[dict[str, Any]]) -> Answer:
 
 def options_from_json(task: str, fields: dict[str, Any]) -> Options:
     """Rebuild options from what ``to_dict`` made of them. Raises TypeError on a field that does not exist."""
+    if task == EXPLAIN:
+        return ExplainOptions(**fields)
     return ClassifyOptions(**fields) if task == "classify" else DetectOptions(**fields)

@@ -26,7 +26,7 @@ from app.engine.worker import Workers
 from app.errors import CaskError
 from app.factory import create_app
 from app.manifests import Manifest
-from app.results import Answer, Box, ClassifyOptions, Detection, Options, Prediction
+from app.results import Answer, Box, ClassifyOptions, Detection, ExplainOptions, Explanation, Options, Prediction
 
 # Longer than any of these tests should wait for anything; a test that waits so long has failed.
 PATIENCE_SECONDS = 20.0
@@ -105,6 +105,7 @@ class FakeModel:
         self.device, self.processor, self.best_batch_size = "cpu", "", 0
         self.batches: list[int] = []
         self.seen: list[str] = []
+        self.kinds: list[set[type]] = []
         self.entered = threading.Semaphore(0)  # released each time that predict begins
         self.gate = threading.Event()  # predict waits for it
         self.gate.set()
@@ -124,6 +125,7 @@ class FakeModel:
     def predict(self, images: Sequence[np.ndarray], options: Sequence[Options]) -> list[Answer]:
         self.batches.append(len(images))
         self.seen += [name_of(image) for image in images]
+        self.kinds.append({type(wish) for wish in options})
         self.entered.release()
         assert self.gate.wait(PATIENCE_SECONDS), "nobody opened the gate"
         if self.predict_error:
@@ -135,6 +137,8 @@ class FakeModel:
         assert self.entered.acquire(timeout=PATIENCE_SECONDS), "no batch came"
 
     def _answer(self, image: np.ndarray, wish: Options) -> Answer:
+        if isinstance(wish, ExplainOptions):
+            return [Explanation(wish.label or name_of(image), 0.5, "cam", [[0.0, 1.0], [0.25, 0.5]])]
         if isinstance(wish, ClassifyOptions):
             return [Prediction(name_of(image), 1.0)]
         height, width = image.shape[:2]

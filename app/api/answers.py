@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NotRequired
 
 from flask import Response, jsonify
 from pydantic import Field
 from typing_extensions import TypedDict
 
+from app import overlays
 from app.api.builds import Build
 from app.guards import request_ids
 from app.manifests import Manifest, Task
-from app.predictions import Outcome
-from app.results import Detection, Prediction, rounded
+from app.predictions import ImageResult, Outcome
+from app.results import PIXEL_DIGITS, Box, Detection, Prediction, rounded, to_dict
 from app.roles import Role
 
 Side = Annotated[int, Field(ge=1, description="Pixels of the upright image.")]
@@ -26,12 +27,30 @@ class ModelIdentity(TypedDict):
     digest: str
 
 
+ExplanationShare = Annotated[float, Field(ge=0, le=1)]
+
+
+class ExplainedLabel(TypedDict):
+    """Where the model looked for one label."""
+
+    label: str
+    score: Annotated[float, Field(ge=0, le=1)]
+    method: Annotated[Literal["cam", "grad_cam"], Field(description="How it was found; see docs/models.md.")]
+    map: Annotated[
+        list[list[ExplanationShare]],
+        Field(description="Each place's share in the score, the largest being 1; rows from top to bottom."),
+    ]
+    region: Annotated[Box, Field(description="What the map covers, in pixels of the upright image.")]
+    overlay: Annotated[str, Field(description="A PNG with transparency to lay over the image, as a `data:` address.")]
+
+
 class ClassifiedImage(TypedDict):
     """What is in one image, best label first."""
 
     width: Side
     height: Side
     predictions: list[Prediction]
+    explanation: NotRequired[Annotated[ExplainedLabel, Field(description="With `explain=true`.")]]
 
 
 class DetectedImage(TypedDict):
@@ -122,10 +141,24 @@ def document(outcome: Outcome, key: str) -> dict[str, Any]:
     return {
         "model": model_identity(outcome.manifest),
         "results": [
-            {"width": result.width, "height": result.height, key: [rounded(row) for row in result.answer]}
+            {
+                "width": result.width,
+                "height": result.height,
+                key: [rounded(row) for row in result.answer],
+                **_explanation(result),
+            }
             for result in outcome.results
         ],
     }
+
+
+def _explanation(result: ImageResult) -> dict[str, Any]:
+    if result.explanation is None:
+        return {}
+    placed = result.explanation
+    overlay = overlays.data_address(placed.explanation.map, placed.region, result.width, result.height)
+    region = {side: round(value, PIXEL_DIGITS) for side, value in to_dict(placed.region).items()}
+    return {"explanation": {**rounded(placed.explanation), "region": region, "overlay": overlay}}
 
 
 def model_identity(manifest: Manifest) -> ModelIdentity:

@@ -336,10 +336,14 @@ def _check_outputs(asked: InferRequest, manifest: Manifest) -> None:
             )
 
 
+# The address says which model answers, and an explanation is no tensor.
+NOT_HERE = ("model", "version", "explain", "explain_label")
+
+
 def _wishes(parameters: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
     """The options among the parameters; which model answers stands in the address. Raises OptionError."""
     given = {name: value for name, value in parameters.items() if name not in PROTOCOL_PARAMETERS}
-    known = [name for name in WISHES[manifest.task].model_fields if name not in ("model", "version")]
+    known = [name for name in WISHES[manifest.task].model_fields if name not in NOT_HERE]
     for name in given:
         if name not in known:
             raise OptionError(

@@ -18,7 +18,7 @@ from app.engine import protocol
 from app.engine.protocol import Frame, FrameType, ProtocolError
 from app.errors import CaskError, DeadlineExceededError, EngineAwayError
 from app.manifests import Manifest
-from app.results import Answer, Options, answer_from_json, to_dict
+from app.results import EXPLAIN, Answer, ExplainOptions, Options, answer_from_json, to_dict
 from app.telemetry import logs
 
 STATUS_TIMEOUT_SECONDS = 1.0
@@ -132,7 +132,7 @@ class EngineClient:
             for number, (image, wish) in enumerate(zip(images, options, strict=True))
         ]
         replies = self._exchange(frames, deadline)
-        return [_read_answer(manifest, replies[number]) for number in range(len(frames))]
+        return [_read_answer(manifest, replies[number], wish) for number, wish in enumerate(options)]
 
     def status(self) -> dict[str, Any]:
         """What the engine says of itself. Raises EngineAwayError when it does not answer within a second."""
@@ -273,7 +273,7 @@ def _predict_frame(number: int, manifest: Manifest, image: np.ndarray, options: 
         "id": number,
         "model": manifest.key,
         "digest": manifest.digest,
-        "task": manifest.task,
+        "task": _task_of(manifest, options),
         "shape": image.shape[:2],
         "options": to_dict(options),
         "request_id": logs.request_id.get(),
@@ -282,9 +282,13 @@ def _predict_frame(number: int, manifest: Manifest, image: np.ndarray, options: 
     return Frame(FrameType.PREDICT, meta, np.ascontiguousarray(image).reshape(-1).data)
 
 
-def _read_answer(manifest: Manifest, frame: Frame) -> EngineAnswer:
+def _task_of(manifest: Manifest, options: Options) -> str:
+    return EXPLAIN if isinstance(options, ExplainOptions) else manifest.task
+
+
+def _read_answer(manifest: Manifest, frame: Frame, options: Options) -> EngineAnswer:
     meta = frame.meta
-    answer = answer_from_json(manifest.task, meta["answer"])
+    answer = answer_from_json(_task_of(manifest, options), meta["answer"])
     form = str(meta.get("form", ""))
     return EngineAnswer(answer, meta["queue_ms"], meta["predict_ms"], meta["batch_size"], form)
 

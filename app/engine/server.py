@@ -25,7 +25,7 @@ from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
 from app.engine.shadows import Asked, Shadows
 from app.engine.worker import Reply, Workers
 from app.errors import CaskError, ChangeRefusedError
-from app.results import answer_from_json, options_from_json, to_dict
+from app.results import EXPLAIN, answer_from_json, options_from_json, to_dict
 
 log = logging.getLogger("cask.engine")
 
@@ -260,9 +260,11 @@ class Connection:
             if not math.isfinite(timeout_seconds):
                 raise ValueError(f"a timeout of {timeout_seconds} s")
             now = self._workers.clock()
+            is_explanation = meta["task"] == EXPLAIN
             return Work(
                 model_key=str(meta["model"]),
-                shape=(height, width),
+                # Predictions and explanations of one shape are computed by different networks.
+                shape=(height, width, EXPLAIN) if is_explanation else (height, width),
                 arrived=now,
                 deadline=now + timeout_seconds,
                 image=image,

@@ -139,13 +139,17 @@ class Shadows:
             "matched": difference.matched,
             "only_answered": difference.only_answered,
             "only_shadow": difference.only_shadow,
-            "answer": [_row(each) for each in asked.answer[:MAX_ROWS]],
-            "shadow_answer": [_row(each) for each in shadowed[:MAX_ROWS]],
+            "answer": [_row(each) for each in _rows(asked.answer)],
+            "shadow_answer": [_row(each) for each in _rows(shadowed)],
         }
         try:
             append(roles.record_path(self._state_dir, asked.model), json.dumps(row, separators=(",", ":")))
         except OSError as error:
             log.warning("a shadow's difference could not be written down: %s", error)
+
+
+def _rows(answer: Answer) -> list[Prediction | Detection]:
+    return [row for row in answer[:MAX_ROWS] if isinstance(row, Prediction | Detection)]
 
 
 def append(file: Path, line: str) -> None:

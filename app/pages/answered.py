@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from app import overlays
 from app.errors import (
     CaskError,
     ImageEmptyError,
@@ -26,7 +27,7 @@ from app.results import Detection
 # Trouble with one picture leaves the others alone; every other failure is the whole request's.
 OF_ONE_PICTURE = (ImageEmptyError, ImageUnsupportedError, ImageTooLargeError, ImageUndecodableError)
 # Which timings a person may want to know, and in which words; the rest is for the log.
-STEPS = {"decode": marked("decode"), "queue": marked("queue"), "predict": marked("model")}
+STEPS = {"decode": marked("decode"), "queue": marked("queue"), "predict": marked("model"), "explain": marked("explain")}
 
 
 @dataclass(frozen=True)
@@ -41,6 +42,7 @@ class Answered:
     drawn: list[DrawnBox] = field(default_factory=list)
     timings: dict[str, float] = field(default_factory=dict)
     curl: str = ""
+    overlay: str = ""
 
 
 def answer(asked: Asked, uploads: Sequence[Upload], api_url: str) -> list[Answered]:
@@ -85,8 +87,17 @@ def _answered(asked: Asked, upload: Upload, result: ImageResult, outcome: Outcom
         preview=preview(upload.data, result.width, result.height),
         drawn=drawing.draw(detections, result.width, result.height, manifest.labels),
         timings={words: outcome.timings[step] for step, words in STEPS.items() if step in outcome.timings},
+        overlay=_overlay(result),
         curl=curl.command(f"{api_url}/{asked.task}", [upload.name], _wishes(asked, manifest)),
     )
+
+
+def _overlay(result: ImageResult) -> str:
+    """Where the model looked, to lay over the picture; empty where nobody wished to know."""
+    placed = result.explanation
+    if placed is None:
+        return ""
+    return overlays.data_address(placed.explanation.map, placed.region, result.width, result.height)
 
 
 def _wishes(asked: Asked, manifest: Manifest) -> dict[str, Any]:

@@ -26,6 +26,7 @@ class Asked:
     model: str = ""
     version: str = ""
     limits: Mapping[str, str] | None = None
+    is_explained: bool = False
 
     def __getitem__(self, name: str) -> str:
         """A limit as it was typed, for the form to show again."""
@@ -39,7 +40,8 @@ class Asked:
     @property
     def wishes(self) -> dict[str, str]:
         """The limits that this task knows. The plain form holds those of both tasks, and so cannot leave any out."""
-        return {name: self[name] for name in LIMITS if name in WISHES[self.task].model_fields and self[name]}
+        found = {name: self[name] for name in LIMITS if name in WISHES[self.task].model_fields and self[name]}
+        return {**found, "explain": "true"} if self.is_explained and self.task == "classify" else found
 
     @property
     def has_more_limits(self) -> bool:
@@ -65,9 +67,10 @@ def read(form: Mapping[str, str]) -> Asked:
     name, _, version = form.get("model", "").partition("@")
     version = form.get("version") or version
     limits = {limit: form.get(limit, "").strip() for limit in LIMITS}
+    explains = form.get("explain") == "true"
     if name:
-        return Asked(predictor().find(None, name, version or None).task, name, version, limits)
-    return Asked(_task(form.get("task") or first().task), "", version, limits)
+        return Asked(predictor().find(None, name, version or None).task, name, version, limits, explains)
+    return Asked(_task(form.get("task") or first().task), "", version, limits, explains)
 
 
 def uploads(form: Mapping[str, str], files: list[FileStorage]) -> list[Upload]:

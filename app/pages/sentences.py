@@ -36,6 +36,7 @@ TITLES = (
     marked("The service cannot use its state"),
     marked("The GPU is out of memory"),
     marked("The change was refused"),
+    marked("The model cannot be explained"),
     marked("The deadline passed"),
     marked("No room to keep it"),
     marked("No background jobs here"),
@@ -107,6 +108,20 @@ OF_OPTIONS = (
     marked("There is no model %(name)s here."),
     marked("There is no model here."),
     marked("There are: %(names)s."),
+    marked("Also say where the model looked, as a map and a picture."),
+    marked("Explain this label; the best one when left out."),
+    marked("explain_label is %(value)s, which %(name)s does not know."),
+    marked("It knows: %(names)s."),
+    marked("The request holds %(count)s images; at most %(most)s can be explained at once."),
+    marked("Send them in several requests, or leave explain out."),
+    marked("%(name)s is computed by %(runtime)s, which cannot be explained."),
+    marked("Set RUNTIME=openvino or RUNTIME=torch, or leave explain out."),
+    marked("The network ends in %(found)s, not in a mean over places and one linear layer."),
+    marked("Set RUNTIME=torch, where gradients explain it, or leave explain out."),
+    marked("%(name)s decides by attention; Grad-CAM explains convolutions."),
+    marked("Leave explain out."),
+    marked("%(name)s finds objects; explanations are for models that name a picture."),
+    marked("Ask POST /v1/classify, or leave explain out."),
 )
 
 OF_THE_ENGINE = (

@@ -10,7 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from app.errors import CaskError, GpuOutOfMemoryError, ModelLoadError
-from app.results import Answer, Options
+from app.results import Answer, ExplainOptions, Explanation, Options
 from app.vision.model import Images, Model, warm_up_shape
 
 log = logging.getLogger("cask.engine")
@@ -63,6 +63,10 @@ class BoundedModel(Model):
         """As ``Model.golden_check``; raises ModelLoadError when memory does not suffice for it."""
         with self._or_refused():
             self._model.golden_check()
+
+    def explain(self, image: np.ndarray, options: ExplainOptions) -> Explanation:
+        """As ``Model.explain``; computed on the processor."""
+        return self._model.explain(image, options)
 
     def _predict_batch(self, images: Images, options: Sequence[Options]) -> Sequence[Answer]:
         raise NotImplementedError("predict asks the model itself")

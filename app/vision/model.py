@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 import numpy as np
 
+from app.errors import ExplanationUnsupportedError
 from app.manifests import InputSpec, Manifest
-from app.results import Answer, ClassifyOptions, DetectOptions, Options
+from app.results import Answer, ClassifyOptions, DetectOptions, ExplainOptions, Explanation, Options
 
 Images = np.ndarray  # uint8 [B, H, W, 3], RGB
 
@@ -37,6 +38,8 @@ class Model(ABC):
         computed together. ``options``: one an image. Boxes are in pixels of the given array. Raises ValueError on an
         array of another type or shape, TypeError on options for another task.
         """
+        if options and all(isinstance(each, ExplainOptions) for each in options):
+            return [[self.explain(*pair)] for pair in zip(images, options, strict=True)]  # type: ignore[arg-type]
         if len(images) != len(options):
             raise ValueError(f"There are {len(images)} images and {len(options)} options; one each is needed.")
         for image, wish in zip(images, options, strict=True):
@@ -48,6 +51,13 @@ class Model(ABC):
             for i, answer in zip(members, self._predict_batch(batch, [options[i] for i in members]), strict=True):
                 answers[i] = answer
         return answers
+
+    def explain(self, image: np.ndarray, options: ExplainOptions) -> Explanation:
+        """Where the model looked, for one image as ``predict`` takes it. Raises ExplanationUnsupportedError."""
+        raise ExplanationUnsupportedError(
+            f"{self.manifest.key} finds objects; explanations are for models that name a picture.",
+            hint="Ask POST /v1/classify, or leave explain out.",
+        )
 
     def warm_up(self) -> None:
         """Predict once on a grey image, so that the first caller does not pay for it."""

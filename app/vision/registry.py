@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 from app import builds
@@ -154,10 +155,12 @@ def _load_file(manifest: Manifest, candidate: Candidate, path: Path, workers: in
         if is_classifier:
             return classifier.Classifier(manifest, aotinductor.classifier_runtime(path, workers))
         return detector.Detector(manifest, aotinductor.detector_runtime(path, workers))
-    from app.vision import openvino_runtime
+    from app.vision import cam, openvino_runtime
 
     if is_classifier:
-        return classifier.Classifier(manifest, openvino_runtime.classifier_runtime(path, candidate.precision, workers))
+        explaining = classifier.Explaining(cam.METHOD, partial(cam.explainer, path))
+        computed = openvino_runtime.classifier_runtime(path, candidate.precision, workers)
+        return classifier.Classifier(manifest, computed, explaining)
     return detector.Detector(manifest, openvino_runtime.detector_runtime(path, candidate.precision, workers))
 
 

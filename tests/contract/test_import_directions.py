@@ -31,6 +31,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.routing", {"app.errors", "app.manifests", "app.roles"}),
     ("app.options", {"app.errors", "app.results", "app.manifests"}),
     ("app.resampling", set()),
+    ("app.overlays", {"app.results"}),
     ("app.images", {"app.errors", "app.results", "app.manifests", "app.resampling"}),
     ("app.telemetry", {"app.telemetry", "app.config", "app.machine", "app.__version__"}),
     ("app.forms", {"app.builds"}),
@@ -131,14 +132,22 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {
             *("app.api", "app.guards", "app.openapi.operations", "app.predictions"),
             *("app.builds", "app.errors", "app.manifests", "app.options", "app.results", "app.__version__"),
-            *("app.roles", "app.routing", "app.jobs.jobs", "app.jobs.packs", "app.jobs.archives", "app.jobs.store"),
+            *(
+                "app.overlays",
+                "app.roles",
+                "app.routing",
+                "app.jobs.jobs",
+                "app.jobs.packs",
+                "app.jobs.archives",
+                "app.jobs.store",
+            ),
         },
     ),
     (
         "app.pages",
         {
             *("app.pages", "app.guards", "app.openapi.operations", "app.predictions", "app.__version__"),
-            *("app.builds", "app.errors", "app.images", "app.manifests", "app.options", "app.results"),
+            *("app.builds", "app.errors", "app.images", "app.manifests", "app.options", "app.overlays", "app.results"),
         },
     ),
     (
@@ -207,13 +216,13 @@ ONLY: dict[str, tuple[str, ...]] = {
     "torchvision": ("app.vision",),
     "safetensors": ("app.vision",),
     "openvino": ("app.vision",),
-    "PIL": ("app.images", "app.resampling", "app.pages.previews", "app.vision"),
+    "PIL": ("app.images", "app.overlays", "app.resampling", "app.pages.previews", "app.vision"),
     "cykooz_resizer": ("app.resampling",),
     "pydantic": ("app.config", "app.options", "app.api", "app.openapi"),
     "dotenv": ("app.config",),
     "numpy": (
         *("app.images", "app.api.inference", "app.api.tensors", "app.predictions", "app.engine", "app.vision"),
-        *("app.cache.keys", "app.shadowing", "loadtest"),
+        *("app.cache.keys", "app.overlays", "app.shadowing", "loadtest"),
     ),
     "socket": ("app.engine.client", "app.engine.server", "apache.preflight", "app.cli", "loadtest"),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.

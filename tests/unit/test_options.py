@@ -90,7 +90,7 @@ def test_misspelt_option_is_refused_with_the_right_one() -> None:
 def test_unknown_option_is_refused_with_all_that_there_are() -> None:
     error = refusal("classify", zebra=1)
 
-    assert error.hint == "Known options: model, version, top_k."
+    assert error.hint == "Known options: model, version, top_k, explain, explain_label."
 
 
 def test_option_of_the_other_task_is_refused() -> None:

@@ -8,7 +8,7 @@ import { notice } from "./notices.js";
 import { _ } from "./words.js";
 
 // Which of the server's timings are shown, and in which words.
-const STEPS = { decode: _("decode"), queue: _("queue"), predict: _("model"), model: _("model") };
+const STEPS = { decode: _("decode"), queue: _("queue"), predict: _("model"), model: _("model"), explain: _("explain") };
 
 export class Answer {
   /** `onPoint(index or null)` tells which row a person points at. The rest is in `actions` of notices.js. */

@@ -72,7 +72,8 @@ export class Stage {
   }
 
   #draw(result, detections, labels) {
-    renew(this.overlay, ...(detections.length ? [this.#boxes(result, detections, labels)] : []));
+    const boxes = detections.length ? [this.#boxes(result, detections, labels)] : [];
+    renew(this.overlay, ...boxes, ...(result?.explanation ? [looked(result.explanation)] : []));
   }
 
   #boxes(result, detections, labels) {
@@ -98,6 +99,11 @@ export class Stage {
     const attributes = { class: `box ${hue(label, labels)}`, "data-label": label, "data-index": index };
     return svg("g", attributes, svg("rect", { class: "box-casing", ...place }), edge);
   }
+}
+
+// Where the model looked, laid over the picture.
+function looked({ label, overlay }) {
+  return html("img", { className: "overlay", src: overlay, alt: _("Where the model looked for %(label)s", { label }) });
 }
 
 function tag({ label, score, box }, index, { width, height }, labels) {

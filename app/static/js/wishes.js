@@ -58,7 +58,13 @@ export class Wishes extends EventTarget {
       const value = this.#input(name).value.trim();
       if (value !== "" && !(model && Number(value) === this.#default(name))) fields[name] = value;
     }
+    if (this.explains) fields.explain = "true";
     return { task, fields };
+  }
+
+  /** Whether a person wants to see where a classifier looked. */
+  get explains() {
+    return this.task === "classify" && byId("explain").checked;
   }
 
   /** Whether a detection of an earlier answer fits what is asked for now. */
@@ -79,6 +85,7 @@ export class Wishes extends EventTarget {
   }
 
   #chosen(target) {
+    if (target.name === "explain") this.dispatchEvent(new Event("limits"));
     if (target.name === "task") this.#offerModels("");
     if (target.name !== "task" && target !== this.select) return;
     this.#restore();
