@@ -54,14 +54,17 @@ NUMBERS = {name for kind in WISHES.values() for name in kind.model_fields} - set
 
 
 def parse(task: Task, raw: Mapping[str, Any]) -> Wishes:
-    """Check raw wishes; an empty text counts as left out, a 0 is a 0. Raises OptionError naming value and range."""
+    """Check raw wishes; an empty text counts as left out, a 0 is a 0. Raises OptionError naming value and range.
+
+    A name that is unknown is refused whatever its value.
+    """
     # JSON's true is no number, but Python's is 1.
     given = {
         name: str(value).lower() if isinstance(value, bool) else value
         for name, value in raw.items()
         if value not in ("", None)
     }
-    for name in given:
+    for name in raw:
         _refuse_unknown(task, name)
     try:
         return WISHES[task].model_validate(given)

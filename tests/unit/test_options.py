@@ -87,6 +87,11 @@ def test_misspelt_option_is_refused_with_the_right_one() -> None:
     assert error.hint == "Did you mean score_threshold?"
 
 
+@pytest.mark.parametrize("value", [None, "", 0])
+def test_unknown_option_is_refused_even_where_it_says_nothing(value: object) -> None:
+    assert refusal(colour=value).message == "'colour' is not an option of detect."
+
+
 def test_unknown_option_is_refused_with_all_that_there_are() -> None:
     error = refusal("classify", zebra=1)
 
