@@ -134,6 +134,14 @@ def _network(value: str) -> str:
     return value
 
 
+def _host_and_port(value: str) -> str:
+    host, _, port = value.rpartition(":") if value.count(":") == 1 else (value, "", "")
+    _address_or_host(host)
+    if ":" in value and value.count(":") == 1 and not (port.isdecimal() and 0 < int(port) < 2**16):
+        raise ValueError(value)
+    return value.lower()
+
+
 def _base_url(value: str) -> str:
     url = urlsplit(value)
     base = f"{url.scheme}://{url.netloc}"
@@ -169,6 +177,7 @@ RootedPath = Annotated[Path, AfterValidator(_under_root)]
 OptionalPath = Annotated[Path | None, AfterValidator(_under_root)]
 Host = Annotated[str, AfterValidator(_address_or_host)]
 Hosts = Annotated[tuple[Host, ...], BeforeValidator(_split)]
+WebhookHosts = Annotated[tuple[Annotated[str, AfterValidator(_host_and_port)], ...], BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
 Mailboxes = Annotated[tuple[Annotated[str, AfterValidator(_matching(MAILBOX))], ...], BeforeValidator(_split)]
 ModelNames = Annotated[tuple[Annotated[str, AfterValidator(_matching(MODEL_NAME))], ...], BeforeValidator(_split)]
@@ -451,6 +460,19 @@ class Settings(BaseSettings):
         unit="seconds",
         at_least=1,
         at_most=31536000,
+    )
+
+    jobs_webhook_hosts: WebhookHosts = setting(
+        "",
+        "Hosts that may be told of a job's end; empty allows none.",
+        expects="host names or addresses, each with or without :port, with commas between",
+    )
+    jobs_webhook_secret: SecretStr = setting(
+        "",
+        "Signs what those hosts are told, so that they can tell it from a forgery.",
+        secret=True,
+        optional=True,
+        expects=f"at least {SECRET_MIN_CHARACTERS} random characters, such as `openssl rand -hex 32` prints",
     )
 
     metrics_allow: Networks = setting(
@@ -981,6 +1003,12 @@ def _check(settings: Settings) -> None:
     _check_socket(settings)
     _check_limits(settings)
     _check_cache(settings)
+    if settings.jobs_webhook_hosts and not settings.jobs_webhook_secret.get_secret_value():
+        _refuse(
+            settings,
+            "jobs_webhook_secret",
+            "a secret, as JOBS_WEBHOOK_HOSTS names some: unsigned, a message could be anybody's",
+        )
 
 
 def _check_secrets(settings: Settings) -> None:

@@ -19,6 +19,9 @@ from app.manifests import Task
 ARCHIVE_PART = "archive"
 # What is said of the job and not of the prediction.
 TASK = "task"
+WEBHOOK_URL = "webhook_url"
+# Pictures to look at, one at a time.
+NOT_HERE = {"explain", "explain_label"}
 TASKS: tuple[Task, ...] = ("detect", "classify")
 MAX_KEY_CHARACTERS = 255
 PIECE_BYTES = 256 * 1024
@@ -29,6 +32,7 @@ class Said(NamedTuple):
 
     task: Task
     wishes: dict[str, Any]
+    webhook_url: str
 
 
 def read(request: Request, pack: Pack) -> Said:
@@ -69,8 +73,11 @@ def said(given: Mapping[str, Any]) -> Said:
     task = wishes.pop(TASK, TASKS[0])
     if task not in TASKS:
         raise OptionError(f"task is {str(task)[:80]!a}.", hint=f"One of: {', '.join(TASKS)}.")
+    for name in NOT_HERE & set(wishes):
+        raise OptionError(f"{name} is not an option of jobs.", hint="Ask POST /v1/classify for single images.")
+    url = str(wishes.pop(WEBHOOK_URL, ""))
     options.parse(task, wishes)
-    return Said(task, wishes)
+    return Said(task, wishes, url)
 
 
 def key(request: Request) -> str:

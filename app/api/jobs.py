@@ -4,10 +4,9 @@ from __future__ import annotations
 
 import json
 import threading
-from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
-from flask import Response, current_app, g, jsonify, request, url_for
+from flask import Response, current_app, jsonify, request, url_for
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
@@ -29,14 +28,17 @@ from app.errors import (
     StorageFullError,
     TooManyImagesError,
 )
-from app.guards import request_ids
+from app.guards import authentication, request_ids
+from app.jobs import webhooks
 from app.jobs.jobs import Job, State, Wanted
+from app.jobs.jobs import row as jobs_row
 from app.jobs.store import PAGE_ROWS, JobStore
 from app.manifests import Task
 from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 from app.options import ClassifyWishes, DetectWishes
 from app.predictions import predictor
 from app.results import Detection, Prediction
+from app.telemetry import metrics
 
 TAG = "Jobs"
 JSON_LINES = "application/x-ndjson"
@@ -81,6 +83,15 @@ class JobResult(TypedDict, total=False):
     error: ImageProblem
 
 
+class JobWebhook(TypedDict):
+    """Who is told of the end, and whether that was heard."""
+
+    url: str
+    state: Literal["waiting", "pending", "delivered", "failed"]
+    attempts: Count
+    error: Annotated[str, Field(description="Why the last try failed; else empty.")]
+
+
 class JobRow(TypedDict):
     """A job as it stands."""
 
@@ -93,6 +104,7 @@ class JobRow(TypedDict):
     started_at: Moment | None
     ended_at: Moment | None
     expires_at: Annotated[Moment | None, Field(description="Until when results are kept; null while it is open.")]
+    webhook: JobWebhook | None
     url: str
 
 
@@ -139,6 +151,7 @@ _ROW = {
     "started_at": "2026-11-21T12:00:00.200Z",
     "ended_at": "2026-11-21T12:00:00.230Z",
     "expires_at": "2026-11-22T12:00:00.230Z",
+    "webhook": None,
     "url": f"/v1/jobs/{EXAMPLE_ID}",
 }
 _RESULT = {
@@ -149,8 +162,9 @@ _RESULT = {
 }
 _OPTIONS = {
     "task": {"enum": list(job_requests.TASKS), "description": "detect when left out."},
+    "webhook_url": {"type": "string", "const": "", "description": "Who is told of the end; JOBS_WEBHOOK_HOSTS allows."},
     **described.options(DetectWishes),
-    **described.options(ClassifyWishes),
+    **{name: row for name, row in described.options(ClassifyWishes).items() if name not in job_requests.NOT_HERE},
 }
 BODIES = (
     Body(
@@ -223,9 +237,14 @@ def make_job() -> Response:
             # Now and not when its turn comes: a model that does not exist is the caller's mistake.
             predictor().find(said.task, said.wishes.get("model"), said.wishes.get("version"))
             key, request_id = job_requests.key(request), request_ids.current()
-            job, is_new = jobs.add(Wanted(said.task, said.wishes, owner() or "", key, request_id), pack)
+            if said.webhook_url:
+                webhooks.check(said.webhook_url, current_app.extensions["settings"].jobs_webhook_hosts)
+            wanted = Wanted(said.task, said.wishes, owner(), key, request_id, said.webhook_url)
+            job, is_new = jobs.add(wanted, pack)
     finally:
         _uploads.release()
+    if is_new:
+        metrics.JOBS.add(outcome="queued")
     response = jsonify(row(job))
     response.status_code = 202
     response.headers["Location"] = row(job)["url"]
@@ -245,7 +264,7 @@ def make_job() -> Response:
 def list_jobs() -> Response:
     """Your jobs as they stand, without results."""
     page = _parse(JobsPage)
-    found = store().list(owner(), limit=page.limit, before=page.before)
+    found = store().list(seen_by(), limit=page.limit, before=page.before)
     more = url_for("api.list_jobs", before=found[-1].id, limit=page.limit) if len(found) == page.limit else None
     return jsonify(jobs=[row(job) for job in found], next=more)
 
@@ -266,7 +285,7 @@ def list_jobs() -> Response:
 def show_job(job_id: str) -> Response:
     """How far it is, and the results so far; many results come in pages."""
     page = _parse(ResultsPage)
-    job = store().get(job_id, owner())
+    job = store().get(job_id, seen_by())
     results = [] if job.state == "expired" else store().results(job.id, after=page.after, limit=page.limit)
     more = None
     if len(results) == page.limit:
@@ -290,7 +309,7 @@ def show_job(job_id: str) -> Response:
 )
 def job_results(job_id: str) -> Response:
     """The results so far, one JSON object a line, however many; nothing once they have expired."""
-    jobs, job = store(), store().get(job_id, owner())
+    jobs, job = store(), store().get(job_id, seen_by())
     rows = () if job.state == "expired" else jobs.all_results(job.id)
     return Response((json.dumps(each, separators=(",", ":")) + "\n" for each in rows), mimetype=JSON_LINES)
 
@@ -305,7 +324,8 @@ def job_results(job_id: str) -> Response:
 )
 def remove_job(job_id: str) -> Response:
     """Cancel a job that is open; forget its images and results."""
-    store().remove(job_id, owner())
+    if store().remove(job_id, seen_by()).is_open:
+        metrics.JOBS.add(outcome="cancelled")
     return Response(status=204)
 
 
@@ -317,31 +337,21 @@ def store() -> JobStore:
     return found
 
 
-def owner() -> str | None:
-    """Whose jobs the caller may see and make: the name of its token; None where nobody is asked for one."""
-    found: str | None = getattr(g, "owner", None)
-    return found
+def owner() -> str:
+    """Whose a new job is: its token's id; empty where nobody is asked for a token."""
+    token = authentication.caller()
+    return token.id if token is not None else ""
 
 
-def row(job: Job) -> JobRow:
+def seen_by() -> str | None:
+    """Whose jobs the caller may see and remove; None for all of them: an admin's token, or nobody is asked for one."""
+    token = authentication.caller()
+    return None if token is None or "admin" in token.scopes else token.id
+
+
+def row(job: Job) -> dict[str, Any]:
     """A job in plain JSON types, without results."""
-    return {
-        "id": job.id,
-        "state": job.state,
-        "task": job.task,
-        "options": dict(job.wishes),
-        "progress": {"done": job.done, "failed": job.failed, "total": job.total},
-        "created_at": moment(job.created_at),
-        "started_at": job.started_at and moment(job.started_at),  # type: ignore[typeddict-item]
-        "ended_at": job.ended_at and moment(job.ended_at),  # type: ignore[typeddict-item]
-        "expires_at": job.expires_at and moment(job.expires_at),  # type: ignore[typeddict-item]
-        "url": url_for("api.show_job", job_id=job.id),
-    }
-
-
-def moment(seconds: float) -> str:
-    """``2026-11-21T12:00:00.250Z``."""
-    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return {**jobs_row(job), "url": url_for("api.show_job", job_id=job.id)}
 
 
 def _parse(kind: Any) -> Any:

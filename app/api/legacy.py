@@ -204,7 +204,7 @@ def get_result() -> Response:
     if not job_id:
         raise OptionError("job_id is missing.", hint="GET /get_result?job_id=… with the id that POST /v1/jobs gave.")
     store = jobs.store()
-    job = store.get(job_id, jobs.owner())
+    job = store.get(job_id, jobs.seen_by())
     found = {} if job.state == "expired" else {row["number"]: _as_before(row) for row in store.all_results(job.id)}
     return jsonify(
         job_id=job.id,

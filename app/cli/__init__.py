@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 COMMANDS: dict[str, str] = {
     "config": "config",
     "doctor": "doctor",
+    "jobs": "jobs",
     "model": "model",
     "predict": "predict",
     "routes": "routes",

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
 from typing import Any, Literal
 
 from app.config import Settings
@@ -11,6 +12,20 @@ from app.manifests import Task
 
 State = Literal["queued", "running", "succeeded", "failed", "expired"]
 OPEN: tuple[State, ...] = ("queued", "running")
+
+
+@dataclass(frozen=True)
+class Webhook:
+    """Who is told of a job's end, and how far that is.
+
+    ``state``: waiting for the end, pending (until it was heard), delivered, or failed for good. ``error``: of the last
+    try.
+    """
+
+    url: str
+    state: Literal["waiting", "pending", "delivered", "failed"]
+    attempts: int
+    error: str
 
 
 @dataclass(frozen=True)
@@ -32,6 +47,7 @@ class Job:
     started_at: float | None
     ended_at: float | None
     expires_at: float | None
+    webhook: Webhook | None = None
 
     @property
     def is_open(self) -> bool:
@@ -43,7 +59,8 @@ class Job:
 class Wanted:
     """What a caller wants done with the images of a new job.
 
-    ``key`` is the caller's Idempotency-Key, empty for none; ``request_id`` finds the request in the logs.
+    ``key`` is the caller's Idempotency-Key, empty for none; ``request_id`` finds the request in the logs;
+    ``webhook_url``: who is told of the end, empty for nobody.
     """
 
     task: Task
@@ -51,6 +68,7 @@ class Wanted:
     owner: str = ""
     key: str = ""
     request_id: str = ""
+    webhook_url: str = ""
 
 
 @dataclass(frozen=True)
@@ -89,3 +107,22 @@ class Limits:
             settings.jobs_max_disk_bytes,
             settings.jobs_keep_seconds,
         )
+
+
+def row(job: Job) -> dict[str, Any]:
+    """A job in plain JSON types, without results."""
+    moments = {name: getattr(job, name) for name in ("created_at", "started_at", "ended_at", "expires_at")}
+    return {
+        "id": job.id,
+        "state": job.state,
+        "task": job.task,
+        "options": dict(job.wishes),
+        "progress": {"done": job.done, "failed": job.failed, "total": job.total},
+        **{name: None if seconds is None else moment(seconds) for name, seconds in moments.items()},
+        "webhook": None if job.webhook is None else asdict(job.webhook),
+    }
+
+
+def moment(seconds: float) -> str:
+    """``2026-11-21T12:00:00.250Z``."""
+    return datetime.fromtimestamp(seconds, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -16,8 +16,10 @@ from app.errors import CaskError
 from app.jobs import heartbeat
 from app.jobs.jobs import Limits
 from app.jobs.store import JobStore
+from app.jobs.webhooks import Messenger
 from app.jobs.worker import Worker
 from app.predictions import Predictor
+from app.telemetry import metrics
 
 log = logging.getLogger("cask.jobs")
 
@@ -25,22 +27,30 @@ log = logging.getLogger("cask.jobs")
 NICE = 10
 LOOK_SECONDS = 0.2
 TIDY_SECONDS = 30.0
+TELL_SECONDS = 1.0
 DRAIN_SECONDS = 5.0
 PARENT_PERIOD_SECONDS = 1.0
 
 
 class Service:
-    """What one process does: look for work, beat, tidy up. Each ``turn`` does what is due."""
+    """What one process does: look for work, beat, tidy up, tell of ends. Each ``turn`` does what is due."""
 
     def __init__(
-        self, settings: Settings, store: JobStore, worker: Worker, clock: Callable[[], float] = time.monotonic
+        self,
+        settings: Settings,
+        store: JobStore,
+        worker: Worker,
+        messenger: Messenger,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._state_dir = Path(settings.state_dir)
         self._store = store
         self._worker = worker
+        self._messenger = messenger
         self._clock = clock
         self._beat_at = 0.0
         self._tidy_at = 0.0
+        self._tell_at = 0.0
 
     def turn(self) -> None:
         """One round. Raises nothing: what cannot be done now is tried again."""
@@ -53,8 +63,12 @@ class Service:
                 self._tidy_at = now + TIDY_SECONDS
                 self._store.sweep()
                 if expired := self._store.expire():
+                    metrics.JOBS.add(expired, outcome="expired")
                     log.info("the results of %d jobs were kept long enough and are gone", expired)
             self._worker.look()
+            if now >= self._tell_at:
+                self._tell_at = now + TELL_SECONDS
+                self._messenger.look()
         except CaskError as error:
             log.warning("%s: %s", error.code, error.message)
         except OSError as error:
@@ -64,6 +78,8 @@ class Service:
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT. Waits while another process is the worker. Blocks; call it in the main thread."""
     os.nice(NICE)
+    metrics.begin(Path(settings.state_dir), "jobs")
+    metrics.watch_memory("jobs")
     never = threading.Event()
     store = JobStore(Path(settings.state_dir), Limits.of(settings))
     worker: Worker | None = None
@@ -73,7 +89,7 @@ def run(settings: Settings) -> None:
             log.info("%d images were begun by a worker that ended; they are predicted again", again)
         predictor = Predictor(settings, EngineClient(settings.engine_socket))
         worker = Worker(store, predictor, settings.jobs_in_flight)
-        service = Service(settings, store, worker)
+        service = Service(settings, store, worker, Messenger(store, settings))
         log.info("jobs are worked off by process %d, lock %d", os.getpid(), lock)
         while not never.wait(LOOK_SECONDS):
             service.turn()
@@ -82,6 +98,7 @@ def run(settings: Settings) -> None:
         log.info("jobs stop; images in hand are finished, the others wait for the next start")
     if worker is not None:
         worker.stop(DRAIN_SECONDS)
+    metrics.end()
 
 
 def handle_signals() -> None:

@@ -18,9 +18,16 @@ from pathlib import Path
 from typing import Any
 
 from app.database import Database
-from app.errors import CaskError, IdempotencyError, JobNotFoundError, JobsFullError, StorageFullError
+from app.errors import (
+    CaskError,
+    ChangeRefusedError,
+    IdempotencyError,
+    JobNotFoundError,
+    JobsFullError,
+    StorageFullError,
+)
 from app.jobs import packs
-from app.jobs.jobs import Claim, Job, Limits, State, Wanted
+from app.jobs.jobs import Claim, Job, Limits, State, Wanted, Webhook
 from app.jobs.packs import Pack
 
 FOLDER = "jobs"
@@ -30,6 +37,7 @@ RETRY_AFTER_SECONDS = 10.0
 INCOMING_SECONDS = 7200.0
 PAGE_ROWS = 100
 FETCHED_ROWS = 1000
+MAX_ERROR_CHARACTERS = 200
 
 MIGRATIONS = (
     """
@@ -72,6 +80,24 @@ MIGRATIONS = (
         PRIMARY KEY (job, number)
     ) WITHOUT ROWID;
     """,
+    """
+    CREATE TABLE webhooks (
+        job TEXT PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
+        url TEXT NOT NULL,
+        state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'pending', 'delivered', 'failed')),
+        attempts INTEGER NOT NULL DEFAULT 0,
+        next_at REAL,
+        error TEXT NOT NULL DEFAULT ''
+    ) WITHOUT ROWID;
+    CREATE INDEX webhooks_due ON webhooks (next_at) WHERE state = 'pending';
+    """,
+)
+# Images that have no prediction may be tried again until the job expires.
+NEEDS_IMAGES = "state IN ('queued', 'running') OR (state IN ('succeeded', 'failed') AND failed > 0)"
+# A job with the one that is told of its end.
+JOBS = (
+    "SELECT jobs.*, url, webhooks.state AS webhook_state, attempts AS webhook_attempts, error AS webhook_error"
+    " FROM jobs LEFT JOIN webhooks ON webhooks.job = jobs.id"
 )
 
 
@@ -119,7 +145,7 @@ class JobStore:
         """
         pack.close()
         wishes = json.dumps(dict(wanted.wishes), sort_keys=True)
-        digest = f"{wanted.task} {wishes} {pack.digest}"
+        digest = f"{wanted.task} {wishes} {pack.digest} {wanted.webhook_url}"
         placed: Path | None = None
         try:
             with self._durable.transaction() as connection:
@@ -141,6 +167,8 @@ class JobStore:
                         for number, each in enumerate(pack.entries, start=1)
                     ),
                 )
+                if wanted.webhook_url:
+                    connection.execute("INSERT INTO webhooks (job, url) VALUES (?, ?)", (job_id, wanted.webhook_url))
                 placed = self._pack_path(job_id)
                 placed.parent.mkdir(exist_ok=True, mode=0o700)
                 pack.move(placed)
@@ -203,11 +231,11 @@ class JobStore:
             wheres.append("owner = ?")
             values.append(owner)
         if is_open:
-            wheres.append("state IN ('queued', 'running')")
+            wheres.append("jobs.state IN ('queued', 'running')")
         if before:
             wheres.append("(created_at, id) < (SELECT created_at, id FROM jobs WHERE id = ?)")
             values.append(before)
-        query = f"SELECT * FROM jobs WHERE {' AND '.join(wheres)} ORDER BY created_at DESC, id DESC LIMIT ?"  # noqa: S608
+        query = f"{JOBS} WHERE {' AND '.join(wheres)} ORDER BY created_at DESC, id DESC LIMIT ?"
         with self._quick.reading() as connection:
             return [self._of(row) for row in connection.execute(query, (*values, limit))]
 
@@ -238,14 +266,45 @@ class JobStore:
 
     # ── taking away ──────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def remove(self, job_id: str, owner: str | None = None) -> None:
-        """Cancel and forget a job, its images and results. Raises JobNotFoundError, StateUnusableError."""
+    def remove(self, job_id: str, owner: str | None = None) -> Job:
+        """Cancel and forget a job, its images and results. Returns it as it was.
+
+        Raises JobNotFoundError, StateUnusableError.
+        """
         with self._durable.transaction() as connection:
-            found = connection.execute("SELECT owner FROM jobs WHERE id = ?", (job_id,)).fetchone()
-            if found is None or owner not in (None, found["owner"]):
+            job = self._job(connection, job_id)
+            if owner not in (None, job.owner):
                 raise _not_found(job_id)
             connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
         self._pack_path(job_id).unlink(missing_ok=True)
+        return job
+
+    def retry(self, job_id: str) -> Job:
+        """Put images without a prediction back into the line. Raises JobNotFoundError, ChangeRefusedError."""
+        with self._durable.transaction() as connection:
+            job = self._job(connection, job_id)
+            if job.is_open or job.state == "expired" or not job.failed:
+                raise ChangeRefusedError(
+                    f"Job {job.id} is {job.state} and has {job.failed} images without a prediction.",
+                    hint="Only a job that ended, has such images and has not expired can be tried again.",
+                )
+            failed = "SELECT number FROM results WHERE job = ? AND json_extract(answer, '$.error') IS NOT NULL"
+            connection.execute(
+                f"UPDATE images SET state = 'queued', attempts = 0 WHERE job = ? AND number IN ({failed})",  # noqa: S608
+                (job.id, job.id),
+            )
+            connection.execute(
+                f"DELETE FROM results WHERE job = ? AND number IN ({failed})",  # noqa: S608
+                (job.id, job.id),
+            )
+            connection.execute(
+                "UPDATE jobs SET state = 'queued', ended_at = NULL, done = done - failed, failed = 0 WHERE id = ?",
+                (job.id,),
+            )
+            connection.execute(
+                "UPDATE webhooks SET state = 'waiting', attempts = 0, error = '' WHERE job = ?", (job.id,)
+            )
+            return self._job(connection, job.id)
 
     def expire(self) -> int:
         """Forget results that were kept long enough, later the jobs too. Returns how many jobs expired."""
@@ -264,11 +323,11 @@ class JobStore:
         return len(ids)
 
     def sweep(self) -> None:
-        """Remove the images of jobs that ended or are gone, and uploads that nobody finished."""
+        """Remove the images of jobs that need them no more or are gone, and uploads that nobody finished."""
         with self._durable.transaction() as connection:
             # On the disk before the images go: a job that lost its end with the power must still have them.
-            connection.execute("UPDATE jobs SET pack_bytes = 0 WHERE state NOT IN ('queued', 'running')")
-            rows = connection.execute("SELECT id FROM jobs WHERE state IN ('queued', 'running')").fetchall()
+            connection.execute(f"UPDATE jobs SET pack_bytes = 0 WHERE NOT ({NEEDS_IMAGES})")  # noqa: S608
+            rows = connection.execute(f"SELECT id FROM jobs WHERE {NEEDS_IMAGES}").fetchall()  # noqa: S608
             needed = {row["id"] for row in rows}
             # No job is being taken meanwhile: its pack is put into place in a transaction.
             unneeded = [path for path in _files(self.folder / "images") if path.name not in needed]
@@ -362,7 +421,12 @@ class JobStore:
                 " WHERE id = ? AND done = total",
                 (self._clock(), claim.job_id),
             ).rowcount
-            return self._job(connection, claim.job_id) if ended else None
+            if not ended:
+                return None
+            connection.execute(
+                "UPDATE webhooks SET state = 'pending', next_at = ? WHERE job = ?", (self._clock(), claim.job_id)
+            )
+            return self._job(connection, claim.job_id)
 
     def release(self, claim: Claim, *, is_counted: bool) -> None:
         """Put an image back into the line. ``is_counted``: whether this attempt says something against the image."""
@@ -373,13 +437,32 @@ class JobStore:
                 (int(not is_counted), claim.job_id, claim.number),
             )
 
+    def due_webhook(self) -> tuple[Job, str, int] | None:
+        """A job whose end is to be told now, to which address, and how often that was tried; None when none is."""
+        with self._quick.reading() as connection:
+            found = connection.execute(
+                "SELECT job, url, attempts FROM webhooks WHERE state = 'pending' AND next_at <= ?"
+                " ORDER BY next_at LIMIT 1",
+                (self._clock(),),
+            ).fetchone()
+            return None if found is None else (self._job(connection, found["job"]), found["url"], found["attempts"])
+
+    def note_webhook(self, job_id: str, *, attempts: int, error: str, next_at: float | None) -> None:
+        """What came of telling it. Without ``next_at`` that was the last try."""
+        state = "pending" if next_at is not None else "failed" if error else "delivered"
+        with self._quick.transaction() as connection:
+            connection.execute(
+                "UPDATE webhooks SET state = ?, attempts = ?, error = ?, next_at = ? WHERE job = ?",
+                (state, attempts, error[:MAX_ERROR_CHARACTERS], next_at, job_id),
+            )
+
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _pack_path(self, job_id: str) -> Path:
         return self.folder / "images" / job_id
 
     def _job(self, connection: Any, job_id: str) -> Job:
-        row = connection.execute("SELECT * FROM jobs WHERE id = ?", (job_id,)).fetchone()
+        row = connection.execute(f"{JOBS} WHERE id = ?", (job_id,)).fetchone()
         if row is None:
             raise _not_found(job_id)
         return self._of(row)
@@ -389,6 +472,9 @@ class JobStore:
         expires_at = None if ended_at is None else ended_at + self.limits.keep_seconds
         is_over = expires_at is not None and expires_at <= self._clock()
         state: State = "expired" if is_over else row["state"]
+        webhook = None
+        if row["url"] is not None:
+            webhook = Webhook(row["url"], row["webhook_state"], row["webhook_attempts"], row["webhook_error"])
         return Job(
             id=row["id"],
             owner=row["owner"],
@@ -402,6 +488,7 @@ class JobStore:
             started_at=row["started_at"],
             ended_at=ended_at,
             expires_at=expires_at,
+            webhook=webhook,
         )
 
 

@@ -25,7 +25,7 @@ from app.jobs.jobs import Claim
 from app.jobs.store import JobStore, problem
 from app.predictions import Outcome
 from app.results import rounded
-from app.telemetry import logs
+from app.telemetry import logs, metrics
 
 log = logging.getLogger("cask.jobs")
 
@@ -119,7 +119,10 @@ class Worker:
             return False
         self._pause_seconds = 0.0
         ended = self._store.finish(claim, {**head, **answer})
+        metrics.JOB_IMAGES.add()
         if ended is not None:
+            metrics.JOBS.add(outcome=ended.state)
+            metrics.JOB_SECONDS.observe((ended.ended_at or 0.0) - ended.created_at)
             log.info("job %s %s: %d images, %d without an answer", ended.id, ended.state, ended.total, ended.failed)
             self._store.sweep()
         return True

@@ -98,7 +98,7 @@ def _report() -> dict[str, Any]:
     others = processes.alive(state_dir)
     if current_app.extensions["role"] == "ops" and not any(each.role == "web" for each in others):
         missing.append("web: no process of the web group is alive; see the error log")
-    rows = [{"role": each.role, "pid": each.pid} for each in others]
+    rows = [{"role": each.role, "pid": each.pid} for each in others if each.role != "jobs"]
     rows += jobs_row()
     return {"ready": not missing, "missing": missing, "processes": [*_engine_row(engine), *rows]}
 

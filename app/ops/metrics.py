@@ -14,6 +14,7 @@ from flask import Response, current_app, request
 
 from app import machine
 from app.errors import CaskError, OutsideError
+from app.jobs.store import JobStore
 from app.openapi.operations import Answer, describe
 from app.ops import health, ops, processes
 from app.ops.version import build
@@ -78,6 +79,10 @@ def look(state_dir: Path) -> Iterator[Row]:
     yield metrics.ENGINE_UP, {}, float(bool(engine))
     yield from _look_at_engine(engine)
     yield from _look_at_processes(state_dir, engine.get("pid"))
+    store: JobStore = current_app.extensions["jobs"]
+    with contextlib.suppress(CaskError):
+        counts = store.counts() if settings.jobs == "on" and store.exists else {}
+        yield metrics.JOBS_WAITING, {}, counts.get("queued", 0) + counts.get("running", 0)
     for each in current_app.extensions.get(LOOKS, ()):
         yield from each()
 
@@ -106,7 +111,7 @@ def _look_at_processes(state_dir: Path, engine_pid: int | None) -> Iterator[Row]
     found = [(each.role, each.pid) for each in (*ours, *processes.of_apache(ours)) if each.pid != engine_pid]
     found += [("engine", engine_pid)] if engine_pid else []
     # None alive is a figure too.
-    yield from ((metrics.PROCESSES, {"role": role}, 0) for role in ("web", "ops", "engine"))
+    yield from ((metrics.PROCESSES, {"role": role}, 0) for role in ("web", "ops", "engine", "jobs"))
     for role, pid in found:
         if role not in metrics.ROLES:
             continue

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app import machine
+from app.jobs import heartbeat
 
 APACHE_NAMES = ("apache2", "httpd")
 
@@ -55,6 +56,10 @@ def alive(state_dir: Path) -> list[Process]:
             _forget(path)
         else:
             found.append(process)
+    # It leaves another note, with more in it.
+    worker = heartbeat.read(state_dir)
+    if worker is not None and worker.is_alive:
+        found.append(Process(worker.pid, "jobs"))
     return found
 
 

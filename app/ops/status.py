@@ -15,7 +15,6 @@ from app.jobs.store import JobStore
 from app.openapi.operations import Answer, describe
 from app.ops import ops, processes
 from app.ops.health import jobs_row
-from app.ops.processes import Process
 from app.ops.version import build
 from app.predictions import predictor
 
@@ -78,9 +77,6 @@ def _engine() -> dict[str, Any]:
 def _processes(state_dir: Path, engine_pid: int | None) -> list[dict[str, Any]]:
     """All but the engine, which is told of apart."""
     ours = processes.alive(state_dir)
-    worker = next((row["pid"] for row in jobs_row() if row["pid"]), None)
-    if worker:
-        ours.append(Process(worker, "jobs"))
     apache = [each for each in processes.of_apache(ours) if each.pid != engine_pid]
     return [
         {

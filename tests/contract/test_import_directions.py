@@ -106,7 +106,14 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.telemetry",
         },
     ),
-    ("app.jobs.service", {"app.jobs", "app.config", "app.engine.client", "app.errors", "app.predictions"}),
+    (
+        "app.jobs.webhooks",
+        {"app.jobs.jobs", "app.jobs.store", "app.config", "app.errors", "app.telemetry"},
+    ),
+    (
+        "app.jobs.service",
+        {"app.jobs", "app.config", "app.engine.client", "app.errors", "app.predictions", "app.telemetry"},
+    ),
     ("app.jobs.__main__", {"app.jobs.service", "app.config", "app.errors", "app.telemetry"}),
     ("app.jobs", set()),
     ("app.versions", {"app.config", "app.engine.client", "app.errors", "app.roles"}),
@@ -141,6 +148,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 "app.jobs.archives",
                 "app.jobs.store",
             ),
+            *("app.jobs.webhooks", "app.telemetry"),
         },
     ),
     (

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask, g
+from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
 from app.api import jobs as jobs_api
 from app.jobs.worker import Worker
+from app.tokens import TokenStore
 from tests import bad_input, fakes
 from tests.fakes import FakeEngine, picture
 
@@ -130,6 +131,7 @@ def test_key_that_is_none_is_refused(client: FlaskClient, key: str) -> None:
     [
         ({"task": "dance"}, (422, "option_invalid")),
         ({"top_k": 3}, (422, "option_invalid")),
+        ({"task": "classify", "explain": "true"}, (422, "option_invalid")),
         ({"model": "nobody"}, (404, "model_not_found")),
         ({"task": "classify", "model": "detector"}, (404, "model_not_found")),
     ],
@@ -215,18 +217,25 @@ def test_removed_job_is_gone(client: FlaskClient) -> None:
     assert problem(client.delete(where)) == (404, "job_not_found")
 
 
-def test_others_get_404(app: Flask, client: FlaskClient, monkeypatch: pytest.MonkeyPatch) -> None:
-    who = ["anna"]
-    app.before_request(lambda: setattr(g, "owner", who[0]))
-    where = leave(client).headers["Location"]
-    who[0] = "bert"
+def test_others_get_404_and_an_admin_sees_all(tmp_path: Path) -> None:
+    with fakes.logging_kept():
+        app = fakes.make_app(tmp_path, FakeEngine(), authentication="required")
+    tokens, client = TokenStore(app.extensions["settings"].state_dir), app.test_client()
+    anna, bert, admin = (
+        {"X-Api-Token": tokens.create(name, scopes)[1]}
+        for name, scopes in (("anna", ("predict",)), ("bert", ("predict",)), ("admin", ("predict", "admin")))
+    )
+    where = leave(client, headers=anna).headers["Location"]
+    old_form = f"/get_result?job_id={where.rpartition('/')[2]}"
 
-    assert problem(client.get(where)) == (404, "job_not_found")
-    assert problem(client.delete(where)) == (404, "job_not_found")
-    assert problem(client.get(f"/get_result?job_id={where.rpartition('/')[2]}")) == (404, "job_not_found")
-    assert client.get("/v1/jobs").json["jobs"] == []
-    who[0] = "anna"
-    assert len(client.get("/v1/jobs").json["jobs"]) == 1
+    assert problem(leave(client)) == (401, "token_missing")
+    for path in (where, f"{where}/results", old_form):
+        assert problem(client.get(path)) == (401, "token_missing")
+        assert problem(client.get(path, headers=bert)) == (404, "job_not_found")
+        assert client.get(path, headers=anna).status_code == client.get(path, headers=admin).status_code == 200
+    assert problem(client.delete(where, headers=bert)) == (404, "job_not_found")
+    assert [len(client.get("/v1/jobs", headers=each).json["jobs"]) for each in (anna, bert, admin)] == [1, 0, 1]
+    assert client.delete(where, headers=anna).status_code == 204
 
 
 def test_bodies_that_are_being_read_do_not_take_all_threads(client: FlaskClient) -> None:

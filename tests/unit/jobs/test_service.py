@@ -14,6 +14,7 @@ from app.jobs import heartbeat
 from app.jobs.heartbeat import Heartbeat
 from app.jobs.service import Service
 from app.jobs.store import JobStore
+from app.jobs.webhooks import Messenger
 from app.jobs.worker import Worker
 from app.ops.watchdog import JobsWatchdog
 from tests import fakes
@@ -34,7 +35,7 @@ class IdleWorker:
 @pytest.fixture
 def service(store: JobStore, tmp_path: Path, clock: FakeClock) -> Service:
     settings = fakes.make_settings(tmp_path, tmp_path / "models")
-    return Service(settings, store, cast(Worker, IdleWorker()), clock)
+    return Service(settings, store, cast(Worker, IdleWorker()), Messenger(store, settings), clock)
 
 
 def test_turn_beats_once_a_second(service: Service, tmp_path: Path, clock: FakeClock) -> None:

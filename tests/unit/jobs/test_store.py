@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from app.errors import (
+    ChangeRefusedError,
     IdempotencyError,
     ImageTooLargeError,
     JobNotFoundError,
@@ -337,3 +338,49 @@ def test_counts_tell_states_and_waiting_images(store: JobStore) -> None:
     store.claim()
 
     assert store.counts() == {"queued": 1, "running": 1, "images_waiting": 5}
+
+
+# ── again ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_images_without_a_prediction_are_tried_again(store: JobStore) -> None:
+    job = add(store, 3, webhook_url="https://ear.example/")
+    for number in (1, 2, 3):
+        claim = store.claim()
+        assert claim
+        store.finish(claim, {"number": number, **({"error": {}} if number == 2 else {})})
+    store.sweep()
+    assert len(files(store, "images")) == 1
+    store.note_webhook(job.id, attempts=1, error="", next_at=None)
+
+    again = store.retry(job.id)
+    assert (again.state, again.done, again.failed, again.ended_at) == ("queued", 2, 0, None)
+    assert again.webhook is not None
+    assert again.webhook.state == "waiting"
+    claim = store.claim()
+    assert claim
+    assert (claim.number, claim.data) == (2, picture(colour=(1, 0, 0)))
+    store.finish(claim, {"number": 2})
+    store.sweep()
+
+    assert store.get(job.id).failed == 0
+    assert [row["number"] for row in store.results(job.id)] == [1, 2, 3]
+    assert files(store, "images") == []
+
+
+def test_only_an_ended_job_with_failures_is_tried_again(store: JobStore, clock: FakeClock) -> None:
+    good = add(store, 1)
+    with pytest.raises(ChangeRefusedError, match="queued"):
+        store.retry(good.id)
+    finish_all(store)
+    with pytest.raises(ChangeRefusedError, match="0 images"):
+        store.retry(good.id)
+
+    bad = add(store, 1)
+    finish_all(store, error={})
+    clock.now += 601
+    with pytest.raises(ChangeRefusedError, match="expired"):
+        store.retry(bad.id)
+    store.expire()
+    store.sweep()
+    assert files(store, "images") == []

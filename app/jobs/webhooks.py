@@ -1,0 +1,181 @@
+"""Tells a caller's own server of a job's end: signed, to allowed hosts only, again and again until it has heard.
+
+Form and signature are those of Standard Webhooks (version 1): HMAC-SHA256 over id, moment and body.
+"""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import contextlib
+import hashlib
+import hmac
+import http.client
+import json
+import logging
+import ssl
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from urllib.parse import SplitResult, urlsplit
+
+from app.config import Settings
+from app.errors import OptionError
+from app.jobs.jobs import Job, row
+from app.jobs.store import JobStore
+from app.telemetry import metrics
+
+log = logging.getLogger("cask.jobs")
+
+MAX_URL_CHARACTERS = 2000
+TIMEOUT_SECONDS = 10.0
+# What is waited before each further try; after the last the message is given up.
+PAUSES_SECONDS = (5.0, 30.0, 120.0, 600.0, 3600.0, 10800.0)
+SECRET_PREFIX = "whsec_"  # noqa: S105 - of Standard Webhooks, before base64
+DEFAULT_PORTS = {"http": 80, "https": 443}
+
+
+@dataclass(frozen=True)
+class Message:
+    """One message as it is sent. ``status``: of the answer; raises OSError where there is none."""
+
+    url: str
+    body: bytes
+    headers: dict[str, str]
+
+
+Send = Callable[[Message], int]
+
+
+def check(url: str, hosts: tuple[str, ...]) -> None:
+    """Whether a job's end may be told there. Raises OptionError.
+
+    ``hosts``: as in JOBS_WEBHOOK_HOSTS; without a port only those of http and https are meant.
+    """
+    allowed = ", ".join(hosts) or "none (JOBS_WEBHOOK_HOSTS)"
+    try:
+        parts = urlsplit(url)
+        place = _place(parts)
+    except ValueError:
+        parts, place = SplitResult("", "", "", "", ""), ""
+    is_url = url.isascii() and url.isprintable() and " " not in url and len(url) <= MAX_URL_CHARACTERS
+    if not is_url or not place or parts.username is not None or parts.password is not None or parts.fragment:
+        raise OptionError(
+            f"webhook_url is {url[:80]!a}.",
+            hint="An address such as https://example.com/hook, without user or fragment.",
+        )
+    is_default_port = parts.port in (None, DEFAULT_PORTS[parts.scheme])
+    if place not in hosts and not (is_default_port and parts.hostname in hosts):
+        raise OptionError(f"webhook_url leads to {place[:80]!a}.", hint=f"Allowed hosts: {allowed}.")
+
+
+def sign(secret: str, message_id: str, moment: int, body: bytes) -> str:
+    """The header webhook-signature. ``secret``: any text, or ``whsec_`` and base64."""
+    key = secret.encode()
+    if secret.startswith(SECRET_PREFIX):
+        # Somebody's secret may begin so by chance.
+        with contextlib.suppress(binascii.Error):
+            key = base64.b64decode(secret.removeprefix(SECRET_PREFIX), validate=True)
+    signed = b".".join((message_id.encode(), str(moment).encode(), body))
+    return "v1," + base64.b64encode(hmac.new(key, signed, hashlib.sha256).digest()).decode()
+
+
+class Messenger:
+    """Sends what is due, in a thread of its own that ends when nothing is: a slow receiver holds up no image."""
+
+    def __init__(
+        self, store: JobStore, settings: Settings, *, send: Send | None = None, clock: Callable[[], float] = time.time
+    ) -> None:
+        self._store = store
+        self._hosts = settings.jobs_webhook_hosts
+        self._secret = settings.jobs_webhook_secret.get_secret_value()
+        self._send = send or post
+        self._clock = clock
+        self._thread: threading.Thread | None = None
+
+    def look(self) -> None:
+        """Start the thread when something is due. Called again and again by its owner. Raises StateUnusableError."""
+        if (self._thread is None or not self._thread.is_alive()) and self._store.due_webhook() is not None:
+            self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
+            self._thread.start()
+
+    def step(self) -> bool:
+        """Send one message. False when none is due. Raises StateUnusableError."""
+        due = self._store.due_webhook()
+        if due is None:
+            return False
+        job, url, attempts = due
+        error = self._try(job, url)
+        if not error:
+            self._store.note_webhook(job.id, attempts=attempts + 1, error="", next_at=None)
+            metrics.JOB_WEBHOOKS.add(outcome="sent")
+            return True
+        metrics.JOB_WEBHOOKS.add(outcome="failed")
+        pause = PAUSES_SECONDS[attempts] if attempts < len(PAUSES_SECONDS) else None
+        next_at = None if pause is None else self._clock() + pause
+        self._store.note_webhook(job.id, attempts=attempts + 1, error=error, next_at=next_at)
+        what_now = "it is given up" if pause is None else f"again in {pause:g} s"
+        log.warning("job %s: its end could not be told (%s); %s", job.id, error, what_now)
+        return True
+
+    def _try(self, job: Job, url: str) -> str:
+        """Why it failed; empty when it was heard."""
+        try:
+            # The list may be shorter than when the job was taken.
+            check(url, self._hosts)
+            status = self._send(self._message(job, url))
+        except OptionError as error:
+            return error.message
+        except (OSError, http.client.HTTPException) as error:
+            return f"{type(error).__name__}: {error}"
+        return "" if 200 <= status < 300 else f"it answered {status}"
+
+    def _message(self, job: Job, url: str) -> Message:
+        moment = int(self._clock())
+        # Not its state, which may be expired by now.
+        outcome = "failed" if job.failed == job.total else "succeeded"
+        body = json.dumps({"type": f"job.{outcome}", "data": row(job)}, separators=(",", ":")).encode()
+        headers = {
+            "Content-Type": "application/json",
+            "User-Agent": "cask",
+            # The same with each try, so that a receiver knows what it has heard already.
+            "webhook-id": f"{job.id}.{round((job.ended_at or 0.0) * 1000)}",
+            "webhook-timestamp": str(moment),
+        }
+        headers["webhook-signature"] = sign(self._secret, headers["webhook-id"], moment, body)
+        return Message(url, body, headers)
+
+    def _run(self) -> None:
+        try:
+            while self.step():
+                pass
+        except Exception:
+            log.exception("telling of jobs' ends stumbled; it goes on")
+        finally:
+            self._store.close()
+
+
+def post(message: Message) -> int:
+    """Send it; follows no redirect and asks no proxy. Raises OSError, HTTPException."""
+    parts = urlsplit(message.url)
+    host = parts.hostname or ""
+    connection: http.client.HTTPConnection
+    if parts.scheme == "https":
+        context = ssl.create_default_context()
+        connection = http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_SECONDS, context=context)
+    else:
+        connection = http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_SECONDS)
+    path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+    try:
+        connection.request("POST", path, message.body, message.headers)
+        return connection.getresponse().status
+    finally:
+        connection.close()
+
+
+def _place(parts: SplitResult) -> str:
+    """Host and port as JOBS_WEBHOOK_HOSTS names them; empty for what is no address. Raises ValueError."""
+    if parts.scheme not in DEFAULT_PORTS or not parts.hostname:
+        return ""
+    return parts.hostname if parts.port is None else f"{parts.hostname}:{parts.port}"
