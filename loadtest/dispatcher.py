@@ -21,6 +21,7 @@ from geventhttpclient._parser import HTTPParseError
 from geventhttpclient.response import HTTPConnectionClosed
 from geventhttpclient.url import URL
 
+from loadtest.alarm import Alarm
 from loadtest.oracle import Oracle
 from loadtest.rows import CACHE, ROW, Outcome
 from loadtest.scenarios import Caller, Request
@@ -269,7 +270,7 @@ class Dispatcher:
 
         An arrival without a free slot is recorded as dropped, never delayed.
         """
-        pool, flushed = Pool(slots), 0.0
+        pool, flushed, alarm = Pool(slots), 0.0, Alarm()
         for intended in moments.tolist():
             # Made while there is time, so that it costs none when the moment has come.
             request = self._caller.next()
@@ -277,7 +278,7 @@ class Dispatcher:
                 if wait > FLUSH_SECONDS / 5 and self._clock() - flushed > FLUSH_SECONDS:
                     self._recorder.flush()
                     flushed = self._clock()
-                gevent.sleep(min(wait, FLUSH_SECONDS))
+                alarm.sleep(min(wait, FLUSH_SECONDS))
             if self._must_stop():
                 break
             if pool.free_count() > 0:
@@ -287,6 +288,7 @@ class Dispatcher:
             if self._clock() - flushed > FLUSH_SECONDS:
                 self._recorder.flush()
                 flushed = self._clock()
+        alarm.close()
         while pool:
             pool.join(FLUSH_SECONDS)
             self._recorder.flush()

@@ -104,7 +104,7 @@ def _drive(plan: Plan, show: Callable[[str], None] | None) -> str:
             stdout=log,
             stderr=log,
             start_new_session=True,
-            preexec_fn=_go_first,
+            preexec_fn=go_first,
         )
     try:
         return _follow(plan, child, show)
@@ -112,7 +112,7 @@ def _drive(plan: Plan, show: Callable[[str], None] | None) -> str:
         _end(child)
 
 
-def _go_first() -> None:
+def go_first() -> None:
     """The generator stands for callers on other machines: beside a busy server it is not to wait for its turn.
 
     Root may have that; without the right it takes its turn. Called in the child, which is a session and hence a

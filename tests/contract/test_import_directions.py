@@ -235,7 +235,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "socket": ("app.engine.client", "app.engine.server", "apache.preflight", "app.cli", "loadtest"),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.
     "locust": ("loadtest.locustfile",),
-    "gevent": ("loadtest.locustfile", "loadtest.dispatcher"),
+    "gevent": ("loadtest.locustfile", "loadtest.dispatcher", "loadtest.alarm"),
     "geventhttpclient": ("loadtest.dispatcher",),
     "loadtest": ("loadtest",),
     # For the name of an error only: see test_nothing_is_unpickled.
