@@ -146,6 +146,8 @@ def _serving(settings: config.Settings, changed: Mapping[str, str]) -> Iterator[
         "HTTPS_PORT": "0",
         "STATE_DIR": str(state),
         "RELOAD": "false",
+        # Its state is new and has no tokens; nobody but this reaches it.
+        "AUTHENTICATION": "off",
     }
     mine |= {"ENV": settings.env, "CASK_ANNOUNCE": "no", "ENGINE_MODE": "service", **changed}
     with (state / "server.log").open("wb") as log:

@@ -46,6 +46,17 @@ def test_the_inference_protocol_answers_rightly_under_load(served: servers.Serve
     assert ran.status == Status.PASS, ran.printed
 
 
+def test_jobs_are_followed_to_their_results_and_leave_nothing(served: servers.Server) -> None:
+    ran = selftest.run(served.url, "--mix", "jobs", "--rate", "3", "--seconds", "6", "--slo", "patient")
+
+    counts = ran.figures["counts"]
+    assert counts["right"] > 10, ran.printed
+    assert (counts["wrong"], counts["mixed_up"], counts["failed"], counts["broken"]) == (0, 0, 0, 0), ran.printed
+    # Who was given up may have left one; the others took theirs away.
+    left = served.ask("/v1/jobs").json["jobs"]
+    assert len(left) <= counts["timed_out"]
+
+
 def test_callers_of_the_closed_model_wait_for_their_answers() -> None:
     with faulty.running(slots=16, service_ms=50) as server:
         ran = selftest.run(server.url, "--model", "closed", "--callers", "4", "--seconds", "4", "--slo", "patient")

@@ -48,7 +48,7 @@ def serving(
     state_dir = servers.make_state_dir()
     if is_built:
         shutil.copytree(built_state() / "built", state_dir / "built")
-    log_path, port = state_dir / "server.log", servers.free_port()
+    log_path, port, token = state_dir / "server.log", servers.free_port(), servers.make_token(state_dir)
     mine = {"SECRET_KEY": SECRET_KEY, "PORT": str(port), "STATE_DIR": str(state_dir), "MODEL_BUILD": "off"}
     with log_path.open("ab") as log:
         process = subprocess.Popen(
@@ -60,7 +60,7 @@ def serving(
             stderr=subprocess.STDOUT,
             preexec_fn=None if cores is None else lambda: os.sched_setaffinity(0, cores),
         )
-    server = Server(f"http://127.0.0.1:{port}", port, state_dir, process, log_path)
+    server = Server(f"http://127.0.0.1:{port}", port, state_dir, process, log_path, token)
     try:
         servers.wait_until(lambda: process.poll() is not None or server.is_ready(), servers.START_SECONDS, "/readyz")
         assert process.poll() is None, f"it ended with {process.returncode}:\n{server.log()}"
@@ -72,7 +72,12 @@ def serving(
 
 def run(server: Server, *options: str, folder: Path | None = None, **settings: str) -> Ran:
     """One run of the tool against it."""
-    return selftest.run(server.url, *options, env=ENV, folder=folder, LOADTEST_ALLOW="yes", **settings)
+    return selftest.run(server.url, *options, env=ENV, folder=folder, **(allowing(server) | settings))
+
+
+def allowing(server: Server) -> dict[str, str]:
+    """Settings that let the tool load it."""
+    return {"LOADTEST_ALLOW": "yes", "LOADTEST_TOKEN": server.token}
 
 
 @contextlib.contextmanager

@@ -9,6 +9,7 @@ from __future__ import annotations
 import argparse
 import http.client
 import json
+import os
 import queue
 import re
 import subprocess
@@ -29,6 +30,7 @@ CALLERS = 128
 SUMMARY = "mlperf_log_summary.txt"
 SHARES = {"p50": "50.00", "p90": "90.00", "p95": "95.00", "p99": "99.00"}
 DRAWS = 2000
+TOKEN = "LOADTEST_TOKEN"  # noqa: S105 - its name
 WARM_UP = 40
 PATIENCE_SECONDS = 120
 
@@ -37,15 +39,16 @@ def prove(rate: float = RATE, seconds: float = SECONDS, rounds: int = ROUNDS) ->
     """So many rounds of either tool in turns against the real service; the means of the rounds' p99 are compared."""
     print(f"{rounds} rounds of {seconds:g} s at {rate:g} a second with each tool, in turns.", flush=True)
     with box.serving() as server:
-        return compare(server.url, box.ENV, rate, seconds, rounds) <= NEAR
+        return compare(server.url, box.ENV, rate, seconds, rounds, server.token) <= NEAR
 
 
-def compare(url: str, env: str, rate: float, seconds: float, rounds: int) -> float:
+def compare(url: str, env: str, rate: float, seconds: float, rounds: int, token: str = "") -> float:
     """How far the mean p99 of both tools are apart, as a share; prints each round."""
     rows = [["round", *(f"{tool} {share}" for share in SHARES for tool in ("LoadGen", "ours"))]]
     found = []
     for number in range(rounds):
-        theirs, ours = _ask_loadgen(url, rate, seconds, seed=number + 1), _ask_ours(url, env, rate, seconds, number + 1)
+        theirs = _ask_loadgen(url, rate, seconds, number + 1, token)
+        ours = _ask_ours(url, env, rate, seconds, number + 1, token)
         found.append([(theirs[share], ours[share]) for share in SHARES])
         rows.append([str(number + 1), *(f"{value:.1f} ms" for pair in found[-1] for value in pair)])
         print(box.table([rows[0], rows[-1]]), flush=True)
@@ -67,19 +70,20 @@ def _interval(pairs: np.ndarray) -> tuple[float, float]:
     return float(low), float(high)
 
 
-def _ask_ours(url: str, env: str, rate: float, seconds: float, seed: int) -> dict[str, float]:
+def _ask_ours(url: str, env: str, rate: float, seconds: float, seed: int, token: str) -> dict[str, float]:
     options = ("--rate", f"{rate:g}", "--seconds", f"{seconds:g}", "--seed", str(seed), "--slo", "patient")
-    ran = selftest.run(url, *options, env=env, LOADTEST_ALLOW="yes")
+    ran = selftest.run(url, *options, env=env, LOADTEST_ALLOW="yes", LOADTEST_TOKEN=token)
     return {share: box.percentiles(ran)[share] for share in SHARES}
 
 
-def _ask_loadgen(url: str, rate: float, seconds: float, seed: int) -> dict[str, float]:
+def _ask_loadgen(url: str, rate: float, seconds: float, seed: int, token: str) -> dict[str, float]:
     with box.scratch() as folder:
         words = ["--url", url, "--rate", f"{rate:g}", "--seconds", f"{seconds:g}", "--seed", str(seed)]
         command = [sys.executable, "-m", "tests.loadtest.proofs.loadgen", *words, "--folder", str(folder)]
         done = subprocess.run(
             command,
             cwd=ROOT,
+            env={**os.environ, TOKEN: token},
             capture_output=True,
             text=True,
             check=False,
@@ -110,6 +114,9 @@ class Service:
         self._loadgen, self._host = loadgen, url.removeprefix("http://")
         self._pictures = [each for each in pictures.samples() if each.task == "classify"]
         self._queries: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self._headers = {"Content-Type": "image/jpeg", "X-Request-Timeout": "10"}
+        if os.environ.get(TOKEN):
+            self._headers["X-Api-Token"] = os.environ[TOKEN]
         self._nonce = 0
         self._connections = [http.client.HTTPConnection(self._host, timeout=30) for _ in range(CALLERS)]
         self.refused = 0
@@ -155,7 +162,7 @@ class Service:
     def ask(self, connection: http.client.HTTPConnection, index: int, nonce: int) -> bool:
         """Whether the answer holds results; the same bytes as our scenario classify_raw sends."""
         body = self._pictures[index].with_nonce(nonce)
-        connection.request("POST", "/v1/classify", body, {"Content-Type": "image/jpeg", "X-Request-Timeout": "10"})
+        connection.request("POST", "/v1/classify", body, self._headers)
         answer = connection.getresponse()
         data = answer.read()
         return answer.status == 200 and bool(json.loads(data)["results"])
