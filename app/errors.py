@@ -126,6 +126,14 @@ class ScopeMissingError(RequestError):
     title = "The token does not allow this"
 
 
+class ForeignFormError(RequestError):
+    """Another site made the caller's browser send this."""
+
+    code = "origin_foreign"
+    status = 403
+    title = "Sent by another site"
+
+
 class OutsideError(RequestError):
     """Operators' addresses answer only callers from networks that the settings name."""
 

@@ -10,8 +10,15 @@ from flask import Flask, current_app, g, redirect, request, session, url_for
 from werkzeug.wrappers import Response
 
 from app.config import Settings
-from app.errors import CaskError, OutsideError, ScopeMissingError, TokenInvalidError, TokenMissingError
-from app.guards import insiders
+from app.errors import (
+    CaskError,
+    ForeignFormError,
+    OutsideError,
+    ScopeMissingError,
+    TokenInvalidError,
+    TokenMissingError,
+)
+from app.guards import insiders, origins
 from app.tokens import Token, TokenTable
 
 HEADER = "X-Api-Token"
@@ -27,9 +34,11 @@ PUBLIC = frozenset(
         "static",
         *("ops.live", "ops.ready", "ops.started", "inference.live", "inference.ready"),
         *("openapi.specification", "openapi.swagger", "openapi.redoc", "openapi.asset"),
-        *("pages.sign_in", "pages.sign_in_again", "pages.sign_out"),
+        *("pages.sign_in", "pages.enter", "pages.sign_out"),
     }
 )
+# Forms that another site could send in a person's name to sign them in or out.
+FORMS = frozenset({"pages.enter", "pages.sign_out"})
 # Have a lock of their own: METRICS_ALLOW. A scraper is known by where it stands.
 LOCKED = frozenset({"ops.show"})
 # For operators: need the scope admin, and are answered to ADMIN_NETWORKS only. Apache refuses others before us.
@@ -47,7 +56,7 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 def identify() -> None:
     """Note who asks: ``g.token``, or ``g.token_error`` for what is wrong with what was shown."""
-    g.token, g.token_error = None, None
+    g.token, g.token_error, g.is_session = None, None, False
     table: TokenTable | None = current_app.extensions.get(EXTENSION)
     if table is None:
         return
@@ -60,6 +69,10 @@ def identify() -> None:
 def authorize() -> Response | None:
     """Let the request pass, send a person to the way in, or raise why not."""
     endpoint = request.endpoint
+    if (g.is_session or endpoint in FORMS) and origins.is_forged():
+        raise ForeignFormError(
+            "This form was sent by a page of another site.", hint="Open this service's own page and send it from there."
+        )
     # What does not exist needs no token; the browser's question before a request from another origin brings none.
     if endpoint is None or endpoint in OPEN or request.method == "OPTIONS":
         return None
@@ -86,6 +99,28 @@ def caller() -> Token | None:
     return token
 
 
+def is_session() -> bool:
+    """Whether the caller is known by a session, as somebody who signed in."""
+    return bool(g.get("is_session"))
+
+
+def is_required() -> bool:
+    """Whether callers must show a token here."""
+    return EXTENSION in current_app.extensions
+
+
+def find(text: str) -> Token:
+    """The token of this text. Raises TokenInvalidError, StateUnusableError."""
+    table: TokenTable = current_app.extensions[EXTENSION]
+    return table.find(text)
+
+
+def remember(token: Token) -> None:
+    """Let the caller's session stand for this token."""
+    session.permanent = True  # for some hours, see sessions
+    session[SESSION_ID], session[SESSION_CREATED] = token.id, token.created
+
+
 def is_insider() -> bool:
     """Whether the caller may be told what is wrong inside: from inside, or with an admin's token."""
     token = caller()
@@ -103,6 +138,7 @@ def _shown_token(table: TokenTable) -> Token | None:
         return table.find(text)
     # Asked of the cookie first: whoever looks into a session makes the answer differ by cookies.
     if "HTTP_COOKIE" in request.environ and SESSION_ID in session:
+        g.is_session = True
         return table.by_id(str(session[SESSION_ID]), float(session.get(SESSION_CREATED, 0.0)))
     return None
 
@@ -110,8 +146,9 @@ def _shown_token(table: TokenTable) -> Token | None:
 def _refuse() -> Response:
     if g.token_error is not None and not isinstance(g.token_error, TokenInvalidError):
         raise g.token_error
-    if _is_person() and "pages.sign_in" in current_app.view_functions:
-        return redirect(url_for("pages.sign_in", next=request.full_path.rstrip("?")), 303)
+    if _is_person():
+        wished = request.full_path.rstrip("?") if request.method == "GET" else None
+        return redirect(url_for("pages.sign_in", next=wished), 303)
     raise g.token_error or TokenMissingError(
         "This address answers only those who show a token.",
         hint=f"Send it as {HEADER}: cask_… or Authorization: Bearer cask_…; an operator makes it: flask token create.",

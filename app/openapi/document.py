@@ -17,6 +17,7 @@ from app import __version__
 from app.config import ROOT
 from app.errors import (
     CaskError,
+    ForeignFormError,
     OptionError,
     OutsideError,
     RequestTooLargeError,
@@ -24,7 +25,7 @@ from app.errors import (
     TokenInvalidError,
     TokenMissingError,
 )
-from app.guards import authentication
+from app.guards import authentication, origins
 from app.guards.hosts import HostError
 from app.openapi import operations
 from app.openapi.operations import Answer, Body, Operation
@@ -233,7 +234,10 @@ class _Document:
     def _refusals(self, rule: Rule) -> tuple[type[CaskError], ...]:
         """How callers are refused who may not ask."""
         tokens = (TokenMissingError, TokenInvalidError, ScopeMissingError) if self._needs_token(rule) else ()
-        return (*tokens, *((OutsideError,) if rule.endpoint in authentication.ADMIN else ()))
+        # Browsers send a session's cookie with every form; programs with tokens never meet this.
+        is_form = rule.endpoint in authentication.FORMS or (tokens and origins.is_changing(rule.methods or ()))
+        forms = (ForeignFormError,) if is_form else ()
+        return (*tokens, *forms, *((OutsideError,) if rule.endpoint in authentication.ADMIN else ()))
 
     def _path(self, rule: Rule, operation: Operation) -> Iterator[dict[str, Any]]:
         for name in PART.findall(rule.rule):

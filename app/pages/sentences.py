@@ -49,6 +49,7 @@ TITLES = (
     marked("The token is not valid"),
     marked("The token does not allow this"),
     marked("Not allowed"),
+    marked("Sent by another site"),
     marked("That cannot be done with tokens"),
 )
 

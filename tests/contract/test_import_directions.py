@@ -130,7 +130,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.openapi",
         {
-            *("app.openapi", "app.guards.authentication", "app.guards.hosts"),
+            *("app.openapi", "app.guards.authentication", "app.guards.hosts", "app.guards.origins"),
             *("app.config", "app.errors", "app.__version__"),
         },
     ),

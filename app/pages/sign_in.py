@@ -1,0 +1,92 @@
+"""Sign-in with a token, for people: from then on a signed cookie stands for it, until it ends or they sign out."""
+
+from __future__ import annotations
+
+from urllib.parse import urlsplit
+
+from flask import make_response, redirect, render_template, request, session, url_for
+from werkzeug.wrappers import Response
+
+from app.errors import TokenInvalidError
+from app.guards import authentication
+from app.openapi.operations import HTML, Answer, Body, describe
+from app.pages import pages, try_image
+from app.pages.sentences import marked
+
+FORM = {
+    "type": "object",
+    "properties": {"token": {"type": "string"}, "next": {"type": "string"}},
+    "required": ["token"],
+}
+WRONG = marked("This token is not valid. Check it, or ask the operator for another.")
+NOT_FOR_PAGES = marked("This token is not for predictions. Ask the operator for one with the scope predict.")
+ON = Answer(description="On to the page that was wished for.", media_type=HTML, headers=())
+
+
+@pages.get("/sign-in")
+@describe(
+    tag=try_image.TAG,
+    summary="Sign in",
+    answers={200: Answer(description="The form.", media_type=HTML), 303: ON},
+)
+def sign_in() -> Response:
+    """The form; where nobody needs a token, or who has signed in, goes on at once."""
+    if not authentication.is_required() or authentication.caller() is not None:
+        return redirect(_next(), 303)
+    return _form("")
+
+
+@pages.post("/sign-in")
+@describe(
+    tag=try_image.TAG,
+    summary="Sign in with a token",
+    bodies=(Body(media_type="application/x-www-form-urlencoded", schema=FORM),),
+    answers={
+        303: ON,
+        422: Answer(description="The form, with what is wrong.", media_type=HTML),
+    },
+)
+def enter() -> Response:
+    """Take the token, and remember who it is by a cookie."""
+    if not authentication.is_required():
+        return redirect(_next(), 303)
+    session.clear()
+    try:
+        token = authentication.find(request.form.get("token", "").strip())
+    except TokenInvalidError:
+        return make_response(_form(WRONG), 422)
+    if "predict" not in token.scopes:
+        return make_response(_form(NOT_FOR_PAGES), 422)
+    authentication.remember(token)
+    return redirect(_next(), 303)
+
+
+@pages.post("/sign-out")
+@describe(tag=try_image.TAG, summary="Sign out", answers={303: Answer(description="To the form.", media_type=HTML)})
+def sign_out() -> Response:
+    """Forget who it was."""
+    session.clear()
+    return redirect(url_for("pages.sign_in"), 303)
+
+
+@pages.app_context_processor
+def account() -> dict[str, object]:
+    """For account.html: whose session this is."""
+    token = authentication.caller() if authentication.is_session() else None
+    return {"signed_in_as": token.name if token else ""}
+
+
+def _form(error: str) -> Response:
+    return make_response(render_template("sign_in.html", error=error, next=_next()))
+
+
+def _next() -> str:
+    """Where to go on: a page of this service, never another's."""
+    wished = request.values.get("next", "")
+    home = url_for("pages.try_image")
+    parts = urlsplit(wished)
+    is_ours = wished.startswith("/") and not parts.netloc and not wished.startswith("//") and "\\" not in wished
+    is_printable = wished.isprintable()
+    if not (is_ours and is_printable) or parts.path == url_for("pages.sign_in"):
+        return home
+    return wished
