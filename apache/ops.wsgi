@@ -8,13 +8,16 @@ from app.telemetry import shares
 
 application = create_app()
 settings = application.extensions["settings"]
-Watchdog(
-    application.extensions["predictor"].engine,
-    settings.engine_hang_seconds,
-    note=lambda pid: shares.note_hang(settings.state_dir, pid),
-).start()
+
+
+def note(pid):
+    """Whoever takes the place of this process counts that it hung."""
+    shares.note_hang(settings.state_dir, pid)
+
+
+Watchdog(application.extensions["predictor"].engine, settings.engine_hang_seconds, note=note).start()
 if settings.jobs == "on":
-    JobsWatchdog(lambda: heartbeat.read(settings.state_dir), settings.engine_hang_seconds).start()
+    JobsWatchdog(lambda: heartbeat.read(settings.state_dir), settings.engine_hang_seconds, note=note).start()
 application.extensions["apache_log"] = ApacheLog(settings.state_dir, application.extensions["routes"])
 application.extensions["apache_log"].start()
 

@@ -28,7 +28,7 @@ from app.openapi import openapi
 from app.ops import ops, processes
 from app.pages import pages
 from app.predictions import Engine, Predictor
-from app.telemetry import alerts, logs, metrics
+from app.telemetry import alerts, logs, metrics, traces
 
 
 def create_app(settings: Settings | None = None, engine: Engine | None = None) -> Flask:
@@ -63,6 +63,7 @@ def _tell_of_oneself(settings: Settings, role: str) -> None:
     alerts.configure(settings, role)
     metrics.begin(settings.state_dir, role)
     metrics.watch_memory(role)
+    traces.configure(settings, role)
 
 
 def _mod_wsgi() -> Any:

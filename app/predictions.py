@@ -36,7 +36,7 @@ from app.results import Answer, Box, Detection, ExplainOptions, Explanation, Opt
 from app.roles import ROLES, Role
 from app.routing import CanaryWish, Choice, Route, Routing
 from app.shadowing import Shadowing
-from app.telemetry import metrics
+from app.telemetry import metrics, traces
 
 # /v1/models may be asked often; the engine need not be for each.
 STATUS_AGE_SECONDS = 0.5
@@ -300,6 +300,9 @@ class Predictor:
         timings = _timings(started, decoded, answers)
         metrics.DECODE_SECONDS.observe(decoded - started, task=choice.manifest.task)
         metrics.PREDICTED_IMAGES.add(len(answers), task=choice.manifest.task)
+        manifest = choice.manifest
+        about = {"cask.model": manifest.name, "cask.version": manifest.version, "cask.images": len(answers)}
+        traces.note_prediction(started, decoded, timings, **about)
         results = [_result(*pair) for pair in zip(pictures, answers, strict=True)]
         shadow = choice.route.shadow
         if shadow is not None and choice.manifest is choice.route.active:

@@ -92,7 +92,9 @@ def http_sink() -> Iterator[HttpSink]:
         def do_POST(self) -> None:
             body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
             unpack = UNPACK[self.headers.get("Content-Encoding", "")]
-            sink.posts.append(Post(self.path, dict(self.headers.items()), unpack(body)))
+            sink.posts.append(
+                Post(self.path, {name.title(): value for name, value in self.headers.items()}, unpack(body))
+            )
             sink.gate.wait()
             with contextlib.suppress(OSError):
                 self.send_response(sink.status)

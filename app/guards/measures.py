@@ -13,7 +13,7 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import Map, RequestRedirect
 
-from app.telemetry import metrics
+from app.telemetry import metrics, traces
 
 StartResponse = Callable[..., Any]
 Environ = dict[str, Any]
@@ -78,6 +78,7 @@ class Measures:
             return start_response(line, *rest, **named)
 
         metrics.IN_FLIGHT.add(1)
+        trace = traces.begin(environ)
         try:
             return self._application(environ, note_status)
         finally:
@@ -86,6 +87,8 @@ class Measures:
             route = self._routes.of(environ.get("PATH_INFO", ""), method)
             count(route, method, status, "app")
             metrics.REQUEST_SECONDS.observe(time.perf_counter() - began, route=route)
+            if trace is not None:
+                trace.end(method, route, status)
 
 
 def count(route: str, method: str, status: str, by: str) -> None:

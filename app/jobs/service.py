@@ -19,7 +19,7 @@ from app.jobs.store import JobStore
 from app.jobs.webhooks import Messenger
 from app.jobs.worker import Worker
 from app.predictions import Predictor
-from app.telemetry import metrics
+from app.telemetry import alerts, metrics
 
 log = logging.getLogger("cask.jobs")
 
@@ -78,6 +78,7 @@ class Service:
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT. Waits while another process is the worker. Blocks; call it in the main thread."""
     os.nice(NICE)
+    alerts.configure(settings, "jobs")
     metrics.begin(Path(settings.state_dir), "jobs")
     metrics.watch_memory("jobs")
     never = threading.Event()

@@ -30,8 +30,6 @@ PATH = "/metrics"
 # Whoever comes through a proxy has its address; the proxy says so in one of these.
 FORWARDED = ("X-Forwarded-For", "Forwarded")
 LOOPBACK = ("127.0.0.0/8", "::1/128")
-# Others may add what only they know, such as the jobs that wait: functions that yield as ``look`` does.
-LOOKS = "metric_looks"
 
 Row = tuple[Metric, dict[str, str], float]
 
@@ -83,8 +81,6 @@ def look(state_dir: Path) -> Iterator[Row]:
     with contextlib.suppress(CaskError):
         counts = store.counts() if settings.jobs == "on" and store.exists else {}
         yield metrics.JOBS_WAITING, {}, counts.get("queued", 0) + counts.get("running", 0)
-    for each in current_app.extensions.get(LOOKS, ()):
-        yield from each()
 
 
 def _look_at_engine(engine: dict[str, Any]) -> Iterator[Row]:
@@ -108,8 +104,11 @@ def _look_at_engine(engine: dict[str, Any]) -> Iterator[Row]:
 
 def _look_at_processes(state_dir: Path, engine_pid: int | None) -> Iterator[Row]:
     ours = processes.alive(state_dir)
-    found = [(each.role, each.pid) for each in (*ours, *processes.of_apache(ours)) if each.pid != engine_pid]
-    found += [("engine", engine_pid)] if engine_pid else []
+    jobs = [(row["role"], row["pid"]) for row in health.jobs_row() if row["pid"]]
+    services = [*jobs, *([("engine", engine_pid)] if engine_pid else [])]
+    known = {pid for _, pid in services}
+    found = [(each.role, each.pid) for each in (*ours, *processes.of_apache(ours)) if each.pid not in known]
+    found += services
     # None alive is a figure too.
     yield from ((metrics.PROCESSES, {"role": role}, 0) for role in ("web", "ops", "engine", "jobs"))
     for role, pid in found:

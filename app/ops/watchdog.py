@@ -93,7 +93,10 @@ class JobsWatchdog:
         read: Callable[[], Heartbeat | None],
         hang_seconds: float,
         kill: Callable[[int], None] = lambda pid: os.kill(pid, signal.SIGKILL),
+        note: Callable[[int], None] = lambda pid: None,
     ) -> None:
+        """``note`` as for the engine's."""
+        self._note = note
         self._read = read
         self._hang_seconds = hang_seconds
         self._kill = kill
@@ -115,6 +118,7 @@ class JobsWatchdog:
         reason = "gave no sign" if silent_seconds > busy_seconds else "has been at one image"
         seconds = silent_seconds if silent_seconds > busy_seconds else found.busy_seconds
         log.error("ending the jobs' worker %d: it %s for %.0f s; Apache starts a new one", found.pid, reason, seconds)
+        self._note(found.pid)
         try:
             self._kill(found.pid)
         except ProcessLookupError:

@@ -21,6 +21,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from app import machine
+
 FOLDER = "run/metrics"
 FORM = int.from_bytes(b"CASKMET1", "little")
 HEAD = struct.Struct("<8q")
@@ -133,17 +135,6 @@ def note_hang(state_dir: Path, pid: int) -> None:
                 os.pwrite(file.fileno(), HANG.to_bytes(8, "little"), END_AT * 8)
 
 
-def born(pid: int) -> int | None:
-    """When a process began, in clock ticks since boot: tells it from a later one with the same number. None: gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    # Field 22 of proc(5); the name before it may hold blanks, so count from its closing bracket. Z: ended, not reaped.
-    fields = stat.rpartition(")")[2].split()
-    return None if fields[0] == "Z" else int(fields[19])
-
-
 def _lock(path: Path) -> int | None:
     """A descriptor that holds the file; None when another process has it."""
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
@@ -170,7 +161,7 @@ def _take_over(lock: int) -> tuple[Share, Ended | None]:
         if series.kind == "gauge":
             # How it stood in a process that is gone.
             memory[at * 8 : (at + count) * 8] = bytes(count * 8)
-    HEAD.pack_into(memory, 0, FORM, os.getpid(), born(os.getpid()) or 0, 0, used, 0, 0, 0)
+    HEAD.pack_into(memory, 0, FORM, os.getpid(), machine.born(os.getpid()) or 0, 0, used, 0, 0, 0)
     return Share(memory, lock), ended
 
 
@@ -186,7 +177,7 @@ def _read(path: Path) -> Found | None:
         # Being made at this moment, or not ours.
         return None
     role, pid = path.name.rpartition("-")[0], head[PID_AT]
-    return Found(role, pid, born(pid) == head[BORN_AT], series)
+    return Found(role, pid, machine.born(pid) == head[BORN_AT], series)
 
 
 def _records(memory: mmap.mmap | bytearray) -> Iterator[tuple[Series, int, int]]:

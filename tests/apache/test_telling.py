@@ -8,7 +8,10 @@ import re
 import signal
 from pathlib import Path
 
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+
 from tests import servers
+from tests.bad_input import multipart
 from tests.sinks import http_sink
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -60,3 +63,37 @@ def test_a_crash_is_told_by_webhook(sample_path: Path) -> None:
     texts = [json.loads(post.body)["text"] for post in posts]
     assert [text for text in texts if "the engine process before this one ended without a word" in text]
     assert all(re.match(r"ERROR on localhost \(test\), ", text) for text in texts)
+
+
+def test_traces_go_to_the_collector(sample_path: Path) -> None:
+    trace = "4bf92f3577b34da6a3ce929d0e0e4736"
+    with http_sink() as sink, servers.running("test", TRACES_ENDPOINT=sink.url + "/v1/traces") as server:
+        parent = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "X-Request-Id": "from-the-caller"}
+        assert server.ask("/v1/detect", sample_path.read_bytes(), {**JPEG, **parent}).status == 200
+        found = ExportTraceServiceRequest.FromString(sink.wait(1)[0].body)
+
+    scope = found.resource_spans[0].scope_spans[0]
+    assert {span.name for span in scope.spans} == {"POST /v1/detect", "decode", "engine queue", "predict"}
+    assert {span.trace_id.hex() for span in scope.spans} == {trace}
+    request = next(span for span in scope.spans if span.name == "POST /v1/detect")
+    assert {each.key: each.value.string_value for each in request.attributes}["cask.request_id"] == "from-the-caller"
+
+
+def test_a_jobs_way_is_counted(sample_path: Path) -> None:
+    with servers.running("test", JOBS="on") as server:
+        body, kind = multipart(*[sample_path.read_bytes()] * 3, task="classify")
+        assert server.ask("/v1/jobs", body, {"Content-Type": kind}).status == 202
+
+        def shown() -> str:
+            return server.ask("/metrics").body.decode()
+
+        servers.wait_until(
+            lambda: 'cask_jobs_total{outcome="succeeded"} 1.0' in shown(), PATIENCE_SECONDS, "the job to succeed"
+        )
+        found = shown()
+
+    assert 'cask_jobs_total{outcome="queued"} 1.0' in found
+    assert "cask_job_images_total 3.0" in found
+    assert "cask_job_seconds_count 1.0" in found
+    assert "cask_jobs_waiting 0.0" in found
+    assert 'cask_processes{role="jobs"} 1.0' in found
