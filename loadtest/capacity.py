@@ -97,15 +97,19 @@ def rows_of_card(table: dict[str, Any]) -> list[list[str]]:
 def _box(table: dict[str, Any]) -> str:
     prints, cores = table["fingerprint"], (table.get("server") or {}).get("cores")
     generator = f"{prints['generator_cores']} cores, {prints['generator_cpu']}"
-    return f"{cores} cores; the generator has {generator}" if cores else f"{generator} (the generator's)"
+    return (
+        f"{cores} core{'s' * (cores > 1)}; the generator has {generator}" if cores else f"{generator} (the generator's)"
+    )
 
 
 def _computed(table: dict[str, Any]) -> list[list[str]]:
     """What one request cost, and what other numbers of such cores would bear; nothing where the server did not tell."""
     server, predicted = table.get("server") or {}, scaling.of_card(table)
-    if not predicted:
+    if not server.get("cpu_ms_per_request"):
         return []
     used = f"{server['cpu_ms_per_request']:.2f} ms of processor time, {server['busy_cores']:.2f} cores busy"
+    if not predicted:
+        return [["a request", used], ["such cores", f"not computed: {scaling.reason_against(table)}"]]
     others = ", ".join(f"{cores}: {rate(rps)}/s" for cores, rps in predicted.items())
     return [["a request", used], ["such cores", f"{others} (computed, see docs/capacity.md)"]]
 

@@ -35,11 +35,12 @@ class Mark:
 
 @dataclass(frozen=True)
 class Axis:
-    """What stands along a side; ``ticks`` (position and word) replace those that are computed."""
+    """What stands along a side; ``ticks`` (place and word) replace the computed ones; ``ends`` are always on it."""
 
     title: str
     is_log: bool = False
     ticks: Sequence[tuple[float, str]] = field(default_factory=tuple)
+    ends: Sequence[float] = field(default_factory=tuple)
 
 
 class Scale:
@@ -83,7 +84,7 @@ def lines(title: str, x: Axis, y: Axis, series: Sequence[Series], marks: Sequenc
     points = [(a, b) for each in series for a, b in zip(each.xs, each.ys, strict=True) if _is_shown(a, b, x, y)]
     if not points:
         return ""
-    xs = [a for a, _ in points] + [a for a, _ in x.ticks]
+    xs = [a for a, _ in points] + [a for a, _ in x.ticks] + list(x.ends)
     ys = [b for _, b in points] + [
         mark.value for mark in marks if not mark.is_vertical and (mark.value > 0 or not y.is_log)
     ]

@@ -105,8 +105,12 @@ def _section(title: str, lead: str, inside: str) -> str:
 def _banner(word: str, sentence: str, lead: str) -> str:
     return (
         f'<section class="banner {word}"><span class="word">{word}</span>'
-        f'<h2>{escape(sentence.split(": ", 1)[-1].capitalize())}</h2><p class="lead">{escape(lead)}</p></section>'
+        f'<h2>{escape(_sentence(sentence.split(": ", 1)[-1]))}</h2><p class="lead">{escape(lead)}</p></section>'
     )
+
+
+def _sentence(words: str) -> str:
+    return words[:1].upper() + words[1:]
 
 
 def _tiles(figures: dict[str, Any]) -> str:
@@ -152,6 +156,11 @@ def _windows(plan: Plan) -> np.ndarray:
     return np.arange(0.0, whole + step, step)
 
 
+def _time(seconds: float) -> Axis:
+    """The same on every chart over time, so that one looks straight down the page."""
+    return Axis("seconds", ends=(0.0, seconds))
+
+
 def _over_time(plan: Plan, found: np.ndarray) -> str:
     edges = _windows(plan)
     middle, step = list((edges[:-1] + edges[1:]) / 2), float(edges[1] - edges[0])
@@ -170,7 +179,9 @@ def _over_time(plan: Plan, found: np.ndarray) -> str:
     ]
     shown = [each for each in series if each.name in ("offered", "sent", "answered rightly") or any(each.ys)]
     marks = [Mark(plan.profile.judged_from, "judged from here", True)] if plan.profile.judged_from else []
-    chart = charts.lines("Requests over time", Axis("seconds"), Axis("requests a second"), shown, marks)
+    chart = charts.lines(
+        "Requests over time", _time(seconds_of(plan.profile.stages)), Axis("requests a second"), shown, marks
+    )
     lead = "What was meant to be sent, what was sent, and what came back, by the second."
     return _section("Load over time", lead, _with_legend(shown, chart))
 
@@ -186,7 +197,9 @@ def _latency_over_time(plan: Plan, found: np.ndarray) -> str:
         series.append(Series(word_of(share), colour, list(edges[:-1] + step / 2), values))
     limits = [(share, limit) for share, limit in plan.promise.limits_ms.items() if share in plan.profile.claims]
     marks = [Mark(limit, f"limit {word_of(share)}") for share, limit in limits[-1:]]
-    chart = charts.lines("Response time over time", Axis("seconds"), Axis("milliseconds", True), series, marks)
+    chart = charts.lines(
+        "Response time over time", _time(seconds_of(plan.profile.stages)), Axis("milliseconds", True), series, marks
+    )
     lead = "From the moment a request was meant to start. A gap: more than the percentile's share had no answer."
     return _section("Response time over time", lead, _with_legend(series, chart))
 
@@ -317,9 +330,7 @@ def _server(samples: Sequence[dict[str, Any]], seconds: float) -> str:
     drawn = ""
     for title, unit, series in parts:
         if any(value > 0 for value in series.ys):
-            # The ends of the run stand on every axis of time, so that one looks straight down the page.
-            whole = Series("", "none", [0.0, seconds], [0.0, 0.0])
-            drawn += _with_legend([series], charts.lines(title, Axis("seconds"), Axis(unit), [series, whole]))
+            drawn += _with_legend([series], charts.lines(title, _time(seconds), Axis(unit), [series]))
     lead = (
         "What the service says of itself, once a second, on a connection of its own; on the axis of the charts above."
     )
@@ -392,7 +403,7 @@ def render_card(table: dict[str, Any]) -> str:
         marks.append(Mark(table["capacity_rps"], f"{capacity.rate(table['capacity_rps'])} a second", True))
     x = Axis("offered, requests a second", is_log=steps[-1]["rate"] / steps[0]["rate"] > 20)
     chart = charts.lines("Latency against rate", x, Axis("milliseconds", True), series, marks)
-    names = [f"{step['rate']:g}/s{', confirming' if step['is_confirmation'] else ''}" for step in table["steps"]]
+    names = [f"{step['rate']:.1f}/s{', confirming' if step['is_confirmation'] else ''}" for step in table["steps"]]
     lines = [
         [
             _pill(step["verdict"]),
@@ -406,7 +417,7 @@ def render_card(table: dict[str, Any]) -> str:
     body = [
         f'<p class="over">Capacity · {escape(table["env"])} · {escape(table["url"])}</p>',
         f"<h1>{escape(capacity.headline(table))}</h1>",
-        _banner(word, f": {capacity.rows_of_card(table)[2][1]}", capacity.rows_of_card(table)[1][1]),
+        _banner(word, f": it is to keep {capacity.rows_of_card(table)[2][1]}.", capacity.rows_of_card(table)[1][1]),
         _section(
             "What it was measured on",
             "The figure holds for this and nothing else.",

@@ -17,6 +17,8 @@ from loadtest.scenarios import SCENARIOS
 PAGE_WORK = 0.25
 # As REQUEST_MAX_WAIT_SECONDS is by default: who would wait longer is refused, and refused is failed.
 MAX_WAIT_SECONDS = 0.4
+# Below this share something else is the limit: a setting, a lock, the network.
+BUSY_LEAST = 0.6
 SHOWN_CORES = (1, 2, 4, 8, 16)
 BISECTIONS = 60
 
@@ -88,11 +90,21 @@ def waits_of(limits_ms: Mapping[float, float], max_failed_share: float, service_
     return (*waits, Wait(MAX_WAIT_SECONDS, max(max_failed_share, 1e-6)))
 
 
+def reason_against(table: Mapping[str, Any]) -> str:
+    """Why other numbers of cores cannot be computed from a capacity table; empty where they can."""
+    server = table.get("server") or {}
+    if not table["capacity_rps"] or not server.get("cpu_ms_per_request") or not server.get("cores"):
+        return "the server did not tell what a request cost"
+    if server["busy_cores"] < BUSY_LEAST * server["cores"]:
+        return f"cores are not the limit: busy were {server['busy_cores']:.2f} of {server['cores']}"
+    return ""
+
+
 def of_card(table: Mapping[str, Any]) -> dict[int, float]:
-    """Cores → predicted requests per second, from a capacity table; empty where the server did not tell its cost."""
-    cost = (table.get("server") or {}).get("cpu_ms_per_request")
-    if not cost or not table["capacity_rps"]:
+    """Cores → predicted requests per second, from a capacity table; empty where :func:`reason_against` has one."""
+    if reason_against(table):
         return {}
+    cost = float(table["server"]["cpu_ms_per_request"])
     work = Work(cost / 1000, variability_of(table["mix"]))
     limits = {
         float(f"0.{name.removeprefix('p').replace('.', '')}"): ms for name, ms in table["promise"]["limits_ms"].items()

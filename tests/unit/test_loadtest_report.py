@@ -202,3 +202,15 @@ def test_ticks_are_round(rough: float, step: float) -> None:
 def test_nothing_to_show_is_no_chart() -> None:
     assert charts.lines("x", Axis("s"), Axis("ms"), [Series("p", "blue", [1], [math.nan])]) == ""
     assert charts.stacks("x", "ms", []) == ""
+
+
+def test_the_ends_of_an_axis_are_on_it_though_no_point_is_there() -> None:
+    series = Series("p95", "blue", [4, 6], [1, 2], True)
+
+    places = [
+        float(re.findall(r'cx="([\d.]+)"', charts.lines("x", Axis("s", ends=ends), Axis("ms"), [series]))[0])
+        for ends in ((), (0.0, 10.0))
+    ]
+
+    assert places[0] == charts.LEFT_PX
+    assert places[1] > charts.LEFT_PX + 200

@@ -90,7 +90,11 @@ def test_a_card_without_the_servers_cost_predicts_nothing() -> None:
         "promise": {"limits_ms": {"p95": 500}, "max_failed_share": 0.001},
     }
 
+    server = {"cpu_ms_per_request": 8.0, "cores": 2, "busy_cores": 1.6}
+
     assert scaling.of_card(table) == {}
-    assert scaling.of_card({**table, "server": {"cpu_ms_per_request": 8.0}})[2] == pytest.approx(
+    assert scaling.of_card({**table, "server": {**server, "busy_cores": 1.0}}) == {}
+    assert "1.00 of 2" in scaling.reason_against({**table, "server": {**server, "busy_cores": 1.0}})
+    assert scaling.of_card({**table, "server": server})[2] == pytest.approx(
         scaling.capacity_rps(2, Work(0.008, 0.0), scaling.waits_of({0.95: 500.0}, 0.001, 8.0))
     )

@@ -43,5 +43,6 @@ def prove(
 
 
 def predicted(table: dict[str, object], cores: int) -> float:
-    """What a measured setting says of another number of cores."""
+    """What a measured setting says of another number of cores. Raises AssertionError with why it says nothing."""
+    assert not scaling.reason_against(table), scaling.reason_against(table)
     return scaling.of_card(table)[cores]
