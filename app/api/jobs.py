@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from flask import Response, current_app, jsonify, request, url_for
@@ -46,10 +48,32 @@ MOST_ROWS = 1000
 EXTENSION = "jobs"
 # A job's body is large, and each that is being read holds a thread that predictions need.
 UPLOADS_AT_ONCE = 2
-_uploads = threading.BoundedSemaphore(UPLOADS_AT_ONCE)
 
 Count = Annotated[int, Field(ge=0)]
 Moment = Annotated[str, Field(description="RFC 3339, in UTC.")]
+
+
+class Uploads:
+    """Places for those who send a job, in this process. Thread-safe."""
+
+    def __init__(self, places: int) -> None:
+        self.places = threading.BoundedSemaphore(places)
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one while the body is read. Raises JobsFullError."""
+        if not self.places.acquire(blocking=False):
+            raise JobsFullError(
+                f"{UPLOADS_AT_ONCE} jobs are being sent at the moment.",
+                hint="Send it again after the time in Retry-After.",
+            )
+        try:
+            yield
+        finally:
+            self.places.release()
+
+
+UPLOADS = Uploads(UPLOADS_AT_ONCE)
 
 
 class Progress(TypedDict):
@@ -227,22 +251,15 @@ PATH = {"job_id": "Id of the job."}
 def make_job() -> Response:
     """Leave one or many images, or an archive of them; they are predicted behind those who wait."""
     jobs = store()
-    if not _uploads.acquire(blocking=False):
-        raise JobsFullError(
-            f"{UPLOADS_AT_ONCE} jobs are being sent at the moment.", hint="Send it again after the time in Retry-After."
-        )
-    try:
-        with jobs.packing() as pack:
-            said = job_requests.read(request, pack)
-            # Now and not when its turn comes: a model that does not exist is the caller's mistake.
-            predictor().find(said.task, said.wishes.get("model"), said.wishes.get("version"))
-            key, request_id = job_requests.key(request), request_ids.current()
-            if said.webhook_url:
-                webhooks.check(said.webhook_url, current_app.extensions["settings"].jobs_webhook_hosts)
-            wanted = Wanted(said.task, said.wishes, owner(), key, request_id, said.webhook_url)
-            job, is_new = jobs.add(wanted, pack)
-    finally:
-        _uploads.release()
+    with UPLOADS.place(), jobs.packing() as pack:
+        said = job_requests.read(request, pack)
+        # Now and not when its turn comes: a model that does not exist is the caller's mistake.
+        predictor().find(said.task, said.wishes.get("model"), said.wishes.get("version"))
+        key, request_id = job_requests.key(request), request_ids.current()
+        if said.webhook_url:
+            webhooks.check(said.webhook_url, current_app.extensions["settings"].jobs_webhook_hosts)
+        wanted = Wanted(said.task, said.wishes, owner(), key, request_id, said.webhook_url)
+        job, is_new = jobs.add(wanted, pack)
     if is_new:
         metrics.JOBS.add(outcome="queued")
     response = jsonify(row(job))

@@ -20,10 +20,13 @@ class Place:
 
 PLACES = (
     Place("pages.try_image", marked("Try an image")),
+    Place("pages.jobs", marked("Jobs")),
     Place("pages.models", marked("Models")),
 )
 
 
 def there() -> Iterable[Place]:
     """Those whose page this app has."""
-    return [place for place in PLACES if place.endpoint in current_app.view_functions]
+    left_out = {"pages.jobs"} if current_app.extensions["settings"].jobs == "off" else set()
+    known = current_app.view_functions.keys() - left_out
+    return [place for place in PLACES if place.endpoint in known]

@@ -68,6 +68,7 @@ OF_PICTURES = (
     marked("It is cut off or damaged; open it in another program and save it again."),
     marked("No image was chosen."),
     marked("Go back and choose one or several images, or a sample."),
+    marked("Go back and choose one or several images, or an archive."),
     marked("There is no sample %(name)s."),
     marked("The request holds no image."),
     marked(
@@ -82,6 +83,36 @@ OF_PICTURES = (
     marked("Send fewer or smaller images in one request, or raise REQUEST_MAX_BYTES."),
     marked("The form has too many parts, or a field of more than %(most)s bytes."),
     marked("Send fewer images in one request, and each as a file: a part with a filename."),
+)
+
+OF_JOBS = (
+    marked("This service takes no background jobs."),
+    marked("The operator can allow them with JOBS=on."),
+    marked("There is no job %(name)s."),
+    marked("It was removed, or its time is over; GET /v1/jobs lists those that there are."),
+    marked("%(count)s jobs are being sent at the moment."),
+    marked("%(count)s jobs wait or run; at most %(most)s may."),
+    marked("The job has more than %(count)s images."),
+    marked("Make several jobs of them, or raise JOBS_MAX_IMAGES."),
+    marked("%(name)s has more than %(count)s bytes."),
+    marked("The images of the job have more than %(count)s bytes."),
+    marked("Make several jobs of them, or raise JOBS_MAX_BYTES."),
+    marked("The disk of this server has no room for the images of this job."),
+    marked("Try again later; the operator should look at `df` for STATE_DIR."),
+    marked("The archive cannot be read: %(reason)s."),
+    marked("Send a zip, tar or tar.gz file of images; pack it again if it is damaged."),
+    marked("The archive holds no file."),
+    marked("Put the images into it."),
+    marked("The zip archive has no end."),
+    marked("It was cut off on its way; send it again."),
+    marked("%(name)s is encrypted."),
+    marked("Pack it without a password."),
+    marked("%(name)s is a link or a device."),
+    marked("Pack files only."),
+    marked("The name %(name)s leads out of the archive."),
+    marked("Pack the images from within their folder."),
+    marked("The image was begun %(count)s times, and each time the engine or the worker ended."),
+    marked("Try it alone; if it ends the engine again, tell the operator."),
 )
 
 OF_OPTIONS = (
@@ -208,4 +239,14 @@ OF_METHODS = (
     marked("Finds objects in images."),
 )
 
-ALL = (*TITLES, *OF_PICTURES, *OF_OPTIONS, *OF_THE_ENGINE, *OF_ADDRESSES, *OF_BUILDS, *OF_THE_STORE, *OF_METHODS)
+ALL = (
+    *TITLES,
+    *OF_PICTURES,
+    *OF_JOBS,
+    *OF_OPTIONS,
+    *OF_THE_ENGINE,
+    *OF_ADDRESSES,
+    *OF_BUILDS,
+    *OF_THE_STORE,
+    *OF_METHODS,
+)

@@ -151,6 +151,14 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.jobs.webhooks", "app.telemetry"),
         },
     ),
+    # The form of the page of jobs is the API's.
+    (
+        "app.pages.jobs",
+        {
+            *("app.pages", "app.api.job_requests", "app.api.jobs", "app.guards", "app.jobs", "app.openapi.operations"),
+            *("app.errors", "app.predictions", "app.results"),
+        },
+    ),
     (
         "app.pages",
         {

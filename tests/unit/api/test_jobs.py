@@ -240,12 +240,12 @@ def test_others_get_404_and_an_admin_sees_all(tmp_path: Path) -> None:
 
 def test_bodies_that_are_being_read_do_not_take_all_threads(client: FlaskClient) -> None:
     for _ in range(jobs_api.UPLOADS_AT_ONCE):
-        assert jobs_api._uploads.acquire(blocking=False)
+        assert jobs_api.UPLOADS.places.acquire(blocking=False)
     try:
         refused = leave(client)
     finally:
         for _ in range(jobs_api.UPLOADS_AT_ONCE):
-            jobs_api._uploads.release()
+            jobs_api.UPLOADS.places.release()
 
     assert problem(refused) == (503, "jobs_full")
     assert refused.headers["Retry-After"]
