@@ -353,6 +353,14 @@ class Settings(BaseSettings):
         at_most=3600,
     )
 
+    engine_self_test_seconds: float = setting(
+        3600,
+        "How often each model is asked its stored questions again while it serves; 0 only when it is loaded.",
+        unit="seconds",
+        at_least=0,
+        at_most=604800,
+    )
+
     web_processes: int = setting(
         0, "Processes that answer requests; 0 is by cores and memory.", at_least=0, at_most=256, section="Web processes"
     )

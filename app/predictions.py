@@ -51,7 +51,12 @@ class Engine(Protocol):
     """What predictions need of the engine; ``EngineClient`` is one."""
 
     def predict(
-        self, manifest: Manifest, images: Sequence[np.ndarray], options: Sequence[Options], deadline: float
+        self,
+        manifest: Manifest,
+        images: Sequence[np.ndarray],
+        options: Sequence[Options],
+        deadline: float,
+        sizes: Sequence[tuple[int, int]] = (),
     ) -> list[EngineAnswer]: ...
 
     def status(self) -> dict[str, Any]: ...
@@ -102,7 +107,8 @@ class ModelStatus:
 
     ``state``: ready, loading, failed, unloaded, or unavailable when the engine is away. ``computed_by``: runtime and
     precision, such as ``openvino int8``; ``device``: ``cpu`` or ``cuda:<n>``; ``processor``: what reports call a GPU;
-    all three empty until it is ready. ``role``: one of ``roles.ROLES``. ``share``: percent
+    all three empty until it is ready. ``golden`` and ``drift``: the last self-test and the input's drift, as the engine
+    tells them. ``role``: one of ``roles.ROLES``. ``share``: percent
     of the requests without a wish of their own that it answers.
     """
 
@@ -114,6 +120,8 @@ class ModelStatus:
     share: float = 100.0
     device: str = ""
     processor: str = ""
+    golden: Mapping[str, Any] = field(default_factory=dict)
+    drift: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -296,7 +304,13 @@ class Predictor:
         pictures = self._read_all(data, choice.manifest, asked.deadline)
         decoded = time.perf_counter()
         scaled = [picture.to_input(asked.own[number]) for picture, number in zip(pictures, numbers, strict=True)]
-        answers = self.engine.predict(choice.manifest, [each.pixels for each in pictures], scaled, asked.deadline)
+        answers = self.engine.predict(
+            choice.manifest,
+            [each.pixels for each in pictures],
+            scaled,
+            asked.deadline,
+            [(each.width, each.height) for each in pictures],
+        )
         timings = _timings(started, decoded, answers)
         metrics.DECODE_SECONDS.observe(decoded - started, task=choice.manifest.task)
         metrics.PREDICTED_IMAGES.add(len(answers), task=choice.manifest.task)
@@ -470,4 +484,5 @@ def _status_of(route: Route, manifest: Manifest, row: dict[str, Any] | None) -> 
             manifest, "unavailable", f"The engine holds another digest: {row['digest']}.", "", role, share
         )
     computed_by, device, processor = (row.get(key, "") for key in ("computed_by", "device", "processor"))
-    return ModelStatus(manifest, row["state"], row["error"], computed_by, role, share, device, processor)
+    watched = row.get("golden", {}), row.get("drift", {})
+    return ModelStatus(manifest, row["state"], row["error"], computed_by, role, share, device, processor, *watched)

@@ -186,7 +186,12 @@ class FakeEngine:
     shadowed: list[tuple[Manifest, np.ndarray, Options, dict[str, Any]]] = field(default_factory=list)
 
     def predict(
-        self, manifest: Manifest, images: Sequence[np.ndarray], options: Sequence[Options], deadline: float
+        self,
+        manifest: Manifest,
+        images: Sequence[np.ndarray],
+        options: Sequence[Options],
+        deadline: float,
+        sizes: Sequence[tuple[int, int]] = (),
     ) -> list[EngineAnswer]:
         self.asked.append(Asked(manifest, list(images), list(options), deadline))
         if self.error:

@@ -118,6 +118,32 @@ class ModelVersion(TypedDict):
     error: str
 
 
+class Golden(TypedDict):
+    """The last self-test: whether the stored answers are still given."""
+
+    at: Annotated[str | None, Field(description="When (ISO 8601, UTC); null before the first.")]
+    is_passed: bool | None
+    error: Annotated[str, Field(description="What differs; else empty.")]
+
+
+class DriftFigure(TypedDict):
+    """One figure of the latest input against the model's sample pictures."""
+
+    mean: float | None
+    reference_mean: float | None
+    psi: Annotated[float | None, Field(description="Population stability index; null with too few images or samples.")]
+    by_chance: Annotated[float | None, Field(description="What the index would be about if nothing had changed.")]
+    is_drifted: bool
+
+
+class Drift(TypedDict):
+    """How the latest input differs from what the model was made for: brightness, size, labels, score."""
+
+    images: Annotated[int, Field(ge=0, description="Images computed since it was loaded.")]
+    reference_images: Annotated[int, Field(ge=0, description="Sample pictures that it is compared with.")]
+    figures: dict[str, DriftFigure]
+
+
 class ModelDetail(ModelRow):
     """One model, with what is known of it."""
 
@@ -127,6 +153,8 @@ class ModelDetail(ModelRow):
     error: Annotated[str, Field(description="Why it failed; else empty.")]
     versions: list[ModelVersion]
     build: Annotated[Build, Field(description="In which forms it was tried here, how fast and how faithful each is.")]
+    golden: Golden
+    drift: Drift
 
 
 def answer(outcome: Outcome, key: str) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import UTC, datetime
 from typing import Any
 
 from flask import Response, jsonify, request
@@ -57,10 +58,27 @@ def show_model(name: str) -> Response:
                 error=status.error,
                 versions=[_version(each) for each in versions],
                 build=build(status),
+                golden=_golden(status),
+                drift=_drift(status),
             )
     # Says what there is instead.
     predictor().find(None, name, version)
     raise ModelNotFoundError(f"There is no {name} here.")
+
+
+def _golden(status: ModelStatus) -> dict[str, Any]:
+    found = status.golden
+    at = datetime.fromtimestamp(found["at"], UTC).isoformat(timespec="seconds") if found else None
+    return {"at": at, "is_passed": found.get("is_passed"), "error": found.get("error", "")}
+
+
+def _drift(status: ModelStatus) -> dict[str, Any]:
+    found = status.drift
+    return {
+        "images": found.get("images", 0),
+        "reference_images": found.get("reference_images", 0),
+        "figures": found.get("figures", {}),
+    }
 
 
 def rows() -> list[dict[str, Any]]:

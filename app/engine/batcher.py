@@ -38,6 +38,8 @@ class Work:
     digest: str = ""
     # Under which the caller's request stands in the logs; empty where there is none.
     request_id: str = ""
+    # Width and height of the original; None where they are not known.
+    size: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)

@@ -120,15 +120,21 @@ class EngineClient:
         self._lock = threading.Lock()
 
     def predict(
-        self, manifest: Manifest, images: Sequence[np.ndarray], options: Sequence[Options], deadline: float
+        self,
+        manifest: Manifest,
+        images: Sequence[np.ndarray],
+        options: Sequence[Options],
+        deadline: float,
+        sizes: Sequence[tuple[int, int]] = (),
     ) -> list[EngineAnswer]:
         """Predict images (uint8, height × width × 3) and return one answer each, in order.
 
-        ``deadline`` is a moment of ``time.monotonic``. Raises EngineAwayError, EngineBusyError, ModelNotReadyError,
+        ``sizes``: width and height of the originals, where they are known. ``deadline`` is a moment of
+        ``time.monotonic``. Raises EngineAwayError, EngineBusyError, ModelNotReadyError,
         ModelNotFoundError, DeadlineExceededError, GpuOutOfMemoryError.
         """
         frames = [
-            _predict_frame(number, manifest, image, wish, deadline)
+            _predict_frame(number, manifest, image, wish, deadline, sizes[number] if sizes else None)
             for number, (image, wish) in enumerate(zip(images, options, strict=True))
         ]
         replies = self._exchange(frames, deadline)
@@ -268,13 +274,21 @@ def _ask(connection: _Connection, frames: list[Frame], deadline: float) -> dict[
     return replies
 
 
-def _predict_frame(number: int, manifest: Manifest, image: np.ndarray, options: Options, deadline: float) -> Frame:
+def _predict_frame(
+    number: int,
+    manifest: Manifest,
+    image: np.ndarray,
+    options: Options,
+    deadline: float,
+    size: tuple[int, int] | None = None,
+) -> Frame:
     meta = {
         "id": number,
         "model": manifest.key,
         "digest": manifest.digest,
         "task": _task_of(manifest, options),
         "shape": image.shape[:2],
+        "size": size,
         "options": to_dict(options),
         "request_id": logs.request_id.get(),
         "timeout_ms": max(0.0, (deadline - time.monotonic()) * 1000),

@@ -21,6 +21,7 @@ from app.engine import protocol
 from app.engine.batcher import Work
 from app.engine.builder import Builder
 from app.engine.changes import ACTIONS, Change, Changes
+from app.engine.inspector import Inspector
 from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
 from app.engine.shadows import Asked, Shadows
 from app.engine.worker import Reply, Workers
@@ -47,15 +48,17 @@ class Server:
         changes: Changes | None = None,
         shadows: Shadows | None = None,
         builder: Builder | None = None,
+        inspector: Inspector | None = None,
     ) -> None:
         """Without ``changes`` the versions are fixed, and a wish for a change is refused; without ``shadows`` copies
-        are thrown away. ``builder`` begins and ends with us.
+        are thrown away. ``builder`` and ``inspector`` begin and end with us.
         """
         self.socket_path = socket_path
         self._workers = workers
         self._changes = changes
         self._shadows = shadows
         self._builder = builder
+        self._inspector = inspector
         self._started = time.time()
         self._listener: socket.socket | None = None
         self._inode = 0
@@ -71,6 +74,8 @@ class Server:
             self._changes.start(self._workers)
         if self._builder is not None:
             self._builder.start()
+        if self._inspector is not None:
+            self._inspector.start()
         log.info("engine %d listens on %s", os.getpid(), self.socket_path)
 
     def stop(self, drain_seconds: float) -> bool:
@@ -78,6 +83,8 @@ class Server:
         self._remove_socket()
         if self._builder is not None:
             self._builder.stop()
+        if self._inspector is not None:
+            self._inspector.stop()
         is_done = self._workers.drain(drain_seconds)
         self._is_stopped.set()
         if self._listener is not None:
@@ -268,6 +275,7 @@ class Connection:
                 arrived=now,
                 deadline=now + timeout_seconds,
                 image=image,
+                size=_size(meta.get("size")),
                 options=options_from_json(meta["task"], meta["options"]),
                 digest=str(meta.get("digest", "")),
                 reply=reply,
@@ -298,6 +306,13 @@ class Connection:
         with self._send_lock:
             for buffer in buffers:
                 self._socket.sendall(buffer)
+
+
+def _size(sides: Any) -> tuple[int, int] | None:
+    if sides is None:
+        return None
+    width, height = sides
+    return int(width), int(height)
 
 
 def _parse_asked(frame: Frame) -> Asked:

@@ -7,14 +7,17 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+
+import numpy as np
 
 from app import builds, forms, machine, sizing
 from app.config import Settings
 from app.engine.batcher import Limits
 from app.engine.builder import Builder
 from app.engine.changes import Change, Changes
+from app.engine.inspector import Inspector
 from app.engine.server import Server
 from app.engine.shadows import Shadows
 from app.engine.worker import Model, Workers
@@ -53,6 +56,7 @@ def build(settings: Settings, load_model: Callable[[Manifest], Model] | None = N
         changes,
         Shadows(Path(settings.state_dir)),
         _builder(settings, workers, changes),
+        Inspector(workers, Path(settings.state_dir), _samples, settings.engine_self_test_seconds),
     )
 
 
@@ -125,6 +129,13 @@ def _builder(settings: Settings, workers: Workers, changes: Changes) -> Builder 
         changes.apply(Change("reload", manifest.name, manifest.version), log.info)
 
     return Builder(settings.state_dir, held, reload, processor=lambda: _processor(settings))
+
+
+def _samples(manifest: Manifest) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
+    """A model's sample pictures; imports what reads them only when somebody looks."""
+    from app.vision import samples
+
+    return samples.read_each(manifest)
 
 
 def _processor(settings: Settings) -> str:

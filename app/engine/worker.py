@@ -8,12 +8,13 @@ import math
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
 import numpy as np
 
 from app.engine.batcher import Batch, Batcher, Limits, Work
+from app.engine.drift import Summary, Watch
 from app.errors import (
     CaskError,
     DeadlineExceededError,
@@ -24,7 +25,7 @@ from app.errors import (
     ModelNotReadyError,
 )
 from app.manifests import Manifest
-from app.results import Answer, Options
+from app.results import Answer, ExplainOptions, Options
 from app.telemetry import metrics
 
 log = logging.getLogger("cask.engine")
@@ -73,6 +74,10 @@ class Slot:
     hint: str = ""
     load_seconds: float = 0.0
     form: str = ""
+    watch: Watch = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.watch = Watch(Summary(self.manifest.labels))
 
     def to_dict(self) -> dict[str, Any]:
         """For the status frame."""
@@ -87,6 +92,7 @@ class Slot:
             "device": self.model.device if self.model else "",
             "processor": self.model.processor if self.model else "",
             "load_seconds": round(self.load_seconds, 3),
+            **self.watch.to_dict(),
         }
 
 
@@ -191,6 +197,9 @@ class Workers:
         key = slot.manifest.key
         with self._condition:
             is_same = self.slots[key].manifest.digest == slot.manifest.digest
+            if is_same:
+                # The same model in another form: what came in has not changed.
+                slot.watch.summary = self.slots[key].watch.summary
             stale = [] if is_same else self._batcher.withdraw(key)
             self._put(slot)
         self._tell_forms()
@@ -312,6 +321,7 @@ class Workers:
         else:
             slot.model, slot.load_seconds = model, self.clock() - started
             slot.form = self._form_of(model)
+            slot.watch.golden = {"at": round(time.time(), 3), "is_passed": True, "error": ""}
             with self._condition:
                 if self.slots.get(slot.manifest.key) is slot:
                     self._register(slot)
@@ -391,12 +401,24 @@ class Workers:
             self._refuse_all(batch, CaskError(f"The model failed: {type(error).__name__}.", hint="See the log."))
         else:
             self._answer_all(batch, answers, started, slot.form)
+            if not batch.is_background:
+                self._watch(slot, batch, answers)
 
     def _refuse_all(self, batch: Batch, error: CaskError) -> None:
         if not batch.is_background:
             metrics.ENGINE_IMAGES.add(len(batch.works), model=_name(batch.model_key), outcome="failed")
         for work in batch.works:
             _refuse(work, error)
+
+    def _watch(self, slot: Slot, batch: Batch, answers: Sequence[Answer | CaskError]) -> None:
+        """Once the answers are on their way; explanations are no input of their own."""
+        try:
+            for work, answer in zip(batch.works, answers, strict=True):
+                if not isinstance(answer, CaskError) and not isinstance(work.options, ExplainOptions):
+                    slot.watch.summary.note(work.image, work.size, answer)
+        except Exception:
+            # Whatever a model answers: this thread has others to serve.
+            log.exception("the drift of %s could not be noted", batch.model_key)
 
     def _answer_all(self, batch: Batch, answers: Sequence[Answer | CaskError], started: float, form: str) -> None:
         predict_ms = (self.clock() - started) * 1000

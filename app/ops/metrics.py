@@ -100,6 +100,19 @@ def _look_at_engine(engine: dict[str, Any]) -> Iterator[Row]:
         role = roles.get((row["name"], row["version"]), "")
         yield metrics.MODEL_INFO, {**version, "digest": row["digest"], **about, "role": role}, 1
         yield metrics.MODEL_READY, version, float(row["state"] == "ready")
+        yield from _look_at_watch(version, row)
+
+
+def _look_at_watch(version: dict[str, str], row: dict[str, Any]) -> Iterator[Row]:
+    """The last self-test and the drift of one version."""
+    if golden := row.get("golden"):
+        yield metrics.SELF_TEST_PASSED, version, float(golden["is_passed"])
+        yield metrics.SELF_TEST_TIME, version, golden["at"]
+    figures = {"mean": metrics.DRIFT_MEAN, "psi": metrics.DRIFT_PSI, "by_chance": metrics.DRIFT_BY_CHANCE}
+    drift = row.get("drift", {})
+    for name, found in drift.get("figures", {}).items() if drift.get("images") else ():
+        known = ((metric, found[key]) for key, metric in figures.items())
+        yield from ((metric, {**version, "figure": name}, value) for metric, value in known if value is not None)
 
 
 def _look_at_processes(state_dir: Path, engine_pid: int | None) -> Iterator[Row]:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
+from typing import Any
 
 from flask import Response, current_app, make_response, render_template, request
 
@@ -20,6 +22,12 @@ BUILDS = {
     "running": marked("A build is running. The model answers meanwhile as it did."),
     "failed": marked("The last build failed. The model answers as it did before."),
     "elsewhere": marked("Measured on another machine, or with other libraries."),
+}
+FIGURES = {
+    "brightness": marked("Brightness"),
+    "size": marked("Size, megapixels"),
+    "labels": marked("Mix of labels"),
+    "score": marked("Score of the best"),
 }
 STATES = {
     "ready": marked("Ready"),
@@ -53,6 +61,19 @@ class Section:
         return BUILDS.get(self.standing.state, "")
 
     @property
+    def figures(self) -> list[tuple[str, Mapping[str, Any]]]:
+        """The figures of the drift with their English names; none before there was an image."""
+        drift = self.status.drift
+        known = drift.get("figures", {}) if drift.get("images") else {}
+        return [(FIGURES[name], known[name]) for name in FIGURES if name in known]
+
+    @property
+    def tested_at(self) -> datetime | None:
+        """When the stored answers were compared last."""
+        at = self.status.golden.get("at")
+        return None if at is None else datetime.fromtimestamp(at, UTC)
+
+    @property
     def state_words(self) -> str:
         """The model's state, in English."""
         return STATES.get(self.status.state, self.status.state.capitalize())
@@ -79,8 +100,10 @@ def models() -> Response:
 
 
 @pages.app_template_filter()
-def day_and_time(moment: str) -> str:
+def day_and_time(moment: str | datetime) -> str:
     """``Nov 20, 2026, 20:42 UTC``, from ISO 8601; what is none stays as it is."""
+    if isinstance(moment, datetime):
+        return languages.moment(moment)
     try:
         return languages.moment(datetime.fromisoformat(moment))
     except ValueError:

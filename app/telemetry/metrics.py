@@ -240,6 +240,42 @@ MODEL_READY = _looked_up(
     "cask_model_ready", "1 when the version predicts, 0 while it loads or after it failed.", model=MODEL, version=WORD
 )
 
+SELF_TEST_PASSED = _looked_up(
+    "cask_self_test_passed",
+    "1 when the version gave its stored answers the last time, else 0.",
+    model=MODEL,
+    version=WORD,
+)
+SELF_TEST_TIME = _looked_up(
+    "cask_self_test_time_seconds",
+    "When the version was last asked for its stored answers (Unix time).",
+    model=MODEL,
+    version=WORD,
+)
+FIGURE = Label(("brightness", "size", "labels", "score"))
+DRIFT_PSI = _looked_up(
+    "cask_drift_psi",
+    "How far the latest input is from the model's sample pictures (population stability index): brightness, size of the"
+    " original, labels given, score of the best. Above 0.25 much has changed.",
+    model=MODEL,
+    version=WORD,
+    figure=FIGURE,
+)
+DRIFT_BY_CHANCE = _looked_up(
+    "cask_drift_psi_by_chance",
+    "What cask_drift_psi would be about by chance alone; with few images it is large.",
+    model=MODEL,
+    version=WORD,
+    figure=FIGURE,
+)
+DRIFT_MEAN = _looked_up(
+    "cask_drift_mean",
+    "Mean of the latest input: brightness (0 to 255), size (megapixels), score of the best (0 to 1).",
+    model=MODEL,
+    version=WORD,
+    figure=FIGURE,
+)
+
 # ── Cache ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 CACHE_LOOKUPS = _counter(

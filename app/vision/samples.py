@@ -6,7 +6,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,8 @@ INDEX_FILE = "index.json"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 # With fewer pictures an agreement of 99.5 % means nothing, and int8 has too little to learn its ranges from.
 LEAST = 50
+
+LIMITS = images.Limits(2**31, 2**31, ("JPEG", "PNG", "WEBP"))
 
 Truth = Sequence[Sequence[Detection]]
 
@@ -56,10 +58,19 @@ def read(manifest: Manifest) -> Samples:
     if not paths:
         return Samples([], [np.full((*warm_up_shape(manifest.input), 3), 114, np.uint8)])
     half = len(paths) // 2 if len(paths) >= 2 * LEAST else 0
-    limits = images.Limits(2**31, 2**31, ("JPEG", "PNG", "WEBP"))
-    pictures = [images.read(path.read_bytes(), manifest.input, limits) for path in paths]
+    pictures = [images.read(path.read_bytes(), manifest.input, LIMITS) for path in paths]
     pixels = [picture.pixels for picture in pictures]
     return Samples(pixels[:half], pixels[half:], _truth(manifest, paths[half:], pictures[half:]))
+
+
+def read_each(manifest: Manifest) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
+    """The sample pictures one after another, as a model gets them, each with width and height of its original.
+
+    Raises what ``images.read`` raises.
+    """
+    for path in sorted(path for path in folder(manifest).glob("*") if path.suffix.lower() in SUFFIXES):
+        picture = images.read(path.read_bytes(), manifest.input, LIMITS)
+        yield picture.pixels, (picture.width, picture.height)
 
 
 def folder(manifest: Manifest) -> Path:

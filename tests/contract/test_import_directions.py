@@ -45,8 +45,14 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.engine.client", {"app.engine.protocol", "app.errors", "app.manifests", "app.results", "app.telemetry.logs"}),
     (
         "app.engine.worker",
-        {"app.engine.batcher", "app.errors", "app.manifests", "app.results", "app.telemetry.metrics"},
+        {
+            *("app.engine.batcher", "app.engine.drift", "app.errors", "app.manifests"),
+            "app.results",
+            "app.telemetry.metrics",
+        },
     ),
+    ("app.engine.drift", {"app.results"}),
+    ("app.engine.inspector", {"app.engine.drift", "app.engine.worker", "app.errors", "app.manifests"}),
     ("app.engine.builder", {"app.builds", "app.config", "app.errors", "app.manifests"}),
     ("app.engine.changes", {"app.engine.worker", "app.errors", "app.machine", "app.manifests", "app.roles"}),
     ("app.engine.shadows", {"app.engine.worker", "app.errors", "app.results", "app.roles"}),
@@ -56,6 +62,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.engine.protocol", "app.engine.batcher", "app.engine.worker", "app.engine.changes"),
             "app.engine.shadows",
             "app.engine.builder",
+            "app.engine.inspector",
             *("app.errors", "app.results"),
         },
     ),
@@ -63,7 +70,13 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.engine.service",
         {
             *("app.builds", "app.config", "app.engine", "app.errors", "app.machine", "app.manifests", "app.sizing"),
-            *("app.vision.registry", "app.telemetry.alerts", "app.telemetry.metrics", "app.forms"),
+            *(
+                "app.vision.registry",
+                "app.vision.samples",
+                "app.telemetry.alerts",
+                "app.telemetry.metrics",
+                "app.forms",
+            ),
         },
     ),
     ("app.engine.__main__", {"app.config", "app.engine.service", "app.errors", "app.telemetry"}),

@@ -53,7 +53,12 @@ class FakeEngine:
         self.is_away = False
 
     def predict(
-        self, manifest: Manifest, images: Sequence[np.ndarray], options: Sequence[Options], deadline: float
+        self,
+        manifest: Manifest,
+        images: Sequence[np.ndarray],
+        options: Sequence[Options],
+        deadline: float,
+        sizes: Sequence[tuple[int, int]] = (),
     ) -> list[EngineAnswer]:
         if self.is_away:
             raise EngineAwayError("The engine does not answer.", hint="It is starting.", retry_after_seconds=7)
