@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import shutil
 import signal
 import sys
 import time
@@ -276,7 +277,9 @@ def command_of(arguments: argparse.Namespace, target: Target, env: str) -> str:
 
 
 def _show(line: str) -> None:
-    print(f"\r\x1b[K  {line}", end="", file=sys.stderr, flush=True)
+    # A line that wraps could not be taken back.
+    width = shutil.get_terminal_size().columns - 3
+    print(f"\r\x1b[K  {line[:width]}", end="", file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -69,7 +69,7 @@ class Record:
 
 def read(folder: Path, expected_workers: int) -> Record:
     """Everything that the workers of a run have written so far."""
-    parts = [_whole_rows(path) for path in sorted(folder.glob("rows-*.bin"))]
+    parts = [read_one(path) for path in sorted(folder.glob("rows-*.bin"))]
     rows = np.concatenate(parts) if parts else np.empty(0, ROW)
     workers = [json.loads(path.read_text()) for path in sorted(folder.glob("worker-*.json"))]
     return Record(rows[np.argsort(rows["intended"], kind="stable")], workers, expected_workers)
@@ -81,7 +81,8 @@ def examples(folder: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in lines]
 
 
-def _whole_rows(path: Path) -> np.ndarray:
+def read_one(path: Path) -> np.ndarray:
+    """The whole rows of one worker's file, as far as it has written."""
     data = path.read_bytes()
     # A killed worker may leave half a row.
     return np.frombuffer(data[: len(data) - len(data) % ROW.itemsize], ROW)

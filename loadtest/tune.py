@@ -146,6 +146,8 @@ def _serving(settings: config.Settings, changed: Mapping[str, str]) -> Iterator[
         "HTTPS_PORT": "0",
         "STATE_DIR": str(state),
         "RELOAD": "false",
+        # What builds in the background takes cores from what is measured.
+        "MODEL_BUILD": "off",
         # Its state is new and has no tokens; nobody but this reaches it.
         "AUTHENTICATION": "off",
     }

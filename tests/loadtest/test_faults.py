@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import faulty, pictures, selftest
+from loadtest import faulty, pictures, rows, selftest
 from loadtest.selftest import Finding
 from loadtest.statuses import Status
 from tests import servers
@@ -55,6 +55,20 @@ def test_jobs_are_followed_to_their_results_and_leave_nothing(served: servers.Se
     # Who was given up may have left one; the others took theirs away.
     left = served.ask("/v1/jobs").json["jobs"]
     assert len(left) <= counts["timed_out"]
+
+
+def test_two_processes_share_the_arrivals_and_one_verdict_is_on_both(tmp_path: Path) -> None:
+    options = ("--rate", "60", "--seconds", "4", "--processes", "2", "--slo", "patient")
+    with faulty.running(slots=32, service_ms=5) as server:
+        ran = selftest.run(server.url, *options, folder=tmp_path / "run")
+
+    kept = [rows.read_one(tmp_path / "run" / f"rows-{worker}.bin") for worker in (0, 1)]
+    assert ran.status == Status.PASS, ran.printed
+    assert ran.figures["generator"]["workers"] == 2
+    # Each sends every other arrival of the same schedule, and nobody sends one twice.
+    assert abs(kept[0].size - kept[1].size) <= 1
+    assert not set(kept[0]["intended"]) & set(kept[1]["intended"])
+    assert sum(each.size for each in kept) == ran.figures["counts"]["all"]
 
 
 def test_callers_of_the_closed_model_wait_for_their_answers() -> None:

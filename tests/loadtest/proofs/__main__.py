@@ -9,7 +9,7 @@ from collections.abc import Callable
 
 from tests.loadtest.proofs import capacities, comparisons, loadgen, mix_ups, searches
 
-QUICK = ("classify", "--most", "60", "--resolution", "0.5")
+QUICK = ("classify", "--resolution", "0.5")
 # In the order of their length; minutes on two cores.
 PARTS: dict[str, tuple[int, Callable[[], bool], Callable[[], bool]]] = {
     "mix-ups": (2, mix_ups.prove, lambda: mix_ups.prove(30, 8, 25)),

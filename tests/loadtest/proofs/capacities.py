@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+from collections.abc import Iterator
 
 from loadtest import scaling
 from tests.loadtest.proofs import box, searches
@@ -20,7 +22,8 @@ def prove(
     tables = {}
     for count, cores in settings.items():
         # On one core the generator has the others; on all it shares them, as a second program on the box would.
-        with box.serving(cores=cores) as server, box.scratch() as folder:
+        generators = frozenset(every) - cores or frozenset(every)
+        with box.serving(cores=cores) as server, box.scratch() as folder, on(generators):
             tables[count] = searches.search(
                 server, folder / "search", seconds, start * count, mix, "--slo", slo, *options
             )
@@ -40,6 +43,17 @@ def prove(
         )
     print(box.table(rows), flush=True)
     return is_right
+
+
+@contextlib.contextmanager
+def on(cores: frozenset[int]) -> Iterator[None]:
+    """What this process starts runs on these cores only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
 
 
 def predicted(table: dict[str, object], cores: int) -> float:
