@@ -50,6 +50,7 @@ def main() -> int:
         return 2
     announce_sizes(settings)
     warn_without_tokens(settings)
+    mend_counts(settings)
     print(server_root / "apachectl")
     return 0
 
@@ -67,6 +68,14 @@ def warn_without_tokens(settings: Settings) -> None:
         logging.getLogger("cask.start").warning(
             "nobody has a token yet, so all callers get 401: flask token create NAME makes one (or AUTHENTICATION=off)"
         )
+
+
+def mend_counts(settings: Settings) -> None:
+    """Now, while no process counts. Not read where nothing is limited."""
+    if settings.rate_limit_per_address or settings.rate_limit_per_token:
+        from app import counters
+
+        counters.mend(settings.state_dir)
 
 
 def check_application(settings: Settings) -> None:

@@ -33,7 +33,18 @@ MASK = "********"
 # LOG_, TLS_, CONTAINER_, MODELS_ and REDIS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_…,
 # TLS_… and REDIS_….
 OUR_PREFIXES = (
-    *("ALERTS_", "AUTHENTICATION", "ENGINE_", "HSTS_", "IMAGES_", "JOBS_", "LOADTEST_", "METRICS_", "REQUEST_"),
+    *(
+        "ALERTS_",
+        "AUTHENTICATION",
+        "ENGINE_",
+        "HSTS_",
+        "IMAGES_",
+        "JOBS_",
+        "LOADTEST_",
+        "METRICS_",
+        "RATE_",
+        "REQUEST_",
+    ),
     *("SERVER_", "TRACES_", "WEB_"),
 )
 # Kubernetes (and Docker links) describe a neighbour called `engine` or `web` by the first three; gunicorn reads
@@ -64,6 +75,7 @@ PLACEHOLDER_PHRASES = re.compile(r"change.?(me|this|it)|replace.?(me|this)|place
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
 MAILBOX = re.compile(r"[A-Za-z0-9.+_=-]+@[A-Za-z0-9.-]+")
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(@[a-z0-9][a-z0-9._-]{0,63})?")
+RATE_LIMIT = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)")
 MEMORY_SIZE = re.compile(r"[1-9][0-9]*[bkmg]?")
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
 
@@ -185,6 +197,7 @@ ImageFormats = Annotated[tuple[Literal["jpeg", "png", "webp", "bmp", "gif", "tif
 MemorySize = Annotated[str, AfterValidator(_matching(MEMORY_SIZE))]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_http_url)]
+RateLimits = Annotated[tuple[Annotated[str, AfterValidator(_matching(RATE_LIMIT))], ...], BeforeValidator(_split)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 DeviceWish = Annotated[str, AfterValidator(_matching(DEVICE))]
 
@@ -254,6 +267,16 @@ class Settings(BaseSettings):
         "127.0.0.0/8,::1",
         "From where /status and the reasons of /readyz are answered; /metrics has METRICS_ALLOW.",
         expects="addresses or networks such as 10.0.0.0/8, with commas between",
+    )
+    rate_limit_per_token: RateLimits = setting(
+        "",
+        "How many requests a token may send; empty is as many as it likes.",
+        expects="limits such as 600/minute or 20/second,10000/day: so many a second, minute, hour or day",
+    )
+    rate_limit_per_address: RateLimits = setting(
+        "",
+        "How many requests an address may send, with a token or without; empty is as many as it likes.",
+        expects="limits such as 600/minute or 20/second,10000/day: so many a second, minute, hour or day",
     )
 
     state_dir: RootedPath = setting(

@@ -22,6 +22,7 @@ class Database:
 
     ``migrations``: scripts of SQL, the first makes the file; a file remembers in ``user_version`` how many it has had.
     ``is_durable``: whether a commit must survive the loss of power (FULL) or only that of the process (NORMAL).
+    ``is_expendable``: what it holds may be lost with the power, the whole file even: no commit waits for the disk.
     ``pages_kib``: memory that each thread's connection may keep pages in.
     """
 
@@ -32,11 +33,12 @@ class Database:
         *,
         is_durable: bool = False,
         busy_seconds: float = BUSY_SECONDS,
+        is_expendable: bool = False,
         pages_kib: int = PAGES_KIB,
     ) -> None:
         self.path = path
         self._migrations = migrations
-        self._is_durable = is_durable
+        self._synchronous = "OFF" if is_expendable else "FULL" if is_durable else "NORMAL"
         self._busy_seconds = busy_seconds
         self._pages_kib = pages_kib
         self._generation = 0
@@ -106,7 +108,7 @@ class Database:
         connection = sqlite3.connect(self.path, timeout=self._busy_seconds, isolation_level=None)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode=WAL")
-        connection.execute(f"PRAGMA synchronous={'FULL' if self._is_durable else 'NORMAL'}")
+        connection.execute(f"PRAGMA synchronous={self._synchronous}")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute(f"PRAGMA cache_size=-{self._pages_kib}")
         self._migrate(connection)

@@ -205,6 +205,14 @@ class ImageUndecodableError(RequestError):
     title = "The image cannot be decoded"
 
 
+class TooManyRequestsError(RequestError):
+    """The caller has sent as many requests as are allowed in this time."""
+
+    code = "rate_limited"
+    status = 429
+    title = "Too many requests"
+
+
 class TokenError(CaskError):
     """An operator asked for something that cannot be done with tokens."""
 

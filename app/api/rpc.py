@@ -270,7 +270,7 @@ def _code(error: CaskError) -> int:
     if isinstance(error, MethodError):
         return METHOD_NOT_FOUND
     if isinstance(error, RequestError):
-        return INVALID_PARAMS
+        return UNAVAILABLE if error.status == 429 else INVALID_PARAMS
     return UNAVAILABLE if error.status in (503, 504) else INTERNAL_ERROR
 
 

@@ -16,6 +16,7 @@ from app.guards import (
     hosts,
     microcache,
     notices,
+    rates,
     request_ids,
     sessions,
     sizes,
@@ -35,6 +36,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     hosts.init_app(app, settings)
     authentication.init_app(app, settings)
     app.before_request(authentication.identify)
+    rates.init_app(app, settings)
     app.before_request(authentication.authorize)
     sizes.init_app(app, settings)
     deadlines.init_app(app, settings)

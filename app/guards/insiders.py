@@ -1,4 +1,4 @@
-"""Who asks from inside: from ADMIN_NETWORKS, and not through a proxy that we do not know."""
+"""Who asks from inside: from ADMIN_NETWORKS, and not through a proxy."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from flask import current_app, request
 
 from app.config import Settings
 
-# A proxy that is not in TRUSTED_PROXIES leaves these: then the address is the proxy's, not the caller's.
+# Through a proxy on this machine everybody would be local.
 FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")
 MAX_ADDRESSES = 1024
 

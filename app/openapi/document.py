@@ -24,8 +24,9 @@ from app.errors import (
     ScopeMissingError,
     TokenInvalidError,
     TokenMissingError,
+    TooManyRequestsError,
 )
-from app.guards import authentication, origins
+from app.guards import authentication, origins, rates
 from app.guards.hosts import HostError
 from app.openapi import operations
 from app.openapi.operations import Answer, Body, Operation
@@ -68,6 +69,15 @@ HEADERS: dict[str, dict[str, Any]] = {
     "Location": {
         "description": "The address of what was made.",
         "schema": {"type": "string", "format": "uri-reference"},
+    },
+    **{
+        name: {"description": words, "schema": {"type": "string" if name == "RateLimit-Policy" else "integer"}}
+        for name, words in (
+            ("RateLimit-Limit", "How many requests the limit allows that is nearest to its end."),
+            ("RateLimit-Remaining", "How many are left of them."),
+            ("RateLimit-Reset", "Seconds until they begin anew."),
+            ("RateLimit-Policy", "The limit and the seconds that it is for: `600;w=60`."),
+        )
     },
     "WWW-Authenticate": {"description": "How to come in: `Bearer`.", "schema": {"type": "string"}},
     "Server-Timing": {
@@ -162,6 +172,7 @@ class _Document:
         self._settings = app.extensions["settings"]
         self._manifests = app.extensions["predictor"].manifests
         self._app = app
+        self._has_rates = bool(self._settings.rate_limit_per_address or self._settings.rate_limit_per_token)
         self._asks_for_tokens = self._settings.authentication == "required"
         self._adapters: dict[str, TypeAdapter[Any]] = {}
         self._schemas: dict[str, Any] = {}
@@ -237,7 +248,8 @@ class _Document:
         # Browsers send a session's cookie with every form; programs with tokens never meet this.
         is_form = rule.endpoint in authentication.FORMS or (tokens and origins.is_changing(rule.methods or ()))
         forms = (ForeignFormError,) if is_form else ()
-        return (*tokens, *forms, *((OutsideError,) if rule.endpoint in authentication.ADMIN else ()))
+        rates_found = (TooManyRequestsError,) if self._has_rates and rule.endpoint not in rates.FREE else ()
+        return (*tokens, *forms, *rates_found, *((OutsideError,) if rule.endpoint in authentication.ADMIN else ()))
 
     def _path(self, rule: Rule, operation: Operation) -> Iterator[dict[str, Any]]:
         for name in PART.findall(rule.rule):
@@ -373,7 +385,12 @@ class _Document:
 
 
 # Headers that come with every failure of a status.
-OWN_HEADERS = {"401": ("WWW-Authenticate",), "503": ("Retry-After",), "507": ("Retry-After",)}
+OWN_HEADERS = {
+    "429": ("Retry-After", *rates.HEADERS),
+    "401": ("WWW-Authenticate",),
+    "503": ("Retry-After",),
+    "507": ("Retry-After",),
+}
 FAILURES = {
     "400": "The request is malformed, or asks another host.",
     "401": "No token was shown, or one that is not valid.",
@@ -384,6 +401,7 @@ FAILURES = {
     "414": "The address is too long.",
     "415": "Neither the Content-Type nor the bytes are what this address takes.",
     "422": "An option or an image cannot be used.",
+    "429": "As many requests came as are allowed in this time: see Retry-After.",
     "431": "The headers are too large.",
     "500": "A fault of ours; the log has it under the request id.",
     "502": "The application went away while it answered.",

@@ -50,6 +50,7 @@ TITLES = (
     marked("The token does not allow this"),
     marked("Not allowed"),
     marked("Sent by another site"),
+    marked("Too many requests"),
     marked("That cannot be done with tokens"),
 )
 

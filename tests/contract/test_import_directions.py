@@ -24,6 +24,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.config", {"app.errors", "app.cli.config"}),
     ("app.database", {"app.errors"}),
     ("app.tokens", {"app.database", "app.errors"}),
+    ("app.counters", {"app.database", "app.errors"}),
     ("app.sizing", {"app.config", "app.machine"}),
     ("app.manifests", {"app.errors", "app.results"}),
     ("app.builds", {"app.config", "app.manifests"}),
@@ -135,7 +136,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.guards",
         {
             *("app.guards", "app.cache.answers", "app.config", "app.errors", "app.sizing", "app.telemetry"),
-            *("app.pages.failures", "app.tokens"),
+            *("app.counters", "app.pages.failures", "app.tokens"),
         },
     ),
     ("app.openapi.__main__", {"app.openapi", "app.factory", "app.config"}),
@@ -144,6 +145,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.openapi",
         {
             *("app.openapi", "app.guards.authentication", "app.guards.hosts", "app.guards.origins"),
+            "app.guards.rates",
             *("app.config", "app.errors", "app.__version__"),
         },
     ),
@@ -216,7 +218,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.ops.apache_log",
             "app.ops.watchdog",
             "app.jobs.heartbeat",
-            "app.tokens",
+            *("app.counters", "app.tokens"),
             "app.guards.admission",
             "app.guards.headers",
             "app.guards.notices",

@@ -1,0 +1,216 @@
+"""Counts of requests that all processes share: storages for ``limits``, whose strategies ask them. A leaf.
+
+In one SQLite file below STATE_DIR, exact over processes: each count is one statement, and SQLite lets one at a time in.
+Over machines, in the Redis that REDIS_URL names; while that is away, in the file.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from limits.storage import MemoryStorage, Storage
+
+from app.database import Database
+from app.errors import StateUnusableError
+
+log = logging.getLogger("cask.web")
+
+FILE_NAME = "limits.sqlite3"
+MIGRATIONS = (
+    """
+    CREATE TABLE counts (key TEXT PRIMARY KEY, count INTEGER NOT NULL, expires REAL NOT NULL) WITHOUT ROWID;
+    CREATE INDEX counts_by_end ON counts (expires);
+    """,
+)
+# A window begins with the first request in it; the count of one that has ended begins anew.
+COUNT = """
+    INSERT INTO counts VALUES (:key, :amount, :now + :seconds) ON CONFLICT (key) DO UPDATE SET
+        count = CASE WHEN expires <= :now THEN :amount ELSE count + :amount END,
+        expires = CASE WHEN expires <= :now THEN :now + :seconds ELSE expires END
+    RETURNING count, expires
+"""
+# Counts wait for each other for microseconds; on a machine without a free core for longer, and then it is no trouble.
+BUSY_SECONDS = 2.0
+SWEEP_SECONDS = 30.0
+REDIS_SECONDS = 0.1
+PROBE_SECONDS = 2.0
+
+
+class FileStorage(Storage):
+    """Counts in STATE_DIR. ``now`` is the time of day, which all processes share. Raises StateUnusableError."""
+
+    STORAGE_SCHEME = ["cask-file"]  # noqa: RUF012 - as the base class has it
+
+    def __init__(self, state_dir: Path, now: Callable[[], float] = time.time) -> None:
+        super().__init__()
+        # After a loss of power some counts may be missing: nobody waits for a disk because of them.
+        self._database = Database(state_dir / FILE_NAME, MIGRATIONS, busy_seconds=BUSY_SECONDS, is_expendable=True)
+        self._now = now
+        self._swept = 0.0
+        self._last = threading.local()
+
+    @property
+    def base_exceptions(self) -> type[Exception]:
+        """What may be raised."""
+        return StateUnusableError
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Count, and say how many there are in this window of ``expiry`` seconds."""
+        now = self._now()
+        with self._database.reading() as connection:
+            values = {"key": key, "amount": amount, "now": now, "seconds": expiry}
+            row = connection.execute(COUNT, values).fetchone()
+            self._last.row = (key, row["expires"])
+            if row["count"] == amount and now - self._swept > SWEEP_SECONDS:
+                self._swept = now
+                connection.execute("DELETE FROM counts WHERE expires <= ?", (now,))
+            return int(row["count"])
+
+    def get(self, key: str) -> int:
+        """How many there are in this window."""
+        row = self._row(key)
+        return int(row["count"]) if row else 0
+
+    def get_expiry(self, key: str) -> float:
+        """When the window ends; now, where there is none."""
+        known, expires = getattr(self._last, "row", ("", 0.0))
+        if known == key:  # asked right after the count
+            return float(expires)
+        row = self._row(key)
+        return float(row["expires"]) if row else self._now()
+
+    def check(self) -> bool:
+        """Whether it can be used."""
+        try:
+            self._row("")
+        except StateUnusableError:
+            return False
+        return True
+
+    def reset(self) -> int:
+        """Forget all counts; how many there were."""
+        with self._database.transaction() as connection:
+            return int(connection.execute("DELETE FROM counts").rowcount)
+
+    def clear(self, key: str) -> None:
+        """Forget one count."""
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM counts WHERE key = ?", (key,))
+
+    def _row(self, key: str) -> Any:
+        with self._database.reading() as connection:
+            query = "SELECT count, expires FROM counts WHERE key = ? AND expires > ?"
+            return connection.execute(query, (key, self._now())).fetchone()
+
+
+class FallingStorage(Storage):
+    """The first of several storages that works. One that failed is left alone until ``check`` finds it well, which a
+    thread asks beside the requests; the last one never fails. Nothing is raised.
+    """
+
+    STORAGE_SCHEME = ["cask-falling"]  # noqa: RUF012 - as the base class has it
+
+    def __init__(self, storages: list[tuple[str, Storage]], probe_seconds: float | None = None) -> None:
+        super().__init__()
+        self._storages = storages
+        self._probe_seconds = PROBE_SECONDS if probe_seconds is None else probe_seconds
+        self._away: set[str] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def base_exceptions(self) -> tuple[type[Exception], ...]:
+        """Nothing."""
+        return ()
+
+    def leave(self, name: str, why: str) -> None:
+        """Ask this one no more until it is well."""
+        with self._lock:
+            if name in self._away:
+                return
+            self._away.add(name)
+        log.warning("rate limits are counted without %s until it answers: %s", name, why)
+        threading.Thread(target=self._probe, args=(name,), name=f"probe-{name}", daemon=True).start()
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """As the first that works says."""
+        return int(self._ask(lambda storage: storage.incr(key, expiry, amount)))
+
+    def get(self, key: str) -> int:
+        """As the first that works says."""
+        return int(self._ask(lambda storage: storage.get(key)))
+
+    def get_expiry(self, key: str) -> float:
+        """As the first that works says."""
+        return float(self._ask(lambda storage: storage.get_expiry(key)))
+
+    def check(self) -> bool:
+        """Whether the first one works."""
+        return not self._away
+
+    def reset(self) -> None:
+        """Forget all counts of the first that works."""
+        self._ask(lambda storage: storage.reset())
+
+    def clear(self, key: str) -> None:
+        """Forget one count in the first that works."""
+        self._ask(lambda storage: storage.clear(key))
+
+    def _ask(self, question: Callable[[Storage], Any]) -> Any:
+        for name, storage in self._storages[:-1]:
+            if name in self._away:
+                continue
+            try:
+                return question(storage)
+            except Exception as error:  # noqa: BLE001 - whatever it is, no request fails for want of a count
+                self.leave(name, f"{type(error).__name__}: {error}")
+        return question(self._storages[-1][1])
+
+    def _probe(self, name: str) -> None:
+        storage = dict(self._storages)[name]
+        while not storage.check():
+            time.sleep(self._probe_seconds)
+        self._away.discard(name)
+        log.warning("rate limits are counted with %s again", name)
+
+
+def mend(state_dir: Path) -> None:
+    """Begin with an empty file where a loss of power has damaged it. Before any process counts."""
+    if not (state_dir / FILE_NAME).exists():
+        return
+    database = Database(state_dir / FILE_NAME, MIGRATIONS, is_expendable=True)
+    try:
+        with database.reading() as connection:
+            is_whole = connection.execute("PRAGMA quick_check").fetchone()[0] == "ok"
+    except StateUnusableError:
+        is_whole = False
+    database.close()
+    if not is_whole:
+        log.warning("%s was damaged; rate limits begin anew", FILE_NAME)
+        database.start_anew()
+
+
+def make(state_dir: Path, redis_url: str = "") -> FallingStorage:
+    """The counts of this service: in Redis where there is one, in the file, at last in this process alone."""
+    storages: list[tuple[str, Storage]] = [("the file", FileStorage(state_dir)), ("memory", MemoryStorage())]
+    if redis_url:
+        storages.insert(0, ("Redis", _redis(redis_url)))
+    return FallingStorage(storages)
+
+
+def _redis(url: str) -> Storage:
+    """Imported here: it takes longer than all else at the start, and only few have one."""
+    from limits.storage import RedisStorage
+    from redis.backoff import NoBackoff
+    from redis.retry import Retry
+
+    patience: dict[str, Any] = {
+        "socket_timeout": REDIS_SECONDS,
+        "socket_connect_timeout": REDIS_SECONDS,
+        "retry": Retry(NoBackoff(), 0),
+    }
+    return RedisStorage(url, key_prefix="cask:limit", **patience)

@@ -1,0 +1,100 @@
+"""Limits of requests through Apache: exact over four processes, whatever callers say of their address."""
+
+from __future__ import annotations
+
+import http.client
+import itertools
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import redis_servers, servers
+from tests.servers import Server
+
+REQUESTS = 10_000
+CALLERS = 8
+LIMIT = 100
+WINDOW_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def limited() -> Iterator[Server]:
+    with servers.running(
+        "test", WEB_PROCESSES="4", RATE_LIMIT_PER_ADDRESS=f"{LIMIT}/minute", LOG_LEVEL="warning"
+    ) as server:
+        yield server
+
+
+def ask_often(server: Server, count: int) -> list[tuple[float, int]]:
+    """Moment and status of each of so many requests, each with another forged address, from several threads."""
+    numbers = itertools.count()
+    found: list[tuple[float, int]] = []
+
+    def ask() -> None:
+        connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60)
+        while (number := next(numbers)) < count:
+            forged = f"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}"
+            headers = {"X-Forwarded-For": forged, "X-Real-IP": forged, "Forwarded": f"for={forged}"}
+            connection.request("GET", "/v1/models", headers=headers)
+            answer = connection.getresponse()
+            answer.read()
+            found.append((time.monotonic(), answer.status))
+        connection.close()
+
+    threads = [threading.Thread(target=ask) for _ in range(CALLERS)]
+    for each in threads:
+        each.start()
+    for each in threads:
+        each.join()
+    return found
+
+
+def test_exactly_a_hundred_of_ten_thousand_pass_over_four_processes(limited: Server) -> None:
+    assert len(limited.pids("web")) == 4
+
+    found = ask_often(limited, REQUESTS)
+
+    assert len(found) == REQUESTS
+    began = min(at for at, status in found if status == 200)
+    in_window = Counter(status for at, status in found if at - began < WINDOW_SECONDS - 1)
+    assert in_window[200] == LIMIT
+    assert set(in_window) == {200, 429}
+    refused = limited.ask("/v1/models")
+    if refused.status == 429:  # else the window has ended on a slow machine
+        assert refused.json["code"] == "rate_limited"
+        assert 1 <= int(refused.headers["Retry-After"]) <= WINDOW_SECONDS
+        assert refused.headers["RateLimit-Policy"] == f"{LIMIT};w={WINDOW_SECONDS}"
+    assert limited.ask("/livez").status == 200
+
+
+def test_callers_behind_a_trusted_proxy_are_counted_apart() -> None:
+    settings = {"RATE_LIMIT_PER_ADDRESS": "2/hour", "TRUSTED_PROXIES": "127.0.0.1"}
+    with servers.running("test", **settings) as server:
+
+        def status(forwarded: str) -> int:
+            return server.ask("/v1/models", headers={"X-Forwarded-For": forwarded}).status
+
+        assert [status("203.0.113.1") for _ in range(3)] == [200, 200, 429]
+        # What the caller itself claims stands before what the proxy has added, and is not believed.
+        assert status("198.51.100.9, 203.0.113.1") == 429
+        assert status("203.0.113.2") == 200
+
+
+def test_machines_with_one_redis_count_together(tmp_path: Path) -> None:
+    with (
+        redis_servers.running() as redis,
+        servers.running("test", REDIS_URL=redis.url, RATE_LIMIT_PER_ADDRESS="5/hour") as one,
+        servers.running("test", REDIS_URL=redis.url, RATE_LIMIT_PER_ADDRESS="5/hour") as two,
+    ):
+        found = [each.ask("/v1/models").status for _ in range(4) for each in (one, two)]
+
+        assert Counter(found) == {200: 5, 429: 3}
+        redis.process.kill()
+        redis.process.wait()
+        began = time.monotonic()
+        assert one.ask("/v1/models").status in (200, 429)
+        assert time.monotonic() - began < 2
