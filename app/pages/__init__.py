@@ -9,9 +9,9 @@ from flask import Blueprint, Flask
 pages = Blueprint("pages", __name__, template_folder="../templates")
 
 # The views register themselves on `pages`, so they can only be imported once it exists.
-from app.pages import jobs, languages, layout, models, samples, sign_in, try_image  # noqa: E402
+from app.pages import capacity, jobs, languages, layout, models, samples, sign_in, try_image  # noqa: E402
 
 pages.record_once(lambda state: languages.init_app(cast(Flask, state.app)))
 pages.app_context_processor(layout.context)
 
-__all__ = ["jobs", "layout", "models", "pages", "samples", "sign_in", "try_image"]
+__all__ = ["capacity", "jobs", "layout", "models", "pages", "samples", "sign_in", "try_image"]

@@ -22,6 +22,7 @@ PLACES = (
     Place("pages.try_image", marked("Try an image")),
     Place("pages.jobs", marked("Jobs")),
     Place("pages.models", marked("Models")),
+    Place("pages.capacity", marked("Capacity")),
 )
 
 
