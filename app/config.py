@@ -33,19 +33,8 @@ MASK = "********"
 # LOG_, TLS_, CONTAINER_, MODELS_ and REDIS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_…,
 # TLS_… and REDIS_….
 OUR_PREFIXES = (
-    *(
-        "ALERTS_",
-        "AUTHENTICATION",
-        "ENGINE_",
-        "HSTS_",
-        "IMAGES_",
-        "JOBS_",
-        "LOADTEST_",
-        "METRICS_",
-        "RATE_",
-        "REQUEST_",
-    ),
-    *("SERVER_", "TRACES_", "WEB_"),
+    *("ALERTS_", "AUTHENTICATION", "ENGINE_", "ENSEMBLE_", "HSTS_", "IMAGES_", "JOBS_", "LOADTEST_"),
+    *("METRICS_", "RATE_", "REQUEST_", "SERVER_", "TRACES_", "WEB_"),
 )
 # Kubernetes (and Docker links) describe a neighbour called `engine` or `web` by the first three; gunicorn reads
 # WEB_CONCURRENCY and sets SERVER_SOFTWARE; the last are what CGI (RFC 3875) and its kin tell of a request.
@@ -76,6 +65,7 @@ HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}
 MAILBOX = re.compile(r"[A-Za-z0-9.+_=-]+@[A-Za-z0-9.-]+")
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(@[a-z0-9][a-z0-9._-]{0,63})?")
 RATE_LIMIT = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)")
+UPSTREAM_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MEMORY_SIZE = re.compile(r"[1-9][0-9]*[bkmg]?")
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
 
@@ -171,6 +161,13 @@ def _http_url(value: SecretStr) -> SecretStr:
     return value
 
 
+def _upstream(value: str) -> str:
+    name, equals, url = value.partition("=")
+    if not equals or not UPSTREAM_NAME.fullmatch(name):
+        raise ValueError(value)
+    return f"{name}={_base_url(url)}"
+
+
 def _redis_url(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not text:
@@ -198,6 +195,7 @@ MemorySize = Annotated[str, AfterValidator(_matching(MEMORY_SIZE))]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_http_url)]
 RateLimits = Annotated[tuple[Annotated[str, AfterValidator(_matching(RATE_LIMIT))], ...], BeforeValidator(_split)]
+Upstreams = Annotated[tuple[Annotated[str, AfterValidator(_upstream)], ...], BeforeValidator(_split)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
 DeviceWish = Annotated[str, AfterValidator(_matching(DEVICE))]
 
@@ -588,6 +586,28 @@ class Settings(BaseSettings):
         unit="bytes",
         at_least=1048576,
         at_most=2**40,
+    )
+
+    ensemble_upstreams: Upstreams = setting(
+        "",
+        "Other services of this API that POST /v1/ensemble asks, each with a name; no others are ever asked.",
+        expects="name=address, such as north=https://north.example:8443, with commas between",
+        section="Ensembles",
+    )
+    ensemble_timeout_seconds: float = setting(
+        5, "The time that each member has when the caller does not say.", unit="seconds", at_least=0.01, at_most=3600
+    )
+    ensemble_ca_file: OptionalPath = setting(
+        None,
+        "Certificates that vouch for those services, a PEM file; empty is those of the system.",
+        expects="the path of a file",
+    )
+    ensemble_token: SecretStr = setting(
+        "",
+        "The API token that is shown to those services.",
+        secret=True,
+        optional=True,
+        expects="a token as `flask token create` prints it there",
     )
 
     loadtest_host: BaseUrl = setting(
@@ -1040,6 +1060,7 @@ def _check(settings: Settings) -> None:
             "jobs_webhook_secret",
             "a secret, as JOBS_WEBHOOK_HOSTS names some: unsigned, a message could be anybody's",
         )
+    _check_ensemble(settings)
 
 
 def _check_secrets(settings: Settings) -> None:
@@ -1109,6 +1130,19 @@ def _check_socket(settings: Settings) -> None:
 def _check_cache(settings: Settings) -> None:
     if settings.cache == "redis" and not settings.text("redis_url"):
         _refuse(settings, "cache", "auto, off or disk, as REDIS_URL is not set")
+
+
+def _check_ensemble(settings: Settings) -> None:
+    """Each name is there once; and what is secret does not travel in clear."""
+    names = [each.partition("=")[0] for each in settings.ensemble_upstreams]
+    if len(set(names)) < len(names):
+        _refuse(settings, "ensemble_upstreams", "each name once")
+    for each in settings.ensemble_upstreams if settings.is_deployed and settings.text("ensemble_token") else ():
+        url = urlsplit(each.partition("=")[2])
+        if url.scheme != "https" and url.hostname not in ("localhost", "127.0.0.1", "::1"):
+            _refuse(
+                settings, "ensemble_upstreams", "https for other machines, as ENSEMBLE_TOKEN would be sent in clear"
+            )
 
 
 def _check_limits(settings: Settings) -> None:

@@ -19,6 +19,7 @@ from app.api.rpc import rpc
 from app.cache import answers
 from app.config import ROOT, Settings
 from app.engine.client import EngineClient
+from app.ensembles import Ensemble
 from app.errors import SettingsError
 from app.guards import measures
 from app.guards.asking import Asking
@@ -49,6 +50,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.extensions["jobs"] = JobStore(Path(settings.state_dir), Limits.of(settings))
     kept = answers.init_app(app, settings)
     app.extensions["predictor"] = Predictor(settings, engine or _engine(settings), kept, Asking())
+    app.extensions["ensemble"] = Ensemble.of(settings)
     guards.init_app(app, settings)
     for blueprint in (api, legacy, rpc, inference, openapi, pages, ops):
         app.register_blueprint(blueprint)

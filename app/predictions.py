@@ -133,6 +133,7 @@ class _Asked:
     own: Sequence[Options]
     data: Sequence[ImageData]
     deadline: float
+    freshness: Freshness
 
     def key(self, number: int, form: str) -> str:
         """Under which the answer to one image is kept, computed in this form."""
@@ -189,30 +190,34 @@ class Predictor:
         canary: CanaryWish = "",
         deadline: float | None = None,
         each: Sequence[Mapping[str, Any]] | None = None,
+        freshness: Freshness | None = None,
     ) -> Outcome:
         """Predict images, encoded or as uint8 pixels (height × width × 3), all with one version.
 
         ``deadline`` is a moment of ``time.monotonic``; the default timeout when None.
         ``each`` holds further wishes of each single image; which model answers is the same for all.
+        ``freshness``: which kept answers will do; as the caller's request says when None.
 
         Raises OptionError, ModelNotFoundError, ImageMissingError, TooManyImagesError, any Image…Error, and what the
         engine raises.
         """
         if deadline is None:
             deadline = time.monotonic() + self._timeout_seconds
+        if freshness is None:
+            freshness = self._caller.freshness() if self._caller else ANY_AGE
         parsed = options.parse(task, {**wishes, **_given(model=model, version=version)})
         wished = [parsed] * len(data)
         if each is not None:
             wished = [options.parse(task, {**wishes, **more}) for more in each]
         choice = self.routing.choose(task, parsed.model, parsed.version, canary)
-        self._check_count(len(data))
+        self.check_count(len(data))
         _check_explanation(parsed, choice.manifest, len(data))
         for _ in range(MAX_CHOICES - 1):
             try:
-                return self._explained(self._ask(choice, wished, data, deadline), parsed, data, deadline)
+                return self._explained(self._ask(choice, wished, data, deadline, freshness), parsed, data, deadline)
             except (ModelNotFoundError, ModelNotReadyError) as error:
                 choice = self._choose_again(choice, parsed, task, error, canary)
-        return self._explained(self._ask(choice, wished, data, deadline), parsed, data, deadline)
+        return self._explained(self._ask(choice, wished, data, deadline, freshness), parsed, data, deadline)
 
     @property
     def manifests(self) -> list[Manifest]:
@@ -260,10 +265,17 @@ class Predictor:
             raise error
         return again
 
-    def _ask(self, choice: Choice, wished: Sequence[Wishes], data: Sequence[ImageData], deadline: float) -> Outcome:
+    def _ask(
+        self,
+        choice: Choice,
+        wished: Sequence[Wishes],
+        data: Sequence[ImageData],
+        deadline: float,
+        freshness: Freshness,
+    ) -> Outcome:
         manifest = choice.manifest
         own = [options.complete(each, manifest) for each in wished]
-        asked = _Asked(choice, wished, own, data, deadline)
+        asked = _Asked(choice, wished, own, data, deadline, freshness)
         if self.kept is None:
             computed = self._compute(asked, range(len(data)))
             return Outcome(manifest, computed.results, computed.timings)
@@ -287,8 +299,7 @@ class Predictor:
                 for number, result, used in zip(numbers, computed.results, computed.forms, strict=True)
             ]
 
-        freshness = self._caller.freshness() if self._caller else ANY_AGE
-        found = kept.gather(manifest.task, known, compute, asked.deadline, freshness)
+        found = kept.gather(manifest.task, known, compute, asked.deadline, asked.freshness)
         if self._caller:
             self._caller.tell(found)
         results = [ImageResult(each.entry.width, each.entry.height, each.entry.answer) for each in found]
@@ -331,6 +342,9 @@ class Predictor:
         """
         if not _explains(wished):
             return outcome
+        if self._caller:
+            # Also where the answer itself was kept: the engine has work with it.
+            self._caller.begin()
         started, manifest = time.perf_counter(), outcome.manifest
         pictures = self._read_all(data, manifest, deadline)
         asked = [ExplainOptions(getattr(wished, "explain_label", None) or _best(each)) for each in outcome.results]
@@ -357,7 +371,8 @@ class Predictor:
             raise found
         return found
 
-    def _check_count(self, count: int) -> None:
+    def check_count(self, count: int) -> None:
+        """Whether a request may hold so many images. Raises ImageMissingError, TooManyImagesError."""
         if count == 0:
             raise ImageMissingError(
                 "The request holds no image.",

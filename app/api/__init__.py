@@ -4,4 +4,4 @@ from flask import Blueprint
 
 api = Blueprint("api", __name__, url_prefix="/v1")
 
-from app.api import classify, detect, jobs, models  # noqa: E402, F401 - they add their views to the blueprint
+from app.api import classify, detect, ensemble, jobs, models  # noqa: E402, F401 - they add their views to the blueprint

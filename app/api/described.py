@@ -112,7 +112,10 @@ def options(wishes: type[BaseModel]) -> dict[str, Any]:
 
 def _plain(options: dict[str, Any]) -> dict[str, Any]:
     """Form fields have no null."""
-    plain = {name: next(each for each in row["anyOf"] if each != {"type": "null"}) for name, row in options.items()}
+    plain = {
+        name: next((each for each in row.get("anyOf", ()) if "type" in each and each["type"] != "null"), row)
+        for name, row in options.items()
+    }
     return {name: {**row, "description": options[name]["description"]} for name, row in plain.items()}
 
 

@@ -27,7 +27,7 @@ from app.telemetry import metrics
 log = logging.getLogger("cask.web")
 
 # Requests that ask for a prediction; everything else is quick and always let in.
-PREDICTING = re.compile(r"/v1/(classify|detect)|/upload|/(predict|api)?|/v2/models/.+/infer")
+PREDICTING = re.compile(r"/v1/(classify|detect|ensemble)|/upload|/(predict|api)?|/v2/models/.+/infer")
 # The page shows its refusals as a page; the way through Flask is dear, but people do not come by the thousand.
 PAGE = "/upload"
 REFUSED_KEY = "cask.retry_after_seconds"

@@ -407,6 +407,7 @@ FAILURES = {
     "502": "The application went away while it answered.",
     "503": "Not now: see Retry-After.",
     "504": "The deadline passed.",
+    "508": "Ensembles ask each other.",
     "507": "No room to keep it.",
 }
 

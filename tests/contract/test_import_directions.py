@@ -36,6 +36,9 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.images", {"app.errors", "app.results", "app.manifests", "app.resampling"}),
     ("app.telemetry", {"app.telemetry", "app.config", "app.machine", "app.__version__"}),
     ("app.forms", {"app.builds"}),
+    ("app.merging", {"app.results"}),
+    ("app.upstreams", {"app.errors", "app.manifests", "app.results"}),
+    ("app.ensembles", {"app.config", "app.errors", "app.results", "app.telemetry.logs", "app.upstreams"}),
     ("app.cache.keys", {"app.results", "app.__version__"}),
     (
         "app.cache",
@@ -164,6 +167,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 "app.jobs.store",
             ),
             *("app.jobs.webhooks", "app.telemetry"),
+            *("app.cache.answers", "app.ensembles", "app.merging", "app.upstreams"),
         },
     ),
     # The form of the page of jobs is the API's.
@@ -195,7 +199,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.factory",
         {
             *("app.api", "app.openapi", "app.pages", "app.ops", "app.guards", "app.predictions", "app.engine.client"),
-            "app.cache.answers",
+            *("app.cache.answers", "app.ensembles"),
             *("app.engine.service", "app.config", "app.errors", "app.telemetry"),
             *("app.jobs.jobs", "app.jobs.store"),
         },

@@ -602,6 +602,38 @@ def test_redis_url_is_taken(checkout: Checkout, value: str) -> None:
     assert checkout.load(REDIS_URL=value).redis_url.get_secret_value() == value
 
 
+def test_cache_in_redis_needs_a_redis(checkout: Checkout) -> None:
+    assert checkout.refusal(CACHE="redis") == (
+        "CACHE is 'redis' (from the environment); expected auto, off or disk, as REDIS_URL is not set."
+    )
+
+
+@pytest.mark.parametrize(
+    "value", ["north", "=http://a", "North=http://a", "a=http://u:p@b", "a=http://b/path", "a=ftp://b", "a=http://b?c"]
+)
+def test_upstream_that_is_none_is_refused(checkout: Checkout, value: str) -> None:
+    assert "ENSEMBLE_UPSTREAMS is " in checkout.refusal(ENSEMBLE_UPSTREAMS=value)
+
+
+def test_upstreams_are_taken(checkout: Checkout) -> None:
+    settings = checkout.load(ENSEMBLE_UPSTREAMS="north=https://north.example:8443/, a.b-c=http://10.0.0.1:8000")
+
+    assert settings.ensemble_upstreams == ("north=https://north.example:8443", "a.b-c=http://10.0.0.1:8000")
+
+
+def test_two_upstreams_of_one_name_are_refused(checkout: Checkout) -> None:
+    assert "each name once" in checkout.refusal(ENSEMBLE_UPSTREAMS="a=http://b,a=http://c")
+
+
+@pytest.mark.parametrize(("url", "is_refused"), [("http://b", True), ("https://b", False), ("http://127.0.0.1", False)])
+def test_token_is_not_sent_in_clear_to_another_machine(checkout: Checkout, url: str, is_refused: bool) -> None:
+    given = {"ENV": "prod", "SECRET_KEY": REAL_SECRET, "ENSEMBLE_TOKEN": OTHER_SECRET}
+    if is_refused:
+        assert "in clear" in checkout.refusal(**given, ENSEMBLE_UPSTREAMS=f"a={url}")
+    else:
+        assert checkout.load(**given, ENSEMBLE_UPSTREAMS=f"a={url}").ensemble_upstreams == (f"a={url}",)
+
+
 def test_no_printed_form_of_settings_shows_a_secret(checkout: Checkout) -> None:
     settings = checkout.load(SECRET_KEY=REAL_SECRET, REDIS_URL=f"redis://:{OTHER_SECRET}@localhost")
 

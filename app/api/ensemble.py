@@ -1,0 +1,303 @@
+"""POST /v1/ensemble: several models, and other services, asked at the same time; their answers made into one."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping, Sequence
+from functools import partial
+from typing import Annotated, Any, Literal
+
+from flask import Response, current_app, jsonify, request
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing_extensions import TypedDict
+
+from app import merging, options
+from app.api import answers, api, bodies, described, quotes
+from app.api.answers import ModelIdentity, Side
+from app.cache.answers import Freshness
+from app.ensembles import Ensemble, EnsembleFailedError, EnsembleUnavailableError, Member, Opinion, Votes
+from app.errors import CaskError, OptionError
+from app.guards import admission, deadlines, request_ids
+from app.guards.asking import Asking
+from app.manifests import Task
+from app.openapi.operations import Answer, describe
+from app.options import MAX_RESULTS
+from app.predictions import Predictor, predictor
+from app.results import Detection, Prediction, rounded
+from app.upstreams import HOP_HEADER, Upstream
+
+EXTENSION = "ensemble"
+# What is said here and not to the members.
+OWN = ("task", "members", "merge", "merge_iou", "member_timeout")
+DEFAULT_TOP_K = 5
+MEMBERS = r"[A-Za-z0-9@._,\- ]{1,1000}"
+
+
+class EnsembleLoopError(CaskError):
+    """The request comes from an ensemble already, and would go round in circles."""
+
+    code = "ensemble_loop"
+    status = 508
+    title = "Ensembles ask each other"
+
+
+class EnsembleWishes(BaseModel):
+    """Options of POST /v1/ensemble, besides those of the task."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    task: Literal["detect", "classify"] = Field("detect", description="What all members are asked.")
+    members: Annotated[str, Field(pattern=f"^{MEMBERS}$")] | None = Field(
+        None, description="Whom to ask: models as `name` or `name@version`, other services by name; all when left out."
+    )
+    merge: Literal["fusion", "suppression"] = Field(
+        "fusion", description="Boxes: `fusion` makes one of those that overlap, `suppression` keeps the best."
+    )
+    merge_iou: Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)] = Field(
+        0.55, description="Boxes of different members that overlap more than this are one object."
+    )
+    member_timeout: Annotated[float, Field(gt=0, le=3600, allow_inf_nan=False)] | None = Field(
+        None, description="Seconds that each member has."
+    )
+
+
+class AllWishes(EnsembleWishes):
+    """Those of either task as well, for the description."""
+
+    top_k: int | None = Field(None, ge=0, le=MAX_RESULTS, description="classify: how many labels, best first.")
+    score_threshold: options.Share | None = Field(None, description="detect: what members leave out.")
+    iou_threshold: options.Share | None = Field(None, description="detect: what is one object to each member.")
+    max_results: int | None = Field(None, ge=0, le=MAX_RESULTS, description="detect: at most so many, best first.")
+    min_width: options.Pixels | None = Field(None, description="detect: narrower boxes are left out.")
+    min_height: options.Pixels | None = Field(None, description="detect: lower boxes are left out.")
+
+
+class AnsweredMember(TypedDict):
+    """A member that answered, and how long it took."""
+
+    name: str
+    kind: Literal["model", "upstream"]
+    model: ModelIdentity
+    milliseconds: float
+
+
+class MissingMember(TypedDict):
+    """A member that did not answer, and why: the code and the words of its failure."""
+
+    name: str
+    kind: Literal["model", "upstream"]
+    code: str
+    reason: str
+
+
+class MergedImage(TypedDict, total=False):
+    """One image: `detections` or `predictions`, as the task has it."""
+
+    width: Side
+    height: Side
+    detections: list[Detection]
+    predictions: list[Prediction]
+
+
+class EnsembleAnswer(TypedDict):
+    """What those who answered say together; ``results`` are in the order of the images."""
+
+    task: Task
+    members: list[AnsweredMember]
+    missing: list[MissingMember]
+    results: list[MergedImage]
+    request_id: str
+
+
+EXAMPLE = {
+    "task": "detect",
+    "members": [
+        {
+            "name": "site-safety-detector",
+            "kind": "model",
+            "model": described.DETECTED["model"],
+            "milliseconds": 26.4,
+        }
+    ],
+    "missing": [
+        {"name": "north", "kind": "upstream", "code": "deadline_exceeded", "reason": "north did not answer in time."}
+    ],
+    "results": described.DETECTED["results"],
+    "request_id": described.DETECTED["request_id"],
+}
+
+
+@api.post("/ensemble")
+@describe(
+    tag="Predictions",
+    summary="Ask several models at once",
+    query=AllWishes,
+    bodies=described.bodies(AllWishes),
+    answers={
+        200: Answer(
+            description="One answer from all that came in time; `missing` names the others.",
+            schema=EnsembleAnswer,
+            example=EXAMPLE,
+            headers=("Server-Timing",),
+        )
+    },
+    errors=(*described.PREDICTION_ERRORS, EnsembleFailedError, EnsembleUnavailableError, EnsembleLoopError),
+    headers=(described.FRESHNESS,),
+)
+def ensemble() -> Response:
+    """Ask several models and other services at the same time, and make one answer of theirs."""
+    if HOP_HEADER in request.headers:
+        raise EnsembleLoopError(
+            "This request was made by an ensemble.", hint="Let ENSEMBLE_UPSTREAMS name services, not one that asks you."
+        )
+    images, raw = bodies.read(request)
+    wishes, of_task = _split(raw)
+    predictor().check_count(len(images))
+    members = _members(wishes, of_task, images)
+    if any(each.kind == "model" for each in members):
+        admission.begin()
+    began = time.monotonic()
+    seconds = wishes.member_timeout or _ensemble().timeout_seconds
+    votes = _ensemble().fan_out.ask(members, min(deadlines.current(), began + seconds))
+    response = jsonify(_document(votes, wishes, of_task, len(images)))
+    response.headers["Server-Timing"] = answers.server_timing({"members": (time.monotonic() - began) * 1000})
+    return response
+
+
+def _ensemble() -> Ensemble:
+    found: Ensemble = current_app.extensions[EXTENSION]
+    return found
+
+
+# ── what was asked ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _split(raw: Mapping[str, Any]) -> tuple[EnsembleWishes, options.Wishes]:
+    """Our own wishes, and those for the members. Raises OptionError."""
+    own = {name: value for name, value in raw.items() if name in OWN and value not in ("", None)}
+    try:
+        wishes = EnsembleWishes.model_validate(own)
+    except ValidationError as error:
+        raise OptionError(quotes.first_fault(error, "The options"), hint="docs/api.md lists them.") from None
+    rest = {name: value for name, value in raw.items() if name not in OWN}
+    for name in ("model", "version", "explain", "explain_label"):
+        if name in rest:
+            raise OptionError(
+                f"{name} is no option of an ensemble.", hint="members says whom to ask, and a single model explains."
+            )
+    return wishes, options.parse(wishes.task, rest)
+
+
+def _members(wishes: EnsembleWishes, of_task: options.Wishes, images: Sequence[bytes]) -> list[Member]:
+    """Those that were named, each once, else all. Raises OptionError, ModelNotFoundError."""
+    upstreams = _ensemble().upstreams
+    models = [each for each in predictor().manifests if each.task == wishes.task]
+    named = [part.strip() for part in (wishes.members or "").split(",") if part.strip()]
+    names = list(dict.fromkeys(named)) or [*(each.name for each in models), *upstreams]
+    given = of_task.model_dump(exclude_none=True)
+    if wishes.task == "classify":
+        # The mean needs every label's score; what the caller wants of them is cut off afterwards.
+        given["top_k"] = MAX_RESULTS
+    found = []
+    for name in names:
+        if name in upstreams:
+            ask = partial(_ask_upstream, upstreams[name], wishes.task, images, given, request_ids.current())
+            found.append(Member(name, "upstream", ask))
+        else:
+            _check(wishes.task, name, [*(each.name for each in models), *upstreams])
+            # The thread that asks knows neither app nor request.
+            ask_model = partial(_ask_model, predictor(), name, wishes.task, images, given, Asking().freshness())
+            found.append(Member(name, "model", ask_model))
+    if not found:
+        raise OptionError(f"There is nobody here to {wishes.task}.", hint="GET /v1/models lists the models.")
+    return found
+
+
+def _check(task: Task, name: str, there: Sequence[str]) -> None:
+    """Raises OptionError for a name that nobody here has."""
+    model, _, version = name.partition("@")
+    try:
+        predictor().find(task, model, version or None)
+    except CaskError:
+        raise OptionError(
+            f"members names {quotes.shown(name)!r}, which is neither a model for {task} nor another service.",
+            hint=f"There are: {', '.join(there)}.",
+        ) from None
+
+
+def _ask_model(
+    predictor: Predictor,
+    name: str,
+    task: Task,
+    images: Sequence[bytes],
+    given: Mapping[str, Any],
+    freshness: Freshness,
+    deadline: float,
+) -> Opinion:
+    model, _, version = name.partition("@")
+    outcome = predictor.predict(
+        task,
+        images,
+        given,
+        model=model,
+        version=version or None,
+        canary="never",
+        deadline=deadline,
+        freshness=freshness,
+    )
+    results = [(each.width, each.height, each.answer) for each in outcome.results]
+    return Opinion(dict(answers.model_identity(outcome.manifest)), results)  # type: ignore[arg-type]
+
+
+def _ask_upstream(
+    upstream: Upstream,
+    task: Task,
+    images: Sequence[bytes],
+    given: Mapping[str, Any],
+    request_id: str,
+    deadline: float,
+) -> Opinion:
+    answer = upstream.predict(task, images, given, deadline, request_id)
+    return Opinion(answer.model, answer.results)
+
+
+# ── what is answered ──────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _document(votes: Votes, wishes: EnsembleWishes, of_task: options.Wishes, images: int) -> dict[str, Any]:
+    return {
+        "task": wishes.task,
+        "members": [
+            {
+                "name": each.member.name,
+                "kind": each.member.kind,
+                "model": each.opinion.model,
+                "milliseconds": round(each.milliseconds, 2),
+            }
+            for each in votes.answered
+        ],
+        "missing": [
+            {
+                "name": each.member.name,
+                "kind": each.member.kind,
+                "code": each.error.code,
+                "reason": quotes.shown(each.error.message, 300),
+            }
+            for each in votes.missing
+        ],
+        "results": [_merged(votes, wishes, of_task, number) for number in range(images)],
+        "request_id": request_ids.current(),
+    }
+
+
+def _merged(votes: Votes, wishes: EnsembleWishes, of_task: options.Wishes, number: int) -> dict[str, Any]:
+    """One image. All members see the same upright image, so the first one's word on its size is enough."""
+    of_image = [each.opinion.results[number] for each in votes.answered]
+    given: list[Any] = [answer for _, _, answer in of_image]
+    size = {"width": of_image[0][0], "height": of_image[0][1]}
+    if isinstance(of_task, options.ClassifyWishes):
+        top_k = DEFAULT_TOP_K if of_task.top_k is None else of_task.top_k
+        return {**size, "predictions": [rounded(each) for each in merging.average_labels(given)[:top_k]]}
+    merge = merging.fuse_boxes if wishes.merge == "fusion" else merging.suppress_boxes
+    merged = merge(given, wishes.merge_iou)[: of_task.max_results]
+    return {**size, "detections": [rounded(each) for each in merged]}

@@ -1,0 +1,178 @@
+"""Several members asked at the same time: models of this service, and other services. Says who did not answer, and why.
+
+No Flask. Each member has a deadline of its own; what one lacks, the others make up for.
+"""
+
+from __future__ import annotations
+
+import concurrent.futures
+import time
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import dataclass, field
+from typing import Literal
+
+from app.config import Settings
+from app.errors import CaskError, DeadlineExceededError, RequestError, UnavailableError
+from app.results import Answer
+from app.telemetry import logs
+from app.upstreams import Upstream, UpstreamError
+
+# Members in work at once, in each process. A member that does not answer in time keeps its thread until it has ended.
+THREADS = 16
+Kind = Literal["model", "upstream"]
+
+
+class EnsembleFailedError(CaskError):
+    """No member of the ensemble gave an answer."""
+
+    code = "ensemble_failed"
+    status = 502
+    title = "No member answered"
+
+
+class EnsembleUnavailableError(UnavailableError):
+    """No member of the ensemble can answer now, but some may soon."""
+
+    code = "ensemble_unavailable"
+    title = "No member can answer now"
+
+
+@dataclass(frozen=True)
+class Opinion:
+    """What one member said. ``results``: width, height and answer of each image, in order."""
+
+    model: Mapping[str, str]
+    results: Sequence[tuple[int, int, Answer]]
+
+
+@dataclass(frozen=True)
+class Member:
+    """Who is asked. ``ask`` is given a moment of ``time.monotonic`` by which it must answer."""
+
+    name: str
+    kind: Kind
+    ask: Callable[[float], Opinion]
+
+
+@dataclass(frozen=True)
+class Answered:
+    """A member with what it said, and how long that took."""
+
+    member: Member
+    opinion: Opinion
+    milliseconds: float
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A member without an answer, and why."""
+
+    member: Member
+    error: CaskError
+
+
+@dataclass
+class Votes:
+    """Who answered and who did not, both in the order in which they were named."""
+
+    answered: list[Answered] = field(default_factory=list)
+    missing: list[Missing] = field(default_factory=list)
+
+
+class FanOut:
+    """Asks members at the same time. One for each process; its threads start with the first request."""
+
+    def __init__(self, threads: int = THREADS) -> None:
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ensemble")
+
+    def ask(self, members: Sequence[Member], deadline: float) -> Votes:
+        """Everybody's answer, as far as it came by ``deadline``, a moment of ``time.monotonic``.
+
+        Raises RequestError where the request itself is at fault, and where nobody answered EnsembleUnavailableError,
+        EnsembleFailedError or DeadlineExceededError.
+        """
+        request_id = logs.request_id.get()
+        asked = [(each, self._pool.submit(_ask, each, deadline, request_id)) for each in members]
+        try:
+            concurrent.futures.wait([each for _, each in asked], max(0.0, deadline - time.monotonic()))
+        finally:
+            for _, each in asked:
+                # Those that have not begun never will.
+                each.cancel()
+        votes = Votes()
+        for member, future in asked:
+            _sort_in(votes, member, future)
+        if not votes.answered:
+            raise _nobody(votes.missing)
+        return votes
+
+
+def _ask(member: Member, deadline: float, request_id: str) -> Answered:
+    logs.request_id.set(request_id)
+    began = time.monotonic()
+    if began >= deadline:
+        raise _late(member)
+    opinion = member.ask(deadline)
+    return Answered(member, opinion, (time.monotonic() - began) * 1000)
+
+
+def _sort_in(votes: Votes, member: Member, future: Future[Answered]) -> None:
+    if future.cancelled() or not future.done():
+        votes.missing.append(Missing(member, _late(member)))
+        return
+    error = future.exception()
+    if error is None:
+        votes.answered.append(future.result())
+    elif isinstance(error, RequestError) and member.kind == "model":
+        # An image that one model cannot read, none can; and an option that is wrong is wrong for all.
+        raise error
+    elif isinstance(error, CaskError):
+        votes.missing.append(Missing(member, error))
+    else:
+        raise error
+
+
+def _late(member: Member) -> DeadlineExceededError:
+    return DeadlineExceededError(
+        f"{member.name} did not answer in time.",
+        hint="Allow more time with member_timeout, or leave it out with members.",
+    )
+
+
+def _nobody(missing: Sequence[Missing]) -> CaskError:
+    """Why there is no answer at all, as one failure: try again, too late, or broken."""
+    words = " ".join(each.error.message for each in missing)
+    said = f"None of {len(missing)} members answered. {words}"
+    passing = [each.error for each in missing if _is_passing(each.error)]
+    if passing:
+        seconds = min((each.retry_after_seconds or 1.0) for each in passing)
+        return EnsembleUnavailableError(
+            said, hint="Send it again after the time in Retry-After.", retry_after_seconds=seconds
+        )
+    if all(isinstance(each.error, DeadlineExceededError) for each in missing):
+        return DeadlineExceededError(said, hint="Allow more time with member_timeout and X-Request-Timeout.")
+    return EnsembleFailedError(said, hint="The log has more, under the request id; so have the other services'.")
+
+
+def _is_passing(error: CaskError) -> bool:
+    return isinstance(error, UnavailableError) or (
+        isinstance(error, UpstreamError) and error.upstream_status in (429, 503)
+    )
+
+
+@dataclass(frozen=True)
+class Ensemble:
+    """What a web process has of it: threads, the other services by name, and the time that members have."""
+
+    fan_out: FanOut
+    upstreams: Mapping[str, Upstream]
+    timeout_seconds: float
+
+    @classmethod
+    def of(cls, settings: Settings) -> Ensemble:
+        """Knows the services that the settings name, and no others; nobody is asked yet."""
+        pairs = [each.partition("=") for each in settings.ensemble_upstreams]
+        token, ca_file = settings.ensemble_token.get_secret_value(), settings.ensemble_ca_file
+        upstreams = {name: Upstream(name, url, token, ca_file) for name, _, url in pairs}
+        return cls(FanOut(), upstreams, settings.ensemble_timeout_seconds)
