@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import faulty, pictures, rows, selftest
+from loadtest import driver, faulty, pictures, rows, selftest
 from loadtest.selftest import Finding
 from loadtest.statuses import Status
 from tests import servers
@@ -192,3 +193,13 @@ def listening(port: int) -> set[str]:
     assert found <= {"0100007F"}, found
     assert f":{port:04X} " not in Path("/proc/net/tcp6").read_text()
     return found
+
+
+def test_the_generator_goes_first_where_it_may() -> None:
+    command = [sys.executable, "-c", "import os; print(os.getpriority(os.PRIO_PROCESS, 0))"]
+    done = subprocess.run(
+        command, capture_output=True, text=True, check=True, start_new_session=True, preexec_fn=driver.go_first
+    )
+
+    may = os.getuid() == 0
+    assert int(done.stdout) == (driver.PRIORITY if may else os.getpriority(os.PRIO_PROCESS, 0))
