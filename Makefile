@@ -1,7 +1,7 @@
 # Cask: every command a person needs. `make` alone prints this list.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help serve stop dev config config-diff doctor up down logs ps shell smoke docker-engine base-image wheels image test check \
+.PHONY: help serve stop dev config config-diff doctor up down logs ps shell smoke docker-engine base-image monitoring-image wheels image test check \
 	format install lock docs postman fuzz \
 	model-add model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
 	model-shadow bench train clean
@@ -30,7 +30,7 @@ dev: ## Flask's reloader with the engine beside it, without Apache
 	@app/dev.sh
 
 ##@ Run it in a container
-up: ## Build the image and start it: make up ENV=prod
+up: ## Build the image and start it: make up ENV=prod (GPUS=all, MONITORING=1)
 	@docker/steps/up.sh
 down: ## Stop and remove the container; its state stays
 	@docker/steps/down.sh
@@ -48,6 +48,8 @@ docker-engine: ## Install and start a Docker Engine (Debian, Ubuntu)
 	@docker/steps/engine.sh
 base-image: ## Make the base image without a registry (Debian packages)
 	@docker/steps/base-image.sh
+monitoring-image: ## Make an image of Prometheus without a registry (Debian packages)
+	@docker/steps/monitoring-image.sh
 wheels: ## Collect all Python wheels, for installing without internet
 	@docker/steps/wheels.sh
 

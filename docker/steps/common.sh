@@ -11,6 +11,11 @@ SECRETS_DIR="${SECRETS_DIR:-secrets}"         # not in git
 GIVEN="build/compose.$PROJECT.given.yaml"    # settings given to the command that started it; see write_given_settings
 GPUS="${GPUS:-}"                              # all, or how many; empty is none
 GPU_FILE="build/compose.$PROJECT.gpus.yaml"
+MONITORING="${MONITORING:-}"                  # 1: Prometheus, and Grafana where its image is, beside it
+MONITORING_FILE="build/compose.$PROJECT.monitoring"  # which further compose files belong to it; see write_monitoring
+MONITORING_SUBNET="${MONITORING_SUBNET:-172.30.251.0/28}"
+PROMETHEUS_IMAGE="${PROMETHEUS_IMAGE:-cask-prometheus:latest}"
+GRAFANA_IMAGE="${GRAFANA_IMAGE:-grafana/grafana-oss:11.6.0}"
 BASE_IMAGE="${BASE_IMAGE:-debian:bookworm-slim}"
 
 say() { printf '  %-12s %s\n' "$1" "$2"; }
@@ -77,6 +82,19 @@ write_given_settings() { # writes $GIVEN, or removes it when nothing was given
     fi
 }
 
+# `make up MONITORING=1` starts Prometheus and Grafana beside it; the next `make up` without it takes them away.
+write_monitoring() { # writes $MONITORING_FILE and whom Prometheus asks, or removes it where none is wished
+    rm -f "$MONITORING_FILE"
+    [ -n "$MONITORING" ] || return 0
+    mkdir -p "build/monitoring/$PROJECT"
+    printf '[{"targets": ["cask:%s"]}]\n' "${PORT:-8000}" >"build/monitoring/$PROJECT/cask.json"
+    chmod a+rX build/monitoring "build/monitoring/$PROJECT" "build/monitoring/$PROJECT/cask.json"
+    echo docker/monitoring/compose.yaml >"$MONITORING_FILE"
+    if "$DOCKER" image inspect "$GRAFANA_IMAGE" >/dev/null 2>&1; then
+        echo docker/monitoring/grafana.yaml >>"$MONITORING_FILE"
+    fi
+}
+
 # `make up GPUS=all` (or a number of them) lets the container use GPUs; the next `make up` without it takes them away.
 write_gpus() { # writes $GPU_FILE, or removes it where none is wished
     rm -f "$GPU_FILE"
@@ -132,10 +150,13 @@ need_engine() { # one line where there is none
 }
 
 compose() { # docker compose where the plug-in is there, docker-compose otherwise
-    local files=(-f docker/compose.yaml)
+    local file files=(-f docker/compose.yaml)
     if [ "${HTTPS_PORT:-0}" != 0 ] && [ -n "${HTTPS_PORT:-}" ]; then files+=(-f docker/compose.tls.yaml); fi
     if [ -e "$GIVEN" ]; then files+=(-f "$GIVEN"); fi
     if [ -e "$GPU_FILE" ]; then files+=(-f "$GPU_FILE"); fi
+    if [ -e "$MONITORING_FILE" ]; then
+        while read -r file; do files+=(-f "$file"); done <"$MONITORING_FILE"
+    fi
     if "$DOCKER" compose version >/dev/null 2>&1; then
         "$DOCKER" compose --env-file "$ENV_DIR/$ENV.env" -p "$PROJECT" "${files[@]}" "$@"
     elif command -v docker-compose >/dev/null; then

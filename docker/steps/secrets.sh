@@ -1,9 +1,9 @@
 #!/usr/bin/env bash
-# Make the secret that the container reads from /run/secrets/secret_key, once; say where it lies.
+# Make a secret that a container reads from /run/secrets, once; say where it lies: secrets.sh [secret_key | grafana_password]
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
-FILE="$SECRETS_DIR/secret_key"
+FILE="$SECRETS_DIR/${1:-secret_key}"
 
 if [ -s "$FILE" ]; then
     say secret "$FILE is there"

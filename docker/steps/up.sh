@@ -35,11 +35,22 @@ fi
 # --- from here on, something changes ----------------------------------------------------------------------------------
 
 docker/steps/secrets.sh
+if [ -n "$MONITORING" ]; then
+    "$DOCKER" image inspect "$PROMETHEUS_IMAGE" >/dev/null 2>&1 || docker/steps/monitoring-image.sh
+    if ! "$DOCKER" image inspect "$GRAFANA_IMAGE" >/dev/null 2>&1 && ! "$DOCKER" pull -q "$GRAFANA_IMAGE" >/dev/null 2>&1; then
+        say grafana "left out: there is no image $GRAFANA_IMAGE here, and no registry that has it (docker load, or GRAFANA_IMAGE=)"
+    else
+        docker/steps/secrets.sh grafana_password
+    fi
+    export PROMETHEUS_IMAGE GRAFANA_IMAGE MONITORING_SUBNET
+    export MONITORED_BY="${METRICS_ALLOW:+$METRICS_ALLOW,}$MONITORING_SUBNET" MONITORING_TARGETS="../build/monitoring/$PROJECT"
+fi
 if [ "$BUILD" != no ]; then docker/steps/build.sh; fi
 
 mkdir -p build
 write_given_settings
 write_gpus
+write_monitoring
 say start "$IMAGE as project «$PROJECT», ENV=$ENV"
 before="$(container)"
 started_at="$(date +%s)"
@@ -89,6 +100,12 @@ case "$host" in 0.0.0.0 | '') host=127.0.0.1 ;; esac
 address="http://$host:${PORT:-8000}"
 if [ "${HTTPS_PORT:-0}" != 0 ]; then address="https://$SERVER_NAME:$HTTPS_PORT"; fi
 say ready "$address  (ENV=$ENV, after $((SECONDS - began)) s)"
+if [ -n "$MONITORING" ]; then
+    say prometheus "http://127.0.0.1:${PROMETHEUS_PORT:-9090}"
+    if grep -qs grafana "$MONITORING_FILE"; then
+        say grafana "http://127.0.0.1:${GRAFANA_PORT:-3000}, user admin, password in $SECRETS_DIR/grafana_password"
+    fi
+fi
 echo "Next: make smoke ENV=$ENV"
 if [ "$(setting AUTHENTICATION)" != off ] && [ "$("$DOCKER" exec "$CONTAINER" python -m app.cli token list --json 2>/dev/null)" = "[]" ]; then
     echo "      make shell COMMAND='flask token create NAME'   (nobody has a token yet, so nobody is let in)"
