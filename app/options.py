@@ -49,8 +49,9 @@ class DetectWishes(_Wishes):
 Wishes = ClassifyWishes | DetectWishes
 WISHES: dict[Task, type[ClassifyWishes] | type[DetectWishes]] = {"classify": ClassifyWishes, "detect": DetectWishes}
 
-# Wishes that are numbers; the others are names.
-NUMBERS = {name for kind in WISHES.values() for name in kind.model_fields} - set(_Wishes.model_fields)
+# Wishes that are texts; the others are numbers, or yes and no.
+TEXTS = {*_Wishes.model_fields, "explain_label"}
+NUMBERS = {name for kind in WISHES.values() for name in kind.model_fields} - TEXTS
 
 
 def parse(task: Task, raw: Mapping[str, Any]) -> Wishes:

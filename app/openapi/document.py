@@ -49,6 +49,8 @@ TAGS = (
 )
 # An image in a form, and in JSON.
 IMAGE_FORMATS = ("binary", "base64-image")
+# The option whose right values are the labels of the models that are served.
+LABEL = "explain_label"
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # What Apache answers before Python sees a request, whatever the address; words from apache/errors.toml.
 APACHE_STATUSES = ("400", "408", "413", "414", "431", "500", "502", "503", "504")
@@ -277,11 +279,20 @@ class _Document:
     def _query(self, operation: Operation) -> Iterator[dict[str, Any]]:
         if operation.query is None:
             return
-        for name, schema in operation.query.model_json_schema()["properties"].items():
+        document = operation.query.model_json_schema()
+        for name, schema in document["properties"].items():
             plain = next((each for each in schema.get("anyOf", ()) if each != {"type": "null"}), schema)
             plain = {key: value for key, value in plain.items() if key not in ("title", "default", "description")}
-            row = {"name": name, "in": "query", "allowEmptyValue": True, "schema": plain}
-            yield {**row, "description": schema.get("description", "")}
+            is_required = name in document.get("required", ())
+            row = {"name": name, "in": "query", "required": is_required, "allowEmptyValue": not is_required}
+            if name == LABEL:
+                plain["enum"] = self._labels()
+            yield {**row, "schema": plain, "description": schema.get("description", "")}
+
+    def _labels(self) -> list[str]:
+        """Every label that a classifier here can name; the types cannot know them."""
+        every = (label for each in self._manifests if each.task == "classify" for label in each.labels)
+        return list(dict.fromkeys(every))
 
     def _body(self, body: Body) -> dict[str, Any]:
         found: dict[str, Any] = {"schema": self._localized(self._schema(body.schema))}
@@ -301,6 +312,9 @@ class _Document:
         properties = found.get("properties", {})
         task = "classify" if "top_k" in properties else "detect"
         model = next((each for each in self._manifests if each.task == task), self._manifests[0])
+        for each in properties.get(LABEL, {}).get("anyOf", ()):
+            if each.get("type") == "string":
+                each["enum"] = self._labels()
         for name, value in (("model", model.name), ("version", model.version)):
             if "pattern" in str(properties.get(name)):
                 properties[name]["examples"] = [value]

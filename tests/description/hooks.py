@@ -8,6 +8,7 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies as st
 
+from app import options
 from tests.fakes import picture
 
 # A few are enough: what differs between images is tested elsewhere.
@@ -48,8 +49,12 @@ def filter_case(context: Any, case: Any) -> bool:
 
 @schemathesis.hook
 def before_call(context: Any, case: Any, kwargs: Any) -> None:
-    """Allow time enough, and let shape and data of a tensor agree; JSON Schema cannot say that."""
+    """Allow time enough, and let shape and data of a tensor agree, and a job's options and task; JSON Schema cannot
+    say that.
+    """
     _allow_time(case.headers, TIMEOUT, LEAST_SECONDS)
+    if case.path == "/v1/jobs" and case.meta is not None and case.meta.generation.mode.is_positive:
+        _agree_on_a_task([holder for holder in (case.body, case.query) if isinstance(holder, dict)])
     if "/v2/" in case.path and isinstance(case.body, dict):
         _allow_time(case.body.get("parameters"), "timeout", LEAST_SECONDS * 1_000_000)
         for tensor in case.body.get("inputs") if isinstance(case.body.get("inputs"), list) else []:
@@ -68,6 +73,16 @@ def _allow_time(holder: Any, name: str, least: float) -> None:
         return
     if is_short:
         holder[name] = str(least) if isinstance(value, str) else least
+
+
+def _agree_on_a_task(holders: list[dict[str, Any]]) -> None:
+    """A job has the options of its task; the description tells those of both."""
+    task = next((holder["task"] for holder in holders if holder.get("task")), "detect")
+    known = set(options.WISHES[task].model_fields)
+    others = {name for kind in options.WISHES.values() for name in kind.model_fields} - known
+    for holder in holders:
+        for name in others & set(holder):
+            del holder[name]
 
 
 def _agree(tensor: Any) -> None:
