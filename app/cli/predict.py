@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import csv
 import io
 import json
@@ -56,7 +57,7 @@ class Predicted:
 @click.option(
     "--url", default="", help="Another service than the one of ENV on this machine, such as http://host:8000."
 )
-@click.option("--token", default="", envvar="CASK_TOKEN", help="API token, where one is asked for; else CASK_TOKEN.")
+@click.option("--token", default="", envvar="CASK_TOKEN", help="API token of a service elsewhere; else CASK_TOKEN.")
 @click.pass_context
 def command(
     context: click.Context,
@@ -76,7 +77,7 @@ def command(
     Ends with 1 when one of them could not be answered.
     """
     paths = _files(images)
-    service = _service(url, token)
+    service = context.with_resource(_service(url, token))
     row = _choose(service, model, version)
     ask = _question(service, row, version, top, threshold)
     # Lines that are printed as they come would run into the bar.
@@ -126,11 +127,17 @@ def _files(given: Sequence[Path]) -> list[Path]:
     return found
 
 
-def _service(url: str, token: str) -> Service:
+@contextlib.contextmanager
+def _service(url: str, token: str) -> Iterator[Service]:
     from app import config
     from app.cli import service
 
-    return service.Service(url.rstrip("/"), token=token) if url else service.local(config.resolve(), token)
+    if url:
+        yield service.Service(url.rstrip("/"), token=token)
+        return
+    settings = config.resolve()
+    with contextlib.nullcontext(token) if token else service.own_token(settings) as shown:
+        yield service.local(settings, shown)
 
 
 def _choose(service: Service, name: str, version: str) -> dict[str, Any]:

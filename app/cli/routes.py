@@ -13,7 +13,7 @@ from app.cli import terminal
 if TYPE_CHECKING:
     from flask import Flask
 
-HEADS = ("Address", "Methods", "What it is")
+HEADS = ("Address", "Methods", "Who may ask", "What it is")
 FILES = "Files"
 
 
@@ -21,14 +21,18 @@ FILES = "Files"
 @terminal.json_option
 @click.option("--path", default="", metavar="TEXT", help="Only addresses that hold this text.")
 def command(is_json: bool, path: str) -> None:
-    """Print every address of the service: methods and meaning. No engine is started, and none need run."""
+    """Print every address of the service.
+
+    With methods, the scope that a token needs where tokens are asked for, and meaning. No engine is started.
+    """
     rows = [row for row in _rows(_application()) if path in row["path"]]
     if is_json:
         terminal.print_json(rows)
         return
     if not rows:
         raise terminal.Failure(f"No address holds {path!r}.", next_step="flask routes prints all of them.")
-    cells = [(row["tag"], row["path"], " ".join(row["methods"]), row["summary"]) for row in rows]
+    keys = ("tag", "path", "methods", "scope", "summary")
+    cells = [tuple(" ".join(row[key]) if key == "methods" else row[key] for key in keys) for row in rows]
     terminal.print_table(HEADS, cells, has_sections=True)
 
 
@@ -62,9 +66,23 @@ def _rows(app: Flask) -> list[dict[str, Any]]:
                 "path": rule.rule,
                 "methods": sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}),
                 "tag": operation.tag if operation else FILES,
+                "scope": _scope(rule.endpoint),
                 "summary": operation.summary if operation else "Files of the pages, as they lie on disk",
                 "endpoint": rule.endpoint,
             }
         )
     order = {tag: i for i, tag in enumerate((*TAGS, FILES))}
     return sorted(found, key=lambda row: (order.get(row["tag"], len(order)), row["path"], row["methods"]))
+
+
+def _scope(endpoint: str) -> str:
+    """What a caller needs where AUTHENTICATION is required."""
+    from app.guards import authentication
+
+    if endpoint in authentication.PUBLIC:
+        return "anybody"
+    if endpoint in authentication.LOCKED:
+        return "METRICS_ALLOW"
+    if endpoint in authentication.ADMIN:
+        return "admin"
+    return "any token" if endpoint in authentication.ANY_SCOPE else "predict"

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import http.client
 import ipaddress
 import json
+import os
 import ssl
 import threading
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
@@ -22,6 +25,8 @@ TIMEOUT_SECONDS = 60.0
 PATIENCE_SECONDS = 60.0
 LEAST_PAUSE_SECONDS = 0.1
 AGAIN = (429, 503)
+# Longer than a folder takes; it is gone when the command ends.
+OWN_TOKEN_SECONDS = 86400.0
 
 
 @dataclass(frozen=True)
@@ -112,6 +117,32 @@ class Service:
     def _forget(self) -> None:
         self._connection().close()
         self._local.connection = None
+
+
+@contextlib.contextmanager
+def own_token(settings: Settings) -> Iterator[str]:
+    """A token of this command's own while it works, where tokens are asked for and their file may be written.
+
+    Empty otherwise; the service then says what it needs.
+    """
+    from app.errors import StateUnusableError
+    from app.tokens import FILE_NAME, TokenStore
+
+    if settings.authentication == "off" or not os.access(settings.state_dir / FILE_NAME, os.W_OK):
+        yield ""
+        return
+    store = TokenStore(settings.state_dir)
+    try:
+        token, text = store.create("flask", lifetime_seconds=OWN_TOKEN_SECONDS, is_internal=True)
+    except StateUnusableError:
+        yield ""
+        return
+    try:
+        yield text
+    finally:
+        with contextlib.suppress(StateUnusableError):
+            store.discard(token)
+        store.close()
 
 
 def local(settings: Settings, token: str = "") -> Service:

@@ -9,7 +9,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
-from app import config
+from app import config, tokens
 from app.cli.checks import Finding, Surroundings, ask, fail, ok, warn
 
 SOON_DAYS = 30
@@ -119,3 +119,34 @@ def _validity(certificate: Path, settings: config.Settings) -> Iterator[Finding]
             f"it is not for the name {settings.server_name}",
             "Set SERVER_NAME, or have one made for that name.",
         )
+
+
+def api_tokens(here: Surroundings) -> Iterator[Finding]:
+    """Where tokens are asked for: whether anybody has one, and which will expire soon."""
+    settings, make = here.settings, "flask token create NAME"
+    if settings.authentication == "off":
+        if settings.is_deployed:
+            yield warn(
+                "Tokens", "AUTHENTICATION is off: whoever reaches the service may use it", "AUTHENTICATION=required"
+            )
+        else:
+            yield ok("Tokens", f"not asked for in {settings.env}")
+        return
+    # Looked for first: opening the store would make it.
+    valid = _valid_tokens(settings) if (settings.state_dir / tokens.FILE_NAME).exists() else []
+    soon = time.time() + SOON_DAYS * DAY_SECONDS
+    ending = [each.name for each in valid if each.expires is not None and each.expires < soon]
+    if not valid:
+        yield warn("Tokens", "asked for, and nobody has a valid one", make)
+    elif ending:
+        yield warn("Tokens", f"{', '.join(ending)} will expire within {SOON_DAYS} days", make + ", and hand it over")
+    else:
+        yield ok("Tokens", f"{len(valid)} valid ones")
+
+
+def _valid_tokens(settings: config.Settings) -> list[tokens.Token]:
+    store, now = tokens.TokenStore(settings.state_dir), time.time()
+    try:
+        return [each for each in store.all() if each.state(now) == "valid"]
+    finally:
+        store.close()

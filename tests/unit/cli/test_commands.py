@@ -63,7 +63,10 @@ def test_flask_routes_prints_the_services_addresses() -> None:
     done = run(FLASK, "routes")
 
     assert (done.returncode, done.stderr) == (0, "")
-    assert ["/v1/classify", "POST", "Name", "what", "is", "in", "images"] in map(str.split, done.stdout.splitlines())
+    rows = [line.split(maxsplit=3) for line in done.stdout.splitlines()]
+    assert ["/v1/classify", "POST", "predict", "Name what is in images"] in rows
+    assert ["/status", "GET", "admin", "Status"] in rows
+    assert ["/livez", "GET", "anybody", "Alive"] in rows
 
 
 def test_routes_as_json_leave_no_state_behind(tmp_path: Path) -> None:

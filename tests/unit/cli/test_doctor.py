@@ -16,7 +16,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from app import config, permissions, sizing
+from app import config, permissions, sizing, tokens
 from app.cli import checks, doctor
 from app.cli.checks import Check, Finding, Surroundings, installation, neighbours, places, sizes, trust
 from app.config import ROOT
@@ -351,6 +351,25 @@ def test_secret_that_every_user_may_read_is_found(state_dir: Path) -> None:
         "can be read by every user"
         in look(trust.secrets, Surroundings(settings, permissions.own_account()))["warn"].found
     )
+
+
+def test_tokens_are_looked_at_where_they_are_asked_for(state_dir: Path) -> None:
+    here = surroundings(state_dir, authentication="required")
+    nobody = look(trust.api_tokens, here)["warn"].found
+    was_made = (state_dir / tokens.FILE_NAME).exists()
+    store = tokens.TokenStore(state_dir)
+    store.create("press", lifetime_seconds=90 * DAY_SECONDS)
+    well = look(trust.api_tokens, here)["ok"].found
+    store.create("gate", lifetime_seconds=3 * DAY_SECONDS)
+
+    assert (nobody, was_made) == ("asked for, and nobody has a valid one", False)
+    assert well == "1 valid ones"
+    assert look(trust.api_tokens, here)["warn"].found == "gate will expire within 30 days"
+
+
+def test_tokens_that_are_off_for_strangers_are_a_warning(state_dir: Path) -> None:
+    assert "AUTHENTICATION is off" in look(trust.api_tokens, surroundings(state_dir, env="prod"))["warn"].found
+    assert set(look(trust.api_tokens, surroundings(state_dir))) == {"ok"}
 
 
 # ── neighbours ───────────────────────────────────────────────────────────────────────────────────────────────────────
