@@ -99,9 +99,9 @@ def an_object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
-def a_list(schema: dict[str, Any]) -> dict[str, Any]:
-    """A JSON Schema of a list that is not empty."""
-    return {"type": "array", "items": schema, "minItems": 1}
+def a_list(schema: dict[str, Any], limit: str = "") -> dict[str, Any]:
+    """A JSON Schema of a list that is not empty. ``limit``: the setting that bounds it; the document has its value."""
+    return {"type": "array", "items": schema, "minItems": 1, **({"maxItems": limit} if limit else {})}
 
 
 def options(wishes: type[BaseModel]) -> dict[str, Any]:

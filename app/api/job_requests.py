@@ -69,13 +69,14 @@ def read(request: Request, pack: Pack) -> Said:
 
 def said(given: Mapping[str, Any]) -> Said:
     """The options, apart. Raises OptionError."""
-    task = TASKS[0] if given.get(TASK) in ("", None) else given[TASK]
+    task = given.get(TASK, "")
+    task = TASKS[0] if task == "" else task
     if task not in TASKS:
         raise OptionError(f"task is {str(task)[:80]!a}.", hint=f"One of: {', '.join(TASKS)}.")
     wishes = {name: value for name, value in given.items() if name != TASK}
     for name in NOT_HERE & set(wishes):
         raise OptionError(f"{name} is not an option of jobs.", hint="Ask POST /v1/classify for single images.")
-    url = str(wishes.pop(WEBHOOK_URL, None) or "")
+    url = str(wishes.pop(WEBHOOK_URL, ""))
     options.parse(task, wishes)
     return Said(task, {name: value for name, value in wishes.items() if value not in ("", None)}, url)
 

@@ -184,16 +184,24 @@ _RESULT = {
     "model": described.DETECTED["model"],
     **described.DETECTED["results"][0],  # type: ignore[index]
 }
+# The setting that says how many images a job may have.
+LIMIT = "jobs_max_images"
 _OPTIONS = {
     "task": {"enum": list(job_requests.TASKS), "description": "detect when left out."},
-    "webhook_url": {"type": "string", "const": "", "description": "Who is told of the end; JOBS_WEBHOOK_HOSTS allows."},
+    "webhook_url": {
+        "type": "string",
+        "format": "uri",
+        "description": "Who is told of the end; its host must be one of JOBS_WEBHOOK_HOSTS.",
+    },
     **described.options(DetectWishes),
     **{name: row for name, row in described.options(ClassifyWishes).items() if name not in job_requests.NOT_HERE},
 }
 BODIES = (
     Body(
         media_type=JSON,
-        schema=described.an_object({bodies.IMAGES_KEY: described.a_list(described.BASE64_IMAGE), **_OPTIONS}, "images"),
+        schema=described.an_object(
+            {bodies.IMAGES_KEY: described.a_list(described.BASE64_IMAGE, LIMIT), **_OPTIONS}, "images"
+        ),
         examples={"one image": {bodies.IMAGES_KEY: [EXAMPLE_IMAGE]}},
     ),
     Body(
@@ -201,7 +209,7 @@ BODIES = (
         schema={
             **described.an_object(
                 {
-                    bodies.IMAGE_PART: described.a_list(described.BINARY),
+                    bodies.IMAGE_PART: described.a_list(described.BINARY, LIMIT),
                     "task": _OPTIONS["task"],
                 },
                 bodies.IMAGE_PART,

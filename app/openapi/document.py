@@ -308,7 +308,7 @@ class _Document:
             return schema
         found = {name: self._localized(each) for name, each in schema.items()}
         if found.get("type") == "array" and found.get("items", {}).get("format") in IMAGE_FORMATS:
-            found["maxItems"] = self._settings.request_max_images
+            found["maxItems"] = getattr(self._settings, found.get("maxItems", "request_max_images"))
         properties = found.get("properties", {})
         task = "classify" if "top_k" in properties else "detect"
         model = next((each for each in self._manifests if each.task == task), self._manifests[0])

@@ -13,10 +13,13 @@ from app.openapi.operations import HTML, Answer, Body, describe
 from app.pages import pages, try_image
 from app.pages.sentences import marked
 
+# Nothing is required: where nobody needs a token, everybody is sent on.
 FORM = {
     "type": "object",
-    "properties": {"token": {"type": "string"}, "next": {"type": "string"}},
-    "required": ["token"],
+    "properties": {
+        "token": {"type": "string", "description": "An API token with the scope predict."},
+        "next": {"type": "string", "description": "The page to go on to."},
+    },
 }
 WRONG = marked("This token is not valid. Check it, or ask the operator for another.")
 NOT_FOR_PAGES = marked("This token is not for predictions. Ask the operator for one with the scope predict.")

@@ -76,12 +76,12 @@ def _allow_time(holder: Any, name: str, least: float) -> None:
 
 
 def _agree_on_a_task(holders: list[dict[str, Any]]) -> None:
-    """A job has the options of its task; the description tells those of both."""
+    """A job has the options of its task; the description tells those of both. Nobody may be told of its end here."""
     task = next((holder["task"] for holder in holders if holder.get("task")), "detect")
     known = set(options.WISHES[task].model_fields)
     others = {name for kind in options.WISHES.values() for name in kind.model_fields} - known
     for holder in holders:
-        for name in others & set(holder):
+        for name in (others | {"webhook_url"}) & set(holder):
             del holder[name]
 
 
