@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tempfile
 from collections.abc import Mapping
 from typing import Any, BinaryIO, NamedTuple, cast
@@ -24,6 +25,7 @@ WEBHOOK_URL = "webhook_url"
 NOT_HERE = {"explain", "explain_label"}
 TASKS: tuple[Task, ...] = ("detect", "classify")
 MAX_KEY_CHARACTERS = 255
+VISIBLE = re.compile(r"[!-~]*")
 PIECE_BYTES = 256 * 1024
 
 
@@ -87,10 +89,10 @@ def key(request: Request) -> str:
     # A structured field (RFC 8941) is quoted; most callers send it bare.
     if len(text) > 1 and text[0] == text[-1] == '"':
         text = text[1:-1]
-    if len(text) > MAX_KEY_CHARACTERS or not text.isprintable() or not text.isascii():
+    if len(text) > MAX_KEY_CHARACTERS or not VISIBLE.fullmatch(text):
         raise OptionError(
-            f"Idempotency-Key has {len(text)} characters or others than visible ASCII.",
-            hint=f"At most {MAX_KEY_CHARACTERS} visible ASCII characters, such as a UUID.",
+            f"Idempotency-Key has {len(text)} characters, or blanks or others than visible ASCII.",
+            hint=f"At most {MAX_KEY_CHARACTERS} visible ASCII characters without blanks, such as a UUID.",
         )
     return text
 

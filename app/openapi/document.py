@@ -312,7 +312,9 @@ class _Document:
         properties = found.get("properties", {})
         task = "classify" if "top_k" in properties else "detect"
         model = next((each for each in self._manifests if each.task == task), self._manifests[0])
-        for each in properties.get(LABEL, {}).get("anyOf", ()):
+        label = properties.get(LABEL, {})
+        # In a form there is no null.
+        for each in label.get("anyOf", [label]):
             if each.get("type") == "string":
                 each["enum"] = self._labels()
         for name, value in (("model", model.name), ("version", model.version)):
