@@ -23,7 +23,7 @@ sys.path.insert(0, str(ROOT))
 from app import config, sizing  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
-from app.guards import admission, notices, request_ids  # noqa: E402
+from app.guards import admission, cors, notices, request_ids  # noqa: E402
 from app.guards.headers import HEADERS  # noqa: E402
 from app.telemetry import logs  # noqa: E402
 from app.tokens import TokenStore  # noqa: E402
@@ -91,6 +91,7 @@ def render(settings: Settings, server_root: Path, *, user: str = "") -> None:
     server_root.mkdir(parents=True)
     write_definitions(settings, server_root)
     write_headers(server_root)
+    write_cors(settings, server_root)
     write_error_documents(server_root)
     write_refusal(settings, server_root)
     make_counted_log(server_root, user)
@@ -195,6 +196,22 @@ def write_headers(server_root: Path) -> None:
     for name, value in HEADERS.items():
         lines += [f"Header onsuccess unset {name}", f'Header always set {name} "{value}"']
     (server_root / "headers.conf").write_text("\n".join(lines) + "\n")
+
+
+def write_cors(settings: Settings, server_root: Path) -> None:
+    """What browsers are told of pages of other origins, on every answer: the app's too, which leaves it to us."""
+    lines = []
+    if settings.cors_origins:
+        is_any = cors.ALL in settings.cors_origins
+        is_allowed = f"req_novary('Origin') =~ m#^(?:{cors.pattern(settings)})$#i"
+        # A browser that asks first says which method it means.
+        asks = "%{REQUEST_METHOD} == 'OPTIONS' && -n req_novary('Access-Control-Request-Method')"
+        answer = cors.answer_headers(cors.ANY if is_any else "expr=%{req_novary:Origin}")
+        lines += [f'Header always set {name} "{value}" "expr={is_allowed}"' for name, value in answer.items()]
+        preflight = cors.preflight_headers()
+        lines += [f'Header always set {name} "{v}" "expr={is_allowed} && {asks}"' for name, v in preflight.items()]
+        lines += [] if is_any else ["Header always merge Vary Origin"]
+    (server_root / "cors.conf").write_text("\n".join(lines) + "\n")
 
 
 def write_error_documents(server_root: Path) -> None:

@@ -33,7 +33,7 @@ MASK = "********"
 # LOG_, TLS_, CONTAINER_, MODELS_ and REDIS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_…,
 # TLS_… and REDIS_….
 OUR_PREFIXES = (
-    *("ALERTS_", "AUTHENTICATION", "ENGINE_", "ENSEMBLE_", "HSTS_", "IMAGES_", "JOBS_", "LOADTEST_"),
+    *("ALERTS_", "AUTHENTICATION", "CORS_", "ENGINE_", "ENSEMBLE_", "HSTS_", "IMAGES_", "JOBS_", "LOADTEST_"),
     *("METRICS_", "RATE_", "REQUEST_", "SERVER_", "TRACES_", "WEB_"),
 )
 # Kubernetes (and Docker links) describe a neighbour called `engine` or `web` by the first three; gunicorn reads
@@ -168,6 +168,10 @@ def _upstream(value: str) -> str:
     return f"{name}={_base_url(url)}"
 
 
+def _origin(value: str) -> str:
+    return value if value == "all" else _base_url(value)
+
+
 def _redis_url(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     if not text:
@@ -194,6 +198,7 @@ ImageFormats = Annotated[tuple[Literal["jpeg", "png", "webp", "bmp", "gif", "tif
 MemorySize = Annotated[str, AfterValidator(_matching(MEMORY_SIZE))]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_http_url)]
+Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split)]
 RateLimits = Annotated[tuple[Annotated[str, AfterValidator(_matching(RATE_LIMIT))], ...], BeforeValidator(_split)]
 Upstreams = Annotated[tuple[Annotated[str, AfterValidator(_upstream)], ...], BeforeValidator(_split)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
@@ -275,6 +280,11 @@ class Settings(BaseSettings):
         "",
         "How many requests an address may send, with a token or without; empty is as many as it likes.",
         expects="limits such as 600/minute or 20/second,10000/day: so many a second, minute, hour or day",
+    )
+    cors_origins: Origins = setting(
+        "",
+        "Pages of which other origins may call from a browser, with a token. Empty is our own pages only.",
+        expects="origins such as https://app.example, with commas between, or all",
     )
 
     state_dir: RootedPath = setting(

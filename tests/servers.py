@@ -53,7 +53,13 @@ class Server:
     ) -> Answer:
         """GET, or POST when there is a body. Failures with a status are answers too."""
         shown = {"X-Api-Token": self.token} if self.token else {}
-        request = urllib.request.Request(self.url + path, body, {**shown, **(headers or {})})
+        return self._send(urllib.request.Request(self.url + path, body, {**shown, **(headers or {})}), timeout)
+
+    def options(self, path: str, headers: dict[str, str]) -> Answer:
+        """What a browser asks before it sends a request to another origin."""
+        return self._send(urllib.request.Request(self.url + path, None, headers, method="OPTIONS"), 30)
+
+    def _send(self, request: urllib.request.Request, timeout: float) -> Answer:
         try:
             with urllib.request.urlopen(request, timeout=timeout) as answer:
                 return Answer(answer.status, answer.headers, answer.read())

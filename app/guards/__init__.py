@@ -10,6 +10,7 @@ from app.guards import (
     admission,
     asking,
     authentication,
+    cors,
     deadlines,
     failures,
     headers,
@@ -33,6 +34,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     """Put all guards in place, outermost first."""
     request_ids.init_app(app)
     headers.init_app(app)
+    cors.init_app(app, settings)
     hosts.init_app(app, settings)
     authentication.init_app(app, settings)
     app.before_request(authentication.identify)

@@ -224,6 +224,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.jobs.heartbeat",
             *("app.counters", "app.tokens"),
             "app.guards.admission",
+            "app.guards.cors",
             "app.guards.headers",
             "app.guards.notices",
             "app.guards.request_ids",

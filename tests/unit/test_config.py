@@ -680,3 +680,25 @@ def _timed_load(checkout: Checkout) -> float:
     before = time.perf_counter()
     config.describe("prod", checkout.root)
     return time.perf_counter() - before
+
+
+@pytest.mark.parametrize(
+    ("value", "meant"),
+    [
+        ("", ()),
+        ("all", ("all",)),
+        ("https://app.example/,http://localhost:3000", ("https://app.example", "http://localhost:3000")),
+    ],
+)
+def test_origins_are_scheme_host_and_port(checkout: Checkout, value: str, meant: tuple[str, ...]) -> None:
+    assert checkout.load(CORS_ORIGINS=value).cors_origins == meant
+
+
+@pytest.mark.parametrize("value", ["*", "app.example", "https://app.example/path", "ftp://app.example", "null"])
+def test_what_is_no_origin_is_refused(checkout: Checkout, value: str) -> None:
+    assert checkout.refusal(CORS_ORIGINS=value).startswith(f"CORS_ORIGINS is {value!r}")
+
+
+@pytest.mark.parametrize("value", ["600", "0/minute", "600 per minute", "10/second,x", "10/fortnight"])
+def test_what_is_no_limit_of_requests_is_refused(checkout: Checkout, value: str) -> None:
+    assert checkout.refusal(RATE_LIMIT_PER_TOKEN=value).startswith("RATE_LIMIT_PER_TOKEN is '")
