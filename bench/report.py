@@ -56,6 +56,11 @@ OVERLOAD = [
     Column("overload_recovery_s", "recovery, s", 1),
     Column("overload_memory_growth_mb", "memory growth, MB"),
 ]
+CACHE = [
+    Column("cache_miss_p50_ms", "computed, p50, ms", 2),
+    Column("cache_hit_p50_ms", "kept, p50, ms", 2),
+    Column("cache_hit_ratio", "kept / computed", 3),
+]
 ROUTES = [
     Column("plain_per_s", "route, requests/s"),
     Column("plain_p99_ms", "route p99, ms"),
@@ -83,6 +88,7 @@ def document(samples: Sequence[Sample], titles: dict[str, str], head: Sequence[s
             [Column(f"processor_{n}_ms", f"{n} callers", 2) for n in callers],
         ),
         ("Four times capacity: arrivals by chance, a new connection each", OVERLOAD),
+        ("A lone caller: answers computed, and answers kept from before", CACHE),
         ("Without a model, 64 connections", ROUTES),
     ]
     tables = [(title, _table(samples, titles, columns)) for title, columns in parts]

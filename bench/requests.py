@@ -16,6 +16,8 @@ START_OF_IMAGE = b"\xff\xd8"
 COMMENT_MARKER = b"\xff\xfe"
 # With the six bytes before it a multiple of three, so that base64 of the parts is the base64 of the whole.
 NUMBER_DIGITS = 12
+# One after the other for all measurements of this process: a server may keep its answers from one to the next.
+_NUMBERS = itertools.count()
 BOUNDARY = b"----a-boundary-that-no-jpeg-holds"
 
 
@@ -52,7 +54,7 @@ def multipart(part: str) -> Form:
 def picture_requests(
     path: str, form: Form, images: Sequence[bytes], labels: Sequence[str], *, keep_alive: bool = True
 ) -> Iterator[Request]:
-    """Endless POST requests with one picture each, round and round, no two the same."""
+    """Endless POST requests with one picture each, round and round, no two the same, whoever else makes some."""
     encode: Callable[[bytes], bytes] = base64.b64encode if form.is_base64 else bytes
     rests = [memoryview(encode(image[len(START_OF_IMAGE) :]) + form.after) for image in images]
     number_bytes = len(encode(_numbered(0)))
@@ -60,7 +62,7 @@ def picture_requests(
         _head("POST", path, keep_alive, form.content_type, len(form.before) + number_bytes + len(rest)) + form.before
         for rest in rests
     ]
-    for number in itertools.count():
+    for number in _NUMBERS:
         index = number % len(images)
         yield Request((heads[index] + encode(_numbered(number)), rests[index]), labels[index])
 

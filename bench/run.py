@@ -4,6 +4,7 @@ make bench                                           everything, five rounds, mo
 make bench OPTIONS=--quick                           ours and gunicorn, two rounds, about four minutes
 make bench OPTIONS="--only ours litserve --rounds 3" some of them
 make bench OPTIONS="--parts overload --callers 32"   one part of it
+make bench OPTIONS="--only ours-auto --parts cache"  what a kept answer costs beside a computed one
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from bench.statistics import Sample
 from bench.visits import Pictures, Plan, Visit, VisitFailedError, wait_for_quiet
 
 CALLERS = (1, 8, 32, 64)
-PARTS = ("throughput", "overload", "routes", "raw")
+PARTS = ("throughput", "overload", "routes", "cache", "raw")
 RAW = "raw"
 RAW_TITLE = "raw limit, without HTTP"
 # Above this something else uses a core, and figures would say more about that than about the contenders.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ RECOVERY_SECONDS = 30.0
 RECOVERED_WITHIN_MS = 100.0
 RECOVERED_FACTOR = 3.0
 ROUTE_CALLERS = 64
+# So few that each is asked many times, and has been asked before the clock runs.
+KEPT_PICTURES = 20
 SHOWN_FROM_MS = 0.05
 # What a machine that is otherwise left alone spends on itself; more than that, and somebody else is at work.
 QUIET_CORES = 0.1
@@ -115,6 +118,8 @@ class Visit:
             self._keep("agreement_percent", 100 * self._right / (self._right + self._wrong), "agreement {:.2f} %")
         if "overload" in self.plan.parts:
             self._measure_overload(server)
+        if "cache" in self.plan.parts and self.contender.kind == "ours":
+            self._measure_cache(server)
 
     def _measure_throughput(self, server: Running, callers: int) -> None:
         attempts = [self._attempt(server, callers)]
@@ -153,6 +158,20 @@ class Visit:
             self._keep(f"processor_{callers}_ms", sum(each_ms.values()))
             parts = [f"{name} {ms:.2f}" for name, ms in each_ms.items() if ms >= SHOWN_FROM_MS]
             self._say(f"{callers} callers: processor ms an image: {', '.join(parts)}")
+
+    def _measure_cache(self, server: Running) -> None:
+        """A lone caller whose pictures nobody has sent, and one whose pictures were all sent before."""
+        missed = load.closed(server.port, self._requests(), self._judge, 1, self.plan.seconds)
+        known = list(itertools.islice(self._requests(), KEPT_PICTURES))
+        # Each at least once before the clock runs: the load's own warming up is not measured.
+        load.closed(server.port, itertools.cycle(known), self._judge, 1, WARM_SECONDS)
+        hit = load.closed(server.port, itertools.cycle(known), self._judge, 1, self.plan.seconds)
+        miss_ms, hit_ms = (
+            percentile(run.latencies_ms("right") + run.latencies_ms("wrong"), 0.5) for run in (missed, hit)
+        )
+        self._keep("cache_miss_p50_ms", miss_ms, "computed: median {:.2f} ms")
+        self._keep("cache_hit_p50_ms", hit_ms, "kept: median {:.2f} ms")
+        self._keep("cache_hit_ratio", hit_ms / miss_ms, "kept / computed: {:.3f}")
 
     def _measure_routes(self, server: Running) -> None:
         for name in ("plain", "flask", "health", "static"):

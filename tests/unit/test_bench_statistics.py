@@ -110,6 +110,14 @@ def test_no_two_requests_are_the_same_and_each_holds_the_whole_picture(form: req
     assert first.expected == "red"
 
 
+def test_no_request_of_one_measurement_comes_again_in_the_next() -> None:
+    def some() -> list[bytes]:
+        made = requests.picture_requests("/p", requests.RAW, [b"\xff\xd8rest"], ["red"])
+        return [b"".join(each.buffers) for each in islice(made, 5)]
+
+    assert len({*some(), *some()}) == 10
+
+
 def test_an_answer_with_a_length_may_leave_the_connection_open() -> None:
     response = read_answer(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
 
