@@ -182,9 +182,9 @@ def last_start(here: Surroundings) -> Iterator[Finding]:
 
 def _log(here: Surroundings) -> tuple[str, str]:
     """Where the log is and its end; empty where there is none."""
-    path = getattr(here.settings, "log_file", None)
-    if path and Path(path).exists():
-        with Path(path).open("rb") as file:
+    path = here.settings.log_file
+    if path and path.exists():
+        with path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_BYTES))
             return str(path), file.read().decode("utf-8", "replace")
     program = None if here.is_container else shutil.which("docker")

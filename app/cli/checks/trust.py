@@ -19,8 +19,12 @@ OTHERS = stat.S_IRWXO
 
 def secrets(here: Surroundings) -> Iterator[Finding]:
     """Each secret: there, no placeholder, and for few eyes only."""
+    unset = [one.name for one in config.SECRETS if not one.is_required and not here.settings.text(one.field)]
     for one in config.SECRETS:
-        yield _secret(here, one)
+        if one.name not in unset:
+            yield _secret(here, one)
+    if unset:
+        yield ok("Secret", f"not set, and needed for their features only: {', '.join(unset)}")
 
 
 def _secret(here: Surroundings, one: config.Declaration) -> Finding:
@@ -30,7 +34,7 @@ def _secret(here: Surroundings, one: config.Declaration) -> Finding:
     if not value:
         if one.is_required and settings.is_deployed:
             return fail(subject, f"{one.name}: not set", make)
-        return ok(subject, f"{one.name}: not set, and needed for its feature only")
+        return ok(subject, f"{one.name}: not set, and {settings.env} needs none")
     if value == config.DEVELOPMENT_KEY:
         return ok(subject, f"{one.name}: the one for development, which {settings.env} may use")
     reason = config.weakness(value) if one.is_required else ""
@@ -141,7 +145,7 @@ def api_tokens(here: Surroundings) -> Iterator[Finding]:
     elif ending:
         yield warn("Tokens", f"{', '.join(ending)} will expire within {SOON_DAYS} days", make + ", and hand it over")
     else:
-        yield ok("Tokens", f"{len(valid)} valid ones")
+        yield ok("Tokens", f"{len(valid)} valid")
 
 
 def _valid_tokens(settings: config.Settings) -> list[tokens.Token]:

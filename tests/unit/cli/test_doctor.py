@@ -363,7 +363,7 @@ def test_tokens_are_looked_at_where_they_are_asked_for(state_dir: Path) -> None:
     store.create("gate", lifetime_seconds=3 * DAY_SECONDS)
 
     assert (nobody, was_made) == ("asked for, and nobody has a valid one", False)
-    assert well == "1 valid ones"
+    assert well == "1 valid"
     assert look(trust.api_tokens, here)["warn"].found == "gate will expire within 30 days"
 
 
@@ -415,17 +415,16 @@ def test_clock_before_our_own_files_is_found(state_dir: Path, monkeypatch: pytes
     assert "is before the files of this version" in look(neighbours.clock, surroundings(state_dir))["fail"].found
 
 
-def test_errors_since_the_last_start_are_told(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    text = (
+def test_errors_since_the_last_start_are_told(state_dir: Path) -> None:
+    (state_dir / "server.log").write_text(
         "09:00:00 ERROR   engine an old one\n"
         "10:00:00 INFO    start  ENGINE_WORKERS 1 (set)\n"
         "10:00:01 ERROR   engine model parts@1: its weights are missing\n"
         '{"time": "x", "level": "error", "message": "another"}\n'
     )
-    monkeypatch.setattr(neighbours, "_log", lambda here: ("server.log", text))
 
-    found = look(neighbours.last_start, surroundings(state_dir))["warn"].found
+    found = look(neighbours.last_start, surroundings(state_dir, log_file=state_dir / "server.log"))["warn"].found
 
-    assert found.startswith("2 errors in server.log: ")
+    assert found.startswith(f"2 errors in {state_dir / 'server.log'}: ")
     assert "its weights are missing" in found
     assert "an old one" not in found
