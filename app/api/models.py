@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from app.api import answers, api
 from app.api.builds import build
 from app.errors import ModelNotFoundError
-from app.openapi.operations import Answer, describe
+from app.openapi.operations import CONDITION, UNCHANGED, Answer, describe
 from app.predictions import ModelStatus, predictor
 from app.results import to_dict
 
@@ -28,7 +28,13 @@ class Versioned(BaseModel):
 @describe(
     tag=TAG,
     summary="All models",
-    answers={200: Answer(description="Versions by model, the active one first.", schema=answers.ModelList)},
+    answers={
+        200: Answer(
+            description="Versions by model, the active one first.", schema=answers.ModelList, headers=("ETag",)
+        ),
+        304: UNCHANGED,
+    },
+    headers=(CONDITION,),
 )
 def list_models() -> Response:
     """Every version that is held here or has a role, those that answer first."""
@@ -41,7 +47,8 @@ def list_models() -> Response:
     summary="One model",
     path={"name": "A name from `/v1/models`."},
     query=Versioned,
-    answers={200: Answer(description="The model.", schema=answers.ModelDetail)},
+    answers={200: Answer(description="The model.", schema=answers.ModelDetail, headers=("ETag",)), 304: UNCHANGED},
+    headers=(CONDITION,),
     errors=(ModelNotFoundError,),
 )
 def show_model(name: str) -> Response:

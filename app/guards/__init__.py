@@ -10,6 +10,7 @@ from app.guards import (
     admission,
     asking,
     authentication,
+    conditions,
     cors,
     deadlines,
     failures,
@@ -43,6 +44,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     sizes.init_app(app, settings)
     deadlines.init_app(app, settings)
     asking.init_app(app)
+    conditions.init_app(app)
     sessions.init_app(app)
     sizes_here = sizing.choose(settings)
     gate = _gate(settings, sizes_here)

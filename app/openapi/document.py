@@ -86,6 +86,10 @@ HEADERS: dict[str, dict[str, Any]] = {
         "description": "Milliseconds of each step: cache, decode, queue, predict, engine.",
         "schema": {"type": "string"},
     },
+    "ETag": {
+        "description": "Names this answer: send it in `If-None-Match` to hear whether it has changed.",
+        "schema": {"type": "string"},
+    },
     "X-Cache": {
         "description": "Where the answers are from; absent where none are kept.",
         "schema": {"type": "string", "enum": ["hit", "shared", "miss", "bypass", "partial"]},
@@ -119,6 +123,12 @@ PARAMETERS: dict[str, dict[str, Any]] = {
         "in": "header",
         "description": "Only the version that is tried out, or surely not that one; its share decides when left out.",
         "schema": {"type": "string", "enum": ["always", "never"]},
+    },
+    "If-None-Match": {
+        "name": "If-None-Match",
+        "in": "header",
+        "description": "The `ETag` of an answer that you have: 304 where it is still the same.",
+        "schema": {"type": "string"},
     },
     "Cache-Control": {
         "name": "Cache-Control",

@@ -47,6 +47,10 @@ class Answer:
     is_binary_too: bool = False
 
 
+CONDITION = "If-None-Match"
+UNCHANGED = Answer(description="The answer with that ETag is still the same.", headers=("ETag",))
+
+
 @dataclass(frozen=True, kw_only=True)
 class Operation:
     """What an address promises. ``errors`` are those that its view raises; those of guards and Apache are added.

@@ -10,7 +10,7 @@ from flask import Response, abort, current_app, jsonify, render_template, send_f
 
 from app import __version__
 from app.openapi import document, openapi
-from app.openapi.operations import HTML, Answer, describe
+from app.openapi.operations import CONDITION, HTML, UNCHANGED, Answer, describe
 
 TAG = "This description"
 MAX_AGE_SECONDS = 3600
@@ -27,7 +27,11 @@ EXTENSION = "openapi_document"
 @describe(
     tag=TAG,
     summary="This description",
-    answers={200: Answer(description="The OpenAPI 3.1 document.", schema={"type": "object"})},
+    answers={
+        200: Answer(description="The OpenAPI 3.1 document.", schema={"type": "object"}, headers=("ETag",)),
+        304: UNCHANGED,
+    },
+    headers=(CONDITION,),
 )
 def specification() -> Response:
     """Every address with its options, bodies, answers and failures."""

@@ -1,0 +1,23 @@
+"""GET for those who have the answer already: an ETag, and 304 where nothing has changed (RFC 9110, section 13)."""
+
+from __future__ import annotations
+
+from flask import Flask, Response, request
+
+# The same until something changes, and large. Answers to a POST are no representations and have no ETag.
+REVALIDATED = frozenset({"api.list_models", "api.show_model", "openapi.specification"})
+# May be kept by the caller, and is to be asked about each time; not by what stands between, for tokens may differ.
+CACHE_CONTROL = "private, no-cache"
+
+
+def init_app(app: Flask) -> None:
+    """Look at the conditions of requests behind the views."""
+    app.after_request(_compare)
+
+
+def _compare(response: Response) -> Response:
+    if request.endpoint in REVALIDATED and request.method in ("GET", "HEAD") and response.status_code == 200:
+        response.headers["Cache-Control"] = CACHE_CONTROL
+        response.add_etag()
+        return response.make_conditional(request)  # type: ignore[return-value]
+    return response
