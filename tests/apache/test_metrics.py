@@ -100,7 +100,7 @@ def test_a_thousand_requests_are_a_thousand_also_over_processes_that_were_replac
     assert grown(before, after, restarts) == 3
     assert of(after, "cask_processes", role="web") == 3
     assert sorted(path.name for path in (server.state_dir / "run/metrics").iterdir()) == [
-        *("engine-0", "ops-0", "web-0", "web-1", "web-2"),
+        *("engine-0", "jobs-0", "ops-0", "web-0", "web-1", "web-2"),
     ]
 
 
