@@ -61,6 +61,13 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
             # A key that came before belongs to another request.
             case.headers[KEY] = f"{case.headers[KEY][:200]}-{next(NUMBERS)}"
         _agree_on_a_task([holder for holder in (case.body, case.query) if isinstance(holder, dict)])
+    if case.path == "/v1/ensemble" and case.meta is not None and case.meta.generation.mode.is_positive:
+        holders = [holder for holder in (case.body, case.query) if isinstance(holder, dict)]
+        _agree_on_a_task(holders)
+        for holder in holders:
+            # Names are this service's own; a pattern cannot tell which.
+            holder.pop("members", None)
+            _allow_time(holder, "member_timeout", LEAST_SECONDS)
     if "/v2/" in case.path and isinstance(case.body, dict):
         _allow_time(case.body.get("parameters"), "timeout", LEAST_SECONDS * 1_000_000)
         for tensor in case.body.get("inputs") if isinstance(case.body.get("inputs"), list) else []:
