@@ -69,7 +69,16 @@ def _with_surprises(verdict: Verdict, known: Reference, ended: str) -> Verdict:
 def command_of(plan: Plan) -> list[str]:
     """How Locust is started: headless, on loopback, one dispatcher a worker."""
     command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py"), "--headless"]
-    command += ["--run-folder", str(plan.folder), "--host", plan.url, "--only-summary", "--reset-stats"]
+    command += [
+        "--run-folder",
+        str(plan.folder),
+        "--driver",
+        str(os.getpid()),
+        "--host",
+        plan.url,
+        "--only-summary",
+        "--reset-stats",
+    ]
     command += ["--users", str(plan.workers), "--spawn-rate", str(plan.workers), "--loglevel", "WARNING"]
     if plan.join_port:
         command += [

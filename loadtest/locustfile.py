@@ -42,6 +42,7 @@ log = logging.getLogger("loadtest")
 @events.init_command_line_parser.add_listener
 def _add_options(parser: LocustArgumentParser) -> None:
     parser.add_argument("--run-folder", default="", include_in_web_ui=False, help="Drive the plan in this folder.")
+    parser.add_argument("--driver", type=int, default=0, include_in_web_ui=False, help="Ends when that process does.")
     parser.add_argument("--mix", default="callers", help="Who calls: a table of loadtest/mixes.toml.")
     parser.add_argument(
         "--confirm", default="", include_in_web_ui=False, help="The environment's name, where a person must agree."
@@ -71,7 +72,9 @@ def _prepare_plan(environment: Environment, runner: Any, folder: Path) -> None:
     CaskDispatcher.concurrency = CaskDispatcher.plan.slots
     CaskDispatcher.network_timeout = CaskDispatcher.connection_timeout = CaskDispatcher.plan.timeout_seconds
     environment.host = CaskDispatcher.plan.url
-    gevent.spawn(_end_with_parent, os.getppid())
+    options: Any = environment.parsed_options
+    # By its number, for it may be gone before this line. A worker's parent is another: Locust's own master.
+    gevent.spawn(_end_with_parent, os.getppid() if isinstance(runner, WorkerRunner) else options.driver)
     if isinstance(runner, WorkerRunner):
         runner.register_message(BEGIN, lambda msg, **_: begin.set(msg.data["epoch"]))
 

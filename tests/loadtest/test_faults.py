@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -110,6 +111,32 @@ def test_the_load_stops_when_the_driver_is_ended(ended_by: signal.Signals, tmp_p
             driver.kill()
 
     assert driver.returncode == (Status.INVALID if ended_by == signal.SIGTERM else -signal.SIGKILL)
+
+
+def test_nothing_stays_when_the_driver_is_ended_before_locust_has_begun(tmp_path: Path) -> None:
+    options = ("--mix", "classify", "--rate", "5", "--seconds", "60", "--folder", str(tmp_path / "run"))
+    with faulty.running(slots=16) as server:
+        driver = subprocess.Popen(
+            [sys.executable, "-m", "loadtest", "run", *options],
+            cwd=servers.ROOT,
+            env=servers.environment("test", LOADTEST_HOST=server.url),
+        )
+        # The log is opened, and Locust started, in the same breath.
+        servers.wait_until((tmp_path / "run" / "locust.log").exists, 30, "Locust to be started")
+        driver.kill()
+        driver.wait(20)
+
+        servers.wait_until(lambda: not started_for(tmp_path / "run"), 60, "Locust to end")
+
+
+def started_for(folder: Path) -> list[int]:
+    """Processes whose command names this folder."""
+    found = []
+    for path in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):
+            if str(folder).encode() in path.read_bytes():
+                found.append(int(path.parent.name))
+    return found
 
 
 def is_quiet(url: str) -> bool:
