@@ -95,6 +95,14 @@ write_monitoring() { # writes $MONITORING_FILE and whom Prometheus asks, or remo
     fi
 }
 
+# What an earlier MONITORING=1 left: a network keeps its addresses from others, and Compose forgets what no file names.
+forget_monitoring() { # forget_monitoring [volumes]
+    "$DOCKER" network rm "${PROJECT}_monitoring" >/dev/null 2>&1 || true
+    if [ "${1:-}" = volumes ]; then
+        for volume in prometheus grafana; do "$DOCKER" volume rm "${PROJECT}_$volume" >/dev/null 2>&1 || true; done
+    fi
+}
+
 # `make up GPUS=all` (or a number of them) lets the container use GPUs; the next `make up` without it takes them away.
 write_gpus() { # writes $GPU_FILE, or removes it where none is wished
     rm -f "$GPU_FILE"

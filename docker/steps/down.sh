@@ -18,6 +18,7 @@ fi
 options=(--remove-orphans)
 if [ "$VOLUMES" = yes ]; then options+=(--volumes); fi
 compose down "${options[@]}" >/dev/null 2>&1 || compose down "${options[@]}"
+forget_monitoring "$([ "$VOLUMES" != yes ] || echo volumes)"
 rm -f "$GIVEN" "$GPU_FILE" "$MONITORING_FILE"
 say down "project «$PROJECT»$([ "$VOLUMES" = yes ] && echo " and its state" || echo "; its state stays in the volume ${PROJECT}_state")"
 echo "Next: make up ENV=$ENV"

@@ -58,6 +58,7 @@ compose up -d --remove-orphans >build/compose.log 2>&1 || {
     tail -n 10 build/compose.log | sed 's/^/    /' >&2
     fail 1 "needs Compose to start the container; it did not." "mend what it names, then: make up ENV=$ENV"
 }
+[ -n "$MONITORING" ] || forget_monitoring
 need_container
 # A container that was there already may have been restarted in its life; only what happens now counts.
 restarts_before=0

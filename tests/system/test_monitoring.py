@@ -50,3 +50,6 @@ def test_prometheus_sees_the_container_and_goes_when_it_is_wished_no_more(unstar
     unstarted.step("up", BUILD="no")
 
     assert services(unstarted) == {"cask"}
+    assert unstarted.project not in containers.docker("network", "ls", "--filter", "name=_monitoring")
+    unstarted.step("down", VOLUMES="yes")
+    assert unstarted.project not in containers.docker("volume", "ls")
