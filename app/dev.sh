@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Flask's reloader with the engine beside it: pages and views change at once, models stay in memory.
+# Flask's reloader with the engine and the jobs' worker beside it: pages and views change at once, models stay in memory.
 set -eu
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
@@ -14,5 +14,10 @@ mkdir -p "$("$PYTHON" -m app.cli config get STATE_DIR)"
 
 "$PYTHON" -m app.engine --with-parent &
 ENGINE=$!
-trap 'kill "$ENGINE" 2>/dev/null || true' EXIT
+JOBS_WORKER=
+if [ "$("$PYTHON" -m app.cli config get JOBS)" = on ]; then
+    "$PYTHON" -m app.jobs --with-parent &
+    JOBS_WORKER=$!
+fi
+trap 'kill "$ENGINE" $JOBS_WORKER 2>/dev/null || true' EXIT
 "$PYTHON" -m flask --app app.factory run --debug --host "$HOST" --port "$PORT"

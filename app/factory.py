@@ -96,7 +96,9 @@ def _engine(settings: Settings) -> EngineClient:
     if _mod_wsgi() or client.peer_pid() is not None:
         return client
     if settings.engine_mode == "child" and not _is_reloader_parent(settings):
-        _start_child()
+        _start_child("app.engine")
+        if settings.jobs == "on":
+            _start_child("app.jobs")
     elif settings.engine_mode == "in_process":
         _start_here(settings)
     return client
@@ -107,8 +109,8 @@ def _is_reloader_parent(settings: Settings) -> bool:
     return settings.reload and "run" in sys.argv and not is_running_from_reloader()
 
 
-def _start_child() -> None:
-    child = subprocess.Popen([sys.executable, "-m", "app.engine", "--with-parent"], cwd=ROOT)
+def _start_child(module: str) -> None:
+    child = subprocess.Popen([sys.executable, "-m", module, "--with-parent"], cwd=ROOT)
     atexit.register(child.terminate)
 
 

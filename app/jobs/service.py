@@ -88,8 +88,9 @@ def run(settings: Settings) -> None:
         lock = _wait_for_lock(store, never)
         if again := store.recover():
             log.info("%d images were begun by a worker that ended; they are predicted again", again)
-        predictor = Predictor(settings, EngineClient(settings.engine_socket))
-        worker = Worker(store, predictor, settings.jobs_in_flight)
+        engine = EngineClient(settings.engine_socket)
+        predictor = Predictor(settings, engine)
+        worker = Worker(store, predictor, settings.jobs_in_flight, is_crowded=lambda: _is_crowded(engine))
         service = Service(settings, store, worker, Messenger(store, settings))
         log.info("jobs are worked off by process %d, lock %d", os.getpid(), lock)
         while not never.wait(LOOK_SECONDS):
@@ -117,6 +118,14 @@ def end_with_parent() -> None:
         os.kill(os.getpid(), signal.SIGTERM)
 
     threading.Thread(target=watch, name="parent", daemon=True).start()
+
+
+def _is_crowded(engine: EngineClient) -> bool:
+    try:
+        return bool(engine.status()["waiting"])
+    except CaskError:
+        # The prediction will tell what is wrong.
+        return False
 
 
 def _wait_for_lock(store: JobStore, never: threading.Event) -> int:

@@ -31,6 +31,8 @@ log = logging.getLogger("cask.jobs")
 
 # So often one image may end its worker or the engine before it is given up.
 MAX_ATTEMPTS = 10
+# While callers wait, an image of a job waits too, for at most a second.
+STEP_ASIDE_SECONDS, MOST_STEPS_ASIDE = 0.02, 50
 # Each time the engine has no room, twice as long is waited.
 FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 30.0
@@ -52,7 +54,10 @@ class Worker:
         threads: int,
         *,
         clock: Callable[[], float] = time.monotonic,
+        is_crowded: Callable[[], bool] = lambda: False,
     ) -> None:
+        """``is_crowded``: whether callers wait in the engine's line at the moment."""
+        self._is_crowded = is_crowded
         self._store = store
         self._predictor = predictor
         self._most_threads = threads
@@ -101,7 +106,15 @@ class Worker:
         finally:
             logs.request_id.reset(token)
 
+    def _give_way(self) -> None:
+        """Callers who wait go first; but not for ever, so that a job goes on under any load."""
+        for _ in range(MOST_STEPS_ASIDE):
+            if self._stopping.is_set() or not self._is_crowded():
+                return
+            self._stopping.wait(STEP_ASIDE_SECONDS)
+
     def _work(self, claim: Claim) -> bool:
+        self._give_way()
         head = {"number": claim.number, "name": claim.name}
         try:
             answer = self._predict(claim)

@@ -174,6 +174,29 @@ def test_image_that_was_begun_too_often_is_given_up_without_another_try(
     assert store.get(job.id).state == "failed"
 
 
+def test_callers_who_wait_go_first_for_a_second(
+    store: JobStore, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(worker_module, "STEP_ASIDE_SECONDS", 0.0)
+    crowded = [True] * 3
+    asked: list[int] = []
+
+    def is_crowded() -> bool:
+        asked.append(len(predictor.asked))
+        return bool(crowded and crowded.pop())
+
+    worker = Worker(store, predictor, 1, is_crowded=is_crowded)
+    add(store, 1)
+    assert worker.step()
+    assert asked == [0, 0, 0, 0]
+
+    crowded[:] = [True] * 1000
+    asked.clear()
+    add(store, 1)
+    assert worker.step()
+    assert len(asked) == worker_module.MOST_STEPS_ASIDE
+
+
 def test_threads_live_while_there_is_work(store: JobStore, worker: Worker) -> None:
     worker.look()
     assert worker._threads == set()
