@@ -10,6 +10,7 @@ import schemathesis
 from hypothesis import strategies as st
 
 from app import options
+from app.predictions import MAX_EXPLAINED
 from tests.fakes import picture
 
 # A few are enough: what differs between images is tested elsewhere.
@@ -17,6 +18,7 @@ IMAGES = [picture(64, 48), picture(33, 7, "PNG"), picture(5, 80, "WEBP")]
 
 schemathesis.openapi.format("binary", st.sampled_from(IMAGES))
 schemathesis.openapi.format("base64-image", st.sampled_from([base64.b64encode(each).decode() for each in IMAGES]))
+schemathesis.openapi.format("label", st.sampled_from(["barrier", "cone", "helmet", "sign", "vest"]))
 for media_type in ("image/*", "application/octet-stream"):
     schemathesis.openapi.media_type(media_type, st.sampled_from(IMAGES))
 
@@ -36,6 +38,8 @@ def filter_case(context: Any, case: Any) -> bool:
     headers = case.headers or {}
     # A list of one is that one; and where address and body both say something, the body counts.
     in_body = case.body if hasattr(case.body, "keys") else {}
+    if _explains_many(case, in_body):
+        return False
     if any(
         name in in_body or (isinstance(value, list) and len(value) < 2) for name, value in (case.query or {}).items()
     ):
@@ -48,6 +52,13 @@ def filter_case(context: Any, case: Any) -> bool:
     return (
         not is_unknown and not is_notification and not any(isinstance(each, str) and not each.strip() for each in given)
     )
+
+
+def _explains_many(case: Any, body: Any) -> bool:
+    """An explanation is to be had for a few images at once; how many depends on another option."""
+    explains = any(name in (case.query or {}) or name in body for name in ("explain", "explain_label"))
+    images = body.get("images", body.get("image")) if body else None
+    return explains and isinstance(images, list) and len(images) > MAX_EXPLAINED
 
 
 @schemathesis.hook
