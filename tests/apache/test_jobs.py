@@ -100,7 +100,7 @@ def test_answer_is_that_of_the_api(server: Server, sample_path: Path) -> None:
 def test_same_key_at_once_is_one_job(server: Server, sample_path: Path) -> None:
     image, answers = sample_path.read_bytes(), list[Answer]()
     callers = [
-        threading.Thread(target=lambda: answers.append(leave(server, image, headers={"Idempotency-Key": "at once"})))
+        threading.Thread(target=lambda: answers.append(leave(server, image, headers={"Idempotency-Key": "at-once"})))
         for _ in range(2)
     ]
     for caller in callers:
