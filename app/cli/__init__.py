@@ -26,8 +26,6 @@ COMMANDS: dict[str, str] = {
     "routes": "routes",
     "token": "token",
 }
-# Commands of Flask and its extensions that would mislead: `--help` leaves them out.
-LEFT_OUT = ("limiter",)
 
 
 def create_app() -> Flask:
@@ -55,11 +53,7 @@ def _take_over(context: click.Context | None) -> None:
     """
     if context is None:
         return
-    root = context.find_root().command
-    if isinstance(root, click.Group):
-        for name in LEFT_OUT:
-            root.commands.pop(name, None)
-    if context.command is root:
+    if context.command is context.find_root().command:
         return
     if context.command.name == "run":
         from app.cli.terminal import Failure

@@ -36,6 +36,8 @@ def filter_case(context: Any, case: Any) -> bool:
     value in header, address or form counts as left out, and JSON-RPC answers no notification, not even a wrong one.
     """
     headers = case.headers or {}
+    if case.path == "/v1/ensemble" and case.media_type == "multipart/form-data" and _asks_in_vain(case.body):
+        return False
     # A list of one is that one; and where address and body both say something, the body counts.
     in_body = case.body if hasattr(case.body, "keys") else {}
     if _explains_many(case, in_body):
@@ -73,7 +75,9 @@ def before_call(context: Any, case: Any, kwargs: Any) -> None:
             case.headers[KEY] = f"{case.headers[KEY][:200]}-{next(NUMBERS)}"
         _agree_on_a_task([holder for holder in (case.body, case.query) if isinstance(holder, dict)])
     if case.path == "/v1/ensemble" and case.meta is not None and case.meta.generation.mode.is_positive:
-        holders = [holder for holder in (case.body, case.query) if isinstance(holder, dict)]
+        # A form that is changed here counts as a wrong one afterwards: see filter_case.
+        is_form = case.media_type == "multipart/form-data"
+        holders = [each for each in (case.query, None if is_form else case.body) if isinstance(each, dict)]
         _agree_on_a_task(holders)
         for holder in holders:
             # Names are this service's own; a pattern cannot tell which.
@@ -107,6 +111,18 @@ def _agree_on_a_task(holders: list[dict[str, Any]]) -> None:
     for holder in holders:
         for name in (others | {"webhook_url"}) & set(holder):
             del holder[name]
+
+
+def _asks_in_vain(form: Any) -> bool:
+    """Whether a form for an ensemble names members that nobody knows, mixes tasks, or leaves too little time."""
+    if not isinstance(form, dict):
+        return False
+    if form.get("task", "detect") not in list(options.WISHES):
+        return False
+    before = dict(form)
+    _agree_on_a_task([before])
+    _allow_time(before, "member_timeout", LEAST_SECONDS)
+    return "members" in form or before != form
 
 
 def _agree(tensor: Any) -> None:
