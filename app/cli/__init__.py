@@ -26,6 +26,8 @@ COMMANDS: dict[str, str] = {
     "routes": "routes",
     "token": "token",
 }
+# Those that Flask itself brings.
+FLASKS = {"routes", "run", "shell"}
 
 
 def create_app() -> Flask:
@@ -53,7 +55,12 @@ def _take_over(context: click.Context | None) -> None:
     """
     if context is None:
         return
-    if context.command is context.find_root().command:
+    root = context.find_root().command
+    if isinstance(root, click.Group):
+        # What extensions bring would mislead, and differs with what happens to be installed.
+        for name in set(root.commands) - FLASKS:
+            del root.commands[name]
+    if context.command is root:
         return
     if context.command.name == "run":
         from app.cli.terminal import Failure

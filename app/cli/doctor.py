@@ -26,9 +26,9 @@ SUBJECT_WIDTH = 15
 @terminal.json_option
 @click.pass_context
 def command(context: click.Context, env: str, user: str, is_json: bool) -> None:
-    """Look at everything that the service needs, and say what to do about what is missing.
+    """Say what is wrong, and what to do about it.
 
-    Nothing is changed. Ends with 1 when something fails; warnings alone end with 0.
+    Looks at everything that the service needs, and changes nothing. Ends with 1 when something fails; warnings alone end with 0.
     """
     found = []
     for finding in _examine(env, user):

@@ -26,7 +26,7 @@ any_version_argument = click.argument("version", required=False, default="", she
 
 @click.group(cls=terminal.Group)
 def command() -> None:
-    """Models: what there is, what serves, what is built, and how to change it without losing a request."""
+    """Models: see, add, build, and change which one answers."""
 
 
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -72,9 +72,9 @@ def command(
     url: str,
     token: str,
 ) -> None:
-    """Send images, or folders of them, to the running service and print what it says.
+    """Send images to the running service and print what it says.
 
-    Ends with 1 when one of them could not be answered.
+    A folder stands for all images below it. Ends with 1 when one of them could not be answered.
     """
     paths = _files(images)
     service = context.with_resource(_service(url, token))
