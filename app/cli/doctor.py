@@ -28,7 +28,8 @@ SUBJECT_WIDTH = 15
 def command(context: click.Context, env: str, user: str, is_json: bool) -> None:
     """Say what is wrong, and what to do about it.
 
-    Looks at everything that the service needs, and changes nothing. Ends with 1 when something fails; warnings alone end with 0.
+    Looks at everything that the service needs, and changes nothing. Ends with 1 when something fails; warnings
+    alone end with 0.
     """
     found = []
     for finding in _examine(env, user):
