@@ -339,6 +339,7 @@ BUILD_INFO = _looked_up("cask_build_info", "1, with what runs here.", version=WO
 _lock = threading.Lock()
 _share = Share.in_memory()
 _place: tuple[Path, str] | None = None
+_watcher: threading.Thread | None = None
 
 
 def begin(state_dir: Path, role: str) -> None:
@@ -360,14 +361,21 @@ def begin(state_dir: Path, role: str) -> None:
 
 
 def watch_memory(role: str) -> None:
-    """Note this process's own memory now and then, in a thread. Others may not look: it gave up root."""
+    """Note this process's own memory now and then, in a thread. Others may not look: it gave up root.
+
+    One thread a process, however many apps are made in it: the kernel walks through all memory for each look.
+    """
+    global _watcher
+    if _watcher is not None and _watcher.is_alive():
+        return
 
     def watch() -> None:
         while (found := machine.proportional_bytes()) is not None:
             PROPORTIONAL_BYTES.set(found, role=role)
             time.sleep(MEMORY_PERIOD_SECONDS)
 
-    threading.Thread(target=watch, name="memory", daemon=True).start()
+    _watcher = threading.Thread(target=watch, name="memory", daemon=True)
+    _watcher.start()
 
 
 def end() -> None:

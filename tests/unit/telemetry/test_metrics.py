@@ -218,3 +218,10 @@ def test_counting_costs_next_to_no_files_time_or_imports() -> None:
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
 
     assert json.loads(done.stdout) == []
+
+
+def test_memory_is_watched_by_one_thread_however_many_apps_are_made() -> None:
+    for _ in range(3):
+        metrics.watch_memory("web")
+
+    assert [thread.name for thread in threading.enumerate()].count("memory") == 1
