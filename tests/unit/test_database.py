@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import multiprocessing
 import stat
 import threading
 from pathlib import Path
@@ -28,6 +28,10 @@ def add_one(database: Database, times: int) -> None:
             )
 
 
+def _add_elsewhere(folder: Path) -> None:
+    add_one(opened(folder), 50)
+
+
 def value(database: Database) -> int:
     with database.reading() as connection:
         return int(connection.execute("SELECT value FROM counts WHERE name = 'a'").fetchone()["value"])
@@ -44,23 +48,20 @@ def test_file_is_made_for_its_owner_alone(tmp_path: Path) -> None:
 def test_threads_and_processes_lose_no_write(tmp_path: Path) -> None:
     database = opened(tmp_path)
     add_one(database, 1)
-    children = []
-    for _ in range(2):
-        if (pid := os.fork()) == 0:
-            status = 1
-            try:
-                add_one(database, 50)
-                status = 0
-            finally:
-                os._exit(status)
-        children.append(pid)
+    # Not by fork: another thread of this process may be inside SQLite, whose locks the child would find taken for ever.
+    spawning = multiprocessing.get_context("spawn")
+    children = [spawning.Process(target=_add_elsewhere, args=(tmp_path,)) for _ in range(2)]
+    for child in children:
+        child.start()
     threads = [threading.Thread(target=add_one, args=(database, 50)) for _ in range(2)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
 
-    assert [os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]) for pid in children] == [0, 0]
+    for child in children:
+        child.join()
+    assert [child.exitcode for child in children] == [0, 0]
     assert value(database) == 201
 
 

@@ -289,12 +289,13 @@ def _add_with_key(folder: Path, answers: multiprocessing.Queue[str]) -> None:
 
 
 def test_processes_that_send_the_same_at_once_get_one_job(store: JobStore, tmp_path: Path) -> None:
-    context = multiprocessing.get_context("fork")
+    # Not by fork: another thread of this process may be inside SQLite, whose locks the child would find taken for ever.
+    context = multiprocessing.get_context("spawn")
     answers: multiprocessing.Queue[str] = context.Queue()
     callers = [context.Process(target=_add_with_key, args=(tmp_path, answers)) for _ in range(6)]
     for caller in callers:
         caller.start()
-    ids = {answers.get(timeout=20) for _ in callers}
+    ids = {answers.get(timeout=60) for _ in callers}
     for caller in callers:
         caller.join()
 
