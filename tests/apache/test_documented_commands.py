@@ -141,7 +141,7 @@ def _answers_json(operation: dict[str, Any]) -> bool:
 
 
 def _address_pattern(path: str) -> str:
-    return '["`]' + re.sub(r"\\{\w+\\}", r"\\$?{\\w+}", re.escape(path)) + '["`?]'
+    return r'(?:["`]|localhost:8000)' + re.sub(r"\\{\w+\\}", r"\\$?{\\w+}", re.escape(path)) + '["`?]'
 
 
 def photo(width: int = 2000, height: int = 1500) -> bytes:
