@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -27,7 +26,6 @@ from app.telemetry import alerts, metrics
 
 log = logging.getLogger("cask.engine")
 
-PARENT_PERIOD_SECONDS = 1.0
 SIGNAL_PERIOD_SECONDS = 0.5
 
 
@@ -89,31 +87,10 @@ def run(settings: Settings) -> None:
             # A signal that arrives just before a wait does not end it; its handler runs here.
             pass
     except (SystemExit, KeyboardInterrupt):
-        # mod_wsgi turns SIGTERM into SystemExit in a service script; handle_signals does so elsewhere.
+        # mod_wsgi turns SIGTERM into SystemExit in a service script; standalone does so elsewhere.
         log.info("engine %d drains for at most %d s", os.getpid(), settings.engine_drain_seconds)
     server.stop(settings.engine_drain_seconds)
     metrics.end()
-
-
-def handle_signals() -> None:
-    """Make SIGTERM raise SystemExit in the main thread. Not under mod_wsgi, which does it and forbids it to others."""
-    signal.signal(signal.SIGTERM, _raise_system_exit)
-
-
-def end_with_parent() -> None:
-    """End this process soon after the one that started it, however that one ended."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_PERIOD_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
-
-
-def _raise_system_exit(_number: int, _frame: object) -> None:
-    raise SystemExit
 
 
 def _builder(settings: Settings, workers: Workers, changes: Changes) -> Builder | None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import logging
 import os
-import signal
 import threading
 import time
 from collections.abc import Callable
@@ -29,7 +28,6 @@ LOOK_SECONDS = 0.2
 TIDY_SECONDS = 30.0
 TELL_SECONDS = 1.0
 DRAIN_SECONDS = 5.0
-PARENT_PERIOD_SECONDS = 1.0
 
 
 class Service:
@@ -96,28 +94,11 @@ def run(settings: Settings) -> None:
         while not never.wait(LOOK_SECONDS):
             service.turn()
     except (SystemExit, KeyboardInterrupt):
-        # mod_wsgi turns SIGTERM into SystemExit in a service script; handle_signals does so elsewhere.
+        # mod_wsgi turns SIGTERM into SystemExit in a service script; standalone does so elsewhere.
         log.info("jobs stop; images in hand are finished, the others wait for the next start")
     if worker is not None:
         worker.stop(DRAIN_SECONDS)
     metrics.end()
-
-
-def handle_signals() -> None:
-    """Make SIGTERM raise SystemExit in the main thread. Not under mod_wsgi, which does it and forbids it to others."""
-    signal.signal(signal.SIGTERM, _raise_system_exit)
-
-
-def end_with_parent() -> None:
-    """End this process soon after the one that started it, however that one ended."""
-    parent = os.getppid()
-
-    def watch() -> None:
-        while os.getppid() == parent:
-            time.sleep(PARENT_PERIOD_SECONDS)
-        os.kill(os.getpid(), signal.SIGTERM)
-
-    threading.Thread(target=watch, name="parent", daemon=True).start()
 
 
 def _is_crowded(engine: EngineClient) -> bool:
@@ -132,7 +113,3 @@ def _wait_for_lock(store: JobStore, never: threading.Event) -> int:
     while (lock := store.lock()) is None:
         never.wait(LOOK_SECONDS)
     return lock
-
-
-def _raise_system_exit(_number: int, _frame: object) -> None:
-    raise SystemExit

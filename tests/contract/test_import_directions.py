@@ -83,7 +83,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
             ),
         },
     ),
-    ("app.engine.__main__", {"app.config", "app.engine.service", "app.errors", "app.telemetry"}),
+    ("app.standalone", {"app.config", "app.errors", "app.telemetry"}),
+    ("app.engine.__main__", {"app.engine.service", "app.standalone"}),
     ("app.engine", set()),
     ("app.vision.samples", {"app.vision", "app.errors", "app.images", "app.manifests", "app.results"}),
     (
@@ -131,7 +132,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.jobs.service",
         {"app.jobs", "app.config", "app.engine.client", "app.errors", "app.predictions", "app.telemetry"},
     ),
-    ("app.jobs.__main__", {"app.jobs.service", "app.config", "app.errors", "app.telemetry"}),
+    ("app.jobs.__main__", {"app.jobs.service", "app.standalone"}),
     ("app.jobs", set()),
     ("app.versions", {"app.config", "app.engine.client", "app.errors", "app.roles"}),
     # The page of a failure is the one step back: see failures._page.

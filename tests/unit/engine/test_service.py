@@ -55,12 +55,13 @@ def test_engine_without_a_model_is_refused(tmp_path: Path) -> None:
 ENGINE = """
 import logging, sys
 from pathlib import Path
+from app import standalone
 from app.engine import service
 from tests import fakes
 logging.basicConfig(level="INFO")
 folder = Path(sys.argv[1])
 service._loader = lambda settings, workers: fakes.FakeModel
-service.handle_signals()
+standalone.handle_signals()
 service.run(fakes.make_settings(folder / "state", folder / "models", engine_drain_seconds=5))
 """
 COMMAND = [sys.executable, "-c", ENGINE]
