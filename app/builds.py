@@ -13,13 +13,12 @@ import hashlib
 import importlib.metadata
 import json
 import re
-import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from app import config
+from app import config, json_files
 from app.manifests import Manifest
 
 REPORT_FILE = "report.json"
@@ -161,10 +160,7 @@ def write(place: Path, report: Report) -> Path:
 
 def _write(path: Path, table: dict[str, Any]) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, suffix=".new", delete=False) as file:
-        json.dump(table, file, indent=2)
-        Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
+    json_files.replace(path, table, indent=2)
     return path
 
 

@@ -9,15 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-import tempfile
 from collections.abc import Mapping
 from pathlib import Path
 
-from app import builds
+from app import builds, json_files
 
 FILE_NAME = "run/forms.json"
 DIGEST_CHARACTERS = 16
-Stamp = tuple[int, int, int]
 
 
 def digest(computed_by: str, device: str, processor: str) -> str:
@@ -30,10 +28,7 @@ def write(state_dir: Path, forms: Mapping[str, str]) -> None:
     """Replace the file, whole or not at all: digest of a model → that of its form. Raises OSError."""
     path = state_dir / FILE_NAME
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
-    with tempfile.NamedTemporaryFile("w", dir=path.parent, prefix="forms.", delete=False) as file:
-        json.dump(dict(forms), file)
-        Path(file.name).chmod(0o644)
-    Path(file.name).replace(path)
+    json_files.replace(path, dict(forms))
 
 
 class Forms:
@@ -41,22 +36,15 @@ class Forms:
 
     def __init__(self, state_dir: Path) -> None:
         self._file = os.fspath(state_dir / FILE_NAME)
-        self._stamp: Stamp | None = None
+        self._stamp: json_files.Stamp | None = None
         self._known: dict[str, str] = {}
 
     def of(self, model_digest: str) -> str:
         """How the model is computed now; empty where the engine has not said."""
-        stamp = self._look()
+        stamp = json_files.stamp(self._file)
         if stamp != self._stamp:
             self._known, self._stamp = self._read(), stamp
         return self._known.get(model_digest, "")
-
-    def _look(self) -> Stamp:
-        try:
-            found = os.stat(self._file)  # noqa: PTH116 - pathlib costs three times as much, on every request
-        except OSError:
-            return (0, 0, 0)
-        return (found.st_ino, found.st_mtime_ns, found.st_size)
 
     def _read(self) -> dict[str, str]:
         try:

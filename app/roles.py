@@ -7,14 +7,12 @@ before it chooses a version. It outlives restarts.
 from __future__ import annotations
 
 import json
-import os
-import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from app import manifests
+from app import json_files, manifests
 from app.errors import ChangeRefusedError, RolesInvalidError
 
 FILE_NAME = "roles.json"
@@ -147,17 +145,7 @@ def read(state_dir: Path) -> dict[str, Roles]:
 def write(state_dir: Path, known: Mapping[str, Roles]) -> None:
     """Replace the file, whole or not at all, and not before it is on the disk. Raises OSError."""
     table = {"models": {name: asdict(roles) for name, roles in known.items()}}
-    with tempfile.NamedTemporaryFile("w", dir=state_dir, prefix=f"{FILE_NAME}.", delete=False) as file:
-        try:
-            json.dump(table, file, indent=2)
-            file.flush()
-            os.fsync(file.fileno())
-            # The web processes may be of another user.
-            Path(file.name).chmod(0o644)
-            Path(file.name).replace(path(state_dir))
-        except BaseException:
-            Path(file.name).unlink(missing_ok=True)
-            raise
+    json_files.replace(path(state_dir), table, indent=2)
 
 
 def settle(models_dir: Path, selection: Sequence[str], known: Mapping[str, Roles]) -> dict[str, Roles]:

@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from app import manifests, roles
+from app import json_files, manifests, roles
 from app.errors import CaskError, ManifestError, ModelNotFoundError, RolesInvalidError
 from app.manifests import Manifest, Task
 from app.roles import Roles
@@ -24,7 +24,6 @@ log = logging.getLogger("cask.web")
 
 # What a caller may say about the canary: only it, never it, or nothing (its share decides).
 CanaryWish = Literal["always", "never", ""]
-Stamp = tuple[int, int, int]
 # Python seeds its own generator anew in each process, also after a fork; nothing secret depends on it.
 Draw = Callable[[], float]
 
@@ -69,7 +68,7 @@ class Routing:
         self._selection = selection
         self._draw = draw
         self._lock = threading.Lock()
-        self._stamp = self._look()
+        self._stamp = json_files.stamp(self._file)
         try:
             self._routes = self._read()
         except RolesInvalidError as error:
@@ -80,7 +79,7 @@ class Routing:
     @property
     def routes(self) -> dict[str, Route]:
         """Model name → route, in the order of MODELS."""
-        if self._look() != self._stamp:
+        if json_files.stamp(self._file) != self._stamp:
             self.refresh()
         return self._routes
 
@@ -88,7 +87,7 @@ class Routing:
         """Read everything anew. What cannot be read leaves the table as it was."""
         with self._lock:
             # Looked at before it is read: a move in between is seen the next time.
-            stamp = self._look()
+            stamp = json_files.stamp(self._file)
             try:
                 self._routes = self._read()
             except CaskError as error:
@@ -133,13 +132,6 @@ class Routing:
         if canary == "always" or self._draw() * roles.MAX_SHARE < route.roles.canary_share:
             return candidate
         return route.active
-
-    def _look(self) -> Stamp:
-        try:
-            found = os.stat(self._file)  # noqa: PTH116 - pathlib costs three times as much, on every request
-        except OSError:
-            return (0, 0, 0)
-        return (found.st_ino, found.st_mtime_ns, found.st_size)
 
     def _read(self) -> dict[str, Route]:
         return self._build(roles.read(self._state_dir))

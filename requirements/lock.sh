@@ -77,7 +77,9 @@ compile quantise quantise.in --constraints serve.txt --constraints dev.txt \
     --no-emit-package numpy \
     --no-emit-package safetensors
 say lock "bench.in"
-compile bench bench.in --constraints serve.txt
+# Each peer runs with the libraries that we run with, but for OpenTelemetry's, of which BentoML takes one version only.
+grep -E '^[a-z0-9-]+==' serve.txt | grep -v '^opentelemetry' | sed 's/ \\$//' >shared.txt
+compile bench bench.in --constraints shared.txt
 
 # The CPU builds of torch lie outside the index; serve.txt accepts their hashes too.
 awk 'NR == FNR { if (match($0, /sha256:[0-9a-f]+/)) more = more "    --hash=" substr($0, RSTART, RLENGTH) " \\\n"; next }

@@ -19,6 +19,7 @@ from typing import Any
 
 import numpy as np
 
+from app import json_files
 from app.engine.drift import LEAST_IMAGES, Summary, from_json
 from app.engine.worker import Slot, Workers
 from app.errors import CaskError
@@ -123,7 +124,4 @@ class Inspector:
 
     def _keep(self, slot: Slot, table: dict[str, Any]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
-        path = self._path(slot)
-        new = path.with_suffix(f".{os.getpid()}.new")
-        new.write_text(json.dumps(table))
-        new.replace(path)
+        json_files.replace(self._path(slot), table)
