@@ -20,8 +20,8 @@ SPARE_CONNECTIONS = 504
 # Apache's children: one a core shares the work, two let one answer while the other is replaced; of many, each wakes up
 # for every new connection.
 LEAST_SERVER_PROCESSES, MOST_SERVER_PROCESSES = 2, 16
-# What an engine with torch and one web process take before any model and request, and what one image in work may take.
-BASE_BYTES = 700 * 1024**2
+# What an engine with torch, one web process, ops and jobs take before any model and request.
+BASE_BYTES = 750 * 1024**2
 WEB_PROCESS_BYTES = 80 * 1024**2
 # On a GPU one worker prepares and answers a batch while the other one's is computed.
 GPU_WORKERS = 2

@@ -9,9 +9,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from app import errors
 from app.engine import protocol
@@ -20,6 +18,9 @@ from app.errors import CaskError, DeadlineExceededError, EngineAwayError
 from app.manifests import Manifest
 from app.results import EXPLAIN, Answer, ExplainOptions, Options, answer_from_json, to_dict
 from app.telemetry import logs
+
+if TYPE_CHECKING:
+    import numpy as np
 
 STATUS_TIMEOUT_SECONDS = 1.0
 # A copy that was not compared by then is worth nothing more.
@@ -293,7 +294,8 @@ def _predict_frame(
         "request_id": logs.request_id.get(),
         "timeout_ms": max(0.0, (deadline - time.monotonic()) * 1000),
     }
-    return Frame(FrameType.PREDICT, meta, np.ascontiguousarray(image).reshape(-1).data)
+    # A view where the pixels lie in one piece, else a copy.
+    return Frame(FrameType.PREDICT, meta, image.reshape(-1).data)
 
 
 def _task_of(manifest: Manifest, options: Options) -> str:

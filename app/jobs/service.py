@@ -8,6 +8,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from app.config import Settings
 from app.engine.client import EngineClient
@@ -17,8 +18,10 @@ from app.jobs.jobs import Limits
 from app.jobs.store import JobStore
 from app.jobs.webhooks import Messenger
 from app.jobs.worker import Worker
-from app.predictions import Predictor
 from app.telemetry import alerts, metrics
+
+if TYPE_CHECKING:
+    from app.predictions import Outcome, Predictor
 
 log = logging.getLogger("cask.jobs")
 
@@ -28,6 +31,28 @@ LOOK_SECONDS = 0.2
 TIDY_SECONDS = 30.0
 TELL_SECONDS = 1.0
 DRAIN_SECONDS = 5.0
+
+
+class Later:
+    """The predictor, made when the first image comes: a worker that has never had work does without half its memory.
+
+    Thread-safe. Its making is that of ``Predictor``: it raises what that raises, and is tried again.
+    """
+
+    def __init__(self, settings: Settings, engine: EngineClient) -> None:
+        self._settings = settings
+        self._engine = engine
+        self._lock = threading.Lock()
+        self._predictor: Predictor | None = None
+
+    def predict(self, task: Any, data: Any, wishes: Any, *, deadline: float | None = None) -> Outcome:
+        """As ``Predictor.predict``."""
+        with self._lock:
+            if self._predictor is None:
+                from app.predictions import Predictor
+
+                self._predictor = Predictor(self._settings, self._engine)
+        return self._predictor.predict(task, data, wishes, deadline=deadline)
 
 
 class Service:
@@ -87,8 +112,7 @@ def run(settings: Settings) -> None:
         if again := store.recover():
             log.info("%d images were begun by a worker that ended; they are predicted again", again)
         engine = EngineClient(settings.engine_socket)
-        predictor = Predictor(settings, engine)
-        worker = Worker(store, predictor, settings.jobs_in_flight, is_crowded=lambda: _is_crowded(engine))
+        worker = Worker(store, Later(settings, engine), settings.jobs_in_flight, is_crowded=lambda: _is_crowded(engine))
         service = Service(settings, store, worker, Messenger(store, settings))
         log.info("jobs are worked off by process %d, lock %d", os.getpid(), lock)
         while not never.wait(LOOK_SECONDS):

@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from app.errors import (
     CaskError,
@@ -23,9 +23,11 @@ from app.errors import (
 from app.jobs.heartbeat import IMAGE_SECONDS
 from app.jobs.jobs import Claim
 from app.jobs.store import JobStore, problem
-from app.predictions import Outcome
 from app.results import rounded
 from app.telemetry import logs, metrics
+
+if TYPE_CHECKING:
+    from app.predictions import Outcome
 
 log = logging.getLogger("cask.jobs")
 

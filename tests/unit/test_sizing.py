@@ -25,7 +25,7 @@ def test_numbers_follow_the_cores(cores: int, workers: int, processes: int) -> N
 def test_little_memory_allows_fewer_processes() -> None:
     sizes = sizing.choose(settings(), cores=64, memory_bytes=1 * GIGABYTE)
 
-    assert sizes.web_processes.value == 4
+    assert sizes.web_processes.value == 3
     assert "no more fit into 1024 MB" in sizes.web_processes.reason
 
 

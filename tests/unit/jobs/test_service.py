@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
+import sys
 import threading
+import time
 from pathlib import Path
 from typing import Any, cast
 
@@ -12,13 +15,13 @@ import pytest
 
 from app.jobs import heartbeat
 from app.jobs.heartbeat import Heartbeat
-from app.jobs.service import Service
+from app.jobs.service import Later, Service
 from app.jobs.store import JobStore
 from app.jobs.webhooks import Messenger
 from app.jobs.worker import Worker
 from app.ops.watchdog import JobsWatchdog
 from tests import fakes
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, FakeEngine, picture
 from tests.unit.jobs.conftest import add, finish_all
 
 
@@ -131,3 +134,24 @@ def test_one_thread_of_the_store_leaves_the_others_connection_alone(store: JobSt
     other.join()
 
     assert store.has_work
+
+
+def test_a_worker_without_work_holds_nothing_of_what_prepares_images() -> None:
+    asked = "import sys, app.jobs.service; print(sorted({'numpy', 'PIL', 'flask', 'torch'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", asked], capture_output=True, text=True, check=True)
+    assert done.stdout == "[]\n"
+
+
+def test_the_predictor_is_made_with_the_first_image_and_once(tmp_path: Path) -> None:
+    fakes.write_model(tmp_path / "models", "classifier", task="classify")
+    later = Later(fakes.make_settings(tmp_path / "state", tmp_path / "models"), cast(Any, FakeEngine()))
+    made = later._predictor
+    assert made is None
+    outcomes = [
+        later.predict("classify", [picture(colour=(0, 0, number), kind="PNG")], {}, deadline=time.monotonic() + 60)
+        for number in (3, 4)
+    ]
+    assert [outcome.results[0].answer[0].label for outcome in outcomes] == ["3", "4"]
+    made = later._predictor
+    later.predict("classify", [picture(kind="PNG")], {})
+    assert later._predictor is made is not None
