@@ -69,7 +69,10 @@ say lock "loadtest.in"
 compile loadtest loadtest.in --constraints serve.txt
 say lock "dev.in"
 # One environment holds both: the same versions.
-compile dev dev.in --constraints serve.txt --constraints loadtest.txt
+# axe-playwright-python is taken for the script in it, which Selenium injects; Playwright and its browsers are not used.
+compile dev dev.in --constraints serve.txt --constraints loadtest.txt \
+    --no-emit-package playwright \
+    --no-emit-package pyee
 say lock "quantise.in"
 # It is installed beside serve.txt.
 compile quantise quantise.in --constraints serve.txt --constraints dev.txt \
