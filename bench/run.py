@@ -15,6 +15,7 @@ import math
 import os
 import platform
 import resource
+import signal
 import sys
 import time
 from collections.abc import Sequence
@@ -40,6 +41,8 @@ OPEN_FILES = 16384
 def main(argv: Sequence[str] | None = None) -> int:
     """The command. Exit status: 0 measured, 1 a contender failed, 2 wrong usage."""
     arguments = _parse(argv)
+    # Whoever ends us ends what we started: the contender of the moment is stopped on the way out.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     _allow_open_files()
     own_priority.take()
     environment.ensure()
