@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Annotated, Any, Literal, NamedTuple, NoReturn, get_args, get_origin
-from urllib.parse import urlsplit
+from urllib.parse import urlencode, urlsplit
 
 from dotenv.parser import Binding, parse_stream
 from pydantic import AfterValidator, BeforeValidator, Field, PrivateAttr, SecretStr, ValidationError, ValidationInfo
@@ -27,6 +27,9 @@ ENVIRONMENTS = ("dev", "test", "staging", "prod")
 OTHER_NAMES = {"development": "dev", "production": "prod"}
 LOCAL_FILE = "env/local.env"
 DOCUMENT = "docs/configuration.md"
+ENCRYPTED_REDIS = "rediss:"
+# Settings that name certificates of authorities.
+AUTHORITIES = ("redis_ca_file", "ensemble_ca_file")
 MASK = "********"
 
 # A name in the environment that starts so can only be meant for us; anything else there may belong to other software.
@@ -299,6 +302,11 @@ class Settings(BaseSettings):
         secret=True,
         optional=True,
         expects="an address such as redis://localhost:6379/0, or rediss://user:password@host:6379/0 with TLS",
+    )
+    redis_ca_file: OptionalPath = setting(
+        None,
+        "Certificates that vouch for a Redis with rediss://, a PEM file, besides those of the system.",
+        expects="the path of a file",
     )
     models_dir: RootedPath = setting(
         "models", "The model store, <name>/<version>/ below it.", expects="the path of a folder"
@@ -673,6 +681,14 @@ class Settings(BaseSettings):
     def tls_enabled(self) -> bool:
         """Whether this server itself speaks HTTPS."""
         return self.https_port > 0
+
+    @property
+    def redis_address(self) -> str:
+        """REDIS_URL for whoever connects, with REDIS_CA_FILE in it where that counts. Has the password in it."""
+        url = self.redis_url.get_secret_value()
+        if self.redis_ca_file is None or not url.startswith(ENCRYPTED_REDIS):
+            return url
+        return f"{url}?{urlencode({'ssl_ca_certs': str(self.redis_ca_file)})}"
 
     @property
     def redis_place(self) -> str:
@@ -1064,6 +1080,7 @@ def _check(settings: Settings) -> None:
     _check_socket(settings)
     _check_limits(settings)
     _check_cache(settings)
+    _check_authorities(settings)
     if settings.jobs_webhook_hosts and not settings.jobs_webhook_secret.get_secret_value():
         _refuse(
             settings,
@@ -1140,6 +1157,31 @@ def _check_socket(settings: Settings) -> None:
 def _check_cache(settings: Settings) -> None:
     if settings.cache == "redis" and not settings.text("redis_url"):
         _refuse(settings, "cache", "auto, off or disk, as REDIS_URL is not set")
+
+
+def _check_authorities(settings: Settings) -> None:
+    """Each file of certificates is one, and is of use."""
+    for field in AUTHORITIES:
+        path = getattr(settings, field)
+        if path is not None and _is_missing(path):
+            _refuse(settings, field, "a file that exists")
+        if path is not None and not _holds_certificates(path):
+            _refuse(settings, field, "a PEM file with certificates")
+    if settings.redis_ca_file and settings.text("redis_url") and not settings.redis_address.startswith(ENCRYPTED_REDIS):
+        _refuse(settings, "redis_ca_file", "rediss:// in REDIS_URL beside it: without, nothing is encrypted")
+
+
+def _holds_certificates(path: Path) -> bool:
+    """Whether there is at least one in it. A file that only another user may read is taken for good."""
+    import ssl  # few have such a file, and nobody else shall wait for this
+
+    try:
+        ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT).load_verify_locations(path)
+    except ssl.SSLError:
+        return False
+    except OSError:
+        return True
+    return True
 
 
 def _check_ensemble(settings: Settings) -> None:

@@ -132,9 +132,7 @@ class Upstream:
         host = self._url.hostname or ""
         connection: http.client.HTTPConnection
         if self._url.scheme == "https":
-            if self._tls is None:
-                self._tls = ssl.create_default_context(cafile=self._ca_file)
-            connection = http.client.HTTPSConnection(host, self._url.port, timeout=seconds, context=self._tls)
+            connection = http.client.HTTPSConnection(host, self._url.port, timeout=seconds, context=self._trust())
         else:
             connection = http.client.HTTPConnection(host, self._url.port, timeout=seconds)
         try:
@@ -144,6 +142,16 @@ class Upstream:
         except OSError as error:
             raise UpstreamError(f"{self.name} cannot be reached: {_words(error)}.") from None
         return connection, True
+
+    def _trust(self) -> ssl.SSLContext:
+        """Whom we believe. Raises UpstreamError, as the file may have gone since the start, or be for others' eyes."""
+        if self._tls is None:
+            try:
+                self._tls = ssl.create_default_context(cafile=self._ca_file)
+            except OSError as error:
+                said = f"{self.name} cannot be asked: {self._ca_file} cannot be used: {_words(error)}."
+                raise UpstreamError(said) from None
+        return self._tls
 
     def _give_back(self, connection: http.client.HTTPConnection, response: http.client.HTTPResponse) -> None:
         with self._lock:

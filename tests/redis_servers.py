@@ -12,6 +12,7 @@ from dataclasses import dataclass
 import pytest
 
 from tests import servers
+from tests.certificates import Pair
 
 
 @dataclass
@@ -51,3 +52,32 @@ def running(port: int = 0) -> Iterator[RedisServer]:
     finally:
         process.kill()
         process.wait()
+
+
+@contextlib.contextmanager
+def encrypted(pair: Pair, host: str = "localhost", password: str = "") -> Iterator[str]:
+    """Serve by TLS alone, with this certificate, until the block ends; the address with ``host`` in it.
+
+    Skips the test where Redis is not installed.
+    """
+    program = shutil.which("redis-server")
+    if program is None:
+        pytest.skip("redis-server is not installed; apt-get install redis-server")
+    port = servers.free_port()
+    command = [
+        *(program, "--port", "0", "--tls-port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"),
+        *("--tls-cert-file", str(pair.certificate), "--tls-key-file", str(pair.key), "--tls-auth-clients", "no"),
+        *(("--requirepass", password) if password else ()),
+    ]
+    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    try:
+        servers.wait_until(lambda: _listens(port), 20, "Redis")
+        yield f"rediss://{f':{password}@' if password else ''}{host}:{port}/1"
+    finally:
+        process.kill()
+        process.wait()
+
+
+def _listens(port: int) -> bool:
+    with socket.socket() as probe:
+        return probe.connect_ex(("127.0.0.1", port)) == 0

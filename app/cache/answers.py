@@ -167,7 +167,7 @@ def init_app(app: Flask, settings: Settings) -> KeptAnswers | None:
 
 
 def _config(settings: Settings) -> dict[str, object]:
-    url = settings.text("redis_url")
+    url = settings.redis_address
     backend: type[BaseCache] = DiskStore
     wants: dict[str, object] = {"path": settings.state_dir / FILE_NAME, "max_bytes": settings.cache_max_bytes}
     if settings.cache == "redis" or (settings.cache == "auto" and url):

@@ -87,7 +87,7 @@ class Breaker:
 
     def _open(self, trouble: str) -> None:
         with self._lock:
-            is_news = not self.trouble and self._clock() - self._logged > LOG_PERIOD_SECONDS
+            is_news = not self._is_told and self._clock() - self._logged > LOG_PERIOD_SECONDS
             self.trouble = trouble
             self.failures_total += 1
             if is_news:

@@ -59,7 +59,7 @@ def _examine(env: str, user: str) -> Iterator[Finding]:
         *(installation.interpreter, installation.libraries, installation.mod_wsgi, installation.apache),
         *(places.checkout, places.state, places.disk, places.models),
         *(sizes.threads, sizes.memory, sizes.open_files),
-        *(trust.secrets, trust.certificates, trust.api_tokens),
+        *(trust.secrets, trust.certificates, trust.authorities, trust.api_tokens),
         *(neighbours.ports, neighbours.running, neighbours.redis, neighbours.docker, neighbours.clock),
         neighbours.last_start,
     ):

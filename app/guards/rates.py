@@ -107,7 +107,7 @@ def make(settings: Settings) -> Rates:
 
     from app import counters
 
-    storage = counters.make(settings.state_dir, settings.redis_url.get_secret_value())
+    storage = counters.make(settings.state_dir, settings.redis_address)
     return Rates(
         FixedWindowRateLimiter(storage),
         tuple(parse(each) for each in settings.rate_limit_per_address),

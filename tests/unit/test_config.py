@@ -10,10 +10,12 @@ import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from urllib.parse import quote
 
 import pytest
 
 from app import config
+from tests.certificates import Authority
 from tests.checkouts import Checkout
 
 REAL_SECRET = "q7Wm2xN9vRk4Ls8Tz1Bd"  # noqa: S105 - made up
@@ -606,6 +608,30 @@ def test_cache_in_redis_needs_a_redis(checkout: Checkout) -> None:
     assert checkout.refusal(CACHE="redis") == (
         "CACHE is 'redis' (from the environment); expected auto, off or disk, as REDIS_URL is not set."
     )
+
+
+def test_authority_of_redis_goes_with_its_address(checkout: Checkout, tmp_path: Path) -> None:
+    path = Authority(tmp_path).certificate
+    settings = checkout.load(REDIS_URL="rediss://:x@cache.example:6379/2", REDIS_CA_FILE=str(path))
+
+    assert settings.redis_address == f"rediss://:x@cache.example:6379/2?ssl_ca_certs={quote(str(path), safe='')}"
+    assert settings.redis_place == "cache.example:6379/2"
+    assert checkout.load(REDIS_URL="redis://localhost").redis_address == "redis://localhost"
+
+
+@pytest.mark.parametrize("name", ["REDIS_CA_FILE", "ENSEMBLE_CA_FILE"])
+def test_authority_that_is_none_is_refused(checkout: Checkout, tmp_path: Path, name: str) -> None:
+    letter = tmp_path / "letter.pem"
+    letter.write_text("This is no certificate.")
+
+    assert "expected a PEM file with certificates" in checkout.refusal(**{name: str(letter)})
+    assert "expected a file that exists" in checkout.refusal(**{name: str(tmp_path / "none.pem")})
+
+
+def test_authority_for_a_redis_in_clear_is_refused(checkout: Checkout, tmp_path: Path) -> None:
+    said = checkout.refusal(REDIS_URL="redis://localhost", REDIS_CA_FILE=str(Authority(tmp_path).certificate))
+
+    assert "expected rediss:// in REDIS_URL beside it" in said
 
 
 @pytest.mark.parametrize(

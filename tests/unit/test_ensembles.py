@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -251,6 +252,14 @@ def test_connection_is_kept_and_one_that_was_closed_is_opened_anew(service: Serv
     ask(upstream)
 
     assert (service.connections, len(service.asked)) == (2, 7)
+
+
+def test_authority_that_cannot_be_read_is_told_and_nobody_is_asked(tmp_path: Path, service: Service) -> None:
+    MADE.append(Upstream("north", service.url.replace("http:", "https:"), ca_file=tmp_path / "gone.pem"))
+
+    with pytest.raises(UpstreamError, match=r"gone\.pem cannot be used: FileNotFoundError"):
+        ask(MADE[-1])
+    assert service.connections == 0
 
 
 def test_redirect_is_not_followed(service: Service) -> None:

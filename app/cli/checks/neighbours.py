@@ -21,6 +21,7 @@ from app.config import Settings
 
 PRIVILEGED_PORTS = 1024
 CONNECT_SECONDS = 0.5
+UNTRUSTED = "certificate verify failed"
 # adjtimex(2): the kernel's clock is not steered by anybody.
 TIME_ERROR = 5
 TIMEX_BYTES = 256
@@ -108,7 +109,7 @@ def running(here: Surroundings) -> Iterator[Finding]:
 
 def redis(here: Surroundings) -> Iterator[Finding]:
     """Whether Redis answers, where one is named."""
-    url = here.settings.redis_url.get_secret_value()
+    url = here.settings.redis_address
     if not url:
         yield ok("Redis", "not named; everything is kept on this machine")
         return
@@ -119,11 +120,10 @@ def redis(here: Surroundings) -> Iterator[Finding]:
     try:
         client.ping()
     except (library.RedisError, OSError) as error:
-        yield fail(
-            "Redis",
-            f"{here.settings.redis_place} does not answer: {error}",
-            "Start it, mend REDIS_URL, or leave that empty.",
-        )
+        next_step = "Start it, mend REDIS_URL, or leave that empty."
+        if UNTRUSTED in str(error):
+            next_step = "REDIS_CA_FILE names who signed its certificate, and REDIS_URL a host that stands in that."
+        yield fail("Redis", f"{here.settings.redis_place} does not answer: {error}", next_step)
     else:
         yield ok("Redis", f"{here.settings.redis_place} answers in {(time.monotonic() - began) * 1000:.0f} ms")
     finally:

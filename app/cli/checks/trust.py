@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import shutil
 import ssl
 import stat
@@ -11,6 +12,7 @@ from pathlib import Path
 
 from app import config, tokens
 from app.cli.checks import Finding, Surroundings, ask, fail, ok, warn
+from app.permissions import READ
 
 SOON_DAYS = 30
 DAY_SECONDS = 86400
@@ -123,6 +125,35 @@ def _validity(certificate: Path, settings: config.Settings) -> Iterator[Finding]
             f"it is not for the name {settings.server_name}",
             "Set SERVER_NAME, or have one made for that name.",
         )
+
+
+def authorities(here: Surroundings) -> Iterator[Finding]:
+    """Certificates by which we know others: for who serves to read, and valid for some time yet."""
+    named = [(name.upper(), path) for name in config.AUTHORITIES if (path := getattr(here.settings, name))]
+    for name, path in named:
+        yield _authority(here, name, path)
+    if not named:
+        yield ok("CA files", "none named; others are known by the authorities of this system")
+
+
+def _authority(here: Surroundings, name: str, path: Path) -> Finding:
+    subject, mend = "CA files", f"Put the authority's certificate there, as PEM: {name}."
+    if not path.is_file():
+        return fail(subject, f"{name}: there is no file {path}", mend)
+    if here.user.first_closed(path.parent) or not here.user.may(READ, path):
+        return fail(subject, f"{name}: {here.user.name} may not read {path}", f"chmod a+r {path}, and a+x its folders")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    try:
+        context.load_verify_locations(path)
+    except ssl.SSLError:
+        return fail(subject, f"{name}: {path} holds no certificate", mend)
+    ends = [ssl.cert_time_to_seconds(str(each["notAfter"])) for each in context.get_ca_certs()]
+    days = (min(ends, default=math.inf) - time.time()) / DAY_SECONDS
+    if days < 0:
+        return fail(subject, f"{name}: a certificate in {path} has expired {-days:.0f} days ago", mend)
+    if days < SOON_DAYS:
+        return warn(subject, f"{name}: a certificate in {path} expires in {days:.0f} days", mend)
+    return ok(subject, f"{name}: {len(ends)} of an authority in {path.name}")
 
 
 def api_tokens(here: Surroundings) -> Iterator[Finding]:

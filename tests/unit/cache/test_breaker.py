@@ -77,6 +77,17 @@ def test_slow_answer_is_taken_and_is_the_last_one(breaker: Breaker, store: Store
     assert store.asked == 1
 
 
+def test_trouble_before_the_first_use_is_told(store: Store, clock: FakeClock, caplog: pytest.LogCaptureFixture) -> None:
+    breaker = Breaker(store, store.probe, clock, trouble="it is not open yet")
+    store.error = ConnectionError("certificate verify failed")
+    breaker.probe()
+    breaker.probe()
+
+    assert [record.message for record in caplog.records] == [
+        "kept answers are left alone until they can be used again: ConnectionError: certificate verify failed"
+    ]
+
+
 def test_trouble_is_told_once(breaker: Breaker, store: Store, caplog: pytest.LogCaptureFixture) -> None:
     store.error = ConnectionError("refused")
     for _ in range(3):

@@ -21,7 +21,8 @@ from app.cli import checks, doctor
 from app.cli.checks import Check, Finding, Surroundings, installation, neighbours, places, sizes, trust
 from app.config import ROOT
 from app.permissions import Account
-from tests import fakes, servers
+from tests import fakes, redis_servers, servers
+from tests.certificates import Authority
 
 # Owns nothing here, whoever runs the tests.
 STRANGER = Account("stranger", 64999, 64999)
@@ -367,6 +368,34 @@ def test_tokens_are_looked_at_where_they_are_asked_for(state_dir: Path) -> None:
     assert look(trust.api_tokens, here)["warn"].found == "gate will expire within 30 days"
 
 
+def test_authority_that_who_serves_can_use_is_well(state_dir: Path) -> None:
+    path = Authority(state_dir).certificate
+    here = surroundings(state_dir, STRANGER, redis_ca_file=path, ensemble_ca_file=path)
+    found = list(trust.authorities(here))
+
+    # Valid for two days, which is told.
+    assert [finding.verdict for finding in found] == ["warn", "warn"]
+    assert [finding.found.partition(":")[0] for finding in found] == ["REDIS_CA_FILE", "ENSEMBLE_CA_FILE"]
+    assert "expires in 2 days" in found[0].found
+    assert set(look(trust.authorities, surroundings(state_dir))) == {"ok"}
+
+
+@pytest.mark.parametrize("words", ["there is no file", "holds no certificate", "stranger may not read", "has expired"])
+def test_authority_that_is_of_no_use_is_found(state_dir: Path, monkeypatch: pytest.MonkeyPatch, words: str) -> None:
+    path = Authority(state_dir).certificate
+    if words == "there is no file":
+        path.unlink()
+    elif words == "holds no certificate":
+        path.write_text("no certificate")
+    elif words == "stranger may not read":
+        path.chmod(0o600)
+    else:
+        now = time.time()
+        monkeypatch.setattr(trust.time, "time", lambda: now + 4 * DAY_SECONDS)
+
+    assert words in look(trust.authorities, surroundings(state_dir, STRANGER, redis_ca_file=path))["fail"].found
+
+
 def test_tokens_that_are_off_for_strangers_are_a_warning(state_dir: Path) -> None:
     assert "AUTHENTICATION is off" in look(trust.api_tokens, surroundings(state_dir, env="prod"))["warn"].found
     assert set(look(trust.api_tokens, surroundings(state_dir))) == {"ok"}
@@ -407,6 +436,19 @@ def test_redis_that_does_not_answer_is_found_without_its_password(state_dir: Pat
 
     assert "does not answer" in found.found
     assert "hidden" not in found.found + found.next_step
+
+
+def test_redis_with_a_certificate_of_nobody_we_know_is_found(state_dir: Path) -> None:
+    authority = Authority(state_dir)
+    with redis_servers.encrypted(authority.sign("localhost")) as url:
+        known = surroundings(state_dir, redis_url=SecretStr(url), redis_ca_file=authority.certificate)
+        unknown = surroundings(state_dir, redis_url=SecretStr(url))
+
+        assert "answers in" in look(neighbours.redis, known)["ok"].found
+        found = look(neighbours.redis, unknown)["fail"]
+
+    assert "certificate verify failed" in found.found
+    assert found.next_step.startswith("REDIS_CA_FILE names who signed")
 
 
 def test_clock_before_our_own_files_is_found(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
