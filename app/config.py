@@ -298,7 +298,8 @@ class Settings(BaseSettings):
     )
     redis_url: RedisUrl = setting(
         "",
-        "A Redis for what several machines share: caches, limits, jobs. Empty keeps them in files below STATE_DIR.",
+        "A Redis for what several machines share: caches, limits, and jobs with JOBS_STORE=redis. Empty keeps all of it"
+        " in files below STATE_DIR.",
         secret=True,
         optional=True,
         expects="an address such as redis://localhost:6379/0, or rediss://user:password@host:6379/0 with TLS",
@@ -474,6 +475,10 @@ class Settings(BaseSettings):
     jobs: Literal["on", "off"] = setting(
         "on", "Whether images can be left here to be predicted in the background.", section="Background jobs"
     )
+    jobs_store: Literal["disk", "redis"] = setting(
+        "disk",
+        "Where jobs lie: on this machine's disk, or in the Redis of REDIS_URL, so that several machines share them.",
+    )
     jobs_in_flight: int = setting(
         1,
         "Images of jobs that are predicted at the same time; few, so that callers who wait come first.",
@@ -496,7 +501,7 @@ class Settings(BaseSettings):
     )
     jobs_max_disk_bytes: int = setting(
         2147483648,
-        "Most that all jobs may take below STATE_DIR; beyond that callers get 507.",
+        "Most that all jobs may take below STATE_DIR, or in Redis; beyond that callers get 507.",
         unit="bytes",
         at_least=1024,
         at_most=2**50,
@@ -1081,6 +1086,8 @@ def _check(settings: Settings) -> None:
     _check_limits(settings)
     _check_cache(settings)
     _check_authorities(settings)
+    if settings.jobs_store == "redis" and not settings.text("redis_url"):
+        _refuse(settings, "jobs_store", "disk, as REDIS_URL is not set")
     if settings.jobs_webhook_hosts and not settings.jobs_webhook_secret.get_secret_value():
         _refuse(
             settings,

@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import subprocess
 import sys
-from pathlib import Path
 from typing import Any
 
 from flask import Flask
@@ -23,8 +22,7 @@ from app.ensembles import Ensemble
 from app.errors import SettingsError
 from app.guards import measures
 from app.guards.asking import Asking
-from app.jobs.jobs import Limits
-from app.jobs.store import JobStore
+from app.jobs import stores
 from app.openapi import openapi
 from app.ops import ops, processes
 from app.pages import pages
@@ -47,7 +45,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.extensions["settings"] = settings
     app.extensions["role"] = role
     app.extensions["is_under_apache"] = _mod_wsgi() is not None
-    app.extensions["jobs"] = JobStore(Path(settings.state_dir), Limits.of(settings))
+    app.extensions["jobs"] = stores.of(settings)
     kept = answers.init_app(app, settings)
     app.extensions["predictor"] = Predictor(settings, engine or _engine(settings), kept, Asking())
     app.extensions["ensemble"] = Ensemble.of(settings)

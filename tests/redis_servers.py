@@ -1,4 +1,4 @@
-"""A Redis of one's own for tests: a free port of loopback, nothing written, ended by its process id."""
+"""A Redis of one's own for tests: a free port of loopback, nothing written unless asked, ended by its process id."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ import socket
 import subprocess
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 
@@ -37,13 +38,17 @@ class RedisServer:
 
 
 @contextlib.contextmanager
-def running(port: int = 0) -> Iterator[RedisServer]:
-    """Serve until the block ends. Skips the test where Redis is not installed."""
+def running(port: int = 0, folder: Path | None = None, *options: str) -> Iterator[RedisServer]:
+    """Serve until the block ends. ``folder``: where each change is written down, for a successor to go on from.
+
+    Skips the test where Redis is not installed.
+    """
     program = shutil.which("redis-server")
     if program is None:
         pytest.skip("redis-server is not installed; apt-get install redis-server")
     port = port or servers.free_port()
-    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", "--appendonly", "no"]
+    kept = ["--appendonly", "no"] if folder is None else ["--appendonly", "yes", "--dir", str(folder)]
+    command = [program, "--port", str(port), "--bind", "127.0.0.1", "--save", "", *kept, *options]
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     server = RedisServer(port, process)
     try:

@@ -1,4 +1,4 @@
-"""``flask jobs``: what lies in the background, and what to do with it. Works on STATE_DIR; no service need run."""
+"""``flask jobs``: what lies in the background, and what to do with it. Works on the store; no service need run."""
 
 from __future__ import annotations
 
@@ -107,13 +107,12 @@ def purge(older_than: float, is_sure: bool) -> None:
 
 
 def _store() -> JobStore:
-    """The jobs of this STATE_DIR. Ends the command where there have never been any."""
+    """The jobs of this service. Ends the command where there have never been any."""
     from app import config
-    from app.jobs.jobs import Limits
-    from app.jobs.store import JobStore
+    from app.jobs import stores
 
     settings = config.resolve()
-    store = JobStore(settings.state_dir, Limits.of(settings))
+    store = stores.of(settings)
     # Made here, the file would belong to whoever runs this command, and not to the service's user.
     if not store.exists:
         raise terminal.Failure(

@@ -73,7 +73,10 @@ class Wanted:
 
 @dataclass(frozen=True)
 class Claim:
-    """One image to predict. ``attempt`` is 1 when it was never begun before."""
+    """One image to predict. ``attempt`` is 1 when it was never begun before.
+
+    ``token``: under which its worker holds it, where there may be several workers.
+    """
 
     job_id: str
     number: int
@@ -83,6 +86,7 @@ class Claim:
     wishes: Mapping[str, Any]
     request_id: str
     data: bytes
+    token: int = 0
 
 
 @dataclass(frozen=True)

@@ -91,13 +91,17 @@ class Pack:
         """SHA-256 of names and contents so far, in order."""
         return self._digest.hexdigest()
 
-    def close(self) -> None:
-        """Bring everything to the disk. Raises StateUnusableError, StorageFullError."""
+    def close(self, *, is_synced: bool = True) -> None:
+        """Write everything; ``is_synced``: so that it survives a loss of power.
+
+        Raises StateUnusableError, StorageFullError.
+        """
         try:
             if shutil.disk_usage(self.path.parent).free < RESERVED_BYTES:
                 raise OSError(errno.ENOSPC, "too little room is left on the disk")
             self._file.flush()
-            os.fsync(self._file.fileno())
+            if is_synced:
+                os.fsync(self._file.fileno())
             self._file.close()
         except OSError as error:
             raise _unusable(error, self.path) from error

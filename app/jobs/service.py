@@ -13,8 +13,7 @@ from typing import TYPE_CHECKING, Any
 from app.config import Settings
 from app.engine.client import EngineClient
 from app.errors import CaskError
-from app.jobs import heartbeat
-from app.jobs.jobs import Limits
+from app.jobs import heartbeat, stores
 from app.jobs.store import JobStore
 from app.jobs.webhooks import Messenger
 from app.jobs.worker import Worker
@@ -74,6 +73,8 @@ class Service:
         self._beat_at = 0.0
         self._tidy_at = 0.0
         self._tell_at = 0.0
+        self._is_recovered = False
+        self._trouble = ""
 
     def turn(self) -> None:
         """One round. Raises nothing: what cannot be done now is tried again."""
@@ -82,20 +83,38 @@ class Service:
             if now >= self._beat_at:
                 self._beat_at = now + heartbeat.PERIOD_SECONDS
                 heartbeat.beat(self._state_dir, self._worker.busy_seconds)
+                self._recover()
             if now >= self._tidy_at:
                 self._tidy_at = now + TIDY_SECONDS
                 self._store.sweep()
                 if expired := self._store.expire():
                     metrics.JOBS.add(expired, outcome="expired")
                     log.info("the results of %d jobs were kept long enough and are gone", expired)
-            self._worker.look()
+            # Not before: what is put back must not be of this worker.
+            if self._is_recovered:
+                self._worker.look()
             if now >= self._tell_at:
                 self._tell_at = now + TELL_SECONDS
                 self._messenger.look()
         except CaskError as error:
-            log.warning("%s: %s", error.code, error.message)
+            if self._is_news(error.message):
+                log.warning("%s: %s", error.code, error.message)
         except OSError as error:
-            log.warning("the jobs' folder cannot be used: %s", error)
+            if self._is_news(str(error)):
+                log.warning("the jobs' folder cannot be used: %s", error)
+
+    def _recover(self) -> None:
+        """Put back what workers began that are dead: at first this machine's own, then those of others."""
+        again = self._store.renew() if self._is_recovered else self._store.recover()
+        self._is_recovered = True
+        self._trouble = ""
+        if again:
+            log.info("%d images were begun by a worker that ended; they are predicted again", again)
+
+    def _is_news(self, trouble: str) -> bool:
+        """Told once, until it is over or another one."""
+        before, self._trouble = self._trouble, trouble
+        return trouble != before
 
 
 def run(settings: Settings) -> None:
@@ -105,12 +124,10 @@ def run(settings: Settings) -> None:
     metrics.begin(Path(settings.state_dir), "jobs")
     metrics.watch_memory("jobs")
     never = threading.Event()
-    store = JobStore(Path(settings.state_dir), Limits.of(settings))
+    store = stores.of(settings)
     worker: Worker | None = None
     try:
         lock = _wait_for_lock(store, never)
-        if again := store.recover():
-            log.info("%d images were begun by a worker that ended; they are predicted again", again)
         engine = EngineClient(settings.engine_socket)
         worker = Worker(store, Later(settings, engine), settings.jobs_in_flight, is_crowded=lambda: _is_crowded(engine))
         service = Service(settings, store, worker, Messenger(store, settings))

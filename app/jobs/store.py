@@ -1,12 +1,8 @@
-"""Where jobs lie: ``STATE_DIR/jobs/`` holds a table of jobs, images and results, and a pack of images for each job.
-
-Every process that may write ``STATE_DIR`` sees the same jobs. One worker works them off: it holds a lock that the
-kernel takes from it when it ends, however it ends; so what was begun and not finished can only be of one before it.
-The result of an image is written in the transaction that takes the image out of the line: there is one, or none yet.
-"""
+"""What a store of jobs promises, wherever they lie, and what all of them share. Which one it is: ``stores``."""
 
 from __future__ import annotations
 
+import abc
 import contextlib
 import fcntl
 import json
@@ -17,7 +13,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.database import Database
 from app.errors import (
     CaskError,
     ChangeRefusedError,
@@ -31,7 +26,6 @@ from app.jobs.jobs import Claim, Job, Limits, State, Wanted, Webhook
 from app.jobs.packs import Pack
 
 FOLDER = "jobs"
-FILE_NAME = "jobs.sqlite3"
 RETRY_AFTER_SECONDS = 10.0
 # An upload that nobody finished: its process ended. No request lives so long.
 INCOMING_SECONDS = 7200.0
@@ -39,92 +33,26 @@ PAGE_ROWS = 100
 FETCHED_ROWS = 1000
 MAX_ERROR_CHARACTERS = 200
 
-MIGRATIONS = (
-    """
-    CREATE TABLE jobs (
-        id TEXT PRIMARY KEY,
-        owner TEXT NOT NULL,
-        state TEXT NOT NULL CHECK (state IN ('queued', 'running', 'succeeded', 'failed', 'expired')),
-        task TEXT NOT NULL,
-        wishes TEXT NOT NULL,
-        total INTEGER NOT NULL,
-        done INTEGER NOT NULL DEFAULT 0,
-        failed INTEGER NOT NULL DEFAULT 0,
-        created_at REAL NOT NULL,
-        started_at REAL,
-        ended_at REAL,
-        turn INTEGER NOT NULL DEFAULT 0,
-        pack_bytes INTEGER NOT NULL,
-        key TEXT,
-        digest TEXT NOT NULL,
-        request_id TEXT NOT NULL
-    );
-    CREATE UNIQUE INDEX jobs_key ON jobs (owner, key) WHERE key IS NOT NULL;
-    CREATE INDEX jobs_created ON jobs (created_at);
-    CREATE INDEX jobs_open ON jobs (turn) WHERE state IN ('queued', 'running');
-    CREATE TABLE images (
-        job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
-        number INTEGER NOT NULL,
-        name TEXT NOT NULL,
-        start INTEGER NOT NULL,
-        size_bytes INTEGER NOT NULL,
-        state TEXT NOT NULL DEFAULT 'queued' CHECK (state IN ('queued', 'running', 'done')),
-        attempts INTEGER NOT NULL DEFAULT 0,
-        PRIMARY KEY (job, number)
-    ) WITHOUT ROWID;
-    CREATE INDEX images_queued ON images (job, number) WHERE state = 'queued';
-    CREATE TABLE results (
-        job TEXT NOT NULL REFERENCES jobs (id) ON DELETE CASCADE,
-        number INTEGER NOT NULL,
-        answer TEXT NOT NULL,
-        PRIMARY KEY (job, number)
-    ) WITHOUT ROWID;
-    """,
-    """
-    CREATE TABLE webhooks (
-        job TEXT PRIMARY KEY REFERENCES jobs (id) ON DELETE CASCADE,
-        url TEXT NOT NULL,
-        state TEXT NOT NULL DEFAULT 'waiting' CHECK (state IN ('waiting', 'pending', 'delivered', 'failed')),
-        attempts INTEGER NOT NULL DEFAULT 0,
-        next_at REAL,
-        error TEXT NOT NULL DEFAULT ''
-    ) WITHOUT ROWID;
-    CREATE INDEX webhooks_due ON webhooks (next_at) WHERE state = 'pending';
-    """,
-)
-# Images that have no prediction may be tried again until the job expires.
-NEEDS_IMAGES = "state IN ('queued', 'running') OR (state IN ('succeeded', 'failed') AND failed > 0)"
-# A job with the one that is told of its end.
-JOBS = (
-    "SELECT jobs.*, url, webhooks.state AS webhook_state, attempts AS webhook_attempts, error AS webhook_error"
-    " FROM jobs LEFT JOIN webhooks ON webhooks.job = jobs.id"
-)
 
+class JobStore(abc.ABC):
+    """All jobs that this service knows. Opened when first used, safe in threads and processes.
 
-class JobStore:
-    """All jobs of this STATE_DIR. Opened when first used, safe in threads and processes.
-
-    ``clock`` gives seconds since 1970.
+    ``clock`` gives seconds since 1970. Every method that asks where jobs lie raises StateUnusableError when it cannot.
     """
 
     def __init__(self, state_dir: Path, limits: Limits, clock: Callable[[], float] = time.time) -> None:
         self.folder = state_dir / FOLDER
         self.limits = limits
         self._clock = clock
-        path = self.folder / FILE_NAME
-        # A job that was taken must survive the loss of power. A result need not: it would be computed again.
-        self._durable = Database(path, MIGRATIONS, is_durable=True)
-        self._quick = Database(path, MIGRATIONS)
 
     @property
+    @abc.abstractmethod
     def exists(self) -> bool:
-        """Whether there has ever been a job."""
-        return (self.folder / FILE_NAME).exists()
+        """Whether there may be jobs: asking makes nothing that was not there."""
 
+    @abc.abstractmethod
     def close(self) -> None:
-        """Close this thread's connections."""
-        self._durable.close()
-        self._quick.close()
+        """Close this thread's connections; the next use opens others."""
 
     # ── taking jobs ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -138,210 +66,65 @@ class JobStore:
             if pack.path.parent.name == "incoming":
                 pack.discard()
 
+    @abc.abstractmethod
     def add(self, wanted: Wanted, pack: Pack) -> tuple[Job, bool]:
-        """Take a job; when this returns, it is on the disk. False: the same was taken before, under the same key.
+        """Take a job for good. False: the same was taken before, under the same key.
 
-        Raises IdempotencyError, JobsFullError, StorageFullError, StateUnusableError.
+        Raises IdempotencyError, JobsFullError, StorageFullError.
         """
-        pack.close()
-        wishes = json.dumps(dict(wanted.wishes), sort_keys=True)
-        digest = f"{wanted.task} {wishes} {pack.digest} {wanted.webhook_url}"
-        placed: Path | None = None
-        try:
-            with self._durable.transaction() as connection:
-                known = self._known(connection, wanted, digest)
-                if known is not None:
-                    return known, False
-                self._check_room(connection, pack.size_bytes)
-                job_id = secrets.token_hex(12)
-                row = (job_id, wanted.owner, wanted.task, wishes, len(pack.entries), self._clock(), pack.size_bytes)
-                connection.execute(
-                    "INSERT INTO jobs (id, owner, state, task, wishes, total, created_at, pack_bytes, key, digest,"
-                    " request_id) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?)",
-                    (*row, wanted.key or None, digest, wanted.request_id),
-                )
-                connection.executemany(
-                    "INSERT INTO images (job, number, name, start, size_bytes) VALUES (?, ?, ?, ?, ?)",
-                    (
-                        (job_id, number, each.name, each.start, each.size_bytes)
-                        for number, each in enumerate(pack.entries, start=1)
-                    ),
-                )
-                if wanted.webhook_url:
-                    connection.execute("INSERT INTO webhooks (job, url) VALUES (?, ?)", (job_id, wanted.webhook_url))
-                placed = self._pack_path(job_id)
-                placed.parent.mkdir(exist_ok=True, mode=0o700)
-                pack.move(placed)
-                return self._job(connection, job_id), True
-        except BaseException:
-            if placed is not None:
-                placed.unlink(missing_ok=True)
-            raise
-
-    def _known(self, connection: Any, wanted: Wanted, digest: str) -> Job | None:
-        """The job that was taken under this key. Raises IdempotencyError where it was another request."""
-        if not wanted.key:
-            return None
-        found = connection.execute(
-            "SELECT id, digest FROM jobs WHERE owner = ? AND key = ?", (wanted.owner, wanted.key)
-        ).fetchone()
-        if found is None:
-            return None
-        if found["digest"] != digest:
-            raise IdempotencyError(
-                f"The Idempotency-Key {wanted.key[:80]!r} came before with other images or options.",
-                hint="Use a new key for a new job; send the same request to ask for the same job again.",
-            )
-        return self._job(connection, found["id"])
-
-    def _check_room(self, connection: Any, more_bytes: int) -> None:
-        waiting = connection.execute("SELECT count(*) FROM jobs WHERE state IN ('queued', 'running')").fetchone()[0]
-        if waiting >= self.limits.max_queued:
-            raise JobsFullError(
-                f"{waiting} jobs wait or run; at most {self.limits.max_queued} may.",
-                hint="Send it again after the time in Retry-After.",
-                retry_after_seconds=RETRY_AFTER_SECONDS,
-            )
-        packed = connection.execute("SELECT coalesce(sum(pack_bytes), 0) FROM jobs").fetchone()[0]
-        taken = packed + _database_bytes(connection)
-        if taken + more_bytes > self.limits.max_disk_bytes:
-            raise StorageFullError(
-                f"The jobs take {taken} bytes, and this one {more_bytes} more; at most {self.limits.max_disk_bytes} are"
-                " theirs.",
-                hint="Remove jobs whose results you have (DELETE), come later, or raise JOBS_MAX_DISK_BYTES.",
-                retry_after_seconds=packs.RETRY_AFTER_SECONDS,
-            )
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
+    @abc.abstractmethod
     def get(self, job_id: str, owner: str | None = None) -> Job:
-        """One job. ``owner``: whose it must be; None sees all. Raises JobNotFoundError, StateUnusableError."""
-        with self._quick.reading() as connection:
-            job = self._job(connection, job_id)
-        if owner is not None and job.owner != owner:
-            raise _not_found(job_id)
-        return job
+        """One job. ``owner``: whose it must be; None sees all. Raises JobNotFoundError."""
 
+    @abc.abstractmethod
     def list(
         self, owner: str | None = None, *, limit: int = PAGE_ROWS, before: str = "", is_open: bool = False
     ) -> list[Job]:
-        """Jobs, the newest first; ``before``: only those older than this one. Raises StateUnusableError."""
-        wheres, values = ["1"], list[Any]()
-        if owner is not None:
-            wheres.append("owner = ?")
-            values.append(owner)
-        if is_open:
-            wheres.append("jobs.state IN ('queued', 'running')")
-        if before:
-            wheres.append("(created_at, id) < (SELECT created_at, id FROM jobs WHERE id = ?)")
-            values.append(before)
-        query = f"{JOBS} WHERE {' AND '.join(wheres)} ORDER BY created_at DESC, id DESC LIMIT ?"
-        with self._quick.reading() as connection:
-            return [self._of(row) for row in connection.execute(query, (*values, limit))]
+        """Jobs, the newest first; ``before``: only those older than this one."""
 
+    @abc.abstractmethod
     def results(self, job_id: str, *, after: int = 0, limit: int = PAGE_ROWS) -> Sequence[dict[str, Any]]:
-        """Results with a number above ``after``, by number; at most ``limit``. Raises StateUnusableError."""
-        with self._quick.reading() as connection:
-            rows = connection.execute(
-                "SELECT answer FROM results WHERE job = ? AND number > ? ORDER BY number LIMIT ?",
-                (job_id, after, limit),
-            ).fetchall()
-        return [json.loads(row["answer"]) for row in rows]
+        """Results with a number above ``after``, by number; at most ``limit``."""
 
     def all_results(self, job_id: str) -> Iterator[dict[str, Any]]:
-        """Every result there is, by number, fetched a thousand at a time. Raises StateUnusableError."""
+        """Every result there is, by number, fetched a thousand at a time."""
         after = 0
         while found := self.results(job_id, after=after, limit=FETCHED_ROWS):
             yield from found
             after = found[-1]["number"]
 
+    @abc.abstractmethod
     def counts(self) -> dict[str, int]:
-        """How many jobs are in each state, and how many images wait. Raises StateUnusableError."""
-        with self._quick.reading() as connection:
-            found = {row[0]: row[1] for row in connection.execute("SELECT state, count(*) FROM jobs GROUP BY state")}
-            waiting = connection.execute(
-                "SELECT coalesce(sum(total - done), 0) FROM jobs WHERE state IN ('queued', 'running')"
-            ).fetchone()[0]
-        return {**found, "images_waiting": waiting}
+        """How many jobs are in each state that some are in, and how many images wait."""
 
     # ── taking away ──────────────────────────────────────────────────────────────────────────────────────────────────
 
+    @abc.abstractmethod
     def remove(self, job_id: str, owner: str | None = None) -> Job:
-        """Cancel and forget a job, its images and results. Returns it as it was.
+        """Cancel and forget a job, its images and results. Returns it as it was. Raises JobNotFoundError."""
 
-        Raises JobNotFoundError, StateUnusableError.
-        """
-        with self._durable.transaction() as connection:
-            job = self._job(connection, job_id)
-            if owner not in (None, job.owner):
-                raise _not_found(job_id)
-            connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
-        self._pack_path(job_id).unlink(missing_ok=True)
-        return job
-
+    @abc.abstractmethod
     def retry(self, job_id: str) -> Job:
         """Put images without a prediction back into the line. Raises JobNotFoundError, ChangeRefusedError."""
-        with self._durable.transaction() as connection:
-            job = self._job(connection, job_id)
-            if job.is_open or job.state == "expired" or not job.failed:
-                raise ChangeRefusedError(
-                    f"Job {job.id} is {job.state} and has {job.failed} images without a prediction.",
-                    hint="Only a job that ended, has such images and has not expired can be tried again.",
-                )
-            failed = "SELECT number FROM results WHERE job = ? AND json_extract(answer, '$.error') IS NOT NULL"
-            connection.execute(
-                f"UPDATE images SET state = 'queued', attempts = 0 WHERE job = ? AND number IN ({failed})",  # noqa: S608
-                (job.id, job.id),
-            )
-            connection.execute(
-                f"DELETE FROM results WHERE job = ? AND number IN ({failed})",  # noqa: S608
-                (job.id, job.id),
-            )
-            connection.execute(
-                "UPDATE jobs SET state = 'queued', ended_at = NULL, done = done - failed, failed = 0 WHERE id = ?",
-                (job.id,),
-            )
-            connection.execute(
-                "UPDATE webhooks SET state = 'waiting', attempts = 0, error = '' WHERE job = ?", (job.id,)
-            )
-            return self._job(connection, job.id)
 
+    @abc.abstractmethod
     def expire(self) -> int:
         """Forget results that were kept long enough, later the jobs too. Returns how many jobs expired."""
-        until = self._clock() - self.limits.keep_seconds
-        with self._quick.transaction() as connection:
-            ids = connection.execute(
-                "SELECT id FROM jobs WHERE state IN ('succeeded', 'failed') AND ended_at <= ?", (until,)
-            ).fetchall()
-            for (job_id,) in ids:
-                connection.execute("DELETE FROM results WHERE job = ?", (job_id,))
-                connection.execute("DELETE FROM images WHERE job = ?", (job_id,))
-                connection.execute("UPDATE jobs SET state = 'expired' WHERE id = ?", (job_id,))
-            connection.execute(
-                "DELETE FROM jobs WHERE state = 'expired' AND ended_at <= ?", (until - self.limits.keep_seconds,)
-            )
-        return len(ids)
 
+    @abc.abstractmethod
     def sweep(self) -> None:
         """Remove the images of jobs that need them no more or are gone, and uploads that nobody finished."""
-        with self._durable.transaction() as connection:
-            # On the disk before the images go: a job that lost its end with the power must still have them.
-            connection.execute(f"UPDATE jobs SET pack_bytes = 0 WHERE NOT ({NEEDS_IMAGES})")  # noqa: S608
-            rows = connection.execute(f"SELECT id FROM jobs WHERE {NEEDS_IMAGES}").fetchall()  # noqa: S608
-            needed = {row["id"] for row in rows}
-            # No job is being taken meanwhile: its pack is put into place in a transaction.
-            unneeded = [path for path in _files(self.folder / "images") if path.name not in needed]
-        for path in unneeded:
-            path.unlink(missing_ok=True)
-        for path in _files(self.folder / "incoming"):
-            with contextlib.suppress(FileNotFoundError):
-                if time.time() - path.stat().st_mtime > INCOMING_SECONDS:
-                    path.unlink()
 
     # ── the worker's side ────────────────────────────────────────────────────────────────────────────────────────────
 
     def lock(self) -> int | None:
-        """A descriptor that makes this process the worker until it is closed; None when another one is."""
+        """A descriptor that makes this process the worker of this STATE_DIR until it is closed; None when another is.
+
+        The kernel takes it from a process that ends, however it ends.
+        """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         descriptor = os.open(self.folder / "worker.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
         try:
@@ -351,123 +134,48 @@ class JobStore:
             return None
         return descriptor
 
+    @abc.abstractmethod
     def recover(self) -> int:
         """Put what an earlier worker began and did not finish back into the line. Only for who holds the lock."""
-        with self._quick.transaction() as connection:
-            return int(connection.execute("UPDATE images SET state = 'queued' WHERE state = 'running'").rowcount)
+
+    @abc.abstractmethod
+    def renew(self) -> int:
+        """Say that this worker lives, to be called once a second; how many images of others came back into the line."""
 
     @property
+    @abc.abstractmethod
     def has_work(self) -> bool:
         """Whether an image waits."""
-        with self._quick.reading() as connection:
-            return connection.execute("SELECT 1 FROM images WHERE state = 'queued' LIMIT 1").fetchone() is not None
 
+    @abc.abstractmethod
     def claim(self) -> Claim | None:
         """Begin one image; jobs take turns, so that a small one need not wait for the end of a large one."""
-        with self._quick.transaction() as connection:
-            row = connection.execute(
-                "SELECT * FROM jobs WHERE state IN ('queued', 'running') AND EXISTS"
-                " (SELECT 1 FROM images WHERE job = jobs.id AND state = 'queued') ORDER BY turn, created_at LIMIT 1"
-            ).fetchone()
-            if row is None:
-                return None
-            image = connection.execute(
-                "SELECT * FROM images WHERE job = ? AND state = 'queued' ORDER BY number LIMIT 1", (row["id"],)
-            ).fetchone()
-            connection.execute(
-                "UPDATE images SET state = 'running', attempts = attempts + 1 WHERE job = ? AND number = ?",
-                (row["id"], image["number"]),
-            )
-            connection.execute(
-                "UPDATE jobs SET state = 'running', started_at = coalesce(started_at, ?),"
-                " turn = (SELECT max(turn) FROM jobs WHERE state IN ('queued', 'running')) + 1 WHERE id = ?",
-                (self._clock(), row["id"]),
-            )
-        try:
-            data = packs.read(self._pack_path(row["id"]), image["start"], image["size_bytes"])
-        except (OSError, EOFError):
-            # Removed meanwhile, and then nobody asks; or lost, and then the empty image is refused by name.
-            data = b""
-        return Claim(
-            job_id=row["id"],
-            number=image["number"],
-            name=image["name"],
-            attempt=image["attempts"] + 1,
-            task=row["task"],
-            wishes=json.loads(row["wishes"]),
-            request_id=row["request_id"],
-            data=data,
-        )
 
+    @abc.abstractmethod
     def finish(self, claim: Claim, answer: Mapping[str, Any]) -> Job | None:
         """Write the result of an image, once. Returns the job when this ended it; None also where the job is gone."""
-        with self._quick.transaction() as connection:
-            done = connection.execute(
-                "UPDATE images SET state = 'done' WHERE job = ? AND number = ? AND state = 'running'",
-                (claim.job_id, claim.number),
-            ).rowcount
-            if not done:
-                return None
-            connection.execute(
-                "INSERT INTO results (job, number, answer) VALUES (?, ?, ?)",
-                (claim.job_id, claim.number, json.dumps(answer, separators=(",", ":"))),
-            )
-            connection.execute(
-                "UPDATE jobs SET done = done + 1, failed = failed + ? WHERE id = ?",
-                (int("error" in answer), claim.job_id),
-            )
-            ended = connection.execute(
-                "UPDATE jobs SET state = CASE WHEN failed < total THEN 'succeeded' ELSE 'failed' END, ended_at = ?"
-                " WHERE id = ? AND done = total",
-                (self._clock(), claim.job_id),
-            ).rowcount
-            if not ended:
-                return None
-            connection.execute(
-                "UPDATE webhooks SET state = 'pending', next_at = ? WHERE job = ?", (self._clock(), claim.job_id)
-            )
-            return self._job(connection, claim.job_id)
 
+    @abc.abstractmethod
     def release(self, claim: Claim, *, is_counted: bool) -> None:
         """Put an image back into the line. ``is_counted``: whether this attempt says something against the image."""
-        with self._quick.transaction() as connection:
-            connection.execute(
-                "UPDATE images SET state = 'queued', attempts = attempts - ? WHERE job = ? AND number = ?"
-                " AND state = 'running'",
-                (int(not is_counted), claim.job_id, claim.number),
-            )
 
+    @property
+    @abc.abstractmethod
+    def has_due_webhook(self) -> bool:
+        """Whether the end of a job is to be told now."""
+
+    @abc.abstractmethod
     def due_webhook(self) -> tuple[Job, str, int] | None:
         """A job whose end is to be told now, to which address, and how often that was tried; None when none is."""
-        with self._quick.reading() as connection:
-            found = connection.execute(
-                "SELECT job, url, attempts FROM webhooks WHERE state = 'pending' AND next_at <= ?"
-                " ORDER BY next_at LIMIT 1",
-                (self._clock(),),
-            ).fetchone()
-            return None if found is None else (self._job(connection, found["job"]), found["url"], found["attempts"])
 
+    @abc.abstractmethod
     def note_webhook(self, job_id: str, *, attempts: int, error: str, next_at: float | None) -> None:
         """What came of telling it. Without ``next_at`` that was the last try."""
-        state = "pending" if next_at is not None else "failed" if error else "delivered"
-        with self._quick.transaction() as connection:
-            connection.execute(
-                "UPDATE webhooks SET state = ?, attempts = ?, error = ?, next_at = ? WHERE job = ?",
-                (state, attempts, error[:MAX_ERROR_CHARACTERS], next_at, job_id),
-            )
 
-    # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+    # ── what they share ──────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _pack_path(self, job_id: str) -> Path:
-        return self.folder / "images" / job_id
-
-    def _job(self, connection: Any, job_id: str) -> Job:
-        row = connection.execute(f"{JOBS} WHERE id = ?", (job_id,)).fetchone()
-        if row is None:
-            raise _not_found(job_id)
-        return self._of(row)
-
-    def _of(self, row: Any) -> Job:
+    def _of(self, row: Mapping[str, Any]) -> Job:
+        """A job from its row, the names as in the class. Without ``url`` nobody is told of its end."""
         ended_at: float | None = row["ended_at"]
         expires_at = None if ended_at is None else ended_at + self.limits.keep_seconds
         is_over = expires_at is not None and expires_at <= self._clock()
@@ -491,24 +199,67 @@ class JobStore:
             webhook=webhook,
         )
 
+    def _sweep_incoming(self) -> None:
+        """Remove files of uploads that nobody finished on this machine."""
+        for path in files(self.folder / "incoming"):
+            with contextlib.suppress(FileNotFoundError):
+                if time.time() - path.stat().st_mtime > INCOMING_SECONDS:
+                    path.unlink()
 
-def _not_found(job_id: str) -> JobNotFoundError:
+    def _full(self, waiting: int) -> JobsFullError:
+        return JobsFullError(
+            f"{waiting} jobs wait or run; at most {self.limits.max_queued} may.",
+            hint="Send it again after the time in Retry-After.",
+            retry_after_seconds=RETRY_AFTER_SECONDS,
+        )
+
+    def _no_room(self, taken_bytes: int, more_bytes: int) -> StorageFullError:
+        return StorageFullError(
+            f"The jobs take {taken_bytes} bytes, and this one {more_bytes} more; at most {self.limits.max_disk_bytes}"
+            " are theirs.",
+            hint="Remove jobs whose results you have (DELETE), come later, or raise JOBS_MAX_DISK_BYTES.",
+            retry_after_seconds=packs.RETRY_AFTER_SECONDS,
+        )
+
+
+def wishes_text(wanted: Wanted) -> str:
+    """The options of a job, as they are kept."""
+    return json.dumps(dict(wanted.wishes), sort_keys=True)
+
+
+def digest(wanted: Wanted, pack: Pack) -> str:
+    """What makes two requests the same request; where and in which form they came does not count."""
+    return f"{wanted.task} {wishes_text(wanted)} {pack.digest} {wanted.webhook_url}"
+
+
+def webhook_state(error: str, next_at: float | None) -> str:
+    """How far telling of an end is, after a try."""
+    return "pending" if next_at is not None else "failed" if error else "delivered"
+
+
+def not_found(job_id: str) -> JobNotFoundError:
+    """Nobody knows this job, or not this caller."""
     return JobNotFoundError(
         f"There is no job {job_id[:80]!a}.",
         hint="It was removed, or its time is over; GET /v1/jobs lists those that there are.",
     )
 
 
-def _database_bytes(connection: Any) -> int:
-    """What rows take; pages that were given back are used again before the file grows."""
-    pages, free, size = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
+def key_reused(key: str) -> IdempotencyError:
+    """The key stands for another request."""
+    return IdempotencyError(
+        f"The Idempotency-Key {key[:80]!r} came before with other images or options.",
+        hint="Use a new key for a new job; send the same request to ask for the same job again.",
     )
-    return int((pages - free) * size)
 
 
-def _files(folder: Path) -> Iterator[Path]:
-    return folder.iterdir() if folder.is_dir() else iter(())
+def check_retry(job: Job) -> None:
+    """Whether its images without a prediction can be tried again. Raises ChangeRefusedError."""
+    if job.is_open or job.state == "expired" or not job.failed:
+        raise ChangeRefusedError(
+            f"Job {job.id} is {job.state} and has {job.failed} images without a prediction.",
+            hint="Only a job that ended, has such images and has not expired can be tried again.",
+        )
 
 
 def problem(error: CaskError) -> dict[str, Any]:
@@ -520,3 +271,8 @@ def problem(error: CaskError) -> dict[str, Any]:
         "detail": error.message,
         "hint": error.hint,
     }
+
+
+def files(folder: Path) -> Iterator[Path]:
+    """What lies in a folder; nothing where there is none."""
+    return folder.iterdir() if folder.is_dir() else iter(())

@@ -96,7 +96,7 @@ class Messenger:
 
     def look(self) -> None:
         """Start the thread when something is due. Called again and again by its owner. Raises StateUnusableError."""
-        if (self._thread is None or not self._thread.is_alive()) and self._store.due_webhook() is not None:
+        if (self._thread is None or not self._thread.is_alive()) and self._store.has_due_webhook:
             self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
             self._thread.start()
 

@@ -115,7 +115,20 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.jobs.heartbeat", {"app.machine"}),
     ("app.jobs.packs", {"app.jobs.jobs", "app.errors"}),
     ("app.jobs.archives", {"app.jobs.packs", "app.errors"}),
-    ("app.jobs.store", {"app.jobs.jobs", "app.jobs.packs", "app.database", "app.errors"}),
+    ("app.jobs.store", {"app.jobs.jobs", "app.jobs.packs", "app.errors"}),
+    ("app.jobs.disk_store", {"app.jobs.jobs", "app.jobs.packs", "app.jobs.store", "app.database"}),
+    ("app.jobs.redis_link", {"app.errors"}),
+    (
+        "app.jobs.redis_store",
+        {"app.jobs.jobs", "app.jobs.packs", "app.jobs.redis_link", "app.jobs.store", "app.errors"},
+    ),
+    (
+        "app.jobs.stores",
+        {
+            *("app.jobs.disk_store", "app.jobs.jobs", "app.jobs.redis_link", "app.jobs.redis_store", "app.jobs.store"),
+            "app.config",
+        },
+    ),
     (
         "app.jobs.worker",
         {
@@ -206,7 +219,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.api", "app.openapi", "app.pages", "app.ops", "app.guards", "app.predictions", "app.engine.client"),
             *("app.cache.answers", "app.ensembles"),
             *("app.engine.service", "app.config", "app.errors", "app.telemetry"),
-            *("app.jobs.jobs", "app.jobs.store"),
+            "app.jobs.stores",
         },
     ),
     ("app.cli", None),

@@ -15,7 +15,11 @@ from tests.servers import Answer, Server
 
 JPEG = {"Content-Type": "image/jpeg"}
 PASSWORD = "a-password-of-redis"  # noqa: S105 - for this test's own Redis
-LEFT = ("kept answers are left alone until they can be used again", "rate limits are counted without Redis")
+LEFT = (
+    "kept answers are left alone until they can be used again",
+    "rate limits are counted without Redis",
+    "jobs wait for the Redis at",
+)
 
 
 @pytest.fixture(scope="module")
@@ -39,7 +43,7 @@ def pair(authority: Authority) -> Pair:
 
 def settings(url: str, ca_file: Path | None) -> dict[str, str]:
     named = {"REDIS_CA_FILE": str(ca_file)} if ca_file else {}
-    return {"CACHE": "redis", "RATE_LIMIT_PER_ADDRESS": "1000/minute", "REDIS_URL": url, **named}
+    return {"CACHE": "redis", "JOBS_STORE": "redis", "RATE_LIMIT_PER_ADDRESS": "1000/minute", "REDIS_URL": url, **named}
 
 
 def classify(server: Server, image: bytes) -> Answer:
@@ -67,6 +71,8 @@ def test_two_services_share_answers_and_counts_by_tls(authority: Authority, pair
         servers.wait_until(lambda: classify(other, image).headers["X-Cache"] == "hit", 20, "a hit of the other's")
 
         assert int(classify(other, image).headers["RateLimit-Remaining"]) < before
+        job = one.ask("/v1/jobs", image, JPEG).headers["Location"]
+        assert other.ask(job).status == 200
         for line in LEFT:
             assert line not in one.log() + other.log()
 
@@ -86,7 +92,7 @@ def test_wrong_certificate_is_told_and_the_service_goes_on(
     ):
         for _ in range(3):
             classify(server, image)
-        servers.wait_until(lambda: all(line in server.log() for line in LEFT), 20, "both lines in the log")
+        servers.wait_until(lambda: all(line in server.log() for line in LEFT), 20, "all lines in the log")
         lines = [line for line in server.log().splitlines() if any(each in line for each in LEFT)]
         print("\n".join(lines))
 

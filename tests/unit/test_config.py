@@ -604,6 +604,13 @@ def test_redis_url_is_taken(checkout: Checkout, value: str) -> None:
     assert checkout.load(REDIS_URL=value).redis_url.get_secret_value() == value
 
 
+def test_jobs_in_redis_need_a_redis(checkout: Checkout) -> None:
+    assert checkout.load(JOBS_STORE="redis", REDIS_URL="redis://localhost").jobs_store == "redis"
+    assert checkout.refusal(JOBS_STORE="redis") == (
+        "JOBS_STORE is 'redis' (from the environment); expected disk, as REDIS_URL is not set."
+    )
+
+
 def test_cache_in_redis_needs_a_redis(checkout: Checkout) -> None:
     assert checkout.refusal(CACHE="redis") == (
         "CACHE is 'redis' (from the environment); expected auto, off or disk, as REDIS_URL is not set."

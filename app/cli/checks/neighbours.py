@@ -126,8 +126,26 @@ def redis(here: Surroundings) -> Iterator[Finding]:
         yield fail("Redis", f"{here.settings.redis_place} does not answer: {error}", next_step)
     else:
         yield ok("Redis", f"{here.settings.redis_place} answers in {(time.monotonic() - began) * 1000:.0f} ms")
+        if here.settings.jobs == "on" and here.settings.jobs_store == "redis":
+            yield _keeps_jobs(client)
     finally:
         client.close()
+
+
+def _keeps_jobs(client: Any) -> Finding:
+    """Whether Redis keeps what it was given, also when its memory or the power ends. ``client``: an open one."""
+    subject = "Redis keeps jobs"
+    said = {**client.info("memory"), **client.info("persistence")}
+    policy = said.get("maxmemory_policy", "noeviction")
+    if said.get("maxmemory") and policy.startswith("allkeys"):
+        return fail(
+            subject,
+            f"maxmemory-policy is {policy}: it throws jobs away when its memory is full",
+            "CONFIG SET maxmemory-policy noeviction, or volatile-lru where answers are kept there too",
+        )
+    if not said.get("aof_enabled"):
+        return warn(subject, "appendonly is off: its end loses the latest jobs", "CONFIG SET appendonly yes")
+    return ok(subject, f"appendonly is on, maxmemory-policy is {policy}")
 
 
 def docker(here: Surroundings) -> Iterator[Finding]:

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import redis
 from pydantic import SecretStr
 
 from app import config, permissions, sizing, tokens
@@ -449,6 +450,23 @@ def test_redis_with_a_certificate_of_nobody_we_know_is_found(state_dir: Path) ->
 
     assert "certificate verify failed" in found.found
     assert found.next_step.startswith("REDIS_CA_FILE names who signed")
+
+
+def test_redis_that_would_lose_jobs_is_found(state_dir: Path, tmp_path: Path) -> None:
+    with redis_servers.running(0, tmp_path) as server:
+        here = surroundings(state_dir, redis_url=SecretStr(server.url), jobs_store="redis")
+        client = redis.Redis(port=server.port)
+        # The answer to the ping, and what is kept.
+        assert "appendonly is on" in look(neighbours.redis, here)["ok"].found
+
+        client.config_set("appendonly", "no")
+        assert "appendonly is off" in look(neighbours.redis, here)["warn"].found
+
+        client.config_set("maxmemory", "100mb")
+        client.config_set("maxmemory-policy", "allkeys-lru")
+        assert "throws jobs away" in look(neighbours.redis, here)["fail"].found
+        on_disk = surroundings(state_dir, redis_url=SecretStr(server.url))
+        assert "fail" not in look(neighbours.redis, on_disk)
 
 
 def test_clock_before_our_own_files_is_found(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from app import config
 from app.cli.jobs import command
-from app.jobs.jobs import Job, Limits, Wanted
+from app.jobs import stores
+from app.jobs.jobs import Job, Wanted
 from app.jobs.store import JobStore
 from tests import fakes
 from tests.fakes import picture
@@ -26,7 +27,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Settings
 
 @pytest.fixture
 def store(settings: config.Settings) -> JobStore:
-    return JobStore(settings.state_dir, Limits.of(settings))
+    return stores.of(settings)
 
 
 def add(store: JobStore, count: int = 2) -> Job:

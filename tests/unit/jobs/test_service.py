@@ -22,7 +22,7 @@ from app.jobs.worker import Worker
 from app.ops.watchdog import JobsWatchdog
 from tests import fakes
 from tests.fakes import FakeClock, FakeEngine, picture
-from tests.unit.jobs.conftest import add, finish_all
+from tests.unit.jobs.conftest import add, finish_all, images
 
 
 class IdleWorker:
@@ -61,7 +61,7 @@ def test_turn_tidies_up_now_and_then(service: Service, store: JobStore, clock: F
     job = add(store)
     finish_all(store)
     service.turn()
-    assert list((store.folder / "images").iterdir()) == []
+    assert images(store) == set()
 
     clock.now += 601
     service.turn()

@@ -21,9 +21,12 @@ from app.errors import (
     TooManyImagesError,
 )
 from app.jobs import packs
+from app.jobs.disk_store import DiskStore
+from app.jobs.redis_link import Link
+from app.jobs.redis_store import PREFIX, RedisStore
 from app.jobs.store import JobStore
 from tests.fakes import FakeClock, picture
-from tests.unit.jobs.conftest import MakeStore, add, add_twice, finish_all
+from tests.unit.jobs.conftest import MakeStore, add, add_twice, ask, end, finish_all, images
 
 
 def files(store: JobStore, folder: str) -> list[Path]:
@@ -83,6 +86,7 @@ def test_what_a_dead_worker_began_is_begun_again_and_counted(store: JobStore, ma
     assert before
     assert store.claim() is None
 
+    end(store)
     after = make_store()
     assert after.recover() == 1
     claim = after.claim()
@@ -98,6 +102,7 @@ def test_what_the_dead_worker_had_done_stays_done(store: JobStore, make_store: M
     assert claim
     store.finish(claim, {"number": 1})
 
+    end(store)
     assert make_store().recover() == 0
     assert make_store().claim().number == 2  # type: ignore[union-attr]
 
@@ -131,19 +136,23 @@ def test_one_process_at_a_time_is_the_worker(store: JobStore, make_store: MakeSt
 # ── images ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_images_are_for_the_owner_alone_and_go_with_the_jobs_end(store: JobStore) -> None:
+def test_images_go_with_the_jobs_end(store: JobStore) -> None:
     job = add(store)
-    (pack,) = files(store, "images")
+    store.sweep()
+    assert images(store) == {job.id}
+    assert files(store, "incoming") == []
+
+    finish_all(store)
+    store.sweep()
+    assert images(store) == set()
+
+
+def test_images_are_for_the_owner_alone(disk_store: DiskStore) -> None:
+    job = add(disk_store)
+    (pack,) = files(disk_store, "images")
     assert pack.name == job.id
     assert stat.S_IMODE(pack.stat().st_mode) == 0o600
     assert stat.S_IMODE(pack.parent.stat().st_mode) == 0o700
-    assert files(store, "incoming") == []
-
-    store.sweep()
-    assert files(store, "images") == [pack]
-    finish_all(store)
-    store.sweep()
-    assert files(store, "images") == []
 
 
 def test_upload_that_is_refused_leaves_nothing(store: JobStore) -> None:
@@ -162,12 +171,19 @@ def test_upload_that_nobody_finished_is_swept_away_when_it_is_old(store: JobStor
     left.write_bytes(b"x")
     fresh.write_bytes(b"x")
     os.utime(left, (1, 1))
-    (store.folder / "images" / "of-no-job").write_bytes(b"x")
 
     store.sweep()
 
     assert [path.name for path in files(store, "incoming")] == ["fresh"]
-    assert len(files(store, "images")) == 1
+
+
+def test_images_of_no_job_are_swept_away(disk_store: DiskStore) -> None:
+    job = add(disk_store)
+    (disk_store.folder / "images" / "of-no-job").write_bytes(b"x")
+
+    disk_store.sweep()
+
+    assert images(disk_store) == {job.id}
 
 
 @pytest.mark.parametrize(
@@ -179,8 +195,11 @@ def test_bytes_are_limited(make_store: MakeStore, limits: dict[str, int], kind: 
 
 
 def test_lost_images_are_an_error_of_the_image(store: JobStore) -> None:
-    add(store, 1)
-    shutil.rmtree(store.folder / "images")
+    job = add(store, 1)
+    if isinstance(store, RedisStore):
+        ask(store, "DEL", f"{PREFIX}images:{job.id}")
+    else:
+        shutil.rmtree(store.folder / "images")
 
     claim = store.claim()
 
@@ -206,6 +225,7 @@ def test_no_more_bytes_than_jobs_may_take(store: JobStore, make_store: MakeStore
     add(store, 1)
     with pytest.raises(StorageFullError, match="at most 5000 are theirs"):
         add(make_store(max_disk_bytes=5000), 1)
+    assert len(store.list()) == 1
 
 
 def test_full_disk_is_told_so(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -241,7 +261,7 @@ def test_removed_job_is_gone_with_its_images_and_a_late_result_is_dropped(store:
     assert claim
     store.remove(job.id)
 
-    assert files(store, "images") == []
+    assert images(store) == set()
     assert store.finish(claim, {"number": 1}) is None
     assert store.results(job.id) == []
     with pytest.raises(JobNotFoundError, match=job.id):
@@ -266,7 +286,7 @@ def test_same_key_and_same_images_are_the_same_job(store: JobStore) -> None:
     again, is_new_again = add_twice(store, key="mine")
 
     assert (is_new, is_new_again, again.id) == (True, False, job.id)
-    assert len(files(store, "images")) == 1
+    assert images(store) == {job.id}
     assert files(store, "incoming") == []
 
 
@@ -282,17 +302,19 @@ def test_keys_belong_to_their_owners(store: JobStore) -> None:
     assert add(store, owner="anna", key="k").id != add(store, 1, owner="bert", key="k").id
 
 
-def _add_with_key(folder: Path, answers: multiprocessing.Queue[str]) -> None:
+def _add_with_key(folder: Path, url: str, answers: multiprocessing.Queue[str]) -> None:
     from tests.unit.jobs.conftest import LIMITS
 
-    answers.put(add(JobStore(folder, LIMITS), key="same").id)
+    store = RedisStore(folder, LIMITS, Link(url, "here")) if url else DiskStore(folder, LIMITS)
+    answers.put(add(store, key="same").id)
 
 
 def test_processes_that_send_the_same_at_once_get_one_job(store: JobStore, tmp_path: Path) -> None:
     # Not by fork: another thread of this process may be inside SQLite, whose locks the child would find taken for ever.
     context = multiprocessing.get_context("spawn")
     answers: multiprocessing.Queue[str] = context.Queue()
-    callers = [context.Process(target=_add_with_key, args=(tmp_path, answers)) for _ in range(6)]
+    url = store._link._url if isinstance(store, RedisStore) else ""
+    callers = [context.Process(target=_add_with_key, args=(tmp_path, url, answers)) for _ in range(6)]
     for caller in callers:
         caller.start()
     ids = {answers.get(timeout=60) for _ in callers}
@@ -351,7 +373,7 @@ def test_images_without_a_prediction_are_tried_again(store: JobStore) -> None:
         assert claim
         store.finish(claim, {"number": number, **({"error": {}} if number == 2 else {})})
     store.sweep()
-    assert len(files(store, "images")) == 1
+    assert images(store) == {job.id}
     store.note_webhook(job.id, attempts=1, error="", next_at=None)
 
     again = store.retry(job.id)
@@ -366,7 +388,7 @@ def test_images_without_a_prediction_are_tried_again(store: JobStore) -> None:
 
     assert store.get(job.id).failed == 0
     assert [row["number"] for row in store.results(job.id)] == [1, 2, 3]
-    assert files(store, "images") == []
+    assert images(store) == set()
 
 
 def test_only_an_ended_job_with_failures_is_tried_again(store: JobStore, clock: FakeClock) -> None:
@@ -384,4 +406,4 @@ def test_only_an_ended_job_with_failures_is_tried_again(store: JobStore, clock: 
         store.retry(bad.id)
     store.expire()
     store.sweep()
-    assert files(store, "images") == []
+    assert images(store) == set()

@@ -24,7 +24,7 @@ from app.predictions import ImageResult, Outcome
 from app.results import Box, Detection
 from tests import fakes
 from tests.fakes import FakeClock
-from tests.unit.jobs.conftest import add
+from tests.unit.jobs.conftest import add, images
 
 
 class FakePredictor:
@@ -70,7 +70,7 @@ def test_result_says_what_the_api_would_say(store: JobStore, worker: Worker, pre
             ],
         }
     ]
-    assert list((store.folder / "images").iterdir()) == []
+    assert images(store) == set()
 
 
 @pytest.mark.parametrize("kind", [ImageUndecodableError, ModelNotFoundError])

@@ -1,0 +1,181 @@
+"""The way to a Redis that keeps jobs: atomic scripts, and nobody waits long for one that is away. A leaf.
+
+A thread has a connection of its own. After a failure one caller at a time tries again, once a second; all others are
+told at once.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+from app.errors import StateUnusableError, StorageFullError
+
+log = logging.getLogger("cask.jobs")
+
+# For each answer of Redis, and for a connection.
+TIMEOUT_SECONDS = 1.0
+# So long nobody asks a Redis that has failed.
+AWAY_SECONDS = 1.0
+RETRY_AFTER_SECONDS = 5.0
+FOLDER = Path(__file__).parent / "lua"
+
+
+class Link:
+    """One Redis. ``url`` has the password in it and is never shown; ``place`` is what may be. Thread-safe."""
+
+    def __init__(self, url: str, place: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self.place = place
+        self._url = url
+        self._clock = clock
+        self._local = threading.local()
+        self._lock = threading.Lock()
+        self._is_away = False
+        self._ask_at = 0.0
+
+    def ask(self, *command: Any) -> Any:
+        """One command, one answer. Raises StateUnusableError, and StorageFullError where Redis has no memory left."""
+        return self.ask_all([command])[0]
+
+    def ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
+        """Commands that travel together; those before one that failed are done. Raises as ``ask``."""
+        with self._failures():
+            connection = self._connection()
+            connection.send_packed_command(connection.pack_commands(commands))
+            return [connection.read_response() for _ in commands]
+
+    def run(self, script: str, prefix: str, *arguments: Any) -> Any:
+        """One script of the folder ``lua``, as one step that is done whole or not at all. Raises as ``ask``."""
+        from redis.exceptions import NoScriptError
+
+        text, digest = _script(script)
+        with self._failures():
+            connection = self._connection()
+            try:
+                connection.send_command("EVALSHA", digest, 1, prefix, *arguments)
+                return connection.read_response()
+            except NoScriptError:  # it has been started since
+                connection.send_command("EVAL", text, 1, prefix, *arguments)
+                return connection.read_response()
+
+    def close(self) -> None:
+        """Close this thread's connection; the next use opens another."""
+        held = getattr(self._local, "held", None)
+        if held is not None and held[0] == os.getpid():
+            held[1].disconnect()
+        self._local.held = None
+
+    @contextlib.contextmanager
+    def _failures(self) -> Iterator[None]:
+        from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
+
+        self._wait_for_turn()
+        try:
+            yield
+        except OutOfMemoryError as error:
+            self.close()
+            self._note(None)
+            raise _full() from error
+        except (RedisError, OSError) as error:
+            # Answers that nobody read any more would be taken for those of the next question.
+            self.close()
+            self._note(error)
+            # Where it stands is not for callers; the log has it.
+            reason = str(error).rstrip(".") if isinstance(error, ResponseError) else "it does not answer"
+            raise _unusable(reason) from error
+        except BaseException:
+            self.close()
+            raise
+        self._note(None)
+
+    def _wait_for_turn(self) -> None:
+        """Raises StateUnusableError while it is away and another one finds out whether it still is."""
+        if not self._is_away:
+            return
+        with self._lock:
+            now = self._clock()
+            if now < self._ask_at:
+                raise _unusable("it does not answer")
+            self._ask_at = now + TIMEOUT_SECONDS + AWAY_SECONDS
+
+    def _note(self, error: Exception | None) -> None:
+        if error is None and not self._is_away:
+            return
+        with self._lock:
+            was_away, self._is_away = self._is_away, error is not None
+            self._ask_at = self._clock() + AWAY_SECONDS
+        if error is not None and not was_away:
+            log.warning("jobs wait for the Redis at %s: %s", self.place, error)
+        elif error is None and was_away:
+            log.warning("the Redis at %s answers again, jobs go on", self.place)
+
+    def _connection(self) -> Any:
+        """This thread's. One that the other side has closed while it was idle is replaced."""
+        held: tuple[int, Any] | None = getattr(self._local, "held", None)
+        # A connection must not be used by the child of a fork.
+        if held is not None and held[0] == os.getpid() and _is_idle(held[1]):
+            return held[1]
+        self.close()
+        connection = _connect(self._url)
+        self._local.held = (os.getpid(), connection)
+        return connection
+
+
+def _unusable(reason: str) -> StateUnusableError:
+    return StateUnusableError(
+        f"The Redis that keeps the jobs cannot be used: {reason}.",
+        hint="Send it again after the time in Retry-After; flask doctor tells the operator more.",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
+
+
+def _full() -> StorageFullError:
+    return StorageFullError(
+        "The Redis that keeps the jobs has no memory left.",
+        hint="Remove jobs whose results you have (DELETE), or come later; the operator can raise its maxmemory.",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
+
+
+def _is_idle(connection: Any) -> bool:
+    from redis.exceptions import RedisError
+
+    try:
+        return not connection.can_read()
+    except (RedisError, OSError):
+        return False
+
+
+def _connect(url: str) -> Any:
+    """An open connection. Imported here: it takes longer than all else at the start, and only few have a Redis."""
+    from redis.backoff import NoBackoff
+    from redis.connection import Connection, parse_url
+    from redis.retry import Retry
+
+    given = parse_url(url)
+    kind = given.pop("connection_class", Connection)
+    connection = kind(
+        **given,
+        socket_timeout=TIMEOUT_SECONDS,
+        socket_connect_timeout=TIMEOUT_SECONDS,
+        retry=Retry(NoBackoff(), 0),
+        protocol=2,
+        driver_info=None,
+    )
+    connection.connect()
+    return connection
+
+
+@cache
+def _script(name: str) -> tuple[str, str]:
+    """Its text behind what all have in common, and the digest by which Redis knows it."""
+    text = "".join((FOLDER / f"{each}.lua").read_text() + "\n" for each in ("common", name))
+    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
