@@ -45,12 +45,20 @@ def account(name: str) -> Account:
 
 def own_account() -> Account:
     """The user of this process, who may have no name."""
-    uid = os.getuid()
+    return Account(_name(os.getuid()), os.getuid(), os.getgid())
+
+
+def owner_of_process(pid: int) -> Account:
+    """Who runs a process, and may have no name. Raises OSError where there is none."""
+    found = Path(f"/proc/{pid}").stat()
+    return Account(_name(found.st_uid), found.st_uid, found.st_gid)
+
+
+def _name(uid: int) -> str:
     try:
-        name = pwd.getpwuid(uid).pw_name
+        return pwd.getpwuid(uid).pw_name
     except KeyError:
-        name = str(uid)
-    return Account(name, uid, os.getgid())
+        return str(uid)
 
 
 def deepest_existing(path: Path) -> Path:

@@ -112,6 +112,11 @@ def _account(user: str) -> tuple[Account, Finding]:
     own = permissions.own_account()
     if own.uid != 0:
         return own, checks.ok("Service user", f"{own.name}, who runs this")
+    # A container starts as who serves: root is somebody who came in beside, and without capabilities may do little.
+    first = permissions.owner_of_process(1) if checks.is_container() and not user else own
+    if first.uid != 0:
+        words = f"{first.name}, who runs process 1; this runs as root, who may not look at everything"
+        return first, checks.warn("Service user", words, "docker exec without -u, or make shell COMMAND='flask doctor'")
     try:
         account = permissions.account(user or SERVICE_USER)
     except KeyError:

@@ -94,6 +94,52 @@ def test_engine_sees_it_healthy(stack: Stack) -> None:
     wait_until(lambda: stack.inspect("{{json .State.Health.Status}}") == "healthy", 60, "the health check to pass")
 
 
+def test_doctor_finds_nothing_that_fails(stack: Stack) -> None:
+    stack.make_token("for-the-doctor")
+    said = json.loads(stack.execute("flask", "doctor", "--json"))
+    rows = {row["subject"]: row for row in said["findings"]}
+    unwell = {subject for subject, row in rows.items() if row["verdict"] != "ok"}
+    print([row for row in said["findings"] if row["verdict"] != "ok"])
+
+    assert said["ok"] is True
+    # No certificate was given, and nobody may keep the clock of the machine that tests.
+    assert unwell <= {"TLS", "Clock"}
+    assert rows["Service user"]["found"] == "cask, who runs this"
+    assert rows["State"]["found"] == "cask may write /var/lib/cask"
+    assert rows[f"Port {stack.port}"]["found"] == "ours, process 1"
+    assert rows["Service"]["found"].startswith("ready; ")
+    assert rows["Memory"]["found"].endswith(" now")
+    assert "SHA-256 as in the manifest" in rows["Model"]["found"]
+    assert "docker logs" in rows["Last start"]["found"]
+
+
+def test_doctor_of_a_root_without_power_raises_no_false_alarm(stack: Stack) -> None:
+    said = json.loads(containers.docker("exec", "--user", "0", stack.id, "flask", "doctor", "--json"))
+    rows = {row["subject"]: row for row in said["findings"]}
+
+    assert said["ok"] is True
+    assert rows["Service user"]["found"].startswith("cask, who runs process 1")
+    assert "make shell" in rows["Service user"]["next_step"]
+
+
+def test_make_shell_runs_an_operators_commands(stack: Stack) -> None:
+    """As docs/operations.md says: tokens, a prediction, jobs, models; with the container's own settings and state."""
+
+    def shell(command: str) -> str:
+        return stack.step("shell", COMMAND=command)
+
+    made = json.loads(shell("flask token create gate-3-camera --json"))
+    assert shell("flask token list").count("gate-3-camera") == 1
+    rows = [json.loads(line) for line in shell("flask predict models/samples/cone.jpg --json").splitlines()]
+    shell(f"flask token revoke {made['id']}")
+
+    assert "cone" in json.dumps(rows)
+    assert "There is no job." in shell("flask jobs list")
+    assert shell("flask model list").count(" ready ") == len(stack.ask("/v1/models").json["models"])
+    assert "WEB_THREADS" in shell("flask config show")
+    assert "ok    Service          ready" in shell("flask doctor")
+
+
 def test_secret_is_a_file_and_in_no_variable(stack: Stack) -> None:
     secret = (stack.folder / "secrets" / "secret_key").read_text()
 

@@ -45,7 +45,12 @@ class Surroundings:
     @functools.cached_property
     def is_container(self) -> bool:
         """Whether we are inside one."""
-        return any(mark.exists() for mark in CONTAINER_MARKS)
+        return is_container()
+
+
+def is_container() -> bool:
+    """Whether we are inside one."""
+    return any(mark.exists() for mark in CONTAINER_MARKS)
 
 
 Check = Callable[[Surroundings], Iterator[Finding]]

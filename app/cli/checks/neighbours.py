@@ -187,7 +187,8 @@ def last_start(here: Surroundings) -> Iterator[Finding]:
     """What went wrong since the last start, where its log can be found."""
     place, text = _log(here)
     if not place:
-        yield ok("Last start", "no log is kept here; look where make serve was started")
+        where = "in docker logs (make logs)" if here.is_container else "where make serve was started"
+        yield ok("Last start", f"no log is kept here; look {where}")
         return
     since = text[max(0, text.rfind(START_MARK)) :]
     problems = [line.strip() for line in since.splitlines() if PROBLEM_LINE.search(line)]

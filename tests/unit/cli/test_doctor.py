@@ -108,6 +108,21 @@ def test_check_that_fails_itself_is_a_warning(state_dir: Path) -> None:
     assert "Broken check" in found[1].subject and "not for you" in found[1].found
 
 
+def test_root_in_a_container_is_told_who_serves(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(checks, "is_container", lambda: True)
+    monkeypatch.setattr(permissions, "own_account", lambda: Account("root", 0, 0))
+    monkeypatch.setattr(permissions, "owner_of_process", lambda pid: Account("cask", 10001, 10001))
+
+    account, finding = doctor._account("")
+
+    assert (account.name, finding.verdict) == ("cask", "warn")
+    assert finding.next_step.startswith("docker exec without -u")
+
+
+def test_process_is_known_by_its_owner() -> None:
+    assert permissions.owner_of_process(os.getpid()) == permissions.own_account()
+
+
 def test_doctor_changes_nothing(tmp_path: Path) -> None:
     run(STATE_DIR=str(tmp_path / "state"))
 
