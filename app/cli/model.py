@@ -215,21 +215,23 @@ def add(
     place = store or config.resolve().models_dir
     sizes = {key: numbers[key] for key in ("size", "resize_size", "min_size", "max_size")}
     wished = {key: numbers[key] for key in ("score_threshold", "top_k", "max_batch_size") if numbers[key] is not None}
-    manifest = adding.add_model(
-        arch,
-        weights,
-        labels,
-        name,
-        version,
-        store=place,
-        description=description,
-        input_spec=adding.input_spec(arch, input_kind, sizes, numbers["mean"], numbers["std"]),
-        serve=ServeSpec(**wished),
-        architecture_options=options,
-        half=half,
-        force=force,
-        progress=click.echo,
-    )
+    with terminal.told_progress("Adding", adding.STEPS) as (say, advance):
+        manifest = adding.add_model(
+            arch,
+            weights,
+            labels,
+            name,
+            version,
+            store=place,
+            description=description,
+            input_spec=adding.input_spec(arch, input_kind, sizes, numbers["mean"], numbers["std"]),
+            serve=ServeSpec(**wished),
+            architecture_options=options,
+            half=half,
+            force=force,
+            progress=say,
+            advance=advance,
+        )
     click.echo(adding.next_step(place, manifest))
 
 
@@ -253,9 +255,16 @@ def build(model: str, use: str, only: str, limit_seconds: float, into_store: boo
     chosen = manifests.find(settings.models_dir, (model,) if model else settings.models)
     names = tuple(filter(None, only.split(",")))
     wish = building.Wish(use, names, missing, limit_seconds, rounds, devices.resolve(settings.device))
-    building.build_all(
-        chosen, settings.state_dir, wish, is_shipped=into_store, is_missing_only=missing, progress=click.echo
-    )
+    with terminal.told_progress("Building", len(chosen) * building.steps(wish)) as (say, advance):
+        building.build_all(
+            chosen,
+            settings.state_dir,
+            wish,
+            is_shipped=into_store,
+            is_missing_only=missing,
+            progress=say,
+            advance=advance,
+        )
 
 
 # ── which version answers ────────────────────────────────────────────────────────────────────────────────────────────

@@ -195,6 +195,7 @@ def _text(cell: Any) -> str:
 # ── progress ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 Advance = Callable[[], None]
+Say = Callable[[str], None]
 
 
 @contextlib.contextmanager
@@ -203,8 +204,17 @@ def progress(words: str, total: int, *, is_shown: bool = True) -> Iterator[Advan
 
     Gives a function to be called after each of the ``total`` pieces.
     """
+    with told_progress(words, total, is_shown=is_shown) as (_, advance):
+        yield advance
+
+
+@contextlib.contextmanager
+def told_progress(words: str, total: int, *, is_shown: bool = True) -> Iterator[tuple[Say, Advance]]:
+    """The same for work that tells what goes on: gives also what prints a line. On a terminal lines scroll above the
+    bar; in a pipe they are what they are without it.
+    """
     if not is_shown or not sys.stderr.isatty():
-        yield lambda: None
+        yield click.echo, lambda: None
         return
     from rich.console import Console
     from rich.progress import (
@@ -220,6 +230,15 @@ def progress(words: str, total: int, *, is_shown: bool = True) -> Iterator[Advan
         *(TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn()),
         *(TimeElapsedColumn(), TextColumn("left"), TimeRemainingColumn()),
     )
-    with Progress(*columns, console=Console(stderr=True), transient=True) as bar:
+    console = Console(stderr=True)
+    is_beside = sys.stdout.isatty()
+
+    def say(line: str) -> None:
+        if is_beside:
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+        else:
+            click.echo(line)
+
+    with Progress(*columns, console=console, transient=True, redirect_stdout=is_beside) as bar:
         task = bar.add_task(words, total=total)
-        yield lambda: bar.advance(task)
+        yield say, lambda: bar.advance(task)

@@ -31,6 +31,8 @@ WEIGHTS_FILE_NAME = "weights.safetensors"
 RANDOM_CLASSES = 10
 
 Progress = Callable[[str], None]
+# Weights, golden answers, a check as the engine makes it.
+STEPS = 3
 
 _NARROW_INPUTS = {
     "narrow_resnet10": InputSpec("crop", size=128, resize_size=128),
@@ -56,6 +58,7 @@ def add_model(
     half: bool = False,
     force: bool = False,
     progress: Progress = lambda line: None,
+    advance: Callable[[], None] = lambda: None,
     open_url: published.OpenUrl = published.open_url,
 ) -> Manifest:
     """Add one version of one model to the store and return its manifest.
@@ -64,7 +67,8 @@ def add_model(
     published ones) or ``random`` (fixed seed). ``labels``: a text file with one label a line, or the labels; None
     where the weights bring them. ``input_spec``: how images are scaled; None for the architecture's usual way.
     ``half`` stores fp16. ``golden_pictures``: inputs for the golden file. An existing version is kept unless
-    ``force``. Raises ModelLoadError or ManifestError, and leaves the store as it was.
+    ``force``. ``advance`` is called after each of ``STEPS``. Raises ModelLoadError or ManifestError, and leaves the
+    store as it was.
     """
     architecture = architectures.find(arch)
     target = store / name / version
@@ -97,7 +101,9 @@ def add_model(
     _check_name(manifest)
     store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as folder:
-        made = _write_version(Path(folder), manifest, weights_from, known, golden_pictures, half, progress, open_url)
+        made = _write_version(
+            Path(folder), manifest, weights_from, known, golden_pictures, half, progress, advance, open_url
+        )
         _publish(made, target)
     progress(f"added {name}@{version} to {store}")
     return manifests.read(target)
@@ -191,6 +197,7 @@ def _write_version(
     golden_pictures: Sequence[np.ndarray],
     half: bool,
     progress: Progress,
+    advance: Callable[[], None],
     open_url: published.OpenUrl,
 ) -> Path:
     """Write the version below ``folder``, load it and check it; returns its directory."""
@@ -199,13 +206,16 @@ def _write_version(
     progress(f"reading the weights of {manifest.architecture} ({weights_from})")
     tensors = _tensors(manifest, weights_from, known, progress, open_url)
     digest = weights.write(made / WEIGHTS_FILE_NAME, tensors, half=half)
+    advance()
     manifest = replace(manifest, directory=made, sha256=digest)
     progress("predicting the golden answers")
     (made / golden.FILE_NAME).write_bytes(golden.make(load_model(manifest), golden_pictures))
     manifest = replace(manifest, golden=golden.FILE_NAME)
+    advance()
     (made / manifests.FILE_NAME).write_text(to_toml(manifest), encoding="utf-8")
     progress("loading it as the engine will, and comparing")
     load_model(manifests.read(made)).golden_check()
+    advance()
     return made
 
 

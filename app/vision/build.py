@@ -63,6 +63,7 @@ BACKGROUND_LIMIT_SECONDS = 4 * 3600.0
 TRUTHS = {"": "", "objects": "; mAP against the true boxes", "reference": "; mAP against the reference's boxes"}
 
 Say = Callable[[str], None]
+Advance = Callable[[], None]
 
 
 @dataclass(frozen=True)
@@ -81,17 +82,48 @@ class Wish:
     device: str = CPU
 
 
-def build_model(manifest: Manifest, state_dir: Path, wish: Wish | None = None, progress: Say = print) -> Report:
-    """Make, compare and time all candidates, write and return the report.
+def _nothing() -> None:
+    """For those who count no steps."""
+
+
+def steps(wish: Wish) -> int:
+    """How many steps the build of one model has: each candidate that is tried, and each round of timing."""
+    return len(_planned(wish)) + wish.rounds
+
+
+def _planned(wish: Wish) -> list[Candidate]:
+    return [
+        each
+        for each in (CANDIDATES if wish.device == CPU else GPU_CANDIDATES)
+        if (each.runtime, each.precision) == builds.REFERENCE or not wish.only or each.name in wish.only
+    ]
+
+
+def build_model(
+    manifest: Manifest,
+    state_dir: Path,
+    wish: Wish | None = None,
+    progress: Say = print,
+    advance: Advance = _nothing,
+) -> Report:
+    """Make, compare and time all candidates, write and return the report. ``advance`` is called after each step.
 
     Raises ModelLoadError when the model itself cannot be computed; a candidate that fails is a row that says why.
     """
-    return _Build(manifest, builds.folder(state_dir, manifest), state_dir, wish or Wish(), progress).run()
+    place = builds.folder(state_dir, manifest)
+    return _Build(manifest, place, state_dir, wish or Wish(), progress, advance).run()
 
 
-def ship_model(manifest: Manifest, state_dir: Path, wish: Wish | None = None, progress: Say = print) -> Report:
+def ship_model(
+    manifest: Manifest,
+    state_dir: Path,
+    wish: Wish | None = None,
+    progress: Say = print,
+    advance: Advance = _nothing,
+) -> Report:
     """The same, into the model's own folder: it then brings its build wherever it is copied. Raises OSError too."""
-    return _Build(manifest, builds.shipped_folder(manifest), state_dir, wish or Wish(), progress).run()
+    place = builds.shipped_folder(manifest)
+    return _Build(manifest, place, state_dir, wish or Wish(), progress, advance).run()
 
 
 def table(report: Report) -> str:
@@ -141,6 +173,7 @@ class _Build:
     state_dir: Path
     wish: Wish
     progress: Say
+    advance: Advance = _nothing
     samples: Samples = field(init=False)
     expected: Any = None
     began: float = field(default_factory=time.monotonic)
@@ -155,7 +188,7 @@ class _Build:
             Trials(self.manifest, self.wish.limit_seconds, self.wish.device) as trials,
             work_folder(self.place) as work,
         ):
-            rows = [self._tried(each, trials, Path(work), before) for each in self._planned()]
+            rows = [self._tried(each, trials, Path(work), before) for each in _planned(self.wish)]
             if rows[0].verdict:
                 raise ModelLoadError(f"{self.manifest.key} cannot be computed by torch: {rows[0].verdict}")
             rows = self._choose(self._timed(rows, trials))
@@ -165,13 +198,6 @@ class _Build:
         self._clean([report, *before])
         return report
 
-    def _planned(self) -> list[Candidate]:
-        return [
-            each
-            for each in (CANDIDATES if self.wish.device == CPU else GPU_CANDIDATES)
-            if (each.runtime, each.precision) == builds.REFERENCE or not self.wish.only or each.name in self.wish.only
-        ]
-
     def _say(self, words: str) -> None:
         self.progress(f"[{time.monotonic() - self.began:5.1f} s] {words}")
 
@@ -179,6 +205,12 @@ class _Build:
 
     def _tried(self, candidate: Candidate, trials: Trials, work: Path, before: Sequence[Report]) -> Candidate:
         """The candidate with its file and its agreement, or with a verdict that says why it cannot be."""
+        try:
+            return self._try(candidate, trials, work, before)
+        finally:
+            self.advance()
+
+    def _try(self, candidate: Candidate, trials: Trials, work: Path, before: Sequence[Report]) -> Candidate:
         began = time.monotonic()
         reused = self._reused(candidate, before)
         why_not = conversion.obstacle(
@@ -262,6 +294,7 @@ class _Build:
         for number in range(self.wish.rounds):
             rows = [self._timed_once(each, sizes, trials) for each in rows]
             self._say(f"timed, round {number + 1} of {self.wish.rounds}")
+            self.advance()
         return rows
 
     def _batch_sizes(self) -> list[int]:
@@ -382,8 +415,9 @@ def build_all(
     is_shipped: bool = False,
     is_missing_only: bool = False,
     progress: Say = print,
+    advance: Advance = _nothing,
 ) -> None:
-    """Build models one after the other and tell what goes on, with a table for each.
+    """Build models one after the other and tell what goes on, with a table for each; ``steps`` each.
 
     ``is_shipped``: into the model's own folder. ``is_missing_only``: not what has a report for this machine. Raises
     ModelLoadError, OSError.
@@ -394,8 +428,10 @@ def build_all(
         for manifest in chosen:
             if is_missing_only and builds.read(state_dir, manifest, devices.processor(wish.device)) is not None:
                 progress(f"{manifest.key} has a report for this machine.")
+                for _ in range(steps(wish)):
+                    advance()
                 continue
-            report = build(manifest, state_dir, wish, progress)
+            report = build(manifest, state_dir, wish, progress, advance)
             progress(f"\n{table(report)}\n\nThe engine serves it so after its next start.\n")
 
 

@@ -20,6 +20,8 @@ from app.vision.operators import torchvision
 
 TIMEOUT_SECONDS = 30
 _CHUNK_BYTES = 1 << 20
+# No more often than this, and ten times at most where the size is known.
+_TOLD_BYTES = 8 * _CHUNK_BYTES
 
 # What torchvision's builders change besides loading, where published weights are asked for: BatchNorm is frozen in
 # the detectors on resnet50, with an epsilon of 0 in the first generation; two classifiers expect another scaling.
@@ -107,11 +109,16 @@ def download(published: Published, progress: Callable[[str], None], open_url: Op
 
 
 def _copy(url: str, target: Path, progress: Callable[[str], None], open_url: OpenUrl) -> str:
-    hasher, received = hashlib.sha256(), 0
+    hasher, received, told = hashlib.sha256(), 0, 0
     with open_url(url) as source, target.open("wb") as file:
+        # Not every server says how much it will send.
+        size = int(getattr(source, "headers", {}).get("Content-Length") or 0)
+        whole = f" of {size / 1e6:.0f}" if size else ""
         while chunk := source.read(_CHUNK_BYTES):
             file.write(chunk)
             hasher.update(chunk)
             received += len(chunk)
-            progress(f"downloaded {received / 1e6:.0f} MB")
+            if received - told >= max(size / 10, _TOLD_BYTES) or received == size:
+                told = received
+                progress(f"downloaded {received / 1e6:.0f}{whole} MB")
     return hasher.hexdigest()

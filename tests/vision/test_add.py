@@ -83,9 +83,11 @@ def test_safetensors_become_a_model_and_the_store_reads_it(store, labels, tmp_pa
 
 
 def test_random_weights_are_marked_and_the_same_each_time(store):
-    first = add_model("narrow_resnet10", "random", None, "noise", "1", store=store)
+    done = []
+    first = add_model("narrow_resnet10", "random", None, "noise", "1", store=store, advance=lambda: done.append(1))
     second = add_model("narrow_resnet10", "random", None, "noise", "2", store=store)
 
+    assert len(done) == add.STEPS
     assert first.random_weights
     assert first.sha256 == second.sha256
     assert len(first.labels) == add.RANDOM_CLASSES
@@ -111,6 +113,16 @@ def test_published_weights_bring_labels_and_sizes():
 
     assert len(known.labels) == 1000
     assert (known.input.kind, known.input.size, known.input.resize_size) == ("crop", 224, 256)
+
+
+def test_download_is_told_ten_times_at_most(tmp_path):
+    said = []
+    source = io.BytesIO(bytes(100 << 20))
+    source.headers = {"Content-Length": str(100 << 20)}
+
+    published._copy("https://example.test/x", tmp_path / "x", said.append, lambda url: source)
+
+    assert (len(said), said[0], said[-1]) == (10, "downloaded 10 of 105 MB", "downloaded 105 of 105 MB")
 
 
 def test_published_weights_downloaded_by_hand_need_no_labels(store, tmp_path):

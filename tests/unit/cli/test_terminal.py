@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import json
+import os
+import pty
+import re
+import subprocess
 import sys
 
 import click
@@ -10,10 +14,20 @@ import pytest
 from click.testing import CliRunner
 
 from app.cli import terminal
+from app.config import ROOT
 from app.errors import ChangeRefusedError, SettingsError
 
 HEADS = ("Model", "Images", "State")
 ROWS = (("cone", 12, "ready"), ("helmet", None, "failed"))
+
+# Work of two steps, as a program of its own.
+TELLING = """
+from app.cli import terminal
+with terminal.told_progress("Building", 2) as (say, advance):
+    for line in ("first [bold]", "second"):
+        say(line)
+        advance()
+"""
 
 
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,6 +133,41 @@ def test_question_that_nobody_can_answer_ends_the_command() -> None:
 
     assert (result.exit_code, result.stdout) == (2, "")
     assert result.stderr.endswith("Next: Add --yes.\n")
+
+
+def test_work_that_tells_writes_its_lines_into_a_pipe_and_a_bar_on_the_terminal_beside_it() -> None:
+    """With a real terminal for the error output alone, as in `flask model build | tee log`."""
+    ours, theirs = pty.openpty()
+    process = subprocess.run(
+        [sys.executable, "-c", TELLING], stdout=subprocess.PIPE, stderr=theirs, cwd=ROOT, check=True, text=True
+    )
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+
+    assert process.stdout == "first [bold]\nsecond\n"
+    assert "Building" in shown and "2/2" in shown
+    assert "first" not in shown
+
+
+def test_work_that_tells_on_a_terminal_has_its_lines_above_the_bar() -> None:
+    ours, theirs = pty.openpty()
+    subprocess.run([sys.executable, "-c", TELLING], stdout=theirs, stderr=theirs, cwd=ROOT, check=True)
+    os.close(theirs)
+    shown = os.read(ours, 65536).decode()
+    os.close(ours)
+
+    # Each line stands on one of its own, whatever the bar does.
+    assert re.search(r"(^|[\r\n]|\x1b\[2K)first \[bold\]\r\n", shown)
+    assert "2/2" in shown
+
+
+def test_work_that_tells_is_the_same_without_a_terminal(capsys: pytest.CaptureFixture[str]) -> None:
+    with terminal.told_progress("Building", 2) as (say, advance):
+        say("first")
+        advance()
+
+    assert capsys.readouterr() == ("first\n", "")
 
 
 def test_progress_writes_nothing_into_a_pipe(capsys: pytest.CaptureFixture[str]) -> None:
