@@ -7,10 +7,11 @@ The result of an image is written in the transaction that takes the image out of
 
 from __future__ import annotations
 
+import contextlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -93,6 +94,8 @@ class DiskStore(JobStore):
         # A job that was taken must survive the loss of power. A result need not: it would be computed again.
         self._durable = Database(path, MIGRATIONS, is_durable=True)
         self._quick = Database(path, MIGRATIONS)
+        # In nobody's hand any more, but their rows could not be written: a full disk, say.
+        self._let_go: list[Claim] = []
 
     @property
     def exists(self) -> bool:
@@ -287,7 +290,10 @@ class DiskStore(JobStore):
             return int(connection.execute("UPDATE images SET state = 'queued' WHERE state = 'running'").rowcount)
 
     def renew(self) -> int:
-        """Nothing: the lock says that this worker lives, and there is no other."""
+        """Put back what this worker could not write the result of. There are no others, and the lock says it lives."""
+        while self._let_go:
+            # What cannot be put back now either is there again.
+            self.release(self._let_go.pop(), is_counted=False)
         return 0
 
     @property
@@ -335,7 +341,7 @@ class DiskStore(JobStore):
 
     def finish(self, claim: Claim, answer: Mapping[str, Any]) -> Job | None:
         """Write the result of an image, once. Returns the job when this ended it; None also where the job is gone."""
-        with self._quick.transaction() as connection:
+        with self._last_use(claim), self._quick.transaction() as connection:
             done = connection.execute(
                 "UPDATE images SET state = 'done' WHERE job = ? AND number = ? AND state = 'running'",
                 (claim.job_id, claim.number),
@@ -364,7 +370,7 @@ class DiskStore(JobStore):
 
     def release(self, claim: Claim, *, is_counted: bool) -> None:
         """Put an image back into the line. ``is_counted``: whether this attempt says something against the image."""
-        with self._quick.transaction() as connection:
+        with self._last_use(claim), self._quick.transaction() as connection:
             connection.execute(
                 "UPDATE images SET state = 'queued', attempts = attempts - ? WHERE job = ? AND number = ?"
                 " AND state = 'running'",
@@ -394,6 +400,14 @@ class DiskStore(JobStore):
                 "UPDATE webhooks SET state = ?, attempts = ?, error = ?, next_at = ? WHERE job = ?",
                 (state, attempts, error[:MAX_ERROR_CHARACTERS], next_at, job_id),
             )
+
+    @contextlib.contextmanager
+    def _last_use(self, claim: Claim) -> Iterator[None]:
+        try:
+            yield
+        except BaseException:
+            self._let_go.append(claim)
+            raise
 
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -116,6 +116,33 @@ def test_release_without_fault_is_not_counted(store: JobStore) -> None:
         store.release(claim, is_counted=is_counted)
 
 
+def test_result_that_could_not_be_written_is_predicted_again(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
+    job = add(store, 1)
+    claim = store.claim()
+    assert claim
+    with monkeypatch.context() as patch:
+        for name, place in (("transaction", "_quick"), ("run", "_link")):
+            if hasattr(store, place):
+                patch.setattr(getattr(store, place), name, refuse)
+        with pytest.raises(StateUnusableError):
+            store.finish(claim, {"number": 1})
+        with pytest.raises(StateUnusableError):
+            store.renew()
+    assert store.claim() is None
+
+    store.renew()
+    again = store.claim()
+    assert again
+    assert (again.number, again.attempt) == (1, 1)
+    assert store.finish(again, {"number": 1}) is not None
+    store.renew()
+    assert store.get(job.id).done == 1
+
+
+def refuse(*_: object) -> None:
+    raise StateUnusableError("The disk is full.")
+
+
 def test_jobs_take_turns(store: JobStore) -> None:
     large, small = add(store, 4), add(store, 2)
     order = [claim.job_id for claim in iter(store.claim, None)]
