@@ -295,7 +295,7 @@ JOBS = _counter(
 )
 JOB_IMAGES = _counter("cask_job_images_total", "Images of jobs that got a result.")
 JOB_SECONDS = _histogram("cask_job_seconds", "Time from taking a job in to its end.", LONG_SECONDS)
-JOBS_WAITING = _looked_up("cask_jobs_waiting", "Jobs that are queued or running.")
+JOBS_WAITING = _looked_up("cask_jobs_waiting", "Jobs queued or running; with JOBS_STORE=redis on all machines.")
 JOB_WEBHOOKS = _counter("cask_job_webhooks_total", "Webhooks sent at a job's end.", outcome=Label(("sent", "failed")))
 
 # ── Processes ─────────────────────────────────────────────────────────────────────────────────────────────────────────

@@ -5,7 +5,10 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import shutil
 import signal
+import subprocess
+import sys
 import time
 import urllib.request
 from collections.abc import Callable, Iterator
@@ -101,6 +104,19 @@ def all_ended(server: Server, ids: list[str]) -> bool:
     return all(show(server, each)["state"] not in ("queued", "running") for each in ids)
 
 
+def listed(redis: RedisServer) -> list[dict[str, Any]]:
+    """What `flask jobs` says on a machine where no service has ever run."""
+    state_dir = servers.make_state_dir()
+    try:
+        environment = servers.environment("test", STATE_DIR=str(state_dir), JOBS_STORE="redis", REDIS_URL=redis.url)
+        command = [sys.executable, "-m", "app.cli", "jobs", "list", "--json"]
+        done = subprocess.run(command, cwd=servers.ROOT, env=environment, capture_output=True, text=True, check=True)
+    finally:
+        shutil.rmtree(state_dir)
+    rows: list[dict[str, Any]] = json.loads(done.stdout)
+    return rows
+
+
 def keys(redis: RedisServer, kind: str) -> list[bytes]:
     """What Redis holds of one kind."""
     found: list[bytes] = Link(redis.url, "here").ask("KEYS", f"{PREFIX}{kind}:*")
@@ -123,6 +139,7 @@ def test_either_machine_takes_shows_does_and_deletes(
     assert show(first, job_id) == show(second, job_id)
     assert job_id in {each["id"] for each in second.ask("/v1/jobs").json["jobs"]}
     assert second.ask("/status").json["jobs"]["succeeded"] == 1
+    assert [row["id"] for row in listed(redis)] == [job_id]
 
     long_job = leave(first, image, 200)
     wait_for(lambda: done(first, [long_job]) > 0, "it to begin")
@@ -214,8 +231,7 @@ def test_redis_that_fell_and_came_back_has_lost_nothing(sample_path: Path, tmp_p
     with redis_servers.running(0, tmp_path) as redis, _machine(redis) as first, _machine(redis) as second:
         ids = [leave(machine, image, IMAGES) for machine in (first, second)]
         wait_for(lambda: done(first, ids) > 0, "the work to begin")
-        # What is written each second is on the disk by then.
-        redis.process.terminate()
+        redis.process.kill()
         redis.process.wait()
         assert first.ask(f"/v1/jobs/{ids[0]}").json["code"] == "state_unusable"
         assert first.ask("/v1/detect", image, JPEG).status == 200

@@ -377,6 +377,31 @@ def test_one_caller_at_a_time_asks_a_redis_that_is_away(own: RedisStore, own_red
     assert tried == [100.0, 100.0 + redis_link.AWAY_SECONDS]
 
 
+def test_others_are_told_at_once_while_one_waits_for_a_hung_redis(own_redis: RedisServer) -> None:
+    clock = FakeClock()
+    link = Link(own_redis.url, "here", clock)
+    asked: list[bool] = []
+
+    def ask() -> None:
+        with pytest.raises(StateUnusableError) as caught:
+            link.ask("PING")
+        asked.append(caught.value.__cause__ is not None)
+
+    os.kill(own_redis.process.pid, signal.SIGSTOP)
+    try:
+        ask()
+        clock.now += redis_link.AWAY_SECONDS
+        threads = [threading.Thread(target=ask) for _ in range(5)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    finally:
+        os.kill(own_redis.process.pid, signal.SIGCONT)
+
+    assert sorted(asked) == [False] * 4 + [True] * 2
+
+
 def test_restarted_redis_needs_no_new_start_of_ours(own: RedisStore, own_redis: RedisServer) -> None:
     assert own.counts() == {"images_waiting": 0}
     own_redis.process.kill()
