@@ -17,6 +17,7 @@ from limits.storage import MemoryStorage, Storage
 
 from app.database import Database
 from app.errors import StateUnusableError
+from app.redis_connections import options
 
 log = logging.getLogger("cask.web")
 
@@ -205,12 +206,5 @@ def make(state_dir: Path, redis_url: str = "") -> FallingStorage:
 def _redis(url: str) -> Storage:
     """Imported here: it takes longer than all else at the start, and only few have one."""
     from limits.storage import RedisStorage
-    from redis.backoff import NoBackoff
-    from redis.retry import Retry
 
-    patience: dict[str, Any] = {
-        "socket_timeout": REDIS_SECONDS,
-        "socket_connect_timeout": REDIS_SECONDS,
-        "retry": Retry(NoBackoff(), 0),
-    }
-    return RedisStorage(url, key_prefix="cask:limit", **patience)
+    return RedisStorage(url, key_prefix="cask:limit", **options(url, REDIS_SECONDS))

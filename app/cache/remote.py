@@ -15,6 +15,8 @@ from typing import Any
 from flask import Flask
 from flask_caching.backends.base import BaseCache
 
+from app.redis_connections import opened
+
 PREFIX = "cask:answer:"
 # For each answer of Redis; a request that meets a hung one has lost so much, once.
 TIMEOUT_SECONDS = 0.1
@@ -64,8 +66,8 @@ class RemoteStore(BaseCache):
     def probe(self) -> None:
         """Open the connections anew and ask whether all is well. Takes as long as it takes; raises as ``get``."""
         self._close()
-        opened = [_connect(self._url) for _ in range(CONNECTIONS)]
-        for connection in opened:
+        connections = [opened(self._url, TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS) for _ in range(CONNECTIONS)]
+        for connection in connections:
             self._idle.put(connection)
         self._ask([("PING",)])
 
@@ -90,23 +92,3 @@ class RemoteStore(BaseCache):
                 self._idle.get_nowait().disconnect()
             except queue.Empty:
                 return
-
-
-def _connect(url: str) -> Any:
-    """An open connection. Imported here: it takes longer than all else at the start, and only few have a Redis."""
-    from redis.backoff import NoBackoff
-    from redis.connection import Connection, parse_url
-    from redis.retry import Retry
-
-    given = parse_url(url)
-    kind = given.pop("connection_class", Connection)
-    connection = kind(
-        **given,
-        socket_timeout=TIMEOUT_SECONDS,
-        socket_connect_timeout=CONNECT_TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-        driver_info=None,
-    )
-    connection.connect()
-    return connection

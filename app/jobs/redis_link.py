@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import StateUnusableError, StorageFullError
+from app.redis_connections import opened
 
 log = logging.getLogger("cask.jobs")
 
@@ -124,7 +125,7 @@ class Link:
         if held is not None and held[0] == os.getpid() and _is_idle(held[1]):
             return held[1]
         self.close()
-        connection = _connect(self._url)
+        connection = opened(self._url, TIMEOUT_SECONDS, TIMEOUT_SECONDS)
         self._local.held = (os.getpid(), connection)
         return connection
 
@@ -152,26 +153,6 @@ def _is_idle(connection: Any) -> bool:
         return not connection.can_read()
     except (RedisError, OSError):
         return False
-
-
-def _connect(url: str) -> Any:
-    """An open connection. Imported here: it takes longer than all else at the start, and only few have a Redis."""
-    from redis.backoff import NoBackoff
-    from redis.connection import Connection, parse_url
-    from redis.retry import Retry
-
-    given = parse_url(url)
-    kind = given.pop("connection_class", Connection)
-    connection = kind(
-        **given,
-        socket_timeout=TIMEOUT_SECONDS,
-        socket_connect_timeout=TIMEOUT_SECONDS,
-        retry=Retry(NoBackoff(), 0),
-        protocol=2,
-        driver_info=None,
-    )
-    connection.connect()
-    return connection
 
 
 @cache

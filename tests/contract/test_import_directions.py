@@ -25,7 +25,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.config", {"app.errors", "app.cli.config"}),
     ("app.database", {"app.errors"}),
     ("app.tokens", {"app.database", "app.errors"}),
-    ("app.counters", {"app.database", "app.errors"}),
+    ("app.redis_connections", set()),
+    ("app.counters", {"app.database", "app.errors", "app.redis_connections"}),
     ("app.sizing", {"app.config", "app.machine"}),
     ("app.manifests", {"app.errors", "app.results"}),
     ("app.builds", {"app.config", "app.json_files", "app.manifests"}),
@@ -43,7 +44,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.cache.keys", {"app.results", "app.__version__"}),
     (
         "app.cache",
-        {"app.cache", "app.config", "app.database", "app.errors", "app.manifests", "app.results", "app.telemetry"},
+        {
+            *("app.cache", "app.config", "app.database", "app.errors", "app.manifests", "app.redis_connections"),
+            *("app.results", "app.telemetry"),
+        },
     ),
     ("app.engine.protocol", set()),
     ("app.engine.batcher", {"app.errors"}),
@@ -117,7 +121,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.jobs.archives", {"app.jobs.packs", "app.errors"}),
     ("app.jobs.store", {"app.jobs.jobs", "app.jobs.packs", "app.errors"}),
     ("app.jobs.disk_store", {"app.jobs.jobs", "app.jobs.packs", "app.jobs.store", "app.database"}),
-    ("app.jobs.redis_link", {"app.errors"}),
+    ("app.jobs.redis_link", {"app.errors", "app.redis_connections"}),
     (
         "app.jobs.redis_store",
         {"app.jobs.jobs", "app.jobs.packs", "app.jobs.redis_link", "app.jobs.store", "app.errors"},
