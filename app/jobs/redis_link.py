@@ -26,7 +26,9 @@ log = logging.getLogger("cask.jobs")
 TIMEOUT_SECONDS = 1.0
 # So long nobody asks a Redis that has failed.
 AWAY_SECONDS = 1.0
-RETRY_AFTER_SECONDS = 5.0
+RETRY_AFTER_SECONDS = 1.0
+# Memory comes back as jobs end.
+FULL_RETRY_AFTER_SECONDS = 60.0
 FOLDER = Path(__file__).parent / "lua"
 
 
@@ -142,7 +144,7 @@ def _full() -> StorageFullError:
     return StorageFullError(
         "The Redis that keeps the jobs has no memory left.",
         hint="Remove jobs whose results you have (DELETE), or come later; the operator can raise its maxmemory.",
-        retry_after_seconds=RETRY_AFTER_SECONDS,
+        retry_after_seconds=FULL_RETRY_AFTER_SECONDS,
     )
 
 

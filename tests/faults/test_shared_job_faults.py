@@ -217,6 +217,12 @@ def test_hung_redis_is_told_of_at_once_and_work_goes_on_by_itself(
             began = time.monotonic()
             assert first.ask("/v1/detect", image, JPEG).status == 200
             predictions.append(time.monotonic() - began)
+        began = time.monotonic()
+        assert "cannot be used" in first.ask("/status").json["jobs"]["error"]
+        assert first.ask("/metrics").status == first.ask("/readyz").status == 200
+        page = first.ask("/jobs", headers={"Accept": "text/html"})
+        assert (page.status, page.headers.get_content_type()) == (503, "text/html")
+        assert time.monotonic() - began < 4 * (TIMEOUT_SECONDS + 0.5)
     finally:
         os.kill(redis.process.pid, signal.SIGCONT)
     print("hung: a job refused in at most", max(waits), "of", len(waits), "a prediction in at most", max(predictions))

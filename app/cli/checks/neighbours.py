@@ -134,7 +134,7 @@ def redis(here: Surroundings) -> Iterator[Finding]:
 
 def _keeps_jobs(client: Any) -> Finding:
     """Whether Redis keeps what it was given, also when its memory or the power ends. ``client``: an open one."""
-    subject = "Redis keeps jobs"
+    subject = "Jobs in Redis"
     said = {**client.info("memory"), **client.info("persistence")}
     policy = said.get("maxmemory_policy", "noeviction")
     if said.get("maxmemory") and policy.startswith("allkeys"):
