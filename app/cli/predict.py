@@ -32,6 +32,7 @@ SUFFIXES = {
 COORDINATES = ("x_min", "y_min", "x_max", "y_max")
 COLUMNS = ("image", "label", "score", *COORDINATES, "error")
 AT_ONCE = 4
+STANDARD_INPUT = Path("-")
 
 
 @dataclass(frozen=True)
@@ -46,7 +47,7 @@ class Predicted:
 
 
 @click.command(cls=terminal.Command)
-@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, path_type=Path))
+@click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, allow_dash=True, path_type=Path))
 @click.option("--model", default="", shell_complete=completion.models, help="Its name; else the first one that serves.")
 @click.option("--version", default="", shell_complete=completion.versions, help="Its version; else the active one.")
 @click.option("--top", type=click.IntRange(1, 1000), help="At most so many answers an image, best first.")
@@ -74,7 +75,8 @@ def command(
 ) -> None:
     """Send images to the running service and print what it says.
 
-    A folder stands for all images below it. Ends with 1 when one of them could not be answered.
+    A folder stands for all images below it, - for one that comes by standard input.
+    Ends with 1 when one of them could not be answered.
     """
     paths = _files(images)
     service = context.with_resource(_service(url, token))
@@ -167,7 +169,7 @@ def _question(
 
     def ask(file: Path) -> Predicted:
         try:
-            body = file.read_bytes()
+            body = sys.stdin.buffer.read() if file == STANDARD_INPUT else file.read_bytes()
         except OSError as error:
             return Predicted(file, error=f"It cannot be read: {error.strerror}.")
         return _predicted(file, service.ask(path, body), threshold or 0.0)

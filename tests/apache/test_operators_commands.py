@@ -53,6 +53,20 @@ def test_predict_takes_a_folder_and_prints_a_json_object_an_image(served: Server
     assert all(labels[name] == name for name in ("cone", "helmet", "vest"))
 
 
+def test_predict_takes_an_image_by_standard_input(served: Server) -> None:
+    known = {"PORT": str(served.port), "STATE_DIR": str(served.state_dir)}
+    with (SAMPLES / "cone.jpg").open("rb") as image:
+        printed = subprocess.check_output(
+            [FLASK, "predict", "-", "--model", CLASSIFIER, "--json", "--top", "1"],
+            cwd=servers.ROOT,
+            env=servers.environment("test", **known),
+            stdin=image,
+            timeout=60,
+        )
+
+    assert json.loads(printed)["results"][0]["label"] == "cone"
+
+
 def test_predict_prints_csv_and_goes_on_after_an_image_that_is_none(served: Server, tmp_path: Path) -> None:
     (tmp_path / "broken.jpg").write_bytes(b"no image")
     (tmp_path / "cone.jpg").write_bytes((SAMPLES / "cone.jpg").read_bytes())
