@@ -109,3 +109,17 @@ def test_damaged_file_is_named(tmp_path: Path) -> None:
 
     with pytest.raises(StateUnusableError, match=r"counts\.sqlite3 .* not a database"):
         value(database)
+
+
+def test_a_commit_that_fails_leaves_no_transaction_open(tmp_path: Path) -> None:
+    child = "CREATE TABLE notes (name TEXT REFERENCES counts (name) DEFERRABLE INITIALLY DEFERRED);"
+    database = opened(tmp_path, FIRST + child)
+
+    # SQLite looks at a deferred reference when it commits, and leaves the transaction open when that is refused.
+    with pytest.raises(StateUnusableError), database.transaction() as connection:
+        connection.execute("INSERT INTO notes (name) VALUES ('nobody')")
+
+    add_one(database, 1)
+    assert value(database) == 1
+    with database.reading() as connection:
+        assert connection.execute("SELECT count(*) FROM notes").fetchone()[0] == 0
