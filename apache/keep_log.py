@@ -38,22 +38,43 @@ class KeptLog:
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        # No link: others than us may write in that folder.
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW
-        self._file = os.open(self._path, flags, 0o640)
+        self._file = self._opened(self._path)
         self._size = os.fstat(self._file).st_size
 
+    def _opened(self, path: Path, more_flags: int = 0) -> int:
+        # No link: others than us may write in that folder.
+        return os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_NOFOLLOW | more_flags, 0o640)
+
     def _put_aside(self) -> None:
+        """Begin a new file. The newest lines are at every moment under the one name that people read."""
         assert self._file is not None
+        fresh = self._path.with_name(f"{self._path.name}.new")
+        fresh.unlink(missing_ok=True)
+        file = self._opened(fresh, os.O_EXCL)
+        try:
+            older = [self._path.with_name(f"{self._path.name}.{n}") for n in range(1, self._files)]
+            for newer, old in reversed(list(itertools.pairwise(older))):
+                with contextlib.suppress(FileNotFoundError):
+                    newer.rename(old)
+            if older:
+                self._name_also(older[0])
+            fresh.replace(self._path)
+        except OSError:
+            os.close(file)
+            raise
         os.close(self._file)
-        self._file = None
-        names = [self._path, *(self._path.with_name(f"{self._path.name}.{n}") for n in range(1, self._files))]
-        for newer, older in reversed(list(itertools.pairwise(names))):
-            with contextlib.suppress(FileNotFoundError):
-                newer.rename(older)
-        if self._files == 1:
-            self._path.unlink()
-        self._open()
+        self._file, self._size = file, 0
+
+    def _name_also(self, older: Path) -> None:
+        older.unlink(missing_ok=True)
+        try:
+            older.hardlink_to(self._path)
+        except FileNotFoundError:
+            # Somebody removed it.
+            return
+        except OSError:
+            # A file system without hard links.
+            self._path.rename(older)
 
 
 def main() -> int:

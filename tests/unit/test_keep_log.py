@@ -37,6 +37,23 @@ def test_files_are_put_aside_and_the_oldest_goes(tmp_path: Path) -> None:
     assert all(each.read_bytes().startswith(b"line ") and each.read_bytes().endswith(b"x\n") for each in kept)
 
 
+def test_the_newest_lines_are_there_at_every_moment(tmp_path: Path) -> None:
+    path, missed = tmp_path / "cask.log", 0
+    path.touch()
+    command = [sys.executable, "-IS", "apache/keep_log.py", str(path), "2000", "3"]
+    with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
+        assert child.stdin is not None
+        for number in range(3000):
+            child.stdin.write(numbered(number, number + 1))
+            child.stdin.flush()
+            missed += not path.exists()
+        child.stdin.close()
+
+    assert missed == 0
+    assert child.returncode == 0
+    assert path.read_bytes().endswith(numbered(2999, 3000))
+
+
 def test_one_file_alone_begins_anew(tmp_path: Path) -> None:
     keep(tmp_path / "cask.log", numbered(0, 3000), files=1)
 
