@@ -14,6 +14,8 @@ from loadtest.search import Search
 from loadtest.statuses import Status
 
 FILE_NAME = "capacity.json"
+# Of a rate at which nothing was measured.
+UNKNOWN = {"p50": None, "p95": None, "p99": None}
 
 
 def path_for(results: Path, env: str) -> Path:
@@ -49,6 +51,7 @@ def table_of(found: Search, plan: Plan) -> dict[str, Any]:
         "capacity_rps": round(found.capacity_rps, 2),
         "lowest_failing_rps": found.lowest_failing_rps and round(found.lowest_failing_rps, 2),
         "reason": found.reason,
+        "not_measured": found.not_measured,
         "server": _server(found),
         "env": plan.env,
         "url": plan.url,
@@ -61,8 +64,8 @@ def table_of(found: Search, plan: Plan) -> dict[str, Any]:
                 "rate": round(step.rate, 2),
                 "verdict": step.verdict.status.name,
                 "is_confirmation": step.is_confirmation,
-                "right_rps": step.verdict.figures["right_rps"],
-                "response_ms": step.verdict.figures["response_ms"],
+                "right_rps": step.verdict.figures.get("right_rps", 0.0),
+                "response_ms": step.verdict.figures.get("response_ms", UNKNOWN),
             }
             for step in found.steps
         ],
@@ -119,7 +122,8 @@ def headline(table: dict[str, Any]) -> str:
     if not table["capacity_rps"]:
         return f"No capacity found: {table['reason']}."
     failing = table["lowest_failing_rps"]
-    beyond = f"; {rate(failing)} a second is too much" if failing else ""
+    words = f"{table['not_measured']}. It may bear more" if table.get("not_measured") else "is too much"
+    beyond = f"; {rate(failing)} a second {words}" if failing else ""
     return f"Bears {rate(table['capacity_rps'])} requests a second{beyond}."
 
 

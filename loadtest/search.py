@@ -26,12 +26,16 @@ class Step:
 
 @dataclass
 class Search:
-    """What was tried, and what came of it. ``capacity_rps`` is 0 when nothing was found that holds; ``reason``: why."""
+    """What was tried, and what came of it. ``capacity_rps`` is 0 when nothing was found that holds; ``reason``: why.
+
+    ``not_measured``: why the rate above could not be measured, where it could not: the service may bear more.
+    """
 
     capacity_rps: float = 0.0
     lowest_failing_rps: float | None = None
     steps: list[Step] = field(default_factory=list)
     reason: str = ""
+    not_measured: str = ""
 
 
 def search(
@@ -40,13 +44,18 @@ def search(
     """Find the highest rate from ``start`` to ``most`` that passes, within ``resolution`` (a share of it).
 
     ``probe`` sends a rate and judges it; true as its second argument asks for the longer, confirming run. Only PASS
-    counts as keeping the promise: what cannot be decided is not promised. Raises LoadTestError when a rate cannot be
-    measured at all.
+    counts as keeping the promise: what cannot be decided is not promised. A rate that cannot be measured is not looked
+    beyond, once a lower one has passed. Raises LoadTestError where none has, or where the confirming run cannot be.
     """
     found = Search()
+    unmeasured: dict[float, str] = {}
 
     def passes(rate: float, is_confirmation: bool = False) -> bool:
         step = Step(rate, _measure(probe, rate, is_confirmation), is_confirmation)
+        if step.verdict.status == Status.INVALID:
+            unmeasured[rate] = _reasons(step.verdict)
+            if is_confirmation or not any(each.verdict.status == Status.PASS for each in found.steps):
+                raise LoadTestError(f"{rate:.4g} requests per second {unmeasured[rate]}.")
         found.steps.append(step)
         if tell:
             tell(step)
@@ -68,6 +77,7 @@ def search(
             if low < start / 100:
                 low, found.reason = 0.0, f"no rate from {high:.3g} a second upwards held in a longer run"
     found.capacity_rps, found.lowest_failing_rps = low, high
+    found.not_measured = unmeasured.get(high or 0.0, "")
     return found
 
 
@@ -91,6 +101,10 @@ def _measure(probe: Probe, rate: float, is_confirmation: bool) -> Verdict:
     for _ in range(INVALID_MOST):
         verdict = probe(rate, is_confirmation)
         if verdict.status != Status.INVALID:
-            return verdict
+            break
+    return verdict
+
+
+def _reasons(verdict: Verdict) -> str:
     reasons = "; ".join(f"{each.name} {each.found}" for each in verdict.checks if each.status == Status.INVALID)
-    raise LoadTestError(f"{rate:.4g} requests per second could not be measured, {INVALID_MOST} times: {reasons}.")
+    return f"could not be measured, {INVALID_MOST} times: {reasons}"

@@ -83,7 +83,8 @@ def _card(table: Mapping[str, Any]) -> Card:
     prints, promise, server = table["fingerprint"], table["promise"], table.get("server") or {}
     return Card(
         rate=float(table["capacity_rps"]),
-        failing=table.get("lowest_failing_rps"),
+        # What could not be measured is not shown as too much.
+        failing=None if table.get("not_measured") else table.get("lowest_failing_rps"),
         measured_at=str(table["measured_at"]),
         env=str(table["env"]),
         limits={str(name): float(limit) for name, limit in promise["limits_ms"].items()},

@@ -6,7 +6,7 @@ import pytest
 
 from loadtest.search import RATES_MOST, Search, search
 from loadtest.statuses import LoadTestError, Status
-from loadtest.verdict import Verdict
+from loadtest.verdict import Check, Verdict
 
 
 def run(limit: float, start: float = 4.0, most: float = 4096.0, confirming_limit: float | None = None) -> Search:
@@ -75,13 +75,37 @@ def test_what_cannot_be_decided_is_not_promised() -> None:
     assert found.capacity_rps < 50
 
 
-def test_an_invalid_run_is_repeated_twice_and_then_ends_the_search() -> None:
+def invalid() -> Verdict:
+    return Verdict(Status.INVALID, [Check("generator lag p99", Status.INVALID, "33.4 ms", "10 ms")], {})
+
+
+def test_an_invalid_run_is_repeated_twice_and_then_ends_a_search_that_has_found_nothing() -> None:
     tried = []
 
     def probe(rate: float, _: bool) -> Verdict:
         tried.append(rate)
-        return Verdict(Status.INVALID if len(tried) != 2 else Status.PASS, [], {})
+        return invalid()
 
-    with pytest.raises(LoadTestError):
+    with pytest.raises(LoadTestError, match=r"generator lag p99 33\.4 ms"):
         search(probe, 4, 4096)
-    assert tried == [4, 4, 8, 8, 8]
+    assert tried == [4, 4, 4]
+
+
+def test_what_cannot_be_measured_is_not_looked_beyond_and_named() -> None:
+    found = search(lambda rate, _: invalid() if rate > 50 else Verdict(Status.PASS, [], {}), 4, 4096)
+
+    assert 47 < found.capacity_rps <= 50 < (found.lowest_failing_rps or 0)
+    assert found.not_measured == "could not be measured, 3 times: generator lag p99 33.4 ms"
+    assert not found.reason
+
+
+def test_a_limit_that_was_seen_is_not_called_unmeasured() -> None:
+    def probe(rate: float, _: bool) -> Verdict:
+        return invalid() if rate > 60 else Verdict(Status.PASS if rate < 50 else Status.FAIL, [], {})
+
+    assert search(probe, 4, 4096).not_measured == ""
+
+
+def test_a_confirming_run_that_cannot_be_measured_ends_the_search() -> None:
+    with pytest.raises(LoadTestError, match="could not be measured"):
+        search(lambda _, is_long: invalid() if is_long else Verdict(Status.PASS, [], {}), 4, 64)
