@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ from typing import Any
 import pytest
 
 from tests import servers
+from tests.certificates import Authority
 
 SAMPLES = servers.ROOT / "models" / "samples"
 
@@ -38,3 +40,17 @@ def samples() -> list[dict[str, Any]]:
 def sample_path(samples: list[dict[str, Any]]) -> Path:
     """One sample image with something to find."""
     return SAMPLES / next(each["file"] for each in samples if each["task"] == "detect")
+
+
+@pytest.fixture(scope="module")
+def open_folder() -> Iterator[Path]:
+    """A folder that the service user may enter."""
+    path = servers.make_state_dir()
+    yield path
+    shutil.rmtree(path)
+
+
+@pytest.fixture(scope="module")
+def authority(open_folder: Path) -> Authority:
+    """Signs certificates, in the open folder."""
+    return Authority(open_folder)

@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from tests import bad_input
+
 ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 90.0
 STOP_SECONDS = 60.0
@@ -54,6 +56,15 @@ class Server:
         """GET, or POST when there is a body. Failures with a status are answers too."""
         shown = {"X-Api-Token": self.token} if self.token else {}
         return self._send(urllib.request.Request(self.url + path, body, {**shown, **(headers or {})}), timeout)
+
+    def make_job(self, image: bytes, count: int) -> str:
+        """Leave so many copies of an image as a job; its id."""
+        body, content_type = bad_input.multipart(*[image] * count)
+        taken = self.ask("/v1/jobs", body, {"Content-Type": content_type})
+        assert taken.status == 202, taken.body
+        job_id: str = taken.json["id"]
+        assert taken.headers["Location"] == f"/v1/jobs/{job_id}"
+        return job_id
 
     def options(self, path: str, headers: dict[str, str]) -> Answer:
         """What a browser asks before it sends a request to another origin."""

@@ -32,7 +32,7 @@ TELL_SECONDS = 1.0
 DRAIN_SECONDS = 5.0
 
 
-class Later:
+class DeferredPredictor:
     """The predictor, made when the first image comes: a worker that has never had work does without half its memory.
 
     Thread-safe. Its making is that of ``Predictor``: it raises what that raises, and is tried again.
@@ -129,7 +129,12 @@ def run(settings: Settings) -> None:
     try:
         lock = _wait_for_lock(store, never)
         engine = EngineClient(settings.engine_socket)
-        worker = Worker(store, Later(settings, engine), settings.jobs_in_flight, is_crowded=lambda: _is_crowded(engine))
+        worker = Worker(
+            store,
+            DeferredPredictor(settings, engine),
+            settings.jobs_in_flight,
+            is_crowded=lambda: _is_crowded(engine),
+        )
         service = Service(settings, store, worker, Messenger(store, settings))
         log.info("jobs are worked off by process %d, lock %d", os.getpid(), lock)
         while not never.wait(LOOK_SECONDS):

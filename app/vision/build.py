@@ -105,24 +105,15 @@ def build_model(
     wish: Wish | None = None,
     progress: Say = print,
     advance: Advance = _nothing,
+    *,
+    is_shipped: bool = False,
 ) -> Report:
     """Make, compare and time all candidates, write and return the report. ``advance`` is called after each step.
 
+    ``is_shipped``: into the model's own folder, so that it brings its build wherever it is copied; else ``state_dir``.
     Raises ModelLoadError when the model itself cannot be computed; a candidate that fails is a row that says why.
     """
-    place = builds.folder(state_dir, manifest)
-    return _Build(manifest, place, state_dir, wish or Wish(), progress, advance).run()
-
-
-def ship_model(
-    manifest: Manifest,
-    state_dir: Path,
-    wish: Wish | None = None,
-    progress: Say = print,
-    advance: Advance = _nothing,
-) -> Report:
-    """The same, into the model's own folder: it then brings its build wherever it is copied. Raises OSError too."""
-    place = builds.shipped_folder(manifest)
+    place = builds.shipped_folder(manifest) if is_shipped else builds.folder(state_dir, manifest)
     return _Build(manifest, place, state_dir, wish or Wish(), progress, advance).run()
 
 
@@ -423,7 +414,6 @@ def build_all(
     ModelLoadError, OSError.
     """
     _check_names((*wish.only, *filter(None, [wish.use])), wish.device)
-    build = ship_model if is_shipped else build_model
     with _alone(state_dir):
         for manifest in chosen:
             if is_missing_only and builds.read(state_dir, manifest, devices.processor(wish.device)) is not None:
@@ -431,7 +421,7 @@ def build_all(
                 for _ in range(steps(wish)):
                     advance()
                 continue
-            report = build(manifest, state_dir, wish, progress, advance)
+            report = build_model(manifest, state_dir, wish, progress, advance, is_shipped=is_shipped)
             progress(f"\n{table(report)}\n\nThe engine serves it so after its next start.\n")
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,19 +14,6 @@ from tests.certificates import Authority
 from tests.servers import Server
 
 JPEG = {"Content-Type": "image/jpeg"}
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    """One that the service user may enter."""
-    path = servers.make_state_dir()
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture(scope="module")
-def authority(folder: Path) -> Authority:
-    return Authority(folder)
 
 
 @pytest.fixture(scope="module")
@@ -46,10 +32,10 @@ def other(authority: Authority, https_port: int) -> Iterator[Server]:
 
 @pytest.mark.parametrize("trusted", ["right", "wrong", "none"])
 def test_other_service_is_asked_by_https_when_its_certificate_is_right(
-    folder: Path, authority: Authority, other: Server, https_port: int, sample_path: Path, trusted: str
+    open_folder: Path, authority: Authority, other: Server, https_port: int, sample_path: Path, trusted: str
 ) -> None:
     upstreams = f"north=https://localhost:{https_port},east=https://127.0.0.1:{https_port}"
-    files = {"right": authority.certificate, "wrong": Authority(folder, "another").certificate}
+    files = {"right": authority.certificate, "wrong": Authority(open_folder, "another").certificate}
     named = {"ENSEMBLE_CA_FILE": str(files[trusted])} if trusted in files else {}
     before = asked(other)
     with servers.running("test", ENSEMBLE_UPSTREAMS=upstreams, ENSEMBLE_TOKEN=other.token, **named) as server:

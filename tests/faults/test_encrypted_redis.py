@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,19 +18,6 @@ LEFT = (
     "rate limits are counted without Redis",
     "jobs wait for the Redis at",
 )
-
-
-@pytest.fixture(scope="module")
-def folder() -> Iterator[Path]:
-    """One that the service user may enter."""
-    path = servers.make_state_dir()
-    yield path
-    shutil.rmtree(path)
-
-
-@pytest.fixture(scope="module")
-def authority(folder: Path) -> Authority:
-    return Authority(folder)
 
 
 @pytest.fixture(scope="module")
@@ -79,10 +64,10 @@ def test_two_services_share_answers_and_counts_by_tls(authority: Authority, pair
 
 @pytest.mark.parametrize("wrong", ["authority", "name"])
 def test_wrong_certificate_is_told_and_the_service_goes_on(
-    folder: Path, authority: Authority, pair: Pair, wrong: str
+    open_folder: Path, authority: Authority, pair: Pair, wrong: str
 ) -> None:
     host, trusted, reason = {
-        "authority": ("localhost", Authority(folder, "another").certificate, "certificate verify failed: "),
+        "authority": ("localhost", Authority(open_folder, "another").certificate, "certificate verify failed: "),
         "name": ("127.0.0.1", authority.certificate, "certificate is not valid for '127.0.0.1'"),
     }[wrong]
     image = new_image()

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 
-from tests import bad_input, servers
+from tests import servers
 from tests.servers import Server
 
 KILLS = 20
@@ -26,15 +26,6 @@ def server() -> Iterator[Server]:
     """A server whose worker may be killed."""
     with servers.running("test", LOG_LEVEL="info") as running:
         yield running
-
-
-def make_job(server: Server, image: bytes, count: int) -> str:
-    body, content_type = bad_input.multipart(*[image] * count)
-    taken = server.ask("/v1/jobs", body, {"Content-Type": content_type})
-    assert taken.status == 202, taken.body
-    job_id: str = taken.json["id"]
-    assert taken.headers["Location"] == f"/v1/jobs/{job_id}"
-    return job_id
 
 
 def show(server: Server, job_id: str) -> dict[str, Any]:
@@ -55,7 +46,7 @@ def worker_pid(server: Server) -> int:
 
 def test_a_worker_killed_twenty_times_loses_nothing_and_does_nothing_twice(server: Server, sample_path: Path) -> None:
     image = sample_path.read_bytes()
-    ids = [make_job(server, image, IMAGES) for _ in range(JOBS)]
+    ids = [server.make_job(image, IMAGES) for _ in range(JOBS)]
     victims = []
 
     for _ in range(KILLS):

@@ -51,15 +51,6 @@ def _machine(redis: RedisServer) -> Iterator[Server]:
         yield server
 
 
-def leave(server: Server, image: bytes, count: int) -> str:
-    """Make a job; its id."""
-    body, content_type = bad_input.multipart(*[image] * count)
-    taken = server.ask("/v1/jobs", body, {"Content-Type": content_type})
-    assert taken.status == 202, taken.body
-    job_id: str = taken.json["id"]
-    return job_id
-
-
 def show(server: Server, job_id: str) -> dict[str, Any]:
     """A job with all of its results."""
     found: dict[str, Any] = server.ask(f"/v1/jobs/{job_id}?limit=1000").json
@@ -131,7 +122,7 @@ def test_either_machine_takes_shows_does_and_deletes(
     # The first one's worker stands still: the second does what the first has taken.
     os.kill(worker(first), signal.SIGSTOP)
     try:
-        job_id = leave(first, image, 5)
+        job_id = first.make_job(image, 5)
         wait_for(lambda: all_ended(second, [job_id]), "the other machine to do it")
     finally:
         os.kill(worker(first), signal.SIGCONT)
@@ -141,7 +132,7 @@ def test_either_machine_takes_shows_does_and_deletes(
     assert second.ask("/status").json["jobs"]["succeeded"] == 1
     assert [row["id"] for row in listed(redis)] == [job_id]
 
-    long_job = leave(first, image, 200)
+    long_job = first.make_job(image, 200)
     wait_for(lambda: done(first, [long_job]) > 0, "it to begin")
     assert remove(second, long_job) == 204
     assert first.ask(f"/v1/jobs/{long_job}").status == 404
@@ -154,7 +145,7 @@ def test_workers_of_both_killed_again_and_again_lose_nothing_and_do_nothing_twic
     machines: tuple[Server, Server], redis: RedisServer, sample_path: Path
 ) -> None:
     image = sample_path.read_bytes()
-    ids = [leave(machines[number % 2], image, IMAGES) for number in range(JOBS)]
+    ids = [machines[number % 2].make_job(image, IMAGES) for number in range(JOBS)]
     victims: list[int] = []
 
     for number in range(KILLS):
@@ -178,7 +169,7 @@ def test_machine_that_is_gone_leaves_its_images_to_the_other(
     first, second = machines
     held = worker(first)
     os.kill(worker(second), signal.SIGSTOP)
-    job_id = leave(second, sample_path.read_bytes(), 200)
+    job_id = second.make_job(sample_path.read_bytes(), 200)
     wait_for(lambda: bool(keys(redis, "claims")), "the first to begin")
     # Stopped, it cannot go, and Apache cannot replace it.
     os.kill(held, signal.SIGSTOP)
@@ -200,7 +191,7 @@ def test_hung_redis_is_told_of_at_once_and_work_goes_on_by_itself(
 ) -> None:
     first, second = machines
     image = sample_path.read_bytes()
-    job_id = leave(first, image, 200)
+    job_id = first.make_job(image, 200)
     wait_for(lambda: done(first, [job_id]) > 0, "it to begin")
 
     os.kill(redis.process.pid, signal.SIGSTOP)
@@ -235,7 +226,7 @@ def test_hung_redis_is_told_of_at_once_and_work_goes_on_by_itself(
 def test_redis_that_fell_and_came_back_has_lost_nothing(sample_path: Path, tmp_path: Path) -> None:
     image = sample_path.read_bytes()
     with redis_servers.running(0, tmp_path) as redis, _machine(redis) as first, _machine(redis) as second:
-        ids = [leave(machine, image, IMAGES) for machine in (first, second)]
+        ids = [machine.make_job(image, IMAGES) for machine in (first, second)]
         wait_for(lambda: done(first, ids) > 0, "the work to begin")
         redis.process.kill()
         redis.process.wait()

@@ -15,7 +15,7 @@ import pytest
 
 from app.jobs import heartbeat
 from app.jobs.heartbeat import Heartbeat
-from app.jobs.service import Later, Service
+from app.jobs.service import DeferredPredictor, Service
 from app.jobs.store import JobStore
 from app.jobs.webhooks import Messenger
 from app.jobs.worker import Worker
@@ -144,14 +144,14 @@ def test_a_worker_without_work_holds_nothing_of_what_prepares_images() -> None:
 
 def test_the_predictor_is_made_with_the_first_image_and_once(tmp_path: Path) -> None:
     fakes.write_model(tmp_path / "models", "classifier", task="classify")
-    later = Later(fakes.make_settings(tmp_path / "state", tmp_path / "models"), cast(Any, FakeEngine()))
-    made = later._predictor
+    deferred = DeferredPredictor(fakes.make_settings(tmp_path / "state", tmp_path / "models"), cast(Any, FakeEngine()))
+    made = deferred._predictor
     assert made is None
     outcomes = [
-        later.predict("classify", [picture(colour=(0, 0, number), kind="PNG")], {}, deadline=time.monotonic() + 60)
+        deferred.predict("classify", [picture(colour=(0, 0, number), kind="PNG")], {}, deadline=time.monotonic() + 60)
         for number in (3, 4)
     ]
     assert [outcome.results[0].answer[0].label for outcome in outcomes] == ["3", "4"]
-    made = later._predictor
-    later.predict("classify", [picture(kind="PNG")], {})
-    assert later._predictor is made is not None
+    made = deferred._predictor
+    deferred.predict("classify", [picture(kind="PNG")], {})
+    assert deferred._predictor is made is not None
