@@ -52,12 +52,9 @@ class KeptLog:
         fresh.unlink(missing_ok=True)
         file = self._opened(fresh, os.O_EXCL)
         try:
-            older = [self._path.with_name(f"{self._path.name}.{n}") for n in range(1, self._files)]
-            for newer, old in reversed(list(itertools.pairwise(older))):
-                with contextlib.suppress(FileNotFoundError):
-                    newer.rename(old)
-            if older:
-                self._name_also(older[0])
+            names = [self._path, *(self._path.with_name(f"{self._path.name}.{n}") for n in range(1, self._files))]
+            for newer, older in reversed(list(itertools.pairwise(names))):
+                self._name_also(newer, older)
             fresh.replace(self._path)
         except OSError:
             os.close(file)
@@ -65,16 +62,22 @@ class KeptLog:
         os.close(self._file)
         self._file, self._size = file, 0
 
-    def _name_also(self, older: Path) -> None:
-        older.unlink(missing_ok=True)
+    def _name_also(self, newer: Path, older: Path) -> None:
+        """``older`` now names the file of ``newer``. No name that somebody reads is missing for a moment."""
+        link = self._path.with_name(f"{self._path.name}.old")
+        link.unlink(missing_ok=True)
         try:
-            older.hardlink_to(self._path)
+            link.hardlink_to(newer)
         except FileNotFoundError:
-            # Somebody removed it.
+            # Not written so far yet, or removed by somebody.
             return
         except OSError:
             # A file system without hard links.
-            self._path.rename(older)
+            newer.rename(older)
+        else:
+            link.replace(older)
+            # Where both names were one file already, replace() leaves the link.
+            link.unlink(missing_ok=True)
 
 
 def main() -> int:

@@ -52,7 +52,8 @@ def table_of(found: Search, plan: Plan) -> dict[str, Any]:
         "lowest_failing_rps": found.lowest_failing_rps and round(found.lowest_failing_rps, 2),
         "reason": found.reason,
         "not_measured": found.not_measured,
-        "server": _server(found),
+        "server": _confirmed(found).get("server", {}),
+        "generator": {"busy_cores": _generator_cores(_confirmed(found))},
         "env": plan.env,
         "url": plan.url,
         "promise": {"name": plan.promise.name, "limits_ms": limits, "max_failed_share": plan.promise.max_failed_share},
@@ -75,10 +76,16 @@ def table_of(found: Search, plan: Plan) -> dict[str, Any]:
     }
 
 
-def _server(found: Search) -> dict[str, Any]:
-    """What the server used in the run that confirmed the capacity; empty where none did."""
+def _confirmed(found: Search) -> dict[str, Any]:
+    """The figures of the run that confirmed the capacity; empty where none did."""
     confirmed = [step for step in found.steps if step.is_confirmation and step.verdict.status == Status.PASS]
-    return dict(confirmed[-1].verdict.figures.get("server", {})) if confirmed else {}
+    return dict(confirmed[-1].verdict.figures) if confirmed else {}
+
+
+def _generator_cores(figures: dict[str, Any]) -> float | None:
+    """What sending and judging kept busy in cores, which a server on the same machine did not have; None: not told."""
+    cost_us, rate = (figures.get("generator") or {}).get("cpu_us_per_request"), figures.get("offered_rps")
+    return round(cost_us * rate / 1e6, 3) if cost_us and rate else None
 
 
 def rows_of_card(table: dict[str, Any]) -> list[list[str]]:
@@ -99,7 +106,8 @@ def rows_of_card(table: dict[str, Any]) -> list[list[str]]:
 
 def _box(table: dict[str, Any]) -> str:
     prints, cores = table["fingerprint"], (table.get("server") or {}).get("cores")
-    generator = f"{prints['generator_cores']} cores, {prints['generator_cpu']}"
+    busy = (table.get("generator") or {}).get("busy_cores")
+    generator = f"{prints['generator_cores']} cores, {prints['generator_cpu']}{f', {busy:.2f} busy' if busy else ''}"
     return (
         f"{cores} core{'s' * (cores > 1)}; the generator has {generator}" if cores else f"{generator} (the generator's)"
     )

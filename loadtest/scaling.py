@@ -7,7 +7,7 @@ What a request costs in processor time is measured where the capacity was; the r
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,7 +100,7 @@ def reason_against(table: Mapping[str, Any]) -> str:
     return ""
 
 
-def of_card(table: Mapping[str, Any]) -> dict[int, float]:
+def of_card(table: Mapping[str, Any], counts: Sequence[float] = SHOWN_CORES) -> dict[float, float]:
     """Cores → predicted requests per second, from a capacity table; empty where :func:`reason_against` has one."""
     if reason_against(table):
         return {}
@@ -110,4 +110,4 @@ def of_card(table: Mapping[str, Any]) -> dict[int, float]:
         float(f"0.{name.removeprefix('p').replace('.', '')}"): ms for name, ms in table["promise"]["limits_ms"].items()
     }
     waits = waits_of(limits, table["promise"]["max_failed_share"], cost)
-    return {cores: capacity_rps(cores, work, waits) for cores in SHOWN_CORES}
+    return {cores: capacity_rps(cores, work, waits) for cores in counts}

@@ -37,16 +37,18 @@ def test_files_are_put_aside_and_the_oldest_goes(tmp_path: Path) -> None:
     assert all(each.read_bytes().startswith(b"line ") and each.read_bytes().endswith(b"x\n") for each in kept)
 
 
-def test_the_newest_lines_are_there_at_every_moment(tmp_path: Path) -> None:
+def test_every_file_is_there_at_every_moment(tmp_path: Path) -> None:
     path, missed = tmp_path / "cask.log", 0
-    path.touch()
+    files = [path, *(path.with_name(f"cask.log.{number}") for number in (1, 2))]
+    for each in files:
+        each.touch()
     command = [sys.executable, "-IS", "apache/keep_log.py", str(path), "2000", "3"]
     with subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL) as child:
         assert child.stdin is not None
         for number in range(3000):
             child.stdin.write(numbered(number, number + 1))
             child.stdin.flush()
-            missed += not path.exists()
+            missed += sum(not each.exists() for each in files)
         child.stdin.close()
 
     assert missed == 0

@@ -134,6 +134,17 @@ def table(folder: Path, rps: float = 349.33) -> dict[str, Any]:
     return capacity.table_of(Search(rps, 366.8, steps, "" if rps else "no rate held in a longer run"), profile)
 
 
+def test_the_card_says_what_the_generator_kept_busy(tmp_path: Path) -> None:
+    made = table(tmp_path)
+    figures = judge(record(rows(400)), PROFILE, PROMISE).figures
+
+    wanted = figures["generator"]["cpu_us_per_request"] * figures["offered_rps"] / 1e6
+
+    assert made["generator"]["busy_cores"] == pytest.approx(wanted, abs=0.001)
+    assert f"{wanted:.2f} busy" in report.render_card(made)
+    assert table(tmp_path, 0.0)["generator"]["busy_cores"] is not None
+
+
 def test_the_card_says_the_figure_in_three_digits_and_what_it_holds_for(tmp_path: Path) -> None:
     text = report.render_card(table(tmp_path))
 

@@ -98,3 +98,4 @@ def test_a_card_without_the_servers_cost_predicts_nothing() -> None:
     assert scaling.of_card({**table, "server": server})[2] == pytest.approx(
         scaling.capacity_rps(2, Work(0.008, 0.0), scaling.waits_of({0.95: 500.0}, 0.001, 8.0))
     )
+    assert list(scaling.of_card({**table, "server": server}, [1.85])) == [1.85]

@@ -1,4 +1,7 @@
-"""What the queue predicts for one core and for two, beside what a search finds there: docs/capacity.md's figures."""
+"""What the queue predicts for one core and for two, beside what a search finds there: docs/capacity.md's figures.
+
+On all cores the generator shares them, so what it keeps busy there is not the server's; it is measured in the same run.
+"""
 
 from __future__ import annotations
 
@@ -19,7 +22,7 @@ def prove(
     """Search with the server on one core and on all; each predicts the other from its cost of a request."""
     every = sorted(os.sched_getaffinity(0))
     settings = {1: frozenset(every[:1]), len(every): frozenset(every)}
-    tables = {}
+    tables, left = {}, {}
     for count, cores in settings.items():
         # On one core the generator has the others; on all it shares them, as a second program on the box would.
         generators = frozenset(every) - cores or frozenset(every)
@@ -29,24 +32,34 @@ def prove(
             )
         told = tables[count]["server"]
         assert isinstance(told, dict), tables[count]
-        print(f"  {count} core(s): bears {tables[count]['capacity_rps']}/s; {told}", flush=True)
+        generator = tables[count]["generator"]
+        assert isinstance(generator, dict), tables[count]
+        left[count] = count - (generator["busy_cores"] or 0.0 if generators & cores else 0.0)
+        print(f"  {count} core(s): bears {tables[count]['capacity_rps']}/s; {told}; generator {generator}", flush=True)
     if reasons := {
         count: scaling.reason_against(table) for count, table in tables.items() if scaling.reason_against(table)
     }:
         # Others on this machine had them, or a setting is the limit.
         print(f"  nothing can be computed: {reasons}", flush=True)
         return False
-    rows = [["server on", "measured", *(f"computed from {count} core(s)" for count in settings), "apart"]]
+    rows = [
+        [
+            "server on",
+            "left by the generator",
+            "measured",
+            *(f"computed from {count} core(s)" for count in settings),
+            "apart",
+        ]
+    ]
     is_right = True
     for count, found in tables.items():
         measured = float(str(found["capacity_rps"]))
-        computed = {other: predicted(tables[other], count) for other in settings}
+        computed = {other: scaling.of_card(tables[other], [left[count]])[left[count]] for other in settings}
         apart = {other: value / measured - 1 for other, value in computed.items()}
         is_right &= all(abs(each) <= NEAR for each in apart.values())
         words = [f"{value:.0f}/s" for value in computed.values()]
-        rows.append(
-            [f"{count} core(s)", f"{measured:.0f}/s", *words, ", ".join(f"{each:+.0%}" for each in apart.values())]
-        )
+        said = ", ".join(f"{each:+.0%}" for each in apart.values())
+        rows.append([f"{count} core(s)", f"{left[count]:.2f}", f"{measured:.0f}/s", *words, said])
     print(box.table(rows), flush=True)
     return is_right
 
@@ -60,8 +73,3 @@ def on(cores: frozenset[int]) -> Iterator[None]:
         yield
     finally:
         os.sched_setaffinity(0, before)
-
-
-def predicted(table: dict[str, object], cores: int) -> float:
-    """What a measured setting says of another number of cores."""
-    return scaling.of_card(table)[cores]
