@@ -95,7 +95,7 @@ locks_digest() { # locks_digest MODE : as docker/steps/wheels.sh computes it
 
 set_up_digest() { # set_up_digest MODE : one number for all that is locked
     # shellcheck disable=SC2046 # a list of plain names
-    (cd requirements && cat $(locks "$1") install.sh) | sha256sum | cut -c1-16
+    (cd requirements && cat $(locks "$1") commands/* install.sh) | sha256sum | cut -c1-16
 }
 
 missing_packages() { # missing_packages NAME… : those that dpkg does not know as installed
@@ -279,6 +279,22 @@ torch_for_cpu() { # where pip finds it; without it, serve.txt brings the index's
     pip_install serve --no-deps -r requirements/torch-cpu.txt || echo "no CPU build found; the index's build follows"
 }
 
+flask_commands() { # what `flask` must know before it looks for the application
+    local copy status=0
+    # A copy: building leaves files beside the source.
+    copy="$(mktemp -d)"
+    cp requirements/commands/*.py requirements/commands/pyproject.toml "$copy"
+    "$VENV/bin/python" -m pip --disable-pip-version-check install \
+        --force-reinstall \
+        --no-build-isolation \
+        --no-cache-dir \
+        --no-deps \
+        --no-index \
+        "$copy" || status=$?
+    rm -r "$copy"
+    return "$status"
+}
+
 set_up_service() {
     # --no-deps: serve.txt is complete, and torch's own list names CUDA (see requirements/torch.in).
     step "torch, CPU build (1 GB installed)" torch_for_cpu
@@ -288,6 +304,7 @@ set_up_service() {
         fail 1 "needs a torch that imports on this machine, found one that does not (often the index's build for CUDA)." \
             "name PyTorch's index of CPU builds in PIP_EXTRA_INDEX_URL, or put the wheel that requirements/torch-cpu.txt names into a folder and name that in PIP_FIND_LINKS; then the same command again"
     fi
+    step "commands that flask has too" flask_commands
     mod_wsgi_right >>"$LOG" 2>&1 && return
     # --no-cache-dir: pip's cache may hold a build for another Python of the same version; --no-build-isolation: what
     # builds it is locked too.

@@ -26,8 +26,8 @@ COMMANDS: dict[str, str] = {
     "routes": "routes",
     "token": "token",
 }
-# Those that Flask itself brings.
-FLASKS = {"routes", "run", "shell"}
+# Those that the group may keep: Flask's own, and ours of a name that Flask has too (requirements/commands).
+KEPT = {"routes", "run", "shell"}
 
 
 def create_app() -> Flask:
@@ -37,7 +37,7 @@ def create_app() -> Flask:
     app = Flask("cask", static_folder=None)
     for name in COMMANDS:
         app.cli.add_command(load(name), name)
-    _take_over(click.get_current_context(silent=True))
+    _clear(click.get_current_context(silent=True))
     return app
 
 
@@ -47,24 +47,19 @@ def load(name: str) -> click.Command:
     return command
 
 
-def _take_over(context: click.Context | None) -> None:
-    """Put ours in place of Flask's own, which it looks up before it asks us.
+def _clear(context: click.Context | None) -> None:
+    """Leave nothing in the group that would mislead, and end what would.
 
-    ``flask run`` and ``flask routes`` are already under way when we hear of it: the first is ended with a word, the
-    second answered by our table.
+    ``flask run`` is already under way when we hear of it.
     """
     if context is None:
         return
     root = context.find_root().command
     if isinstance(root, click.Group):
-        # What extensions bring would mislead, and differs with what happens to be installed.
-        for name in set(root.commands) - FLASKS:
+        # What extensions bring differs with what happens to be installed.
+        for name in set(root.commands) - KEPT:
             del root.commands[name]
-    if context.command is root:
-        return
-    if context.command.name == "run":
+    if context.command is not root and context.command.name == "run":
         from app.cli.terminal import Failure
 
         raise Failure("flask run would serve without an engine.", next_step="make dev, or with Apache: make serve")
-    if context.command.name == "routes":
-        context.exit(load("routes").main(args=[], standalone_mode=False))

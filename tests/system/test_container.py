@@ -137,6 +137,7 @@ def test_make_shell_runs_an_operators_commands(stack: Stack) -> None:
     assert "There is no job." in shell("flask jobs list")
     assert shell("flask model list").count(" ready ") == len(stack.ask("/v1/models").json["models"])
     assert "WEB_THREADS" in shell("flask config show")
+    assert {row["path"] for row in json.loads(shell("flask routes --json --path /v1/detect"))} == {"/v1/detect"}
     assert "ok    Service          ready" in shell("flask doctor")
 
 

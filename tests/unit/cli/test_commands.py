@@ -68,13 +68,23 @@ def test_flask_routes_prints_the_services_addresses() -> None:
     assert ["/livez", "GET", "anybody", "Alive"] in rows
 
 
-def test_routes_as_json_leave_no_state_behind(tmp_path: Path) -> None:
-    done = run(sys.executable, "-m", "app.cli", "routes", "--json", "--path", "/v1/", STATE_DIR=str(tmp_path / "state"))
+@pytest.mark.parametrize("command", [(FLASK,), (sys.executable, "-m", "app.cli")])
+def test_routes_as_json_leave_no_state_behind(tmp_path: Path, command: tuple[str | Path, ...]) -> None:
+    done = run(*command, "routes", "--json", "--path", "/v1/", STATE_DIR=str(tmp_path / "state"))
 
     rows = {row["path"]: row for row in json.loads(done.stdout)}
     assert rows["/v1/detect"]["methods"] == ["POST"]
     assert all(path.startswith("/v1/") for path in rows)
     assert not (tmp_path / "state").exists()
+
+
+def test_flask_routes_elsewhere_are_those_of_the_application_there(tmp_path: Path) -> None:
+    (tmp_path / "shop.py").write_text("from flask import Flask\napp = Flask('shop')\n")
+
+    done = subprocess.run([FLASK, "--app", "shop", "routes"], cwd=tmp_path, capture_output=True, text=True, check=True)
+
+    assert "/static/<path:filename>" in done.stdout
+    assert "/v1/" not in done.stdout
 
 
 def test_routes_are_printed_where_the_settings_are_wrong() -> None:
