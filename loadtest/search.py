@@ -1,4 +1,7 @@
-"""The highest rate that keeps a promise: by doubling, then by halving the gap, then confirmed. Knows no server."""
+"""The highest rate that keeps a promise: by doubling, then by halving the gap, then confirmed from both sides.
+
+Knows no server.
+"""
 
 from __future__ import annotations
 
@@ -45,7 +48,7 @@ def search(
 
     ``probe`` sends a rate and judges it; true as its second argument asks for the longer, confirming run. Only PASS
     counts as keeping the promise: what cannot be decided is not promised. A rate that cannot be measured is not looked
-    beyond, once a lower one has passed. Raises LoadTestError where none has, or where the confirming run cannot be.
+    beyond, once a lower one has passed. Raises LoadTestError where none has, or where confirming runs cannot be.
     """
     found = Search()
     unmeasured: dict[float, str] = {}
@@ -54,7 +57,7 @@ def search(
         step = Step(rate, _measure(probe, rate, is_confirmation), is_confirmation)
         if step.verdict.status == Status.INVALID:
             unmeasured[rate] = _reasons(step.verdict)
-            if is_confirmation or not any(each.verdict.status == Status.PASS for each in found.steps):
+            if not any(each.verdict.status == Status.PASS for each in found.steps) or _is_in_vain(found):
                 raise LoadTestError(f"{rate:.4g} requests per second {unmeasured[rate]}.")
         found.steps.append(step)
         if tell:
@@ -62,23 +65,61 @@ def search(
         return step.verdict.status == Status.PASS
 
     low, high = _bracket(passes, start, most)
-    while low and high and high / low > 1 + resolution and len(found.steps) < RATES_MOST:
-        middle = (low * high) ** 0.5
-        low, high = (middle, high) if passes(middle) else (low, middle)
     found.reason = "" if low else f"not even {found.steps[-1].rate:.3g} a second kept the promise"
-    # A short run may pass by luck; what is promised has passed a longer one.
+    # A short run may pass by luck, and fail by what else the machine did: both ends have been seen in a longer one.
+    kept, broken = set[float](), set[float]()
     while low:
+        low, high = _narrow(passes, found, low, high, resolution)
         if len(found.steps) >= RATES_MOST:
-            low, found.reason = 0.0, f"no rate held in a longer run before {RATES_MOST} runs were used up"
-        elif passes(low, True):
+            low = max(kept, default=0.0)
+            found.reason = "" if low else f"no rate held in a longer run before {RATES_MOST} runs were used up"
             break
-        else:
+        if low not in kept:
+            if passes(low, True):
+                kept.add(low)
+                continue
+            broken.add(low)
             low, high = low / (1 + resolution), low
             if low < start / 100:
                 low, found.reason = 0.0, f"no rate from {high:.3g} a second upwards held in a longer run"
+        elif high and high not in broken and high not in unmeasured:
+            if not passes(high, True):
+                broken.add(high)
+                continue
+            kept.add(high)
+            low, high = _climb(passes, found, high, most, resolution)
+        else:
+            break
     found.capacity_rps, found.lowest_failing_rps = low, high
     found.not_measured = unmeasured.get(high or 0.0, "")
     return found
+
+
+def _is_in_vain(found: Search) -> bool:
+    """Whether confirming runs of lower and lower rates could not be measured, and none was."""
+    long = [each.verdict.status for each in found.steps if each.is_confirmation]
+    return Status.PASS not in long and long.count(Status.INVALID) >= INVALID_MOST - 1
+
+
+def _narrow(
+    passes: Callable[[float], bool], found: Search, low: float, high: float | None, resolution: float
+) -> tuple[float, float | None]:
+    while high and high / low > (1 + resolution) * (1 + 1e-9) and len(found.steps) < RATES_MOST:
+        middle = (low * high) ** 0.5
+        low, high = (middle, high) if passes(middle) else (low, middle)
+    return low, high
+
+
+def _climb(
+    passes: Callable[[float], bool], found: Search, low: float, most: float, resolution: float
+) -> tuple[float, float | None]:
+    """From a rate that held after all to the next that does not, in steps of twice the resolution."""
+    while low < most and len(found.steps) < RATES_MOST:
+        following = min(low * (1 + resolution) ** 2, most)
+        if not passes(following):
+            return low, following
+        low = following
+    return low, None
 
 
 def _bracket(passes: Callable[[float], bool], start: float, most: float) -> tuple[float, float | None]:

@@ -65,6 +65,40 @@ def test_a_server_that_holds_nothing_for_long_has_no_capacity() -> None:
     assert found.reason
 
 
+def test_a_rate_that_failed_by_a_stall_of_the_machine_is_tried_again_for_longer() -> None:
+    """Bears 100 a second; short runs from 60 on fail once each, as if somebody else had the machine just then."""
+    seen: set[float] = set()
+
+    def probe(rate: float, is_confirmation: bool) -> Verdict:
+        is_stalled = rate > 60 and not is_confirmation and rate not in seen and len(seen) < 4
+        seen.add(rate) if is_stalled else None
+        return Verdict(Status.PASS if rate <= 100 and not is_stalled else Status.FAIL, [], {})
+
+    found = search(probe, 4, 4096)
+
+    assert 100 / 1.05**2 <= found.capacity_rps <= 100 < found.lowest_failing_rps
+    assert found.lowest_failing_rps / found.capacity_rps <= 1.051
+
+
+def test_both_ends_were_seen_in_a_longer_run() -> None:
+    found = run(100)
+
+    longer = {step.rate: step.verdict.status for step in found.steps if step.is_confirmation}
+    assert longer == {found.capacity_rps: Status.PASS, found.lowest_failing_rps: Status.FAIL}
+
+
+def test_an_upper_end_whose_longer_run_cannot_be_measured_does_not_end_the_search() -> None:
+    def probe(rate: float, is_confirmation: bool) -> Verdict:
+        if rate <= 50:
+            return Verdict(Status.PASS, [], {})
+        return invalid() if is_confirmation else Verdict(Status.FAIL, [], {})
+
+    found = search(probe, 4, 4096)
+
+    assert 47 < found.capacity_rps <= 50
+    assert "generator lag" in found.not_measured
+
+
 def test_what_was_confirmed_needs_no_reason() -> None:
     assert run(37).reason == ""
 
@@ -106,6 +140,25 @@ def test_a_limit_that_was_seen_is_not_called_unmeasured() -> None:
     assert search(probe, 4, 4096).not_measured == ""
 
 
-def test_a_confirming_run_that_cannot_be_measured_ends_the_search() -> None:
+def test_a_confirming_run_that_cannot_be_measured_is_tried_lower() -> None:
+    def probe(rate: float, is_confirmation: bool) -> Verdict:
+        if is_confirmation and rate > 60:
+            return invalid()
+        return Verdict(Status.PASS if rate < 64 else Status.FAIL, [], {})
+
+    found = search(probe, 4, 4096)
+
+    assert 60 / 1.05 <= found.capacity_rps <= 60
+    assert "generator lag" in found.not_measured
+
+
+def test_confirming_runs_that_cannot_be_measured_at_three_rates_end_the_search() -> None:
+    asked: set[float] = set()
+
+    def probe(rate: float, is_confirmation: bool) -> Verdict:
+        asked.add(rate) if is_confirmation else None
+        return invalid() if is_confirmation else Verdict(Status.PASS if rate < 64 else Status.FAIL, [], {})
+
     with pytest.raises(LoadTestError, match="could not be measured"):
-        search(lambda _, is_long: invalid() if is_long else Verdict(Status.PASS, [], {}), 4, 64)
+        search(probe, 4, 4096)
+    assert len(asked) == 3
