@@ -114,7 +114,7 @@ loadtest-docker: ## The same from containers, for more load than one process sen
 loadtest-search: ## Find the highest rate that keeps the promise: make loadtest-search ENV=staging
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest search $(filter-out --profile $(PROFILE),$(LOADTEST))
-loadtest-compare: ## Did it become slower? make loadtest-compare BEFORE="folders" AFTER="folders", five or more each
+loadtest-compare: ## Did it become slower? make loadtest-compare BEFORE="folders" AFTER="folders", eight or more each, in turns
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest compare --before $(BEFORE) --after $(AFTER)
 loadtest-report: ## Write the HTML report of a run or a search anew: make loadtest-report FOLDER=loadtest/results/…

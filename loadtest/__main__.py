@@ -77,8 +77,12 @@ def _parser() -> argparse.ArgumentParser:
     _add_load_options(find)
     versus = commands.add_parser("compare", help="runs before a change against runs after it")
     versus.set_defaults(command=_compare)
-    versus.add_argument("--before", nargs="+", type=Path, required=True, metavar="FOLDER", help="runs, five or more")
-    versus.add_argument("--after", nargs="+", type=Path, required=True, metavar="FOLDER", help="runs, five or more")
+    versus.add_argument(
+        "--before", nargs="+", type=Path, required=True, metavar="FOLDER", help="runs, eight in turns, or five"
+    )
+    versus.add_argument(
+        "--after", nargs="+", type=Path, required=True, metavar="FOLDER", help="runs, eight in turns, or five"
+    )
     page = commands.add_parser("report", help="write the HTML report of a run's or a search's folder anew")
     page.set_defaults(command=_report)
     page.add_argument("folder", type=Path, help="below loadtest/results")

@@ -1,8 +1,13 @@
-"""Did it become slower? Runs against runs, with their own noise. The unit is a run, never a request. No clock."""
+"""Did it become slower? Runs against runs, with their own noise. The unit is a run, never a request. No clock.
+
+Runs taken in turns are compared in pairs, each with its neighbour: what a machine does for minutes, another tenant or
+the heat, changes both alike and drops out. With fewer pairs than chance needs, or runs of two days, side against side.
+"""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,10 +16,22 @@ from typing import Any
 import numpy as np
 
 from loadtest import fingerprint, summary
-from loadtest.statistics import bootstrap_change, holm, permutation, smallest_visible_change, welch
+from loadtest.statistics import (
+    bootstrap_change,
+    bootstrap_mean,
+    holm,
+    paired,
+    permutation,
+    sign_flips,
+    smallest_visible_change,
+    smallest_visible_mean,
+    welch,
+)
 from loadtest.statuses import LoadTestError, Status, UsageError
 
 RUNS_LEAST = 5
+# Of fewer no signs are so unlikely that they would pass Holm's first step over all metrics.
+PAIRS_LEAST = 8
 CHANCE = 0.05
 # A change smaller than this is nobody's regression, however sure.
 MATTERS = 0.05
@@ -42,7 +59,10 @@ METRICS = (
 
 @dataclass(frozen=True)
 class Change:
-    """What became of one metric. ``change``: relative, of the means; ``p_value``: the larger of two, after Holm."""
+    """What became of one metric. ``change``: relative, of the means; ``p_value``: the larger of two, after Holm.
+
+    ``pairs``: so many neighbours were compared, and the means are geometric; 0: side against side.
+    """
 
     metric: Metric
     before: float
@@ -51,6 +71,7 @@ class Change:
     interval: tuple[float, float]
     p_value: float
     visible: float
+    pairs: int = 0
 
     @property
     def is_sure(self) -> bool:
@@ -79,6 +100,17 @@ class Run:
             value = value[key]
         return float(self.plan["timeout_seconds"] * 1000 if value is None else value)
 
+    @property
+    def is_valid(self) -> bool:
+        """Whether it measured anything."""
+        return bool(self.verdict["verdict"] != "INVALID")
+
+    @property
+    def began_at(self) -> float | None:
+        """When its load began, in seconds since 1970; None where it was not kept."""
+        began: float | None = self.verdict["figures"].get("began_at")
+        return began
+
 
 def read(folder: Path) -> Run:
     """A run's folder. Raises UsageError when it is none."""
@@ -93,20 +125,62 @@ def read(folder: Path) -> Run:
 def compare(before: Sequence[Run], after: Sequence[Run]) -> list[Change]:
     """Each metric of both sides. Raises UsageError for unlike runs, LoadTestError for too few valid ones.
 
-    A change counts when Welch's test on the runs' figures and the permutation of the runs both say so, after Holm's
-    correction over the metrics.
+    A change counts when a test that knows the noise's shape (Welch, or Student of the pairs) and one that does not
+    (the permutation of runs, or of signs) both say so, after Holm's correction over the metrics.
     """
-    sides = [[each for each in side if each.verdict["verdict"] != "INVALID"] for side in (before, after)]
+    sides = [[each for each in side if each.is_valid] for side in (before, after)]
     if min(len(side) for side in sides) < RUNS_LEAST:
         raise LoadTestError(
-            f"{len(sides[0])} and {len(sides[1])} valid runs; expected {RUNS_LEAST} a side, taken in turns."
+            f"{len(sides[0])} and {len(sides[1])} valid runs; expected {RUNS_LEAST} a side, or {PAIRS_LEAST} in turns."
         )
     _check_alike([*sides[0], *sides[1]])
+    pairs = pairs_of(before, after)
+    if len(pairs) >= PAIRS_LEAST:
+        return changes_of_pairs([[[run.value(metric) for run in pair] for pair in pairs] for metric in METRICS])
     return changes([[[run.value(metric) for run in side] for side in sides] for metric in METRICS])
 
 
+def pairs_of(before: Sequence[Run], after: Sequence[Run]) -> list[tuple[Run, Run]]:
+    """Valid neighbours in time, one of each side; none where the runs were not taken in turns."""
+    runs = [(run.began_at, side, run) for side, each in enumerate((before, after)) for run in each]
+    if any(began is None for began, *_ in runs) or len(before) != len(after):
+        return []
+    runs.sort(key=lambda each: (each[0], each[1]))
+    pairs = [sorted(runs[i : i + 2], key=lambda each: each[1]) for i in range(0, len(runs), 2)]
+    if any(first[1] == second[1] for first, second in pairs):
+        return []
+    return [(first[2], second[2]) for first, second in pairs if first[2].is_valid and second[2].is_valid]
+
+
+def changes_of_pairs(values: Sequence[Sequence[Sequence[float]]]) -> list[Change]:
+    """From bare numbers: for each of METRICS the pairs, before and after. Changes are of the ratio within a pair."""
+    # A rate is 0 where nothing was answered right; a millionth of the others says the same and has a logarithm.
+    floors = [1e-6 * max(1e-6, *(max(pair) for pair in pairs)) for pairs in values]
+    logs = [np.log(np.maximum(np.array(pairs, float), floor)) for pairs, floor in zip(values, floors, strict=True)]
+    ratios = [each[:, 1] - each[:, 0] for each in logs]
+    p_paired = holm([paired(each) for each in ratios])
+    p_signs = holm([sign_flips(each, SEED) for each in ratios])
+    means = [np.exp(each.mean(axis=0)) for each in logs]
+    intervals = [bootstrap_mean(each, 1 - CHANCE, SEED) for each in ratios]
+    return [
+        Change(
+            metric,
+            before=float(mean[0]),
+            after=float(mean[1]),
+            change=math.expm1(float(ratio.mean())),
+            interval=(math.expm1(low), math.expm1(high)),
+            p_value=max(first, second),
+            visible=math.expm1(smallest_visible_mean(ratio, CHANCE / len(METRICS))),
+            pairs=len(ratio),
+        )
+        for metric, mean, ratio, (low, high), first, second in zip(
+            METRICS, means, ratios, intervals, p_paired, p_signs, strict=True
+        )
+    ]
+
+
 def changes(values: Sequence[Sequence[Sequence[float]]]) -> list[Change]:
-    """The same from bare numbers: for each of METRICS, before and after, one number a run."""
+    """Side against side, from bare numbers: for each of METRICS, before and after, one number a run."""
     pairs = [(np.array(before, float), np.array(after, float)) for before, after in values]
     p_welch = holm([welch(a, b) for a, b in pairs])
     p_permutation = holm([permutation(a, b, SEED) for a, b in pairs])
@@ -145,9 +219,10 @@ def render(found: Sequence[Change]) -> str:
     meaning = {
         Status.REGRESSION: "it became worse, by more than matters and more than chance explains",
         Status.PASS: "no regression; one of the size in «smallest visible» would have shown in 8 of 10 comparisons",
-        Status.UNDECIDED: "the runs differ too much among themselves; take more, on a quiet machine",
+        Status.UNDECIDED: "the runs differ too much among themselves; take more, in turns, on a quiet machine",
     }[status]
-    return "\n".join([f"{status.name}: {meaning}", "", *(f"  {line}" for line in summary.table(rows))])
+    how = f"{found[0].pairs} pairs of runs taken in turns" if found[0].pairs else "side against side"
+    return "\n".join([f"{status.name}: {meaning} ({how})", "", *(f"  {line}" for line in summary.table(rows))])
 
 
 def _check_alike(runs: Sequence[Run]) -> None:

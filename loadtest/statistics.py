@@ -113,6 +113,25 @@ def permutation(a: np.ndarray, b: np.ndarray, seed: int) -> float:
     return float(np.mean(differences >= observed))
 
 
+def paired(differences: np.ndarray) -> float:
+    """Two-sided p-value that differences of pairs are 0 on average (Student 1908); 1 where none differs."""
+    spread = float(np.std(differences, ddof=1)) / math.sqrt(differences.size)
+    if spread == 0:
+        return 1.0 if np.mean(differences) == 0 else 0.0
+    t, freedom = float(np.mean(differences)) / spread, differences.size - 1
+    return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
+
+
+def sign_flips(differences: np.ndarray, seed: int) -> float:
+    """Two-sided p-value of their mean when signs mean nothing (Fisher 1935); exact for up to 12 pairs."""
+    observed = abs(float(differences.sum())) - 1e-12
+    if 2**differences.size <= MOST_SPLITS:
+        signs = np.array(list(itertools.product((1, -1), repeat=differences.size)))
+    else:
+        signs = np.random.default_rng(seed).choice((1, -1), (MOST_SPLITS, differences.size))
+    return float(np.mean(np.abs(signs @ differences) >= observed))
+
+
 def holm(p_values: Sequence[float]) -> list[float]:
     """The p-values of several tests, made larger so that together they err no oftener than one (Holm 1979)."""
     adjusted = [0.0] * len(p_values)
@@ -132,6 +151,20 @@ def bootstrap_change(
     means_b = b[rng.integers(0, b.size, (draws, b.size))].mean(axis=1)
     low, high = np.quantile(means_b / means_a - 1, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
+
+
+def bootstrap_mean(values: np.ndarray, confidence: float, seed: int, draws: int = 4000) -> tuple[float, float]:
+    """Interval of the mean, by drawing the values again (Efron 1979)."""
+    means = values[np.random.default_rng(seed).integers(0, values.size, (draws, values.size))].mean(axis=1)
+    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
+    return float(low), float(high)
+
+
+def smallest_visible_mean(differences: np.ndarray, chance: float, power: float = 0.8) -> float:
+    """The mean that so many differences of such noise show with this power (normal approximation)."""
+    freedom = differences.size - 1
+    needed = student_quantile(1 - chance / 2, freedom) + student_quantile(power, freedom)
+    return needed * float(np.std(differences, ddof=1)) / math.sqrt(differences.size)
 
 
 def smallest_visible_change(a: np.ndarray, b: np.ndarray, chance: float, power: float = 0.8) -> float:

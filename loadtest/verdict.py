@@ -268,6 +268,7 @@ def figures(judged: np.ndarray, record: Record, seconds: float) -> dict[str, Any
     lag_ms = (sent["sent"] - sent["intended"]) * 1000
     return {
         "counts": {**counts, "judged": int(judged.size), "all": int(record.rows.size)},
+        "began_at": record.began_at,
         "seconds": round(seconds, 3),
         "offered_rps": _number(judged.size / seconds if seconds else math.nan),
         "right_rps": _number(counts["right"] / seconds if seconds else math.nan),

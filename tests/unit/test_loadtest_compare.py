@@ -70,6 +70,47 @@ def test_runs_that_differ_too_much_among_themselves_decide_nothing() -> None:
     assert "smallest visible" in compare.render(found)
 
 
+# ── In turns ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def comparison_in_turns(rng: np.random.Generator, slowdown: float = 0.0, pairs: int = 8) -> Status:
+    """On a machine whose speed wanders between its best and half of it, as a shared one's does."""
+    speeds = np.exp(np.cumsum(rng.normal(0, 0.25, pairs)))[:, None] * np.array([1, 1, 1, -0.0]) + [0, 0, 0, 1]
+    runs = np.array([[one_run(rng) * speed, one_run(rng, slowdown) * speed] for speed in speeds])
+    return compare.status_of(compare.changes_of_pairs([runs[:, :, i].tolist() for i in range(len(METRICS))]))
+
+
+def test_in_turns_the_same_build_is_a_regression_in_at_most_one_of_twenty() -> None:
+    rng = np.random.default_rng(5)
+
+    assert sum(comparison_in_turns(rng) == Status.REGRESSION for _ in range(TRIALS)) <= TRIALS * 0.05
+
+
+def test_in_turns_a_slowdown_is_found_however_the_machine_wanders() -> None:
+    rng = np.random.default_rng(6)
+
+    assert sum(comparison_in_turns(rng, slowdown=0.15) == Status.REGRESSION for _ in range(TRIALS)) >= TRIALS * 0.9
+
+
+def test_side_against_side_the_same_wandering_hides_it() -> None:
+    rng = np.random.default_rng(6)
+    speeds = np.exp(np.cumsum(rng.normal(0, 0.25, 8)))[:, None]
+    sides = [np.array([one_run(rng, each) for _ in range(8)]) * speeds for each in (0.0, 0.15)]
+
+    found = compare.changes([[list(side[:, i]) for side in sides] for i in range(len(METRICS))])
+
+    assert compare.status_of(found) == Status.UNDECIDED
+
+
+def test_a_side_that_answered_nothing_right_is_worse() -> None:
+    nothing = [[[40.0, 40.0]] * 8] * 3 + [[[50.0, 0.0]] * 8]
+
+    found = compare.changes_of_pairs(nothing)
+
+    assert found[3].is_regression
+    assert not any(each.is_sure for each in found[:3])
+
+
 # ── Folders ──────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -83,7 +124,8 @@ def write_run(folder: Path, number: int, **changes: Any) -> compare.Run:
         "repeat_share": 0.0,
     }
     plan["fingerprint"] = {"generator_cpu": "one", "revision": f"r{number}", **changes.pop("fingerprint", {})}
-    figures = {"response_ms": {"p50": 40.0 + number / 10, "p95": 90.0, "p99": None}, "right_rps": 50.0}
+    began = {"began_at": changes["began_at"]} if "began_at" in changes else {}
+    figures = {**began, "response_ms": {"p50": 40.0 + number / 10, "p95": 90.0, "p99": None}, "right_rps": 50.0}
     path = folder / str(number)
     path.mkdir()
     (path / "run.json").write_text(json.dumps({**plan, **{k: v for k, v in changes.items() if k in plan}}))
@@ -114,6 +156,35 @@ def test_invalid_runs_do_not_count(tmp_path: Path) -> None:
 
     with pytest.raises(LoadTestError, match="5 and 4 valid runs"):
         compare.compare(runs[:5], runs[5:])
+
+
+def in_turns(folder: Path, order: str, **odd: Any) -> list[compare.Change]:
+    """Runs of the sides a and b in this order, a minute each; what ``odd`` says is of the last."""
+    runs = {side: [] for side in "ab"}
+    for number, side in enumerate(order):
+        more = odd if number == len(order) - 1 else {}
+        runs[side].append(write_run(folder, number, began_at=60.0 * number, **more))
+    return compare.compare(runs["a"], runs["b"])
+
+
+@pytest.mark.parametrize("order", ["ab" * 8, "abba" * 4, "ba" * 8])
+def test_runs_in_turns_are_compared_in_pairs(tmp_path: Path, order: str) -> None:
+    found = in_turns(tmp_path, order)
+
+    assert {each.pairs for each in found} == {8}
+    assert "8 pairs of runs taken in turns" in compare.render(found)
+
+
+@pytest.mark.parametrize("order", ["a" * 8 + "b" * 8, "ab" * 7, "ab" * 7 + "aba", "aabb" * 4])
+def test_runs_out_of_turn_or_too_few_are_compared_side_against_side(tmp_path: Path, order: str) -> None:
+    found = in_turns(tmp_path, order)
+
+    assert {each.pairs for each in found} == {0}
+    assert "side against side" in compare.render(found)
+
+
+def test_an_invalid_run_takes_its_pair_with_it(tmp_path: Path) -> None:
+    assert {each.pairs for each in in_turns(tmp_path, "ab" * 9, verdict="INVALID")} == {8}
 
 
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:

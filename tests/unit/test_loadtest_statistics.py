@@ -53,6 +53,37 @@ def test_permutation_of_five_against_five_is_exact() -> None:
     assert statistics.permutation(a, b, seed=0) == pytest.approx(2 / 252)
 
 
+def test_paired_p_value_is_that_of_students_table() -> None:
+    # t = 2.365 with 7 degrees of freedom is 5 %, two-sided.
+    differences = np.array([-1.0, 1.0] * 4)
+    spread = np.std(differences, ddof=1) / math.sqrt(8)
+
+    assert statistics.paired(differences + 2.365 * spread) == pytest.approx(0.05, abs=1e-4)
+    assert statistics.paired(np.zeros(8)) == 1
+
+
+def test_signs_of_eight_pairs_are_exact() -> None:
+    # All of one sign: only they and their opposite are as extreme, of 256.
+    assert statistics.sign_flips(np.arange(1.0, 9.0), seed=0) == pytest.approx(2 / 256)
+    assert statistics.sign_flips(np.zeros(8), seed=0) == 1
+    assert statistics.sign_flips(np.arange(1.0, 21.0), seed=0) < 0.001
+
+
+def test_smallest_visible_mean_is_found_in_eight_of_ten() -> None:
+    rng = np.random.default_rng(3)
+    visible = statistics.smallest_visible_mean(rng.normal(0, 1, 50), 0.05)
+
+    found = sum(statistics.paired(rng.normal(visible, 1, 50)) < 0.05 for _ in range(400))
+
+    assert found / 400 == pytest.approx(0.8, abs=0.12)
+
+
+def test_bootstrap_mean_holds_the_mean() -> None:
+    low, high = statistics.bootstrap_mean(np.random.default_rng(1).normal(5, 1, 50), 0.95, seed=2)
+
+    assert low < 5 < high < low + 1
+
+
 def test_holm_multiplies_step_by_step_and_never_falls() -> None:
     assert statistics.holm([0.04, 0.01, 0.03]) == pytest.approx([0.06, 0.03, 0.06])
 

@@ -16,7 +16,7 @@ PARTS: dict[str, tuple[int, Callable[[], bool], Callable[[], bool]]] = {
     "loadgen": (12, loadgen.prove, lambda: loadgen.prove(20, 8, 1)),
     "search": (12, searches.prove, lambda: searches.prove(3, 20, *QUICK, slo="patient")),
     "capacity": (14, capacities.prove, lambda: capacities.prove(3, 20, *QUICK, slo="patient")),
-    "comparison": (24, comparisons.prove, lambda: comparisons.prove(1, 20, 4, 5)),
+    "comparison": (30, comparisons.prove, lambda: comparisons.prove(1, 20, 4, 5)),
 }
 
 
