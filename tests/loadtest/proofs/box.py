@@ -81,6 +81,17 @@ def allowing(server: Server) -> dict[str, str]:
 
 
 @contextlib.contextmanager
+def on(cores: frozenset[int]) -> Iterator[None]:
+    """What this process starts runs on these cores only."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+@contextlib.contextmanager
 def scratch() -> Iterator[Path]:
     """A folder that is gone afterwards."""
     with tempfile.TemporaryDirectory(prefix="cask-proof-") as folder:

@@ -5,9 +5,7 @@ On all cores the generator shares them, so what it keeps busy there is not the s
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
 
 from loadtest import scaling
 from tests.loadtest.proofs import box, searches
@@ -26,7 +24,7 @@ def prove(
     for count, cores in settings.items():
         # On one core the generator has the others; on all it shares them, as a second program on the box would.
         generators = frozenset(every) - cores or frozenset(every)
-        with box.serving(cores=cores) as server, box.scratch() as folder, on(generators):
+        with box.serving(cores=cores) as server, box.scratch() as folder, box.on(generators):
             tables[count] = searches.search(
                 server, folder / "search", seconds, start * count, mix, "--slo", slo, *options
             )
@@ -62,14 +60,3 @@ def prove(
         rows.append([f"{count} core(s)", f"{left[count]:.2f}", f"{measured:.0f}/s", *words, said])
     print(box.table(rows), flush=True)
     return is_right
-
-
-@contextlib.contextmanager
-def on(cores: frozenset[int]) -> Iterator[None]:
-    """What this process starts runs on these cores only."""
-    before = os.sched_getaffinity(0)
-    os.sched_setaffinity(0, cores)
-    try:
-        yield
-    finally:
-        os.sched_setaffinity(0, before)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from pathlib import Path
 
 from loadtest import selftest
@@ -10,17 +11,23 @@ from loadtest.statuses import Status
 from tests.loadtest.proofs import box
 from tests.servers import Server
 
-SECONDS, START = 15, 100
+SECONDS, START = 15, 60
 MORE, NEAR = 1.15, 0.10
 
 
 def prove(
     seconds: float = SECONDS, start: float = START, mix: str = "callers", *options: str, slo: str = "default"
 ) -> bool:
-    """Two searches on one server; each rate is confirmed, fails when 15 % are added, and is the other's within 10 %."""
+    """Two searches on one server; each rate is confirmed, fails when 15 % are added, and is the other's within 10 %.
+
+    The server has one core and the generator the others, as from another machine: where both share them, a rate that is
+    too much for the server is too much for the generator too, and nothing is measured there.
+    """
+    every = frozenset(os.sched_getaffinity(0))
+    servers_core = frozenset([min(every)])
     rows = [["search", "bears", "confirming run", "+15 %", "verdict there"]]
     rates, is_right = [], True
-    with box.serving() as server, box.scratch() as folder:
+    with box.serving(cores=servers_core) as server, box.scratch() as folder, box.on(every - servers_core or every):
         for number in (1, 2):
             table = search(server, folder / f"search-{number}", seconds, start, mix, "--slo", slo, *options)
             rate = table["capacity_rps"]
