@@ -16,12 +16,13 @@ MORE, NEAR = 1.15, 0.10
 
 
 def prove(
-    seconds: float = SECONDS, start: float = START, mix: str = "callers", *options: str, slo: str = "default"
+    seconds: float = SECONDS, start: float = START, mix: str = "callers", *options: str, slo: str = "relaxed"
 ) -> bool:
     """Two searches on one server; each rate is confirmed, fails when 15 % are added, and is the other's within 10 %.
 
     The server has one core and the generator the others, as from another machine: where both share them, a rate that is
-    too much for the server is too much for the generator too, and nothing is measured there.
+    too much for the server is too much for the generator too, and nothing is measured there. The promise is relaxed:
+    of the default's one failure in a thousand, a single stall of a shared machine makes ten.
     """
     every = frozenset(os.sched_getaffinity(0))
     servers_core = frozenset([min(every)])
