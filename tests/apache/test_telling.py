@@ -45,7 +45,7 @@ def test_log_file_holds_every_line_and_stays_small(sample_path: Path) -> None:
         # no file about to be put aside. The older file is read first, so that no line is counted twice.
         newest = (path.with_name("cask.log.1"), path)
         servers.wait_until(
-            lambda: sum(each.read_text().count("/nowhere/599 ") for each in newest) == 2,
+            lambda: sum(each.read_text().count("GET /nowhere/599") for each in newest) == 2,
             PATIENCE_SECONDS,
             "both lines about the last request",
         )
