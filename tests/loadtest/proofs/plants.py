@@ -37,11 +37,9 @@ quick = application
 
 
 def application(environ, start_response):
-    began = time.perf_counter()
-    answer = quick(environ, start_response)
     if environ["REQUEST_METHOD"] == "POST":
-        time.sleep({share} * (time.perf_counter() - began))
-    return answer
+        time.sleep({seconds})
+    return quick(environ, start_response)
 """
 
 
@@ -71,6 +69,6 @@ def that_swaps(every: int) -> str:
     return SWAPPED.format(every=every)
 
 
-def that_takes_longer(share: float) -> str:
-    """Lines that make each prediction take longer by this share of its time in the app, however fast the machine is."""
-    return SLOWER.format(share=share)
+def that_takes_longer(seconds: float) -> str:
+    """Lines that make each prediction take so much longer."""
+    return SLOWER.format(seconds=seconds)
