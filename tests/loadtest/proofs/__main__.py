@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import signal
 import sys
 import time
 from collections.abc import Callable
@@ -29,6 +30,8 @@ def main() -> int:
     given = parser.parse_args()
     if unknown := set(given.parts) - set(PARTS):
         parser.error(f"unknown: {', '.join(sorted(unknown))}; expected some of {', '.join(PARTS)}")
+    # Who ends it ends the service that it has started too.
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
     failed = []
     for name in given.parts or PARTS:
         _, prove, prove_short = PARTS[name]
