@@ -69,7 +69,7 @@ class KeptLog:
         try:
             link.hardlink_to(newer)
         except FileNotFoundError:
-            # Not written so far yet, or removed by somebody.
+            # Not there yet, or removed by somebody.
             return
         except OSError:
             # A file system without hard links.

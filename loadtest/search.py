@@ -20,7 +20,7 @@ Probe = Callable[[float, bool], Verdict]
 
 @dataclass(frozen=True)
 class Step:
-    """One rate that was tried. ``is_confirmation``: the longer run at the end."""
+    """One rate that was tried. ``is_confirmation``: a longer run, at an end of the gap."""
 
     rate: float
     verdict: Verdict

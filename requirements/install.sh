@@ -95,7 +95,7 @@ locks_digest() { # locks_digest MODE : as docker/steps/wheels.sh computes it
 
 set_up_digest() { # set_up_digest MODE : one number for all that is locked
     # shellcheck disable=SC2046 # a list of plain names
-    (cd requirements && cat $(locks "$1") commands/* install.sh) | sha256sum | cut -c1-16
+    (cd requirements && cat $(locks "$1") commands/*.* install.sh) | sha256sum | cut -c1-16
 }
 
 missing_packages() { # missing_packages NAME… : those that dpkg does not know as installed

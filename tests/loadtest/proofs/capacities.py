@@ -28,12 +28,11 @@ def prove(
             tables[count] = searches.search(
                 server, folder / "search", seconds, start * count, mix, "--slo", slo, *options
             )
-        told = tables[count]["server"]
-        assert isinstance(told, dict), tables[count]
-        generator = tables[count]["generator"]
-        assert isinstance(generator, dict), tables[count]
-        left[count] = count - (generator["busy_cores"] or 0.0 if generators & cores else 0.0)
-        print(f"  {count} core(s): bears {tables[count]['capacity_rps']}/s; {told}; generator {generator}", flush=True)
+        table = tables[count]
+        generator_cores = table["generator"]["busy_cores"] or 0.0
+        left[count] = count - (generator_cores if generators & cores else 0.0)
+        said = f"{table['server']}; the generator kept {generator_cores} cores busy"
+        print(f"  {count} core(s): bears {table['capacity_rps']}/s; {said}", flush=True)
     if reasons := {
         count: scaling.reason_against(table) for count, table in tables.items() if scaling.reason_against(table)
     }:
@@ -51,7 +50,7 @@ def prove(
     ]
     is_right = True
     for count, found in tables.items():
-        measured = float(str(found["capacity_rps"]))
+        measured = found["capacity_rps"]
         computed = {other: scaling.of_card(tables[other], [left[count]])[left[count]] for other in settings}
         apart = {other: value / measured - 1 for other, value in computed.items()}
         is_right &= all(abs(each) <= NEAR for each in apart.values())
