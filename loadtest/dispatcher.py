@@ -17,9 +17,8 @@ from typing import Any, Protocol
 import gevent
 import numpy as np
 from gevent.pool import Pool
-from geventhttpclient._parser import HTTPParseError
-from geventhttpclient.response import HTTPConnectionClosed
-from geventhttpclient.url import URL
+from gevent.queue import Queue
+from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
 
 from loadtest.alarm import Alarm
 from loadtest.oracle import Oracle
@@ -43,9 +42,9 @@ BAD = frozenset((Outcome.FAILED, Outcome.BROKEN, Outcome.TIMED_OUT, Outcome.DROP
 
 
 class Client(Protocol):
-    """What a FastHttpUser's session lends: a pool of connections, by address."""
+    """What sends: exchange.Connections, or who stands for it in a test."""
 
-    def get_client(self, url: URL) -> Any: ...
+    def request(self, method: str, path: str, *, body: bytes, headers: dict[str, str]) -> Any: ...
 
 
 class Recorder:
@@ -104,8 +103,7 @@ class Sender:
 
     def __init__(
         self,
-        clients: Client,
-        url: str,
+        client: Client,
         oracle: Oracle,
         assets: dict[str, int],
         recorder: Recorder,
@@ -113,8 +111,8 @@ class Sender:
         timeout_seconds: float,
         tell: Callable[[Request, float, int, str], None] | None = None,
     ) -> None:
-        self._client = clients.get_client(URL(url))
-        self._oracle, self._assets, self._recorder, self._clock = oracle, assets, recorder, clock
+        self._client, self._oracle, self._assets = client, oracle, assets
+        self._recorder, self._clock = recorder, clock
         self._timeout_seconds, self._tell = timeout_seconds, tell
         self._recent: deque[tuple[float, bool]] = deque()
         self._recent_bad = 0
@@ -124,13 +122,11 @@ class Sender:
         sent = self._clock()
         said = Said()
         try:
-            # The sockets' own timeouts come first and give connections back; this ends an answer that only trickles.
-            with gevent.Timeout(self._timeout_seconds * 2):
-                outcome, words = self._perform(request, said)
+            outcome, words = self._perform(request, said)
             done = self._clock()
         except (gevent.Timeout, TimeoutError):
             done, outcome, words = self._clock(), Outcome.TIMED_OUT, f"no answer in {self._timeout_seconds:g} s"
-        except (OSError, HTTPParseError, HTTPConnectionClosed) as error:
+        except (OSError, HTTPParseError, HTTPConnectionClosed, ValueError) as error:
             done, outcome, words = self._clock(), Outcome.BROKEN, f"{type(error).__name__}: {error}"
         picture = request.pictures[0] if request.pictures else 0
         told = (said.status, picture, request.is_repeated, said.cache, said.size)
@@ -175,15 +171,17 @@ class Sender:
         return self._recent_bad / len(self._recent)
 
     def _exchange(self, method: str, path: str, body: bytes, headers: dict[str, str], said: Said) -> bytes:
-        response = self._client.request(method, path, body=body, headers=headers)
-        try:
-            # Nothing follows a redirect: another host is another target.
-            data = bytes(response.read())
-            said.status, said.timing = response.status_code, response.get("server-timing") or ""
-            said.cache, said.size = CACHE.get(response.get("x-cache") or "", 0), said.size + len(data)
-            return data
-        finally:
-            response.release()
+        # Of the whole exchange: an answer that only trickles ends, too.
+        with gevent.Timeout(self._timeout_seconds):
+            response = self._client.request(method, path, body=body, headers=headers)
+            try:
+                # Nothing follows a redirect: another host is another target.
+                data = bytes(response.read())
+            finally:
+                response.release()
+        said.status, said.timing = response.status_code, response.get("server-timing") or ""
+        said.cache, said.size = CACHE.get(response.get("x-cache") or "", 0), said.size + len(data)
+        return data
 
     def _judge(self, request: Request, path: str, said: Said, body: bytes) -> tuple[Outcome, str]:
         if said.status in (429, 503):
@@ -220,11 +218,7 @@ class Sender:
         return Outcome.TIMED_OUT, f"the job is still {state} after {self._timeout_seconds:g} s"
 
     def _forget(self, path: str, request: Request) -> None:
-        # A time that is over is no error: gevent ends the block silently.
-        with (
-            contextlib.suppress(OSError, HTTPParseError, HTTPConnectionClosed),
-            gevent.Timeout(self._timeout_seconds, False),
-        ):
+        with contextlib.suppress(OSError, HTTPParseError, HTTPConnectionClosed, gevent.Timeout):
             self._exchange("DELETE", path, b"", follow_headers(request), Said())
 
 
@@ -245,6 +239,45 @@ def read_timings(header: str) -> tuple[float, ...]:
     """Milliseconds that the server tells, in the order of TIMINGS; NaN for what it does not (W3C Server Timing)."""
     told = dict(TIMING.findall(header))
     return tuple(float(told[name]) if name in told else UNKNOWN_MS for name in TIMINGS)
+
+
+class Crew:
+    """At most ``size`` greenlets, each of which does one piece of work after another.
+
+    A new one is started only where none is idle: each has a stack of its own, for which the kernel is asked, and given
+    back at its end.
+    """
+
+    def __init__(self, size: int, work: Callable[..., object]) -> None:
+        self._pool, self._work = Pool(size), work
+        self._idle, self._waiting = 0, Queue[Any]()
+
+    def begin(self, *arguments: Any) -> bool:
+        """Have somebody do it, as soon as the others let go; False when all are busy."""
+        if self._idle:
+            self._idle -= 1
+            self._waiting.put(arguments)
+        elif self._pool.free_count() > 0:
+            self._pool.spawn(self._serve, arguments)
+        else:
+            return False
+        return True
+
+    def dismiss(self) -> None:
+        """Let everybody end with what is at work."""
+        for _ in range(len(self._pool)):
+            self._waiting.put(None)
+
+    def join(self, seconds: float) -> bool:
+        """Wait so long for all to end; whether some have not."""
+        self._pool.join(seconds)
+        return bool(self._pool)
+
+    def _serve(self, arguments: tuple[Any, ...] | None) -> None:
+        while arguments is not None:
+            self._work(*arguments)
+            self._idle += 1
+            arguments = self._waiting.get()
 
 
 class Dispatcher:
@@ -270,7 +303,7 @@ class Dispatcher:
 
         An arrival without a free slot is recorded as dropped, never delayed.
         """
-        pool, flushed, alarm = Pool(slots), 0.0, Alarm()
+        crew, flushed, alarm = Crew(slots, self._sender.send), 0.0, Alarm()
         for intended in moments.tolist():
             # Made while there is time, so that it costs none when the moment has come.
             request = self._caller.next()
@@ -281,16 +314,14 @@ class Dispatcher:
                 alarm.sleep(min(wait, FLUSH_SECONDS))
             if self._must_stop():
                 break
-            if pool.free_count() > 0:
-                pool.spawn(self._sender.send, request, intended)
-            else:
+            if not crew.begin(request, intended):
                 self._sender.drop(intended)
             if self._clock() - flushed > FLUSH_SECONDS:
                 self._recorder.flush()
                 flushed = self._clock()
         alarm.close()
-        while pool:
-            pool.join(FLUSH_SECONDS)
+        crew.dismiss()
+        while crew.join(FLUSH_SECONDS):
             self._recorder.flush()
 
     def closed(self, callers: int, from_second: float, until_second: float, think_seconds: float) -> None:

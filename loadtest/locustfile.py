@@ -16,7 +16,7 @@ from typing import Any
 
 import gevent
 from gevent.event import AsyncResult
-from locust import FastHttpUser, between, events, task
+from locust import FastHttpUser, User, between, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopUser
@@ -26,6 +26,7 @@ from app import config
 from app.errors import SettingsError
 from loadtest import dispatcher, guard, pictures, plans, profiles, reference, scenarios
 from loadtest.dispatcher import Dispatcher, Recorder, Sender, clock_from
+from loadtest.exchange import Connections
 from loadtest.schedule import arrivals, share_of_worker
 from loadtest.statuses import LoadTestError, Status
 
@@ -69,8 +70,6 @@ def _prepare_plan(environment: Environment, runner: Any, folder: Path) -> None:
     _wait_for(folder / plans.FILE_NAME)
     CaskDispatcher.plan = plans.read(folder)
     CaskDispatcher.host = CaskDispatcher.plan.url
-    CaskDispatcher.concurrency = CaskDispatcher.plan.slots
-    CaskDispatcher.network_timeout = CaskDispatcher.connection_timeout = CaskDispatcher.plan.timeout_seconds
     environment.host = CaskDispatcher.plan.url
     options: Any = environment.parsed_options
     # By its number, for it may be gone before this line. A worker's parent is another: Locust's own master.
@@ -147,10 +146,9 @@ def _refuse(words: str, status: Status = Status.REFUSED) -> None:
     raise SystemExit(int(status))
 
 
-class CaskDispatcher(FastHttpUser):
+class CaskDispatcher(User):
     """One a worker: starts every request of the worker's share at its moment."""
 
-    insecure = False
     plan: plans.Plan
     runner: Any = None
 
@@ -175,9 +173,8 @@ class CaskDispatcher(FastHttpUser):
         moments = share_of_worker(arrivals(plan.profile.stages, plan.profile.arrivals, plan.seed), worker, plan.workers)
         began_at = begin.get()
         clock = clock_from(began_at)
-        sender = Sender(
-            self.client.client.clientpool, plan.url, known.oracle(), known.assets, recorder, clock, plan.timeout_seconds
-        )
+        connections = Connections(plan.url, plan.slots)
+        sender = Sender(connections, known.oracle(), known.assets, recorder, clock, plan.timeout_seconds)
         driving = Dispatcher(
             sender, caller, recorder, clock, stop_when_bad=plan.profile.stop_when_bad, seed=plan.seed * 1000 + worker
         )

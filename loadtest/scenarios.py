@@ -9,7 +9,7 @@ import re
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from loadtest.pictures import Picture
 
@@ -41,8 +41,7 @@ class Scenario:
     kind: str = "predict"
 
 
-@dataclass(frozen=True)
-class Request:
+class Request(NamedTuple):
     """One request, ready to send. ``pictures`` are numbers of the run's list; ``paths`` more than one for the page."""
 
     scenario: int

@@ -286,7 +286,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.
     "locust": ("loadtest.locustfile",),
     "gevent": ("loadtest.locustfile", "loadtest.dispatcher", "loadtest.alarm"),
-    "geventhttpclient": ("loadtest.dispatcher",),
+    "geventhttpclient": ("loadtest.dispatcher", "loadtest.exchange"),
     "loadtest": ("loadtest",),
     # For the name of an error only: see test_nothing_is_unpickled.
     "sqlite3": ("app.database",),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 import json
 import math
 import time
@@ -54,9 +53,6 @@ class FakeClients:
     error: Exception | None = None
     asked: list[str] = field(default_factory=list)
 
-    def get_client(self, _url: Any) -> FakeClients:
-        return self
-
     def request(self, method: str, path: str, body: bytes, headers: dict[str, str]) -> FakeResponse:
         self.asked.append(path)
         gevent.sleep(self.seconds)
@@ -74,7 +70,7 @@ def clock() -> Callable[[], float]:
 def dispatched(folder: Path, clients: FakeClients, moments: list[float], slots: int = 8, **options: Any) -> rows.Record:
     """The record after the moments have been sent."""
     recorder, now = Recorder(folder, 0), clock()
-    sender = Sender(clients, "http://box:1", ORACLE, {}, recorder, now, timeout_seconds=options.pop("timeout", 5.0))
+    sender = Sender(clients, ORACLE, {}, recorder, now, timeout_seconds=options.pop("timeout", 5.0))
     options.setdefault("stop_when_bad", 1.0)
     dispatcher = Dispatcher(sender, Caller({"classify_raw": 1}, SAMPLES), recorder, now, **options)
     dispatcher.open(np.array(moments), slots)
@@ -169,7 +165,7 @@ def test_a_worker_that_does_not_close_its_record_is_lost(tmp_path: Path) -> None
 
 def test_only_the_first_examples_of_a_kind_are_kept(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, 0)
-    request = dataclasses.replace(Caller({"classify_raw": 1}, SAMPLES).next(), request_id="load-1")
+    request = Caller({"classify_raw": 1}, SAMPLES).next()._replace(request_id="load-1")
 
     for _ in range(100):
         recorder.example(Outcome.WRONG, request, 1.0, "what was wrong")
@@ -189,7 +185,7 @@ def test_callers_of_the_closed_model_think_after_an_answer(tmp_path: Path, monke
         moment[0] += 0.001
         return moment[0]
 
-    sender = Sender(FakeClients(), "http://box:1", ORACLE, {}, recorder, now, timeout_seconds=5.0)
+    sender = Sender(FakeClients(), ORACLE, {}, recorder, now, timeout_seconds=5.0)
     caller = Caller({"classify_raw": 1}, SAMPLES)
     dispatcher = Dispatcher(sender, caller, recorder, now, stop_when_bad=1.0, seed=7)
     dispatcher._ask_again_and_again(0.0, 2.0, 0.5)
@@ -224,7 +220,7 @@ class FakeJobs(FakeClients):
 
 def sent_job(folder: Path, clients: FakeJobs, timeout: float = 5.0) -> rows.Record:
     recorder, now = Recorder(folder, 0), clock()
-    sender = Sender(clients, "http://box:1", ORACLE, {}, recorder, now, timeout_seconds=timeout)
+    sender = Sender(clients, ORACLE, {}, recorder, now, timeout_seconds=timeout)
     sender.send(Caller({"classify_job": 1}, SAMPLES).next(), 0.0)
     recorder.close({})
     return rows.read(folder, 1)

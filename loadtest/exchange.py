@@ -1,0 +1,78 @@
+"""Requests over kept connections, by geventhttpclient's pool and parser.
+
+Its client merges and checks all headers twice for each request, for it can't know where they come from. Here they are
+ours, and what a generator takes of a machine is missing to the server beside it.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
+from geventhttpclient.response import HTTPSocketPoolResponse
+from geventhttpclient.url import URL
+
+PORTS = {"http": 80, "https": 443}
+# An answer with some hundred boxes is read at once.
+BLOCK_BYTES = 16384
+# RFC 9112, section 3.2: no blank and no control character; a page could name an asset with one.
+TARGET = re.compile(r"/[!-~]*")
+
+
+class Fields(dict[str, str]):
+    """The header fields of an answer, by their names in small letters; several of one name are one list (RFC 9110)."""
+
+    def add(self, field: str, value: str) -> None:
+        """Take a field as it comes from the wire."""
+        name = field.lower()
+        self[name] = f"{self[name]}, {value}" if name in self else value
+
+
+class Connections:
+    """At most ``size`` connections to one address, kept open between requests. Certificates are checked."""
+
+    def __init__(self, url: str, size: int) -> None:
+        address = URL(url)
+        port = address.port or PORTS[address.scheme]
+        place = (address.host, port, address.host, port)
+        # Whoever asks limits the time of the whole request; a limit of each read besides would be a timer a read.
+        limits: dict[str, Any] = {"size": size, "connection_timeout": None, "network_timeout": None}
+        pool = SSLConnectionPool if address.scheme == "https" else ConnectionPool
+        self._pool = pool(*place, **limits)
+        host = f"[{address.host}]" if ":" in address.host else address.host
+        self._host = host if port == PORTS[address.scheme] else f"{host}:{port}"
+
+    def request(self, method: str, path: str, *, body: bytes, headers: dict[str, str]) -> HTTPSocketPoolResponse:
+        """Send a request, and read the answer's head. Raises OSError, HTTPParseError; never tries again by itself.
+
+        Whatever ends it, the connection is back in the pool or closed.
+        """
+        data = self.head(method, path, headers, len(body)) + body
+        sock = self._pool.get_socket()
+        try:
+            # Mostly all of it fits at once; sendall would ask for the size of the buffer first.
+            sent = sock.send(data)
+            if sent < len(data):
+                sock.sendall(memoryview(data)[sent:])
+        except (ConnectionResetError, BrokenPipeError):
+            # Refused before all of the body was read: the refusal may be there already.
+            pass
+        except BaseException:
+            self._pool.release_socket(sock)
+            raise
+        return HTTPSocketPoolResponse(sock, self._pool, block_size=BLOCK_BYTES, method=method, headers_type=Fields)
+
+    def close(self) -> None:
+        """Close those that are idle."""
+        self._pool.close()
+
+    def head(self, method: str, path: str, headers: dict[str, str], size: int) -> bytes:
+        """What stands before the body. Raises ValueError for a path or a header that would be more than one line."""
+        if not TARGET.fullmatch(path):
+            raise ValueError(f"The path {path!r} can't be sent; expected one without blanks, from / on.")
+        fields = "".join([f"{name}: {value}\r\n" for name, value in headers.items()])
+        if fields.count("\n") != len(headers) or fields.count("\r") != len(headers):
+            raise ValueError(f"A header of {', '.join(headers)} has more than one line.")
+        length = f"Content-Length: {size}\r\n" if size or method == "POST" else ""
+        return f"{method} {path} HTTP/1.1\r\nHost: {self._host}\r\n{fields}{length}\r\n".encode("latin-1")
