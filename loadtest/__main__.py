@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import dataclasses
+import functools
 import shutil
 import signal
 import sys
@@ -28,6 +29,7 @@ from loadtest import (
     selftest,
     summary,
     tune,
+    turns,
 )
 from loadtest.guard import Target
 from loadtest.plans import Plan
@@ -126,8 +128,9 @@ def _run(arguments: argparse.Namespace) -> Status:
     settings = config.resolve()
     profile = _profile(arguments, settings.env)
     target = _admit(arguments, settings, highest_rate(profile.stages))
-    plan, known = prepare(arguments, profile, target, settings.env)
-    verdict = driver.run(plan, target, known, show=_show if sys.stderr.isatty() else None)
+    with turns.turn(target.url, _say):
+        plan, known = prepare(arguments, profile, target, settings.env)
+        verdict = driver.run(plan, target, known, show=_show if sys.stderr.isatty() else None)
     report.write(plan.folder)
     print(summary.render(plan, verdict))
     return verdict.status
@@ -138,7 +141,8 @@ def _search(arguments: argparse.Namespace) -> Status:
     most = min(arguments.most, settings.loadtest_max_rps or arguments.most)
     target = _admit(arguments, settings, most)
     base = profiles.read_profile("probe")
-    first, known = prepare(arguments, base, target, settings.env)
+    with turns.turn(target.url, _say):
+        first, known = prepare(arguments, base, target, settings.env)
     probes = _Probes(first, target, known, arguments.seconds)
     print(f"Searching {target.url} ({settings.env}), {scenarios.describe(first.mix)}, promise {first.promise.name}")
     found = search.search(probes.probe, arguments.start, most, arguments.resolution, _tell)
@@ -173,8 +177,10 @@ class _Probes:
             seed=self._plan.seed + self._count,
             slots=plans.slots_for(profile, self._plan.timeout_seconds, self._plan.workers),
         )
-        reference.wait_until_at_rest(self._target)
-        return driver.run(plan, self._target, self._known, show=_show if sys.stderr.isatty() else None)
+        # Between two rates another may have its turn.
+        with turns.turn(self._target.url, _say):
+            reference.wait_until_at_rest(self._target)
+            return driver.run(plan, self._target, self._known, show=_show if sys.stderr.isatty() else None)
 
 
 def _tell(step: search.Step) -> None:
@@ -278,6 +284,12 @@ def command_of(arguments: argparse.Namespace, target: Target, env: str) -> str:
             continue
         words.append(f"{action.option_strings[0]} {value}")
     return " ".join(words)
+
+
+@functools.cache
+def _say(line: str) -> None:
+    """Say it once: two searches take many turns."""
+    print(line, file=sys.stderr, flush=True)
 
 
 def _show(line: str) -> None:
