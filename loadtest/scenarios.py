@@ -6,6 +6,7 @@ import itertools
 import json
 import random
 import re
+import secrets
 import struct
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,6 +16,8 @@ from loadtest.pictures import Picture
 
 BOUNDARY = b"cask-load-test-3d9f0c"
 SEVERAL = 4
+# Of the 64 that a picture's comment has room for; a run counts up from there.
+NONCE_BITS = 60
 JSON_TYPE = "application/json"
 BINARY_TYPE = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"
@@ -129,8 +132,10 @@ def assets_of(page: bytes) -> list[str]:
 
 
 class Caller:
-    """Chooses and makes requests, the same ones for the same seed.
+    """Chooses and makes requests: the same pictures in the same ways for the same seed, in bytes that are always new.
 
+    ``first_nonce``: the number in the first request's bytes and in its id; by chance when left out, whatever the seed,
+    for a server that keeps answers would know the bytes of an earlier run.
     ``token``: shown with every request, unless empty.
     ``repeat_share`` (0 … 1) is the share of requests whose bytes are the same each time, so that a cache can answer.
     ``models``: task → name of the model, for scenarios whose path names it.
@@ -147,6 +152,7 @@ class Caller:
         patience_seconds: float = 30.0,
         models: Mapping[str, str] | None = None,
         token: str = "",
+        first_nonce: int | None = None,
     ) -> None:
         self.pictures = pictures
         self._scenarios = [SCENARIOS[name] for name in mix]
@@ -162,7 +168,7 @@ class Caller:
         self._patience = f"{patience_seconds:g}"
         self._token = {"X-Api-Token": token} if token else {}
         self._chance = random.Random(seed)  # noqa: S311 - chance, not a secret
-        self._nonce = self._chance.getrandbits(60)
+        self._nonce = secrets.randbits(NONCE_BITS) if first_nonce is None else first_nonce
 
     def next(self) -> Request:
         """The next request, by the weights of the mix."""

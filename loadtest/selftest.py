@@ -58,16 +58,24 @@ def run(url: str, *options: str, env: str = "test", folder: Path | None = None, 
 
 
 def command(*words: str, url: str, env: str = "test", **settings: str) -> subprocess.CompletedProcess[str]:
-    """One command of the tool, with nothing of this process's settings."""
+    """One command of the tool, with nothing of this process's settings; ended with this one."""
+    with begin(*words, url=url, env=env, **settings) as process:
+        try:
+            printed, complained = process.communicate()
+        except BaseException:
+            # So that it stops its load, too.
+            process.terminate()
+            raise
+    return subprocess.CompletedProcess(process.args, process.returncode, printed, complained)
+
+
+def begin(*words: str, url: str, env: str = "test", **settings: str) -> subprocess.Popen[str]:
+    """Start one command of the tool, and do not wait for its end."""
     environ = {"PATH": os.environ["PATH"], "ENV": env, "LOADTEST_HOST": url, **settings}
-    return subprocess.run(
-        [sys.executable, "-m", "loadtest", *words],
-        cwd=ROOT,
-        env=environ,
-        capture_output=True,
-        text=True,
-        stdin=subprocess.DEVNULL,
-        check=False,
+    command = [sys.executable, "-m", "loadtest", *words]
+    pipe = subprocess.PIPE
+    return subprocess.Popen(
+        command, cwd=ROOT, env=environ, stdin=subprocess.DEVNULL, stdout=pipe, stderr=pipe, text=True
     )
 
 

@@ -57,6 +57,7 @@ def judge(record: Record, profile: Profile, promise: Promise, samples: Sequence[
     judged = record.rows[record.rows["intended"] >= profile.judged_from]
     checks = [
         *_generator(record, judged, profile, promise),
+        *_freshness(judged),
         *_correctness(record),
         *_latencies(judged, profile, promise),
         *_failures(judged, promise),
@@ -134,6 +135,15 @@ def _completeness(record: Record, profile: Profile, planned: int) -> Iterator[Ch
     wanted = planned if profile.model == "open" and not stopped else told
     if not record.lost_workers and not wanted == told == record.rows.size:
         yield Check("records", Status.INVALID, f"{record.rows.size} rows", f"{wanted} rows", "see locust.log")
+
+
+def _freshness(judged: np.ndarray) -> Iterator[Check]:
+    """Bytes that nobody has sent before can't have been answered from what a cache kept."""
+    new = judged[(judged["repeated"] == 0) & (judged["cache"] > 0)]
+    kept = int(np.sum(new["cache"] != records.CACHE["miss"]))
+    if kept:
+        told = f"{kept} of {new.size} answers to new bytes"
+        yield Check("kept answers", Status.INVALID, told, "none", "a cache was measured, not the model")
 
 
 def _correctness(record: Record) -> Iterator[Check]:

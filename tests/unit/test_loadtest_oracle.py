@@ -179,9 +179,19 @@ def test_scenarios_come_by_their_weights() -> None:
 
 
 def test_the_same_seed_makes_the_same_requests() -> None:
-    first, again = (caller({"classify_raw": 1, "detect_multipart": 1}, seed=5) for _ in range(2))
+    mix = {"classify_raw": 1, "detect_multipart": 1}
+    first, again = (caller(mix, seed=5, first_nonce=7) for _ in range(2))
 
     assert [first.next() for _ in range(20)] == [again.next() for _ in range(20)]
+
+
+def test_the_same_seed_sends_the_same_pictures_in_new_bytes() -> None:
+    mix = {"classify_raw": 1, "detect_json": 1, "classify_infer": 1}
+    first, again = ([made.next() for _ in range(20)] for made in (caller(mix, seed=5), caller(mix, seed=5)))
+
+    assert [each.pictures for each in first] == [each.pictures for each in again]
+    assert not {each.body for each in first} & {each.body for each in again}
+    assert not {each.request_id for each in first} & {each.request_id for each in again}
 
 
 def test_no_two_bodies_are_the_same_unless_repeats_are_asked_for() -> None:

@@ -118,6 +118,16 @@ def test_the_warm_up_is_cut_by_the_intended_start() -> None:
     assert verdict.status == Status.PASS
 
 
+@pytest.mark.parametrize(("repeated", "status"), [(0, Status.INVALID), (1, Status.PASS)])
+@pytest.mark.parametrize("kept", ["hit", "partial"])
+def test_what_a_cache_kept_of_an_earlier_run_is_no_measurement(repeated: int, status: Status, kept: str) -> None:
+    made = rows(400)
+    made["cache"], made["repeated"][:30] = CACHE["miss"], repeated
+    made["cache"][:30] = CACHE[kept]
+
+    assert judge(record(made), PROFILE, PROMISE).status == status
+
+
 def test_rates_are_over_the_judged_span_also_for_few_requests() -> None:
     profile = dataclasses.replace(PROFILE, warm_up_seconds=20.0)
 
