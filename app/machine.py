@@ -7,6 +7,8 @@ import gc
 import importlib.util
 import math
 import os
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 CGROUP = Path("/sys/fs/cgroup")
@@ -16,6 +18,8 @@ GPU_CONTROL = Path("/dev/nvidiactl")
 CUDA_LIBRARY = "lib/libtorch_cuda.so"
 CPU = "cpu"
 FIRST_GPU = "cuda:0"
+# Of one core: what threads that look after something use while nobody asks.
+QUIET_SHARE = 0.05
 
 
 def available_cores(cgroup: Path = CGROUP) -> int:
@@ -90,11 +94,38 @@ def device(wish: str) -> str:
 
 
 def return_memory() -> None:
-    """Collect what nobody refers to and give free memory back to the system (malloc_trim(3), glibc only)."""
+    """Collect what nobody refers to, and give free memory back to the system."""
     gc.collect()
+    trim_memory()
+
+
+def trim_memory() -> None:
+    """Give free memory back to the system (malloc_trim(3), glibc only); other threads go on meanwhile."""
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+class Lull:
+    """Tells when this process comes to rest after work, by the processor time that it used since the last look."""
+
+    def __init__(
+        self, processor: Callable[[], float] = time.process_time, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._processor, self._clock = processor, clock
+        self._looked_at, self._used = clock(), processor()
+        self._has_worked = False
+
+    def has_begun(self) -> bool:
+        """Whether this is the first look after work at which there was next to none; once for each lull."""
+        moment, used = self._clock(), self._processor()
+        is_quiet = used - self._used < QUIET_SHARE * (moment - self._looked_at)
+        self._looked_at, self._used = moment, used
+        if is_quiet and self._has_worked:
+            self._has_worked = False
+            return True
+        self._has_worked |= not is_quiet
+        return False
 
 
 def _quota_cores(cgroup: Path) -> float | None:

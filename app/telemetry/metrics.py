@@ -40,6 +40,7 @@ STATUSES = tuple(str(int(status)) for status in http.HTTPStatus)
 # For whatever has no place of its own among the values of a label.
 OTHER = "other"
 MEMORY_PERIOD_SECONDS = 15.0
+LULL_PERIOD_SECONDS = 1.0
 # Of a counter with more series than this only those are shown that have counted.
 MOST_SHOWN_EMPTY = 20
 
@@ -363,16 +364,25 @@ def begin(state_dir: Path, role: str) -> None:
 def watch_memory(role: str) -> None:
     """Note this process's own memory now and then, in a thread. Others may not look: it gave up root.
 
-    One thread a process, however many apps are made in it: the kernel walks through all memory for each look.
+    After a rush what was freed goes back to the system. While there is work it does not: that would cost a tenth of
+    the speed, for it is asked for again at once. One thread a process, however many apps are made in it: the kernel
+    walks through all memory for each note.
     """
     global _watcher
     if _watcher is not None and _watcher.is_alive():
         return
 
     def watch() -> None:
-        while (found := machine.proportional_bytes()) is not None:
-            PROPORTIONAL_BYTES.set(found, role=role)
-            time.sleep(MEMORY_PERIOD_SECONDS)
+        lull, noted_at = machine.Lull(), -math.inf
+        while True:
+            has_trimmed = lull.has_begun()
+            if has_trimmed:
+                machine.trim_memory()
+            if has_trimmed or time.monotonic() - noted_at >= MEMORY_PERIOD_SECONDS:
+                noted_at = time.monotonic()
+                if (found := machine.proportional_bytes()) is not None:
+                    PROPORTIONAL_BYTES.set(found, role=role)
+            time.sleep(LULL_PERIOD_SECONDS)
 
     _watcher = threading.Thread(target=watch, name="memory", daemon=True)
     _watcher.start()

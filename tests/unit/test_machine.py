@@ -125,3 +125,37 @@ def test_processor_time_grows_with_what_is_computed_and_is_none_of_a_process_tha
     assert machine.cpu_seconds(os.getpid()) >= before + 0.03
     assert machine.cpu_seconds() == pytest.approx(time.process_time(), abs=0.1)
     assert machine.cpu_seconds(child.pid) == 0
+
+
+def test_a_lull_begins_once_after_work() -> None:
+    seconds, used = [0.0], [0.0]
+    lull = machine.Lull(lambda: used[0], lambda: seconds[0])
+
+    def look(work: float) -> bool:
+        seconds[0] += 1
+        used[0] += work
+        return lull.has_begun()
+
+    # Nothing was done before: nothing to give back.
+    assert not look(0.01)
+    assert [look(0.5), look(0.3)] == [False, False]
+    assert [look(0.01), look(0.01), look(0.04)] == [True, False, False]
+    assert [look(1.9), look(0.0)] == [False, True]
+
+
+def test_what_was_freed_goes_back_to_the_system() -> None:
+    """In a process of its own, for here another thread may hold the top of the heap."""
+    code = (
+        "import os; os.environ['MALLOC_TRIM_THRESHOLD_'] = '1000000000'\n"
+        "from app import machine\n"
+        "kept = [bytes(100_000) for _ in range(1000)]\n"
+        "last = bytes(100_000)\n"
+        "del kept\n"
+        "before = machine.resident_bytes()\n"
+        "machine.trim_memory()\n"
+        "print(before - machine.resident_bytes())\n"
+    )
+    environ = {**os.environ, "MALLOC_TRIM_THRESHOLD_": "1000000000", "MALLOC_MMAP_THRESHOLD_": "1000000000"}
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, env=environ, check=True, capture_output=True)
+
+    assert int(done.stdout) > 50_000_000
