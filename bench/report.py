@@ -38,7 +38,8 @@ def processor_columns(callers: Sequence[int]) -> list[Column]:
 
 
 RESOURCES = [
-    Column("memory_mb", "memory, MB (PSS)"),
+    Column("memory_mb", "memory under load, MB (PSS)"),
+    Column("rest_memory_mb", "4 s later, MB"),
     Column("start_s", "start to first right answer, s", 2),
     Column("agreement_percent", "agreement with the reference, %", 2),
 ]

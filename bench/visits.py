@@ -29,6 +29,8 @@ ROUTE_CALLERS = 64
 # So few that each is asked many times, and has been asked before the clock runs.
 KEPT_PICTURES = 20
 SHOWN_FROM_MS = 0.05
+# Long enough for whoever gives memory back when nobody asks.
+REST_SECONDS = 4.0
 # What a machine that is otherwise left alone spends on itself; more than that, and somebody else is at work.
 QUIET_CORES = 0.1
 
@@ -114,6 +116,8 @@ class Visit:
             for callers in self.plan.callers:
                 self._measure_throughput(server, callers)
             self._keep("memory_mb", memory.tree_pss_mb(server.pid), "memory {:.0f} MB (PSS)")
+            time.sleep(REST_SECONDS)
+            self._keep("rest_memory_mb", memory.tree_pss_mb(server.pid), "memory after the rush {:.0f} MB (PSS)")
         if self._right + self._wrong:
             self._keep("agreement_percent", 100 * self._right / (self._right + self._wrong), "agreement {:.2f} %")
         if "overload" in self.plan.parts:

@@ -285,7 +285,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "socket": ("app.engine.client", "app.engine.server", "apache.preflight", "app.cli", "loadtest"),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.
     "locust": ("loadtest.locustfile",),
-    "gevent": ("loadtest.locustfile", "loadtest.dispatcher", "loadtest.alarm"),
+    "gevent": ("loadtest.locustfile", "loadtest.dispatcher", "loadtest.alarm", "loadtest.exchange"),
     "geventhttpclient": ("loadtest.dispatcher", "loadtest.exchange"),
     "loadtest": ("loadtest",),
     # For the name of an error only: see test_nothing_is_unpickled.

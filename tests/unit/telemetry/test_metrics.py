@@ -225,3 +225,23 @@ def test_memory_is_watched_by_one_thread_however_many_apps_are_made() -> None:
         metrics.watch_memory("web")
 
     assert [thread.name for thread in threading.enumerate()].count("memory") == 1
+
+
+def test_what_a_rush_freed_is_given_back_when_it_is_over() -> None:
+    """In a process of its own: there is one watching thread, and what it looks at is the process's own work."""
+    code = (
+        "import threading, time\n"
+        "from app import machine\n"
+        "from app.telemetry import metrics\n"
+        "given_back = threading.Event()\n"
+        "machine.trim_memory = given_back.set\n"
+        "metrics.LULL_PERIOD_SECONDS = 0.05\n"
+        "metrics.watch_memory('web')\n"
+        "until = time.process_time() + 0.3\n"
+        "while time.process_time() < until:\n"
+        "    pass\n"
+        "print(given_back.wait(20))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+
+    assert done.stdout == "True\n"
