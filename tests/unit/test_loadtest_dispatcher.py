@@ -86,8 +86,8 @@ def test_requests_do_not_wait_for_each_other(tmp_path: Path) -> None:
     record = dispatched(tmp_path, FakeClients(seconds=0.2), [0.01, 0.02, 0.03])
 
     assert outcomes(record) == [Outcome.RIGHT] * 3
-    # One after another they would take 0.6 s.
-    assert record.rows["done"].max() < 0.5
+    # One after another they would be done 0.2 s apart; a machine that stands still delays all of them together.
+    assert np.ptp(record.rows["done"]) < 0.2
     assert (record.rows["sent"] >= record.rows["intended"]).all()
 
 
