@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import contextlib
+import fcntl
 import os
 import sqlite3
 import threading
+import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from app.errors import StateUnusableError
 
 BUSY_SECONDS = 5.0
+OPENING_PERIOD_SECONDS = 0.002
 # What SQLite takes by itself.
 PAGES_KIB = 2000
 OWNER_ONLY = 0o077
@@ -99,6 +102,11 @@ class Database:
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
+        # One at a time: of several that make a new file, or change its journal, SQLite fails some at once.
+        with _alone(self.path.parent, self._busy_seconds):
+            return self._open_alone()
+
+    def _open_alone(self) -> sqlite3.Connection:
         if not self.path.exists():
             # Made before SQLite makes it, which would let others read.
             descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o666 & ~OWNER_ONLY)
@@ -135,6 +143,33 @@ class Database:
             connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
+
+
+@contextlib.contextmanager
+def _alone(folder: Path, seconds: float) -> Iterator[None]:
+    """Hold the folder against all others who ask for this, other threads too. Raises sqlite3.OperationalError.
+
+    The folder, and no file of the database: to close such a file would let go of all locks that this process has on it
+    (fcntl(2)).
+    """
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        until = time.monotonic() + seconds
+        while not _locked(descriptor):
+            if time.monotonic() > until:
+                raise sqlite3.OperationalError(f"somebody else has been opening it for {seconds:g} s")
+            time.sleep(OPENING_PERIOD_SECONDS)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+def _locked(descriptor: int) -> bool:
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import fcntl
 import multiprocessing
+import os
 import stat
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -32,6 +35,25 @@ def _add_elsewhere(folder: Path) -> None:
     add_one(opened(folder), 50)
 
 
+def _open_with_others(folder: Path, barrier: Any, rounds: int, failures: Any) -> None:
+    """Open a new file in four threads, at the moment at which three other processes do."""
+    for number in range(rounds):
+        database = Database(folder / str(number) / "counts.sqlite3", (FIRST,), busy_seconds=5, is_expendable=True)
+
+        def count(database: Database = database) -> None:
+            try:
+                add_one(database, 1)
+            except StateUnusableError as error:
+                failures.put(str(error))
+
+        threads = [threading.Thread(target=count) for _ in range(4)]
+        barrier.wait(60)
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+
 def value(database: Database) -> int:
     with database.reading() as connection:
         return int(connection.execute("SELECT value FROM counts WHERE name = 'a'").fetchone()["value"])
@@ -43,6 +65,38 @@ def test_file_is_made_for_its_owner_alone(tmp_path: Path) -> None:
     add_one(database, 1)
 
     assert stat.S_IMODE(database.path.stat().st_mode) == 0o600
+
+
+def test_all_may_be_the_first_to_open_it(tmp_path: Path) -> None:
+    """SQLite alone says "database is locked" or "disk I/O error" to one of thirty, at once."""
+    rounds, spawning = 20, multiprocessing.get_context("spawn")
+    barrier, failures = spawning.Barrier(4), spawning.Queue()
+    arguments = (tmp_path, barrier, rounds, failures)
+    children = [spawning.Process(target=_open_with_others, args=arguments) for _ in range(4)]
+    for child in children:
+        child.start()
+    for child in children:
+        child.join(120)
+
+    assert [child.exitcode for child in children] == [0] * 4
+    assert failures.empty(), failures.get()
+    counted = [
+        value(Database(tmp_path / str(number) / "counts.sqlite3", (FIRST,), busy_seconds=5)) for number in range(rounds)
+    ]
+    assert counted == [16] * rounds
+
+
+def test_who_is_never_done_with_opening_does_not_hold_up_the_others_for_ever(tmp_path: Path) -> None:
+    database = Database(tmp_path / "counts.sqlite3", (FIRST,), busy_seconds=0.05)
+    folder = os.open(tmp_path, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        fcntl.flock(folder, fcntl.LOCK_EX)
+        with pytest.raises(StateUnusableError, match="somebody else has been opening it"):
+            add_one(database, 1)
+    finally:
+        os.close(folder)
+
+    add_one(database, 1)
 
 
 def test_threads_and_processes_lose_no_write(tmp_path: Path) -> None:
