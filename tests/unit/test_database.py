@@ -69,7 +69,7 @@ def test_file_is_made_for_its_owner_alone(tmp_path: Path) -> None:
 
 def test_all_may_be_the_first_to_open_it(tmp_path: Path) -> None:
     """SQLite alone says "database is locked" or "disk I/O error" to one of thirty, at once."""
-    rounds, spawning = 20, multiprocessing.get_context("spawn")
+    rounds, spawning = 10, multiprocessing.get_context("spawn")
     barrier, failures = spawning.Barrier(4), spawning.Queue()
     arguments = (tmp_path, barrier, rounds, failures)
     children = [spawning.Process(target=_open_with_others, args=arguments) for _ in range(4)]
