@@ -3,21 +3,41 @@
 from __future__ import annotations
 
 import contextlib
+import os
 import socket
+import ssl
 import struct
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
+from pathlib import Path
 
 import gevent
 import pytest
 from geventhttpclient.response import HTTPConnectionClosed
 
 from loadtest.exchange import Connections, Fields
+from tests.certificates import Authority
+from tests.servers import ROOT
 
 FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer-Timing: decode;dur=1\r\nserver-timing: queue;dur=2\r\n\r\nok"
 REFUSAL = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 # Longer than what the buffers of both sides take.
 LARGE = b"x" * 16_000_000
+
+ASK_TWICE = """
+import ssl, sys
+from loadtest.exchange import Connections
+connections = Connections(sys.argv[1], 1)
+try:
+    for _ in range(2):
+        response = connections.request("POST", "/v1/classify", body=b"x" * 100_000, headers={})
+        response.read()
+        print(response.status_code)
+except ssl.SSLError as error:
+    print(type(error).__name__)
+"""
 
 Talk = Callable[[socket.socket], None]
 
@@ -61,9 +81,14 @@ def serve() -> Iterator[Callable[[Talk], Server]]:
 
 
 def answer_all(connection: socket.socket) -> None:
-    """Answer each request without a body, until the other side goes."""
-    while connection.recv(65536):
-        connection.sendall(FINE)
+    """Answer each request, until the other side goes."""
+    read = b""
+    while part := connection.recv(65536):
+        read += part
+        head, blank, body = read.partition(b"\r\n\r\n")
+        if blank and len(body) == int(head.lower().split(b"content-length: ")[1].split()[0]):
+            connection.sendall(FINE)
+            read = b""
 
 
 def reset(connection: socket.socket) -> None:
@@ -136,6 +161,26 @@ def test_nobody_listens() -> None:
     for _ in range(2):
         with pytest.raises(ConnectionRefusedError):
             ask(connections)
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_a_certificate_is_checked(serve: Callable[[Talk], Server], tmp_path: Path, is_trusted: bool) -> None:
+    """In a process of its own: whom a process trusts is read when geventhttpclient is imported."""
+    pair = (authority := Authority(tmp_path)).sign("localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+
+    def answer_encrypted(connection: socket.socket) -> None:
+        with context.wrap_socket(connection, server_side=True) as encrypted:
+            answer_all(encrypted)
+
+    url = serve(answer_encrypted).url.replace("http://127.0.0.1", "https://localhost")
+    environ = {"PATH": os.environ["PATH"]} | ({"SSL_CERT_FILE": str(authority.certificate)} if is_trusted else {})
+    done = subprocess.run(
+        [sys.executable, "-c", ASK_TWICE, url], cwd=ROOT, env=environ, capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.split() == (["200", "200"] if is_trusted else ["SSLCertVerificationError"]), done.stderr
 
 
 def test_fields_of_one_name_are_one_list() -> None:
