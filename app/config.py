@@ -363,7 +363,7 @@ class Settings(BaseSettings):
     )
     engine_max_batch_size: int = setting(
         0,
-        "Most images in one batch; 0 is 8 on a processor, and on a GPU what `make model-build` measured as best.",
+        "Most images in one batch; 0 is 4 on a processor, and on a GPU what `make model-build` measured as best.",
         unit="images",
         at_least=0,
         at_most=1024,

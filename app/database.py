@@ -18,15 +18,23 @@ OPENING_PERIOD_SECONDS = 0.002
 # What SQLite takes by itself.
 PAGES_KIB = 2000
 OWNER_ONLY = 0o077
+# More are open only while more threads use them at once.
+MAX_IDLE_CONNECTIONS = 4
+
+# The generation of its file, and the connection.
+_Idle = tuple[int, sqlite3.Connection]
 
 
 class Database:
-    """One file. A connection for each thread of each process, opened when first used; safe after a fork.
+    """One file, for all threads of a process; safe after a fork.
+
+    Connections are opened when needed and lent to one thread at a time: dozens of threads that ask now and then share
+    a few, where each of its own would cost 0.1 to 2 MB, three descriptors, and a wait when many first ask together.
 
     ``migrations``: scripts of SQL, the first makes the file; a file remembers in ``user_version`` how many it has had.
     ``is_durable``: whether a commit must survive the loss of power (FULL) or only that of the process (NORMAL).
     ``is_expendable``: what it holds may be lost with the power, the whole file even: no commit waits for the disk.
-    ``pages_kib``: memory that each thread's connection may keep pages in.
+    ``pages_kib``: memory that each connection may keep pages in.
     """
 
     def __init__(
@@ -45,13 +53,14 @@ class Database:
         self._busy_seconds = busy_seconds
         self._pages_kib = pages_kib
         self._generation = 0
-        self._local = threading.local()
+        # By process: a connection must neither be used nor closed by the child of a fork.
+        self._idle: dict[int, list[_Idle]] = {}
+        self._held = threading.local()
 
     @contextlib.contextmanager
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, and alone: others who write wait. Raises StateUnusableError."""
-        with self._failures():
-            connection = self._connection()
+        with self._failures(), self._connection() as connection:
             connection.execute("BEGIN IMMEDIATE")
             try:
                 yield connection
@@ -65,18 +74,17 @@ class Database:
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
         """For SELECT: waits for nobody. Raises StateUnusableError."""
-        with self._failures():
-            yield self._connection()
+        with self._failures(), self._connection() as connection:
+            yield connection
 
     def close(self) -> None:
-        """Close this thread's connection; the next use opens another."""
-        held = getattr(self._local, "held", None)
-        if held is not None and held[0][0] == os.getpid():
-            held[1].close()
-        self._local.held = None
+        """Close the connections that no thread uses; the next use opens another."""
+        idle = self._idle.get(os.getpid(), [])
+        while (kept := _pop(idle)) is not None:
+            kept[1].close()
 
     def start_anew(self) -> None:
-        """Remove the file, damaged or not; every thread of this process opens a new one. For what may be lost."""
+        """Remove the file, damaged or not; whoever asks next in this process makes a new one. For what may be lost."""
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         self._generation += 1
@@ -91,14 +99,35 @@ class Database:
                 hint=f"See whether {self.path} may be written by the service's user and whether the disk is full.",
             ) from error
 
-    def _connection(self) -> sqlite3.Connection:
-        held: tuple[tuple[int, int], sqlite3.Connection] | None = getattr(self._local, "held", None)
-        # A connection must not be used by the child of a fork.
-        mark = (os.getpid(), self._generation)
-        if held is None or held[0] != mark:
-            held = (mark, self._open())
-            self._local.held = held
-        return held[1]
+    @contextlib.contextmanager
+    def _connection(self) -> Iterator[sqlite3.Connection]:
+        """The one that this thread holds already, or one for it alone."""
+        process = os.getpid()
+        held: tuple[int, sqlite3.Connection] | None = getattr(self._held, "connection", None)
+        if held is not None and held[0] == process:
+            yield held[1]
+            return
+        idle, generation = self._idle.setdefault(process, []), self._generation
+        connection = self._take(idle)
+        self._held.connection = (process, connection)
+        try:
+            yield connection
+        finally:
+            self._held.connection = None
+            # Where undoing has failed too, nobody else may go on with it.
+            if connection.in_transaction or len(idle) >= MAX_IDLE_CONNECTIONS:
+                connection.close()
+            else:
+                idle.append((generation, connection))
+
+    def _take(self, idle: list[_Idle]) -> sqlite3.Connection:
+        """The one that was used last: what it keeps in memory is the newest, and the processor's caches know it."""
+        while (kept := _pop(idle)) is not None:
+            generation, connection = kept
+            if generation == self._generation:
+                return connection
+            connection.close()
+        return self._open()
 
     def _open(self) -> sqlite3.Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
@@ -115,7 +144,9 @@ class Database:
                 folder = self.path.parent.stat()
                 os.fchown(descriptor, folder.st_uid, folder.st_gid)
             os.close(descriptor)
-        connection = sqlite3.connect(self.path, timeout=self._busy_seconds, isolation_level=None)
+        connection = sqlite3.connect(
+            self.path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
+        )
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
@@ -170,6 +201,14 @@ def _locked(descriptor: int) -> bool:
     except BlockingIOError:
         return False
     return True
+
+
+def _pop(idle: list[_Idle]) -> _Idle | None:
+    """The last, unless another thread was faster."""
+    try:
+        return idle.pop()
+    except IndexError:
+        return None
 
 
 def _version(connection: sqlite3.Connection) -> int:

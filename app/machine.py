@@ -6,6 +6,7 @@ import ctypes
 import gc
 import importlib.util
 import math
+import mmap
 import os
 import time
 from collections.abc import Callable
@@ -18,6 +19,8 @@ GPU_CONTROL = Path("/dev/nvidiactl")
 CUDA_LIBRARY = "lib/libtorch_cuda.so"
 CPU = "cpu"
 FIRST_GPU = "cuda:0"
+# Of this process; Linux only.
+MAPPINGS = Path("/proc/self/maps")
 # Of one core: what threads that look after something use while nobody asks.
 QUIET_SHARE = 0.05
 
@@ -101,9 +104,28 @@ def return_memory() -> None:
 
 def trim_memory() -> None:
     """Give free memory back to the system (malloc_trim(3), glibc only); other threads go on meanwhile."""
+    forget_mapped_files()
     trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
     if trim is not None:
         trim(0)
+
+
+def forget_mapped_files() -> None:
+    """Take pages of files that are mapped, shared and only to be read, out of this process's memory.
+
+    A runtime maps a model's weights, packs them anew for this processor, and holds the file's pages for ever. Whoever
+    touches one again has it back from the system's own memory or from the file, in microseconds (madvise(2)).
+    """
+    advise = getattr(ctypes.CDLL(None), "madvise", None)
+    if advise is None or not MAPPINGS.exists():
+        return
+    advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    for line in MAPPINGS.read_text().splitlines():
+        # Start and end, rights, offset, device, inode, path (proc_pid_maps(5)); without a file there is no path.
+        addresses, rights, *_, path = line.split(maxsplit=5)
+        if rights == "r--s" and path.startswith("/"):
+            start, end = (int(each, 16) for each in addresses.split("-"))
+            advise(start, end - start, mmap.MADV_DONTNEED)
 
 
 class Lull:
@@ -114,7 +136,8 @@ class Lull:
     ) -> None:
         self._processor, self._clock = processor, clock
         self._looked_at, self._used = clock(), processor()
-        self._has_worked = False
+        # To start is work: whoever looks for the first time comes from there.
+        self._has_worked = True
 
     def has_begun(self) -> bool:
         """Whether this is the first look after work at which there was next to none; once for each lull."""

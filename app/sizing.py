@@ -25,8 +25,10 @@ BASE_BYTES = 750 * 1024**2
 WEB_PROCESS_BYTES = 80 * 1024**2
 # On a GPU one worker prepares and answers a batch while the other one's is computed.
 GPU_WORKERS = 2
-# Larger ones are slower on processors; on a GPU the build measures which is best.
-BATCH_SIZE = 8
+# Larger ones are no faster on processors, but the runtime keeps memory for each size that it has met: with 8, 20 MB more
+# for resnet18 (docs/decisions/0025-memory.md). On a GPU the build measures which is best.
+BATCH_SIZE = 4
+UNMEASURED_GPU_BATCH_SIZE = 8
 # So many images a core may wait in the engine; beyond that callers hear no, rather than wait for long.
 QUEUE_PER_WORKER = 64
 
@@ -72,7 +74,7 @@ def choose(settings: Settings, cores: int | None = None, memory_bytes: int | Non
     memory_bytes = memory_bytes or machine.available_bytes()
     device = machine.device(settings.device)
     workers = _size("ENGINE_WORKERS", settings.engine_workers, *_workers(device, cores))
-    batch = _size("ENGINE_MAX_BATCH_SIZE", settings.engine_max_batch_size, BATCH_SIZE, _batch_reason(device))
+    batch = _size("ENGINE_MAX_BATCH_SIZE", settings.engine_max_batch_size, batch_size(device), _batch_reason(device))
     queue = _size(
         "ENGINE_MAX_QUEUE_SIZE",
         settings.engine_max_queue_size,
@@ -111,6 +113,11 @@ def choose(settings: Settings, cores: int | None = None, memory_bytes: int | Non
     return Sizes(workers, batch, queue, processes, threads, places, decoders, connections, children)
 
 
+def batch_size(device: str) -> int:
+    """Most images at once where nobody has said, and no build has measured, how many."""
+    return BATCH_SIZE if device == machine.CPU else UNMEASURED_GPU_BATCH_SIZE
+
+
 def _size(name: str, wished: int, chosen: int, reason: str) -> Size:
     return Size(name, wished, "set") if wished else Size(name, chosen, reason)
 
@@ -123,7 +130,7 @@ def _workers(device: str, cores: int) -> tuple[int, str]:
 
 def _batch_reason(device: str) -> str:
     if device == machine.CPU:
-        return "more at once are slower on a processor"
+        return "more at once are no faster on a processor, and take memory"
     return f"until make model-build has measured what is best on {device}"
 
 

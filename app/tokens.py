@@ -150,7 +150,7 @@ class TokenStore:
         return any(each.state(now) == "valid" for each in self.all())
 
     def close(self) -> None:
-        """Close this thread's connection."""
+        """Close the connections that no thread uses."""
         self._database.close()
 
 

@@ -23,7 +23,7 @@ CREATE TABLE answers (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, expi
 """
 # Whoever waits longer for a lock goes without the cache.
 BUSY_SECONDS = 0.1
-# A web process has dozens of threads, and each has a connection.
+# A connection for each of the few threads that are at it at once.
 PAGES_KIB = 256
 # Old rows that are looked at with each writing.
 SWEPT_ROWS = 500

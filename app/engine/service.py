@@ -61,8 +61,9 @@ def build(settings: Settings, load_model: Callable[[Manifest], Model] | None = N
 def limits(settings: Settings, manifest: Manifest) -> Limits:
     """How one model may be batched: its own wish for a size within the setting's, its own wish for a delay first."""
     delay = manifest.serve.max_queue_delay_ms
+    most = settings.engine_max_batch_size or sizing.batch_size(machine.device(settings.device))
     return Limits(
-        min(settings.engine_max_batch_size or sizing.BATCH_SIZE, _own_limit(settings, manifest)),
+        min(most, _own_limit(settings, manifest)),
         settings.engine_max_queue_delay_ms if delay is None else delay,
     )
 

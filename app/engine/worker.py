@@ -13,6 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from app import machine
 from app.engine.batcher import Batch, Batcher, Limits, Work
 from app.engine.drift import Summary, Watch
 from app.errors import (
@@ -313,6 +314,8 @@ class Workers:
             model.warm_up()
             say("comparing with its stored answers")
             model.golden_check()
+            # By now the runtime has made of the weights what it computes with.
+            machine.forget_mapped_files()
         except CaskError as error:
             self._mark_failed(slot, error.message, error.hint)
         except Exception as error:

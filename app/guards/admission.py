@@ -11,7 +11,7 @@ import math
 import re
 import threading
 import time
-from collections import Counter
+from collections import Counter, deque
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -32,8 +32,11 @@ PREDICTING = re.compile(r"/v1/(classify|detect|ensemble)|/upload|/(predict|api)?
 PAGE = "/upload"
 REFUSED_KEY = "cask.retry_after_seconds"
 VISIT_KEY = "cask.visit"
-# Weight of the newest request in the running mean of what a request costs.
+# Weight of the newest request in the running mean of what a request costs, once there were as many as it stands for:
+# before, all weigh the same, lest the first of a cold server pass for what the others cost.
 NEWEST_WEIGHT = 0.1
+# Who arrived so recently is taken for one whose body follows at once, as nearly all do: it will be in work in a moment.
+FRESH_SECONDS = 0.2
 # The last places are for callers that hold less than their share, so that one address cannot take them all.
 RESERVED_SHARE = 0.25
 # A caller's notice is taken down when this share of what was too much is gone, not with each request that ends.
@@ -51,7 +54,8 @@ class Gate:
     """Counts requests, learns what they cost, and says who may join them. Thread-safe.
 
     A request first *arrives* (its body is still on the way, perhaps for long), then is *in work*. Only what is in work
-    keeps others waiting. Its cost is the time for which it keeps the engine from others, in seconds: its time in work
+    keeps others waiting, or what has only just arrived: of many that come at once, the last would else be let in before
+    the first is in work, and be refused after its body was read. Its cost is the time for which it keeps the engine from others, in seconds: its time in work
     divided by the number of requests that shared that time (Little's law: number in work = rate × time in work).
     """
 
@@ -63,6 +67,10 @@ class Gate:
     in_work: int = 0
     refused_total: int = 0
     cost_seconds: dict[str, float] = field(default_factory=dict)
+    clock: Callable[[], float] = time.monotonic
+    _learned: Counter[str] = field(default_factory=Counter)
+    # When and for what the last ones arrived, the oldest first.
+    _fresh: deque[tuple[float, str]] = field(default_factory=deque)
     _by_route: Counter[str] = field(default_factory=Counter)
     _by_caller: Counter[str] = field(default_factory=Counter)
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -71,22 +79,28 @@ class Gate:
         """Take a place. Returns None when admitted, else the seconds after which to try again."""
         with self._lock:
             share = self._share(caller)
+            self._forget_late()
             is_full = self.arriving + self.in_work >= self.places * share
-            retry_after_seconds = self._refusal(route, share, timeout_seconds, is_full=is_full)
-            if retry_after_seconds is None:
-                self.arriving += 1
-                self._by_caller[caller] += 1
-            return retry_after_seconds
+            is_busy = self.in_work + len(self._fresh) >= self.least_places
+            wait = self._ahead() + self._arrived() + self.cost_seconds.get(route, 0.0)
+            is_slow = is_busy and wait > min(self._longest(share), timeout_seconds)
+            if is_full or is_slow:
+                return self._refuse(wait)
+            self.arriving += 1
+            self._fresh.append((self.clock(), route))
+            self._by_caller[caller] += 1
+            return None
 
     def begin(self, route: str, caller: str) -> float | None:
         """The body is there: from arriving to in work. Returns None, or as ``arrive`` when others were faster."""
         with self._lock:
-            retry_after_seconds = self._refusal(route, self._share(caller), math.inf, is_full=False)
-            if retry_after_seconds is None:
-                self.arriving -= 1
-                self.in_work += 1
-                self._by_route[route] += 1
-            return retry_after_seconds
+            wait = self._ahead() + self.cost_seconds.get(route, 0.0)
+            if wait > self._longest(self._share(caller)) and self.in_work >= self.least_places:
+                return self._refuse(wait)
+            self._has_come(route)
+            self.in_work += 1
+            self._by_route[route] += 1
+            return None
 
     def is_refused(self, caller: str, has_notice: bool, coming: float = 0.0) -> bool:
         """Whether a request of this caller would be refused now; with a notice, until there is some room again.
@@ -96,15 +110,17 @@ class Gate:
         with self._lock:
             level = 1 - REOPENING_SHARE if has_notice else 1
             share = self._share(caller)
+            self._forget_late()
             cost_seconds = min(self.cost_seconds.values(), default=0.0)
-            wait = self._ahead() + (1 + coming) * cost_seconds
+            wait = self._ahead() + self._arrived() + (1 + coming) * cost_seconds
             is_full = self.arriving + self.in_work + coming >= self.places * share * level
-            return is_full or (wait > self._longest(share) * level and self.in_work >= self.least_places)
+            is_busy = self.in_work + len(self._fresh) >= self.least_places
+            return is_full or (is_busy and wait > self._longest(share) * level)
 
-    def leave(self, caller: str) -> None:
+    def leave(self, route: str, caller: str) -> None:
         """Give the place back without having begun."""
         with self._lock:
-            self.arriving -= 1
+            self._has_come(route)
             self._forget(caller)
 
     def end(self, route: str, caller: str, seconds: float, shared_with: float, *, is_answered: bool) -> None:
@@ -116,17 +132,28 @@ class Gate:
             if is_answered:
                 self._learn(route, seconds / max(1.0, shared_with))
 
-    def _refusal(self, route: str, share: float, timeout_seconds: float, *, is_full: bool) -> float | None:
-        wait = self._expected_wait(route)
-        is_slow = wait > min(self._longest(share), timeout_seconds) and self.in_work >= self.least_places
-        if not is_full and not is_slow:
-            return None
+    def _refuse(self, wait: float) -> float:
+        """Count a refusal; the seconds after which to try again."""
         self.refused_total += 1
         return max(LEAST_RETRY_AFTER_SECONDS, wait)
 
-    def _expected_wait(self, route: str) -> float:
-        """Seconds after which a request that comes now would be answered, as far as is known."""
-        return self._ahead() + self.cost_seconds.get(route, 0.0)
+    def _has_come(self, route: str) -> None:
+        """One of those that were arriving is here, or has gone."""
+        self.arriving -= 1
+        # Those of one route are alike: it is no matter which of them is struck out.
+        entry = next((each for each in self._fresh if each[1] == route), None)
+        if entry is not None:
+            self._fresh.remove(entry)
+
+    def _forget_late(self) -> None:
+        """Whose body has not come by now may let us wait for long: it keeps nobody waiting any more."""
+        end = self.clock() - FRESH_SECONDS
+        while self._fresh and self._fresh[0][0] < end:
+            self._fresh.popleft()
+
+    def _arrived(self) -> float:
+        """Seconds of work that will come before in a moment."""
+        return sum(self.cost_seconds.get(route, 0.0) for _, route in self._fresh)
 
     def _ahead(self) -> float:
         """Seconds of work that came before."""
@@ -148,8 +175,9 @@ class Gate:
             del self._by_caller[caller]
 
     def _learn(self, route: str, seconds: float) -> None:
-        known = self.cost_seconds.get(route)
-        self.cost_seconds[route] = seconds if known is None else known + NEWEST_WEIGHT * (seconds - known)
+        self._learned[route] += 1
+        known = self.cost_seconds.get(route, 0.0)
+        self.cost_seconds[route] = known + max(NEWEST_WEIGHT, 1 / self._learned[route]) * (seconds - known)
 
 
 @dataclass
@@ -174,7 +202,7 @@ class Visit:
     def end(self, *, is_answered: bool) -> None:
         """Give the place back."""
         if self.began is None:
-            self.gate.leave(self.caller)
+            self.gate.leave(self.route, self.caller)
             return
         seconds, shared = time.monotonic() - self.began, (self.before + self.gate.in_work) / 2
         self.gate.end(self.route, self.caller, seconds, shared, is_answered=is_answered)

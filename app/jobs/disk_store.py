@@ -103,7 +103,7 @@ class DiskStore(JobStore):
         return (self.folder / FILE_NAME).exists()
 
     def close(self) -> None:
-        """Close this thread's connections."""
+        """Close the connections that no thread uses."""
         self._durable.close()
         self._quick.close()
 

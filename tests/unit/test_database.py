@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import fcntl
 import multiprocessing
 import os
@@ -12,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from app.database import Database
+from app.database import MAX_IDLE_CONNECTIONS, Database
 from app.errors import StateUnusableError
 
 FIRST = "CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);"
@@ -117,6 +118,73 @@ def test_threads_and_processes_lose_no_write(tmp_path: Path) -> None:
         child.join()
     assert [child.exitcode for child in children] == [0, 0]
     assert value(database) == 201
+
+
+def test_many_threads_that_ask_one_after_another_share_a_connection(tmp_path: Path) -> None:
+    database = opened(tmp_path)
+    add_one(database, 1)
+    before = _connections(database)
+    together = threading.Barrier(41)
+
+    def count() -> None:
+        with alone:
+            add_one(database, 1)
+        # All of them are still there when the descriptors are counted.
+        together.wait(30)
+        together.wait(30)
+
+    alone = threading.Lock()
+    threads = [threading.Thread(target=count) for _ in range(40)]
+    for thread in threads:
+        thread.start()
+    together.wait(30)
+    after = _connections(database)
+    together.wait(30)
+    for thread in threads:
+        thread.join()
+
+    assert after == before == 1
+    assert value(database) == 41
+
+
+def test_connections_of_many_that_ask_at_once_are_closed_but_for_a_few(tmp_path: Path) -> None:
+    database = opened(tmp_path)
+    add_one(database, 1)
+    together = threading.Barrier(16)
+
+    def read() -> None:
+        with database.reading() as connection:
+            together.wait(30)
+            assert connection.execute("SELECT value FROM counts").fetchone()["value"] == 1
+
+    threads = [threading.Thread(target=read) for _ in range(16)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert _connections(database) == MAX_IDLE_CONNECTIONS
+    database.close()
+    assert _connections(database) == 0
+
+
+def test_who_reads_while_writing_sees_what_is_written(tmp_path: Path) -> None:
+    database = opened(tmp_path)
+
+    with database.transaction() as connection:
+        connection.execute("INSERT INTO counts (name, value) VALUES ('a', 7)")
+
+        assert value(database) == 7
+
+
+def _connections(database: Database) -> int:
+    """How many connections are open: each has a descriptor of its own of the log of changes (those of the file itself
+    SQLite keeps for the next one)."""
+    names = []
+    for path in Path("/proc/self/fd").iterdir():
+        with contextlib.suppress(OSError):
+            names.append(str(path.readlink()))
+    return names.count(f"{database.path}-wal")
 
 
 def test_failed_transaction_leaves_nothing(tmp_path: Path) -> None:

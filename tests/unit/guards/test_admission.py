@@ -4,21 +4,28 @@ from __future__ import annotations
 
 import json
 import threading
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.guards.admission import Admission, Gate
+from app.guards.admission import FRESH_SECONDS, Admission, Gate
 from app.guards.notices import Notices
 from tests import bad_input, fakes
 
 ROUTE = "/v1/classify"
 
 
-def gate(places: int = 8, max_wait_seconds: float = 1.0, cost_seconds: float | None = None) -> Gate:
+def gate(
+    places: int = 8,
+    max_wait_seconds: float = 1.0,
+    cost_seconds: float | None = None,
+    clock: Callable[[], float] = time.monotonic,
+) -> Gate:
     known = {} if cost_seconds is None else {ROUTE: cost_seconds}
-    return Gate(places, max_wait_seconds, least_places=2, cost_seconds=known)
+    return Gate(places, max_wait_seconds, least_places=2, cost_seconds=known, clock=clock)
 
 
 def fill(gate: Gate, caller: str) -> int:
@@ -85,12 +92,37 @@ def test_a_deadline_that_cannot_be_met_is_refused_at_once() -> None:
 
 
 def test_bodies_that_are_still_on_the_way_keep_nobody_waiting() -> None:
-    open_gate = gate(places=100, max_wait_seconds=1.0, cost_seconds=0.3)
+    now = [0.0]
+    open_gate = gate(places=100, max_wait_seconds=1.0, cost_seconds=0.3, clock=lambda: now[0])
     for _ in range(50):
-        open_gate.arrive(ROUTE, "slow")
+        now[0] += 2 * FRESH_SECONDS
+        assert open_gate.arrive(ROUTE, "slow") is None
 
+    now[0] += 2 * FRESH_SECONDS
     assert open_gate.arrive(ROUTE, "quick") is None
     assert open_gate.begin(ROUTE, "quick") is None
+
+
+def test_of_many_that_come_at_once_only_those_are_let_in_that_will_be_answered_in_time() -> None:
+    """Before any of them is in work: to read their bodies and refuse them then would cost everybody's time."""
+    crowded = gate(places=100, max_wait_seconds=1.0, cost_seconds=0.1)
+
+    admitted = [crowded.arrive(ROUTE, "a") for _ in range(50)].count(None)
+
+    assert admitted == 10
+    assert crowded.is_refused("a", has_notice=False)
+    assert [crowded.begin(ROUTE, "a") for _ in range(admitted)] == [None] * admitted
+
+
+def test_whoever_has_come_and_gone_keeps_nobody_waiting() -> None:
+    crowded = gate(places=100, max_wait_seconds=1.0, cost_seconds=0.4)
+    for _ in range(2):
+        assert crowded.arrive(ROUTE, "a") is None
+    assert crowded.arrive(ROUTE, "a") is not None
+
+    crowded.leave(ROUTE, "a")
+
+    assert crowded.arrive(ROUTE, "a") is None
 
 
 def test_bodies_that_are_still_on_the_way_take_places_all_the_same() -> None:
@@ -102,8 +134,10 @@ def test_bodies_that_are_still_on_the_way_take_places_all_the_same() -> None:
 
 
 def test_whoever_comes_late_with_its_body_may_be_refused_then() -> None:
-    busy = gate(places=100, max_wait_seconds=1.0, cost_seconds=0.3)
+    now = [0.0]
+    busy = gate(places=100, max_wait_seconds=1.0, cost_seconds=0.3, clock=lambda: now[0])
     busy.arrive(ROUTE, "late")
+    now[0] += 2 * FRESH_SECONDS
     fill(busy, "quick")
 
     assert busy.begin(ROUTE, "late") is not None
@@ -117,6 +151,16 @@ def test_the_cost_of_a_request_is_learned_from_answers_only() -> None:
         learning.end(ROUTE, "a", 2.0 if is_answered else 90.0, 4, is_answered=is_answered)
 
     assert learning.cost_seconds[ROUTE] == pytest.approx(0.5)
+
+
+def test_the_first_answer_of_a_cold_server_does_not_pass_for_the_cost_of_the_next() -> None:
+    learning = gate()
+    for seconds in (0.4, *[0.01] * 9):
+        learning.arrive(ROUTE, "a")
+        learning.begin(ROUTE, "a")
+        learning.end(ROUTE, "a", seconds, 1, is_answered=True)
+
+    assert learning.cost_seconds[ROUTE] == pytest.approx(0.049)
 
 
 def test_no_count_is_lost_between_threads() -> None:
