@@ -25,8 +25,8 @@ BASE_BYTES = 750 * 1024**2
 WEB_PROCESS_BYTES = 80 * 1024**2
 # On a GPU one worker prepares and answers a batch while the other one's is computed.
 GPU_WORKERS = 2
-# Larger ones are no faster on processors, but the runtime keeps memory for each size that it has met: with 8, 20 MB more
-# for resnet18 (docs/decisions/0025-memory.md). On a GPU the build measures which is best.
+# Larger ones are no faster on processors, but the runtime keeps memory for each size that it has met: with 8, 20 MB
+# more for resnet18 (docs/decisions/0025-memory.md). On a GPU the build measures which is best.
 BATCH_SIZE = 4
 UNMEASURED_GPU_BATCH_SIZE = 8
 # So many images a core may wait in the engine; beyond that callers hear no, rather than wait for long.

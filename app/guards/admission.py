@@ -55,8 +55,9 @@ class Gate:
 
     A request first *arrives* (its body is still on the way, perhaps for long), then is *in work*. Only what is in work
     keeps others waiting, or what has only just arrived: of many that come at once, the last would else be let in before
-    the first is in work, and be refused after its body was read. Its cost is the time for which it keeps the engine from others, in seconds: its time in work
-    divided by the number of requests that shared that time (Little's law: number in work = rate × time in work).
+    the first is in work, and be refused after its body was read. Its cost is the time for which it keeps the engine
+    from others, in seconds: its time in work divided by the number of requests that shared that time (Little's law:
+    number in work = rate × time in work).
     """
 
     places: int

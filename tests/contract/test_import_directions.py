@@ -55,7 +55,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.engine.worker",
         {
-            *("app.engine.batcher", "app.engine.drift", "app.errors", "app.manifests"),
+            *("app.engine.batcher", "app.engine.drift", "app.errors", "app.machine", "app.manifests"),
             "app.results",
             "app.telemetry.metrics",
         },
