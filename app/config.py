@@ -351,9 +351,9 @@ class Settings(BaseSettings):
         "What computes the models: auto is a GPU where there is one and torch was built for it, else the processor.",
         expects="auto, cpu, cuda or cuda:0, cuda:1 and so on",
     )
-    runtime: Literal["auto", "torch", "torch-channels-last", "torch-fused", "aotinductor", "openvino"] = setting(
-        "auto", "What computes the models; auto is what `make model-build` chose, else torch."
-    )
+    runtime: Literal[
+        "auto", "torch", "torch-channels-last", "torch-fused", "torch-graphs", "aotinductor", "openvino"
+    ] = setting("auto", "What computes the models; auto is what `make model-build` chose, else torch.")
     precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = setting(
         "auto", "The precision models are computed in; auto is what `make model-build` chose, else fp32."
     )

@@ -46,7 +46,7 @@ GPU_CANDIDATES = (
     *(Candidate("torch", "fp32", is_faithful=False),),
     *(
         Candidate(runtime, precision, is_faithful=False)
-        for runtime in ("torch-channels-last", "torch-fused")
+        for runtime in ("torch-channels-last", "torch-fused", "torch-graphs")
         for precision in ("fp32", "fp16", "bf16")
     ),
     *(each for each in CANDIDATES if not each.runtime.startswith("torch")),

@@ -44,6 +44,8 @@ def obstacle(
         return f"it computes on the processor, and this build is for {device}"
     if (runtime, precision) == REFERENCE:
         return ""
+    if runtime == "torch-graphs" and manifest.task != "classify":
+        return "it makes its anchors anew for each batch, which cannot be recorded"
     if not is_dense:
         return "it lists boxes inside the network, which no other form takes"
     if file_name(candidate) and manifest.input.kind == "fit":

@@ -14,7 +14,7 @@ import torch
 from torch import nn
 
 from app.manifests import InputSpec, Manifest
-from app.vision import architectures, lanes, narrow, selection, weights
+from app.vision import architectures, graphs, lanes, narrow, selection, weights
 from app.vision.classifier import ClassifierRuntime
 from app.vision.detector import DetectorRuntime
 from app.vision.lanes import Lane
@@ -27,10 +27,12 @@ ImageList = torchvision.models.detection.image_list.ImageList
 
 @dataclass(frozen=True)
 class Form:
-    """How torch holds a network: order of its weights in memory, batch normalisation folded in, type of its numbers."""
+    """How torch holds a network: order of its weights in memory, batch normalisation folded in, type of its numbers;
+    and whether it is played back as recordings, on a GPU."""
 
     is_channels_last: bool = False
     is_fused: bool = False
+    is_recorded: bool = False
     dtype: torch.dtype = torch.float32
 
 
@@ -41,7 +43,7 @@ _DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 def form(runtime: str, precision: str) -> Form:
     """The form that a candidate's words mean, such as ``torch-fused`` and ``bf16``."""
     is_fused = runtime != "torch" and runtime != "torch-channels-last"
-    return Form(runtime != "torch", is_fused, _DTYPES[precision])
+    return Form(runtime != "torch", is_fused, runtime == "torch-graphs", _DTYPES[precision])
 
 
 class Normalise(nn.Module):
@@ -134,10 +136,11 @@ def wrapped(manifest: Manifest, wanted: Form = PLAIN) -> nn.Module:
 def classifier_runtime(manifest: Manifest, device: str, wanted: Form = PLAIN) -> ClassifierRuntime:
     """Probabilities by torch. Raises ModelLoadError."""
     whole, lane = lanes.placed(wrapped(manifest, wanted), device), lanes.to(device)
+    compute = graphs.Recorded(whole) if wanted.is_recorded else whole
 
     def run(images: Images) -> np.ndarray:
         with torch.inference_mode(), lane.open():
-            return lane.receive(whole(lane.send(images)))[0]
+            return lane.receive(compute(lane.send(images)))[0]
 
     return run
 

@@ -80,6 +80,6 @@ def placed(network: nn.Module, device: str) -> nn.Module:
     # TF32 keeps 10 bits of a number: it would be no reference for the others.
     torch.backends.cudnn.allow_tf32 = False
     network.to(device)
-    # Other streams do not wait for the one that copied the weights.
-    torch.cuda.synchronize(device)
+    # Other streams do not wait for the one that copied the weights. For it alone: another thread may be recording.
+    torch.cuda.current_stream(device).synchronize()
     return network

@@ -115,7 +115,10 @@ def test_what_computes_on_the_processor_is_left_out_for_a_gpu(manifest: Manifest
         "torch fp32",
         *(f"torch-channels-last {precision}" for precision in ("fp32", "fp16", "bf16")),
         *(f"torch-fused {precision}" for precision in ("fp32", "fp16", "bf16")),
+        *(f"torch-graphs {precision}" for precision in ("fp32", "fp16", "bf16") if manifest.task == "classify"),
     ]
+    if manifest.task == "detect":
+        assert why["torch-graphs fp16"] == "it makes its anchors anew for each batch, which cannot be recorded"
     assert why["openvino int8"] == "it computes on the processor, and this build is for cuda:0"
 
 
