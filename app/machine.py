@@ -19,7 +19,7 @@ GPU_CONTROL = Path("/dev/nvidiactl")
 CUDA_LIBRARY = "lib/libtorch_cuda.so"
 CPU = "cpu"
 FIRST_GPU = "cuda:0"
-# Of this process; Linux only.
+# Of this process.
 MAPPINGS = Path("/proc/self/maps")
 # Of one core: what threads that look after something use while nobody asks.
 QUIET_SHARE = 0.05
@@ -117,10 +117,15 @@ def forget_mapped_files() -> None:
     touches one again has it back from the system's own memory or from the file, in microseconds (madvise(2)).
     """
     advise = getattr(ctypes.CDLL(None), "madvise", None)
-    if advise is None or not MAPPINGS.exists():
+    try:
+        lines = MAPPINGS.read_text().splitlines()
+    except OSError:
+        # Not Linux, or /proc is closed: whoever loads a model must not fail for that.
+        return
+    if advise is None:
         return
     advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    for line in MAPPINGS.read_text().splitlines():
+    for line in lines:
         # Start and end, rights, offset, device, inode, path (proc_pid_maps(5)); without a file there is no path.
         addresses, rights, *_, path = line.split(maxsplit=5)
         if rights == "r--s" and path.startswith("/"):

@@ -43,7 +43,8 @@ def test_the_inference_protocol_answers_rightly_under_load(served: servers.Serve
         served.url, "--mix", "infer", "--rate", "8", "--seconds", "9", "--timeout", "20", "--slo", "patient"
     )
 
-    assert right_answers(ran) > 10, ran.printed
+    # Most of them: a machine so slow that it refuses half of eight a second shows nothing.
+    assert right_answers(ran) > ran.figures["counts"]["judged"] / 2 > 10, ran.printed
 
 
 def test_jobs_are_followed_to_their_results_and_leave_nothing(served: servers.Server) -> None:

@@ -184,6 +184,12 @@ def test_file_that_is_mapped_to_be_read_is_not_held_in_memory_and_still_reads_th
         own.close()
 
 
+def test_where_mappings_cannot_be_read_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(machine, "MAPPINGS", tmp_path / "none")
+
+    machine.forget_mapped_files()
+
+
 def _held_bytes(path: Path) -> int:
     """How much of a mapped file is in this process's memory (proc_pid_smaps(5))."""
     mapping = Path("/proc/self/smaps").read_text().split(f"{path}\n")[1]
