@@ -1,7 +1,7 @@
 # Cask: every command a person needs. `make` alone prints this list.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help serve stop dev config config-diff doctor up down logs ps shell smoke docker-engine base-image monitoring-image wheels image test check \
+.PHONY: help serve stop dev config config-diff doctor up down logs ps shell smoke docker-engine base-image monitoring-image wheels image test test-attacks check \
 	format install lock docs postman fuzz \
 	model-add model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
 	model-shadow bench train clean
@@ -138,6 +138,9 @@ loadtest-ui: ## Locust's own page, on loopback only, for the target of ENV
 test: ## All tests; installs what is missing. PART=unit,apache runs some
 	@$(INSTALL) dev
 	@tests/run.sh $(PART)
+test-attacks: ## Attack the real service beside honest callers, and print what it cost them
+	@$(INSTALL) dev
+	@tests/run.sh attacks
 fuzz: ## Send 200 requests an address, made from the API's description, and compare each answer with it
 	@$(INSTALL) dev
 	@$(PY) -m tests.description.run 200

@@ -1,11 +1,11 @@
 #!/usr/bin/env bash
-# All tests, or some: tests/run.sh [unit,contract,vision,apache,loadtest,faults,browser,system]
+# All tests, or some: tests/run.sh [unit,contract,vision,apache,loadtest,faults,attacks,browser,system]
 set -eu
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 PYTHON=$ROOT/.venv/bin/python
 # Cheap ones first, so that a plain mistake shows early.
-ALL=unit,contract,vision,apache,loadtest,faults,browser,system
+ALL=unit,contract,vision,apache,loadtest,faults,attacks,browser,system
 PARTS=${1:-$ALL}
 
 cd "$ROOT"

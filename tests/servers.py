@@ -13,7 +13,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -131,14 +131,19 @@ def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None
 
 
 @contextlib.contextmanager
-def running(env: str = "test", *, wait: bool = True, **settings: str) -> Iterator[Server]:
-    """Serve with these settings until the block ends. Raises AssertionError with the log when it does not get ready."""
+def running(
+    env: str = "test", *, wait: bool = True, command_prefix: Sequence[str] = (), **settings: str
+) -> Iterator[Server]:
+    """Serve with these settings until the block ends. Raises AssertionError with the log when it does not get ready.
+
+    ``command_prefix`` stands before the command that starts Apache, such as ``("nice",)``.
+    """
     state_dir = make_state_dir()
     port = free_port()
     try:
         # Before the first start, as an operator may do it.
         token = make_token(state_dir) if needs_token(env, settings) else ""
-        with start(env, port, state_dir, **settings) as server:
+        with start(env, port, state_dir, command_prefix=command_prefix, **settings) as server:
             server.token = token
             if wait:
                 _wait_ready(server)
@@ -173,13 +178,15 @@ def make_state_dir() -> Path:
 
 
 @contextlib.contextmanager
-def start(env: str, port: int, state_dir: Path, **settings: str) -> Iterator[Server]:
+def start(
+    env: str, port: int, state_dir: Path, *, command_prefix: Sequence[str] = (), **settings: str
+) -> Iterator[Server]:
     """Start Apache on a port with a state folder, and stop it at the end."""
     log_path = state_dir / "server.log"
     # To append: Apache opens the same file again, and with two offsets lines would overwrite each other.
     with log_path.open("ab") as log:
         process = subprocess.Popen(
-            [ROOT / "apache" / "serve.sh"],
+            [*command_prefix, ROOT / "apache" / "serve.sh"],
             cwd=ROOT,
             env=environment(env, PORT=str(port), STATE_DIR=str(state_dir), **settings),
             stdin=subprocess.DEVNULL,

@@ -1,0 +1,1 @@
+"""Attacks on the real server, counted from outside, beside callers who mean well."""
