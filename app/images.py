@@ -62,7 +62,8 @@ class Picture:
     """One image, ready for a model.
 
     ``pixels``: uint8, height × width × 3, RGB, scaled as the model's InputSpec says. ``width`` and ``height``: pixels
-    of the upright original. ``scale_x`` and ``scale_y``: pixels of the input for one pixel of the original.
+    of the upright original. ``scale_x`` and ``scale_y``: pixels of the input for one pixel of the original. ``left``
+    and ``top``: where the input begins in the original, in its pixels; a crop begins inside of it.
     """
 
     pixels: np.ndarray
@@ -70,14 +71,26 @@ class Picture:
     height: int
     scale_x: float
     scale_y: float
+    left: float = 0.0
+    top: float = 0.0
 
     def to_original(self, box: Box) -> Box:
         """A box in pixels of the input, as pixels of the upright original; cut at its edges."""
         return Box(
-            x_min=min(max(box.x_min / self.scale_x, 0.0), self.width),
-            y_min=min(max(box.y_min / self.scale_y, 0.0), self.height),
-            x_max=min(max(box.x_max / self.scale_x, 0.0), self.width),
-            y_max=min(max(box.y_max / self.scale_y, 0.0), self.height),
+            x_min=min(max(box.x_min / self.scale_x + self.left, 0.0), self.width),
+            y_min=min(max(box.y_min / self.scale_y + self.top, 0.0), self.height),
+            x_max=min(max(box.x_max / self.scale_x + self.left, 0.0), self.width),
+            y_max=min(max(box.y_max / self.scale_y + self.top, 0.0), self.height),
+        )
+
+    def box_in_input(self, box: Box) -> Box:
+        """A box in pixels of the upright original, as pixels of the input; cut at the input's edges."""
+        height, width = self.pixels.shape[:2]
+        return Box(
+            x_min=min(max((box.x_min - self.left) * self.scale_x, 0.0), width),
+            y_min=min(max((box.y_min - self.top) * self.scale_y, 0.0), height),
+            x_max=min(max((box.x_max - self.left) * self.scale_x, 0.0), width),
+            y_max=min(max((box.y_max - self.top) * self.scale_y, 0.0), height),
         )
 
     def to_input(self, wish: Options) -> Options:
@@ -170,7 +183,8 @@ def _decode(image: Image.Image, spec: InputSpec) -> Picture:
     source = (box[0] * shrink_x, box[1] * shrink_y, box[2] * shrink_x, box[3] * shrink_y)
     scaled = _on_white(resampling.bilinear(upright, target, source))
     pixels = _letterbox(spec, scaled) if spec.kind == "letterbox" else np.asarray(scaled)
-    return Picture(pixels, width, height, target[0] / (box[2] - box[0]), target[1] / (box[3] - box[1]))
+    scale_x, scale_y = target[0] / (box[2] - box[0]), target[1] / (box[3] - box[1])
+    return Picture(pixels, width, height, scale_x, scale_y, box[0], box[1])
 
 
 def _orientation(image: Image.Image) -> int:

@@ -126,6 +126,8 @@ class Shadowing:
         about = {
             "scale_x": picture.scale_x,
             "scale_y": picture.scale_y,
+            "left": picture.left,
+            "top": picture.top,
             "answered_by": each.answered_by.version,
             "answer": [to_dict(row) for row in each.answer],
             "request_id": each.request_id,

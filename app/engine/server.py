@@ -326,6 +326,8 @@ def _parse_asked(frame: Frame) -> Asked:
             answer_from_json(str(meta["task"]), meta["answer"]),
             float(meta["scale_x"]),
             float(meta["scale_y"]),
+            float(meta["left"]),
+            float(meta["top"]),
             str(meta["request_id"]),
         )
     except (KeyError, TypeError, ValueError) as error:

@@ -33,7 +33,8 @@ MAX_ROWS = 5
 class Asked:
     """What a caller was answered, and what is needed to compare. ``answer``: boxes in pixels of the upright image.
 
-    ``scale_x`` and ``scale_y``: pixels of the shadow's input for one pixel of that image.
+    ``scale_x`` and ``scale_y``: pixels of the shadow's input for one pixel of that image; ``left`` and ``top``: where
+    that input begins in the image, in its pixels.
     """
 
     model: str
@@ -42,6 +43,8 @@ class Asked:
     answer: Answer
     scale_x: float = 1.0
     scale_y: float = 1.0
+    left: float = 0.0
+    top: float = 0.0
     request_id: str = ""
 
 
@@ -195,10 +198,10 @@ def _row(row: Prediction | Detection) -> dict[str, Any]:
 
 def _to_original(answer: Answer, asked: Asked) -> Answer:
     return [  # type: ignore[return-value]
-        replace(row, box=_scaled(row.box, asked.scale_x, asked.scale_y)) if isinstance(row, Detection) else row
-        for row in answer
+        replace(row, box=_placed(row.box, asked)) if isinstance(row, Detection) else row for row in answer
     ]
 
 
-def _scaled(box: Box, x: float, y: float) -> Box:
-    return Box(box.x_min / x, box.y_min / y, box.x_max / x, box.y_max / y)
+def _placed(box: Box, asked: Asked) -> Box:
+    x, y, left, top = asked.scale_x, asked.scale_y, asked.left, asked.top
+    return Box(box.x_min / x + left, box.y_min / y + top, box.x_max / x + left, box.y_max / y + top)

@@ -92,9 +92,6 @@ def _truth(manifest: Manifest, paths: Sequence[Path], pictures: Sequence[Picture
 
 
 def _in_input(objects: Sequence[dict[str, Any]], picture: Picture) -> list[Detection]:
-    return [Detection(each["label"], 1.0, _scaled(Box(**each["box"]), picture)) for each in objects]
-
-
-def _scaled(box: Box, picture: Picture) -> Box:
-    x, y = picture.scale_x, picture.scale_y
-    return Box(box.x_min * x, box.y_min * y, box.x_max * x, box.y_max * y)
+    """The objects as far as the input shows them; a crop leaves some of them out."""
+    shown = [(each["label"], picture.box_in_input(Box(**each["box"]))) for each in objects]
+    return [Detection(label, 1.0, box) for label, box in shown if box.x_min < box.x_max and box.y_min < box.y_max]

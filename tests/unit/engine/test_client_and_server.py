@@ -797,6 +797,8 @@ def test_version_of_another_digest_is_not_asked(running: RunningEngine, manifest
 ABOUT = {
     "scale_x": 1.0,
     "scale_y": 1.0,
+    "left": 0.0,
+    "top": 0.0,
     "answered_by": "2",
     "answer": [{"label": "7", "score": 0.75}],
     "request_id": "a-request",

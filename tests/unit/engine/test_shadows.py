@@ -99,8 +99,8 @@ def test_what_is_the_same_is_not_written_down(tmp_path: Path) -> None:
 def test_boxes_are_compared_in_pixels_of_the_original(tmp_path: Path) -> None:
     counts = Shadows(tmp_path)
 
-    answered, found = Detection("a", 0.9, Box(0, 0, 100, 50)), Detection("a", 0.9, Box(0, 0, 50, 100))
-    counts.note(asked([answered], scale_x=0.5, scale_y=2.0), Reply([found]))
+    answered, found = Detection("a", 0.9, Box(30, 7, 130, 57)), Detection("a", 0.9, Box(0, 0, 50, 100))
+    counts.note(asked([answered], scale_x=0.5, scale_y=2.0, left=30.0, top=7.0), Reply([found]))
 
     assert counts.status()["shadows"]["parts"]["same"] == 1
 
