@@ -466,6 +466,13 @@ class Settings(BaseSettings):
         at_least=1,
         at_most=10**9,
     )
+    images_max_side: int = setting(
+        30000,
+        "The longest side of an image, its width or its height; refused by its header, before it is decoded.",
+        unit="pixels",
+        at_least=1,
+        at_most=10**6,
+    )
     images_formats: ImageFormats = setting(
         "jpeg,png,webp",
         "Image formats that are decoded; others get 415.",

@@ -197,6 +197,14 @@ class ImageTooLargeError(RequestError):
     title = "The image has too many pixels"
 
 
+class ImageTooComplexError(RequestError):
+    """To decode the image would take out of proportion to its size, or longer than is allowed."""
+
+    code = "image_too_complex"
+    status = 422
+    title = "The image takes too much work"
+
+
 class ImageUndecodableError(RequestError):
     """The bytes claim to be an image but cannot be decoded."""
 

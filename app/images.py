@@ -1,4 +1,4 @@
-"""From bytes to pixels: look at the header first, then decode and scale once. No Flask, no torch. A leaf."""
+"""From bytes to pixels: look at the head first, then decode and scale once. No Flask, no torch. A leaf."""
 
 from __future__ import annotations
 
@@ -10,10 +10,14 @@ import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from app import resampling
-from app.errors import ImageEmptyError, ImageTooLargeError, ImageUndecodableError, ImageUnsupportedError
+from app.decoding import looks, orientation
+from app.decoding.colours import to_plain
+from app.decoding.head import Head
+from app.decoding.looks import Look
+from app.errors import ImageTooLargeError, ImageUndecodableError
 from app.manifests import InputSpec
 from app.results import Box, DetectOptions, Options
 
@@ -28,9 +32,10 @@ READER_ERRORS = (
     *(RuntimeError, SystemError, struct.error, zlib.error),
 )
 
+# What a row costs besides its pixels: pointers, and the picture when it is scaled in one direction only.
+ROW_BYTES = 8192
 # The grey of a letterbox's empty part, as most detectors are trained with it.
 LETTERBOX_GREY = 114
-ORIENTATION_TAG = 0x0112
 # What makes an image upright, by its tag Orientation (Exif 2.32); 1 is upright already.
 TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
@@ -55,6 +60,7 @@ class Limits:
     max_bytes: int
     max_pixels: int
     formats: tuple[str, ...]
+    max_side: int = 30_000
 
 
 @dataclass(frozen=True)
@@ -109,18 +115,11 @@ def seen(spec: InputSpec, width: int, height: int) -> Box:
 
 
 def read(data: bytes, spec: InputSpec, limits: Limits) -> Picture:
-    """Check, decode, turn upright and scale one image.
+    """Check, decode, turn upright and scale one image, in this process and however long it takes.
 
-    Raises ImageEmptyError, ImageUnsupportedError, ImageTooLargeError, ImageUndecodableError.
+    Raises ImageEmptyError, ImageUnsupportedError, ImageTooLargeError, ImageTooComplexError, ImageUndecodableError.
     """
-    image = _open(data, limits)
-    try:
-        return _decode(image, spec)
-    except READER_ERRORS as error:
-        raise ImageUndecodableError(
-            f"The {image.format} image of {len(data)} bytes cannot be decoded: {error}.",
-            hint="It is cut off or damaged; open it in another program and save it again.",
-        ) from None
+    return decode(look(data, limits), spec)
 
 
 def read_any(data: ImageData, spec: InputSpec, limits: Limits) -> Picture:
@@ -131,25 +130,48 @@ def read_any(data: ImageData, spec: InputSpec, limits: Limits) -> Picture:
 def from_pixels(pixels: np.ndarray, spec: InputSpec, limits: Limits) -> Picture:
     """Scale one image of uint8 pixels, height × width × 3, RGB. Raises ImageTooLargeError."""
     height, width = pixels.shape[:2]
-    _check_pixels(width, height, limits)
-    return _decode(Image.fromarray(pixels), spec)
+    _check_size(width, height, limits)
+    return _decode(Image.fromarray(pixels), spec, orientation.UPRIGHT)
 
 
-def _open(data: bytes, limits: Limits) -> Image.Image:
-    """Read the header only."""
-    if not data:
-        raise ImageEmptyError("The image has 0 bytes.", hint="Send the bytes of the file, not its name.")
+def look(data: bytes, limits: Limits) -> Look:
+    """What can be known before decoding; raises what ``read`` raises, but for what only decoding shows."""
     if len(data) > limits.max_bytes:
         raise ImageTooLargeError(
             f"The image has {len(data)} bytes; at most {limits.max_bytes} are accepted.",
             hint="Save it smaller, or raise IMAGES_MAX_BYTES.",
         )
-    image = _identify(data, limits)
-    _check_pixels(image.width, image.height, limits)
-    return image
+    found = looks.look(data, limits.formats)
+    _check_size(found.head.width, found.head.height, limits)
+    if found.head.lacks:
+        raise looks.undecodable(found.kind, data, found.head.lacks)
+    return found
 
 
-def _check_pixels(width: int, height: int, limits: Limits) -> None:
+def peak_bytes(found: Look, spec: InputSpec) -> int:
+    """About the most memory that ``decode`` takes, in bytes, besides the image's own."""
+    head = found.head
+    shrunk = _shrunk(head, spec) if head.shrinks else 1
+    pixels = head.width * head.height
+    return int(pixels * (head.pixel_bytes / shrunk**2 + head.stored_pixel_bytes)) + ROW_BYTES * head.height
+
+
+def decode(found: Look, spec: InputSpec) -> Picture:
+    """Decode, turn upright and scale. Raises ImageUndecodableError."""
+    try:
+        return _decode(_open(found), spec, found.head.orientation)
+    except READER_ERRORS as error:
+        raise looks.undecodable(found.kind, found.head.data, str(error).rstrip(".")) from None
+    except ImageUndecodableError as error:
+        raise looks.undecodable(found.kind, found.head.data, error.message.rstrip("."), error.hint) from None
+
+
+def _check_size(width: int, height: int, limits: Limits) -> None:
+    if max(width, height) > limits.max_side:
+        raise ImageTooLargeError(
+            f"The image is {width}×{height} pixels; at most {limits.max_side} a side are accepted.",
+            hint="Scale it down or cut it, or raise IMAGES_MAX_SIDE.",
+        )
     if width * height > limits.max_pixels:
         raise ImageTooLargeError(
             f"The image is {width}×{height} pixels; at most {limits.max_pixels} pixels are accepted.",
@@ -157,45 +179,31 @@ def _check_pixels(width: int, height: int, limits: Limits) -> None:
         )
 
 
-def _identify(data: bytes, limits: Limits) -> Image.Image:
-    accepted = ", ".join(limits.formats)
-    try:
-        return Image.open(io.BytesIO(data), formats=limits.formats)
-    except UnidentifiedImageError:
-        raise ImageUnsupportedError(
-            f"The {len(data)} bytes are not an image of an accepted format.", hint=f"Accepted: {accepted}."
-        ) from None
-    except READER_ERRORS as error:
-        raise ImageUndecodableError(
-            f"The image's header cannot be read: {error}.", hint=f"It is damaged. Accepted formats: {accepted}."
-        ) from None
+def _open(found: Look) -> Image.Image:
+    """For Pillow, which reads the head again. It must see the size that we have judged by."""
+    image = Image.open(io.BytesIO(found.head.data), formats=(found.kind,))
+    sides = (found.head.width, found.head.height)
+    if sorted(image.size) != sorted(sides):
+        raise ValueError(f"it is {image.width}×{image.height} pixels and says {sides[0]}×{sides[1]}")
+    return image
 
 
-def _decode(image: Image.Image, spec: InputSpec) -> Picture:
-    orientation = _orientation(image)
+def _decode(image: Image.Image, spec: InputSpec, orientation: int) -> Picture:
+    """Takes the image over: what is not needed any more of it is given back on the way."""
     width, height = (image.height, image.width) if orientation in QUARTER_TURNS else image.size
     target, box = _target(spec, width, height)
-    _draft(image, target, box)
-    plain = _to_plain(image)
-    upright = plain.transpose(TO_UPRIGHT[orientation]) if orientation in TO_UPRIGHT else plain
+    if image.format == "JPEG":
+        image.draft("RGB", _wanted(image.size, target, box))
+    image = to_plain(image)
+    if orientation in TO_UPRIGHT:
+        image = image.transpose(TO_UPRIGHT[orientation])
     # A draft made the picture smaller; the box was given in pixels of the original.
-    shrink_x, shrink_y = upright.width / width, upright.height / height
+    shrink_x, shrink_y = image.width / width, image.height / height
     source = (box[0] * shrink_x, box[1] * shrink_y, box[2] * shrink_x, box[3] * shrink_y)
-    scaled = _on_white(resampling.bilinear(upright, target, source))
+    scaled = _on_white(resampling.bilinear(image, target, source))
     pixels = _letterbox(spec, scaled) if spec.kind == "letterbox" else np.asarray(scaled)
     scale_x, scale_y = target[0] / (box[2] - box[0]), target[1] / (box[3] - box[1])
     return Picture(pixels, width, height, scale_x, scale_y, box[0], box[1])
-
-
-def _orientation(image: Image.Image) -> int:
-    """The tag of the file as it came; conversions lose it. 1 where there is none, or one that cannot be read."""
-    if image.format == "TIFF":
-        # Pillow turns it while it decodes, and gives the upright size from the beginning.
-        return 1
-    try:
-        return int(image.getexif().get(ORIENTATION_TAG, 1))
-    except READER_ERRORS:
-        return 1
 
 
 def _target(spec: InputSpec, width: int, height: int) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
@@ -212,23 +220,18 @@ def _target(spec: InputSpec, width: int, height: int) -> tuple[tuple[int, int], 
     return (max(1, round(width * scale)), max(1, round(height * scale))), (0.0, 0.0, width, height)
 
 
-def _draft(image: Image.Image, target: tuple[int, int], box: tuple[float, ...]) -> None:
-    """Let the JPEG decoder skip detail we would throw away; it never goes below what the target needs."""
-    if image.format != "JPEG":
-        return
+def _wanted(size: tuple[int, int], target: tuple[int, int], box: tuple[float, ...]) -> tuple[int, int]:
+    """At what size the JPEG decoder may deliver: it skips detail we would throw away, and never goes below."""
     scale = max(target[0] / (box[2] - box[0]), target[1] / (box[3] - box[1]))
-    wanted = (math.ceil(image.width * scale), math.ceil(image.height * scale))
-    image.draft("RGB", wanted)
+    return math.ceil(size[0] * scale), math.ceil(size[1] * scale)
 
 
-def _to_plain(image: Image.Image) -> Image.Image:
-    """RGB, or RGBA where something shines through. 16-bit grey is scaled, not cut off."""
-    if image.mode.startswith("I;16") or image.mode == "I":
-        grey = (np.asarray(image).astype(np.float32) / 257).clip(0, 255).astype(np.uint8)
-        return Image.fromarray(grey).convert("RGB")
-    mode = "RGBA" if "A" in image.getbands() or "transparency" in image.info else "RGB"
-    # Converting to what it is would copy every pixel.
-    return image if image.mode == mode else image.convert(mode)
+def _shrunk(head: Head, spec: InputSpec) -> int:
+    """By how much a JPEG is decoded smaller."""
+    # Turning it changes nothing: the scale is the same in both directions.
+    wanted = _wanted((head.width, head.height), *_target(spec, head.width, head.height))
+    least = min(head.width // wanted[0], head.height // wanted[1])
+    return next((scale for scale in (8, 4, 2) if least >= scale), 1)
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -173,6 +173,7 @@ class Predictor:
             settings.images_max_bytes,
             settings.images_max_pixels,
             tuple(name.upper() for name in settings.images_formats),
+            settings.images_max_side,
         )
         self._shadowing = Shadowing(self._limits)
         self._decoders = _Permits(sizing.choose(settings).web_decoders.value)

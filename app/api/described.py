@@ -15,6 +15,7 @@ from app.errors import (
     GpuOutOfMemoryError,
     ImageEmptyError,
     ImageMissingError,
+    ImageTooComplexError,
     ImageTooLargeError,
     ImageUndecodableError,
     ImageUnsupportedError,
@@ -29,6 +30,7 @@ from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body
 IMAGE_ERRORS: tuple[type[CaskError], ...] = (
     ImageEmptyError,
     ImageMissingError,
+    ImageTooComplexError,
     ImageTooLargeError,
     ImageUndecodableError,
     ImageUnsupportedError,

@@ -10,6 +10,7 @@ from app import overlays
 from app.errors import (
     CaskError,
     ImageEmptyError,
+    ImageTooComplexError,
     ImageTooLargeError,
     ImageUndecodableError,
     ImageUnsupportedError,
@@ -25,7 +26,9 @@ from app.predictions import ImageResult, Outcome, predictor
 from app.results import Detection
 
 # Trouble with one picture leaves the others alone; every other failure is the whole request's.
-OF_ONE_PICTURE = (ImageEmptyError, ImageUnsupportedError, ImageTooLargeError, ImageUndecodableError)
+OF_ONE_PICTURE = (
+    *(ImageEmptyError, ImageUnsupportedError, ImageTooLargeError, ImageTooComplexError, ImageUndecodableError),
+)
 # Which timings a person may want to know, and in which words; the rest is for the log.
 STEPS = {"decode": marked("decode"), "queue": marked("queue"), "predict": marked("model"), "explain": marked("explain")}
 

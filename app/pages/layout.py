@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 from urllib.parse import urlencode
 
-from flask import request, url_for
+from flask import current_app, request, url_for
 
 from app import __version__
 from app.pages import languages, places, preferences
@@ -14,6 +14,7 @@ from app.pages import languages, places, preferences
 def context() -> dict[str, Any]:
     """Names for templates. Functions, so that a page without the layout neither asks nor varies by them."""
     return {
+        "accepted_images": accepted_images,
         "cask_version": __version__,
         "chosen_colours": chosen_colours,
         "language": languages.current,
@@ -22,6 +23,11 @@ def context() -> dict[str, Any]:
         "script_words": languages.script_words,
         "switched": switched,
     }
+
+
+def accepted_images() -> str:
+    """Media types for a file field, so that it offers no picture that would be refused."""
+    return ",".join(f"image/{name}" for name in current_app.extensions["settings"].images_formats)
 
 
 def chosen_colours() -> str:

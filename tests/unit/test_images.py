@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from app import config, images
+from app.decoding.orientation import TAG as ORIENTATION_TAG
 from app.errors import CaskError, ImageEmptyError, ImageTooLargeError, ImageUndecodableError, ImageUnsupportedError
 from app.images import Limits, Picture
 from app.manifests import InputSpec
@@ -79,7 +80,7 @@ def as_stored(image: Image.Image, orientation: int) -> Image.Image:
 
 def exif(orientation: int) -> Image.Exif:
     made = Image.Exif()
-    made[images.ORIENTATION_TAG] = orientation
+    made[ORIENTATION_TAG] = orientation
     return made
 
 
@@ -320,7 +321,7 @@ def jpeg_that_claims(width: int, height: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "data", [png_that_claims(13_000, 13_000), jpeg_that_claims(65_000, 65_000)], ids=["PNG", "JPEG"]
+    "data", [png_that_claims(13_000, 13_000), jpeg_that_claims(25_000, 25_000)], ids=["PNG", "JPEG"]
 )
 def test_image_that_claims_too_many_pixels_is_refused_before_it_is_decoded(data: bytes) -> None:
     tracemalloc.start()
@@ -352,7 +353,7 @@ def test_image_of_no_bytes_is_empty() -> None:
         read(b"", SAME_SIZE)
 
 
-@pytest.mark.parametrize("data", [b"hello", b"<svg/>", b"%PDF-1.7", b"\x00" * 1000, b"\xff\xd8"], ids=repr)
+@pytest.mark.parametrize("data", [b"hello", b"<svg/>", b"%PDF-1.7", b"\x00" * 1000, b"\xff"], ids=repr)
 def test_bytes_that_are_no_image_are_unsupported(data: bytes) -> None:
     with pytest.raises(ImageUnsupportedError, match=f"{len(data)} bytes are not an image of an accepted format"):
         read(data, SAME_SIZE, LIMITS)
@@ -363,7 +364,7 @@ def test_format_that_is_not_accepted_is_unsupported_whatever_it_is_called(kind: 
     with pytest.raises(ImageUnsupportedError) as caught:
         read(fakes.picture(16, 16, kind), SAME_SIZE, LIMITS)
 
-    assert caught.value.hint == "Accepted: JPEG, PNG, WEBP."
+    assert caught.value.hint.startswith("Accepted: JPEG, PNG, WEBP. They begin ")
 
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF"])
