@@ -9,8 +9,6 @@ import html
 import json
 import logging
 import math
-import os
-import pwd
 import shutil
 import subprocess
 import sys
@@ -43,7 +41,7 @@ def main() -> int:
         settings = config.load()
         server_root = settings.state_dir / "run" / "httpd"
         check_application(settings)
-        render(settings, server_root, user=os.environ.get("SERVICE_USER", ""))
+        render(settings, server_root)
     except (CaskError, OSError) as error:
         message = f"{error.message} {error.hint}" if isinstance(error, CaskError) else str(error)
         print(message.strip(), file=sys.stderr)
@@ -85,7 +83,7 @@ def check_application(settings: Settings) -> None:
     create_app(settings.model_copy(update={"engine_mode": "service"}))
 
 
-def render(settings: Settings, server_root: Path, *, user: str = "") -> None:
+def render(settings: Settings, server_root: Path) -> None:
     """Write the whole server root. Raises OSError when Apache would not take it, with Apache's own words."""
     shutil.rmtree(server_root, ignore_errors=True)
     server_root.mkdir(parents=True)
@@ -94,14 +92,14 @@ def render(settings: Settings, server_root: Path, *, user: str = "") -> None:
     write_cors(settings, server_root)
     write_error_documents(server_root)
     write_refusal(settings, server_root)
-    make_counted_log(server_root, user)
+    make_counted_log(server_root)
     write_log_file(settings, server_root)
-    run_express(express_options(settings, server_root, user), server_root)
+    run_express(express_options(settings, server_root), server_root)
     put_limits_first(server_root)
     test_configuration(server_root)
 
 
-def express_options(settings: Settings, server_root: Path, user: str = "") -> list[str]:
+def express_options(settings: Settings, server_root: Path) -> list[str]:
     """Every option of mod_wsgi-express, by name."""
     sizes = sizing.choose(settings)
     options = [
@@ -148,8 +146,6 @@ def express_options(settings: Settings, server_root: Path, user: str = "") -> li
     if settings.trusted_proxies:
         # Never without --trust-proxy: any client could then forge its address.
         options += ["--trust-proxy-header=X-Forwarded-For", "--trust-proxy-header=X-Forwarded-Proto"]
-    if user:
-        options += [f"--user={user}", f"--group={user}"]
     return options
 
 
@@ -248,15 +244,9 @@ def write_refusal(settings: Settings, server_root: Path) -> None:
     (server_root / "refusal.conf").write_text("\n".join(lines) + "\n")
 
 
-def make_counted_log(server_root: Path, user: str) -> None:
-    """The file of what Apache answers by itself: Apache appends as whoever started it, the ops process reads."""
-    path = server_root / "counted.log"
-    path.touch(0o640)
-    if user:
-        account = pwd.getpwnam(user)
-        for each in (path, server_root / "counted.log.position"):
-            each.touch(0o640)
-            os.chown(each, account.pw_uid, account.pw_gid)
+def make_counted_log(server_root: Path) -> None:
+    """The file of what Apache answers by itself: Apache appends, the ops process reads."""
+    (server_root / "counted.log").touch(0o640)
 
 
 def write_log_file(settings: Settings, server_root: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import itertools
 import os
-import pwd
 import signal
 import sys
 from pathlib import Path
@@ -83,7 +82,6 @@ class KeptLog:
 def main() -> int:
     """Until the last one who writes to us has ended."""
     path, max_bytes, files = Path(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3])
-    _give_up_root()
     # Ctrl-C and a stop are meant for the server; its last lines are to be kept too.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH):
         signal.signal(number, signal.SIG_IGN)
@@ -107,15 +105,6 @@ def main() -> int:
         with contextlib.suppress(OSError):
             log.write(pending)
     return 0
-
-
-def _give_up_root() -> None:
-    user = os.environ.get("SERVICE_USER", "")
-    if os.getuid() == 0 and user:
-        account = pwd.getpwnam(user)
-        os.setgroups([])
-        os.setgid(account.pw_gid)
-        os.setuid(account.pw_uid)
 
 
 if __name__ == "__main__":

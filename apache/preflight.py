@@ -6,9 +6,11 @@ failure on stderr, and exits with 2. One program for all of it: each start of Py
 
 from __future__ import annotations
 
+import itertools
 import os
 import socket
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -32,8 +34,7 @@ def main() -> int:
     if reason := _running_reason(settings.state_dir):
         print(f"FAIL: {reason}", file=sys.stderr)
         return 2
-    user = os.environ.get("SERVICE_USER", "") if os.getuid() == 0 else ""
-    reasons = [*_port_reasons(settings.listen_host, settings.port), *_reading_reasons(user, settings)]
+    reasons = [*_port_reasons(settings.listen_host, settings.port), *_reading_reasons(settings)]
     if settings.tls_enabled:
         reasons += _port_reasons(settings.listen_host, settings.https_port)
     for reason in reasons:
@@ -67,26 +68,48 @@ def _port_reasons(host: str, port: int) -> Iterator[str]:
             yield f"cannot listen on {host}:{port}: {error.strerror}. Choose another port with PORT=."
 
 
-def _reading_reasons(user: str, settings: Settings) -> Iterator[str]:
-    """Apache gives up root; a Python or checkout below a private home would crash in a loop."""
-    if not user:
-        return
-    try:
-        account = permissions.account(user)
-    except KeyError:
-        yield f"SERVICE_USER is {user!r}, and there is no such user. Make one, or choose another."
-        return
-    python, state = Path(sys.executable), permissions.deepest_existing(settings.state_dir)
-    for path in {ROOT, python.parent, python.resolve().parent, Path(sys.base_prefix), state}:
-        closed = account.first_closed(path)
-        if closed:
-            yield (
-                f"the user {user} may not enter {closed}, which is on the way to {path}. Put it elsewhere,"
-                f" allow it with `chmod o+x {closed}`, or set SERVICE_USER."
-            )
+def _reading_reasons(settings: Settings) -> Iterator[str]:
+    """What the service needs and this user, who serves, cannot have."""
+    user, state = permissions.own_account().name, permissions.deepest_existing(settings.state_dir)
+    if not os.access(state, os.R_OK | os.W_OK | os.X_OK):
+        yield f"the user {user} may not write {state}, where STATE_DIR is to be. Allow it: chown {user} {state}"
     for path in settings.secret_files:
-        if not account.may(permissions.READ, path) or account.first_closed(path.parent):
+        if not os.access(path, os.R_OK):
             yield f"the user {user} may not read the secret in {path}. Give it to that user: chown {user} {path}"
+    if settings.tls_enabled:
+        for path in filter(None, (settings.tls_certificate, settings.tls_key)):
+            if not os.access(path, os.R_OK):
+                yield (
+                    f"the user {user} may not read {path}. Let it: setfacl -m u:{user}:r {path}, or put it into a group"
+                    f" of that user and chmod 640 {path}"
+                )
+    yield from _closed_files(user)
+
+
+def _closed_files(user: str) -> Iterator[str]:
+    """A checkout or .venv that was made with a strict umask would crash in a loop; the first closed file is enough."""
+    folders = [ROOT / name for name in ("app", "apache", "env", "models")]
+    for path in itertools.chain([ROOT / "flask.wsgi"], *map(_files, folders), _packages()):
+        if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
+            yield f"the user {user} may not read {path}. Open the folder to it: chmod -R go+rX {_top(path)}"
+            return
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    for here, folders, files in os.walk(folder):
+        yield from (Path(here, name) for name in (*folders, *files))
+
+
+def _packages() -> Iterator[Path]:
+    """The packages of this environment, each looked at from outside."""
+    folder = Path(sysconfig.get_path("purelib"))
+    yield folder
+    if os.access(folder, os.R_OK | os.X_OK):
+        yield from folder.iterdir()
+
+
+def _top(path: Path) -> Path:
+    return ROOT if path.is_relative_to(ROOT) else Path(sysconfig.get_path("purelib"))
 
 
 if __name__ == "__main__":

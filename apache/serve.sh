@@ -7,8 +7,6 @@ set -eu
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 PYTHON=${CASK_PYTHON:-$ROOT/.venv/bin/python}
-# Who serves when root starts us; Apache refuses to serve as root.
-if [ "$(id -u)" = 0 ]; then export SERVICE_USER=${SERVICE_USER:-www-data}; else unset SERVICE_USER; fi
 
 fail() { echo "FAIL: $1" >&2; exit 2; }
 
@@ -18,18 +16,14 @@ cd "$ROOT"
 # ── Preflight: touches nothing ───────────────────────────────────────────────────────────────────────────────────────
 [ -x "$PYTHON" ] || fail "needs $PYTHON, found nothing. Run requirements/install.sh, or make serve."
 command -v apache2 >/dev/null || command -v httpd >/dev/null || fail "needs Apache, found none. Run requirements/install.sh."
+# Root only hands over, to SERVICE_USER or www-data; from here on we are that user, and nothing below needs to be root.
+if [ "$(id -u)" = 0 ]; then exec "$PYTHON" apache/hand_over.py "${SERVICE_USER:-www-data}" bash "$ROOT/apache/serve.sh" "$@"; fi
 STATE_DIR=$("$PYTHON" apache/preflight.py $$) || exit 2
 
 # ── From here on, files are written, below STATE_DIR only ────────────────────────────────────────────────────────────
 umask 022
 rm -rf "$STATE_DIR/run/processes" "$STATE_DIR/run/refused" "$STATE_DIR/run/metrics"
 mkdir -p "$STATE_DIR/run/processes" "$STATE_DIR/run/refused" "$STATE_DIR/run/metrics"
-if [ "$(id -u)" = 0 ]; then
-    chown "$SERVICE_USER" "$STATE_DIR" "$STATE_DIR/run" "$STATE_DIR/run/processes" "$STATE_DIR/run/refused" \
-        "$STATE_DIR/run/metrics"
-    # Tokens that were made before the first start are root's.
-    find "$STATE_DIR" -maxdepth 1 -name '*.sqlite3*' -user 0 -exec chown "$SERVICE_USER" {} +
-fi
 # Each thread that decodes would else keep memory of its own (glibc's arenas); with two, all share it.
 export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2}
 # Libraries keep caches below HOME; the service user's own may be missing or root's.
@@ -47,6 +41,9 @@ KEPT=$(dirname "$APACHECTL")/log-file
 if [ -f "$KEPT" ]; then
     { read -r LOG_FILE; read -r LOG_BYTES; read -r LOG_COUNT; } <"$KEPT"
     exec > >(exec "$PYTHON" -IS apache/keep_log.py "$LOG_FILE" "$LOG_BYTES" "$LOG_COUNT") 2>&1
+elif ! { : >>/proc/self/fd/1 && : >>/proc/self/fd/2; } 2>/dev/null; then
+    # Apache opens its output anew, by name; that of another user, such as root's terminal, it could not open.
+    exec > >(trap '' HUP INT TERM WINCH; exec cat) 2>&1
 fi
 
 # Through bash, because the state folder may be mounted noexec.

@@ -19,6 +19,9 @@ if [ ! -f "$PID_FILE" ] || ! runs "$(cat "$PID_FILE")"; then
     exit 0
 fi
 PID=$(cat "$PID_FILE")
+# The number stands in a folder of the service user's: as root, we end nothing but an Apache that was started with it.
+tr '\0' ' ' <"/proc/$PID/cmdline" | grep -qF -- "-f $STATE_DIR/run/httpd/httpd.conf " ||
+    { echo "FAIL: process $PID, which $PID_FILE names, is not this service; nothing was stopped." >&2; exit 1; }
 # SIGWINCH finishes requests in flight; SIGTERM would drop them.
 kill -WINCH "$PID"
 for _ in $(seq $((SECONDS_AT_MOST * 10))); do

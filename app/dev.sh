@@ -6,6 +6,8 @@ ROOT=$(cd "$(dirname "$0")/.." && pwd)
 PYTHON=$ROOT/.venv/bin/python
 
 cd "$ROOT"
+# As apache/serve.sh: root only hands over.
+if [ "$(id -u)" = 0 ]; then exec "$PYTHON" apache/hand_over.py "${SERVICE_USER:-www-data}" bash "$ROOT/app/dev.sh" "$@"; fi
 export ENV=${ENV:-dev} ENGINE_MODE=service
 "$PYTHON" -m app.cli config check >/dev/null || exit 2
 HOST=$("$PYTHON" -m app.cli config get LISTEN_HOST)

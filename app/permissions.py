@@ -54,6 +54,28 @@ def owner_of_process(pid: int) -> Account:
     return Account(_name(found.st_uid), found.st_uid, found.st_gid)
 
 
+def become_owner(path: Path) -> None:
+    """As root, become the owner of a folder for the rest of this process; else, and where it is root's, do nothing.
+
+    Its owner can put links into it, so what root writes there could go anywhere. Commands of an operator do this before
+    they open a file of the service's.
+    """
+    if os.geteuid() != 0 or not path.is_dir():
+        return
+    # A link of somebody's is followed by nobody but that somebody.
+    found = path.lstat() if path.lstat().st_uid else path.stat()
+    if found.st_uid == 0:
+        return
+    name = _name(found.st_uid)
+    if name.isdigit():
+        os.setgroups([])
+        os.setgid(found.st_gid)
+    else:
+        os.initgroups(name, found.st_gid)
+        os.setgid(pwd.getpwnam(name).pw_gid)
+    os.setuid(found.st_uid)
+
+
 def _name(uid: int) -> str:
     try:
         return pwd.getpwuid(uid).pw_name

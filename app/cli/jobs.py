@@ -108,10 +108,11 @@ def purge(older_than: float, is_sure: bool) -> None:
 
 def _store() -> JobStore:
     """The jobs of this service. Ends the command where there have never been any."""
-    from app import config
+    from app import config, permissions
     from app.jobs import stores
 
     settings = config.resolve()
+    permissions.become_owner(settings.state_dir)
     store = stores.of(settings)
     # Made here, the file would belong to whoever runs this command, and not to the service's user.
     if not store.exists:

@@ -247,11 +247,13 @@ def build(model: str, use: str, only: str, limit_seconds: float, into_store: boo
     """Build a model, or all of MODELS, for this machine.
 
     Tries each form it can be computed in, and chooses the fastest faithful one. Takes minutes."""
-    from app import config, manifests
+    from app import config, manifests, permissions
     from app.vision import build as building
     from app.vision import devices
 
     settings = config.resolve()
+    if not into_store:
+        permissions.become_owner(settings.state_dir)
     chosen = manifests.find(settings.models_dir, (model,) if model else settings.models)
     names = tuple(filter(None, only.split(",")))
     wish = building.Wish(use, names, missing, limit_seconds, rounds, devices.resolve(settings.device))

@@ -125,12 +125,14 @@ def own_token(settings: Settings) -> Iterator[str]:
 
     Empty otherwise; the service then says what it needs.
     """
+    from app import permissions
     from app.errors import StateUnusableError
     from app.tokens import FILE_NAME, TokenStore
 
     if settings.authentication == "off" or not os.access(settings.state_dir / FILE_NAME, os.W_OK):
         yield ""
         return
+    permissions.become_owner(settings.state_dir)
     store = TokenStore(settings.state_dir)
     try:
         token, text = store.create("flask", lifetime_seconds=OWN_TOKEN_SECONDS, is_internal=True)

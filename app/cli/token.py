@@ -96,11 +96,13 @@ def revoke(known_as: str, is_json: bool) -> None:
 
 @contextmanager
 def _store() -> Iterator[TokenStore]:
-    from app import config
+    from app import config, permissions
     from app.tokens import TokenStore
 
     # Not checked: only the folder is needed, and secrets may be for the service's eyes alone.
-    store = TokenStore(config.resolve().state_dir)
+    state_dir = config.resolve().state_dir
+    permissions.become_owner(state_dir)
+    store = TokenStore(state_dir)
     try:
         yield store
     finally:

@@ -127,7 +127,7 @@ def test_what_the_service_user_may_not_read_is_said_before_the_start() -> None:
     closed.mkdir(mode=0o700)
 
     for settings, words in (
-        ({"SECRET_KEY_FILE": str(secret)}, f"may not read the secret in {secret}"),
+        ({"SECRET_KEY_FILE": str(secret)}, f"{secret}, which cannot be read (Permission denied)"),
         ({"SECRET_KEY": KEY, "STATE_DIR": str(closed / "state")}, f"may not enter {closed}"),
     ):
         given = {"PORT": str(servers.free_port()), "STATE_DIR": str(servers.make_state_dir()), **settings}

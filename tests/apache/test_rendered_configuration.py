@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import importlib.util
 import re
+import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -27,16 +29,32 @@ def _load_configure() -> ModuleType:
 
 configure = _load_configure()
 
+# As the service user, as serve.sh does it: Apache refuses to be tried as root.
+CODE = "import sys; sys.path.insert(0, 'apache'); import configure; from pathlib import Path; from app import config"
+RENDER = f"{CODE}; configure.render(config.load(), Path(sys.argv[1]))"
+
 Render = Callable[..., str]
 
 
 @pytest.fixture
-def render(tmp_path: Path) -> Render:
+def render(open_folder: Path) -> Render:
     def render(env: str = "test", **settings: str) -> str:
-        given = {"ENV": env, "STATE_DIR": str(tmp_path), "SECRET_KEY": "f3b1c09a77e24d18b6a0" * 2, **settings}
-        root = tmp_path / "httpd"
+        given = {"STATE_DIR": str(open_folder), "SECRET_KEY": "f3b1c09a77e24d18b6a0" * 2, **settings}
+        user = servers.service_user()
+        if user:
+            shutil.chown(open_folder, user)
+        root = open_folder / "httpd"
         # configtest runs inside: whatever is returned is accepted by Apache.
-        configure.render(config.load(given), root, user=servers.service_user())
+        done = subprocess.run(
+            [sys.executable, "-c", RENDER, str(root)],
+            cwd=servers.ROOT,
+            env=servers.environment(env, **given),
+            user=user or None,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
         return "".join((root / name).read_text() for name in ("definitions.conf", "httpd.conf"))
 
     return render
@@ -131,7 +149,7 @@ def test_forwarded_headers_are_believed_from_named_proxies_only(render: Render) 
     assert "WSGITrustedProxies" in render(TRUSTED_PROXIES="10.0.0.7")
 
 
-def test_every_status_that_apache_answers_has_a_problem_document(render: Render, tmp_path: Path) -> None:
+def test_every_status_that_apache_answers_has_a_problem_document(render: Render, open_folder: Path) -> None:
     import json
     import tomllib
 
@@ -140,7 +158,7 @@ def test_every_status_that_apache_answers_has_a_problem_document(render: Render,
 
     for status, words in table.items():
         document = json.loads(
-            (tmp_path / "httpd/errors" / f"{status}.json")
+            (open_folder / "httpd/errors" / f"{status}.json")
             .read_text()
             .replace('\\"', "")
             .replace('"none"', "none")
