@@ -9,10 +9,12 @@ needs one capability, which stays; nothing else of root does.
 from __future__ import annotations
 
 import contextlib
+import itertools
 import os
 import shutil
 import stat
 import sys
+import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -48,6 +50,7 @@ def main() -> int:
         account = _account(sys.argv[1])
         for path in _needed(settings):
             _check_entering(account, path)
+        _check_reading(account)
         _check_code(account)
         give_state(settings.state_dir, account)
     except SettingsError as error:
@@ -111,6 +114,24 @@ def _check_entering(account: Account, path: Path) -> None:
             f"the user {account.name} may not enter {closed}, which is on the way to {path}. Put it elsewhere,"
             f" allow it with `chmod o+x {closed}`, or set SERVICE_USER."
         )
+
+
+def _check_reading(account: Account) -> None:
+    """A checkout or .venv made with a strict umask would crash in a loop. The first closed file is enough to say so."""
+    packages = Path(sysconfig.get_path("purelib"))
+    folders = map(_below, (ROOT / name for name in ("app", "apache", "env", "models")))
+    for path in itertools.chain([ROOT / "flask.wsgi"], *folders, [packages], packages.iterdir()):
+        needed = permissions.READ | (permissions.ENTER if path.is_dir() else 0)
+        if not account.may(needed, path):
+            top = ROOT if path.is_relative_to(ROOT) else packages
+            raise HandOverError(
+                f"the user {account.name}, who serves, may not read {path}. Open the folder: chmod -R go+rX {top}"
+            )
+
+
+def _below(folder: Path) -> Iterator[Path]:
+    for here, folders, files in os.walk(folder):
+        yield from (Path(here, name) for name in (*folders, *files) if name != "__pycache__")
 
 
 def _check_code(account: Account) -> None:

@@ -6,11 +6,10 @@ failure on stderr, and exits with 2. One program for all of it: each start of Py
 
 from __future__ import annotations
 
-import itertools
 import os
+import re
 import socket
 import sys
-import sysconfig
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -22,6 +21,9 @@ from app.config import Settings  # noqa: E402
 from app.errors import SettingsError  # noqa: E402
 
 PRIVILEGED_PORTS = 1024
+# mod_wsgi-express writes paths unquoted into a shell script and into Apache's configuration. Letters may be of any
+# language; requirements/install.sh refuses the same.
+UNSAFE = re.compile(r"[^\w./:,@%+=-]")
 
 
 def main() -> int:
@@ -34,7 +36,11 @@ def main() -> int:
     if reason := _running_reason(settings.state_dir):
         print(f"FAIL: {reason}", file=sys.stderr)
         return 2
-    reasons = [*_port_reasons(settings.listen_host, settings.port), *_reading_reasons(settings)]
+    reasons = [
+        *_path_reasons(settings),
+        *_port_reasons(settings.listen_host, settings.port),
+        *_reading_reasons(settings),
+    ]
     if settings.tls_enabled:
         reasons += _port_reasons(settings.listen_host, settings.https_port)
     for reason in reasons:
@@ -55,6 +61,12 @@ def _running_reason(state_dir: Path) -> str:
     if [str(pid)] == sys.argv[1:]:
         return ""
     return f"Cask runs already with {state_dir} (process {pid}). Stop it with make stop, or choose another STATE_DIR."
+
+
+def _path_reasons(settings: Settings) -> Iterator[str]:
+    for name, path in (("the checkout", ROOT), ("STATE_DIR", settings.state_dir)):
+        if found := UNSAFE.search(str(path)):
+            yield f"the path of {name} is {str(path)!r}, and Apache's scripts cannot take {found[0]!r}. Choose another."
 
 
 def _port_reasons(host: str, port: int) -> Iterator[str]:
@@ -83,33 +95,6 @@ def _reading_reasons(settings: Settings) -> Iterator[str]:
                     f"the user {user} may not read {path}. Let it: setfacl -m u:{user}:r {path}, or put it into a group"
                     f" of that user and chmod 640 {path}"
                 )
-    yield from _closed_files(user)
-
-
-def _closed_files(user: str) -> Iterator[str]:
-    """A checkout or .venv that was made with a strict umask would crash in a loop; the first closed file is enough."""
-    folders = [ROOT / name for name in ("app", "apache", "env", "models")]
-    for path in itertools.chain([ROOT / "flask.wsgi"], *map(_files, folders), _packages()):
-        if not os.access(path, os.R_OK | (os.X_OK if path.is_dir() else 0)):
-            yield f"the user {user} may not read {path}. Open the folder to it: chmod -R go+rX {_top(path)}"
-            return
-
-
-def _files(folder: Path) -> Iterator[Path]:
-    for here, folders, files in os.walk(folder):
-        yield from (Path(here, name) for name in (*folders, *files))
-
-
-def _packages() -> Iterator[Path]:
-    """The packages of this environment, each looked at from outside."""
-    folder = Path(sysconfig.get_path("purelib"))
-    yield folder
-    if os.access(folder, os.R_OK | os.X_OK):
-        yield from folder.iterdir()
-
-
-def _top(path: Path) -> Path:
-    return ROOT if path.is_relative_to(ROOT) else Path(sysconfig.get_path("purelib"))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,11 @@ fail() { echo "FAIL: $1" >&2; exit 2; }
 if [ "${1:-}" = --help ]; then sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0; fi
 cd "$ROOT"
 
+IS_TERMINAL=yes
+if [ ! -t 0 ] && [ ! -t 1 ]; then IS_TERMINAL=no; fi
+# Until Apache listens to it, SIGWINCH would be ignored, and a stop during the start would be lost.
+if [ "$IS_TERMINAL" = no ]; then trap 'echo "Stopped during the start."; exit 0' WINCH; fi
+
 # ── Preflight: touches nothing ───────────────────────────────────────────────────────────────────────────────────────
 [ -x "$PYTHON" ] || fail "needs $PYTHON, found nothing. Run requirements/install.sh, or make serve."
 command -v apache2 >/dev/null || command -v httpd >/dev/null || fail "needs Apache, found none. Run requirements/install.sh."
@@ -34,8 +39,6 @@ if [ "${1:-}" = --check ]; then echo "The configuration is right: $(dirname "$AP
 # Says the address once a prediction has succeeded; the server below does not wait for it.
 announce() { if [ "${CASK_ANNOUNCE:-yes}" = yes ]; then "$PYTHON" apache/announce.py & fi; }
 
-IS_TERMINAL=yes
-if [ ! -t 0 ] && [ ! -t 1 ]; then IS_TERMINAL=no; fi
 # With LOG_FILE every line goes there too, and to where it would have gone. The keeper ends with the last who writes.
 KEPT=$(dirname "$APACHECTL")/log-file
 if [ -f "$KEPT" ]; then

@@ -39,9 +39,12 @@ DEV_PACKAGES=(
     redis-server    # cache, limits and jobs over several machines, in tests
 )
 
+# The service user must be able to read what is installed, whatever the mask of the shell that calls us.
+umask 022
 mode="${1:-serve}"
 cd "$(dirname "$0")/.."
 root="$PWD"
+. requirements/torch.sh
 case "$VENV" in /*) ;; *) VENV="$root/$VENV" ;; esac
 stamp="$VENV/.installed-$mode"
 
@@ -54,7 +57,7 @@ fail() { # fail STATUS WHAT NEXT
 
 note() { printf '  note      %s\n' "$1"; }
 
-step() { # step NAME COMMAND… : run it quietly, show that time passes, show the log's end when it fails
+step() { # step NAME COMMAND… : run it quietly, show that time passes; when it fails, the log's end and WHY and NEXT, if set
     local name="$1" began=$SECONDS pid status=0 shown=0
     shift
     printf '\n== %s: %s\n' "$name" "$*" >>"$LOG"
@@ -72,8 +75,8 @@ step() { # step NAME COMMAND… : run it quietly, show that time passes, show th
     if [ "$status" -ne 0 ]; then
         printf 'failed\n\n' >&2
         tail -n 15 "$LOG" | sed 's/^/    /' >&2
-        fail 1 "the step «$name» needs to succeed, found exit status $status (above: the end of $LOG)." \
-            "mend what it names, then run the same command again; it goes on where it stopped."
+        fail 1 "${WHY:-the step «$name» needs to succeed, found exit status $status (above: the end of $LOG).}" \
+            "${NEXT:-mend what it names, then run the same command again; it goes on where it stopped.}"
     fi
     printf 'ok, %s s\n' "$((SECONDS - began))"
 }
@@ -95,7 +98,7 @@ locks_digest() { # locks_digest MODE : as docker/steps/wheels.sh computes it
 
 set_up_digest() { # set_up_digest MODE : one number for all that is locked
     # shellcheck disable=SC2046 # a list of plain names
-    (cd requirements && cat $(locks "$1") commands/*.* install.sh) | sha256sum | cut -c1-16
+    (cd requirements && cat $(locks "$1") commands/*.* install.sh torch.sh) | sha256sum | cut -c1-16
 }
 
 missing_packages() { # missing_packages NAME… : those that dpkg does not know as installed
@@ -165,6 +168,14 @@ case "$mode" in
     serve | loadtest | dev) ;;
     *) fail 2 "needs serve, loadtest or dev, found «$mode»." "requirements/install.sh serve" ;;
 esac
+# mod_wsgi-express writes these paths unquoted into a shell script; apache/preflight.py refuses the same.
+for path in "$root" "$VENV"; do
+    case "$path" in
+        *[[:space:][:cntrl:]\"\'\\\$\`\;\&\|\<\>\(\)\*\?\[\]\{\}\~\#\!]*)
+            fail 2 "needs a path without blanks, quotes and signs that a shell takes for its own, found «$path»." \
+                "clone into another folder, such as /srv/cask" ;;
+    esac
+done
 packages=("${SERVE_PACKAGES[@]}")
 [ "$mode" != loadtest ] || packages=("${LOADTEST_PACKAGES[@]}")
 
@@ -275,8 +286,11 @@ torch_right() {
     "$VENV/bin/python" -W ignore -c 'import torch; print(torch.__version__)'
 }
 
-torch_for_cpu() { # where pip finds it; without it, serve.txt brings the index's build
-    pip_install serve --no-deps -r requirements/torch-cpu.txt || echo "no CPU build found; the index's build follows"
+torch_for_cpu() {
+    with_torch_index pip_install serve --no-deps && return
+    # The package index's build for x86-64 needs CUDA's libraries; for other processors it needs none.
+    [ "$(uname -m)" != x86_64 ] || return
+    echo "no CPU build found; the package index's build follows"
 }
 
 flask_commands() { # what `flask` must know before it looks for the application
@@ -297,12 +311,14 @@ flask_commands() { # what `flask` must know before it looks for the application
 
 set_up_service() {
     # --no-deps: serve.txt is complete, and torch's own list names CUDA (see requirements/torch.in).
-    step "torch, CPU build (1 GB installed)" torch_for_cpu
+    torch_is_locked "$tag" "$(uname -m)" || fail 1 "$(torch_missing "$tag" "$(uname -m)")" "$(torch_next "$tag" "$(uname -m)")"
+    WHY="$(torch_missing "$tag" "$(uname -m)")" NEXT="$(torch_next "$tag" "$(uname -m)")" \
+        step "torch, CPU build (1 GB installed)" torch_for_cpu
     step "what the service imports" pip_install serve --no-deps -r requirements/serve.txt
     if ! torch_right >>"$LOG" 2>&1; then
         tail -n 3 "$LOG" | sed 's/^/    /' >&2
-        fail 1 "needs a torch that imports on this machine, found one that does not (often the index's build for CUDA)." \
-            "name PyTorch's index of CPU builds in PIP_EXTRA_INDEX_URL, or put the wheel that requirements/torch-cpu.txt names into a folder and name that in PIP_FIND_LINKS; then the same command again"
+        fail 1 "needs a torch that imports on this machine, found one that does not (often a build for CUDA)." \
+            "remove $VENV, then the same command again"
     fi
     step "commands that flask has too" flask_commands
     mod_wsgi_right >>"$LOG" 2>&1 && return

@@ -7,6 +7,8 @@
 #   docker/steps/wheels.sh loadtest  what sends load, and nothing else
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
+# shellcheck source-path=SCRIPTDIR source=../../requirements/torch.sh
+. requirements/torch.sh
 
 PYTHON="${PYTHON:-python3}"                 # runs pip here; the wheels are for IMAGE_PYTHON
 IMAGE_PYTHON="${IMAGE_PYTHON:-3.11}"        # the Python of BASE_IMAGE
@@ -113,13 +115,12 @@ if [ "$what" = loadtest ]; then
     exit 0
 fi
 say wheels "torch, CPU build (190 MB)"
-if download_wheels -r requirements/torch-cpu.txt; then
+if with_torch_index download_wheels; then
     without_torch >build/serve-without-torch.txt
     serve=build/serve-without-torch.txt
 elif [ "$IMAGE_ARCH" = x86_64 ]; then
     # The index's build for this architecture is linked to CUDA and does not import in an image without it.
-    give_up "needs torch's CPU build for $pip_tag, $IMAGE_ARCH; pip found none." \
-        "put it into a folder (requirements/torch-cpu.txt names it), then: PIP_FIND_LINKS=that-folder make wheels"
+    give_up "$(torch_missing "$pip_tag" "$IMAGE_ARCH")" "$(torch_next "$pip_tag" "$IMAGE_ARCH")"
 else
     serve=requirements/serve.txt
 fi
