@@ -54,9 +54,7 @@ def main() -> int:
 
 
 def _reachable(host: str) -> str:
-    if host in ("0.0.0.0", "::"):  # noqa: S104 - compared, not bound
-        return "127.0.0.1"
-    return f"[{host}]" if ":" in host else host
+    return config.in_url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host))  # noqa: S104 - compared, not bound
 
 
 def _missing(base: str) -> str:
@@ -75,7 +73,7 @@ def _missing(base: str) -> str:
 
 def _say(settings: Settings, base: str, seconds: float) -> None:
     found = _prediction(settings, base)
-    public = f"https://{settings.server_name}:{settings.https_port}" if settings.tls_enabled else base
+    public = f"https://{config.in_url(settings.server_name)}:{settings.https_port}" if settings.tls_enabled else base
     if settings.log_format == "json":
         logs.configure(settings, role="start")
         logging.getLogger("cask.start").info("answers at %s after %.1f s: %s", public, seconds, found)
@@ -129,7 +127,7 @@ def _try(settings: Settings, base: str, token: str) -> str:
 
 def _ask(settings: Settings, url: str, token: str, image: bytes | None = None) -> Any:
     """The JSON of an answer. Raises OSError where there is none."""
-    headers = {"Host": settings.server_name, **({"Content-Type": "image/jpeg"} if image else {})}
+    headers = {"Host": config.in_url(settings.server_name), **({"Content-Type": "image/jpeg"} if image else {})}
     headers |= {"X-Api-Token": token} if token else {}
     with urllib.request.urlopen(urllib.request.Request(url, image, headers), timeout=30) as answer:
         return json.load(answer)

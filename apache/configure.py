@@ -9,6 +9,7 @@ import html
 import json
 import logging
 import math
+import re
 import shutil
 import subprocess
 import sys
@@ -95,6 +96,7 @@ def render(settings: Settings, server_root: Path) -> None:
     make_counted_log(server_root)
     write_log_file(settings, server_root)
     run_express(express_options(settings, server_root), server_root)
+    give_a_name(server_root)
     put_limits_first(server_root)
     test_configuration(server_root)
 
@@ -139,7 +141,7 @@ def express_options(settings: Settings, server_root: Path) -> list[str]:
         options += ["--service-script", "jobs", str(ROOT / "apache" / "jobs.py")]
     options += [f"--include-file={CONF / name}.conf" for name in INCLUDED]
     if settings.listen_host != "0.0.0.0":  # noqa: S104 - compared, not bound
-        options.append(f"--host={settings.listen_host}")
+        options.append(f"--host={config.in_url(settings.listen_host)}")
     options.append("--reload-on-changes" if settings.reload else "--disable-reloading")
     for network in settings.trusted_proxies:
         options.append(f"--trust-proxy={network}")
@@ -155,8 +157,10 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
     values = {
         "CASK_ROOT": ROOT,
         "CASK_SERVER_ROOT": server_root,
-        "CASK_SERVER_NAME": settings.server_name,
-        "CASK_LISTEN": f"{settings.listen_host}:",
+        "CASK_SERVER_NAME": config.in_url(settings.server_name),
+        # Apache takes no address in brackets for a name; there is one host with TLS, whatever it is called.
+        "CASK_TLS_NAME": "localhost" if ":" in settings.server_name else settings.server_name,
+        "CASK_LISTEN": f"{config.in_url(settings.listen_host)}:",
         "CASK_REQUEST_MAX_BYTES": settings.request_max_bytes,
         "CASK_SERVER_SHUTDOWN_SECONDS": settings.server_shutdown_seconds,
         "CASK_HSTS_SECONDS": settings.hsts_seconds,
@@ -274,6 +278,12 @@ def run_express(options: list[str], server_root: Path) -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=EXPRESS_TIMEOUT_SECONDS, check=False)
     if done.returncode or not (server_root / "httpd.conf").exists():
         raise OSError(f"mod_wsgi-express failed: {(done.stderr or done.stdout).strip()}")
+
+
+def give_a_name(server_root: Path) -> None:
+    """mod_wsgi-express names the server after the address it listens on; Apache refuses a name in brackets."""
+    path = server_root / "httpd.conf"
+    path.write_text(re.sub(r"(?m)^ServerName \[.*\]$", "ServerName localhost", path.read_text()))
 
 
 def put_limits_first(server_root: Path) -> None:

@@ -127,11 +127,18 @@ def _matching(pattern: re.Pattern[str]) -> Callable[[str], str]:
 
 
 def _address_or_host(value: str) -> str:
+    # As in a URL, an IPv6 address may stand in brackets.
+    bare = value[1:-1] if value.startswith("[") and value.endswith("]") and ":" in value else value
     try:
-        ipaddress.ip_address(value)
+        ipaddress.ip_address(bare)
     except ValueError:
         _matching(HOST_NAME)(value)
-    return value
+    return bare
+
+
+def in_url(host: str) -> str:
+    """A host as it stands where a port may follow: an IPv6 address needs brackets (RFC 3986, section 3.2.2)."""
+    return f"[{host}]" if ":" in host else host
 
 
 def _network(value: str) -> str:
@@ -239,7 +246,7 @@ class Settings(BaseSettings):
 
     listen_host: Host = setting(
         "127.0.0.1",
-        "The address to listen on; 0.0.0.0 is every one of this machine.",
+        "The address to listen on; 0.0.0.0 is every one of this machine, :: every one of IPv6 and IPv4.",
         expects="an address or a host name",
         section="Addresses and TLS",
     )
@@ -248,7 +255,7 @@ class Settings(BaseSettings):
         "localhost", "The host name callers use; requests for another host are refused.", expects="a host name"
     )
     server_aliases: Hosts = setting(
-        "localhost,127.0.0.1",
+        "localhost,127.0.0.1,::1",
         "Further host names and addresses callers may use, besides SERVER_NAME.",
         expects="host names or addresses, with commas between",
     )

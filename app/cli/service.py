@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
+from app import config
 from app.cli.terminal import Failure
 
 if TYPE_CHECKING:
@@ -150,15 +151,17 @@ def own_token(settings: Settings) -> Iterator[str]:
 def local(settings: Settings, token: str = "") -> Service:
     """The service of these settings, on this machine."""
     address = ipaddress.ip_address(settings.listen_host) if _is_address(settings.listen_host) else None
-    host = "127.0.0.1" if address is None or address.is_unspecified else settings.listen_host
-    host = f"[{host}]" if ":" in host else host
+    host = settings.listen_host
+    if address is None or address.is_unspecified:
+        host = "::1" if address is not None and address.version == 6 else "127.0.0.1"
+    base, name = config.in_url(host), config.in_url(settings.server_name)
     if not settings.tls_enabled:
-        return Service(f"http://{host}:{settings.port}", f"{settings.server_name}:{settings.port}", token)
+        return Service(f"http://{base}:{settings.port}", f"{name}:{settings.port}", token)
     # It is this very machine's own certificate, so nobody else needs to vouch for it, and any name in it will do.
     tls = ssl.create_default_context(cafile=str(settings.tls_certificate))
     tls.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     tls.check_hostname = False
-    return Service(f"https://{host}:{settings.https_port}", f"{settings.server_name}:{settings.https_port}", token, tls)
+    return Service(f"https://{base}:{settings.https_port}", f"{name}:{settings.https_port}", token, tls)
 
 
 def _is_address(text: str) -> bool:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ipaddress
+
 from flask import Flask, request
 from werkzeug.sansio.utils import host_is_trusted
 
@@ -18,13 +20,26 @@ class HostError(RequestError):
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Refuse other hosts than SERVER_NAME and SERVER_ALIASES."""
-    accepted = [name.lower() for name in (settings.server_name, *settings.server_aliases)]
+    accepted = [name.lower() for name in settings.server_names]
 
     @app.before_request
     def refuse_other_hosts() -> None:
         # Load balancers and orchestrators ask for health by address.
-        if request.blueprint != "ops" and not host_is_trusted(request.host.lower(), accepted):
+        if request.blueprint != "ops" and not _is_accepted(request.host.lower(), accepted):
             raise HostError(
                 f"This service does not answer to the host {request.host[:80]!r}.",
                 hint="Call it by SERVER_NAME, or add the name to SERVER_ALIASES.",
             )
+
+
+def _is_accepted(host: str, accepted: list[str]) -> bool:
+    if not host.startswith("["):
+        return host_is_trusted(host, accepted)
+    # werkzeug takes the first colon for that of the port; and one IPv6 address can be written in many ways.
+    address, _, port = host[1:].partition("]")
+    try:
+        asked = ipaddress.IPv6Address(address)
+    except ValueError:
+        return False
+    is_port = not port or (port[0] == ":" and port[1:].isdecimal())
+    return is_port and any(":" in name and ipaddress.IPv6Address(name) == asked for name in accepted)
