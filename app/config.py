@@ -460,6 +460,14 @@ class Settings(BaseSettings):
     request_max_bytes: int = setting(
         33554432, "The largest request body; larger ones get 413.", unit="bytes", at_least=1024, at_most=2**31 - 1
     )
+    request_memory_bytes: int = setting(
+        0,
+        "The memory that all requests together may hold: bodies, decoded images, what waits; 0 is by the machine's or"
+        " the container's memory.",
+        unit="bytes",
+        at_least=0,
+        at_most=2**50,
+    )
     request_max_images: int = setting(
         32, "Most images in one request; more get 413.", unit="images", at_least=1, at_most=1024
     )
@@ -479,6 +487,13 @@ class Settings(BaseSettings):
         unit="pixels",
         at_least=1,
         at_most=10**6,
+    )
+    images_max_decode_seconds: float = setting(
+        10,
+        "Longest that one image may take to be decoded; one that takes longer gets 422.",
+        unit="seconds",
+        at_least=0.1,
+        at_most=3600,
     )
     images_formats: ImageFormats = setting(
         "jpeg,png,webp",

@@ -253,6 +253,20 @@ class EngineBusyError(UnavailableError):
     title = "The engine is busy"
 
 
+class MemoryShortError(UnavailableError):
+    """The memory that all requests share has no room for this one at the moment."""
+
+    code = "memory_short"
+    title = "No memory free for it"
+
+
+class DecodersBusyError(UnavailableError):
+    """Too many images that take long to decode wait already."""
+
+    code = "decoders_busy"
+    title = "The decoders are busy"
+
+
 class ModelNotReadyError(UnavailableError):
     """The model exists but has not finished loading, or failed to."""
 

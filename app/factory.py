@@ -47,9 +47,10 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.extensions["is_under_apache"] = _mod_wsgi() is not None
     app.extensions["jobs"] = stores.of(settings)
     kept = answers.init_app(app, settings)
-    app.extensions["predictor"] = Predictor(settings, engine or _engine(settings), kept, Asking())
+    predictor = Predictor(settings, engine or _engine(settings), kept, Asking())
+    app.extensions["predictor"] = predictor
     app.extensions["ensemble"] = Ensemble.of(settings)
-    guards.init_app(app, settings)
+    guards.init_app(app, settings, predictor.decoder.budget)
     for blueprint in (api, legacy, rpc, inference, openapi, pages, ops):
         app.register_blueprint(blueprint)
     processes.register(settings.state_dir, role)

@@ -13,11 +13,11 @@ import numpy as np
 from PIL import Image
 
 from app import resampling
-from app.decoding import looks, orientation
-from app.decoding.colours import to_plain
-from app.decoding.head import Head
-from app.decoding.looks import Look
+from app.colours import to_plain
 from app.errors import ImageTooLargeError, ImageUndecodableError
+from app.heads import looks, orientation
+from app.heads.head import Head
+from app.heads.looks import Look
 from app.manifests import InputSpec
 from app.results import Box, DetectOptions, Options
 
@@ -32,8 +32,6 @@ READER_ERRORS = (
     *(RuntimeError, SystemError, struct.error, zlib.error),
 )
 
-# What a row costs besides its pixels: pointers, and the picture when it is scaled in one direction only.
-ROW_BYTES = 8192
 # The grey of a letterbox's empty part, as most detectors are trained with it.
 LETTERBOX_GREY = 114
 # What makes an image upright, by its tag Orientation (Exif 2.32); 1 is upright already.
@@ -153,7 +151,9 @@ def peak_bytes(found: Look, spec: InputSpec) -> int:
     head = found.head
     shrunk = _shrunk(head, spec) if head.shrinks else 1
     pixels = head.width * head.height
-    return int(pixels * (head.pixel_bytes / shrunk**2 + head.stored_pixel_bytes)) + ROW_BYTES * head.height
+    # Scaled in one direction, before it is in the other.
+    half_bytes = 4 * _target(spec, head.width, head.height)[0][0] * head.height
+    return int(pixels * (head.pixel_bytes / shrunk**2 + head.stored_pixel_bytes)) + half_bytes
 
 
 def decode(found: Look, spec: InputSpec) -> Picture:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import queue
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -13,15 +12,16 @@ from typing import Any, Protocol
 import numpy as np
 from flask import current_app
 
-from app import images, options, sizing
+from app import images, options
+from app.budget import Hold
 from app.cache import keys
 from app.cache.answers import ANY_AGE, Computed, Found, Freshness, KeptAnswers
 from app.cache.entries import Entry
 from app.config import Settings
+from app.decoding.decoder import Decoder
 from app.engine.client import EngineAnswer
 from app.errors import (
     CaskError,
-    DeadlineExceededError,
     ImageMissingError,
     ModelNotFoundError,
     ModelNotReadyError,
@@ -169,14 +169,8 @@ class Predictor:
         self.routing = Routing(Path(settings.models_dir), Path(settings.state_dir), settings.models)
         self._max_images = settings.request_max_images
         self._timeout_seconds = settings.request_timeout_seconds
-        self._limits = images.Limits(
-            settings.images_max_bytes,
-            settings.images_max_pixels,
-            tuple(name.upper() for name in settings.images_formats),
-            settings.images_max_side,
-        )
-        self._shadowing = Shadowing(self._limits)
-        self._decoders = _Permits(sizing.choose(settings).web_decoders.value)
+        self.decoder = Decoder.of(settings)
+        self._shadowing = Shadowing(self.decoder.read)
         self._status_lock = threading.Lock()
         self._status: tuple[float, dict[str, Any] | CaskError] | None = None
 
@@ -313,8 +307,19 @@ class Predictor:
             self._caller.begin()
         choice, data = asked.choice, [asked.data[number] for number in numbers]
         started = time.perf_counter()
-        pictures = self._read_all(data, choice.manifest, asked.deadline)
-        decoded = time.perf_counter()
+        with self.decoder.budget.hold("pixels") as hold:
+            pictures = self._read_all(data, choice.manifest, asked.deadline, hold)
+            return self._ask_engine(asked, numbers, pictures, data, started)
+
+    def _ask_engine(
+        self,
+        asked: _Asked,
+        numbers: Sequence[int],
+        pictures: Sequence[Picture],
+        data: Sequence[ImageData],
+        started: float,
+    ) -> _Computed:
+        choice, decoded = asked.choice, time.perf_counter()
         scaled = [picture.to_input(asked.own[number]) for picture, number in zip(pictures, numbers, strict=True)]
         answers = self.engine.predict(
             choice.manifest,
@@ -347,9 +352,10 @@ class Predictor:
             # Also where the answer itself was kept: the engine has work with it.
             self._caller.begin()
         started, manifest = time.perf_counter(), outcome.manifest
-        pictures = self._read_all(data, manifest, deadline)
         asked = [ExplainOptions(getattr(wished, "explain_label", None) or _best(each)) for each in outcome.results]
-        answers = self.engine.predict(manifest, [picture.pixels for picture in pictures], asked, deadline)
+        with self.decoder.budget.hold("pixels") as hold:
+            pictures = self._read_all(data, manifest, deadline, hold)
+            answers = self.engine.predict(manifest, [picture.pixels for picture in pictures], asked, deadline)
         results = [
             replace(result, explanation=_placed(manifest, result, answer))
             for result, answer in zip(outcome.results, answers, strict=True)
@@ -386,48 +392,16 @@ class Predictor:
                 hint="Send them in several requests, or raise REQUEST_MAX_IMAGES.",
             )
 
-    def _read_all(self, data: Sequence[ImageData], manifest: Manifest, deadline: float) -> list[Picture]:
+    def _read_all(self, data: Sequence[ImageData], manifest: Manifest, deadline: float, hold: Hold) -> list[Picture]:
         pictures = []
         for number, each in enumerate(data, start=1):
-            remaining_seconds = deadline - time.monotonic()
-            if remaining_seconds <= 0 or not self._decoders.acquire(timeout=remaining_seconds):
-                raise DeadlineExceededError(
-                    f"The deadline passed before image {number} of {len(data)} was decoded.",
-                    hint="Allow more time with X-Request-Timeout, or send fewer or smaller images at once.",
-                )
             try:
-                pictures.append(self._read(number, each, manifest, len(data)))
-            finally:
-                self._decoders.release()
+                pictures.append(self.decoder.read(each, manifest.input, deadline, hold))
+            except CaskError as error:
+                if len(data) > 1:
+                    error.message = f"Image {number} of {len(data)}: {error.message}"
+                raise
         return pictures
-
-    def _read(self, number: int, data: ImageData, manifest: Manifest, count: int) -> Picture:
-        try:
-            return images.read_any(data, manifest.input, self._limits)
-        except CaskError as error:
-            if count > 1:
-                error.message = f"Image {number} of {count}: {error.message}"
-            raise
-
-
-class _Permits:
-    """So many at once. As threading's semaphore, which is written in Python and costs a tenth of a request here."""
-
-    def __init__(self, count: int) -> None:
-        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(count):
-            self._free.put(None)
-
-    def acquire(self, timeout: float) -> bool:
-        """Wait for a permit, at most so many seconds; whether there was one."""
-        try:
-            self._free.get(timeout=timeout)
-        except queue.Empty:
-            return False
-        return True
-
-    def release(self) -> None:
-        self._free.put(None)
 
 
 def _given(**values: str | None) -> dict[str, str]:

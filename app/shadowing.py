@@ -14,10 +14,10 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from app import images, options
+from app import options
 from app.errors import CaskError
-from app.images import ImageData, Limits, Picture
-from app.manifests import Manifest
+from app.images import ImageData, Picture
+from app.manifests import InputSpec, Manifest
 from app.options import Wishes
 from app.results import Answer, Options, to_dict
 from app.telemetry import logs
@@ -32,6 +32,14 @@ MAX_IMAGES = 4
 MAX_IMAGES_PER_SECOND = 10
 
 
+# Nobody waits for a copy.
+DECODE_SECONDS = 5.0
+# Larger files, and as many rows of pixels, are not copied: those that wait would be memory that nobody counts.
+MAX_BYTES = 1024**2
+
+Read = Callable[[ImageData, InputSpec, float], Picture]
+
+
 class ShadowEngine(Protocol):
     """What is needed of the engine's door."""
 
@@ -40,13 +48,12 @@ class ShadowEngine(Protocol):
 
 @dataclass(frozen=True)
 class Copy:
-    """One image of a request, and what was answered; ``picture`` is None where the shadow needs another size."""
+    """One image of a request, and what was answered; ``image`` is as it came where the shadow needs another size."""
 
     shadow: Manifest
     answered_by: Manifest
     wish: Wishes
-    picture: Picture | None
-    data: ImageData
+    image: Picture | ImageData
     answer: Answer
     request_id: str
 
@@ -54,8 +61,9 @@ class Copy:
 class Shadowing:
     """A thread with a short queue before it; it starts with the first copy."""
 
-    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
-        self._limits = limits
+    def __init__(self, read: Read, clock: Callable[[], float] = time.monotonic) -> None:
+        """``read``: the decoder's, for a shadow whose input has another size."""
+        self._read = read
         self._clock = clock
         self._next = -math.inf
         self._waiting: queue.Queue[tuple[ShadowEngine, list[Copy]]] = queue.Queue(MAX_WAITING)
@@ -80,9 +88,11 @@ class Shadowing:
         request_id = logs.request_id.get()
         rows = zip(wishes, pictures, data, answers, strict=True)
         copies = [
-            Copy(shadow, answered_by, wish, picture if is_same_size else None, raw, answer, request_id)
+            Copy(shadow, answered_by, wish, picture if is_same_size else raw, answer, request_id)
             for wish, picture, raw, answer in list(rows)[:MAX_IMAGES]
+            if is_same_size or len(raw) <= MAX_BYTES
         ]
+        self._drop(shadow, min(len(data), MAX_IMAGES) - len(copies))
         try:
             self._waiting.put_nowait((engine, copies))
         except queue.Full:
@@ -120,7 +130,9 @@ class Shadowing:
                     log.exception("a copy for the shadow was not sent")
 
     def _send(self, engine: ShadowEngine, each: Copy) -> None:
-        picture = each.picture or images.read_any(each.data, each.shadow.input, self._limits)
+        picture = each.image
+        if not isinstance(picture, Picture):
+            picture = self._read(picture, each.shadow.input, time.monotonic() + DECODE_SECONDS)
         with self._lock:
             dropped = self._dropped.pop(each.shadow.key, 0)
         about = {

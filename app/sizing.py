@@ -23,6 +23,14 @@ LEAST_SERVER_PROCESSES, MOST_SERVER_PROCESSES = 2, 16
 # What an engine with torch, one web process, ops and jobs take before any model and request.
 BASE_BYTES = 750 * 1024**2
 WEB_PROCESS_BYTES = 80 * 1024**2
+# Of the memory that is left beside the processes, requests may hold this much; the rest is for models, and for what the
+# system keeps of files. However little is left, one image of a phone fits.
+REQUEST_SHARE = 0.6
+LEAST_REQUEST_BYTES = 96 * 1024**2
+# One more process that decodes large images for so much of it.
+BYTES_PER_DECODING_PROCESS = 512 * 1024**2
+MOST_DECODING_PROCESSES = 4
+DECODING_PROCESS_BYTES = 40 * 1024**2
 # On a GPU one worker prepares and answers a batch while the other one's is computed.
 GPU_WORKERS = 2
 # Larger ones are no faster on processors, but the runtime keeps memory for each size that it has met: with 8, 20 MB
@@ -56,6 +64,8 @@ class Sizes:
     web_threads: Size
     web_places: Size
     web_decoders: Size
+    web_decoding_processes: Size
+    request_memory: Size
     server_max_connections: Size
     server_processes: Size
 
@@ -98,6 +108,21 @@ def choose(settings: Settings, cores: int | None = None, memory_bytes: int | Non
         -(-cores // processes.value),
         "images decoded at once in a web process; more would only share the cores and keep more pixels in memory",
     )
+    request_memory = _size(
+        "REQUEST_MEMORY_BYTES", settings.request_memory_bytes, *_request_bytes(memory_bytes, processes.value)
+    )
+    decoding = Size(
+        "WEB_DECODING_PROCESSES",
+        max(
+            1,
+            min(
+                request_memory.value // BYTES_PER_DECODING_PROCESS // processes.value,
+                decoders.value,
+                MOST_DECODING_PROCESSES,
+            ),
+        ),
+        "processes of a web process that decode what is large or takes long, started when there is such an image",
+    )
     threads_in_all = processes.value * threads.value
     connections = _size(
         "SERVER_MAX_CONNECTIONS",
@@ -110,7 +135,10 @@ def choose(settings: Settings, cores: int | None = None, memory_bytes: int | Non
         min(max(cores, LEAST_SERVER_PROCESSES), MOST_SERVER_PROCESSES, connections.value),
         f"one a core, from {LEAST_SERVER_PROCESSES} to {MOST_SERVER_PROCESSES}; the connections are shared among them",
     )
-    return Sizes(workers, batch, queue, processes, threads, places, decoders, connections, children)
+    return Sizes(
+        *(workers, batch, queue, processes, threads, places, decoders, decoding, request_memory),
+        *(connections, children),
+    )
 
 
 def batch_size(device: str) -> int:
@@ -120,6 +148,13 @@ def batch_size(device: str) -> int:
 
 def _size(name: str, wished: int, chosen: int, reason: str) -> Size:
     return Size(name, wished, "set") if wished else Size(name, chosen, reason)
+
+
+def _request_bytes(memory_bytes: int, processes: int) -> tuple[int, str]:
+    # The jobs' worker decodes too.
+    left = memory_bytes - BASE_BYTES - processes * WEB_PROCESS_BYTES - (processes + 1) * DECODING_PROCESS_BYTES
+    chosen = max(LEAST_REQUEST_BYTES, int(left * REQUEST_SHARE))
+    return chosen, f"for all requests together, of {memory_bytes // 1024**2} MB"
 
 
 def _workers(device: str, cores: int) -> tuple[int, str]:

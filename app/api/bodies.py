@@ -12,7 +12,7 @@ from flask import Request
 
 from app import options
 from app.errors import ImageUndecodableError, OptionError, RequestError
-from app.guards import sizes
+from app.guards import memory, sizes
 
 IMAGE_PART = "image"
 IMAGES_KEY = "images"
@@ -95,7 +95,8 @@ def read_json(request: Request) -> Any:
 
 
 def load(body: bytes, hint: str = "") -> Any:
-    """JSON as RFC 8259 has it. Raises RequestError."""
+    """JSON as RFC 8259 has it. Raises RequestError, MemoryShortError."""
+    memory.hold_json(body)
     try:
         return json.loads(body, parse_constant=_refuse_constant)
     except RecursionError:

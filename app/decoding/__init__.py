@@ -1,1 +1,1 @@
-"""From bytes to pixels where it can be ended: what an image takes is known before it is decoded."""
+"""From bytes to pixels within a deadline and a budget of memory: here, or in a process that can be ended."""

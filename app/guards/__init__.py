@@ -5,6 +5,7 @@ import logging
 from flask import Flask
 
 from app import sizing
+from app.budget import Budget
 from app.config import Settings
 from app.guards import (
     admission,
@@ -16,6 +17,7 @@ from app.guards import (
     failures,
     headers,
     hosts,
+    memory,
     microcache,
     notices,
     rates,
@@ -31,8 +33,8 @@ log = logging.getLogger("cask.web")
 MICROCACHED = ("/livez", "/v1/models", "/v1/models/", "/version")
 
 
-def init_app(app: Flask, settings: Settings) -> None:
-    """Put all guards in place, outermost first."""
+def init_app(app: Flask, settings: Settings, budget: Budget) -> None:
+    """Put all guards in place, outermost first. ``budget``: the memory that requests may hold."""
     request_ids.init_app(app)
     headers.init_app(app)
     cors.init_app(app, settings)
@@ -49,6 +51,7 @@ def init_app(app: Flask, settings: Settings) -> None:
     sizes_here = sizing.choose(settings)
     gate = _gate(settings, sizes_here)
     admission.init_app(app, gate, _notices(app, settings, sizes_here, gate))
+    memory.init_app(app, budget)
     microcache.init_app(app, MICROCACHED, settings.request_microcache_ms)
     failures.init_app(app)
 

@@ -87,7 +87,7 @@ def _answered(asked: Asked, upload: Upload, result: ImageResult, outcome: Outcom
         name=upload.name,
         manifest=manifest,
         result=result,
-        preview=preview(upload.data, result.width, result.height),
+        preview=preview(predictor().decoder, upload.data, result.width, result.height, deadlines.current()),
         drawn=drawing.draw(detections, result.width, result.height, manifest.labels),
         timings={words: outcome.timings[step] for step, words in STEPS.items() if step in outcome.timings},
         overlay=_overlay(result),

@@ -35,13 +35,26 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.options", {"app.errors", "app.results", "app.manifests"}),
     ("app.resampling", set()),
     ("app.overlays", {"app.results"}),
-    ("app.decoding.colours", {"app.errors"}),
-    ("app.decoding.looks", {"app.decoding", "app.errors"}),
-    ("app.decoding", {"app.decoding"}),
+    ("app.ledger", {"app.machine"}),
+    ("app.budget", {"app.errors", "app.ledger"}),
+    ("app.ledger", {"app.machine"}),
+    ("app.budget", {"app.errors", "app.ledger"}),
+    ("app.heads.looks", {"app.heads", "app.errors"}),
+    ("app.heads", {"app.heads"}),
+    ("app.colours", {"app.errors"}),
+    ("app.decoding.child", {"app.errors", "app.heads", "app.images", "app.manifests"}),
+    ("app.decoding.children", {"app.decoding", "app.errors", "app.heads", "app.images", "app.manifests"}),
+    (
+        "app.decoding.decoder",
+        {
+            *("app.decoding", "app.budget", "app.config", "app.errors", "app.images", "app.manifests", "app.sizing"),
+        },
+    ),
+    ("app.decoding", set()),
     (
         "app.images",
         {
-            *("app.decoding.colours", "app.decoding.head", "app.decoding.looks", "app.decoding.orientation"),
+            *("app.colours", "app.heads"),
             *("app.errors", "app.results", "app.manifests", "app.resampling"),
         },
     ),
@@ -119,8 +132,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.predictions",
         {
             *("app.config", "app.engine.client", "app.errors", "app.images", "app.manifests", "app.options"),
-            *("app.cache", "app.forms"),
-            *("app.results", "app.roles", "app.routing", "app.shadowing", "app.sizing"),
+            *("app.budget", "app.cache", "app.decoding.decoder", "app.forms"),
+            *("app.results", "app.roles", "app.routing", "app.shadowing"),
             "app.telemetry",
         },
     ),
@@ -170,7 +183,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.guards",
         {
             *("app.guards", "app.cache.answers", "app.config", "app.errors", "app.sizing", "app.telemetry"),
-            *("app.counters", "app.pages.failures", "app.tokens"),
+            *("app.budget", "app.counters", "app.pages.failures", "app.tokens"),
         },
     ),
     ("app.openapi.__main__", {"app.openapi", "app.factory", "app.config"}),
@@ -213,7 +226,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.pages",
         {
             *("app.pages", "app.guards", "app.openapi.operations", "app.predictions", "app.__version__"),
-            *("app.builds", "app.errors", "app.images", "app.manifests", "app.options", "app.overlays", "app.results"),
+            *("app.builds", "app.decoding.decoder", "app.errors", "app.manifests", "app.options", "app.overlays"),
+            "app.results",
         },
     ),
     (
@@ -283,12 +297,13 @@ ONLY: dict[str, tuple[str, ...]] = {
     "torchvision": ("app.vision",),
     "safetensors": ("app.vision",),
     "openvino": ("app.vision",),
-    "PIL": ("app.decoding.colours", "app.images", "app.overlays", "app.resampling", "app.pages.previews", "app.vision"),
+    "PIL": ("app.colours", "app.images", "app.overlays", "app.resampling", "app.pages.previews", "app.vision"),
     "cykooz_resizer": ("app.resampling",),
     "pydantic": ("app.config", "app.options", "app.api", "app.openapi"),
     "dotenv": ("app.config",),
     "numpy": (
         *(
+            "app.colours",
             "app.decoding",
             "app.images",
             "app.api.inference",
@@ -299,7 +314,7 @@ ONLY: dict[str, tuple[str, ...]] = {
         ),
         *("app.cache.keys", "app.overlays", "app.shadowing", "loadtest"),
     ),
-    "socket": ("app.engine.client", "app.engine.server", "apache.preflight", "app.cli", "loadtest"),
+    "socket": ("app.decoding", "app.engine.client", "app.engine.server", "apache.preflight", "app.cli", "loadtest"),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.
     "locust": ("loadtest.locustfile",),
     "gevent": ("loadtest.locustfile", "loadtest.dispatcher", "loadtest.alarm", "loadtest.exchange"),

@@ -20,14 +20,9 @@ from app.pages import languages, sentences, translations
 
 # Where sentences are raised that a person can meet on a page.
 HEARD = (
-    *(
-        "app/decoding/looks.py",
-        "app/images.py",
-        "app/options.py",
-        "app/routing.py",
-        "app/guards/sizes.py",
-        "app/guards/hosts.py",
-    ),
+    *("app/budget.py", "app/decoding/child.py", "app/decoding/children.py", "app/decoding/decoder.py"),
+    *("app/guards/memory.py", "app/heads/looks.py"),
+    *("app/images.py", "app/options.py", "app/routing.py", "app/guards/sizes.py", "app/guards/hosts.py"),
     *("app/guards/admission.py", "app/guards/failures.py", "app/pages/asked.py", "app/predictions.py"),
     *("app/engine/client.py", "app/engine/worker.py", "app/engine/batcher.py"),
 )

@@ -19,8 +19,8 @@ from hypothesis import strategies as st
 from PIL import Image, PngImagePlugin
 
 from app import config, images
-from app.decoding.orientation import TAG as ORIENTATION_TAG
 from app.errors import CaskError, ImageEmptyError, ImageTooLargeError, ImageUndecodableError, ImageUnsupportedError
+from app.heads.orientation import TAG as ORIENTATION_TAG
 from app.images import Limits, Picture
 from app.manifests import InputSpec
 from app.results import Box

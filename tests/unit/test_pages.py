@@ -7,6 +7,7 @@ import io
 import json
 import re
 import shlex
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from PIL import Image
 from werkzeug.test import TestResponse
 
 from app import config, guards
+from app.decoding.decoder import Decoder
 from app.engine.client import EngineAnswer
 from app.errors import EngineAwayError
 from app.manifests import Manifest
@@ -95,7 +97,7 @@ def client(tmp_path: Path, engine: FakeEngine) -> FlaskClient:
     app = Flask("app", static_folder=str(config.ROOT / "app" / "static"))
     app.extensions["predictor"] = Predictor(settings, engine)
     app.extensions["settings"] = settings
-    guards.init_app(app, settings)
+    guards.init_app(app, settings, app.extensions["predictor"].decoder.budget)
     app.register_blueprint(pages)
     return app.test_client()
 
@@ -258,7 +260,8 @@ def test_preview_is_small_and_upright() -> None:
     buffer = io.BytesIO()
     photo.save(buffer, "JPEG", exif=exif)
 
-    made = previews.preview(buffer.getvalue(), width=1000, height=2000)
+    decoder = Decoder.of(config.describe("test"))
+    made = previews.preview(decoder, buffer.getvalue(), 1000, 2000, time.monotonic() + 30)
 
     shown = Image.open(io.BytesIO(base64.b64decode(made.href.partition(",")[2])))
     assert shown.size == (480, 960)

@@ -340,18 +340,19 @@ def test_deadline_is_handed_on_and_has_a_default(make: Make, engine: FakeEngine)
 
 @pytest.mark.parametrize("deadline", [0.0, -1.0])
 def test_deadline_that_has_passed_stops_the_decoding(make: Make, engine: FakeEngine, deadline: float) -> None:
-    with pytest.raises(DeadlineExceededError, match="before image 1 of 2 was decoded"):
+    with pytest.raises(DeadlineExceededError) as caught:
         make().predict("classify", [picture()] * 2, {}, deadline=deadline)
 
+    assert caught.value.message == "Image 1 of 2: The deadline passed before the image was decoded."
     assert engine.asked == []
 
 
 def test_deadline_passes_while_others_decode(make: Make, engine: FakeEngine) -> None:
     predictor = make()
-    while predictor._decoders.acquire(timeout=0):
+    while predictor.decoder.permits.acquire(timeout=0):
         pass
 
-    with pytest.raises(DeadlineExceededError, match="before image 1 of 1 was decoded"):
+    with pytest.raises(DeadlineExceededError, match="before the image was decoded"):
         predictor.predict("classify", [picture()], {}, deadline=time.monotonic() + 0.02)
 
     assert engine.asked == []
@@ -362,10 +363,10 @@ def test_no_more_images_are_decoded_at_once_than_there_are_decoders(
 ) -> None:
     predictor = make()
     places = sizing.choose(config.load({"ENV": "test"})).web_decoders.value
-    read, go_on, counting = images.read, threading.Event(), threading.Lock()
+    decode, go_on, counting = images.decode, threading.Event(), threading.Lock()
     inside, most = 0, 0
 
-    def slow_read(*arguments: Any) -> images.Picture:
+    def slow_decode(*arguments: Any) -> images.Picture:
         nonlocal inside, most
         with counting:
             inside += 1
@@ -373,9 +374,9 @@ def test_no_more_images_are_decoded_at_once_than_there_are_decoders(
         assert go_on.wait(fakes.PATIENCE_SECONDS)
         with counting:
             inside -= 1
-        return read(*arguments)
+        return decode(*arguments)
 
-    monkeypatch.setattr(images, "read", slow_read)
+    monkeypatch.setattr(images, "decode", slow_decode)
     with ThreadPoolExecutor(places + 2) as pool:
         asked = [pool.submit(predictor.predict, "classify", [picture()], {}) for _ in range(places + 2)]
         fakes.eventually(lambda: inside == places, "all decoders to be busy")

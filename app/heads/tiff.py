@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import struct
 
-from app.decoding import orientation
-from app.decoding.head import Head, HeadError, TooComplexError
+from app.heads import orientation
+from app.heads.head import Head, HeadError, TooComplexError
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 WIDTH, HEIGHT, BITS, SAMPLES = 256, 257, 258, 277

@@ -5,14 +5,14 @@ from __future__ import annotations
 import struct
 from collections.abc import Iterator
 
-from app.decoding import orientation
-from app.decoding.head import CutOffError, Head, HeadError, TooComplexError
+from app.heads import orientation
+from app.heads.head import CutOffError, Head, HeadError, TooComplexError
 
 # Frames of an animation are chunks too.
 MAX_CHUNKS = 10_000
 PICTURES = (b"VP8 ", b"VP8L", b"ANMF")
-# Its decoder holds two canvases and a copy beside the picture; a lossless one its own pixels too.
-PIXEL_BYTES = 24.0
+# Its decoder holds two canvases and a copy beside the picture.
+PIXEL_BYTES = 16.0
 SECONDS_PER_PIXEL = 30e-9
 
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import struct
 
-from app.decoding import orientation
-from app.decoding.head import CutOffError, Head, HeadError, TooComplexError
+from app.heads import orientation
+from app.heads.head import CutOffError, Head, HeadError, TooComplexError
 
 FILL = 0xFF
 START_OF_SCAN, END_OF_IMAGE, COMMENT = 0xDA, 0xD9, 0xFE

@@ -9,9 +9,9 @@ import struct
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from app.decoding import bitmaps, jpeg, png, tiff, webp
-from app.decoding.head import Head, HeadError, TooComplexError
 from app.errors import ImageEmptyError, ImageTooComplexError, ImageUndecodableError, ImageUnsupportedError
+from app.heads import bitmaps, jpeg, png, tiff, webp
+from app.heads.head import Head, HeadError, TooComplexError
 
 MOST_BYTES_SHOWN = 12
 # By Pillow's name: how a file begins, and who reads its head.

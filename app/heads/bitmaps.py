@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 import struct
 
-from app.decoding import orientation
-from app.decoding.head import Head, HeadError
+from app.heads import orientation
+from app.heads.head import Head, HeadError
 
 # Lengths of the second head that there have been; text that begins with BM has none of them.
 BMP_HEADS = (12, 16, 40, 52, 56, 64, 108, 124)

@@ -6,8 +6,8 @@ import struct
 import zlib
 from collections.abc import Iterator
 
-from app.decoding import orientation
-from app.decoding.head import CutOffError, Head, HeadError, TooComplexError
+from app.heads import orientation
+from app.heads.head import CutOffError, Head, HeadError, TooComplexError
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Beside these, every chunk tells something else: profiles, texts, times, further frames of an animation.
@@ -116,11 +116,12 @@ def _head(data: bytes, head: bytes, compressed: int, has_transparency: bool, tur
     row_bytes = -(-width * depth * SAMPLES[colours] // 8) + 1
     is_cut = compressed * MOST_INFLATION < row_bytes * height
     lacks = f"{compressed} bytes cannot hold {width}×{height} pixels" if is_cut else ""
-    seconds = row_bytes * height * SECONDS_PER_BYTE + width * height * SECONDS_PER_PIXEL
-    if has_transparency or colours > PALETTE:
-        # As stored or as RGBA, and once more with the colours weighed for scaling.
-        pixel_bytes = 8.0
+    is_clear = has_transparency or colours > PALETTE
+    seconds = row_bytes * height * SECONDS_PER_BYTE + width * height * SECONDS_PER_PIXEL * (3 if is_clear else 1)
+    if is_clear:
+        # As RGBA, and once more with the colours weighed for scaling; as stored, where that is another form.
+        pixel_bytes = 8.0 if colours > PALETTE else 9.0
     else:
-        pixel_bytes = 4.0 if colours == TRUE_COLOUR else 7.0 if depth == 16 else 5.0
+        pixel_bytes = 4.0 if colours == TRUE_COLOUR else 10.0 if depth == 16 else 5.0
     pixel_bytes += 4.0 if turned != orientation.UPRIGHT else 0.0
     return Head(width, height, data, turned, pixel_bytes, seconds, lacks=lacks)

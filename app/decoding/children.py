@@ -1,0 +1,229 @@
+"""Processes that decode what may take long or much memory: each can be ended when its time is over, and takes only its
+own image with it."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import logging
+import math
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from app.decoding import child
+from app.decoding.permits import Permits
+from app.errors import DeadlineExceededError, DecodersBusyError, ImageTooComplexError, RequestError
+from app.heads.looks import Look
+from app.images import Picture
+from app.manifests import InputSpec
+
+log = logging.getLogger("cask.web")
+
+ROOT = Path(__file__).resolve().parents[2]
+# What each takes before any image, about 34 MB.
+CHILD_BYTES = 40 * 1024**2
+# So many may wait for each; beyond that callers hear at once that there is no room.
+WAITING_EACH = 4
+# One that has had no work for so long goes.
+IDLE_SECONDS = 20.0
+# Threads of numpy's libraries, each with memory of its own, which nobody here needs.
+ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
+
+
+def command() -> Sequence[str]:
+    """What starts one."""
+    # In a process of Apache sys.executable need not be Python.
+    return [str(Path(sys.prefix) / "bin" / "python"), "-m", "app.decoding.child"]
+
+
+@dataclass
+class Child:
+    """One process and the line to it."""
+
+    process: subprocess.Popen[bytes]
+    line: socket.socket
+    idle_since: float = field(default=math.inf)
+
+    @classmethod
+    def start(cls) -> Child:
+        """Raises OSError."""
+        ours, theirs = socket.socketpair()
+        with theirs:
+            process = subprocess.Popen(
+                command(),
+                cwd=ROOT,
+                env=ENVIRONMENT,
+                stdin=theirs.fileno(),
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.DEVNULL,
+            )
+        return cls(process, ours)
+
+    def end(self) -> None:
+        """Whatever it is doing."""
+        self.line.close()
+        self.process.kill()
+        self.process.wait()
+
+
+class Children:
+    """At most so many, started when there is work. Thread-safe."""
+
+    def __init__(self, most: int, most_seconds: float) -> None:
+        """``most_seconds``: the longest that one image may take."""
+        self._most = most
+        self._most_seconds = most_seconds
+        self._permits = Permits(most)
+        self._lock = threading.Lock()
+        self._idle: list[Child] = []
+        self._waiting = 0
+        self._sweeper: threading.Thread | None = None
+
+    def decode(self, found: Look, spec: InputSpec, deadline: float, most_bytes: int) -> Picture:
+        """As ``images.decode``, elsewhere. ``most_bytes``: so much memory it may take beside the file.
+
+        Raises what that raises; DeadlineExceededError at the deadline, a moment of ``time.monotonic``,
+        ImageTooComplexError when it takes longer than any image may. Called within ``place``.
+        """
+        until = min(deadline, time.monotonic() + self._most_seconds)
+        return self._ask(found, spec, until, deadline, most_bytes)
+
+    @contextlib.contextmanager
+    def place(self, deadline: float) -> Iterator[None]:
+        """Within it, one image may be decoded. Raises DeadlineExceededError, DecodersBusyError when too many wait."""
+        self._wait(deadline)
+        try:
+            yield
+        finally:
+            self._permits.release()
+
+    def close(self) -> None:
+        """End those that are idle."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for each in idle:
+            each.end()
+
+    def _wait(self, deadline: float) -> None:
+        with self._lock:
+            if self._waiting >= self._most * WAITING_EACH:
+                raise DecodersBusyError(
+                    "Too many large images wait to be decoded.",
+                    hint="Send it again after the time in Retry-After, or send a smaller one.",
+                )
+            self._waiting += 1
+        try:
+            if not self._permits.acquire(max(0.0, deadline - time.monotonic())):
+                raise late()
+        finally:
+            with self._lock:
+                self._waiting -= 1
+
+    def _ask(self, found: Look, spec: InputSpec, until: float, deadline: float, most_bytes: int) -> Picture:
+        one = self._take()
+        is_fit = False
+        try:
+            answer = _exchange(one.line, found, spec, until, most_bytes)
+            is_fit = answer is not None
+        except TimeoutError:
+            if until >= deadline:
+                raise late() from None
+            raise ImageTooComplexError(
+                f"The {found.kind} image was not decoded within {self._most_seconds:g} s.",
+                hint="Open it in another program and save it again, or raise IMAGES_MAX_DECODE_SECONDS.",
+            ) from None
+        except RequestError:
+            is_fit = True
+            raise
+        except OSError:
+            answer = None
+        finally:
+            if is_fit:
+                self._give_back(one)
+            else:
+                one.end()
+        if answer is None:
+            log.warning("the process that decoded a %s image ended with status %d", found.kind, one.process.returncode)
+            raise ImageTooComplexError(
+                f"The {found.kind} image ended the process that decoded it.",
+                hint="Open it in another program and save it again.",
+            )
+        return answer
+
+    def _take(self) -> Child:
+        with self._lock:
+            if self._idle:
+                return self._idle.pop()
+        try:
+            return Child.start()
+        except OSError as error:
+            raise DecodersBusyError(
+                f"No process to decode the image can be started: {error.strerror}.",
+                hint="Send it again after the time in Retry-After.",
+            ) from None
+
+    def _give_back(self, one: Child) -> None:
+        one.idle_since = time.monotonic()
+        with self._lock:
+            self._idle.append(one)
+            if self._sweeper is None:
+                self._sweeper = threading.Thread(target=self._sweep, name="decoders", daemon=True)
+                self._sweeper.start()
+
+    def _sweep(self) -> None:
+        """End who has been idle for long, until none is left."""
+        while True:
+            time.sleep(IDLE_SECONDS / 4)
+            with self._lock:
+                late_since = time.monotonic() - IDLE_SECONDS
+                ended = [each for each in self._idle if each.idle_since < late_since]
+                self._idle = [each for each in self._idle if each not in ended]
+                is_done = not self._idle
+                if is_done:
+                    self._sweeper = None
+            for each in ended:
+                each.end()
+            if is_done:
+                return
+
+
+def late() -> DeadlineExceededError:
+    """The error at the deadline."""
+    return DeadlineExceededError(
+        "The deadline passed before the image was decoded.",
+        hint="Allow more time with X-Request-Timeout, or send fewer or smaller images at once.",
+    )
+
+
+def _exchange(line: socket.socket, found: Look, spec: InputSpec, until: float, most_bytes: int) -> Picture | None:
+    """None when the process has ended. Raises TimeoutError at that moment, OSError, and what decoding raised there."""
+    head = dataclasses.asdict(found.head)
+    data = head.pop("data")
+    seconds = _left(line, until)
+    asked = {"kind": found.kind, "head": head, "spec": dataclasses.asdict(spec), "bytes": most_bytes}
+    child.send(line, {**asked, "seconds": seconds}, data)
+    _left(line, until)
+    frame = child.receive(line)
+    if frame is None:
+        return None
+    answer, pixels = frame
+    if "code" in answer:
+        raise child.ERRORS[answer["code"]](answer["message"], hint=answer["hint"])
+    return Picture(np.frombuffer(pixels, np.uint8).reshape(answer.pop("shape")), **answer)
+
+
+def _left(line: socket.socket, until: float) -> float:
+    """The seconds that are left; the line waits no longer. Raises TimeoutError."""
+    seconds = until - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    line.settimeout(seconds)
+    return seconds
