@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from types import MappingProxyType
+
 
 class CaskError(Exception):
     """Something went wrong that we know by name.
@@ -12,6 +15,8 @@ class CaskError(Exception):
     code = "internal_error"
     status = 500
     title = "Something went wrong on our side"
+    # What the answer's headers say besides.
+    headers: Mapping[str, str] = MappingProxyType({})
 
     def __init__(self, message: str, *, hint: str = "", retry_after_seconds: float | None = None) -> None:
         super().__init__(message)
@@ -84,6 +89,16 @@ class RequestError(CaskError):
     code = "bad_request"
     status = 400
     title = "The request is malformed"
+
+
+class ContentEncodingError(RequestError):
+    """The body is compressed (Content-Encoding)."""
+
+    code = "content_encoding_unsupported"
+    status = 415
+    title = "The body is compressed"
+    # RFC 9110, section 15.5.16: what would have been acceptable.
+    headers = MappingProxyType({"Accept-Encoding": "identity"})
 
 
 class OptionError(RequestError):

@@ -41,7 +41,6 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     logs.configure(settings, role)
     app = Flask("app", static_folder=str(ROOT / "app" / "static"), static_url_path="/static")
     app.secret_key = settings.secret_key.get_secret_value()
-    app.json.sort_keys = False  # type: ignore[attr-defined]
     app.extensions["settings"] = settings
     app.extensions["role"] = role
     app.extensions["is_under_apache"] = _mod_wsgi() is not None

@@ -2,21 +2,19 @@
 
 from __future__ import annotations
 
-import base64
-import binascii
-import json
 from collections.abc import Mapping
-from typing import Any, NoReturn
+from typing import Any
 
 from flask import Request
 
 from app import options
+from app.api import base64_images, json_bodies
 from app.errors import ImageUndecodableError, OptionError, RequestError
-from app.guards import memory, sizes
+from app.guards import form_bodies, memory, sizes
 
 IMAGE_PART = "image"
 IMAGES_KEY = "images"
-# Callers nest by mistake or by malice; a body of ours is three levels deep at most.
+FORM_OF_FIELDS = "application/x-www-form-urlencoded"
 HINT = 'JSON must be {"images": [base64, …]} and options beside it.'
 
 
@@ -41,30 +39,34 @@ def read(request: Request) -> tuple[list[bytes], dict[str, Any]]:
     elif kind.startswith("image/") or kind == "application/octet-stream":
         data, wishes = [read_whole(request)], {}
     else:
-        raise MediaTypeError(
-            f"Content-Type is {kind or 'missing'!r}.",
-            hint="Use multipart/form-data with image parts, image/* with the bytes of one image, or application/json.",
+        raise media_type_error(
+            kind, "multipart/form-data with image parts, image/* with the bytes of one image, or application/json"
         )
     return data, {**in_address(request), **wishes}
 
 
+def media_type_error(kind: str, accepted: str) -> MediaTypeError:
+    """Why this Content-Type is refused. ``accepted``: those that are not, in words."""
+    if kind == FORM_OF_FIELDS:
+        return MediaTypeError(
+            f"Content-Type is {kind!r}, a form that can hold no files; curl sends it where no other is given.",
+            hint=f"Use {accepted}: with curl -F image=@FILE, or -H 'Content-Type: image/jpeg' --data-binary @FILE.",
+        )
+    return MediaTypeError(f"Content-Type is {kind or 'missing'!r}.", hint=f"Use {accepted}.")
+
+
 def in_address(request: Request) -> dict[str, str]:
-    """The options in the address. Raises OptionError where one stands there twice."""
-    for name, values in request.args.lists():
-        if len(values) > 1:
-            raise OptionError(f"{name[:80]!a} stands {len(values)} times in the address.", hint="Say it once.")
-    return request.args.to_dict()
+    """The options in the address. Raises RequestError where one stands there twice."""
+    return form_bodies.once(request.args, "the address")
 
 
 def decode(number: int, text: Any) -> bytes:
     """The bytes of the image with this number. Raises RequestError, ImageUndecodableError."""
     if not isinstance(text, str):
         raise RequestError(f"Image {number} is {type(text).__name__}, expected base64 text.", hint=HINT)
-    if text.startswith("data:"):
-        text = text.partition(",")[2]
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, ValueError) as error:
+        return base64_images.decode(text)
+    except ValueError as error:
         raise ImageUndecodableError(f"Image {number} is not base64: {error}.", hint=HINT) from None
 
 
@@ -79,30 +81,38 @@ def read_whole(request: Request) -> bytes:
 
 
 def _read_multipart(request: Request) -> tuple[list[bytes], dict[str, Any]]:
-    unknown = sorted(set(request.files) - {IMAGE_PART})
-    if unknown:
-        raise RequestError(
-            f"The part {unknown[0]!r} holds a file.", hint=f'Files are sent in parts named "{IMAGE_PART}".'
-        )
-    return [part.read() for part in request.files.getlist(IMAGE_PART)], request.form.to_dict()
+    fields = fields_beside(request, (IMAGE_PART,))
+    return [part.read() for part in request.files.getlist(IMAGE_PART)], fields
+
+
+def fields_beside(request: Request, files: tuple[str, ...]) -> dict[str, str]:
+    """The fields of a form whose files are in parts of these names.
+
+    Raises RequestError for a file in another part, a part of these names that is none, and a field that stands twice.
+    """
+    named = " or ".join(f'"{each}"' for each in files)
+    for name in sorted(map(str, set(request.files) - set(files))):
+        raise RequestError(f"The part {name[:80]!a} holds a file.", hint=f"Files are sent in parts named {named}.")
+    for name in files:
+        if name in request.form:
+            raise RequestError(
+                f"The part {name!r} has no filename, so it is a field and no file.",
+                hint=f'Content-Disposition: form-data; name="{name}"; filename="a.jpg". With curl: -F {name}=@FILE.',
+            )
+    return form_bodies.once(request.form)
 
 
 def read_json(request: Request) -> Any:
     """The body as JSON. Raises RequestError where it is none, MediaTypeError for another Content-Type."""
     if request.mimetype != "application/json":
-        raise MediaTypeError(f"Content-Type is {request.mimetype or 'missing'!r}.", hint="Use application/json.")
+        raise media_type_error(request.mimetype, "application/json")
     return load(read_whole(request))
 
 
 def load(body: bytes, hint: str = "") -> Any:
-    """JSON as RFC 8259 has it. Raises RequestError, MemoryShortError."""
+    """The document, within what memory this request may hold. Raises RequestError, MemoryShortError."""
     memory.hold_json(body)
-    try:
-        return json.loads(body, parse_constant=_refuse_constant)
-    except RecursionError:
-        raise RequestError("The JSON is nested too deeply.", hint=hint) from None
-    except ValueError as error:
-        raise RequestError(f"The body is not JSON: {error}.", hint=hint) from None
+    return json_bodies.load(body, hint)
 
 
 def _read_json(body: bytes) -> tuple[list[bytes], dict[str, Any]]:
@@ -135,8 +145,3 @@ def flat(document: Mapping[str, Any]) -> dict[str, Any]:
         if isinstance(value, str) and name in options.NUMBERS:
             raise OptionError(f"{name} is the text {value[:80]!r}.", hint="JSON has numbers: write it without quotes.")
     return dict(document)
-
-
-def _refuse_constant(name: str) -> NoReturn:
-    # Python reads NaN and Infinity, which are no JSON (RFC 8259, section 6).
-    raise ValueError(f"{name} is not a JSON number")

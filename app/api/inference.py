@@ -5,18 +5,16 @@ from __future__ import annotations
 import json
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal, NotRequired
+from typing import Any, NotRequired
 
 import numpy as np
 from flask import Blueprint, Response, jsonify, request
-from pydantic import BaseModel, ConfigDict, StrictBool, ValidationError
+from pydantic import ValidationError
 from typing_extensions import TypedDict
 
-from app import __version__
 from app.api import answers, bodies, canaries, described, quotes, tensors
-from app.api.bodies import MediaTypeError
 from app.api.tensors import InferRequest, TensorError
-from app.errors import CaskError, ModelNotFoundError, ModelNotReadyError, OptionError, RequestError
+from app.errors import CaskError, OptionError
 from app.guards import deadlines, failures, request_ids
 from app.manifests import Manifest
 from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
@@ -30,9 +28,9 @@ TAG = "Open Inference Protocol"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 ENCODED = "image"
 DECODED = "pixels"
-# Parameters that are the protocol's own; the others are options, by the names of the JSON API.
-PROTOCOL_PARAMETERS = {"binary_data_output", "timeout"}
-STATES = {"ready": "READY", "loading": "LOADING"}
+SHARED_MEMORY = "shared_memory_region"
+# A day.
+MAX_TIMEOUT_MICROSECONDS = 86_400_000_000
 INPUTS: list[dict[str, Any]] = [
     {"name": ENCODED, "datatype": "BYTES", "shape": [-1]},
     {"name": DECODED, "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
@@ -65,51 +63,6 @@ class Failure(TypedDict):
     request_id: str
 
 
-class Server(TypedDict):
-    """Who answers."""
-
-    name: str
-    version: str
-    extensions: list[str]
-
-
-class Live(TypedDict):
-    """This process answers."""
-
-    live: bool
-
-
-class Ready(TypedDict):
-    """Whether all models can answer."""
-
-    ready: bool
-
-
-class ModelReady(TypedDict):
-    """Whether one model can answer."""
-
-    name: str
-    ready: bool
-
-
-class Tensor(TypedDict):
-    """A tensor that a model takes or gives; -1 stands for any number."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-
-
-class Metadata(TypedDict):
-    """What a model takes and gives. Either input is enough."""
-
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[Tensor]
-    outputs: list[Tensor]
-
-
 class OutputTensor(TypedDict):
     """One tensor of an answer, row by row; a binary one has ``binary_data_size`` in place of ``data``."""
 
@@ -130,23 +83,6 @@ class Inferred(TypedDict):
     outputs: list[OutputTensor]
 
 
-class IndexRow(TypedDict):
-    """One version of one model."""
-
-    name: str
-    version: str
-    state: Literal["READY", "LOADING", "UNAVAILABLE"]
-    reason: str
-
-
-class IndexWish(BaseModel):
-    """Which rows of the index: all, or those that are ready."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    ready: StrictBool = False
-
-
 def _failure(error: CaskError) -> dict[str, Any]:
     problem = error.to_problem(request_ids.current())
     return {"error": error.message, **{name: problem[name] for name in ("code", "status", "hint", "request_id")}}
@@ -158,9 +94,8 @@ def _answer_failure(error: CaskError) -> Response:
     return response
 
 
-failures.shape(inference.name, _answer_failure)
+failures.shape(inference.name, _answer_failure, below="/v2")
 SHAPE: dict[str, Any] = {"error_schema": Failure, "error_example": _failure}
-NOT_READY = Answer(description="Not now.", schema=ModelReady | Ready | Failure)
 EXAMPLE = {"inputs": [{"name": ENCODED, "datatype": "BYTES", "shape": [1], "data": [EXAMPLE_IMAGE]}]}
 
 INFERRED = Answer(
@@ -169,90 +104,6 @@ INFERRED = Answer(
     headers=described.PREDICTED,
     is_binary_too=True,
 )
-
-
-@inference.get("")
-@describe(tag=TAG, summary="Server metadata", answers={200: Answer(description="Who answers.", schema=Server)}, **SHAPE)
-def server() -> Response:
-    """Name, version and extensions of this server."""
-    return jsonify(name="cask", version=__version__, extensions=["binary_tensor_data"])
-
-
-@inference.get("/health/live")
-@describe(tag=TAG, summary="Live", answers={200: Answer(description="Alive.", schema=Live)}, **SHAPE)
-def live() -> Response:
-    """This process answers."""
-    return jsonify(live=True)
-
-
-@inference.get("/health/ready")
-@describe(
-    tag=TAG, summary="Ready", answers={200: Answer(description="All are ready.", schema=Ready), 503: NOT_READY}, **SHAPE
-)
-def ready() -> Response:
-    """Whether all models can answer, each in the version that is active."""
-    is_ready = all(status.state == "ready" for status in predictor().models() if status.role == "active")
-    return _readiness({"ready": is_ready}, is_ready=is_ready)
-
-
-@inference.get("/models/<name>")
-@inference.get("/models/<name>/versions/<version>")
-@describe(
-    tag=TAG,
-    summary="Model metadata",
-    path=PATH,
-    answers={200: Answer(description="What it takes and gives.", schema=Metadata)},
-    errors=(ModelNotFoundError,),
-    **SHAPE,
-)
-def metadata(name: str, version: str | None = None) -> Response:
-    """The tensors that a model takes and gives."""
-    manifest = predictor().find(None, name, version)
-    versions = [status.manifest.version for status in predictor().models() if status.manifest.name == name]
-    return jsonify(name=name, versions=versions, platform="cask", inputs=INPUTS, outputs=OUTPUTS[manifest.task])
-
-
-@inference.get("/models/<name>/ready")
-@inference.get("/models/<name>/versions/<version>/ready")
-@describe(
-    tag=TAG,
-    summary="Model ready",
-    path=PATH,
-    answers={200: Answer(description="It is ready.", schema=ModelReady), 503: NOT_READY},
-    errors=(ModelNotFoundError,),
-    **SHAPE,
-)
-def model_ready(name: str, version: str | None = None) -> Response:
-    """Whether a model can answer."""
-    manifest = predictor().find(None, name, version)
-    is_ready = any(status.manifest == manifest and status.state == "ready" for status in predictor().models())
-    return _readiness({"name": name, "ready": is_ready}, is_ready=is_ready)
-
-
-@inference.post("/repository/index")
-@describe(
-    tag=TAG,
-    summary="Repository index",
-    bodies=(Body(media_type=JSON, schema=IndexWish, examples={"those that are ready": {"ready": True}}),),
-    is_body_required=False,
-    answers={200: Answer(description="Models and their states.", schema=list[IndexRow])},
-    errors=(RequestError, TensorError),
-    **SHAPE,
-)
-def index() -> Response:
-    """Every version of every model that is served here."""
-    body = bodies.read_whole(request)
-    wish = _validate(IndexWish, bodies.load(body) if body else {})
-    rows = [
-        {
-            "name": status.manifest.name,
-            "version": status.manifest.version,
-            "state": STATES.get(status.state, "UNAVAILABLE"),
-            "reason": status.error,
-        }
-        for status in predictor().models()
-    ]
-    return jsonify([row for row in rows if not wish.ready or row["state"] == "READY"])
 
 
 @inference.post("/models/<name>/infer")
@@ -289,11 +140,10 @@ def infer(name: str, version: str | None = None) -> Response:
 
 def _read() -> tuple[InferRequest, Sequence[ImageData]]:
     """The JSON part and the images. Raises RequestError, TensorError, MediaTypeError."""
-    if request.headers.get("Content-Encoding", "identity") != "identity":
-        raise MediaTypeError("The body is compressed.", hint="Send it as it is; images are compressed already.")
     body = bodies.read_whole(request)
     length = _header_length(len(body))
-    asked = _validate(InferRequest, bodies.load(body[:length]))
+    asked = validate(InferRequest, bodies.load(body[:length]))
+    _check_shared_memory(asked)
     parts = tensors.binary_parts(asked.inputs, memoryview(body)[length:])
     if len(asked.inputs) != 1 or (asked.inputs[0].name, asked.inputs[0].datatype) not in _INPUT_KINDS:
         pairs = [(quotes.shown(each.name, 40), quotes.shown(each.datatype, 40)) for each in asked.inputs]
@@ -319,36 +169,46 @@ def _header_length(whole: int) -> int:
     return int(text)
 
 
-def _validate(kind: Any, document: Any) -> Any:
+def validate(kind: Any, document: Any) -> Any:
+    """A document of this kind, a pydantic model. Raises TensorError."""
     try:
         return kind.model_validate(document)
     except ValidationError as error:
         raise TensorError(quotes.first_fault(error, "The JSON")) from None
 
 
+def _check_shared_memory(asked: InferRequest) -> None:
+    shared = [each.name for each in asked.inputs if SHARED_MEMORY in each.parameters]
+    shared += [each.name for each in asked.outputs if SHARED_MEMORY in each.parameters]
+    if shared:
+        where = quotes.shown(shared[0], 40)
+        raise TensorError(f"{where} lies in shared memory.", hint="Send the data with the request.")
+
+
 def _check_outputs(asked: InferRequest, manifest: Manifest) -> None:
     known = [row["name"] for row in OUTPUTS[manifest.task]]
     for wish in asked.outputs:
-        if wish.name not in known or set(wish.parameters) - {"binary_data"}:
+        if wish.name not in known:
             raise TensorError(
-                f"The output {quotes.shown(wish.name, 40)!r} is not to be had that way.",
-                hint=f"Outputs: {', '.join(known)}; their only parameter is binary_data.",
+                f"There is no output {quotes.shown(wish.name, 40)!r}.", hint=f"Outputs: {', '.join(known)}."
             )
 
 
 # The address says which model answers, and an explanation is no tensor.
 NOT_HERE = ("model", "version", "explain", "explain_label")
+OPTIONS = {name for kind in WISHES.values() for name in kind.model_fields}
 
 
 def _wishes(parameters: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
-    """The options among the parameters; which model answers stands in the address. Raises OptionError."""
-    given = {name: value for name, value in parameters.items() if name not in PROTOCOL_PARAMETERS}
+    """The options among the parameters. What is none of ours is ignored: stock clients add parameters of their own.
+
+    Raises OptionError for an option that this model does not have.
+    """
+    given = {name: value for name, value in parameters.items() if name in OPTIONS and value is not None}
     known = [name for name in WISHES[manifest.task].model_fields if name not in NOT_HERE]
     for name in given:
         if name not in known:
-            raise OptionError(
-                f"{quotes.shown(name, 40)!r} is not a parameter of {manifest.task}.", hint=f"Known: {', '.join(known)}."
-            )
+            raise OptionError(f"{name} is not a parameter of {manifest.task} here.", hint=f"Known: {', '.join(known)}.")
     return bodies.flat(given)
 
 
@@ -359,7 +219,9 @@ def _deadline(parameters: Mapping[str, Any]) -> float:
         return deadlines.current()
     if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout < 0:
         raise OptionError(f"timeout is {str(timeout)[:40]!r}.", hint="Microseconds, a whole number; 0 for none.")
-    return min(deadlines.current(), time.monotonic() + timeout / 1e6) if timeout else deadlines.current()
+    # Longer than any deadline is as good as none.
+    seconds = min(timeout, MAX_TIMEOUT_MICROSECONDS) / 1e6
+    return min(deadlines.current(), time.monotonic() + seconds) if timeout else deadlines.current()
 
 
 # ── what is answered ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -386,7 +248,7 @@ def _answer(asked: InferRequest, outcome: Outcome) -> Response:
 
 
 def _binary(document: dict[str, Any], parts: list[bytes]) -> Response:
-    head = json.dumps(document).encode()
+    head = json.dumps(document, allow_nan=False).encode()
     response = Response(b"".join((head, *parts)), content_type="application/octet-stream")
     response.headers[HEADER_LENGTH] = str(len(head))
     return response
@@ -424,9 +286,4 @@ def _sizes(outcome: Outcome) -> np.ndarray:
     return np.array([(result.width, result.height) for result in outcome.results], np.int32)
 
 
-def _readiness(document: dict[str, Any], *, is_ready: bool) -> Response:
-    response = jsonify(document)
-    if not is_ready:
-        response.status_code = 503
-        failures.add_retry_after(response, ModelNotReadyError("").retry_after_seconds)
-    return response
+from app.api import repository  # noqa: E402, F401 - it adds its views to the blueprint

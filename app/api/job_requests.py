@@ -56,10 +56,10 @@ def read(request: Request, pack: Pack) -> Said:
     elif kind.startswith("image/") or kind == "application/octet-stream":
         pack.add("image", bodies.read_whole(request))
     else:
-        raise bodies.MediaTypeError(
-            f"Content-Type is {kind or 'missing'!r}.",
-            hint="Use multipart/form-data with image parts or an archive, application/json, image/*, application/zip or"
-            " application/x-tar.",
+        raise bodies.media_type_error(
+            kind,
+            "multipart/form-data with image parts or an archive, application/json, image/*, application/zip or"
+            " application/x-tar",
         )
     if not pack.entries:
         raise ImageMissingError(
@@ -100,11 +100,7 @@ def key(request: Request) -> str:
 def _read_multipart(request: Request, pack: Pack) -> dict[str, Any]:
     # One of them more, and Pack says so in words that name the limit.
     request.max_form_parts = pack.max_images + 51
-    unknown = sorted(set(request.files) - {bodies.IMAGE_PART, ARCHIVE_PART})
-    if unknown:
-        raise RequestError(
-            f"The part {unknown[0][:80]!a} holds a file.", hint='Files are sent in parts named "image" or "archive".'
-        )
+    fields = bodies.fields_beside(request, (bodies.IMAGE_PART, ARCHIVE_PART))
     images, packed = request.files.getlist(bodies.IMAGE_PART), request.files.getlist(ARCHIVE_PART)
     if len(packed) > 1 or (packed and images):
         raise RequestError("There is an archive beside other files.", hint="Send images, or one archive.")
@@ -112,7 +108,7 @@ def _read_multipart(request: Request, pack: Pack) -> dict[str, Any]:
         pack.add(part.filename or f"image {number}", cast(BinaryIO, part.stream))
     for part in packed:
         archives.fill(pack, cast(BinaryIO, part.stream))
-    return request.form.to_dict()
+    return fields
 
 
 def _read_json(request: Request, pack: Pack) -> dict[str, Any]:

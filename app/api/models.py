@@ -8,7 +8,7 @@ from typing import Any
 from flask import Response, jsonify, request
 from pydantic import BaseModel, Field
 
-from app.api import answers, api
+from app.api import answers, api, bodies
 from app.api.builds import build
 from app.errors import ModelNotFoundError
 from app.openapi.operations import CONDITION, UNCHANGED, Answer, describe
@@ -53,7 +53,7 @@ def list_models() -> Response:
 )
 def show_model(name: str) -> Response:
     """One model, with what is known of its active version, or of that of ``?version=``; and all of its versions."""
-    version = request.args.get("version")
+    version = bodies.in_address(request).get("version")
     versions = [status for status in predictor().models() if status.manifest.name == name]
     for status in versions:
         if status.manifest.version == version or (not version and status.role == "active"):

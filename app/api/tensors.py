@@ -6,17 +6,15 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 
 from __future__ import annotations
 
-import base64
-import binascii
 import math
 import struct
 from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 import numpy as np
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr
 
-from app.api import bodies
+from app.api import base64_images, bodies
 from app.errors import RequestError
 
 # Each text is preceded by its length in bytes.
@@ -24,7 +22,10 @@ LENGTH = struct.Struct("<I")
 NUMBERS = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4"), "UINT8": np.dtype("u1")}
 
 Side = Annotated[int, Field(strict=True, ge=0, le=2**31), BeforeValidator(bodies.whole)]
-Parameter = StrictBool | StrictInt | StrictFloat | StrictStr
+# Clients add members and parameters of their own; those that we do not know are ignored, and null is left out.
+Parameters = Annotated[dict[str, Any], BeforeValidator(lambda value: {} if value is None else value)]
+NoneIsEmpty = BeforeValidator(lambda value: [] if value is None else value)
+AS_THE_PROTOCOL = ConfigDict(extra="ignore", frozen=True)
 
 
 class TensorError(RequestError):
@@ -37,33 +38,33 @@ class TensorError(RequestError):
 class InputTensor(BaseModel):
     """One tensor as it was sent; ``data`` is None where it lies in the binary part of the body."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = AS_THE_PROTOCOL
 
     name: StrictStr
     datatype: StrictStr
     shape: list[Side] = Field(min_length=1, max_length=8)
-    parameters: dict[str, Parameter] = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
     data: list[Any] | None = None
 
 
 class OutputWish(BaseModel):
     """One tensor that the caller wants."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = AS_THE_PROTOCOL
 
     name: StrictStr
-    parameters: dict[str, Parameter] = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
 
 
 class InferRequest(BaseModel):
     """The JSON part of a request for inference."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = AS_THE_PROTOCOL
 
     id: StrictStr | None = None
-    parameters: dict[str, Parameter] = Field(default_factory=dict)
+    parameters: Parameters = Field(default_factory=dict)
     inputs: list[InputTensor] = Field(min_length=1)
-    outputs: list[OutputWish] = Field(default_factory=list)
+    outputs: Annotated[list[OutputWish], NoneIsEmpty] = Field(default_factory=list)
 
 
 def read_texts(tensor: InputTensor, binary: memoryview | None) -> list[bytes]:
@@ -121,7 +122,9 @@ def write(name: str, values: np.ndarray, *, is_binary: bool) -> tuple[dict[str, 
 def wants_binary(wish: OutputWish | None, parameters: Mapping[str, Any]) -> bool:
     """Whether an output goes behind the JSON: as the output says, else as the request says. Raises TensorError."""
     own = wish.parameters.get("binary_data") if wish is not None else None
-    wanted = parameters.get("binary_data_output", False) if own is None else own
+    wanted = parameters.get("binary_data_output") if own is None else own
+    if wanted is None:
+        return False
     if not isinstance(wanted, bool):
         raise TensorError(f"binary_data is {str(wanted)[:40]!a}.", hint="It is true or false.")
     return wanted
@@ -155,12 +158,13 @@ def _flat(data: list[Any]) -> list[Any]:
 
 
 def _decode(tensor: InputTensor, text: Any) -> bytes:
+    hint = "In JSON, BYTES are base64; or send binary data."
+    if not isinstance(text, str):
+        raise TensorError(f"An element of {tensor.name} is {type(text).__name__}, not base64 text.", hint=hint)
     try:
-        return base64.b64decode(text, validate=True)
-    except (binascii.Error, TypeError, ValueError):
-        raise TensorError(
-            f"An element of {tensor.name} is not base64 text.", hint="In JSON, BYTES are base64; or send binary data."
-        ) from None
+        return base64_images.decode(text)
+    except ValueError as error:
+        raise TensorError(f"An element of {tensor.name} is not base64 text: {error}.", hint=hint) from None
 
 
 def _numbers(tensor: InputTensor) -> np.ndarray:

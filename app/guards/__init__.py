@@ -14,7 +14,10 @@ from app.guards import (
     conditions,
     cors,
     deadlines,
+    encodings,
     failures,
+    finite_json,
+    form_bodies,
     headers,
     hosts,
     memory,
@@ -43,6 +46,9 @@ def init_app(app: Flask, settings: Settings, budget: Budget) -> None:
     app.before_request(authentication.identify)
     rates.init_app(app, settings)
     app.before_request(authentication.authorize)
+    finite_json.init_app(app)
+    form_bodies.init_app(app)
+    encodings.init_app(app)
     sizes.init_app(app, settings)
     deadlines.init_app(app, settings)
     asking.init_app(app)

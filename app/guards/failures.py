@@ -34,8 +34,9 @@ CHALLENGES = {
 }
 
 Shape = Callable[[CaskError], Response]
-# Blueprint → how its protocol tells failures; see ``shape``.
+# Blueprint → how its protocol tells failures, and the same for what is asked below an address; see ``shape``.
 SHAPES: dict[str, Shape] = {}
+SHAPES_BELOW: dict[str, Shape] = {}
 
 
 def init_app(app: Flask) -> None:
@@ -50,6 +51,7 @@ def answer(error: CaskError) -> Response:
     log_failure(error)
     response = _shaped(error)
     add_retry_after(response, error.retry_after_seconds)
+    response.headers.update(error.headers)
     if error.code in CHALLENGES:
         response.headers["WWW-Authenticate"] = CHALLENGES[error.code]
     return response
@@ -70,14 +72,22 @@ def log_failure(error: CaskError) -> None:
         log.info("refused with %d %s: %s", error.status, error.code, error.message)
 
 
-def shape(blueprint: str, answer: Shape) -> None:
-    """Answer failures of a blueprint as its protocol wants them, in place of a problem document."""
+def shape(blueprint: str, answer: Shape, below: str = "") -> None:
+    """Answer failures of a blueprint as its protocol wants them, in place of a problem document.
+
+    ``below``: an address; unknown ones below it are the protocol's too.
+    """
     SHAPES[blueprint] = answer
+    if below:
+        SHAPES_BELOW[below] = answer
 
 
 def _shaped(error: CaskError) -> Response:
     if request.blueprint in SHAPES:
         return SHAPES[request.blueprint](error)
+    for address, answer_below in SHAPES_BELOW.items():
+        if f"{request.path}/".startswith(f"{address}/"):
+            return answer_below(error)
     return _page(error) if _wants_page() else _problem(error)
 
 

@@ -17,6 +17,7 @@ from app import __version__
 from app.config import ROOT
 from app.errors import (
     CaskError,
+    ContentEncodingError,
     ForeignFormError,
     OptionError,
     OutsideError,
@@ -384,7 +385,7 @@ class _Document:
         own = () if operation.error_schema is not None else operation.errors
         hosts = () if rule.endpoint.startswith("ops.") else (HostError,)
         kinds: tuple[type[CaskError], ...] = (
-            *(*own, *self._refusals(rule), OptionError, RequestTooLargeError, CaskError),
+            *(*own, *self._refusals(rule), *_of_bodies(operation), OptionError, RequestTooLargeError, CaskError),
             *hosts,
         )
         for kind in kinds:
@@ -402,7 +403,7 @@ class _Document:
         assert operation.error_example is not None
         by_status: dict[str, dict[str, Any]] = {}
         guards: tuple[type[CaskError], ...] = (OptionError, RequestTooLargeError, CaskError, HostError)
-        for kind in (*operation.errors, *guards, *refusals):
+        for kind in (*operation.errors, *_of_bodies(operation), *guards, *refusals):
             by_status.setdefault(str(kind.status), {})[kind.code] = {"value": operation.error_example(example(kind))}
         for status, examples in by_status.items():
             answer = found.setdefault(status, self._failure(status))
@@ -441,6 +442,11 @@ FAILURES = {
 def example(kind: type[CaskError]) -> CaskError:
     """A failure of this kind, told in the words of its class."""
     return kind((kind.__doc__ or "").splitlines()[0])
+
+
+def _of_bodies(operation: Operation) -> tuple[type[CaskError], ...]:
+    """How bodies are refused that nobody looks into."""
+    return (ContentEncodingError,) if operation.bodies else ()
 
 
 @functools.cache

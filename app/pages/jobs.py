@@ -14,7 +14,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from app.api import job_requests
 from app.api.jobs import UPLOADS, owner, seen_by, store
 from app.errors import ImageMissingError
-from app.guards import request_ids
+from app.guards import form_bodies, request_ids
 from app.jobs import archives, heartbeat
 from app.jobs.jobs import Job, Wanted
 from app.jobs.packs import Pack
@@ -119,8 +119,9 @@ def leave_pictures() -> BaseResponse:
     """Leave the pictures of the form, and go to the page of their job."""
     with UPLOADS.place(), store().packing() as pack:
         _fill(pack)
-        name, _, version = request.form.get("model", "").partition("@")
-        task = predictor().find(None, name, version or None).task if name else request.form.get("task", "")
+        fields = form_bodies.once(request.form)
+        name, _, version = fields.get("model", "").partition("@")
+        task = predictor().find(None, name, version or None).task if name else fields.get("task", "")
         said = job_requests.said({"task": task, "model": name, "version": version})
         predictor().find(said.task, said.wishes.get("model"), said.wishes.get("version"))
         job, _ = store().add(Wanted(said.task, said.wishes, owner(), request_id=request_ids.current()), pack)

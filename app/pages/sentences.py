@@ -19,6 +19,7 @@ TITLES = (
     marked("There is nothing at this address"),
     marked("This address does not take that method"),
     marked("The Content-Type is not accepted"),
+    marked("The body is compressed"),
     marked("The host name is not one of ours"),
     marked("An option is not usable"),
     marked("No such model"),

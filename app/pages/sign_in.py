@@ -8,7 +8,7 @@ from flask import make_response, redirect, render_template, request, session, ur
 from werkzeug.wrappers import Response
 
 from app.errors import TokenInvalidError
-from app.guards import authentication
+from app.guards import authentication, form_bodies
 from app.openapi.operations import HTML, Answer, Body, describe
 from app.pages import pages, try_image
 from app.pages.sentences import marked
@@ -55,7 +55,7 @@ def enter() -> Response:
         return redirect(_next(), 303)
     session.clear()
     try:
-        token = authentication.find(request.form.get("token", "").strip())
+        token = authentication.find(form_bodies.once(request.form).get("token", "").strip())
     except TokenInvalidError:
         return make_response(_form(WRONG), 422)
     if "predict" not in token.scopes:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from flask import Response, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
+from app.guards import form_bodies
 from app.openapi.operations import HTML, Answer, Body, describe
 from app.pages import answered, asked, drawing, languages, pages, samples
 from app.pages.answered import Answered
@@ -46,8 +47,9 @@ def try_image() -> Response:
 )
 def upload() -> Response:
     """Answer the plain form with the same page, boxes drawn. The status is that of the first refused picture."""
-    form = asked.read(request.form)
-    uploads = asked.uploads(request.form, request.files.getlist("image_upload"))
+    fields = form_bodies.once(request.form)
+    form = asked.read(fields)
+    uploads = asked.uploads(fields, request.files.getlist("image_upload"))
     return _page(form, answered.answer(form, uploads, request.url_root.rstrip("/") + API_PATH))
 
 

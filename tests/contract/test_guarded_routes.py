@@ -100,7 +100,7 @@ def test_guards_stand_before_all_blueprints(app: Flask) -> None:
 
     assert before == [
         *("_begin", "refuse_other_hosts", "identify", "authorize"),
-        *("refuse_large_bodies", "note_deadline", "refuse_page", "hold_body"),
+        *("_refuse_compressed", "refuse_large_bodies", "note_deadline", "refuse_page", "hold_body"),
     ]
     assert all(app.before_request_funcs.get(name) is None for name in BLUEPRINTS)
 

@@ -58,6 +58,8 @@ def sample_body(path: str, media_type: str) -> tuple[bytes, str]:
     """A body for forms whose examples are files."""
     if media_type == "multipart/form-data":
         return bad_input.multipart(picture(), field_name="image_upload" if path == "/upload" else "image")
+    if media_type == "application/x-www-form-urlencoded":
+        return b"token=cask_none", media_type
     return picture(), media_type.replace("*", "jpeg")
 
 

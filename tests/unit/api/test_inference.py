@@ -210,7 +210,8 @@ def test_model_that_is_not_there_is_404(client: FlaskClient, path: str) -> None:
 def test_compressed_body_is_refused(client: FlaskClient) -> None:
     response = client.post(INFER, data=b"\x1f\x8b", headers={"Content-Encoding": "gzip"})
 
-    assert (response.status_code, response.json["code"]) == (415, "media_type_unsupported")
+    assert (response.status_code, response.json["code"]) == (415, "content_encoding_unsupported")
+    assert response.headers["Accept-Encoding"] == "identity"
 
 
 def test_engine_that_is_busy_says_when_to_come_again(client: FlaskClient, engine: FakeEngine) -> None:
@@ -227,3 +228,94 @@ def test_timeout_is_microseconds(client: FlaskClient, engine: FakeEngine) -> Non
 
     default, short = (each.deadline for each in engine.asked)
     assert default - short > 20
+
+
+ADDED = {
+    "priority": 1,
+    "sequence_id": 7,
+    "sequence_start": True,
+    "content_type": "np",
+    "headers": {"a": "b"},
+    "x": None,
+}
+
+
+@pytest.mark.parametrize(
+    "more",
+    [
+        {"model_name": "classifier", "model_version": "1", "from_grpc": False},
+        {"parameters": None, "outputs": None, "id": None},
+        {"parameters": ADDED},
+        {"parameters": {"binary_data_output": None, "timeout": None, "top_k": None}},
+        {"inputs": [{**image_tensor(3), "parameters": None, "custom": [1]}]},
+        {"inputs": [{**image_tensor(3), "parameters": {"content_type": "base64", "binary_data_size": None}}]},
+        {"outputs": []},
+        {"outputs": [{"name": "labels", "parameters": None, "datatype": "BYTES", "shape": [1, 3], "data": None}]},
+        {"outputs": [{"name": "labels", "parameters": {"classification": 3, "content_type": "str"}}]},
+    ],
+    ids=str,
+)
+def test_what_stock_clients_add_is_ignored(client: FlaskClient, more: dict[str, Any]) -> None:
+    response = client.post(INFER, json={"inputs": [image_tensor(3)], **more})
+
+    assert response.status_code == 200, response.data
+    assert output(response.json, "labels") == [["3"]]
+
+
+def test_tensor_in_shared_memory_is_refused_for_that(client: FlaskClient) -> None:
+    shared = {"shared_memory_region": "one", "shared_memory_byte_size": 5}
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": shared}
+
+    response = client.post(INFER, json={"inputs": [tensor]})
+
+    assert (response.status_code, response.json["error"]) == (400, "image lies in shared memory.")
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status"),
+    [
+        ("GET", "/v2/", 404),
+        ("GET", "/v2/nothing", 404),
+        ("GET", "/v2/models/", 404),
+        ("GET", "/v2/models/classifier/nothing", 404),
+        ("POST", "/v2/models/classifier/versions/1/generate", 404),
+        ("POST", "/v2/repository/models/classifier/load", 404),
+        ("GET", "/v2/systemsharedmemory/status", 404),
+        ("GET", "/v2/models/nobody/config", 404),
+        ("GET", "/v2/models/nobody/stats", 404),
+        ("GET", "/v2/models/classifier/versions/9/stats", 404),
+        ("GET", "/v2/models/classifier/infer", 405),
+        ("GET", "/v2/repository/index", 405),
+        ("POST", "/v2", 405),
+        ("PUT", "/v2/models/classifier", 405),
+        ("DELETE", "/v2/health/live", 405),
+    ],
+)
+def test_unknown_address_or_method_fails_in_the_protocols_shape(
+    client: FlaskClient, method: str, path: str, status: int
+) -> None:
+    response = client.open(path, method=method, headers={"Accept": "text/html"})
+
+    assert (response.status_code, response.mimetype) == (status, "application/json")
+    assert isinstance(response.json["error"], str)
+    assert response.json["request_id"] == response.headers["X-Request-Id"]
+    assert status != 405 or response.headers["Allow"]
+
+
+def test_addresses_that_only_begin_alike_are_not_the_protocols(client: FlaskClient) -> None:
+    assert client.get("/v2x").content_type == "application/problem+json"
+
+
+def test_model_tells_its_configuration_and_what_it_computed(client: FlaskClient, engine: FakeEngine) -> None:
+    config = client.get("/v2/models/detector/config").json
+    of_one, of_all = client.get("/v2/models/detector/stats").json, client.get("/v2/models/stats").json
+
+    assert config == client.get("/v2/models/detector/versions/1/config").json
+    assert [(row["name"], row["data_type"]) for row in config["input"]] == [
+        ("image", "TYPE_STRING"),
+        ("pixels", "TYPE_UINT8"),
+    ]
+    assert of_one["model_stats"][0]["inference_stats"] == {"success": {"count": 0}}
+    assert [row["name"] for row in of_all["model_stats"]] == ["classifier", "detector"]
+    assert client.get("/v2/models").json == {"models": ["classifier", "detector"]}
+    assert client.get("/v2/models/detector/versions/1/stats").json == of_one
