@@ -23,6 +23,7 @@ from app import config, sizing  # noqa: E402 - the line above makes it importabl
 from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
 from app.guards import admission, cors, notices, request_ids  # noqa: E402
+from app.guards.gate import LEAST_RETRY_AFTER_SECONDS, Refusal  # noqa: E402
 from app.guards.headers import HEADERS  # noqa: E402
 from app.telemetry import logs  # noqa: E402
 from app.tokens import TokenStore  # noqa: E402
@@ -235,7 +236,7 @@ def write_refusal(settings: Settings, server_root: Path) -> None:
     """What Apache says to callers whom every web process refuses: the app's own words."""
 
     def document(request_id: str) -> str:
-        problem = admission.refusal(_retry_after_seconds(settings)).to_problem(request_id)
+        problem = admission.refusal(Refusal("slow", _retry_after_seconds(settings))).to_problem(request_id)
         return f"ErrorDocument 503 {json.dumps(json.dumps(problem))}"
 
     # A refusal comes before request-id.conf has put the id into the request.
@@ -262,7 +263,7 @@ def write_log_file(settings: Settings, server_root: Path) -> None:
 
 def _retry_after_seconds(settings: Settings) -> int:
     """What is refused would wait longer than this; and whole seconds are all that the header can say."""
-    return math.ceil(max(admission.LEAST_RETRY_AFTER_SECONDS, settings.request_max_wait_seconds))
+    return math.ceil(max(LEAST_RETRY_AFTER_SECONDS, settings.request_max_wait_seconds))
 
 
 def _is_refused(settings: Settings) -> str:

@@ -262,10 +262,20 @@ class EngineAwayError(UnavailableError):
 
 
 class EngineBusyError(UnavailableError):
-    """The engine's queue is full."""
+    """More is asked for than can be answered in time. ``reason``: ``slow``: of the engine; ``slots``: of the places."""
 
     code = "engine_busy"
-    title = "The engine is busy"
+    title = "More is asked than can be answered"
+
+    def __init__(
+        self, message: str, *, hint: str = "", retry_after_seconds: float | None = 1.0, reason: str = "slow"
+    ) -> None:
+        super().__init__(message, hint=hint, retry_after_seconds=retry_after_seconds)
+        self.reason = reason
+
+    def to_problem(self, request_id: str) -> dict[str, str | int]:
+        """With the reason, so that programs can tell the two apart."""
+        return {**super().to_problem(request_id), "reason": self.reason}
 
 
 class MemoryShortError(UnavailableError):

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -46,6 +47,9 @@ MAX_LABELS_SHOWN = 20
 # A pointer may move between choice and arrival; more often than this in one request it is something else.
 MAX_CHOICES = 3
 
+# Told the engine's answers, from which it learns what they cost.
+Took = Callable[[Sequence[EngineAnswer]], None]
+
 
 class Engine(Protocol):
     """What predictions need of the engine; ``EngineClient`` is one."""
@@ -64,10 +68,20 @@ class Engine(Protocol):
     def shadow(self, manifest: Manifest, image: np.ndarray, options: Options, about: dict[str, Any]) -> None: ...
 
 
+class Work(Protocol):
+    """Images that are with the engine while the block lasts; ``guards.admission.Work`` is one."""
+
+    def __enter__(self) -> object: ...
+
+    def __exit__(self, *_: Any) -> None: ...
+
+    def took(self, seconds: float) -> None: ...
+
+
 class Caller(Protocol):
     """What predictions need to know of who asks, and tell them; ``guards.asking.Asking`` is one."""
 
-    def begin(self) -> None: ...
+    def work(self, kind: str, images: int, deadline: float) -> Work | None: ...
 
     def freshness(self) -> Freshness: ...
 
@@ -126,14 +140,16 @@ class ModelStatus:
 
 @dataclass(frozen=True)
 class _Asked:
-    """One request, checked. ``own``: the wishes of each image, complete; the lists have one row an image."""
+    """One request, checked. ``caller``: who wants it, where that is known. ``own``: the wishes of each image, complete;
+    the lists have one row an image.
+    """
 
     choice: Choice
     wished: Sequence[Wishes]
     own: Sequence[Options]
     data: Sequence[ImageData]
     deadline: float
-    freshness: Freshness
+    caller: Caller | None
 
     def key(self, number: int, form: str) -> str:
         """Under which the answer to one image is kept, computed in this form."""
@@ -185,21 +201,20 @@ class Predictor:
         canary: CanaryWish = "",
         deadline: float | None = None,
         each: Sequence[Mapping[str, Any]] | None = None,
-        freshness: Freshness | None = None,
+        caller: Caller | None = None,
     ) -> Outcome:
         """Predict images, encoded or as uint8 pixels (height × width × 3), all with one version.
 
         ``deadline`` is a moment of ``time.monotonic``; the default timeout when None.
         ``each`` holds further wishes of each single image; which model answers is the same for all.
-        ``freshness``: which kept answers will do; as the caller's request says when None.
+        ``caller``: who asks; the current request when None.
 
         Raises OptionError, ModelNotFoundError, ImageMissingError, TooManyImagesError, any Image…Error, and what the
         engine raises.
         """
         if deadline is None:
             deadline = time.monotonic() + self._timeout_seconds
-        if freshness is None:
-            freshness = self._caller.freshness() if self._caller else ANY_AGE
+        caller = caller or self._caller
         parsed = options.parse(task, {**wishes, **_given(model=model, version=version)})
         wished = [parsed] * len(data)
         if each is not None:
@@ -209,10 +224,10 @@ class Predictor:
         _check_explanation(parsed, choice.manifest, len(data))
         for _ in range(MAX_CHOICES - 1):
             try:
-                return self._explained(self._ask(choice, wished, data, deadline, freshness), parsed, data, deadline)
+                return self._answer(choice, parsed, wished, data, deadline, caller)
             except (ModelNotFoundError, ModelNotReadyError) as error:
                 choice = self._choose_again(choice, parsed, task, error, canary)
-        return self._explained(self._ask(choice, wished, data, deadline, freshness), parsed, data, deadline)
+        return self._answer(choice, parsed, wished, data, deadline, caller)
 
     @property
     def manifests(self) -> list[Manifest]:
@@ -260,17 +275,21 @@ class Predictor:
             raise error
         return again
 
-    def _ask(
+    def _answer(
         self,
         choice: Choice,
+        parsed: Wishes,
         wished: Sequence[Wishes],
         data: Sequence[ImageData],
         deadline: float,
-        freshness: Freshness,
+        caller: Caller | None,
     ) -> Outcome:
-        manifest = choice.manifest
-        own = [options.complete(each, manifest) for each in wished]
-        asked = _Asked(choice, wished, own, data, deadline, freshness)
+        own = [options.complete(each, choice.manifest) for each in wished]
+        asked = _Asked(choice, wished, own, data, deadline, caller)
+        return self._explained(self._ask(asked), asked, parsed)
+
+    def _ask(self, asked: _Asked) -> Outcome:
+        manifest, data = asked.choice.manifest, asked.data
         if self.kept is None:
             computed = self._compute(asked, range(len(data)))
             return Outcome(manifest, computed.results, computed.timings)
@@ -294,22 +313,21 @@ class Predictor:
                 for number, result, used in zip(numbers, computed.results, computed.forms, strict=True)
             ]
 
-        found = kept.gather(manifest.task, known, compute, asked.deadline, asked.freshness)
-        if self._caller:
-            self._caller.tell(found)
+        freshness = asked.caller.freshness() if asked.caller else ANY_AGE
+        found = kept.gather(manifest.task, known, compute, asked.deadline, freshness)
+        if asked.caller:
+            asked.caller.tell(found)
         results = [ImageResult(each.entry.width, each.entry.height, each.entry.answer) for each in found]
         spent = (time.perf_counter() - started) * 1000 - timings.get("decode", 0.0) - timings.get("engine", 0.0)
         return Outcome(manifest, results, {"cache": spent, **timings})
 
     def _compute(self, asked: _Asked, numbers: Sequence[int]) -> _Computed:
         """Ask the engine for the images of these numbers."""
-        if self._caller:
-            self._caller.begin()
         choice, data = asked.choice, [asked.data[number] for number in numbers]
-        started = time.perf_counter()
-        with self.decoder.budget.hold("pixels") as hold:
+        with _work(asked, choice.manifest.key, len(data)) as took, self.decoder.budget.hold("pixels") as hold:
+            started = time.perf_counter()
             pictures = self._read_all(data, choice.manifest, asked.deadline, hold)
-            return self._ask_engine(asked, numbers, pictures, data, started)
+            return self._ask_engine(asked, numbers, pictures, data, started, took)
 
     def _ask_engine(
         self,
@@ -318,6 +336,7 @@ class Predictor:
         pictures: Sequence[Picture],
         data: Sequence[ImageData],
         started: float,
+        took: Took,
     ) -> _Computed:
         choice, decoded = asked.choice, time.perf_counter()
         scaled = [picture.to_input(asked.own[number]) for picture, number in zip(pictures, numbers, strict=True)]
@@ -328,6 +347,7 @@ class Predictor:
             asked.deadline,
             [(each.width, each.height) for each in pictures],
         )
+        took(answers)
         timings = _timings(started, decoded, answers)
         metrics.DECODE_SECONDS.observe(decoded - started, task=choice.manifest.task)
         metrics.PREDICTED_IMAGES.add(len(answers), task=choice.manifest.task)
@@ -341,21 +361,21 @@ class Predictor:
             self._shadowing.offer(self.engine, shadow, choice.manifest, wished, pictures, data, given)
         return _Computed(results, [each.form for each in answers], timings)
 
-    def _explained(self, outcome: Outcome, wished: Wishes, data: Sequence[ImageData], deadline: float) -> Outcome:
+    def _explained(self, outcome: Outcome, asked: _Asked, wished: Wishes) -> Outcome:
         """With where the model looked, for who wished for it: the engine is asked again, about the same version.
 
         The pictures are read again: an answer may have been kept from before, without them.
         """
         if not _explains(wished):
             return outcome
-        if self._caller:
-            # Also where the answer itself was kept: the engine has work with it.
-            self._caller.begin()
         started, manifest = time.perf_counter(), outcome.manifest
-        asked = [ExplainOptions(getattr(wished, "explain_label", None) or _best(each)) for each in outcome.results]
-        with self.decoder.budget.hold("pixels") as hold:
-            pictures = self._read_all(data, manifest, deadline, hold)
-            answers = self.engine.predict(manifest, [picture.pixels for picture in pictures], asked, deadline)
+        labels = [ExplainOptions(getattr(wished, "explain_label", None) or _best(each)) for each in outcome.results]
+        # Also where the answer itself was kept: the engine has work with it, and more than with a prediction.
+        kind = f"{manifest.key} explained"
+        with _work(asked, kind, len(labels)) as took, self.decoder.budget.hold("pixels") as hold:
+            pictures = self._read_all(asked.data, manifest, asked.deadline, hold)
+            answers = self.engine.predict(manifest, [each.pixels for each in pictures], labels, asked.deadline)
+            took(answers)
         results = [
             replace(result, explanation=_placed(manifest, result, answer))
             for result, answer in zip(outcome.results, answers, strict=True)
@@ -402,6 +422,17 @@ class Predictor:
                     error.message = f"Image {number} of {len(data)}: {error.message}"
                 raise
         return pictures
+
+
+@contextmanager
+def _work(asked: _Asked, kind: str, images: int) -> Iterator[Took]:
+    """While the engine is asked: it is room that others wait for. To be called with the engine's answers."""
+    work = asked.caller.work(kind, images, asked.deadline) if asked.caller else None
+    if work is None:
+        yield lambda answers: None
+        return
+    with work:
+        yield lambda answers: work.took(sum(each.predict_ms / each.batch_size for each in answers) / 1000)
 
 
 def _given(**values: str | None) -> dict[str, str]:

@@ -14,6 +14,8 @@ CORES_PER_WEB_PROCESS = 4
 PLACES_PER_WEB_PROCESS = 88
 # Threads beyond the places: they only say no, and so a refusal never waits behind a prediction.
 REFUSING_THREADS = 8
+# Of few threads none only refuses: their callers wait in Apache.
+THREADS_PER_REFUSING = 12
 # Connections beyond the web threads: slow senders, keep-alive, health. With 600 in all, 400 callers that send their
 # headers byte by byte leave health at 100 % (tests/faults/test_slow_callers.py); with 36, mod_wsgi's own, at 64 %.
 SPARE_CONNECTIONS = 504
@@ -100,8 +102,8 @@ def choose(settings: Settings, cores: int | None = None, memory_bytes: int | Non
     )
     places = Size(
         "WEB_PLACES",
-        max(1, threads.value - min(REFUSING_THREADS, threads.value // 4)),
-        "predictions at once in a web process; the other threads refuse",
+        max(1, threads.value - min(REFUSING_THREADS, threads.value // THREADS_PER_REFUSING)),
+        "predictions at once in a web process; other threads refuse",
     )
     decoders = Size(
         "WEB_DECODERS",

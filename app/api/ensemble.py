@@ -14,11 +14,10 @@ from typing_extensions import TypedDict
 from app import merging, options
 from app.api import answers, api, bodies, described, quotes
 from app.api.answers import ModelIdentity, Side
-from app.cache.answers import Freshness
 from app.ensembles import Ensemble, EnsembleFailedError, EnsembleUnavailableError, Member, Opinion, Votes
 from app.errors import CaskError, OptionError
-from app.guards import admission, deadlines, request_ids
-from app.guards.asking import Asking
+from app.guards import deadlines, request_ids
+from app.guards.asking import AskingAside
 from app.manifests import Task
 from app.openapi.operations import Answer, describe
 from app.options import MAX_RESULTS
@@ -154,8 +153,6 @@ def ensemble() -> Response:
     wishes, of_task = _split(raw)
     predictor().check_count(len(images))
     members = _members(wishes, of_task, images)
-    if any(each.kind == "model" for each in members):
-        admission.begin()
     began = time.monotonic()
     seconds = wishes.member_timeout or _ensemble().timeout_seconds
     votes = _ensemble().fan_out.ask(members, min(deadlines.current(), began + seconds))
@@ -206,7 +203,7 @@ def _members(wishes: EnsembleWishes, of_task: options.Wishes, images: Sequence[b
         else:
             _check(wishes.task, name, [*(each.name for each in models), *upstreams])
             # The thread that asks knows neither app nor request.
-            ask_model = partial(_ask_model, predictor(), name, wishes.task, images, given, Asking().freshness())
+            ask_model = partial(_ask_model, predictor(), name, wishes.task, images, given, AskingAside.of_request())
             found.append(Member(name, "model", ask_model))
     if not found:
         raise OptionError(f"There is nobody here to {wishes.task}.", hint="GET /v1/models lists the models.")
@@ -231,7 +228,7 @@ def _ask_model(
     task: Task,
     images: Sequence[bytes],
     given: Mapping[str, Any],
-    freshness: Freshness,
+    caller: AskingAside,
     deadline: float,
 ) -> Opinion:
     model, _, version = name.partition("@")
@@ -243,7 +240,7 @@ def _ask_model(
         version=version or None,
         canary="never",
         deadline=deadline,
-        freshness=freshness,
+        caller=caller,
     )
     results = [(each.width, each.height, each.answer) for each in outcome.results]
     return Opinion(dict(answers.model_identity(outcome.manifest)), results)  # type: ignore[arg-type]

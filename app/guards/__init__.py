@@ -28,12 +28,16 @@ from app.guards import (
     sessions,
     sizes,
 )
+from app.guards.gate import Gate
 from app.sizing import Sizes
 
 log = logging.getLogger("cask.web")
 
 # Asked often, by machines, and the same for everybody.
 MICROCACHED = ("/livez", "/v1/models", "/v1/models/", "/version")
+
+# Of the engine's line, for all web processes together.
+ENGINE_SHARE = 0.75
 
 
 def init_app(app: Flask, settings: Settings, budget: Budget) -> None:
@@ -55,21 +59,29 @@ def init_app(app: Flask, settings: Settings, budget: Budget) -> None:
     conditions.init_app(app)
     sessions.init_app(app)
     sizes_here = sizing.choose(settings)
-    gate = _gate(settings, sizes_here)
+    gate = _gate(settings, sizes_here, has_cache=app.extensions["predictor"].kept is not None)
     admission.init_app(app, gate, _notices(app, settings, sizes_here, gate))
     memory.init_app(app, budget)
     microcache.init_app(app, MICROCACHED, settings.request_microcache_ms)
     failures.init_app(app)
 
 
-def _gate(settings: Settings, sizes: Sizes) -> admission.Gate:
-    """The places of this process. Twice the engine's workers keep it busy, however slow a model is."""
-    return admission.Gate(
-        sizes.web_places.value, settings.request_max_wait_seconds, least_places=2 * sizes.engine_workers.value
+def _gate(settings: Settings, sizes: Sizes, *, has_cache: bool) -> Gate:
+    """The places of this process, and its part of the engine."""
+    workers, processes = sizes.engine_workers.value, sizes.web_processes.value
+    return Gate(
+        sizes.web_places.value,
+        settings.request_max_wait_seconds,
+        # Twice its workers keep the engine busy, however slow a model is.
+        least_images=2 * workers,
+        # The engine keeps the rest of its line for models that have little in it.
+        most_images=max(1, int(sizes.engine_max_queue_size.value * ENGINE_SHARE / processes)),
+        speed=workers / processes,
+        has_cache=has_cache,
     )
 
 
-def _notices(app: Flask, settings: Settings, sizes: Sizes, gate: admission.Gate) -> notices.Notices | None:
+def _notices(app: Flask, settings: Settings, sizes: Sizes, gate: Gate) -> notices.Notices | None:
     """Where Apache looks for whom to refuse. None behind a proxy: Apache knows callers by other addresses then."""
     if not app.extensions.get("is_under_apache") or app.extensions["role"] != "web" or settings.trusted_proxies:
         return None

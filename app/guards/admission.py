@@ -1,4 +1,4 @@
-"""Who may come in: a request that would wait too long is refused at once, before its body is read.
+"""Who may come in: a request that would wait too long is refused at once, a crowd before its bodies are read.
 
 Stands before Flask, because under overload most answers are refusals, and each must cost next to nothing.
 """
@@ -9,17 +9,17 @@ import json
 import logging
 import math
 import re
-import threading
 import time
-from collections import Counter, deque
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass
+from types import TracebackType
 from typing import Any
 
-from flask import Flask, request
+from flask import Flask, has_request_context, request
 
-from app.errors import EngineBusyError
+from app.errors import CaskError, DeadlineExceededError, EngineBusyError
 from app.guards import deadlines, request_ids
+from app.guards.gate import Gate, Refusal, Visit
 from app.guards.headers import HEADERS
 from app.guards.notices import Notices
 from app.telemetry import metrics
@@ -30,18 +30,10 @@ log = logging.getLogger("cask.web")
 PREDICTING = re.compile(r"/v1/(classify|detect|ensemble)|/upload|/(predict|api)?|/v2/models/.+/infer")
 # The page shows its refusals as a page; the way through Flask is dear, but people do not come by the thousand.
 PAGE = "/upload"
-REFUSED_KEY = "cask.retry_after_seconds"
+REFUSED_KEY = "cask.refusal"
 VISIT_KEY = "cask.visit"
-# Weight of the newest request in the running mean of what a request costs, once there were as many as it stands for:
-# before, all weigh the same, lest the first of a cold server pass for what the others cost.
-NEWEST_WEIGHT = 0.1
-# Who arrived so recently is taken for one whose body follows at once, as nearly all do: it will be in work in a moment.
-FRESH_SECONDS = 0.2
-# The last places are for callers that hold less than their share, so that one address cannot take them all.
-RESERVED_SHARE = 0.25
-# A caller's notice is taken down when this share of what was too much is gone, not with each request that ends.
-REOPENING_SHARE = 0.5
-LEAST_RETRY_AFTER_SECONDS = 1
+# With one of these in Cache-Control no kept answer will do (app.guards.asking reads it in full).
+COMPUTED = re.compile(r"no-cache|no-store|max-age=\"?0\b", re.IGNORECASE)
 LOG_PERIOD_SECONDS = 5.0
 
 StartResponse = Callable[..., Any]
@@ -50,182 +42,73 @@ Wsgi = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
 @dataclass
-class Gate:
-    """Counts requests, learns what they cost, and says who may join them. Thread-safe.
-
-    A request first *arrives* (its body is still on the way, perhaps for long), then is *in work*. Only what is in work
-    keeps others waiting, or what has only just arrived: of many that come at once, the last would else be let in before
-    the first is in work, and be refused after its body was read. Its cost is the time for which it keeps the engine
-    from others, in seconds: its time in work divided by the number of requests that shared that time (Little's law:
-    number in work = rate × time in work).
-    """
-
-    places: int
-    max_wait_seconds: float
-    # So many are let in however slow the model is: they keep the engine busy.
-    least_places: int = 2
-    arriving: int = 0
-    in_work: int = 0
-    refused_total: int = 0
-    cost_seconds: dict[str, float] = field(default_factory=dict)
-    clock: Callable[[], float] = time.monotonic
-    _learned: Counter[str] = field(default_factory=Counter)
-    # When and for what the last ones arrived, the oldest first.
-    _fresh: deque[tuple[float, str]] = field(default_factory=deque)
-    _by_route: Counter[str] = field(default_factory=Counter)
-    _by_caller: Counter[str] = field(default_factory=Counter)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-
-    def arrive(self, route: str, caller: str, timeout_seconds: float = math.inf) -> float | None:
-        """Take a place. Returns None when admitted, else the seconds after which to try again."""
-        with self._lock:
-            share = self._share(caller)
-            self._forget_late()
-            is_full = self.arriving + self.in_work >= self.places * share
-            is_busy = self.in_work + len(self._fresh) >= self.least_places
-            wait = self._ahead() + self._arrived() + self.cost_seconds.get(route, 0.0)
-            is_slow = is_busy and wait > min(self._longest(share), timeout_seconds)
-            if is_full or is_slow:
-                return self._refuse(wait)
-            self.arriving += 1
-            self._fresh.append((self.clock(), route))
-            self._by_caller[caller] += 1
-            return None
-
-    def begin(self, route: str, caller: str) -> float | None:
-        """The body is there: from arriving to in work. Returns None, or as ``arrive`` when others were faster."""
-        with self._lock:
-            wait = self._ahead() + self.cost_seconds.get(route, 0.0)
-            if wait > self._longest(self._share(caller)) and self.in_work >= self.least_places:
-                return self._refuse(wait)
-            self._has_come(route)
-            self.in_work += 1
-            self._by_route[route] += 1
-            return None
-
-    def is_refused(self, caller: str, has_notice: bool, coming: float = 0.0) -> bool:
-        """Whether a request of this caller would be refused now; with a notice, until there is some room again.
-
-        ``coming``: so many more are on their way, as far as is known, and are to find a place yet.
-        """
-        with self._lock:
-            level = 1 - REOPENING_SHARE if has_notice else 1
-            share = self._share(caller)
-            self._forget_late()
-            cost_seconds = min(self.cost_seconds.values(), default=0.0)
-            wait = self._ahead() + self._arrived() + (1 + coming) * cost_seconds
-            is_full = self.arriving + self.in_work + coming >= self.places * share * level
-            is_busy = self.in_work + len(self._fresh) >= self.least_places
-            return is_full or (is_busy and wait > self._longest(share) * level)
-
-    def leave(self, route: str, caller: str) -> None:
-        """Give the place back without having begun."""
-        with self._lock:
-            self._has_come(route)
-            self._forget(caller)
-
-    def end(self, route: str, caller: str, seconds: float, shared_with: float, *, is_answered: bool) -> None:
-        """Give the place back after work. ``shared_with``: how many were in work meanwhile, this one included."""
-        with self._lock:
-            self.in_work -= 1
-            self._by_route[route] -= 1
-            self._forget(caller)
-            if is_answered:
-                self._learn(route, seconds / max(1.0, shared_with))
-
-    def _refuse(self, wait: float) -> float:
-        """Count a refusal; the seconds after which to try again."""
-        self.refused_total += 1
-        return max(LEAST_RETRY_AFTER_SECONDS, wait)
-
-    def _has_come(self, route: str) -> None:
-        """One of those that were arriving is here, or has gone."""
-        self.arriving -= 1
-        # Those of one route are alike: it is no matter which of them is struck out.
-        entry = next((each for each in self._fresh if each[1] == route), None)
-        if entry is not None:
-            self._fresh.remove(entry)
-
-    def _forget_late(self) -> None:
-        """Whose body has not come by now may let us wait for long: it keeps nobody waiting any more."""
-        end = self.clock() - FRESH_SECONDS
-        while self._fresh and self._fresh[0][0] < end:
-            self._fresh.popleft()
-
-    def _arrived(self) -> float:
-        """Seconds of work that will come before in a moment."""
-        return sum(self.cost_seconds.get(route, 0.0) for _, route in self._fresh)
-
-    def _ahead(self) -> float:
-        """Seconds of work that came before."""
-        return sum(count * self.cost_seconds.get(name, 0.0) for name, count in self._by_route.items())
-
-    def _longest(self, share: float) -> float:
-        """The longest wait for a caller with this share, in seconds."""
-        return self.max_wait_seconds * (1 + RESERVED_SHARE if share == 1 else 1)
-
-    def _share(self, caller: str) -> float:
-        """How much of everything this caller may help to fill: the last part is for those who hold little."""
-        callers = len(self._by_caller) + (caller not in self._by_caller)
-        holds_little = callers > 1 and self._by_caller[caller] < self.places / callers
-        return 1.0 if holds_little else 1 - RESERVED_SHARE
-
-    def _forget(self, caller: str) -> None:
-        self._by_caller[caller] -= 1
-        if not self._by_caller[caller]:
-            del self._by_caller[caller]
-
-    def _learn(self, route: str, seconds: float) -> None:
-        self._learned[route] += 1
-        known = self.cost_seconds.get(route, 0.0)
-        self.cost_seconds[route] = known + max(NEWEST_WEIGHT, 1 / self._learned[route]) * (seconds - known)
-
-
-@dataclass
-class Visit:
-    """One admitted request, from its arrival to its end. Used by one thread."""
+class Work:
+    """So many images of one kind, with the engine for as long as the block lasts. Used by one thread, once."""
 
     gate: Gate
-    route: str
-    caller: str
-    began: float | None = None
-    before: int = 0
+    visit: Visit
+    kind: str
+    images: int
+    deadline: float
+    seconds_an_image: float | None = None
 
-    def begin(self) -> None:
-        """Its images are there, the engine comes next. Raises EngineBusyError when others were faster."""
-        if self.began is not None:
-            return
-        retry_after_seconds = self.gate.begin(self.route, self.caller)
-        if retry_after_seconds is not None:
-            raise refusal(retry_after_seconds)
-        self.began, self.before = time.monotonic(), self.gate.in_work
+    def __enter__(self) -> Work:
+        """Wait for room with the engine. Raises EngineBusyError, DeadlineExceededError."""
+        refused = self.gate.begin(self.visit, self.kind, self.images, self.deadline - time.monotonic())
+        if refused is not None:
+            raise _count(refused)
+        return self
 
-    def end(self, *, is_answered: bool) -> None:
-        """Give the place back."""
-        if self.began is None:
-            self.gate.leave(self.route, self.caller)
-            return
-        seconds, shared = time.monotonic() - self.began, (self.before + self.gate.in_work) / 2
-        self.gate.end(self.route, self.caller, seconds, shared, is_answered=is_answered)
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        self.gate.end_work(self.visit, self.kind, self.images, self.seconds_an_image)
+
+    def took(self, seconds: float) -> None:
+        """All images together have kept one worker of the engine for so long."""
+        self.seconds_an_image = seconds / self.images
 
 
-def begin() -> None:
-    """Called by views when they have read the images: from here on the request keeps others waiting.
+@dataclass(frozen=True)
+class Admitted:
+    """One admitted request, for whoever asks the engine on its behalf, in any thread."""
 
-    Raises EngineBusyError when it would wait too long by now.
-    """
-    visit = request.environ.get(VISIT_KEY)
-    if visit is not None:
-        visit.begin()
+    gate: Gate
+    visit: Visit
+
+    def work(self, kind: str, images: int, deadline: float) -> Work:
+        """To be entered as a block when the engine is asked; ``deadline``: a moment of ``time.monotonic``."""
+        return Work(self.gate, self.visit, kind, images, deadline)
 
 
-def refusal(retry_after_seconds: float) -> EngineBusyError:
+def current() -> Admitted | None:
+    """The current request, where it had to be admitted."""
+    found: Admitted | None = request.environ.get(VISIT_KEY) if has_request_context() else None
+    return found
+
+
+def refusal(refused: Refusal) -> CaskError:
     """What a refused caller is told."""
+    if refused.reason == "late":
+        return DeadlineExceededError(
+            "The deadline passed while the request waited for the engine.",
+            hint="Allow more time with X-Request-Timeout, or send less at once.",
+        )
+    if refused.reason == "slots":
+        return EngineBusyError(
+            "All places for requests are taken, or all that one address may have while others ask too.",
+            hint="Open fewer connections at once; send it again after the time in Retry-After.",
+            retry_after_seconds=refused.retry_after_seconds,
+            reason="slots",
+        )
     return EngineBusyError(
         "More requests are in work than can be answered in time.",
         hint="Send it again after the time in Retry-After.",
-        retry_after_seconds=retry_after_seconds,
+        retry_after_seconds=refused.retry_after_seconds,
     )
+
+
+def _count(refused: Refusal) -> CaskError:
+    metrics.NOT_ADMITTED.add(reason=refused.reason)
+    return refusal(refused)
 
 
 class Admission:
@@ -243,16 +126,16 @@ class Admission:
         if environ.get("REQUEST_METHOD") != "POST" or not PREDICTING.fullmatch(route):
             return self._application(environ, start_response)
         caller = environ.get("REMOTE_ADDR", "")
-        retry_after_seconds = self.gate.arrive(route, caller, _timeout_seconds(environ))
-        if retry_after_seconds is None:
-            return self._admit(Visit(self.gate, route, caller), environ, start_response)
-        self._log()
+        found = self.gate.arrive(caller, _timeout_seconds(environ), is_computed=_is_computed(environ))
+        if isinstance(found, Visit):
+            return self._admit(found, environ, start_response)
+        self._log(found)
         if self._notices is not None:
             self._notices.update(caller)
         if route == PAGE:
-            environ[REFUSED_KEY] = retry_after_seconds
+            environ[REFUSED_KEY] = found
             return self._application(environ, start_response)
-        return _refuse(environ, start_response, retry_after_seconds)
+        return _refuse(environ, start_response, found)
 
     def _admit(self, visit: Visit, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         status = ""
@@ -262,25 +145,26 @@ class Admission:
             status = line
             return start_response(line, *rest, **named)
 
-        environ[VISIT_KEY] = visit
+        environ[VISIT_KEY] = Admitted(self.gate, visit)
         if self._notices is not None:
             # Whoever comes next would be too many: better to say so before it comes than after.
             self._notices.update(visit.caller)
         try:
             return self._application(environ, note_status)
         finally:
-            visit.end(is_answered=status.startswith("200"))
+            self.gate.leave(visit, is_answered=status.startswith("200"))
             if self._notices is not None:
                 self._notices.ended()
 
-    def _log(self) -> None:
+    def _log(self, refused: Refusal) -> None:
         """One line for many refusals: under overload a line each would be a second flood."""
         now = time.monotonic()
         if now - self._logged > LOG_PERIOD_SECONDS:
             self._logged = now
             log.warning(
-                "%s: more requests than the engine can answer in time; %d refused since the start",
+                "%s (%s): more requests than can be answered in time; %d refused since the start",
                 EngineBusyError.code,
+                refused.reason,
                 self.gate.refused_total,
             )
 
@@ -293,9 +177,14 @@ def init_app(app: Flask, gate: Gate, notices: Notices | None = None) -> None:
 
     @app.before_request
     def refuse_page() -> None:
-        retry_after_seconds = request.environ.get(REFUSED_KEY)
-        if retry_after_seconds is not None:
-            raise refusal(retry_after_seconds)
+        refused = request.environ.get(REFUSED_KEY)
+        if refused is not None:
+            raise _count(refused)
+
+
+def _is_computed(environ: Environ) -> bool:
+    said: str = environ.get("HTTP_CACHE_CONTROL") or environ.get("HTTP_PRAGMA") or ""
+    return bool(said) and COMPUTED.search(said) is not None
 
 
 def _timeout_seconds(environ: Environ) -> float:
@@ -306,15 +195,15 @@ def _timeout_seconds(environ: Environ) -> float:
         return math.inf
 
 
-def _refuse(environ: Environ, start_response: StartResponse, retry_after_seconds: float) -> list[bytes]:
-    error = refusal(retry_after_seconds)
+def _refuse(environ: Environ, start_response: StartResponse, refused: Refusal) -> list[bytes]:
+    error = _count(refused)
     metrics.REFUSED.add(code=error.code, by="app")
     request_id = request_ids.choose(environ.get(REQUEST_ID_KEY, ""))
     body = json.dumps(error.to_problem(request_id)).encode()
     headers = [
         ("Content-Type", "application/problem+json"),
         ("Content-Length", str(len(body))),
-        ("Retry-After", str(math.ceil(retry_after_seconds))),
+        ("Retry-After", str(math.ceil(refused.retry_after_seconds))),
         ("Cache-Control", "no-store"),
         (request_ids.HEADER, request_id),
         *HEADERS.items(),

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from flask import Flask, Response, g, has_request_context, request
 
 from app.cache.answers import ANY_AGE, Found, Freshness
 from app.guards import admission
+from app.guards.admission import Admitted, Work
 
 HEADER = "X-Cache"
 CACHE_CONTROL = "Cache-Control"
@@ -20,10 +22,10 @@ MAX_AGE = re.compile(r'max-age="?(\d{1,9})"?')
 class Asking:
     """The current request's; outside of one, as in a thread beside it, it asks for nothing and tells nobody."""
 
-    def begin(self) -> None:
-        """The engine is asked now: from here on the request keeps others waiting. Raises EngineBusyError."""
-        if has_request_context():
-            admission.begin()
+    def work(self, kind: str, images: int, deadline: float) -> Work | None:
+        """A block to be entered while the engine is asked; None where nobody had to be admitted."""
+        admitted = admission.current()
+        return admitted.work(kind, images, deadline) if admitted else None
 
     def freshness(self) -> Freshness:
         """What Cache-Control and Pragma say; unknown directives say nothing (RFC 9111, section 5.2.3)."""
@@ -36,6 +38,30 @@ class Asking:
         """Where the answers are from, for the header of the response."""
         if has_request_context():
             g.setdefault("found_answers", []).extend(found)
+
+
+@dataclass(frozen=True)
+class AskingAside:
+    """The same for threads beside the request's own: what it said is taken along."""
+
+    admitted: Admitted | None
+    accepted: Freshness
+
+    @classmethod
+    def of_request(cls) -> AskingAside:
+        """Of the current request."""
+        return cls(admission.current(), Asking().freshness())
+
+    def work(self, kind: str, images: int, deadline: float) -> Work | None:
+        """As ``Asking``."""
+        return self.admitted.work(kind, images, deadline) if self.admitted else None
+
+    def freshness(self) -> Freshness:
+        """As ``Asking``."""
+        return self.accepted
+
+    def tell(self, found: Sequence[Found]) -> None:
+        """The answer is made of several; nothing is said of one."""
 
 
 def init_app(app: Flask) -> None:

@@ -6,7 +6,7 @@ import functools
 import re
 import tomllib
 from collections.abc import Iterator
-from typing import Any
+from typing import Any, Literal, NotRequired
 
 from flask import Flask
 from pydantic import TypeAdapter
@@ -160,6 +160,7 @@ class Problem(TypedDict):
     code: str
     hint: str
     request_id: str
+    reason: NotRequired[Literal["slow", "slots"]]
 
 
 def build(app: Flask) -> dict[str, Any]:

@@ -203,6 +203,12 @@ REFUSED = _counter(
     code=CODE,
     by=BY,
 )
+NOT_ADMITTED = _counter(
+    "cask_not_admitted_total",
+    "Requests that the app did not admit to the engine: `slow`: the wait was too long; `slots`: all places were taken;"
+    " `late`: waited until their own deadline.",
+    reason=Label(("slow", "slots", "late")),
+)
 
 # ── Predictions ───────────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -270,6 +270,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.counters", "app.tokens"),
             "app.guards.admission",
             "app.guards.cors",
+            "app.guards.gate",
             "app.guards.headers",
             "app.guards.notices",
             "app.guards.request_ids",

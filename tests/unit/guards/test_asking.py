@@ -62,8 +62,8 @@ def test_pragma_is_read_where_cache_control_says_nothing(app: Flask) -> None:
 def test_outside_of_a_request_nothing_is_asked_and_told() -> None:
     asking = Asking()
 
-    asking.begin()
     asking.tell([])
+    assert asking.work("kind", 1, 0.0) is None
     assert asking.freshness() == Freshness()
 
 
@@ -111,11 +111,10 @@ def test_refused_request_says_nothing_of_it(client: FlaskClient) -> None:
 def test_hit_takes_no_place_in_the_engines_line(client: FlaskClient) -> None:
     gate = client.application.extensions["gate"]
     ask(client)
-    learned = dict(gate.cost_seconds)
+    gate.begin = None
 
     assert ask(client)[0] == "hit"
-    assert gate.cost_seconds == learned
-    assert (gate.arriving, gate.in_work) == (0, 0)
+    assert (gate.in_hand, gate.images) == (0, 0)
 
 
 def test_hit_is_answered_while_the_engine_is_away(client: FlaskClient, engine: FakeEngine) -> None:

@@ -169,4 +169,4 @@ def test_refused_request_does_not_keep_a_place(app: Flask, client: FlaskClient) 
     for _ in range(5):
         client.post("/v1/detect", data=picture(), content_type="image/jpeg")
 
-    assert (gate.arriving, gate.in_work, gate.cost_seconds) == (0, 0, {})
+    assert (gate.in_hand, gate.images, gate.costs.least()) == (0, 0, 0)

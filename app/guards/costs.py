@@ -1,0 +1,56 @@
+"""What work costs the engine, learned from its own answers: seconds of one engine worker for one image, by kind.
+
+Time spent waiting (for the engine, a decoder, another service, a body) is no cost, and what is answered without the
+engine has none.
+"""
+
+from __future__ import annotations
+
+import time
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+# The middle one of so many counts: a hang, or the first answer of a cold engine, is not what the next will cost.
+SAMPLES = 15
+# What was dear so long ago may be cheap by now: then the least that was ever seen counts.
+KEEP_SECONDS = 30.0
+# More kinds than any store has models; the table must not grow with versions that come and go.
+MAX_KINDS = 256
+
+
+@dataclass
+class _Samples:
+    """The newest ones of one kind, each with its moment, and the least of all."""
+
+    newest: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
+    least: float = float("inf")
+
+
+@dataclass
+class Costs:
+    """Seconds an image by kind. Not thread-safe: its owner holds a lock."""
+
+    clock: Callable[[], float] = time.monotonic
+    _kinds: dict[str, _Samples] = field(default_factory=dict)
+
+    def learn(self, kind: str, seconds: float) -> None:
+        """An image of this kind has just kept one worker for so long."""
+        if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
+            self._kinds.clear()
+        samples = self._kinds.setdefault(kind, _Samples())
+        samples.newest.append((self.clock(), seconds))
+        samples.least = min(samples.least, seconds)
+
+    def of(self, kind: str) -> float:
+        """What one image will probably take; 0 where nothing is known."""
+        samples = self._kinds.get(kind)
+        if samples is None:
+            return 0.0
+        oldest = self.clock() - KEEP_SECONDS
+        fresh = sorted(seconds for moment, seconds in samples.newest if moment >= oldest)
+        return fresh[(len(fresh) - 1) // 2] if fresh else samples.least
+
+    def least(self) -> float:
+        """What any image takes at least; 0 where nothing is known."""
+        return min((self.of(kind) for kind in self._kinds), default=0.0)

@@ -1,0 +1,428 @@
+"""Places, the engine's work and its cost, fair shares; who is refused, why, and who never is."""
+
+from __future__ import annotations
+
+import math
+import threading
+from typing import Any
+
+import pytest
+
+from app.guards.costs import KEEP_SECONDS, Costs
+from app.guards.crowds import VAIN_OF_ALL, VAIN_OF_ONE, Crowds
+from app.guards.gate import FRESH_SECONDS, THERE_SECONDS, Gate, Refusal, Visit
+from tests.fakes import PATIENCE_SECONDS, FakeClock, eventually
+
+KIND = "detector@1"
+
+
+@pytest.fixture
+def clock() -> FakeClock:
+    return FakeClock()
+
+
+def gate(clock: FakeClock, places: int = 8, cost: float = 0.0, **more: Any) -> Gate:
+    """``cost``: seconds that each image is known to keep the engine's one worker."""
+    made = Gate(places, max_wait_seconds=more.pop("max_wait_seconds", 1.0), clock=clock, **more)
+    if cost:
+        made.costs.learn(KIND, cost)
+    return made
+
+
+def admit(gate: Gate, caller: str = "a", images: int = 1, **more: Any) -> Visit:
+    """A request in work."""
+    visit = gate.arrive(caller, **more)
+    assert isinstance(visit, Visit)
+    assert gate.begin(visit, KIND, images) is None
+    return visit
+
+
+def fill(gate: Gate, caller: str = "a") -> int:
+    """How many requests of one image come into work."""
+    count = 0
+    while isinstance(visit := gate.arrive(caller), Visit) and gate.begin(visit, KIND, 1) is None:
+        count += 1
+    return count
+
+
+# ── places ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_lone_caller_may_have_all_places(clock: FakeClock) -> None:
+    assert fill(gate(clock, places=8)) == 8
+
+
+@pytest.mark.parametrize("passed", [0.0, THERE_SECONDS / 2])
+def test_reserve_is_kept_while_another_caller_is_there(clock: FakeClock, passed: float) -> None:
+    shared = gate(clock, places=8)
+    other = admit(shared, "b")
+    shared.end_work(other, KIND, 1, None)
+    shared.leave(other, is_answered=True)
+    clock.now += passed
+
+    assert fill(shared, "a") == 6
+    assert fill(shared, "b") == 2
+
+
+def test_reserve_is_given_up_when_the_other_has_gone(clock: FakeClock) -> None:
+    shared = gate(clock, places=8)
+    other = admit(shared, "b")
+    shared.end_work(other, KIND, 1, None)
+    shared.leave(other, is_answered=True)
+    clock.now += THERE_SECONDS
+
+    assert fill(shared, "a") == 8
+
+
+def test_idle_engine_refuses_nobody_for_places_that_quick_requests_hold(clock: FakeClock) -> None:
+    """They are gone in a moment, and whoever comes beyond the places waits no longer."""
+    idle = gate(clock, places=8, has_cache=True)
+    idle.arrive("b")
+
+    assert all(isinstance(idle.arrive("a"), Visit) for _ in range(64))
+
+
+def test_places_that_slow_bodies_hold_are_taken(clock: FakeClock) -> None:
+    held = gate(clock, places=8)
+    for _ in range(8):
+        held.arrive("slow")
+    clock.now += 2 * FRESH_SECONDS
+
+    assert held.arrive("a") == Refusal("slots", 1)
+
+
+def test_place_that_was_left_is_free_again(clock: FakeClock) -> None:
+    full = gate(clock, places=4)
+    visits = [admit(full) for _ in range(4)]
+    assert isinstance(full.arrive("a"), Refusal)
+    full.end_work(visits[0], KIND, 1, 0.0)
+    full.leave(visits[0], is_answered=True)
+
+    assert isinstance(full.arrive("a"), Visit)
+
+
+# ── the engine's work ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_work_that_would_wait_too_long_is_refused_with_the_time_it_would_take(clock: FakeClock) -> None:
+    slow = gate(clock, places=100, cost=1.0, max_wait_seconds=4.0)
+
+    assert fill(slow) == 4
+    assert slow.arrive("a") == Refusal("slow", 5.0)
+
+
+def test_cost_is_by_images_and_kind(clock: FakeClock) -> None:
+    mixed = gate(clock, places=100, cost=0.01)
+    mixed.costs.learn("explained", 0.5)
+    visit = mixed.arrive("a")
+    assert isinstance(visit, Visit)
+    admit(mixed, images=50)
+
+    assert mixed.begin(visit, KIND, 51) == Refusal("slow", pytest.approx(1.01))
+    assert mixed.begin(visit, "explained", 2) is not None
+    assert mixed.begin(visit, KIND, 50) is None
+
+
+def test_several_workers_share_the_work(clock: FakeClock) -> None:
+    assert fill(gate(clock, places=100, cost=0.1, speed=4.0)) == 40
+
+
+def test_slow_model_is_kept_busy_all_the_same(clock: FakeClock) -> None:
+    assert fill(gate(clock, cost=60.0)) == 2
+
+
+def test_deadline_that_cannot_be_met_is_refused_at_once(clock: FakeClock) -> None:
+    busy = gate(clock, cost=1.0, max_wait_seconds=10.0)
+    for _ in range(2):
+        admit(busy)
+
+    assert isinstance(busy.arrive("a", timeout_seconds=2.0), Refusal)
+    visit = busy.arrive("a", timeout_seconds=5.0)
+    assert isinstance(visit, Visit)
+    assert isinstance(busy.begin(visit, KIND, 1, 2.0), Refusal)
+
+
+def test_bodies_on_their_way_keep_nobody_waiting_for_long(clock: FakeClock) -> None:
+    open_gate = gate(clock, places=100, cost=0.3)
+    for _ in range(50):
+        clock.now += 2 * FRESH_SECONDS
+        assert isinstance(open_gate.arrive("slow"), Visit)
+    clock.now += 2 * FRESH_SECONDS
+
+    admit(open_gate, "quick")
+
+
+def test_of_many_that_come_at_once_only_those_are_let_in_that_will_be_answered_in_time(clock: FakeClock) -> None:
+    """Before any of them is in work: to read their bodies and refuse them then would cost everybody's time."""
+    crowded = gate(clock, places=100, cost=0.1)
+
+    visits = [visit for _ in range(50) if isinstance(visit := crowded.arrive("a"), Visit)]
+
+    assert len(visits) == 10
+    assert [crowded.begin(visit, KIND, 1) for visit in visits] == [None] * 10
+
+
+def test_who_has_come_and_gone_keeps_nobody_waiting(clock: FakeClock) -> None:
+    crowded = gate(clock, places=100, cost=0.4)
+    visits = [crowded.arrive("a") for _ in range(3)]
+    assert [isinstance(visit, Visit) for visit in visits] == [True, True, False]
+    assert isinstance(visits[0], Visit)
+    crowded.leave(visits[0], is_answered=False)
+
+    assert isinstance(crowded.arrive("a"), Visit)
+
+
+def test_caller_with_less_work_than_the_others_may_wait_a_little_longer(clock: FakeClock) -> None:
+    slow = gate(clock, places=100, cost=1.0, max_wait_seconds=4.0)
+    admit(slow, "a", images=4)
+
+    assert fill(slow, "b") == 1
+    assert fill(slow, "a") == 0
+
+
+# ── room with the engine ──────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def in_thread(gate: Gate, visit: Visit, images: int, order: list[str], seconds: float = math.inf) -> threading.Thread:
+    """Begins in a thread of its own; returns when it waits."""
+
+    def begin() -> None:
+        found = gate.begin(visit, KIND, images, seconds)
+        order.append(visit.caller if found is None else found.reason)
+
+    waiting = len(gate._line)
+    thread = threading.Thread(target=begin)
+    thread.start()
+    while len(gate._line) == waiting:
+        assert thread.is_alive()
+    return thread
+
+
+def test_small_request_does_not_stand_behind_all_of_a_batch_caller(clock: FakeClock) -> None:
+    narrow = gate(clock, places=100, most_images=32)
+    first, order = admit(narrow, "batch", 32), list[str]()
+    visits = [narrow.arrive(caller) for caller in ("batch", "batch", "small")]
+    threads = [
+        in_thread(narrow, visit, images, order)
+        for visit, images in zip(visits, (32, 32, 1), strict=True)
+        if isinstance(visit, Visit)
+    ]
+    narrow.end_work(first, KIND, 32, 0.0)
+    threads[2].join(PATIENCE_SECONDS)
+    assert order == ["small"]
+    for images, number in ((1, 2), (32, 0)):
+        visit = visits[number]
+        assert isinstance(visit, Visit)
+        narrow.end_work(visit, KIND, images, 0.0)
+        threads[1 if number == 0 else 0].join(PATIENCE_SECONDS)
+
+    assert order == ["small", "batch", "batch"]
+
+
+def test_many_small_requests_do_not_keep_a_large_one_out_for_ever(clock: FakeClock) -> None:
+    narrow = gate(clock, places=100, most_images=4)
+    first, order = admit(narrow, "small", 1), list[str]()
+    large = narrow.arrive("large")
+    assert isinstance(large, Visit)
+    threads = [in_thread(narrow, large, 4, order)]
+    running = [first]
+    for _ in range(8):
+        visit = narrow.arrive("small")
+        assert isinstance(visit, Visit)
+        threads.append(in_thread(narrow, visit, 1, order))
+        running.append(visit)
+    for visit in running[:3]:
+        narrow.end_work(visit, KIND, 1, 0.0)
+        eventually(lambda: len(order) >= 2)
+    eventually(lambda: len(order) == 3)
+    narrow.end_work(large, KIND, 4, 0.0)
+    for count, visit in enumerate(running[3:], start=4):
+        eventually(lambda count=count: len(order) >= count)  # type: ignore[misc]
+        narrow.end_work(visit, KIND, 1, 0.0)
+    for thread in threads:
+        thread.join(PATIENCE_SECONDS)
+
+    assert order.index("large") == 2
+
+
+def test_who_waits_for_room_longer_than_it_may_is_late_and_leaves_nothing_behind(clock: FakeClock) -> None:
+    narrow = gate(clock, most_images=1)
+    first, order = admit(narrow), list[str]()
+    visit = narrow.arrive("a")
+    assert isinstance(visit, Visit)
+    in_thread(narrow, visit, 1, order, 0.05).join(PATIENCE_SECONDS)
+    narrow.end_work(first, KIND, 1, 0.0)
+
+    assert order == ["late"]
+    assert (narrow.images, narrow.running, narrow._line) == (0, 0, [])
+
+
+def test_what_is_too_large_for_any_room_comes_when_nothing_else_does(clock: FakeClock) -> None:
+    admit(gate(clock, most_images=8), images=32)
+
+
+def test_no_count_is_lost_between_threads() -> None:
+    shared = Gate(10_000, max_wait_seconds=1e9, most_images=3)
+
+    def visit() -> None:
+        name = threading.current_thread().name
+        for number in range(300):
+            visit = shared.arrive(name)
+            assert isinstance(visit, Visit)
+            assert shared.begin(visit, KIND, 1 + number % 5) is None
+            shared.end_work(visit, KIND, 1 + number % 5, 0.0)
+            shared.leave(visit, is_answered=True)
+
+    threads = [threading.Thread(target=visit) for _ in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+
+    assert (shared.in_hand, shared.images, shared.running) == (0, 0, 0)
+    assert not any((shared._kinds, shared._places_of, shared._images_of, shared._turns, shared._fresh))
+
+
+# ── kept answers ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def overloaded(clock: FakeClock) -> Gate:
+    """A batch caller has given the engine all that can be done in time."""
+    busy = gate(clock, places=100, cost=0.01, has_cache=True)
+    admit(busy, "a", images=150)
+    return busy
+
+
+def test_whose_answer_may_be_kept_is_let_in_though_the_engine_is_busy(clock: FakeClock) -> None:
+    busy = overloaded(clock)
+
+    for caller in ("a", "b"):
+        visit = busy.arrive(caller)
+        assert isinstance(visit, Visit)
+        busy.leave(visit, is_answered=True)
+    assert not busy.is_refused("a", has_notice=False)
+
+
+def test_who_wants_it_computed_anew_is_refused_before_its_body_is_read(clock: FakeClock) -> None:
+    assert isinstance(overloaded(clock).arrive("a", is_computed=True), Refusal)
+
+
+def read_in_vain(busy: Gate, caller: str, count: int) -> None:
+    for _ in range(count):
+        visit = busy.arrive(caller)
+        assert isinstance(visit, Visit)
+        assert isinstance(busy.begin(visit, KIND, 100), Refusal)
+        busy.leave(visit, is_answered=False)
+
+
+def test_crowd_is_refused_before_its_bodies_are_read(clock: FakeClock) -> None:
+    busy = overloaded(clock)
+    read_in_vain(busy, "a", int(VAIN_OF_ONE))
+
+    assert isinstance(busy.arrive("a"), Refusal)
+    assert isinstance(busy.arrive("b"), Visit)
+    assert busy.is_refused("a", has_notice=False)
+    assert not busy.is_refused("b", has_notice=False)
+
+
+def test_crowd_of_many_addresses_is_one_too(clock: FakeClock) -> None:
+    busy = overloaded(clock)
+    for number in range(int(VAIN_OF_ALL)):
+        read_in_vain(busy, f"10.0.0.{number}", 1)
+
+    assert isinstance(busy.arrive("new"), Refusal)
+
+
+def test_crowd_is_forgotten_within_seconds(clock: FakeClock) -> None:
+    busy = overloaded(clock)
+    read_in_vain(busy, "a", int(VAIN_OF_ONE))
+    clock.now += 1.0
+
+    assert isinstance(busy.arrive("a"), Visit)
+
+
+def test_who_gets_kept_answers_is_no_crowd(clock: FakeClock) -> None:
+    busy = overloaded(clock)
+    read_in_vain(busy, "a", 5)
+    for _ in range(50):
+        visit = busy.arrive("a")
+        assert isinstance(visit, Visit)
+        busy.leave(visit, is_answered=True)
+    read_in_vain(busy, "a", 40)
+
+    assert isinstance(busy.arrive("a"), Visit)
+
+
+def test_table_of_callers_does_not_grow_with_addresses(clock: FakeClock) -> None:
+    crowds = Crowds(clock)
+    for number in range(5000):
+        crowds.note_vain(str(number))
+
+    assert len(crowds._callers) <= 1024
+
+
+# ── notices ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_nobody_is_refused_while_there_is_room(clock: FakeClock) -> None:
+    assert not gate(clock).is_refused("a", has_notice=False)
+
+
+def test_caller_with_a_notice_waits_until_half_of_the_work_is_done(clock: FakeClock) -> None:
+    slow = gate(clock, places=100, cost=1.0, max_wait_seconds=8.0)
+    visits, refused = [admit(slow) for _ in range(8)], []
+    clock.now += 2 * FRESH_SECONDS
+    for visit in visits:
+        slow.end_work(visit, KIND, 1, 1.0)
+        slow.leave(visit, is_answered=True)
+        refused.append((slow.is_refused("a", has_notice=False), slow.is_refused("a", has_notice=True)))
+
+    assert [plain for plain, _ in refused] == [False] * 8
+    assert [with_notice for _, with_notice in refused].index(False) == 4
+
+
+def test_caller_is_refused_early_when_more_are_on_their_way(clock: FakeClock) -> None:
+    half_full = gate(clock, places=8)
+    for _ in range(4):
+        admit(half_full)
+
+    assert not half_full.is_refused("a", has_notice=False, coming=3)
+    assert half_full.is_refused("a", has_notice=False, coming=4)
+
+
+# ── costs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("odd", [0.4, 20.0])
+def test_one_slow_answer_is_not_what_the_next_will_cost(clock: FakeClock, odd: float) -> None:
+    costs = Costs(clock)
+    for seconds in (odd, 0.01, 0.012, odd):
+        costs.learn(KIND, seconds)
+
+    assert costs.of(KIND) == 0.012
+
+
+def test_model_that_became_slower_is_believed(clock: FakeClock) -> None:
+    costs = Costs(clock)
+    for seconds in [0.01] * 20 + [0.05] * 8:
+        costs.learn(KIND, seconds)
+
+    assert costs.of(KIND) == 0.05
+
+
+def test_what_was_dear_long_ago_counts_no_more(clock: FakeClock) -> None:
+    costs = Costs(clock)
+    costs.learn(KIND, 0.01)
+    for _ in range(20):
+        costs.learn(KIND, 5.0)
+    assert costs.of(KIND) == 5.0
+    clock.now += KEEP_SECONDS + 1
+
+    assert costs.of(KIND) == 0.01
+
+
+def test_nothing_is_known_of_another_kind(clock: FakeClock) -> None:
+    costs = Costs(clock)
+    costs.learn(KIND, 5.0)
+
+    assert (costs.of("other"), costs.least()) == (0.0, 5.0)
