@@ -98,7 +98,7 @@ locks_digest() { # locks_digest MODE : as docker/steps/wheels.sh computes it
 
 set_up_digest() { # set_up_digest MODE : one number for all that is locked
     # shellcheck disable=SC2046 # a list of plain names
-    (cd requirements && cat $(locks "$1") commands/*.* install.sh torch.sh) | sha256sum | cut -c1-16
+    (cd requirements && cat $(locks "$1") environment/*.* environment/*/*.* ../app/vision/kernels.py ../app/vision/suppression.py install.sh torch.sh) | sha256sum | cut -c1-16
 }
 
 missing_packages() { # missing_packages NAME… : those that dpkg does not know as installed
@@ -293,11 +293,14 @@ torch_for_cpu() {
     echo "no CPU build found; the package index's build follows"
 }
 
-flask_commands() { # what `flask` must know before it looks for the application
+environment() { # what Python and `flask` must know by themselves
     local copy status=0
     # A copy: building leaves files beside the source.
     copy="$(mktemp -d)"
-    cp requirements/commands/*.py requirements/commands/pyproject.toml "$copy"
+    cp -r requirements/environment/. "$copy"
+    requirements/environment/take-kernels.sh app/vision "$copy/cask_torchvision"
+    # Its name until November 2026; two would both claim `flask routes`.
+    "$VENV/bin/python" -m pip --disable-pip-version-check uninstall --yes cask-commands
     "$VENV/bin/python" -m pip --disable-pip-version-check install \
         --force-reinstall \
         --no-build-isolation \
@@ -320,7 +323,7 @@ set_up_service() {
         fail 1 "needs a torch that imports on this machine, found one that does not (often a build for CUDA)." \
             "remove $VENV, then the same command again"
     fi
-    step "commands that flask has too" flask_commands
+    step "what Python here knows by itself" environment
     mod_wsgi_right >>"$LOG" 2>&1 && return
     # --no-cache-dir: pip's cache may hold a build for another Python of the same version; --no-build-isolation: what
     # builds it is locked too.

@@ -26,7 +26,7 @@ COMMANDS: dict[str, str] = {
     "routes": "routes",
     "token": "token",
 }
-# Those that the group may keep: Flask's own, and ours of a name that Flask has too (requirements/commands).
+# Those that the group may keep: Flask's own, and ours of a name that Flask has too (requirements/environment).
 KEPT = {"routes", "run", "shell"}
 
 

@@ -1,0 +1,7 @@
+#!/bin/sh
+# Copy torchvision's operators in plain torch: requirements/environment/take-kernels.sh app/vision FOLDER
+# A script of somebody's own may have a package `app`, so the copies import each other by another name.
+set -eu
+for name in kernels suppression; do
+    sed 's/from app\.vision\./from cask_torchvision./' "$1/$name.py" >"$2/$name.py"
+done

@@ -1,0 +1,45 @@
+"""A script of somebody's own, in a folder of its own, imports torchvision from the environment that the set-up made."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+
+SCRIPT = """
+import sys
+import torchvision
+import torch
+from torchvision.models.detection import fasterrcnn_mobilenet_v3_large_320_fpn
+
+assert "app" not in sys.modules or sys.modules["app"].__file__.startswith({folder!r})
+model = fasterrcnn_mobilenet_v3_large_320_fpn(weights=None, weights_backbone=None).eval()
+with torch.no_grad():
+    (found,) = model([torch.rand(3, 64, 64)])
+boxes = torch.tensor([[0.0, 0, 9, 9], [0, 0, 9, 8], [20, 20, 30, 30]])
+kept = torchvision.ops.nms(boxes, torch.tensor([0.5, 0.9, 0.1]), 0.5)
+print(sorted(found), kept.tolist())
+"""
+
+
+def run(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, *arguments], cwd=folder, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_torchvision_imports_and_detects_in_a_users_script(tmp_path: Path) -> None:
+    # Many people's application is called so.
+    (tmp_path / "app.py").write_text("raise RuntimeError('not for you')")
+    (tmp_path / "mine.py").write_text(SCRIPT.format(folder=str(tmp_path)))
+
+    done = run(tmp_path, "mine.py")
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.strip() == "['boxes', 'labels', 'scores'] [1, 2]"
+
+
+def test_nothing_heavy_is_imported_before_torchvision_is_asked_for(tmp_path: Path) -> None:
+    done = run(tmp_path, "-c", "import sys; print(sorted({'torch', 'numpy', 'torchvision'} & set(sys.modules)))")
+
+    assert done.stdout.strip() == "[]"
