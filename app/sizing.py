@@ -32,6 +32,8 @@ LEAST_REQUEST_BYTES = 96 * 1024**2
 # One more process that decodes large images for so much of it.
 BYTES_PER_DECODING_PROCESS = 512 * 1024**2
 MOST_DECODING_PROCESSES = 4
+# Who has one keeps a thread for long; most places are for others.
+PLACES_PER_DECODING_PROCESS = 4
 DECODING_PROCESS_BYTES = 40 * 1024**2
 # On a GPU one worker prepares and answers a batch while the other one's is computed.
 GPU_WORKERS = 2
@@ -120,6 +122,7 @@ def choose(settings: Settings, cores: int | None = None, memory_bytes: int | Non
             min(
                 request_memory.value // BYTES_PER_DECODING_PROCESS // processes.value,
                 decoders.value,
+                places.value // PLACES_PER_DECODING_PROCESS,
                 MOST_DECODING_PROCESSES,
             ),
         ),

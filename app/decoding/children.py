@@ -30,8 +30,6 @@ log = logging.getLogger("cask.web")
 ROOT = Path(__file__).resolve().parents[2]
 # What each takes before any image, about 34 MB.
 CHILD_BYTES = 40 * 1024**2
-# So many may wait for each; beyond that callers hear at once that there is no room.
-WAITING_EACH = 4
 # One that has had no work for so long goes.
 IDLE_SECONDS = 20.0
 # Threads of numpy's libraries, each with memory of its own, which nobody here needs.
@@ -77,9 +75,9 @@ class Child:
 class Children:
     """At most so many, started when there is work. Thread-safe."""
 
-    def __init__(self, most: int, most_seconds: float) -> None:
-        """``most_seconds``: the longest that one image may take."""
-        self._most = most
+    def __init__(self, most: int, most_waiting: int, most_seconds: float) -> None:
+        """``most_waiting``: so many may wait for one. ``most_seconds``: the longest that one image may take."""
+        self._most_waiting = most_waiting
         self._most_seconds = most_seconds
         self._permits = Permits(most)
         self._lock = threading.Lock()
@@ -114,7 +112,7 @@ class Children:
 
     def _wait(self, deadline: float) -> None:
         with self._lock:
-            if self._waiting >= self._most * WAITING_EACH:
+            if self._waiting >= self._most_waiting:
                 raise DecodersBusyError(
                     "Too many large images wait to be decoded.",
                     hint="Send it again after the time in Retry-After, or send a smaller one.",

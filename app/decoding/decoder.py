@@ -22,6 +22,8 @@ from app.manifests import InputSpec
 # A phone's photograph of 12 megapixels takes 0.1 to 0.2 s and some 40 MB. Beyond this, it is decoded elsewhere.
 INLINE_SECONDS = 0.3
 INLINE_BYTES = 80 * 1024**2
+# Of the places for requests, those that may wait for such a process.
+WAITING_SHARE = 0.1
 # An input is held here, on its way, and by the engine.
 COPIES_OF_INPUT = 3
 
@@ -43,7 +45,12 @@ class Decoder:
             limits(settings),
             budget or Budget.of(sizes.request_memory.value, Path(settings.state_dir)),
             Permits(sizes.web_decoders.value),
-            Children(sizes.web_decoding_processes.value, settings.images_max_decode_seconds),
+            Children(
+                sizes.web_decoding_processes.value,
+                # They keep a thread each, and must not take the places of all others.
+                max(1, int(sizes.web_places.value * WAITING_SHARE)),
+                settings.images_max_decode_seconds,
+            ),
         )
 
     def read(self, data: ImageData, spec: InputSpec, deadline: float, hold: Hold | None = None) -> Picture:

@@ -24,15 +24,14 @@ WHAT = "The request's body"
 class CountedInput:
     """A body that does not say how long it is: held as far as it has arrived."""
 
-    def __init__(self, stream: IO[bytes], hold: Hold, until: float) -> None:
+    def __init__(self, stream: IO[bytes], hold: Hold) -> None:
         self._stream = stream
         self._hold = hold
-        self._until = until
 
     def read(self, size: int = -1) -> bytes:
         """Raises MemoryShortError, and what the server raises."""
         data = self._stream.read(size)
-        self._hold.grow(COPIES * len(data), self._until, WHAT)
+        self._hold.grow(COPIES * len(data), _patience(), WHAT)
         return data
 
     def __getattr__(self, name: str) -> Any:
@@ -53,7 +52,7 @@ def init_app(app: Flask, budget: Budget) -> None:
         hold = g.body_hold = budget.hold("body")
         if is_chunked:
             stream = request.environ["wsgi.input"]
-            request.environ["wsgi.input"] = CountedInput(stream, hold, deadlines.current())
+            request.environ["wsgi.input"] = CountedInput(stream, hold)
             return
         _grow(budget, hold, COPIES * length, length)
 
@@ -93,4 +92,9 @@ def _grow(budget: Budget, hold: Hold, count: int, length: int) -> None:
             f"The request has {length} bytes and needs {count} of memory; at most {most} can be had.",
             hint="Send fewer or smaller images in one request, or raise REQUEST_MEMORY_BYTES if there is more.",
         )
-    hold.grow(count, min(deadlines.current(), time.monotonic() + WAIT_SECONDS), WHAT)
+    hold.grow(count, _patience(), WHAT)
+
+
+def _patience() -> float:
+    """Until when this request may wait for room, a moment of ``time.monotonic``."""
+    return min(deadlines.current(), time.monotonic() + WAIT_SECONDS)

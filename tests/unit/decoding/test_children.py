@@ -37,7 +37,7 @@ SPEC = InputSpec("letterbox", size=64)
 
 @pytest.fixture
 def children() -> Iterator[Children]:
-    made = Children(1, 10.0)
+    made = Children(1, 4, 10.0)
     yield made
     made.close()
 
@@ -103,7 +103,7 @@ def test_deadline_ends_the_decoding(children: Children) -> None:
 
 
 def test_image_that_takes_too_long_is_told_so() -> None:
-    children = Children(1, 0.5)
+    children = Children(1, 4, 0.5)
 
     with pytest.raises(ImageTooComplexError, match=r"not decoded within 0\.5 s"):
         decode(children, slow())
@@ -141,8 +141,8 @@ def test_more_than_may_wait_are_refused_at_once(children: Children) -> None:
             assert go_on.wait(20)
 
     with ThreadPoolExecutor(9) as pool:
-        asked = [pool.submit(occupy) for _ in range(1 + children_module.WAITING_EACH)]
-        eventually(lambda: children._waiting == children_module.WAITING_EACH, "all to wait")
+        asked = [pool.submit(occupy) for _ in range(1 + 4)]
+        eventually(lambda: children._waiting == 4, "all to wait")
         with pytest.raises(DecodersBusyError), children.place(time.monotonic() + 20):
             pass
         go_on.set()
@@ -161,7 +161,7 @@ def test_who_waits_for_a_place_waits_no_longer_than_to_its_deadline(children: Ch
 
 def test_idle_processes_go(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(children_module, "IDLE_SECONDS", 0.1)
-    children = Children(1, 10.0)
+    children = Children(1, 4, 10.0)
     decode(children, photograph())
     process = children._idle[0].process
 
