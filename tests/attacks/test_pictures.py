@@ -5,10 +5,11 @@ from __future__ import annotations
 import threading
 import time
 from collections import Counter
+from collections.abc import Iterator
 
 import pytest
 
-from tests import bad_input
+from tests import bad_input, servers
 from tests.attacks import hostile
 from tests.attacks.attack import attack
 from tests.servers import Server, wait_until
@@ -19,6 +20,13 @@ ATTACK_SECONDS = 6.0
 TIMEOUT_SECONDS = 2.0
 # A job that is not hostile: its share of the time that a hostile one before it may take.
 JOB_SECONDS = 30.0
+
+
+@pytest.fixture(scope="module")
+def served() -> Iterator[Server]:
+    """As many threads as in prod: with the eight of test, nine hostile callers are simply all there may be."""
+    with servers.running("test", WEB_THREADS="0") as server:
+        yield server
 
 
 @pytest.mark.parametrize("name", hostile.SLOW)
