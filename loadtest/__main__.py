@@ -31,12 +31,12 @@ from loadtest import (
     tune,
     turns,
 )
+from loadtest.checks import Verdict
 from loadtest.guard import Target
 from loadtest.plans import Plan
 from loadtest.profiles import Profile
 from loadtest.schedule import highest_rate
 from loadtest.statuses import LoadTestError, Status
-from loadtest.verdict import Verdict
 
 RESULTS = driver.ROOT / "loadtest" / "results"
 DEFAULT_SEED = 1

@@ -8,7 +8,7 @@ import random
 import re
 import time
 import zlib
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,7 @@ from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
 from loadtest.alarm import Alarm
 from loadtest.oracle import Oracle
 from loadtest.rows import CACHE, ROW, Outcome
-from loadtest.scenarios import Caller, Request
+from loadtest.scenarios import NAMES, Caller, Request
 
 FLUSH_SECONDS = 0.25
 EXAMPLES_MOST = 25
@@ -38,6 +38,8 @@ UNKNOWN_TIMINGS = (UNKNOWN_MS,) * len(TIMINGS)
 # How often a job's caller asks how far it is; so much later than it is done does the caller know.
 POLL_SECONDS = 0.05
 OPEN_STATES = ("queued", "running")
+NOT_ANSWERED = frozenset((Outcome.REFUSED, Outcome.FAILED, Outcome.BROKEN, Outcome.TIMED_OUT))
+CODE_MOST = 60
 BAD = frozenset((Outcome.FAILED, Outcome.BROKEN, Outcome.TIMED_OUT, Outcome.DROPPED))
 
 
@@ -55,6 +57,7 @@ class Recorder:
         self._file = (folder / f"rows-{worker}.bin").open("wb", buffering=0)
         self._waiting: list[tuple[Any, ...]] = []
         self._examples: dict[Outcome, int] = {}
+        self._refusals: Counter[tuple[str, int, str]] = Counter()
         self.rows = 0
 
     def add(self, row: tuple[Any, ...]) -> None:
@@ -71,6 +74,10 @@ class Recorder:
                 row = {"outcome": outcome.name, "request_id": request.request_id, "at": round(moment, 3), "what": words}
                 file.write(json.dumps(row) + "\n")
 
+    def refusal(self, scenario: str, status: int, code: str) -> None:
+        """Count a request that was not answered with success, by status and problem code, or by its exception."""
+        self._refusals[scenario, status, code] += 1
+
     def flush(self) -> None:
         """Write what waits."""
         waiting, self._waiting = self._waiting, []
@@ -83,19 +90,27 @@ class Recorder:
         self._file.close()
         done = self._folder / f"worker-{self._worker}.json"
         whole = done.with_suffix(".new")
-        whole.write_text(json.dumps({"worker": self._worker, "rows": self.rows, **summary}))
+        refusals = [
+            {"scenario": scenario, "status": status, "code": code, "count": count}
+            for (scenario, status, code), count in self._refusals.items()
+        ]
+        whole.write_text(json.dumps({"worker": self._worker, "rows": self.rows, "refusals": refusals, **summary}))
         whole.rename(done)
 
 
 @dataclass
 class Said:
-    """What the server said during one request. ``cache``: a number of rows.CACHE; ``job``: the path of its job."""
+    """What the server said during one request. ``cache``: a number of rows.CACHE; ``job``: the path of its job.
+
+    ``code``: of a problem document, or the name of what broke the exchange.
+    """
 
     status: int = 0
     size: int = 0
     timing: str = ""
     cache: int = 0
     job: str = ""
+    code: str = ""
 
 
 class Sender:
@@ -126,13 +141,17 @@ class Sender:
             done = self._clock()
         except (gevent.Timeout, TimeoutError):
             done, outcome, words = self._clock(), Outcome.TIMED_OUT, f"no answer in {self._timeout_seconds:g} s"
+            said.code = "timed out"
         except (OSError, HTTPParseError, HTTPConnectionClosed, ValueError) as error:
             done, outcome, words = self._clock(), Outcome.BROKEN, f"{type(error).__name__}: {error}"
+            said.status, said.code = 0, type(error).__name__
         picture = request.pictures[0] if request.pictures else 0
         told = (said.status, picture, request.is_repeated, said.cache, said.size)
         timings = read_timings(said.timing) if said.timing else UNKNOWN_TIMINGS
         self._recorder.add((intended, sent, done, outcome, request.scenario, *told, *timings))
         self.note(done, outcome)
+        if outcome in NOT_ANSWERED:
+            self._recorder.refusal(NAMES[request.scenario], said.status, said.code)
         if words:
             self._recorder.example(outcome, request, done, words)
         if self._tell:
@@ -185,10 +204,12 @@ class Sender:
 
     def _judge(self, request: Request, path: str, said: Said, body: bytes) -> tuple[Outcome, str]:
         if said.status in (429, 503):
+            said.code = problem_code(body)
             return Outcome.REFUSED, ""
         if request.kind == "job" and said.status == 202:
             return self._follow(request, said, body)
         if said.status != 200:
+            said.code = problem_code(body)
             return Outcome.FAILED, f"status {said.status}: {body[:160].decode(errors='replace')}"
         if request.task:
             return self._oracle.judge(request.task, request.pictures, request.request_id, body, request.kind)
@@ -205,6 +226,7 @@ class Sender:
             while self._clock() < until:
                 body = self._exchange("GET", said.job, b"", follow_headers(request), said)
                 if said.status != 200:
+                    said.code = problem_code(body)
                     return Outcome.FAILED, f"status {said.status} of the job: {body[:160].decode(errors='replace')}"
                 state = json.loads(body)["state"]
                 if state not in OPEN_STATES:
@@ -220,6 +242,15 @@ class Sender:
     def _forget(self, path: str, request: Request) -> None:
         with contextlib.suppress(OSError, HTTPParseError, HTTPConnectionClosed, gevent.Timeout):
             self._exchange("DELETE", path, b"", follow_headers(request), Said())
+
+
+def problem_code(body: bytes) -> str:
+    """The code of a problem document; empty for another body."""
+    try:
+        code = json.loads(body)["code"]
+    except (ValueError, KeyError, TypeError):
+        return ""
+    return str(code)[:CODE_MOST]
 
 
 def job_path(body: bytes) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import dataclasses
 import json
 import os
 import signal
@@ -13,12 +14,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from loadtest import junit, pictures, probes, progress, rows, schedule
+from loadtest import host, junit, pictures, probes, progress, rows, schedule
+from loadtest.checks import Check, Verdict
 from loadtest.guard import Target
 from loadtest.plans import Plan
 from loadtest.reference import Reference
 from loadtest.statuses import Status
-from loadtest.verdict import Check, Verdict, judge
+from loadtest.verdict import judge
 
 ROOT = Path(__file__).resolve().parent.parent
 # Start of Locust and its workers, and what they take to write their last rows.
@@ -36,10 +38,10 @@ def run(plan: Plan, target: Target, known: Reference, *, show: Callable[[str], N
     """Send what the plan says and judge it. Leaves everything in the plan's folder."""
     known.write(plan.folder)
     plan.write()
-    with probes.Probe(target, plan.folder):
+    with probes.Probe(target, plan.folder), host.Watch(target.host, plan.folder):
         ended = _drive(plan, show)
     record = rows.read(plan.folder, plan.workers)
-    judged = judge(record, plan.profile, plan.promise, probes.read(plan.folder))
+    judged = judge(record, plan.profile, plan.promise, probes.read(plan.folder), host.read(plan.folder))
     verdict = _with_surprises(judged, known, ended)
     write(plan, verdict)
     return verdict
@@ -56,14 +58,16 @@ def write(plan: Plan, verdict: Verdict) -> None:
 def _with_surprises(verdict: Verdict, known: Reference, ended: str) -> Verdict:
     """Add what is known besides the rows: an answer that was wrong before any load, an engine that crashed."""
     checks = list(verdict.checks)
-    status = verdict.status
+    status, cause = verdict.status, verdict.cause
     if known.surprises:
+        cause = f"The answers were wrong before any load: {known.surprises[0]}."
         checks.append(Check("answers at rest", Status.FAIL, known.surprises[0], "what the pictures show"))
         status = Status.FAIL
     if ended:
+        cause = cause if known.surprises else f"The generator did not come to its end: {ended}."
         checks.append(Check("generator", Status.INVALID, ended, "runs to its end"))
         status = Status.FAIL if status == Status.FAIL and known.surprises else Status.INVALID
-    return Verdict(status, checks, verdict.figures)
+    return dataclasses.replace(verdict, status=status, checks=checks, cause=cause)
 
 
 def command_of(plan: Plan) -> list[str]:

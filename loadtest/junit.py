@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from xml.sax.saxutils import escape, quoteattr
 
+from loadtest.checks import Check, Verdict
 from loadtest.statuses import Status
-from loadtest.verdict import Check, Verdict
 
 
 def render(name: str, verdict: Verdict) -> str:

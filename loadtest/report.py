@@ -69,7 +69,9 @@ def render(plan: Plan, verdict: dict[str, Any], found: np.ndarray, samples: Sequ
     body = [
         f'<p class="over">Load test · {escape(plan.profile.name)} · {escape(plan.env)} · {escape(plan.url)}</p>',
         f"<h1>{escape(plan.profile.question)}</h1>",
-        _banner(status.name, f"{status.name}: {MEANING.get(status, '')}.", describe(plan.mix)),
+        _banner(
+            status.name, f"{status.name}: {MEANING.get(status, '')}.", describe(plan.mix), verdict.get("cause", "")
+        ),
         _tiles(verdict["figures"]),
         _checks(verdict["checks"]),
         _over_time(plan, found),
@@ -79,7 +81,9 @@ def render(plan: Plan, verdict: dict[str, Any], found: np.ndarray, samples: Sequ
         _waterfall(found[found["intended"] >= plan.profile.judged_from]),
         _by_scenario(found[found["intended"] >= plan.profile.judged_from]),
         _server(samples, seconds_of(plan.profile.stages)),
+        _refusals(verdict["figures"].get("refusals", ())),
         _examples(verdict.get("examples", ())),
+        _machine(verdict["figures"].get("machine") or {}),
         _generator(plan, verdict["figures"]),
         _origin(plan.fingerprint, plan.command),
     ]
@@ -102,10 +106,11 @@ def _section(title: str, lead: str, inside: str) -> str:
     return f'<section><h2>{escape(title)}</h2><p class="lead">{escape(lead)}</p>{inside}</section>'
 
 
-def _banner(word: str, sentence: str, lead: str) -> str:
+def _banner(word: str, sentence: str, lead: str, cause: str = "") -> str:
+    why = f'<p class="cause">{escape(cause)}</p>' if cause else ""
     return (
         f'<section class="banner {word}"><span class="word">{word}</span>'
-        f'<h2>{escape(_sentence(sentence.split(": ", 1)[-1]))}</h2><p class="lead">{escape(lead)}</p></section>'
+        f'<h2>{escape(_sentence(sentence.split(": ", 1)[-1]))}</h2>{why}<p class="lead">{escape(lead)}</p></section>'
     )
 
 
@@ -143,8 +148,8 @@ def _checks(checks: Sequence[dict[str, Any]]) -> str:
     ]
     table = _table(("check", "verdict", "found", "limit", "how sure"), [each["name"] for each in checks], lines)
     lead = (
-        "A percentile passes when even the upper end of the late share keeps the limit, and fails when even the lower "
-        "end breaks it. Failed and dropped requests pass while the share that was seen is within the limit."
+        "A share passes when even its upper bound keeps the limit, and fails when even its lower bound breaks it. "
+        "Requests that wait in one queue are late together: the bounds count how many independent ones they are worth."
     )
     return _section("Verdict", lead, table)
 
@@ -358,6 +363,33 @@ def _examples(examples: Sequence[dict[str, Any]]) -> str:
     kinds = [each["outcome"].lower().replace("_", " ") for each in examples]
     table = _table(("kind", "when", "what", "request id, for the server's log"), kinds, lines)
     return _section("What was wrong", "The first of each kind; all of them are counted above.", table)
+
+
+def _refusals(refusals: Sequence[dict[str, Any]]) -> str:
+    lines = [[str(row["count"]), str(row["status"] or "–"), escape(row["code"] or "–")] for row in refusals]
+    names = [row["scenario"] for row in refusals]
+    table = _table(("scenario", "requests", "status", "problem code, or what broke"), names, lines)
+    lead = "Requests without success, the warm-up's too. docs/errors.md says what each code means."
+    return _section("What was refused or failed", lead, table)
+
+
+def _machine(used: dict[str, Any]) -> str:
+    if not used:
+        return ""
+    lines = [
+        ("generator and server", "on one machine" if used["is_shared"] else "on different machines"),
+        ("load, one minute's mean", f"{used['load']:.1f} on {used['cores']} cores"),
+        ("cores busy", _share(used["busy_share"])),
+        ("of that the generator", _share(used["generator_share"])),
+        (
+            "of that others than generator and server" if used["is_shared"] else "of that others",
+            _share(used["others_share"]),
+        ),
+        ("steal: taken by other machines on this host", _share(used["steal_share"])),
+    ]
+    return _section(
+        "This machine meanwhile", "Shares of all its cores. A busy machine makes any server slow.", _facts(lines)
+    )
 
 
 def _generator(plan: Plan, figures: dict[str, Any]) -> str:

@@ -8,8 +8,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from loadtest.checks import Verdict
 from loadtest.statuses import LoadTestError, Status
-from loadtest.verdict import Verdict
 
 RESOLUTION = 0.05
 RATES_MOST = 40

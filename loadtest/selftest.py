@@ -15,22 +15,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from loadtest import faulty
+from loadtest import faulty, simulations
+from loadtest.findings import Finding
 from loadtest.pictures import ROOT
 from loadtest.statuses import Status
 
 # On a machine that others use, a figure of time may be disturbed; so often is it measured again before it counts.
 TRIES = 3
-
-
-@dataclass(frozen=True)
-class Finding:
-    """One line of the self-test."""
-
-    name: str
-    is_right: bool
-    found: str
-    expected: str
 
 
 @dataclass(frozen=True)
@@ -255,14 +246,13 @@ BY_TIME: tuple[Callable[[], Finding], ...] = (stall, generator_lag, generator_co
 def main() -> Status:
     """Every fault in turn; PASS when all were found."""
     wrong = 0
-    for check in (*BY_LOGIC, *BY_TIME):
+    checks = (*simulations.ALL, *BY_LOGIC, *BY_TIME)
+    for check in checks:
         finding = _measured(check)
         wrong += not finding.is_right
         word = "ok  " if finding.is_right else "FAIL"
         print(f"  {word}  {finding.name:<30} {finding.found:<32} expected {finding.expected}", flush=True)
-    print(
-        "Every fault was found." if not wrong else f"{wrong} of {len(BY_LOGIC) + len(BY_TIME)} are not as they must be."
-    )
+    print("Every fault was found." if not wrong else f"{wrong} of {len(checks)} are not as they must be.")
     return Status.FAIL if wrong else Status.PASS
 
 

@@ -59,13 +59,16 @@ def _apart(value: float, tiny: float) -> float:
 # ── one run: how large is the share really? ──────────────────────────────────────────────────────────────────────────
 
 
-def share_bounds(count: int, total: int, confidence: float) -> tuple[float, float]:
-    """One-sided lower and upper bound of a share, each with this confidence (Clopper & Pearson 1934)."""
-    if total == 0:
+def share_bounds(count: float, total: float, confidence: float) -> tuple[float, float]:
+    """One-sided lower and upper bound of a share, each with this confidence (Clopper & Pearson 1934).
+
+    ``total`` independent observations, whole or in parts: see blocks.py.
+    """
+    if total <= 0:
         return 0.0, 1.0
     chance = 1 - confidence
-    lower = 0.0 if count == 0 else _solve(lambda p: incomplete_beta(count, total - count + 1, p), chance)
-    upper = 1.0 if count == total else _solve(lambda p: incomplete_beta(count + 1, total - count, p), confidence)
+    lower = 0.0 if count <= 0 else _solve(lambda p: incomplete_beta(count, total - count + 1, p), chance)
+    upper = 1.0 if count >= total else _solve(lambda p: incomplete_beta(count + 1, total - count, p), confidence)
     return lower, upper
 
 

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from typing import Any
 
+from loadtest.checks import Verdict
 from loadtest.plans import Plan
 from loadtest.scenarios import describe
 from loadtest.statuses import Status
-from loadtest.verdict import Verdict
 
 MEANING = {
     Status.PASS: "it keeps what was promised, as sure as was asked",
     Status.FAIL: "it does not keep what was promised",
     Status.INVALID: "the run measured something else; the server is neither cleared nor blamed",
-    Status.UNDECIDED: "too close to the limit for so few requests; run longer",
+    Status.UNDECIDED: "so few requests, or so correlated ones, cannot tell",
 }
 
 
@@ -25,6 +25,7 @@ def render(plan: Plan, verdict: Verdict) -> str:
         [
             "",
             f"{verdict.status.name}: {MEANING[verdict.status]}",
+            *([f"  {verdict.cause}"] if verdict.cause else []),
             f"  {plan.profile.name} on {plan.url} ({plan.env}): {describe(plan.mix)}",
             "",
             *(f"  {line}" for line in table(checks)),

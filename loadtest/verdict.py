@@ -4,83 +4,70 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
 
+from loadtest import causes, figures, schedule, soak
 from loadtest import rows as records
-from loadtest import schedule
+from loadtest.blocks import Evidence, evidence, strata_of
+from loadtest.checks import Check, Verdict, together
 from loadtest.profiles import Profile, Promise, word_of
 from loadtest.rows import Outcome, Record
-from loadtest.statistics import drift, least_requests, percentile, share_bounds
+from loadtest.statistics import least_requests, percentile
 from loadtest.statuses import Status
 
-DRIFT_WINDOWS = 20
-# Fewer samples of the server's memory say nothing about its growth.
-MEMORY_SAMPLES_LEAST = 8
-SECONDS_AN_HOUR = 3600.0
-# What no slow generator and no small number excuses.
-FACTS = ("wrong answers", "mixed-up answers", "target protected")
+# The service answered these itself; the others may be of the generator's making.
+ANSWERED_NO = (Outcome.REFUSED, Outcome.FAILED)
+FAILED = (*ANSWERED_NO, Outcome.BROKEN, Outcome.TIMED_OUT)
 
 
-@dataclass(frozen=True)
-class Check:
-    """One line of the verdict: what was asked for, what was found, how sure that is."""
+def judge(
+    record: Record,
+    profile: Profile,
+    promise: Promise,
+    samples: Sequence[Mapping[str, Any]] = (),
+    host: Sequence[Mapping[str, Any]] = (),
+) -> Verdict:
+    """The verdict on a run. A share is judged by bounds that know how many independent observations it is made of.
 
-    name: str
-    status: Status
-    found: str
-    limit: str
-    sureness: str = ""
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """The whole verdict: every check, and the figures that reports and comparisons read."""
-
-    status: Status
-    checks: list[Check]
-    figures: dict[str, Any]
-
-    def to_dict(self) -> dict[str, Any]:
-        """As it stands in verdict.json; statuses by name."""
-        checks = [{**asdict(each), "status": each.status.name} for each in self.checks]
-        return {"verdict": self.status.name, "exit_status": int(self.status), "checks": checks, "figures": self.figures}
-
-
-def judge(record: Record, profile: Profile, promise: Promise, samples: Sequence[Mapping[str, Any]] = ()) -> Verdict:
-    """The verdict on a run. A share is judged by its binomial bound, as MLPerf LoadGen does for its early stopping.
-
-    ``samples``: what the server said of itself meanwhile, with the moment ``at`` of the wall clock.
+    ``samples``: what the server said of itself meanwhile, ``host``: what this machine did, both with the moment ``at``
+    of the wall clock.
     """
     judged = record.rows[record.rows["intended"] >= profile.judged_from]
+    seconds = _judged_seconds(record, profile)
     checks = [
         *_generator(record, judged, profile, promise),
         *_freshness(judged),
         *_correctness(record),
         *_latencies(judged, profile, promise),
-        *_failures(judged, promise),
-        *_drift(judged, profile),
-        *_memory(record, profile, samples),
+        *_failures(judged, profile, promise),
+        *soak.checks(record, judged, profile, samples),
     ]
-    found = figures(judged, record, _judged_seconds(record, profile))
-    return Verdict(_together(checks), checks, {**found, "server": server_figures(record, profile, samples)})
+    if any(check.status == Status.INVALID for check in checks):
+        checks += _own_faults(judged, profile, promise)
+    found = figures.of_run(judged, record, seconds)
+    found["server"] = figures.of_server(record, profile, samples)
+    found["needs_seconds"] = needs_seconds(checks, seconds)
+    found["machine"] = causes.machine(host, found)
+    status = together(checks)
+    return Verdict(status, checks, found, causes.of_verdict(status, checks, found))
 
 
 def so_far(record: Record, profile: Profile, promise: Promise) -> Status | None:
-    """What the verdict would be if the run ended now, as far as the server decides it; None before it is judged.
-
-    Too few requests are no reason yet, so INVALID is UNDECIDED here.
-    """
+    """What the verdict would be if the run ended now, as far as the server decides it; None before it is judged."""
     judged = record.rows[record.rows["intended"] >= profile.judged_from]
     if not judged.size:
         return None
-    checks = [*_correctness(record), *_latencies(judged, profile, promise), *_failures(judged, promise)]
-    found = {each.status for each in checks}
-    if Status.FAIL in found:
-        return Status.FAIL
-    return Status.PASS if found == {Status.PASS} else Status.UNDECIDED
+    checks = [*_correctness(record), *_latencies(judged, profile, promise), *_failures(judged, profile, promise)]
+    return together(checks)
+
+
+def needs_seconds(checks: Sequence[Check], seconds: float) -> float | None:
+    """How long a judged span would decide what is undecided here; None where nothing is, or no span would."""
+    longer = [check.longer for check in checks if check.status == Status.UNDECIDED]
+    factor = max(longer, default=math.inf)
+    return math.ceil(factor * seconds) if math.isfinite(factor) else None
 
 
 def _judged_seconds(record: Record, profile: Profile) -> float:
@@ -89,16 +76,6 @@ def _judged_seconds(record: Record, profile: Profile) -> float:
     if any(each.get("stopped_early") for each in record.workers) and record.rows.size:
         until = min(until, float(record.rows["intended"][-1]))
     return max(0.0, until - profile.judged_from)
-
-
-def _together(checks: list[Check]) -> Status:
-    found = {each.status for each in checks}
-    if any(each.status == Status.FAIL and each.name in FACTS for each in checks):
-        return Status.FAIL
-    for status in (Status.INVALID, Status.FAIL, Status.UNDECIDED):
-        if status in found:
-            return status
-    return Status.PASS
 
 
 def _generator(record: Record, judged: np.ndarray, profile: Profile, promise: Promise) -> Iterator[Check]:
@@ -115,17 +92,20 @@ def _generator(record: Record, judged: np.ndarray, profile: Profile, promise: Pr
     if judged.size == 0:
         yield Check("requests", Status.INVALID, "none", "at least one", f"{planned} were planned")
         return
-    sent = judged[judged["outcome"] != Outcome.DROPPED]
-    lag_ms = percentile((sent["sent"] - sent["intended"]) * 1000, 0.99)
+    lag_ms = _lag_ms(judged)
+    is_late = lag_ms > promise.max_lag_p99_ms
     yield Check(
-        "generator lag p99",
-        Status.PASS if lag_ms <= promise.max_lag_p99_ms or math.isnan(lag_ms) else Status.INVALID,
+        causes.LAG,
+        Status.INVALID if is_late else Status.PASS,
         f"{lag_ms:.1f} ms",
         f"{promise.max_lag_p99_ms:g} ms",
-        ""
-        if not lag_ms > promise.max_lag_p99_ms
-        else "this machine was too slow to send on time; free it, or add workers",
+        "this machine was too slow to send on time; free it, or add workers" if is_late else "",
     )
+
+
+def _lag_ms(judged: np.ndarray) -> float:
+    sent = judged[judged["outcome"] != Outcome.DROPPED]
+    return percentile((sent["sent"] - sent["intended"]) * 1000, 0.99)
 
 
 def _completeness(record: Record, profile: Profile, planned: int) -> Iterator[Check]:
@@ -150,168 +130,100 @@ def _correctness(record: Record) -> Iterator[Check]:
     for name, outcome in (("wrong answers", Outcome.WRONG), ("mixed-up answers", Outcome.MIXED_UP)):
         # Warm-up excuses slowness, never a wrong answer.
         count = int(np.sum(record.rows["outcome"] == outcome))
-        yield Check(name, Status.FAIL if count else Status.PASS, str(count), "0")
+        yield Check(name, Status.FAIL if count else Status.PASS, str(count), "0", is_fact=True)
     reasons = sorted({each["stopped_early"] for each in record.workers if each.get("stopped_early")})
     for reason in reasons:
-        yield Check("target protected", Status.FAIL, reason, "runs to its end")
+        yield Check("target protected", Status.FAIL, reason, "runs to its end", is_fact=True)
+
+
+def _claimed(profile: Profile, promise: Promise) -> list[tuple[float, float]]:
+    """Percentile share and limit in milliseconds, of those that the profile claims and the promise limits."""
+    return [(share, promise.limits_ms[share]) for share in profile.claims if share in promise.limits_ms]
 
 
 def _latencies(judged: np.ndarray, profile: Profile, promise: Promise) -> Iterator[Check]:
     if judged.size == 0:
         return
-    responses = records.response_ms(judged)
-    for share in profile.claims:
-        if share in promise.limits_ms:
-            yield _latency(responses, share, promise.limits_ms[share], promise.confidence)
+    responses, strata = records.response_ms(judged), strata_of(profile.stages, judged["intended"])
+    for share, limit_ms in _claimed(profile, promise):
+        seen = evidence(responses > limit_ms, responses, limit_ms, promise.confidence, strata)
+        yield _latency(seen, percentile(responses, share), share, limit_ms)
 
 
-def _latency(responses: np.ndarray, share: float, limit_ms: float, confidence: float) -> Check:
-    late, total = int(np.sum(responses > limit_ms)), int(responses.size)
-    lower, upper = share_bounds(late, total, confidence)
+def _latency(seen: Evidence, found_ms: float, share: float, limit_ms: float) -> Check:
     allowed = 1 - share
-    needed = least_requests(share, confidence)
-    found = percentile(responses, share)
+    status, longer = _status(seen, allowed)
+    sureness = f"{seen.words('late')}, allowed {allowed:.4g}"
+    if status == Status.UNDECIDED and seen.independent < (needed := least_requests(share, seen.confidence)):
+        sureness += f"; {word_of(share)} needs at least {needed} independent ones"
+    found_text = "no answer" if math.isinf(found_ms) else f"{found_ms:.1f} ms"
+    return Check(f"response {word_of(share)}", status, found_text, f"{limit_ms:g} ms", sureness, longer=longer)
+
+
+def _status(seen: Evidence, allowed: float) -> tuple[Status, float]:
+    """PASS when even the upper bound keeps the limit, FAIL when even the lower breaks it; and how much longer."""
+    lower, upper = seen.bounds
     if upper <= allowed:
-        status = Status.PASS
-    elif lower > allowed:
-        status = Status.FAIL
-    else:
-        status = Status.INVALID if total < needed else Status.UNDECIDED
-    sureness = f"{late} of {total} late: {lower:.2%} … {upper:.2%} at {confidence:.0%}, allowed {allowed:.4g}"
-    if status == Status.INVALID:
-        sureness = f"{total} requests; {word_of(share)} needs at least {needed}"
-    found_text = "no answer" if math.isinf(found) else f"{found:.1f} ms"
-    return Check(f"response {word_of(share)}", status, found_text, f"{limit_ms:g} ms", sureness)
+        return Status.PASS, 1.0
+    if lower > allowed:
+        return Status.FAIL, 1.0
+    return Status.UNDECIDED, seen.longer(allowed)
 
 
-def _failures(judged: np.ndarray, promise: Promise) -> Iterator[Check]:
+def _failures(judged: np.ndarray, profile: Profile, promise: Promise) -> Iterator[Check]:
     if judged.size == 0:
         return
-    for name, outcomes in (
-        ("failed", (Outcome.REFUSED, Outcome.FAILED, Outcome.BROKEN, Outcome.TIMED_OUT)),
-        ("dropped", (Outcome.DROPPED,)),
-    ):
-        count, total = int(np.isin(judged["outcome"], outcomes).sum()), int(judged.size)
-        lower, upper = share_bounds(count, total, promise.confidence)
-        limit = promise.max_failed_share
-        status = Status.FAIL if lower > limit else Status.UNDECIDED
-        if count <= limit * total:
-            status = Status.PASS
-        sureness = f"{count} of {total}: {lower:.2%} … {upper:.2%} at {promise.confidence:.0%}"
-        yield Check(name, status, f"{count / total:.2%}", f"{limit:.2%}", sureness)
+    for name, outcomes in (("failed", FAILED), ("dropped", (Outcome.DROPPED,))):
+        seen = _share_of(judged, outcomes, profile, promise)
+        yield _failure(name, seen, promise.max_failed_share, 1 - max(profile.claims))
 
 
-def _drift(judged: np.ndarray, profile: Profile) -> Iterator[Check]:
-    """Soak: p99 of equal windows may not climb from the first to the last by more than the profile allows."""
-    if not profile.max_drift or judged.size < DRIFT_WINDOWS * 20:
+def _share_of(judged: np.ndarray, outcomes: Sequence[Outcome], profile: Profile, promise: Promise) -> Evidence:
+    strata = strata_of(profile.stages, judged["intended"])
+    limit_ms = max(promise.limits_ms.values(), default=1000.0)
+    happened = np.isin(judged["outcome"], outcomes)
+    return evidence(happened, records.response_ms(judged), limit_ms, promise.confidence, strata)
+
+
+def _failure(name: str, seen: Evidence, allowed: float, claimed: float) -> Check:
+    """None at all passes where the run is long enough to show the share that its finest percentile claims.
+
+    To show 0.1 % takes 2 995 requests without a failure; a short run says how much less it shows.
+    """
+    status, longer = _status(seen, allowed)
+    sureness = seen.words(name)
+    if status == Status.UNDECIDED and not seen.count:
+        status, longer = _status(seen, max(allowed, claimed))
+        if status == Status.PASS:
+            needed = least_requests(1 - allowed, seen.confidence) if allowed else 0
+            sureness += f"; none, as far as so few can show: {allowed:.4g} takes {needed or 'more than any number'}"
+    return Check(name, status, f"{seen.share:.2%}", f"{allowed:.2%}", sureness, longer=longer)
+
+
+def _own_faults(judged: np.ndarray, profile: Profile, promise: Promise) -> Iterator[Check]:
+    """What the service broke by itself, however slow the generator was: its own time, its own refusals."""
+    if judged.size == 0:
         return
-    parts = np.array_split(records.response_ms(judged), DRIFT_WINDOWS)
-    values = np.array([percentile(part, 0.99) for part in parts])
-    grown = drift(np.arange(DRIFT_WINDOWS, dtype=float), values) if np.isfinite(values).all() else math.inf
-    status = Status.PASS if grown <= profile.max_drift else Status.FAIL
-    yield Check("p99 drift", status, f"{grown:+.1%}", f"{profile.max_drift:+.0%}", "median slope over 20 windows")
+    own, strata = _own_ms(judged), strata_of(profile.stages, judged["intended"])
+    for share, limit_ms in _claimed(profile, promise):
+        seen = evidence(own > limit_ms, own, limit_ms, promise.confidence, strata)
+        if seen.bounds[0] > 1 - share:
+            found, said = f"{percentile(own, share):.1f} ms", seen.words("late by the service alone")
+            yield Check(f"service's own {word_of(share)}", Status.FAIL, found, f"{limit_ms:g} ms", said, is_fact=True)
+    refused = _share_of(judged, ANSWERED_NO, profile, promise)
+    if refused.bounds[0] > promise.max_failed_share:
+        limit, said = f"{promise.max_failed_share:.2%}", refused.words("refused or failed by the service")
+        yield Check("service's own refusals", Status.FAIL, f"{refused.share:.2%}", limit, said, is_fact=True)
 
 
-def _memory(record: Record, profile: Profile, samples: Sequence[Mapping[str, Any]]) -> Iterator[Check]:
-    """Soak: the memory of all processes may not grow by more than the profile allows."""
-    if not profile.max_memory_growth:
-        return
-    judged = _judged_samples(record, profile, samples)
-    limit = f"{profile.max_memory_growth:+.0%}"
-    if len(judged) < MEMORY_SAMPLES_LEAST:
-        said = f"{len(judged)} samples; expected at least {MEMORY_SAMPLES_LEAST}, one a second, from /status"
-        yield Check("memory growth", Status.INVALID, "not told", limit, said)
-        return
-    moments, values = _in_windows(judged)
-    grown = drift(moments, values)
-    mb_an_hour = grown * float(np.median(values)) / 1e6 / (moments[-1] - moments[0]) * SECONDS_AN_HOUR
-    status = Status.PASS if grown <= profile.max_memory_growth else Status.FAIL
-    span = (
-        f"{values[0] / 1e6:.0f} to {values[-1] / 1e6:.0f} MB in {moments[-1] - moments[0]:.0f} s, by the median slope"
-    )
-    yield Check("memory growth", status, f"{grown:+.1%}, {mb_an_hour:+.0f} MB an hour", limit, span)
+def _own_ms(judged: np.ndarray) -> np.ndarray:
+    """What no generator explains: the time that the service tells, or that after sending less what sending lags by.
 
-
-def _judged_samples(record: Record, profile: Profile, samples: Sequence[Mapping[str, Any]]) -> list[Mapping[str, Any]]:
-    """Those between the end of the warm-up and the last intended start that say how much memory there was."""
-    began = record.began_at
-    if began is None or not record.rows.size:
-        return []
-    first, last = began + profile.judged_from, began + float(record.rows["intended"][-1])
-    return [each for each in samples if first <= each["at"] <= last and each.get("resident_bytes")]
-
-
-def _in_windows(samples: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
-    """Medians of equal windows, so that half an hour has as few points as a minute."""
-    moments = np.array([each["at"] for each in samples], float)
-    values = np.array([each["resident_bytes"] for each in samples], float)
-    count = min(DRIFT_WINDOWS, len(samples))
-    return tuple(np.array([np.median(part) for part in np.array_split(each, count)]) for each in (moments, values))  # type: ignore[return-value]
-
-
-def server_figures(
-    record: Record, profile: Profile, samples: Sequence[Mapping[str, Any]]
-) -> dict[str, float | int | None]:
-    """What the server used in the judged span: processor time a right answer, cores kept busy, memory at most."""
-    judged = [each for each in _judged_samples(record, profile, samples) if each.get("cpu_seconds") is not None]
-    if len(judged) < 2:
-        return {"cores": None, "cpu_ms_per_request": None, "busy_cores": None, "resident_mb": None}
-    first, last = judged[0], judged[-1]
-    used, span = last["cpu_seconds"] - first["cpu_seconds"], last["at"] - first["at"]
-    done = record.rows["done"] + (record.began_at or 0.0)
-    right = (record.rows["outcome"] == Outcome.RIGHT) & (done >= first["at"]) & (done < last["at"])
-    count = int(np.sum(right))
-    return {
-        "cores": last.get("cores"),
-        "cpu_ms_per_request": _number(used / count * 1000) if count and used > 0 else None,
-        "busy_cores": _number(used / span) if used > 0 else None,
-        "resident_mb": _number(max(each["resident_bytes"] for each in judged) / 1e6),
-    }
-
-
-def figures(judged: np.ndarray, record: Record, seconds: float) -> dict[str, Any]:
-    """Numbers of the judged span: counts, rates a second, percentiles in milliseconds. None for no value."""
-    counts = {each.name.lower(): int(np.sum(judged["outcome"] == each)) for each in Outcome}
-    responses = records.response_ms(judged)
-    sent = judged[judged["outcome"] != Outcome.DROPPED]
-    answered = judged[np.isfinite(responses)]
-    lag_ms = (sent["sent"] - sent["intended"]) * 1000
-    return {
-        "counts": {**counts, "judged": int(judged.size), "all": int(record.rows.size)},
-        "began_at": record.began_at,
-        "seconds": round(seconds, 3),
-        "offered_rps": _number(judged.size / seconds if seconds else math.nan),
-        "right_rps": _number(counts["right"] / seconds if seconds else math.nan),
-        "response_ms": _percentiles(responses),
-        "service_ms": _percentiles(records.service_ms(answered)),
-        "lag_ms": _percentiles(lag_ms),
-        "generator": {
-            "cpu_us_per_request": _number(
-                1e6 * sum(each["cpu_seconds"] for each in record.workers) / max(1, record.rows.size)
-            ),
-            "workers": len(record.workers),
-        },
-        "cache": _cache(judged),
-        "server_ms": {
-            name: _percentiles(judged[f"{name}_ms"][~np.isnan(judged[f"{name}_ms"])])
-            for name in ("decode", "queue", "predict", "engine")
-        },
-    }
-
-
-def _cache(judged: np.ndarray) -> dict[str, float | None]:
-    """Shares: of requests whose bytes were sent before, and of answers that the server says it had kept."""
-    told = judged[judged["cache"] > 0]
-    hits = float(np.mean(told["cache"] == records.CACHE["hit"])) if told.size else math.nan
-    asked = judged[judged["outcome"] != Outcome.DROPPED]["repeated"]
-    return {"repeated_share": _number(float(np.mean(asked)) if asked.size else math.nan), "hit_share": _number(hits)}
-
-
-def _percentiles(values: np.ndarray) -> dict[str, float | None]:
-    shares = {"p50": 0.5, "p90": 0.9, "p95": 0.95, "p99": 0.99, "p999": 0.999}
-    found = {name: _number(percentile(values, share)) for name, share in shares.items()}
-    return {**found, "max": _number(float(values.max()) if values.size else math.nan)}
-
-
-def _number(value: float) -> float | None:
-    return round(value, 4) if math.isfinite(value) else None
+    Who was not answered for reasons of the network counts as quick, for it may be the generator's.
+    """
+    lag_ms = _lag_ms(judged)
+    after_sending = records.service_ms(judged) - (0.0 if math.isnan(lag_ms) else lag_ms)
+    own = np.fmax(after_sending, judged["app_ms"])
+    own[np.isin(judged["outcome"], (Outcome.BROKEN, Outcome.DROPPED))] = 0.0
+    own[np.isin(judged["outcome"], ANSWERED_NO)] = np.inf
+    return np.maximum(own, 0.0)

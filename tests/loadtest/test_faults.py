@@ -16,7 +16,7 @@ from pathlib import Path
 import pytest
 
 from loadtest import driver, faulty, pictures, rows, selftest
-from loadtest.selftest import Finding
+from loadtest.findings import Finding
 from loadtest.statuses import Status
 from tests import servers
 

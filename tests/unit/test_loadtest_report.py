@@ -15,11 +15,12 @@ import pytest
 
 from loadtest import capacity, charts, report
 from loadtest.charts import Axis, Mark, Series
+from loadtest.checks import Verdict
 from loadtest.plans import Plan, read
 from loadtest.rows import Outcome
 from loadtest.search import Search, Step
 from loadtest.statuses import Status, UsageError
-from loadtest.verdict import Verdict, judge
+from loadtest.verdict import judge
 from tests.unit.loadtest_rows import PROFILE, PROMISE, record, rows
 
 PRINT = {"server_version": "0.1.0", "generator_cores": 2, "generator_cpu": "one", "computed_by": {}, "server": {}}

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import pytest
 
+from loadtest.checks import Check, Verdict
 from loadtest.search import RATES_MOST, Search, search
 from loadtest.statuses import LoadTestError, Status
-from loadtest.verdict import Check, Verdict
 
 
 def run(limit: float, start: float = 4.0, most: float = 4096.0, confirming_limit: float | None = None) -> Search:

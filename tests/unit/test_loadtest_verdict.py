@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import dataclasses
 import json
+from typing import Any
 from xml.etree import ElementTree
 
 import numpy as np
 import pytest
 
 from loadtest import junit
+from loadtest.checks import Verdict
 from loadtest.rows import CACHE, Outcome
 from loadtest.statuses import Status
-from loadtest.verdict import Verdict, judge, so_far
+from loadtest.verdict import judge, so_far
 from tests.unit.loadtest_rows import PROFILE, PROMISE, record, rows
 
 
@@ -27,15 +29,15 @@ def test_enough_quick_right_answers_pass() -> None:
     assert verdict.figures["response_ms"]["p99"] == pytest.approx(50)
 
 
-@pytest.mark.parametrize(("count", "status"), [(298, Status.INVALID), (299, Status.PASS)])
+@pytest.mark.parametrize(("count", "status"), [(298, Status.UNDECIDED), (299, Status.PASS)])
 def test_p99_is_claimed_from_299_requests_on(count: int, status: Status) -> None:
     assert judge(record(rows(count)), PROFILE, PROMISE).status == status
 
 
 def test_one_late_in_a_hundred_is_undecided_and_five_fail() -> None:
     few, many = rows(400), rows(400)
-    few["done"][:4] += 1
-    many["done"][:20] += 1
+    few["done"][::100] += 1
+    many["done"][::20] += 1
 
     assert judge(record(few), PROFILE, PROMISE).status == Status.UNDECIDED
     assert status_of(judge(record(many), PROFILE, PROMISE), "response p99") == Status.FAIL
@@ -44,8 +46,9 @@ def test_one_late_in_a_hundred_is_undecided_and_five_fail() -> None:
 def test_a_server_that_stands_still_is_late_from_the_intended_start() -> None:
     """A closed loop would have seen 50 ms; who was meant to come during the stop has waited it out."""
     made = rows(400)
-    made["done"][100:130] += 2
-    made["sent"][100:130] += 2 - 0.05
+    for stop in range(0, 400, 40):
+        made["done"][stop : stop + 4] += 2
+        made["sent"][stop : stop + 4] += 2 - 0.05
 
     verdict = judge(record(made), PROFILE, PROMISE)
 
@@ -55,7 +58,7 @@ def test_a_server_that_stands_still_is_late_from_the_intended_start() -> None:
 
 def test_who_got_no_answer_counts_as_late() -> None:
     made = rows(400)
-    made["outcome"][:30] = Outcome.REFUSED
+    made["outcome"][::13] = Outcome.REFUSED
 
     verdict = judge(record(made), PROFILE, PROMISE)
 
@@ -99,6 +102,98 @@ def test_a_late_generator_makes_the_run_invalid_though_answers_were_slow() -> No
     verdict = judge(record(rows(400, response_ms=900, lag_ms=800)), PROFILE, PROMISE)
 
     assert verdict.status == Status.INVALID
+
+
+def test_a_broken_promise_of_the_services_own_is_not_hidden_by_a_late_generator() -> None:
+    """The generator lagged by 20.8 ms against 20, and the service took 900 ms against 500."""
+    slow, told, refused = rows(400, response_ms=900, lag_ms=20.8), rows(400, 70, lag_ms=60), rows(400, 60, lag_ms=50)
+    told["app_ms"] = 900
+    refused["outcome"][::10] = Outcome.REFUSED
+
+    for made, name in ((slow, "service's own p99"), (told, "service's own p99"), (refused, "service's own refusals")):
+        verdict = judge(record(made), PROFILE, PROMISE)
+        assert status_of(verdict, "generator lag p99") == Status.INVALID
+        assert verdict.status == status_of(verdict, name) == Status.FAIL
+
+
+def test_connections_that_broke_may_be_the_late_generators_own() -> None:
+    made = rows(400, 60, lag_ms=50)
+    made["outcome"][::10] = Outcome.BROKEN
+
+    assert judge(record(made), PROFILE, PROMISE).status == Status.INVALID
+
+
+# ── Failures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def failing(count: int, failed: int) -> Verdict:
+    made = rows(count)
+    made["outcome"][: failed * 200 : 200] = Outcome.FAILED
+    return judge(record(made), PROFILE, dataclasses.replace(PROMISE, max_failed_share=0.002))
+
+
+@pytest.mark.parametrize(
+    ("count", "failed", "status"),
+    # One of 1 000 is within 0.2 %, but it may be 0.47 %; of 4 000 two are at most 0.16 %.
+    [(1000, 1, Status.UNDECIDED), (4000, 2, Status.PASS), (400, 0, Status.PASS), (4000, 20, Status.FAIL)],
+)
+def test_failures_are_judged_by_their_bounds(count: int, failed: int, status: Status) -> None:
+    assert status_of(failing(count, failed), "failed") == status
+
+
+def test_no_failure_in_a_short_run_says_how_little_that_shows() -> None:
+    check = next(each for each in failing(400, 0).checks if each.name == "failed")
+
+    assert "0.75%" in check.sureness
+    assert "0.002 takes 1497" in check.sureness
+
+
+# ── Why, and what next ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def watched(steal: int, busy: int, is_shared: bool = True) -> list[dict[str, Any]]:
+    """A minute of two cores at a hundred ticks a second each; ``steal`` and ``busy`` of all 12 000."""
+    first = {"at": 0.0, "load": 3.0, "cores": 2, "ticks": 0, "busy_ticks": 0, "steal_ticks": 0, "is_shared": is_shared}
+    return [first, {**first, "at": 60.0, "ticks": 12_000, "busy_ticks": busy, "steal_ticks": steal}]
+
+
+def test_a_busy_machine_is_named_with_its_steal_and_what_to_do() -> None:
+    verdict = judge(record(rows(400, response_ms=900)), PROFILE, PROMISE, host=watched(4080, 7800))
+
+    assert "busy with others: 34% steal, other programs on 65%" in verdict.cause
+    assert "quiet machine" in verdict.cause
+    assert verdict.figures["machine"]["steal_share"] == pytest.approx(0.34)
+
+
+def test_a_generator_that_takes_the_servers_cores_is_named() -> None:
+    verdict = judge(record(rows(400, 900), cpu_seconds=48.0), PROFILE, PROMISE, host=watched(0, 5000))
+
+    assert "the generator took 40% of the cores that it shares with the server" in verdict.cause.lower()
+
+
+def test_refusals_are_named_by_status_code_and_scenario() -> None:
+    made = rows(400)
+    made["outcome"][::10] = Outcome.REFUSED
+    told = [
+        {"scenario": "page", "status": 0, "code": "HTTPConnectionClosed", "count": 2},
+        {"scenario": "classify_raw", "status": 503, "code": "overloaded", "count": 40},
+    ]
+
+    verdict = judge(record(made, refusals=told), PROFILE, PROMISE)
+
+    assert "40 × 503 overloaded (classify_raw), 2 × HTTPConnectionClosed (page)" in verdict.cause
+    assert [row["count"] for row in verdict.figures["refusals"]] == [40, 2]
+
+
+def test_an_undecided_run_says_how_long_one_decides() -> None:
+    verdict = judge(record(rows(100)), PROFILE, PROMISE)
+
+    assert 299 <= verdict.figures["needs_seconds"] <= 299 * 1.25
+    assert f"SECONDS={verdict.figures['needs_seconds']}" in verdict.cause
+
+
+def test_a_pass_needs_no_cause() -> None:
+    assert judge(record(rows(400)), PROFILE, PROMISE, host=watched(4080, 7800)).cause == ""
 
 
 def test_a_run_that_was_ended_to_protect_the_target_fails() -> None:
