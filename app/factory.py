@@ -8,6 +8,7 @@ import sys
 from typing import Any
 
 from flask import Flask
+from flask.helpers import get_debug_flag
 from werkzeug.serving import is_running_from_reloader
 
 from app import config, guards
@@ -93,7 +94,7 @@ def _engine(settings: Settings) -> EngineClient:
     # Several processes of another server may share one engine: whoever comes later finds it there.
     if _mod_wsgi() or client.peer_pid() is not None:
         return client
-    if settings.engine_mode == "child" and not _is_reloader_parent(settings):
+    if settings.engine_mode == "child" and not _is_reloader_parent():
         _start_child("app.engine")
         if settings.jobs == "on":
             _start_child("app.jobs")
@@ -102,9 +103,9 @@ def _engine(settings: Settings) -> EngineClient:
     return client
 
 
-def _is_reloader_parent(settings: Settings) -> bool:
-    """Whether this is Flask's reloader, which only watches files and starts the process that serves."""
-    return settings.reload and "run" in sys.argv and not is_running_from_reloader()
+def _is_reloader_parent() -> bool:
+    """Whether this is the first process of ``flask run --debug``, which only starts the one that serves."""
+    return get_debug_flag() and "run" in sys.argv and not is_running_from_reloader()
 
 
 def _start_child(module: str) -> None:

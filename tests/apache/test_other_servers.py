@@ -1,4 +1,4 @@
-"""The app is a plain WSGI application: the same requests get the same answers under gunicorn and waitress."""
+"""The app is a plain WSGI application: the same requests get the same answers under others."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _process(command: list[str], state_dir: Path, log: str) -> Iterator[subproce
         process.wait(30)
 
 
-@pytest.fixture(scope="module", params=["apache", "gunicorn", "waitress"])
+@pytest.fixture(scope="module", params=["apache", "gunicorn", "waitress", "flask"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     if request.param == "apache":
         yield request.getfixturevalue("served")
@@ -51,6 +51,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     port = servers.free_port()
     commands = {
         "gunicorn": ["-m", "gunicorn", "--bind", f"127.0.0.1:{port}", "--workers=2", "app.factory:create_app()"],
+        "flask": ["-m", "flask", "run", "--port", str(port)],
         "waitress": ["-m", "waitress", f"--listen=127.0.0.1:{port}", "--call", "app.factory:create_app"],
     }
     with _process([sys.executable, *commands[request.param]], state_dir, f"{request.param}.log") as process:

@@ -48,11 +48,37 @@ def test_module_of_a_command_imports_nothing_heavy(name: str) -> None:
     assert run(sys.executable, "-c", code, name).stdout.strip() == ""
 
 
-def test_flask_run_says_what_to_type_instead() -> None:
-    done = run(FLASK, "run")
+KEY = "5c1f0b7e93a84d26ba0e17c4f2d8396b"
+
+
+def test_flask_run_is_for_development_only() -> None:
+    done = run(FLASK, "run", ENV="prod", SECRET_KEY=KEY)
 
     assert done.returncode == 1
-    assert done.stderr.startswith("FAIL: flask run would serve without an engine.\nNext: make dev")
+    assert done.stderr.startswith("FAIL: flask run is Flask's development server, and ENV is 'prod'.\nNext: make serve")
+
+
+def test_flask_run_says_in_one_line_which_setting_is_wrong() -> None:
+    done = run(FLASK, "run", ENV="nix")
+
+    assert done.returncode == 2
+    assert done.stderr.startswith("FAIL: ENV is 'nix'")
+    assert "Traceback" not in done.stderr
+
+
+def test_flask_shell_has_the_services_own_settings(tmp_path: Path) -> None:
+    words = "print(app.config['SECRET_KEY'], app.debug, app.extensions['settings'].env)"
+    done = subprocess.run(
+        [FLASK, "shell"],
+        cwd=ROOT,
+        env={"PATH": os.environ["PATH"], "ENV": "dev", "SECRET_KEY": KEY, "STATE_DIR": str(tmp_path)},
+        input=words,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+    assert f"{KEY} True dev" in done.stdout, done.stderr
 
 
 # ── routes ───────────────────────────────────────────────────────────────────────────────────────────────────────────
