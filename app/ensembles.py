@@ -6,20 +6,26 @@ No Flask. Each member has a deadline of its own; what one lacks, the others make
 from __future__ import annotations
 
 import concurrent.futures
+import http
+import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Literal
 
+from app import sizing
 from app.config import Settings
 from app.errors import CaskError, DeadlineExceededError, RequestError, UnavailableError
 from app.results import Answer
 from app.telemetry import logs
-from app.upstreams import Upstream, UpstreamError
+from app.upstream_answers import UpstreamError
+from app.upstreams import Upstream
 
-# Members in work at once, in each process. A member that does not answer in time keeps its thread until it has ended.
+# Models of ours in work at once, in each process.
 THREADS = 16
+# Of the places of a web process so many, at most, wait for other services, the same number for each.
+WAITING_SHARE = 0.5
 Kind = Literal["model", "upstream"]
 
 
@@ -80,11 +86,43 @@ class Votes:
     missing: list[Missing] = field(default_factory=list)
 
 
-class FanOut:
-    """Asks members at the same time. One for each process; its threads start with the first request."""
+class _Lane:
+    """Threads that ask one other service, and no more requests than threads: the next is told at once."""
 
-    def __init__(self, threads: int = THREADS) -> None:
+    def __init__(self, name: str, threads: int) -> None:
+        self.name = name
+        self._pool = ThreadPoolExecutor(threads, thread_name_prefix=f"ensemble-{name}")
+        self._free = threading.BoundedSemaphore(threads)
+
+    def submit(self, member: Member, deadline: float, request_id: str) -> Future[Answered]:
+        if not self._free.acquire(blocking=False):
+            return _failed(
+                UpstreamError(
+                    f"So many requests wait for {self.name} already that this one does not.",
+                    upstream_status=http.HTTPStatus.SERVICE_UNAVAILABLE,
+                    retry_after_seconds=1.0,
+                )
+            )
+        asked = self._pool.submit(_ask, member, deadline, request_id)
+        asked.add_done_callback(lambda _: self._free.release())
+        return asked
+
+
+class FanOut:
+    """Asks members at the same time. One for each process; its threads start with the first request.
+
+    Each other service has threads of its own: who waits for one that is away keeps nobody from the others.
+    """
+
+    def __init__(self, threads: int = THREADS, upstreams: Mapping[str, int] | None = None) -> None:
+        """``threads`` for models of ours; ``upstreams``: how many requests may wait for each other service."""
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="ensemble")
+        self._lanes = {name: _Lane(name, count) for name, count in (upstreams or {}).items()}
+
+    def _submit(self, member: Member, deadline: float, request_id: str) -> Future[Answered]:
+        if member.kind == "upstream" and member.name in self._lanes:
+            return self._lanes[member.name].submit(member, deadline, request_id)
+        return self._pool.submit(_ask, member, deadline, request_id)
 
     def ask(self, members: Sequence[Member], deadline: float) -> Votes:
         """Everybody's answer, as far as it came by ``deadline``, a moment of ``time.monotonic``.
@@ -93,7 +131,7 @@ class FanOut:
         EnsembleFailedError or DeadlineExceededError.
         """
         request_id = logs.request_id.get()
-        asked = [(each, self._pool.submit(_ask, each, deadline, request_id)) for each in members]
+        asked = [(each, self._submit(each, deadline, request_id)) for each in members]
         try:
             concurrent.futures.wait([each for _, each in asked], max(0.0, deadline - time.monotonic()))
         finally:
@@ -106,6 +144,12 @@ class FanOut:
         if not votes.answered:
             raise _nobody(votes.missing)
         return votes
+
+
+def _failed(error: CaskError) -> Future[Answered]:
+    future = Future[Answered]()
+    future.set_exception(error)
+    return future
 
 
 def _ask(member: Member, deadline: float, request_id: str) -> Answered:
@@ -175,4 +219,7 @@ class Ensemble:
         pairs = [each.partition("=") for each in settings.ensemble_upstreams]
         token, ca_file = settings.ensemble_token.get_secret_value(), settings.ensemble_ca_file
         upstreams = {name: Upstream(name, url, token, ca_file) for name, _, url in pairs}
-        return cls(FanOut(), upstreams, settings.ensemble_timeout_seconds)
+        places = sizing.choose(settings).web_places.value
+        waiting = max(1, int(places * WAITING_SHARE / max(1, len(upstreams))))
+        fan_out = FanOut(upstreams=dict.fromkeys(upstreams, waiting))
+        return cls(fan_out, upstreams, settings.ensemble_timeout_seconds)

@@ -2,53 +2,63 @@
 
 from __future__ import annotations
 
+import functools
 import http
 import http.client
-import json
+import io
 import math
+import socket
 import ssl
 import threading
 import time
 import uuid
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from app.errors import CaskError, DeadlineExceededError
+from app import upstream_answers
+from app.errors import DeadlineExceededError
 from app.manifests import Task
-from app.results import Answer, Box, Detection, answer_from_json
+from app.upstream_answers import UpstreamAnswer, UpstreamError
+from app.upstream_health import Health
 
 CONNECT_TIMEOUT_SECONDS = 1.0
-MAX_ANSWER_BYTES = 16 * 1024 * 1024
-CHUNK_BYTES = 64 * 1024
+# Of a body and of an answer. TLS sends no more at a time, and gives each piece the whole of a socket's timeout.
+CHUNK_BYTES = 16 * 1024
 # Open connections that wait for the next request, for each upstream and process.
 MAX_IDLE = 8
 # Says to an upstream that it is asked by an ensemble and must not ask others in turn.
 HOP_HEADER = "X-Ensemble-Hop"
-ROWS = {"classify": "predictions", "detect": "detections"}
 
 
-class UpstreamError(CaskError):
-    """Another service could not be asked, or refused, or answered what is no answer."""
+class _Timed(io.RawIOBase):
+    """A socket's answers until a moment of ``time.monotonic``, however slowly they drip. Raises TimeoutError."""
 
-    code = "upstream_failed"
-    status = 502
-    title = "Another service did not answer"
+    def __init__(self, sock: socket.socket, deadline: float) -> None:
+        self._socket, self._deadline = sock, deadline
+        self._raw = sock.makefile("rb", buffering=0)
 
-    def __init__(self, message: str, *, upstream_status: int = 0, retry_after_seconds: float | None = None) -> None:
-        super().__init__(message, hint="See its log, under the same request id.")
-        self.upstream_status = upstream_status
-        self.retry_after_seconds = retry_after_seconds
+    def readable(self) -> bool:
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        _limit(self._socket, self._deadline)
+        count: int | None = self._raw.readinto(buffer)
+        return count
+
+    def close(self) -> None:
+        self._raw.close()
+        super().close()
 
 
-@dataclass(frozen=True)
-class UpstreamAnswer:
-    """What a service said. ``results``: width and height in pixels of the upright image, and its answer."""
+class _Response(http.client.HTTPResponse):
+    """As the standard library's, which counts a timeout anew with each byte."""
 
-    model: dict[str, str]
-    results: list[tuple[int, int, Answer]]
+    def __init__(self, sock: socket.socket, *rest: Any, deadline: float, **named: Any) -> None:
+        super().__init__(sock, *rest, **named)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Timed(sock, deadline))
 
 
 class Upstream:
@@ -60,16 +70,24 @@ class Upstream:
         self._token = token
         self._ca_file = ca_file
         self._tls: ssl.SSLContext | None = None
+        self._health = Health()
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
 
     def predict(
         self, task: Task, images: Sequence[bytes], wishes: Mapping[str, Any], deadline: float, request_id: str
     ) -> UpstreamAnswer:
-        """Ask for the same images. ``deadline``: a moment of ``time.monotonic``.
+        """Ask for the same images, unless it was away a moment ago. ``deadline``: a moment of ``time.monotonic``.
 
         Raises UpstreamError, DeadlineExceededError.
         """
+        rest_seconds = self._health.rest_seconds()
+        if rest_seconds:
+            raise UpstreamError(
+                f"{self.name} has not answered of late, and is asked again in {math.ceil(rest_seconds)} s.",
+                upstream_status=http.HTTPStatus.SERVICE_UNAVAILABLE,
+                retry_after_seconds=rest_seconds,
+            )
         body, content_type = _form(images, wishes)
         headers = {
             "Content-Type": content_type,
@@ -80,13 +98,20 @@ class Upstream:
             HOP_HEADER: "1",
             **({"X-Api-Token": self._token} if self._token else {}),
         }
-        status, retry_after, answer = self._exchange(f"/v1/{task}", body, headers, deadline)
+        most = upstream_answers.most_bytes(len(images), wishes)
+        given_seconds = deadline - time.monotonic()
+        try:
+            status, retry_after, answer = self._exchange(f"/v1/{task}", body, headers, deadline, most)
+        except (UpstreamError, DeadlineExceededError):
+            self._health.note_failure(given_seconds)
+            raise
+        self._health.note_answer()
         if status == http.HTTPStatus.GATEWAY_TIMEOUT:
             # It was told how much time is left, and may be the first to see that it is over.
             raise _late(self.name)
         if status != http.HTTPStatus.OK:
-            raise _refused(self.name, status, retry_after, answer)
-        return _read(self.name, task, len(images), answer)
+            raise upstream_answers.refused(self.name, status, retry_after, answer)
+        return upstream_answers.read(self.name, task, len(images), answer)
 
     def close(self) -> None:
         """Close the idle connections."""
@@ -96,17 +121,17 @@ class Upstream:
             connection.close()
 
     def _exchange(
-        self, path: str, body: bytes, headers: Mapping[str, str], deadline: float
+        self, path: str, body: bytes, headers: Mapping[str, str], deadline: float, most_bytes: int
     ) -> tuple[int, str | None, bytes]:
         """Status, Retry-After and body. A connection that the other side has closed meanwhile is tried anew."""
         while True:
             connection, is_fresh = self._borrow(deadline)
             try:
-                _limit(connection, deadline)
-                connection.request("POST", path, body, dict(headers))
-                _limit(connection, deadline)
+                connection.response_class = functools.partial(_Response, deadline=deadline)  # type: ignore[assignment]
+                pieces = _pieces(connection, body, deadline)
+                connection.request("POST", path, pieces, {**headers, "Content-Length": str(len(body))})
                 response = connection.getresponse()
-                answer = _read_all(connection, response, deadline)
+                answer = _read_all(response, most_bytes)
             except TimeoutError:
                 connection.close()
                 raise _late(self.name) from None
@@ -161,29 +186,33 @@ class Upstream:
         connection.close()
 
 
-def _limit(connection: http.client.HTTPConnection, deadline: float) -> None:
+def _limit(sock: socket.socket, deadline: float) -> None:
     left = deadline - time.monotonic()
     if left <= 0:
         raise TimeoutError
-    connection.sock.settimeout(left)
+    sock.settimeout(left)
 
 
-def _read_all(connection: http.client.HTTPConnection, response: http.client.HTTPResponse, deadline: float) -> bytes:
-    """The body, as far as deadline and size allow."""
+def _pieces(connection: http.client.HTTPConnection, body: bytes, deadline: float) -> Iterator[memoryview]:
+    """The body, as long as there is time: a service that takes it slowly holds us no longer than a silent one."""
+    view = memoryview(body)
+    for start in range(0, len(view), CHUNK_BYTES):
+        _limit(connection.sock, deadline)
+        yield view[start : start + CHUNK_BYTES]
+
+
+def _read_all(response: http.client.HTTPResponse, most_bytes: int) -> bytes:
+    """The body, if it is no longer than that."""
     chunks: list[bytes] = []
     size = 0
-    while True:
-        if connection.sock is not None:
-            _limit(connection, deadline)
-        chunk = response.read1(CHUNK_BYTES)
-        if not chunk:
-            # Else the connection believes that more is to come (read1 of http.client says nothing at the end).
-            response.close()
-            return b"".join(chunks)
+    while chunk := response.read1(CHUNK_BYTES):
         chunks.append(chunk)
         size += len(chunk)
-        if size > MAX_ANSWER_BYTES:
-            raise http.client.HTTPException(f"more than {MAX_ANSWER_BYTES} bytes")
+        if size > most_bytes:
+            raise http.client.HTTPException(f"more than {most_bytes} bytes")
+    # Else the connection believes that more is to come (read1 of http.client says nothing at the end).
+    response.close()
+    return b"".join(chunks)
 
 
 def _form(images: Sequence[bytes], wishes: Mapping[str, Any]) -> tuple[bytes, str]:
@@ -196,48 +225,6 @@ def _form(images: Sequence[bytes], wishes: Mapping[str, Any]) -> tuple[bytes, st
         head = f'Content-Disposition: form-data; name="image"; filename="{number}"\r\nContent-Type: image/*\r\n\r\n'
         parts += [f"--{boundary}\r\n{head}".encode(), image, b"\r\n"]
     return b"".join([*parts, f"--{boundary}--\r\n".encode()]), f"multipart/form-data; boundary={boundary}"
-
-
-def _read(name: str, task: Task, count: int, body: bytes) -> UpstreamAnswer:
-    try:
-        document = json.loads(body)
-        model = {key: str(document["model"][key]) for key in ("name", "version", "digest")}
-        results = [
-            (_number(row["width"], int), _number(row["height"], int), answer_from_json(task, row[ROWS[task]]))
-            for row in document["results"]
-        ]
-        for _, _, answer in results:
-            for row in answer:
-                _check(row)
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
-        raise UpstreamError(f"{name} answered what is no answer of this API.") from None
-    if len(results) != count:
-        raise UpstreamError(f"{name} answered {len(results)} images of {count}.")
-    return UpstreamAnswer(model, results)
-
-
-def _check(row: Any) -> None:
-    if not isinstance(row.label, str):
-        raise TypeError(row.label)
-    box = row.box if isinstance(row, Detection) else Box(0, 0, 0, 0)
-    for value in (row.score, box.x_min, box.y_min, box.x_max, box.y_max):
-        _number(value, int | float)
-
-
-def _number(value: Any, kind: Any) -> Any:
-    if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
-        raise TypeError(value)
-    return value
-
-
-def _refused(name: str, status: int, retry_after: str | None, body: bytes) -> UpstreamError:
-    """What it said, in its words where they are a problem document (RFC 9457)."""
-    try:
-        said = str(json.loads(body)["detail"])[:200]
-    except (ValueError, TypeError, KeyError, RecursionError):
-        said = "it did not say why"
-    seconds = float(retry_after) if retry_after and retry_after.isdecimal() and len(retry_after) < 6 else None
-    return UpstreamError(f"{name} answered {status}: {said}", upstream_status=status, retry_after_seconds=seconds)
 
 
 def _late(name: str) -> DeadlineExceededError:

@@ -15,7 +15,7 @@ from app import merging, options
 from app.api import answers, api, bodies, described, quotes
 from app.api.answers import ModelIdentity, Side
 from app.ensembles import Ensemble, EnsembleFailedError, EnsembleUnavailableError, Member, Opinion, Votes
-from app.errors import CaskError, OptionError
+from app.errors import CaskError, DeadlineExceededError, OptionError
 from app.guards import deadlines, request_ids
 from app.guards.asking import AskingAside
 from app.manifests import Task
@@ -282,13 +282,21 @@ def _document(votes: Votes, wishes: EnsembleWishes, of_task: options.Wishes, ima
             }
             for each in votes.missing
         ],
-        "results": [_merged(votes, wishes, of_task, number) for number in range(images)],
+        "results": [_merged(votes, wishes, of_task, number, images) for number in range(images)],
         "request_id": request_ids.current(),
     }
 
 
-def _merged(votes: Votes, wishes: EnsembleWishes, of_task: options.Wishes, number: int) -> dict[str, Any]:
-    """One image. All members see the same upright image, so the first one's word on its size is enough."""
+def _merged(votes: Votes, wishes: EnsembleWishes, of_task: options.Wishes, number: int, images: int) -> dict[str, Any]:
+    """One image. All members see the same upright image, so the first one's word on its size is enough.
+
+    Raises DeadlineExceededError.
+    """
+    if time.monotonic() > deadlines.current():
+        raise DeadlineExceededError(
+            f"The deadline passed before the answers for image {number + 1} of {images} were merged.",
+            hint="Allow more time with X-Request-Timeout, or ask for fewer boxes with max_results or score_threshold.",
+        )
     of_image = [each.opinion.results[number] for each in votes.answered]
     given: list[Any] = [answer for _, _, answer in of_image]
     size = {"width": of_image[0][0], "height": of_image[0][1]}

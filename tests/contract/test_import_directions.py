@@ -61,8 +61,16 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.telemetry", {"app.telemetry", "app.config", "app.machine", "app.__version__"}),
     ("app.forms", {"app.builds", "app.json_files"}),
     ("app.merging", {"app.results"}),
-    ("app.upstreams", {"app.errors", "app.manifests", "app.results"}),
-    ("app.ensembles", {"app.config", "app.errors", "app.results", "app.telemetry.logs", "app.upstreams"}),
+    ("app.upstream_health", set()),
+    ("app.upstream_answers", {"app.errors", "app.manifests", "app.options", "app.results"}),
+    ("app.upstreams", {"app.errors", "app.manifests", "app.upstream_answers", "app.upstream_health"}),
+    (
+        "app.ensembles",
+        {
+            *("app.config", "app.errors", "app.results", "app.sizing", "app.telemetry.logs"),
+            *("app.upstream_answers", "app.upstreams"),
+        },
+    ),
     ("app.cache.keys", {"app.results", "app.__version__"}),
     (
         "app.cache",
@@ -307,6 +315,7 @@ ONLY: dict[str, tuple[str, ...]] = {
             "app.colours",
             "app.decoding",
             "app.images",
+            "app.merging",
             "app.api.inference",
             "app.api.tensors",
             "app.predictions",
@@ -315,7 +324,10 @@ ONLY: dict[str, tuple[str, ...]] = {
         ),
         *("app.cache.keys", "app.overlays", "app.shadowing", "loadtest"),
     ),
-    "socket": ("app.decoding", "app.engine.client", "app.engine.server", "apache.preflight", "app.cli", "loadtest"),
+    "socket": (
+        *("app.decoding", "app.engine.client", "app.engine.server", "app.upstreams"),
+        *("apache.preflight", "app.cli", "loadtest"),
+    ),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.
     "locust": ("loadtest.locustfile",),
     "gevent": ("loadtest.locustfile", "loadtest.dispatcher", "loadtest.alarm", "loadtest.exchange"),

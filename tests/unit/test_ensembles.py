@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
@@ -23,8 +24,10 @@ from app.errors import (
     ModelNotReadyError,
 )
 from app.results import Prediction
-from app.upstreams import HOP_HEADER, MAX_ANSWER_BYTES, Upstream, UpstreamError
-from tests.fakes import PATIENCE_SECONDS
+from app.upstream_answers import UpstreamError, most_bytes
+from app.upstream_health import FAILURES, FAIR_SECONDS, PAUSE_SECONDS, Health
+from app.upstreams import HOP_HEADER, Upstream
+from tests.fakes import PATIENCE_SECONDS, FakeClock, eventually
 
 MODEL = {"name": "theirs", "version": "7", "digest": "sha256:7"}
 SAID = {
@@ -137,6 +140,41 @@ def test_nobody_answered(errors: list[CaskError], expected: type[CaskError], ret
 
     assert type(caught.value) is expected
     assert caught.value.retry_after_seconds == retry_after
+
+
+def test_who_waits_for_one_other_service_keeps_nobody_from_the_others() -> None:
+    gate, fan_out = threading.Event(), FanOut(threads=1, upstreams={"dead": 2, "south": 2})
+
+    def hang(_: float) -> Opinion:
+        gate.wait(PATIENCE_SECONDS)
+        return opinion("late")
+
+    def ensemble(*names: str, seconds: float = PATIENCE_SECONDS) -> tuple[list[str], list[str]]:
+        members = [member(name, hang if name == "dead" else None, _kind(name)) for name in names]
+        votes = fan_out.ask(members, time.monotonic() + seconds)
+        return [each.member.name for each in votes.answered], [each.error.code for each in votes.missing]
+
+    waiting = [threading.Thread(target=lambda: ensemble("dead", "ours", seconds=3)) for _ in range(2)]
+    for thread in waiting:
+        thread.start()
+    try:
+        eventually(lambda: fan_out._lanes["dead"]._free._value == 0)
+        assert ensemble("ours") == (["ours"], [])
+        assert ensemble("ours", "south") == (["ours", "south"], [])
+        # As many as may wait for it do; this one has its other answers at once.
+        assert ensemble("ours", "dead") == (["ours"], ["upstream_failed"])
+        with pytest.raises(EnsembleUnavailableError, match="So many requests wait for dead already") as caught:
+            ensemble("dead")
+        assert caught.value.retry_after_seconds == 1
+    finally:
+        gate.set()
+        for thread in waiting:
+            thread.join()
+    eventually(lambda: fan_out._lanes["dead"]._free._value == 2)
+
+
+def _kind(name: str) -> Any:
+    return "model" if name == "ours" else "upstream"
 
 
 # ── other services ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -278,7 +316,7 @@ def test_redirect_is_not_followed(service: Service) -> None:
         b"{",
         b"[]",
         b"null",
-        b"[" * 100_000,
+        b"[" * 50_000,
         json.dumps({**SAID, "results": []}).encode(),
         json.dumps({**SAID, "results": SAID["results"] * 2}).encode(),
         json.dumps({**SAID, "model": {}}).encode(),
@@ -298,7 +336,7 @@ def test_answer_that_is_none_is_refused(service: Service, body: bytes) -> None:
 
 
 def test_answer_without_end_is_cut_off(service: Service) -> None:
-    service.body = b" " * (MAX_ANSWER_BYTES + 100_000)
+    service.body = b" " * (most_bytes(1, {"top_k": 3}) + 100_000)
 
     with pytest.raises(UpstreamError, match="more than"):
         ask(north(service.url))
@@ -342,3 +380,118 @@ def test_what_is_no_http_is_told() -> None:
         with pytest.raises(UpstreamError, match="cannot be asked: BadStatusLine"):
             ask(north(f"http://127.0.0.1:{listener.getsockname()[1]}"))
         thread.join()
+
+
+class Raw:
+    """A service that says these bytes, one by one with a pause between, and reads nothing unless told to."""
+
+    def __init__(self, said: bytes, pause_seconds: float) -> None:
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"http://127.0.0.1:{self._listener.getsockname()[1]}"
+        self.connections = 0
+        self._said, self._pause_seconds = said, pause_seconds
+        self._over = threading.Event()
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        self._over.set()
+        self._listener.close()
+
+    def _accept(self) -> None:
+        held = []
+        with contextlib.suppress(OSError):
+            while True:
+                connection, _ = self._listener.accept()
+                held.append(connection)
+                self.connections += 1
+                threading.Thread(target=self._drip, args=(connection,), daemon=True).start()
+
+    def _drip(self, connection: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            for number in range(len(self._said)):
+                connection.sendall(self._said[number : number + 1])
+                if self._over.wait(self._pause_seconds):
+                    return
+            self._over.wait(PATIENCE_SECONDS)
+
+
+HEAD = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\n"
+
+
+@pytest.mark.parametrize(
+    "said",
+    [
+        b"",
+        HEAD + b"X-Long: " + b"a" * 10_000,
+        b"HTTP/1.1 100 Continue\r\n\r\n" * 1000,
+        HEAD + b"Content-Length: 1000\r\n\r\n" + b" " * 1000,
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n" + b"1\r\n \r\n" * 1000,
+        HEAD + b"Transfer-Encoding: chunked\r\n\r\n1;" + b"x" * 1000,
+    ],
+)
+def test_service_that_drips_is_left_at_the_deadline(said: bytes) -> None:
+    service, began = Raw(said, 0.02), time.monotonic()
+    try:
+        with pytest.raises(DeadlineExceededError, match="north did not answer in time"):
+            ask(north(service.url), 0.3)
+    finally:
+        service.close()
+
+    assert time.monotonic() - began < 5
+
+
+def test_service_that_takes_nothing_is_left_at_the_deadline() -> None:
+    service, began = Raw(b"", 1.0), time.monotonic()
+    try:
+        with pytest.raises(DeadlineExceededError):
+            north(service.url).predict("classify", [b"x" * 30_000_000], {}, time.monotonic() + 0.3, "request-12345")
+    finally:
+        service.close()
+
+    assert time.monotonic() - began < 5
+
+
+def test_service_that_is_away_is_left_alone_and_asked_again_by_one(service: Service) -> None:
+    clock, upstream = FakeClock(), north(service.url)
+    upstream._health = Health(clock)
+    service.closes = True
+    good, service.body = service.body, b"no answer" * 100_000
+    for _ in range(FAILURES):
+        with pytest.raises(UpstreamError, match="more than"):
+            ask(upstream)
+    with pytest.raises(UpstreamError, match="north has not answered of late, and is asked again in 5 s") as caught:
+        ask(upstream)
+    assert (caught.value.retry_after_seconds, len(service.asked)) == (PAUSE_SECONDS, FAILURES)
+    clock.now += PAUSE_SECONDS
+    service.body = good
+    ask(upstream)
+    ask(upstream)
+
+    assert len(service.asked) == FAILURES + 2
+
+
+def test_only_one_tries_whether_a_service_is_back() -> None:
+    clock = FakeClock()
+    health = Health(clock)
+    for _ in range(FAILURES):
+        health.note_failure(FAIR_SECONDS)
+    clock.now += PAUSE_SECONDS
+
+    assert [health.rest_seconds() for _ in range(3)] == [0.0, PAUSE_SECONDS, PAUSE_SECONDS]
+
+
+def test_impatient_callers_say_nothing_of_a_service() -> None:
+    health = Health()
+    for _ in range(9):
+        health.note_failure(FAIR_SECONDS / 2)
+
+    assert health.rest_seconds() == 0
+
+
+def test_of_too_many_rows_the_first_are_taken(service: Service) -> None:
+    rows = [{"label": str(number), "score": 0.5} for number in range(1200)]
+    service.body = json.dumps({**SAID, "results": [{"width": 64, "height": 48, "predictions": rows}]}).encode()
+
+    answer = north(service.url).predict("classify", [b"image"], {}, far(), "request-12345")
+
+    assert len(answer.results[0][2]) == 1000

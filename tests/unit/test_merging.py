@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import random
+import time
+from collections.abc import Callable
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -75,6 +79,66 @@ def test_labels_have_the_mean_of_all_members_and_what_one_does_not_name_is_0() -
         ("vest", 0.4),
         ("sign", 0.2),
     ]
+
+
+def plainly_fused(answers: list[list[Detection]], iou: float) -> list[Detection]:
+    """As the paper says it, one box after the other; slowly."""
+    clusters: list[tuple[Box, list[Detection]]] = []
+    for row in sorted((row for answer in answers for row in answer), key=lambda each: each.score, reverse=True):
+        ious = [box.iou(row.box) if rows[0].label == row.label else -1.0 for box, rows in clusters]
+        best = max(range(len(ious)), key=ious.__getitem__, default=-1)
+        if best < 0 or ious[best] <= iou:
+            clusters.append((row.box, [row]))
+            continue
+        rows = [*clusters[best][1], row]
+        total = sum(each.score for each in rows)
+        sides = [
+            sum(getattr(each.box, side) * each.score for each in rows) / total
+            for side in ("x_min", "y_min", "x_max", "y_max")
+        ]
+        clusters[best] = (Box(*sides), rows)
+    fused = [
+        Detection(
+            rows[0].label, sum(r.score for r in rows) / len(rows) * min(len(rows), len(answers)) / len(answers), box
+        )
+        for box, rows in clusters
+    ]
+    return sorted(fused, key=lambda each: each.score, reverse=True)
+
+
+def crowd(seed: int, count: int, spread: float) -> list[Detection]:
+    chance = random.Random(seed)  # noqa: S311 - the same each time
+    return [
+        found(chance.choice(["cone", "vest"]), chance.uniform(0.01, 1), x, y, x + chance.random() * 40, y + 30)
+        for x, y in ((chance.random() * spread, chance.random() * spread) for _ in range(count))
+    ]
+
+
+@pytest.mark.parametrize("spread", [1000, 100, 1])
+def test_many_boxes_are_merged_as_one_after_the_other_would_be(spread: float) -> None:
+    answers = [crowd(seed, 60, spread) for seed in range(3)]
+    fused, plain = merging.fuse_boxes(answers, 0.4), plainly_fused(answers, 0.4)
+
+    assert [(each.label, each.score) for each in fused] == [(each.label, pytest.approx(each.score)) for each in plain]
+    assert [each.box.x_min for each in fused] == [pytest.approx(each.box.x_min) for each in plain]
+
+
+@pytest.mark.parametrize("merge", [merging.fuse_boxes, merging.suppress_boxes])
+def test_time_does_not_grow_with_the_square_of_the_boxes(merge: Callable[..., list[Detection]]) -> None:
+    """Three members of a thousand boxes, of which none fits another, took 4 s; the bound is for a busy machine."""
+    answers = [crowd(seed, 1000, 1e6) for seed in range(3)]
+    began = time.thread_time()
+
+    assert len(merge(answers, 0.5)) == 3000
+    assert time.thread_time() - began < 1.0
+
+
+def test_no_more_boxes_are_looked_at_than_the_best() -> None:
+    answers = [crowd(seed, 1000, 1e6) for seed in range(9)]
+    kept = merging.suppress_boxes(answers, 0.5)
+
+    assert len(kept) == merging.MAX_BOXES
+    assert kept[-1].score == sorted((row.score for answer in answers for row in answer), reverse=True)[len(kept) - 1]
 
 
 SIDES = st.floats(0, 100)

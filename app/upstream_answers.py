@@ -1,0 +1,97 @@
+"""What another service answered, read with suspicion: it may be any program, and none of ours."""
+
+from __future__ import annotations
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from app.errors import CaskError
+from app.manifests import Task
+from app.options import MAX_RESULTS
+from app.results import Answer, Box, Detection, answer_from_json
+
+ROWS = {"classify": "predictions", "detect": "detections"}
+# A row has some 150 bytes; a name may be longer. Whatever is more is no answer to what was asked.
+BYTES_A_ROW = 256
+MAX_ROWS_BYTES = 16 * 1024 * 1024
+HEAD_BYTES = 64 * 1024
+
+
+class UpstreamError(CaskError):
+    """Another service could not be asked, or refused, or answered what is no answer."""
+
+    code = "upstream_failed"
+    status = 502
+    title = "Another service did not answer"
+
+    def __init__(self, message: str, *, upstream_status: int = 0, retry_after_seconds: float | None = None) -> None:
+        super().__init__(message, hint="See its log, under the same request id.")
+        self.upstream_status = upstream_status
+        self.retry_after_seconds = retry_after_seconds
+
+
+@dataclass(frozen=True)
+class UpstreamAnswer:
+    """What a service said. ``results``: width and height in pixels of the upright image, and its answer."""
+
+    model: dict[str, str]
+    results: list[tuple[int, int, Answer]]
+
+
+def most_bytes(images: int, wishes: Mapping[str, Any]) -> int:
+    """How long an answer about so many images can be, in bytes."""
+    rows = min(MAX_RESULTS, int(wishes.get("max_results") or wishes.get("top_k") or MAX_RESULTS))
+    return HEAD_BYTES + min(MAX_ROWS_BYTES, images * rows * BYTES_A_ROW)
+
+
+def read(name: str, task: Task, count: int, body: bytes) -> UpstreamAnswer:
+    """The answer about so many images; of more rows than anybody may ask for the first are taken.
+
+    Raises UpstreamError.
+    """
+    try:
+        document = json.loads(body)
+        model = {key: str(document["model"][key]) for key in ("name", "version", "digest")}
+        results = [
+            (
+                _number(row["width"], int),
+                _number(row["height"], int),
+                answer_from_json(task, row[ROWS[task]][:MAX_RESULTS]),
+            )
+            for row in document["results"][: count + 1]
+        ]
+        for _, _, answer in results:
+            for row in answer:
+                _check(row)
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError):
+        raise UpstreamError(f"{name} answered what is no answer of this API.") from None
+    if len(results) != count:
+        raise UpstreamError(f"{name} answered {len(document['results'])} images of {count}.")
+    return UpstreamAnswer(model, results)
+
+
+def refused(name: str, status: int, retry_after: str | None, body: bytes) -> UpstreamError:
+    """What it said, in its words where they are a problem document (RFC 9457)."""
+    try:
+        said = str(json.loads(body)["detail"])[:200]
+    except (ValueError, TypeError, KeyError, RecursionError):
+        said = "it did not say why"
+    seconds = float(retry_after) if retry_after and retry_after.isdecimal() and len(retry_after) < 6 else None
+    return UpstreamError(f"{name} answered {status}: {said}", upstream_status=status, retry_after_seconds=seconds)
+
+
+def _check(row: Any) -> None:
+    if not isinstance(row.label, str):
+        raise TypeError(row.label)
+    box = row.box if isinstance(row, Detection) else Box(0, 0, 0, 0)
+    for value in (row.score, box.x_min, box.y_min, box.x_max, box.y_max):
+        _number(value, int | float)
+
+
+def _number(value: Any, kind: Any) -> Any:
+    if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
+        raise TypeError(value)
+    return value
