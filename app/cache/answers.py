@@ -110,9 +110,11 @@ class KeptAnswers:
             if led:
                 found |= self._lead(keys, led, compute, oldest)
             for key, flight in followed.items():
-                entry = flight.wait(deadline)
-                if entry is not None:
-                    found[key] = Found(entry, "shared")
+                if not flight.wait(deadline):
+                    # It may be one of many images, or stuck: there is time left to compute it here.
+                    self._flights.overtake(key, flight)
+                elif flight.entry is not None:
+                    found[key] = Found(flight.entry, "shared")
         return [found[key] for key in keys]
 
     def _lead(

@@ -10,6 +10,9 @@ from dataclasses import dataclass, field
 from app.cache.entries import Entry
 from app.errors import DeadlineExceededError
 
+# Whoever has less time left than that cannot compute it either.
+LEAST_WAIT_SECONDS = 0.01
+
 
 @dataclass(eq=False)
 class Flight:
@@ -18,14 +21,20 @@ class Flight:
     entry: Entry | None = None
     _landed: threading.Event = field(default_factory=threading.Event)
 
-    def wait(self, deadline: float) -> Entry | None:
-        """The answer, or None when its computing failed. Raises DeadlineExceededError at this caller's own deadline."""
-        if not self._landed.wait(max(0.0, deadline - time.monotonic())):
+    def wait(self, deadline: float) -> bool:
+        """Until it has landed, or half of this caller's time is over; whether it has.
+
+        Raises DeadlineExceededError at this caller's own deadline.
+        """
+        left = deadline - time.monotonic()
+        if self._landed.wait(max(0.0, left / 2)):
+            return True
+        if left < LEAST_WAIT_SECONDS:
             raise DeadlineExceededError(
                 "The deadline passed while an equal request was in work.",
                 hint="Allow more time with X-Request-Timeout.",
             )
-        return self.entry
+        return False
 
     def land(self, entry: Entry | None) -> None:
         """Tell all who wait."""
@@ -51,6 +60,12 @@ class Flights:
                 elif key not in led:
                     followed[key] = flight
         return led, followed
+
+    def overtake(self, key: str, flight: Flight) -> None:
+        """One that takes so long is no longer waited for: the next who wants the answer computes it anew."""
+        with self._lock:
+            if self._flights.get(key) is flight:
+                del self._flights[key]
 
     def land(self, key: str, flight: Flight, entry: Entry | None) -> None:
         """End a flight: with its answer, or None when it failed; then the next who wants it computes it anew."""

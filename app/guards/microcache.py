@@ -1,7 +1,8 @@
 """Answers of cheap routes, kept for a moment: whoever asks for health hundreds of times a second costs next to nothing.
 
 Stands before Flask, whose way through all guards costs many times what such an answer does. Only what is the same for
-every caller is kept: a plain GET without query, cookie or credentials that was answered with 200.
+every caller is kept: a plain GET without query, cookie or credentials that was answered with 200, and not with headers
+that are meant for one caller, such as what is left of its limit of requests.
 """
 
 from __future__ import annotations
@@ -27,6 +28,8 @@ PERSONAL = frozenset(
         *("HTTP_IF_MODIFIED_SINCE", "HTTP_IF_NONE_MATCH", "HTTP_ORIGIN", "HTTP_RANGE"),
     }
 )
+# Beginnings of the names of headers that are one caller's own: an answer with one of them is kept for nobody.
+OWN = ("set-cookie", "ratelimit", "retry-after", "www-authenticate", "vary")
 REQUEST_ID_KEY = "HTTP_X_REQUEST_ID"
 # Health answers to any host name, so that their number has no other bound.
 MAX_KEPT = 64
@@ -62,14 +65,15 @@ class Microcache:
         self._folders = tuple(path for path in paths if path.endswith("/"))
         self._keep_seconds = keep_seconds
         self._clock = clock
-        self._kept: dict[tuple[str, str], Kept] = {}
+        self._kept: dict[tuple[str, ...], Kept] = {}
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer from memory, or pass the request on and remember."""
         path = environ.get("PATH_INFO", "")
         if not (path in self._paths or path.startswith(self._folders)) or not _is_plain(environ):
             return self._application(environ, start_response)
-        key = (path, environ.get("HTTP_HOST", ""))
+        # Where we are asked stands in addresses that an answer names.
+        key = (path, *(environ.get(name, "") for name in ("HTTP_HOST", "SCRIPT_NAME", "wsgi.url_scheme")))
         kept, now = self._kept.get(key), self._clock()
         if kept is None or now >= kept.until:
             if kept is not None:
@@ -79,7 +83,7 @@ class Microcache:
         start_response(kept.status, [*kept.headers, (request_ids.HEADER, request_id)])
         return [kept.body]
 
-    def _fetch(self, key: tuple[str, str], environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _fetch(self, key: tuple[str, ...], environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         noted: list[tuple[str, Headers]] = []
 
         def note(status: str, headers: Headers, *rest: Any) -> Any:
@@ -94,13 +98,14 @@ class Microcache:
         self._keep(key, *noted[-1], body)
         return [body]
 
-    def _keep(self, key: tuple[str, str], status: str, headers: Headers, body: bytes) -> None:
-        if not status.startswith("200"):
+    def _keep(self, key: tuple[str, ...], status: str, headers: Headers, body: bytes) -> None:
+        is_own = any(name.lower().startswith(OWN) for name, _ in headers)
+        if is_own or not status.startswith("200"):
             self._kept.pop(key, None)
             return
         if len(self._kept) >= MAX_KEPT:
             self._kept.clear()
-        common = [(name, value) for name, value in headers if name != request_ids.HEADER]
+        common = [(name, value) for name, value in headers if name.lower() != request_ids.HEADER.lower()]
         self._kept[key] = Kept(status, common, body, self._clock() + self._keep_seconds)
 
 

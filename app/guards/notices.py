@@ -3,6 +3,9 @@
 A refusal by Python costs Apache's way to it and back. While a caller would be refused anyway, its file lies in
 ``<STATE_DIR>/run/refused/<slot>/``; Apache looks for it before it passes a request on (apache/conf/admission.conf). The
 gate alone decides. With several web processes each has a slot, and Apache refuses only whom all of them refuse.
+
+A notice holds no longer than its process: it is a link to what the kernel shows of that process while it lives, and
+Apache asks for a file. While any is up it is also looked at once a second, whatever requests do or do not end.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ MAX_CALLERS = 64
 # While a notice goes up, requests are on their way already. It goes up early enough for as many as were so of late.
 NEWEST_WEIGHT = 0.2
 MAX_COMING = 32.0
+# How often notices are looked at besides; also until one can be taken down whose file could not be removed.
+WATCH_SECONDS = 1.0
 # A flood that ended so long ago says nothing of the callers of now.
 REMEMBER_SECONDS = 5.0
 
@@ -52,6 +57,8 @@ class Notices:
         self._taken_down = -math.inf
         self._clock = clock
         self._lock = threading.Lock()
+        self._alive = Path(f"/proc/{os.getpid()}/stat")
+        self._watch: threading.Thread | None = None
 
     def update(self, caller: str) -> None:
         """This caller was let in or refused: put a notice up when the next request need not come so far."""
@@ -83,13 +90,28 @@ class Notices:
     def _write(self, caller: str, *, is_refused: bool) -> None:
         path = self._folder / caller
         if is_refused:
-            path.touch()
+            path.unlink(missing_ok=True)
+            path.symlink_to(self._alive)
             self._callers[caller] = 0
+            if self._watch is None:
+                self._watch = threading.Thread(target=self._look_for_long, name="notices", daemon=True)
+                self._watch.start()
         else:
             path.unlink(missing_ok=True)
             came, known = self._callers.pop(caller), self._expected()
             self._coming = min(MAX_COMING, known + NEWEST_WEIGHT * (came - known))
             self._taken_down = self._clock()
+
+    def _look_for_long(self) -> None:
+        """Until no notice is up."""
+        pause = threading.Event()
+        while True:
+            pause.wait(WATCH_SECONDS)
+            self.ended()
+            with self._lock:
+                if not self._callers:
+                    self._watch = None
+                    return
 
     def _expected(self) -> float:
         """How many requests may be on their way that a notice would come too late for."""

@@ -190,6 +190,22 @@ def test_each_who_waits_keeps_its_own_deadline(kept: KeptAnswers, engine: Engine
         assert first.result() == [("a", "miss")]
 
 
+def test_who_has_waited_half_of_its_time_for_another_computes_it(
+    kept: KeptAnswers, engine: Engine, clock: FakeClock
+) -> None:
+    engine.gate.clear()
+    with ThreadPoolExecutor(1) as pool:
+        stuck = pool.submit(ask, kept, engine, "a", "b")
+        assert engine.entered.acquire(timeout=PATIENCE_SECONDS)
+        try:
+            assert ask(kept, Engine(clock), "a", seconds=1.0) == [("a", "miss")]
+        finally:
+            engine.gate.set()
+
+        assert stuck.result() == [("a", "miss"), ("b", "miss")]
+    assert kept._flights._flights == {}
+
+
 def test_two_who_wait_for_each_other_do_not_hang(kept: KeptAnswers, engine: Engine) -> None:
     engine.gate.clear()
     with ThreadPoolExecutor(2) as pool:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.guards.microcache import MAX_KEPT, Microcache
+from tests import fakes
 from tests.fakes import PATIENCE_SECONDS, FakeClock
 
 KEEP_SECONDS = 0.25
@@ -20,6 +22,7 @@ class CountingApp:
     def __init__(self) -> None:
         self.count = 0
         self.status = "200 OK"
+        self.more: list[tuple[str, str]] = []
         self.gate = threading.Event()
         self.gate.set()
 
@@ -27,7 +30,7 @@ class CountingApp:
         self.count += 1
         number = self.count
         assert self.gate.wait(PATIENCE_SECONDS)
-        start_response(self.status, [("X-Request-Id", environ["HTTP_X_REQUEST_ID"]), ("X-Kind", "route")])
+        start_response(self.status, [("X-Request-Id", environ["HTTP_X_REQUEST_ID"]), ("X-Kind", "route"), *self.more])
         return iter([b"answer ", str(number).encode()])
 
 
@@ -142,3 +145,31 @@ def test_forged_hosts_do_not_fill_the_memory(kept: Microcache) -> None:
         ask(kept, HTTP_HOST=str(number))
 
     assert len(kept._kept) <= MAX_KEPT
+
+
+@pytest.mark.parametrize("name", ["Set-Cookie", "RateLimit-Remaining", "RateLimit-Policy", "ratelimit", "Vary"])
+def test_answer_with_what_is_meant_for_one_caller_is_kept_for_nobody(
+    kept: Microcache, app: CountingApp, name: str
+) -> None:
+    app.more = [(name, "theirs")]
+    ask(kept)
+    app.more = []
+
+    assert ask(kept)[1] == {"X-Kind": "route", "X-Request-Id": "request-1"}
+    assert app.count == 2
+
+
+def test_answer_from_below_another_prefix_is_another(kept: Microcache) -> None:
+    ask(kept)
+
+    assert ask(kept, SCRIPT_NAME="/below")[2] == b"answer 2"
+    assert ask(kept, **{"wsgi.url_scheme": "https"})[2] == b"answer 3"
+
+
+def test_limit_of_requests_counts_what_might_have_been_kept(tmp_path: Path) -> None:
+    app = fakes.make_app(tmp_path, request_microcache_ms=10_000, rate_limit_per_address=("3/minute",))
+    answers = [app.test_client().get("/v1/models") for _ in range(5)]
+
+    assert [each.status_code for each in answers] == [200, 200, 200, 429, 429]
+    assert [each.headers["RateLimit-Remaining"] for each in answers] == ["2", "1", "0", "0", "0"]
+    assert len({each.headers["X-Request-Id"] for each in answers}) == 5

@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import os
+import subprocess
+import sys
 import threading
 from pathlib import Path
 
 import pytest
 
+from app.config import ROOT
 from app.guards import notices
 from app.guards.notices import MAX_CALLERS, MAX_COMING, REMEMBER_SECONDS, Notices
-from tests.fakes import FakeClock
+from tests.fakes import FakeClock, eventually
 
 CALLER = "192.0.2.7"
 
@@ -178,3 +181,51 @@ def test_each_process_has_a_slot_and_what_a_dead_one_left_is_removed(tmp_path: P
     assert names(successor[0]) == []
     for _, lock in (second, successor):
         os.close(lock)
+
+
+def test_notice_comes_down_though_no_request_ends(board: Notices, gate: FakeGate, tmp_path: Path) -> None:
+    gate.refused = {CALLER}
+    board.update(CALLER)
+    gate.refused = set()
+
+    eventually(lambda: names(tmp_path) == [])
+    eventually(lambda: board._watch is None)
+
+
+def test_notice_that_cannot_be_removed_is_removed_later(
+    board: Notices, gate: FakeGate, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gate.refused = {CALLER}
+    board.update(CALLER)
+    gate.refused, failed = set(), []
+
+    def fail(self: Path, missing_ok: bool = False) -> None:
+        failed.append(self)
+        raise OSError("read-only")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(Path, "unlink", fail)
+        board.ended()
+    assert failed and (tmp_path / CALLER).is_file()
+
+    eventually(lambda: names(tmp_path) == [])
+
+
+def test_notice_ends_with_its_process(tmp_path: Path) -> None:
+    """However it ends: Apache asks whether there is a file, and a link to nowhere is none."""
+    code = (
+        "import sys; from pathlib import Path; from app.guards.notices import Notices;"
+        f"Notices(Path(sys.argv[1]), lambda *_: True).update('{CALLER}'); print('up', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout and process.stdin
+    with process.stdout, process.stdin:
+        assert process.stdout.readline() == b"up\n"
+        assert (tmp_path / CALLER).is_file()
+        process.kill()
+        process.wait()
+
+    assert names(tmp_path) == [CALLER]
+    assert not (tmp_path / CALLER).is_file()
