@@ -40,6 +40,8 @@ from loadtest.statuses import LoadTestError, Status
 
 RESULTS = driver.ROOT / "loadtest" / "results"
 DEFAULT_SEED = 1
+# An undecided run of a search is repeated at most so many times as long.
+LONGER_MOST = 6.0
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -150,7 +152,9 @@ def _search(arguments: argparse.Namespace) -> Status:
     path = capacity.write(RESULTS if arguments.folder is None else first.folder, settings.env, table)
     report.write_card(path)
     print(capacity.card(table), f"\n  Written: {path}")
-    return Status.PASS if found.capacity_rps else Status.FAIL
+    if found.status == Status.PASS:
+        print(f"  {capacity.publish(path, target, settings.port, settings.state_dir)}")
+    return found.status
 
 
 class _Probes:
@@ -161,12 +165,20 @@ class _Probes:
         self._count = 0
 
     def probe(self, rate: float, is_confirmation: bool) -> Verdict:
-        """Judge one rate; the confirming run is twice as long."""
+        """Judge one rate; the confirming run is twice as long, and an undecided one is repeated as long as decides."""
         profile = self._plan.profile
         needed = max(profiles.least_for(share, self._plan.promise.confidence) for share in profile.claims)
         # Three times what is needed, so that a few late ones can be told from many.
         seconds = max(self._seconds or 15.0, 3 * needed / rate) * (2 if is_confirmation else 1)
-        profile = profiles.with_rate(profile, rate, seconds)
+        verdict = self._run(rate, seconds)
+        longer = verdict.figures["needs_seconds"]
+        # Near its limit a server's queue is long and slow, and a short run says too little.
+        if verdict.status == Status.UNDECIDED and longer and longer <= seconds * LONGER_MOST:
+            verdict = self._run(rate, longer)
+        return verdict
+
+    def _run(self, rate: float, seconds: float) -> Verdict:
+        profile = profiles.with_rate(self._plan.profile, rate, seconds)
         self._count += 1
         folder = self._plan.folder / f"{self._count:02d}-{rate:.1f}rps"
         folder.mkdir()

@@ -7,7 +7,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from loadtest import scaling, scenarios, summary
+from loadtest import host, scaling, scenarios, summary
+from loadtest.guard import Target
 from loadtest.plans import Plan
 from loadtest.profiles import word_of
 from loadtest.search import Search
@@ -40,6 +41,27 @@ def write(results: Path, env: str, table: dict[str, Any]) -> Path:
     return path
 
 
+def publish(path: Path, target: Target, port: int, state_dir: Path) -> str:
+    """Put the capacity where the page /capacity of this machine's service reads it; what was done, or is to be done.
+
+    ``port``, ``state_dir``: of the settings. The service of another machine, or in a container, keeps its own.
+    """
+    page = f"{target.url}/capacity"
+    if not host.is_here(target.host) or target.port != port:
+        return f"For {page}, copy it to the STATE_DIR of that service: scp {path} {target.host}:STATE_DIR/{FILE_NAME}"
+    shown = state_dir / FILE_NAME
+    if not state_dir.is_dir():
+        return f"For {page}: docker cp {path} CONTAINER:{shown} (STATE_DIR is not on this machine's disk)"
+    try:
+        whole = shown.with_suffix(".new")
+        whole.write_bytes(path.read_bytes())
+        whole.chmod(0o644)
+        whole.replace(shown)
+    except OSError as error:
+        return f"{shown} could not be written ({error.strerror}). For {page}: sudo install -m 644 {path} {shown}"
+    return f"Shown at {page}"
+
+
 def table_of(found: Search, plan: Plan) -> dict[str, Any]:
     """What capacity.json holds: the figure, what was promised, every step, and what it was measured on."""
     limits = {
@@ -50,6 +72,7 @@ def table_of(found: Search, plan: Plan) -> dict[str, Any]:
     return {
         "capacity_rps": round(found.capacity_rps, 2),
         "lowest_failing_rps": found.lowest_failing_rps and round(found.lowest_failing_rps, 2),
+        "verdict": found.status.name,
         "reason": found.reason,
         "not_measured": found.not_measured,
         "server": _confirmed(found).get("server", {}),
@@ -130,6 +153,8 @@ def headline(table: dict[str, Any]) -> str:
     if not table["capacity_rps"]:
         return f"No capacity found: {table['reason']}."
     failing = table["lowest_failing_rps"]
+    if table.get("verdict") == Status.UNDECIDED.name:
+        return f"Bears at least {rate(table['capacity_rps'])} requests a second: {table['reason']}."
     words = f"{table['not_measured']}. It may bear more" if table.get("not_measured") else "is too much"
     beyond = f"; {rate(failing)} a second {words}" if failing else ""
     return f"Bears {rate(table['capacity_rps'])} requests a second{beyond}."

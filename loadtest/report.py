@@ -445,7 +445,7 @@ def render_card(table: dict[str, Any]) -> str:
         for step in table["steps"]
     ]
     tried = _table(("offered", "verdict", "right", "p50", "p95", "p99"), names, lines)
-    word = "PASS" if table["capacity_rps"] else "FAIL"
+    word = table.get("verdict") or ("PASS" if table["capacity_rps"] else "FAIL")
     body = [
         f'<p class="over">Capacity · {escape(table["env"])} · {escape(table["url"])}</p>',
         f"<h1>{escape(capacity.headline(table))}</h1>",

@@ -1,6 +1,8 @@
 """The highest rate that keeps a promise: by doubling, then by halving the gap, then confirmed from both sides.
 
-Knows no server.
+A single run may fail by what else the machine did, or pass by luck. So no end of the gap rests on one run: what failed
+first is tried again, both ends are seen in a longer run, and an end that does not hold opens the gap again. Knows no
+server.
 """
 
 from __future__ import annotations
@@ -12,8 +14,10 @@ from loadtest.checks import Verdict
 from loadtest.statuses import LoadTestError, Status
 
 RESOLUTION = 0.05
-RATES_MOST = 40
+RUNS_MOST = 25
 INVALID_MOST = 3
+# A service that keeps its promise at no such share of the first rate is said to bear nothing.
+LOWEST_SHARE = 1 / 64
 
 Probe = Callable[[float, bool], Verdict]
 
@@ -26,12 +30,18 @@ class Step:
     verdict: Verdict
     is_confirmation: bool = False
 
+    @property
+    def has_passed(self) -> bool:
+        """Whether the promise was kept; what cannot be decided is not promised."""
+        return self.verdict.status == Status.PASS
+
 
 @dataclass
 class Search:
     """What was tried, and what came of it. ``capacity_rps`` is 0 when nothing was found that holds; ``reason``: why.
 
     ``not_measured``: why the rate above could not be measured, where it could not: the service may bear more.
+    ``is_used_up``: no more runs could be made; the capacity is at least what is said, or unknown.
     """
 
     capacity_rps: float = 0.0
@@ -39,6 +49,18 @@ class Search:
     steps: list[Step] = field(default_factory=list)
     reason: str = ""
     not_measured: str = ""
+    is_used_up: bool = False
+
+    @property
+    def status(self) -> Status:
+        """PASS for a capacity that was confirmed from both sides, UNDECIDED when runs were used up, else FAIL."""
+        if self.is_used_up:
+            return Status.UNDECIDED
+        return Status.PASS if self.capacity_rps else Status.FAIL
+
+
+class UsedUpError(Exception):
+    """No more runs may be made."""
 
 
 def search(
@@ -46,30 +68,24 @@ def search(
 ) -> Search:
     """Find the highest rate from ``start`` to ``most`` that passes, within ``resolution`` (a share of it).
 
-    ``probe`` sends a rate and judges it; true as its second argument asks for the longer, confirming run. Only PASS
-    counts as keeping the promise: what cannot be decided is not promised. A rate that cannot be measured is not looked
-    beyond, once a lower one has passed. Raises LoadTestError where none has, or where confirming runs cannot be.
+    ``probe`` sends a rate and judges it; true as its second argument asks for the longer, confirming run. A rate that
+    cannot be measured is not looked beyond, once a lower one has passed. Raises LoadTestError where none has, or where
+    confirming runs cannot be.
     """
-    hunt = _Hunt(probe, start, most, resolution, tell)
-    hunt.bracket()
-    # A short run may pass by luck, and fail by what else the machine did: both ends are to be seen in a longer one.
-    while hunt.low:
-        hunt.narrow()
-        if hunt.is_used_up:
-            hunt.fall_back()
-            break
-        if hunt.low not in hunt.kept:
-            hunt.confirm_low()
-        elif hunt.is_high_open:
-            hunt.confirm_high()
-        else:
-            break
+    hunt = _Hunt(probe, min(start, most), most, resolution, tell)
+    try:
+        hunt.run()
+    except UsedUpError:
+        hunt.fall_back()
     return hunt.result()
 
 
 @dataclass
 class _Hunt:
-    """The gap between a rate that holds and one that does not; ``kept``, ``broken``: what longer runs said."""
+    """The gap between a rate that holds and one that does not; ``found.steps`` is what is known of every rate.
+
+    ``is_longer``: a longer run broke what a short one kept, so that the gap is narrowed by longer runs from then on.
+    """
 
     probe: Probe
     start: float
@@ -78,69 +94,88 @@ class _Hunt:
     tell: Callable[[Step], None] | None
     low: float = 0.0
     high: float | None = None
-    kept: set[float] = field(default_factory=set)
-    broken: set[float] = field(default_factory=set)
+    is_longer: bool = False
     unmeasured: dict[float, str] = field(default_factory=dict)
     found: Search = field(default_factory=Search)
 
-    @property
-    def is_used_up(self) -> bool:
-        """Whether no more runs may be made."""
-        return len(self.found.steps) >= RATES_MOST
-
-    @property
-    def is_high_open(self) -> bool:
-        """Whether a longer run may still show that the upper end holds."""
-        return self.high is not None and self.high not in self.broken and self.high not in self.unmeasured
+    def run(self) -> None:
+        """Bracket, narrow and confirm, until both ends have held in a longer run."""
+        self.bracket()
+        while self.low:
+            self.narrow()
+            if not self._has_held(self.low):
+                self.confirm_low()
+            elif self.high is not None and not self._has_broken(self.high):
+                self.confirm_high()
+            else:
+                return
 
     def bracket(self) -> None:
-        """Double until a rate fails, or halve until one passes; a server that bears nothing bears nothing."""
-        rate = min(self.start, self.most)
-        if self._passes(rate):
-            self.low = rate
-            while self.low < self.most and self._climbs(min(self.low * 2, self.most)):
-                pass
-            return
-        while (rate := rate / 2) >= self.start / 64:
-            self.high = rate * 2
-            if self._passes(rate):
-                self.low = rate
+        """Double from the first rate on, or halve where even that fails twice."""
+        if self._passes(self.start) or self._passes_again(self.start):
+            self.low = self.start
+            self.climb()
+        else:
+            self.descend(self.start)
+
+    def climb(self) -> None:
+        """Double the lower end until a rate fails twice."""
+        while self.low < self.most:
+            rate = min(self.low * 2, self.most)
+            if not self._passes(rate) and not self._passes_again(rate):
+                self.high = rate
                 return
-        self.high = rate * 2
+            self.low, self.high = rate, None
+
+    def descend(self, failing: float) -> None:
+        """Halve until a rate passes; the last one that failed is tried again, if it was tried once only."""
+        self.low, self.high = 0.0, failing
+        while (rate := self.high / 2) >= self.start * LOWEST_SHARE:
+            if not self._passes(rate, self.is_longer):
+                self.high = rate
+                continue
+            self.low = rate
+            if self.high < failing and self._passes_again(self.high):
+                self.low, self.high = self.high, None
+                self.climb()
+            return
         self.found.reason = f"not even {self.found.steps[-1].rate:.3g} a second kept the promise"
 
     def narrow(self) -> None:
         """Halve the gap until it is within the resolution."""
         # Rounding may make a step of the resolution a little larger than it.
-        while self.high and self.high / self.low > (1 + self.resolution) * (1 + 1e-9) and not self.is_used_up:
-            self._climbs((self.low * self.high) ** 0.5)
+        while self.high and self.high / self.low > (1 + self.resolution) * (1 + 1e-9):
+            rate = (self.low * self.high) ** 0.5
+            if self._passes(rate, self.is_longer):
+                self.low = rate
+            else:
+                self.high = rate
 
     def confirm_low(self) -> None:
-        """Either a longer run holds at the lower end, or the next one below is to be tried."""
-        if self._passes(self.low, True):
-            self.kept.add(self.low)
+        """The lower end holds in a longer run, in one of two; or the gap opens below it."""
+        if self._passes(self.low, True) or self._passes_again(self.low, True):
             return
-        self.broken.add(self.low)
-        self.low, self.high = self.low / (1 + self.resolution), self.low
-        if self.low < self.start / 100:
-            self.low, self.found.reason = 0.0, f"no rate from {self.high:.3g} a second upwards held in a longer run"
+        self.is_longer = True
+        broken, passed = self.low, [step.rate for step in self.found.steps if step.has_passed and step.rate < self.low]
+        self.high, self.low = broken, max(passed, default=0.0)
+        if not self.low:
+            self.descend(broken)
+        if not self.low:
+            self.found.reason = f"no rate from {self.high:.3g} a second upwards held in a longer run"
 
     def confirm_high(self) -> None:
-        """Either a longer run fails at the upper end too, or it is the lower one, and the next above is looked for."""
+        """The upper end fails in a longer run, too; or it is the lower one, and doubling is resumed."""
         assert self.high is not None
-        if not self._passes(self.high, True):
-            self.broken.add(self.high)
-            return
-        self.kept.add(self.high)
-        self.low, self.high = self.high, None
-        while self.low < self.most and not self.is_used_up:
-            if not self._climbs(min(self.low * (1 + self.resolution) ** 2, self.most)):
-                break
+        if self._passes(self.high, True):
+            self.low, self.high = self.high, None
+            self.climb()
 
     def fall_back(self) -> None:
-        """Promise what a longer run has shown, where there is such a rate."""
-        self.low = max(self.kept, default=0.0)
-        self.found.reason = "" if self.low else f"no rate held in a longer run before {RATES_MOST} runs were used up"
+        """Say what a longer run has shown, where there is such a rate; it is no PASS."""
+        held = [step.rate for step in self.found.steps if self._has_held(step.rate)]
+        self.low, self.found.is_used_up = max(held, default=0.0), True
+        what = "both ends were confirmed" if self.low else "a rate held in a longer run"
+        self.found.reason = f"{RUNS_MOST} runs were used up before {what}"
 
     def result(self) -> Search:
         """What came of it."""
@@ -148,16 +183,20 @@ class _Hunt:
         self.found.not_measured = self.unmeasured.get(self.high or 0.0, "")
         return self.found
 
-    def _climbs(self, rate: float) -> bool:
-        """Whether this rate passes; it is the lower end then, and the upper one otherwise."""
-        passes = self._passes(rate)
-        if passes:
-            self.low = rate
-        else:
-            self.high = rate
-        return passes
+    def _has_held(self, rate: float) -> bool:
+        return any(step.has_passed for step in self.found.steps if step.rate == rate and step.is_confirmation)
+
+    def _has_broken(self, rate: float) -> bool:
+        longer = [step for step in self.found.steps if step.rate == rate and step.is_confirmation]
+        return rate in self.unmeasured or any(not step.has_passed for step in longer)
+
+    def _passes_again(self, rate: float, is_confirmation: bool = False) -> bool:
+        """The second try of a rate that failed; what could not be measured was tried often enough."""
+        return rate not in self.unmeasured and self._passes(rate, is_confirmation)
 
     def _passes(self, rate: float, is_confirmation: bool = False) -> bool:
+        if len(self.found.steps) >= RUNS_MOST:
+            raise UsedUpError
         step = Step(rate, _measure(self.probe, rate, is_confirmation), is_confirmation)
         if step.verdict.status == Status.INVALID:
             self.unmeasured[rate] = _reasons(step.verdict)
@@ -166,7 +205,7 @@ class _Hunt:
         self.found.steps.append(step)
         if self.tell:
             self.tell(step)
-        return step.verdict.status == Status.PASS
+        return step.has_passed
 
     def _is_in_vain(self) -> bool:
         """Whether confirming runs of lower and lower rates could not be measured, and none was."""

@@ -66,7 +66,8 @@ def test_without_one_the_page_says_how_to_make_one(client: FlaskClient) -> None:
     page = client.get("/capacity").text
 
     assert "make loadtest-search ENV=test" in page
-    assert "var/capacity.json" in page
+    assert "make loadtest-search" in page
+    assert "cp loadtest" not in page
 
 
 def test_a_search_that_found_nothing_is_told(client: FlaskClient) -> None:

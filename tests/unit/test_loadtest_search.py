@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+import random
+
 import pytest
 
 from loadtest.checks import Check, Verdict
-from loadtest.search import RATES_MOST, Search, search
+from loadtest.search import RUNS_MOST, Search, search
 from loadtest.statuses import LoadTestError, Status
 
 
@@ -48,14 +51,78 @@ def test_the_promise_is_what_the_longer_run_confirmed() -> None:
     assert found.steps[-1].is_confirmation
 
 
-def test_a_rate_that_no_longer_run_confirmed_is_not_promised() -> None:
-    """Short runs pass up to 100 a second, longer ones never: the runs are used up before the rate is low enough."""
+def test_runs_that_are_used_up_are_no_pass() -> None:
+    """Every other probe says the contrary: nothing is ever sure of two ends."""
+    tried: list[float] = []
+
+    def probe(rate: float, _: bool) -> Verdict:
+        tried.append(rate)
+        return Verdict(Status.PASS if rate <= 100 and len(tried) % 3 else Status.FAIL, [], {})
+
+    found = search(probe, 1.0, 4096.0)
+
+    assert len(found.steps) <= RUNS_MOST
+    assert (found.status == Status.UNDECIDED) == found.is_used_up
+    assert not found.is_used_up or f"{RUNS_MOST} runs" in found.reason
+
+
+def test_a_server_that_never_holds_for_long_uses_no_run_in_vain_and_is_no_pass() -> None:
     found = run(100, start=1.0, confirming_limit=0)
 
-    assert len(found.steps) == RATES_MOST
-    assert not any(step.is_confirmation and step.verdict.status == Status.PASS for step in found.steps)
+    assert found.status != Status.PASS
     assert found.capacity_rps == 0
-    assert f"{RATES_MOST} runs" in found.reason
+    assert not any(step.is_confirmation and step.verdict.status == Status.PASS for step in found.steps)
+
+
+# ── Disturbed probes ─────────────────────────────────────────────────────────────────────────────────────────────────
+
+TRUE = 177.0
+
+
+def disturbed(told: dict[int, Status], limit: float = TRUE) -> Search:
+    """A server that bears a rate; the probes with these numbers, from 1 on, say something else."""
+    count = itertools.count(1)
+
+    def probe(rate: float, _: bool) -> Verdict:
+        return Verdict(told.get(next(count), Status.PASS if rate <= limit else Status.FAIL), [], {})
+
+    return search(probe, 4, 4096)
+
+
+@pytest.mark.parametrize("limit", [0.5, 3.0, 37.0, TRUE, 1000.0])
+@pytest.mark.parametrize("status", [Status.FAIL, Status.PASS, Status.UNDECIDED])
+def test_no_single_disturbed_probe_moves_the_capacity(status: Status, limit: float) -> None:
+    for number in range(1, RUNS_MOST + 1):
+        found = disturbed({number: status}, limit)
+        assert found.capacity_rps == pytest.approx(limit, rel=0.1), number
+        assert found.status == Status.PASS
+        assert len(found.steps) <= RUNS_MOST
+
+
+@pytest.mark.parametrize("numbers", [(1, 2), (2, 3), (1, 3), (1, 2, 3)])
+def test_the_first_probes_may_fail_together(numbers: tuple[int, ...]) -> None:
+    found = disturbed(dict.fromkeys(numbers, Status.FAIL))
+
+    assert found.capacity_rps == pytest.approx(TRUE, rel=0.1)
+    assert found.status == Status.PASS
+    assert len(found.steps) <= RUNS_MOST
+
+
+def test_many_disturbed_searches_pass_near_the_truth_or_do_not_pass() -> None:
+    """One probe in twenty says the contrary, at random."""
+    far = passed = 0
+    for seed in range(300):
+        chance = random.Random(seed)  # noqa: S311 - chance, not a secret
+
+        def probe(rate: float, _: bool, chance: random.Random = chance) -> Verdict:
+            return Verdict(Status.PASS if (rate <= TRUE) != (chance.random() < 0.05) else Status.FAIL, [], {})
+
+        found = search(probe, 4, 4096)
+        passed += found.status == Status.PASS
+        far += found.status == Status.PASS and abs(found.capacity_rps / TRUE - 1) > 0.1
+
+    assert passed > 255
+    assert far <= 12
 
 
 def test_a_server_that_holds_nothing_for_long_has_no_capacity() -> None:
