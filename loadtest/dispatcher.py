@@ -163,6 +163,8 @@ class Sender:
 
     def _perform(self, request: Request, said: Said) -> tuple[Outcome, str]:
         outcome, words = Outcome.RIGHT, ""
+        if request.task:
+            self._oracle.sent(request.task, request.pictures)
         for path in request.paths:
             body = self._exchange(request.method, path, request.body, request.headers, said)
             outcome, words = self._judge(request, path, said, body)

@@ -37,6 +37,7 @@ class Faults:
     stall_every: float = 0.0
     stall_seconds: float = 0.0
     wrong_every: int = 0
+    score_error_every: int = 0
     swap_every: int = 0
     fail_every: int = 0
     leak_bytes: int = 0
@@ -56,6 +57,7 @@ class State:
     waiting: deque[tuple[Connection, bytes, str]] = field(default_factory=deque)
     before: tuple[bytes, bytes] = (b"", b"")
     leaked: list[bytes] = field(default_factory=list)
+    planted: int = 0
     began: float = field(default_factory=time.monotonic)
 
     def stalled_for(self) -> float:
@@ -149,10 +151,12 @@ def _predict(state: State, body: bytes, request_id: str) -> tuple[int, bytes]:
         return 500, NOTHING_ELSE
     results = results_of(tail)
     if faults.wrong_every and state.answered % faults.wrong_every == 0:
-        results = results_of(b"something else")
+        results, state.planted = results_of(b"something else"), state.planted + 1
+    if faults.score_error_every and state.answered % faults.score_error_every == 0:
+        results, state.planted = with_score_error(results, state.answered), state.planted + 1
     other, others_results = state.before
     if faults.swap_every and state.answered % faults.swap_every == 0 and other != tail and other:
-        results = others_results
+        results, state.planted = others_results, state.planted + 1
     elif tail != other:
         state.before = (tail, results_of(tail))
     model = b'{"model":{"name":"faulty","version":"1","digest":"%s"},"results":[' % DIGEST.encode()
@@ -167,6 +171,14 @@ def results_of(tail: bytes) -> bytes:
     return json.dumps({"width": 64, "height": 64, "predictions": scores}).encode()
 
 
+def with_score_error(results: bytes, number: int) -> bytes:
+    """The same results with one score off: now a little beyond the tolerance, now by much."""
+    table = json.loads(results)
+    row = table["predictions"][number % len(LABELS)]
+    row["score"] = round(row["score"] + (0.03, 0.1, -0.1, 0.4)[number // 7 % 4], 5)
+    return json.dumps(table).encode()
+
+
 def _fixed(path: str, state: State) -> tuple[int, bytes]:
     engine = {"state": "up", "resident_bytes": 0, "workers": state.faults.slots, "waiting": len(state.waiting)}
     status = {
@@ -179,7 +191,7 @@ def _fixed(path: str, state: State) -> tuple[int, bytes]:
         "/status": status,
         "/version": {"version": "faulty", "revision": "none"},
         "/v1/models": {"models": [{"name": "faulty", "digest": DIGEST, "computed_by": "nothing"}]},
-        "/arrived": {"arrived": state.arrived},
+        "/arrived": {"arrived": state.arrived, "planted": state.planted},
     }
     return (200, json.dumps(table[path]).encode()) if path in table else (404, NOTHING_ELSE)
 

@@ -167,6 +167,7 @@ class CaskDispatcher(User):
             seed=plan.seed * 1000 + worker,
             patience_seconds=plan.timeout_seconds,
             models=known.names,
+            usable=known.golden,
             # Not from the plan: that is a file.
             token=config.resolve().loadtest_token.get_secret_value(),
         )
@@ -231,6 +232,7 @@ class CaskCaller(FastHttpUser):
             seed=id(self),
             token=config.resolve().loadtest_token.get_secret_value(),
             models=known.names,
+            usable=known.golden,
         )
         self._oracle = known.oracle()
         agent: Any = self.client.client
@@ -246,6 +248,8 @@ class CaskCaller(FastHttpUser):
             with client.request(
                 request.method, path, name=name, data=request.body, headers=request.headers, catch_response=True
             ) as answer:
+                if request.task:
+                    self._oracle.sent(request.task, request.pictures)
                 if request.kind == "job" and answer.status_code == 202:
                     self._follow(request, dispatcher.job_path(answer.content or b""))
                 elif answer.status_code != 200:

@@ -6,12 +6,13 @@ import json
 import time
 import zlib
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
 from loadtest import guard, scenarios
 from loadtest.guard import Target
+from loadtest.likeness import told_apart
 from loadtest.oracle import Oracle
 from loadtest.pictures import Picture
 from loadtest.statuses import LoadTestError
@@ -25,13 +26,17 @@ REST_PERIOD_SECONDS = 0.2
 
 @dataclass(frozen=True)
 class Reference:
-    """Golden answers by task and picture number, digests by task, and the page's assets with their checksums."""
+    """Golden answers by task and picture number, digests by task, and the page's assets with their checksums.
+
+    ``golden`` holds the pictures that are sent: those whose answers can be told apart. ``left_out``: the others' names.
+    """
 
     golden: dict[str, dict[int, dict[str, Any]]]
     digests: dict[str, str]
     models: list[dict[str, Any]]
     assets: dict[str, int]
     surprises: list[str]
+    left_out: list[str] = field(default_factory=list)
 
     @property
     def names(self) -> dict[str, str]:
@@ -70,7 +75,10 @@ def take(target: Target, mix: Mapping[str, float], pictures: Sequence[Picture]) 
     if "page" in mix:
         paths = ["/", *scenarios.assets_of(guard.fetch(target, "/"))]
         assets = {path: zlib.crc32(guard.fetch(target, path)) for path in paths}
-    return Reference(golden, digests, models, assets, _surprises(golden, digests, models, pictures))
+    surprises = _surprises(golden, digests, models, pictures)
+    sent = {task: {number: by[number] for number in told_apart(by)} for task, by in golden.items()}
+    left_out = [pictures[number].name for task, by in golden.items() for number in by if number not in sent[task]]
+    return Reference(sent, digests, models, assets, surprises, left_out)
 
 
 def _check_named(mix: Mapping[str, float], digests: Mapping[str, str], models: Sequence[Mapping[str, Any]]) -> None:

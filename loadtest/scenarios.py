@@ -8,7 +8,7 @@ import random
 import re
 import secrets
 import struct
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
@@ -138,6 +138,7 @@ class Caller:
     for a server that keeps answers would know the bytes of an earlier run.
     ``token``: shown with every request, unless empty.
     ``repeat_share`` (0 … 1) is the share of requests whose bytes are the same each time, so that a cache can answer.
+    ``usable``: task → the pictures that may be sent; all of them when left out.
     ``models``: task → name of the model, for scenarios whose path names it.
     """
 
@@ -153,13 +154,18 @@ class Caller:
         models: Mapping[str, str] | None = None,
         token: str = "",
         first_nonce: int | None = None,
+        usable: Mapping[str, Collection[int]] | None = None,
     ) -> None:
         self.pictures = pictures
         self._scenarios = [SCENARIOS[name] for name in mix]
         self._numbers = [NAMES.index(name) for name in mix]
         self._weights = list(itertools.accumulate(mix.values()))
         self._by_task = {
-            task: [number for number, picture in enumerate(pictures) if picture.task == task]
+            task: [
+                number
+                for number, picture in enumerate(pictures)
+                if picture.task == task and (usable is None or number in usable.get(task, ()))
+            ]
             for task in ("classify", "detect")
         }
         self._paths = ("/", *assets)

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 import time
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -22,6 +23,7 @@ from loadtest.statuses import Status
 
 # On a machine that others use, a figure of time may be disturbed; so often is it measured again before it counts.
 TRIES = 3
+PLANTED_LEAST = 20
 
 
 @dataclass(frozen=True)
@@ -114,26 +116,34 @@ def search_finds_the_limit() -> Finding:
 
 
 def mix_ups() -> Finding:
-    """Answers swapped once in 500 are counted, and not as wrong ones."""
-    with faulty.running(slots=32, service_ms=2, swap_every=500) as server:
-        ran = run(server.url, "--rate", "400", "--seconds", "5")
-    counts = ran.figures.get("counts") or {}
-    found = counts.get("mixed_up", 0)
-    is_right = ran.status == Status.FAIL and found >= 3 and counts.get("wrong", 1) == 0
-    return Finding(
-        "swapped once in 500", is_right, f"exit {ran.status}, {found} mixed up", "exit 1, at least 3, 0 wrong"
-    )
+    """Each swapped answer is called mixed up, and none wrong."""
+    return _planted("swapped", "mixed_up", "wrong", swap_every=80)
 
 
 def wrong_answers() -> Finding:
-    """Wrong answers are counted, and not as mix-ups."""
-    with faulty.running(slots=32, service_ms=2, wrong_every=500) as server:
+    """Each answer of nobody's is called wrong, and none mixed up."""
+    return _planted("answers of nobody", "wrong", "mixed_up", wrong_every=80)
+
+
+def score_errors() -> Finding:
+    """Each answer with a score that is off is called wrong, and none mixed up: it is no fault of threads."""
+    return _planted("scores that are off", "wrong", "mixed_up", score_error_every=80)
+
+
+def _planted(name: str, kind: str, other: str, **faults: object) -> Finding:
+    with faulty.running(slots=32, service_ms=2, **faults) as server:
         ran = run(server.url, "--rate", "400", "--seconds", "5")
+        planted = _told(server.url)["planted"]
     counts = ran.figures.get("counts") or {}
-    is_right = ran.status == Status.FAIL and counts.get("wrong", 0) >= 3 and counts.get("mixed_up", 1) == 0
-    return Finding(
-        "wrong once in 500", is_right, f"exit {ran.status}, {counts.get('wrong')} wrong", "exit 1, at least 3"
+    # The warm-up's are in the verdict, too; counts are of what is judged.
+    check: dict[str, str] = next(
+        (each for each in ran.table.get("checks", ()) if each["name"].startswith(kind[:5])), {"found": "0"}
     )
+    is_right = (
+        ran.status == Status.FAIL and int(check["found"]) == planted >= PLANTED_LEAST and not counts.get(other, 1)
+    )
+    found = f"exit {ran.status}, {check['found']} of {planted} {kind.replace('_', ' ')}, {counts.get(other)} otherwise"
+    return Finding(f"{name}, once in 80", is_right, found, f"exit 1, all of at least {PLANTED_LEAST}, 0 otherwise")
 
 
 def healthy() -> Finding:
@@ -223,10 +233,12 @@ def unconfirmed() -> Finding:
 
 def arrived_at(url: str) -> int:
     """How many requests a faulty server has had, before this one."""
-    import urllib.request
+    return _told(url)["arrived"] - 1
 
+
+def _told(url: str) -> dict[str, int]:
     with urllib.request.urlopen(f"{url}/arrived") as answer:
-        return int(json.load(answer)["arrived"]) - 1
+        return dict(json.load(answer))
 
 
 BY_LOGIC: tuple[Callable[[], Finding], ...] = (
@@ -236,6 +248,7 @@ BY_LOGIC: tuple[Callable[[], Finding], ...] = (
     killed_worker,
     healthy,
     wrong_answers,
+    score_errors,
     mix_ups,
     leak,
 )

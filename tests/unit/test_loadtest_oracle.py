@@ -5,14 +5,17 @@ from __future__ import annotations
 import base64
 import copy
 import io
+import itertools
 import json
+import math
+import random
 from collections import Counter
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from loadtest import pictures, profiles, scenarios
+from loadtest import likeness, pictures, profiles, scenarios
 from loadtest.oracle import Oracle
 from loadtest.rows import Outcome
 from loadtest.statuses import UsageError
@@ -139,6 +142,87 @@ def test_detections_may_come_in_another_order_but_not_go_astray(oracle: Oracle) 
     assert oracle.judge("detect", (2,), "load-1", body(turned))[0] == Outcome.RIGHT
     assert oracle.judge("detect", (2,), "load-1", body(moved))[0] == Outcome.WRONG
     assert oracle.judge("detect", (2,), "load-1", body(fewer))[0] == Outcome.WRONG
+
+
+# ── Wrong or mixed up ────────────────────────────────────────────────────────────────────────────────────────────────
+
+LABELS = ("barrier", "cone", "helmet", "sign", "vest")
+
+
+def answer_of(rng: random.Random) -> dict[str, Any]:
+    """A classifier's answer: mostly sure of one label, sometimes not."""
+    weights = [rng.expovariate(1) ** 3 for _ in LABELS]
+    scores = [round(weight / sum(weights), 5) for weight in weights]
+    rows = [{"label": label, "score": score} for label, score in zip(LABELS, scores, strict=True)]
+    return {"width": 64, "height": 64, "predictions": rows}
+
+
+@pytest.fixture
+def many() -> Oracle:
+    """Thirty pictures, many of them alike, of which those are sent that can be told apart."""
+    rng = random.Random(7)  # noqa: S311 - chance, not a secret
+    golden = {number: answer_of(rng) for number in range(30)}
+    chosen = likeness.told_apart(golden)
+    assert 4 <= len(chosen) < 30
+    return Oracle({"classify": {number: golden[number] for number in chosen}}, {"classify": DIGEST})
+
+
+def test_pictures_that_are_sent_are_well_apart_in_every_pair(many: Oracle) -> None:
+    for one, other in itertools.combinations(many.golden["classify"].values(), 2):
+        assert likeness.distance(one, other) >= likeness.SEPARATION
+
+
+def test_twenty_planted_score_errors_are_wrong_and_none_is_mixed_up(many: Oracle) -> None:
+    numbers = list(many.golden["classify"])
+    many.sent("classify", tuple(numbers))
+    for turn in range(20):
+        picture = numbers[turn % len(numbers)]
+        off = copy.deepcopy(many.golden["classify"][picture])
+        off["predictions"][turn % 5]["score"] += (0.03, -0.03, 0.1, 0.5)[turn % 4]
+        assert many.judge("classify", (picture,), "load-1", body(off))[0] == Outcome.WRONG, turn
+
+
+def test_twenty_planted_swaps_are_mixed_up(many: Oracle) -> None:
+    pairs = list(itertools.permutations(many.golden["classify"], 2))
+    for turn in range(20):
+        own, other = pairs[turn * len(pairs) // 20]
+        many.sent("classify", (own, other))
+        answer = body(many.golden["classify"][other])
+        assert many.judge("classify", (own,), "load-1", answer)[0] == Outcome.MIXED_UP, turn
+
+
+def test_the_answer_to_a_picture_that_nobody_sent_is_wrong_and_not_mixed_up(oracle: Oracle) -> None:
+    oracle.sent("classify", (0,))
+
+    assert oracle.judge("classify", (0,), "load-1", body(VEST))[0] == Outcome.WRONG
+    oracle.sent("classify", (1,))
+    assert oracle.judge("classify", (0,), "load-1", body(VEST))[0] == Outcome.MIXED_UP
+
+
+def test_an_error_that_makes_an_answer_look_like_anothers_nearby_is_wrong() -> None:
+    near = copy.deepcopy(CONE)
+    near["predictions"][0]["score"] = 0.85
+    oracle = Oracle({"classify": {0: CONE, 1: near}}, {"classify": DIGEST})
+
+    assert oracle.judge("classify", (0,), "load-1", body(near))[0] == Outcome.WRONG
+
+
+def test_distance_is_counted_in_tolerances() -> None:
+    moved, fewer = copy.deepcopy(SITE), copy.deepcopy(SITE)
+    moved["detections"][1]["box"]["x_min"] += 8
+    fewer["detections"].pop()
+
+    assert likeness.distance(SITE, moved) == pytest.approx(2)
+    assert likeness.distance(CONE, VEST) == pytest.approx(35)
+    assert likeness.distance(SITE, fewer) == likeness.distance(CONE, SITE) == math.inf
+    assert likeness.distance({}, CONE) == math.inf
+
+
+def test_only_usable_pictures_are_sent() -> None:
+    usable = {"classify": [4], "detect": [0]}
+    caller = scenarios.Caller({"classify_several": 1, "detect_raw": 1}, SAMPLES, usable=usable)
+
+    assert {picture for _ in range(50) for picture in caller.next().pictures} == {0, 4}
 
 
 # ── Pictures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
