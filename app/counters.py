@@ -28,11 +28,12 @@ MIGRATIONS = (
     CREATE INDEX counts_by_end ON counts (expires);
     """,
 )
-# A window begins with the first request in it; the count of one that has ended begins anew.
+# A window begins with the first request in it; the count of one that has ended begins anew. So does that of one whose
+# end is farther off than a window is long: it began before the time of day was set back.
 COUNT = """
     INSERT INTO counts VALUES (:key, :amount, :now + :seconds) ON CONFLICT (key) DO UPDATE SET
-        count = CASE WHEN expires <= :now THEN :amount ELSE count + :amount END,
-        expires = CASE WHEN expires <= :now THEN :now + :seconds ELSE expires END
+        count = CASE WHEN expires > :now AND expires <= :now + :seconds THEN count + :amount ELSE :amount END,
+        expires = CASE WHEN expires > :now AND expires <= :now + :seconds THEN expires ELSE :now + :seconds END
     RETURNING count, expires
 """
 # Counts wait for each other for microseconds; on a machine without a free core for longer, and then it is no trouble.

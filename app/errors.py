@@ -255,10 +255,14 @@ class UnavailableError(CaskError):
 
 
 class EngineAwayError(UnavailableError):
-    """The inference process does not answer: starting, crashed, or being replaced."""
+    """The inference process does not answer: starting, crashed, or being replaced.
+
+    ``was_working``: it ended while it had this request, which may be why.
+    """
 
     code = "engine_away"
     title = "The engine is away"
+    was_working = False
 
 
 class EngineBusyError(UnavailableError):

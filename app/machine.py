@@ -19,6 +19,7 @@ GPU_CONTROL = Path("/dev/nvidiactl")
 CUDA_LIBRARY = "lib/libtorch_cuda.so"
 CPU = "cpu"
 FIRST_GPU = "cuda:0"
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # Of this process.
 MAPPINGS = Path("/proc/self/maps")
 # Of one core: what threads that look after something use while nobody asks.
@@ -76,6 +77,18 @@ def born(pid: int) -> int | None:
         return None
     # Field 22 of proc(5); the name before it may hold blanks, so count from its closing bracket.
     return int(stat.rpartition(")")[2].split()[19])
+
+
+def boot_clock() -> tuple[str, float]:
+    """Which boot this is, and the seconds since then: a clock that nobody can set, the same in all processes.
+
+    Empty where the kernel does not tell one boot from another.
+    """
+    try:
+        boot = BOOT_ID.read_text().strip()
+    except OSError:
+        boot = ""
+    return boot, time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
 def has_gpu(control: Path = GPU_CONTROL) -> bool:

@@ -328,8 +328,10 @@ def _away(error: Exception) -> EngineAwayError:
         PermissionError: "this process may not open its socket",
     }
     reason = reasons.get(type(error), f"{type(error).__name__}: {error}")
-    return EngineAwayError(
+    away = EngineAwayError(
         f"The engine does not answer: {reason}.",
         hint="Send it again after the time in Retry-After; /readyz tells when it is back.",
         retry_after_seconds=RETRY_AFTER_SECONDS,
     )
+    away.was_working = isinstance(error, ConnectionResetError | BrokenPipeError)
+    return away

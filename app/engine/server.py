@@ -60,6 +60,7 @@ class Server:
         self._builder = builder
         self._inspector = inspector
         self._started = time.time()
+        self._born = time.monotonic()
         self._listener: socket.socket | None = None
         self._inode = 0
         self._is_stopped = threading.Event()
@@ -100,7 +101,7 @@ class Server:
         return {
             "pid": os.getpid(),
             "started": self._started,
-            "uptime_seconds": round(time.time() - self._started, 1),
+            "uptime_seconds": round(time.monotonic() - self._born, 1),
             **self._workers.status(),
             **(self._changes.status() if self._changes else {}),
             **(self._shadows.status() if self._shadows else {}),

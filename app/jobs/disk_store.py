@@ -11,10 +11,11 @@ import contextlib
 import json
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from app import machine
 from app.database import Database
 from app.jobs import packs, store
 from app.jobs.jobs import Claim, Job, Limits, Wanted
@@ -75,6 +76,8 @@ MIGRATIONS = (
     ) WITHOUT ROWID;
     CREATE INDEX webhooks_due ON webhooks (next_at) WHERE state = 'pending';
     """,
+    # See JobStore._tick.
+    "ALTER TABLE jobs ADD COLUMN ended_tick TEXT NOT NULL DEFAULT '';",
 )
 # Images that have no prediction may be tried again until the job expires.
 NEEDS_IMAGES = "state IN ('queued', 'running') OR (state IN ('succeeded', 'failed') AND failed > 0)"
@@ -88,8 +91,14 @@ JOBS = (
 class DiskStore(JobStore):
     """All jobs of this STATE_DIR."""
 
-    def __init__(self, state_dir: Path, limits: Limits, clock: Callable[[], float] = time.time) -> None:
-        super().__init__(state_dir, limits, clock)
+    def __init__(
+        self,
+        state_dir: Path,
+        limits: Limits,
+        clock: Callable[[], float] = time.time,
+        boot_clock: Callable[[], tuple[str, float]] = machine.boot_clock,
+    ) -> None:
+        super().__init__(state_dir, limits, clock, boot_clock)
         path = self.folder / FILE_NAME
         # A job that was taken must survive the loss of power. A result need not: it would be computed again.
         self._durable = Database(path, MIGRATIONS, is_durable=True)
@@ -255,19 +264,20 @@ class DiskStore(JobStore):
 
     def expire(self) -> int:
         """Forget results that were kept long enough, later the jobs too. Returns how many jobs expired."""
-        until = self._clock() - self.limits.keep_seconds
         with self._quick.transaction() as connection:
-            ids = connection.execute(
-                "SELECT id FROM jobs WHERE state IN ('succeeded', 'failed') AND ended_at <= ?", (until,)
-            ).fetchall()
-            for (job_id,) in ids:
+            ended = self._older(connection, "state IN ('succeeded', 'failed')", self.limits.keep_seconds)
+            for job_id in ended:
                 connection.execute("DELETE FROM results WHERE job = ?", (job_id,))
                 connection.execute("DELETE FROM images WHERE job = ?", (job_id,))
                 connection.execute("UPDATE jobs SET state = 'expired' WHERE id = ?", (job_id,))
-            connection.execute(
-                "DELETE FROM jobs WHERE state = 'expired' AND ended_at <= ?", (until - self.limits.keep_seconds,)
-            )
-        return len(ids)
+            for job_id in self._older(connection, "state = 'expired'", 2 * self.limits.keep_seconds):
+                connection.execute("DELETE FROM jobs WHERE id = ?", (job_id,))
+        return len(ended)
+
+    def _older(self, connection: Any, condition: str, seconds: float) -> Sequence[str]:
+        """Jobs in a state that ended so long ago."""
+        rows = connection.execute(f"SELECT id, ended_at, ended_tick FROM jobs WHERE {condition}").fetchall()  # noqa: S608
+        return [row["id"] for row in rows if self._age_seconds(row["ended_at"], row["ended_tick"]) >= seconds]
 
     def sweep(self) -> None:
         """Remove the images of jobs that need them no more or are gone, and uploads that nobody finished."""
@@ -296,18 +306,19 @@ class DiskStore(JobStore):
             self.release(self._let_go.pop(), is_counted=False)
         return 0
 
-    @property
-    def has_work(self) -> bool:
-        """Whether an image waits."""
+    def has_work(self, paused: Collection[str] = ()) -> bool:
+        """Whether an image waits, of another job than the paused ones."""
+        query = f"SELECT 1 FROM images WHERE state = 'queued' AND {_not_in('job', paused)} LIMIT 1"  # noqa: S608
         with self._quick.reading() as connection:
-            return connection.execute("SELECT 1 FROM images WHERE state = 'queued' LIMIT 1").fetchone() is not None
+            return connection.execute(query, tuple(paused)).fetchone() is not None
 
-    def claim(self) -> Claim | None:
-        """Begin one image; jobs take turns, so that a small one need not wait for the end of a large one."""
+    def claim(self, paused: Collection[str] = ()) -> Claim | None:
+        """Begin one image of a job that is not paused; jobs take turns."""
         with self._quick.transaction() as connection:
             row = connection.execute(
-                "SELECT * FROM jobs WHERE state IN ('queued', 'running') AND EXISTS"
-                " (SELECT 1 FROM images WHERE job = jobs.id AND state = 'queued') ORDER BY turn, created_at LIMIT 1"
+                f"SELECT * FROM jobs WHERE state IN ('queued', 'running') AND {_not_in('id', paused)} AND EXISTS"  # noqa: S608
+                " (SELECT 1 FROM images WHERE job = jobs.id AND state = 'queued') ORDER BY turn, created_at LIMIT 1",
+                tuple(paused),
             ).fetchone()
             if row is None:
                 return None
@@ -357,9 +368,9 @@ class DiskStore(JobStore):
                 (int("error" in answer), claim.job_id),
             )
             ended = connection.execute(
-                "UPDATE jobs SET state = CASE WHEN failed < total THEN 'succeeded' ELSE 'failed' END, ended_at = ?"
-                " WHERE id = ? AND done = total",
-                (self._clock(), claim.job_id),
+                "UPDATE jobs SET state = CASE WHEN failed < total THEN 'succeeded' ELSE 'failed' END, ended_at = ?,"
+                " ended_tick = ? WHERE id = ? AND done = total",
+                (self._clock(), self._tick(), claim.job_id),
             ).rowcount
             if not ended:
                 return None
@@ -382,14 +393,16 @@ class DiskStore(JobStore):
         """Whether the end of a job is to be told now."""
         return self.due_webhook() is not None
 
-    def due_webhook(self) -> tuple[Job, str, int] | None:
-        """A job whose end is to be told now, to which address, and how often that was tried; None when none is."""
+    def due_webhook(self, busy: Collection[str] = ()) -> tuple[Job, str, int] | None:
+        """A job whose end is to be sent now, to which URL, and how often that was tried; None when none is."""
+        now = self._clock()
         with self._quick.reading() as connection:
-            found = connection.execute(
-                "SELECT job, url, attempts FROM webhooks WHERE state = 'pending' AND next_at <= ?"
-                " ORDER BY next_at LIMIT 1",
-                (self._clock(),),
-            ).fetchone()
+            rows = connection.execute(
+                "SELECT job, url, attempts FROM webhooks WHERE state = 'pending' AND (next_at <= ? OR next_at > ?)"
+                " ORDER BY next_at",
+                (now, now + store.LONGEST_WEBHOOK_PAUSE_SECONDS),
+            )
+            found = next((row for row in rows if store.receiver(row["url"]) not in busy), None)
             return None if found is None else (self._job(connection, found["job"]), found["url"], found["attempts"])
 
     def note_webhook(self, job_id: str, *, attempts: int, error: str, next_at: float | None) -> None:
@@ -419,6 +432,11 @@ class DiskStore(JobStore):
         if row is None:
             raise store.not_found(job_id)
         return self._of(row)
+
+
+def _not_in(column: str, values: Collection[str]) -> str:
+    """A condition for SQL with a placeholder for each value."""
+    return f"{column} NOT IN ({', '.join('?' * len(values))})"
 
 
 def _database_bytes(connection: Any) -> int:

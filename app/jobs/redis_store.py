@@ -14,7 +14,7 @@ import os
 import secrets
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -211,17 +211,17 @@ class RedisStore(JobStore):
             known = (self._next_token, *self._in_hand)
         return int(self._run("renew", self.worker, self._lease_seconds, dead, *known))
 
-    @property
-    def has_work(self) -> bool:
-        """Whether an image waits."""
-        return bool(self._link.ask("EXISTS", f"{PREFIX}line"))
+    def has_work(self, paused: Collection[str] = ()) -> bool:
+        """Whether an image waits, of another job than the paused ones."""
+        waiting = self._link.ask("ZRANGE", f"{PREFIX}line", 0, len(paused))
+        return any(job_id.decode() not in paused for job_id in waiting)
 
-    def claim(self) -> Claim | None:
-        """Begin one image; jobs take turns, so that a small one need not wait for the end of a large one."""
+    def claim(self, paused: Collection[str] = ()) -> Claim | None:
+        """Begin one image of a job that is not paused; jobs take turns."""
         token = self._take_in_hand()
         found = None
         try:
-            found = self._run("claim", self.worker, self._lease_seconds, token, repr(self._clock()))
+            found = self._run("claim", self.worker, self._lease_seconds, token, repr(self._clock()), *paused)
         finally:
             if found is None:
                 self._let_go(token)
@@ -257,16 +257,18 @@ class RedisStore(JobStore):
     @property
     def has_due_webhook(self) -> bool:
         """Whether the end of a job is to be told now, and nobody is at it."""
-        key = f"{PREFIX}webhooks"
-        return bool(self._link.ask("ZRANGEBYSCORE", key, "-inf", repr(self._clock()), "LIMIT", 0, 1))
+        key, now = f"{PREFIX}webhooks", self._clock()
+        spans = (("-inf", repr(now)), (f"({now + store.LONGEST_WEBHOOK_PAUSE_SECONDS!r}", "+inf"))
+        return any(self._link.ask("ZRANGEBYSCORE", key, *span, "LIMIT", 0, 1) for span in spans)
 
-    def due_webhook(self) -> tuple[Job, str, int] | None:
-        """A job whose end is to be told now, to which address, and how often that was tried; None when none is.
+    def due_webhook(self, busy: Collection[str] = ()) -> tuple[Job, str, int] | None:
+        """A job whose end is to be sent now, to which URL, and how often that was tried; None when none is.
 
         Nobody else gets it before a minute has passed, or ``note_webhook`` has said what came of it.
         """
         now = self._clock()
-        found = self._run("take_webhook", repr(now), repr(now + TELLING_SECONDS))
+        far = now + store.LONGEST_WEBHOOK_PAUSE_SECONDS
+        found = self._run("take_webhook", repr(now), repr(now + TELLING_SECONDS), repr(far), *busy)
         if found is None:
             return None
         job = self._job(found)
@@ -307,7 +309,7 @@ class RedisStore(JobStore):
         return self._link.run(script, PREFIX, *arguments)
 
     def _job(self, flat: Sequence[bytes]) -> Job:
-        row: dict[str, Any] = {"started_at": None, "ended_at": None, "url": None, **_pairs(flat)}
+        row: dict[str, Any] = {"started_at": None, "ended_at": None, "ended_tick": "", "url": None, **_pairs(flat)}
         numbers = ("total", "done", "failed", "webhook_attempts")
         moments = ("created_at", "started_at", "ended_at")
         row.update({name: int(row[name]) for name in numbers if name in row})

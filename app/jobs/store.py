@@ -7,12 +7,14 @@ import contextlib
 import fcntl
 import json
 import os
+import re
 import secrets
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from app import machine
 from app.errors import (
     CaskError,
     ChangeRefusedError,
@@ -29,6 +31,8 @@ FOLDER = "jobs"
 RETRY_AFTER_SECONDS = 10.0
 # An upload that nobody finished: its process ended. No request lives so long.
 INCOMING_SECONDS = 7200.0
+# No webhook is put off for longer; one that seems to be was put off before the time of day was set back.
+LONGEST_WEBHOOK_PAUSE_SECONDS = 10800.0
 PAGE_ROWS = 100
 FETCHED_ROWS = 1000
 MAX_ERROR_CHARACTERS = 200
@@ -40,10 +44,17 @@ class JobStore(abc.ABC):
     ``clock`` gives seconds since 1970. Every method that asks where jobs lie raises StateUnusableError when it cannot.
     """
 
-    def __init__(self, state_dir: Path, limits: Limits, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        state_dir: Path,
+        limits: Limits,
+        clock: Callable[[], float] = time.time,
+        boot_clock: Callable[[], tuple[str, float]] = machine.boot_clock,
+    ) -> None:
         self.folder = state_dir / FOLDER
         self.limits = limits
         self._clock = clock
+        self._boot_clock = boot_clock
 
     @property
     @abc.abstractmethod
@@ -142,14 +153,16 @@ class JobStore(abc.ABC):
     def renew(self) -> int:
         """Say that this worker lives, to be called once a second; how many images of others came back into the line."""
 
-    @property
     @abc.abstractmethod
-    def has_work(self) -> bool:
-        """Whether an image waits."""
+    def has_work(self, paused: Collection[str] = ()) -> bool:
+        """Whether an image waits, of another job than the paused ones."""
 
     @abc.abstractmethod
-    def claim(self) -> Claim | None:
-        """Begin one image; jobs take turns, so that a small one need not wait for the end of a large one."""
+    def claim(self, paused: Collection[str] = ()) -> Claim | None:
+        """Begin one image of a job that is not paused; None when none waits.
+
+        Jobs take turns, so that a small one need not wait for the end of a large one.
+        """
 
     @abc.abstractmethod
     def finish(self, claim: Claim, answer: Mapping[str, Any]) -> Job | None:
@@ -162,11 +175,14 @@ class JobStore(abc.ABC):
     @property
     @abc.abstractmethod
     def has_due_webhook(self) -> bool:
-        """Whether the end of a job is to be told now."""
+        """Whether the end of a job is to be sent now."""
 
     @abc.abstractmethod
-    def due_webhook(self) -> tuple[Job, str, int] | None:
-        """A job whose end is to be told now, to which address, and how often that was tried; None when none is."""
+    def due_webhook(self, busy: Collection[str] = ()) -> tuple[Job, str, int] | None:
+        """A job whose end is to be sent now, to which URL, and how often that was tried; None when none is.
+
+        ``busy``: schemes with hosts, such as ``https://example.com:8443``, that are being sent to at the moment.
+        """
 
     @abc.abstractmethod
     def note_webhook(self, job_id: str, *, attempts: int, error: str, next_at: float | None) -> None:
@@ -178,7 +194,7 @@ class JobStore(abc.ABC):
         """A job from its row, the names as in the class. Without ``url`` nobody is told of its end."""
         ended_at: float | None = row["ended_at"]
         expires_at = None if ended_at is None else ended_at + self.limits.keep_seconds
-        is_over = expires_at is not None and expires_at <= self._clock()
+        is_over = ended_at is not None and self._age_seconds(ended_at, row["ended_tick"]) >= self.limits.keep_seconds
         state: State = "expired" if is_over else row["state"]
         webhook = None
         if row["url"] is not None:
@@ -198,6 +214,17 @@ class JobStore(abc.ABC):
             expires_at=expires_at,
             webhook=webhook,
         )
+
+    def _tick(self) -> str:
+        """This moment by the clock that nobody can set, as it is kept beside the time of day."""
+        boot, seconds = self._boot_clock()
+        return f"{boot} {seconds:.3f}" if boot else ""
+
+    def _age_seconds(self, at: float, tick: str) -> float:
+        """How long ago something was. By the time of day only where the machine was started since: that can be set."""
+        boot, _, seconds = tick.rpartition(" ")
+        here, now = self._boot_clock()
+        return now - float(seconds) if boot and boot == here else self._clock() - at
 
     def _sweep_incoming(self) -> None:
         """Remove files of uploads that nobody finished on this machine."""
@@ -230,6 +257,12 @@ def wishes_text(wanted: Wanted) -> str:
 def digest(wanted: Wanted, pack: Pack) -> str:
     """What makes two requests the same request; where and in which form they came does not count."""
     return f"{wanted.task} {wishes_text(wanted)} {pack.digest} {wanted.webhook_url}"
+
+
+def receiver(url: str) -> str:
+    """The scheme, host and port of a webhook's URL: messages to one of them are sent one after the other."""
+    scheme, _, rest = url.partition("://")
+    return f"{scheme}://{re.split('[/?#]', rest, maxsplit=1)[0]}".lower()
 
 
 def webhook_state(error: str, next_at: float | None) -> str:

@@ -13,25 +13,28 @@ import hmac
 import http.client
 import json
 import logging
+import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from app.config import Settings
 from app.errors import OptionError
 from app.jobs.jobs import Job, row
-from app.jobs.store import JobStore
+from app.jobs.store import LONGEST_WEBHOOK_PAUSE_SECONDS, JobStore, receiver
 from app.telemetry import metrics
 
 log = logging.getLogger("cask.jobs")
 
 MAX_URL_CHARACTERS = 2000
+# For a whole message: a receiver that sends a byte now and then is no better than one that is silent.
 TIMEOUT_SECONDS = 10.0
+RECEIVERS_AT_ONCE = 8
 # What is waited before each further try; after the last the message is given up.
-PAUSES_SECONDS = (5.0, 30.0, 120.0, 600.0, 3600.0, 10800.0)
+PAUSES_SECONDS = (5.0, 30.0, 120.0, 600.0, 3600.0, LONGEST_WEBHOOK_PAUSE_SECONDS)
 SECRET_PREFIX = "whsec_"  # noqa: S105 - of Standard Webhooks, before base64
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
@@ -82,7 +85,10 @@ def sign(secret: str, message_id: str, moment: int, body: bytes) -> str:
 
 
 class Messenger:
-    """Sends what is due, in a thread of its own that ends when nothing is: a slow receiver holds up no image."""
+    """Sends what is due, in threads that end when nothing is; to one receiver one message at a time.
+
+    So a receiver that is slow holds up neither images nor the messages to others.
+    """
 
     def __init__(
         self, store: JobStore, settings: Settings, *, send: Send | None = None, clock: Callable[[], float] = time.time
@@ -92,32 +98,47 @@ class Messenger:
         self._secret = settings.jobs_webhook_secret.get_secret_value()
         self._send = send or post
         self._clock = clock
-        self._thread: threading.Thread | None = None
+        self._lock = threading.Lock()
+        self._threads: set[threading.Thread] = set()
+        self._busy: set[str] = set()
 
     def look(self) -> None:
-        """Start the thread when something is due. Called again and again by its owner. Raises StateUnusableError."""
-        if (self._thread is None or not self._thread.is_alive()) and self._store.has_due_webhook:
-            self._thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
-            self._thread.start()
+        """Start a thread when something is due. Called again and again by its owner. Raises StateUnusableError."""
+        with self._lock:
+            is_full = len(self._threads) >= RECEIVERS_AT_ONCE
+        if not is_full and self._store.has_due_webhook:
+            thread = threading.Thread(target=self._run, name="webhooks", daemon=True)
+            with self._lock:
+                self._threads.add(thread)
+            thread.start()
 
     def step(self) -> bool:
-        """Send one message. False when none is due. Raises StateUnusableError."""
-        due = self._store.due_webhook()
-        if due is None:
-            return False
-        job, url, attempts = due
+        """Send one message. False when none is due to a receiver that is free. Raises StateUnusableError."""
+        with self._lock:
+            due = self._store.due_webhook(self._busy)
+            if due is None:
+                return False
+            place = receiver(due[1])
+            self._busy.add(place)
+        try:
+            self._deliver(*due)
+        finally:
+            with self._lock:
+                self._busy.discard(place)
+        return True
+
+    def _deliver(self, job: Job, url: str, attempts: int) -> None:
         error = self._try(job, url)
         if not error:
             self._store.note_webhook(job.id, attempts=attempts + 1, error="", next_at=None)
             metrics.JOB_WEBHOOKS.add(outcome="sent")
-            return True
+            return
         metrics.JOB_WEBHOOKS.add(outcome="failed")
         pause = PAUSES_SECONDS[attempts] if attempts < len(PAUSES_SECONDS) else None
         next_at = None if pause is None else self._clock() + pause
         self._store.note_webhook(job.id, attempts=attempts + 1, error=error, next_at=next_at)
         what_now = "it is given up" if pause is None else f"again in {pause:g} s"
         log.warning("job %s: its end could not be told (%s); %s", job.id, error, what_now)
-        return True
 
     def _try(self, job: Job, url: str) -> str:
         """Why it failed; empty when it was heard."""
@@ -154,24 +175,51 @@ class Messenger:
             log.exception("telling of jobs' ends stumbled; it goes on")
         finally:
             self._store.close()
+            with self._lock:
+                self._threads.discard(threading.current_thread())
 
 
-def post(message: Message) -> int:
+def post(message: Message, timeout_seconds: float = TIMEOUT_SECONDS) -> int:
     """Send it; follows no redirect and asks no proxy. Raises OSError, HTTPException."""
     parts = urlsplit(message.url)
-    host = parts.hostname or ""
-    connection: http.client.HTTPConnection
-    if parts.scheme == "https":
-        context = ssl.create_default_context()
-        connection = http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_SECONDS, context=context)
-    else:
-        connection = http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_SECONDS)
+    host, port = parts.hostname or "", parts.port or DEFAULT_PORTS[parts.scheme]
     path = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
-    try:
-        connection.request("POST", path, message.body, message.headers)
+    connection = http.client.HTTPConnection(host, port)
+    with contextlib.ExitStack() as stack:
+        stack.callback(connection.close)
+        plain = stack.enter_context(socket.create_connection((host, port), timeout_seconds))
+        stack.enter_context(_cut_after(plain, timeout_seconds))
+        connection.sock = plain
+        if parts.scheme == "https":
+            connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=host)
+        connection.request("POST", path, message.body, {"Host": parts.netloc, **message.headers})
         return connection.getresponse().status
-    finally:
-        connection.close()
+
+
+@contextlib.contextmanager
+def _cut_after(connection: socket.socket, seconds: float) -> Iterator[None]:
+    """End a connection so long after its beginning, whatever comes through it. Raises TimeoutError then."""
+    is_cut = threading.Event()
+    # Its own descriptor: TLS takes the other one over.
+    with connection.dup() as own:
+
+        def cut() -> None:
+            is_cut.set()
+            with contextlib.suppress(OSError):
+                own.shutdown(socket.SHUT_RDWR)
+
+        timer = threading.Timer(seconds, cut)
+        timer.daemon = True
+        timer.start()
+        try:
+            yield
+        except (OSError, http.client.HTTPException):
+            if is_cut.is_set():
+                raise TimeoutError(f"no whole answer within {seconds:g} s") from None
+            raise
+        finally:
+            timer.cancel()
+            timer.join()
 
 
 def _place(parts: SplitResult) -> str:

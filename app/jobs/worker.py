@@ -16,12 +16,14 @@ from app.errors import (
     DeadlineExceededError,
     EngineAwayError,
     JobImageAbandonedError,
+    ModelNotReadyError,
     RequestError,
     StateUnusableError,
     UnavailableError,
 )
 from app.jobs.heartbeat import IMAGE_SECONDS
 from app.jobs.jobs import Claim
+from app.jobs.pauses import JobPauses
 from app.jobs.store import JobStore, problem
 from app.results import rounded
 from app.telemetry import logs, metrics
@@ -69,6 +71,7 @@ class Worker:
         self._stopping = threading.Event()
         # Since when each thread has been at its image.
         self._busy_since: dict[int, float] = {}
+        self._pauses = JobPauses(clock)
         self._pause_seconds = 0.0
         self._resume_at = 0.0
 
@@ -99,7 +102,7 @@ class Worker:
 
     def step(self) -> bool:
         """Work at one image. False when there is none, or the engine has no room at the moment."""
-        claim = self._store.claim()
+        claim = self._store.claim(self._pauses.current())
         if claim is None:
             return False
         token = logs.request_id.set(claim.request_id)
@@ -123,8 +126,14 @@ class Worker:
         except (RequestError, JobImageAbandonedError) as error:
             # Asked again, it would be the same.
             answer = {"error": problem(error)}
+        except ModelNotReadyError as error:
+            if self._pauses.begin(claim.job_id):
+                log.debug("job %s waits: %s", claim.job_id, error.message)
+                self._store.release(claim, is_counted=False)
+                return True
+            answer = {"error": problem(error)}
         except CaskError as error:
-            self._store.release(claim, is_counted=isinstance(error, EngineAwayError | DeadlineExceededError))
+            self._store.release(claim, is_counted=_may_be_at_fault(error))
             self._pause(error)
             return False
         except Exception:
@@ -132,6 +141,8 @@ class Worker:
             self._store.release(claim, is_counted=True)
             self._pause(CaskError("It failed for an unknown reason."))
             return False
+        else:
+            self._pauses.end(claim.job_id)
         self._pause_seconds = 0.0
         ended = self._store.finish(claim, {**head, **answer})
         metrics.JOB_IMAGES.add()
@@ -193,8 +204,16 @@ class Worker:
 
     def _has_work(self) -> bool:
         try:
-            return self._store.has_work
+            return self._store.has_work(self._pauses.current())
         except StateUnusableError as error:
             self._pause(error)
             log.warning("%s: %s", error.code, error.message)
             return False
+
+
+def _may_be_at_fault(error: CaskError) -> bool:
+    """Whether this attempt says something against the image: it may have ended the engine, or kept it busy for ever.
+
+    An engine that was away before says nothing, however long it is away.
+    """
+    return isinstance(error, DeadlineExceededError) or (isinstance(error, EngineAwayError) and error.was_working)

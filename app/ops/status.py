@@ -18,7 +18,7 @@ from app.ops.health import jobs_row
 from app.ops.version import build
 from app.predictions import predictor
 
-STARTED = time.time()
+STARTED = time.monotonic()
 
 
 class Status(TypedDict):
@@ -44,7 +44,7 @@ def status() -> Response:
         success="OK",
         environment=settings.env,
         version=build()["version"],
-        uptime_seconds=round(time.time() - STARTED, 1),
+        uptime_seconds=round(time.monotonic() - STARTED, 1),
         cores=machine.available_cores(),
         engine=engine,
         processes=_processes(settings.state_dir, engine.get("pid")),

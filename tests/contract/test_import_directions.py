@@ -149,8 +149,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.jobs.heartbeat", {"app.machine"}),
     ("app.jobs.packs", {"app.jobs.jobs", "app.errors"}),
     ("app.jobs.archives", {"app.jobs.packs", "app.errors"}),
-    ("app.jobs.store", {"app.jobs.jobs", "app.jobs.packs", "app.errors"}),
-    ("app.jobs.disk_store", {"app.jobs.jobs", "app.jobs.packs", "app.jobs.store", "app.database"}),
+    ("app.jobs.store", {"app.jobs.jobs", "app.jobs.packs", "app.errors", "app.machine"}),
+    ("app.jobs.disk_store", {"app.jobs.jobs", "app.jobs.packs", "app.jobs.store", "app.database", "app.machine"}),
     ("app.jobs.redis_link", {"app.errors", "app.redis_connections"}),
     (
         "app.jobs.redis_store",
@@ -168,6 +168,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {
             "app.jobs.heartbeat",
             "app.jobs.jobs",
+            "app.jobs.pauses",
             "app.jobs.store",
             "app.errors",
             "app.predictions",
@@ -326,7 +327,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     ),
     "socket": (
         *("app.decoding", "app.engine.client", "app.engine.server", "app.upstreams"),
-        *("apache.preflight", "app.cli", "loadtest"),
+        *("apache.preflight", "app.cli", "app.jobs.webhooks", "loadtest"),
     ),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.
     "locust": ("loadtest.locustfile",),

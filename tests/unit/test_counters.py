@@ -51,6 +51,17 @@ def test_window_begins_with_its_first_request_and_then_anew(storage: FileStorage
     assert (storage.incr("a", 60), storage.get_expiry("a")) == (1, now.now + 60)
 
 
+@pytest.mark.parametrize("hours", [-24, -1, 1, 24])
+def test_a_clock_that_is_set_refuses_nobody_for_longer_than_a_window(
+    storage: FileStorage, now: FakeClock, hours: int
+) -> None:
+    storage.incr("a", 60, 1000)
+    now.now += hours * 3600
+
+    assert storage.incr("a", 60) == 1
+    assert storage.get_expiry("a") == now.now + 60
+
+
 def test_counts_of_several_keys_do_not_mix(storage: FileStorage, now: FakeClock) -> None:
     storage.incr("a", 60, 5)
     storage.incr("b", 10)

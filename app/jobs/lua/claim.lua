@@ -1,8 +1,17 @@
--- Begin one image. ARGV: worker, seconds of its lease, token, time. False where none waits.
+-- Begin one image. ARGV: worker, seconds of its lease, token, time, ids of paused jobs. False where none waits.
 even_when_full()
-local worker, seconds, token, now = unpack(ARGV)
+local worker, seconds, token, now = ARGV[1], ARGV[2], ARGV[3], ARGV[4]
+local paused = {}
+for number = 5, #ARGV do paused[ARGV[number]] = true end
+
+local function next_in_line()
+  for _, id in ipairs(call('ZRANGE', P .. 'line', 0, #ARGV - 4)) do
+    if not paused[id] then return id end
+  end
+end
+
 while true do
-  local id = call('ZRANGE', P .. 'line', 0, 0)[1]
+  local id = next_in_line()
   if not id then return false end
   local number = call('ZPOPMIN', P .. 'queue:' .. id)[1]
   if number then

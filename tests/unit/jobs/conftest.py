@@ -57,7 +57,9 @@ def make_store(request: pytest.FixtureRequest, tmp_path: Path, clock: FakeClock)
 
     def make(**limits: Any) -> JobStore:
         wanted = replace(LIMITS, **limits)
-        return DiskStore(tmp_path, wanted, clock) if link is None else RedisStore(tmp_path, wanted, link, clock)
+        if link is None:
+            return DiskStore(tmp_path, wanted, clock, lambda: ("this boot", clock()))
+        return RedisStore(tmp_path, wanted, link, clock)
 
     return make
 
@@ -70,7 +72,7 @@ def store(make_store: MakeStore) -> JobStore:
 @pytest.fixture
 def disk_store(tmp_path: Path, clock: FakeClock) -> DiskStore:
     """For what does not depend on where jobs lie."""
-    return DiskStore(tmp_path, LIMITS, clock)
+    return DiskStore(tmp_path, LIMITS, clock, lambda: ("this boot", clock()))
 
 
 def add(store: JobStore, count: int = 2, **wanted: Any) -> Job:

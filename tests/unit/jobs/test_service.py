@@ -133,7 +133,7 @@ def test_one_thread_of_the_store_leaves_the_others_connection_alone(store: JobSt
     other.start()
     other.join()
 
-    assert store.has_work
+    assert store.has_work()
 
 
 def test_a_worker_without_work_holds_nothing_of_what_prepares_images() -> None:

@@ -26,7 +26,7 @@ from app.jobs.redis_link import Link
 from app.jobs.redis_store import PREFIX, RedisStore
 from app.jobs.store import JobStore
 from tests.fakes import FakeClock, picture
-from tests.unit.jobs.conftest import MakeStore, add, add_twice, ask, end, finish_all, images
+from tests.unit.jobs.conftest import LIMITS, MakeStore, add, add_twice, ask, end, finish_all, images
 
 
 def files(store: JobStore, folder: str) -> list[Path]:
@@ -434,3 +434,29 @@ def test_only_an_ended_job_with_failures_is_tried_again(store: JobStore, clock: 
     store.expire()
     store.sweep()
     assert images(store) == set()
+
+
+def test_results_outlive_a_clock_that_jumps(tmp_path: Path, clock: FakeClock) -> None:
+    boot = FakeClock(50.0)
+    store = DiskStore(tmp_path, LIMITS, clock, lambda: ("this boot", boot()))
+    job = add(store, 1)
+    finish_all(store)
+
+    clock.now += 10 * LIMITS.keep_seconds
+    boot.now += LIMITS.keep_seconds - 1
+    assert store.expire() == 0
+    assert store.get(job.id).state == "succeeded"
+    boot.now += 1
+    assert store.get(job.id).state == "expired"
+    assert store.expire() == 1
+
+
+def test_after_a_start_of_the_machine_the_time_of_day_counts(tmp_path: Path, clock: FakeClock) -> None:
+    store = DiskStore(tmp_path, LIMITS, clock, lambda: ("this boot", 1e6))
+    job = add(store, 1)
+    finish_all(store)
+    later = DiskStore(tmp_path, LIMITS, clock, lambda: ("the next boot", 5.0))
+
+    assert later.get(job.id).state == "succeeded"
+    clock.now += LIMITS.keep_seconds
+    assert later.get(job.id).state == "expired"

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import hashlib
 import hmac
 import http.server
 import json
+import socket
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -222,7 +224,7 @@ def test_real_receiver_hears_it_and_no_redirect_is_followed(
     fakes.eventually(lambda: store.get(job.id).webhook.attempts == 1, "the first try")  # type: ignore[union-attr]
     assert store.get(job.id).webhook.error == "it answered 307"  # type: ignore[union-attr]
     clock.now += 6
-    fakes.eventually(lambda: messenger._thread is not None and not messenger._thread.is_alive(), "the thread to end")
+    fakes.eventually(lambda: not messenger._threads, "the thread to end")
     messenger.look()
     fakes.eventually(
         lambda: store.get(job.id).webhook.state == "delivered",  # type: ignore[union-attr]
@@ -231,3 +233,67 @@ def test_real_receiver_hears_it_and_no_redirect_is_followed(
 
     assert [path for path, _, _ in Receiver.heard] == ["/hook?a=b"] * 2
     assert json.loads(Receiver.heard[1][2])["type"] == "job.succeeded"
+
+
+# ── one receiver's trouble is not another's ──────────────────────────────────────────────────────────────────────────
+
+
+def test_a_receiver_that_is_slow_holds_up_no_other(store: JobStore, tmp_path: Path, clock: FakeClock) -> None:
+    jobs = []
+    for url in ("https://slow.example/a", "https://SLOW.example/b", URL):
+        jobs.append(add(store, 1, webhook_url=url))
+        finish_all(store)
+        clock.now += 1
+    is_begun, may_end, heard = threading.Event(), threading.Event(), list[str]()
+
+    def send(message: Message) -> int:
+        heard.append(message.url)
+        if "slow" in message.url.lower():
+            is_begun.set()
+            assert may_end.wait(30)
+        return 204
+
+    messenger = make_messenger(store, tmp_path, ("slow.example", "ear.example"), clock, send)
+    thread = threading.Thread(target=messenger.step)
+    thread.start()
+    assert is_begun.wait(30)
+    assert messenger.step()
+    assert not messenger.step()
+    may_end.set()
+    thread.join()
+    assert messenger.step()
+
+    assert [store.get(job.id).webhook.state for job in jobs] == ["delivered"] * 3  # type: ignore[union-attr]
+    assert heard[1] == URL
+
+
+def test_a_message_put_off_before_the_clock_was_set_back_is_sent(
+    store: JobStore, messenger: Messenger, ear: Ear, clock: FakeClock
+) -> None:
+    add(store, 1, webhook_url=URL)
+    finish_all(store)
+    ear.answers = iter([500])
+    assert messenger.step()
+    clock.now -= 86_400
+
+    assert store.has_due_webhook
+    assert messenger.step()
+
+
+def test_a_receiver_that_drips_is_cut_off() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as server:
+
+        def drip() -> None:
+            connection, _ = server.accept()
+            with connection, contextlib.suppress(OSError):
+                connection.recv(65536)
+                for letter in b"HTTP/1.1 204 No Content" * 100:
+                    connection.sendall(bytes([letter]))
+                    threading.Event().wait(0.05)
+
+        thread = threading.Thread(target=drip, daemon=True)
+        thread.start()
+        port = server.getsockname()[1]
+        with pytest.raises(TimeoutError, match=r"no whole answer within 0\.5 s"):
+            webhooks.post(Message(f"http://127.0.0.1:{port}/", b"{}", {}), timeout_seconds=0.5)
+        thread.join(30)

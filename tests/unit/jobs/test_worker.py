@@ -16,6 +16,7 @@ from app.errors import (
     ModelNotFoundError,
     ModelNotReadyError,
 )
+from app.jobs import pauses
 from app.jobs import worker as worker_module
 from app.jobs.store import JobStore
 from app.jobs.worker import Worker
@@ -25,6 +26,12 @@ from app.results import Box, Detection
 from tests import fakes
 from tests.fakes import FakeClock
 from tests.unit.jobs.conftest import add, images
+
+
+class EngineEndedError(EngineAwayError):
+    """As the client raises it when the engine ends in the middle."""
+
+    was_working = True
 
 
 class FakePredictor:
@@ -98,8 +105,8 @@ def test_image_that_cannot_be_predicted_has_its_error_and_the_others_go_on(
     ("kind", "is_counted"),
     [
         (EngineBusyError, False),
-        (ModelNotReadyError, False),
-        (EngineAwayError, True),
+        (EngineAwayError, False),
+        (EngineEndedError, True),
         (DeadlineExceededError, True),
         (RuntimeError, True),
     ],
@@ -164,7 +171,7 @@ def test_image_that_was_begun_too_often_is_given_up_without_another_try(
     store: JobStore, worker: Worker, predictor: FakePredictor, clock: FakeClock
 ) -> None:
     job = add(store, 1)
-    predictor.errors = iter([EngineAwayError("it ended while it worked")] * 99)
+    predictor.errors = iter([EngineEndedError("it ended while it worked")] * 99)
     for _ in range(worker_module.MAX_ATTEMPTS):
         assert not worker.step()
     assert worker.step()
@@ -227,3 +234,51 @@ def test_job_that_is_removed_in_the_middle_does_not_disturb(
 
     assert store.get(other.id).state == "succeeded"
     assert [each.id for each in store.list()] == [other.id]
+
+
+# ── one job's trouble is not another's ───────────────────────────────────────────────────────────────────────────────
+
+
+def test_a_job_whose_model_is_not_ready_holds_up_no_other(
+    store: JobStore, predictor: FakePredictor, worker: Worker, clock: FakeClock
+) -> None:
+    stuck, free = add(store, 1), add(store, 2)
+    predictor.errors = iter([ModelNotReadyError("it failed to load")])
+    while worker.step():
+        pass
+
+    assert store.get(free.id).state == "succeeded"
+    assert store.get(stuck.id).is_open
+    assert not worker._has_work()
+    clock.now += pauses.FIRST_SECONDS
+    assert worker._has_work()
+
+
+def test_an_image_whose_model_never_gets_ready_has_that_as_its_answer(
+    store: JobStore, predictor: FakePredictor, worker: Worker, clock: FakeClock
+) -> None:
+    job = add(store, 2)
+    predictor.errors = iter([ModelNotReadyError("it failed to load")] * 1000)
+    for _ in range(1000):
+        while worker.step():
+            pass
+        if not store.get(job.id).is_open:
+            break
+        clock.now += pauses.LONGEST_SECONDS
+
+    assert store.get(job.id).state == "failed"
+    assert {row["error"]["code"] for row in store.results(job.id)} == {"model_not_ready"}
+    assert clock.now - 1_000_000 >= pauses.PATIENCE_SECONDS
+
+
+def test_an_engine_that_is_away_for_long_gives_no_image_up(
+    store: JobStore, predictor: FakePredictor, worker: Worker, clock: FakeClock
+) -> None:
+    job = add(store, 1)
+    predictor.errors = iter([EngineAwayError("its process has ended")] * 50)
+    for _ in range(50):
+        assert not worker.step()
+        clock.now += 30
+
+    assert worker.step()
+    assert store.get(job.id).failed == 0
