@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import config, sizing  # noqa: E402 - the line above makes it importable
+from app import arrivals, config, sizing  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
 from app.guards import admission, cors, notices, request_ids  # noqa: E402
@@ -30,7 +30,19 @@ from app.tokens import TokenStore  # noqa: E402
 
 CONF = ROOT / "apache" / "conf"
 # limits.conf must come first; see there. The others are included at the end.
-INCLUDED = ("pool", "request-id", "access", "admission", "ops", "static", "security", "errors", "logging", "tls")
+INCLUDED = (
+    "pool",
+    "arrivals",
+    "request-id",
+    "access",
+    "admission",
+    "ops",
+    "static",
+    "security",
+    "errors",
+    "logging",
+    "tls",
+)
 FIRST_LINE = 'Include "{path}"\n'
 EXPRESS_TIMEOUT_SECONDS = 60
 # Only a safety net against requests that hang for ever: mod_wsgi ends the process when it fires. Deadlines are ours.
@@ -95,6 +107,7 @@ def render(settings: Settings, server_root: Path) -> None:
     write_error_documents(server_root)
     write_refusal(settings, server_root)
     make_counted_log(server_root)
+    make_arrivals_folder(settings)
     write_log_file(settings, server_root)
     run_express(express_options(settings, server_root), server_root)
     give_a_name(server_root)
@@ -125,6 +138,8 @@ def express_options(settings: Settings, server_root: Path) -> list[str]:
         f"--request-timeout={int(settings.request_max_timeout_seconds * NET_FACTOR)}",
         f"--socket-timeout={int(settings.request_max_timeout_seconds + settings.server_body_timeout_seconds)}",
         f"--queue-timeout={int(settings.request_timeout_seconds)}",
+        # So much of an answer waits in Apache for a slow reader; the app's thread goes on.
+        f"--response-buffer-size={arrivals.ANSWER_BYTES}",
         f"--shutdown-timeout={settings.server_shutdown_seconds}",
         f"--graceful-timeout={settings.server_shutdown_seconds}",
         # Callers with bodies of unknown length are welcome; the size is limited all the same.
@@ -177,12 +192,14 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         "CASK_ADMIN_NETWORKS": " ".join(settings.admin_networks) or "255.255.255.255/32",
         "CASK_TRUSTED_PROXIES": " ".join(settings.trusted_proxies),
         "CASK_ACCESS_LOG": "/proc/self/fd/1",
+        **arrivals.definitions(settings, sizes),
         "CASK_METRICS_ALLOW": " ".join(("127.0.0.0/8", "::1", *settings.metrics_allow)),
     }
     switches = {
         "CASK_LOG_JSON": settings.log_format == "json",
         "CASK_HSTS": settings.hsts_seconds > 0,
         "CASK_TLS": settings.tls_enabled,
+        "CASK_PROXIES": bool(settings.trusted_proxies),
         # Behind a proxy Apache and the app know callers by different addresses.
         "CASK_NOTICES": not settings.trusted_proxies,
     }
@@ -247,6 +264,13 @@ def write_refusal(settings: Settings, server_root: Path) -> None:
         "</If>",
     ]
     (server_root / "refusal.conf").write_text("\n".join(lines) + "\n")
+
+
+def make_arrivals_folder(settings: Settings) -> None:
+    """Where bodies wait until they are whole. Raises OSError with what to do where the module is missing."""
+    if not arrivals.module_path().exists():
+        raise OSError(f"FAIL: needs {arrivals.module_path()}, found nothing. Run requirements/install.sh.")
+    (settings.state_dir / arrivals.FOLDER).mkdir(mode=0o700, parents=True, exist_ok=True)
 
 
 def make_counted_log(server_root: Path) -> None:

@@ -98,7 +98,7 @@ locks_digest() { # locks_digest MODE : as docker/steps/wheels.sh computes it
 
 set_up_digest() { # set_up_digest MODE : one number for all that is locked
     # shellcheck disable=SC2046 # a list of plain names
-    (cd requirements && cat $(locks "$1") environment/*.* environment/*/*.* ../app/vision/kernels.py ../app/vision/suppression.py install.sh torch.sh) | sha256sum | cut -c1-16
+    (cd requirements && cat $(locks "$1") environment/*.* environment/*/*.* ../app/vision/kernels.py ../app/vision/suppression.py install.sh torch.sh ../apache/modules/*) | sha256sum | cut -c1-16
 }
 
 missing_packages() { # missing_packages NAME… : those that dpkg does not know as installed
@@ -324,6 +324,7 @@ set_up_service() {
             "remove $VENV, then the same command again"
     fi
     step "what Python here knows by itself" environment
+    step "our module for Apache" apache/modules/build.sh "$VENV"
     mod_wsgi_right >>"$LOG" 2>&1 && return
     # --no-cache-dir: pip's cache may hold a build for another Python of the same version; --no-build-isolation: what
     # builds it is locked too.

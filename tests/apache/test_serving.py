@@ -155,8 +155,8 @@ def _ask_even_when_cut_off(server: Server, case: bad_input.BadInput) -> dict[str
         (b"GET / HTTP/1.1\r\nHost: localhost\r\nHost: other", b"400"),
         (b"BREW /v1/detect HTTP/1.1\r\nHost: localhost", b"501"),
         (b"GET /" + b"x" * 9000 + b" HTTP/1.1\r\nHost: localhost", b"414"),
-        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 9000, b"400"),
-        (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X-Many: 1\r\n" * 120 + b"X: 1", b"400"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\nX-Long: " + b"x" * 9000, b"431"),
+        (b"GET / HTTP/1.1\r\nHost: localhost\r\n" + b"X-Many: 1\r\n" * 120 + b"X: 1", b"431"),
         (b"GET / HTTP/1.1\r\nHost: evil.example", b"400"),
     ],
 )

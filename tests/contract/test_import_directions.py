@@ -28,6 +28,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.redis_connections", set()),
     ("app.counters", {"app.database", "app.errors", "app.redis_connections"}),
     ("app.sizing", {"app.config", "app.machine"}),
+    ("app.arrivals", {"app.config", "app.sizing"}),
     ("app.manifests", {"app.errors", "app.results"}),
     ("app.builds", {"app.config", "app.json_files", "app.manifests"}),
     ("app.roles", {"app.errors", "app.json_files", "app.manifests"}),
@@ -267,6 +268,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "apache",
         {
+            "app.arrivals",
             "app.factory",
             "app.config",
             "app.errors",

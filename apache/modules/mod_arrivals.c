@@ -1,0 +1,576 @@
+/* A request reaches the app when all of it has arrived; until then its caller holds nothing but a connection here.
+ *
+ * mod_wsgi hands a request to the app's process before the body has come, so a hundred callers who send slowly would
+ * hold every thread of it. This module reads the body first: to memory, beyond ARRIVALS_IN_MEMORY to an unlinked file.
+ * A connection that has sent no whole head yet waits in the MPM's poll and holds no thread at all.
+ *
+ * docs/decisions/0033-arrivals.md tells why, and what else was tried. All numbers are per child process: nothing is
+ * shared, so nothing is left behind by a child that crashes.
+ */
+
+#include "apr_atomic.h"
+#include "apr_lib.h"
+#include "apr_network_io.h"
+#include "apr_portable.h"
+#include "apr_strings.h"
+#include "ap_mpm.h"
+#include "http_config.h"
+#include "http_connection.h"
+#include "http_core.h"
+#include "http_log.h"
+#include "http_protocol.h"
+#include "http_request.h"
+#include "httpd.h"
+#include "mpm_common.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+module AP_MODULE_DECLARE_DATA arrivals_module;
+APLOG_USE_MODULE(arrivals);
+
+#define ARRIVALS_IN_MEMORY 65536
+#define READ_BYTES 65536
+#define FEW_BYTES 4096
+/* A longer line is refused by the server (LimitRequestLine, LimitRequestFieldSize). */
+#define MOST_LINE_BYTES 8192
+/* Addresses share a counter where their hashes meet; with so many that is rare, and costs one of them a part. */
+#define COUNTERS 16384
+/* A body younger than this is not called slow: its first packets may have been lost. */
+#define GRACE_SECONDS 3
+#define HEAD_FILTER "ARRIVALS_HEAD"
+#define REPLAY_FILTER "ARRIVALS_REPLAY"
+/* A note that the log reads (logging.conf). */
+#define NOTE_GONE "cask-gone"
+
+typedef struct {
+    const char *folder;
+    apr_int64_t max_bytes;     /* of all bodies that are arriving */
+    int max_bodies;            /* arriving at once */
+    int max_bodies_an_address;
+    int max_waiting;           /* connections of one address without a whole head */
+    int max_head_bytes;
+    int head_seconds;
+    int pressed_rate;          /* bytes a second that a body must keep while half of the places are taken */
+    apr_array_header_t *uncapped; /* apr_ipsubnet_t *: proxies, whose address stands for many callers */
+} settings_t;
+
+/* What a connection is to us. */
+typedef struct {
+    apr_time_t head_began;
+    apr_size_t head_bytes;
+    apr_size_t seen_bytes;
+    apr_uint32_t *waiting;     /* the counter that it holds while it waits */
+    int is_in_head;
+    int is_read;               /* what follows is its body */
+    int is_woken_late;         /* SO_RCVLOWAT is set */
+} caller_t;
+
+typedef struct {
+    apr_bucket_brigade *kept;
+} replay_t;
+
+typedef struct {
+    apr_uint32_t *of_address;
+    apr_uint32_t bytes;
+} arrival_t;
+
+static settings_t settings = {NULL, 0, 0, 0, 0, 0, 0, 0, NULL};
+static apr_uint32_t waiting[COUNTERS];
+static apr_uint32_t bodies[COUNTERS];
+static apr_uint32_t bodies_in_all;
+/* In units of 1 KiB, since 32 bits must hold it. */
+static apr_uint32_t kib_in_all;
+
+/* ── Who it is ──────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static apr_uint32_t *counter_of(apr_uint32_t *counters, const char *address)
+{
+    apr_ssize_t length = APR_HASH_KEY_STRING;
+    return &counters[apr_hashfunc_default(address, &length) % COUNTERS];
+}
+
+static int is_uncapped(apr_sockaddr_t *address)
+{
+    int n;
+    for (n = 0; settings.uncapped && n < settings.uncapped->nelts; n++)
+        if (apr_ipsubnet_test(APR_ARRAY_IDX(settings.uncapped, n, apr_ipsubnet_t *), address))
+            return 1;
+    return 0;
+}
+
+/* ── The head: no thread waits for it ───────────────────────────────────────────────────────────────────────────── */
+
+static apr_status_t waits_no_more(void *data)
+{
+    caller_t *caller = data;
+    if (caller->waiting) {
+        apr_atomic_dec32(caller->waiting);
+        caller->waiting = NULL;
+    }
+    return APR_SUCCESS;
+}
+
+/* Whether the server has what it needs to answer: the whole head, or enough of one to refuse it. */
+static int is_enough(const char *seen, apr_size_t length)
+{
+    apr_size_t at = 0, line = 0, lines = 0;
+    /* Empty lines before a request are nothing yet (RFC 9112, 2.2). */
+    while (at < length && (seen[at] == '\r' || seen[at] == '\n'))
+        at++;
+    for (line = at; at < length; at++) {
+        if (seen[at] != '\n')
+            continue;
+        if (lines++ == 0 && memmem(seen + line, at - line, " HTTP/", 6) == NULL)
+            return 1;
+        if (at - line == 0 || (at - line == 1 && seen[line] == '\r'))
+            return 1;
+        line = at + 1;
+    }
+    return at - line >= MOST_LINE_BYTES;
+}
+
+/* 1: the server can read a head without waiting, or say what is wrong with it; 0: not yet; -1: the caller is gone. */
+static int head_has_come(int socket, caller_t *caller, int is_tls)
+{
+    char few[FEW_BYTES], *seen = few;
+    apr_size_t size = is_tls ? 1 : sizeof few;
+    ssize_t got;
+    int come, wanted = 1;
+
+    do
+        got = recv(socket, few, size, MSG_PEEK | MSG_DONTWAIT);
+    while (got < 0 && errno == EINTR);
+    if (got <= 0)
+        return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? 0 : -1;
+    come = is_tls || is_enough(seen, (apr_size_t)got);
+    if (!come && (apr_size_t)got == size) {
+        /* Cookies, or a dripper. */
+        seen = malloc(settings.max_head_bytes);
+        got = seen ? recv(socket, seen, settings.max_head_bytes, MSG_PEEK | MSG_DONTWAIT) : 0;
+        come = got <= 0 || got == settings.max_head_bytes || is_enough(seen, (apr_size_t)got);
+        free(seen);
+    }
+    /* Woken without news: the caller has said that no more will come. */
+    come = come || (apr_size_t)got == caller->seen_bytes;
+    caller->seen_bytes = come ? 0 : (apr_size_t)got;
+    /* The poll is to wake us for news only. */
+    if (!come)
+        wanted = (int)got + 1;
+    if (!come || caller->is_woken_late)
+        setsockopt(socket, SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof wanted);
+    caller->is_woken_late = !come;
+    return come;
+}
+
+static int is_tls(conn_rec *c)
+{
+    /* mod_ssl's filter may take more than one read for what is one to others. */
+    return c->clogging_input_filters;
+}
+
+static int wait_for_head(conn_rec *c)
+{
+    caller_t *caller = ap_get_module_config(c->conn_config, &arrivals_module);
+    apr_socket_t *socket = ap_get_conn_socket(c);
+    apr_os_sock_t number;
+    apr_time_t now;
+    int come;
+
+    if (caller == NULL || c->master || c->cs == NULL || socket == NULL || settings.head_seconds == 0)
+        return DECLINED;
+    if (c->data_in_input_filters || apr_os_sock_get(&number, socket) != APR_SUCCESS)
+        return DECLINED;
+    if (is_tls(c) && c->keepalives)
+        return DECLINED;
+    now = apr_time_now();
+    if (!caller->is_in_head) {
+        caller->is_in_head = 1;
+        caller->head_began = now;
+    }
+    come = head_has_come(number, caller, is_tls(c));
+    if (come > 0) {
+        waits_no_more(caller);
+        caller->is_in_head = 0;
+        return DECLINED;
+    }
+    if (come == 0 && caller->waiting == NULL && !is_uncapped(c->client_addr)) {
+        caller->waiting = counter_of(waiting, c->client_ip);
+        if (apr_atomic_inc32(caller->waiting) >= (apr_uint32_t)settings.max_waiting)
+            come = -1;
+    }
+    if (now - caller->head_began > apr_time_from_sec(settings.head_seconds))
+        come = -1;
+    if (come < 0) {
+        waits_no_more(caller);
+        c->keepalive = AP_CONN_CLOSE;
+        c->cs->state = CONN_STATE_LINGER;
+        return OK;
+    }
+    /* By way of "all is written", as between two requests: the MPM polls it, for KeepAliveTimeout. */
+    c->keepalive = AP_CONN_KEEPALIVE;
+    c->cs->state = CONN_STATE_WRITE_COMPLETION;
+    return OK;
+}
+
+/* ── The head's size ────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static apr_status_t count_head(ap_filter_t *f, apr_bucket_brigade *bb, ap_input_mode_t mode, apr_read_type_e block,
+                               apr_off_t bytes)
+{
+    caller_t *caller = ap_get_module_config(f->c->conn_config, &arrivals_module);
+    apr_status_t rv = ap_get_brigade(f->next, bb, mode, block, bytes);
+    apr_off_t length = 0;
+
+    if (rv != APR_SUCCESS || mode != AP_MODE_GETLINE || caller->is_read)
+        return rv;
+    apr_brigade_length(bb, 0, &length);
+    if (length > 0)
+        caller->head_bytes += (apr_size_t)length;
+    if (caller->head_bytes > (apr_size_t)settings.max_head_bytes) {
+        /* As if a line were too long: the server answers that by itself, and closes. */
+        apr_brigade_cleanup(bb);
+        return APR_ENOSPC;
+    }
+    return rv;
+}
+
+static int meet(conn_rec *c, void *socket)
+{
+    caller_t *caller;
+    if (c->master)
+        return DECLINED;
+    caller = apr_pcalloc(c->pool, sizeof *caller);
+    ap_set_module_config(c->conn_config, &arrivals_module, caller);
+    apr_pool_cleanup_register(c->pool, caller, waits_no_more, apr_pool_cleanup_null);
+    if (settings.max_head_bytes)
+        ap_add_input_filter(HEAD_FILTER, NULL, NULL, c);
+    return DECLINED;
+}
+
+static int head_begins(request_rec *r)
+{
+    caller_t *caller = ap_get_module_config(r->connection->conn_config, &arrivals_module);
+    if (caller) {
+        caller->head_bytes = 0;
+        caller->is_read = 0;
+    }
+    return OK;
+}
+
+/* Lines that are read from here on are those of chunks. */
+static int head_is_read(request_rec *r)
+{
+    caller_t *caller = ap_get_module_config(r->connection->conn_config, &arrivals_module);
+    if (caller)
+        caller->is_read = 1;
+    return DECLINED;
+}
+
+/* The server says 400 to a head that is too large; RFC 6585 has 431 for it. */
+static int say_why(request_rec *r)
+{
+    const char *notes;
+    if (r->prev == NULL || r->prev->status != HTTP_BAD_REQUEST || strncmp(r->uri, "/_errors/400.", 13) != 0)
+        return DECLINED;
+    notes = apr_table_get(r->prev->notes, "error-notes");
+    if (notes && (strstr(notes, "header field") || strstr(notes, "number of request header"))) {
+        memcpy(r->uri + 9, "431", 3);
+        r->status = HTTP_REQUEST_HEADER_FIELDS_TOO_LARGE;
+    }
+    return DECLINED;
+}
+
+/* ── The body ───────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static apr_status_t has_arrived(void *data)
+{
+    arrival_t *arrival = data;
+    apr_atomic_dec32(&bodies_in_all);
+    if (arrival->of_address)
+        apr_atomic_dec32(arrival->of_address);
+    return APR_SUCCESS;
+}
+
+static apr_status_t lets_go(void *data)
+{
+    arrival_t *arrival = data;
+    apr_atomic_sub32(&kib_in_all, arrival->bytes >> 10);
+    return APR_SUCCESS;
+}
+
+static apr_status_t open_file(apr_file_t **file, request_rec *r)
+{
+    char *path = apr_pstrcat(r->pool, settings.folder, "/body.XXXXXX", NULL);
+    apr_status_t rv = apr_file_mktemp(file, path, APR_FOPEN_CREATE | APR_FOPEN_READ | APR_FOPEN_WRITE |
+                                      APR_FOPEN_EXCL | APR_FOPEN_BINARY, r->pool);
+    if (rv == APR_SUCCESS)
+        unlink(path);
+    return rv;
+}
+
+static apr_status_t replay(ap_filter_t *f, apr_bucket_brigade *bb, ap_input_mode_t mode, apr_read_type_e block,
+                           apr_off_t bytes)
+{
+    replay_t *body = f->ctx;
+    apr_bucket *end;
+    apr_status_t rv;
+
+    if (APR_BRIGADE_EMPTY(body->kept)) {
+        APR_BRIGADE_INSERT_TAIL(bb, apr_bucket_eos_create(f->c->bucket_alloc));
+        return APR_SUCCESS;
+    }
+    if (mode == AP_MODE_GETLINE)
+        return apr_brigade_split_line(bb, body->kept, block, HUGE_STRING_LEN);
+    if (mode == AP_MODE_EXHAUSTIVE)
+        bytes = APR_INT64_MAX;
+    else if (mode != AP_MODE_READBYTES && mode != AP_MODE_SPECULATIVE)
+        return APR_ENOTIMPL;
+    rv = apr_brigade_partition(body->kept, bytes, &end);
+    if (rv != APR_SUCCESS && rv != APR_INCOMPLETE)
+        return rv;
+    while (APR_BRIGADE_FIRST(body->kept) != end && !APR_BRIGADE_EMPTY(body->kept)) {
+        apr_bucket *each = APR_BRIGADE_FIRST(body->kept);
+        APR_BUCKET_REMOVE(each);
+        APR_BRIGADE_INSERT_TAIL(bb, each);
+    }
+    return APR_SUCCESS;
+}
+
+/* The status that tells the caller why the body cannot be had. */
+static int why_not(request_rec *r, apr_status_t rv)
+{
+    if (APR_STATUS_IS_EOF(rv) || APR_STATUS_IS_ECONNRESET(rv) || APR_STATUS_IS_ECONNABORTED(rv) ||
+        APR_STATUS_IS_EPIPE(rv) || rv == APR_INCOMPLETE || r->connection->aborted) {
+        /* One who only stopped sending still reads what we say. */
+        apr_table_setn(r->notes, NOTE_GONE, "1");
+        return HTTP_BAD_REQUEST;
+    }
+    return ap_map_http_request_error(rv, HTTP_BAD_REQUEST);
+}
+
+static int cannot_keep(request_rec *r, apr_status_t rv)
+{
+    ap_log_rerror(APLOG_MARK, APLOG_ERR, rv, r, "a body cannot be kept in %s", settings.folder);
+    return HTTP_INSUFFICIENT_STORAGE;
+}
+
+static int fail(request_rec *r, int status)
+{
+    /* What is left of the body would be taken for the next request. */
+    r->connection->keepalive = AP_CONN_CLOSE;
+    return status;
+}
+
+static int refuse(request_rec *r, int status, const char *why)
+{
+    ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "a body is not read: %s", why);
+    apr_table_setn(r->err_headers_out, "Retry-After", "2");
+    return fail(r, status);
+}
+
+static int is_too_slow(apr_time_t began, apr_int64_t got)
+{
+    apr_time_t age = apr_time_now() - began;
+    if (age < apr_time_from_sec(GRACE_SECONDS))
+        return 0;
+    if (apr_atomic_read32(&bodies_in_all) * 2 < (apr_uint32_t)settings.max_bodies &&
+        (apr_int64_t)apr_atomic_read32(&kib_in_all) * 2048 < settings.max_bytes)
+        return 0;
+    return got * APR_USEC_PER_SEC < (apr_int64_t)settings.pressed_rate * age;
+}
+
+/* Read all of it into `kept`. Returns OK or a status. */
+static int read_body(request_rec *r, arrival_t *arrival, apr_bucket_brigade *kept)
+{
+    apr_bucket_brigade *bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    apr_file_t *file = NULL;
+    apr_time_t began = apr_time_now();
+    apr_int64_t got = 0;
+    apr_off_t in_file = 0;
+    apr_status_t rv;
+    int is_whole = 0;
+
+    while (!is_whole) {
+        rv = ap_get_brigade(r->input_filters, bb, AP_MODE_READBYTES, APR_BLOCK_READ, READ_BYTES);
+        if (rv != APR_SUCCESS)
+            return why_not(r, rv);
+        if (APR_BRIGADE_EMPTY(bb))
+            return why_not(r, APR_EOF);
+        while (!APR_BRIGADE_EMPTY(bb)) {
+            apr_bucket *each = APR_BRIGADE_FIRST(bb);
+            const char *data;
+            apr_size_t length;
+            if (APR_BUCKET_IS_EOS(each)) {
+                is_whole = 1;
+                break;
+            }
+            if (AP_BUCKET_IS_ERROR(each))
+                return ((ap_bucket_error *)each->data)->status;
+            if (APR_BUCKET_IS_METADATA(each)) {
+                apr_bucket_delete(each);
+                continue;
+            }
+            rv = apr_bucket_read(each, &data, &length, APR_BLOCK_READ);
+            if (rv != APR_SUCCESS)
+                return why_not(r, rv);
+            if (file == NULL && got + (apr_int64_t)length > ARRIVALS_IN_MEMORY)
+                if ((rv = open_file(&file, r)) != APR_SUCCESS)
+                    return cannot_keep(r, rv);
+            if (file == NULL)
+                rv = apr_brigade_write(kept, NULL, NULL, data, length);
+            else if ((rv = apr_file_write_full(file, data, length, NULL)) == APR_SUCCESS)
+                in_file += length;
+            if (rv != APR_SUCCESS)
+                return cannot_keep(r, rv);
+            got += length;
+            apr_atomic_add32(&kib_in_all, (apr_uint32_t)((got >> 10) - (arrival->bytes >> 10)));
+            arrival->bytes = (apr_uint32_t)got;
+            apr_bucket_delete(each);
+        }
+        if (!is_whole && is_too_slow(began, got))
+            return HTTP_REQUEST_TIME_OUT;
+    }
+    if (file != NULL) {
+        apr_bucket *last = apr_brigade_insert_file(kept, file, 0, in_file, r->pool);
+        /* Nobody else may cut it short, but a map of it would count as ours. */
+        apr_bucket_file_enable_mmap(last, 0);
+    }
+    APR_BRIGADE_INSERT_TAIL(kept, apr_bucket_eos_create(r->connection->bucket_alloc));
+    return OK;
+}
+
+static int has_body(request_rec *r, apr_int64_t *length)
+{
+    const char *text = apr_table_get(r->headers_in, "Content-Length");
+    *length = text ? apr_atoi64(text) : 0;
+    /* A length that is no number is found out when the body is read. */
+    return apr_table_get(r->headers_in, "Transfer-Encoding") != NULL || (text && strcmp(text, "0") != 0);
+}
+
+/* In front of all handlers: whoever answers has the whole request. */
+static int take_in(request_rec *r)
+{
+    apr_int64_t length;
+    arrival_t *arrival;
+    replay_t *body;
+    int status;
+
+    if (r->main || r->prev || settings.folder == NULL || !has_body(r, &length))
+        return DECLINED;
+    if (ap_get_limit_req_body(r) > 0 && length > ap_get_limit_req_body(r))
+        return fail(r, HTTP_REQUEST_ENTITY_TOO_LARGE);
+    if (length > ARRIVALS_IN_MEMORY && (apr_int64_t)apr_atomic_read32(&kib_in_all) * 1024 + length > settings.max_bytes)
+        return refuse(r, HTTP_SERVICE_UNAVAILABLE, "the bodies that are arriving have all bytes there are");
+    arrival = apr_pcalloc(r->pool, sizeof *arrival);
+    if (!is_uncapped(r->useragent_addr)) {
+        arrival->of_address = counter_of(bodies, r->useragent_ip);
+        if (apr_atomic_inc32(arrival->of_address) >= (apr_uint32_t)settings.max_bodies_an_address) {
+            apr_atomic_dec32(arrival->of_address);
+            return refuse(r, HTTP_TOO_MANY_REQUESTS, "too many of this address are arriving");
+        }
+    }
+    if (apr_atomic_inc32(&bodies_in_all) >= (apr_uint32_t)settings.max_bodies) {
+        has_arrived(arrival);
+        return refuse(r, HTTP_SERVICE_UNAVAILABLE, "as many as may are arriving");
+    }
+    body = apr_pcalloc(r->pool, sizeof *body);
+    body->kept = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    apr_pool_cleanup_register(r->pool, arrival, lets_go, apr_pool_cleanup_null);
+    status = read_body(r, arrival, body->kept);
+    has_arrived(arrival);
+    if (status != OK)
+        return fail(r, status);
+    ap_add_input_filter(REPLAY_FILTER, body, r, r->connection);
+    return DECLINED;
+}
+
+/* ── The end ────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* The log runs when the answer has been sent, or could not be. */
+static int see_who_went(request_rec *r)
+{
+    request_rec *first = r;
+    while (first->prev)
+        first = first->prev;
+    while (r->next)
+        r = r->next;
+    if (r->connection->aborted || apr_table_get(first->notes, NOTE_GONE)) {
+        apr_table_setn(first->notes, NOTE_GONE, "1");
+        apr_table_setn(r->notes, NOTE_GONE, "1");
+    }
+    return DECLINED;
+}
+
+/* ── Directives ─────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static const char *set_number(cmd_parms *cmd, void *unused, const char *text)
+{
+    char *end;
+    apr_int64_t number = apr_strtoi64(text, &end, 10);
+    if (*end || number < 0)
+        return apr_pstrcat(cmd->pool, cmd->cmd->name, " needs a number, found ", text, NULL);
+    if (cmd->info == &settings.max_bytes)
+        settings.max_bytes = number;
+    else
+        *(int *)cmd->info = (int)number;
+    return NULL;
+}
+
+static const char *set_folder(cmd_parms *cmd, void *unused, const char *path)
+{
+    settings.folder = path;
+    return NULL;
+}
+
+static const char *add_uncapped(cmd_parms *cmd, void *unused, const char *network)
+{
+    apr_ipsubnet_t *subnet;
+    char *address = apr_pstrdup(cmd->temp_pool, network), *mask = strchr(address, '/');
+    if (mask)
+        *mask++ = '\0';
+    if (apr_ipsubnet_create(&subnet, address, mask, cmd->pool) != APR_SUCCESS)
+        return apr_pstrcat(cmd->pool, "ArrivalsUncapped needs an address or a network, found ", network, NULL);
+    if (settings.uncapped == NULL)
+        settings.uncapped = apr_array_make(cmd->pool, 4, sizeof(apr_ipsubnet_t *));
+    APR_ARRAY_PUSH(settings.uncapped, apr_ipsubnet_t *) = subnet;
+    return NULL;
+}
+
+static const command_rec directives[] = {
+    AP_INIT_TAKE1("ArrivalsFolder", set_folder, NULL, RSRC_CONF, "where bodies wait; on a disk, not in memory"),
+    AP_INIT_TAKE1("ArrivalsMaxBytes", set_number, &settings.max_bytes, RSRC_CONF, "of all bodies of a child"),
+    AP_INIT_TAKE1("ArrivalsMaxBodies", set_number, &settings.max_bodies, RSRC_CONF, "arriving at once in a child"),
+    AP_INIT_TAKE1("ArrivalsMaxBodiesAnAddress", set_number, &settings.max_bodies_an_address, RSRC_CONF, "of these"),
+    AP_INIT_TAKE1("ArrivalsMaxWaitingAnAddress", set_number, &settings.max_waiting, RSRC_CONF, "without a head"),
+    AP_INIT_TAKE1("ArrivalsMaxHeadBytes", set_number, &settings.max_head_bytes, RSRC_CONF, "of one head"),
+    AP_INIT_TAKE1("ArrivalsHeadSeconds", set_number, &settings.head_seconds, RSRC_CONF, "until a head is whole"),
+    AP_INIT_TAKE1("ArrivalsPressedRate", set_number, &settings.pressed_rate, RSRC_CONF, "bytes a second, when full"),
+    AP_INIT_ITERATE("ArrivalsUncapped", add_uncapped, NULL, RSRC_CONF, "networks of proxies"),
+    {NULL}};
+
+static int forget(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
+{
+    memset(&settings, 0, sizeof settings);
+    return OK;
+}
+
+static void register_hooks(apr_pool_t *p)
+{
+    ap_hook_pre_config(forget, NULL, NULL, APR_HOOK_MIDDLE);
+    /* After mod_ssl's, which says whether the connection is its. */
+    ap_hook_pre_connection(meet, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_process_connection(wait_for_head, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_create_request(head_begins, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_read_request(head_is_read, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_translate_name(say_why, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_handler(take_in, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_log_transaction(see_who_went, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_register_input_filter(HEAD_FILTER, count_head, NULL, AP_FTYPE_CONNECTION);
+    ap_register_input_filter(REPLAY_FILTER, replay, NULL, AP_FTYPE_CONTENT_SET);
+}
+
+module AP_MODULE_DECLARE_DATA arrivals_module = {
+    STANDARD20_MODULE_STUFF, NULL, NULL, NULL, NULL, directives, register_hooks, AP_MODULE_FLAG_NONE};
