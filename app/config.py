@@ -393,8 +393,8 @@ class Settings(BaseSettings):
         at_most=3600,
     )
     engine_hang_seconds: float = setting(
-        60,
-        "With work waiting and no progress for so long, the engine is ended and replaced.",
+        10,
+        "A process that gives no sign of life, or makes no progress, for so long is ended and replaced.",
         unit="seconds",
         at_least=1,
         at_most=3600,

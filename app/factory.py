@@ -28,6 +28,7 @@ from app.openapi import openapi
 from app.ops import ops, processes
 from app.pages import pages
 from app.predictions import Engine, Predictor
+from app.supervision import pulse
 from app.telemetry import alerts, logs, metrics, traces
 
 
@@ -64,6 +65,7 @@ def _tell_of_oneself(settings: Settings, role: str) -> None:
     alerts.configure(settings, role)
     metrics.begin(settings.state_dir, role)
     metrics.watch_memory(role)
+    pulse.start()
     traces.configure(settings, role)
 
 
@@ -92,7 +94,7 @@ def _engine(settings: Settings) -> EngineClient:
     """The door to the engine; also starts one where ENGINE_MODE says so. Apache always runs its own."""
     client = EngineClient(settings.engine_socket)
     # Several processes of another server may share one engine: whoever comes later finds it there.
-    if _mod_wsgi() or client.peer_pid() is not None:
+    if _mod_wsgi() or client.has_listener():
         return client
     if settings.engine_mode == "child" and not _is_reloader_parent():
         _start_child("app.engine")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import struct
 import threading
@@ -53,15 +54,15 @@ class EngineAnswer:
 class _Connection:
     """One open socket to the engine, used by one thread at a time."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: Path, deadline: float = math.inf) -> None:
+        """Raises OSError; BlockingIOError when the engine took nobody before the deadline, or for a second."""
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
             self._socket.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-            self._socket.settimeout(CONNECT_TIMEOUT_SECONDS)
+            # The kernel counts the time (socket(7), SO_SNDTIMEO, SO_RCVTIMEO): Python's own way asks twice more a call,
+            # lets go of its lock each time, and fails at once where the listener's queue is full.
+            self._limit(socket.SO_SNDTIMEO, min(deadline, time.monotonic() + CONNECT_TIMEOUT_SECONDS))
             self._socket.connect(str(path))
-            # From here on the kernel counts the time (socket(7), SO_RCVTIMEO): Python's own way asks twice more a call,
-            # and lets go of its lock each time.
-            self._socket.settimeout(None)
         except OSError:
             self._socket.close()
             raise
@@ -183,7 +184,7 @@ class EngineClient:
         """
         deadline = time.monotonic() + SHADOW_TIMEOUT_SECONDS
         frame = _predict_frame(0, manifest, image, options, deadline)
-        connection, _ = self._borrow()
+        connection, _ = self._borrow(deadline)
         try:
             connection.send(Frame(FrameType.SHADOW, {**frame.meta, **about}, frame.payload), deadline)
         except OSError as error:
@@ -192,7 +193,7 @@ class EngineClient:
         self._give_back(connection)
 
     def peer_pid(self) -> int | None:
-        """The process that listens on the socket, also when it hangs; None when nobody does.
+        """The process that listens on the socket, also when it hangs; None when nobody does, or its queue is full.
 
         The kernel completes a connection and knows its other end without the listener's doing (unix(7), SO_PEERCRED).
         It says 0 for a process of another container, which is None to us: signals to 0 reach one's own group.
@@ -206,6 +207,16 @@ class EngineClient:
         finally:
             connection.close()
 
+    def has_listener(self) -> bool:
+        """Whether a process listens on the socket. One with a full queue is there, though it takes nobody."""
+        try:
+            _Connection(self.socket_path).close()
+        except BlockingIOError:
+            return True
+        except OSError:
+            return False
+        return True
+
     def close(self) -> None:
         """Close the idle connections."""
         with self._lock:
@@ -216,16 +227,13 @@ class EngineClient:
     def _exchange(self, frames: list[Frame], deadline: float) -> dict[int, Frame]:
         """Send frames and wait for a reply to each. A connection that an earlier engine left behind is tried anew."""
         while True:
-            connection, is_fresh = self._borrow()
+            connection, is_fresh = self._borrow(deadline)
             try:
                 replies = _ask(connection, frames, deadline)
             except TimeoutError:
                 # Closing tells the engine that nobody waits any more.
                 connection.close()
-                raise DeadlineExceededError(
-                    "The deadline passed before the engine answered.",
-                    hint="Allow more time with X-Request-Timeout, or send fewer images at once.",
-                ) from None
+                raise _late() from None
             except (OSError, ProtocolError) as error:
                 connection.close()
                 if is_fresh:
@@ -238,12 +246,14 @@ class EngineClient:
                 self._give_back(connection)
                 return replies
 
-    def _borrow(self) -> tuple[_Connection, bool]:
+    def _borrow(self, deadline: float) -> tuple[_Connection, bool]:
         with self._lock:
             if self._idle:
                 return self._idle.pop(), False
         try:
-            return _Connection(self.socket_path), True
+            return _Connection(self.socket_path, deadline), True
+        except TimeoutError:
+            raise _late() from None
         except OSError as error:
             raise _away(error) from None
 
@@ -319,12 +329,20 @@ def _error_of(meta: dict[str, Any]) -> CaskError:
     return error
 
 
+def _late() -> DeadlineExceededError:
+    return DeadlineExceededError(
+        "The deadline passed before the engine answered.",
+        hint="Allow more time with X-Request-Timeout, or send fewer images at once.",
+    )
+
+
 def _away(error: Exception) -> EngineAwayError:
     reasons: dict[type[Exception], str] = {
         FileNotFoundError: "it has not started, or is being replaced",
         ConnectionRefusedError: "its process has ended and a new one has not started yet",
         ConnectionResetError: "its process ended while it worked",
         BrokenPipeError: "its process ended while it worked",
+        BlockingIOError: "it has taken no new connection for a second",
         PermissionError: "this process may not open its socket",
     }
     reason = reasons.get(type(error), f"{type(error).__name__}: {error}")

@@ -24,6 +24,7 @@ from app.engine.drift import LEAST_IMAGES, Summary, from_json
 from app.engine.worker import Slot, Workers
 from app.errors import CaskError
 from app.manifests import Manifest
+from app.supervision import pulse
 
 log = logging.getLogger("cask.engine")
 
@@ -67,6 +68,10 @@ class Inspector:
     def _run(self) -> None:
         with contextlib.suppress(OSError):
             os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), LEAST_PRIORITY)
+        with pulse.heat.exempt():
+            self._look_for_ever()
+
+    def _look_for_ever(self) -> None:
         while not self._is_stopped.wait(PERIOD_SECONDS):
             self.look()
 

@@ -25,15 +25,17 @@ from app.engine.inspector import Inspector
 from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
 from app.engine.shadows import Asked, Shadows
 from app.engine.worker import Reply, Workers
-from app.errors import CaskError, ChangeRefusedError
+from app.errors import CaskError, ChangeRefusedError, EngineBusyError
 from app.results import EXPLAIN, answer_from_json, options_from_json, to_dict
+from app.supervision import pulse
 
 log = logging.getLogger("cask.engine")
 
 # A caller that does not read its own small answer for so long is gone; a worker thread must not wait for it.
 SEND_TIMEOUT_SECONDS = 2
 SEND_TIMEOUT = struct.pack("ll", SEND_TIMEOUT_SECONDS, 0)
-LISTEN_BACKLOG = 256
+# The kernel cuts it to its own limit (net.core.somaxconn): all threads of all web processes may come at once.
+LISTEN_BACKLOG = 4096
 # How long to leave the machine alone when it has no file or thread for one more connection.
 SCARCITY_PAUSE_SECONDS = 0.1
 
@@ -107,6 +109,10 @@ class Server:
             **(self._shadows.status() if self._shadows else {}),
         }
 
+    def stuck_seconds(self) -> float:
+        """For how long a batch has lasted beyond what its model has shown to need."""
+        return self._workers.stuck_seconds()
+
     def _remove_socket(self) -> None:
         """Only our own: a successor may listen on the same path already."""
         try:
@@ -116,14 +122,51 @@ class Server:
             pass
 
     def _accept(self, listener: socket.socket) -> None:
+        spare, is_told = _spare(), False
         while not self._is_stopped.is_set():
             try:
                 sock, _ = listener.accept()
+            except OSError as error:
+                if self._is_stopped.is_set():
+                    break
+                # Too many open files, or a client that gave up: the next ones are to be heard all the same.
+                if not is_told:
+                    log.warning("connections cannot be taken: %s; each is refused until they can", error)
+                is_told = True
+                spare = self._refuse_one(listener, spare)
+                continue
+            try:
                 Connection(sock, self._workers, self.status, self._changes, self._shadows).start()
+                is_told = False
             except (OSError, RuntimeError) as error:
-                # Too many open files or threads, or a client that gave up: the next ones are to be heard all the same.
-                if not self._is_stopped.wait(SCARCITY_PAUSE_SECONDS):
-                    log.warning("a connection could not be taken: %s", error)
+                if not is_told:
+                    log.warning("no thread for a connection: %s; each is refused until there is", error)
+                is_told = True
+                _refuse_connection(sock)
+                self._is_stopped.wait(SCARCITY_PAUSE_SECONDS)
+        if spare is not None:
+            os.close(spare)
+
+    def _refuse_one(self, listener: socket.socket, spare: int | None) -> int | None:
+        """Take one with a descriptor kept for that, and say no: who waits in the queue would wait until its deadline.
+
+        Returns the descriptor to keep for the next one.
+        """
+        if spare is None:
+            self._is_stopped.wait(SCARCITY_PAUSE_SECONDS)
+            return _spare()
+        os.close(spare)
+        try:
+            listener.settimeout(SCARCITY_PAUSE_SECONDS)
+            sock, _ = listener.accept()
+            _refuse_connection(sock)
+        except OSError:
+            # Gone, or another thread took the descriptor.
+            self._is_stopped.wait(SCARCITY_PAUSE_SECONDS)
+        finally:
+            with contextlib.suppress(OSError):
+                listener.settimeout(None)
+        return _spare()
 
 
 @dataclass
@@ -228,6 +271,10 @@ class Connection:
     def _handle_change(self, frame: Frame) -> None:
         """Made in this thread: whoever asks has a connection of its own. It is finished also when nobody listens."""
         change = _parse_change(frame)
+        with pulse.heat.exempt():
+            self._change(change)
+
+    def _change(self, change: Change) -> None:
         try:
             if self._changes is None:
                 raise ChangeRefusedError("The versions of this engine are fixed.", hint="Start it from the settings.")
@@ -307,6 +354,25 @@ class Connection:
         with self._send_lock:
             for buffer in buffers:
                 self._socket.sendall(buffer)
+
+
+def _spare() -> int | None:
+    """A descriptor to give up when there is no other; None when there is none left for it."""
+    try:
+        return os.open(os.devnull, os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return None
+
+
+def _refuse_connection(sock: socket.socket) -> None:
+    """Say that there is no room, and hang up."""
+    error = EngineBusyError("The engine can take no more connections.", hint="Raise ulimit -n, or the pids limit.")
+    with sock, contextlib.suppress(OSError):
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, SEND_TIMEOUT)
+        for buffer in protocol.encode(_frame_of(0, Reply(error=error))):
+            sock.sendall(buffer)
+        # What it sends is not read; without this end of ours it could lose our word with it.
+        sock.shutdown(socket.SHUT_WR)
 
 
 def _size(sides: Any) -> tuple[int, int] | None:

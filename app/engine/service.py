@@ -22,6 +22,7 @@ from app.engine.shadows import Shadows
 from app.engine.worker import Model, Workers
 from app.errors import ModelLoadError
 from app.manifests import Manifest
+from app.supervision import pulse, supervision
 from app.telemetry import alerts, metrics
 
 log = logging.getLogger("cask.engine")
@@ -81,6 +82,8 @@ def run(settings: Settings) -> None:
     metrics.begin(settings.state_dir, "engine")
     metrics.watch_memory("engine")
     server = build(settings)
+    pulse.start(server.stuck_seconds, is_python_only=True)
+    supervision.of_engine(settings).start()
     never = threading.Event()
     try:
         server.start()
@@ -90,6 +93,7 @@ def run(settings: Settings) -> None:
     except (SystemExit, KeyboardInterrupt):
         # mod_wsgi turns SIGTERM into SystemExit in a service script; standalone does so elsewhere.
         log.info("engine %d drains for at most %d s", os.getpid(), settings.engine_drain_seconds)
+    pulse.stopping()
     server.stop(settings.engine_drain_seconds)
     metrics.end()
 

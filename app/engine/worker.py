@@ -27,6 +27,7 @@ from app.errors import (
 )
 from app.manifests import Manifest
 from app.results import Answer, ExplainOptions, Options
+from app.supervision import pulse
 from app.telemetry import metrics
 
 log = logging.getLogger("cask.engine")
@@ -35,6 +36,9 @@ Clock = Callable[[], float]
 # Told what goes on, one short line each.
 Say = Callable[[str], None]
 FormOf = Callable[["Model"], str]
+# A batch may last so many times what the longest of that model has lasted, before it passes for hung; and before there
+# was an explanation, so many times a prediction is expected of one.
+ALLOWED_TIMES, EXPLANATION_TIMES = 4.0, 30.0
 # Digest of a model → its form.
 Announce = Callable[[dict[str, str]], None]
 
@@ -75,10 +79,24 @@ class Slot:
     hint: str = ""
     load_seconds: float = 0.0
     form: str = ""
+    # Of its batches, explanations apart; the first is the warming up.
+    longest_seconds: dict[bool, float] = field(default_factory=dict)
     watch: Watch = field(init=False)
 
     def __post_init__(self) -> None:
         self.watch = Watch(Summary(self.manifest.labels))
+
+    def allowed_seconds(self, batch: Batch) -> float:
+        """How long a batch may last before it passes for hung: some times what this model has needed before."""
+        is_explanation = _is_explanation(batch)
+        plain = self.longest_seconds.get(False, 0.0)
+        known = self.longest_seconds.get(is_explanation, EXPLANATION_TIMES * plain if is_explanation else plain)
+        return ALLOWED_TIMES * known * len(batch.works)
+
+    def note_seconds(self, batch: Batch, seconds: float) -> None:
+        """A batch has lasted so long, and was answered."""
+        key = _is_explanation(batch)
+        self.longest_seconds[key] = max(seconds, self.longest_seconds.get(key, 0.0))
 
     def to_dict(self) -> dict[str, Any]:
         """For the status frame."""
@@ -140,6 +158,7 @@ class Workers:
         self._is_stopping = False
         self._busy_since: dict[int, float] = {}
         self._busy_with: dict[int, Slot] = {}
+        self._allowed_until: dict[int, float] = {}
         self._images_total = 0
         self._batches_total = 0
         self._threads = [
@@ -277,6 +296,11 @@ class Workers:
                 "is_stopping": self._is_stopping,
             }
 
+    def stuck_seconds(self) -> float:
+        """For how long the worst batch has lasted beyond what it is allowed; 0 when none has."""
+        now = self.clock()
+        return max((now - until for until in list(self._allowed_until.values())), default=0.0)
+
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _check_held(self, work: Work) -> None:
@@ -306,12 +330,18 @@ class Workers:
         self.is_started.set()
 
     def _load(self, slot: Slot, say: Say = lambda line: None) -> None:
+        with pulse.loading():
+            self._load_now(slot, say)
+
+    def _load_now(self, slot: Slot, say: Say) -> None:
         started = self.clock()
         try:
             say("loading the weights")
             model = self._load_model(slot.manifest)
             say("warming up")
+            warming_since = self.clock()
             model.warm_up()
+            slot.longest_seconds[False] = self.clock() - warming_since
             say("comparing with its stored answers")
             model.golden_check()
             # By now the runtime has made of the weights what it computes with.
@@ -346,6 +376,11 @@ class Workers:
         log.error("model %s cannot be served: %s %s", slot.manifest.key, message, hint)
 
     def _run(self, number: int) -> None:
+        # A full line keeps this thread at work for hours; how long one batch may last is looked at apart.
+        with pulse.heat.exempt():
+            self._work(number)
+
+    def _work(self, number: int) -> None:
         while True:
             batch = self._next_batch(number)
             if batch is None:
@@ -354,6 +389,7 @@ class Workers:
             with self._condition:
                 self._busy_since.pop(number, None)
                 self._busy_with.pop(number, None)
+                self._allowed_until.pop(number, None)
                 self._condition.notify_all()
 
     def _next_batch(self, number: int) -> Batch | None:
@@ -366,7 +402,9 @@ class Workers:
                 batch = self._batcher.take(math.inf if self._is_stopping else now) or self._take_background()
                 if batch is not None:
                     # The slot as it is now: another may take its place before the model is asked.
-                    self._busy_since[number], self._busy_with[number] = now, self.slots[batch.model_key]
+                    slot = self.slots[batch.model_key]
+                    self._busy_since[number], self._busy_with[number] = now, slot
+                    self._allowed_until[number] = now + slot.allowed_seconds(batch)
                     self._batches_total += not batch.is_background
                     self._images_total += 0 if batch.is_background else len(batch.works)
                     if len(self._batcher):
@@ -403,6 +441,7 @@ class Workers:
             log.exception("predicting a batch of %d with %s failed", len(batch.works), batch.model_key, extra=requests)
             self._refuse_all(batch, CaskError(f"The model failed: {type(error).__name__}.", hint="See the log."))
         else:
+            slot.note_seconds(batch, self.clock() - started)
             self._answer_all(batch, answers, started, slot.form)
             if not batch.is_background:
                 self._watch(slot, batch, answers)
@@ -444,6 +483,10 @@ def _measure(batch: Batch, answers: Sequence[Answer | CaskError], started: float
         metrics.ENGINE_IMAGES.add(failed, model=model, outcome="failed")
     for work in batch.works:
         metrics.ENGINE_QUEUE_SECONDS.observe(started - work.arrived, model=model)
+
+
+def _is_explanation(batch: Batch) -> bool:
+    return isinstance(batch.works[0].options, ExplainOptions)
 
 
 def _name(model_key: str) -> str:

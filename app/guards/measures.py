@@ -13,6 +13,8 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import Map, RequestRedirect
 
+from app.guards import request_ids
+from app.supervision import probe, pulse
 from app.telemetry import metrics, traces
 
 StartResponse = Callable[..., Any]
@@ -68,6 +70,9 @@ class Measures:
         """Pass the request on; its answer is counted before the caller sees any of it."""
         if not self._is_begun:
             self.begin()
+        if environ.get("PATH_INFO") == probe.PATH:
+            return _alive(start_response)
+        pulse.begin()
         began = time.perf_counter()
         _note_queue(environ)
         status = "500"
@@ -82,6 +87,7 @@ class Measures:
         try:
             return self._application(environ, note_status)
         finally:
+            pulse.answered()
             metrics.IN_FLIGHT.add(-1)
             method = environ.get("REQUEST_METHOD", "")
             route = self._routes.of(environ.get("PATH_INFO", ""), method)
@@ -106,6 +112,12 @@ def init_app(app: Flask, begin: Callable[[], None]) -> None:
     if app.extensions["is_under_apache"]:
         # Elsewhere an app may be made for a look at it; here it will serve.
         measures.begin()
+
+
+def _alive(start_response: StartResponse) -> list[bytes]:
+    """For the probe: an answer of the app, which Apache need not count, and nothing besides."""
+    start_response("204 No Content", [(request_ids.HEADER, request_ids.choose(""))])
+    return []
 
 
 def _note_queue(environ: Environ) -> None:

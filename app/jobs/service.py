@@ -13,10 +13,11 @@ from typing import TYPE_CHECKING, Any
 from app.config import Settings
 from app.engine.client import EngineClient
 from app.errors import CaskError
-from app.jobs import heartbeat, stores
+from app.jobs import stores
 from app.jobs.store import JobStore
 from app.jobs.webhooks import Messenger
-from app.jobs.worker import Worker
+from app.jobs.worker import IMAGE_SECONDS, Worker
+from app.supervision import pulse
 from app.telemetry import alerts, metrics
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ NICE = 10
 LOOK_SECONDS = 0.2
 TIDY_SECONDS = 30.0
 TELL_SECONDS = 1.0
+RENEW_SECONDS = 1.0
+# One round lasts milliseconds, with a slow disk or Redis some seconds.
+TURN_SECONDS = 30.0
 DRAIN_SECONDS = 5.0
 
 
@@ -65,12 +69,12 @@ class Service:
         messenger: Messenger,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._state_dir = Path(settings.state_dir)
         self._store = store
         self._worker = worker
         self._messenger = messenger
         self._clock = clock
-        self._beat_at = 0.0
+        self._turned_at = clock()
+        self._renew_at = 0.0
         self._tidy_at = 0.0
         self._tell_at = 0.0
         self._is_recovered = False
@@ -78,11 +82,10 @@ class Service:
 
     def turn(self) -> None:
         """One round. Raises nothing: what cannot be done now is tried again."""
-        now = self._clock()
+        now = self._turned_at = self._clock()
         try:
-            if now >= self._beat_at:
-                self._beat_at = now + heartbeat.PERIOD_SECONDS
-                heartbeat.beat(self._state_dir, self._worker.busy_seconds)
+            if now >= self._renew_at:
+                self._renew_at = now + RENEW_SECONDS
                 self._recover()
             if now >= self._tidy_at:
                 self._tidy_at = now + TIDY_SECONDS
@@ -102,6 +105,11 @@ class Service:
         except OSError as error:
             if self._is_news(str(error)):
                 log.warning("the jobs' folder cannot be used: %s", error)
+
+    def stuck_seconds(self) -> float:
+        """For how long an image, or a round, has lasted beyond what it may."""
+        # Each image has its deadline; what lasts longer than that hangs.
+        return max(self._worker.busy_seconds - IMAGE_SECONDS, self._clock() - self._turned_at - TURN_SECONDS, 0.0)
 
     def _recover(self) -> None:
         """Put back what workers began that are dead: at first this machine's own, then those of others."""
@@ -136,12 +144,14 @@ def run(settings: Settings) -> None:
             is_crowded=lambda: _is_crowded(engine),
         )
         service = Service(settings, store, worker, Messenger(store, settings))
+        pulse.start(service.stuck_seconds)
         log.info("jobs are worked off by process %d, lock %d", os.getpid(), lock)
         while not never.wait(LOOK_SECONDS):
             service.turn()
     except (SystemExit, KeyboardInterrupt):
         # mod_wsgi turns SIGTERM into SystemExit in a service script; standalone does so elsewhere.
         log.info("jobs stop; images in hand are finished, the others wait for the next start")
+    pulse.stopping()
     if worker is not None:
         worker.stop(DRAIN_SECONDS)
     metrics.end()

@@ -21,7 +21,6 @@ from app.errors import (
     StateUnusableError,
     UnavailableError,
 )
-from app.jobs.heartbeat import IMAGE_SECONDS
 from app.jobs.jobs import Claim
 from app.jobs.pauses import JobPauses
 from app.jobs.store import JobStore, problem
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger("cask.jobs")
 
+# Nobody waits for an image of a job, but an engine that hangs must not be waited for either.
+IMAGE_SECONDS = 60.0
 # So often one image may end its worker or the engine before it is given up.
 MAX_ATTEMPTS = 10
 # While callers wait, an image of a job waits too, for at most a second.

@@ -11,10 +11,11 @@ from typing_extensions import TypedDict
 
 from app.errors import CaskError
 from app.guards import authentication
-from app.jobs import heartbeat
 from app.openapi.operations import Answer, describe
 from app.ops import ops, processes
 from app.predictions import predictor
+from app.supervision.supervisor import TELL_SECONDS
+from app.telemetry import shares
 
 READY_ONCE = "ready_once"
 RETRY_AFTER_SECONDS = "2"
@@ -98,6 +99,9 @@ def _report() -> dict[str, Any]:
     others = processes.alive(state_dir)
     if current_app.extensions["role"] == "ops" and not any(each.role == "web" for each in others):
         missing.append("web: no process of the web group is alive; see the error log")
+    supervision = current_app.extensions.get("supervision")
+    if supervision is not None:
+        missing += supervision.troubles()
     rows = [{"role": each.role, "pid": each.pid} for each in others if each.role != "jobs"]
     rows += jobs_row()
     return {"ready": not missing, "missing": missing, "processes": [*_engine_row(engine), *rows]}
@@ -135,12 +139,12 @@ def jobs_row() -> list[dict[str, Any]]:
     settings = current_app.extensions["settings"]
     if settings.jobs == "off":
         return []
-    found = heartbeat.read(settings.state_dir)
-    if found is None or not found.is_alive:
+    found = next((sign for sign in shares.signs(settings.state_dir) if sign.role == "jobs" and sign.beat), None)
+    if found is None:
         return [{"role": "jobs", "pid": None, "state": "away"}]
-    age_seconds = found.age_seconds
-    state = "up" if age_seconds < heartbeat.SILENT_SECONDS else "silent"
-    return [{"role": "jobs", "pid": found.pid, "state": state, "heartbeat_age_seconds": round(age_seconds, 1)}]
+    is_well = max(found.age_seconds, found.stuck_seconds) < TELL_SECONDS
+    row = {"role": "jobs", "pid": found.pid, "state": "up" if is_well else "silent"}
+    return [{**row, "heartbeat_age_seconds": round(found.age_seconds, 1)}]
 
 
 def _engine_row(engine: dict[str, Any]) -> list[dict[str, Any]]:

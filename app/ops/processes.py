@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app import machine
-from app.jobs import heartbeat
+from app.telemetry import shares
 
 APACHE_NAMES = ("apache2", "httpd")
 
@@ -56,11 +56,8 @@ def alive(state_dir: Path) -> list[Process]:
             _forget(path)
         else:
             found.append(process)
-    # It leaves another note, with more in it.
-    worker = heartbeat.read(state_dir)
-    if worker is not None and worker.is_alive:
-        found.append(Process(worker.pid, "jobs"))
-    return found
+    # It leaves no note, for it is no process of ours that answers.
+    return found + [Process(sign.pid, sign.role) for sign in shares.signs(state_dir) if sign.role == "jobs"]
 
 
 def of_apache(known: Sequence[Process]) -> list[Process]:

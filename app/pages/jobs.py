@@ -15,7 +15,7 @@ from app.api import job_requests
 from app.api.jobs import UPLOADS, owner, seen_by, store
 from app.errors import ImageMissingError
 from app.guards import form_bodies, request_ids
-from app.jobs import archives, heartbeat
+from app.jobs import archives
 from app.jobs.jobs import Job, Wanted
 from app.jobs.packs import Pack
 from app.openapi.operations import HTML, Answer, Body, describe
@@ -23,6 +23,7 @@ from app.pages import asked, languages, pages, try_image
 from app.pages.sentences import marked
 from app.predictions import predictor
 from app.results import Detection, Prediction, answer_from_json
+from app.telemetry import shares
 
 LISTED_ROWS = 20
 RESULT_ROWS = 100
@@ -205,8 +206,8 @@ def _result(row: dict[str, Any]) -> ShownResult:
 
 
 def _is_worked_off() -> bool:
-    worker = heartbeat.read(current_app.extensions["settings"].state_dir)
-    return worker is not None and worker.is_alive
+    state_dir = current_app.extensions["settings"].state_dir
+    return any(sign.role == "jobs" and sign.beat for sign in shares.signs(state_dir))
 
 
 def _api_url() -> str:

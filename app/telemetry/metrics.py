@@ -394,6 +394,11 @@ def watch_memory(role: str) -> None:
     _watcher.start()
 
 
+def share() -> Share:
+    """Where this process counts at the moment."""
+    return _share
+
+
 def end() -> None:
     """The process ends as it should. What it counted stays."""
     _share.stop()

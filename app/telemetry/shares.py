@@ -4,8 +4,9 @@ A file belongs to whoever holds its lock. When a process ends, however it ends, 
 process of its role takes the file over and counts on. So nothing is lost, nothing is merged, and there are never more
 files than there were processes at one time.
 
-Head (eight numbers of 8 bytes): form · pid · born · how it ended · bytes used · three in reserve. Then a record for
-each series: bytes of its key, how many values (4 bytes each), the key as JSON filled up to 8 bytes, values as doubles.
+Head (twelve numbers of 8 bytes): form · pid · born · how it ended · bytes used · last sign of life (ns since boot) ·
+for how long stuck (ms) · mood · requests answered · three in reserve. Then a record for each series: bytes of its key,
+how many values (4 bytes each), the key as JSON filled up to 8 bytes, values as doubles.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import json
 import mmap
 import os
 import struct
+import time
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -24,9 +26,9 @@ from typing import Literal
 from app import machine
 
 FOLDER = "run/metrics"
-FORM = int.from_bytes(b"CASKMET1", "little")
-HEAD = struct.Struct("<8q")
-FORM_AT, PID_AT, BORN_AT, END_AT, USED_AT = range(5)
+FORM = int.from_bytes(b"CASKMET2", "little")
+HEAD = struct.Struct("<12q")
+FORM_AT, PID_AT, BORN_AT, END_AT, USED_AT, BEAT_AT, STUCK_AT, MOOD_AT, ANSWERED_AT = range(9)
 RECORD = struct.Struct("<II")
 # About two thousand series; reserved on disk at once, for a full disk would else end the process (SIGBUS).
 FILE_BYTES = 512 * 1024
@@ -36,6 +38,8 @@ Ended = Literal["crash", "stopped", "hang"]
 # How a process ended is known by what it could still write: nothing, or what the watchdog wrote for it.
 ENDS: dict[int, Ended] = {0: "crash", 1: "stopped", 2: "hang"}
 STOPPED, HANG = 1, 2
+# What a process says of itself: it serves; it loads a model and may be silent for long; it finishes and then ends.
+SERVING, LOADING, STOPPING = 0, 1, 2
 
 
 @dataclass(frozen=True)
@@ -65,7 +69,7 @@ class Share:
     def in_memory(cls) -> Share:
         """Numbers that nobody else sees: before the process has a file, or where it can have none."""
         memory = bytearray(FILE_BYTES)
-        HEAD.pack_into(memory, 0, FORM, 0, 0, 0, HEAD.size, 0, 0, 0)
+        HEAD.pack_into(memory, 0, FORM, 0, 0, 0, HEAD.size, *[0] * 7)
         return cls(memory)
 
     @classmethod
@@ -93,6 +97,15 @@ class Share:
         """This process ends as it should; its numbers stay."""
         self._head[END_AT] = STOPPED
 
+    def beat(self, stuck_seconds: float, mood: int) -> None:
+        """Say that this process lives. Written into memory that is reserved: a full disk does not hinder it."""
+        self._head[STUCK_AT], self._head[MOOD_AT] = int(stuck_seconds * 1000), mood
+        self._head[BEAT_AT] = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+
+    def answered(self) -> None:
+        """One more request was answered. Now and then one is missed: it is to be seen that they are, not how many."""
+        self._head[ANSWERED_AT] += 1
+
     def abandon(self) -> None:
         """After a fork, in the child: the file is the parent's."""
         if self._lock is not None:
@@ -119,6 +132,45 @@ class Found:
     pid: int
     is_alive: bool
     series: dict[Series, tuple[float, ...]]
+
+
+@dataclass(frozen=True)
+class Sign:
+    """The last sign of life of one process that still runs. ``beat``: 0 when it has given none yet, else when.
+
+    ``stuck_seconds``: for how long some part of it has made no progress, by its own word.
+    """
+
+    role: str
+    pid: int
+    born: int
+    beat: int
+    stuck_seconds: float
+    mood: int
+    answered: int
+
+    @property
+    def age_seconds(self) -> float:
+        """How long ago it was given, time in which the machine slept included."""
+        return (time.clock_gettime_ns(time.CLOCK_BOOTTIME) - self.beat) / 1e9 if self.beat else 0.0
+
+
+def signs(state_dir: Path) -> list[Sign]:
+    """Of all processes that live, by the kernel's word: a number that another process has by now is not one."""
+    found = (_sign(path) for path in sorted((state_dir / FOLDER).glob("*-*")))
+    return [sign for sign in found if sign is not None and machine.born(sign.pid) == sign.born]
+
+
+def _sign(path: Path) -> Sign | None:
+    try:
+        with path.open("rb", buffering=0) as file:
+            head = HEAD.unpack(file.read(HEAD.size))
+    except (OSError, struct.error):
+        return None
+    if head[FORM_AT] != FORM:
+        return None
+    role, stuck = path.name.rpartition("-")[0], head[STUCK_AT] / 1000
+    return Sign(role, head[PID_AT], head[BORN_AT], head[BEAT_AT], stuck, head[MOOD_AT], head[ANSWERED_AT])
 
 
 def read(state_dir: Path) -> list[Found]:
@@ -161,7 +213,7 @@ def _take_over(lock: int) -> tuple[Share, Ended | None]:
         if series.kind == "gauge":
             # How it stood in a process that is gone.
             memory[at * 8 : (at + count) * 8] = bytes(count * 8)
-    HEAD.pack_into(memory, 0, FORM, os.getpid(), machine.born(os.getpid()) or 0, 0, used, 0, 0, 0)
+    HEAD.pack_into(memory, 0, FORM, os.getpid(), machine.born(os.getpid()) or 0, 0, used, *[0] * 7)
     return Share(memory, lock), ended
 
 

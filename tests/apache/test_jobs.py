@@ -52,7 +52,7 @@ def receiver() -> Iterator[str]:
 @pytest.fixture(scope="module")
 def server(receiver: str) -> Iterator[Server]:
     """Three web processes, and a worker that may be harmed."""
-    settings = {"WEB_PROCESSES": "3", "ENGINE_HANG_SECONDS": "2", "LOG_LEVEL": "info"}
+    settings = {"WEB_PROCESSES": "3", "ENGINE_HANG_SECONDS": "4", "LOG_LEVEL": "info"}
     webhooks = {"JOBS_WEBHOOK_HOSTS": receiver, "JOBS_WEBHOOK_SECRET": SECRET}
     with servers.running("test", **settings, **webhooks) as running:
         yield running
@@ -133,7 +133,7 @@ def test_worker_that_is_stopped_is_ended_and_replaced(server: Server, sample_pat
 
     assert wait_for_end(server, where)["state"] == "succeeded"
     assert worker(server)["pid"] != victim
-    assert f"ending the jobs' worker {victim}: it gave no sign for" in server.log()
+    assert f"ending the jobs process {victim}: it has given no sign of life for" in server.log()
 
 
 def test_operators_see_worker_and_jobs(server: Server, sample_path: Path) -> None:

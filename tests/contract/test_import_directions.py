@@ -88,13 +88,17 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {
             *("app.engine.batcher", "app.engine.drift", "app.errors", "app.machine", "app.manifests"),
             "app.results",
+            "app.supervision.pulse",
             "app.telemetry.metrics",
         },
     ),
     ("app.engine.drift", {"app.results"}),
     (
         "app.engine.inspector",
-        {"app.engine.drift", "app.engine.worker", "app.errors", "app.json_files", "app.manifests"},
+        {
+            *("app.engine.drift", "app.engine.worker", "app.errors", "app.json_files", "app.manifests"),
+            "app.supervision.pulse",
+        },
     ),
     ("app.engine.builder", {"app.builds", "app.config", "app.errors", "app.manifests"}),
     ("app.engine.changes", {"app.engine.worker", "app.errors", "app.machine", "app.manifests", "app.roles"}),
@@ -106,12 +110,13 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.engine.shadows",
             "app.engine.builder",
             "app.engine.inspector",
-            *("app.errors", "app.results"),
+            *("app.errors", "app.results", "app.supervision.pulse"),
         },
     ),
     (
         "app.engine.service",
         {
+            *("app.supervision.pulse", "app.supervision.supervision"),
             *("app.builds", "app.config", "app.engine", "app.errors", "app.machine", "app.manifests", "app.sizing"),
             *(
                 "app.vision.registry",
@@ -147,7 +152,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
         },
     ),
     ("app.jobs.jobs", {"app.config", "app.manifests"}),
-    ("app.jobs.heartbeat", {"app.machine"}),
+    ("app.supervision.pulse", {"app.machine", "app.telemetry.metrics", "app.telemetry.shares"}),
+    ("app.supervision", {"app.supervision", "app.config", "app.errors", "app.machine", "app.telemetry.shares"}),
     ("app.jobs.packs", {"app.jobs.jobs", "app.errors"}),
     ("app.jobs.archives", {"app.jobs.packs", "app.errors"}),
     ("app.jobs.store", {"app.jobs.jobs", "app.jobs.packs", "app.errors", "app.machine"}),
@@ -167,7 +173,6 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.jobs.worker",
         {
-            "app.jobs.heartbeat",
             "app.jobs.jobs",
             "app.jobs.pauses",
             "app.jobs.store",
@@ -183,7 +188,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     (
         "app.jobs.service",
-        {"app.jobs", "app.config", "app.engine.client", "app.errors", "app.predictions", "app.telemetry"},
+        {"app.jobs", "app.config", "app.engine.client", "app.errors", "app.predictions", "app.telemetry"}
+        | {"app.supervision.pulse"},
     ),
     ("app.jobs.__main__", {"app.jobs.service", "app.standalone"}),
     ("app.jobs", set()),
@@ -193,6 +199,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.guards",
         {
             *("app.guards", "app.cache.answers", "app.config", "app.errors", "app.sizing", "app.telemetry"),
+            "app.supervision",
             *("app.budget", "app.counters", "app.pages.failures", "app.tokens"),
         },
     ),
@@ -229,7 +236,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.pages.jobs",
         {
             *("app.pages", "app.api.job_requests", "app.api.jobs", "app.guards", "app.jobs", "app.openapi.operations"),
-            *("app.errors", "app.predictions", "app.results"),
+            *("app.errors", "app.predictions", "app.results", "app.telemetry.shares"),
         },
     ),
     (
@@ -244,7 +251,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.ops",
         {
             *("app.ops", "app.openapi.operations", "app.predictions", "app.guards.measures", "app.telemetry"),
-            "app.jobs.heartbeat",
+            "app.supervision.supervisor",
             "app.jobs.store",
             "app.guards.authentication",
             *("app.config", "app.errors", "app.machine", "app.__version__"),
@@ -256,7 +263,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.api", "app.openapi", "app.pages", "app.ops", "app.guards", "app.predictions", "app.engine.client"),
             *("app.cache.answers", "app.ensembles"),
             *("app.engine.service", "app.config", "app.errors", "app.telemetry"),
-            "app.jobs.stores",
+            *("app.jobs.stores", "app.supervision.pulse"),
         },
     ),
     ("app.cli", None),
@@ -276,8 +283,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.sizing",
             "app.telemetry",
             "app.ops.apache_log",
-            "app.ops.watchdog",
-            "app.jobs.heartbeat",
+            "app.supervision.supervision",
             *("app.counters", "app.tokens"),
             "app.guards.admission",
             "app.guards.cors",

@@ -44,4 +44,4 @@ def test_a_line_of_the_log_is_explained(line: str) -> None:
 
 
 def test_there_are_lines_to_explain() -> None:
-    assert "ending the engine %d: %s; Apache starts a new one" in _all_lines()
+    assert "ending the %s process %d: it %s; Apache starts a new one" in _all_lines()

@@ -22,7 +22,7 @@ REPLACED_SECONDS = 60.0
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A server that may be harmed; every test leaves it ready again."""
-    with servers.running("test", ENGINE_HANG_SECONDS="3") as running:
+    with servers.running("test", ENGINE_HANG_SECONDS="4") as running:
         yield running
 
 
@@ -83,7 +83,7 @@ def test_a_stopped_engine_is_ended_by_the_watchdog_and_replaced(server: Server, 
     servers.wait_until(lambda: not _runs(victim), 30, "the watchdog")
     servers.wait_until(server.is_ready, REPLACED_SECONDS, "a new engine")
 
-    assert f"ending the engine {victim}" in server.log()
+    assert f"ending the engine process {victim}" in server.log()
     assert detect(server, sample_path.read_bytes()).status == 200
 
 

@@ -1,0 +1,160 @@
+"""This process's sign of life: given four times a second by a thread that needs Python's lock, into shared memory.
+
+A process that is stopped, or whose lock is never let go, gives none. One that loops gives signs, so the thread looks at
+itself too: a thread that computes on and on without beginning anything new is stuck.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import threading
+import time
+from collections.abc import Callable, Iterator
+
+from app import machine
+from app.telemetry import metrics, shares
+
+log = logging.getLogger("cask.web")
+
+PERIOD_SECONDS = 0.25
+LOOK_SECONDS = 0.5
+# Of the time, computing or waiting for a core. A loop shares Python's lock with the other threads.
+HOT_SHARE = 0.5
+# Of one core: a process that uses less, though it may share it with many others, has no thread that is hot.
+LEAST_SHARE = 0.05
+# What a request may compute by itself before it passes for a loop: the longest takes a second.
+REQUEST_SECONDS = 3.0
+
+
+class Heat:
+    """For how long some thread of this process has computed without a pause and without beginning anything new."""
+
+    def __init__(
+        self,
+        look: Callable[[], dict[int, float]] = machine.thread_busy_seconds,
+        used: Callable[[], float] = time.process_time,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        """``look``: how long each thread has been busy; ``used``: processor time of all together."""
+        self._look, self._used, self._clock = look, used, clock
+        self._looked_at, self._used_before = clock(), used()
+        self._before: dict[int, float] = {}
+        self._hot_since: dict[int, float] = {}
+        # When each thread last began something, by the kernel's number of it.
+        self._began: dict[int, float] = {}
+        self._exempt: set[int] = set()
+
+    def begin(self) -> None:
+        """This thread begins something new."""
+        self._began[threading.get_native_id()] = self._clock()
+
+    @contextlib.contextmanager
+    def exempt(self) -> Iterator[None]:
+        """Within it this thread may compute for as long as it likes."""
+        thread = threading.get_native_id()
+        is_outermost = thread not in self._exempt
+        self._exempt.add(thread)
+        try:
+            yield
+        finally:
+            if is_outermost:
+                self._exempt.discard(thread)
+
+    def seconds(self, only: Callable[[], set[int]] | None = None) -> float:
+        """The longest of all threads. ``only``: which threads count; a runtime's own are not ours to judge."""
+        now, used = self._clock(), self._used()
+        span, busy = now - self._looked_at, used - self._used_before
+        before_at, self._looked_at, self._used_before = self._looked_at, now, used
+        if busy < LEAST_SHARE * span:
+            # None can be hot; this is how nearly all looks end, and they cost next to nothing.
+            self._before, self._hot_since = {}, {}
+            return 0.0
+        times, before = self._look(), self._before
+        self._before = times
+        hot = {each for each, at in times.items() if each in before and at - before[each] >= HOT_SHARE * span}
+        hot -= self._exempt
+        if only is not None:
+            hot &= only()
+        self._hot_since = {each: self._hot_since.get(each, before_at) for each in hot}
+        return max((now - self._since(each) for each in hot), default=0.0)
+
+    def _since(self, thread: int) -> float:
+        began = self._began.get(thread)
+        return self._hot_since[thread] if began is None else max(self._hot_since[thread], began + REQUEST_SECONDS)
+
+
+heat = Heat()
+_loading = 0
+_is_stopping = False
+_thread: threading.Thread | None = None
+_lock = threading.Lock()
+
+
+def begin() -> None:
+    """Called with each request: this thread begins something new."""
+    heat.begin()
+
+
+def answered() -> None:
+    """Called when a request was answered."""
+    metrics.share().answered()
+
+
+@contextlib.contextmanager
+def loading() -> Iterator[None]:
+    """Within it the process may be silent for long: libraries that are read from a slow disk hold Python's lock."""
+    global _loading
+    with _lock:
+        _loading += 1
+    beat(0.0)
+    try:
+        with heat.exempt():
+            yield
+    finally:
+        with _lock:
+            _loading -= 1
+        # At once: one that is stopped right after it would else pass for loading.
+        beat(0.0)
+
+
+def stopping() -> None:
+    """This process finishes what it has and then ends: it need answer nobody any more."""
+    global _is_stopping
+    _is_stopping = True
+    beat(0.0)
+
+
+def beat(stuck_seconds: float) -> None:
+    """Give one sign."""
+    mood = shares.STOPPING if _is_stopping else shares.LOADING if _loading else shares.SERVING
+    metrics.share().beat(stuck_seconds, mood)
+
+
+def start(stuck_seconds: Callable[[], float] = lambda: 0.0, *, is_python_only: bool = False) -> None:
+    """Give signs in a thread until the process ends. ``stuck_seconds``: what the process knows of itself besides.
+
+    ``is_python_only``: a runtime has threads of its own that compute for hours. One thread a process.
+    """
+    global _thread
+    if _thread is not None and _thread.is_alive():
+        return
+    only = _python_threads if is_python_only else None
+    _thread = threading.Thread(target=_run, args=(stuck_seconds, only), name="pulse", daemon=True)
+    _thread.start()
+
+
+def _python_threads() -> set[int]:
+    return {each.native_id for each in threading.enumerate() if each.native_id is not None}
+
+
+def _run(stuck_seconds: Callable[[], float], only: Callable[[], set[int]] | None) -> None:
+    looked_at, hot = 0.0, 0.0
+    while True:
+        try:
+            if time.monotonic() - looked_at >= LOOK_SECONDS:
+                looked_at, hot = time.monotonic(), heat.seconds(only)
+            beat(max(hot, stuck_seconds()))
+        except Exception:
+            log.exception("the sign of life stumbled; it goes on")
+        time.sleep(PERIOD_SECONDS)

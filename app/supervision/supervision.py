@@ -1,0 +1,97 @@
+"""Put together: who watches whom under Apache. See docs/architecture.md."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
+from pathlib import Path
+
+from app import machine
+from app.config import Settings
+from app.supervision import probe
+from app.supervision.probe import Probe
+from app.supervision.supervisor import TELL_SECONDS, Supervisor
+from app.supervision.watchdog import Watchdog, WatchedEngine
+from app.telemetry import shares
+from app.telemetry.shares import LOADING, Sign
+
+WATCHED_BY_OPS = frozenset({"web", "engine", "jobs"})
+WATCHED_BY_ENGINE = frozenset({"ops"})
+
+
+@dataclass(frozen=True)
+class Supervision:
+    """What the ops process does for all others."""
+
+    supervisor: Supervisor
+    watchdog: Watchdog
+    probe: Probe
+    stuck_seconds: Callable[[], float]
+
+    def start(self) -> None:
+        """Each in a thread of its own: none waits for what another one asks."""
+        self.supervisor.start()
+        self.watchdog.start()
+        self.probe.start()
+
+    def troubles(self) -> list[str]:
+        """Why a prediction might not be answered now, in words."""
+        troubles = [*self.supervisor.troubles(), *self.probe.troubles()]
+        if (seconds := self.stuck_seconds()) >= TELL_SECONDS:
+            troubles.append(f"ops: process {os.getpid()} has made no progress for {seconds:.1f} s")
+        if machine.is_stopped(os.getppid()):
+            troubles.append(f"httpd: the first process {os.getppid()} is stopped, so nobody replaces who ends")
+        return troubles
+
+
+def of_ops(settings: Settings, engine: WatchedEngine) -> Supervision:
+    """Web processes, engine, jobs' worker and Apache's children, watched by ops."""
+    state_dir, hang_seconds = Path(settings.state_dir), settings.engine_hang_seconds
+
+    def note(pid: int) -> None:
+        shares.note_hang(state_dir, pid)
+
+    def read() -> list[Sign]:
+        return [sign for sign in shares.signs(state_dir) if sign.role in WATCHED_BY_OPS]
+
+    supervisor = Supervisor(read, hang_seconds, others=_children_of_apache, note=note)
+    watchdog = Watchdog(
+        engine,
+        hang_seconds,
+        pid=lambda: supervisor.pid("engine"),
+        is_loading=lambda: any(sign.role == "engine" and sign.mood == LOADING for sign in read()),
+        note=note,
+    )
+    # Listening everywhere is listening here.
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.listen_host, settings.listen_host)  # noqa: S104
+    return Supervision(
+        supervisor,
+        watchdog,
+        Probe(
+            lambda: probe.ask(host, settings.port),
+            lambda: sum(sign.answered for sign in read() if sign.role == "web"),
+        ),
+        lambda: max((sign.stuck_seconds for sign in shares.signs(state_dir) if sign.pid == os.getpid()), default=0.0),
+    )
+
+
+def of_engine(settings: Settings) -> Supervisor:
+    """The ops process, watched by the engine: whoever watches all others is watched by one of them."""
+    state_dir = Path(settings.state_dir)
+    return Supervisor(
+        lambda: [sign for sign in shares.signs(state_dir) if sign.role in WATCHED_BY_ENGINE],
+        settings.engine_hang_seconds,
+        note=lambda pid: shares.note_hang(state_dir, pid),
+    )
+
+
+def _children_of_apache(known: Collection[int]) -> list[int]:
+    """Apache's own, which serve all connections and give no signs; ourselves left out."""
+    parent = os.getppid()
+    try:
+        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+    except OSError:
+        # A kernel that does not tell.
+        return []
+    return [pid for pid in map(int, children) if pid not in known and pid != os.getpid()]
