@@ -163,6 +163,20 @@ def _base_url(value: str) -> str:
     return base
 
 
+def _prefixed_url(value: str) -> str:
+    """A base URL that may end in a path, below which a proxy serves everything."""
+    base, path = _split_path(value)
+    if not re.fullmatch(r"(/[A-Za-z0-9._~-]+)*", path):
+        raise ValueError(value)
+    return _base_url(base) + path
+
+
+def _split_path(value: str) -> tuple[str, str]:
+    url = urlsplit(value)
+    path = url.path.rstrip("/")
+    return value.removesuffix("/").removesuffix(path) if path else value, path
+
+
 def _http_url(value: SecretStr) -> SecretStr:
     text = value.get_secret_value()
     url = urlsplit(text)
@@ -207,6 +221,7 @@ ModelNames = Annotated[tuple[Annotated[str, AfterValidator(_matching(MODEL_NAME)
 ImageFormats = Annotated[tuple[Literal["jpeg", "png", "webp", "bmp", "gif", "tiff"], ...], BeforeValidator(_split)]
 MemorySize = Annotated[str, AfterValidator(_matching(MEMORY_SIZE))]
 BaseUrl = Annotated[str, AfterValidator(_base_url)]
+PrefixedUrl = Annotated[str, AfterValidator(_prefixed_url)]
 SecretUrl = Annotated[SecretStr, AfterValidator(_http_url)]
 Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split)]
 RateLimits = Annotated[tuple[Annotated[str, AfterValidator(_matching(RATE_LIMIT))], ...], BeforeValidator(_split)]
@@ -662,12 +677,17 @@ class Settings(BaseSettings):
         expects="a token as `flask token create` prints it there",
     )
 
-    loadtest_host: BaseUrl = setting(
+    loadtest_host: PrefixedUrl = setting(
         lambda data: f"http://127.0.0.1:{data['port']}",
         "The one address that may be load tested from here.",
         by_default="http://127.0.0.1:<PORT>",
-        expects="an address such as http://127.0.0.1:8000",
+        expects="an address such as http://127.0.0.1:8000 or https://box.example/cask",
         section="Load test",
+    )
+    loadtest_ca_file: OptionalPath = setting(
+        None,
+        "Certificates that vouch for that address besides those of the system, a PEM file.",
+        expects="the path of a file",
     )
     loadtest_token: SecretStr = setting(
         "",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import dataclasses
 import functools
+import os
 import shutil
 import signal
 import sys
@@ -122,12 +123,13 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--timeout", type=float, default=10.0, help="a caller's patience, in seconds")
     parser.add_argument("--slots", type=int, help="requests under way at once, a worker; by rate and patience")
     parser.add_argument("--host", default="", help="must be the allowed address; LOADTEST_HOST allows it")
+    parser.add_argument("--ca", default="", metavar="FILE", help="certificates that vouch for the target, PEM")
     parser.add_argument("--confirm", default="", help="the environment's name, where a person must agree")
     parser.add_argument("--folder", type=Path, help="where the run is kept instead of loadtest/results/")
 
 
 def _run(arguments: argparse.Namespace) -> Status:
-    settings = config.resolve()
+    settings = _settings(arguments)
     profile = _profile(arguments, settings.env)
     target = _admit(arguments, settings, highest_rate(profile.stages))
     with turns.turn(target.url, _say):
@@ -139,7 +141,7 @@ def _run(arguments: argparse.Namespace) -> Status:
 
 
 def _search(arguments: argparse.Namespace) -> Status:
-    settings = config.resolve()
+    settings = _settings(arguments)
     most = min(arguments.most, settings.loadtest_max_rps or arguments.most)
     target = _admit(arguments, settings, most)
     base = profiles.read_profile("probe")
@@ -155,6 +157,13 @@ def _search(arguments: argparse.Namespace) -> Status:
     if found.status == Status.PASS:
         print(f"  {capacity.publish(path, target, settings.port, settings.state_dir)}")
     return found.status
+
+
+def _settings(arguments: argparse.Namespace) -> config.Settings:
+    """The settings of this environment; --ca stands for LOADTEST_CA_FILE, in Locust's processes too."""
+    if arguments.ca:
+        os.environ["LOADTEST_CA_FILE"] = str(Path(arguments.ca).resolve())
+    return config.resolve()
 
 
 class _Probes:

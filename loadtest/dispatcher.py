@@ -257,10 +257,12 @@ def problem_code(body: bytes) -> str:
 
 def job_path(body: bytes) -> str:
     """Where a job that was taken is asked for. Raises ValueError, KeyError, TypeError for another answer."""
-    path = json.loads(body)["url"]
-    if not path.startswith("/v1/jobs/"):
+    path = str(json.loads(body)["url"])
+    # Behind a proxy's prefix it may stand before it; who sends adds the prefix again.
+    _, found, job = path.partition("/v1/jobs/")
+    if not found or not path.startswith("/"):
         raise ValueError(path)
-    return str(path)
+    return found + job
 
 
 def follow_headers(request: Request) -> dict[str, str]:

@@ -57,6 +57,7 @@ def of_run(judged: np.ndarray, record: Record, seconds: float) -> dict[str, Any]
             ),
             "cpu_seconds": _number(sum(each["cpu_seconds"] for each in record.workers)),
             "workers": len(record.workers),
+            "repeated": sum(each.get("repeated", 0) for each in record.workers),
         },
         "cache": _cache(judged),
         "server_ms": {

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import http.client
 import json
+import re
 import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
 
-from loadtest.statuses import LoadTestError, RefusedError
+from loadtest.statuses import LoadTestError, RefusedError, UsageError
 
 DEFAULT_PORTS = {"http": 80, "https": 443}
 ASK_SECONDS = 10.0
+PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
 
 
 class Secret(Protocol):
@@ -35,23 +38,30 @@ class Settings(Protocol):
     @property
     def loadtest_max_rps(self) -> int: ...
     @property
+    def loadtest_ca_file(self) -> Path | None: ...
+    @property
     def loadtest_token(self) -> Secret: ...
 
 
 @dataclass(frozen=True)
 class Target:
-    """Where load may go: scheme, host and port, normalised; and the token to show there, if any."""
+    """Where load may go: scheme, host, port and the path below which a proxy serves it, normalised.
+
+    ``token``: to show there; ``ca_file``: a PEM file of authorities besides the system's. Empty for none.
+    """
 
     scheme: str
     host: str
     port: int
+    prefix: str = ""
+    ca_file: str = field(default="", repr=False, compare=False)
     token: str = field(default="", repr=False, compare=False)
 
     @property
     def url(self) -> str:
-        """Scheme, host and port, always with the port."""
+        """Scheme, host and port, always with the port, and the prefix."""
         host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{host}:{self.port}"
+        return f"{self.scheme}://{host}:{self.port}{self.prefix}"
 
     @property
     def headers(self) -> dict[str, str]:
@@ -60,7 +70,7 @@ class Target:
 
 
 def target_of(url: str) -> Target:
-    """The parts that decide where packets go. Raises RefusedError for anything but scheme, host and port."""
+    """The parts that decide where packets go. Raises RefusedError for more than scheme, host, port and a path."""
     parts = urlsplit(url)
     try:
         port = parts.port
@@ -69,10 +79,11 @@ def target_of(url: str) -> Target:
     host = (parts.hostname or "").rstrip(".").lower()
     if parts.scheme.lower() not in DEFAULT_PORTS or not host or port == 0 or parts.username is not None:
         raise RefusedError(f"{url!r} is no address to load; expected such as http://127.0.0.1:8000.")
-    if parts.path not in ("", "/") or parts.query or parts.fragment:
-        raise RefusedError(f"{url!r} has more than scheme, host and port; leave the rest out.")
+    prefix = parts.path.rstrip("/")
+    if parts.query or parts.fragment or not PREFIX.fullmatch(prefix):
+        raise RefusedError(f"{url!r} has more than scheme, host, port and a path; leave the rest out.")
     scheme = parts.scheme.lower()
-    return Target(scheme, host, port or DEFAULT_PORTS[scheme])
+    return Target(scheme, host, port or DEFAULT_PORTS[scheme], prefix)
 
 
 def admit(
@@ -91,7 +102,11 @@ def admit(
     """
     if settings.loadtest_allow == "no":
         raise RefusedError(f"LOADTEST_ALLOW is no for {settings.env}: it may not be load tested. See docs/loadtest.md.")
-    target = replace(target_of(settings.loadtest_host), token=settings.loadtest_token.get_secret_value())
+    target = replace(
+        target_of(settings.loadtest_host),
+        token=settings.loadtest_token.get_secret_value(),
+        ca_file=str(settings.loadtest_ca_file or ""),
+    )
     if host:
         _check_same(target_of(host), target, resolve or addresses_of)
     if settings.loadtest_max_rps and highest_rps > settings.loadtest_max_rps:
@@ -105,7 +120,7 @@ def admit(
 
 
 def _check_same(asked: Target, allowed: Target, resolve: Callable[[str, int], frozenset[str]]) -> None:
-    alike = (asked.scheme, asked.port) == (allowed.scheme, allowed.port)
+    alike = (asked.scheme, asked.port, asked.prefix) == (allowed.scheme, allowed.port, allowed.prefix)
     # Two names are the same target when every address of the one is an address of the other.
     if alike and (asked.host == allowed.host or resolve(asked.host, asked.port) <= resolve(allowed.host, allowed.port)):
         return
@@ -155,11 +170,11 @@ def fetch(target: Target, path: str) -> bytes:
         raise RefusedError(f"{path!r} is no path on the target; expected one that begins with a single slash.")
     connection = connect(target)
     try:
-        connection.request("GET", path, headers=target.headers)
+        connection.request("GET", target.prefix + path, headers=target.headers)
         answer = connection.getresponse()
         body = answer.read()
     except OSError as error:
-        raise LoadTestError(f"{target.url} does not answer: {error}. Is it running? See `make serve`.") from None
+        raise LoadTestError(why_not(target, error)) from None
     finally:
         connection.close()
     if answer.status in (401, 403):
@@ -172,9 +187,33 @@ def fetch(target: Target, path: str) -> bytes:
     return body
 
 
+def why_not(target: Target, error: OSError) -> str:
+    """Why there is no answer, and what to do: a certificate that nobody vouches for is no server that is away."""
+    if isinstance(error, ssl.SSLCertVerificationError):
+        known = target.ca_file or "the system's authorities"
+        return (
+            f"The certificate of {target.url} could not be verified with {known}: {error.verify_message}."
+            " Name the PEM file of its authority: LOADTEST_CA_FILE, or --ca."
+        )
+    if isinstance(error, ssl.SSLError):
+        return f"{target.url} does not speak TLS as expected: {error.reason or error}. Is it an http:// address?"
+    return f"{target.url} does not answer: {error}. Is it running? See `make serve`."
+
+
+def context_of(ca_file: str) -> ssl.SSLContext:
+    """Checks certificates and names; trusts the system's authorities, and those in the file. Raises UsageError."""
+    context = ssl.create_default_context()
+    if ca_file:
+        try:
+            context.load_verify_locations(ca_file)
+        except (OSError, ssl.SSLError) as error:
+            raise UsageError(f"{ca_file} holds no certificates that can be read: {error}; expected PEM.") from None
+    return context
+
+
 def connect(target: Target) -> http.client.HTTPConnection:
     """A connection that is opened when it is used; certificates are checked."""
     if target.scheme == "https":
-        context = ssl.create_default_context()
+        context = context_of(target.ca_file)
         return http.client.HTTPSConnection(target.host, target.port, timeout=ASK_SECONDS, context=context)
     return http.client.HTTPConnection(target.host, target.port, timeout=ASK_SECONDS)

@@ -24,7 +24,7 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from app import config
 from app.errors import SettingsError
-from loadtest import dispatcher, guard, pictures, plans, profiles, reference, scenarios
+from loadtest import dispatcher, exchange, guard, pictures, plans, profiles, reference, scenarios
 from loadtest.dispatcher import Dispatcher, Recorder, Sender, clock_from
 from loadtest.exchange import Connections
 from loadtest.schedule import arrivals, share_of_worker
@@ -136,6 +136,7 @@ def _prepare_callers(environment: Environment) -> None:
         CaskCaller.samples = pictures.samples()
         CaskCaller.reference = reference.take(target, CaskCaller.mix, CaskCaller.samples)
         CaskCaller.host = target.url
+        CaskCaller.ssl_context_factory = staticmethod(exchange.factory(target.ca_file))
     except (LoadTestError, SettingsError) as error:
         status = error.status if isinstance(error, LoadTestError) else Status.USAGE
         _refuse(str(error), status)
@@ -174,7 +175,8 @@ class CaskDispatcher(User):
         moments = share_of_worker(arrivals(plan.profile.stages, plan.profile.arrivals, plan.seed), worker, plan.workers)
         began_at = begin.get()
         clock = clock_from(began_at)
-        connections = Connections(plan.url, plan.slots)
+        settings = config.resolve()
+        connections = Connections(plan.url, plan.slots, str(settings.loadtest_ca_file or ""))
         sender = Sender(connections, known.oracle(), known.assets, recorder, clock, plan.timeout_seconds)
         driving = Dispatcher(
             sender, caller, recorder, clock, stop_when_bad=plan.profile.stop_when_bad, seed=plan.seed * 1000 + worker
@@ -193,6 +195,7 @@ class CaskDispatcher(User):
                 "cpu_seconds": time.process_time() - used,
                 "stopped_early": driving.stopped_early,
                 "began_at": began_at,
+                "repeated": connections.repeated,
                 "pid": os.getpid(),
             }
         )

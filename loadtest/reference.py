@@ -73,7 +73,7 @@ def take(target: Target, mix: Mapping[str, float], pictures: Sequence[Picture]) 
     _check_named(mix, digests, models)
     assets: dict[str, int] = {}
     if "page" in mix:
-        paths = ["/", *scenarios.assets_of(guard.fetch(target, "/"))]
+        paths = ["/", *scenarios.assets_of(guard.fetch(target, "/"), target.prefix)]
         assets = {path: zlib.crc32(guard.fetch(target, path)) for path in paths}
     surprises = _surprises(golden, digests, models, pictures)
     sent = {task: {number: by[number] for number in told_apart(by)} for task, by in golden.items()}
@@ -110,11 +110,12 @@ def _ask(target: Target, task: str, picture: Picture) -> tuple[dict[str, Any], s
     for _ in range(ATTEMPTS):
         connection = guard.connect(target)
         try:
-            connection.request("POST", f"/v1/{task}", picture.data, {"Content-Type": "image/jpeg", **target.headers})
+            headers = {"Content-Type": "image/jpeg", **target.headers}
+            connection.request("POST", f"{target.prefix}/v1/{task}", picture.data, headers)
             answer = connection.getresponse()
             status, body = answer.status, answer.read()
         except OSError as error:
-            raise LoadTestError(f"{target.url} does not answer: {error}.") from None
+            raise LoadTestError(guard.why_not(target, error)) from None
         finally:
             connection.close()
         if status == 200:

@@ -401,6 +401,7 @@ def _generator(plan: Plan, figures: dict[str, Any]) -> str:
         ),
         ("processor time a request", f"{_number(cost)} µs"),
         ("workers that finished", f"{figures['generator']['workers']} of {plan.workers}"),
+        ("sent again, for an idle connection was closed meanwhile", str(figures["generator"].get("repeated", 0))),
         ("requests at once, a worker", f"at most {plan.slots}"),
         ("bytes that repeat", f"{plan.repeat_share:.0%} of requests"),
         ("answers that were kept", _share((figures.get("cache") or {}).get("hit_share"))),

@@ -22,7 +22,7 @@ JSON_TYPE = "application/json"
 BINARY_TYPE = "application/octet-stream"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY.decode()}"
-ASSET = re.compile(r'(?:href|src)="(/static/[^"]+)"')
+ASSET = r'(?:href|src)="%s(/static/[^"]+)"'
 
 Body = Callable[[Sequence[Picture], "int | None"], bytes]
 
@@ -126,9 +126,10 @@ def tasks_of(mix: Mapping[str, float]) -> list[str]:
     return list(dict.fromkeys(SCENARIOS[name].task for name in mix if SCENARIOS[name].task))
 
 
-def assets_of(page: bytes) -> list[str]:
-    """What a browser fetches with the page: style sheets, scripts and pictures of this server."""
-    return list(dict.fromkeys(ASSET.findall(page.decode("utf-8", "replace"))))
+def assets_of(page: bytes, prefix: str = "") -> list[str]:
+    """What a browser fetches with the page: style sheets, scripts and pictures of this server, below its prefix."""
+    named = re.findall(ASSET % re.escape(prefix), page.decode("utf-8", "replace"))
+    return list(dict.fromkeys(named))
 
 
 class Caller:

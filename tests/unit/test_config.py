@@ -210,6 +210,7 @@ def test_socket_can_be_set_apart_from_the_state(checkout: Checkout) -> None:
 def test_load_test_aims_at_our_own_port_unless_told(checkout: Checkout) -> None:
     assert checkout.load(PORT="8042").loadtest_host == "http://127.0.0.1:8042"
     assert checkout.load(LOADTEST_HOST="https://box.example:8443/").loadtest_host == "https://box.example:8443"
+    assert checkout.load(LOADTEST_HOST="https://box.example/cask/").loadtest_host == "https://box.example/cask"
 
 
 def test_server_names_are_listed_once_with_the_main_one_first(checkout: Checkout) -> None:
@@ -260,11 +261,11 @@ WRONG_VALUES = [
     ("ENGINE_HANG_SECONDS", "inf", "a number of seconds from 1 to 3600."),
     ("HSTS_SECONDS", "-1", "a whole number of seconds of at least 0."),
     ("LOADTEST_ALLOW", "maybe", "one of yes, confirm, no."),
-    ("LOADTEST_HOST", "127.0.0.1:80", "an address such as http://127.0.0.1:8000."),
-    ("LOADTEST_HOST", "http://", "an address such as http://127.0.0.1:8000."),
-    ("LOADTEST_HOST", "http://box/path", "an address such as http://127.0.0.1:8000."),
-    ("LOADTEST_HOST", "http://box:99999", "an address such as http://127.0.0.1:8000."),
-    ("LOADTEST_HOST", "http://me:pw@box", "an address such as http://127.0.0.1:8000."),
+    ("LOADTEST_HOST", "127.0.0.1:80", "an address such as http://127.0.0.1:8000 or https://box.example/cask."),
+    ("LOADTEST_HOST", "http://", "an address such as http://127.0.0.1:8000 or https://box.example/cask."),
+    ("LOADTEST_HOST", "http://box/path?a", "an address such as http://127.0.0.1:8000 or https://box.example/cask."),
+    ("LOADTEST_HOST", "http://box:99999", "an address such as http://127.0.0.1:8000 or https://box.example/cask."),
+    ("LOADTEST_HOST", "http://me:pw@box", "an address such as http://127.0.0.1:8000 or https://box.example/cask."),
     ("CONTAINER_MEMORY", "2 GB", "a size such as 512m or 2g."),
     ("CONTAINER_CPUS", "all", "a number of cores from 0 to 4096."),
 ]

@@ -17,6 +17,7 @@ import gevent
 import pytest
 from geventhttpclient.response import HTTPConnectionClosed
 
+from loadtest import exchange
 from loadtest.exchange import Connections, Fields
 from tests.certificates import Authority
 from tests.servers import ROOT
@@ -135,6 +136,56 @@ def test_a_connection_that_breaks_leaves_its_place(serve: Callable[[Talk], Serve
     for body in (b"", LARGE, b""):
         with pytest.raises((OSError, HTTPConnectionClosed)):
             ask(connections, body)
+
+
+def closes_after(answers: int) -> Talk:
+    """Answers so many requests of a connection, then closes it when another comes, as at the end of its keep-alive."""
+
+    def talk(connection: socket.socket) -> None:
+        for _ in range(answers):
+            connection.recv(65536)
+            connection.sendall(FINE)
+        connection.recv(65536)
+
+    return talk
+
+
+def test_an_idle_connection_that_is_closed_in_the_same_moment_is_replaced(
+    serve: Callable[[Talk], Server], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "IDLE_SECONDS", 0.0)
+    server = serve(closes_after(1))
+    connections = Connections(server.url, 1)
+
+    assert [ask(connections)[0] for _ in range(3)] == [200] * 3
+    assert (connections.repeated, server.connections) == (2, 3)
+    connections.close()
+
+
+def test_a_connection_in_use_that_is_closed_without_an_answer_is_the_servers_failure(
+    serve: Callable[[Talk], Server],
+) -> None:
+    connections = Connections(serve(closes_after(1)).url, 1)
+
+    assert ask(connections)[0] == 200
+    with pytest.raises(HTTPConnectionClosed):
+        ask(connections)
+    assert connections.repeated == 0
+
+
+def test_a_job_is_not_left_twice(serve: Callable[[Talk], Server], monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exchange, "IDLE_SECONDS", 0.0)
+    connections = Connections(serve(closes_after(1)).url, 1)
+
+    assert ask(connections)[0] == 200
+    with gevent.Timeout(10), pytest.raises(HTTPConnectionClosed):
+        connections.request("POST", "/v1/jobs?task=detect", body=b"x", headers={})
+
+
+def test_a_prefix_stands_before_each_path() -> None:
+    head = Connections("https://box/cask/", 1).head("GET", "/v1/models", {}, 0)
+
+    assert head.startswith(b"GET /cask/v1/models HTTP/1.1\r\nHost: box\r\n")
 
 
 @pytest.mark.parametrize("body", [b"", LARGE], ids=["waits for the answer", "waits to send"])

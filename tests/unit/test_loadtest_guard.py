@@ -2,14 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
+import socket
+import ssl
+import threading
+from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 
 from loadtest import guard
 from loadtest.guard import Target
-from loadtest.statuses import RefusedError
+from loadtest.statuses import LoadTestError, RefusedError, UsageError
+from tests.certificates import Authority
 
 NO_TOKEN = SecretStr("")
 
@@ -23,6 +30,7 @@ class FakeSettings:
     loadtest_allow: str = "yes"
     loadtest_max_rps: int = 0
     loadtest_token: SecretStr = NO_TOKEN
+    loadtest_ca_file: Path | None = None
 
 
 def one_address(host: str, _port: int) -> frozenset[str]:
@@ -51,6 +59,7 @@ def test_another_spelling_of_the_same_box_is_taken_and_the_listed_one_is_used(ho
         "http://both:8000",
         "http://box:8000@other:8000",
         "http://box:8000/v1",
+        "http://box:8000/a//b",
         "http://box:8000?x=1",
         "ftp://box:8000",
         "box:8000",
@@ -115,3 +124,50 @@ def test_token_of_the_settings_is_shown_to_the_target_and_not_printed() -> None:
     assert target.headers == {"X-Api-Token": "cask_1_2"}
     assert "cask_1_2" not in f"{target} {target!r} {target.url}"
     assert guard.admit(FakeSettings()).headers == {}
+
+
+def test_a_path_prefix_is_part_of_the_target() -> None:
+    target = guard.admit(FakeSettings(loadtest_host="https://box/cask/"), resolve=one_address)
+
+    assert (target.url, target.prefix) == ("https://box:443/cask", "/cask")
+    with pytest.raises(RefusedError):
+        guard.admit(FakeSettings(loadtest_host="https://box/cask"), host="https://box/other", resolve=one_address)
+
+
+@contextlib.contextmanager
+def tls_server(folder: Path) -> Iterator[tuple[str, Path]]:
+    """Answers what path was asked for, over TLS of a private authority, until the block ends."""
+    pair = (authority := Authority(folder)).sign("localhost")
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair.certificate, pair.key)
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with contextlib.suppress(OSError), context.wrap_socket(connection, server_side=True) as encrypted:
+                        path = encrypted.recv(65536).split()[1]
+                        encrypted.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: %d\r\n\r\n%s" % (len(path), path))
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"https://localhost:{listener.getsockname()[1]}", authority.certificate
+        listener.shutdown(socket.SHUT_RDWR)
+        thread.join(10)
+
+
+def test_a_certificate_that_nobody_vouches_for_is_named_and_can_be_trusted(tmp_path: Path) -> None:
+    with tls_server(tmp_path) as (url, certificate):
+        with pytest.raises(LoadTestError, match=r"certificate of .* could not be verified.*LOADTEST_CA_FILE, or --ca"):
+            guard.fetch(guard.target_of(url), "/status")
+
+        trusting = FakeSettings(loadtest_host=f"{url}/cask", loadtest_ca_file=certificate)
+        assert guard.fetch(guard.admit(trusting), "/status") == b"/cask/status"
+
+
+def test_an_authority_file_without_certificates_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "ca.pem").write_text("none")
+
+    with pytest.raises(UsageError, match=r"ca\.pem holds no certificates"):
+        guard.context_of(str(tmp_path / "ca.pem"))
