@@ -18,7 +18,7 @@ from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from app import config, json_files
+from app import config, files, json_files
 from app.manifests import Manifest
 
 REPORT_FILE = "report.json"
@@ -126,7 +126,7 @@ def digest(path: Path) -> str:
     """SHA-256 over a file, for ``.xml`` with the weights beside it (``.bin``), in hexadecimal. Raises OSError."""
     together = hashlib.sha256()
     for each in (path, path.with_suffix(".bin")) if path.suffix == ".xml" else (path,):
-        together.update(each.read_bytes())
+        together.update(files.read(each, files.most_weights()))
     return together.hexdigest()
 
 
@@ -143,7 +143,7 @@ def read_all(state_dir: Path, manifest: Manifest) -> list[Report]:
 
 def _read(place: Path, manifest: Manifest) -> Report | None:
     try:
-        table = json.loads((place / REPORT_FILE).read_text())
+        table = json.loads(files.read(place / REPORT_FILE, files.TEXT_BYTES))
         candidates = tuple(Candidate(**row) for row in table.pop("candidates"))
         report = Report(**{**table, "candidates": candidates, "folder": place})
     except (OSError, ValueError, TypeError, KeyError, AttributeError):
@@ -262,7 +262,7 @@ def write_progress(place: Path, progress: Progress) -> None:
 def read_progress(state_dir: Path, manifest: Manifest) -> Progress | None:
     """How the last build of this model goes or went; None when there was none. One that was killed has failed."""
     try:
-        found = Progress(**json.loads((folder(state_dir, manifest) / PROGRESS_FILE).read_text()))
+        found = Progress(**json.loads(files.read(folder(state_dir, manifest) / PROGRESS_FILE, files.TEXT_BYTES)))
     except (OSError, ValueError, TypeError):
         return None
     if found.state == "running" and not is_locked(state_dir):

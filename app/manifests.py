@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal, get_args
 
+from app import files
 from app.errors import ManifestError
 from app.results import ClassifyOptions, DetectOptions
 
@@ -134,12 +135,12 @@ def read(directory: Path) -> Manifest:
     """Read and check one manifest. Raises ManifestError with the file, the value and what was expected."""
     path = directory / FILE_NAME
     try:
-        raw = path.read_bytes()
+        raw = files.read(path, files.TEXT_BYTES)
         table = tomllib.loads(raw.decode())
     except FileNotFoundError:
         raise ManifestError(f"{path} does not exist.", hint="Add a model with `make model-add`.") from None
     except (OSError, ValueError) as error:
-        raise ManifestError(f"{path} cannot be read: {error}.", hint="It must be a TOML file.") from None
+        raise ManifestError(f"{path} cannot be read: {files.reason(error)}.", hint="It must be a TOML file.") from None
     manifest = _build(path, table, hashlib.sha256(raw).hexdigest())
     _check(path, manifest)
     return manifest

@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any, Literal
 
-from app import json_files, manifests
+from app import files, json_files, manifests
 from app.errors import ChangeRefusedError, RolesInvalidError
 
 FILE_NAME = "roles.json"
@@ -131,7 +131,7 @@ def read(state_dir: Path) -> dict[str, Roles]:
     """Model name → roles; empty before the first start. Raises RolesInvalidError."""
     file = path(state_dir)
     try:
-        table = json.loads(file.read_text())
+        table = json.loads(files.read(file, files.TEXT_BYTES))
         return {name: _from_json(row) for name, row in table["models"].items()}
     except FileNotFoundError:
         return {}

@@ -19,7 +19,7 @@ import torch
 from app import manifests
 from app.errors import ManifestError, ModelLoadError
 from app.manifests import InputKind, InputSpec, Manifest, ServeSpec
-from app.vision import architectures, golden, published, weights
+from app.vision import architectures, checkpoints, foreign, golden, label_files, published, weights
 from app.vision.architectures import Architecture
 from app.vision.registry import load_model
 
@@ -99,6 +99,8 @@ def add_model(
         held_out=held_out or {},
     )
     _check_name(manifest)
+    for sentence in label_files.repeated(manifest.labels if labels is not None else ()):
+        progress(sentence)
     store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as folder:
         made = _write_version(
@@ -137,19 +139,8 @@ def _labels(
         raise ModelLoadError(
             "LABELS is missing.", hint="Give a text file with one label a line, in the order of the model's outputs."
         )
-    given = _read_labels(labels) if isinstance(labels, Path) else tuple(labels)
+    given = label_files.read(labels) if isinstance(labels, Path) else tuple(labels)
     return architectures.output_names(architecture, given)
-
-
-def _read_labels(path: Path) -> tuple[str, ...]:
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as error:
-        raise ModelLoadError(f"LABELS {path} cannot be read: {error}.", hint="A UTF-8 text file, one a line.") from None
-    found = tuple(line.strip() for line in lines if line.strip())
-    if not found:
-        raise ModelLoadError(f"LABELS {path} is empty.", hint="One label a line, in the order of the outputs.")
-    return found
 
 
 def _usual_input(architecture: Architecture, known: published.Published | None) -> InputSpec:
@@ -184,9 +175,11 @@ def _tensors(
             )
         tensors = published.download(known, progress, open_url)
     else:
-        tensors = weights.read_foreign(Path(weights_from))
-    weights.fit(architectures.build(manifest), tensors, weights_from, len(manifest.labels))
-    return tensors
+        tensors = foreign.read(Path(weights_from))
+    found = checkpoints.fitting(architectures.build(manifest), tensors, weights_from, manifest.labels)
+    for note in found.notes:
+        progress(note)
+    return found.tensors
 
 
 def _write_version(

@@ -63,6 +63,17 @@ def find(name: str) -> Architecture:
     )
 
 
+def bare(name: str) -> nn.Module:
+    """The network of this name as its builder makes it when nothing is asked. Raises what the builder raises."""
+    architecture = known()[name]
+    if architecture.is_own:
+        return architecture.builder(num_classes=1)
+    options: dict[str, Any] = {} if architecture.task == "classify" else {"weights_backbone": None}
+    if name in ("googlenet", "inception_v3"):
+        options["init_weights"] = False
+    return architecture.builder(weights=None, **options)
+
+
 def build(manifest: Manifest) -> nn.Module:
     """The network of a manifest in evaluation mode, weights as the builder leaves them.
 
@@ -136,6 +147,12 @@ def _open_up(network: Any, spec: InputSpec) -> None:
 
 def output_names(architecture: Architecture, labels: tuple[str, ...]) -> tuple[str, ...]:
     """Labels in the order of the network's outputs: with the background first where the architecture counts it."""
-    if architecture.has_background and labels[0] != selection.BACKGROUND_LABEL:
-        return (selection.BACKGROUND_LABEL, *labels)
-    return labels
+    if not architecture.has_background:
+        return labels
+    named = [number for number, label in enumerate(labels) if label.strip("_ ").lower() == "background"]
+    if named and named != [0]:
+        raise ModelLoadError(
+            f"The background is label {named[-1]} of {len(labels)} (counted from 0); {architecture.name} has it first.",
+            hint="Put it first, or leave it out of the list: it is put there then.",
+        )
+    return (selection.BACKGROUND_LABEL, *(labels[1:] if named else labels))

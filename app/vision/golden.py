@@ -14,6 +14,7 @@ from PIL import Image
 from safetensors import SafetensorError, safe_open
 from safetensors.numpy import save
 
+from app import files
 from app.errors import GoldenCheckError
 from app.manifests import InputSpec
 from app.results import Box, Detection, DetectOptions
@@ -104,10 +105,13 @@ def _from_png(data: np.ndarray) -> np.ndarray:
 
 def _read(path: Path) -> tuple[Arrays, dict[str, str]]:
     try:
+        files.check(path, files.GOLDEN_BYTES)
         with safe_open(path, framework="numpy") as stored:
             return {name: stored.get_tensor(name) for name in stored.keys()}, stored.metadata() or {}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
-        raise GoldenCheckError(f"{path} cannot be read: {error}.", hint="Restore it, or add the model again.") from None
+        raise GoldenCheckError(
+            f"{path} cannot be read: {files.reason(error)}.", hint="Restore it, or add the model again."
+        ) from None
 
 
 def _answers(model: Model, pictures: Sequence[np.ndarray]) -> Arrays:

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 from app.errors import ModelLoadError
 from app.manifests import InputSpec
-from app.vision import weights
+from app.vision import foreign, weights
 from app.vision.architectures import FROZEN_BATCH_NORM_EPS, Architecture
 from app.vision.operators import torchvision
 
@@ -105,7 +105,7 @@ def download(published: Published, progress: Callable[[str], None], open_url: Op
                 f"The download {name} has SHA-256 {digest}, which should begin with {expected}.",
                 hint="It was cut off or altered on its way; try again.",
             )
-        return weights.read_foreign(target)
+        return foreign.read(target)
 
 
 def _copy(url: str, target: Path, progress: Callable[[str], None], open_url: OpenUrl) -> str:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
-from app import builds
+from app import builds, files
 from app.builds import Candidate, Report
 from app.errors import CaskError, ModelLoadError
 from app.machine import CPU
@@ -169,7 +169,9 @@ def _check_digest(path: Path, candidate: Candidate) -> None:
     try:
         found = builds.digest(path)
     except OSError as error:
-        raise ModelLoadError(f"{path} cannot be read: {error}.", hint="Build it again: make model-build.") from None
+        raise ModelLoadError(
+            f"{path} cannot be read: {files.reason(error)}.", hint="Build it again: make model-build."
+        ) from None
     if found != candidate.sha256:
         raise ModelLoadError(
             f"{path} was altered after it was built: its SHA-256 is {found[:16]}…, the report says "

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from app import images
+from app import files, images
 from app.errors import ModelLoadError
 from app.images import Picture
 from app.manifests import Manifest
@@ -27,6 +27,7 @@ SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
 LEAST = 50
 
 LIMITS = images.Limits(2**31, 2**31, ("JPEG", "PNG", "WEBP"))
+MAX_PICTURE_BYTES = 256 << 20
 
 Truth = Sequence[Sequence[Detection]]
 
@@ -58,7 +59,7 @@ def read(manifest: Manifest) -> Samples:
     if not paths:
         return Samples([], [np.full((*warm_up_shape(manifest.input), 3), 114, np.uint8)])
     half = len(paths) // 2 if len(paths) >= 2 * LEAST else 0
-    pictures = [images.read(path.read_bytes(), manifest.input, LIMITS) for path in paths]
+    pictures = [_read(path, manifest) for path in paths]
     pixels = [picture.pixels for picture in pictures]
     return Samples(pixels[:half], pixels[half:], _truth(manifest, paths[half:], pictures[half:]))
 
@@ -69,8 +70,16 @@ def read_each(manifest: Manifest) -> Iterator[tuple[np.ndarray, tuple[int, int]]
     Raises what ``images.read`` raises.
     """
     for path in sorted(path for path in folder(manifest).glob("*") if path.suffix.lower() in SUFFIXES):
-        picture = images.read(path.read_bytes(), manifest.input, LIMITS)
+        picture = _read(path, manifest)
         yield picture.pixels, (picture.width, picture.height)
+
+
+def _read(path: Path, manifest: Manifest) -> Picture:
+    try:
+        data = files.read(path, MAX_PICTURE_BYTES)
+    except OSError as error:
+        raise ModelLoadError(f"{path} cannot be read: {files.reason(error)}.", hint="Remove it.") from None
+    return images.read(data, manifest.input, LIMITS)
 
 
 def folder(manifest: Manifest) -> Path:
@@ -83,7 +92,7 @@ def _truth(manifest: Manifest, paths: Sequence[Path], pictures: Sequence[Picture
     if manifest.task != "detect" or not path.exists():
         return None
     try:
-        known = {entry["file"]: entry["objects"] for entry in json.loads(path.read_text("utf-8"))}
+        known = {entry["file"]: entry["objects"] for entry in json.loads(files.read(path, files.TEXT_BYTES))}
         return [_in_input(known[file.name], picture) for file, picture in zip(paths, pictures, strict=True)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelLoadError(

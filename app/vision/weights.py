@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import hashlib
-import pickle
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors.torch
 import torch
 from safetensors import SafetensorError
 from torch import nn
 
+from app import files
 from app.errors import ModelLoadError
 from app.manifests import Manifest
 
 Tensors = dict[str, torch.Tensor]
-
-# Where training scripts put the state_dict inside a checkpoint, best first.
-_COMMON_KEYS = ("model_ema", "ema_state_dict", "state_dict", "model_state_dict", "model", "net", "weights")
-_COMMON_PREFIXES = ("module.", "_orig_mod.", "model.")
 
 
 def load_into(network: nn.Module, manifest: Manifest) -> None:
@@ -42,14 +37,15 @@ def load_into(network: nn.Module, manifest: Manifest) -> None:
 def _read_checked(manifest: Manifest) -> bytes:
     path = manifest.weights_path
     try:
-        raw = path.read_bytes()
+        raw = files.read(path, files.most_weights())
     except FileNotFoundError:
         raise ModelLoadError(
             f"The weights {path} do not exist.", hint="Restore the file from a backup, or add the model again."
         ) from None
     except OSError as error:
         raise ModelLoadError(
-            f"The weights {path} cannot be read: {error.strerror}.", hint="The service's user must be able to read it."
+            f"The weights {path} cannot be read: {files.reason(error)}.",
+            hint="The service's user must be able to read it, and it must be a regular file.",
         ) from None
     found = hashlib.sha256(raw).hexdigest()
     if found != manifest.sha256:
@@ -81,59 +77,6 @@ def fit(network: nn.Module, tensors: Mapping[str, torch.Tensor], source: str, la
             hint=f"The manifest has {labels} labels (with the background, where one is counted). Is that their number?",
         )
     network.load_state_dict({name: tensors[name] for name in tensors if name in expected}, strict=False)
-
-
-def read_foreign(path: Path) -> Tensors:
-    """The state_dict in somebody's file: .safetensors, or .pth/.pt read without running any code in it.
-
-    Looks under the usual keys of checkpoints and takes off the prefixes of wrappers. For adding a model only.
-    Raises ModelLoadError.
-    """
-    if not path.is_file():
-        raise ModelLoadError(
-            f"WEIGHTS names {path}, which is not a file.", hint="Give a .safetensors or .pth file, DEFAULT or random."
-        )
-    try:
-        content = safetensors.torch.load_file(path) if path.suffix == ".safetensors" else _read_pickled(path)
-    except (SafetensorError, RuntimeError, OSError, EOFError, ValueError, KeyError) as error:
-        raise ModelLoadError(
-            f"{path} cannot be read as weights: {str(error).partition(chr(10))[0] or type(error).__name__}.",
-            hint="Is the file complete?",
-        ) from None
-    return _without_prefix(_state_dict(path, content))
-
-
-def _read_pickled(path: Path) -> Any:
-    try:
-        return torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError:
-        raise ModelLoadError(
-            f"{path} holds Python objects besides tensors; reading them would run code from the file.",
-            hint="Where you trained it: torch.save(model.state_dict(), 'weights.pth'), and add that file.",
-        ) from None
-
-
-def _state_dict(path: Path, content: Any) -> Tensors:
-    for key in _COMMON_KEYS:
-        if isinstance(content, Mapping) and isinstance(content.get(key), Mapping):
-            content = content[key]
-            break
-    tensors = {}
-    if isinstance(content, Mapping):
-        tensors = {str(k): v for k, v in content.items() if isinstance(v, torch.Tensor)}
-    if not tensors:
-        raise ModelLoadError(
-            f"{path} holds no state_dict.",
-            hint=f"Expected tensors by name, alone or under one of: {', '.join(_COMMON_KEYS)}.",
-        )
-    return tensors
-
-
-def _without_prefix(tensors: Tensors) -> Tensors:
-    for prefix in _COMMON_PREFIXES:
-        if all(name.startswith(prefix) for name in tensors):
-            tensors = {name.removeprefix(prefix): value for name, value in tensors.items()}
-    return tensors
 
 
 def write(path: Path, tensors: Mapping[str, torch.Tensor], *, half: bool = False) -> str:

@@ -171,7 +171,7 @@ def test_pickled_model_is_refused_with_a_way_out(store, labels, tmp_path):
     [
         (b"", "cannot be read"),
         (b"PK\x03\x04 not a zip", "cannot be read"),
-        (b"hello", "cannot be read|besides tensors"),
+        (b"hello", "cannot be read"),
     ],
 )
 def test_files_that_hold_no_weights_are_refused(store, labels, tmp_path, content, message):
@@ -197,7 +197,7 @@ def test_wrong_number_of_labels_is_refused(store, labels, tmp_path):
 
 
 def test_missing_file_and_labels_are_refused(store, tmp_path):
-    with pytest.raises(ModelLoadError, match="which is not a file"):
+    with pytest.raises(ModelLoadError, match="is not a file of weights"):
         add_model("narrow_resnet10", str(tmp_path / "none.pth"), ("a",), "mine", "1", store=store)
     with pytest.raises(ModelLoadError, match="LABELS is missing"):
         add_model("narrow_resnet10", str(tmp_path / "none.pth"), None, "mine", "1", store=store)

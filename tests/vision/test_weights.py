@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from app.errors import GoldenCheckError, ModelLoadError
-from app.vision import weights
+from app.vision import foreign, weights
 from app.vision.registry import load_model
 
 
@@ -92,7 +92,7 @@ def test_options_that_the_builder_does_not_know_are_refused(small):
 @pytest.mark.parametrize("factor", [1.5, float("nan")])
 def test_golden_check_notices_other_weights(small, factor):
     manifest = small()
-    tensors = weights.read_foreign(manifest.weights_path)
+    tensors = foreign.read(manifest.weights_path)
     tensors["fc.bias"] = (tensors["fc.bias"] + 1) * torch.tensor([factor, 1, 1])
     weights.write(manifest.weights_path, tensors)
 
@@ -122,7 +122,7 @@ def test_without_a_golden_file_nothing_is_compared(small):
 def test_fp16_weights_are_served_as_fp32(small):
     manifest = small(half=True)
 
-    stored = weights.read_foreign(manifest.weights_path)
+    stored = foreign.read(manifest.weights_path)
 
     assert stored["fc.weight"].dtype == torch.float16
     load_model(manifest).golden_check()

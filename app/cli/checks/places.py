@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
-from app import builds, machine, manifests
+from app import builds, files, machine, manifests
 from app.cli.checks import Finding, Surroundings, fail, megabytes, ok, warn
 from app.errors import CaskError
 from app.manifests import Manifest
@@ -113,8 +112,11 @@ def _model(here: Surroundings, manifest: Manifest) -> Finding:
         return fail(subject, f"{manifest.key}: {here.user.name} may not enter {closed}", f"chmod o+x {closed}")
     if not here.user.may(READ, path):
         return fail(subject, f"{manifest.key}: {here.user.name} may not read {path}", f"chmod o+r {path}")
-    with path.open("rb") as file:
-        digest = hashlib.file_digest(file, "sha256").hexdigest()
+    try:
+        digest = files.sha256(path, files.most_weights())
+    except OSError as error:
+        words = f"{manifest.key}: {path} cannot be read: {files.reason(error)}"
+        return fail(subject, words, "Put the weights there, or make model-add")
     if digest != manifest.sha256:
         return fail(
             subject,
