@@ -6,12 +6,15 @@ SHELL := /bin/bash
 	model-add model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
 	model-shadow bench train clean
 
-# ENV, PORT and any other setting given to make reach the programs through the environment.
-PY := .venv/bin/python
-INSTALL := requirements/install.sh
-MODEL_COMMAND := $(PY) -m app.cli model
-LOADTEST = $(if $(PROFILE),--profile $(PROFILE)) $(if $(SLO),--slo $(SLO)) $(if $(MIX),--mix $(MIX)) $(if $(RATE),--rate $(RATE)) \
-	$(if $(SECONDS),--seconds $(SECONDS)) $(if $(CONFIRM),--confirm $(CONFIRM)) $(OPTIONS)
+# ENV, PORT and any other setting given to make reach the programs through the environment, as they were typed: a value is
+# never read by make ($(shell …) in it) nor by a shell (quotes, blanks, semicolons). app/given.sh makes arguments of them.
+$(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
+GIVEN := A AFTER ARCH B BEFORE CONFIRM FOLDER LABELS MIX MODEL NAME OPTIONS PART PROFILE RATE SECONDS SHARE SLO VERSION WEIGHTS WRITE
+$(foreach name,$(GIVEN),$(eval export GIVEN_$(name) := $$(value $(name))))
+override PY := .venv/bin/python
+override INSTALL := requirements/install.sh
+override MODEL_COMMAND := app/given.sh $(PY) -m app.cli model
+override RATE_OPTIONS := --slo:SLO --mix:MIX --rate:RATE --seconds:SECONDS --confirm:CONFIRM @OPTIONS
 
 help: ## Print this help
 	@awk 'BEGIN {FS = ":.*## "; print "\n\033[1mCask\033[0m  a Flask app and a torch model in one Apache container"} \
@@ -59,85 +62,84 @@ config: ## Every setting, its value, source and meaning: make config ENV=prod
 	@$(PY) -m app.cli config show
 config-diff: ## What differs between two environments: make config-diff A=dev B=prod
 	@$(INSTALL) serve
-	@$(PY) -m app.cli config diff $(or $(A),dev) $(or $(B),prod)
+	@app/given.sh $(PY) -m app.cli config diff :A=dev :B=prod
 
 doctor: ## Look at everything that the service needs, and say what to do: make doctor ENV=prod
 	@$(INSTALL) serve
-	@$(PY) -m app.cli doctor $(OPTIONS)
+	@app/given.sh $(PY) -m app.cli doctor @OPTIONS
 
 ##@ Models
 model-add: ## Add a model: make model-add ARCH=resnet50 WEIGHTS=file LABELS=file NAME=mine VERSION=1
 	@$(INSTALL) serve
-	@$(MODEL_COMMAND) add $(if $(ARCH),--arch $(ARCH)) $(if $(WEIGHTS),--weights $(WEIGHTS)) \
-		$(if $(LABELS),--labels $(LABELS)) $(if $(NAME),--name $(NAME)) $(if $(VERSION),--version $(VERSION)) $(OPTIONS)
+	@$(MODEL_COMMAND) add --arch:ARCH --weights:WEIGHTS --labels:LABELS --name:NAME --version:VERSION @OPTIONS
 model-list: ## What lies in the store, and what of it serves
 	@$(INSTALL) serve
-	@$(MODEL_COMMAND) list $(OPTIONS)
+	@$(MODEL_COMMAND) list @OPTIONS
 model-check: ## Measure the demonstration models on held-out scenes
 	@$(INSTALL) serve
-	@$(MODEL_COMMAND) check $(OPTIONS)
+	@$(MODEL_COMMAND) check @OPTIONS
 model-build: ## Build a model for this machine and choose the fastest faithful form: make model-build MODEL=name
 	@$(INSTALL) dev
-	@$(MODEL_COMMAND) build $(MODEL) $(OPTIONS)
+	@$(MODEL_COMMAND) build :MODEL @OPTIONS
 model-report: ## Print what was built, how fast and how faithful: make model-report MODEL=name
 	@$(INSTALL) serve
-	@$(MODEL_COMMAND) report $(MODEL) $(OPTIONS)
+	@$(MODEL_COMMAND) report :MODEL @OPTIONS
 model-versions: ## Which versions the running engine holds, and what for
 	@$(INSTALL) serve
-	@$(MODEL_COMMAND) versions $(MODEL) $(OPTIONS)
+	@$(MODEL_COMMAND) versions :MODEL @OPTIONS
 model-promote: ## Let a version answer, without losing a request: make model-promote MODEL=name VERSION=2
 	@$(INSTALL) serve
-	@$(MODEL_COMMAND) promote $(MODEL) $(VERSION) $(OPTIONS)
+	@$(MODEL_COMMAND) promote :MODEL :VERSION @OPTIONS
 model-rollback: ## Let the previous version answer again: make model-rollback MODEL=name
 	@$(INSTALL) serve
-	@$(MODEL_COMMAND) rollback $(MODEL) $(OPTIONS)
+	@$(MODEL_COMMAND) rollback :MODEL @OPTIONS
 model-canary: ## Let a version answer a share; 0 ends it: make model-canary MODEL=name VERSION=2 SHARE=10
 	@$(INSTALL) serve
-	@$(MODEL_COMMAND) canary $(MODEL) $(VERSION) $(if $(SHARE),--share $(SHARE)) $(OPTIONS)
+	@$(MODEL_COMMAND) canary :MODEL :VERSION --share:SHARE @OPTIONS
 model-shadow: ## Ask a version too, unseen; without VERSION print how it differs: make model-shadow MODEL=name VERSION=2
 	@$(INSTALL) serve
-	@$(MODEL_COMMAND) shadow $(MODEL) $(VERSION) $(OPTIONS)
+	@$(MODEL_COMMAND) shadow :MODEL :VERSION @OPTIONS
 bench: ## Measure the same work on our peers, side by side: make bench OPTIONS=--quick
 	@$(INSTALL) dev
-	@$(PY) -m bench.run $(OPTIONS)
+	@app/given.sh $(PY) -m bench.run @OPTIONS
 train: ## Train the demonstration models again (about 20 minutes on two cores)
 	@$(INSTALL) serve
-	@$(PY) -m training.train $(OPTIONS)
+	@app/given.sh $(PY) -m training.train @OPTIONS
 
 ##@ How much does it bear?
 .PHONY: loadtest loadtest-docker loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-proof loadtest-ui tune
 loadtest: ## Send load and judge: make loadtest PROFILE=smoke ENV=dev (SLO RATE SECONDS MIX CONFIRM OPTIONS)
 	@$(INSTALL) loadtest
-	@$(PY) -m loadtest run $(LOADTEST)
+	@app/given.sh $(PY) -m loadtest run --profile:PROFILE $(RATE_OPTIONS)
 loadtest-docker: ## The same from containers, for more load than one process sends: make loadtest-docker WORKERS=2 PROFILE=smoke
-	@docker/steps/loadtest.sh $(LOADTEST)
+	@app/given.sh docker/steps/loadtest.sh --profile:PROFILE $(RATE_OPTIONS)
 loadtest-search: ## Find the highest rate that keeps the promise: make loadtest-search ENV=staging
 	@$(INSTALL) loadtest
-	@$(PY) -m loadtest search $(filter-out --profile $(PROFILE),$(LOADTEST))
+	@app/given.sh $(PY) -m loadtest search $(RATE_OPTIONS)
 loadtest-compare: ## Did it become slower? make loadtest-compare BEFORE="folders" AFTER="folders", eight or more each, in turns
 	@$(INSTALL) loadtest
-	@$(PY) -m loadtest compare --before $(BEFORE) --after $(AFTER)
+	@app/given.sh $(PY) -m loadtest compare --before @BEFORE --after @AFTER
 loadtest-report: ## Write the HTML report of a run or a search anew: make loadtest-report FOLDER=loadtest/results/…
 	@$(INSTALL) loadtest
-	@$(PY) -m loadtest report $(FOLDER)
+	@app/given.sh $(PY) -m loadtest report :FOLDER
 tune: ## Try settings on this machine: make tune ENV=prod; WRITE=yes puts the better ones into env/local.env
 	@$(INSTALL) serve
 	@$(INSTALL) loadtest
-	@$(PY) -m loadtest tune $(if $(SECONDS),--seconds $(SECONDS)) $(if $(CONFIRM),--confirm $(CONFIRM)) $(if $(WRITE),--write $(WRITE))
+	@app/given.sh $(PY) -m loadtest tune --seconds:SECONDS --confirm:CONFIRM --write:WRITE
 loadtest-selftest: ## Order faults of a test server and see whether each is found
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest selftest
 loadtest-proof: ## Show on the real service that its figures are right, minutes each: make loadtest-proof PART="loadgen search"
 	@$(INSTALL) dev
-	@$(PY) -m tests.loadtest.proofs $(PART) $(OPTIONS)
+	@app/given.sh $(PY) -m tests.loadtest.proofs @PART @OPTIONS
 loadtest-ui: ## Locust's own page, on loopback only, for the target of ENV
 	@$(INSTALL) loadtest
-	@$(PY) -m locust -f loadtest/locustfile.py $(if $(CONFIRM),--confirm $(CONFIRM)) $(OPTIONS)
+	@app/given.sh $(PY) -m locust -f loadtest/locustfile.py --confirm:CONFIRM @OPTIONS
 
 ##@ Develop
 test: ## All tests; installs what is missing. PART=unit,apache runs some
 	@$(INSTALL) dev
-	@tests/run.sh $(PART)
+	@app/given.sh tests/run.sh @PART
 test-attacks: ## Attack the real service beside honest callers, and print what it cost them
 	@$(INSTALL) dev
 	@tests/run.sh attacks

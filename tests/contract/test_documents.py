@@ -166,6 +166,7 @@ def known_names() -> set[str]:
     for path in (*ROOT.glob("*/*.sh"), *ROOT.glob("docker/steps/*.sh"), ROOT / "Makefile", ROOT / "docker/smoke.py"):
         for groups in re.findall(r"\$\{([A-Z][A-Z0-9_]+):-|\$\(([A-Z]+)\)", path.read_text()):
             known |= {group for group in groups if group}
+    known |= set(re.findall(r"[A-Z]+", re.findall(r"^GIVEN := (.*)$", text_of("Makefile"), re.M)[0]))
     return known | OTHER_WORDS | set(config.PROCESSOR_SWITCHES) | {"PIP_EXTRA_INDEX_URL", "PIP_FIND_LINKS"}
 
 

@@ -1,0 +1,128 @@
+"""What is given to make is never read by make or by a shell: hostile values are values, and blanks are kept."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import stat
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from app.config import ROOT
+
+MAKEFILE = (ROOT / "Makefile").read_text()
+VARIABLES = sorted(set(re.search(r"^GIVEN := (.*)$", MAKEFILE, re.M)[1].split()))  # type: ignore[index]
+# Every target whose recipe takes something of what was given.
+TARGETS = sorted(
+    re.findall(
+        r"^([a-z][a-z-]*):.*\n(?:\t(?!.*given\.sh).*\n)*\t@(?:app/given\.sh|\$\(MODEL_COMMAND\))", MAKEFILE, re.M
+    )
+)
+HOSTILE = (
+    "my w.pth",
+    "x; touch pwned",
+    "x' ; touch pwned; '",
+    'x" ; touch pwned; "',
+    "$(touch pwned)",
+    "`touch pwned`",
+    "$(shell touch pwned)",
+    "$$(touch pwned)",
+    "x && touch pwned",
+    "x | touch pwned #",
+    "*",
+    "--force",
+    "ünïcode …",
+)
+# In the place of every program: writes down its arguments, and does nothing else.
+RECORDER = '#!/usr/bin/python3\nimport json, sys\nopen("asked.jsonl", "a").write(json.dumps(sys.argv[1:]) + "\\n")\n'
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The Makefile beside stand-ins for all programs that it calls."""
+    shutil.copy(ROOT / "Makefile", tmp_path)
+    for name in (".venv/bin/python", "requirements/install.sh", "tests/run.sh", "docker/steps/loadtest.sh"):
+        path = tmp_path / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(RECORDER if name != "requirements/install.sh" else "#!/bin/sh\n")
+        path.chmod(path.stat().st_mode | stat.S_IXUSR)
+    (tmp_path / "app").mkdir()
+    shutil.copy(ROOT / "app" / "given.sh", tmp_path / "app")
+    return tmp_path
+
+
+def make(checkout: Path, target: str, **given: str) -> tuple[int, list[str]]:
+    """Exit status, and the arguments that the program got."""
+    (checkout / "asked.jsonl").unlink(missing_ok=True)
+    environ = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "GIVEN_"))}
+    done = subprocess.run(
+        ["make", "-s", target, *(f"{name}={value}" for name, value in given.items())],
+        cwd=checkout,
+        env=environ,
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    asked = checkout / "asked.jsonl"
+    rows = asked.read_text().splitlines() if asked.exists() else []
+    return done.returncode, json.loads(rows[-1]) if rows else []
+
+
+def test_all_targets_that_take_something_are_known() -> None:
+    assert {"model-add", "model-promote", "loadtest", "loadtest-compare", "test", "config-diff", "doctor"} <= set(
+        TARGETS
+    )
+    recipes = "".join(re.findall(r"^\t.*\n", MAKEFILE, re.M))
+    # No recipe has a value in its text.
+    assert set(re.findall(r"\$\((\w+)\)", recipes)) <= {
+        "PY",
+        "INSTALL",
+        "MODEL_COMMAND",
+        "RATE_OPTIONS",
+        "MAKEFILE_LIST",
+    }
+
+
+@pytest.mark.parametrize("target", TARGETS)
+def test_no_value_of_any_variable_runs_a_command(checkout: Path, target: str) -> None:
+    for value in HOSTILE:
+        make(checkout, target, **dict.fromkeys((*VARIABLES, "PORT", "ENV", "PY", "MODEL_COMMAND"), value))
+
+        assert not (checkout / "pwned").exists(), value
+
+
+@pytest.mark.parametrize("value", HOSTILE)
+def test_a_value_arrives_as_it_was_typed(checkout: Path, value: str) -> None:
+    status, asked = make(checkout, "model-add", ARCH="resnet50", WEIGHTS=value, LABELS=value, NAME="a", VERSION="1")
+
+    assert status == 0
+    assert asked[-5:] == ["--arch=resnet50", f"--weights={value}", f"--labels={value}", "--name=a", "--version=1"]
+
+
+def test_options_are_words_and_quotes_hold_them_together(checkout: Path) -> None:
+    options = """--size 64 --options '{"a": [1, 2]}' --description "two words; $(touch pwned) *" """
+
+    asked = make(checkout, "model-add", OPTIONS=options)[1]
+
+    assert asked[4:] == [
+        *("--size", "64", "--options", '{"a": [1, 2]}'),
+        "--description",
+        "two words; $(touch pwned) *",
+    ]
+    assert not (checkout / "pwned").exists()
+
+
+def test_a_quote_that_is_not_closed_is_refused(checkout: Path) -> None:
+    assert make(checkout, "model-add", OPTIONS="--description 'x") == (2, [])
+
+
+def test_what_is_not_given_is_left_out_or_has_its_default(checkout: Path) -> None:
+    assert make(checkout, "model-versions")[1][-1] == "versions"
+    assert make(checkout, "config-diff", B="test")[1][-2:] == ["dev", "test"]
+    assert make(checkout, "loadtest-compare", BEFORE="a b", AFTER="c")[1][-5:] == ["--before", "a", "b", "--after", "c"]
+    assert make(checkout, "loadtest", SECONDS="30")[1][-2:] == ["run", "--seconds=30"]
+    assert make(checkout, "test", PART="unit,apache")[1] == ["unit,apache"]
