@@ -73,7 +73,7 @@ def test_a_prediction_is_counted_while_it_is_in_work_and_not_after(tmp_path: Pat
     predict = engine.predict
 
     def watched(*arguments: Any) -> Any:
-        seen.append(app.extensions["gate"].running)
+        seen.append(app.extensions["gate"].turns.running)
         return predict(*arguments)
 
     engine.predict = watched  # type: ignore[method-assign]
@@ -81,7 +81,7 @@ def test_a_prediction_is_counted_while_it_is_in_work_and_not_after(tmp_path: Pat
 
     assert answer.status_code == 200
     assert seen == [1]
-    assert (app.extensions["gate"].running, app.extensions["gate"].in_hand) == (0, 0)
+    assert (app.extensions["gate"].turns.running, app.extensions["gate"].in_hand) == (0, 0)
     assert app.extensions["gate"].costs.least() > 0
 
 

@@ -190,10 +190,10 @@ def in_thread(gate: Gate, visit: Visit, images: int, order: list[str], seconds: 
         found = gate.begin(visit, KIND, images, seconds)
         order.append(visit.caller if found is None else found.reason)
 
-    waiting = len(gate._line)
+    waiting = len(gate.turns.line)
     thread = threading.Thread(target=begin)
     thread.start()
-    while len(gate._line) == waiting:
+    while len(gate.turns.line) == waiting:
         assert thread.is_alive()
     return thread
 
@@ -254,7 +254,7 @@ def test_who_waits_for_room_longer_than_it_may_is_late_and_leaves_nothing_behind
     narrow.end_work(first, KIND, 1, 0.0)
 
     assert order == ["late"]
-    assert (narrow.images, narrow.running, narrow._line) == (0, 0, [])
+    assert (narrow.images, narrow.turns.running, narrow.turns.line) == (0, 0, [])
 
 
 def test_what_is_too_large_for_any_room_comes_when_nothing_else_does(clock: FakeClock) -> None:
@@ -279,8 +279,8 @@ def test_no_count_is_lost_between_threads() -> None:
     for thread in threads:
         thread.join()
 
-    assert (shared.in_hand, shared.images, shared.running) == (0, 0, 0)
-    assert not any((shared._kinds, shared._places_of, shared._images_of, shared._turns, shared._fresh))
+    assert (shared.in_hand, shared.images, shared.turns.running) == (0, 0, 0)
+    assert not any((shared._places_of, shared._images_of, shared._works_of, shared.turns._ends, shared._fresh))
 
 
 # ── kept answers ──────────────────────────────────────────────────────────────────────────────────────────────────────
