@@ -101,7 +101,9 @@ class Picture:
         """Least sizes are wished in pixels of the original; the engine sees pixels of its input."""
         if not isinstance(wish, DetectOptions):
             return wish
-        return replace(wish, min_width=wish.min_width * self.scale_x, min_height=wish.min_height * self.scale_y)
+        least_width = max(wish.min_width, wish.min_width_fraction * self.width)
+        least_height = max(wish.min_height, wish.min_height_fraction * self.height)
+        return replace(wish, min_width=least_width * self.scale_x, min_height=least_height * self.scale_y)
 
 
 def seen(spec: InputSpec, width: int, height: int) -> Box:

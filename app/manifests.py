@@ -106,6 +106,18 @@ class Manifest:
     golden: str = ""
     held_out: dict[str, Any] = field(default_factory=dict)
     tolerance: ToleranceSpec = ToleranceSpec()
+    # Other names for labels, by which callers may ask for them; answers have the labels.
+    aliases: dict[str, str] = field(default_factory=dict)
+
+    def label_of(self, text: str) -> str:
+        """The label that a caller means by this text: a label or an alias, without regard to case where none is exact.
+
+        Empty where there is none.
+        """
+        names = {**self.aliases, **{label: label for label in self.labels}}
+        if text in names:
+            return names[text]
+        return next((label for name, label in names.items() if name.casefold() == text.casefold()), "")
 
     @property
     def weights_path(self) -> Path:
@@ -178,7 +190,12 @@ def _list(value: Any) -> list[Any]:
 
 
 def _check(path: Path, manifest: Manifest) -> None:
-    for what, hint in (*_wrong_texts(manifest), *_wrong_identity(manifest), *_wrong_input(manifest.input)):
+    for what, hint in (
+        *_wrong_texts(manifest),
+        *_wrong_aliases(manifest),
+        *_wrong_identity(manifest),
+        *_wrong_input(manifest.input),
+    ):
         raise ManifestError(f"{path}: {what}.", hint=hint)
     for what, hint in _wrong_serve(manifest.serve):
         raise ManifestError(f"{path}: {what}.", hint=hint)
@@ -190,6 +207,16 @@ def _wrong_texts(manifest: Manifest) -> Iterator[Wrong]:
             yield f"{key} is {getattr(manifest, key)!r}", "It must be a text, in quotes."
     if not manifest.labels or not all(isinstance(label, str) and label for label in manifest.labels):
         yield "labels is empty or not all of it is text", "Give one label a class, in the order of the outputs."
+
+
+def _wrong_aliases(manifest: Manifest) -> Iterator[Wrong]:
+    if not isinstance(manifest.aliases, dict):
+        yield f"aliases is {manifest.aliases!r}", 'It is a table: aliases = { "another name" = "label" }.'
+        return
+    for alias, label in manifest.aliases.items():
+        if not alias or alias in manifest.labels or label not in manifest.labels:
+            hint = "On the left stands a name that is no label, on the right one of the labels."
+            yield f"the alias {alias!r} of {label!r} is not usable", hint
 
 
 def _wrong_identity(manifest: Manifest) -> Iterator[Wrong]:

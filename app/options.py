@@ -44,13 +44,15 @@ class DetectWishes(_Wishes):
     max_results: int | None = Field(None, ge=0, le=MAX_RESULTS, description="At most so many detections, best first.")
     min_width: Pixels | None = Field(None, description="Narrower boxes are left out; pixels of the upright image.")
     min_height: Pixels | None = Field(None, description="Lower boxes are left out; pixels of the upright image.")
+    label: Label | None = Field(None, description="Only detections with this label, or an alias of it.")
 
 
 Wishes = ClassifyWishes | DetectWishes
 WISHES: dict[Task, type[ClassifyWishes] | type[DetectWishes]] = {"classify": ClassifyWishes, "detect": DetectWishes}
 
 # Wishes that are texts; the others are numbers, or yes and no.
-TEXTS = {*_Wishes.model_fields, "explain_label"}
+TEXTS = {*_Wishes.model_fields, "explain_label", "label"}
+MAX_LABELS_SHOWN = 20
 NUMBERS = {name for kind in WISHES.values() for name in kind.model_fields} - TEXTS
 
 
@@ -74,11 +76,22 @@ def parse(task: Task, raw: Mapping[str, Any]) -> Wishes:
 
 
 def complete(wishes: Wishes, manifest: Manifest) -> Options:
-    """Fill what the caller left out from the model's manifest."""
+    """Fill what the caller left out from the model's manifest. Raises OptionError for a label that it does not know."""
     given = wishes.model_dump(exclude={"model", "version"}, exclude_none=True)
+    if "label" in given:
+        given["label"] = label(manifest, "label", given["label"])
     defaults = manifest.default_options()
     kind = ClassifyOptions if manifest.task == "classify" else DetectOptions
     return kind(**{name: given.get(name, getattr(defaults, name)) for name in kind.__dataclass_fields__})
+
+
+def label(manifest: Manifest, option: str, text: str) -> str:
+    """The label that is meant by an option's text. Raises OptionError where the model does not know it."""
+    found = manifest.label_of(text)
+    if not found:
+        known = ", ".join([*manifest.labels, *manifest.aliases][:MAX_LABELS_SHOWN])
+        raise OptionError(f"{option} is {text[:80]!r}, which {manifest.key} does not know.", hint=f"It knows: {known}.")
+    return found
 
 
 def _refuse_unknown(task: Task, name: str) -> None:

@@ -26,7 +26,6 @@ from app.errors import (
     ImageMissingError,
     ModelNotFoundError,
     ModelNotReadyError,
-    OptionError,
     TooManyImagesError,
 )
 from app.forms import Forms
@@ -43,7 +42,6 @@ from app.telemetry import metrics, traces
 STATUS_AGE_SECONDS = 0.5
 # An explanation costs several predictions; whoever wants many asks often.
 MAX_EXPLAINED = 8
-MAX_LABELS_SHOWN = 20
 # A pointer may move between choice and arrival; more often than this in one request it is something else.
 MAX_CHOICES = 3
 
@@ -84,6 +82,8 @@ class Caller(Protocol):
     def work(self, kind: str, images: int, deadline: float) -> Work | None: ...
 
     def freshness(self) -> Freshness: ...
+
+    def canary(self) -> CanaryWish: ...
 
     def tell(self, found: Sequence[Found]) -> None: ...
 
@@ -198,16 +198,16 @@ class Predictor:
         *,
         model: str | None = None,
         version: str | None = None,
-        canary: CanaryWish = "",
+        canary: CanaryWish | None = None,
         deadline: float | None = None,
-        each: Sequence[Mapping[str, Any]] | None = None,
+        each: Sequence[Wishes] | None = None,
         caller: Caller | None = None,
     ) -> Outcome:
         """Predict images, encoded or as uint8 pixels (height × width × 3), all with one version.
 
         ``deadline`` is a moment of ``time.monotonic``; the default timeout when None.
-        ``each`` holds further wishes of each single image; which model answers is the same for all.
-        ``caller``: who asks; the current request when None.
+        ``each``: the wishes of each single image, instead; which model answers is the same for all.
+        ``canary``: as the caller says when None. ``caller``: who asks; the current request when None.
 
         Raises OptionError, ModelNotFoundError, ImageMissingError, TooManyImagesError, any Image…Error, and what the
         engine raises.
@@ -216,9 +216,9 @@ class Predictor:
             deadline = time.monotonic() + self._timeout_seconds
         caller = caller or self._caller
         parsed = options.parse(task, {**wishes, **_given(model=model, version=version)})
-        wished = [parsed] * len(data)
-        if each is not None:
-            wished = [options.parse(task, {**wishes, **more}) for more in each]
+        wished = [parsed] * len(data) if each is None else each
+        if canary is None:
+            canary = caller.canary() if caller else ""
         choice = self.routing.choose(task, parsed.model, parsed.version, canary)
         self.check_count(len(data))
         _check_explanation(parsed, choice.manifest, len(data))
@@ -228,6 +228,13 @@ class Predictor:
             except (ModelNotFoundError, ModelNotReadyError) as error:
                 choice = self._choose_again(choice, parsed, task, error, canary)
         return self._answer(choice, parsed, wished, data, deadline, caller)
+
+    def settle(self, task: Task, name: str | None = None, version: str | None = None) -> Choice:
+        """Which version answers the current request, for who needs to know before, or asks several times.
+
+        Raises ModelNotFoundError, OptionError.
+        """
+        return self.routing.choose(task, name, version, self._caller.canary() if self._caller else "")
 
     @property
     def manifests(self) -> list[Manifest]:
@@ -369,7 +376,8 @@ class Predictor:
         if not _explains(wished):
             return outcome
         started, manifest = time.perf_counter(), outcome.manifest
-        labels = [ExplainOptions(getattr(wished, "explain_label", None) or _best(each)) for each in outcome.results]
+        label = manifest.label_of(getattr(wished, "explain_label", None) or "")
+        labels = [ExplainOptions(label or _best(each)) for each in outcome.results]
         # Also where the answer itself was kept: the engine has work with it, and more than with a prediction.
         kind = f"{manifest.key} explained"
         with _work(asked, kind, len(labels)) as took, self.decoder.budget.hold("pixels") as hold:
@@ -457,12 +465,8 @@ def _explains(wished: Wishes) -> bool:
 def _check_explanation(wished: Wishes, manifest: Manifest, count: int) -> None:
     if not _explains(wished):
         return
-    label = getattr(wished, "explain_label", None)
-    if label and label not in manifest.labels:
-        shown = ", ".join(manifest.labels[:MAX_LABELS_SHOWN])
-        raise OptionError(
-            f"explain_label is {label[:80]!r}, which {manifest.key} does not know.", hint=f"It knows: {shown}."
-        )
+    if label := getattr(wished, "explain_label", None):
+        options.label(manifest, "explain_label", label)
     if count > MAX_EXPLAINED:
         raise TooManyImagesError(
             f"The request holds {count} images; at most {MAX_EXPLAINED} can be explained at once.",

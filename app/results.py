@@ -59,6 +59,8 @@ class DetectOptions:
 
     ``min_width`` and ``min_height`` are in pixels of the image that travels with the options: of the upright image in
     the web tier, of the model's input in the engine. A detection is dropped when it is smaller in either direction.
+    The fractions are of the upright image's sides, and become pixels on the way to the engine. ``label``: the only one
+    wanted; empty for all.
     """
 
     score_threshold: float = 0.5
@@ -66,6 +68,9 @@ class DetectOptions:
     max_results: int = 100
     min_width: float = 0.0
     min_height: float = 0.0
+    min_width_fraction: float = 0.0
+    min_height_fraction: float = 0.0
+    label: str = ""
 
 
 @dataclass(frozen=True, slots=True)

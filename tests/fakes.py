@@ -92,7 +92,7 @@ def _toml(table: dict[str, Any]) -> str:
     flat = [f"{key} = {json.dumps(value)}" for key, value in table.items() if not isinstance(value, dict)]
     for key, value in table.items():
         if isinstance(value, dict):
-            flat += [f"[{key}]", *(f"{name} = {json.dumps(each)}" for name, each in value.items())]
+            flat += [f"[{key}]", *(f"{json.dumps(name)} = {json.dumps(each)}" for name, each in value.items())]
     return "\n".join(flat) + "\n"
 
 
@@ -142,7 +142,8 @@ class FakeModel:
         if isinstance(wish, ClassifyOptions):
             return [Prediction(name_of(image), 1.0)]
         height, width = image.shape[:2]
-        return [Detection(name_of(image), 1.0, Box(0.0, 0.0, float(width), float(height)))]
+        whole = Detection(name_of(image), 1.0, Box(0.0, 0.0, float(width), float(height)))
+        return [whole] if wish.label in ("", whole.label) else []
 
 
 def pixels(number: int, height: int = 4, width: int = 4) -> np.ndarray:

@@ -41,6 +41,8 @@ def publish(name: str, weights: Path, held_out: dict[str, Any], store: Path = ST
         input_spec=_input_spec(is_detector),
         serve=ServeSpec(top_k=5, score_threshold=SERVED_SCORE_THRESHOLD, iou_threshold=0.5, max_batch_size=8),
         demonstration=True,
+        # The name that clients of the service before Cask send.
+        aliases={"safetycone": "cone"} if is_detector else None,
         held_out=held_out,
         golden_pictures=golden_pictures(is_detector),
         half=True,

@@ -2,8 +2,8 @@
 
 from flask import Response, request
 
-from app.api import answers, api, bodies, canaries, described
-from app.guards import deadlines
+from app.api import answers, api, bodies, described
+from app.guards import canaries, deadlines
 from app.openapi.operations import describe
 from app.options import ClassifyWishes
 from app.predictions import predictor
@@ -22,7 +22,5 @@ from app.predictions import predictor
 def classify() -> Response:
     """Name what is in one or many images, best label first."""
     images, wishes = bodies.read(request)
-    outcome = predictor().predict(
-        "classify", images, wishes, canary=canaries.wished(request), deadline=deadlines.current()
-    )
+    outcome = predictor().predict("classify", images, wishes, deadline=deadlines.current())
     return answers.answer(outcome, "predictions")

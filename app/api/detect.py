@@ -2,8 +2,8 @@
 
 from flask import Response, request
 
-from app.api import answers, api, bodies, canaries, described
-from app.guards import deadlines
+from app.api import answers, api, bodies, described
+from app.guards import canaries, deadlines
 from app.openapi.operations import describe
 from app.options import DetectWishes
 from app.predictions import predictor
@@ -22,7 +22,5 @@ from app.predictions import predictor
 def detect() -> Response:
     """Find objects in one or many images; boxes are pixels of the upright image."""
     images, wishes = bodies.read(request)
-    outcome = predictor().predict(
-        "detect", images, wishes, canary=canaries.wished(request), deadline=deadlines.current()
-    )
+    outcome = predictor().predict("detect", images, wishes, deadline=deadlines.current())
     return answers.answer(outcome, "detections")

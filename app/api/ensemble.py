@@ -16,7 +16,7 @@ from app.api import answers, api, bodies, described, quotes
 from app.api.answers import ModelIdentity, Side
 from app.ensembles import Ensemble, EnsembleFailedError, EnsembleUnavailableError, Member, Opinion, Votes
 from app.errors import CaskError, DeadlineExceededError, OptionError
-from app.guards import deadlines, request_ids
+from app.guards import canaries, deadlines, request_ids
 from app.guards.asking import AskingAside
 from app.manifests import Task
 from app.openapi.operations import Answer, describe
@@ -29,6 +29,7 @@ EXTENSION = "ensemble"
 # What is said here and not to the members.
 OWN = ("task", "members", "merge", "merge_iou", "member_timeout")
 DEFAULT_TOP_K = 5
+DEFAULT_MAX_RESULTS = 100
 MEMBERS = r"[A-Za-z0-9@._,\- ]{1,1000}"
 
 
@@ -69,6 +70,7 @@ class AllWishes(EnsembleWishes):
     max_results: int | None = Field(None, ge=0, le=MAX_RESULTS, description="detect: at most so many, best first.")
     min_width: options.Pixels | None = Field(None, description="detect: narrower boxes are left out.")
     min_height: options.Pixels | None = Field(None, description="detect: lower boxes are left out.")
+    label: options.Label | None = Field(None, description="detect: only this label, or an alias of it.")
 
 
 class AnsweredMember(TypedDict):
@@ -141,7 +143,7 @@ EXAMPLE = {
         )
     },
     errors=(*described.PREDICTION_ERRORS, EnsembleFailedError, EnsembleUnavailableError, EnsembleLoopError),
-    headers=(described.FRESHNESS,),
+    headers=(canaries.HEADER, described.FRESHNESS),
 )
 def ensemble() -> Response:
     """Ask several models and other services at the same time, and make one answer of theirs."""
@@ -192,6 +194,9 @@ def _members(wishes: EnsembleWishes, of_task: options.Wishes, images: Sequence[b
     named = [part.strip() for part in (wishes.members or "").split(",") if part.strip()]
     names = list(dict.fromkeys(named)) or [*(each.name for each in models), *upstreams]
     given = of_task.model_dump(exclude_none=True)
+    if isinstance(of_task, options.DetectWishes) and of_task.max_results is not None:
+        # Cut off after merging: what a member has behind its best may be what the others saw.
+        given["max_results"] = max(of_task.max_results, DEFAULT_MAX_RESULTS)
     if wishes.task == "classify":
         # The mean needs every label's score; what the caller wants of them is cut off afterwards.
         given["top_k"] = MAX_RESULTS
@@ -238,7 +243,6 @@ def _ask_model(
         given,
         model=model,
         version=version or None,
-        canary="never",
         deadline=deadline,
         caller=caller,
     )

@@ -12,10 +12,10 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import ValidationError
 from typing_extensions import TypedDict
 
-from app.api import answers, bodies, canaries, described, quotes, tensors
+from app.api import answers, bodies, described, quotes, tensors
 from app.api.tensors import InferRequest, TensorError
 from app.errors import CaskError, OptionError
-from app.guards import deadlines, failures, request_ids
+from app.guards import canaries, deadlines, failures, request_ids
 from app.manifests import Manifest
 from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 from app.options import WISHES
@@ -129,7 +129,6 @@ def infer(name: str, version: str | None = None) -> Response:
         _wishes(asked.parameters, manifest),
         model=manifest.name,
         version=version,
-        canary=canaries.wished(request),
         deadline=_deadline(asked.parameters),
     )
     return _answer(asked, outcome)

@@ -16,6 +16,7 @@ from app.guards import sizes
 from app.jobs import archives
 from app.jobs.packs import Pack
 from app.manifests import Task
+from app.predictions import predictor
 
 ARCHIVE_PART = "archive"
 # What is said of the job and not of the prediction.
@@ -81,6 +82,18 @@ def said(given: Mapping[str, Any]) -> Said:
     url = str(wishes.pop(WEBHOOK_URL, ""))
     options.parse(task, wishes)
     return Said(task, {name: value for name, value in wishes.items() if value not in ("", None)}, url)
+
+
+def answered_by(said: Said) -> dict[str, str]:
+    """Model and version that will answer all images of the job.
+
+    Chosen now and not when its turn comes: one version answers them all, and a model that does not exist is the
+    caller's mistake. Raises ModelNotFoundError, OptionError.
+    """
+    manifest = predictor().settle(said.task, said.wishes.get("model"), said.wishes.get("version")).manifest
+    # A label that this version does not know is refused here, and not once an image.
+    options.complete(options.parse(said.task, said.wishes), manifest)
+    return {"model": manifest.name, "version": manifest.version}
 
 
 def key(request: Request) -> str:

@@ -31,7 +31,7 @@ from app.errors import (
     StorageFullError,
     TooManyImagesError,
 )
-from app.guards import authentication, request_ids
+from app.guards import authentication, canaries, request_ids
 from app.jobs import webhooks
 from app.jobs.jobs import Job, State, Wanted
 from app.jobs.jobs import row as jobs_row
@@ -39,7 +39,6 @@ from app.jobs.store import PAGE_ROWS, JobStore
 from app.manifests import Task
 from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 from app.options import ClassifyWishes, DetectWishes
-from app.predictions import predictor
 from app.results import Detection, Prediction
 from app.telemetry import metrics
 
@@ -170,7 +169,7 @@ _ROW = {
     "id": EXAMPLE_ID,
     "state": "succeeded",
     "task": "detect",
-    "options": {"score_threshold": 0.5},
+    "options": {"model": "site-safety-detector", "score_threshold": 0.5, "version": "1"},
     "progress": {"done": 1, "failed": 0, "total": 1},
     "created_at": "2026-11-21T12:00:00.000Z",
     "started_at": "2026-11-21T12:00:00.200Z",
@@ -256,19 +255,18 @@ PATH = {"job_id": "Id of the job."}
         )
     },
     errors=MAKING_ERRORS,
-    headers=("Idempotency-Key",),
+    headers=("Idempotency-Key", canaries.HEADER),
 )
 def make_job() -> Response:
     """Leave one or many images, or an archive of them; they are predicted behind those who wait."""
     jobs = store()
     with UPLOADS.place(), jobs.packing() as pack:
         said = job_requests.read(request, pack)
-        # Now and not when its turn comes: a model that does not exist is the caller's mistake.
-        predictor().find(said.task, said.wishes.get("model"), said.wishes.get("version"))
         key, request_id = job_requests.key(request), request_ids.current()
         if said.webhook_url:
             webhooks.check(said.webhook_url, current_app.extensions["settings"].jobs_webhook_hosts)
-        wanted = Wanted(said.task, said.wishes, owner(), key, request_id, said.webhook_url)
+        answered_by = job_requests.answered_by(said)
+        wanted = Wanted(said.task, said.wishes, owner(), key, request_id, said.webhook_url, answered_by)
         job, is_new = jobs.add(wanted, pack)
     if is_new:
         metrics.JOBS.add(outcome="queued")

@@ -11,11 +11,11 @@ from typing_extensions import TypedDict
 
 from app.api import answers, bodies, described, jobs, quotes
 from app.errors import ModelNotFoundError, OptionError, RequestError
-from app.guards import deadlines
+from app.guards import canaries, deadlines
 from app.jobs.jobs import State
 from app.manifests import Manifest
 from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
-from app.options import MAX_RESULTS
+from app.options import MAX_RESULTS, DetectWishes
 from app.predictions import ImageResult, Outcome, predictor
 from app.results import SCORE_DIGITS, Detection, Prediction, answer_from_json
 
@@ -30,7 +30,8 @@ HINT = (
 
 
 Fraction = Annotated[float, Field(strict=True, ge=0, le=1, allow_inf_nan=False)]
-Pixels = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
+LEAST = "pixels of the upright image, or below 1 a fraction of its side"
+Least = Annotated[float, Field(strict=True, ge=0, le=1e6, allow_inf_nan=False)]
 Count = Annotated[int, Field(strict=True, ge=0, le=MAX_RESULTS), BeforeValidator(bodies.whole)]
 Text = Annotated[str, Field(strict=True, max_length=64)]
 Base64 = Annotated[str, Field(strict=True, json_schema_extra=described.BASE64_IMAGE)]
@@ -41,23 +42,35 @@ class Features(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    min_height: Pixels | None = Field(None, description="Lower boxes are left out; pixels of the upright image.")
-    min_width: Pixels | None = Field(None, description="Narrower boxes are left out; pixels of the upright image.")
+    min_height: Least | None = Field(None, description=f"Lower boxes are left out; {LEAST}.")
+    min_width: Least | None = Field(None, description=f"Narrower boxes are left out; {LEAST}.")
     maxResults: Count | None = Field(None, description="At most so many boxes, best first; 0 is none.")  # noqa: N815
     score_th: Fraction | None = Field(None, description="Boxes with a lower score are left out.")
     nms_iou: Fraction | None = Field(None, description="Boxes that overlap more than this are one object.")
     type: Text | None = Field(None, description="The name of a detector, or the label of the only boxes wanted.")
 
-    def wishes(self) -> dict[str, Any]:
-        """The same in the words of POST /v1/detect."""
-        given = {
-            "min_height": self.min_height,
-            "min_width": self.min_width,
-            "max_results": self.maxResults,
-            "score_threshold": self.score_th,
-            "iou_threshold": self.nms_iou,
-        }
-        return {name: value for name, value in given.items() if value is not None}
+    def wishes(self, label: str) -> LegacyWishes:
+        """The same in the words of POST /v1/detect. ``label``: the only one wanted; empty for all."""
+        return LegacyWishes(
+            max_results=self.maxResults,
+            score_threshold=self.score_th,
+            iou_threshold=self.nms_iou,
+            label=label or None,
+            **_least("min_height", self.min_height),
+            **_least("min_width", self.min_width),
+        )
+
+
+class LegacyWishes(DetectWishes):
+    """With what only these addresses know: least sizes as fractions of the image's sides."""
+
+    min_width_fraction: float | None = None
+    min_height_fraction: float | None = None
+
+
+def _least(name: str, value: float | None) -> dict[str, Any]:
+    """A least size; the service before Cask was given fractions."""
+    return {f"{name}_fraction": value} if value is not None and 0 < value < 1 else {name: value}
 
 
 class Content(BaseModel):
@@ -172,7 +185,7 @@ ANSWER = {
         )
     },
     errors=described.PREDICTION_ERRORS,
-    headers=(described.FRESHNESS,),
+    headers=(canaries.HEADER, described.FRESHNESS),
 )
 def predict() -> Response:
     """Find objects in one or several images; all entries are answered, boxes are fractions of the image."""
@@ -258,35 +271,35 @@ def _find(entries: Sequence[Entry]) -> tuple[list[Found], dict[str, float]]:
     timings: dict[str, float] = {}
     for manifest in dict.fromkeys(manifest.key for manifest, _ in chosen):
         numbers = [number for number, (each, _) in enumerate(chosen) if each.key == manifest]
-        outcome = _ask(chosen[numbers[0]][0], [images[each] for each in numbers], [entries[each] for each in numbers])
+        wished = [entries[each].wished.wishes(chosen[each][1]) for each in numbers]
+        outcome = _ask(chosen[numbers[0]][0], [images[each] for each in numbers], wished)
         timings = {name: timings.get(name, 0.0) + value for name, value in outcome.timings.items()}
         for number, result in zip(numbers, outcome.results, strict=True):
-            found[number] = _vertices(result, chosen[number][1])
+            found[number] = _vertices(result)
     return [found[number] for number in range(len(entries))], timings
 
 
-def _ask(manifest: Manifest, images: Sequence[bytes], entries: Sequence[Entry]) -> Outcome:
+def _ask(manifest: Manifest, images: Sequence[bytes], wished: Sequence[LegacyWishes]) -> Outcome:
     return predictor().predict(
         "detect",
         images,
         {},
         model=manifest.name,
         deadline=deadlines.current(),
-        each=[entry.wished.wishes() for entry in entries],
+        each=wished,
     )
 
 
-def _choose(kind: str | None) -> tuple[Manifest, str | None]:
-    """The detector that ``type`` names, or the first one and the only label wanted. Raises ModelNotFoundError."""
+def _choose(kind: str | None) -> tuple[Manifest, str]:
+    """The detector that ``type`` names, or the first that knows it as a label, with it. Raises ModelNotFoundError."""
     detectors = [each for each in predictor().manifests if each.task == "detect"]
     if kind in {each.name for each in detectors}:
-        return predictor().find("detect", kind), None
+        return predictor().find("detect", kind), ""
     if not kind:
-        return predictor().find("detect"), None
+        return predictor().find("detect"), ""
     for manifest in detectors:
-        for label in manifest.labels:
-            if label.lower() == kind.lower():
-                return manifest, label
+        if label := manifest.label_of(kind):
+            return manifest, label
     names = ", ".join(each.name for each in detectors)
     labels = ", ".join(dict.fromkeys(label for each in detectors for label in each.labels))
     raise ModelNotFoundError(
@@ -295,8 +308,8 @@ def _choose(kind: str | None) -> tuple[Manifest, str | None]:
     )
 
 
-def _vertices(result: ImageResult, label: str | None) -> Found:
-    rows = [row for row in result.answer if isinstance(row, Detection) and label in (None, row.label)]
+def _vertices(result: ImageResult) -> Found:
+    rows = [row for row in result.answer if isinstance(row, Detection)]
     return {"normalizedVertices": [_vertex(row, result.width, result.height) for row in rows]}
 
 

@@ -12,6 +12,7 @@ from app.api import answers, api, bodies
 from app.api.builds import build
 from app.errors import ModelNotFoundError
 from app.openapi.operations import CONDITION, UNCHANGED, Answer, describe
+from app.options import NUMBERS
 from app.predictions import ModelStatus, predictor
 from app.results import to_dict
 
@@ -118,5 +119,5 @@ def _row(status: ModelStatus) -> dict[str, Any]:
         "device": status.device,
         "demonstration": manifest.demonstration,
         "random_weights": manifest.random_weights,
-        "defaults": to_dict(manifest.default_options()),
+        "defaults": {name: value for name, value in to_dict(manifest.default_options()).items() if name in NUMBERS},
     }

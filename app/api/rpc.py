@@ -13,7 +13,7 @@ from typing_extensions import TypedDict
 from app import __version__
 from app.api import answers, bodies, described, models, quotes
 from app.errors import CaskError, OptionError, RequestError
-from app.guards import deadlines, failures, request_ids
+from app.guards import canaries, deadlines, failures, request_ids
 from app.manifests import Task
 from app.openapi.operations import EXAMPLE_IMAGE, HTML, JSON, Answer, Body, describe
 from app.options import ClassifyWishes, DetectWishes
@@ -183,7 +183,7 @@ def page() -> str:
         204: Answer(description="All calls were notifications."),
     },
     errors=(*described.PREDICTION_ERRORS, MethodError, CallError),
-    headers=(described.FRESHNESS,),
+    headers=(canaries.HEADER, described.FRESHNESS),
     error_schema=Reply,
     error_example=lambda error: _failed(None, error),
 )

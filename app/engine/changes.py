@@ -63,6 +63,7 @@ class Changes:
         self._claimed: dict[int, str] = {}
         self._moving = threading.Lock()
         self._idle_since: dict[str, float] = {}
+        self._images_seen: dict[str, int] = {}
         self._wake = threading.Event()
         makers = (self._promote, self._roll_back, self._canary, self._shadow, self._reload)
         self._actions: dict[str, Callable[[Change, Say], Roles]] = dict(zip(ACTIONS, makers, strict=True))
@@ -137,17 +138,25 @@ class Changes:
                 if self._is_needed(key):
                     self._idle_since.pop(key, None)
                     continue
+                if self._was_used(key):
+                    self._idle_since[key] = self._clock()
                 left = self._idle_since.setdefault(key, self._clock()) + self._keep_seconds - self._clock()
                 if left > 0:
                     pauses.append(left)
                 elif self._workers.release(key):
-                    del self._idle_since[key]
+                    del self._idle_since[key], self._images_seen[key]
                     released = True
                 else:
                     pauses.append(RELEASE_PERIOD_SECONDS)
         if released:
             machine.return_memory()
         return min(pauses, default=None)
+
+    def _was_used(self, key: str) -> bool:
+        """Whether it has predicted since the last look: a job keeps the version that it was begun with."""
+        images = self._workers.slots[key].watch.summary.images
+        before, self._images_seen[key] = self._images_seen.get(key), images
+        return before is not None and images != before
 
     # ── actions ───────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from flask import Flask, Response, g, has_request_context, request
 
 from app.cache.answers import ANY_AGE, Found, Freshness
-from app.guards import admission
+from app.guards import admission, canaries
 from app.guards.admission import Admitted, Work
+from app.routing import CanaryWish
 
 HEADER = "X-Cache"
 CACHE_CONTROL = "Cache-Control"
@@ -34,6 +35,10 @@ class Asking:
         text = request.environ.get("HTTP_CACHE_CONTROL") or request.environ.get("HTTP_PRAGMA")
         return _freshness(text) if text else ANY_AGE
 
+    def canary(self) -> CanaryWish:
+        """What X-Model-Canary says. Raises OptionError."""
+        return canaries.wished(request) if has_request_context() else ""
+
     def tell(self, found: Sequence[Found]) -> None:
         """Where the answers are from, for the header of the response."""
         if has_request_context():
@@ -46,11 +51,13 @@ class AskingAside:
 
     admitted: Admitted | None
     accepted: Freshness
+    wished: CanaryWish
 
     @classmethod
     def of_request(cls) -> AskingAside:
         """Of the current request."""
-        return cls(admission.current(), Asking().freshness())
+        asking = Asking()
+        return cls(admission.current(), asking.freshness(), asking.canary())
 
     def work(self, kind: str, images: int, deadline: float) -> Work | None:
         """As ``Asking``."""
@@ -59,6 +66,10 @@ class AskingAside:
     def freshness(self) -> Freshness:
         """As ``Asking``."""
         return self.accepted
+
+    def canary(self) -> CanaryWish:
+        """As ``Asking``."""
+        return self.wished
 
     def tell(self, found: Sequence[Found]) -> None:
         """The answer is made of several; nothing is said of one."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any, Literal
 
@@ -60,7 +60,8 @@ class Wanted:
     """What a caller wants done with the images of a new job.
 
     ``key`` is the caller's Idempotency-Key, empty for none; ``request_id`` finds the request in the logs;
-    ``webhook_url``: who is told of the end, empty for nobody.
+    ``webhook_url``: who is told of the end, empty for nobody. ``answered_by``: model and version of all images, chosen
+    when the job is taken; it does not belong to what the caller said.
     """
 
     task: Task
@@ -69,6 +70,7 @@ class Wanted:
     key: str = ""
     request_id: str = ""
     webhook_url: str = ""
+    answered_by: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

@@ -250,13 +250,13 @@ class JobStore(abc.ABC):
 
 
 def wishes_text(wanted: Wanted) -> str:
-    """The options of a job, as they are kept."""
-    return json.dumps(dict(wanted.wishes), sort_keys=True)
+    """The options of a job, as they are kept: the version that answers is one of them."""
+    return json.dumps({**wanted.wishes, **wanted.answered_by}, sort_keys=True)
 
 
 def digest(wanted: Wanted, pack: Pack) -> str:
     """What makes two requests the same request; where and in which form they came does not count."""
-    return f"{wanted.task} {wishes_text(wanted)} {pack.digest} {wanted.webhook_url}"
+    return f"{wanted.task} {json.dumps(dict(wanted.wishes), sort_keys=True)} {pack.digest} {wanted.webhook_url}"
 
 
 def receiver(url: str) -> str:

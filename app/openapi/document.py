@@ -50,8 +50,8 @@ TAGS = (
 )
 # An image in a form, and in JSON.
 IMAGE_FORMATS = ("binary", "base64-image")
-# The option whose right values are the labels of the models that are served.
-LABEL = "explain_label"
+# The options whose right values are the labels of the models that are served, and for which task.
+LABELS = {"explain_label": "classify", "label": "detect"}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # What Apache answers before Python sees a request, whatever the address; words from apache/errors.toml.
 APACHE_STATUSES = ("400", "408", "413", "414", "431", "500", "502", "503", "504")
@@ -297,13 +297,13 @@ class _Document:
             plain = {key: value for key, value in plain.items() if key not in ("title", "default", "description")}
             is_required = name in document.get("required", ())
             row = {"name": name, "in": "query", "required": is_required, "allowEmptyValue": not is_required}
-            if name == LABEL:
-                plain["enum"] = self._labels()
+            if name in LABELS:
+                plain["enum"] = self._labels(LABELS[name])
             yield {**row, "schema": plain, "description": schema.get("description", "")}
 
-    def _labels(self) -> list[str]:
-        """Every label that a classifier here can name; the types cannot know them."""
-        every = (label for each in self._manifests if each.task == "classify" for label in each.labels)
+    def _labels(self, task: str) -> list[str]:
+        """Every label that a model of this task can name, and their aliases; the types cannot know them."""
+        every = (name for each in self._manifests if each.task == task for name in (*each.labels, *each.aliases))
         return list(dict.fromkeys(every))
 
     def _body(self, body: Body) -> dict[str, Any]:
@@ -324,11 +324,12 @@ class _Document:
         properties = found.get("properties", {})
         task = "classify" if "top_k" in properties else "detect"
         model = next((each for each in self._manifests if each.task == task), self._manifests[0])
-        label = properties.get(LABEL, {})
-        # In a form there is no null.
-        for each in label.get("anyOf", [label]):
-            if each.get("type") == "string":
-                each["enum"] = self._labels()
+        for name in LABELS.keys() & properties.keys():
+            label = properties[name]
+            # In a form there is no null.
+            for each in label.get("anyOf", [label]):
+                if each.get("type") == "string" and "format" in each:
+                    each["enum"] = self._labels(LABELS[name])
         for name, value in (("model", model.name), ("version", model.version)):
             if "pattern" in str(properties.get(name)):
                 properties[name]["examples"] = [value]

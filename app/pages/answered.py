@@ -22,7 +22,7 @@ from app.pages.asked import Asked, Upload
 from app.pages.drawing import DrawnBox
 from app.pages.previews import Preview, preview
 from app.pages.sentences import marked
-from app.predictions import ImageResult, Outcome, predictor
+from app.predictions import CanaryWish, ImageResult, Outcome, predictor
 from app.results import Detection
 
 # Trouble with one picture leaves the others alone; every other failure is the whole request's.
@@ -53,12 +53,18 @@ def answer(asked: Asked, uploads: Sequence[Upload], api_url: str) -> list[Answer
 
     Raises what the predictor raises, except for trouble with single pictures.
     """
+    choice = predictor().settle(asked.task, asked.model or None, asked.version or None)
+    # Also where they are asked for one by one, the same version answers all.
+    return _answer(asked, uploads, api_url, "always" if choice.is_canary else "never")
+
+
+def _answer(asked: Asked, uploads: Sequence[Upload], api_url: str, canary: CanaryWish) -> list[Answered]:
     try:
-        outcome = _predict(asked, uploads)
+        outcome = _predict(asked, uploads, canary)
     except OF_ONE_PICTURE as error:
         if len(uploads) == 1:
             return [Answered(uploads[0].name, error=error)]
-        return [each for upload in uploads for each in answer(asked, [upload], api_url)]
+        return [each for upload in uploads for each in _answer(asked, [upload], api_url, canary)]
     pairs = zip(uploads, outcome.results, strict=True)
     return [_answered(asked, upload, result, outcome, api_url) for upload, result in pairs]
 
@@ -68,7 +74,7 @@ def status(answered: Sequence[Answered]) -> int:
     return next((each.error.status for each in answered if each.error), 200)
 
 
-def _predict(asked: Asked, uploads: Sequence[Upload]) -> Outcome:
+def _predict(asked: Asked, uploads: Sequence[Upload], canary: CanaryWish) -> Outcome:
     data = [upload.data for upload in uploads]
     return predictor().predict(
         asked.task,
@@ -76,6 +82,7 @@ def _predict(asked: Asked, uploads: Sequence[Upload]) -> Outcome:
         asked.wishes,
         model=asked.model or None,
         version=asked.version or None,
+        canary=canary,
         deadline=deadlines.current(),
     )
 

@@ -124,8 +124,9 @@ def leave_pictures() -> BaseResponse:
         name, _, version = fields.get("model", "").partition("@")
         task = predictor().find(None, name, version or None).task if name else fields.get("task", "")
         said = job_requests.said({"task": task, "model": name, "version": version})
-        predictor().find(said.task, said.wishes.get("model"), said.wishes.get("version"))
-        job, _ = store().add(Wanted(said.task, said.wishes, owner(), request_id=request_ids.current()), pack)
+        answered_by = job_requests.answered_by(said)
+        wanted = Wanted(said.task, said.wishes, owner(), request_id=request_ids.current(), answered_by=answered_by)
+        job, _ = store().add(wanted, pack)
     return redirect(url_for("pages.job", job_id=job.id), 303)
 
 

@@ -158,6 +158,7 @@ OF_OPTIONS = (
     marked("At most so many detections, best first."),
     marked("Narrower boxes are left out; pixels of the upright image."),
     marked("Lower boxes are left out; pixels of the upright image."),
+    marked("Only detections with this label, or an alias of it."),
     marked("There is no model %(name)s here."),
     marked("There is no model here."),
     marked("There are: %(names)s."),

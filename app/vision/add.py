@@ -53,6 +53,7 @@ def add_model(
     serve: ServeSpec | None = None,
     architecture_options: dict[str, Any] | None = None,
     demonstration: bool = False,
+    aliases: dict[str, str] | None = None,
     held_out: dict[str, Any] | None = None,
     golden_pictures: Sequence[np.ndarray] = (),
     half: bool = False,
@@ -94,6 +95,7 @@ def add_model(
         digest="",
         description=description,
         demonstration=demonstration,
+        aliases=aliases or {},
         random_weights=weights_from == RANDOM,
         architecture_options=options,
         held_out=held_out or {},
@@ -239,6 +241,7 @@ def to_toml(manifest: Manifest) -> str:
     }
     sizes = {key: value for key, value in asdict(manifest.input).items() if value != 0}
     tables = {
+        "aliases": manifest.aliases,
         "input": sizes,
         "serve": {key: value for key, value in asdict(manifest.serve).items() if value is not None},
         "architecture_options": manifest.architecture_options,

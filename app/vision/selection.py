@@ -32,12 +32,15 @@ class Candidates:
 def select(candidates: Candidates, labels: tuple[str, ...], options: DetectOptions) -> list[Detection]:
     """The detections that the options ask for, best first.
 
-    In this order: scores of at least ``score_threshold``; per label, of boxes that overlap with an IoU above
-    ``iou_threshold`` the best; boxes of at least ``min_width`` × ``min_height`` pixels; the best ``max_results``.
+    In this order: the wanted ``label``; scores of at least ``score_threshold``; per label, of boxes that overlap with
+    an IoU above ``iou_threshold`` the best; boxes of at least ``min_width`` × ``min_height`` pixels; the best
+    ``max_results``.
     """
     wanted = candidates.scores >= options.score_threshold
     if labels[0] == BACKGROUND_LABEL:
         wanted &= candidates.classes != 0
+    if options.label:
+        wanted &= np.isin(candidates.classes, [number for number, each in enumerate(labels) if each == options.label])
     index = np.flatnonzero(wanted)
     index = index[np.argsort(-candidates.scores[index], kind="stable")][:MAX_CANDIDATES]
     boxes, scores, classes = candidates.boxes[index], candidates.scores[index], candidates.classes[index]

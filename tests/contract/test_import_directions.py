@@ -201,7 +201,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {
             *("app.guards", "app.cache.answers", "app.config", "app.errors", "app.sizing", "app.telemetry"),
             "app.supervision",
-            *("app.budget", "app.counters", "app.pages.failures", "app.tokens"),
+            *("app.budget", "app.counters", "app.pages.failures", "app.routing", "app.tokens"),
         },
     ),
     ("app.openapi.__main__", {"app.openapi", "app.factory", "app.config"}),

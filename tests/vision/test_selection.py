@@ -162,3 +162,14 @@ def test_roi_align_agrees_with_torchvisions_own(aligned):
 
 def test_roi_align_far_outside_is_nothing():
     assert roi_align(torch.ones(1, 1, 8, 8), [torch.tensor([[20.0, 20, 30, 30]])], 2).abs().max() == 0
+
+
+def test_label_is_filtered_before_the_number_is_cut_off() -> None:
+    everything = DetectOptions(score_threshold=0.0, iou_threshold=1.0)
+    found = selection.select(candidates(), LABELS, everything)
+    signs = [row for row in found if row.label == "sign"]
+
+    one = selection.select(candidates(), LABELS, DetectOptions(0.0, 1.0, 1, label="sign"))
+
+    assert found[0].label == "cone" and one == signs[:1]
+    assert selection.select(candidates(), LABELS, DetectOptions(0.0, label="lorry")) == []

@@ -278,6 +278,23 @@ def test_previous_version_is_kept_for_its_time_and_then_unloaded(make: Callable[
     assert len(on.loaded) == 3
 
 
+def test_version_that_a_job_still_uses_is_kept(make: Callable[..., Bench]) -> None:
+    on = make(keep_seconds=60)
+    on.ask("promote", "2")
+    on.changes.unload()
+    for _ in range(3):
+        on.clock.now += 60
+        replies = on.work("a@1")
+        eventually(lambda replies=replies: bool(replies), "the answer")
+        assert on.changes.unload() == pytest.approx(60)
+        assert on.held() == {"a@1", "a@2"}
+
+    on.clock.now += 60
+
+    assert on.changes.unload() is None
+    assert on.held() == {"a@2"}
+
+
 def test_version_that_still_has_work_is_not_unloaded(make: Callable[..., Bench]) -> None:
     on = make(keep_seconds=0)
     first = on.loaded[0]
