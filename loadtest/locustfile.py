@@ -14,6 +14,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+import flask
 import gevent
 from gevent.event import AsyncResult
 from locust import FastHttpUser, User, between, events, task
@@ -59,10 +60,51 @@ def _prepare(environment: Environment, runner: Any, **_: Any) -> None:
         _refuse(f"--web-host is {options.web_host!r}; the page has no login, expected one of {', '.join(LOOPBACK)}.")
     if options.run_folder:
         _prepare_plan(environment, runner, Path(options.run_folder))
-    else:
-        environment.user_classes = [CaskCaller]
-        if not isinstance(runner, MasterRunner):
-            _prepare_callers(environment)
+        return
+    # A person may bring a class of their own in another file; Locust's own list then holds it, and it runs.
+    theirs = [each for each in environment.user_classes if each not in (CaskDispatcher, CaskCaller)]
+    environment.user_classes = theirs or [CaskCaller]
+    for each in theirs:
+        _check_theirs(each)
+    if theirs:
+        log.warning("Running %s of yours instead of CaskCaller; its answers are not compared.", _names(theirs))
+    if not isinstance(runner, MasterRunner):
+        _prepare_callers(environment)
+    for each in theirs:
+        each.host = config.resolve().loadtest_host
+    if environment.web_ui:
+        _refuse_in_the_page(environment, options.confirm)
+
+
+def _names(classes: list[type[User]]) -> str:
+    return ", ".join(each.__name__ for each in classes)
+
+
+def _check_theirs(theirs: type[User]) -> None:
+    """The host of a class of the user's is the one that may be loaded, too."""
+    if theirs.host:
+        try:
+            guard.admit(config.resolve(), host=theirs.host, confirmed=config.resolve().env)
+        except LoadTestError as error:
+            _refuse(f"{theirs.__name__}.host is {theirs.host!r}: {error}")
+
+
+def _refuse_in_the_page(environment: Environment, confirmed: str) -> None:
+    """A host typed in the page is looked at before anything starts; the page says why it may not be loaded."""
+    app: Any = environment.web_ui.app  # type: ignore[union-attr]
+
+    def look() -> Any:
+        if flask.request.path != "/swarm" or flask.request.method != "POST":
+            return None
+        host = flask.request.form.get("host") or environment.host or ""
+        try:
+            guard.admit(config.resolve(), host=host, confirmed=confirmed)
+        except LoadTestError as error:
+            log.error("REFUSED: %s", error)  # noqa: TRY400 - one line; there is no stack to look at
+            return flask.jsonify({"success": False, "message": f"REFUSED: {error} Nothing was sent.", "host": host})
+        return None
+
+    app.before_request(look)
 
 
 def _prepare_plan(environment: Environment, runner: Any, folder: Path) -> None:

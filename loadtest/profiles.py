@@ -84,8 +84,46 @@ def _check(profile: Profile) -> None:
         raise UsageError(f"Profile {profile.name!r} ends before anything is judged; lengthen a stage.")
 
 
+def is_shaped(profile: Profile) -> bool:
+    """Whether the rate changes during the profile: the change is its question."""
+    return len({rate for stage in profile.stages for rate in (stage.from_rate, stage.to_rate)}) > 1
+
+
+def scaled(profile: Profile, rate: float) -> Profile:
+    """The shape of the profile with this highest rate. Raises UsageError."""
+    if rate <= 0:
+        raise UsageError(f"RATE is {rate:g}; expected requests per second above 0.")
+    highest = max(max(stage.from_rate, stage.to_rate) for stage in profile.stages)
+    factor = rate / highest
+    stages = tuple(
+        dataclasses.replace(stage, from_rate=stage.from_rate * factor, to_rate=stage.to_rate * factor)
+        for stage in profile.stages
+    )
+    return dataclasses.replace(profile, stages=stages)
+
+
+def stretched(profile: Profile, seconds: float | None) -> Profile:
+    """The shape of the profile in so many seconds after its warm-up, where they are given. Raises UsageError."""
+    if seconds is None:
+        return profile
+    if seconds <= 0:
+        raise UsageError(f"SECONDS is {seconds:g}; expected a span above 0.")
+    warm_up = profile.warm_up_seconds
+    factor = seconds / (sum(stage.seconds for stage in profile.stages) - warm_up)
+    first, *others = profile.stages
+    stages = [dataclasses.replace(first, seconds=warm_up + (first.seconds - warm_up) * factor)]
+    stages += [dataclasses.replace(stage, seconds=stage.seconds * factor) for stage in others]
+    judged_from = warm_up + (profile.judged_from_seconds - warm_up) * factor if profile.judged_from_seconds else 0.0
+    return dataclasses.replace(profile, stages=tuple(stages), judged_from_seconds=judged_from)
+
+
 def with_rate(profile: Profile, rate: float | None, seconds: float | None) -> Profile:
-    """The profile as one level stage of this rate and length, where they are given; its warm-up comes on top."""
+    """The profile at this rate and of this length, where they are given; its warm-up comes on top.
+
+    A level profile becomes one stage. A shape stays: the rate is its highest one, and all its stages are stretched.
+    """
+    if is_shaped(profile) and profile.model == "open":
+        return stretched(profile if rate is None else scaled(profile, rate), seconds)
     if rate is None and seconds is None:
         return profile
     if rate is not None and rate <= 0:

@@ -27,7 +27,7 @@ class Follower:
         self._seconds = seconds(plan.profile.stages)
 
     def line(self) -> str:
-        """Moment, offered, sent, done, failed, dropped, p99 of the last seconds, and the verdict so far."""
+        """The verdict so far, the moment, counts that are not 0, p99 of the last seconds, and how many were sent."""
         record = records.read(self._plan.folder, self._plan.workers)
         found = record.rows
         if not found.size:
@@ -38,12 +38,14 @@ class Follower:
         recent = records.response_ms(found[found["done"] > moment - WINDOW_SECONDS])
         wrong = int(np.isin(found["outcome"], (Outcome.WRONG, Outcome.MIXED_UP)).sum())
         p99 = percentile(recent, 0.99)
-        offered = f"{self._planned} planned · " if self._planned else ""
-        return (
-            f"{min(moment, self._seconds):4.0f} of {self._seconds:.0f} s · {offered}{sent} sent · {right} right"
-            f" · {wrong} wrong · {sent - right - wrong} failed · {found.size - sent} dropped"
-            f" · p99 {'no answer' if np.isinf(p99) else f'{p99:.0f} ms'} · {self._word(record)}"
-        )
+        word, p99_text = self._word(record), "no answer" if np.isinf(p99) else f"{p99:.0f} ms"
+        # What matters stands first: a terminal cuts the line where it ends.
+        parts = [word, f"{min(moment, self._seconds):.0f}/{self._seconds:.0f} s", f"{right} right"]
+        counts = {"wrong": wrong, "failed": sent - right - wrong, "dropped": found.size - sent}
+        parts += [f"{count} {name}" for name, count in counts.items() if count]
+        parts += [f"p99 {p99_text}"]
+        parts += [f"{sent} of {self._planned} sent" if self._planned else f"{sent} sent"]
+        return " · ".join(parts)
 
     def _word(self, record: records.Record) -> str:
         status = so_far(record, self._plan.profile, self._plan.promise)

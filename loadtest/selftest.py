@@ -106,7 +106,7 @@ def search_finds_the_limit() -> Finding:
         faulty.running(slots=4, service_ms=10) as server,
         tempfile.TemporaryDirectory(prefix="cask-loadtest-") as scratch,
     ):
-        options = ("--start", "200", "--seconds", "10", "--folder", f"{scratch}/search", "--mix", "classify")
+        options = ("--start", "200", "--seconds", "20", "--folder", f"{scratch}/search", "--mix", "classify")
         done = command("search", *options, url=server.url)
         path = Path(scratch) / "search" / "test-capacity.json"
         rate = json.loads(path.read_text())["capacity_rps"] if path.exists() else 0.0

@@ -308,6 +308,8 @@ ONLY: dict[str, tuple[str, ...]] = {
         "app.predictions",
         "app.cache",
         "app.cli",
+        # What Locust's own page is made with.
+        "loadtest.locustfile",
     ),
     "flask_caching": ("app.cache",),
     "cachelib": (),

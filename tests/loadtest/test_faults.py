@@ -166,7 +166,8 @@ def test_a_redirect_is_not_followed() -> None:
 
 def locust(*options: str, url: str) -> subprocess.Popen[str]:
     """Locust as people start it, without our driver."""
-    command = [sys.executable, "-m", "locust", "-f", "loadtest/locustfile.py", "--mix", "classify", *options]
+    file = () if "-f" in options else ("-f", "loadtest/locustfile.py")
+    command = [sys.executable, "-m", "locust", *file, "--mix", "classify", *options]
     environ = servers.environment("test", LOADTEST_HOST=url)
     return subprocess.Popen(
         command,
@@ -211,11 +212,52 @@ def test_the_page_is_on_loopback_only_and_takes_no_other_host() -> None:
             servers.wait_until(lambda: listening(port) != set(), 20, "Locust's page")
             form = f"user_count=1&spawn_rate=1&host={other.url}".encode()
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/swarm", form) as answer:
-                json.load(answer)
+                told = json.load(answer)
+            assert not told["success"]
+            assert "REFUSED" in told["message"]
+            assert other.url in told["message"]
             assert process.stdout is not None
             assert any("REFUSED" in line and other.url in line for line in process.stdout)
         finally:
             process.terminate()
+        assert selftest.arrived_at(other.url) == 0
+
+
+def test_a_class_of_the_users_own_runs_and_asks_the_allowed_host(tmp_path: Path) -> None:
+    mine = tmp_path / "mine.py"
+    mine.write_text(
+        "from locust import HttpUser, task\n"
+        "class Mine(HttpUser):\n"
+        "    @task\n"
+        "    def ask(self):\n"
+        "        self.client.get('/version', name='mine')\n"
+    )
+    options = ("-f", f"loadtest/locustfile.py,{mine}", "--headless", "--users", "1", "--run-time", "2s")
+    with faulty.running(slots=16) as server, locust(*options, url=server.url) as process:
+        printed, _ = process.communicate(timeout=60)
+
+    assert process.returncode == 0, printed
+    assert "Running Mine of yours" in printed
+    assert "GET      mine" in printed
+
+
+def test_a_class_of_the_users_own_with_another_host_is_refused(tmp_path: Path) -> None:
+    with faulty.running() as server, faulty.running() as other:
+        mine = tmp_path / "mine.py"
+        mine.write_text(
+            "from locust import HttpUser, task\n"
+            "class Mine(HttpUser):\n"
+            f"    host = '{other.url}'\n"
+            "    @task\n"
+            "    def ask(self):\n"
+            "        self.client.get('/version')\n"
+        )
+        options = ("-f", f"loadtest/locustfile.py,{mine}", "--headless", "--users", "1", "--run-time", "2s")
+        with locust(*options, url=server.url) as process:
+            printed, _ = process.communicate(timeout=60)
+
+        assert process.returncode == Status.REFUSED, printed
+        assert "Mine.host" in printed
         assert selftest.arrived_at(other.url) == 0
 
 

@@ -128,3 +128,28 @@ def test_only_callers_who_wait_think() -> None:
     assert profiles.with_thinking(profiles.read_profile("single"), 0.5).think_seconds == 0.5
     with pytest.raises(UsageError, match="--model closed"):
         profiles.with_thinking(profiles.read_profile("smoke"), 0.5)
+
+
+def test_a_rate_scales_a_shape_and_levels_what_is_level() -> None:
+    spike = profiles.with_rate(profiles.read_profile("spike", 10), rate=60, seconds=None)
+    level = profiles.with_rate(profiles.read_profile("smoke"), rate=60, seconds=None)
+
+    assert [(stage.from_rate, stage.to_rate) for stage in spike.stages] == [(8, 8), (60, 60), (8, 8)]
+    assert [stage.seconds for stage in spike.stages] == [20, 10, 50]
+    assert spike.judged_from == 50
+    assert [(stage.from_rate, stage.to_rate) for stage in level.stages] == [(60, 60)]
+
+
+def test_seconds_stretch_a_shape_after_its_warm_up() -> None:
+    spike = profiles.with_rate(profiles.read_profile("spike", 10), rate=None, seconds=150)
+    ramp = profiles.with_rate(profiles.read_profile("ramp", 10), rate=20, seconds=45)
+
+    assert [stage.seconds for stage in spike.stages] == [35, 20, 100]
+    assert spike.judged_from == 95
+    assert [(stage.seconds, stage.from_rate, stage.to_rate) for stage in ramp.stages] == [(5, 2, 2), (45, 2, 20)]
+
+
+@pytest.mark.parametrize(("rate", "seconds"), [(0, None), (-1, None), (None, 0)])
+def test_a_shape_takes_no_rate_and_no_length_of_nothing(rate: float | None, seconds: float | None) -> None:
+    with pytest.raises(UsageError):
+        profiles.with_rate(profiles.read_profile("ramp", 10), rate, seconds)
