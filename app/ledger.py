@@ -11,6 +11,7 @@ import fcntl
 import os
 import struct
 import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,6 +21,7 @@ FILE = "run/memory"
 # Process, its birth, bytes of everything, bytes of bodies.
 ROW = struct.Struct("<4q")
 MAX_ROWS = 512
+LOCK_TRIES, LOCK_PAUSE_SECONDS = 50, 0.001
 
 
 class Ledger:
@@ -55,7 +57,7 @@ class Ledger:
         if file is None:
             yield [(0, 0, self._held, self._bodies)]
             return
-        fcntl.flock(file, fcntl.LOCK_EX)
+        _lock(file)
         try:
             rows = list(ROW.iter_unpack(_whole_rows(os.pread(file, ROW.size * MAX_ROWS, 0))))
             if self._place < 0:
@@ -85,6 +87,20 @@ class Ledger:
             # A full disk: then this process counts alone, until there is room.
             with contextlib.suppress(OSError):
                 os.pwrite(self._file, row, self._place * ROW.size)
+
+
+def _lock(file: int) -> None:
+    """Soon, or not at all: a process that stands still must not stop the others.
+
+    Without the lock two may take the same room once.
+    """
+    for _ in range(LOCK_TRIES):
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            time.sleep(LOCK_PAUSE_SECONDS)
+        else:
+            return
 
 
 def _whole_rows(data: bytes) -> bytes:

@@ -9,8 +9,8 @@ import math
 import mmap
 import os
 import time
-from collections.abc import Callable
-from pathlib import Path
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
 
 CGROUP = Path("/sys/fs/cgroup")
 # What NVIDIA's driver shows to whoever may use a GPU; a container has it with `--gpus`.
@@ -21,6 +21,7 @@ CPU = "cpu"
 FIRST_GPU = "cuda:0"
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # Of this process.
+MEMBERSHIP = Path("/proc/self/cgroup")
 MAPPINGS = Path("/proc/self/maps")
 # Of one core: what threads that look after something use while nobody asks.
 QUIET_SHARE = 0.05
@@ -33,10 +34,10 @@ def available_cores(cgroup: Path = CGROUP) -> int:
     return max(1, min(affinity, math.ceil(quota)) if quota else affinity)
 
 
-def available_bytes(cgroup: Path = CGROUP) -> int:
-    """Memory this process may use: the machine's, cut to the limit of its cgroup (v2 or v1)."""
+def available_bytes(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:
+    """Memory this process may use: the machine's, cut to the limits of its cgroup (v2 or v1) and those around it."""
     installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
-    limits = [_read_bytes(cgroup / name) for name in ("memory.max", "memory/memory.limit_in_bytes")]
+    limits = [_read_bytes(each) for each in _memory_limits(cgroup, membership)]
     return min([installed, *(limit for limit in limits if limit)])
 
 
@@ -193,6 +194,23 @@ class Lull:
             return True
         self._has_worked |= not is_quiet
         return False
+
+
+def _memory_limits(cgroup: Path, membership: Path) -> Iterator[Path]:
+    """Files that may hold a limit. A container sees its own group as the root; a unit of systemd does not."""
+    yield cgroup / "memory.max"
+    yield cgroup / "memory/memory.limit_in_bytes"
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        # Number, controllers (none in v2), path (cgroups(7)).
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            root, name = (cgroup / "memory", "memory.limit_in_bytes") if controllers else (cgroup, "memory.max")
+            own = PurePosixPath(path.strip("/"))
+            yield from (root / each / name for each in (own, *own.parents))
 
 
 def _quota_cores(cgroup: Path) -> float | None:

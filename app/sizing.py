@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from app import machine
 from app.config import Settings
@@ -28,6 +29,8 @@ WEB_PROCESS_BYTES = 80 * 1024**2
 # Of the memory that is left beside the processes, requests may hold this much; the rest is for models, and for what the
 # system keeps of files. However little is left, one image of a phone fits.
 REQUEST_SHARE = 0.6
+# Weights in memory, against those on disk: as they were read, and packed for the processor.
+LOADED_SHARE = 1.5
 LEAST_REQUEST_BYTES = 96 * 1024**2
 # One more process that decodes large images for so much of it.
 BYTES_PER_DECODING_PROCESS = 512 * 1024**2
@@ -113,7 +116,7 @@ def choose(settings: Settings, cores: int | None = None, memory_bytes: int | Non
         "images decoded at once in a web process; more would only share the cores and keep more pixels in memory",
     )
     request_memory = _size(
-        "REQUEST_MEMORY_BYTES", settings.request_memory_bytes, *_request_bytes(memory_bytes, processes.value)
+        "REQUEST_MEMORY_BYTES", settings.request_memory_bytes, *_request_bytes(settings, memory_bytes, processes.value)
     )
     decoding = Size(
         "WEB_DECODING_PROCESSES",
@@ -155,11 +158,24 @@ def _size(name: str, wished: int, chosen: int, reason: str) -> Size:
     return Size(name, wished, "set") if wished else Size(name, chosen, reason)
 
 
-def _request_bytes(memory_bytes: int, processes: int) -> tuple[int, str]:
+def _request_bytes(settings: Settings, memory_bytes: int, processes: int) -> tuple[int, str]:
     # The jobs' worker decodes too.
     left = memory_bytes - BASE_BYTES - processes * WEB_PROCESS_BYTES - (processes + 1) * DECODING_PROCESS_BYTES
+    left -= int(_weights_bytes(Path(settings.models_dir)) * LOADED_SHARE)
     chosen = max(LEAST_REQUEST_BYTES, int(left * REQUEST_SHARE))
     return chosen, f"for all requests together, of {memory_bytes // 1024**2} MB"
+
+
+def _weights_bytes(models_dir: Path) -> int:
+    """What the models' weights take on disk, of each model its largest version's."""
+    try:
+        names = [each for each in models_dir.iterdir() if each.is_dir()]
+        return sum(
+            max((file.stat().st_size for file in each.glob("*/*") if file.is_file()), default=0) for each in names
+        )
+    except OSError:
+        # It cannot be read by who asks here; the engine will say so.
+        return 0
 
 
 def _workers(device: str, cores: int) -> tuple[int, str]:

@@ -11,6 +11,7 @@ from flask import Flask
 from flask_caching import Cache
 from flask_caching.backends.base import BaseCache
 
+from app import sizing
 from app.cache import entries
 from app.cache.breaker import Breaker
 from app.cache.disk import FILE_NAME, DiskStore
@@ -26,6 +27,10 @@ from app.telemetry import metrics
 # bypass: it was computed because the caller wanted so.
 Source = Literal["hit", "shared", "miss", "bypass"]
 COUNTED: dict[Source, str] = {"hit": "hit", "shared": "shared", "miss": "miss", "bypass": "off"}
+
+
+# Of the places for requests, those that may wait for long for the answer to an equal one.
+FOLLOWING_SHARE = 0.3
 
 
 @dataclass(frozen=True)
@@ -71,12 +76,18 @@ Compute = Callable[[Sequence[int]], Sequence[Computed]]
 class KeptAnswers:
     """One for each process. Thread-safe."""
 
-    def __init__(self, store: Breaker, keep_seconds: float, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        store: Breaker,
+        keep_seconds: float,
+        clock: Callable[[], float] = time.time,
+        flights: Flights | None = None,
+    ) -> None:
         self.store = store
         self.keeper = Keeper(store)
         self._keep_seconds = keep_seconds
         self._clock = clock
-        self._flights = Flights()
+        self._flights = flights or Flights()
 
     def gather(
         self, task: Task, keys: Sequence[str], compute: Compute, deadline: float, freshness: Freshness = ANY_AGE
@@ -110,7 +121,7 @@ class KeptAnswers:
             if led:
                 found |= self._lead(keys, led, compute, oldest)
             for key, flight in followed.items():
-                if not flight.wait(deadline):
+                if not self._flights.follow(flight, deadline):
                     # It may be one of many images, or stuck: there is time left to compute it here.
                     self._flights.overtake(key, flight)
                 elif flight.entry is not None:
@@ -165,7 +176,8 @@ def init_app(app: Flask, settings: Settings) -> KeptAnswers | None:
     # Opened beside the first request, by one thread: not by many at once, nor by whoever only looks whether the app can
     # be made, which may be root.
     store = Breaker(door, backend.probe, trouble="it is not open yet")
-    return KeptAnswers(store, settings.cache_seconds)
+    most_waiting = max(1, int(sizing.choose(settings).web_places.value * FOLLOWING_SHARE))
+    return KeptAnswers(store, settings.cache_seconds, flights=Flights(most_waiting))
 
 
 def _config(settings: Settings) -> dict[str, object]:

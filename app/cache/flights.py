@@ -8,8 +8,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from app.cache.entries import Entry
-from app.errors import DeadlineExceededError
+from app.errors import DeadlineExceededError, EngineBusyError
 
+# What takes longer has an image that is dear to decode, or an engine with much to do.
+MOMENT_SECONDS = 1.0
 # Whoever has less time left than that cannot compute it either.
 LEAST_WAIT_SECONDS = 0.01
 
@@ -21,13 +23,17 @@ class Flight:
     entry: Entry | None = None
     _landed: threading.Event = field(default_factory=threading.Event)
 
+    def has_landed(self, seconds: float) -> bool:
+        """Whether it has, after waiting for at most so long."""
+        return self._landed.wait(max(0.0, seconds))
+
     def wait(self, deadline: float) -> bool:
         """Until it has landed, or half of this caller's time is over; whether it has.
 
         Raises DeadlineExceededError at this caller's own deadline.
         """
         left = deadline - time.monotonic()
-        if self._landed.wait(max(0.0, left / 2)):
+        if self.has_landed(left / 2):
             return True
         if left < LEAST_WAIT_SECONDS:
             raise DeadlineExceededError(
@@ -45,9 +51,12 @@ class Flight:
 class Flights:
     """Key → flight. Thread-safe."""
 
-    def __init__(self) -> None:
+    def __init__(self, most_waiting: int = 1024) -> None:
+        """``most_waiting``: so many may wait for longer than a moment; they keep the places of others."""
         self._flights: dict[str, Flight] = {}
         self._lock = threading.Lock()
+        self._most_waiting = most_waiting
+        self._waiting = 0
 
     def join(self, keys: Iterable[str]) -> tuple[dict[str, Flight], dict[str, Flight]]:
         """Those that the caller must compute and land, and those that others compute."""
@@ -66,6 +75,26 @@ class Flights:
         with self._lock:
             if self._flights.get(key) is flight:
                 del self._flights[key]
+
+    def follow(self, flight: Flight, deadline: float) -> bool:
+        """As ``Flight.wait``. Raises EngineBusyError where many wait already and it is not a matter of a moment."""
+        is_brief = deadline - time.monotonic() <= 2 * MOMENT_SECONDS
+        if is_brief:
+            return flight.wait(deadline)
+        if flight.has_landed(MOMENT_SECONDS):
+            return True
+        with self._lock:
+            if self._waiting >= self._most_waiting:
+                raise EngineBusyError(
+                    "Too many wait for the answer to an equal request.",
+                    hint="Send it again after the time in Retry-After.",
+                )
+            self._waiting += 1
+        try:
+            return flight.wait(deadline)
+        finally:
+            with self._lock:
+                self._waiting -= 1
 
     def land(self, key: str, flight: Flight, entry: Entry | None) -> None:
         """End a flight: with its answer, or None when it failed; then the next who wants it computes it anew."""

@@ -3,7 +3,6 @@ own image with it."""
 
 from __future__ import annotations
 
-import contextlib
 import dataclasses
 import logging
 import math
@@ -12,15 +11,15 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from app.decoding import child
-from app.decoding.permits import Permits
-from app.errors import DeadlineExceededError, DecodersBusyError, ImageTooComplexError, RequestError
+from app.decoding.lanes import Lane, late
+from app.errors import DecodersBusyError, ImageTooComplexError, RequestError
 from app.heads.looks import Look
 from app.images import Picture
 from app.manifests import InputSpec
@@ -77,31 +76,20 @@ class Children:
 
     def __init__(self, most: int, most_waiting: int, most_seconds: float) -> None:
         """``most_waiting``: so many may wait for one. ``most_seconds``: the longest that one image may take."""
-        self._most_waiting = most_waiting
+        self.lane = Lane(most, most_waiting)
         self._most_seconds = most_seconds
-        self._permits = Permits(most)
         self._lock = threading.Lock()
         self._idle: list[Child] = []
-        self._waiting = 0
         self._sweeper: threading.Thread | None = None
 
     def decode(self, found: Look, spec: InputSpec, deadline: float, most_bytes: int) -> Picture:
         """As ``images.decode``, elsewhere. ``most_bytes``: so much memory it may take beside the file.
 
         Raises what that raises; DeadlineExceededError at the deadline, a moment of ``time.monotonic``,
-        ImageTooComplexError when it takes longer than any image may. Called within ``place``.
+        ImageTooComplexError when it takes longer than any image may. Called within a place of ``lane``.
         """
         until = min(deadline, time.monotonic() + self._most_seconds)
         return self._ask(found, spec, until, deadline, most_bytes)
-
-    @contextlib.contextmanager
-    def place(self, deadline: float) -> Iterator[None]:
-        """Within it, one image may be decoded. Raises DeadlineExceededError, DecodersBusyError when too many wait."""
-        self._wait(deadline)
-        try:
-            yield
-        finally:
-            self._permits.release()
 
     def close(self) -> None:
         """End those that are idle."""
@@ -109,21 +97,6 @@ class Children:
             idle, self._idle = self._idle, []
         for each in idle:
             each.end()
-
-    def _wait(self, deadline: float) -> None:
-        with self._lock:
-            if self._waiting >= self._most_waiting:
-                raise DecodersBusyError(
-                    "Too many large images wait to be decoded.",
-                    hint="Send it again after the time in Retry-After, or send a smaller one.",
-                )
-            self._waiting += 1
-        try:
-            if not self._permits.acquire(max(0.0, deadline - time.monotonic())):
-                raise late()
-        finally:
-            with self._lock:
-                self._waiting -= 1
 
     def _ask(self, found: Look, spec: InputSpec, until: float, deadline: float, most_bytes: int) -> Picture:
         one = self._take()
@@ -191,14 +164,6 @@ class Children:
                 each.end()
             if is_done:
                 return
-
-
-def late() -> DeadlineExceededError:
-    """The error at the deadline."""
-    return DeadlineExceededError(
-        "The deadline passed before the image was decoded.",
-        hint="Allow more time with X-Request-Timeout, or send fewer or smaller images at once.",
-    )
 
 
 def _exchange(line: socket.socket, found: Look, spec: InputSpec, until: float, most_bytes: int) -> Picture | None:

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -13,8 +11,8 @@ import numpy as np
 from app import images, sizing
 from app.budget import Budget, Hold
 from app.config import Settings
-from app.decoding.children import Children, late
-from app.decoding.permits import Permits
+from app.decoding.children import Children
+from app.decoding.lanes import Lane, late
 from app.errors import ImageTooLargeError
 from app.images import ImageData, Limits, Picture
 from app.manifests import InputSpec
@@ -22,8 +20,12 @@ from app.manifests import InputSpec
 # A phone's photograph of 12 megapixels takes 0.1 to 0.2 s and some 40 MB. Beyond this, it is decoded elsewhere.
 INLINE_SECONDS = 0.3
 INLINE_BYTES = 80 * 1024**2
-# Of the places for requests, those that may wait for such a process.
-WAITING_SHARE = 0.1
+# A picture of three megapixels takes less. What takes more waits in a lane of its own, half as wide: a hundred small
+# ones are read in the time of one such.
+QUICK_SECONDS = 0.03
+SECONDS_PER_RAW_PIXEL = 3e-9
+# Of the places for requests, those that may wait there, and for a process: they must not take the places of all others.
+AMPLE_WAITING_SHARE, DEAR_WAITING_SHARE = 0.4, 0.1
 # An input is held here, on its way, and by the engine.
 COPIES_OF_INPUT = 3
 
@@ -34,21 +36,23 @@ class Decoder:
 
     limits: Limits
     budget: Budget
-    permits: Permits
+    quick: Lane
+    ample: Lane
     children: Children
 
     @classmethod
-    def of(cls, settings: Settings, budget: Budget | None = None) -> Decoder:
-        """As the settings have it; with a budget of its own unless one is given."""
+    def of(cls, settings: Settings) -> Decoder:
+        """As the settings have it."""
         sizes = sizing.choose(settings)
+        places, decoders = sizes.web_places.value, sizes.web_decoders.value
         return cls(
             limits(settings),
-            budget or Budget.of(sizes.request_memory.value, Path(settings.state_dir)),
-            Permits(sizes.web_decoders.value),
+            Budget.of(sizes.request_memory.value, Path(settings.state_dir)),
+            Lane(decoders, places),
+            Lane(-(-decoders // 2), max(1, int(places * AMPLE_WAITING_SHARE))),
             Children(
                 sizes.web_decoding_processes.value,
-                # They keep a thread each, and must not take the places of all others.
-                max(1, int(sizes.web_places.value * WAITING_SHARE)),
+                max(1, int(places * DEAR_WAITING_SHARE)),
                 settings.images_max_decode_seconds,
             ),
         )
@@ -70,18 +74,22 @@ class Decoder:
     def _read(self, data: ImageData, spec: InputSpec, deadline: float, own: Hold) -> Picture:
         if isinstance(data, np.ndarray):
             # Four bytes for each pixel of three.
-            self._grow(own, data.size * 4 // 3, deadline)
-            with self._permit(deadline):
+            pixels = data.size // 3
+            with self._lane(pixels * SECONDS_PER_RAW_PIXEL).place(deadline):
+                self._grow(own, 4 * pixels, deadline)
                 return images.from_pixels(data, spec, self.limits)
         found = images.look(data, self.limits)
         peak_bytes = images.peak_bytes(found, spec)
         if peak_bytes > INLINE_BYTES or found.head.seconds > INLINE_SECONDS:
-            with self.children.place(deadline):
+            with self.children.lane.place(deadline):
                 self._grow(own, peak_bytes, deadline)
                 return self.children.decode(found, spec, deadline, peak_bytes)
-        self._grow(own, peak_bytes, deadline)
-        with self._permit(deadline):
+        with self._lane(found.head.seconds).place(deadline):
+            self._grow(own, peak_bytes, deadline)
             return images.decode(found, spec)
+
+    def _lane(self, seconds: float) -> Lane:
+        return self.quick if seconds <= QUICK_SECONDS else self.ample
 
     def _grow(self, own: Hold, count: int, deadline: float) -> None:
         most = self.budget.most("pixels", count)
@@ -91,15 +99,6 @@ class Decoder:
                 hint="Scale it down, or raise REQUEST_MEMORY_BYTES if there is more.",
             )
         own.grow(count, deadline, "The image")
-
-    @contextlib.contextmanager
-    def _permit(self, deadline: float) -> Iterator[None]:
-        if not self.permits.acquire(max(0.0, deadline - time.monotonic())):
-            raise late()
-        try:
-            yield
-        finally:
-            self.permits.release()
 
 
 def limits(settings: Settings) -> Limits:

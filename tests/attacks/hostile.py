@@ -33,6 +33,7 @@ class Shot:
     body: bytes
     content_type: str
     timeout_seconds: float = 2.0
+    is_computed: bool = True
 
 
 @dataclass(frozen=True)
@@ -68,7 +69,7 @@ def _shoot(server: Server, shot: Shot, address: str) -> End:
     headers = {
         "Content-Type": shot.content_type,
         "X-Request-Timeout": f"{shot.timeout_seconds:g}",
-        "Cache-Control": "no-store, no-cache",
+        **({"Cache-Control": "no-store, no-cache"} if shot.is_computed else {}),
         "Connection": "close",
     }
     try:

@@ -18,7 +18,7 @@ from tests.servers import Server
 LIMIT_BYTES = 2 * 1024**3
 BODY_BYTES = 32 * 1024**2
 # As on sixteen cores, where each process takes memory of its own.
-SIXTEEN_CORES = {"WEB_PROCESSES": "4", "WEB_THREADS": "96"}
+SIXTEEN_CORES = {"WEB_PROCESSES": "4", "WEB_THREADS": "0", "SERVER_MAX_CONNECTIONS": "0"}
 AT_ONCE = 8
 HOLD_SECONDS = 8.0
 

@@ -25,7 +25,7 @@ JOB_SECONDS = 30.0
 @pytest.fixture(scope="module")
 def served() -> Iterator[Server]:
     """As many threads as in prod: with the eight of test, nine hostile callers are simply all there may be."""
-    with servers.running("test", WEB_THREADS="0") as server:
+    with servers.running("test", WEB_THREADS="0", SERVER_MAX_CONNECTIONS="0") as server:
         yield server
 
 
@@ -40,6 +40,16 @@ def test_picture_that_is_slow_to_decode_ends_at_its_deadline(served: Server, nam
     late = [end for end in ends if end.seconds > TIMEOUT_SECONDS + 1 or end.status == 0]
     assert late == [], Counter((end.path, end.status) for end in ends)
     assert running.figures.recovery_seconds < 2
+
+
+def test_many_equal_pictures_that_are_slow_keep_no_places(served: Server) -> None:
+    shots = [hostile.Shot("/v1/classify", hostile.many_scans(84), "image/jpeg", 8.0, is_computed=False)] * 60
+
+    with attack("60 equal slow pictures", served) as running:
+        ends = hostile.shoot_for(served, shots, 60, ATTACK_SECONDS)
+
+    running.figures.require()
+    assert max(end.seconds for end in ends) < 8.0 + 1
 
 
 @pytest.mark.parametrize("name", hostile.REFUSED)

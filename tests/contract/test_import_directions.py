@@ -52,6 +52,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.decoding", "app.budget", "app.config", "app.errors", "app.images", "app.manifests", "app.sizing"),
         },
     ),
+    ("app.decoding.lanes", {"app.errors"}),
     ("app.decoding", set()),
     (
         "app.images",
@@ -78,7 +79,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.cache",
         {
             *("app.cache", "app.config", "app.database", "app.errors", "app.manifests", "app.redis_connections"),
-            *("app.results", "app.telemetry"),
+            *("app.results", "app.sizing", "app.telemetry"),
         },
     ),
     ("app.engine.protocol", set()),

@@ -20,7 +20,14 @@ from app.pages import languages, sentences, translations
 
 # Where sentences are raised that a person can meet on a page.
 HEARD = (
-    *("app/budget.py", "app/decoding/child.py", "app/decoding/children.py", "app/decoding/decoder.py"),
+    *(
+        "app/budget.py",
+        "app/cache/flights.py",
+        "app/decoding/child.py",
+        "app/decoding/children.py",
+        "app/decoding/decoder.py",
+    ),
+    *("app/cache/flights.py", "app/decoding/lanes.py"),
     *("app/guards/memory.py", "app/heads/looks.py"),
     *("app/images.py", "app/options.py", "app/routing.py", "app/guards/sizes.py", "app/guards/hosts.py"),
     *("app/guards/admission.py", "app/guards/failures.py", "app/pages/asked.py", "app/predictions.py"),

@@ -55,6 +55,23 @@ def test_quota_of_a_cgroup_v1_cuts_the_cores(tmp_path: Path, quota: str, cores: 
     assert machine.available_cores(tmp_path) == cores
 
 
+@pytest.mark.parametrize(
+    ("line", "file"),
+    [
+        ("0::/system.slice/cask.service", "system.slice/cask.service/memory.max"),
+        ("0::/system.slice/cask.service", "system.slice/memory.max"),
+        ("4:memory:/docker/cask", "memory/docker/cask/memory.limit_in_bytes"),
+    ],
+)
+def test_limit_of_the_own_group_or_one_around_it_counts(tmp_path: Path, line: str, file: str) -> None:
+    membership, limit = tmp_path / "membership", tmp_path / "fs" / file
+    membership.write_text(f"1:cpu:/elsewhere\n{line}\n")
+    limit.parent.mkdir(parents=True)
+    limit.write_text(f"{2**28}\n")
+
+    assert machine.available_bytes(tmp_path / "fs", membership) == 2**28
+
+
 @pytest.mark.usefixtures("eight_cores")
 def test_without_a_cgroup_the_affinity_counts(tmp_path: Path) -> None:
     assert machine.available_cores(tmp_path) == 8

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -348,12 +349,13 @@ def test_deadline_that_has_passed_stops_the_decoding(make: Make, engine: FakeEng
 
 
 def test_deadline_passes_while_others_decode(make: Make, engine: FakeEngine) -> None:
-    predictor = make()
-    while predictor.decoder.permits.acquire(timeout=0):
-        pass
+    predictor, places = make(), sizing.choose(config.load({"ENV": "test"})).web_decoders.value
+    with ExitStack() as stack:
+        for _ in range(places):
+            stack.enter_context(predictor.decoder.quick.place(time.monotonic() + fakes.PATIENCE_SECONDS))
 
-    with pytest.raises(DeadlineExceededError, match="before the image was decoded"):
-        predictor.predict("classify", [picture()], {}, deadline=time.monotonic() + 0.02)
+        with pytest.raises(DeadlineExceededError, match="before the image was decoded"):
+            predictor.predict("classify", [picture()], {}, deadline=time.monotonic() + 0.02)
 
     assert engine.asked == []
 

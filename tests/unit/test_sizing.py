@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import pytest
 
 from app import config, sizing
@@ -72,3 +74,21 @@ def test_a_set_number_of_workers_wins_on_a_gpu_too() -> None:
     sizes = sizing.choose(settings(DEVICE="cuda", ENGINE_WORKERS="3", ENGINE_MAX_BATCH_SIZE="24"), cores=16)
 
     assert (sizes.engine_workers.value, sizes.engine_max_batch_size.value) == (3, 24)
+
+
+def test_requests_may_hold_what_processes_and_models_leave(tmp_path: Path) -> None:
+    (tmp_path / "large" / "1").mkdir(parents=True)
+    with (tmp_path / "large" / "1" / "model.safetensors").open("wb") as file:
+        file.truncate(GIGABYTE // 4)
+    wished = settings(WEB_PROCESSES="1")
+    with_model = wished.model_copy(update={"models_dir": tmp_path})
+
+    sizes = [sizing.choose(each, cores=2, memory_bytes=2 * GIGABYTE) for each in (wished, with_model)]
+
+    without, beside = (each.request_memory.value for each in sizes)
+    assert 0.3 * GIGABYTE < without < 1.3 * GIGABYTE
+    assert beside < without - GIGABYTE // 8
+
+
+def test_one_phones_picture_fits_however_little_memory_there_is() -> None:
+    assert sizing.choose(settings(), cores=2, memory_bytes=GIGABYTE // 4).request_memory.value == 96 * 1024**2

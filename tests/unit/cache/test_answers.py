@@ -9,6 +9,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import pytest
 
+from app.cache import flights
 from app.cache.answers import ANY_AGE, Computed, Freshness, KeptAnswers
 from app.cache.breaker import Breaker
 from app.cache.entries import Entry
@@ -244,3 +245,21 @@ def test_what_is_too_much_is_dropped_and_counted(
     ask(kept, engine, "a", "b", "c")
 
     assert kept.keeper.dropped_total == 2
+
+
+def test_few_wait_for_an_equal_request_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(flights, "MOMENT_SECONDS", 0.01)
+    made = flights.Flights(most_waiting=1)
+    led, _ = made.join(["a"])
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    with ThreadPoolExecutor(1) as pool:
+        waiting_one = pool.submit(made.follow, led["a"], deadline)
+        eventually(lambda: made._waiting == 1, "one to wait")
+        with pytest.raises(EngineBusyError, match="Too many wait for the answer to an equal request"):
+            made.follow(led["a"], deadline)
+        made.land("a", led["a"], None)
+
+        assert waiting_one.result() is True
+    assert led["a"].entry is None
+    with pytest.raises(DeadlineExceededError):
+        made.follow(flights.Flight(), time.monotonic())

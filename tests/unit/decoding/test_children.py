@@ -62,7 +62,7 @@ def slow(scans: int = 99) -> bytes:
 
 def decode(children: Children, data: bytes, seconds: float = 30.0, most_bytes: int = 400 * MEGABYTE) -> images.Picture:
     found, deadline = images.look(data, LIMITS), time.monotonic() + seconds
-    with children.place(deadline):
+    with children.lane.place(deadline):
         return children.decode(found, SPEC, deadline, most_bytes)
 
 
@@ -91,11 +91,11 @@ def test_damage_is_told_as_here_and_the_process_lives_on(children: Children) -> 
 
 def test_deadline_ends_the_decoding(children: Children) -> None:
     decode(children, photograph())
-    process = children._idle[0].process
+    process, data = children._idle[0].process, slow()
     began = time.monotonic()
 
     with pytest.raises(DeadlineExceededError, match="before the image was decoded"):
-        decode(children, slow(), seconds=0.5)
+        decode(children, data, seconds=0.5)
 
     assert time.monotonic() - began < 1.5
     assert process.returncode == -signal.SIGKILL
@@ -137,13 +137,13 @@ def test_more_than_may_wait_are_refused_at_once(children: Children) -> None:
     go_on = threading.Event()
 
     def occupy() -> None:
-        with children.place(time.monotonic() + 20):
+        with children.lane.place(time.monotonic() + 20):
             assert go_on.wait(20)
 
     with ThreadPoolExecutor(9) as pool:
         asked = [pool.submit(occupy) for _ in range(1 + 4)]
-        eventually(lambda: children._waiting == 4, "all to wait")
-        with pytest.raises(DecodersBusyError), children.place(time.monotonic() + 20):
+        eventually(lambda: children.lane.waiting == 4, "all to wait")
+        with pytest.raises(DecodersBusyError), children.lane.place(time.monotonic() + 20):
             pass
         go_on.set()
         for each in asked:
@@ -152,9 +152,9 @@ def test_more_than_may_wait_are_refused_at_once(children: Children) -> None:
 
 def test_who_waits_for_a_place_waits_no_longer_than_to_its_deadline(children: Children) -> None:
     with (
-        children.place(time.monotonic() + 20),
+        children.lane.place(time.monotonic() + 20),
         pytest.raises(DeadlineExceededError),
-        children.place(time.monotonic() + 0.05),
+        children.lane.place(time.monotonic() + 0.05),
     ):
         pass
 
@@ -211,7 +211,7 @@ def test_no_image_takes_more_memory_than_is_reckoned(children: Children, name: s
             found = images.look(encoded(image, image.format or "", exif=exif), LIMITS)
     deadline, spec = time.monotonic() + 60, InputSpec("fit", min_size=800, max_size=1333)
 
-    with children.place(deadline):
+    with children.lane.place(deadline):
         picture = children.decode(found, spec, deadline, images.peak_bytes(found, spec))
 
     assert max(picture.pixels.shape[:2]) <= 1333
