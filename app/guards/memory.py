@@ -8,7 +8,7 @@ from typing import IO, Any
 from flask import Flask, current_app, g, request
 
 from app.budget import Budget, Hold
-from app.errors import RequestTooLargeError
+from app.errors import RequestError, RequestTooLargeError
 from app.guards import deadlines
 
 # As it arrives, and as what is read of it; forms lie in a temporary file meanwhile, which may be memory too.
@@ -16,6 +16,8 @@ COPIES = 2
 # JSON again as text and as what is decoded of it; each value and list in it takes so much in Python.
 JSON_COPIES = 2
 LIST_BYTES, OBJECT_BYTES, VALUE_BYTES, TEXT_BYTES = 88, 320, 40, 64
+# Each is looked through for keys that stand twice, which takes a microsecond; an image needs three.
+MAX_OBJECTS = 20_000
 # Who waits for room keeps a thread; a body that must wait longer may come again.
 WAIT_SECONDS = 2.0
 WHAT = "The request's body"
@@ -68,13 +70,19 @@ def init_app(app: Flask, budget: Budget) -> None:
 def hold_json(body: bytes) -> None:
     """Before JSON is parsed: hold what it becomes, by what it is made of.
 
-    Raises MemoryShortError, RequestTooLargeError.
+    Raises RequestError, MemoryShortError, RequestTooLargeError.
     """
     hold: Hold | None = g.get("body_hold")
     # What is small is not worth counting: it grows to megabytes at most.
     if hold is None or len(body) < 64 * 1024:
         return
-    count = JSON_COPIES * len(body) + LIST_BYTES * body.count(b"[") + OBJECT_BYTES * body.count(b"{")
+    objects = body.count(b"{")
+    if objects > MAX_OBJECTS:
+        raise RequestError(
+            f"The JSON has {objects} objects; at most {MAX_OBJECTS} are accepted.",
+            hint="No request that is understood here needs so many.",
+        )
+    count = JSON_COPIES * len(body) + LIST_BYTES * body.count(b"[") + OBJECT_BYTES * objects
     count += VALUE_BYTES * body.count(b",") + TEXT_BYTES * (body.count(b'"') // 2)
     _grow(_budget(), hold, count, len(body))
 

@@ -83,6 +83,8 @@ OF_PICTURES = (
     marked("The request has %(size)s bytes and needs %(count)s of memory; at most %(most)s can be had."),
     marked("Send fewer or smaller images in one request, or raise REQUEST_MEMORY_BYTES if there is more."),
     marked("Too many large images wait to be decoded."),
+    marked("The JSON has %(count)s objects; at most %(most)s are accepted."),
+    marked("No request that is understood here needs so many."),
     marked("Too many wait for the answer to an equal request."),
     marked("Send it again after the time in Retry-After, or send a smaller one."),
     marked("No process to decode the image can be started: %(reason)s."),
