@@ -86,6 +86,8 @@ OF_PICTURES = (
     marked("The JSON has %(count)s objects; at most %(most)s are accepted."),
     marked("No request that is understood here needs so many."),
     marked("Too many wait for the answer to an equal request."),
+    marked("The deadline passed while an equal request was in work."),
+    marked("Allow more time with X-Request-Timeout."),
     marked("Send it again after the time in Retry-After, or send a smaller one."),
     marked("No process to decode the image can be started: %(reason)s."),
     marked("The %(format)s image of %(size)s bytes cannot be decoded: %(reason)s."),
