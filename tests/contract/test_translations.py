@@ -27,7 +27,7 @@ HEARD = (
         "app/decoding/children.py",
         "app/decoding/decoder.py",
     ),
-    *("app/decoding/lanes.py"),
+    "app/decoding/lanes.py",
     *("app/guards/memory.py", "app/heads/looks.py"),
     *("app/images.py", "app/options.py", "app/routing.py", "app/guards/sizes.py", "app/guards/hosts.py"),
     *("app/guards/admission.py", "app/guards/failures.py", "app/pages/asked.py", "app/predictions.py"),
