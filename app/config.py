@@ -339,6 +339,11 @@ class Settings(BaseSettings):
         "Models to serve, as name or name@version; empty is the newest version of each.",
         expects="name or name@version, with commas between",
     )
+    models_default: ModelNames = setting(
+        "",
+        "Models that answer requests which name none, the first of each task; empty is the one that was there first.",
+        expects="names with commas between",
+    )
 
     models_keep_previous_seconds: float = setting(
         900,

@@ -262,6 +262,13 @@ def _is_between(value: Any, low: int, high: int, kind: type | tuple[type, ...]) 
     return not isinstance(value, bool) and isinstance(value, kind) and bool(low <= value <= high)  # type: ignore[operator]
 
 
+def differences(first: Manifest, second: Manifest) -> str:
+    """The keys by which two manifests differ, for people; ``comments or order`` where the values are the same."""
+    names = [each.name for each in fields(Manifest) if each.name not in ("directory", "digest")]
+    changed = [name for name in names if getattr(first, name) != getattr(second, name)]
+    return f"changed: {', '.join(changed) or 'comments or order only'}"
+
+
 def find(models_dir: Path, selection: Sequence[str] = ()) -> list[Manifest]:
     """The manifests that MODELS chooses, in its order; the newest version of every model when it is empty.
 

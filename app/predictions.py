@@ -182,7 +182,9 @@ class Predictor:
         self.kept = kept
         self._caller = caller
         self._forms = Forms(Path(settings.state_dir))
-        self.routing = Routing(Path(settings.models_dir), Path(settings.state_dir), settings.models)
+        self.routing = Routing(
+            Path(settings.models_dir), Path(settings.state_dir), settings.models, defaults=settings.models_default
+        )
         self._max_images = settings.request_max_images
         self._timeout_seconds = settings.request_timeout_seconds
         self.decoder = Decoder.of(settings)

@@ -151,13 +151,17 @@ def write(state_dir: Path, known: Mapping[str, Roles]) -> None:
 def settle(models_dir: Path, selection: Sequence[str], known: Mapping[str, Roles]) -> dict[str, Roles]:
     """The roles of every model that MODELS serves, in its order; nothing is loaded and no manifest read.
 
+    Where MODELS is empty, what ``known`` holds comes first and in its order, then the others by name: the first model
+    of a task answers requests that name none, and one that is added later must not take its place.
     As ``known`` says where store and MODELS allow it, else the previous or the newest version is active.
     ``name@version`` in MODELS allows those versions only, ``name`` every one in the store. Raises ManifestError.
     """
     pinned = pins(models_dir, selection)
     in_store = manifests.versions(models_dir)
     settled = {}
-    for name, versions in pinned.items():
+    names = pinned if selection else [name for name in dict.fromkeys((*known, *pinned)) if name in pinned]
+    for name in names:
+        versions = pinned[name]
         allowed = in_store[name] if is_free(name, selection) else versions
         newest = max(versions, key=manifests.version_order)
         settled[name] = _settle(known.get(name), allowed, newest)

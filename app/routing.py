@@ -60,13 +60,24 @@ class Choice:
 class Routing:
     """The table of routes, kept up to date. Thread-safe."""
 
-    def __init__(self, models_dir: Path, state_dir: Path, selection: Sequence[str], draw: Draw = random.random) -> None:
-        """``draw`` gives a number in [0, 1) that decides about canaries. Raises ManifestError."""
+    def __init__(
+        self,
+        models_dir: Path,
+        state_dir: Path,
+        selection: Sequence[str],
+        draw: Draw = random.random,
+        *,
+        defaults: Sequence[str] = (),
+    ) -> None:
+        """``draw`` gives a number in [0, 1) that decides about canaries. ``defaults``: models that come before others
+        where a request names none. Raises ManifestError.
+        """
         self._models_dir = models_dir
         self._file = os.fspath(roles.path(state_dir))
         self._state_dir = state_dir
         self._selection = selection
         self._draw = draw
+        self._defaults = defaults
         self._lock = threading.Lock()
         self._stamp = json_files.stamp(self._file)
         try:
@@ -78,7 +89,7 @@ class Routing:
 
     @property
     def routes(self) -> dict[str, Route]:
-        """Model name → route, in the order of MODELS."""
+        """Model name → route: those of MODELS_DEFAULT first, then as ``roles.settle`` orders them."""
         if json_files.stamp(self._file) != self._stamp:
             self.refresh()
         return self._routes
@@ -139,7 +150,14 @@ class Routing:
     def _build(self, known: dict[str, Roles]) -> dict[str, Route]:
         settled = roles.settle(self._models_dir, self._selection, known)
         pins = roles.pins(self._models_dir, self._selection)
-        return {name: self._route(name, each, pins[name]) for name, each in settled.items()}
+        for name in self._defaults:
+            if name not in settled:
+                raise ManifestError(
+                    f"MODELS_DEFAULT names {name!r}, which is not served.", hint=f"There are: {', '.join(settled)}."
+                )
+        # A name twice keeps its first place.
+        names = dict.fromkeys((*self._defaults, *settled))
+        return {name: self._route(name, settled[name], pins[name]) for name in names}
 
     def _route(self, name: str, known: Roles, pinned: Sequence[str]) -> Route:
         held = [] if roles.is_free(name, self._selection) else pinned

@@ -21,7 +21,14 @@ LAST_DIFFERENCES = 10
 
 def promote(client: EngineClient, settings: Settings, say: Say, model: str, version: str) -> list[str]:
     """Load a version beside the one that serves, check it, then let it answer every request."""
-    before, after = _change(client, say, "promote", model, version)
+    done = client.change("promote", model, version, say=say)
+    before, after = Roles(**done["before"]), Roles(**done["after"])
+    if before == after and done.get("edited"):
+        return [
+            f"{model}@{after.active} answers with its manifest as it was edited ({done['edited']}).",
+            "It was loaded anew and gave its stored answers; what it answered before cannot be had back by a rollback.",
+            "Rather add a new version the next time: make model-add with another VERSION.",
+        ]
     if before == after:
         return [f"{model}@{after.active} answers already; nothing changed.", *_back(model, after)]
     return [

@@ -233,6 +233,26 @@ def add(
             advance=advance,
         )
     click.echo(adding.next_step(place, manifest))
+    if sentence := _default_sentence(place, manifest):
+        click.echo(sentence)
+
+
+def _default_sentence(place: Path, manifest: Manifest) -> str:
+    """Which model answers requests that name none; empty where another store is served, or nothing can be told."""
+    from app import config
+    from app.errors import CaskError
+    from app.routing import Routing
+
+    try:
+        settings = config.resolve()
+        if settings.models_dir.resolve() != place.resolve():
+            return ""
+        routing = Routing(settings.models_dir, settings.state_dir, settings.models, defaults=settings.models_default)
+        default = routing.choose(manifest.task, canary="never").manifest.name
+    except CaskError:
+        return ""
+    by = "MODELS_DEFAULT names it" if default in settings.models_default else "MODELS_DEFAULT=<name> names another"
+    return f"Requests to {manifest.task} that name no model are answered by {default} ({by})."
 
 
 @command.command()

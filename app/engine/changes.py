@@ -50,6 +50,8 @@ class Changes:
         self._clock = clock
         self._pins = roles.pins(models_dir, selection)
         known = _read(state_dir)
+        # Also of models that MODELS leaves out this time: they come back as they were.
+        self._kept = known
         self.roles = roles.settle(models_dir, selection, known)
         for name in self.roles.keys() & known.keys():
             if known[name].active != self.roles[name].active:
@@ -90,7 +92,7 @@ class Changes:
         """Write the roles down and begin to look for what can be unloaded."""
         self._workers = workers
         try:
-            roles.write(self._state_dir, self.roles)
+            roles.write(self._state_dir, {**self._kept, **self.roles})
         except OSError:
             # Serving goes on; web processes then choose as MODELS says.
             log.exception("%s cannot be written", roles.path(self._state_dir))
@@ -101,6 +103,7 @@ class Changes:
         ManifestError; then nothing has changed for callers.
         """
         before = self._roles_of(change.model)
+        edited = self._edited(change, say)
         try:
             if self._is_instant(change, before):
                 # The way back is open also while something loads for minutes; that change then gives up.
@@ -111,7 +114,23 @@ class Changes:
             with self._keeping:
                 self._claimed.pop(threading.get_ident(), None)
             self._wake.set()
-        return {"model": change.model, "before": asdict(before), "after": asdict(after)}
+        return {"model": change.model, "before": asdict(before), "after": asdict(after), "edited": edited}
+
+    def _edited(self, change: Change, say: Say) -> str:
+        """What differs between the manifest that serves and the one in the store, of one version; empty: nothing."""
+        slot = self._workers.slots.get(f"{change.model}@{change.version}")
+        if slot is None or slot.state != "ready":
+            return ""
+        try:
+            stored = manifests.read(self._models_dir / change.model / change.version)
+        except ManifestError:
+            # The change itself says so.
+            return ""
+        if stored.digest == slot.manifest.digest:
+            return ""
+        words = f"{manifests.differences(slot.manifest, stored)}; its digest is {stored.digest} now"
+        say(f"{stored.key} was edited in place: {words}")
+        return words
 
     def _apply_alone(self, change: Change, say: Say) -> Roles:
         if not self._change.acquire(blocking=False):
@@ -230,7 +249,7 @@ class Changes:
 
     def _write(self, together: dict[str, Roles]) -> None:
         try:
-            roles.write(self._state_dir, together)
+            roles.write(self._state_dir, {**self._kept, **together})
         except OSError as error:
             raise ChangeRefusedError(
                 f"{roles.path(self._state_dir)} cannot be written: {error.strerror}.",

@@ -203,3 +203,12 @@ def test_model_that_is_not_in_the_store_is_refused(store: Path) -> None:
 def test_role_of_a_version_that_has_none_is_held() -> None:
     assert Roles("1").role_of("2") == "held"
     assert replace(Roles("1"), withdrawn="2").role_of("2") == "withdrawn"
+
+
+def test_a_model_that_is_added_later_comes_after_those_that_are_known(store: Path) -> None:
+    fakes.write_model(store, "m", "1")
+    known = roles.settle(store, (), {})
+    fakes.write_model(store, "0-first-in-the-alphabet", "1")
+
+    assert list(roles.settle(store, (), known)) == ["a", "m", "0-first-in-the-alphabet"]
+    assert list(roles.settle(store, ("m", "a"), known)) == ["m", "a"]

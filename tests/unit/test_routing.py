@@ -151,3 +151,28 @@ def test_a_removed_pointer_is_as_before_the_first_start(store: Path, state: Path
     roles.path(state).unlink()
 
     assert active(routing) == "3"
+
+
+# ── which model answers where none is named ──────────────────────────────────────────────────────────────────────────
+
+
+def test_an_added_model_does_not_answer_in_the_place_of_another(store: Path, state: Path) -> None:
+    point(state, a=Roles("1"))
+    fakes.write_model(store, "0-new", "1")
+
+    assert Routing(store, state, ()).choose("classify").manifest.name == "a"
+
+
+def test_the_setting_names_who_answers(store: Path, state: Path) -> None:
+    point(state, a=Roles("1"))
+    fakes.write_model(store, "z-best", "1")
+    routing = Routing(store, state, (), defaults=("z-best", "b"))
+
+    assert routing.choose("classify").manifest.name == "z-best"
+    assert routing.choose("detect").manifest.name == "b"
+    assert routing.choose("classify", "a").manifest.name == "a"
+
+
+def test_a_default_that_is_not_served_is_refused_by_name(store: Path, state: Path) -> None:
+    with pytest.raises(ManifestError, match="MODELS_DEFAULT names 'gone', which is not served"):
+        Routing(store, state, (), defaults=("gone",))

@@ -11,11 +11,12 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from app import manifests
+from app import manifests, roles
 from app.cli.model import command
 from app.errors import ManifestError, ModelLoadError
 from app.manifests import InputSpec
 from app.results import ClassifyOptions
+from app.roles import Roles
 from app.vision import add, architectures, published
 from app.vision.add import add_model
 from app.vision.registry import load_model
@@ -254,3 +255,20 @@ def test_command_refuses_in_two_lines(store):
 
     assert done.exit_code == 1
     assert done.stderr.startswith("FAIL: The architecture 'resnet5O' is unknown.\nNext: ")
+
+
+def test_command_says_which_model_answers_by_default(store, labels, monkeypatch, tmp_path):
+    monkeypatch.setenv("ENV", "test")
+    monkeypatch.setenv("MODELS_DIR", str(store))
+    monkeypatch.setenv("STATE_DIR", str(tmp_path / "state"))
+    (tmp_path / "state").mkdir()
+    arguments = ["--arch", "narrow_resnet10", "--weights", "random", "--labels", str(labels), "--version", "1"]
+    arguments += ["--size", "64", "--resize-size", "72"]
+
+    first = CliRunner().invoke(command, ["add", *arguments, "--name", "m"])
+    roles.write(tmp_path / "state", {"m": Roles("1")})
+    second = CliRunner().invoke(command, ["add", *arguments, "--name", "a"])
+
+    assert [first.exit_code, second.exit_code] == [0, 0], second.stderr
+    for done in (first, second):
+        assert "Requests to classify that name no model are answered by m (MODELS_DEFAULT=<name>" in done.stdout

@@ -390,3 +390,42 @@ def test_what_waits_for_a_version_that_is_loaded_again_is_answered(make: Callabl
     eventually(lambda: bool(running and waiting), "both replies")
     assert running[0].answer and waiting[0].answer
     assert len(on.loaded[1].seen) == 1
+
+
+def test_model_that_models_leaves_out_for_one_start_keeps_its_roles(make: Callable[..., Bench]) -> None:
+    known = Roles("1", previous="2", shadow="3")
+    on = make(known=known)
+    fakes.write_model(on.store, "b", "1")
+
+    without = make(("b",))
+
+    assert set(without.changes.roles) == {"b"}
+    assert roles.read(on.state)["a"] == known
+    without.ask("shadow", model="b")
+    assert make(("a", "b")).changes.roles["a"] == known
+
+
+def test_manifest_that_was_edited_in_place_is_said_so_loaded_and_checked(make: Callable[..., Bench]) -> None:
+    on = make()
+    fakes.write_model(on.store, "a", "1", description="another", serve={"top_k": 2})
+
+    done = on.changes.apply(Change("promote", "a", "1"), on.said.append)
+
+    digest = on.workers.slots["a@1"].manifest.digest
+    assert done["before"] == done["after"]
+    assert done["edited"] == f"changed: serve, description; its digest is {digest} now"
+    assert on.said[0] == f"a@1 was edited in place: {done['edited']}"
+    assert "comparing with its stored answers" in on.said
+    assert on.changes.apply(Change("promote", "a", "1"))["edited"] == ""
+
+
+def test_edited_manifest_that_fails_its_checks_leaves_what_serves(make: Callable[..., Bench]) -> None:
+    on = make()
+    before = on.workers.slots["a@1"].manifest.digest
+    fakes.write_model(on.store, "a", "1", description="another")
+    on.prepare.append(lambda model: setattr(model, "golden_error", GoldenCheckError("other answers")))
+
+    with pytest.raises(ModelLoadError, match="other answers"):
+        on.ask("promote", "1")
+
+    assert on.workers.slots["a@1"].manifest.digest == before
