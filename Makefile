@@ -1,7 +1,7 @@
 # Cask: every command a person needs. `make` alone prints this list.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help serve stop dev config config-diff doctor up down logs ps shell smoke docker-engine base-image monitoring-image wheels image test test-attacks check \
+.PHONY: help serve stop dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-attacks check \
 	format install lock docs postman fuzz \
 	model-add model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
 	model-shadow bench train clean
@@ -33,8 +33,10 @@ dev: ## Flask's reloader with the engine beside it, without Apache
 	@app/dev.sh
 
 ##@ Run it in a container
-up: ## Build the image and start it: make up ENV=prod (GPUS=all, MONITORING=1)
+up: ## Build, check and start what the files say: make up ENV=prod (GPUS=all, MONITORING=1)
 	@docker/steps/up.sh
+rollback: ## Go back to the release before: image, settings, secrets (RELEASE=number)
+	@docker/steps/rollback.sh
 down: ## Stop and remove the container; its state stays
 	@docker/steps/down.sh
 logs: ## Follow the container's log
@@ -43,6 +45,8 @@ ps: ## Show the container and its processes
 	@docker/steps/ps.sh
 shell: ## Open a shell in the container
 	@docker/steps/shell.sh
+status: ## What the running service says of itself, in a container or not
+	@docker/steps/status.sh
 smoke: ## Send a real image to the running service and check the answer
 	@docker/steps/smoke.sh
 image: ## Build the image only

@@ -19,7 +19,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import arrivals, config, sizing  # noqa: E402 - the line above makes it importable
+from app import arrivals, config, sizing, state_files  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
 from app.guards import admission, cors, notices, request_ids  # noqa: E402
@@ -54,15 +54,16 @@ def main() -> int:
     try:
         settings = config.load()
         server_root = settings.state_dir / "run" / "httpd"
+        state_files.check(settings.state_dir)
         check_application(settings)
         render(settings, server_root)
+        announce_sizes(settings)
+        warn_without_tokens(settings)
+        mend_counts(settings)
     except (CaskError, OSError) as error:
         message = f"{error.message} {error.hint}" if isinstance(error, CaskError) else str(error)
         print(message.strip(), file=sys.stderr)
         return 2
-    announce_sizes(settings)
-    warn_without_tokens(settings)
-    mend_counts(settings)
     print(server_root / "apachectl")
     return 0
 

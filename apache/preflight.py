@@ -16,7 +16,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import config, permissions  # noqa: E402 - the line above makes it importable
+from app import certificates, config, permissions  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import SettingsError  # noqa: E402
 
@@ -95,6 +95,10 @@ def _reading_reasons(settings: Settings) -> Iterator[str]:
                     f"the user {user} may not read {path}. Let it: setfacl -m u:{user}:r {path}, or put it into a group"
                     f" of that user and chmod 640 {path}"
                 )
+                return
+        certificate, key = settings.tls_certificate, settings.tls_key
+        if certificate and key and (fault := certificates.pair_fault(certificate, key)):
+            yield f"{fault}. Put a certificate and its key there: TLS_CERTIFICATE, TLS_KEY."
 
 
 if __name__ == "__main__":

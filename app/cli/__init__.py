@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "model": "model",
     "predict": "predict",
     "routes": "routes",
+    "status": "status",
     "token": "token",
 }
 # Those that the group may keep: Flask's own, and ours of a name that Flask has too (requirements/environment).

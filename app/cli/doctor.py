@@ -85,9 +85,15 @@ def _settings(env: str) -> tuple[Settings, Finding]:
     from app.errors import SettingsError
 
     place = config.Place().of(env)
+    if not checks.is_container() and checks.CONTAINER_SECRETS.is_dir() and not place.secrets_directory.is_dir():
+        # `make up` hands them on; a service without a container has them by NAME_FILE.
+        place = place._replace(secrets_directory=checks.CONTAINER_SECRETS)
     try:
         settings = config.resolve(*place)
     except SettingsError as error:
+        if checks.is_foreign_root() and "cannot be read" in error.message:
+            fallback = config.describe(_known_environment(env or place.environ.get("ENV", "")))
+            return fallback, checks.warn("Settings", f"{error.message} {checks.ROOT_WORDS}", checks.ROOT_NEXT)
         fallback = config.describe(_known_environment(env or place.environ.get("ENV", "")))
         words = f"{error.message} All below is by the settings of {fallback.env} in the repository."
         return fallback, checks.fail("Settings", words, "flask config show, once that is mended")
@@ -115,8 +121,8 @@ def _account(user: str) -> tuple[Account, Finding]:
     # A container starts as who serves: root is somebody who came in beside, and without capabilities may do little.
     first = permissions.owner_of_process(1) if checks.is_container() and not user else own
     if first.uid != 0:
-        words = f"{first.name}, who runs process 1; this runs as root, who may not look at everything"
-        return first, checks.warn("Service user", words, "docker exec without -u, or make shell COMMAND='flask doctor'")
+        words = f"{first.name}, who runs process 1; {checks.ROOT_WORDS}"
+        return first, checks.warn("Service user", words, checks.ROOT_NEXT)
     try:
         account = permissions.account(user or SERVICE_USER)
     except KeyError:

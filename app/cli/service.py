@@ -121,7 +121,7 @@ class Service:
 
 
 @contextlib.contextmanager
-def own_token(settings: Settings) -> Iterator[str]:
+def own_token(settings: Settings, scopes: tuple[str, ...] = ("predict",)) -> Iterator[str]:
     """A token of this command's own while it works, where tokens are asked for and their file may be written.
 
     Empty otherwise; the service then says what it needs.
@@ -136,7 +136,7 @@ def own_token(settings: Settings) -> Iterator[str]:
     permissions.become_owner(settings.state_dir)
     store = TokenStore(settings.state_dir)
     try:
-        token, text = store.create("flask", lifetime_seconds=OWN_TOKEN_SECONDS, is_internal=True)
+        token, text = store.create("flask", scopes, lifetime_seconds=OWN_TOKEN_SECONDS, is_internal=True)
     except StateUnusableError:
         yield ""
         return

@@ -80,10 +80,12 @@ wait "$pid" || {
         "mend what it names, then: make image"
 }
 
+tagged="$(revision_tag "$IMAGE")"
+prune_images
 # What this build replaced, and nothing else: images of ours that no name and no container holds.
 "$DOCKER" image prune --force --filter label=org.opencontainers.image.title=cask >/dev/null
 
-say built "$IMAGE in $((SECONDS - began)) s: $("$DOCKER" image inspect -f '{{.Size}}' "$IMAGE" | awk '{printf "%.0f MB", $1 / 1e6}'), of which"
+say built "$IMAGE, also $tagged, in $((SECONDS - began)) s: $("$DOCKER" image inspect -f '{{.Size}}' "$IMAGE" | awk '{printf "%.0f MB", $1 / 1e6}'), of which"
 "$DOCKER" history --no-trunc --format '{{.Size}}\t{{.CreatedBy}}' "$IMAGE" |
     awk -F '\t' '$1 == "0B" {next}
         {what = "base"}

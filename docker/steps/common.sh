@@ -8,6 +8,7 @@ PROJECT="${COMPOSE_PROJECT_NAME:-cask}"
 IMAGE="${CASK_IMAGE:-cask:latest}"
 ENV_DIR="${ENV_DIR:-env}"                     # mounted into the container
 SECRETS_DIR="${SECRETS_DIR:-secrets}"         # not in git
+LOG="build/compose.$PROJECT.log"              # what Compose said last
 GIVEN="build/compose.$PROJECT.given.yaml"    # settings given to the command that started it; see write_given_settings
 GPUS="${GPUS:-}"                              # all, or how many; empty is none
 GPU_FILE="build/compose.$PROJECT.gpus.yaml"
@@ -47,7 +48,8 @@ setting() { # setting NAME
     local value="${!1:-}" file
     for file in "$ENV_DIR/local.env" "$ENV_DIR/$ENV.env"; do
         [ -z "$value" ] || break
-        if [ -r "$file" ]; then value="$(sed -n "s/^$1=//p" "$file" | tail -n 1)"; fi
+        # An editor on Windows ends lines with a carriage return too.
+        if [ -r "$file" ]; then value="$(sed -n "s/\r\$//; s/^$1=//p" "$file" | tail -n 1)"; fi
     done
     printf '%s' "$value"
 }
@@ -57,24 +59,31 @@ load_settings() { # exports what docker/compose.yaml reads
     for name in PORT HTTPS_PORT LISTEN_HOST SERVER_NAME TLS_CERTIFICATE TLS_KEY CONTAINER_MEMORY CONTAINER_CPUS; do
         export "$name=$(setting "$name")"
     done
-    export CASK_IMAGE="$IMAGE"
     # Compose reads relative paths from its own folder.
     ENV_DIR="$(realpath "$ENV_DIR")"
     SECRETS_DIR="$(realpath "$SECRETS_DIR")"
-    export ENV_DIR SECRETS_DIR
+    export ENV_DIR SECRETS_DIR PROJECT CASK_IMAGE="$IMAGE"
 }
 
+all_settings() { awk '/^    [a-z_]+: / {name = $1} / = setting\(/ {sub(/:$/, "", name); print name}' app/config.py; }
+secret_settings() { sed -En 's/^    ([a-z_]*): (SecretStr|SecretUrl|RedisUrl) = setting\(.*/\1/p' app/config.py; }
+
 # Settings given to this command, as in `make up WEB_THREADS=8`, reach the container too; compose.yaml knows only some.
-# What shapes the container itself stays out of it: ports are mapped, paths are its own, secrets come as files.
+# What shapes the container itself stays out of it: ports are mapped, paths are its own, secrets come as files (release.sh).
 write_given_settings() { # writes $GIVEN, or removes it when nothing was given
-    local field name rows=""
+    local field name value quote="'" rows="" secrets
+    secrets=" $(secret_settings | tr '\n' ' ')"
     while read -r field; do
         name="${field^^}"
         case "$name" in
-            ENV | PORT | HTTPS_PORT | LISTEN_HOST | TLS_* | CONTAINER_* | STATE_DIR | MODELS_DIR | ENGINE_SOCKET | SECRET_KEY) ;;
-            *) if [ -n "${!name:-}" ]; then rows="$rows      $name: \"${!name//\"/}\""$'\n'; fi ;;
+            ENV | PORT | HTTPS_PORT | LISTEN_HOST | TLS_* | CONTAINER_* | STATE_DIR | MODELS_DIR | ENGINE_SOCKET) continue ;;
         esac
-    done < <(sed -n 's/^    \([a-z_]*\): .* = setting($/\1/p; s/^    \([a-z_]*\): .* = setting([^)].*/\1/p' app/config.py)
+        value="${!name:-}"
+        if [ -z "$value" ] || [[ "$secrets" = *" $field "* ]]; then continue; fi
+        case "$value" in *$'\n'*) fail 2 "needs $name on one line, found several." "make up ENV=$ENV" ;; esac
+        value="${value//$quote/$quote$quote}"
+        rows="$rows      $name: '${value//\$/\$\$}'"$'\n'
+    done < <(all_settings)
     rm -f "$GIVEN"
     if [ -n "$rows" ]; then
         mkdir -p "${GIVEN%/*}"
@@ -149,6 +158,7 @@ has_buildkit() {
 need_engine() { # one line where there is none
     choose_docker
     [ -n "$DOCKER" ] || fail 2 "needs a container engine, found no docker." "make docker-engine"
+    command -v "$DOCKER" >/dev/null || fail 2 "needs DOCKER to be a command, found none of the name «$DOCKER»." "leave DOCKER away, or install it"
     "$DOCKER" info >/dev/null 2>&1 && return 0
     if "$DOCKER" info 2>&1 | grep -qi 'permission denied'; then
         fail 2 "needs access to Docker's socket, which «$(id -un)» may not open." \
@@ -157,7 +167,20 @@ need_engine() { # one line where there is none
     fail 2 "needs a running container engine, found none that answers." "make docker-engine"
 }
 
-compose() { # docker compose where the plug-in is there, docker-compose otherwise
+run_compose() { # docker compose where the plug-in is there, docker-compose otherwise
+    if "$DOCKER" compose version >/dev/null 2>&1; then
+        "$DOCKER" compose "$@"
+    elif [ "${DOCKER##*/}" != docker ]; then
+        # docker-compose would ask Docker's engine, and not the one that was chosen.
+        fail 2 "needs «$DOCKER compose» with DOCKER=$DOCKER, found that it does not work." "install it, or leave DOCKER away"
+    elif command -v docker-compose >/dev/null; then
+        docker-compose "$@"
+    else
+        fail 2 "needs Compose, found neither «docker compose» nor docker-compose." "make docker-engine"
+    fi
+}
+
+compose() { # by the files in docker/ and what was given
     local file files=(-f docker/compose.yaml)
     if [ "${HTTPS_PORT:-0}" != 0 ] && [ -n "${HTTPS_PORT:-}" ]; then files+=(-f docker/compose.tls.yaml); fi
     if [ -e "$GIVEN" ]; then files+=(-f "$GIVEN"); fi
@@ -165,20 +188,44 @@ compose() { # docker compose where the plug-in is there, docker-compose otherwis
     if [ -e "$MONITORING_FILE" ]; then
         while read -r file; do files+=(-f "$file"); done <"$MONITORING_FILE"
     fi
-    if "$DOCKER" compose version >/dev/null 2>&1; then
-        "$DOCKER" compose --env-file "$ENV_DIR/$ENV.env" -p "$PROJECT" "${files[@]}" "$@"
-    elif command -v docker-compose >/dev/null; then
-        docker-compose --env-file "$ENV_DIR/$ENV.env" -p "$PROJECT" "${files[@]}" "$@"
-    else
-        fail 2 "needs Compose, found neither «docker compose» nor docker-compose." "make docker-engine"
-    fi
+    run_compose -p "$PROJECT" "${files[@]}" "$@"
+}
+
+all_containers() { # the ids of the service's containers, the newest first; those of `compose run` are none of them
+    "$DOCKER" ps -aq \
+        --filter "label=com.docker.compose.project=$PROJECT" \
+        --filter label=com.docker.compose.service=cask \
+        --filter label=com.docker.compose.oneoff=False
 }
 
 container() { # the id of the running or stopped container of this project; nothing where there is none
-    "$DOCKER" ps -aq \
-        --filter "label=com.docker.compose.project=$PROJECT" \
-        --filter label=com.docker.compose.service=cask |
-        head -n 1
+    all_containers | head -n 1
+}
+
+# Images of ours by revision: the newest three stay, those that a kept release of any project or a container needs, and all
+# that people named otherwise.
+prune_images() {
+    local repository="${IMAGE%:*}" needed tag
+    needed="$("$DOCKER" volume ls -q --filter label=cask.image | xargs -r "$DOCKER" volume inspect -f '{{index .Labels "cask.image"}}')"
+    "$DOCKER" images --format '{{.Tag}}' "$repository" | grep -E '^([0-9a-f]{12}|unknown)(-changed)?(-[0-9a-f]{12})?$' |
+        tail -n +4 | while read -r tag; do
+        grep -qxF "$repository:$tag" <<<"$needed" || "$DOCKER" rmi "$repository:$tag" >/dev/null 2>&1 || true
+    done || true
+}
+
+# A name that stays with this very image: its revision; with a part of its id where that revision has several.
+revision_tag() { # revision_tag IMAGE : prints the name, and gives it to the image
+    local id revision name
+    read -r id revision < <("$DOCKER" image inspect -f '{{.Id}} {{index .Config.Labels "org.opencontainers.image.revision"}}' "$1")
+    case "$revision" in '' | '<no value>' | *[!0-9a-z-]*) revision=unknown ;; esac
+    name="${1%:*}:$revision"
+    if [[ "$revision" = *-changed || "$revision" = unknown ]] ||
+        [ "$("$DOCKER" image inspect -f '{{.Id}}' "$name" 2>/dev/null || echo "$id")" != "$id" ]; then
+        id="${id#sha256:}"
+        name="$name-${id:0:12}"
+    fi
+    "$DOCKER" tag "$1" "$name"
+    printf '%s' "$name"
 }
 
 need_container() { # sets CONTAINER

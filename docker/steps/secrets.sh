@@ -9,13 +9,13 @@ if [ -s "$FILE" ]; then
     say secret "$FILE is there"
     exit 0
 fi
-# The folder keeps other users of this machine out; the file itself must be readable by the container's user (10001),
-# who sees the file alone.
+# The container gets a copy of its own (release.sh). Grafana's user gets the file itself, so that others may read that one,
+# and the folder keeps other users of this machine out.
 mkdir -p "$SECRETS_DIR"
 chmod 0700 "$SECRETS_DIR"
 umask 077
 od -An -N32 -tx1 /dev/urandom | tr -d ' \n' >"$FILE.new"
 [ "$(wc -c <"$FILE.new")" -eq 64 ] || fail 1 "needs 32 random bytes, found fewer." "look at /dev/urandom."
-chmod 0444 "$FILE.new"
+if [ "${1:-}" = grafana_password ]; then chmod 0444 "$FILE.new"; fi
 mv "$FILE.new" "$FILE"
 say secret "made $FILE, for this machine only and not in git: keep a copy with your backups"

@@ -4,6 +4,7 @@
 . "$(dirname "$0")/common.sh"
 
 URL="${URL:-}"                              # another server than the one of ENV on this machine
+CA_FILE="${CA_FILE:-}"                      # the authority of that server's certificate, where this machine does not know it
 SMOKE_TOKEN="${SMOKE_TOKEN:-}"              # a token for it; for this machine's own a short-lived one is made
 
 choose_environment
@@ -27,17 +28,26 @@ if [ -z "$SMOKE_TOKEN" ] && [ -z "$URL" ] && [ "$(setting AUTHENTICATION)" != of
     SMOKE_TOKEN="$(make_token)" || fail 1 "needs a token for the smoke test, could not make one." "make smoke SMOKE_TOKEN=cask_…"
 fi
 export SMOKE_TOKEN
+SMOKE_CERTIFICATE=""
 if [ -z "$URL" ]; then
     host="$LISTEN_HOST"
-    case "$host" in 0.0.0.0 | '') host=127.0.0.1 ;; esac
+    case "$host" in 0.0.0.0 | '') host=127.0.0.1 ;; ::) host='[::1]' ;; *:*[!]]) host="[$host]" ;; esac
     URL="http://$host:${PORT:-8000}"
+    inside="http://127.0.0.1:${PORT:-8000}"
+    if [ "${HTTPS_PORT:-0}" != 0 ]; then
+        URL="https://$host:$HTTPS_PORT"
+        inside="https://127.0.0.1:$HTTPS_PORT"
+        # This machine's own certificate, whoever signed it.
+        SMOKE_CERTIFICATE="$TLS_CERTIFICATE"
+    fi
 fi
 for python in .venv/bin/python python3; do
     if "$python" -c 'import sys; sys.exit(sys.version_info < (3, 9))' 2>/dev/null; then
-        SMOKE_HOST="$SERVER_NAME" exec "$python" docker/smoke.py "$URL"
+        SMOKE_HOST="$SERVER_NAME" SMOKE_CERTIFICATE="$SMOKE_CERTIFICATE" SMOKE_CA_FILE="${CA_FILE:-}" exec "$python" docker/smoke.py "$URL"
     fi
 done
 # No Python on this machine: the container has one.
 need_engine
 need_container
-exec "$DOCKER" exec -e "SMOKE_HOST=$SERVER_NAME" -e SMOKE_TOKEN "$CONTAINER" python docker/smoke.py "http://127.0.0.1:${PORT:-8000}"
+exec "$DOCKER" exec -e "SMOKE_HOST=$SERVER_NAME" -e "SMOKE_CERTIFICATE=${SMOKE_CERTIFICATE:+/run/secrets/tls_certificate}" \
+    -e SMOKE_TOKEN "$CONTAINER" python docker/smoke.py "${inside:-$URL}"

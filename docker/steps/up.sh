@@ -1,7 +1,10 @@
 #!/usr/bin/env bash
-# Start Cask in a container: `make up ENV=prod`. Builds what is missing, waits until it is ready, prints the address.
-# shellcheck source-path=SCRIPTDIR source=common.sh
+# Start Cask in a container: `make up ENV=prod`. Builds what is missing, checks the new release before anything is touched,
+# starts it where it differs from what runs, waits until it is ready, prints the address. What does not become ready is
+# taken away again, and what served before is started again.
+# shellcheck source-path=SCRIPTDIR source=common.sh source=release.sh
 . "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/release.sh"
 
 BUILD="${BUILD:-yes}"                       # no: start the image that is there, such as one that was brought here
 WAIT_SECONDS="${WAIT_SECONDS:-180}"
@@ -23,14 +26,30 @@ if [ "$BUILD" = no ]; then
 elif ! "$DOCKER" image inspect "$BASE_IMAGE" >/dev/null 2>&1 && ! "$DOCKER" pull -q "$BASE_IMAGE" >/dev/null 2>&1; then
     fail 2 "needs the base image $BASE_IMAGE, found neither it nor a registry that has it." "make base-image"
 fi
-for file in "$ENV_DIR" "$ENV_DIR/$ENV.env" "$ENV_DIR/local.env"; do
-    if [ -e "$file" ] && [ -z "$(find "$file" -maxdepth 0 -perm -o=r)" ]; then
-        fail 2 "needs $file to be readable by the container's user (10001), found it closed to others." "chmod -R o+rX $ENV_DIR"
+before="$(container)"
+from=""
+if [ -n "$before" ]; then
+    from="$(container_label "$before" release)"
+    if [ -n "$from" ] && ! has_release "$from"; then from=""; fi
+fi
+
+still_serves() { # for the end of a refusal
+    if [ -n "$before" ] && [ "$("$DOCKER" inspect -f '{{.State.Running}}' "$before" 2>/dev/null)" = true ]; then
+        printf ' Nothing was touched: %s serves on.' "$([ -n "$from" ] && release_words "$from" || echo 'the container that runs')"
+    fi
+}
+
+published="$([ -z "$before" ] || "$DOCKER" port "$before" 2>/dev/null || true)"
+for name in PORT HTTPS_PORT; do
+    port="${!name:-0}"
+    case "$port" in 0 | *[!0-9]* | ??????*) continue ;; esac
+    host="$LISTEN_HOST"
+    case "$host" in 0.0.0.0 | '' | :: | '[::]') host=127.0.0.1 ;; esac
+    if ! grep -q ":$port\$" <<<"$published" && (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; then
+        fail 2 "needs port $port, found it taken by another program.$(still_serves)" \
+            "make up ENV=$ENV $name=$((port + 1)) (make stop ends a \`make serve\`)"
     fi
 done
-if [ -z "$(container)" ] && (exec 3<>"/dev/tcp/127.0.0.1/${PORT:-8000}") 2>/dev/null; then
-    fail 2 "needs port ${PORT:-8000}, found it taken by another program." "make up ENV=$ENV PORT=8001 (make stop ends a \`make serve\`)"
-fi
 
 # --- from here on, something changes ----------------------------------------------------------------------------------
 
@@ -51,50 +70,30 @@ mkdir -p build
 write_given_settings
 write_gpus
 write_monitoring
-say start "$IMAGE as project «$PROJECT», ENV=$ENV"
-before="$(container)"
-started_at="$(date +%s)"
-compose up -d --remove-orphans >build/compose.log 2>&1 || {
-    tail -n 10 build/compose.log | sed 's/^/    /' >&2
-    fail 1 "needs Compose to start the container; it did not." "mend what it names, then: make up ENV=$ENV"
-}
-[ -n "$MONITORING" ] || forget_monitoring
-need_container
-# A container that was there already may have been restarted in its life; only what happens now counts.
-restarts_before=0
-if [ "$before" = "$CONTAINER" ]; then restarts_before="$("$DOCKER" inspect -f '{{.RestartCount}}' "$CONTAINER")"; fi
-
-give_up() { # give_up REASON
-    printf '\n' >&2
-    # Started again and again, it says the same again and again.
-    "$DOCKER" logs --tail 15 "$CONTAINER" 2>&1 | awk '!seen[$0]++ {print "    " $0}' >&2
-    fail 1 "needs a ready container, found one that $1 (above: the end of its log)." \
-        "mend what it names, then: make up ENV=$ENV (make logs shows all of it, make down clears it away)"
-}
-
-first_exit_status() { # of this start; by now the engine may be starting it again
-    # Until the end of this second: the time is cut to seconds, and the container may have ended in this one.
-    "$DOCKER" events --since "$started_at" --until "$(($(date +%s) + 1))" --filter "container=$CONTAINER" --filter event=die \
-        --format '{{index .Actor.Attributes "exitCode"}}' | head -n 1
-}
+CASK_IMAGE="$(revision_tag "$IMAGE")"
+stage_release
+digest="$(release_digest)"
 
 began=$SECONDS
-said=""
-while true; do
-    read -r state restarts < <("$DOCKER" inspect -f '{{.State.Status}} {{.RestartCount}}' "$CONTAINER")
-    if [ "$state" != running ] || [ "$restarts" -gt "$restarts_before" ]; then
-        # Otherwise the engine would start it again and again.
-        compose stop >/dev/null 2>&1 || true
-        give_up "ended with status $(first_exit_status)"
-    fi
-    if missing="$("$DOCKER" exec "$CONTAINER" python -I docker/health.py 2>&1)"; then break; fi
-    [ $((SECONDS - began)) -lt "$WAIT_SECONDS" ] || give_up "is not ready after $WAIT_SECONDS s: $missing"
-    if [ "$missing" != "$said" ]; then
-        said="$missing"
-        say "$((SECONDS - began)) s" "${missing:-starting}"
-    fi
-    sleep 0.3
-done
+if [ -n "$from" ] && [ "$(container_label "$before" digest)" = "$digest" ]; then
+    RELEASE="$from"
+    say unchanged "$(release_words "$from"), ENV=$ENV"
+else
+    make_release "$digest"
+    reason="$(check_release "$RELEASE")" || {
+        remove_release "$RELEASE"
+        fail 2 "$reason$(still_serves)" "mend what it names, then: make up ENV=$ENV"
+    }
+    say start "$(release_words "$RELEASE") as project «$PROJECT», ENV=$ENV"
+fi
+began=$SECONDS
+if ! start_release "$RELEASE"; then
+    # There is nothing else to go back to by itself: make rollback says what is kept.
+    [ "$RELEASE" != "$from" ] || from=""
+    restore_release "$RELEASE" "$from"
+fi
+[ -n "$MONITORING" ] || forget_monitoring
+prune_releases "$RELEASE"
 
 host="$LISTEN_HOST"
 case "$host" in 0.0.0.0 | '') host=127.0.0.1 ;; esac

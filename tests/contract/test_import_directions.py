@@ -25,6 +25,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.config", {"app.errors", "app.cli.config"}),
     ("app.database", {"app.errors"}),
     ("app.tokens", {"app.database", "app.errors"}),
+    ("app.state_files", {"app.config", "app.errors", "app.jobs.disk_store", "app.tokens"}),
+    ("app.certificates", set()),
     ("app.redis_connections", set()),
     ("app.counters", {"app.database", "app.errors", "app.redis_connections"}),
     ("app.sizing", {"app.config", "app.machine"}),
@@ -278,6 +280,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "apache",
         {
             "app.arrivals",
+            *("app.certificates", "app.state_files"),
             "app.factory",
             "app.config",
             "app.errors",
@@ -347,7 +350,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "geventhttpclient": ("loadtest.dispatcher", "loadtest.exchange"),
     "loadtest": ("loadtest",),
     # For the name of an error only: see test_nothing_is_unpickled.
-    "sqlite3": ("app.database",),
+    "sqlite3": ("app.database", "app.state_files"),
     "click": ("app.cli",),
     "rich": ("app.cli.terminal",),
     "pickle": ("app.vision.foreign",),

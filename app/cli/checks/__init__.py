@@ -7,6 +7,7 @@ at is a warning, not a failure of the doctor.
 from __future__ import annotations
 
 import functools
+import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -19,6 +20,10 @@ from app.permissions import Account
 Verdict = Literal["ok", "warn", "fail"]
 COMMAND_SECONDS = 5.0
 CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+# Which `make up` copies into the container.
+CONTAINER_SECRETS = ROOT / "secrets"
+ROOT_WORDS = "this runs as root, who may not look at everything"
+ROOT_NEXT = "docker exec without -u, or make shell COMMAND='flask doctor'"
 
 
 @dataclass(frozen=True)
@@ -51,6 +56,11 @@ class Surroundings:
 def is_container() -> bool:
     """Whether we are inside one."""
     return any(mark.exists() for mark in CONTAINER_MARKS)
+
+
+def is_foreign_root() -> bool:
+    """Whether we are root in a container whose service is another user's: without capabilities, who may do little."""
+    return is_container() and os.getuid() == 0 and Path("/proc/1").stat().st_uid != 0
 
 
 Check = Callable[[Surroundings], Iterator[Finding]]

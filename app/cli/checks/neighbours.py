@@ -17,7 +17,7 @@ from typing import Any
 from app.cli import service
 from app.cli.checks import Finding, Surroundings, ask, fail, ok, warn
 from app.cli.terminal import Failure
-from app.config import Settings
+from app.config import Place, Settings
 
 PRIVILEGED_PORTS = 1024
 CONNECT_SECONDS = 0.5
@@ -29,7 +29,7 @@ PROBLEM_LINE = re.compile(r'\b(ERROR|CRITICAL)\b|"level": ?"(error|critical)"|^F
 START_MARK = "ENGINE_WORKERS "
 SHOWN_PROBLEMS = 3
 LOG_BYTES = 1 << 20
-PROJECT = "cask"
+PROJECT = Place().environ.get("COMPOSE_PROJECT_NAME") or "cask"
 
 
 # ── ports and the service ────────────────────────────────────────────────────────────────────────────────────────────
@@ -153,7 +153,7 @@ def docker(here: Surroundings) -> Iterator[Finding]:
     if here.is_container:
         yield ok("Docker", "we are inside a container")
         return
-    program = shutil.which("docker")
+    program = _container_program()
     if program is None:
         yield ok("Docker", "not installed; make serve needs none")
         return
@@ -165,6 +165,11 @@ def docker(here: Surroundings) -> Iterator[Finding]:
     filters = ("--filter", f"label=com.docker.compose.project={PROJECT}")
     _, rows = ask((program, "ps", "--all", *filters, "--format", "{{.Names}} {{.Status}}"))
     yield ok("Docker", f"engine {said}; {rows.splitlines()[0] if rows else 'no container of ours'}")
+
+
+def _container_program() -> str | None:
+    """The client that docker/steps use too: DOCKER, or docker."""
+    return shutil.which(Place().environ.get("DOCKER") or "docker")
 
 
 def clock(here: Surroundings) -> Iterator[Finding]:
@@ -206,7 +211,7 @@ def _log(here: Surroundings) -> tuple[str, str]:
         with path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_BYTES))
             return str(path), file.read().decode("utf-8", "replace")
-    program = None if here.is_container else shutil.which("docker")
+    program = None if here.is_container else _container_program()
     if program:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             filters = ("--filter", f"label=com.docker.compose.project={PROJECT}")

@@ -45,7 +45,10 @@ def memory(here: Surroundings) -> Iterator[Finding]:
     said = f"{megabytes(need)} are needed at the start, {megabytes(limit)} allowed"
     if used:
         said += f"; web and ops use {megabytes(used)} now"
-    if need > limit:
+    if need > limit and used:
+        # It runs, so the estimate is too high for these models and callers so far.
+        yield warn("Memory", said, "Fewer MODELS or a larger CONTAINER_MEMORY, before the kernel ends a process.")
+    elif need > limit:
         yield fail("Memory", said, "WEB_PROCESSES=1, fewer MODELS, or a larger CONTAINER_MEMORY")
     elif need > TIGHT * limit:
         yield warn("Memory", said, "Mind large images and further models; see docs/operations.md, Sizing.")

@@ -11,7 +11,9 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+from app import certificates as pairs
 from app import config, tokens
+from app.cli import checks
 from app.cli.checks import Finding, Surroundings, ask, fail, ok, warn
 from app.permissions import READ
 
@@ -35,6 +37,8 @@ def _secret(here: Surroundings, one: config.Declaration) -> Finding:
     value, source = settings.text(one.field), settings.sources.get(one.field, "default")
     make = "openssl rand -hex 32 prints one; see docs/operations.md, Secret missing or weak."
     if not value:
+        if checks.is_foreign_root():
+            return warn(subject, f"{one.name}: {checks.ROOT_WORDS}", checks.ROOT_NEXT)
         if one.is_required and settings.is_deployed:
             return fail(subject, f"{one.name}: not set", make)
         return ok(subject, f"{one.name}: not set, and {settings.env} needs none")
@@ -46,8 +50,19 @@ def _secret(here: Surroundings, one: config.Declaration) -> Finding:
         return verdict(subject, f"{one.name}, from {source}: it {reason}", make)
     path = Path(source.removeprefix("file ")) if source.startswith("file ") else None
     if path and path.parent != config.SECRETS_DIRECTORY and path.stat().st_mode & OTHERS and _is_open(path.parent):
-        return warn(subject, f"{one.name}: {path} can be read by every user of this machine", f"chmod o-rwx {path}")
+        return warn(subject, f"{one.name}: {path} can be read by every user of this machine", _narrow(here, path))
+    if path and path.parent == checks.CONTAINER_SECRETS:
+        return ok(
+            subject, f"{one.name}: {len(value)} characters, from {path}, for containers; elsewhere {one.name}_FILE"
+        )
     return ok(subject, f"{one.name}: {len(value)} characters, from {source}")
+
+
+def _narrow(here: Surroundings, path: Path) -> str:
+    """How a file is for who serves and nobody else but its owner: 600 alone would shut out the service."""
+    if path.stat().st_uid == here.user.uid:
+        return f"chmod 600 {path}"
+    return f"chgrp {here.user.gid} {path} && chmod 640 {path} (the group of {here.user.name}, who serves)"
 
 
 def _is_open(folder: Path) -> bool:
@@ -73,32 +88,17 @@ def certificates(here: Surroundings) -> Iterator[Finding]:
         # Root without capabilities, as in a container, cannot say whether who serves may read them.
         for path in filter(Path.is_file, (certificate, key)):
             path.open("rb").close()
-    fault = _pair_fault(certificate, key)
+    fault = pairs.pair_fault(certificate, key)
     if fault:
         yield fail("TLS key", fault, "Put certificate and key of one pair there: TLS_CERTIFICATE, TLS_KEY.")
         return
-    if key.stat().st_mode & OTHERS:
-        yield warn("TLS key", f"{key} can be read by every user of this machine", f"chmod 600 {key}")
+    if not here.user.may(READ, key):
+        yield fail("TLS key", f"{here.user.name} may not read {key}", _narrow(here, key))
+    elif key.stat().st_mode & OTHERS:
+        yield warn("TLS key", f"{key} can be read by every user of this machine", _narrow(here, key))
     else:
         yield ok("TLS key", f"{key.name} belongs to {certificate.name}")
     yield from _validity(certificate, settings)
-
-
-def _pair_fault(certificate: Path, key: Path) -> str:
-    """Why Apache could not use the two; empty when it could."""
-
-    def refuse() -> str:
-        raise ValueError("the key has a password, for which Apache would ask at each start")
-
-    try:
-        ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER).load_cert_chain(certificate, key, password=refuse)
-    except ssl.SSLError as error:
-        if "MISMATCH" in (error.reason or ""):
-            return f"{key} is not the key of {certificate}"
-        return f"{certificate} or {key} is no PEM file that can be used ({error.reason or error})"
-    except (OSError, ValueError) as error:
-        return str(error)
-    return ""
 
 
 def _validity(certificate: Path, settings: config.Settings) -> Iterator[Finding]:

@@ -345,6 +345,21 @@ def test_key_for_all_eyes_and_certificate_for_another_name_are_found(
     assert found[1] == "it is not for the name other.example"
 
 
+def test_advice_for_a_key_does_not_shut_out_who_serves(with_tls: Callable[..., Surroundings], pairs: Path) -> None:
+    here = with_tls()
+    other = Surroundings(here.settings, permissions.Account("cask", 10001, 10001))
+    (pairs / "one.key").chmod(0o644)
+    open_to_all = next(trust.certificates(other))
+    (pairs / "one.key").chmod(0o600)
+    closed = next(trust.certificates(other))
+
+    assert (open_to_all.verdict, closed.verdict) == ("warn", "fail")
+    assert "cask may not read" in closed.found
+    for found in (open_to_all, closed):
+        assert "chgrp 10001" in found.next_step
+        assert "chmod 640" in found.next_step
+
+
 def test_strangers_without_tls_are_a_warning(state_dir: Path) -> None:
     assert "no proxy is named" in look(trust.certificates, surroundings(state_dir, env="prod"))["warn"].found
 

@@ -1,0 +1,38 @@
+#!/usr/bin/env bash
+# Go back to the release before the one that serves: its image, settings, secrets and certificates. Again: one further back.
+# shellcheck source-path=SCRIPTDIR source=common.sh source=release.sh
+. "$(dirname "$0")/common.sh"
+. "$(dirname "$0")/release.sh"
+
+RELEASE="${RELEASE:-}"                      # its number; default: the one before
+WAIT_SECONDS="${WAIT_SECONDS:-180}"
+
+choose_environment
+need_engine
+before="$(container)"
+from="$([ -z "$before" ] || container_label "$before" release)"
+kept="$(releases | tr '\n' ' ')"
+case "$RELEASE" in *[!0-9]*) fail 2 "needs RELEASE to be a number, found «$RELEASE»; kept are: ${kept:-none}." "make rollback" ;; esac
+if [ -z "$RELEASE" ]; then
+    # After `make down` the newest is what served last.
+    for number in $kept; do
+        if [ "$number" -lt "${from:-${kept%% *}}" ]; then RELEASE="$number"; break; fi
+    done
+fi
+if [ -z "$RELEASE" ]; then
+    fail 1 "There is nothing to go back to: ${from:+release $from serves, and }kept are: ${kept:-none}." "make up ENV=$ENV"
+fi
+has_release "$RELEASE" || fail 1 "There is no release $RELEASE to go back to; kept are: ${kept:-none}." "make rollback"
+image="$(release_label "$RELEASE" image)"
+"$DOCKER" image inspect "$image" >/dev/null 2>&1 ||
+    fail 1 "Release $RELEASE needs the image $image, which somebody has removed; kept are: $kept." "make rollback RELEASE=another"
+if [ "$RELEASE" = "$from" ]; then say rollback "to what serves already"; fi
+
+# --- from here on, something changes ----------------------------------------------------------------------------------
+
+mkdir -p build
+began=$SECONDS
+say rollback "from $([ -n "$from" ] && release_words "$from" || echo 'nothing that runs') to $(release_words "$RELEASE")"
+if ! start_release "$RELEASE"; then restore_release "$RELEASE" "$([ "$from" = "$RELEASE" ] || echo "$from")"; fi
+say ready "release $RELEASE serves (after $((SECONDS - began)) s)"
+echo "Next: make smoke. env/ and secrets/ are as they were: make up makes a release of them again."

@@ -1,0 +1,65 @@
+"""docker/steps read settings without Python: what they find is what app/config.py says."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from app.config import DECLARATIONS, SECRETS
+from tests.servers import ROOT
+
+
+def bash(script: str, **settings: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        ["bash", "-c", f". docker/steps/common.sh; {script}"],
+        cwd=ROOT,
+        env={"PATH": "/usr/bin:/bin", **settings},
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+
+def test_every_setting_and_every_secret_is_known() -> None:
+    assert set(bash("all_settings").stdout.split()) == set(DECLARATIONS)
+    assert set(bash("secret_settings").stdout.split()) == {one.field for one in SECRETS}
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n", ""])
+def test_a_line_of_any_editor_gives_its_value(tmp_path: Path, end: str) -> None:
+    (tmp_path / "local.env").write_bytes(f"PORT=8123{end}".encode())
+
+    assert bash("setting PORT", ENV="prod", ENV_DIR=str(tmp_path)).stdout == "8123"
+
+
+@pytest.mark.parametrize("value", ["a'b", "$HOME ${X} $$", 'say "x"', "# no comment", "back\\slash", "- : {", "ünï"])
+def test_a_given_setting_reaches_compose_as_it_is(tmp_path: Path, value: str) -> None:
+    yaml = pytest.importorskip("yaml", reason="PyYAML reads the file as Compose does")
+    project = f"steps-{tmp_path.name}"
+    path = ROOT / "build" / f"compose.{project}.given.yaml"
+    done = bash(
+        "write_given_settings", COMPOSE_PROJECT_NAME=project, ALERTS_SMTP_USER=value, ALERTS_SMTP_PASSWORD=value
+    )
+    try:
+        written = yaml.safe_load(path.read_text())["services"]["cask"]["environment"]
+    finally:
+        path.unlink(missing_ok=True)
+
+    assert done.returncode == 0, done.stderr
+    # Compose halves each dollar sign.
+    assert {name: text.replace("$$", "$") for name, text in written.items()} == {"ALERTS_SMTP_USER": value}
+
+
+def test_docker_is_not_asked_for_another_engine(tmp_path: Path) -> None:
+    other = tmp_path / "podman"
+    other.write_text('#!/bin/sh\n[ "$1" != compose ]\n')
+    other.chmod(0o755)
+
+    done = bash("run_compose version", DOCKER=str(other))
+
+    assert done.returncode == 2
+    assert len(done.stderr.splitlines()) == 2
+    assert f"{other} compose" in done.stderr
