@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import re
+import resource
 import socket
 import sys
 from collections.abc import Iterator
@@ -16,7 +17,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import certificates, config, permissions  # noqa: E402 - the line above makes it importable
+from app import certificates, config, machine, permissions, sizing  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import SettingsError  # noqa: E402
 
@@ -40,6 +41,7 @@ def main() -> int:
         *_path_reasons(settings),
         *_port_reasons(settings.listen_host, settings.port),
         *_reading_reasons(settings),
+        *_limit_reasons(settings),
     ]
     if settings.tls_enabled:
         reasons += _port_reasons(settings.listen_host, settings.https_port)
@@ -67,6 +69,25 @@ def _path_reasons(settings: Settings) -> Iterator[str]:
     for name, path in (("the checkout", ROOT), ("STATE_DIR", settings.state_dir)):
         if found := UNSAFE.search(str(path)):
             yield f"the path of {name} is {str(path)!r}, and Apache's scripts cannot take {found[0]!r}. Choose another."
+
+
+def _limit_reasons(settings: Settings) -> Iterator[str]:
+    """What the kernel allows each and all of our processes; a soft limit that is too low is raised for the server."""
+    sizes = sizing.choose(settings)
+    files, (soft, hard) = sizes.needed_files, resource.getrlimit(resource.RLIMIT_NOFILE)
+    if hard != resource.RLIM_INFINITY and hard < files:
+        yield (
+            f"needs {files} open files in a process, found a limit of {hard}. Raise it (ulimit -n {files}), or lower"
+            " SERVER_MAX_CONNECTIONS and WEB_THREADS."
+        )
+    elif soft != resource.RLIM_INFINITY and soft < files and sys.argv[1:]:
+        resource.prlimit(int(sys.argv[1]), resource.RLIMIT_NOFILE, (files, hard))
+    threads, most = sizes.needed_threads, machine.most_threads()
+    if most is not None and most < threads:
+        yield (
+            f"needs {threads} processes and threads, found a limit of {most}. Raise it (pids_limit, TasksMax), or lower"
+            " SERVER_MAX_CONNECTIONS and WEB_THREADS."
+        )
 
 
 def _port_reasons(host: str, port: int) -> Iterator[str]:

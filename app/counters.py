@@ -36,8 +36,9 @@ COUNT = """
         expires = CASE WHEN expires > :now AND expires <= :now + :seconds THEN expires ELSE :now + :seconds END
     RETURNING count, expires
 """
-# Counts wait for each other for microseconds; on a machine without a free core for longer, and then it is no trouble.
-BUSY_SECONDS = 2.0
+# Counts wait for each other for microseconds. Whoever else holds the file costs one request so long; then each process
+# counts for itself until the file can be written again.
+BUSY_SECONDS = 0.1
 SWEEP_SECONDS = 30.0
 REDIS_SECONDS = 0.1
 PROBE_SECONDS = 2.0
@@ -89,7 +90,9 @@ class FileStorage(Storage):
     def check(self) -> bool:
         """Whether it can be used."""
         try:
-            self._row("")
+            # Written, for a file that is full or locked can still be read. It is swept away as all that have ended.
+            with self._database.transaction() as connection:
+                connection.execute("INSERT OR REPLACE INTO counts VALUES ('', 0, 0)")
         except StateUnusableError:
             return False
         return True

@@ -325,6 +325,14 @@ class StorageFullError(CaskError):
     title = "No room to keep it"
 
 
+class TemporaryFullError(CaskError):
+    """There is no room for the temporary file that a large part of a form is put into while it is read."""
+
+    code = "temporary_full"
+    status = 507
+    title = "No room for temporary files"
+
+
 class JobsOffError(RequestError):
     """Background jobs are switched off here."""
 

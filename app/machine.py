@@ -92,6 +92,12 @@ def boot_clock() -> tuple[str, float]:
     return boot, time.clock_gettime(time.CLOCK_BOOTTIME)
 
 
+def most_threads(cgroup: Path = CGROUP) -> int | None:
+    """Processes and threads that the cgroup (v2 or v1) allows; None: no limit is seen."""
+    limits = [_read_bytes(cgroup / name) for name in ("pids.max", "pids/pids.max")]
+    return min((limit for limit in limits if limit), default=None)
+
+
 def is_stopped(pid: int) -> bool:
     """Whether a process was stopped by a signal (SIGSTOP, SIGTSTP); one that a debugger holds is not."""
     try:

@@ -48,6 +48,14 @@ UNMEASURED_GPU_BATCH_SIZE = 8
 QUEUE_PER_WORKER = 64
 
 
+# Beside what grows with callers: libraries, logs, models, and threads that look after something.
+SPARE_FILES = 64
+SPARE_THREADS = 8
+RUNTIME_THREADS = 3
+# ops, jobs, a build in the background, whoever starts and stops us.
+OTHER_THREADS = 96
+
+
 @dataclass(frozen=True)
 class Size:
     """One number, and why it is that."""
@@ -80,6 +88,25 @@ class Sizes:
     def server_threads(self) -> int:
         """Threads of each of Apache's children: together at least as many as there may be connections."""
         return -(-self.server_max_connections.value // self.server_processes.value)
+
+    @property
+    def needed_files(self) -> int:
+        """Files and connections that one process may have open at once."""
+        web_threads = self.web_threads.value
+        # A caller, the way to a web process and a body on the disk; a connection to the engine, one to the caller's, a
+        # form's part on the disk, and what SQLite opens; a connection for each web thread.
+        apache, web, engine = 3 * self.server_threads, 5 * web_threads, web_threads * self.web_processes.value
+        return max(apache, web, engine) + SPARE_FILES
+
+    @property
+    def needed_threads(self) -> int:
+        """Processes and threads that all of us may have at once."""
+        web_threads = (self.web_threads.value + SPARE_THREADS) * self.web_processes.value
+        apache = (self.server_threads + SPARE_THREADS) * self.server_processes.value
+        # The engine has a thread for each connection, and its runtime some for each core.
+        engine = web_threads + RUNTIME_THREADS * self.engine_workers.value
+        decoding = self.web_decoding_processes.value * (self.web_processes.value + 1)
+        return web_threads + apache + engine + decoding + OTHER_THREADS
 
     def __iter__(self) -> Iterator[Size]:
         return iter(vars(self).values())

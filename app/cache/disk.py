@@ -97,7 +97,9 @@ class DiskStore(BaseCache):
         """Whether it works; a damaged file is replaced, for nothing in it is missed. Raises StateUnusableError."""
         try:
             with self._database.transaction() as connection:
-                connection.execute("SELECT count(*) FROM (SELECT 1 FROM answers LIMIT 1)").fetchone()
+                # Written, for a full disk can still be read.
+                connection.execute("INSERT OR REPLACE INTO answers (key, expires, body) VALUES ('', 0, '')")
+                connection.execute("DELETE FROM answers WHERE key = ''")
         except StateUnusableError as error:
             # SQLite's word for a file that is damaged or none of its own; trouble around it has words of its own.
             if type(error.__cause__).__name__ != "DatabaseError":

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
 import logging
 import math
+import tempfile
 from collections.abc import Callable
 
 from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
 
-from app.errors import CaskError, RequestError
+from app.errors import CaskError, RequestError, TemporaryFullError
 from app.guards import request_ids, sizes
 from app.telemetry import metrics
 
@@ -17,6 +20,7 @@ log = logging.getLogger("cask.web")
 
 MEDIA_TYPE = "application/problem+json"
 MAX_SHOWN_CHARACTERS = 200
+NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 
 # What Werkzeug itself refuses, in our words: status → code, title, hint.
 HTTP_FAILURES = {
@@ -41,6 +45,9 @@ SHAPES_BELOW: dict[str, Shape] = {}
 
 def init_app(app: Flask) -> None:
     """Answer failures of views and guards here, and nowhere else."""
+    # Chosen now: a folder that is full when it is first asked for passes for none at all, for ever.
+    with contextlib.suppress(FileNotFoundError):
+        tempfile.gettempdir()
     app.register_error_handler(CaskError, answer)
     app.register_error_handler(HTTPException, _answer_http)
     app.register_error_handler(Exception, _answer_unexpected)
@@ -110,6 +117,13 @@ def _answer_http(error: HTTPException) -> Response:
 
 
 def _answer_unexpected(error: Exception) -> Response:
+    if isinstance(error, OSError) and error.errno in NO_ROOM:
+        return answer(
+            TemporaryFullError(
+                "The server has no room for the temporary files of this request.",
+                hint="Send it again later, or less at once; the operator should look at `df` for /tmp.",
+            )
+        )
     if current_app.debug:
         raise error
     # A stack trace means that we have a fault; the caller gets the id under which the log has it.

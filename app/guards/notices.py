@@ -59,6 +59,7 @@ class Notices:
         self._lock = threading.Lock()
         self._alive = Path(f"/proc/{os.getpid()}/stat")
         self._watch: threading.Thread | None = None
+        self._is_told = False
 
     def update(self, caller: str) -> None:
         """This caller was let in or refused: put a notice up when the next request need not come so far."""
@@ -83,9 +84,12 @@ class Notices:
                 return
             try:
                 self._write(caller, is_refused=is_refused)
+                self._is_told = False
             except OSError as error:
                 # Python refuses all the same, only dearer.
-                log.warning("the notice for %s cannot be changed: %s", caller, error)
+                if not self._is_told:
+                    log.warning("the notice for %s cannot be changed: %s", caller, error)
+                self._is_told = True
 
     def _write(self, caller: str, *, is_refused: bool) -> None:
         path = self._folder / caller

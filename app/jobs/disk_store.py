@@ -15,8 +15,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from app import machine
+from app import database, machine
 from app.database import Database
+from app.errors import StateUnusableError
 from app.jobs import packs, store
 from app.jobs.jobs import Claim, Job, Limits, Wanted
 from app.jobs.packs import Pack
@@ -152,9 +153,11 @@ class DiskStore(JobStore):
                 placed.parent.mkdir(exist_ok=True, mode=0o700)
                 pack.move(placed)
                 return self._job(connection, job_id), True
-        except BaseException:
+        except BaseException as error:
             if placed is not None:
                 placed.unlink(missing_ok=True)
+            if isinstance(error, StateUnusableError) and database.is_full(error.__cause__):
+                raise packs.disk_full() from error
             raise
 
     def _known(self, connection: Any, wanted: Wanted, digest: str) -> Job | None:

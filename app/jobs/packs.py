@@ -155,13 +155,18 @@ def _pieces(source: bytes | BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
+def disk_full() -> StorageFullError:
+    """What a caller is told whose job finds no room."""
+    return StorageFullError(
+        "The disk of this server has no room for the images of this job.",
+        hint="Try again later; the operator should look at `df` for STATE_DIR.",
+        retry_after_seconds=RETRY_AFTER_SECONDS,
+    )
+
+
 def _unusable(error: OSError, path: Path) -> StorageFullError | StateUnusableError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
-        return StorageFullError(
-            "The disk of this server has no room for the images of this job.",
-            hint="Try again later; the operator should look at `df` for STATE_DIR.",
-            retry_after_seconds=RETRY_AFTER_SECONDS,
-        )
+        return disk_full()
     return StateUnusableError(
         f"The folder {path.parent.name} of the state folder cannot be used: {error.strerror}.",
         hint=f"See whether {path.parent} may be written by the service's user.",

@@ -161,7 +161,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.jobs.packs", {"app.jobs.jobs", "app.errors"}),
     ("app.jobs.archives", {"app.jobs.packs", "app.errors"}),
     ("app.jobs.store", {"app.jobs.jobs", "app.jobs.packs", "app.errors", "app.machine"}),
-    ("app.jobs.disk_store", {"app.jobs.jobs", "app.jobs.packs", "app.jobs.store", "app.database", "app.machine"}),
+    (
+        "app.jobs.disk_store",
+        {"app.jobs.jobs", "app.jobs.packs", "app.jobs.store", "app.database", "app.errors", "app.machine"},
+    ),
     ("app.jobs.redis_link", {"app.errors", "app.redis_connections"}),
     (
         "app.jobs.redis_store",
@@ -284,7 +287,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.factory",
             "app.config",
             "app.errors",
-            "app.permissions",
+            *("app.machine", "app.permissions"),
             "app.sizing",
             "app.telemetry",
             "app.ops.apache_log",

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import signal
+import sqlite3
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -203,3 +205,32 @@ def test_redis_that_comes_back_is_asked_again(
 
     eventually(storage.check, "Redis to be asked again")
     assert storage.incr("a", 60) >= 2
+
+
+# ── somebody else holds the file ─────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_locked_file_costs_one_request_a_moment_and_is_counted_in_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(counters, "PROBE_SECONDS", 0.05)
+    storage, before = counters.make(tmp_path), set(threading.enumerate())
+    storage.incr("a", 60)
+    with sqlite3.connect(tmp_path / counters.FILE_NAME, isolation_level=None) as holder:
+        holder.execute("BEGIN IMMEDIATE")
+        spent = [timed(lambda: storage.incr("a", 60)) for _ in range(20)]
+        told = len(caplog.records)
+        threads = [each for each in set(threading.enumerate()) - before if each.name.startswith("probe-")]
+        holder.execute("ROLLBACK")
+    holder.close()
+
+    assert told == len(threads) == 1
+    assert sum(spent) < 1
+    eventually(storage.check, "the file to be counted in again")
+    assert storage.incr("a", 60) == 2
+
+
+def timed(call: Callable[[], object]) -> float:
+    began = time.monotonic()
+    call()
+    return time.monotonic() - began

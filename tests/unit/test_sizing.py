@@ -92,3 +92,21 @@ def test_requests_may_hold_what_processes_and_models_leave(tmp_path: Path) -> No
 
 def test_one_phones_picture_fits_however_little_memory_there_is() -> None:
     assert sizing.choose(settings(), cores=2, memory_bytes=GIGABYTE // 4).request_memory.value == 96 * 1024**2
+
+
+@pytest.mark.parametrize("cores", [2, 32, 64])
+def test_container_has_room_for_all_threads(cores: int) -> None:
+    sizes = sizing.choose(settings(), cores=cores, memory_bytes=128 * GIGABYTE)
+    compose = (config.ROOT / "docker" / "compose.yaml").read_text()
+    limit = next(int(line.split(":")[1]) for line in compose.splitlines() if line.strip().startswith("pids_limit:"))
+    everywhere = sizes.server_max_connections.value + 2 * sizes.web_processes.value * sizes.web_threads.value
+
+    assert everywhere < sizes.needed_threads < limit
+
+
+@pytest.mark.parametrize("cores", [1, 2, 64])
+def test_files_that_a_process_needs_are_reckoned(cores: int) -> None:
+    sizes = sizing.choose(settings(), cores=cores, memory_bytes=128 * GIGABYTE)
+
+    assert sizes.needed_files > 2 * sizes.server_threads
+    assert sizes.needed_files > sizes.web_processes.value * sizes.web_threads.value
