@@ -1,7 +1,7 @@
 # Cask: every command a person needs. `make` alone prints this list.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help serve stop dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-attacks check \
+.PHONY: help serve stop reload dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-attacks check \
 	format install lock docs postman fuzz \
 	model-add model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
 	model-shadow bench train clean
@@ -28,6 +28,8 @@ serve: ## Start Apache in the foreground: make serve ENV=dev PORT=8000
 	@apache/serve.sh
 stop: ## Stop what make serve started; requests in flight are finished
 	@apache/stop.sh
+reload: ## Let the running service read env/*.env anew, losing no request; ports, certificates and models need a restart
+	@$(PY) apache/reload.py
 dev: ## Flask's reloader with the engine beside it, without Apache
 	@$(INSTALL) serve
 	@app/dev.sh
