@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtest import fingerprint, summary
+from loadtest import fingerprint, power, summary
 from loadtest.statistics import (
     bootstrap_change,
     bootstrap_mean,
@@ -23,8 +23,6 @@ from loadtest.statistics import (
     paired,
     permutation,
     sign_flips,
-    smallest_visible_change,
-    smallest_visible_mean,
     welch,
 )
 from loadtest.statuses import LoadTestError, Status, UsageError
@@ -128,6 +126,7 @@ def compare(before: Sequence[Run], after: Sequence[Run]) -> list[Change]:
     A change counts when a test that knows the noise's shape (Welch, or Student of the pairs) and one that does not
     (the permutation of runs, or of signs) both say so, after Holm's correction over the metrics.
     """
+    _check_distinct([*before, *after])
     sides = [[each for each in side if each.is_valid] for side in (before, after)]
     if min(len(side) for side in sides) < RUNS_LEAST:
         raise LoadTestError(
@@ -170,7 +169,7 @@ def changes_of_pairs(values: Sequence[Sequence[Sequence[float]]]) -> list[Change
             change=math.expm1(float(ratio.mean())),
             interval=(math.expm1(low), math.expm1(high)),
             p_value=max(first, second),
-            visible=math.expm1(smallest_visible_mean(ratio, CHANCE / len(METRICS))),
+            visible=math.expm1(power.visible_mean(ratio, CHANCE / len(METRICS), math.log1p(MATTERS), SEED)),
             pairs=len(ratio),
         )
         for metric, mean, ratio, (low, high), first, second in zip(
@@ -193,18 +192,19 @@ def changes(values: Sequence[Sequence[Sequence[float]]]) -> list[Change]:
             float(b.mean() / a.mean() - 1),
             bootstrap_change(a, b, 1 - CHANCE, SEED),
             max(first, second),
-            smallest_visible_change(a, b, CHANCE / len(METRICS)),
+            power.visible_change(a, b, CHANCE / len(METRICS), MATTERS, SEED),
         )
         for metric, (a, b), first, second in zip(METRICS, pairs, p_welch, p_permutation, strict=True)
     ]
 
 
 def status_of(found: Sequence[Change]) -> Status:
-    """REGRESSION; else PASS when a change that matters would have been seen in p50 and p95; else UNDECIDED."""
+    """REGRESSION; else PASS when a change that matters would have been seen in p50, p95 and p99; else UNDECIDED."""
     if any(each.is_regression for each in found):
         return Status.REGRESSION
-    could_see = all(each.visible <= MUST_SEE for each in found[:2])
-    return Status.PASS if could_see or all(each.is_sure for each in found[:2]) else Status.UNDECIDED
+    latencies = found[:3]
+    is_clear = all(each.visible <= MUST_SEE or each.is_sure for each in latencies)
+    return Status.PASS if is_clear else Status.UNDECIDED
 
 
 def render(found: Sequence[Change]) -> str:
@@ -223,6 +223,16 @@ def render(found: Sequence[Change]) -> str:
     }[status]
     how = f"{found[0].pairs} pairs of runs taken in turns" if found[0].pairs else "side against side"
     return "\n".join([f"{status.name}: {meaning} ({how})", "", *(f"  {line}" for line in summary.table(rows))])
+
+
+def _check_distinct(runs: Sequence[Run]) -> None:
+    """A run compared with itself shows no change, whatever changed."""
+    seen: set[Path] = set()
+    for run in runs:
+        folder = run.folder.resolve()
+        if folder in seen:
+            raise UsageError(f"{run.folder} is named twice; expected each run once, on one side.")
+        seen.add(folder)
 
 
 def _check_alike(runs: Sequence[Run]) -> None:

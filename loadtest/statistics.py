@@ -106,14 +106,15 @@ def permutation(a: np.ndarray, b: np.ndarray, seed: int) -> float:
     """Two-sided p-value of the difference of means when the labels mean nothing; exact for up to 5 000 splits."""
     pooled = np.concatenate([a, b])
     observed = abs(float(np.mean(b) - np.mean(a))) - 1e-12
-    if math.comb(pooled.size, a.size) <= MOST_SPLITS:
+    is_exact = math.comb(pooled.size, a.size) <= MOST_SPLITS
+    if is_exact:
         splits = np.array(list(itertools.combinations(range(pooled.size), a.size)))
     else:
         rng = np.random.default_rng(seed)
         splits = np.array([rng.permutation(pooled.size)[: a.size] for _ in range(MOST_SPLITS)])
     sums = pooled[splits].sum(axis=1)
     differences = np.abs((pooled.sum() - sums) / b.size - sums / a.size)
-    return float(np.mean(differences >= observed))
+    return _share(differences >= observed, is_exact)
 
 
 def paired(differences: np.ndarray) -> float:
@@ -128,11 +129,19 @@ def paired(differences: np.ndarray) -> float:
 def sign_flips(differences: np.ndarray, seed: int) -> float:
     """Two-sided p-value of their mean when signs mean nothing (Fisher 1935); exact for up to 12 pairs."""
     observed = abs(float(differences.sum())) - 1e-12
-    if 2**differences.size <= MOST_SPLITS:
+    is_exact = 2**differences.size <= MOST_SPLITS
+    if is_exact:
         signs = np.array(list(itertools.product((1, -1), repeat=differences.size)))
     else:
         signs = np.random.default_rng(seed).choice((1, -1), (MOST_SPLITS, differences.size))
-    return float(np.mean(np.abs(signs @ differences) >= observed))
+    return _share(np.abs(signs @ differences) >= observed, is_exact)
+
+
+def _share(are_as_extreme: np.ndarray, is_exact: bool) -> float:
+    """A p-value: of all orders, or of some by chance and the one that was seen, so that it is never 0."""
+    if is_exact:
+        return float(np.mean(are_as_extreme))
+    return float((np.sum(are_as_extreme) + 1) / (are_as_extreme.size + 1))
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
@@ -161,21 +170,6 @@ def bootstrap_mean(values: np.ndarray, confidence: float, seed: int, draws: int 
     means = values[np.random.default_rng(seed).integers(0, values.size, (draws, values.size))].mean(axis=1)
     low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
     return float(low), float(high)
-
-
-def smallest_visible_mean(differences: np.ndarray, chance: float, power: float = 0.8) -> float:
-    """The mean that so many differences of such noise show with this power (normal approximation)."""
-    freedom = differences.size - 1
-    needed = student_quantile(1 - chance / 2, freedom) + student_quantile(power, freedom)
-    return needed * float(np.std(differences, ddof=1)) / math.sqrt(differences.size)
-
-
-def smallest_visible_change(a: np.ndarray, b: np.ndarray, chance: float, power: float = 0.8) -> float:
-    """The relative change that so many runs of such noise show with this power (normal approximation)."""
-    spread = math.sqrt(float(np.var(a, ddof=1) / a.size + np.var(b, ddof=1) / b.size))
-    freedom = a.size + b.size - 2
-    needed = student_quantile(1 - chance / 2, freedom) + student_quantile(power, freedom)
-    return needed * spread / float(np.mean(a))
 
 
 def student_quantile(share: float, freedom: float) -> float:

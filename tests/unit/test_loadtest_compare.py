@@ -151,6 +151,23 @@ def test_unlike_runs_are_refused(tmp_path: Path, odd: dict[str, Any]) -> None:
         compare.compare(runs[:5], runs[5:])
 
 
+def test_a_run_that_is_named_twice_is_refused(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path, number) for number in range(5)]
+
+    for before, after in ((runs, runs), ([*runs, runs[0]], [write_run(tmp_path, n) for n in range(5, 10)])):
+        with pytest.raises(UsageError, match="named twice"):
+            compare.compare(before, after)
+
+
+def test_no_regression_is_not_said_while_p99_could_not_have_shown_one() -> None:
+    rng = np.random.default_rng(8)
+    quiet = [[list(level * (1 + rng.normal(0, 0.005, 10))) for _ in "ab"] for level in LEVELS]
+    noisy = [*quiet[:2], [list(150 * rng.uniform(0.4, 1.6, 10)) for _ in "ab"], quiet[3]]
+
+    assert compare.status_of(compare.changes(quiet)) == Status.PASS
+    assert compare.status_of(compare.changes(noisy)) == Status.UNDECIDED
+
+
 def test_invalid_runs_do_not_count(tmp_path: Path) -> None:
     runs = [write_run(tmp_path, number) for number in range(9)] + [write_run(tmp_path, 9, verdict="INVALID")]
 

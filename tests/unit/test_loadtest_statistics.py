@@ -7,7 +7,7 @@ import math
 import numpy as np
 import pytest
 
-from loadtest import statistics
+from loadtest import power, statistics
 
 
 @pytest.mark.parametrize(("share", "confidence", "needed"), [(0.99, 0.95, 299), (0.99, 0.99, 459), (0.95, 0.95, 59)])
@@ -69,13 +69,39 @@ def test_signs_of_eight_pairs_are_exact() -> None:
     assert statistics.sign_flips(np.arange(1.0, 21.0), seed=0) < 0.001
 
 
-def test_smallest_visible_mean_is_found_in_eight_of_ten() -> None:
-    rng = np.random.default_rng(3)
-    visible = statistics.smallest_visible_mean(rng.normal(0, 1, 50), 0.05)
+def test_a_p_value_by_chance_is_never_nothing() -> None:
+    far = np.arange(12.0) + 1000
 
-    found = sum(statistics.paired(rng.normal(visible, 1, 50)) < 0.05 for _ in range(400))
+    assert statistics.permutation(np.arange(12.0), far, seed=0) == pytest.approx(1 / 5001)
+    assert statistics.sign_flips(far, seed=0) >= 1 / 4096
 
-    assert found / 400 == pytest.approx(0.8, abs=0.12)
+
+@pytest.mark.parametrize("runs", [5, 8])
+def test_a_change_of_the_visible_size_is_found_in_eight_of_ten_comparisons(runs: int) -> None:
+    """Over many experiments, each with its own estimate of the noise, and with both tests."""
+    rng, found, tries = np.random.default_rng(3), 0, 120
+    for _ in range(tries):
+        visible = power.visible_change(rng.normal(100, 5, runs), rng.normal(100, 5, runs), 0.0125, 0.05, 1)
+        a, b = rng.normal(100, 5, runs), rng.normal(100 * (1 + visible), 5, runs)
+        is_sure = max(statistics.welch(a, b), statistics.permutation(a, b, 1)) < 0.0125
+        found += is_sure and b.mean() / a.mean() - 1 >= 0.05
+
+    assert 0.72 <= found / tries <= 0.92
+
+
+def test_a_mean_of_the_visible_size_is_found_in_eight_of_ten_comparisons_of_pairs() -> None:
+    rng, found, tries = np.random.default_rng(4), 0, 120
+    for _ in range(tries):
+        visible = power.visible_mean(rng.normal(0, 0.05, 10), 0.0125, 0.05, 1)
+        differences = rng.normal(visible, 0.05, 10)
+        is_sure = max(statistics.paired(differences), statistics.sign_flips(differences, 1)) < 0.0125
+        found += is_sure and differences.mean() >= 0.05
+
+    assert 0.72 <= found / tries <= 0.92
+
+
+def test_too_few_runs_see_nothing_however_large() -> None:
+    assert math.isinf(power.visible_change(np.array([1.0, 2, 3]), np.array([1.0, 2, 3]), 0.0125, 0.05, 1))
 
 
 def test_bootstrap_mean_holds_the_mean() -> None:
