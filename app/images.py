@@ -10,7 +10,7 @@ import zlib
 from dataclasses import dataclass, replace
 
 import numpy as np
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from app import resampling
 from app.colours import to_plain
@@ -162,6 +162,11 @@ def decode(found: Look, spec: InputSpec) -> Picture:
     """Decode, turn upright and scale. Raises ImageUndecodableError."""
     try:
         return _decode(_open(found), spec, found.head.orientation)
+    except UnidentifiedImageError:
+        # Pillow names the object that it was given.
+        raise looks.undecodable(
+            found.kind, found.head.data, "its head is damaged, or names pixels not read here"
+        ) from None
     except READER_ERRORS as error:
         raise looks.undecodable(found.kind, found.head.data, str(error).rstrip(".")) from None
     except ImageUndecodableError as error:

@@ -221,6 +221,12 @@ REFUSED: dict[str, tuple[Callable[[], bytes], tuple[str, ...], str, str]] = {
         "image_undecodable",
         "truncated",
     ),
+    "JPEG of 12 bits": (
+        lambda: (whole := jpeg())[: (at := whole.index(b"\xff\xc0") + 4)] + b"\x0c" + whole[at + 1 :],
+        USUAL,
+        "image_undecodable",
+        "names pixels not read here",
+    ),
     "JPEG without pixels": (lambda: b"\xff\xd8\xff\xd9", USUAL, "image_undecodable", "ends before its pixels begin"),
     "JPEG of thousands of segments": (
         lambda: with_segment(0xFE, b"", 5000),
