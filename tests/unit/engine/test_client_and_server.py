@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import errno
 import gc
 import json
 import os
@@ -837,3 +838,67 @@ def test_shadow_frame_that_is_wrong_ends_the_connection(
         send(sock, Frame(FrameType.SHADOW, meta, pixels(1).tobytes()))
 
         assert sock.recv(1) == b""
+
+
+# ── scarcity ─────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_callers_are_refused_at_once_while_the_engine_has_no_file_left(
+    running: RunningEngine, manifest: Manifest, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """They waited in the queue until their deadlines, and a line was written ten times a second."""
+    real, is_short = socket.socket.accept, threading.Event()
+    is_short.set()
+    taken: list[float] = []
+
+    def accept(self: socket.socket) -> Any:
+        # Once each time a descriptor was given up for it.
+        if is_short.is_set() and self.gettimeout() is None:
+            threading.Event().wait(0.001)
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(self)
+
+    monkeypatch.setattr(socket.socket, "accept", accept)
+    with contextlib.suppress(EngineBusyError, EngineAwayError):
+        # Lets the accepting thread out of its last call.
+        ask(running.client, manifest, 1)
+    running.client.close()
+    for number in range(5):
+        began = time.monotonic()
+        with pytest.raises((EngineBusyError, EngineAwayError)) as caught:
+            ask(EngineClient(running.client.socket_path), manifest, number)
+        taken.append(time.monotonic() - began)
+        assert caught.value.retry_after_seconds
+    told = [record for record in caplog.records if "connections cannot be taken" in record.message]
+    is_short.clear()
+
+    assert max(taken) < 2
+    assert len(told) == 1
+    eventually(lambda: answers(running.client, manifest), "an answer")
+
+
+def answers(client: EngineClient, manifest: Manifest) -> bool:
+    try:
+        return labels(ask(client, manifest, 2)) == ["2"]
+    except EngineBusyError:
+        return False
+
+
+def test_full_queue_is_waited_for_and_then_says_so(client: EngineClient, manifest: Manifest) -> None:
+    """EAGAIN means that somebody is there: neither nobody, nor an error at once."""
+    with socket.socket(socket.AF_UNIX) as full, contextlib.ExitStack() as stack:
+        full.bind(str(client.socket_path))
+        full.listen(1)
+        for _ in range(2):
+            stack.enter_context(socket.socket(socket.AF_UNIX)).connect(str(client.socket_path))
+
+        assert client.has_listener()
+        began = time.monotonic()
+        with pytest.raises(EngineAwayError, match="has taken no new connection for a second"):
+            ask(client, manifest, 1, deadline=time.monotonic() + 10)
+        assert 0.9 < time.monotonic() - began < 5
+        with pytest.raises(DeadlineExceededError):
+            ask(client, manifest, 1, deadline=time.monotonic() - 1)
+
+        threading.Timer(0.3, lambda: [stack.enter_context(full.accept()[0]) for _ in range(2)]).start()
+        assert client.has_listener()
