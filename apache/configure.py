@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from app import arrivals, config, sizing, state_files  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
-from app.guards import admission, cors, notices, request_ids  # noqa: E402
+from app.guards import admission, cors, insiders, notices, request_ids  # noqa: E402
 from app.guards.gate import LEAST_RETRY_AFTER_SECONDS, Refusal  # noqa: E402
 from app.guards.headers import HEADERS  # noqa: E402
 from app.telemetry import logs  # noqa: E402
@@ -190,7 +190,7 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         "CASK_PREDICTING": f"^(?!{admission.PAGE}$)(?:{admission.PREDICTING.pattern})$",
         "CASK_IS_REFUSED": _is_refused(settings),
         "CASK_RETRY_AFTER_SECONDS": _retry_after_seconds(settings),
-        "CASK_ADMIN_NETWORKS": " ".join(settings.admin_networks) or "255.255.255.255/32",
+        "CASK_ADMIN_NETWORKS": " ".join(insiders.networks(settings)) or "255.255.255.255/32",
         "CASK_TRUSTED_PROXIES": " ".join(settings.trusted_proxies),
         "CASK_ACCESS_LOG": "/proc/self/fd/1",
         **arrivals.definitions(settings, sizes),

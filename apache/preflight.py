@@ -65,6 +65,19 @@ def _running_reason(state_dir: Path) -> str:
     return f"Cask runs already with {state_dir} (process {pid}). Stop it with make stop, or choose another STATE_DIR."
 
 
+def _log_reason(path: Path) -> str:
+    """Why lines cannot be kept there; empty when they can. Makes nothing that was not there."""
+    there = permissions.deepest_existing(path)
+    if there == path:
+        if not path.is_file():
+            return "it is no file"
+        # A full one is put aside, which changes its folder too.
+        return "" if os.access(path, os.W_OK) and os.access(path.parent, os.W_OK | os.X_OK) else "permission denied"
+    if not there.is_dir():
+        return f"{there} is no folder"
+    return "" if os.access(there, os.W_OK | os.X_OK) else f"permission denied for {there}"
+
+
 def _path_reasons(settings: Settings) -> Iterator[str]:
     for name, path in (("the checkout", ROOT), ("STATE_DIR", settings.state_dir)):
         if found := UNSAFE.search(str(path)):
@@ -106,6 +119,8 @@ def _reading_reasons(settings: Settings) -> Iterator[str]:
     user, state = permissions.own_account().name, permissions.deepest_existing(settings.state_dir)
     if not os.access(state, os.R_OK | os.W_OK | os.X_OK):
         yield f"the user {user} may not write {state}, where STATE_DIR is to be. Allow it: chown {user} {state}"
+    if settings.log_file is not None and (why := _log_reason(settings.log_file)):
+        yield f"the user {user} may not write LOG_FILE ({settings.log_file}): {why}. Choose another place, or allow it."
     for path in settings.secret_files:
         if not os.access(path, os.R_OK):
             yield f"the user {user} may not read the secret in {path}. Give it to that user: chown {user} {path}"

@@ -29,8 +29,10 @@ LOCAL_FILE = "env/local.env"
 DOCUMENT = "docs/configuration.md"
 ENCRYPTED_REDIS = "rediss:"
 # Settings that name certificates of authorities.
-AUTHORITIES = ("redis_ca_file", "ensemble_ca_file")
+AUTHORITIES = ("redis_ca_file", "ensemble_ca_file", "alerts_smtp_ca_file")
 MASK = "********"
+# In ADMIN_NETWORKS: the address by which the machine that a container runs on calls it, see app.guards.insiders.
+CONTAINER_HOST = "container-host"
 
 # A name in the environment that starts so can only be meant for us; anything else there may belong to other software.
 # LOG_, TLS_, CONTAINER_, MODELS_ and REDIS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_…,
@@ -146,6 +148,10 @@ def _network(value: str) -> str:
     return value
 
 
+def _network_or_host(value: str) -> str:
+    return value if value == CONTAINER_HOST else _network(value)
+
+
 def _host_and_port(value: str) -> str:
     host, _, port = value.rpartition(":") if value.count(":") == 1 else (value, "", "")
     _address_or_host(host)
@@ -216,6 +222,7 @@ Host = Annotated[str, AfterValidator(_address_or_host)]
 Hosts = Annotated[tuple[Host, ...], BeforeValidator(_split)]
 WebhookHosts = Annotated[tuple[Annotated[str, AfterValidator(_host_and_port)], ...], BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
+NetworksOrHost = Annotated[tuple[Annotated[str, AfterValidator(_network_or_host)], ...], BeforeValidator(_split)]
 Mailboxes = Annotated[tuple[Annotated[str, AfterValidator(_matching(MAILBOX))], ...], BeforeValidator(_split)]
 ModelNames = Annotated[tuple[Annotated[str, AfterValidator(_matching(MODEL_NAME))], ...], BeforeValidator(_split)]
 ImageFormats = Annotated[tuple[Literal["jpeg", "png", "webp", "bmp", "gif", "tiff"], ...], BeforeValidator(_split)]
@@ -291,10 +298,11 @@ class Settings(BaseSettings):
         "Whether callers must show a token, made by `flask token create`; off lets everybody in.",
         section="Access",
     )
-    admin_networks: Networks = setting(
-        "127.0.0.0/8,::1",
-        "From where /status and the reasons of /readyz are answered; /metrics has METRICS_ALLOW.",
-        expects="addresses or networks such as 10.0.0.0/8, with commas between",
+    admin_networks: NetworksOrHost = setting(
+        "127.0.0.0/8,::1,container-host",
+        "From where /status and the reasons of /readyz are answered; /metrics has METRICS_ALLOW. container-host is the"
+        " machine that a container runs on.",
+        expects="addresses or networks such as 10.0.0.0/8, or container-host, with commas between",
     )
     rate_limit_per_token: RateLimits = setting(
         "",
@@ -618,6 +626,11 @@ class Settings(BaseSettings):
     alerts_smtp_security: Literal["none", "starttls", "tls"] = setting(
         "none", "How the connection to the mail server is encrypted."
     )
+    alerts_smtp_ca_file: OptionalPath = setting(
+        None,
+        "Certificates that vouch for the mail server, a PEM file; empty is those of the system.",
+        expects="the path of a file",
+    )
     alerts_smtp_user: str = setting("", "Who signs in to the mail server; empty is nobody.", expects="a name")
     alerts_smtp_password: SecretStr = setting(
         "", "The password of ALERTS_SMTP_USER.", secret=True, optional=True, expects="a password"
@@ -764,11 +777,6 @@ class Settings(BaseSettings):
     def trusted_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
         """TRUSTED_PROXIES as networks, to look an address up in."""
         return tuple(ipaddress.ip_network(proxy) for proxy in self.trusted_proxies)
-
-    @property
-    def inside_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-        """ADMIN_NETWORKS as networks, to look an address up in."""
-        return tuple(ipaddress.ip_network(network) for network in self.admin_networks)
 
     @property
     def secret_files(self) -> tuple[Path, ...]:

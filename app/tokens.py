@@ -51,6 +51,8 @@ MIGRATIONS = (
     CREATE TABLE changes (number INTEGER NOT NULL);
     INSERT INTO changes VALUES (0);
     """,
+    # Sessions of people who signed out: a copy of their cookie is worth nothing. Until then each would end by itself.
+    "CREATE TABLE ended_sessions (id TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;",
 )
 
 
@@ -168,6 +170,7 @@ class TokenTable:
         self._now = now
         self._lock = threading.Lock()
         self._tokens: dict[str, Token] = {}
+        self._ended_sessions: set[str] = set()
         self._change: int | None = None
         self._looked = -LOOK_SECONDS
         self._noted: dict[str, float] = {}
@@ -182,12 +185,24 @@ class TokenTable:
             raise TokenInvalidError("The token is not known here.", hint=HOW)
         return self._checked(token)
 
-    def by_id(self, token_id: str, created: float) -> Token:
+    def by_session(self, session_id: str, token_id: str, created: float) -> Token:
         """The token that somebody signed in with. Raises TokenInvalidError, StateUnusableError."""
         token = self._row(token_id)
+        if not session_id or session_id in self._ended_sessions:
+            raise TokenInvalidError("You have signed out.", hint="Sign in again.")
         if token is None or token.created != created:
             raise TokenInvalidError("The token that you signed in with is not known here.", hint=HOW)
         return self._checked(token)
+
+    def end_session(self, session_id: str, lifetime_seconds: float) -> None:
+        """Let nobody in with this session any more, in all processes. Raises StateUnusableError."""
+        now = self._now()
+        with self._database.transaction() as connection:
+            connection.execute("DELETE FROM ended_sessions WHERE until < ?", (now,))
+            values = (session_id, now + lifetime_seconds)
+            connection.execute("INSERT OR REPLACE INTO ended_sessions VALUES (?, ?)", values)
+            _note_change(connection)
+        self._ended_sessions.add(session_id)
 
     def _checked(self, token: Token) -> Token:
         # The secret was right, so its owner may know what became of it.
@@ -213,6 +228,7 @@ class TokenTable:
                 if change != self._change:
                     rows = map(_token, connection.execute("SELECT * FROM tokens"))
                     self._tokens = {each.id: each for each in rows}
+                    self._ended_sessions = {row[0] for row in connection.execute("SELECT id FROM ended_sessions")}
                     self._change = change
             self._looked = self._clock()
 

@@ -5,11 +5,13 @@ from __future__ import annotations
 import contextlib
 import gzip
 import socketserver
+import ssl
 import threading
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from typing import Any
 
 from tests.fakes import eventually
 
@@ -75,6 +77,7 @@ class MailSink:
 
     port: int = 0
     mails: list[Mail] = field(default_factory=list)
+    logins: list[str] = field(default_factory=list)
 
     def wait(self, count: int) -> list[Mail]:
         """Return when so many have come."""
@@ -114,8 +117,8 @@ def http_sink() -> Iterator[HttpSink]:
 
 
 @contextlib.contextmanager
-def mail_sink() -> Iterator[MailSink]:
-    """A mail server that takes every message, and every password."""
+def mail_sink(tls: ssl.SSLContext | None = None) -> Iterator[MailSink]:
+    """A mail server that takes every message, and every password; from the first byte under TLS where that is given."""
     sink = MailSink()
 
     class Handler(socketserver.StreamRequestHandler):
@@ -128,6 +131,7 @@ def mail_sink() -> Iterator[MailSink]:
                     self.say("250-sink\r\n250 AUTH PLAIN")
                 elif word == "AUTH":
                     mail.login = line
+                    sink.logins.append(line)
                     self.say("235 welcome")
                 elif word == "DATA":
                     self.say("354 go on")
@@ -155,6 +159,12 @@ def mail_sink() -> Iterator[MailSink]:
 
     class Server(socketserver.ThreadingTCPServer):
         daemon_threads = True
+
+        def finish_request(self, request: Any, client_address: Any) -> None:
+            # In the thread of this caller, who may refuse our certificate.
+            with contextlib.suppress(ssl.SSLError), contextlib.ExitStack() as stack:
+                secured = stack.enter_context(tls.wrap_socket(request, server_side=True)) if tls else request
+                super().finish_request(secured, client_address)
 
     with _serving(Server(("127.0.0.1", 0), Handler)) as port:
         sink.port = port

@@ -6,6 +6,8 @@ Two steps: ``identify`` finds out who it is and refuses nobody, so that what sta
 
 from __future__ import annotations
 
+import secrets
+
 from flask import Flask, current_app, g, redirect, request, session, url_for
 from werkzeug.wrappers import Response
 
@@ -19,13 +21,14 @@ from app.errors import (
     TokenMissingError,
 )
 from app.guards import insiders, origins
+from app.guards.sessions import LIFETIME
 from app.tokens import Token, TokenTable
 
 HEADER = "X-Api-Token"
 TOKEN_KEY = "HTTP_X_API_TOKEN"  # noqa: S105 - the name of a header
 AUTHORIZATION_KEY = "HTTP_AUTHORIZATION"
 SCHEME = "bearer "
-SESSION_ID, SESSION_CREATED = "token", "created"
+SESSION, SESSION_ID, SESSION_CREATED = "session", "token", "created"
 EXTENSION = "token_table"
 
 # Whom everybody may ask: what machines watch, what a page is drawn with, the description, and the way in.
@@ -119,6 +122,15 @@ def remember(token: Token) -> None:
     """Let the caller's session stand for this token."""
     session.permanent = True  # for some hours, see sessions
     session[SESSION_ID], session[SESSION_CREATED] = token.id, token.created
+    session[SESSION] = secrets.token_hex(16)
+
+
+def forget() -> None:
+    """End the caller's session, and every copy of its cookie. Raises StateUnusableError."""
+    known: TokenTable | None = current_app.extensions.get(EXTENSION)
+    if known is not None and session.get(SESSION):
+        known.end_session(str(session[SESSION]), LIFETIME.total_seconds())
+    session.clear()
 
 
 def is_insider() -> bool:
@@ -139,7 +151,8 @@ def _shown_token(table: TokenTable) -> Token | None:
     # Asked of the cookie first: whoever looks into a session makes the answer differ by cookies.
     if "HTTP_COOKIE" in request.environ and SESSION_ID in session:
         g.is_session = True
-        return table.by_id(str(session[SESSION_ID]), float(session.get(SESSION_CREATED, 0.0)))
+        values = (str(session.get(SESSION, "")), str(session[SESSION_ID]))
+        return table.by_session(*values, float(session.get(SESSION_CREATED, 0.0)))
     return None
 
 

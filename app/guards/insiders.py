@@ -7,11 +7,13 @@ from functools import lru_cache
 
 from flask import current_app, request
 
-from app.config import Settings
+from app import machine
+from app.config import CONTAINER_HOST, Settings
 
 # Through a proxy on this machine everybody would be local.
 FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")
 MAX_ADDRESSES = 1024
+MAX_SETTINGS = 8
 
 
 def is_inside() -> bool:
@@ -19,7 +21,19 @@ def is_inside() -> bool:
     settings: Settings = current_app.extensions["settings"]
     if any(name in request.environ for name in FORWARDED):
         return False
-    return _is_among(request.environ.get("REMOTE_ADDR", ""), settings.admin_networks)
+    return _is_among(request.environ.get("REMOTE_ADDR", ""), networks(settings))
+
+
+@lru_cache(MAX_SETTINGS)
+def _named(values: tuple[str, ...]) -> tuple[str, ...]:
+    gateway = machine.container_gateway()
+    host = (gateway,) if gateway else ()
+    return tuple(each for value in values for each in (host if value == CONTAINER_HOST else (value,)))
+
+
+def networks(settings: Settings) -> tuple[str, ...]:
+    """ADMIN_NETWORKS, with the address of the container's host instead of its name; without, where this is none."""
+    return _named(settings.admin_networks)
 
 
 @lru_cache(MAX_ADDRESSES)

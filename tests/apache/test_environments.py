@@ -117,6 +117,24 @@ def test_a_taken_port_is_said_before_anything_is_written() -> None:
     assert not (state_dir / "run").exists()
 
 
+@pytest.mark.parametrize(
+    ("place", "words"), [("/proc/cask.log", "permission denied for /proc"), ("/dev/null/x", "/dev/null is no folder")]
+)
+def test_a_log_file_that_cannot_be_written_stops_the_start(place: str, words: str) -> None:
+    given = {"PORT": str(servers.free_port()), "STATE_DIR": str(servers.make_state_dir()), "LOG_FILE": place}
+    done = subprocess.run(
+        [servers.ROOT / "apache" / "serve.sh"],
+        env=servers.environment("test", **given),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert f"may not write LOG_FILE ({place}): {words}" in done.stderr
+
+
 @pytest.mark.skipif(os.getuid() != 0, reason="only root hands over to another user")
 def test_what_the_service_user_may_not_read_is_said_before_the_start() -> None:
     folder = servers.make_state_dir()

@@ -206,7 +206,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.guards",
         {
             *("app.guards", "app.cache.answers", "app.config", "app.errors", "app.sizing", "app.telemetry"),
-            "app.supervision",
+            *("app.machine", "app.supervision"),
             *("app.budget", "app.counters", "app.pages.failures", "app.routing", "app.tokens"),
         },
     ),
@@ -290,6 +290,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.machine", "app.permissions"),
             "app.sizing",
             "app.telemetry",
+            "app.guards.insiders",
             "app.ops.apache_log",
             "app.supervision.supervision",
             *("app.counters", "app.tokens"),

@@ -211,3 +211,20 @@ def _held_bytes(path: Path) -> int:
     """How much of a mapped file is in this process's memory (proc_pid_smaps(5))."""
     mapping = Path("/proc/self/smaps").read_text().split(f"{path}\n")[1]
     return 1024 * int(mapping.split("Rss:")[1].split()[0])
+
+
+ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT
+eth0\t000011AC\t00000000\t0001\t0\t0\t0\t0000FFFF\t0\t0\t0
+eth0\t00000000\t010011AC\t0003\t0\t0\t0\t00000000\t0\t0\t0
+"""
+
+
+def test_a_container_knows_its_hosts_address_and_a_machine_has_none(tmp_path: Path) -> None:
+    routes, mark = tmp_path / "route", tmp_path / ".dockerenv"
+    routes.write_text(ROUTES)
+    assert machine.container_gateway((mark,), routes) == ""
+
+    mark.touch()
+
+    assert machine.container_gateway((mark,), routes) == "172.17.0.1"
+    assert machine.container_gateway((mark,), tmp_path / "missing") == ""

@@ -12,8 +12,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from app.errors import TokenInvalidError
 from app.guards import authentication
-from app.tokens import TokenStore
+from app.tokens import TokenStore, TokenTable
 from tests import fakes
 from tests.fakes import FakeEngine, picture
 
@@ -200,3 +201,43 @@ def test_requests_without_a_session_do_not_differ_by_cookies(client: FlaskClient
     headers = {"X-Api-Token": store.create("one")[1]}
 
     assert "Cookie" not in client.get("/v1/models", headers=headers).headers.get("Vary", "")
+
+
+def test_a_copy_of_the_cookie_lets_nobody_in_after_sign_out(app: Flask, client: FlaskClient, store: TokenStore) -> None:
+    entered = enter(client, store.create("one")[1])
+    copied = cookie(entered)["cask_session"].value
+    thief = app.test_client()
+    thief.set_cookie("cask_session", copied)
+    assert thief.get("/models", headers=BROWSER).status_code == 200
+
+    client.post("/sign-out", headers={"Origin": "http://localhost"})
+
+    assert thief.get("/models", headers=BROWSER).status_code == 303
+    same_origin = {"Origin": "http://localhost"}
+    answer = thief.post("/v1/detect", data=picture(), content_type="image/jpeg", headers=same_origin)
+    assert answer.status_code == 401
+
+
+def test_signing_out_ends_one_session_and_not_the_token(app: Flask, client: FlaskClient, store: TokenStore) -> None:
+    _, token = store.create("one")
+    other = app.test_client()
+    enter(client, token)
+    enter(other, token)
+
+    client.post("/sign-out", headers={"Origin": "http://localhost"})
+
+    assert other.get("/models", headers=BROWSER).status_code == 200
+
+
+def test_another_process_hears_of_a_sign_out(tmp_path: Path) -> None:
+    now = fakes.FakeClock(1000.0)
+    store, here, there = TokenStore(tmp_path), TokenTable(tmp_path, now), TokenTable(tmp_path, now)
+    token, _ = store.create("one")
+    assert there.by_session("s1", token.id, token.created).id == token.id
+
+    here.end_session("s1", 3600)
+    now.now += 1
+
+    with pytest.raises(TokenInvalidError, match="signed out"):
+        there.by_session("s1", token.id, token.created)
+    assert there.by_session("s2", token.id, token.created).id == token.id

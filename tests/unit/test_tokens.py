@@ -46,7 +46,7 @@ def test_token_that_was_made_is_found(store: TokenStore, table: TokenTable) -> N
     assert re.fullmatch(r"cask_[0-9a-f]{8}_[0-9a-f]{48}", text)
     found = table.find(text)
     assert (found.name, found.scopes, found.expires) == ("camera-7", {"predict", "admin"}, token.created + DAY_SECONDS)
-    assert table.by_id(token.id, token.created) == found
+    assert table.by_session("a session", token.id, token.created) == found
 
 
 def test_file_holds_no_secret_and_is_closed_to_others(store: TokenStore, tmp_path: Path) -> None:
@@ -95,7 +95,7 @@ def test_expired_token_is_refused_with_the_reason(store: TokenStore, table: Toke
     with pytest.raises(TokenInvalidError, match=f"{token.id} .camera-7. has expired"):
         table.find(text)
     with pytest.raises(TokenInvalidError, match="has expired"):
-        table.by_id(token.id, token.created)
+        table.by_session("a session", token.id, token.created)
 
 
 def test_revoked_token_is_refused_within_a_second(store: TokenStore, table: TokenTable, clock: FakeClock) -> None:

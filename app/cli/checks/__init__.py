@@ -15,11 +15,11 @@ from pathlib import Path
 from typing import Literal
 
 from app.config import ROOT, Settings
+from app.machine import CONTAINER_MARKS
 from app.permissions import Account
 
 Verdict = Literal["ok", "warn", "fail"]
 COMMAND_SECONDS = 5.0
-CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
 # Which `make up` copies into the container.
 CONTAINER_SECRETS = ROOT / "secrets"
 ROOT_WORDS = "this runs as root, who may not look at everything"

@@ -25,13 +25,23 @@ class Email:
     def send(self, alert: Alert) -> None:
         """Raises OSError or SMTPException where the server does not take it."""
         settings = self._settings
-        kind = smtplib.SMTP_SSL if settings.alerts_smtp_security == "tls" else smtplib.SMTP
-        with kind(settings.alerts_smtp_host, settings.alerts_smtp_port, timeout=SEND_SECONDS) as server:
+        with self._connection() as server:
             if settings.alerts_smtp_security == "starttls":
-                server.starttls(context=ssl.create_default_context())
+                server.starttls(context=self._trust())
             if settings.alerts_smtp_user:
                 server.login(settings.alerts_smtp_user, settings.alerts_smtp_password.get_secret_value())
             server.send_message(self._message(alert))
+
+    def _connection(self) -> smtplib.SMTP:
+        where = (self._settings.alerts_smtp_host, self._settings.alerts_smtp_port)
+        if self._settings.alerts_smtp_security == "tls":
+            # Without a context smtplib takes any certificate, and the password would go to anybody.
+            return smtplib.SMTP_SSL(*where, timeout=SEND_SECONDS, context=self._trust())
+        return smtplib.SMTP(*where, timeout=SEND_SECONDS)
+
+    def _trust(self) -> ssl.SSLContext:
+        """Whose certificates are believed: ALERTS_SMTP_CA_FILE's, or the system's."""
+        return ssl.create_default_context(cafile=self._settings.alerts_smtp_ca_file)
 
     def _message(self, alert: Alert) -> EmailMessage:
         settings = self._settings

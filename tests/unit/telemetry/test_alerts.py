@@ -5,6 +5,7 @@ from __future__ import annotations
 import email
 import json
 import logging
+import ssl
 import subprocess
 import sys
 import time
@@ -19,6 +20,7 @@ from app.telemetry import alerts, logs, metrics
 from app.telemetry.alerts import Once, Sender
 from app.telemetry.shares import Share
 from tests import fakes
+from tests.certificates import Authority
 from tests.servers import ROOT
 from tests.sinks import HttpSink, MailSink, http_sink, mail_sink
 
@@ -204,6 +206,30 @@ def test_an_error_reaches_mailboxes(tmp_path: Path, mails: MailSink) -> None:
     body = message.get_payload(decode=True).decode()
     assert "Traceback" in body and "test_alerts.py" in body
     assert TOKEN not in body and r"\xff\xd8\xff" not in body
+
+
+@pytest.mark.parametrize("is_trusted", [True, False])
+def test_a_mail_server_is_believed_by_its_certificate_only(tmp_path: Path, is_trusted: bool) -> None:
+    authority = Authority(tmp_path)
+    pair = authority.sign("localhost")
+    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    tls.load_cert_chain(pair.certificate, pair.key)
+    with mail_sink(tls) as mails:
+        sender = tell(
+            tmp_path,
+            alerts_email_to=("ops@example.org",),
+            alerts_smtp_host="localhost",
+            alerts_smtp_port=mails.port,
+            alerts_smtp_security="tls",
+            alerts_smtp_user="cask",
+            alerts_smtp_password=SecretStr("hidden"),
+            alerts_smtp_ca_file=authority.certificate if is_trusted else None,
+        )
+        log.error("something")
+        assert sender.flush(fakes.PATIENCE_SECONDS)
+
+        assert outcomes("email") == ({"sent": 1} if is_trusted else {"failed": 1})
+        assert len(mails.logins) == is_trusted
 
 
 def test_sentry_gets_the_stack_and_nothing_that_callers_sent(tmp_path: Path, sink: HttpSink) -> None:
