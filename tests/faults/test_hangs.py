@@ -73,7 +73,8 @@ def status(server: Server, path: str, image: bytes | None = None, timeout: float
 def test_who_hangs_is_told_and_replaced(
     server: Server, hang_dir: Path, sample_path: Path, role: str, kind: str
 ) -> None:
-    servers.wait_until(lambda: len(pids(server, role)) == (2 if role == "web" else 1), 60, f"all of {role}")
+    whole = {"engine": 1, "web": 2, "ops": 1, "jobs": 1}
+    servers.wait_until(lambda: {each: len(pids(server, each)) for each in whole} == whole, 60, "all of them")
     servers.wait_until(server.is_ready, 60, "the service")
     victim, began = pids(server, role)[0], time.monotonic()
     others = {each: pids(server, each) for each in ("engine", "web", "ops", "jobs") if each != role}
