@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Annotated, Any
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -56,10 +56,11 @@ MAX_LABELS_SHOWN = 20
 NUMBERS = {name for kind in WISHES.values() for name in kind.model_fields} - TEXTS
 
 
-def parse(task: Task, raw: Mapping[str, Any]) -> Wishes:
+def parse(task: Task, raw: Mapping[str, Any], besides: Sequence[str] = (), without: Sequence[str] = ()) -> Wishes:
     """Check raw wishes; an empty text counts as left out, a 0 is a 0. Raises OptionError naming value and range.
 
-    A name that is unknown is refused whatever its value.
+    A name that is unknown is refused whatever its value; its hint lists what the address takes: the task's options,
+    those ``besides`` them, and not those of ``without``, which the address has refused already.
     """
     # JSON's true is no number, but Python's is 1.
     given = {
@@ -68,7 +69,7 @@ def parse(task: Task, raw: Mapping[str, Any]) -> Wishes:
         if value not in ("", None)
     }
     for name in raw:
-        _refuse_unknown(task, name)
+        _refuse_unknown(task, name, besides, without)
     try:
         return WISHES[task].model_validate(given)
     except ValidationError as error:
@@ -94,12 +95,12 @@ def label(manifest: Manifest, option: str, text: str) -> str:
     return found
 
 
-def _refuse_unknown(task: Task, name: str) -> None:
+def _refuse_unknown(task: Task, name: str, besides: Sequence[str], without: Sequence[str]) -> None:
     # Before pydantic sees it, which cannot report a name that is no valid text.
-    known = list(WISHES[task].model_fields)
-    if name not in known:
-        close = difflib.get_close_matches(name[:80], known, n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"Known options: {', '.join(known)}."
+    if name not in WISHES[task].model_fields:
+        taken = [*besides, *(each for each in WISHES[task].model_fields if each not in without)]
+        close = difflib.get_close_matches(name[:80], taken, n=1)
+        hint = f"Did you mean {close[0]}?" if close else f"Known options: {', '.join(taken)}."
         raise OptionError(f"{name[:80]!r} is not an option of {task}.", hint=hint)
 
 

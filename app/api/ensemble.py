@@ -28,6 +28,8 @@ from app.upstreams import HOP_HEADER, Upstream
 EXTENSION = "ensemble"
 # What is said here and not to the members.
 OWN = ("task", "members", "merge", "merge_iou", "member_timeout")
+# members says whom to ask, and a single model explains.
+NOT_HERE = ("model", "version", "explain", "explain_label")
 DEFAULT_TOP_K = 5
 DEFAULT_MAX_RESULTS = 100
 MEMBERS = r"[A-Za-z0-9@._,\- ]{1,1000}"
@@ -179,12 +181,12 @@ def _split(raw: Mapping[str, Any]) -> tuple[EnsembleWishes, options.Wishes]:
     except ValidationError as error:
         raise OptionError(quotes.first_fault(error, "The options"), hint="docs/api.md lists them.") from None
     rest = {name: value for name, value in raw.items() if name not in OWN}
-    for name in ("model", "version", "explain", "explain_label"):
+    for name in NOT_HERE:
         if name in rest:
             raise OptionError(
                 f"{name} is no option of an ensemble.", hint="members says whom to ask, and a single model explains."
             )
-    return wishes, options.parse(wishes.task, rest)
+    return wishes, options.parse(wishes.task, rest, OWN, NOT_HERE)
 
 
 def _members(wishes: EnsembleWishes, of_task: options.Wishes, images: Sequence[bytes]) -> list[Member]:

@@ -80,7 +80,7 @@ def said(given: Mapping[str, Any]) -> Said:
     for name in NOT_HERE & set(wishes):
         raise OptionError(f"{name} is not an option of jobs.", hint="Ask POST /v1/classify for single images.")
     url = str(wishes.pop(WEBHOOK_URL, ""))
-    options.parse(task, wishes)
+    options.parse(task, wishes, (TASK, WEBHOOK_URL), tuple(NOT_HERE))
     return Said(task, {name: value for name, value in wishes.items() if value not in ("", None)}, url)
 
 

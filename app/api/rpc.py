@@ -139,18 +139,24 @@ def _call_schema(name: str) -> dict[str, Any]:
     method, wishes = METHODS[name], WISHES.get(name)
     head = {"jsonrpc": {"const": "2.0"}, "method": {"const": name}, "id": {"type": ["string", "number", "null"]}}
     if wishes is None:
-        params = {"anyOf": [{"type": "object", "maxProperties": 0}, {"type": "array", "maxItems": 0}]}
+        params = {"anyOf": [{"type": "object", "maxProperties": 0}, {"type": "array", "maxItems": 0, "items": {}}]}
         return described.an_object({**head, "params": params}, "jsonrpc", "method")
     options = described.options(wishes)
     row = [IMAGES, *(options[each] for each in method.names[1:])]
-    listed = {"type": "array", "prefixItems": row, "minItems": 1, "maxItems": len(row)}
+    listed = {"type": "array", "prefixItems": row, "items": {}, "minItems": 1, "maxItems": len(row)}
     named = described.an_object({"image": IMAGES, **options}, "image")
     return described.an_object({**head, "params": {"anyOf": [named, listed]}}, "jsonrpc", "method", "params")
 
 
 WISHES: dict[str, type[BaseModel]] = {"Image.classify": ClassifyWishes, "Image.detect": DetectWishes}
 IMAGES = {"anyOf": [described.BASE64_IMAGE, described.a_list(described.BASE64_IMAGE)]}
-CALLS = {"type": "array", "minItems": 1, "maxItems": MAX_CALLS, "description": "Calls; each gets a reply of its own."}
+CALLS = {
+    "type": "array",
+    "items": {},
+    "minItems": 1,
+    "maxItems": MAX_CALLS,
+    "description": "Calls; each gets a reply of its own.",
+}
 SCHEMA = {"anyOf": [*map(_call_schema, METHODS), CALLS]}
 
 

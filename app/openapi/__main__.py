@@ -16,10 +16,15 @@ FOLDER = ROOT / "build"
 
 def main(arguments: list[str]) -> int:
     """Write build/openapi.json or build/cask.postman_collection.json and say so. Returns 2 for other words."""
-    app = create_app(config.load().model_copy(update={"engine_mode": "service"}))
+    settings = config.load()
+    app = create_app(settings.model_copy(update={"engine_mode": "service"}))
+    base_url = _base_url(settings)
     made = {
         "json": ("openapi.json", lambda: document.build(app)),
-        "postman": ("cask.postman_collection.json", lambda: postman.collection(document.build(app))),
+        "postman": (
+            "cask.postman_collection.json",
+            lambda: postman.collection(document.build(app), base_url),
+        ),
     }
     if len(arguments) != 1 or arguments[0] not in made:
         print(f"Usage: python -m app.openapi {'|'.join(made)}", file=sys.stderr)
@@ -30,6 +35,12 @@ def main(arguments: list[str]) -> int:
     path.write_text(json.dumps(make(), indent=2) + "\n")
     print(f"{Path(path).relative_to(ROOT)} is written. Next: import it where you want to send requests from.")
     return 0
+
+
+def _base_url(settings: config.Settings) -> str:
+    """Where callers reach the service of these settings."""
+    scheme, port = ("https", settings.https_port) if settings.tls_enabled else ("http", settings.port)
+    return f"{scheme}://{config.in_url(settings.server_name)}:{port}"
 
 
 if __name__ == "__main__":

@@ -10,18 +10,25 @@ SCHEMA = "https://schema.getpostman.com/json/collection/v2.1.0/collection.json"
 BASE_URL = "http://localhost:8000"
 # Relative to the working directory that Postman is given: the checkout.
 SAMPLE = "models/samples/site-morning.jpg"
+AUTH = {"type": "bearer", "bearer": [{"key": "token", "value": "{{token}}", "type": "string"}]}
 RAW = {"raw": {"language": "json"}}
 
 
-def collection(document: dict[str, Any]) -> dict[str, Any]:
-    """The collection of an OpenAPI document; folders are its tags, ``{{base_url}}`` is where the service answers."""
+def collection(document: dict[str, Any], base_url: str = BASE_URL) -> dict[str, Any]:
+    """The collection of an OpenAPI document; folders are its tags, ``{{base_url}}`` is where the service answers.
+
+    Where the service asks for tokens, every request shows ``{{token}}``, which whoever imports it fills in.
+    """
+    needs_token = "securitySchemes" in document["components"]
+    token = [{"key": "token", "value": "", "type": "secret"}] if needs_token else []
     folders: dict[str, list[dict[str, Any]]] = {tag["name"]: [] for tag in document["tags"]}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             folders[operation["tags"][0]] += _items(path, method.upper(), operation)
     return {
         "info": {"name": document["info"]["title"], "version": document["info"]["version"], "schema": SCHEMA},
-        "variable": [{"key": "base_url", "value": BASE_URL}],
+        **({"auth": AUTH} if needs_token else {}),
+        "variable": [{"key": "base_url", "value": base_url}, *token],
         "item": [{"name": name, "item": items} for name, items in folders.items()],
     }
 
