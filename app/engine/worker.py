@@ -323,7 +323,8 @@ class Workers:
             self._batcher.submit([work])
 
     def _load_all(self) -> None:
-        for slot in list(self.slots.values()):
+        # Small ones first: a slow one then holds up nobody but itself.
+        for slot in sorted(self.slots.values(), key=lambda slot: _weights_bytes(slot.manifest)):
             self._load(slot)
         # What is there now stays: later collections, after a version was unloaded, need not look at it (150 ms).
         gc.freeze()
@@ -487,6 +488,13 @@ def _measure(batch: Batch, answers: Sequence[Answer | CaskError], started: float
 
 def _is_explanation(batch: Batch) -> bool:
     return isinstance(batch.works[0].options, ExplainOptions)
+
+
+def _weights_bytes(manifest: Manifest) -> int:
+    try:
+        return manifest.weights_path.stat().st_size
+    except OSError:
+        return 0
 
 
 def _name(model_key: str) -> str:

@@ -101,6 +101,8 @@ def add_model(
         held_out=held_out or {},
     )
     _check_name(manifest)
+    if architectures.answers_boxes_only(arch):
+        progress(f"boxes only: the masks or keypoints of {arch} are left out, of the answers and of the computing")
     for sentence in label_files.repeated(manifest.labels if labels is not None else ()):
         progress(sentence)
     store.mkdir(parents=True, exist_ok=True)
@@ -178,7 +180,9 @@ def _tensors(
         tensors = published.download(known, progress, open_url)
     else:
         tensors = foreign.read(Path(weights_from))
-    found = checkpoints.fitting(architectures.build(manifest), tensors, weights_from, manifest.labels)
+    found = checkpoints.fitting(
+        architectures.build(manifest), tensors, weights_from, manifest.labels, architectures.OTHER_HEADS
+    )
     for note in found.notes:
         progress(note)
     return found.tensors

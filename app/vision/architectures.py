@@ -140,9 +140,27 @@ def _open_up(network: Any, spec: InputSpec) -> None:
     divisible = network.transform.size_divisible
     network.transform = _NormaliseOnly(0, 0, list(spec.mean), list(spec.std), size_divisible=divisible)
     judge: Any = getattr(network, "roi_heads", network)
+    _leave_out_other_heads(judge)
     judge.score_thresh = 0.0
     judge.nms_thresh = 1.0
     judge.detections_per_img = selection.MAX_CANDIDATES
+
+
+# Weights of heads that answer something else than boxes; they are not loaded.
+OTHER_HEADS = r"roi_heads\.(mask|keypoint)_"
+
+
+def answers_boxes_only(name: str) -> bool:
+    """Whether an architecture finds more than boxes, of which only the boxes are answered here."""
+    return name.startswith(("maskrcnn", "keypointrcnn"))
+
+
+def _leave_out_other_heads(judge: Any) -> None:
+    """Masks and keypoints are answered to nobody, and their heads would look at thousands of candidates."""
+    for head in ("mask", "keypoint"):
+        for part in ("roi_pool", "head", "predictor"):
+            if hasattr(judge, f"{head}_{part}"):
+                setattr(judge, f"{head}_{part}", None)
 
 
 def output_names(architecture: Architecture, labels: tuple[str, ...]) -> tuple[str, ...]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,6 +15,7 @@ from torch import nn
 from app import files
 from app.errors import ModelLoadError
 from app.manifests import Manifest
+from app.vision import architectures
 
 Tensors = dict[str, torch.Tensor]
 
@@ -62,7 +64,13 @@ def fit(network: nn.Module, tensors: Mapping[str, torch.Tensor], source: str, la
     # Counters of BatchNorm that no prediction reads; older checkpoints and frozen norms lack them.
     needed = [name for name in expected if not name.endswith("num_batches_tracked")]
     missing = [name for name in needed if name not in tensors]
-    extra = [name for name in tensors if name not in expected and not name.endswith("num_batches_tracked")]
+    extra = [
+        name
+        for name in tensors
+        if name not in expected and not name.endswith("num_batches_tracked")
+        # Versions that were added before these heads were left out have their weights.
+        if not re.match(architectures.OTHER_HEADS, name)
+    ]
     wrong = [name for name in needed if name in tensors and tensors[name].shape != expected[name].shape]
     for names, what in ((missing, "is missing"), (extra, "is not part of the architecture")):
         if names:

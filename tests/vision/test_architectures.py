@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import torch
 
 from app.manifests import InputSpec
 from app.results import ClassifyOptions, DetectOptions
-from app.vision import architectures
+from app.vision import architectures, checkpoints, foreign, weights
 from app.vision.add import add_model
 from app.vision.registry import load_model
 
@@ -87,3 +88,24 @@ def test_all_of_torchvision_is_known():
         assert name in known
     assert known["ssd300_vgg16"].has_background
     assert not known["retinanet_resnet50_fpn"].has_background
+
+
+@pytest.mark.parametrize("name", ["maskrcnn_resnet50_fpn", "keypointrcnn_resnet50_fpn"])
+def test_masks_and_keypoints_are_neither_loaded_nor_computed(name, tmp_path):
+    said = []
+    spec = InputSpec("fit", min_size=96, max_size=128)
+
+    manifest = add_model(name, "random", ("cone",), "m", "1", store=tmp_path, input_spec=spec, progress=said.append)
+    stored = foreign.read(manifest.weights_path)
+    whole = architectures.find(name).builder(weights=None, weights_backbone=None, num_classes=2).state_dict()
+
+    assert any(line.startswith("boxes only: ") for line in said)
+    assert not [key for key in stored if "mask" in key or "keypoint" in key]
+    # A file with these heads fits, in a checkpoint as in a version that was added before.
+    found = checkpoints.fitting(
+        architectures.build(manifest), dict(whole), "w.pth", manifest.labels, architectures.OTHER_HEADS
+    )
+    assert set(found.tensors) == set(stored)
+    weights.fit(architectures.build(manifest), whole, "w", 2)
+    network = architectures.build(manifest)
+    assert set(network(list(torch.rand(1, 3, 96, 96)))[0]) == {"boxes", "scores", "labels"}
