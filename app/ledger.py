@@ -12,6 +12,7 @@ import os
 import struct
 import threading
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -77,6 +78,7 @@ class Ledger:
             if self._path is not None:
                 with contextlib.suppress(OSError):
                     self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+                    weakref.finalize(self, os.close, self._file)
         return self._file
 
     def _write(self, count: int, bodies: int) -> None:

@@ -42,7 +42,7 @@ DAMAGES: dict[str, tuple[Callable[[Path], object], str]] = {
     "half of it": (lambda path: path.write_bytes(path.read_bytes()[: path.stat().st_size // 2]), "malformed"),
     "no database": (lambda path: path.write_bytes(b"not a database " * 400), "not a database"),
     "zeros within": (lambda path: path.write_bytes(path.read_bytes()[:4096] + bytes(path.stat().st_size - 4096)), ""),
-    "newer": (_newer, "newer than this program's 1"),
+    "newer": (_newer, f"newer than this program's {len(tokens.MIGRATIONS)}"),
     "a folder": (lambda path: (path.unlink(), path.mkdir()), ""),
 }
 
