@@ -9,7 +9,9 @@ import html
 import json
 import logging
 import math
+import os
 import re
+import secrets
 import shutil
 import subprocess
 import sys
@@ -110,6 +112,7 @@ def render(settings: Settings, server_root: Path) -> None:
     make_counted_log(server_root)
     make_arrivals_folder(settings)
     write_log_file(settings, server_root)
+    write_log_mark(settings, server_root)
     run_express(express_options(settings, server_root), server_root)
     give_a_name(server_root)
     put_limits_first(server_root)
@@ -286,6 +289,14 @@ def write_log_file(settings: Settings, server_root: Path) -> None:
         (server_root / "log-file").write_text("".join(f"{row}\n" for row in rows))
 
 
+def write_log_mark(settings: Settings, server_root: Path) -> None:
+    """For serve.sh: the word that stands before each line of ours, see json_lines.py; no file where lines are text."""
+    if settings.log_format == "json":
+        path = server_root / "log-mark"
+        path.touch(0o600)
+        path.write_text(secrets.token_hex(8))
+
+
 def _retry_after_seconds(settings: Settings) -> int:
     """What is refused would wait longer than this; and whole seconds are all that the header can say."""
     return math.ceil(max(LEAST_RETRY_AFTER_SECONDS, settings.request_max_wait_seconds))
@@ -324,8 +335,11 @@ def put_limits_first(server_root: Path) -> None:
 
 def test_configuration(server_root: Path) -> None:
     """Ask Apache whether it would start. Raises OSError with its answer."""
+    env = {**os.environ, config.LOG_MARK: "configtest"}
     command = ["bash", str(server_root / "apachectl"), "configtest"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=EXPRESS_TIMEOUT_SECONDS, check=False)
+    done = subprocess.run(
+        command, capture_output=True, text=True, timeout=EXPRESS_TIMEOUT_SECONDS, check=False, env=env
+    )
     if done.returncode:
         raise OSError(f"Apache refuses the configuration: {done.stderr.strip()}")
 

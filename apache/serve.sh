@@ -49,6 +49,13 @@ elif ! { : >>/proc/self/fd/1 && : >>/proc/self/fd/2; } 2>/dev/null; then
     exec > >(trap '' HUP INT TERM WINCH; exec cat) 2>&1
 fi
 
+# With LOG_FORMAT=json every line is an object, whoever wrote it.
+if [ -f "$(dirname "$APACHECTL")/log-mark" ]; then
+    CASK_LOG_MARK=$(cat "$(dirname "$APACHECTL")/log-mark")
+    export CASK_LOG_MARK
+    exec > >(exec "$PYTHON" -IS apache/json_lines.py) 2>&1
+fi
+
 # Through bash, because the state folder may be mounted noexec.
 if [ "$IS_TERMINAL" = no ]; then
     announce

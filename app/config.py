@@ -34,6 +34,8 @@ MASK = "********"
 # In ADMIN_NETWORKS: the address by which the machine that a container runs on calls it, see app.guards.insiders.
 CONTAINER_HOST = "container-host"
 
+# Before each line of a service that Apache started: apache/json_lines.py knows ours by it, and takes it away.
+LOG_MARK = "CASK_LOG_MARK"
 # A name in the environment that starts so can only be meant for us; anything else there may belong to other software.
 # LOG_, TLS_, CONTAINER_, MODELS_ and REDIS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_…,
 # TLS_… and REDIS_….
@@ -1293,3 +1295,8 @@ if __name__ == "__main__":
     from app.cli.config import command
 
     command(prog_name="python -m app.config")
+
+
+def log_mark() -> str:
+    """What stands before each line of JSON that this process logs; empty where nobody reads it so."""
+    return os.environ.get(LOG_MARK, "")

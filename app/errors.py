@@ -91,6 +91,13 @@ class RequestError(CaskError):
     title = "The request is malformed"
 
 
+class CallerGoneError(RequestError):
+    """The caller went away while the request was being read."""
+
+    code = "caller_gone"
+    title = "The caller went away"
+
+
 class ContentEncodingError(RequestError):
     """The body is compressed (Content-Encoding)."""
 

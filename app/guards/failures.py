@@ -10,10 +10,10 @@ import tempfile
 from collections.abc import Callable
 
 from flask import Flask, Response, current_app, jsonify, request
-from werkzeug.exceptions import HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 
-from app.errors import CaskError, RequestError, TemporaryFullError
-from app.guards import request_ids, sizes
+from app.errors import CallerGoneError, CaskError, RequestError, TemporaryFullError
+from app.guards import measures, request_ids, sizes
 from app.telemetry import metrics
 
 log = logging.getLogger("cask.web")
@@ -21,6 +21,8 @@ log = logging.getLogger("cask.web")
 MEDIA_TYPE = "application/problem+json"
 MAX_SHOWN_CHARACTERS = 200
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+# What mod_wsgi raises where the caller has gone.
+BROKEN_READ = "request data read error"
 
 # What Werkzeug itself refuses, in our words: status → code, title, hint.
 HTTP_FAILURES = {
@@ -101,6 +103,8 @@ def _shaped(error: CaskError) -> Response:
 def _answer_http(error: HTTPException) -> Response:
     if isinstance(error, RequestEntityTooLarge):
         return answer(sizes.too_large(request.content_length, current_app.config["MAX_CONTENT_LENGTH"]))
+    if isinstance(error, ClientDisconnected):
+        return _answer_gone()
     status = error.code or 500
     if status < 400:
         # A redirect is no failure.
@@ -126,9 +130,17 @@ def _answer_unexpected(error: Exception) -> Response:
         )
     if current_app.debug:
         raise error
+    if isinstance(error, OSError) and BROKEN_READ in str(error):
+        return _answer_gone()
     # A stack trace means that we have a fault; the caller gets the id under which the log has it.
     log.error("unexpected failure in %s %s", request.method, request.path, exc_info=error)
     return answer(CaskError("Something went wrong on our side.", hint="Tell the operator the request id."))
+
+
+def _answer_gone() -> Response:
+    """For one who went away while the request was being read. Whoever only stopped sending reads this answer."""
+    request.environ[measures.GONE_KEY] = True
+    return answer(CallerGoneError("The request ended before it was whole.", hint="Send all that its head announces."))
 
 
 def _problem(error: CaskError) -> Response:

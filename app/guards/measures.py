@@ -25,6 +25,8 @@ PART = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 NO_ROUTE = "(none)"
 # Addresses with a part of their own, such as a job's, are looked up anew when so many others came between.
 REMEMBERED_PATHS = 1024
+# Set where the caller went away in the middle: whatever we then say, it counts as 499.
+GONE_KEY = "cask.caller_gone"
 # When Apache passed the request on, in seconds since 1970 (mod_wsgi).
 QUEUE_START_KEY = "mod_wsgi.queue_start"
 
@@ -90,6 +92,7 @@ class Measures:
             pulse.answered()
             metrics.IN_FLIGHT.add(-1)
             method = environ.get("REQUEST_METHOD", "")
+            status = metrics.GONE if GONE_KEY in environ else status
             route = self._routes.of(environ.get("PATH_INFO", ""), method)
             count(route, method, status, "app")
             metrics.REQUEST_SECONDS.observe(time.perf_counter() - began, route=route)

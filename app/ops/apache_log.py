@@ -128,4 +128,4 @@ class ApacheLog:
 def _codes() -> Mapping[str, str]:
     """Status → code, of what Apache refuses."""
     table = tomllib.loads((ROOT / "apache" / "errors.toml").read_text())
-    return {status: words["code"] for status, words in table.items()}
+    return {status: words["code"] for status, words in table.items()} | {metrics.GONE: "caller_gone"}

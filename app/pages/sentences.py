@@ -16,6 +16,7 @@ def marked(words: str) -> str:
 TITLES = (
     marked("Something went wrong on our side"),
     marked("The request is malformed"),
+    marked("The caller went away"),
     marked("There is nothing at this address"),
     marked("This address does not take that method"),
     marked("The Content-Type is not accepted"),
@@ -93,6 +94,8 @@ OF_PICTURES = (
     marked("No process to decode the image can be started: %(reason)s."),
     marked("The %(format)s image of %(size)s bytes cannot be decoded: %(reason)s."),
     marked("It is cut off or damaged; open it in another program and save it again."),
+    marked("The request ended before it was whole."),
+    marked("Send all that its head announces."),
     marked("No image was chosen."),
     marked("Go back and choose one or several images, or a sample."),
     marked("Go back and choose one or several images, or an archive."),

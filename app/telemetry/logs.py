@@ -10,6 +10,7 @@ import time
 from contextvars import ContextVar
 from typing import Any, TextIO
 
+from app import config
 from app.config import Settings
 from app.telemetry import metrics
 
@@ -32,6 +33,7 @@ class JsonFormatter(logging.Formatter):
     def __init__(self, role: str) -> None:
         super().__init__()
         self.role = role
+        self._mark = config.log_mark()
 
     def format(self, record: logging.LogRecord) -> str:
         """Render the record. Values that JSON does not know are written as text."""
@@ -48,7 +50,7 @@ class JsonFormatter(logging.Formatter):
             line["request_id"] = request_id.get()
         if record.exc_info:
             line["trace"] = self.formatException(record.exc_info)
-        return json.dumps(line, default=str, ensure_ascii=False).translate(HARMLESS)
+        return self._mark + json.dumps(line, default=str, ensure_ascii=False).translate(HARMLESS)
 
 
 class TextFormatter(logging.Formatter):

@@ -36,7 +36,9 @@ IMAGES = (1, 2, 4, 8, 16, 32, 64)
 
 ROLES = ("web", "ops", "engine", "jobs", "apache")
 METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS", "QUERY", "other")
-STATUSES = tuple(str(int(status)) for status in http.HTTPStatus)
+# No status of HTTP: the caller went away before the answer was complete.
+GONE = "499"
+STATUSES = (*(str(int(status)) for status in http.HTTPStatus), GONE)
 # For whatever has no place of its own among the values of a label.
 OTHER = "other"
 MEMORY_PERIOD_SECONDS = 15.0

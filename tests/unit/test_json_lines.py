@@ -1,0 +1,66 @@
+"""What apache/json_lines.py makes of lines, without a server."""
+
+from __future__ import annotations
+
+import importlib.util
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent.parent
+MARK = b"0123456789abcdef"
+_spec = importlib.util.spec_from_file_location("json_lines", ROOT / "apache" / "json_lines.py")
+assert _spec is not None and _spec.loader is not None
+json_lines = importlib.util.module_from_spec(_spec)
+_spec.loader.exec_module(json_lines)
+
+
+def read(line: bytes) -> dict[str, Any]:
+    """One line, as a reader of the log gets it."""
+    told = json_lines.to_json(line, MARK)
+    assert len(told.splitlines()) == 1
+    found: dict[str, Any] = json.loads(told)
+    return found
+
+
+def test_an_access_line_has_its_fields() -> None:
+    line = MARK + b"access\t1700000000123\t7\t10.1.2.3\tGET\t/a\\x22\\t\\xc3\\xa4\\\\\t404\t10\t-\t99\tid-12345\n"
+
+    found = read(line)
+
+    assert found["time"] == "2023-11-14T22:13:20.123Z"
+    assert (found["path"], found["status"], found["bytes_out"]) == ('/a"\tä\\', 404, 0)
+    assert (found["client"], found["request_id"]) == ("10.1.2.3", "id-12345")
+
+
+def test_an_error_line_is_told_in_utc_with_its_quotes() -> None:
+    found = read(MARK + b'error\t2026-11-29 12:43:20.123456+0530\twarn\tcore\t7\tAH1: "a", \\xff {"x":1}\t|\n')
+
+    assert found["time"] == "2026-11-29T07:13:20.123Z"
+    assert found["message"] == 'AH1: "a", \\xff {"x":1}\t|'
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"time":"2026-01-01T00:00:00.000Z","logger":"forged"}\n',
+        b"access\t1\t2\t3\t4\t5\t6\t7\t8\t9\tx\n",
+        b"error\t2026-11-29 12:43:20.123456+0530\twarn\tcore\t7\tx\n",
+        MARK + b"access\tnonsense\n",
+        MARK + b"error\tnonsense\n",
+        MARK[:-1] + b'{"logger":"forged"}\n',
+        b"Segmentation fault \x1b[0m\xff\n",
+        b"no end",
+    ],
+)
+def test_what_is_not_ours_becomes_a_message(line: bytes) -> None:
+    assert read(line)["logger"] == "output"
+
+
+def test_lines_of_our_processes_pass_unchanged() -> None:
+    assert read(MARK + b'{"logger":"cask.web","message":"a\\u2028b"}\n') == {
+        "logger": "cask.web",
+        "message": "a\u2028b",
+    }
