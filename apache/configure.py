@@ -107,7 +107,7 @@ def render(settings: Settings, server_root: Path) -> None:
     write_definitions(settings, server_root)
     write_headers(server_root)
     write_cors(settings, server_root)
-    write_error_documents(server_root)
+    write_error_documents(settings, server_root)
     write_refusal(settings, server_root)
     make_counted_log(server_root)
     make_arrivals_folder(settings)
@@ -236,12 +236,13 @@ def write_cors(settings: Settings, server_root: Path) -> None:
     (server_root / "cors.conf").write_text("\n".join(lines) + "\n")
 
 
-def write_error_documents(server_root: Path) -> None:
+def write_error_documents(settings: Settings, server_root: Path) -> None:
     """Each status of errors.toml as problem document, and as page for callers that ask for HTML."""
     folder = server_root / "errors"
     folder.mkdir()
     documents, pages = [], []
-    table = tomllib.loads((ROOT / "apache" / "errors.toml").read_text())
+    text = (ROOT / "apache" / "errors.toml").read_text()
+    table = tomllib.loads(text.replace("{request_max_bytes}", str(settings.request_max_bytes)))
     page = (ROOT / "apache" / "error-page.html").read_text()
     for status, words in table.items():
         (folder / f"{status}.json").write_text(_problem(int(status), words))

@@ -196,7 +196,9 @@ def _nobody(missing: Sequence[Missing]) -> CaskError:
         )
     if all(isinstance(each.error, DeadlineExceededError) for each in missing):
         return DeadlineExceededError(said, hint="Allow more time with member_timeout and X-Request-Timeout.")
-    return EnsembleFailedError(said, hint="The log has more, under the request id; so have the other services'.")
+    return EnsembleFailedError(
+        said, hint="Tell the operator of this service the request id, under which the log has more."
+    )
 
 
 def _is_passing(error: CaskError) -> bool:

@@ -139,7 +139,7 @@ def look(data: bytes, limits: Limits) -> Look:
     if len(data) > limits.max_bytes:
         raise ImageTooLargeError(
             f"The image has {len(data)} bytes; at most {limits.max_bytes} are accepted.",
-            hint="Save it smaller, or raise IMAGES_MAX_BYTES.",
+            hint="Save it smaller; the operator of this service sets the limit.",
         )
     found = looks.look(data, limits.formats)
     _check_size(found.head.width, found.head.height, limits)
@@ -177,12 +177,12 @@ def _check_size(width: int, height: int, limits: Limits) -> None:
     if max(width, height) > limits.max_side:
         raise ImageTooLargeError(
             f"The image is {width}×{height} pixels; at most {limits.max_side} a side are accepted.",
-            hint="Scale it down or cut it, or raise IMAGES_MAX_SIDE.",
+            hint="Scale it down or cut it; the operator of this service sets the limit.",
         )
     if width * height > limits.max_pixels:
         raise ImageTooLargeError(
             f"The image is {width}×{height} pixels; at most {limits.max_pixels} pixels are accepted.",
-            hint="Scale it down, or raise IMAGES_MAX_PIXELS.",
+            hint="Scale it down; the operator of this service sets the limit.",
         )
 
 

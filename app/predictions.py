@@ -419,7 +419,7 @@ class Predictor:
         if count > self._max_images:
             raise TooManyImagesError(
                 f"The request holds {count} images; at most {self._max_images} are accepted.",
-                hint="Send them in several requests, or raise REQUEST_MAX_IMAGES.",
+                hint="Send them in several requests; the operator of this service sets the limit.",
             )
 
     def _read_all(self, data: Sequence[ImageData], manifest: Manifest, deadline: float, hold: Hold) -> list[Picture]:

@@ -242,7 +242,7 @@ class TokenTable:
             connection.execute("UPDATE tokens SET last_used = ? WHERE id = ?", (self._now(), token.id))
 
 
-HOW = "Ask the operator for a token: flask token create NAME."
+HOW = "Ask the operator of this service for a token."
 
 
 def _check(name: str, scopes: frozenset[str]) -> None:

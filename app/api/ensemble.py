@@ -151,7 +151,8 @@ def ensemble() -> Response:
     """Ask several models and other services at the same time, and make one answer of theirs."""
     if HOP_HEADER in request.headers:
         raise EnsembleLoopError(
-            "This request was made by an ensemble.", hint="Let ENSEMBLE_UPSTREAMS name services, not one that asks you."
+            "This request was made by an ensemble.",
+            hint="Ask one of its members; the operator of this service chose whom it asks.",
         )
     images, raw = bodies.read(request)
     wishes, of_task = _split(raw)
@@ -179,7 +180,7 @@ def _split(raw: Mapping[str, Any]) -> tuple[EnsembleWishes, options.Wishes]:
     try:
         wishes = EnsembleWishes.model_validate(own)
     except ValidationError as error:
-        raise OptionError(quotes.first_fault(error, "The options"), hint="docs/api.md lists them.") from None
+        raise OptionError(quotes.first_fault(error, "The options"), hint="GET /docs shows them.") from None
     rest = {name: value for name, value in raw.items() if name not in OWN}
     for name in NOT_HERE:
         if name in rest:

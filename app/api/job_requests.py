@@ -134,7 +134,7 @@ def _read_json(request: Request, pack: Pack) -> dict[str, Any]:
     if len(texts) > pack.max_images:
         raise TooManyImagesError(
             f"The job has {len(texts)} images; at most {pack.max_images} are accepted.",
-            hint="Make several jobs of them, or raise JOBS_MAX_IMAGES.",
+            hint="Make several jobs of them; the operator of this service sets the limit.",
         )
     for number, text in enumerate(texts, start=1):
         pack.add(f"image {number}", bodies.decode(number, text))

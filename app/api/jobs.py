@@ -357,7 +357,9 @@ def remove_job(job_id: str) -> Response:
 def store() -> JobStore:
     """The jobs of the current app. Raises JobsOffError."""
     if current_app.extensions["settings"].jobs == "off":
-        raise JobsOffError("This service takes no background jobs.", hint="The operator can allow them with JOBS=on.")
+        raise JobsOffError(
+            "This service takes no background jobs.", hint="Ask the operator of this service whether it can take them."
+        )
     found: JobStore = current_app.extensions[EXTENSION]
     return found
 

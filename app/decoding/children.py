@@ -109,7 +109,7 @@ class Children:
                 raise late() from None
             raise ImageTooComplexError(
                 f"The {found.kind} image was not decoded within {self._most_seconds:g} s.",
-                hint="Open it in another program and save it again, or raise IMAGES_MAX_DECODE_SECONDS.",
+                hint="Open it in another program and save it again; the operator of this service sets the limit.",
             ) from None
         except RequestError:
             is_fit = True

@@ -96,7 +96,7 @@ class Decoder:
         if count > most:
             raise ImageTooLargeError(
                 f"The image needs {count} bytes of memory while it is decoded; at most {most} can be had.",
-                hint="Scale it down, or raise REQUEST_MEMORY_BYTES if there is more.",
+                hint="Scale it down; the operator of this service sets the limit.",
             )
         own.grow(count, deadline, "The image")
 

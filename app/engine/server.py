@@ -341,7 +341,10 @@ class Connection:
         except (ProtocolError, TypeError, ValueError) as error:
             request = {"request_id": pending.work.request_id}
             log.exception("%s gave an answer that cannot be sent", pending.work.model_key, extra=request)
-            failure = CaskError(f"The model gave an answer that cannot be sent: {error}.", hint="See the log.")
+            failure = CaskError(
+                f"The model gave an answer that cannot be sent: {error}.",
+                hint="Tell the operator of this service the request id.",
+            )
             buffers = protocol.encode(_frame_of(number, Reply(error=failure)))
         try:
             self._send(buffers)
@@ -366,7 +369,10 @@ def _spare() -> int | None:
 
 def _refuse_connection(sock: socket.socket) -> None:
     """Say that there is no room, and hang up."""
-    error = EngineBusyError("The engine can take no more connections.", hint="Raise ulimit -n, or the pids limit.")
+    error = EngineBusyError(
+        "The engine can take no more connections.",
+        hint="Send it again later; if it stays so, tell the operator of this service.",
+    )
     with sock, contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, SEND_TIMEOUT)
         for buffer in protocol.encode(_frame_of(0, Reply(error=error))):

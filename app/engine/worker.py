@@ -440,7 +440,13 @@ class Workers:
         except Exception as error:
             requests = {"request_id": ",".join(work.request_id for work in batch.works)}
             log.exception("predicting a batch of %d with %s failed", len(batch.works), batch.model_key, extra=requests)
-            self._refuse_all(batch, CaskError(f"The model failed: {type(error).__name__}.", hint="See the log."))
+            self._refuse_all(
+                batch,
+                CaskError(
+                    f"The model failed: {type(error).__name__}.",
+                    hint="Tell the operator of this service the request id.",
+                ),
+            )
         else:
             slot.note_seconds(batch, self.clock() - started)
             self._answer_all(batch, answers, started, slot.form)
@@ -531,7 +537,7 @@ def _not_ready(slot: Slot) -> ModelNotReadyError:
     if slot.state == "failed":
         return ModelNotReadyError(
             f"The model {slot.manifest.key} failed to load.",
-            hint="An operator must mend it; /readyz and the log say why.",
+            hint="Take another model, or tell the operator of this service, whose log says why.",
             retry_after_seconds=30.0,
         )
     return ModelNotReadyError(

@@ -81,7 +81,8 @@ def authorize() -> Response | None:
         return None
     if endpoint in ADMIN and not insiders.is_inside():
         raise OutsideError(
-            "This address is for operators and not answered from here.", hint="ADMIN_NETWORKS says from where it is."
+            "This address is for operators and not answered from here.",
+            hint="Ask the operator of this service from which networks it is.",
         )
     if EXTENSION not in current_app.extensions:
         return None
@@ -91,7 +92,7 @@ def authorize() -> Response | None:
     if scope not in g.token.scopes and endpoint not in ANY_SCOPE:
         raise ScopeMissingError(
             f"The token {g.token.id} ({g.token.name}) has not the scope {scope}.",
-            hint=f"A token with it is made by: flask token create NAME --scope {scope}",
+            hint=f"Ask the operator of this service for a token with the scope {scope}.",
         )
     return None
 
@@ -164,7 +165,7 @@ def _refuse() -> Response:
         return redirect(url_for("pages.sign_in", next=wished), 303)
     raise g.token_error or TokenMissingError(
         "This address answers only those who show a token.",
-        hint=f"Send it as {HEADER}: cask_… or Authorization: Bearer cask_…; an operator makes it: flask token create.",
+        hint=f"Send it as {HEADER}: cask_… or Authorization: Bearer cask_…; ask the operator of this service for one.",
     )
 
 

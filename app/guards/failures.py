@@ -26,8 +26,12 @@ BROKEN_READ = "request data read error"
 
 # What Werkzeug itself refuses, in our words: status → code, title, hint.
 HTTP_FAILURES = {
-    400: ("bad_request", "The request is malformed", "See /v1 in docs/api.md for the shape of requests."),
-    404: ("not_found", "There is nothing at this address", "The addresses are listed in docs/api.md."),
+    400: ("bad_request", "The request is malformed", "GET /docs shows the shape of requests."),
+    404: (
+        "not_found",
+        "There is nothing at this address",
+        "See whether it is typed right; GET /docs shows all addresses of the API.",
+    ),
     405: ("method_not_allowed", "This address does not take that method", "The Allow header lists those it takes."),
     415: ("media_type_unsupported", "The Content-Type is not accepted", "Use multipart/form-data, image/* or JSON."),
 }
@@ -125,7 +129,7 @@ def _answer_unexpected(error: Exception) -> Response:
         return answer(
             TemporaryFullError(
                 "The server has no room for the temporary files of this request.",
-                hint="Send it again later, or less at once; the operator should look at `df` for /tmp.",
+                hint="Send it again later, or less at once; if it stays so, tell the operator of this service.",
             )
         )
     if current_app.debug:
@@ -134,7 +138,9 @@ def _answer_unexpected(error: Exception) -> Response:
         return _answer_gone()
     # A stack trace means that we have a fault; the caller gets the id under which the log has it.
     log.error("unexpected failure in %s %s", request.method, request.path, exc_info=error)
-    return answer(CaskError("Something went wrong on our side.", hint="Tell the operator the request id."))
+    return answer(
+        CaskError("Something went wrong on our side.", hint="Tell the operator of this service the request id.")
+    )
 
 
 def _answer_gone() -> Response:

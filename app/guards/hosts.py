@@ -28,7 +28,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         if request.blueprint != "ops" and not _is_accepted(request.host.lower(), accepted):
             raise HostError(
                 f"This service does not answer to the host {request.host[:80]!r}.",
-                hint="Call it by SERVER_NAME, or add the name to SERVER_ALIASES.",
+                hint="Call it by the name that the operator of this service gave you.",
             )
 
 

@@ -98,7 +98,7 @@ def _grow(budget: Budget, hold: Hold, count: int, length: int) -> None:
     if count > most:
         raise RequestTooLargeError(
             f"The request has {length} bytes and needs {count} of memory; at most {most} can be had.",
-            hint="Send fewer or smaller images in one request, or raise REQUEST_MEMORY_BYTES if there is more.",
+            hint="Send fewer or smaller images in one request; the operator of this service sets the limit.",
         )
     hold.grow(count, _patience(), WHAT)
 

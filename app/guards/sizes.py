@@ -35,5 +35,5 @@ def too_large(length: int | None, limit: int) -> RequestTooLargeError:
     size = f"{length} bytes" if length is not None else "more bytes than accepted"
     return RequestTooLargeError(
         f"The request has {size}; at most {limit} are accepted.",
-        hint="Send fewer or smaller images in one request, or raise REQUEST_MAX_BYTES.",
+        hint="Send fewer or smaller images in one request; the operator of this service sets the limit.",
     )

@@ -97,7 +97,7 @@ def _check_contents(pack: Pack, archive: BinaryIO) -> None:
     if ZIP64_MARK in tail[max(0, at - ZIP64_BYTES) : at] or contents_bytes > most_entries * (ZIP_ROW_BYTES + 512):
         raise ArchiveError(
             f"The zip archive's table of contents is longer than {most_entries} files need.",
-            hint="Make several jobs of it, or raise JOBS_MAX_IMAGES.",
+            hint="Make several jobs of it; the operator of this service sets the limit.",
         )
 
 
@@ -113,7 +113,7 @@ def _fill_from_tar(pack: Pack, archive: BinaryIO, *, is_gzip: bool) -> None:
             if entries > pack.max_images + MORE_ENTRIES:
                 raise ArchiveError(
                     f"The archive has more than {entries - 1} entries.",
-                    hint="Make several jobs of it, or raise JOBS_MAX_IMAGES.",
+                    hint="Make several jobs of it; the operator of this service sets the limit.",
                 )
             if info.isdir() or _is_hidden(info.name):
                 continue
@@ -148,7 +148,7 @@ class _Bounded:
         if self._left < 0:
             raise ArchiveError(
                 "The archive unpacks to more bytes than a job may have.",
-                hint="Make several jobs of it, or raise JOBS_MAX_BYTES.",
+                hint="Make several jobs of it; the operator of this service sets the limit.",
             )
         return data
 

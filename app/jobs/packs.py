@@ -61,7 +61,7 @@ class Pack:
         if len(self.entries) >= self._limits.max_images:
             raise TooManyImagesError(
                 f"The job has more than {self._limits.max_images} images.",
-                hint="Make several jobs of them, or raise JOBS_MAX_IMAGES.",
+                hint="Make several jobs of them; the operator of this service sets the limit.",
             )
         start = self.size_bytes
         digest = hashlib.sha256()
@@ -128,12 +128,12 @@ class Pack:
         if self.size_bytes - start > self._limits.max_image_bytes:
             raise ImageTooLargeError(
                 f"{name[:MAX_NAME_CHARACTERS]!a} has more than {self._limits.max_image_bytes} bytes.",
-                hint="Save it smaller, or raise IMAGES_MAX_BYTES.",
+                hint="Save it smaller; the operator of this service sets the limit.",
             )
         if self.size_bytes > self._limits.max_bytes:
             raise RequestTooLargeError(
                 f"The images of the job have more than {self._limits.max_bytes} bytes.",
-                hint="Make several jobs of them, or raise JOBS_MAX_BYTES.",
+                hint="Make several jobs of them; the operator of this service sets the limit.",
             )
 
 
@@ -159,7 +159,7 @@ def disk_full() -> StorageFullError:
     """What a caller is told whose job finds no room."""
     return StorageFullError(
         "The disk of this server has no room for the images of this job.",
-        hint="Try again later; the operator should look at `df` for STATE_DIR.",
+        hint="Try again later; if it stays so, tell the operator of this service.",
         retry_after_seconds=RETRY_AFTER_SECONDS,
     )
 
@@ -169,5 +169,5 @@ def _unusable(error: OSError, path: Path) -> StorageFullError | StateUnusableErr
         return disk_full()
     return StateUnusableError(
         f"The folder {path.parent.name} of the state folder cannot be used: {error.strerror}.",
-        hint=f"See whether {path.parent} may be written by the service's user.",
+        hint="Tell the operator of this service: it is a matter of the folder's owner or rights.",
     )

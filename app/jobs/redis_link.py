@@ -135,7 +135,7 @@ class Link:
 def _unusable(reason: str) -> StateUnusableError:
     return StateUnusableError(
         f"The Redis that keeps the jobs cannot be used: {reason}.",
-        hint="Send it again after the time in Retry-After; flask doctor tells the operator more.",
+        hint="Send it again after the time in Retry-After; if it stays so, tell the operator of this service.",
         retry_after_seconds=RETRY_AFTER_SECONDS,
     )
 
@@ -143,7 +143,7 @@ def _unusable(reason: str) -> StateUnusableError:
 def _full() -> StorageFullError:
     return StorageFullError(
         "The Redis that keeps the jobs has no memory left.",
-        hint="Remove jobs whose results you have (DELETE), or come later; the operator can raise its maxmemory.",
+        hint="Remove jobs whose results you have (DELETE), or come later; the operator sets the limit.",
         retry_after_seconds=FULL_RETRY_AFTER_SECONDS,
     )
 

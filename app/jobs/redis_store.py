@@ -107,7 +107,7 @@ class RedisStore(JobStore):
             raise self._no_room(said, more_bytes)
         raise StateUnusableError(
             "The images of the job were lost in Redis before it was taken.",
-            hint="Send it again; if that happens often, see maxmemory-policy in docs/operations.md.",
+            hint="Send it again; if that happens often, tell the operator of this service.",
         )
 
     def _upload(self, token: str, pack: Pack) -> None:

@@ -244,7 +244,7 @@ class JobStore(abc.ABC):
         return StorageFullError(
             f"The jobs take {taken_bytes} bytes, and this one {more_bytes} more; at most {self.limits.max_disk_bytes}"
             " are theirs.",
-            hint="Remove jobs whose results you have (DELETE), come later, or raise JOBS_MAX_DISK_BYTES.",
+            hint="Remove jobs whose results you have (DELETE), or come later; the operator sets the limit.",
             retry_after_seconds=packs.RETRY_AFTER_SECONDS,
         )
 

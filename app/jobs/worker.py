@@ -158,7 +158,7 @@ class Worker:
         if claim.attempt > MAX_ATTEMPTS:
             raise JobImageAbandonedError(
                 f"The image was begun {claim.attempt - 1} times, and each time the engine or the worker ended.",
-                hint="Try it alone; if it ends the engine again, tell the operator.",
+                hint="Try it alone; if it ends the engine again, tell the operator of this service.",
             )
         outcome = self._predictor.predict(
             claim.task, [claim.data], claim.wishes, deadline=time.monotonic() + IMAGE_SECONDS

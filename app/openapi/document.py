@@ -394,7 +394,7 @@ class _Document:
             status, code = str(kind.status), kind.code
             found.setdefault(status, {})[code] = dict(example(kind).to_problem(EXAMPLE_REQUEST_ID))
         for status in APACHE_STATUSES:
-            problem = _apache_problem(status)
+            problem = _apache_problem(status, self._settings.request_max_bytes)
             found.setdefault(status, {}).setdefault(str(problem["code"]), dict(problem))
         return {status: list(by_code.values()) for status, by_code in found.items()}
 
@@ -452,9 +452,10 @@ def _of_bodies(operation: Operation) -> tuple[type[CaskError], ...]:
 
 
 @functools.cache
-def _apache_problem(status: str) -> dict[str, str | int]:
+def _apache_problem(status: str, most_bytes: int) -> dict[str, str | int]:
     words = tomllib.loads((ROOT / "apache" / "errors.toml").read_text())[status]
-    error = CaskError(words["detail"], hint=words["hint"])
+    detail = words["detail"].replace("{request_max_bytes}", str(most_bytes))
+    error = CaskError(detail, hint=words["hint"])
     error.status, error.code, error.title = int(status), words["code"], words["title"]
     return error.to_problem(EXAMPLE_REQUEST_ID)
 

@@ -65,7 +65,7 @@ class Section:
         """The figures of the drift with their English names; none before there was an image."""
         drift = self.status.drift
         known = drift.get("figures", {}) if drift.get("images") else {}
-        return [(FIGURES[name], known[name]) for name in FIGURES if name in known]
+        return [(FIGURES[name], known[name]) for name in FIGURES if known.get(name, {}).get("mean") is not None]
 
     @property
     def tested_at(self) -> datetime | None:

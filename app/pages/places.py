@@ -23,6 +23,7 @@ PLACES = (
     Place("pages.jobs", marked("Jobs")),
     Place("pages.models", marked("Models")),
     Place("pages.capacity", marked("Capacity")),
+    Place("openapi.swagger", marked("API")),
 )
 
 

@@ -87,5 +87,5 @@ def _is_constant(source: Any) -> bool:
 def _unsupported(found: str) -> ExplanationUnsupportedError:
     return ExplanationUnsupportedError(
         f"The network ends in {found}, not in a mean over places and one linear layer.",
-        hint="Set RUNTIME=torch, where gradients explain it, or leave explain out.",
+        hint="Leave explain out, or ask the operator of this service for a model that can be explained.",
     )

@@ -49,7 +49,7 @@ class Classifier(Model):
         if self._explaining is None:
             raise ExplanationUnsupportedError(
                 f"{self.manifest.key} is computed by {self.computed_by}, which cannot be explained.",
-                hint="Set RUNTIME=openvino or RUNTIME=torch, or leave explain out.",
+                hint="Leave explain out, or ask the operator of this service for a model that can be explained.",
             )
         with self._explainer_lock:
             if self._explainer is None:

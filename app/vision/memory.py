@@ -101,7 +101,7 @@ class BoundedModel(Model):
         log.warning("model %s: %s", self.manifest.key, message)
         return GpuOutOfMemoryError(
             f"{message}.",
-            hint="Send it again later; an operator may serve fewer models, or end what else uses the GPU.",
+            hint="Send it again later; if it stays so, tell the operator of this service.",
             retry_after_seconds=RETRY_AFTER_SECONDS,
         )
 

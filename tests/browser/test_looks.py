@@ -156,3 +156,19 @@ def test_no_request_leaves_our_server_and_nothing_is_complained_about(page: Page
     ours = (f"{page.base_url}/", f"blob:{page.base_url}/", "data:")
     assert [address for address in asked if not address.startswith(ours)] == []
     assert page.console() == []
+
+
+def test_a_phone_offers_the_models_and_speaks_of_no_mouse(page: Page) -> None:
+    page.resize(*PHONE)
+
+    page.see("#model")
+    assert page.see(".drop-title").text == "Choose one or several images"
+    assert not any(words in page.see("#stage").text for words in ("Drop", "Pasting"))
+
+
+def test_readers_of_the_description_are_in_the_navigation_and_lead_back(page: Page) -> None:
+    page.click(".places a", "API")
+    page.click(".way-back a", "Redoc")
+    page.click(".way-back a", "Cask")
+
+    page.see("h1", "Try an image")

@@ -84,14 +84,14 @@ def test_the_api_speaks_english_and_does_not_vary(client: FlaskClient) -> None:
 def test_a_failure_speaks_the_language_of_the_browser(client: FlaskClient, engine: FakeEngine) -> None:
     nowhere = client.get("/nowhere", headers={**GERMAN, "Accept": "text/html"})
     why = "The engine does not answer: it has not started, or is being replaced."
-    engine.error = EngineAwayError(why, hint="See the log.")
+    engine.error = EngineAwayError(why, hint="Tell the operator of this service the request id.")
     away = client.post("/upload", headers=GERMAN, data={"image_upload": (io.BytesIO(fakes.picture()), "a.jpg")})
 
     assert "<h1>Unter dieser Adresse gibt es nichts</h1>" in nowhere.text
     assert "GET /nowhere: Unter dieser Adresse gibt es nichts." in nowhere.text
     assert "Accept-Language" in nowhere.vary
     assert "Der Rechenprozess antwortet nicht: er ist nicht gestartet oder wird gerade ersetzt." in away.text
-    assert "Mehr steht im Protokoll." in away.text
+    assert "Bitte dem Betreiber dieses Dienstes die Anfrage-ID nennen." in away.text
     assert away.status_code == 503
 
 

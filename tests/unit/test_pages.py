@@ -278,3 +278,15 @@ def test_small_boxes_lie_on_top() -> None:
     drawn = drawing.draw([Detection("cone", 0.9, small), Detection("barrier", 0.5, large)], 100, 100, LABELS)
 
     assert [box.label for box in drawn] == ["barrier", "cone"]
+
+
+def test_the_page_of_models_names_no_figure_that_has_no_value_yet() -> None:
+    from types import SimpleNamespace
+
+    from app.pages.models import Section
+
+    nothing = {"mean": None, "reference_mean": None, "psi": None, "by_chance": None}
+    drift = {"images": 1, "figures": {"brightness": nothing, "size": {**nothing, "mean": 0.5}}}
+    section = Section(SimpleNamespace(drift=drift), SimpleNamespace(), [])  # type: ignore[arg-type]
+
+    assert [name for name, _ in section.figures] == ["Size, megapixels"]

@@ -108,7 +108,7 @@ function fold(title, copyWords) {
   const code = html("code");
   const button = html("button", { type: "button", className: "button button-quiet copy" }, copyWords);
   button.addEventListener("click", async () => {
-    button.textContent = (await copy(code.textContent)) ? _("Copied") : _("Select it and press Ctrl+C");
+    button.textContent = (await copy(code.textContent)) ? _("Copied") : _("Select it and copy it");
     setTimeout(() => { button.textContent = copyWords; }, 2000);
   });
   const block = html("pre", { className: "code-block", tabIndex: 0 }, code);

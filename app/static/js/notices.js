@@ -35,7 +35,7 @@ export function countdown(until) {
 }
 
 function empty() {
-  return part("", _("No image yet"), [_("Choose, drop or paste one, or take a sample. The answer stands here.")]);
+  return part("", _("No image yet"), [_("Choose one, or take a sample. The answer stands here.")]);
 }
 
 function working({ model }) {

@@ -118,8 +118,6 @@ export class Wishes extends EventTarget {
     const fitting = this.#models.filter((model) => model.task === this.task);
     if (!fitting.length) return;
     this.select.replaceChildren(...fitting.map((model) => html("option", { value: key(model) }, title(model))));
-    // On a phone a list of one takes room and offers nothing.
-    this.select.parentElement.classList.toggle("is-only-one", fitting.length === 1);
     this.select.value = fitting.some((model) => key(model) === chosen) ? chosen : key(fitting[0]);
   }
 

@@ -236,7 +236,7 @@ def test_connection_is_used_again(running: RunningEngine, manifest: Manifest) ->
         ModelNotReadyError("It loads.", hint="Soon.", retry_after_seconds=30.0),
         ModelNotFoundError("No such.", hint="Look."),
         DeadlineExceededError("Late.", hint="Sooner."),
-        CaskError("The model failed.", hint="See the log."),
+        CaskError("The model failed.", hint="Tell the operator of this service the request id."),
     ],
     ids=lambda error: type(error).__name__,
 )

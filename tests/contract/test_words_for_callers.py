@@ -1,0 +1,52 @@
+"""Callers and visitors are no operators: no hint of theirs names a setting, a command, or a file they do not have."""
+
+from __future__ import annotations
+
+import ast
+import re
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.config import DECLARATIONS, ROOT
+from app.pages import sentences
+
+SETTINGS = "|".join(one.name for one in DECLARATIONS.values() if "_" in one.name)
+OPERATORS = re.compile(
+    rf"\b(?:{SETTINGS})\b|\b(?:JOBS|RUNTIME|DEVICE|MODELS)=|\bflask \w|\bmake \w+-|docs/\w|ulimit|`df`"
+)
+HEARD = [
+    *sorted(
+        path for room in ("api", "guards", "jobs", "decoding", "pages") for path in (ROOT / "app" / room).rglob("*.py")
+    ),
+    *(ROOT / "app" / name for name in ("images.py", "predictions.py", "ensembles.py", "upstreams.py", "routing.py")),
+    *(ROOT / "app" / "engine" / name for name in ("worker.py", "batcher.py", "client.py")),
+]
+
+
+def hints(path: Path) -> Iterator[str]:
+    """The words of each ``hint=`` in a file."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.keyword) and node.arg == "hint":
+            yield " ".join(str(part.value) for part in ast.walk(node.value) if isinstance(part, ast.Constant))
+
+
+@pytest.mark.parametrize("path", HEARD, ids=lambda path: str(path.relative_to(ROOT)))
+def test_no_hint_tells_a_caller_to_act_as_an_operator(path: Path) -> None:
+    assert [hint for hint in hints(path) if OPERATORS.search(hint)] == []
+
+
+def test_no_sentence_of_pages_or_apache_tells_a_visitor_to_act_as_an_operator() -> None:
+    table = tomllib.loads((ROOT / "apache" / "errors.toml").read_text())
+    words = [*sentences.ALL, *(text for row in table.values() for text in row.values())]
+
+    assert len(words) > 200
+    assert [text for text in words if OPERATORS.search(text)] == []
+
+
+def test_apache_names_the_limit_of_a_body() -> None:
+    table = tomllib.loads((ROOT / "apache" / "errors.toml").read_text())
+
+    assert "{request_max_bytes}" in table["413"]["detail"]
