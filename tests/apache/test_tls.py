@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import socket
 import ssl
 import subprocess
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -28,6 +30,8 @@ def certificate() -> Iterator[Path]:
         check=True,
         capture_output=True,
     )
+    # The service user reads it.
+    (folder / "key.pem").chmod(0o644)
     yield folder
 
 
@@ -63,6 +67,32 @@ def test_a_prediction_travels_encrypted(server: Server, https_port: int, certifi
 
     assert answer.status == 200
     assert answer.headers["Strict-Transport-Security"] == HSTS
+
+
+def test_a_connection_that_begins_late_is_answered_twice(
+    server: Server, https_port: int, certificate: Path, sample_path: Path
+) -> None:
+    body = sample_path.read_bytes() + b"\0" * 3_000_000
+    trust = ssl.create_default_context(cafile=certificate / "cert.pem")
+    with socket.create_connection(("localhost", https_port), 20) as silent:
+        # So long Apache has nothing to read, and lets the connection wait.
+        threading.Event().wait(0.5)
+        with contextlib.closing(_https(https_port, certificate)) as connection:
+            connection.sock = trust.wrap_socket(silent, server_hostname="localhost")
+            for _ in range(2):
+                connection.request("POST", "/v1/detect", body, {"Content-Type": "image/jpeg"})
+                answer = connection.getresponse()
+                answer.read()
+                assert answer.status == 200
+
+
+def test_silent_connections_hold_nothing(server: Server, https_port: int, certificate: Path) -> None:
+    with contextlib.ExitStack() as stack:
+        for _ in range(100):
+            stack.enter_context(socket.create_connection(("localhost", https_port), 20))
+        with contextlib.closing(_https(https_port, certificate)) as connection:
+            connection.request("GET", "/livez")
+            assert connection.getresponse().status == 200
 
 
 @pytest.mark.parametrize("path", ["/v1/detect?top_k=1", "/v1/detect"])
