@@ -8,7 +8,7 @@ SHELL := /bin/bash
 
 # ENV, PORT and any other setting given to make reach the programs through the environment, as they were typed: a value is
 # never read by make ($(shell …) in it) nor by a shell (quotes, blanks, semicolons). app/given.sh makes arguments of them.
-$(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(eval override $(name) := $$(value $(name)))))
+$(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
 GIVEN := A AFTER ARCH B BEFORE CONFIRM FOLDER LABELS MIX MODEL NAME OPTIONS PART PROFILE RATE SECONDS SHARE SLO VERSION WEIGHTS WRITE
 $(foreach name,$(GIVEN),$(eval export GIVEN_$(name) := $$(value $(name))))
 override PY := .venv/bin/python

@@ -97,7 +97,10 @@ def _settings(env: str) -> tuple[Settings, Finding]:
         fallback = config.describe(_known_environment(env or place.environ.get("ENV", "")))
         words = f"{error.message} All below is by the settings of {fallback.env} in the repository."
         return fallback, checks.fail("Settings", words, "flask config show, once that is mended")
-    if problem := config.problem(settings):
+    problem = config.problem(settings)
+    if problem and checks.is_foreign_root():
+        return settings, checks.warn("Settings", f"{problem} But {checks.ROOT_WORDS}", checks.ROOT_NEXT)
+    if problem:
         return settings, checks.fail("Settings", problem, "flask config show")
     own = sum(source.startswith(("environment", "file ", config.LOCAL_FILE)) for source in settings.sources.values())
     words = f"{len(config.DECLARATIONS)} for {settings.env}, {own} of them from this machine"

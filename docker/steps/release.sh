@@ -148,7 +148,7 @@ start_release() { # start_release NUMBER : sets CONTAINER; where it does not bec
     before="$(container)"
     started_at="$(date +%s)"
     compose_release "$1" up -d --remove-orphans >"$LOG" 2>&1 </dev/null || {
-        REASON="the engine did not start it: $(grep -iE 'error|cannot|in use' "$LOG" | tail -n 1 | cut -c 1-300)"
+        REASON="the engine did not start it: $(grep -iE 'error|cannot|in use' "$LOG" | grep -v 'Encountered errors' | tail -n 1 | cut -c 1-400)"
         return 1
     }
     need_container

@@ -63,3 +63,15 @@ def test_docker_is_not_asked_for_another_engine(tmp_path: Path) -> None:
     assert done.returncode == 2
     assert len(done.stderr.splitlines()) == 2
     assert f"{other} compose" in done.stderr
+
+
+def test_what_is_given_to_make_reaches_the_programs_as_it_was_typed(tmp_path: Path) -> None:
+    makefile = tmp_path / "Makefile"
+    makefile.write_text("include Makefile\nprobe:\n\t@printenv PORT REDIS_URL\n")
+
+    typed = ["PORT=8001", "REDIS_URL=re$x\"y ' z#"]
+    done = subprocess.run(
+        ["make", "-s", "-f", str(makefile), "probe", *typed], cwd=ROOT, capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.splitlines() == ["8001", "re$x\"y ' z#"], done.stderr

@@ -53,7 +53,7 @@ def test_container_is_bounded_and_never_gets_a_terminal(stack: Stack) -> None:
     config = stack.inspect("{{json .Config}}")
 
     assert host["Memory"] == 2 * 1024**3
-    assert host["PidsLimit"] == 2048
+    assert host["PidsLimit"] == 8192
     assert host["CapDrop"] == ["ALL"]
     assert host["LogConfig"]["Config"]["max-size"] == "20m"
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
