@@ -101,6 +101,11 @@ def an_object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
     return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
 
 
+def an_open_object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    """A JSON Schema of an object in which clients add keys of their own, which are ignored."""
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
 def a_list(schema: dict[str, Any], limit: str = "") -> dict[str, Any]:
     """A JSON Schema of a list that is not empty. ``limit``: the setting that bounds it; the document has its value."""
     return {"type": "array", "items": schema, "minItems": 1, **({"maxItems": limit} if limit else {})}
@@ -125,21 +130,27 @@ def _tensor(name: str, datatype: str, items: dict[str, Any], sides: tuple[int, i
     side = {"type": "integer", "minimum": 1, "maximum": 2**31}
     shape = {"type": "array", "items": side, "minItems": sides[0], "maxItems": sides[1]}
     head = {"name": {"const": name}, "datatype": {"const": datatype}}
-    return an_object({**head, "shape": shape, "data": a_list(items)}, "name", "datatype", "shape", "data")
+    return an_open_object({**head, "shape": shape, "data": a_list(items)}, "name", "datatype", "shape", "data")
 
 
 _PIXEL = {"type": "integer", "minimum": 0, "maximum": 255}
 _INPUTS = {"anyOf": [_tensor("image", "BYTES", BASE64_IMAGE, (1, 8)), _tensor("pixels", "UINT8", _PIXEL, (3, 4))]}
-_BINARY_WISH = an_object({"binary_data": {"type": "boolean"}})
-_OUTPUT = an_object({"name": {"enum": ["labels", "scores", "sizes"]}, "parameters": _BINARY_WISH}, "name")
-_PARAMETERS = {"binary_data_output": {"type": "boolean"}, "timeout": {"type": "integer", "minimum": 0}}
+
+
+def _parameters(known: str) -> dict[str, Any]:
+    return {"type": ["object", "null"], "description": f"Known: {known}. Others are ignored."}
+
+
+_OUTPUT = an_open_object(
+    {"name": {"enum": ["labels", "scores", "sizes"]}, "parameters": _parameters("`binary_data`, true or false")}, "name"
+)
 # The form in JSON of a request for inference. Binary tensors (Triton's extension) cannot be told in JSON Schema.
-INFER = an_object(
+INFER = an_open_object(
     {
         "id": {"type": ["string", "null"]},
-        "parameters": an_object(_PARAMETERS),
+        "parameters": _parameters("`binary_data_output`, true or false; `timeout` in microseconds; the task's options"),
         "inputs": {"type": "array", "items": _INPUTS, "minItems": 1, "maxItems": 1},
-        "outputs": {"type": "array", "items": _OUTPUT},
+        "outputs": {"type": ["array", "null"], "items": _OUTPUT},
     },
     "inputs",
 )

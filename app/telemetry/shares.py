@@ -18,6 +18,7 @@ import mmap
 import os
 import struct
 import time
+import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -60,7 +61,7 @@ class Share:
 
     def __init__(self, memory: mmap.mmap | bytearray, lock: int | None = None) -> None:
         self._memory = memory
-        self._lock = lock
+        self._release = None if lock is None else weakref.finalize(self, os.close, lock)
         self._head = memoryview(memory)[: HEAD.size].cast("q")
         self.values = memoryview(memory).cast("d")
         self._found = {series: at for series, at, _ in _records(memory)}
@@ -108,8 +109,8 @@ class Share:
 
     def abandon(self) -> None:
         """After a fork, in the child: the file is the parent's."""
-        if self._lock is not None:
-            os.close(self._lock)
+        if self._release is not None:
+            self._release()
 
     def _append(self, series: Series, count: int) -> int:
         key, used = series.key(), self._head[USED_AT]

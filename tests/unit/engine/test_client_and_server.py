@@ -900,5 +900,7 @@ def test_full_queue_is_waited_for_and_then_says_so(client: EngineClient, manifes
         with pytest.raises(DeadlineExceededError):
             ask(client, manifest, 1, deadline=time.monotonic() - 1)
 
-        threading.Timer(0.3, lambda: [stack.enter_context(full.accept()[0]) for _ in range(2)]).start()
+        taking = threading.Timer(0.3, lambda: [stack.enter_context(full.accept()[0]) for _ in range(2)])
+        taking.start()
         assert client.has_listener()
+        taking.join()
