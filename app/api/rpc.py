@@ -195,6 +195,8 @@ def page() -> str:
 )
 def call() -> Response:
     """Call one method, or several in a batch; a single call that fails has the HTTP status of its failure."""
+    # A wrong one is refused here, whether or not a call would ask for it.
+    canaries.wished(request)
     document = bodies.read_json(request)
     if isinstance(document, list):
         return _batch(document)
