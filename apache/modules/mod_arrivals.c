@@ -34,6 +34,8 @@ APLOG_USE_MODULE(arrivals);
 #define ARRIVALS_IN_MEMORY 65536
 #define READ_BYTES 65536
 #define FEW_BYTES 4096
+/* Larger bodies may take three quarters of all bytes: a few of them must not keep out the many that are small. */
+#define SMALL_BYTES 1048576
 /* A longer line is refused by the server (LimitRequestLine, LimitRequestFieldSize). */
 #define MOST_LINE_BYTES 8192
 /* Addresses share a counter where their hashes meet; with so many that is rare, and costs one of them a part. */
@@ -371,6 +373,13 @@ static int refuse(request_rec *r, int status, const char *why)
     return fail(r, status);
 }
 
+/* Whether a body of so many bytes may have `more` bytes beside what has arrived already. */
+static int has_room(apr_int64_t size, apr_int64_t more)
+{
+    apr_int64_t most = size > SMALL_BYTES ? settings.max_bytes - settings.max_bytes / 4 : settings.max_bytes;
+    return (apr_int64_t)apr_atomic_read32(&kib_in_all) * 1024 + more <= most;
+}
+
 static int is_too_slow(apr_time_t began, apr_int64_t got)
 {
     apr_time_t age = apr_time_now() - began;
@@ -426,8 +435,13 @@ static int read_body(request_rec *r, arrival_t *arrival, apr_bucket_brigade *kep
             if (rv != APR_SUCCESS)
                 return cannot_keep(r, rv);
             got += length;
-            apr_atomic_add32(&kib_in_all, (apr_uint32_t)((got >> 10) - (arrival->bytes >> 10)));
-            arrival->bytes = (apr_uint32_t)got;
+            /* What its length announced is counted already. */
+            if (got > (apr_int64_t)arrival->bytes) {
+                apr_atomic_add32(&kib_in_all, (apr_uint32_t)((got >> 10) - (arrival->bytes >> 10)));
+                arrival->bytes = (apr_uint32_t)got;
+                if (got > ARRIVALS_IN_MEMORY && !has_room(got, 0))
+                    return HTTP_SERVICE_UNAVAILABLE;
+            }
             apr_bucket_delete(each);
         }
         if (!is_whole && is_too_slow(began, got))
@@ -462,7 +476,7 @@ static int take_in(request_rec *r)
         return DECLINED;
     if (ap_get_limit_req_body(r) > 0 && length > ap_get_limit_req_body(r))
         return fail(r, HTTP_REQUEST_ENTITY_TOO_LARGE);
-    if (length > ARRIVALS_IN_MEMORY && (apr_int64_t)apr_atomic_read32(&kib_in_all) * 1024 + length > settings.max_bytes)
+    if (length > ARRIVALS_IN_MEMORY && !has_room(length, length))
         return refuse(r, HTTP_SERVICE_UNAVAILABLE, "the bodies that are arriving have all bytes there are");
     arrival = apr_pcalloc(r->pool, sizeof *arrival);
     if (!is_uncapped(r->useragent_addr)) {
@@ -479,6 +493,10 @@ static int take_in(request_rec *r)
     body = apr_pcalloc(r->pool, sizeof *body);
     body->kept = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     apr_pool_cleanup_register(r->pool, arrival, lets_go, apr_pool_cleanup_null);
+    if (length > 0) {
+        arrival->bytes = (apr_uint32_t)length;
+        apr_atomic_add32(&kib_in_all, arrival->bytes >> 10);
+    }
     status = read_body(r, arrival, body->kept);
     has_arrived(arrival);
     if (status != OK)
