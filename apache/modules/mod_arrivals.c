@@ -303,14 +303,35 @@ static apr_status_t lets_go(void *data)
     return APR_SUCCESS;
 }
 
-static apr_status_t open_file(apr_file_t **file, request_rec *r)
+/* A file without a name in this folder, with room for so many bytes. */
+static apr_status_t open_file_in(const char *folder, apr_file_t **file, apr_int64_t length, request_rec *r)
 {
-    char *path = apr_pstrcat(r->pool, settings.folder, "/body.XXXXXX", NULL);
+    char *path = apr_pstrcat(r->pool, folder, "/cask-body.XXXXXX", NULL);
+    apr_os_file_t descriptor;
     apr_status_t rv = apr_file_mktemp(file, path, APR_FOPEN_CREATE | APR_FOPEN_READ | APR_FOPEN_WRITE |
                                       APR_FOPEN_EXCL | APR_FOPEN_BINARY, r->pool);
-    if (rv == APR_SUCCESS)
-        unlink(path);
+    if (rv != APR_SUCCESS)
+        return rv;
+    unlink(path);
+    apr_os_file_get(&descriptor, *file);
+    rv = length > 0 ? posix_fallocate(descriptor, 0, length) : APR_SUCCESS;
+    if (rv != APR_SUCCESS)
+        apr_file_close(*file);
     return rv;
+}
+
+/* Where a body goes that is too large for memory. A full STATE_DIR must not end predictions: then among the temporary
+ * files, and a small one into memory after all (`file` is NULL). */
+static apr_status_t open_file(apr_file_t **file, apr_int64_t length, request_rec *r)
+{
+    const char *temporary;
+    apr_status_t rv = open_file_in(settings.folder, file, length, r);
+    if (rv == APR_SUCCESS)
+        return rv;
+    if (apr_temp_dir_get(&temporary, r->pool) == APR_SUCCESS && open_file_in(temporary, file, length, r) == APR_SUCCESS)
+        return APR_SUCCESS;
+    *file = NULL;
+    return length > 0 && length <= SMALL_BYTES ? APR_SUCCESS : rv;
 }
 
 static apr_status_t replay(ap_filter_t *f, apr_bucket_brigade *bb, ap_input_mode_t mode, apr_read_type_e block,
@@ -400,7 +421,7 @@ static int read_body(request_rec *r, arrival_t *arrival, apr_bucket_brigade *kep
     apr_int64_t got = 0;
     apr_off_t in_file = 0;
     apr_status_t rv;
-    int is_whole = 0;
+    int is_whole = 0, is_placed = 0;
 
     while (!is_whole) {
         rv = ap_get_brigade(r->input_filters, bb, AP_MODE_READBYTES, APR_BLOCK_READ, READ_BYTES);
@@ -425,9 +446,11 @@ static int read_body(request_rec *r, arrival_t *arrival, apr_bucket_brigade *kep
             rv = apr_bucket_read(each, &data, &length, APR_BLOCK_READ);
             if (rv != APR_SUCCESS)
                 return why_not(r, rv);
-            if (file == NULL && got + (apr_int64_t)length > ARRIVALS_IN_MEMORY)
-                if ((rv = open_file(&file, r)) != APR_SUCCESS)
+            if (!is_placed && got + (apr_int64_t)length > ARRIVALS_IN_MEMORY) {
+                if ((rv = open_file(&file, arrival->bytes, r)) != APR_SUCCESS)
                     return cannot_keep(r, rv);
+                is_placed = 1;
+            }
             if (file == NULL)
                 rv = apr_brigade_write(kept, NULL, NULL, data, length);
             else if ((rv = apr_file_write_full(file, data, length, NULL)) == APR_SUCCESS)
