@@ -39,7 +39,7 @@ def test_logs_are_for_people_in_dev(dev: Server) -> None:
 def test_logs_are_json_in_prod(prod: Server) -> None:
     prod.ask("/v1/models/nobody")
 
-    servers.wait_until(lambda: '"logger":"access"' in prod.log(), 10, "the access log's line")
+    servers.wait_until(lambda: '"logger": "access"' in prod.log(), 10, "the access log's line")
     lines = [json.loads(line) for line in prod.log().splitlines()]
     assert {"access", "cask.web", "cask.engine"} <= {line["logger"] for line in lines}
 
