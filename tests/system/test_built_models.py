@@ -88,7 +88,7 @@ def _chosen(model: dict[str, Any]) -> str:
 def _maps(stack: Stack, pid: int) -> str:
     """The files that a process maps; numbered as inside the container."""
     maps = stack.execute("cat", f"/proc/{pid}/maps")
-    assert "libpython" in maps
+    assert "python" in maps
     return maps
 
 
