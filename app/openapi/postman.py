@@ -61,6 +61,8 @@ def _url(path: str, operation: dict[str, Any]) -> dict[str, Any]:
 def _bodies(media_type: str, row: dict[str, Any]) -> Iterator[tuple[str, dict[str, Any]]]:
     if "multipart" in media_type:
         yield "form", {"mode": "formdata", "formdata": list(_fields(row["schema"]))}
+    elif "urlencoded" in media_type:
+        yield "form", {"mode": "urlencoded", "urlencoded": list(_texts(row["schema"]))}
     elif examples := row.get("examples"):
         for name, example in examples.items():
             yield name, {"mode": "raw", "raw": json.dumps(example["value"], indent=2), "options": RAW}
@@ -75,6 +77,14 @@ def _fields(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
         else:
             description = row.get("description", "")
             yield {"key": name, "type": "text", "value": "", "disabled": True, "description": description}
+
+
+def _texts(schema: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Fields of a form without files: the token from the collection's variable, others to be switched on."""
+    for name, row in schema["properties"].items():
+        is_token = name == "token"
+        value = "{{token}}" if is_token else ""
+        yield {"key": name, "value": value, "disabled": not is_token, "description": row.get("description", "")}
 
 
 def _one(media_type: str) -> str:

@@ -47,3 +47,18 @@ def test_collection_shows_the_token_and_the_real_address(tmp_path: Path, engine:
         "base_url": "https://cask.example:8443",
         "token": "",
     }
+
+
+def test_collection_signs_in_with_a_form_of_the_token(tmp_path: Path, engine: FakeEngine) -> None:
+    app = fakes.make_app(tmp_path, engine, authentication="required")
+
+    found = postman.collection(document.build(app))
+
+    items = [item for folder in found["item"] for item in folder["item"]]
+    body = next(
+        item["request"]["body"]
+        for item in items
+        if item["request"]["method"] == "POST" and item["request"]["url"]["path"] == ["sign-in"]
+    )
+    assert body["mode"] == "urlencoded"
+    assert {each["key"]: each["value"] for each in body["urlencoded"] if not each["disabled"]} == {"token": "{{token}}"}
