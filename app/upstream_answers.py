@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -18,6 +17,8 @@ ROWS = {"classify": "predictions", "detect": "detections"}
 BYTES_A_ROW = 256
 MAX_ROWS_BYTES = 16 * 1024 * 1024
 HEAD_BYTES = 64 * 1024
+# No side, coordinate or score is larger; what is cannot be reckoned with.
+MOST = 2**31
 
 
 class UpstreamError(CaskError):
@@ -92,6 +93,6 @@ def _check(row: Any) -> None:
 
 
 def _number(value: Any, kind: Any) -> Any:
-    if not isinstance(value, kind) or isinstance(value, bool) or not math.isfinite(value):
+    if not isinstance(value, kind) or isinstance(value, bool) or not -MOST <= value <= MOST:
         raise TypeError(value)
     return value

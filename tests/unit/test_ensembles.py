@@ -36,6 +36,15 @@ SAID = {
     "request_id": "theirs",
 }
 
+ROW: dict[str, Any] = {"width": 64, "height": 48, "predictions": [{"label": "cone", "score": 0.75}]}
+TOO_LARGE = (
+    {**ROW, "width": 10**400},
+    {**ROW, "height": -(10**400)},
+    {**ROW, "height": 10**300},
+    {**ROW, "predictions": [{"label": "cone", "score": 10**400}]},
+    {**ROW, "predictions": [{"label": "cone", "score": 1e300}]},
+)
+
 
 def far() -> float:
     return time.monotonic() + PATIENCE_SECONDS
@@ -326,6 +335,8 @@ def test_redirect_is_not_followed(service: Service) -> None:
         ).encode(),
         b'{"model":{"name":"a","version":"1","digest":"x"},"results":[{"width":1,"height":1,"predictions":'
         b'[{"label":"a","score":NaN}]}]}',
+        # Python reads integers of any length, and no float holds these.
+        *(json.dumps({**SAID, "results": [row]}).encode() for row in TOO_LARGE),
     ],
 )
 def test_answer_that_is_none_is_refused(service: Service, body: bytes) -> None:
