@@ -1,7 +1,7 @@
 # Cask: every command a person needs. `make` alone prints this list.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help serve stop reload dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-attacks check \
+.PHONY: help serve stop reload dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-attacks test-clients check \
 	format install lock docs postman fuzz \
 	model-add model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
 	model-shadow bench train clean
@@ -149,6 +149,9 @@ test: ## All tests; installs what is missing. PART=unit,apache runs some
 test-attacks: ## Attack the real service beside honest callers, and print what it cost them
 	@$(INSTALL) dev
 	@tests/run.sh attacks
+test-clients: ## Call the real service with programs of others, got from PyPI and npm: KServe's, Triton's, newman, spectral, a generator
+	@$(INSTALL) dev
+	@tests/run.sh clients
 fuzz: ## Send 200 requests an address, made from the API's description, and compare each answer with it
 	@$(INSTALL) dev
 	@$(PY) -m tests.description.run 200

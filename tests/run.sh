@@ -1,5 +1,6 @@
 #!/usr/bin/env bash
 # All tests, or some: tests/run.sh [unit,contract,vision,apache,loadtest,faults,attacks,browser,system]
+# tests/clients is none of «all», because it wants programs from two registries: tests/run.sh clients
 set -eu
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
