@@ -18,6 +18,7 @@ from tests.stores import CLASSIFIER
 from tests.versioned import Versioned, versioned
 
 REPLACED_SECONDS = 60.0
+LARGE_BYTES = 5 * 1024**3
 
 
 @pytest.fixture(scope="module")
@@ -32,18 +33,17 @@ def image() -> bytes:
     return (servers.ROOT / "models" / "samples" / "cone.jpg").read_bytes()
 
 
-def add_version_that_never_loads(service: Versioned, version: str) -> Path:
-    """Its weights are a pipe into which nobody writes: whoever opens it waits."""
+def add_version_that_loads_for_long(service: Versioned, version: str) -> Path:
+    """Its weights are gigabytes of nothing, whose digest takes many seconds to compute."""
     weights = stores.add_version(service.store, version).weights_path
-    weights.unlink()
-    os.mkfifo(weights, 0o644)
+    os.truncate(weights, LARGE_BYTES)
     return weights
 
 
 def test_an_engine_killed_in_the_middle_of_a_promotion_comes_back_with_the_old_version(
     service: Versioned, image: bytes
 ) -> None:
-    add_version_that_never_loads(service, "7")
+    add_version_that_loads_for_long(service, "7")
     victim, is_loading = service.server.engine_pid(), threading.Event()
 
     def say(line: str) -> None:

@@ -332,7 +332,7 @@ def test_image_that_claims_too_many_pixels_is_refused_before_it_is_decoded(data:
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 1_000_000
-    assert "IMAGES_MAX_PIXELS" in caught.value.hint
+    assert "operator" in caught.value.hint
 
 
 def test_image_of_exactly_the_most_pixels_is_read() -> None:
