@@ -128,10 +128,12 @@ def test_batches_kept_answers_and_dead_services_at_once(server: Server, sample_p
     running.figures.require()
     assert seen(kept_answers).keys() == {"200"}
     assert len(kept_answers) > 10 * CONNECTIONS
-    assert {answer.headers["X-Cache"] for answer in kept_answers} <= {"hit", "shared"}
-    assert seen(ensembles).keys() == {"200"}
-    # Those that would wait longer than REQUEST_MAX_WAIT_SECONDS may be refused, or for which eight threads are too few.
-    assert {each.json.get("reason", "") for each in batch_answers if each.status != 200} <= {"slow", "slots"}
+    # The first of each connection may come before the answer is written down.
+    assert Counter(answer.headers["X-Cache"] for answer in kept_answers)["miss"] <= CONNECTIONS
+    # Those that would wait longer than REQUEST_MAX_WAIT_SECONDS may be refused. The ensembles come from the address of
+    # the batches, and so wait behind them; a dead service is no reason.
+    refused = [each for each in (*batch_answers, *ensembles) if each.status != 200]
+    assert {(each.status, each.json.get("reason", "")) for each in refused} <= {(503, "slow"), (503, "slots")}
     assert server.ask("/v1/detect", sample_path.read_bytes() + b"\0", JPEG).status == 200
 
 
