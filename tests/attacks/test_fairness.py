@@ -17,7 +17,7 @@ import pytest
 from tests import bad_input, servers
 from tests.attacks.attack import attack
 from tests.attacks.honest import read_samples
-from tests.servers import Answer, Server
+from tests.servers import Answer, Server, wait_until
 
 JPEG = {"Content-Type": "image/jpeg"}
 BATCHES, IMAGES = 30, 32
@@ -112,7 +112,8 @@ def local_model(server: Server) -> str:
 @pytest.mark.parametrize("server", ["0"], ids=["threads by size"], indirect=True)
 def test_batches_kept_answers_and_dead_services_at_once(server: Server, sample_path: Path) -> None:
     image, ours = sample_path.read_bytes(), local_model(server)
-    server.ask("/v1/detect", image, JPEG)
+    is_kept = lambda: server.ask("/v1/detect", image, JPEG).headers["X-Cache"] == "hit"  # noqa: E731
+    wait_until(is_kept, 20, "the answer to be kept")
 
     with attack("batches, kept, dead upstreams", server) as running, ThreadPoolExecutor(128) as pool:
         batches = [pool.submit(batch, server, number) for number in range(BATCHES)]
@@ -130,8 +131,8 @@ def test_batches_kept_answers_and_dead_services_at_once(server: Server, sample_p
     assert len(kept_answers) > 10 * CONNECTIONS
     # The first of each connection may come before the answer is written down.
     assert Counter(answer.headers["X-Cache"] for answer in kept_answers)["miss"] <= CONNECTIONS
-    # Those that would wait longer than REQUEST_MAX_WAIT_SECONDS may be refused, and say why. The ensembles come from the
-    # address of the batches, and so wait behind them.
+    # Those that would wait longer than REQUEST_MAX_WAIT_SECONDS may be refused, and say why. The ensembles come from
+    # the address of the batches, and so wait behind them.
     refused = [each for each in (*batch_answers, *ensembles) if each.status != 200]
     assert {each.status for each in refused} <= {503}
     assert {each.json["reason"] for each in refused if each.json["code"] == "engine_busy"} <= {"slow", "slots"}
