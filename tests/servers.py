@@ -18,6 +18,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import psutil
+
 from tests import bad_input
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -96,6 +98,20 @@ class Server:
     def pids(self, role: str) -> list[int]:
         """The processes of one role, from /status."""
         return [row["pid"] for row in self.ask("/status").json["processes"] if row["role"] == role]
+
+    @contextlib.contextmanager
+    def paused(self) -> Iterator[None]:
+        """The whole machine stands still, whoever watches over the others included, as a virtual one that is paused."""
+        whole = [psutil.Process(self.process.pid), *psutil.Process(self.process.pid).children(recursive=True)]
+        for each in whole:
+            with contextlib.suppress(psutil.NoSuchProcess):
+                each.suspend()
+        try:
+            yield
+        finally:
+            for each in whole:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    each.resume()
 
     def stop(self) -> int:
         """Let requests in flight finish, then end. Returns Apache's exit status."""

@@ -167,20 +167,15 @@ def test_machine_that_is_gone_leaves_its_images_to_the_other(
     machines: tuple[Server, Server], redis: RedisServer, sample_path: Path
 ) -> None:
     first, second = machines
-    held = worker(first)
-    os.kill(worker(second), signal.SIGSTOP)
-    job_id = second.make_job(sample_path.read_bytes(), 200)
-    wait_for(lambda: bool(keys(redis, "claims")), "the first to begin")
-    # Stopped, it cannot go, and Apache cannot replace it.
-    os.kill(held, signal.SIGSTOP)
-    was = show(second, job_id)["progress"]["done"]
-    try:
-        os.kill(worker(second), signal.SIGCONT)
+    with second.paused():
+        job_id = first.make_job(sample_path.read_bytes(), 200)
+        wait_for(lambda: bool(keys(redis, "claims")), "the first to begin")
+    with first.paused():
+        was = show(second, job_id)["progress"]["done"]
         wait_for(lambda: all_ended(second, [job_id]), "the other machine to do it", JOB_SECONDS)
-    finally:
-        os.kill(held, signal.SIGCONT)
 
     assert was < 200
+    wait_for(first.is_ready, "the first to serve again")
     check_whole(second, [job_id], 200)
     wait_for(lambda: not keys(redis, "claims"), "the late one to let go")
     check_whole(first, [job_id], 200)
