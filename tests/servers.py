@@ -124,6 +124,12 @@ class Server:
             return self.process.wait(STOP_SECONDS)
 
 
+def resume(pid: int) -> None:
+    """Let a stopped process go on; on a slow machine the supervisor may have ended it already."""
+    with contextlib.suppress(ProcessLookupError):
+        os.kill(pid, signal.SIGCONT)
+
+
 def service_user() -> str:
     """Who serves when the tests run as root; Apache refuses root. Empty otherwise."""
     return "www-data" if os.getuid() == 0 else ""

@@ -90,7 +90,7 @@ def test_service_that_hangs_is_left_after_its_time(server: Server, other: Server
         answer = ask(server, image, "site-safety-classifier,a&member_timeout=0.5")
         nobody = ask(server, image, "a&member_timeout=0.5")
     finally:
-        os.kill(engine, signal.SIGCONT)
+        servers.resume(engine)
 
     assert [each["name"] for each in answer.json["members"]] == ["site-safety-classifier"]
     assert [(each["name"], each["code"]) for each in answer.json["missing"]] == [("a", "deadline_exceeded")]

@@ -178,7 +178,7 @@ def test_refusals_by_apache_on_the_apps_word_are_counted(sample_path: Path) -> N
         before = shown(server)
         statuses = [classify(server, image) for _ in range(20)]
         after = shown(server)
-        os.kill(engine, signal.SIGCONT)
+        servers.resume(engine)
         for caller in callers:
             caller.join(PATIENCE_SECONDS)
 
@@ -194,7 +194,7 @@ def test_it_answers_while_every_thread_of_web_is_taken(server: Server, sample_pa
         found = shown(server)
     finally:
         for pid in server.pids("web"):
-            os.kill(pid, signal.SIGCONT)
+            servers.resume(pid)
 
     assert of(found, "cask_processes", role="web") == 3
 

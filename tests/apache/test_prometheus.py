@@ -134,7 +134,7 @@ def test_an_alert_of_ours_is_raised_and_ends(service: Server, watching: Promethe
     try:
         servers.wait_until(lambda: {"CaskEngineAway", "CaskNotReady"} <= raised(), PATIENCE_SECONDS, "the alerts")
     finally:
-        os.kill(engine, signal.SIGCONT)
+        servers.resume(engine)
     servers.wait_until(lambda: not raised() & {"CaskEngineAway", "CaskNotReady"}, PATIENCE_SECONDS, "their end")
 
 

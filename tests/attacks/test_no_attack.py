@@ -34,7 +34,7 @@ def test_a_service_that_stands_still_is_seen_from_outside(served: Server) -> Non
             os.kill(pid, signal.SIGSTOP)
         time.sleep(3)  # This is the attack itself.
         for pid in pids:
-            os.kill(pid, signal.SIGCONT)
+            servers.resume(pid)
 
     assert running.figures.answered < 0.9
     assert running.figures.failures

@@ -93,7 +93,7 @@ def test_health_answers_while_the_engine_hangs(server: Server) -> None:
 
     live = server.ask("/livez", timeout=2)
     ready = server.ask("/readyz", timeout=3)
-    os.kill(victim, signal.SIGCONT)
+    servers.resume(victim)
 
     assert live.status == 200
     assert ready.status == 503
@@ -108,7 +108,7 @@ def test_a_deadline_is_kept_when_the_engine_hangs(server: Server, sample_path: P
 
     late = detect(server, sample_path.read_bytes(), **{"X-Request-Timeout": "0.5"})
     took = time.monotonic() - began
-    os.kill(victim, signal.SIGCONT)
+    servers.resume(victim)
 
     assert late.status == 504
     assert late.json["code"] == "deadline_exceeded"

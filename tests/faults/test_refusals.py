@@ -47,8 +47,8 @@ def test_apache_refuses_whom_the_app_would_refuse_and_lets_in_again(server: Serv
     named = classify(server, image, **{"X-Request-Id": "from-the-caller"})
     others = [server.ask(path, image, JPEG) for path in ("/v1/detect", "/predict", "/v2/models/any/infer")]
     alive = server.ask("/livez")
-    os.kill(web, signal.SIGCONT)
-    os.kill(engine, signal.SIGCONT)
+    servers.resume(web)
+    servers.resume(engine)
     for caller in callers:
         caller.join(PATIENCE_SECONDS)
     servers.wait_until(lambda: not notice.exists(), PATIENCE_SECONDS, "the notice to be taken down")

@@ -53,7 +53,7 @@ def test_a_prediction_in_the_engine_is_answered_though_the_server_stops(sample_p
 
         server.process.send_signal(signal.SIGWINCH)
         servers.wait_until(lambda: not _listens(server), 10, "the listener to close")
-        os.kill(engine, signal.SIGCONT)
+        servers.resume(engine)
         caller.join(60)
 
     assert answers[0].status == 200
