@@ -1,5 +1,8 @@
 # Cask: every command a person needs. `make` alone prints this list.
 SHELL := /bin/bash
+# What targets print may be read by programs, also below another target. (A make of somebody else's says its folders
+# before it reads this: make --no-print-directory -C here status.)
+MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help serve stop reload dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-attacks test-clients check \
 	format install lock docs postman fuzz \
@@ -12,7 +15,8 @@ $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(eva
 GIVEN := A AFTER ARCH B BEFORE CONFIRM FOLDER LABELS MIX MODEL NAME OPTIONS PART PROFILE RATE SECONDS SHARE SLO VERSION WEIGHTS WRITE
 $(foreach name,$(GIVEN),$(eval export GIVEN_$(name) := $$(value $(name))))
 override PY := .venv/bin/python
-override INSTALL := requirements/install.sh
+# Its words are for people; programs read what follows.
+override INSTALL := >&2 requirements/install.sh
 override MODEL_COMMAND := app/given.sh $(PY) -m app.cli model
 override RATE_OPTIONS := --slo:SLO --mix:MIX --rate:RATE --seconds:SECONDS --confirm:CONFIRM @OPTIONS
 

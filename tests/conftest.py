@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,10 +11,20 @@ from typing import Any
 
 import pytest
 
+from app.config import Settings
 from tests import servers
 from tests.certificates import Authority
 
 SAMPLES = servers.ROOT / "models" / "samples"
+# What `make test PART=unit ENV=prod` leaves in the environment: for the make that runs us, and the service of others.
+OF_MAKE = ("GIVEN_", "MAKE", "MFLAGS")
+
+
+def pytest_configure() -> None:
+    """Let tests act alike below a make and without one, whatever was given to it."""
+    settings = {name.upper() for name in Settings.model_fields}
+    for name in [each for each in os.environ if each.startswith(OF_MAKE) or each in settings]:
+        del os.environ[name]
 
 
 @pytest.fixture(scope="session")

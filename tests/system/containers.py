@@ -28,7 +28,7 @@ def run(*command: str | Path, check: bool = True, **settings: str) -> str:
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env={**_environment(), **settings},
+        env={**environment(), **settings},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -149,7 +149,8 @@ def assert_right(answer: Answer) -> None:
     assert hits >= len(wanted) - 1, f"needs {sorted(wanted)}, found {sorted(found)}"
 
 
-def _environment() -> dict[str, str]:
+def environment() -> dict[str, str]:
+    """This process's environment without settings: what Docker and pip need."""
     return {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "DOCKER_HOST") if name in os.environ} | {
         name: value for name, value in os.environ.items() if name.startswith(("PIP_", "SSL_", "REQUESTS_", "CURL_"))
     }

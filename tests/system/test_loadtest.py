@@ -39,7 +39,7 @@ def start(url: str, *options: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
         [containers.STEPS / "loadtest.sh", *options],
         cwd=ROOT,
-        env={**os.environ, "ENV": "test", "LOADTEST_HOST": url, "WORKERS": "2"},
+        env={**containers.environment(), "ENV": "test", "LOADTEST_HOST": url, "WORKERS": "2"},
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,

@@ -47,7 +47,7 @@ def step(stack: Stack, name: str, **settings: str) -> Done:
     done = subprocess.run(
         [containers.STEPS / f"{name}.sh"],
         cwd=ROOT,
-        env={**os.environ, **stack.settings(), "BUILD": "no", **settings},
+        env={**containers.environment(), **stack.settings(), "BUILD": "no", **settings},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
@@ -290,7 +290,7 @@ def test_a_damaged_file_of_tokens_is_refused_before_anything_is_touched(change: 
 def test_first_look_works_as_it_is_written(change: Stack) -> None:
     text = (ROOT / "docs" / "operations.md").read_text().split("## First look", 1)[1].split("```")[1]
     commands = [line.removeprefix("$ ") for line in text.splitlines() if line.startswith("$ ")]
-    environment = {**os.environ, **change.settings()}
+    environment = {**containers.environment(), **change.settings()}
 
     assert len(commands) >= 4
     for command in commands:

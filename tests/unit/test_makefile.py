@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.config import ROOT
+from tests import conftest
 
 MAKEFILE = (ROOT / "Makefile").read_text()
 VARIABLES = sorted(set(re.search(r"^GIVEN := (.*)$", MAKEFILE, re.M)[1].split()))  # type: ignore[index]
@@ -58,11 +59,9 @@ def checkout(tmp_path: Path) -> Path:
 def make(checkout: Path, target: str, **given: str) -> tuple[int, list[str]]:
     """Exit status, and the arguments that the program got."""
     (checkout / "asked.jsonl").unlink(missing_ok=True)
-    environ = {key: value for key, value in os.environ.items() if not key.startswith(("MAKE", "GIVEN_"))}
     done = subprocess.run(
         ["make", "-s", target, *(f"{name}={value}" for name, value in given.items())],
         cwd=checkout,
-        env=environ,
         capture_output=True,
         text=True,
         timeout=30,
@@ -126,3 +125,23 @@ def test_what_is_not_given_is_left_out_or_has_its_default(checkout: Path) -> Non
     assert make(checkout, "loadtest-compare", BEFORE="a b", AFTER="c")[1][-5:] == ["--before", "a", "b", "--after", "c"]
     assert make(checkout, "loadtest", SECONDS="30")[1][-2:] == ["run", "--seconds=30"]
     assert make(checkout, "test", PART="unit,apache")[1] == ["unit,apache"]
+
+
+def test_programs_can_read_what_a_target_prints_below_another_target(checkout: Path) -> None:
+    (checkout / "outer.mk").write_text("include Makefile\nouter:\n\t@bash -c 'make model-list OPTIONS=--json'\n")
+    (checkout / ".venv/bin/python").write_text("#!/bin/sh\necho '{}'\n")
+    (checkout / "requirements/install.sh").write_text("#!/bin/sh\necho 'Set-up for serve'\n")
+
+    done = subprocess.run(["make", "-f", "outer.mk", "outer"], cwd=checkout, capture_output=True, text=True, timeout=30)
+
+    assert (done.returncode, done.stdout) == (0, "{}\n")
+    assert "Set-up" in done.stderr
+
+
+def test_what_make_was_given_stays_out_of_the_tests(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("MAKEFLAGS", "MAKELEVEL", "MFLAGS", "MAKEOVERRIDES", "GIVEN_PART", "ENV", "PORT", "SECRET_KEY"):
+        monkeypatch.setenv(name, "left over")
+
+    conftest.pytest_configure()
+
+    assert "left over" not in os.environ.values()
