@@ -14,7 +14,12 @@ from pathlib import Path
 
 from app.errors import StateUnusableError
 
+# For our own processes, which are at work: a commit may take long on a slow disk.
 BUSY_SECONDS = 5.0
+# For anybody else, such as a backup or a person with the program sqlite3: nobody knows how long they hold a file.
+LOCKED_SECONDS = 0.15
+# So often in a row it must be somebody else: between two of ours there is a moment in which nobody is at work.
+LOCKED_TIMES = 2
 OPENING_PERIOD_SECONDS = 0.002
 # What SQLite takes by itself.
 PAGES_KIB = 2000
@@ -22,8 +27,27 @@ OWNER_ONLY = 0o077
 # More are open only while more threads use them at once.
 MAX_IDLE_CONNECTIONS = 4
 
+
+class _Connection(sqlite3.Connection):
+    """With a lock of its own that says to our other processes: this transaction is one of ours."""
+
+    ours: int
+
+    def is_ours(self) -> bool:
+        """Whether a transaction of another connection of ours is open."""
+        if not _locked(self.ours):
+            return True
+        fcntl.flock(self.ours, fcntl.LOCK_UN)
+        return False
+
+    def close(self) -> None:
+        """Close both."""
+        super().close()
+        os.close(self.ours)
+
+
 # The generation of its file, and the connection.
-_Idle = tuple[int, sqlite3.Connection]
+_Idle = tuple[int, _Connection]
 
 
 class Database:
@@ -35,6 +59,7 @@ class Database:
     ``migrations``: scripts of SQL, the first makes the file; a file remembers in ``user_version`` how many it has had.
     ``is_durable``: whether a commit must survive the loss of power (FULL) or only that of the process (NORMAL).
     ``is_expendable``: what it holds may be lost with the power, the whole file even: no commit waits for the disk.
+    ``busy_seconds``: how long to wait for our own processes; for others at most twice ``LOCKED_SECONDS``.
     ``pages_kib``: memory that each connection may keep pages in.
     """
 
@@ -62,7 +87,7 @@ class Database:
     def transaction(self) -> Iterator[sqlite3.Connection]:
         """All or nothing, and alone: others who write wait. Raises StateUnusableError."""
         with self._failures(), self._connection() as connection:
-            connection.execute("BEGIN IMMEDIATE")
+            self._begin(connection)
             try:
                 yield connection
                 connection.execute("COMMIT")
@@ -71,6 +96,24 @@ class Database:
                 if connection.in_transaction:
                     connection.execute("ROLLBACK")
                 raise
+            finally:
+                fcntl.flock(connection.ours, fcntl.LOCK_UN)
+
+    def _begin(self, connection: _Connection) -> None:
+        """Take the file's lock. Raises sqlite3.OperationalError when others hold it for too long."""
+        until, others = time.monotonic() + self._busy_seconds, 0
+        while True:
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError as error:
+                others = 0 if connection.is_ours() else others + 1
+                if not is_locked(error) or others == LOCKED_TIMES or time.monotonic() > until:
+                    raise
+            else:
+                # Whoever looks at this moment takes us for somebody else once; nobody is to wait here.
+                with contextlib.suppress(BlockingIOError):
+                    fcntl.flock(connection.ours, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                return
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[sqlite3.Connection]:
@@ -95,16 +138,21 @@ class Database:
         try:
             yield
         except (sqlite3.Error, OSError) as error:
+            if is_locked(error):
+                raise StateUnusableError(
+                    f"The file {self.path.name} of the state folder is locked by another program.",
+                    hint="Send it again shortly; if it stays so, tell the operator of this service.",
+                ) from error
             raise StateUnusableError(
                 f"The file {self.path.name} of the state folder cannot be used: {error}.",
                 hint=f"See whether {self.path} may be written by the service's user and whether the disk is full.",
             ) from error
 
     @contextlib.contextmanager
-    def _connection(self) -> Iterator[sqlite3.Connection]:
+    def _connection(self) -> Iterator[_Connection]:
         """The one that this thread holds already, or one for it alone."""
         process = os.getpid()
-        held: tuple[int, sqlite3.Connection] | None = getattr(self._held, "connection", None)
+        held: tuple[int, _Connection] | None = getattr(self._held, "connection", None)
         if held is not None and held[0] == process:
             yield held[1]
             return
@@ -121,7 +169,7 @@ class Database:
             else:
                 idle.append((generation, connection))
 
-    def _take(self, idle: list[_Idle]) -> sqlite3.Connection:
+    def _take(self, idle: list[_Idle]) -> _Connection:
         """The one that was used last: what it keeps in memory is the newest, and the processor's caches know it."""
         while (kept := _pop(idle)) is not None:
             generation, connection = kept
@@ -130,31 +178,46 @@ class Database:
             connection.close()
         return self._open()
 
-    def _open(self) -> sqlite3.Connection:
+    def _open(self) -> _Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # One at a time: of several that make a new file, or change its journal, SQLite fails some at once.
         with _alone(self.path.parent, self._busy_seconds):
             return self._open_alone()
 
-    def _open_alone(self) -> sqlite3.Connection:
+    def _open_alone(self) -> _Connection:
         if not self.path.exists():
             # Made before SQLite makes it, which would let others read.
-            descriptor = os.open(self.path, os.O_CREAT | os.O_RDWR, 0o666 & ~OWNER_ONLY)
-            if os.geteuid() == 0:
-                # An operator as root must not shut out the service, whose folder it is; SQLite sees to its own files.
-                folder = self.path.parent.stat()
-                os.fchown(descriptor, folder.st_uid, folder.st_gid)
-            os.close(descriptor)
-        connection = sqlite3.connect(
-            self.path, timeout=self._busy_seconds, isolation_level=None, check_same_thread=False
+            os.close(_make(self.path))
+        ours = _make(self.path.with_name(self.path.name + "-ours"))
+        try:
+            connection = self._connect()
+        except BaseException:
+            os.close(ours)
+            raise
+        connection.ours = ours
+        try:
+            self._prepare(connection)
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def _connect(self) -> _Connection:
+        return sqlite3.connect(
+            self.path,
+            timeout=min(self._busy_seconds, LOCKED_SECONDS),
+            isolation_level=None,
+            check_same_thread=False,
+            factory=_Connection,
         )
+
+    def _prepare(self, connection: _Connection) -> None:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
         connection.execute("PRAGMA foreign_keys=ON")
         connection.execute(f"PRAGMA cache_size=-{self._pages_kib}")
         self._migrate(connection)
-        return connection
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
         if _version(connection) == len(self._migrations):
@@ -175,6 +238,19 @@ class Database:
             connection.execute("ROLLBACK")
             raise
         connection.execute("COMMIT")
+
+
+def _make(path: Path) -> int:
+    """A descriptor of a file for its owner alone, made where it is missing."""
+    try:
+        return os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    except FileNotFoundError:
+        descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o666 & ~OWNER_ONLY)
+    if os.geteuid() == 0:
+        # An operator as root must not shut out the service, whose folder it is; SQLite sees to its own files.
+        folder = path.parent.stat()
+        os.fchown(descriptor, folder.st_uid, folder.st_gid)
+    return descriptor
 
 
 @contextlib.contextmanager
@@ -217,6 +293,11 @@ def is_full(error: BaseException | None) -> bool:
     if isinstance(error, sqlite3.Error):
         return getattr(error, "sqlite_errorcode", None) == sqlite3.SQLITE_FULL
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
+
+
+def is_locked(error: BaseException | None) -> bool:
+    """Whether somebody else holds the file."""
+    return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
 def _version(connection: sqlite3.Connection) -> int:

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app.database import Database
+from app.database import Database, is_locked
 from app.errors import StateUnusableError, TokenError, TokenInvalidError
 
 log = logging.getLogger("cask.web")
@@ -216,7 +216,13 @@ class TokenTable:
     def _row(self, token_id: str) -> Token | None:
         age = self._clock() - self._looked
         if age >= LOOK_SECONDS or (age >= LOOK_AGAIN_SECONDS and token_id not in self._tokens):
-            self._look(self._looked)
+            try:
+                self._look(self._looked)
+            except StateUnusableError as error:
+                # Whoever holds the file keeps revocations out of it as well: what is known is as new as can be.
+                if not is_locked(error.__cause__) or token_id not in self._tokens:
+                    raise
+                self._looked = self._clock()
         return self._tokens.get(token_id)
 
     def _look(self, before: float) -> None:

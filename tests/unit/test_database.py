@@ -6,14 +6,17 @@ import contextlib
 import fcntl
 import multiprocessing
 import os
+import sqlite3
 import stat
 import threading
+import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.database import MAX_IDLE_CONNECTIONS, Database
+from app.database import LOCKED_SECONDS, MAX_IDLE_CONNECTIONS, Database
 from app.errors import StateUnusableError
 
 FIRST = "CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);"
@@ -245,3 +248,79 @@ def test_a_commit_that_fails_leaves_no_transaction_open(tmp_path: Path) -> None:
     assert value(database) == 1
     with database.reading() as connection:
         assert connection.execute("SELECT count(*) FROM notes").fetchone()[0] == 0
+
+
+# ── another program holds the file ───────────────────────────────────────────────────────────────────────────────────
+
+SLACK_SECONDS = 1.0
+
+
+@contextlib.contextmanager
+def held(path: Path, *statements: str) -> Iterator[None]:
+    """Another program, such as a backup or a person with the program sqlite3, holds the file."""
+    with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+        for statement in (*statements, "BEGIN EXCLUSIVE"):
+            other.execute(statement)
+        # With locking_mode=EXCLUSIVE a lock begins with the first use.
+        other.execute("INSERT INTO counts (name, value) VALUES ('other', 1)")
+        yield
+        other.execute("ROLLBACK")
+
+
+def test_another_program_that_holds_the_file_costs_who_writes_a_moment(tmp_path: Path) -> None:
+    database = opened(tmp_path)
+    add_one(database, 1)
+    began = time.monotonic()
+
+    with held(database.path), pytest.raises(StateUnusableError, match=r"counts\.sqlite3 .* is locked by another"):
+        add_one(database, 1)
+
+    assert time.monotonic() - began < 2 * LOCKED_SECONDS + SLACK_SECONDS
+    assert value(database) == 1
+    add_one(database, 1)
+    assert value(database) == 2
+
+
+def test_another_program_that_holds_the_file_costs_who_reads_nothing(tmp_path: Path) -> None:
+    database = opened(tmp_path)
+    add_one(database, 1)
+
+    with held(database.path):
+        assert value(database) == 1
+
+
+def test_another_program_that_lets_nobody_read_costs_a_moment(tmp_path: Path) -> None:
+    database = opened(tmp_path)
+    add_one(database, 1)
+    database.close()
+    began = time.monotonic()
+
+    with held(database.path, "PRAGMA locking_mode=EXCLUSIVE"), pytest.raises(StateUnusableError, match="is locked by"):
+        value(database)
+
+    assert time.monotonic() - began < 2 * LOCKED_SECONDS + SLACK_SECONDS
+
+
+def test_one_of_ours_is_waited_for_however_slow_its_disk_is(tmp_path: Path) -> None:
+    """Of another process, too: what tells is a lock that nobody else takes."""
+    ours, other = opened(tmp_path), opened(tmp_path)
+    add_one(ours, 1)
+    add_one(other, 1)
+    writer = threading.Thread(target=add_one, args=(other, 1))
+
+    with ours.transaction():
+        writer.start()
+        time.sleep(4 * LOCKED_SECONDS)
+        assert writer.is_alive()
+    writer.join(60)
+
+    assert value(ours) == 3
+
+
+def test_one_of_ours_is_not_waited_for_for_ever(tmp_path: Path) -> None:
+    ours = opened(tmp_path)
+    add_one(ours, 1)
+    impatient = Database(ours.path, (FIRST,), busy_seconds=0.05)
+
+    with ours.transaction(), pytest.raises(StateUnusableError, match="is locked"):
+        add_one(impatient, 1)

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
+import sqlite3
 import stat
 from pathlib import Path
 from typing import Any
@@ -208,6 +210,26 @@ def test_request_does_not_fail_when_its_use_cannot_be_noted(store: TokenStore, t
 
     with store._database.transaction():
         assert table.find(text).name == "camera-7"
+
+
+def test_who_is_known_comes_in_while_another_program_lets_nobody_read(
+    store: TokenStore, table: TokenTable, clock: FakeClock, tmp_path: Path
+) -> None:
+    _, text = store.create("camera-7")
+    _, unknown = store.create("camera-8", is_internal=True)
+    table.find(text)
+    table._tokens.pop(unknown.split("_")[1])
+    store.close()
+    table._database.close()
+    with contextlib.closing(sqlite3.connect(tmp_path / tokens.FILE_NAME, isolation_level=None)) as other:
+        other.execute("PRAGMA locking_mode=EXCLUSIVE")
+        other.execute("BEGIN EXCLUSIVE")
+        clock.now += 1
+
+        assert table.find(text).name == "camera-7"
+        clock.now += 1
+        with pytest.raises(StateUnusableError, match="locked by another program"):
+            table.find(unknown)
 
 
 def test_file_that_cannot_be_read_lets_nobody_in(store: TokenStore, tmp_path: Path) -> None:
