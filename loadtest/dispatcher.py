@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
 import random
 import re
@@ -22,7 +23,7 @@ from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
 
 from loadtest.alarm import Alarm
 from loadtest.oracle import Oracle
-from loadtest.rows import CACHE, ROW, Outcome
+from loadtest.rows import CACHE, GENERATORS_OWN, ROW, Outcome
 from loadtest.scenarios import NAMES, Caller, Request
 
 FLUSH_SECONDS = 0.25
@@ -40,7 +41,7 @@ POLL_SECONDS = 0.05
 OPEN_STATES = ("queued", "running")
 NOT_ANSWERED = frozenset((Outcome.REFUSED, Outcome.FAILED, Outcome.BROKEN, Outcome.TIMED_OUT))
 CODE_MOST = 60
-BAD = frozenset((Outcome.FAILED, Outcome.BROKEN, Outcome.TIMED_OUT, Outcome.DROPPED))
+BAD = frozenset((Outcome.FAILED, Outcome.BROKEN, Outcome.TIMED_OUT))
 
 
 class Client(Protocol):
@@ -144,12 +145,13 @@ class Sender:
             said.code = "timed out"
         except (OSError, HTTPParseError, HTTPConnectionClosed, ValueError) as error:
             done, outcome, words = self._clock(), Outcome.BROKEN, f"{type(error).__name__}: {error}"
-            said.status, said.code = 0, type(error).__name__
+            said.status, said.code = 0, what_broke(error)
         picture = request.pictures[0] if request.pictures else 0
         told = (said.status, picture, request.is_repeated, said.cache, said.size)
         timings = read_timings(said.timing) if said.timing else UNKNOWN_TIMINGS
         self._recorder.add((intended, sent, done, outcome, request.scenario, *told, *timings))
-        self.note(done, outcome)
+        # What this machine has no room for is no reason to protect the target.
+        self.note(done, is_bad=outcome in BAD and said.code not in GENERATORS_OWN)
         if outcome in NOT_ANSWERED:
             self._recorder.refusal(NAMES[request.scenario], said.status, said.code)
         if words:
@@ -175,11 +177,10 @@ class Sender:
     def drop(self, intended: float) -> None:
         """Record an arrival that found no free slot."""
         self._recorder.add((intended, intended, intended, Outcome.DROPPED, 255, 0, 0, 0, 0, 0, *UNKNOWN_TIMINGS))
-        self.note(self._clock(), Outcome.DROPPED)
+        self.note(self._clock(), is_bad=True)
 
-    def note(self, moment: float, outcome: Outcome) -> None:
+    def note(self, moment: float, *, is_bad: bool) -> None:
         """Remember how the last seconds went."""
-        is_bad = outcome in BAD
         self._recent.append((moment, is_bad))
         self._recent_bad += is_bad
         while self._recent[0][0] < moment - WATCH_SECONDS:
@@ -244,6 +245,13 @@ class Sender:
     def _forget(self, path: str, request: Request) -> None:
         with contextlib.suppress(OSError, HTTPParseError, HTTPConnectionClosed, gevent.Timeout):
             self._exchange("DELETE", path, b"", follow_headers(request), Said())
+
+
+def what_broke(error: Exception) -> str:
+    """The exception's name; of an OSError without a name of its own that of its number, such as EMFILE."""
+    if type(error) is OSError and error.errno:
+        return errno.errorcode.get(error.errno, "OSError")
+    return type(error).__name__
 
 
 def problem_code(body: bytes) -> str:

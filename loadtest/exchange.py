@@ -7,6 +7,7 @@ ours, and what a generator takes of a machine is missing to the server beside it
 from __future__ import annotations
 
 import re
+import select
 import ssl
 import time
 from collections.abc import Callable
@@ -14,20 +15,22 @@ from typing import Any
 from weakref import WeakKeyDictionary
 
 import gevent.ssl
+from gevent.monkey import get_original
 from geventhttpclient.connectionpool import ConnectionPool, SSLConnectionPool
 from geventhttpclient.response import HTTPConnectionClosed, HTTPSocketPoolResponse
 from geventhttpclient.url import URL
 
+READABLE = select.POLLIN
 PORTS = {"http": 80, "https": 443}
 # An answer with some hundred boxes is read at once.
 BLOCK_BYTES = 16384
-# RFC 9112, section 3.2: no blank and no control character; a page could name an asset with one.
 # A connection that was idle so long may be closed by the server just when it is used again; that shows at once. One
 # that is closed later, or was in use, is the server's failure.
 IDLE_SECONDS = 0.5
 RACE_SECONDS = 0.25
 # Sent twice, they would be two.
 NOT_REPEATED = "/v1/jobs"
+# RFC 9112, section 3.2: no blank and no control character; a page could name an asset with one.
 TARGET = re.compile(r"/[!-~]*")
 
 
@@ -53,6 +56,32 @@ def factory(ca_file: str) -> Callable[..., ssl.SSLContext]:
     return make
 
 
+# The kernel's own, not gevent's, which is for those who wait.
+poll = get_original("select", "poll")
+
+
+class _Polled:
+    """Asks an idle connection by poll(2) whether it still is one: the pool's select(2) knows no file beyond 1 023.
+
+    Beyond, each request would open a connection of its own, and the server would be measured by that.
+    """
+
+    def _is_socket_alive(self, sock: Any) -> bool:
+        if sock.fileno() < 0:
+            return False
+        asked = poll()
+        asked.register(sock, READABLE)
+        return not asked.poll(0)
+
+
+class PlainPool(_Polled, ConnectionPool):
+    """Connections without TLS."""
+
+
+class SecurePool(_Polled, SSLConnectionPool):
+    """Connections with TLS."""
+
+
 class Connections:
     """At most ``size`` connections to one address, kept open between requests. Certificates are checked.
 
@@ -68,7 +97,7 @@ class Connections:
         self._prefix = address.path.rstrip("/")
         if address.scheme == "https":
             limits["ssl_context_factory"] = factory(ca_file)
-        pool = SSLConnectionPool if address.scheme == "https" else ConnectionPool
+        pool = SecurePool if address.scheme == "https" else PlainPool
         self._pool = pool(*place, **limits)
         self._last: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self.repeated = 0

@@ -45,7 +45,7 @@ def of_run(judged: np.ndarray, record: Record, seconds: float) -> dict[str, Any]
         "counts": {**counts, "judged": int(judged.size), "all": int(record.rows.size)},
         "began_at": record.began_at,
         "seconds": round(seconds, 3),
-        "refusals": _refusals(record),
+        "refusals": refusals(record),
         "offered_rps": _number(judged.size / seconds if seconds else math.nan),
         "right_rps": _number(counts["right"] / seconds if seconds else math.nan),
         "response_ms": _percentiles(responses),
@@ -67,7 +67,7 @@ def of_run(judged: np.ndarray, record: Record, seconds: float) -> dict[str, Any]
     }
 
 
-def _refusals(record: Record) -> list[dict[str, Any]]:
+def refusals(record: Record) -> list[dict[str, Any]]:
     """What was not answered with success, warm-up included: scenario, status, problem code; the commonest first."""
     kinds: Counter[tuple[str, int, str]] = Counter()
     for worker in record.workers:

@@ -24,6 +24,9 @@ class Outcome(IntEnum):
     DROPPED = 7  # no free slot at its moment: never sent
 
 
+# Why an exchange broke that the server had no part in: no file, port or memory was left for a socket, or no name found.
+GENERATORS_OWN = frozenset(("EMFILE", "ENFILE", "EADDRNOTAVAIL", "ENOBUFS", "ENOMEM", "gaierror"))
+
 ROW = np.dtype(
     [
         ("intended", "f8"),  # seconds from the beginning of the run

@@ -89,6 +89,7 @@ def _generator(record: Record, judged: np.ndarray, profile: Profile, promise: Pr
     )
     planned = sum(each["planned"] for each in record.workers)
     yield from _completeness(record, profile, planned)
+    yield from _sockets(record)
     if judged.size == 0:
         yield Check("requests", Status.INVALID, "none", "at least one", f"{planned} were planned")
         return
@@ -115,6 +116,15 @@ def _completeness(record: Record, profile: Profile, planned: int) -> Iterator[Ch
     wanted = planned if profile.model == "open" and not stopped else told
     if not record.lost_workers and not wanted == told == record.rows.size:
         yield Check("records", Status.INVALID, f"{record.rows.size} rows", f"{wanted} rows", "see locust.log")
+
+
+def _sockets(record: Record) -> Iterator[Check]:
+    """Requests that this machine could not even send say nothing about the server."""
+    own = [row for row in figures.refusals(record) if row["code"] in records.GENERATORS_OWN]
+    if own:
+        told = ", ".join(f"{row['count']} × {row['code']}" for row in own)
+        advice = "no file, port or name was left for a connection: ulimit -n, a smaller --slots, or more machines"
+        yield Check("generator's sockets", Status.INVALID, told, "none", advice)
 
 
 def _freshness(judged: np.ndarray) -> Iterator[Check]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import math
 import time
@@ -143,8 +144,18 @@ def test_a_run_ends_early_when_most_of_it_fails(tmp_path: Path) -> None:
     assert record.workers[0]["stopped_early"]
 
 
+def test_what_this_machine_has_no_room_for_is_counted_by_its_number_and_ends_nothing_early(tmp_path: Path) -> None:
+    full = FakeClients(error=OSError(errno.EMFILE, "Too many open files"))
+    record = dispatched(tmp_path, full, [number / 1000 for number in range(100)], slots=100, stop_when_bad=0.5)
+
+    assert record.rows.size == 100
+    assert [(row["code"], row["count"]) for row in record.workers[0]["refusals"]] == [("EMFILE", 100)]
+
+
 def test_refusals_end_nothing_early(tmp_path: Path) -> None:
-    record = dispatched(tmp_path, FakeClients(status=503), [number / 1000 for number in range(100)], stop_when_bad=0.5)
+    refusing = FakeClients(status=503)
+    # A slot for each: on a busy machine all may come at once, and who finds none is dropped, which ends a run.
+    record = dispatched(tmp_path, refusing, [number / 1000 for number in range(100)], slots=100, stop_when_bad=0.5)
 
     assert record.rows.size == 100
 

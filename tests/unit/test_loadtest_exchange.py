@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import resource
 import socket
 import ssl
 import struct
@@ -26,6 +27,9 @@ FINE = b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\nServer-Timing: decode;dur=1\r\n
 REFUSAL = b"HTTP/1.1 503 Busy\r\nContent-Length: 0\r\nConnection: close\r\n\r\n"
 # Longer than what the buffers of both sides take.
 LARGE = b"x" * 16_000_000
+
+# FD_SETSIZE; see select(2).
+FILES_OF_SELECT = 1024
 
 ASK_TWICE = """
 import ssl, sys
@@ -110,6 +114,26 @@ def test_a_connection_is_kept_for_the_next_request(serve: Callable[[Talk], Serve
     assert [ask(connections) for _ in range(3)] == [(200, b"ok")] * 3
     assert server.connections == 1
     connections.close()
+
+
+def test_a_connection_is_kept_also_beyond_the_files_that_select_knows(serve: Callable[[Talk], Server]) -> None:
+    server = serve(answer_all)
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    wanted = FILES_OF_SELECT + 100
+    if hard < wanted:
+        pytest.skip(f"this machine allows {hard} open files; the test needs {wanted}")
+    resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, wanted), hard))
+    try:
+        with contextlib.ExitStack() as held:
+            while held.enter_context(Path(os.devnull).open()).fileno() < FILES_OF_SELECT:
+                pass
+            connections = Connections(server.url, 4)
+            assert [ask(connections) for _ in range(3)] == [(200, b"ok")] * 3
+            connections.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+    assert server.connections == 1
 
 
 def test_a_refusal_in_the_midst_of_a_large_body_is_read(serve: Callable[[Talk], Server]) -> None:

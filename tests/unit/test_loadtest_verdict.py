@@ -123,6 +123,19 @@ def test_connections_that_broke_may_be_the_late_generators_own() -> None:
     assert judge(record(made), PROFILE, PROMISE).status == Status.INVALID
 
 
+@pytest.mark.parametrize("code", ["EMFILE", "EADDRNOTAVAIL", "gaierror"])
+def test_what_the_sending_machine_had_no_room_for_is_not_the_services_failure(code: str) -> None:
+    made = rows(400)
+    made["outcome"][::10] = Outcome.BROKEN
+
+    verdict = judge(
+        record(made, refusals=[{"scenario": "page", "status": 0, "code": code, "count": 40}]), PROFILE, PROMISE
+    )
+
+    assert verdict.status == status_of(verdict, "generator's sockets") == Status.INVALID
+    assert code in verdict.cause
+
+
 # ── Failures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
