@@ -21,7 +21,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import arrivals, config, sizing, state_files  # noqa: E402 - the line above makes it importable
+from app import arrivals, config, factory, policy, sizing, state_files  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
 from app.guards import admission, cors, insiders, notices, request_ids  # noqa: E402
@@ -190,7 +190,7 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         "CASK_SERVER_PROCESSES": sizes.server_processes.value,
         "CASK_SERVER_THREADS": sizes.server_threads,
         "CASK_SERVER_MAX_CONNECTIONS": sizes.server_processes.value * sizes.server_threads,
-        "CASK_PREDICTING": f"^(?!{admission.PAGE}$)(?:{admission.PREDICTING.pattern})$",
+        "CASK_PREDICTING": f"^(?:{policy.predicting(factory.routes_only())})$",
         "CASK_IS_REFUSED": _is_refused(settings),
         "CASK_RETRY_AFTER_SECONDS": _retry_after_seconds(settings),
         "CASK_ADMIN_NETWORKS": " ".join(insiders.networks(settings)) or "255.255.255.255/32",

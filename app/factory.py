@@ -11,7 +11,7 @@ from flask import Flask
 from flask.helpers import get_debug_flag
 from werkzeug.serving import is_running_from_reloader
 
-from app import config, guards
+from app import config, guards, policy
 from app.api import api
 from app.api.inference import inference
 from app.api.legacy import legacy
@@ -41,7 +41,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     settings = settings or config.load()
     role = _role()
     logs.configure(settings, role)
-    app = Flask("app", static_folder=str(ROOT / "app" / "static"), static_url_path="/static")
+    app = _app()
     app.secret_key = settings.secret_key.get_secret_value()
     app.extensions["settings"] = settings
     app.extensions["role"] = role
@@ -52,11 +52,28 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.extensions["predictor"] = predictor
     app.extensions["ensemble"] = Ensemble.of(settings)
     guards.init_app(app, settings, predictor.decoder.budget)
-    for blueprint in (api, legacy, rpc, inference, openapi, pages, ops):
-        app.register_blueprint(blueprint)
+    add_routes(app)
     processes.register(settings.state_dir, role)
     measures.init_app(app, lambda: _tell_of_oneself(settings, role))
     return app
+
+
+def routes_only() -> Flask:
+    """An application that has all routes and answers none: for whoever asks what there is and which policy it has."""
+    app = _app()
+    add_routes(app)
+    return app
+
+
+def add_routes(app: Flask) -> None:
+    """Every address of the service."""
+    policy.put(app.view_functions["static"], policy.FILE_ROUTE)
+    for blueprint in (api, legacy, rpc, inference, openapi, pages, ops):
+        app.register_blueprint(blueprint)
+
+
+def _app() -> Flask:
+    return Flask("app", static_folder=str(ROOT / "app" / "static"), static_url_path="/static")
 
 
 def _tell_of_oneself(settings: Settings, role: str) -> None:

@@ -6,11 +6,13 @@ from app.api import answers, api, bodies, described
 from app.guards import canaries, deadlines
 from app.openapi.operations import describe
 from app.options import ClassifyWishes
+from app.policy import PREDICTING_ROUTE
 from app.predictions import predictor
 
 
 @api.post("/classify")
 @describe(
+    policy=PREDICTING_ROUTE,
     tag="Predictions",
     summary="Name what is in images",
     query=ClassifyWishes,

@@ -21,6 +21,7 @@ from app.guards.asking import AskingAside
 from app.manifests import Task
 from app.openapi.operations import Answer, describe
 from app.options import MAX_RESULTS
+from app.policy import PREDICTING_ROUTE
 from app.predictions import Predictor, predictor
 from app.results import Detection, Prediction, rounded
 from app.upstreams import HOP_HEADER, Upstream
@@ -132,6 +133,7 @@ EXAMPLE = {
 
 @api.post("/ensemble")
 @describe(
+    policy=PREDICTING_ROUTE,
     tag="Predictions",
     summary="Ask several models at once",
     query=AllWishes,

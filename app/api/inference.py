@@ -19,6 +19,7 @@ from app.guards import canaries, deadlines, failures, request_ids
 from app.manifests import Manifest
 from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 from app.options import WISHES
+from app.policy import PREDICTING_ROUTE
 from app.predictions import ImageData, Outcome, predictor
 from app.results import Detection
 
@@ -83,13 +84,13 @@ class Inferred(TypedDict):
     outputs: list[OutputTensor]
 
 
-def _failure(error: CaskError) -> dict[str, Any]:
-    problem = error.to_problem(request_ids.current())
+def _failure(error: CaskError, request_id: str) -> dict[str, Any]:
+    problem = error.to_problem(request_id)
     return {"error": error.message, **{name: problem[name] for name in ("code", "status", "hint", "request_id")}}
 
 
 def _answer_failure(error: CaskError) -> Response:
-    response = jsonify(_failure(error))
+    response = jsonify(_failure(error, request_ids.current()))
     response.status_code = error.status
     return response
 
@@ -109,6 +110,7 @@ INFERRED = Answer(
 @inference.post("/models/<name>/infer")
 @inference.post("/models/<name>/versions/<version>/infer")
 @describe(
+    policy=PREDICTING_ROUTE,
     tag=TAG,
     summary="Infer",
     path=PATH,

@@ -16,6 +16,7 @@ from app.jobs.jobs import State
 from app.manifests import Manifest
 from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 from app.options import MAX_RESULTS, DetectWishes
+from app.policy import PREDICTING_ROUTE
 from app.predictions import ImageResult, Outcome, predictor
 from app.results import SCORE_DIGITS, Detection, Prediction, answer_from_json
 
@@ -173,6 +174,7 @@ ANSWER = {
 @legacy.post("/", endpoint="root")
 @legacy.post("/predict")
 @describe(
+    policy=PREDICTING_ROUTE,
     tag="Earlier clients",
     summary="Find objects, as before",
     bodies=(Body(media_type=JSON, schema=Entries | Single, examples=EXAMPLES),),

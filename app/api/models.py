@@ -13,10 +13,13 @@ from app.api.builds import build
 from app.errors import ModelNotFoundError
 from app.openapi.operations import CONDITION, UNCHANGED, Answer, describe
 from app.options import NUMBERS
+from app.policy import RoutePolicy
 from app.predictions import ModelStatus, predictor
 from app.results import to_dict
 
 TAG = "Models"
+# The same until something changes, asked often, and large.
+LISTED_ROUTE = RoutePolicy(is_conditional=True, is_microcached=True)
 
 
 class Versioned(BaseModel):
@@ -27,6 +30,7 @@ class Versioned(BaseModel):
 
 @api.get("/models")
 @describe(
+    policy=LISTED_ROUTE,
     tag=TAG,
     summary="All models",
     answers={
@@ -44,6 +48,7 @@ def list_models() -> Response:
 
 @api.get("/models/<name>")
 @describe(
+    policy=LISTED_ROUTE,
     tag=TAG,
     summary="One model",
     path={"name": "A name from `/v1/models`."},

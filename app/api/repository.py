@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any, Literal
 
 from flask import Response, jsonify, request
@@ -16,6 +17,7 @@ from app.api.tensors import TensorError
 from app.errors import ModelNotFoundError, ModelNotReadyError, RequestError
 from app.guards import failures
 from app.openapi.operations import JSON, Answer, Body, describe
+from app.policy import WATCHED_ROUTE
 from app.predictions import ModelStatus, predictor
 
 STATES = {"ready": "READY", "loading": "LOADING"}
@@ -137,6 +139,8 @@ class Stats(TypedDict):
     model_stats: list[ModelStats]
 
 
+# For machines that watch; a host name of ours is asked for, as everywhere in this protocol.
+HEALTH_ROUTE = replace(WATCHED_ROUTE, is_own_host_only=True)
 NOT_READY = Answer(description="Not now.", schema=ModelReady | Ready | Failure)
 
 
@@ -148,7 +152,9 @@ def server() -> Response:
 
 
 @inference.get("/health/live")
-@describe(tag=TAG, summary="Live", answers={200: Answer(description="Alive.", schema=Live)}, **SHAPE)
+@describe(
+    policy=HEALTH_ROUTE, tag=TAG, summary="Live", answers={200: Answer(description="Alive.", schema=Live)}, **SHAPE
+)
 def live() -> Response:
     """This process answers."""
     return jsonify(live=True)
@@ -156,7 +162,11 @@ def live() -> Response:
 
 @inference.get("/health/ready")
 @describe(
-    tag=TAG, summary="Ready", answers={200: Answer(description="All are ready.", schema=Ready), 503: NOT_READY}, **SHAPE
+    policy=HEALTH_ROUTE,
+    tag=TAG,
+    summary="Ready",
+    answers={200: Answer(description="All are ready.", schema=Ready), 503: NOT_READY},
+    **SHAPE,
 )
 def ready() -> Response:
     """Whether all models can answer, each in the version that is active."""

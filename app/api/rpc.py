@@ -17,6 +17,7 @@ from app.guards import canaries, deadlines, failures, request_ids
 from app.manifests import Task
 from app.openapi.operations import EXAMPLE_IMAGE, HTML, JSON, Answer, Body, describe
 from app.options import ClassifyWishes, DetectWishes
+from app.policy import PREDICTING_ROUTE
 from app.predictions import predictor
 
 rpc = Blueprint("rpc", __name__, template_folder="../templates")
@@ -167,7 +168,7 @@ SCHEMA = {"anyOf": [*map(_call_schema, METHODS), CALLS]}
     summary="The methods, to try",
     answers={200: Answer(description="A page.", media_type=HTML)},
     error_schema=Reply,
-    error_example=lambda error: _failed(None, error),
+    error_example=lambda error, request_id: _failed(None, error, request_id=request_id),
 )
 def page() -> str:
     """Every method with an example that can be sent from the page."""
@@ -176,6 +177,7 @@ def page() -> str:
 
 @rpc.post("/api")
 @describe(
+    policy=PREDICTING_ROUTE,
     tag=TAG,
     summary="Call methods",
     bodies=(Body(media_type=JSON, schema=SCHEMA, examples={**EXAMPLES, "a batch": BATCH}),),
@@ -191,7 +193,7 @@ def page() -> str:
     errors=(*described.PREDICTION_ERRORS, MethodError, CallError),
     headers=(canaries.HEADER, described.FRESHNESS),
     error_schema=Reply,
-    error_example=lambda error: _failed(None, error),
+    error_example=lambda error, request_id: _failed(None, error, request_id=request_id),
 )
 def call() -> Response:
     """Call one method, or several in a batch; a single call that fails has the HTTP status of its failure."""
@@ -263,8 +265,8 @@ def _id(document: Any) -> Id:
     return found if isinstance(found, str | int | float) and not isinstance(found, bool) else None
 
 
-def _failed(known: Id, error: CaskError, code: int | None = None) -> Reply:
-    data: dict[str, Any] = {**error.to_problem(request_ids.current())}
+def _failed(known: Id, error: CaskError, code: int | None = None, request_id: str = "") -> Reply:
+    data: dict[str, Any] = {**error.to_problem(request_id or request_ids.current())}
     if error.retry_after_seconds is not None:
         data["retry_after_seconds"] = error.retry_after_seconds
     number = _code(error) if code is None else code

@@ -12,6 +12,9 @@ from app.cli import terminal
 
 if TYPE_CHECKING:
     from flask import Flask
+    from werkzeug.routing import Rule
+
+    from app.policy import RoutePolicy
 
 HEADS = ("Address", "Methods", "Who may ask", "What it is")
 FILES = "Files"
@@ -19,11 +22,13 @@ FILES = "Files"
 
 @click.command(cls=terminal.Command)
 @terminal.json_option
+@click.option("--policy", "is_policy", is_flag=True, help="Print the rules that apply to each address.")
 @click.option("--path", default="", metavar="TEXT", help="Only addresses that hold this text.")
-def command(is_json: bool, path: str) -> None:
+def command(is_json: bool, is_policy: bool, path: str) -> None:
     """Print every address of the service.
 
-    With methods, the scope that a token needs where tokens are asked for, and meaning. No engine is started.
+    With methods, the scope that a token needs where tokens are asked for, and meaning; with --policy the rules that
+    apply to it instead of the meaning. No engine is started.
     """
     rows = [row for row in _rows(_application()) if path in row["path"]]
     if is_json:
@@ -31,9 +36,9 @@ def command(is_json: bool, path: str) -> None:
         return
     if not rows:
         raise terminal.Failure(f"No address holds {path!r}.", next_step="flask routes prints all of them.")
-    keys = ("tag", "path", "methods", "scope", "summary")
-    cells = [tuple(" ".join(row[key]) if key == "methods" else row[key] for key in keys) for row in rows]
-    terminal.print_table(HEADS, cells, has_sections=True)
+    keys = ("tag", "path", "methods", "scope", "rules" if is_policy else "summary")
+    cells = [tuple(row[key] if isinstance(row[key], str) else " ".join(row[key]) for key in keys) for row in rows]
+    terminal.print_table((*HEADS[:3], "Rules") if is_policy else HEADS, cells, has_sections=True)
 
 
 def _application() -> Flask:
@@ -55,34 +60,25 @@ def _application() -> Flask:
 
 def _rows(app: Flask) -> list[dict[str, Any]]:
     """One for each address and view, in the order of the description's groups."""
+    from app import policy
+    from app.openapi import document
+
+    found = [_row(app, rule, here) for rule, here in policy.routes(app)]
+    return sorted(found, key=lambda row: (row["tag"] == FILES, document.order(row["tag"]), row["path"], row["methods"]))
+
+
+def _row(app: Flask, rule: Rule, here: RoutePolicy) -> dict[str, Any]:
+    from app import policy
     from app.openapi import operations
-    from app.openapi.document import TAGS
 
-    found = []
-    for rule in app.url_map.iter_rules():
-        operation = operations.of(app.view_functions[rule.endpoint])
-        found.append(
-            {
-                "path": rule.rule,
-                "methods": sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}),
-                "tag": operation.tag if operation else FILES,
-                "scope": _scope(rule.endpoint),
-                "summary": operation.summary if operation else "Files of the pages, as they lie on disk",
-                "endpoint": rule.endpoint,
-            }
-        )
-    order = {tag: i for i, tag in enumerate((*TAGS, FILES))}
-    return sorted(found, key=lambda row: (order.get(row["tag"], len(order)), row["path"], row["methods"]))
-
-
-def _scope(endpoint: str) -> str:
-    """What a caller needs where AUTHENTICATION is required."""
-    from app.guards import authentication
-
-    if endpoint in authentication.PUBLIC:
-        return "anybody"
-    if endpoint in authentication.LOCKED:
-        return "METRICS_ALLOW"
-    if endpoint in authentication.ADMIN:
-        return "admin"
-    return "any token" if endpoint in authentication.ANY_SCOPE else "predict"
+    operation = operations.of(app.view_functions[rule.endpoint]) or operations.unwritten(rule)
+    is_file = here == policy.FILE_ROUTE
+    return {
+        "path": rule.rule,
+        "methods": sorted((rule.methods or set()) - {"HEAD", "OPTIONS"}),
+        "tag": FILES if is_file else operation.tag,
+        "scope": here.access.value,
+        "summary": "Files of the pages, as they lie on disk" if is_file else operation.summary,
+        "endpoint": rule.endpoint,
+        "rules": here.rules(),
+    }

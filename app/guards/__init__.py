@@ -33,9 +33,6 @@ from app.sizing import Sizes
 
 log = logging.getLogger("cask.web")
 
-# Asked often, by machines, and the same for everybody.
-MICROCACHED = ("/livez", "/v1/models", "/v1/models/", "/version")
-
 # Of the engine's line, for all web processes together.
 ENGINE_SHARE = 0.75
 
@@ -62,7 +59,7 @@ def init_app(app: Flask, settings: Settings, budget: Budget) -> None:
     gate = _gate(settings, sizes_here, has_cache=app.extensions["predictor"].kept is not None)
     admission.init_app(app, gate, _notices(app, settings, sizes_here, gate))
     memory.init_app(app, budget)
-    microcache.init_app(app, MICROCACHED, settings.request_microcache_ms)
+    microcache.init_app(app, settings.request_microcache_ms)
     failures.init_app(app)
 
 

@@ -10,13 +10,14 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
 from flask import Flask, has_request_context, request
 
+from app import policy
 from app.errors import CaskError, DeadlineExceededError, EngineBusyError
 from app.guards import deadlines, request_ids
 from app.guards.gate import Gate, Refusal, Visit
@@ -26,10 +27,6 @@ from app.telemetry import metrics
 
 log = logging.getLogger("cask.web")
 
-# Requests that ask for a prediction; everything else is quick and always let in.
-PREDICTING = re.compile(r"/v1/(classify|detect|ensemble)|/upload|/(predict|api)?|/v2/models/.+/infer")
-# The page shows its refusals as a page; the way through Flask is dear, but people do not come by the thousand.
-PAGE = "/upload"
 REFUSED_KEY = "cask.refusal"
 VISIT_KEY = "cask.visit"
 # With one of these in Cache-Control no kept answer will do (app.guards.asking reads it in full).
@@ -112,10 +109,18 @@ def _count(refused: Refusal) -> CaskError:
 
 
 class Admission:
-    """WSGI middleware that asks the gate."""
+    """WSGI middleware that asks the gate. ``paths``: those that predict; ``pages``: those that answer with a page."""
 
-    def __init__(self, application: Wsgi, gate: Gate, notices: Notices | None = None) -> None:
+    def __init__(
+        self,
+        application: Wsgi,
+        gate: Gate,
+        paths: Container[str],
+        pages: Container[str] = (),
+        notices: Notices | None = None,
+    ) -> None:
         self._application = application
+        self._paths, self._pages = paths, pages
         self.gate = gate
         self._notices = notices
         self._logged = -math.inf
@@ -123,7 +128,8 @@ class Admission:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Pass the request on, or answer 503 with Retry-After without touching its body."""
         route = environ.get("PATH_INFO", "")
-        if environ.get("REQUEST_METHOD") != "POST" or not PREDICTING.fullmatch(route):
+        is_page = False
+        if environ.get("REQUEST_METHOD") != "POST" or not (route in self._paths or (is_page := route in self._pages)):
             return self._application(environ, start_response)
         caller = environ.get("REMOTE_ADDR", "")
         found = self.gate.arrive(caller, _timeout_seconds(environ), is_computed=_is_computed(environ))
@@ -132,7 +138,8 @@ class Admission:
         self._log(found)
         if self._notices is not None:
             self._notices.update(caller)
-        if route == PAGE:
+        # A page shows its refusals as a page; the way through Flask is dear, but people do not come by the thousand.
+        if is_page:
             environ[REFUSED_KEY] = found
             return self._application(environ, start_response)
         return _refuse(environ, start_response, found)
@@ -171,7 +178,8 @@ class Admission:
 
 def init_app(app: Flask, gate: Gate, notices: Notices | None = None) -> None:
     """Put the gate before the app; with ``notices`` it tells Apache whom to refuse."""
-    middleware = Admission(app.wsgi_app, gate, notices)
+    paths, pages = (policy.Paths(app, each) for each in (policy.predicting, policy.predicting_pages))
+    middleware = Admission(app.wsgi_app, gate, paths, pages, notices)
     app.wsgi_app = middleware  # type: ignore[method-assign]
     app.extensions["gate"] = gate
 

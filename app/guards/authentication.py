@@ -11,6 +11,7 @@ import secrets
 from flask import Flask, current_app, g, redirect, request, session, url_for
 from werkzeug.wrappers import Response
 
+from app import policy
 from app.config import Settings
 from app.errors import (
     CaskError,
@@ -22,6 +23,7 @@ from app.errors import (
 )
 from app.guards import insiders, origins
 from app.guards.sessions import LIFETIME
+from app.policy import Access
 from app.tokens import Token, TokenTable
 
 HEADER = "X-Api-Token"
@@ -30,25 +32,6 @@ AUTHORIZATION_KEY = "HTTP_AUTHORIZATION"
 SCHEME = "bearer "
 SESSION, SESSION_ID, SESSION_CREATED = "session", "token", "created"
 EXTENSION = "token_table"
-
-# Whom everybody may ask: what machines watch, what a page is drawn with, the description, and the way in.
-PUBLIC = frozenset(
-    {
-        "static",
-        *("ops.live", "ops.ready", "ops.started", "inference.live", "inference.ready"),
-        *("openapi.specification", "openapi.swagger", "openapi.redoc", "openapi.asset"),
-        *("pages.sign_in", "pages.enter", "pages.sign_out"),
-    }
-)
-# Forms that another site could send in a person's name to sign them in or out.
-FORMS = frozenset({"pages.enter", "pages.sign_out"})
-# Have a lock of their own: METRICS_ALLOW. A scraper is known by where it stands.
-LOCKED = frozenset({"ops.show"})
-# For operators: need the scope admin, and are answered to ADMIN_NETWORKS only. Apache refuses others before us.
-ADMIN = frozenset({"ops.status"})
-OPEN = PUBLIC | LOCKED
-# Every token will do.
-ANY_SCOPE = frozenset({"ops.version"})
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -71,15 +54,15 @@ def identify() -> None:
 
 def authorize() -> Response | None:
     """Let the request pass, send a person to the way in, or raise why not."""
-    endpoint = request.endpoint
-    if (g.is_session or endpoint in FORMS) and origins.is_forged():
+    here = policy.of(current_app, request.endpoint)
+    if (g.is_session or here.is_form) and origins.is_forged():
         raise ForeignFormError(
             "This form was sent by a page of another site.", hint="Open this service's own page and send it from there."
         )
     # What does not exist needs no token; the browser's question before a request from another origin brings none.
-    if endpoint is None or endpoint in OPEN or request.method == "OPTIONS":
+    if not here.needs_token or request.method == "OPTIONS":
         return None
-    if endpoint in ADMIN and not insiders.is_inside():
+    if here.access is Access.ADMIN and not insiders.is_inside():
         raise OutsideError(
             "This address is for operators and not answered from here.",
             hint="Ask the operator of this service from which networks it is.",
@@ -88,8 +71,8 @@ def authorize() -> Response | None:
         return None
     if g.token is None:
         return _refuse()
-    scope = "admin" if endpoint in ADMIN else "predict"
-    if scope not in g.token.scopes and endpoint not in ANY_SCOPE:
+    scope = "admin" if here.access is Access.ADMIN else "predict"
+    if scope not in g.token.scopes and here.access is not Access.ANY_TOKEN:
         raise ScopeMissingError(
             f"The token {g.token.id} ({g.token.name}) has not the scope {scope}.",
             hint=f"Ask the operator of this service for a token with the scope {scope}.",

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
 
-# The same until something changes, and large. Answers to a POST are no representations and have no ETag.
-REVALIDATED = frozenset({"api.list_models", "api.show_model", "openapi.specification"})
+from app import policy
+
 # May be kept by the caller, and is to be asked about each time; not by what stands between, for tokens may differ.
 CACHE_CONTROL = "private, no-cache"
 
@@ -16,7 +16,9 @@ def init_app(app: Flask) -> None:
 
 
 def _compare(response: Response) -> Response:
-    if request.endpoint in REVALIDATED and request.method in ("GET", "HEAD") and response.status_code == 200:
+    # Answers to a POST are no representations and have no ETag.
+    is_asked = request.method in ("GET", "HEAD") and response.status_code == 200
+    if is_asked and policy.of(current_app, request.endpoint).is_conditional:
         response.headers["Cache-Control"] = CACHE_CONTROL
         response.add_etag()
         return response.make_conditional(request)  # type: ignore[return-value]

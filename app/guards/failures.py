@@ -12,6 +12,7 @@ from collections.abc import Callable
 from flask import Flask, Response, current_app, jsonify, request
 from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
 
+from app import policy
 from app.errors import CallerGoneError, CaskError, RequestError, TemporaryFullError
 from app.guards import measures, request_ids, sizes
 from app.telemetry import metrics
@@ -106,7 +107,7 @@ def _shaped(error: CaskError) -> Response:
 
 def _answer_http(error: HTTPException) -> Response:
     if isinstance(error, RequestEntityTooLarge):
-        return answer(sizes.too_large(request.content_length, current_app.config["MAX_CONTENT_LENGTH"]))
+        return answer(sizes.too_large(request.content_length, request.max_content_length or 0))
     if isinstance(error, ClientDisconnected):
         return _answer_gone()
     status = error.code or 500
@@ -165,7 +166,7 @@ def _page(error: CaskError) -> Response:
 
 
 def _wants_page() -> bool:
-    if request.blueprint == "pages":
+    if policy.of(current_app, request.endpoint).is_page:
         return True
     if request.blueprint is not None or request.path.startswith(("/v1", "/static")):
         return False

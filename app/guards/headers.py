@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from flask import Flask, Response, request
+from flask import Flask, Response, current_app, request
+
+from app import policy
 
 # The SHA-256 of no text: Redoc adds empty <style> elements and fills them as our own scripts may fill any style sheet.
 EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
@@ -36,6 +38,6 @@ def _add(response: Response) -> Response:
 
 
 def _forbid_storing(response: Response) -> Response:
-    if request.endpoint not in ("static", "openapi.asset", "pages.sample"):
+    if not policy.of(current_app, request.endpoint).is_storable:
         response.headers.setdefault("Cache-Control", "no-store")
     return response

@@ -7,6 +7,7 @@ import ipaddress
 from flask import Flask, request
 from werkzeug.sansio.utils import host_is_trusted
 
+from app import policy
 from app.config import Settings
 from app.errors import RequestError
 
@@ -25,7 +26,8 @@ def init_app(app: Flask, settings: Settings) -> None:
     @app.before_request
     def refuse_other_hosts() -> None:
         # Load balancers and orchestrators ask for health by address.
-        if request.blueprint != "ops" and not _is_accepted(request.host.lower(), accepted):
+        is_own_only = policy.of(app, request.endpoint).is_own_host_only
+        if is_own_only and not _is_accepted(request.host.lower(), accepted):
             raise HostError(
                 f"This service does not answer to the host {request.host[:80]!r}.",
                 hint="Call it by the name that the operator of this service gave you.",

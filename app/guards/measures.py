@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -13,6 +12,7 @@ from flask import Flask
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import Map, RequestRedirect
 
+from app import policy
 from app.guards import request_ids
 from app.supervision import probe, pulse
 from app.telemetry import metrics, traces
@@ -21,7 +21,6 @@ StartResponse = Callable[..., Any]
 Environ = dict[str, Any]
 Wsgi = Callable[[Environ, StartResponse], Iterable[bytes]]
 
-PART = re.compile(r"<(?:[^:<>]+:)?([^<>]+)>")
 NO_ROUTE = "(none)"
 # Addresses with a part of their own, such as a job's, are looked up anew when so many others came between.
 REMEMBERED_PATHS = 1024
@@ -47,7 +46,7 @@ class Routes:
             return self._of(path, allowed) if allowed and allowed != method else NO_ROUTE
         except (RequestRedirect, HTTPException):
             return NO_ROUTE
-        return PART.sub(r"{\1}", rule.rule)
+        return policy.template(rule.rule)
 
 
 class Measures:

@@ -8,12 +8,13 @@ that are meant for one caller, such as what is left of its limit of requests.
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask
 
+from app import policy
 from app.guards import request_ids
 
 StartResponse = Callable[..., Any]
@@ -48,21 +49,17 @@ class Kept:
 
 
 class Microcache:
-    """WSGI middleware that keeps the answers of some paths. Thread-safe: each step on its table is one step.
-
-    ``paths``: one that ends with a slash stands for all below it.
-    """
+    """WSGI middleware that keeps the answers of some paths. Thread-safe: each step on its table is one step."""
 
     def __init__(
         self,
         application: Wsgi,
-        paths: Iterable[str],
+        paths: Container[str],
         keep_seconds: float,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._application = application
-        self._paths = frozenset(path for path in paths if not path.endswith("/"))
-        self._folders = tuple(path for path in paths if path.endswith("/"))
+        self._paths = paths
         self._keep_seconds = keep_seconds
         self._clock = clock
         self._kept: dict[tuple[str, ...], Kept] = {}
@@ -70,7 +67,7 @@ class Microcache:
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         """Answer from memory, or pass the request on and remember."""
         path = environ.get("PATH_INFO", "")
-        if not (path in self._paths or path.startswith(self._folders)) or not _is_plain(environ):
+        if not _is_plain(environ) or path not in self._paths:
             return self._application(environ, start_response)
         # Where we are asked stands in addresses that an answer names.
         key = (path, *(environ.get(name, "") for name in ("HTTP_HOST", "SCRIPT_NAME", "wsgi.url_scheme")))
@@ -109,9 +106,10 @@ class Microcache:
         self._kept[key] = Kept(status, common, body, self._clock() + self._keep_seconds)
 
 
-def init_app(app: Flask, paths: Iterable[str], keep_ms: int) -> None:
-    """Keep the answers of ``paths``, see ``Microcache``, for ``keep_ms`` milliseconds; 0 keeps nothing."""
+def init_app(app: Flask, keep_ms: int) -> None:
+    """Keep the answers of routes that say so for ``keep_ms`` milliseconds; 0 keeps nothing."""
     if keep_ms:
+        paths = policy.Paths(app, policy.microcached)
         app.wsgi_app = Microcache(app.wsgi_app, paths, keep_ms / 1000)  # type: ignore[method-assign]
 
 

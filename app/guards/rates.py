@@ -14,17 +14,11 @@ from typing import Any
 
 from flask import Flask, Response, g, request
 
+from app import policy
 from app.config import Settings
 from app.errors import TooManyRequestsError
 from app.guards import authentication
 
-# What machines ask for their own sake, and files: whoever waits for his limit to end may still see whether we live.
-FREE = frozenset(
-    {
-        *("static", "openapi.asset", "pages.sample", "inference.live", "inference.ready"),
-        *("ops.live", "ops.ready", "ops.started", "ops.show", "ops.status", "ops.version"),
-    }
-)
 HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy")
 # One home or machine has so much of IPv6: it could have a new address for each request.
 IPV6_PREFIX = 64
@@ -90,7 +84,7 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     @app.before_request
     def count_request() -> None:
-        if request.endpoint in FREE or request.method == "OPTIONS":
+        if not policy.of(app, request.endpoint).is_limited or request.method == "OPTIONS":
             return
         token = authentication.caller()
         address = request.environ.get("REMOTE_ADDR", "")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from flask import Flask, request
 
+from app import policy
 from app.config import Settings
 from app.errors import RequestTooLargeError
 
@@ -20,9 +21,12 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     @app.before_request
     def refuse_large_bodies() -> None:
-        length = request.content_length
-        if length is not None and length > settings.request_max_bytes:
-            raise too_large(length, settings.request_max_bytes)
+        length, limit = request.content_length, settings.request_max_bytes
+        own = policy.of(app, request.endpoint).max_body_bytes
+        if own is not None:
+            request.max_content_length = limit = min(own, limit)
+        if length is not None and length > limit:
+            raise too_large(length, limit)
 
 
 def too_large(length: int | None, limit: int) -> RequestTooLargeError:

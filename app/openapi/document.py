@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import functools
-import re
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, NotRequired
 
 from flask import Flask
@@ -13,7 +12,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 from werkzeug.routing import Rule
 
-from app import __version__
+from app import __version__, policy
 from app.config import ROOT
 from app.errors import (
     CaskError,
@@ -31,12 +30,11 @@ from app.guards import authentication, origins, rates
 from app.guards.hosts import HostError
 from app.openapi import operations
 from app.openapi.operations import Answer, Body, Operation
+from app.policy import Access, RoutePolicy
 
 VERSION = "3.1.1"
 PROBLEM_MEDIA_TYPE = "application/problem+json"
-# Files as they lie on disk: no addresses that a program calls.
-FILES = ("static", "openapi.asset")
-# In the order in which people look for them; a new one must find its place here.
+# In the order in which people look for them; those of other people's views come last, by name.
 TAGS = (
     "Predictions",
     "Jobs",
@@ -56,9 +54,11 @@ METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # What Apache answers before Python sees a request, whatever the address; words from apache/errors.toml.
 APACHE_STATUSES = ("400", "408", "413", "414", "431", "500", "502", "503", "504")
 
+# What the parts of an address are in JSON Schema, by Flask's converters.
+A_TEXT = {"type": "string", "minLength": 1}
+NUMBERS = {"int": {"type": "integer", "minimum": 0}, "float": {"type": "number", "minimum": 0}}
 EXAMPLE_REQUEST_ID = "awCUYJm_o1U9NTrRRxcP7wAAAB4"
 REF = "#/components/schemas/{model}"
-PART = re.compile(r"<(?:\w+:)?(\w+)>")
 DESCRIPTION = (
     "A Flask app and a torch model in one Apache container. Every failure is a problem document (RFC 9457), unless the "
     "protocol of an address has a shape of its own. Send `X-Request-Id` to find a request in the logs again."
@@ -164,19 +164,23 @@ class Problem(TypedDict):
 
 
 def build(app: Flask) -> dict[str, Any]:
-    """The document for this app: its addresses, models and limits. Raises LookupError for a view without promises."""
+    """The document for this app: its addresses, models and limits."""
     return _Document(app).build()
 
 
 def addresses(app: Flask) -> Iterator[tuple[str, Rule, Operation]]:
-    """Each method and address that a program may call, with what it promises."""
+    """Each method and address that a program may call, with what it promises; files as they lie on disk are none."""
     for rule in sorted(app.url_map.iter_rules(), key=lambda each: each.rule):
+        if policy.of(app, rule.endpoint) == policy.FILE_ROUTE:
+            continue
         for method in METHODS:
-            if rule.endpoint not in FILES and method in (rule.methods or ()):
-                operation = operations.of(app.view_functions[rule.endpoint])
-                if operation is None:
-                    raise LookupError(f"{method} {rule.rule}: say what it promises with @describe.")
-                yield method, rule, operation
+            if method in (rule.methods or ()):
+                yield method, rule, operations.of(app.view_functions[rule.endpoint]) or operations.unwritten(rule)
+
+
+def order(tag: str) -> tuple[int, str]:
+    """Where a group of addresses stands."""
+    return (TAGS.index(tag) if tag in TAGS else len(TAGS), tag)
 
 
 class _Document:
@@ -197,7 +201,7 @@ class _Document:
         paths: dict[str, dict[str, Any]] = {}
         schemes = {"securitySchemes": SECURITY_SCHEMES} if self._asks_for_tokens else {}
         for method, rule, operation in rows:
-            path = paths.setdefault(PART.sub(r"{\1}", rule.rule), {})
+            path = paths.setdefault(policy.template(rule.rule), {})
             path[method.lower()] = self._operation(rule, operation, method)
         return {
             "openapi": VERSION,
@@ -209,7 +213,7 @@ class _Document:
             },
             # Where it was asked for; a reader behind a proxy then calls the proxy.
             "servers": [{"url": "/"}],
-            "tags": [{"name": name} for name in sorted({each.tag for _, _, each in rows}, key=TAGS.index)],
+            "tags": [{"name": name} for name in sorted({each.tag for _, _, each in rows}, key=order)],
             "paths": paths,
             "components": {"schemas": self._schemas, "headers": HEADERS, "parameters": self._parameters(), **schemes},
         }
@@ -238,7 +242,7 @@ class _Document:
             "operationId": "_".join((method.lower(), *rule.endpoint.split("."), *sorted(rule.arguments))),
             "tags": [operation.tag],
             "summary": operation.summary,
-            "description": (view.__doc__ or "").strip().splitlines()[0],
+            "description": _first_line(view),
             "parameters": [
                 *self._path(rule, operation),
                 *self._query(operation),
@@ -254,22 +258,26 @@ class _Document:
         return found
 
     def _needs_token(self, rule: Rule) -> bool:
-        return self._asks_for_tokens and rule.endpoint not in authentication.OPEN
+        return self._asks_for_tokens and self._policy(rule).needs_token
+
+    def _policy(self, rule: Rule) -> RoutePolicy:
+        return policy.of(self._app, rule.endpoint)
 
     def _refusals(self, rule: Rule) -> tuple[type[CaskError], ...]:
         """How callers are refused who may not ask."""
+        here = self._policy(rule)
         tokens = (TokenMissingError, TokenInvalidError, ScopeMissingError) if self._needs_token(rule) else ()
         # Browsers send a session's cookie with every form; programs with tokens never meet this.
-        is_form = rule.endpoint in authentication.FORMS or (tokens and origins.is_changing(rule.methods or ()))
+        is_form = here.is_form or (tokens and origins.is_changing(rule.methods or ()))
         forms = (ForeignFormError,) if is_form else ()
-        rates_found = (TooManyRequestsError,) if self._has_rates and rule.endpoint not in rates.FREE else ()
-        return (*tokens, *forms, *rates_found, *((OutsideError,) if rule.endpoint in authentication.ADMIN else ()))
+        rates_found = (TooManyRequestsError,) if self._has_rates and here.is_limited else ()
+        return (*tokens, *forms, *rates_found, *((OutsideError,) if here.access is Access.ADMIN else ()))
 
     def _path(self, rule: Rule, operation: Operation) -> Iterator[dict[str, Any]]:
-        for name in PART.findall(rule.rule):
-            row = {"name": name, "in": "path", "required": True, "schema": {"type": "string", "minLength": 1}}
+        for kind, name in policy.PART.findall(rule.rule):
+            row = {"name": name, "in": "path", "required": True, "schema": NUMBERS.get(kind, A_TEXT)}
             example = self._example_of(name, rule)
-            yield {**row, "description": operation.path[name], **({"example": example} if example else {})}
+            yield {**row, "description": operation.path.get(name, ""), **({"example": example} if example else {})}
 
     def _example_of(self, name: str, rule: Rule) -> str:
         manifest = self._manifests[0]
@@ -354,7 +362,7 @@ class _Document:
                 PROBLEM_MEDIA_TYPE, {"schema": self._schema(Problem), "examples": {}}
             )
             content["examples"] = {each["code"]: {"value": each} for each in problems}
-            if rule.endpoint.startswith("pages."):
+            if self._policy(rule).is_page:
                 answer["content"].setdefault(operations.HTML, {"schema": {"type": "string"}})
         if operation.error_schema is not None:
             self._add_own_shape(found, operation, self._refusals(rule))
@@ -385,7 +393,7 @@ class _Document:
         """Status → problem documents that can come with it, each code once."""
         found: dict[str, dict[str, dict[str, Any]]] = {}
         own = () if operation.error_schema is not None else operation.errors
-        hosts = () if rule.endpoint.startswith("ops.") else (HostError,)
+        hosts = (HostError,) if self._policy(rule).is_own_host_only else ()
         kinds: tuple[type[CaskError], ...] = (
             *(*own, *self._refusals(rule), *_of_bodies(operation), OptionError, RequestTooLargeError, CaskError),
             *hosts,
@@ -406,7 +414,9 @@ class _Document:
         by_status: dict[str, dict[str, Any]] = {}
         guards: tuple[type[CaskError], ...] = (OptionError, RequestTooLargeError, CaskError, HostError)
         for kind in (*operation.errors, *_of_bodies(operation), *guards, *refusals):
-            by_status.setdefault(str(kind.status), {})[kind.code] = {"value": operation.error_example(example(kind))}
+            by_status.setdefault(str(kind.status), {})[kind.code] = {
+                "value": operation.error_example(example(kind), EXAMPLE_REQUEST_ID)
+            }
         for status, examples in by_status.items():
             answer = found.setdefault(status, self._failure(status))
             schema = self._schema(operation.error_schema)
@@ -444,6 +454,10 @@ FAILURES = {
 def example(kind: type[CaskError]) -> CaskError:
     """A failure of this kind, told in the words of its class."""
     return kind((kind.__doc__ or "").splitlines()[0])
+
+
+def _first_line(view: Callable[..., Any]) -> str:
+    return next(iter((view.__doc__ or "").strip().splitlines()), "")
 
 
 def _of_bodies(operation: Operation) -> tuple[type[CaskError], ...]:

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
+from app import policy as policies
 from app.errors import CaskError
+from app.policy import RoutePolicy
+
+if TYPE_CHECKING:
+    from werkzeug.routing import Rule
 
 View = TypeVar("View", bound=Callable[..., Any])
 
+OTHERS = "Other addresses"
 ATTRIBUTE = "cask_operation"
 JSON = "application/json"
 HTML = "text/html"
@@ -57,7 +63,8 @@ class Operation:
 
     ``query`` is a pydantic model of the options in the address; ``path`` explains the parts of the address in order.
     ``headers``: those that it understands besides the ones of every address.
-    ``error_schema``: the shape of its own failures where that is not a problem document, with ``error_example``.
+    ``error_schema``: the shape of its own failures where that is not a problem document, with ``error_example``: one
+    of a failure and a request id.
     """
 
     tag: str
@@ -68,19 +75,32 @@ class Operation:
     query: Any = None
     path: Mapping[str, str] = field(default_factory=dict)
     error_schema: Any = None
-    error_example: Callable[[CaskError], Any] | None = None
+    error_example: Callable[[CaskError, str], Any] | None = None
     is_body_required: bool = True
     headers: tuple[str, ...] = ()
 
 
-def describe(**promises: Any) -> Callable[[View], View]:
-    """Note what a view promises; the view itself is given back as it is."""
+def describe(*, policy: RoutePolicy | None = None, **promises: Any) -> Callable[[View], View]:
+    """Note what a view promises, and its policy if it has one; the view itself is given back as it is.
+
+    A view that promises nothing is in the description with what its route and its docstring say.
+    """
 
     def note(view: View) -> View:
-        setattr(view, ATTRIBUTE, Operation(**promises))
+        if policy is not None:
+            policies.put(view, policy)
+        if promises:
+            setattr(view, ATTRIBUTE, Operation(**promises))
         return view
 
     return note
+
+
+def unwritten(rule: Rule) -> Operation:
+    """What is known of a view that promises nothing: its blueprint's name, and that it answers."""
+    blueprint, _, name = rule.endpoint.rpartition(".")
+    words = name.replace("_", " ").capitalize()
+    return Operation(tag=blueprint or OTHERS, summary=words, answers={200: Answer(description="Its answer.")})
 
 
 def of(view: Callable[..., Any]) -> Operation | None:

@@ -11,6 +11,7 @@ from flask import Response, abort, current_app, jsonify, render_template, send_f
 from app import __version__
 from app.openapi import document, openapi
 from app.openapi.operations import CONDITION, HTML, UNCHANGED, Answer, describe
+from app.policy import FILE_ROUTE, Access, RoutePolicy
 
 TAG = "This description"
 MAX_AGE_SECONDS = 3600
@@ -25,6 +26,7 @@ EXTENSION = "openapi_document"
 
 @openapi.get("/openapi.json")
 @describe(
+    policy=RoutePolicy(access=Access.PUBLIC, is_conditional=True),
     tag=TAG,
     summary="This description",
     answers={
@@ -40,6 +42,7 @@ def specification() -> Response:
 
 @openapi.get("/docs")
 @describe(
+    policy=RoutePolicy(access=Access.PUBLIC),
     tag=TAG,
     summary="Swagger UI",
     answers={200: Answer(description="The description as a page to try requests on.", media_type=HTML)},
@@ -51,6 +54,7 @@ def swagger() -> str:
 
 @openapi.get("/redoc")
 @describe(
+    policy=RoutePolicy(access=Access.PUBLIC),
     tag=TAG,
     summary="Redoc",
     answers={200: Answer(description="The description as a page to read.", media_type=HTML)},
@@ -61,6 +65,7 @@ def redoc() -> str:
 
 
 @openapi.get("/docs/assets/<name>")
+@describe(policy=FILE_ROUTE)
 def asset(name: str) -> Response:
     """A script or style sheet of the readers."""
     if name not in ASSETS:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, NotRequired
 
@@ -13,6 +14,7 @@ from app.errors import CaskError
 from app.guards import authentication
 from app.openapi.operations import Answer, describe
 from app.ops import ops, processes
+from app.policy import WATCHED_ROUTE
 from app.predictions import predictor
 from app.supervision.supervisor import TELL_SECONDS
 from app.telemetry import shares
@@ -46,7 +48,12 @@ NOT_READY = Answer(description="Not now; `missing` says why.", schema=Readiness,
 
 
 @ops.get("/livez")
-@describe(tag=TAG, summary="Alive", answers={200: Answer(description="This process answers.", schema=Live)})
+@describe(
+    policy=replace(WATCHED_ROUTE, is_microcached=True),
+    tag=TAG,
+    summary="Alive",
+    answers={200: Answer(description="This process answers.", schema=Live)},
+)
 def live() -> Response:
     """This process answers. A failure here means: restart me."""
     return jsonify(live=True)
@@ -54,6 +61,7 @@ def live() -> Response:
 
 @ops.get("/readyz")
 @describe(
+    policy=WATCHED_ROUTE,
     tag=TAG,
     summary="Ready",
     answers={200: Answer(description="A prediction would succeed.", schema=Readiness), 503: NOT_READY},
@@ -68,6 +76,7 @@ def ready() -> Response:
 
 @ops.get("/startupz")
 @describe(
+    policy=WATCHED_ROUTE,
     tag=TAG,
     summary="Started",
     answers={200: Answer(description="It has been ready once.", schema=Started | Readiness), 503: NOT_READY},

@@ -7,6 +7,7 @@ import ipaddress
 import re
 import shutil
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +19,7 @@ from app.jobs.store import JobStore
 from app.openapi.operations import Answer, describe
 from app.ops import health, ops, processes
 from app.ops.version import build
+from app.policy import WATCHED_ROUTE, Access
 from app.predictions import predictor
 from app.telemetry import metrics
 from app.telemetry.metrics import Metric, Sums
@@ -36,6 +38,7 @@ Row = tuple[Metric, dict[str, str], float]
 
 @ops.get(PATH)
 @describe(
+    policy=replace(WATCHED_ROUTE, access=Access.METRICS),
     tag="Health",
     summary="Metrics",
     answers={200: Answer(description="Prometheus' text form; docs/metrics.md lists all.", media_type=TEXT)},

@@ -35,7 +35,11 @@ class Status(TypedDict):
 
 
 @ops.get("/status")
-@describe(tag="Health", summary="Status", answers={200: Answer(description="How it goes.", schema=Status)})
+@describe(
+    tag="Health",
+    summary="Status",
+    answers={200: Answer(description="How it goes.", schema=Status)},
+)
 def status() -> Response:
     """Environment, version, engine, memory and processor time of every process."""
     settings = current_app.extensions["settings"]

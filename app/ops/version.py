@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import subprocess
+from dataclasses import replace
 from functools import cache
 
 from flask import Response, jsonify
@@ -13,6 +14,7 @@ from app import __version__
 from app.config import ROOT
 from app.openapi.operations import Answer, describe
 from app.ops import ops
+from app.policy import WATCHED_ROUTE, Access
 
 # Written by docker/Dockerfile.
 BUILD_FILE = ROOT / "build-info.json"
@@ -27,7 +29,12 @@ class Version(TypedDict):
 
 
 @ops.get("/version")
-@describe(tag="Health", summary="Version", answers={200: Answer(description="What runs here.", schema=Version)})
+@describe(
+    policy=replace(WATCHED_ROUTE, access=Access.ANY_TOKEN, is_microcached=True),
+    tag="Health",
+    summary="Version",
+    answers={200: Answer(description="What runs here.", schema=Version)},
+)
 def version() -> Response:
     """Version, revision and moment of the build."""
     return jsonify(build())

@@ -6,7 +6,10 @@ from typing import cast
 
 from flask import Blueprint, Flask
 
+from app import policy
+
 pages = Blueprint("pages", __name__, template_folder="../templates")
+policy.put(pages, policy.PAGE_ROUTE)
 
 # The views register themselves on `pages`, so they can only be imported once it exists.
 from app.pages import capacity, jobs, languages, layout, models, samples, sign_in, try_image  # noqa: E402

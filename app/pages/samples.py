@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from flask import Response, abort, send_from_directory
 
 from app.openapi.operations import HTML, Answer, describe
 from app.pages import pages
+from app.policy import PAGE_ROUTE
 from app.predictions import predictor
 
 INDEX = "index.json"
@@ -30,6 +31,7 @@ class Sample:
 
 @pages.get("/samples/<name>")
 @describe(
+    policy=replace(PAGE_ROUTE, is_limited=False, is_storable=True),
     tag="The page",
     summary="A sample picture",
     path={"name": "A name that the page offers."},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from urllib.parse import urlsplit
 
 from flask import make_response, redirect, render_template, request, session, url_for
@@ -12,6 +13,7 @@ from app.guards import authentication, form_bodies
 from app.openapi.operations import HTML, Answer, Body, describe
 from app.pages import pages, try_image
 from app.pages.sentences import marked
+from app.policy import PAGE_ROUTE, Access
 
 # Nothing is required: where nobody needs a token, everybody is sent on.
 FORM = {
@@ -23,11 +25,14 @@ FORM = {
 }
 WRONG = marked("This token is not valid. Check it, or ask the operator for another.")
 NOT_FOR_PAGES = marked("This token is not for predictions. Ask the operator for one with the scope predict.")
+# Another site could send it in a person's name, to sign them in or out.
+FORM_ROUTE = replace(PAGE_ROUTE, access=Access.PUBLIC, is_form=True)
 ON = Answer(description="On to the page that was wished for.", media_type=HTML, headers=())
 
 
 @pages.get("/sign-in")
 @describe(
+    policy=replace(PAGE_ROUTE, access=Access.PUBLIC),
     tag=try_image.TAG,
     summary="Sign in",
     answers={200: Answer(description="The form.", media_type=HTML), 303: ON},
@@ -41,6 +46,7 @@ def sign_in() -> Response:
 
 @pages.post("/sign-in")
 @describe(
+    policy=FORM_ROUTE,
     tag=try_image.TAG,
     summary="Sign in with a token",
     bodies=(Body(media_type="application/x-www-form-urlencoded", schema=FORM),),
@@ -65,7 +71,12 @@ def enter() -> Response:
 
 
 @pages.post("/sign-out")
-@describe(tag=try_image.TAG, summary="Sign out", answers={303: Answer(description="To the form.", media_type=HTML)})
+@describe(
+    policy=FORM_ROUTE,
+    tag=try_image.TAG,
+    summary="Sign out",
+    answers={303: Answer(description="To the form.", media_type=HTML)},
+)
 def sign_out() -> Response:
     """Forget who it was; a copy of the cookie lets nobody in either."""
     authentication.forget()

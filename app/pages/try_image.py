@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 from flask import Response, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
@@ -13,6 +14,7 @@ from app.pages import answered, asked, drawing, languages, pages, samples
 from app.pages.answered import Answered
 from app.pages.asked import Asked
 from app.pages.sentences import marked
+from app.policy import PAGE_ROUTE
 from app.predictions import ModelStatus, predictor
 
 SHORT_DIGEST_CHARACTERS = 12
@@ -40,6 +42,7 @@ def try_image() -> Response:
 
 @pages.post("/upload")
 @describe(
+    policy=replace(PAGE_ROUTE, predicts=True),
     tag=TAG,
     summary="The page's form",
     bodies=(Body(media_type="multipart/form-data", schema=FORM),),

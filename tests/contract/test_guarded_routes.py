@@ -10,8 +10,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
+from app import policy
 from app.config import ROOT
-from app.guards.conditions import CACHE_CONTROL, REVALIDATED
+from app.guards.conditions import CACHE_CONTROL
 from app.guards.headers import HEADERS
 from app.telemetry import logs
 from tests import fakes
@@ -20,8 +21,6 @@ from tests.fakes import FakeEngine
 # Who answers: a new one must decide here that it stands behind the guards.
 BLUEPRINTS = {"api", "legacy", "rpc", "inference", "openapi", "pages", "ops"}
 VALUES = {"name": "classifier", "version": "1", "filename": "favicon.svg"}
-# Files that browsers may keep.
-FILES = ("static", "openapi.asset", "pages.sample")
 
 
 @pytest.fixture(scope="module")
@@ -53,10 +52,10 @@ def test_every_address_gives_request_id_and_security_headers(app: Flask, client:
 
 def test_no_answer_but_a_file_may_be_stored_on_the_way(app: Flask, client: FlaskClient) -> None:
     for method, rule in rules(app):
-        if rule.endpoint not in FILES:
+        if not policy.of(app, rule.endpoint).is_storable:
             response = client.open(path(rule), method=method)
 
-            may_be_kept = rule.endpoint in REVALIDATED and method in ("GET", "HEAD")
+            may_be_kept = policy.of(app, rule.endpoint).is_conditional and method in ("GET", "HEAD")
             expected = CACHE_CONTROL if may_be_kept else "no-store"
             assert response.headers.get("Cache-Control") == expected, (method, rule)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import re
 import subprocess
 import sys
@@ -18,6 +19,7 @@ from tests import fakes
 TABLE: list[tuple[str, set[str] | None]] = [
     ("app.errors", set()),
     ("app.results", set()),
+    ("app.policy", set()),
     ("app.json_files", set()),
     ("app.machine", set()),
     ("app.permissions", set()),
@@ -206,24 +208,24 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.guards",
         {
             *("app.guards", "app.cache.answers", "app.config", "app.errors", "app.sizing", "app.telemetry"),
-            *("app.machine", "app.supervision"),
+            *("app.machine", "app.policy", "app.supervision"),
             *("app.budget", "app.counters", "app.pages.failures", "app.routing", "app.tokens"),
         },
     ),
     ("app.openapi.__main__", {"app.openapi", "app.factory", "app.config"}),
-    ("app.openapi.operations", {"app.errors"}),
+    ("app.openapi.operations", {"app.errors", "app.policy"}),
     (
         "app.openapi",
         {
             *("app.openapi", "app.guards.authentication", "app.guards.hosts", "app.guards.origins"),
             "app.guards.rates",
-            *("app.config", "app.errors", "app.__version__"),
+            *("app.config", "app.errors", "app.policy", "app.__version__"),
         },
     ),
     (
         "app.api",
         {
-            *("app.api", "app.guards", "app.openapi.operations", "app.predictions"),
+            *("app.api", "app.guards", "app.openapi.operations", "app.policy", "app.predictions"),
             *("app.builds", "app.errors", "app.manifests", "app.options", "app.results", "app.__version__"),
             *(
                 "app.overlays",
@@ -249,7 +251,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.pages",
         {
-            *("app.pages", "app.guards", "app.openapi.operations", "app.predictions", "app.__version__"),
+            *("app.pages", "app.guards", "app.openapi.operations", "app.policy", "app.predictions"),
+            "app.__version__",
             *("app.builds", "app.decoding.decoder", "app.errors", "app.manifests", "app.options", "app.overlays"),
             "app.results",
         },
@@ -258,6 +261,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.ops",
         {
             *("app.ops", "app.openapi.operations", "app.predictions", "app.guards.measures", "app.telemetry"),
+            "app.policy",
             "app.supervision.supervisor",
             "app.jobs.store",
             "app.guards.authentication",
@@ -268,7 +272,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.factory",
         {
             *("app.api", "app.openapi", "app.pages", "app.ops", "app.guards", "app.predictions", "app.engine.client"),
-            *("app.cache.answers", "app.ensembles"),
+            *("app.cache.answers", "app.ensembles", "app.policy"),
             *("app.engine.service", "app.config", "app.errors", "app.telemetry"),
             *("app.jobs.stores", "app.supervision.pulse"),
         },
@@ -285,6 +289,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.arrivals",
             *("app.certificates", "app.state_files"),
             "app.factory",
+            "app.policy",
             "app.config",
             "app.errors",
             *("app.machine", "app.permissions"),
@@ -313,6 +318,7 @@ ONLY: dict[str, tuple[str, ...]] = {
         "app.ops",
         "app.openapi",
         "app.guards",
+        "app.policy",
         "app.predictions",
         "app.cache",
         "app.cli",
@@ -321,7 +327,16 @@ ONLY: dict[str, tuple[str, ...]] = {
     ),
     "flask_caching": ("app.cache",),
     "cachelib": (),
-    "werkzeug": ("app.factory", "app.api", "app.pages", "app.ops", "app.openapi", "app.guards", "app.cli"),
+    "werkzeug": (
+        "app.factory",
+        "app.api",
+        "app.pages",
+        "app.ops",
+        "app.openapi",
+        "app.guards",
+        "app.policy",
+        "app.cli",
+    ),
     "torch": ("app.vision", "app.engine.worker", "app.engine.service"),
     "torchvision": ("app.vision",),
     "safetensors": ("app.vision",),
@@ -375,6 +390,7 @@ def module_files() -> dict[str, Path]:
 MODULES = module_files()
 
 
+@functools.cache
 def imports(path: Path) -> set[str]:
     """Every module that a file imports anywhere; a module of ours by its full name."""
     found: set[str] = set()

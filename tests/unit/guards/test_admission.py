@@ -35,7 +35,7 @@ def test_a_refusal_is_a_problem_document_that_touches_neither_body_nor_app() -> 
     def application(*_: Any) -> list[bytes]:
         raise AssertionError("the app was asked")
 
-    closed = Admission(application, gate(places=0))
+    closed = Admission(application, gate(places=0), [ROUTE])
     answered: list[Any] = []
 
     body = closed(environ(), lambda status, headers: answered.append((status, dict(headers))))
@@ -50,7 +50,7 @@ def test_a_refusal_is_a_problem_document_that_touches_neither_body_nor_app() -> 
 
 @pytest.mark.parametrize(("path", "method"), [("/livez", "GET"), ("/v1/models", "GET"), ("/", "GET"), (ROUTE, "GET")])
 def test_what_does_not_predict_is_always_let_in(path: str, method: str) -> None:
-    closed = Admission(lambda *_: [b"through"], gate(places=0))
+    closed = Admission(lambda *_: [b"through"], gate(places=0), [ROUTE])
 
     assert closed(environ(path, method), lambda *_: None) == [b"through"]
 
@@ -59,7 +59,7 @@ def test_a_place_is_given_back_when_the_app_fails() -> None:
     def application(*_: Any) -> list[bytes]:
         raise RuntimeError("broken")
 
-    middleware = Admission(application, gate())
+    middleware = Admission(application, gate(), [ROUTE])
     with pytest.raises(RuntimeError):
         middleware(environ(), lambda *_: None)
 
@@ -107,7 +107,7 @@ def test_notice_follows_what_the_gate_says(tmp_path: Path) -> None:
         start_response("200 OK", [])
         return []
 
-    admission = Admission(app, narrow, Notices(tmp_path, narrow.is_refused))
+    admission = Admission(app, narrow, [ROUTE], notices=Notices(tmp_path, narrow.is_refused))
     environ = {"REQUEST_METHOD": "POST", "PATH_INFO": ROUTE, "REMOTE_ADDR": "127.0.0.1", "wsgi.input": UnreadBody()}
     admission(environ, lambda *_: None)
 
@@ -123,7 +123,7 @@ def test_who_wants_it_computed_anew_is_known_to_need_the_engine(said: str) -> No
     assert not hasattr(visit, "reason")
     busy.begin(visit, "kind", 2)
     answered: list[str] = []
-    admission = Admission(lambda *_: [b"through"], busy)
+    admission = Admission(lambda *_: [b"through"], busy, [ROUTE])
 
     assert admission({**environ(), "HTTP_CACHE_CONTROL": "max-age=60"}, lambda *_: None) == [b"through"]
     admission({**environ(), "HTTP_CACHE_CONTROL": said}, lambda status, _: answered.append(status))

@@ -1,0 +1,164 @@
+"""The policy of one route: who may call it, how often, what its answers may be kept for. One value beside each view.
+
+Guards, the description, ``flask routes`` and Apache's configuration read it; none of them knows a route's name. A view
+that says nothing is guarded and limited like any other. A leaf.
+"""
+
+from __future__ import annotations
+
+import functools
+import re
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from flask import Blueprint, Flask
+    from werkzeug.routing import Rule
+
+ATTRIBUTE = "cask_policy"
+NOTHING = "(?!)"  # matches no path
+PART = re.compile(r"<(?:(\w+)(?:\([^)]*\))?:)?(\w+)>")
+
+
+class Access(StrEnum):
+    """Who may call a route where tokens are asked for."""
+
+    PREDICT = "predict"
+    ANY_TOKEN = "any token"  # noqa: S105 - a word for people
+    # For operators: scope admin, and from ADMIN_NETWORKS only. Apache refuses others before us.
+    ADMIN = "admin"
+    # A lock of its own: a scraper is known by where it stands. Apache asks METRICS_ALLOW.
+    METRICS = "METRICS_ALLOW"
+    PUBLIC = "anybody"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RoutePolicy:
+    """What holds for one route, whatever its view does.
+
+    ``access``: who may call it.
+    ``is_limited``: requests count against the caller's rate limits.
+    ``predicts``: a POST is admitted first, and shed while the engine has too much to do.
+    ``is_microcached``: a plain GET has the same answer for everybody for a moment.
+    ``is_conditional``: a GET has an ETag, and answers 304 to whoever has that answer.
+    ``is_storable``: whoever stands between may keep the answer, as its own headers say.
+    ``is_own_host_only``: refused under a host name that is not ours.
+    ``is_page``: failures are told as a page, whatever the caller accepts.
+    ``is_form``: refused when a page of another site sends it, with or without a session.
+    ``max_body_bytes``: less than REQUEST_MAX_BYTES; None is that setting.
+    """
+
+    access: Access = Access.PREDICT
+    is_limited: bool = True
+    predicts: bool = False
+    is_microcached: bool = False
+    is_conditional: bool = False
+    is_storable: bool = False
+    is_own_host_only: bool = True
+    is_page: bool = False
+    is_form: bool = False
+    max_body_bytes: int | None = None
+
+    @property
+    def needs_token(self) -> bool:
+        """Whether a token is wanted where tokens are asked for."""
+        return self.access not in (Access.PUBLIC, Access.METRICS)
+
+    def rules(self) -> list[str]:
+        """The rules in force beside ``access``, a word each."""
+        words = {
+            "limited": self.is_limited,
+            "admitted": self.predicts,
+            "microcached": self.is_microcached,
+            "etag": self.is_conditional,
+            "storable": self.is_storable,
+            "any-host": not self.is_own_host_only,
+            "page": self.is_page,
+            "form": self.is_form,
+            f"body<={self.max_body_bytes}": self.max_body_bytes is not None,
+        }
+        return [word for word, is_in_force in words.items() if is_in_force]
+
+
+GUARDED_ROUTE = RoutePolicy()
+# What does not exist needs no token; asking for it counts, and is answered under our own names only.
+NO_ROUTE = RoutePolicy(access=Access.PUBLIC)
+# What machines watch for their own sake, under any name.
+WATCHED_ROUTE = RoutePolicy(access=Access.PUBLIC, is_limited=False, is_own_host_only=False)
+# Files as they lie on disk: whoever waits for a limit to end may still see the page.
+FILE_ROUTE = RoutePolicy(access=Access.PUBLIC, is_limited=False, is_storable=True)
+PREDICTING_ROUTE = RoutePolicy(predicts=True)
+PAGE_ROUTE = RoutePolicy(is_page=True)
+
+
+def of(app: Flask, endpoint: str | None) -> RoutePolicy:
+    """The policy of an endpoint: its view's own, else its blueprint's; that of no route for None."""
+    if endpoint is None:
+        return NO_ROUTE
+    own: RoutePolicy | None = getattr(app.view_functions[endpoint], ATTRIBUTE, None)
+    if own is not None:
+        return own
+    shared: RoutePolicy = getattr(app.blueprints.get(endpoint.rpartition(".")[0]), ATTRIBUTE, GUARDED_ROUTE)
+    return shared
+
+
+def put(holder: Callable[..., Any] | Blueprint, policy: RoutePolicy) -> None:
+    """Note the policy of a view, or of those views of a blueprint that have none of their own."""
+    setattr(holder, ATTRIBUTE, policy)
+
+
+class Paths:
+    """Whether a path belongs to some routes, for what stands before Flask.
+
+    Looked up when first asked: until then, routes may be added. ``expression``: one of the functions below.
+    """
+
+    def __init__(self, app: Flask, expression: Callable[[Flask], str]) -> None:
+        self._app, self._expression = app, expression
+
+    def __contains__(self, path: object) -> bool:
+        return self._compiled.fullmatch(str(path)) is not None
+
+    @functools.cached_property
+    def _compiled(self) -> re.Pattern[str]:
+        return re.compile(self._expression(self._app))
+
+
+def routes(app: Flask) -> Iterator[tuple[Rule, RoutePolicy]]:
+    """Every route with its policy."""
+    return ((rule, of(app, rule.endpoint)) for rule in app.url_map.iter_rules())
+
+
+def predicting(app: Flask) -> str:
+    """A regular expression for the whole path of every POST that predicts, and does not answer a page."""
+    return _either(rule for rule, policy in routes(app) if policy.predicts and not policy.is_page)
+
+
+def predicting_pages(app: Flask) -> str:
+    """The same, of those that answer a page."""
+    return _either(rule for rule, policy in routes(app) if policy.predicts and policy.is_page)
+
+
+def microcached(app: Flask) -> str:
+    """A regular expression for the whole path of every route whose answers are kept for a moment."""
+    return _either(rule for rule, policy in routes(app) if policy.is_microcached)
+
+
+def _either(rules: Iterable[Rule]) -> str:
+    return "|".join(sorted({pattern(rule.rule) for rule in rules})) or NOTHING
+
+
+def template(rule: str) -> str:
+    """A rule as OpenAPI writes it: ``/v1/models/{name}``."""
+    return PART.sub(r"{\2}", rule)
+
+
+def pattern(rule: str) -> str:
+    """A regular expression for the paths of a rule such as ``/v1/models/<name>``, for Python and for Apache."""
+    found, end = "", 0
+    for part in PART.finditer(rule):
+        found += re.escape(rule[end : part.start()]) + (".+" if part[1] == "path" else "[^/]+")
+        end = part.end()
+    return found + re.escape(rule[end:])

@@ -1,0 +1,102 @@
+"""A blueprint of somebody else's, which promises nothing or little: guarded, described, counted and shed like ours."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+import openapi_spec_validator
+import pytest
+from flask import Blueprint, Flask, request
+
+from app import policy
+from app.guards import measures
+from app.openapi.operations import describe
+from app.policy import Access, RoutePolicy
+from tests import fakes
+from tests.fakes import FakeEngine, picture
+
+LIMITED = 3
+
+
+@describe(policy=RoutePolicy(access=Access.PUBLIC, is_limited=False, max_body_bytes=10))
+def note() -> dict[str, Any]:
+    """Take a short note."""
+    return {"bytes": len(request.get_data())}
+
+
+@describe(policy=policy.PREDICTING_ROUTE)
+def count_people() -> dict[str, Any]:
+    return {"people": 0}
+
+
+def silent(number: int) -> str:
+    return f"<p>{number}"
+
+
+@pytest.fixture
+def app(tmp_path: Path) -> Flask:
+    """The real app with their blueprint, where tokens and limits are."""
+    return make(tmp_path, authentication="required", rate_limit_per_address=(f"{LIMITED}/minute",))
+
+
+def make(folder: Path, **settings: Any) -> Flask:
+    made = fakes.make_app(folder, FakeEngine(), **settings)
+    theirs = Blueprint("shop", __name__)
+    theirs.add_url_rule("/shop/<int:number>", view_func=silent)
+    theirs.add_url_rule("/shop/note", view_func=note, methods=["POST"])
+    theirs.add_url_rule("/shop/people", view_func=count_people, methods=["POST"])
+    made.register_blueprint(theirs)
+    return made
+
+
+def test_description_holds_what_is_known_of_them(app: Flask) -> None:
+    answer = app.test_client().get("/openapi.json")
+    document = json.loads(answer.data)
+
+    assert answer.status_code == 200
+    openapi_spec_validator.validate(document)
+    assert document["tags"][-1] == {"name": "shop"}
+    shown = document["paths"]["/shop/{number}"]["get"]
+    assert (shown["summary"], shown["parameters"][0]["schema"]["type"]) == ("Silent", "integer")
+    assert "security" in shown
+    assert {"401", "429"} <= set(shown["responses"])
+    noted = document["paths"]["/shop/note"]["post"]
+    assert noted["description"] == "Take a short note."
+    assert "security" not in noted
+
+
+def test_view_that_says_nothing_wants_a_token_and_is_limited(app: Flask) -> None:
+    client = app.test_client()
+
+    answers = [client.get("/shop/1") for _ in range(LIMITED + 1)]
+
+    assert [each.status_code for each in answers] == [401] * LIMITED + [429]
+    assert answers[0].headers["Cache-Control"] == "no-store"
+    assert client.post("/shop/note", data=b"short").json == {"bytes": 5}
+
+
+def test_body_over_its_own_limit_is_refused(app: Flask) -> None:
+    answer = app.test_client().post("/shop/note", data=b"x" * 11)
+
+    assert answer.status_code == 413
+    assert "11 bytes; at most 10 are accepted" in (answer.json or {})["detail"]
+
+
+def test_route_that_predicts_is_shed(tmp_path: Path) -> None:
+    app = make(tmp_path)
+    client = app.test_client()
+    assert client.post("/shop/people", data=picture()).status_code == 200
+
+    app.extensions["gate"].places = 0
+    refused = client.post("/shop/people", data=picture())
+
+    assert (refused.status_code, (refused.get_json(force=True))["code"]) == (503, "engine_busy")
+    assert client.get("/shop/1").status_code == 200
+
+
+def test_requests_are_counted_by_their_address(app: Flask) -> None:
+    routes: measures.Routes = app.extensions["routes"]
+
+    assert routes.of("/shop/7", "GET") == "/shop/{number}"
