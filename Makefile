@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 # ENV, PORT and any other setting given to make reach the programs through the environment, as they were typed: a value is
 # never read by make ($(shell …) in it) nor by a shell (quotes, blanks, semicolons). app/given.sh makes arguments of them.
 $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
-GIVEN := A AFTER ARCH B BEFORE CONFIRM FOLDER LABELS MIX MODEL NAME OPTIONS PART PROFILE RATE SECONDS SHARE SLO VERSION WEIGHTS WRITE
+GIVEN := A AFTER ARCH B BEFORE CONFIRM FOLDER LABELS MIX MODEL NAME OPTIONS PART PROFILE RATE SAMPLES SECONDS SHARE SLO VERSION WEIGHTS WRITE
 $(foreach name,$(GIVEN),$(eval export GIVEN_$(name) := $$(value $(name))))
 override PY := .venv/bin/python
 # Its words are for people; programs read what follows.
@@ -81,7 +81,7 @@ doctor: ## Look at everything that the service needs, and say what to do: make d
 ##@ Models
 model-add: ## Add a model: make model-add ARCH=resnet50 WEIGHTS=file LABELS=file NAME=mine VERSION=1
 	@$(INSTALL) serve
-	@$(MODEL_COMMAND) add --arch:ARCH --weights:WEIGHTS --labels:LABELS --name:NAME --version:VERSION @OPTIONS
+	@$(MODEL_COMMAND) add --arch:ARCH --weights:WEIGHTS --labels:LABELS --name:NAME --version:VERSION --samples:SAMPLES @OPTIONS
 model-list: ## What lies in the store, and what of it serves
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) list @OPTIONS

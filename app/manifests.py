@@ -78,10 +78,14 @@ class ServeSpec:
 
 @dataclass(frozen=True)
 class ToleranceSpec:
-    """How far a built form may be from eager fp32: least agreement, largest loss of mAP (0.005 is half a point)."""
+    """How far a built form may be from eager fp32: least agreement, largest loss of mAP (0.005 is half a point).
+
+    ``right``: of the samples whose right answer is known, the least share that the model must answer right.
+    """
 
     agreement: float = 0.995
     map_loss: float = 0.005
+    right: float = 0.5
 
 
 @dataclass(frozen=True)
@@ -197,7 +201,7 @@ def _check(path: Path, manifest: Manifest) -> None:
         *_wrong_input(manifest.input),
     ):
         raise ManifestError(f"{path}: {what}.", hint=hint)
-    for what, hint in _wrong_serve(manifest.serve):
+    for what, hint in (*_wrong_serve(manifest.serve), *_wrong_tolerance(manifest.tolerance)):
         raise ManifestError(f"{path}: {what}.", hint=hint)
 
 
@@ -256,6 +260,13 @@ def _wrong_serve(serve: ServeSpec) -> Iterator[Wrong]:
             continue
         if not _is_between(getattr(serve, key), low, high, kind):
             yield f"serve.{key} is {getattr(serve, key)!r}", f"A number from {low} to {high}."
+
+
+def _wrong_tolerance(tolerance: ToleranceSpec) -> Iterator[Wrong]:
+    for key in fields(tolerance):
+        value = getattr(tolerance, key.name)
+        if not _is_between(value, 0, 1, (int, float)):
+            yield f"tolerance.{key.name} is {value!r}", "A share from 0 to 1."
 
 
 def _is_between(value: Any, low: int, high: int, kind: type | tuple[type, ...]) -> bool:

@@ -111,6 +111,7 @@ class FakeModel:
         self.gate.set()
         self.warm_up_error: Exception | None = None
         self.golden_error: CaskError | None = None
+        self.prove_error: CaskError | None = None
         self.predict_error: Exception | None = None
         self.answer: Callable[[np.ndarray, Options], Answer] = self._answer
 
@@ -121,6 +122,10 @@ class FakeModel:
     def golden_check(self) -> None:
         if self.golden_error:
             raise self.golden_error
+
+    def prove(self, say: Callable[[str], None]) -> None:
+        if self.prove_error:
+            raise self.prove_error
 
     def predict(self, images: Sequence[np.ndarray], options: Sequence[Options]) -> list[Answer]:
         self.batches.append(len(images))

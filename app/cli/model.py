@@ -190,6 +190,10 @@ def _object(context: click.Context, parameter: click.Parameter, value: str) -> d
 @click.option("--top-k", type=int, help="Used where a caller names none.")
 @click.option("--max-batch-size", type=int, help="Most images at once.")
 @click.option("--options", callback=_object, default="{}", help="JSON object for the builder.")
+@click.option(
+    "--samples", type=click.Path(path_type=Path), help="A folder of sample pictures, with their right answers."
+)
+@click.option("--least-right", type=click.FloatRange(0, 1), help="Share of them that must be answered right; 0.5.")
 def add(
     arch: str,
     weights: str,
@@ -202,6 +206,8 @@ def add(
     force: bool,
     input_kind: InputKind | None,
     options: dict[str, Any],
+    samples: Path | None,
+    least_right: float | None,
     **numbers: Any,
 ) -> None:
     """Add a model to the store. It appears there whole, or not at all.
@@ -209,7 +215,7 @@ def add(
     For example: flask model add --arch resnet50 --weights DEFAULT --name imagenet --version 1
     """
     from app import config
-    from app.manifests import ServeSpec
+    from app.manifests import ServeSpec, ToleranceSpec
     from app.vision import add as adding
 
     place = store or config.resolve().models_dir
@@ -226,6 +232,8 @@ def add(
             description=description,
             input_spec=adding.input_spec(arch, input_kind, sizes, numbers["mean"], numbers["std"]),
             serve=ServeSpec(**wished),
+            tolerance=ToleranceSpec() if least_right is None else ToleranceSpec(right=least_right),
+            sample_pictures=samples,
             architecture_options=options,
             half=half,
             force=force,

@@ -228,7 +228,8 @@ class Changes:
             say(f"{manifest.key} is loaded already")
             return
         say(f"loading {manifest.key} beside {change.model}@{self.roles[change.model].active}, which goes on")
-        self._workers.hold(manifest, say)
+        # What has served before goes back without delay.
+        self._workers.hold(manifest, say, is_proven=change.action != "rollback")
 
     def _move(self, model: str, before: Roles, after: Roles, say: Say) -> Roles:
         """The moment of the change: before the rename the old roles hold, after it the new ones."""

@@ -61,6 +61,9 @@ class Model(Protocol):
     def golden_check(self) -> None:
         """Compare with the stored answers. Raises GoldenCheckError."""
 
+    def prove(self, say: Say) -> None:
+        """Check answers on pictures whose right answer is known. Raises GoldenCheckError, ModelLoadError."""
+
     def predict(self, images: Sequence[np.ndarray], options: Sequence[Options]) -> Sequence[Answer | CaskError]:
         """One answer an image, in order, or why this very image has none.
 
@@ -195,9 +198,10 @@ class Workers:
         slot = self.slots.get(manifest.key)
         return slot is not None and slot.state == "ready" and slot.manifest.digest == manifest.digest
 
-    def hold(self, manifest: Manifest, say: Say = lambda line: None) -> None:
+    def hold(self, manifest: Manifest, say: Say = lambda line: None, *, is_proven: bool = True) -> None:
         """Load a version beside those that serve; the same one again replaces itself between two batches.
 
+        ``is_proven``: its answers are compared with right ones first.
         Raises ModelLoadError with the reason; whatever served before goes on.
         """
         slot = Slot(manifest)
@@ -206,7 +210,7 @@ class Workers:
             is_replaced = served is not None and served.state == "ready"
             if not is_replaced:
                 self._put(slot)
-        self._load(slot, say)
+        self._load(slot, say, is_proven=is_proven)
         if slot.state == "failed":
             raise ModelLoadError(f"{manifest.key} cannot be served: {slot.error}", hint=slot.hint)
         if is_replaced:
@@ -330,11 +334,11 @@ class Workers:
         gc.freeze()
         self.is_started.set()
 
-    def _load(self, slot: Slot, say: Say = lambda line: None) -> None:
+    def _load(self, slot: Slot, say: Say = lambda line: None, *, is_proven: bool = False) -> None:
         with pulse.loading():
-            self._load_now(slot, say)
+            self._load_now(slot, say, is_proven)
 
-    def _load_now(self, slot: Slot, say: Say) -> None:
+    def _load_now(self, slot: Slot, say: Say, is_proven: bool) -> None:
         started = self.clock()
         try:
             say("loading the weights")
@@ -345,6 +349,9 @@ class Workers:
             slot.longest_seconds[False] = self.clock() - warming_since
             say("comparing with its stored answers")
             model.golden_check()
+            if is_proven:
+                say("comparing with right answers")
+                model.prove(say)
             # By now the runtime has made of the weights what it computes with.
             machine.forget_mapped_files()
         except CaskError as error:

@@ -18,8 +18,8 @@ import torch
 
 from app import manifests
 from app.errors import ManifestError, ModelLoadError
-from app.manifests import InputKind, InputSpec, Manifest, ServeSpec
-from app.vision import architectures, checkpoints, foreign, golden, label_files, published, weights
+from app.manifests import InputKind, InputSpec, Manifest, ServeSpec, ToleranceSpec
+from app.vision import architectures, checkpoints, foreign, golden, label_files, published, sample_store, weights
 from app.vision.architectures import Architecture
 from app.vision.registry import load_model
 
@@ -31,8 +31,8 @@ WEIGHTS_FILE_NAME = "weights.safetensors"
 RANDOM_CLASSES = 10
 
 Progress = Callable[[str], None]
-# Weights, golden answers, a check as the engine makes it.
-STEPS = 3
+# Weights, golden answers, a check as the engine makes it, a check of pictures whose right answer is known.
+STEPS = 4
 
 _NARROW_INPUTS = {
     "narrow_resnet10": InputSpec("crop", size=128, resize_size=128),
@@ -51,6 +51,8 @@ def add_model(
     description: str = "",
     input_spec: InputSpec | None = None,
     serve: ServeSpec | None = None,
+    tolerance: ToleranceSpec | None = None,
+    sample_pictures: Path | None = None,
     architecture_options: dict[str, Any] | None = None,
     demonstration: bool = False,
     aliases: dict[str, str] | None = None,
@@ -67,6 +69,7 @@ def add_model(
     ``arch``: an architecture's name. ``weights_from``: a .safetensors or .pth file, ``DEFAULT`` (torchvision's
     published ones) or ``random`` (fixed seed). ``labels``: a text file with one label a line, or the labels; None
     where the weights bring them. ``input_spec``: how images are scaled; None for the architecture's usual way.
+    ``sample_pictures``: a folder of them; None takes those of the version before.
     ``half`` stores fp16. ``golden_pictures``: inputs for the golden file. An existing version is kept unless
     ``force``. ``advance`` is called after each of ``STEPS``. Raises ModelLoadError or ManifestError, and leaves the
     store as it was.
@@ -91,6 +94,7 @@ def add_model(
         labels=_labels(architecture, weights_from, labels, known),
         input=input_spec or _usual_input(architecture, known),
         serve=serve or ServeSpec(),
+        tolerance=tolerance or ToleranceSpec(),
         directory=target,
         digest="",
         description=description,
@@ -101,6 +105,8 @@ def add_model(
         held_out=held_out or {},
     )
     _check_name(manifest)
+    if sample_pictures is not None:
+        sample_store.check(sample_pictures)
     if architectures.answers_boxes_only(arch):
         progress(f"boxes only: the masks or keypoints of {arch} are left out, of the answers and of the computing")
     for sentence in label_files.repeated(manifest.labels if labels is not None else ()):
@@ -110,6 +116,9 @@ def add_model(
         made = _write_version(
             Path(folder), manifest, weights_from, known, golden_pictures, half, progress, advance, open_url
         )
+        sample_store.bring(replace(manifest, directory=made), store, sample_pictures, progress)
+        load_model(manifests.read(made)).prove(progress)
+        advance()
         _publish(made, target)
     progress(f"added {name}@{version} to {store}")
     return manifests.read(target)
@@ -248,6 +257,7 @@ def to_toml(manifest: Manifest) -> str:
         "aliases": manifest.aliases,
         "input": sizes,
         "serve": {key: value for key, value in asdict(manifest.serve).items() if value is not None},
+        "tolerance": {} if manifest.tolerance == ToleranceSpec() else asdict(manifest.tolerance),
         "architecture_options": manifest.architecture_options,
         "held_out": manifest.held_out,
     }

@@ -182,12 +182,21 @@ class _Build:
             rows = [self._tried(each, trials, Path(work), before) for each in _planned(self.wish)]
             if rows[0].verdict:
                 raise ModelLoadError(f"{self.manifest.key} cannot be computed by torch: {rows[0].verdict}")
+            self._prove(rows[0], trials)
             rows = self._choose(self._timed(rows, trials))
             self._write_golden(rows, trials)
         report = self._report(rows)
         builds.write(self.place, report)
         self._clean([report, *before])
         return report
+
+    def _prove(self, reference: Candidate, trials: Trials) -> None:
+        """What all others are compared with must be right itself."""
+        try:
+            for line in trials.of(reference).ask("prove", reference):
+                self._say(line)
+        except TrialError as error:
+            raise ModelLoadError(f"{self.manifest.key} is not built: {error}", hint="Mend the version first.") from None
 
     def _say(self, words: str) -> None:
         self.progress(f"[{time.monotonic() - self.began:5.1f} s] {words}")

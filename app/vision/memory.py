@@ -64,6 +64,11 @@ class BoundedModel(Model):
         with self._or_refused():
             self._model.golden_check()
 
+    def prove(self, say: Callable[[str], None]) -> None:
+        """As ``Model.prove``; raises ModelLoadError when memory does not suffice for it."""
+        with self._or_refused():
+            self._model.prove(say)
+
     def explain(self, image: np.ndarray, options: ExplainOptions) -> Explanation:
         """As ``Model.explain``; computed on the processor."""
         return self._model.explain(image, options)

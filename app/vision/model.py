@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 
@@ -69,6 +69,12 @@ class Model(ABC):
         from app.vision import golden
 
         golden.check(self)
+
+    def prove(self, say: Callable[[str], None]) -> None:
+        """Check answers on pictures whose right answer is known. Raises GoldenCheckError, ModelLoadError."""
+        from app.vision import proof
+
+        proof.prove(self, say)
 
     def _check_options(self, options: Options) -> None:
         expected = ClassifyOptions if self.manifest.task == "classify" else DetectOptions

@@ -55,13 +55,18 @@ def read(manifest: Manifest) -> Samples:
     The first half calibrates and the second compares, where each half has at least LEAST. Raises ModelLoadError when
     the index cannot be read, and what ``images.read`` raises.
     """
-    paths = sorted(path for path in folder(manifest).glob("*") if path.suffix.lower() in SUFFIXES)
-    if not paths:
+    found = paths(manifest)
+    if not found:
         return Samples([], [np.full((*warm_up_shape(manifest.input), 3), 114, np.uint8)])
-    half = len(paths) // 2 if len(paths) >= 2 * LEAST else 0
-    pictures = [_read(path, manifest) for path in paths]
+    half = len(found) // 2 if len(found) >= 2 * LEAST else 0
+    pictures = [read_one(path, manifest) for path in found]
     pixels = [picture.pixels for picture in pictures]
-    return Samples(pixels[:half], pixels[half:], _truth(manifest, paths[half:], pictures[half:]))
+    return Samples(pixels[:half], pixels[half:], _truth(manifest, found[half:], pictures[half:]))
+
+
+def paths(manifest: Manifest) -> list[Path]:
+    """The files of the sample pictures, by name."""
+    return sorted(path for path in folder(manifest).glob("*") if path.suffix.lower() in SUFFIXES)
 
 
 def read_each(manifest: Manifest) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
@@ -69,12 +74,13 @@ def read_each(manifest: Manifest) -> Iterator[tuple[np.ndarray, tuple[int, int]]
 
     Raises what ``images.read`` raises.
     """
-    for path in sorted(path for path in folder(manifest).glob("*") if path.suffix.lower() in SUFFIXES):
-        picture = _read(path, manifest)
+    for path in paths(manifest):
+        picture = read_one(path, manifest)
         yield picture.pixels, (picture.width, picture.height)
 
 
-def _read(path: Path, manifest: Manifest) -> Picture:
+def read_one(path: Path, manifest: Manifest) -> Picture:
+    """One sample picture as a model gets it. Raises ModelLoadError, and what ``images.read`` raises."""
     try:
         data = files.read(path, MAX_PICTURE_BYTES)
     except OSError as error:
@@ -87,16 +93,19 @@ def folder(manifest: Manifest) -> Path:
     return manifest.directory / FOLDER
 
 
-def _truth(manifest: Manifest, paths: Sequence[Path], pictures: Sequence[Picture]) -> Truth | None:
+def _truth(manifest: Manifest, files_compared: Sequence[Path], pictures: Sequence[Picture]) -> Truth | None:
     path = folder(manifest) / INDEX_FILE
     if manifest.task != "detect" or not path.exists():
         return None
     try:
         known = {entry["file"]: entry["objects"] for entry in json.loads(files.read(path, files.TEXT_BYTES))}
-        return [_in_input(known[file.name], picture) for file, picture in zip(paths, pictures, strict=True)]
+        if not all(file.name in known for file in files_compared):
+            # Average precision over some of the pictures would compare something else.
+            return None
+        return [_in_input(known[file.name], picture) for file, picture in zip(files_compared, pictures, strict=True)]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise ModelLoadError(
-            f"{path} cannot be used: {error!r}.", hint="It must list file, objects (label, box) of every sample."
+            f"{path} cannot be used: {error!r}.", hint="It must list file and objects (label, box) of samples."
         ) from None
 
 

@@ -59,6 +59,12 @@ class Bench:
         options = DetectOptions(min(LOWEST_SCORE, served.score_threshold), served.iou_threshold, served.max_results)
         return [[to_dict(one) for one in model.predict([p], [options])[0]] for p in self.samples.comparison]
 
+    def prove(self, candidate: Candidate) -> list[str]:
+        """Check the candidate on pictures whose right answer is known; what was found, in lines."""
+        said: list[str] = []
+        self.models[candidate.name].prove(said.append)
+        return said
+
     def golden(self, candidate: Candidate, path: str) -> None:
         """Write the candidate's own stored answers."""
         Path(path).write_bytes(golden.make(self.models[candidate.name], self.samples.comparison[:GOLDEN_PICTURES]))

@@ -137,6 +137,13 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.engine.__main__", {"app.engine.service", "app.standalone"}),
     ("app.engine", set()),
     ("app.vision.samples", {"app.vision", "app.errors", "app.files", "app.images", "app.manifests", "app.results"}),
+    *(
+        (
+            f"app.vision.{checked}",
+            {"app.vision", "app.errors", "app.files", "app.images", "app.manifests", "app.results"},
+        )
+        for checked in ("geometry", "known_answers", "proof")
+    ),
     (
         "app.vision",
         {

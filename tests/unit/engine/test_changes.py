@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -59,7 +59,12 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
     """Builds a bench over one model in versions 1, 2 and 3, of which 1 serves."""
     made: list[Bench] = []
 
-    def build(selection: tuple[str, ...] = ("a",), keep_seconds: float = 60, known: Roles = FIRST) -> Bench:
+    def build(
+        selection: tuple[str, ...] = ("a",),
+        keep_seconds: float = 60,
+        known: Roles = FIRST,
+        prepare: Sequence[Callable[[FakeModel], None]] = (),
+    ) -> Bench:
         store, state = tmp_path / "models", tmp_path / "state"
         if not store.exists():
             state.mkdir()
@@ -79,7 +84,7 @@ def make(tmp_path: Path) -> Iterator[Callable[..., Bench]]:
         workers = Workers(
             changes.manifests_to_load(), load, threads=1, max_queue_size=8, limits=lambda _: Limits(), clock=clock
         )
-        made.append(Bench(store, state, changes, workers, clock, loaded))
+        made.append(Bench(store, state, changes, workers, clock, loaded, list(prepare)))
         workers.start()
         changes.start(workers)
         assert workers.is_started.wait(PATIENCE_SECONDS)
@@ -114,7 +119,8 @@ def test_promotion_loads_checks_and_then_moves_the_pointer(make: Callable[..., B
     assert on.held() == {"a@1", "a@2"}
     assert on.said == [
         "loading a@2 beside a@1, which goes on",
-        *("loading the weights", "warming up", "comparing with its stored answers", "the pointer has moved"),
+        *("loading the weights", "warming up", "comparing with its stored answers"),
+        *("comparing with right answers", "the pointer has moved"),
     ]
 
 
@@ -134,7 +140,7 @@ def test_rollback_is_instant_while_the_previous_version_is_loaded(make: Callable
     assert len(on.loaded) == 2
 
 
-@pytest.mark.parametrize("stage", ["warm_up_error", "golden_error"])
+@pytest.mark.parametrize("stage", ["warm_up_error", "golden_error", "prove_error"])
 def test_version_that_fails_its_checks_never_serves(make: Callable[..., Bench], stage: str) -> None:
     on = make()
     on.prepare.append(lambda model: setattr(model, stage, GoldenCheckError("Image 1 differs by 0.4.", hint="Retrain.")))
@@ -356,6 +362,19 @@ def test_version_that_fails_to_load_again_goes_on_as_it_was(make: Callable[..., 
 
     assert on.workers.slots["a@1"].model is on.loaded[0]
     assert on.held() == {"a@1"}
+
+
+def wrong(model: FakeModel) -> None:
+    model.prove_error = GoldenCheckError("only 0 of 8 samples right")
+
+
+def test_neither_a_start_nor_the_way_back_waits_for_right_answers(make: Callable[..., Bench]) -> None:
+    on = make(known=Roles("2", previous="1"), prepare=[wrong])
+
+    assert on.workers.slots["a@2"].state == "ready"
+    assert on.ask("rollback").active == "1"
+    with pytest.raises(ModelLoadError, match="only 0 of 8 samples right"):
+        on.ask("promote", "3")
 
 
 def test_what_waits_for_weights_that_were_replaced_is_not_answered_by_others(make: Callable[..., Bench]) -> None:

@@ -1,0 +1,177 @@
+"""Sample pictures whose right answers a team has written down: how many of them does a model answer right?
+
+``samples/index.json`` beside the pictures: ``[{"file": "0.jpg", "label": "cone"}]`` for classifiers, and
+``[{"file": "0.jpg", "objects": [{"label": "cone", "box": {"x_min": …}}]}]`` for detectors, boxes in pixels of the
+upright picture. Not every picture needs an answer.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app import files, images
+from app.errors import GoldenCheckError, ModelLoadError
+from app.manifests import Manifest
+from app.results import Box, Detection, Options, Prediction
+from app.vision import samples
+from app.vision.model import Model
+
+SAME_PLACE_IOU = 0.5
+# Of an object, so much must lie within what the model sees of the picture, or nobody expects it to be found.
+LEAST_VISIBLE = 0.5
+# The pictures are taken evenly from all; no further one is begun after this time.
+MOST_PICTURES = 64
+LIMIT_SECONDS = 20.0
+SHOWN = 3
+
+HINT = 'It is a list of {"file": …, "label": …}, for detectors {"file": …, "objects": [{"label": …, "box": {…}}]}.'
+
+
+@dataclass(frozen=True)
+class Known:
+    """One picture and what is truly on it: one label, or objects in pixels of the upright picture."""
+
+    path: Path
+    label: str = ""
+    objects: tuple[Detection, ...] = ()
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """How many of the judged pictures were answered right. ``known``: pictures with a right answer, judged or not.
+
+    ``wrong``: what was wrong, one line a picture.
+    """
+
+    right: int
+    judged: int
+    known: int
+    wrong: tuple[str, ...] = ()
+
+    def words(self) -> str:
+        """In one sentence, with the first wrong ones."""
+        left = f" ({self.known} have a right answer)" if self.judged < self.known else ""
+        more = f" and {len(self.wrong) - SHOWN} more" if len(self.wrong) > SHOWN else ""
+        wrong = f"; wrong: {', '.join(self.wrong[:SHOWN])}{more}" if self.wrong else ""
+        return f"{self.right} of {self.judged} samples right{left}{wrong}"
+
+
+def read(manifest: Manifest) -> list[Known]:
+    """The sample pictures of a version with their right answers, by file name; none where it has no index.
+
+    Raises ModelLoadError where the index cannot be used: no such file, an unknown label.
+    """
+    path = samples.folder(manifest) / samples.INDEX_FILE
+    if not path.exists():
+        return []
+    try:
+        rows = json.loads(files.read(path, files.TEXT_BYTES))
+        found = [_known(path.parent / str(row["file"]), row, manifest) for row in rows]
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise ModelLoadError(f"{path} cannot be used: {error!r}.", hint=HINT) from None
+    missing = next((each.path.name for each in found if not each.path.is_file()), "")
+    if missing:
+        raise ModelLoadError(f"{path} names {missing!r}, which does not lie beside it.", hint="Correct the name.")
+    return sorted(found, key=lambda each: each.path.name)
+
+
+def check(model: Model, clock: Callable[[], float] = time.monotonic) -> Verdict | None:
+    """Ask the model about the samples whose answers are known; None where there are none.
+
+    Raises GoldenCheckError where fewer are right than the manifest's ``tolerance.right`` wants, ModelLoadError where
+    the index or a picture cannot be used.
+    """
+    known = read(model.manifest)
+    if not known:
+        return None
+    verdict = _judge(model, known, clock)
+    least = model.manifest.tolerance.right
+    if verdict.right < least * verdict.judged:
+        raise GoldenCheckError(
+            f"{model.manifest.key}: only {verdict.words()}; at least {least:.0%} is needed.",
+            hint="Are the labels in the order of the outputs, and are size, mean and std those of the training? "
+            "The manifest's [tolerance] right is the share that is needed.",
+        )
+    return verdict
+
+
+def _judge(model: Model, known: Sequence[Known], clock: Callable[[], float]) -> Verdict:
+    chosen = known[:: -(-len(known) // MOST_PICTURES)]
+    began, judged, wrong = clock(), 0, []
+    for one in chosen:
+        if judged and clock() - began > LIMIT_SECONDS:
+            break
+        judged += 1
+        if fault := _fault(model, one):
+            wrong.append(f"{one.path.name}: {fault}")
+    return Verdict(judged - len(wrong), judged, len(known), tuple(wrong))
+
+
+def _fault(model: Model, one: Known) -> str:
+    """What is wrong with the answer to a picture; empty where it is right."""
+    picture = samples.read_one(one.path, model.manifest)
+    wish: Options = model.manifest.default_options()
+    answer = model.predict([picture.pixels], [wish])[0]
+    if model.manifest.task == "classify":
+        best = next((each.label for each in answer if isinstance(each, Prediction)), "nothing")
+        return "" if best == one.label else f"{best} instead of {one.label}"
+    found = [
+        Detection(each.label, each.score, picture.to_original(each.box))
+        for each in answer
+        if isinstance(each, Detection)
+    ]
+    return _objects_fault(_visible(one.objects, model.manifest, picture), found)
+
+
+def _objects_fault(objects: Sequence[Detection], found: Sequence[Detection]) -> str:
+    """Right is where most objects are found at their places, and most boxes are objects."""
+    hits = sum(any(_is_same(one, each) for each in found) for one in objects)
+    false = sum(not any(_is_same(one, each) for one in objects) for each in found)
+    if hits * 2 < len(objects) or (objects and not hits):
+        return f"{hits} of {len(objects)} objects found"
+    return f"{false} of {len(found)} boxes are no objects" if false * 2 > len(found) else ""
+
+
+def _is_same(one: Detection, other: Detection) -> bool:
+    return one.label == other.label and one.box.iou(other.box) >= SAME_PLACE_IOU
+
+
+def _visible(objects: Sequence[Detection], manifest: Manifest, picture: images.Picture) -> list[Detection]:
+    """The objects that the input shows, cut at its edges."""
+    seen = images.seen(manifest.input, picture.width, picture.height)
+    cut = [(one, _shared(one.box, seen)) for one in objects]
+    return [
+        Detection(one.label, one.score, box) for one, box in cut if _area(box) >= LEAST_VISIBLE * max(_area(one.box), 1)
+    ]
+
+
+def _shared(box: Box, other: Box) -> Box:
+    return Box(
+        max(box.x_min, other.x_min),
+        max(box.y_min, other.y_min),
+        min(box.x_max, other.x_max),
+        min(box.y_max, other.y_max),
+    )
+
+
+def _area(box: Box) -> float:
+    return max(0.0, box.x_max - box.x_min) * max(0.0, box.y_max - box.y_min)
+
+
+def _known(path: Path, row: dict[str, Any], manifest: Manifest) -> Known:
+    if manifest.task == "classify":
+        return Known(path, label=_label(row["label"], manifest))
+    objects = (Detection(_label(each["label"], manifest), 1.0, Box(**each["box"])) for each in row["objects"])
+    return Known(path, objects=tuple(objects))
+
+
+def _label(text: Any, manifest: Manifest) -> str:
+    label = manifest.label_of(str(text))
+    if not label:
+        raise ValueError(f"{text!r} is none of the labels of {manifest.key}")
+    return label

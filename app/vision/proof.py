@@ -1,0 +1,59 @@
+"""What a version has to show before it answers callers, besides its stored answers: that its answers are right.
+
+For ``flask model add`` and the engine, which proves each version that a command loads beside the one that serves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+
+import numpy as np
+from PIL import Image, ImageOps
+
+from app.images import READER_ERRORS
+from app.vision import geometry, golden, known_answers, samples
+from app.vision.model import Model
+
+PICTURES = 4
+
+Say = Callable[[str], None]
+
+
+def prove(model: Model, say: Say = lambda line: None) -> None:
+    """Check a loaded model on pictures whose right answer is known, and say what was found.
+
+    Raises GoldenCheckError where its answers are wrong, ModelLoadError where its samples cannot be used.
+    """
+    if model.manifest.task == "detect":
+        geometry.check_marks(model.manifest.input, model.manifest.key)
+    if model.manifest.random_weights:
+        say("its weights are random, so its answers are not checked")
+        return
+    if model.manifest.task == "detect":
+        say(_moves(model))
+    verdict = known_answers.check(model)
+    say(verdict.words() if verdict else "no sample has a right answer to compare with (samples/index.json)")
+
+
+def _moves(model: Model) -> str:
+    pictures = list(_originals(model))
+    tallies = geometry.check_moves(model, pictures or [golden.made_up_picture(model.manifest.input)])
+    kind = f"{len(pictures)} sample pictures" if pictures else "a made-up picture"
+    if not tallies:
+        return f"boxes were checked on marks only: nothing is found in {kind}"
+    counts = ", ".join(f"{each.found} of {each.expected} in {name} copies" for name, each in tallies.items())
+    return f"boxes follow their objects: {counts} of {kind}"
+
+
+def _originals(model: Model) -> Iterator[np.ndarray]:
+    """A few of the sample pictures, evenly taken, upright and as large as they are."""
+    paths = samples.paths(model.manifest)
+    for path in paths[:: -(-len(paths) // PICTURES)] if paths else ():
+        try:
+            with Image.open(path) as image:
+                # A JPEG need not be decoded much larger than it is used.
+                image.draft("RGB", (geometry.MOST_SIDE_PX, geometry.MOST_SIDE_PX))
+                yield np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
+        except READER_ERRORS:
+            # Whoever reads the samples as inputs says what is wrong with this one.
+            continue
