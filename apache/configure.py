@@ -34,6 +34,7 @@ CONF = ROOT / "apache" / "conf"
 # limits.conf must come first; see there. The others are included at the end.
 INCLUDED = (
     "pool",
+    "addresses",
     "arrivals",
     "request-id",
     "access",
@@ -114,7 +115,7 @@ def render(settings: Settings, server_root: Path) -> None:
     write_log_file(settings, server_root)
     write_log_mark(settings, server_root)
     run_express(express_options(settings, server_root), server_root)
-    give_a_name(server_root)
+    mend_hosts(server_root)
     put_limits_first(server_root)
     test_configuration(server_root)
 
@@ -245,10 +246,13 @@ def write_error_documents(settings: Settings, server_root: Path) -> None:
     table = tomllib.loads(text.replace("{request_max_bytes}", str(settings.request_max_bytes)))
     page = (ROOT / "apache" / "error-page.html").read_text()
     for status, words in table.items():
-        (folder / f"{status}.json").write_text(_problem(int(status), words))
-        (folder / f"{status}.html").write_text(_page(page, status, words))
-        documents.append(f"ErrorDocument {status} /_errors/{status}.json")
-        pages.append(f"    ErrorDocument {status} /_errors/{status}.html")
+        # `501-coding`: other words for a status, which addresses.conf chooses.
+        number, _, other = status.partition("-")
+        (folder / f"{status}.json").write_text(_problem(int(number), words))
+        (folder / f"{status}.html").write_text(_page(page, number, words))
+        if not other:
+            documents.append(f"ErrorDocument {status} /_errors/{status}.json")
+            pages.append(f"    ErrorDocument {status} /_errors/{status}.html")
     # Not by content negotiation, which answers 406 to those who accept neither by name.
     condition = ["<If \"req_novary('Accept') =~ m#text/html#\">", *pages, "</If>"]
     (server_root / "error-documents.conf").write_text("\n".join(documents + condition) + "\n")
@@ -318,10 +322,15 @@ def run_express(options: list[str], server_root: Path) -> None:
         raise OSError(f"mod_wsgi-express failed: {(done.stderr or done.stdout).strip()}")
 
 
-def give_a_name(server_root: Path) -> None:
-    """mod_wsgi-express names the server after the address it listens on; Apache refuses a name in brackets."""
+def mend_hosts(server_root: Path) -> None:
+    """What mod_wsgi-express has no option for.
+
+    It names the server after the address it listens on, and Apache refuses a name in brackets; rules of
+    addresses.conf hold in a virtual host only where it says so itself.
+    """
     path = server_root / "httpd.conf"
-    path.write_text(re.sub(r"(?m)^ServerName \[.*\]$", "ServerName localhost", path.read_text()))
+    text = re.sub(r"(?m)^ServerName \[.*\]$", "ServerName localhost", path.read_text())
+    path.write_text(re.sub(r"(?m)^(<VirtualHost .*>)$", r"\1\n    RewriteEngine On", text))
 
 
 def put_limits_first(server_root: Path) -> None:

@@ -35,6 +35,7 @@ HTTP_FAILURES = {
     ),
     405: ("method_not_allowed", "This address does not take that method", "The Allow header lists those it takes."),
     415: ("media_type_unsupported", "The Content-Type is not accepted", "Use multipart/form-data, image/* or JSON."),
+    416: ("range_unsatisfiable", "There are no such bytes", "Ask without Range, or for less."),
 }
 # How to come in (RFC 6750). With an error in it, clients know that another token is needed, not the same once more.
 CHALLENGE = 'Bearer realm="cask"'

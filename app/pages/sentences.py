@@ -20,6 +20,8 @@ TITLES = (
     marked("There is nothing at this address"),
     marked("This address does not take that method"),
     marked("The Content-Type is not accepted"),
+    marked("There are no such bytes"),
+    marked("Ask without Range, or for less."),
     marked("The body is compressed"),
     marked("The host name is not one of ours"),
     marked("An option is not usable"),

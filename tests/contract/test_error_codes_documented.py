@@ -27,7 +27,7 @@ def codes() -> dict[str, set[int]]:
     for status, (code, _, _) in HTTP_FAILURES.items():
         found.setdefault(code, set()).add(status)
     for status, words in APACHE.items():
-        found.setdefault(words["code"], set()).add(int(status))
+        found.setdefault(words["code"], set()).add(int(status[:3]))
     return found
 
 
