@@ -42,6 +42,7 @@ INCLUDED = (
     "ops",
     "static",
     "security",
+    "compression",
     "errors",
     "logging",
     "tls",
