@@ -7,18 +7,18 @@ same model digest, library versions and processor.
 
 from __future__ import annotations
 
-import fcntl
 import functools
 import hashlib
 import importlib.metadata
 import json
+import os
 import re
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
-from app import config, files, json_files
+from app import config, file_locks, files, json_files
 from app.manifests import Manifest
 
 REPORT_FILE = "report.json"
@@ -302,25 +302,13 @@ def lock(state_dir: Path, *, is_waiting: bool = False) -> Any | None:
     """Be the only one who builds, until the returned file is closed; None when somebody else does. Raises OSError."""
     path = state_dir / FOLDER / LOCK_FILE
     path.parent.mkdir(parents=True, exist_ok=True)
-    file = path.open("a")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | (0 if is_waiting else fcntl.LOCK_NB))
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
+    descriptor = file_locks.take(path, 0o666, is_waiting=is_waiting)
+    return None if descriptor is None else os.fdopen(descriptor, "a")
 
 
 def is_locked(state_dir: Path) -> bool:
-    """Whether somebody builds. Looking takes the lock for a moment, shared, so that lookers do not see each other."""
-    try:
-        with (state_dir / FOLDER / LOCK_FILE).open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
-    except OSError:
-        return False
-    return False
+    """Whether somebody builds."""
+    return file_locks.is_held(state_dir / FOLDER / LOCK_FILE)
 
 
 @functools.cache

@@ -12,6 +12,7 @@ import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from app import file_locks
 from app.errors import StateUnusableError
 
 # For our own processes, which are at work: a commit may take long on a slow disk.
@@ -35,9 +36,9 @@ class _Connection(sqlite3.Connection):
 
     def is_ours(self) -> bool:
         """Whether a transaction of another connection of ours is open."""
-        if not _locked(self.ours):
+        if not file_locks.hold(self.ours):
             return True
-        fcntl.flock(self.ours, fcntl.LOCK_UN)
+        file_locks.let_go(self.ours)
         return False
 
     def close(self) -> None:
@@ -97,7 +98,7 @@ class Database:
                     connection.execute("ROLLBACK")
                 raise
             finally:
-                fcntl.flock(connection.ours, fcntl.LOCK_UN)
+                file_locks.let_go(connection.ours)
 
     def _begin(self, connection: _Connection) -> None:
         """Take the file's lock. Raises sqlite3.OperationalError when others hold it for too long."""
@@ -263,21 +264,13 @@ def _alone(folder: Path, seconds: float) -> Iterator[None]:
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
         until = time.monotonic() + seconds
-        while not _locked(descriptor):
+        while not file_locks.hold(descriptor):
             if time.monotonic() > until:
                 raise sqlite3.OperationalError(f"somebody else has been opening it for {seconds:g} s")
             time.sleep(OPENING_PERIOD_SECONDS)
         yield
     finally:
         os.close(descriptor)
-
-
-def _locked(descriptor: int) -> bool:
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return False
-    return True
 
 
 def _pop(idle: list[_Idle]) -> _Idle | None:

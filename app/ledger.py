@@ -7,7 +7,6 @@ back go in large steps, see ``budget``, so a lock on the file is enough.
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import struct
 import threading
@@ -16,7 +15,7 @@ import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
-from app import machine
+from app import file_locks, machine
 
 FILE = "run/memory"
 # Process, its birth, bytes of everything, bytes of bodies.
@@ -68,7 +67,7 @@ class Ledger:
                 (0, 0, self._held, self._bodies)
             ]
         finally:
-            fcntl.flock(file, fcntl.LOCK_UN)
+            file_locks.let_go(file)
 
     def _open(self) -> int | None:
         if self._pid != os.getpid():
@@ -97,12 +96,9 @@ def _lock(file: int) -> None:
     Without the lock two may take the same room once.
     """
     for _ in range(LOCK_TRIES):
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            time.sleep(LOCK_PAUSE_SECONDS)
-        else:
+        if file_locks.hold(file):
             return
+        time.sleep(LOCK_PAUSE_SECONDS)
 
 
 def _whole_rows(data: bytes) -> bytes:

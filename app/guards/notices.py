@@ -10,7 +10,6 @@ Apache asks for a file. While any is up it is also looked at once a second, what
 
 from __future__ import annotations
 
-import fcntl
 import logging
 import math
 import os
@@ -19,6 +18,8 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+
+from app import file_locks
 
 log = logging.getLogger("cask.web")
 
@@ -131,21 +132,12 @@ def claim_slot(state_dir: Path, slots: int) -> tuple[Path, int] | None:
         folder = state_dir / FOLDER / str(number)
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            lock = _lock(folder.with_suffix(".lock"))
+            lock = file_locks.take(folder.with_suffix(".lock"), 0o644)
+            if lock is None:
+                continue
             for path in folder.iterdir():
                 path.unlink()
         except OSError:
             continue
         return folder, lock
     return None
-
-
-def _lock(path: Path) -> int:
-    """A descriptor that holds the lock. Raises BlockingIOError when another process has it."""
-    descriptor = os.open(path, os.O_CREAT | os.O_WRONLY | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        os.close(descriptor)
-        raise
-    return descriptor

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import abc
 import contextlib
-import fcntl
 import json
-import os
 import re
 import secrets
 import time
@@ -14,7 +12,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from app import machine
+from app import file_locks, machine
 from app.errors import (
     CaskError,
     ChangeRefusedError,
@@ -137,13 +135,7 @@ class JobStore(abc.ABC):
         The kernel takes it from a process that ends, however it ends.
         """
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
-        descriptor = os.open(self.folder / "worker.lock", os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError:
-            os.close(descriptor)
-            return None
-        return descriptor
+        return file_locks.take(self.folder / "worker.lock")
 
     @abc.abstractmethod
     def recover(self) -> int:

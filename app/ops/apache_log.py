@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import fcntl
 import logging
 import os
 import re
@@ -18,6 +17,7 @@ import tomllib
 from collections.abc import Mapping
 from pathlib import Path
 
+from app import file_locks
 from app.config import ROOT
 from app.guards import measures
 from app.guards.measures import Routes
@@ -73,9 +73,7 @@ class ApacheLog:
     def _open(self) -> bool:
         """Whether this process is the one that counts."""
         file = os.open(self._path, os.O_RDWR | os.O_CLOEXEC)
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not file_locks.hold(file):
             os.close(file)
             return False
         self._file = file

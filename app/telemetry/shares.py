@@ -12,7 +12,6 @@ how many values (4 bytes each), the key as JSON filled up to 8 bytes, values as 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import json
 import mmap
 import os
@@ -24,7 +23,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from app import machine
+from app import file_locks, machine
 
 FOLDER = "run/metrics"
 FORM = int.from_bytes(b"CASKMET2", "little")
@@ -82,7 +81,7 @@ class Share:
         folder = state_dir / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(MAX_FILES):
-            lock = _lock(folder / f"{role}-{number}")
+            lock = file_locks.take(folder / f"{role}-{number}", 0o640)
             if lock is not None:
                 return _take_over(lock)
         raise OSError(f"{MAX_FILES} processes of the role {role} hold a file in {folder}")
@@ -186,17 +185,6 @@ def note_hang(state_dir: Path, pid: int) -> None:
             head = HEAD.unpack(file.read(HEAD.size))
             if head[PID_AT] == pid:
                 os.pwrite(file.fileno(), HANG.to_bytes(8, "little"), END_AT * 8)
-
-
-def _lock(path: Path) -> int | None:
-    """A descriptor that holds the file; None when another process has it."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o640)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        os.close(descriptor)
-        return None
-    return descriptor
 
 
 def _take_over(lock: int) -> tuple[Share, Ended | None]:
