@@ -116,7 +116,7 @@ train: ## Train the demonstration models again (about 20 minutes on two cores)
 	@$(INSTALL) serve
 	@app/given.sh $(PY) -m training.train @OPTIONS
 
-##@ How much does it bear?
+##@ Load tests
 .PHONY: loadtest loadtest-docker loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-proof loadtest-ui tune
 loadtest: ## Send load and judge: make loadtest PROFILE=smoke ENV=dev (SLO RATE SECONDS MIX CONFIRM OPTIONS)
 	@$(INSTALL) loadtest

@@ -8,7 +8,6 @@ from typing import Any
 
 from flask import Response, abort, current_app, jsonify, render_template, send_from_directory
 
-from app import __version__
 from app.openapi import document, openapi
 from app.openapi.operations import CONDITION, HTML, UNCHANGED, Answer, describe
 from app.policy import FILE_ROUTE, Access, RoutePolicy
@@ -49,7 +48,7 @@ def specification() -> Response:
 )
 def swagger() -> str:
     """Read the description, and try requests from the page."""
-    return render_template("swagger.html", cask_version=__version__)
+    return render_template("swagger.html")
 
 
 @openapi.get("/redoc")
@@ -61,7 +60,7 @@ def swagger() -> str:
 )
 def redoc() -> str:
     """Read the description on one long page."""
-    return render_template("redoc.html", cask_version=__version__)
+    return render_template("redoc.html")
 
 
 @openapi.get("/docs/assets/<name>")

@@ -1,4 +1,4 @@
-"""The capacity card: what this service bears, as the last load test measured it."""
+"""The capacity card: how much load this service can take, as the last load test measured it."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ def capacity() -> Response:
     """The last result that lies in STATE_DIR, or that was measured from this checkout."""
     settings = current_app.extensions["settings"]
     card = find((settings.state_dir / FILE_NAME, ROOT / "loadtest" / "results" / f"{settings.env}-{FILE_NAME}"))
-    page = render_template("capacity.html", card=card, env=settings.env, file_name=FILE_NAME)
+    page = render_template("capacity.html", card=card, env=settings.env)
     return make_response(page)
 
 

@@ -29,6 +29,13 @@ FIGURES = {
     "labels": marked("Mix of labels"),
     "score": marked("Score of the best"),
 }
+# Columns of the drift, in reading order.
+COLUMNS = {
+    "mean": marked("Mean now"),
+    "reference_mean": marked("Of the samples"),
+    "psi": marked("PSI"),
+    "by_chance": marked("By chance"),
+}
 STATES = {
     "ready": marked("Ready"),
     "loading": marked("Loading"),
@@ -66,6 +73,12 @@ class Section:
         drift = self.status.drift
         known = drift.get("figures", {}) if drift.get("images") else {}
         return [(FIGURES[name], known[name]) for name in FIGURES if known.get(name, {}).get("mean") is not None]
+
+    @property
+    def columns(self) -> list[tuple[str, str]]:
+        """The columns that hold a value in some row, with their English names."""
+        rows = [row for _, row in self.figures]
+        return [(key, words) for key, words in COLUMNS.items() if any(row[key] is not None for row in rows)]
 
     @property
     def tested_at(self) -> datetime | None:

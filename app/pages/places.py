@@ -12,18 +12,28 @@ from app.pages.sentences import marked
 
 @dataclass(frozen=True, slots=True)
 class Place:
-    """One link: the endpoint of its page and the English words on it, which ``layout.html`` translates."""
+    """One link: the endpoint of its page and the English words on it, which ``layout.html`` translates.
+
+    ``below``: endpoints of the pages that belong to it.
+    """
 
     endpoint: str
     words: str
+    below: tuple[str, ...] = ()
+
+    def current(self, endpoint: str | None) -> str:
+        """The value of ``aria-current`` on the page of this endpoint; empty on pages of other places."""
+        if endpoint == self.endpoint:
+            return "page"
+        return "true" if endpoint in self.below else ""
 
 
 PLACES = (
-    Place("pages.try_image", marked("Try an image")),
-    Place("pages.jobs", marked("Jobs")),
+    Place("pages.try_image", marked("Images")),
+    Place("pages.jobs", marked("Jobs"), below=("pages.job",)),
     Place("pages.models", marked("Models")),
     Place("pages.capacity", marked("Capacity")),
-    Place("openapi.swagger", marked("API")),
+    Place("openapi.swagger", marked("API"), below=("openapi.redoc", "rpc.page", "rpc.browse")),
 )
 
 

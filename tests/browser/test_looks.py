@@ -166,9 +166,21 @@ def test_a_phone_offers_the_models_and_speaks_of_no_mouse(page: Page) -> None:
     assert not any(words in page.see("#stage").text for words in ("Drop", "Pasting"))
 
 
+@pytest.mark.parametrize("language", ["en", "de"])
+@pytest.mark.parametrize("width", [360, 390, 768])
+def test_the_navigation_stands_in_one_row(page: Page, width: int, language: str) -> None:
+    page.resize(width, 844)
+    page.driver.get(f"{page.base_url}/models?lang={language}")
+    rows = {round(link.rect["y"]) for link in page.all(".places a")}
+    page.driver.get(f"{page.base_url}/models?lang=en")
+
+    assert len(rows) == 1
+
+
 def test_readers_of_the_description_are_in_the_navigation_and_lead_back(page: Page) -> None:
     page.click(".places a", "API")
-    page.click(".way-back a", "Redoc")
-    page.click(".way-back a", "Cask")
+    page.click(".readers a", "Redoc")
+    assert page.see(".places [aria-current]").text == "API"
+    page.click(".places a", "Images")
 
     page.see("h1", "Try an image")

@@ -40,6 +40,7 @@ FOLDERS = (
     *("", "app", "app/engine", "apache", "apache/conf", "docker", "docs", "env", "requirements", "models", "tests"),
     "loadtest",
 )
+LONGEST_LINE = 300
 # Made at run time, by another program, or by the reader.
 NOT_OURS = re.compile(
     r"^(/|\.\.?/|~|https?:|…|<|\$|run/|var/|build/|secrets/|\.venv|env/local\.env|"
@@ -126,6 +127,13 @@ def _slug(heading: str) -> str:
 def test_no_document_names_a_path_of_one_machine(document: str) -> None:
     assert str(ROOT) not in text_of(document)
     assert not re.search(r"/(work|tmp)/", text_of(document))
+
+
+@each_document
+def test_no_line_of_prose_is_too_long_to_read_in_a_diff(document: str) -> None:
+    prose = FENCE.sub("", text_of(document)).splitlines()
+
+    assert [line[:80] for line in prose if len(line) > LONGEST_LINE and not line.startswith("|")] == []
 
 
 def test_readme_has_each_folder_in_its_map() -> None:

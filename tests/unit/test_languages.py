@@ -91,7 +91,7 @@ def test_a_failure_speaks_the_language_of_the_browser(client: FlaskClient, engin
     assert "GET /nowhere: Unter dieser Adresse gibt es nichts." in nowhere.text
     assert "Accept-Language" in nowhere.vary
     assert "Der Rechenprozess antwortet nicht: er ist nicht gestartet oder wird gerade ersetzt." in away.text
-    assert "Bitte dem Betreiber dieses Dienstes die Anfrage-ID nennen." in away.text
+    assert "Nennen Sie dem Betreiber dieses Dienstes die Anfrage-ID." in away.text
     assert away.status_code == 503
 
 
@@ -148,5 +148,5 @@ def test_numbers_and_moments_are_written_as_people_do(
 def test_a_sentence_within_a_sentence_is_told_too(client: FlaskClient) -> None:
     with client.application.test_request_context("/?lang=de"):
         assert languages.told("left out: NNCF is not installed") == "ausgelassen: NNCF ist nicht installiert"
-        assert languages.told("agrees in 98.10%, at least 99.50% is needed").startswith("stimmt zu 98.10% überein")
+        assert languages.told("agrees in 98.10%, at least 99.50% is needed").startswith("stimmt zu 98.10 % überein")
         assert languages.told("nobody knows this") == "nobody knows this"

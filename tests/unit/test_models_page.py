@@ -78,6 +78,17 @@ def test_a_report_of_another_machine_is_shown_as_that(client: FlaskClient, manif
     assert "Measured on another machine" in client.get("/models").text
 
 
+def test_candidate_that_could_not_be_computed_has_a_reason_and_no_dashes(
+    client: FlaskClient, manifest: Manifest
+) -> None:
+    write_report(client, manifest)
+
+    table = client.get("/models").text.partition("<table")[2].partition("</table>")[0]
+
+    assert "Left out: there is no C++ compiler" in table
+    assert "–" not in table
+
+
 def test_a_running_build_says_what_it_is_at(client: FlaskClient, manifest: Manifest) -> None:
     folder = builds.folder(state_dir(client), manifest)
     builds.write_progress(folder, Progress("running", "openvino int8: made"))

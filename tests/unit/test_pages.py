@@ -10,6 +10,7 @@ import shlex
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,7 @@ from app.engine.client import EngineAnswer
 from app.errors import EngineAwayError
 from app.manifests import Manifest
 from app.pages import curl, drawing, pages, previews
+from app.pages.models import Section
 from app.predictions import Predictor
 from app.results import Box, Detection, DetectOptions, Options, Prediction
 from tests import bad_input
@@ -281,12 +283,20 @@ def test_small_boxes_lie_on_top() -> None:
 
 
 def test_the_page_of_models_names_no_figure_that_has_no_value_yet() -> None:
-    from types import SimpleNamespace
-
-    from app.pages.models import Section
-
     nothing = {"mean": None, "reference_mean": None, "psi": None, "by_chance": None}
     drift = {"images": 1, "figures": {"brightness": nothing, "size": {**nothing, "mean": 0.5}}}
     section = Section(SimpleNamespace(drift=drift), SimpleNamespace(), [])  # type: ignore[arg-type]
 
     assert [name for name, _ in section.figures] == ["Size, megapixels"]
+
+
+def test_columns_of_the_drift_that_hold_nothing_are_left_out() -> None:
+    fresh = {"mean": 0.5, "reference_mean": None, "psi": None, "by_chance": None}
+    known = {"mean": 0.5, "reference_mean": 0.4, "psi": 0.02, "by_chance": 0.1}
+
+    def columns(*rows: dict[str, float | None]) -> list[str]:
+        drift = {"images": 9, "figures": dict(zip(("brightness", "size"), rows, strict=True))}
+        return [key for key, _ in Section(SimpleNamespace(drift=drift), SimpleNamespace(), []).columns]  # type: ignore[arg-type]
+
+    assert columns(fresh, fresh) == ["mean"]
+    assert columns(fresh, known) == ["mean", "reference_mean", "psi", "by_chance"]
