@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import io
 import json
 import logging
@@ -279,7 +280,13 @@ def make_settings(state_dir: Path, models_dir: Path, **changes: Any) -> config.S
     """The settings of ENV=test, with a state folder and a model store of one's own."""
     changes = {"state_dir": state_dir, "models_dir": models_dir, "secret_key": SecretStr("for tests only"), **changes}
     changes.setdefault("engine_socket", state_dir / "run" / "engine.sock")
-    return config.describe("test").model_copy(update=changes)
+    return _described().model_copy(update=changes)
+
+
+@functools.cache
+def _described() -> config.Settings:
+    """Read once for all tests: that takes as long as half an app does."""
+    return config.describe("test")
 
 
 @contextmanager
