@@ -117,11 +117,6 @@ class Hold:
             )
         self._bytes += count
 
-    def shrink(self, count: int) -> None:
-        """Hold so many bytes less."""
-        self._bytes -= count
-        self._budget.give_back(self._purpose, count)
-
     def close(self) -> None:
         """Give all of it back; may be called again."""
         count, self._bytes = self._bytes, 0

@@ -122,11 +122,6 @@ def read(data: bytes, spec: InputSpec, limits: Limits) -> Picture:
     return decode(look(data, limits), spec)
 
 
-def read_any(data: ImageData, spec: InputSpec, limits: Limits) -> Picture:
-    """``read`` or ``from_pixels``, as the image came; raises what they raise."""
-    return read(data, spec, limits) if isinstance(data, bytes) else from_pixels(data, spec, limits)
-
-
 def from_pixels(pixels: np.ndarray, spec: InputSpec, limits: Limits) -> Picture:
     """Scale one image of uint8 pixels, height × width × 3, RGB. Raises ImageTooLargeError."""
     height, width = pixels.shape[:2]

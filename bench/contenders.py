@@ -288,10 +288,6 @@ def plain() -> list[Contender]:
     return [gunicorn, *_nginx_uwsgi()]
 
 
-def _nginx_uwsgi_command(port: int, folder: Path) -> list[str]:
-    return [str(environment.PYTHON), "-m", "bench.peers.nginx_uwsgi", str(port), str(folder)]
-
-
 def _nginx_uwsgi() -> list[Contender]:
     if not environment.ensure_tools():
         return []

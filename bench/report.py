@@ -32,11 +32,6 @@ def latency_columns(callers: Sequence[int]) -> list[Column]:
     return [Column(f"{name}_{each}_ms", f"{name}, {each}") for each in callers for name in names]
 
 
-def processor_columns(callers: Sequence[int]) -> list[Column]:
-    """Processor time by callers, in milliseconds."""
-    return [Column(f"processor_{each}_ms", f"{each} callers", 2) for each in callers]
-
-
 RESOURCES = [
     Column("memory_mb", "memory under load, MB (PSS)"),
     Column("rest_memory_mb", "4 s later, MB"),

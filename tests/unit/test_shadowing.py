@@ -25,7 +25,7 @@ class Bench:
 
     def __init__(self, folder: Path) -> None:
         self.clock = FakeClock()
-        self.shadowing = Shadowing(lambda data, spec, deadline: images.read_any(data, spec, LIMITS), self.clock)
+        self.shadowing = Shadowing(lambda data, spec, deadline: images.read(bytes(data), spec, LIMITS), self.clock)
         self.engine = FakeEngine()
         self.active, self.shadow = (fakes.make_manifest(folder, "demo", version) for version in "12")
 
