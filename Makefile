@@ -32,7 +32,7 @@ serve: ## Start Apache in the foreground: make serve ENV=dev PORT=8000
 	@apache/serve.sh
 stop: ## Stop what make serve started; requests in flight are finished
 	@apache/stop.sh
-reload: ## Let the running service read env/*.env anew, losing no request; ports, certificates and models need a restart
+reload: ## Let the running service read env/*.env and certificates anew, losing no request; ports and models need a restart
 	@$(PY) apache/reload.py
 dev: ## Flask's reloader with the engine beside it, without Apache
 	@$(INSTALL) serve

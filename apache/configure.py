@@ -31,8 +31,11 @@ from app.telemetry import logs  # noqa: E402
 from app.tokens import TokenStore  # noqa: E402
 
 CONF = ROOT / "apache" / "conf"
+# Where requirements/install.sh and the image's build put our modules: beside the Python that runs us.
+MODULES = Path(sys.prefix) / "lib" / "cask"
 # limits.conf must come first; see there. The others are included at the end.
 INCLUDED = (
+    "reloads",
     "pool",
     "addresses",
     "arrivals",
@@ -104,6 +107,7 @@ def check_application(settings: Settings) -> None:
 
 def render(settings: Settings, server_root: Path) -> None:
     """Write the whole server root. Raises OSError when Apache would not take it, with Apache's own words."""
+    check_modules()
     shutil.rmtree(server_root, ignore_errors=True)
     server_root.mkdir(parents=True)
     write_definitions(settings, server_root)
@@ -179,6 +183,7 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
     values = {
         "CASK_ROOT": ROOT,
         "CASK_SERVER_ROOT": server_root,
+        "CASK_MODULES": MODULES,
         "CASK_SERVER_NAME": config.in_url(settings.server_name),
         # Apache takes no address in brackets for a name; there is one host with TLS, whatever it is called.
         "CASK_TLS_NAME": "localhost" if ":" in settings.server_name else settings.server_name,
@@ -277,10 +282,15 @@ def write_refusal(settings: Settings, server_root: Path) -> None:
 
 
 def make_arrivals_folder(settings: Settings) -> None:
-    """Where bodies wait until they are whole. Raises OSError with what to do where the module is missing."""
-    if not arrivals.module_path().exists():
-        raise OSError(f"FAIL: needs {arrivals.module_path()}, found nothing. Run requirements/install.sh.")
+    """Where bodies wait until they are whole."""
     (settings.state_dir / arrivals.FOLDER).mkdir(mode=0o700, parents=True, exist_ok=True)
+
+
+def check_modules() -> None:
+    """Raises OSError with what to do where one of our modules is missing."""
+    for source in sorted((ROOT / "apache" / "modules").glob("mod_*.c")):
+        if not (path := MODULES / f"{source.stem}.so").exists():
+            raise OSError(f"FAIL: needs {path}, found nothing. Run requirements/install.sh.")
 
 
 def make_counted_log(server_root: Path) -> None:

@@ -1,49 +1,110 @@
 """`make reload`: web processes one by one, ops and jobs read the settings anew, and no request is lost.
 
-Engine, models and Apache's own part (ports, certificates, limits) stay as they are: those need a stop and a start.
+A changed certificate serves from then on. Engine, models and the rest of Apache's own part (ports, limits) stay as they
+are: those need a stop and a start. HUP and USR1 to Apache's first process lead here too.
 """
 
 from __future__ import annotations
 
+import contextlib
+import fcntl
 import os
 import signal
+import ssl
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import config  # noqa: E402 - the line above makes it importable
+from app import certificates, config, permissions  # noqa: E402 - the line above makes it importable
+from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
+from app.supervision import probe, reload_requests  # noqa: E402
 from app.telemetry import shares  # noqa: E402
 
 PERIOD_SECONDS = 0.1
 # A new one is there within seconds; on a machine without a free core it takes longer.
 START_SECONDS = 60.0
+HANDSHAKE_SECONDS = 20.0
+# The jobs' worker reads the settings when it ends; what it has in hand is predicted, the rest waits.
+SIGNALS = (("web", signal.SIGUSR1), ("ops", signal.SIGUSR1), ("jobs", signal.SIGTERM))
+
+
+class ReloadError(Exception):
+    """Why it ended early, in one line for the operator."""
 
 
 def main() -> int:
-    """Returns 2 and one line when nothing runs, the settings are wrong, or a process does not come back."""
+    """Returns 2 and one line when nothing runs, something is wrong, or a process does not come back."""
     try:
         settings = config.load()
     except CaskError as error:
         print(f"FAIL: {error.message} {error.hint} Nothing was touched.".replace("  ", " "), file=sys.stderr)
         return 2
-    # What is in hand is finished first.
-    patience = settings.server_shutdown_seconds + START_SECONDS
-    # The jobs' worker reads them when it ends; what it has in hand is predicted, the rest waits.
-    for role, number in (("web", signal.SIGUSR1), ("ops", signal.SIGUSR1), ("jobs", signal.SIGTERM)):
-        old = _pids(settings.state_dir, role)
-        if role == "web" and not old:
-            print(f"FAIL: nothing runs with {settings.state_dir}.", file=sys.stderr)
-            return 2
-        for pid in old:
-            if not _replaced(settings.state_dir, role, pid, number, patience):
-                print(f"FAIL: nobody has taken the place of {role} {pid}; see the error log.", file=sys.stderr)
-                return 2
-            print(f"{role} {pid} was replaced.")
+    try:
+        reload(settings)
+    except (ReloadError, OSError) as error:
+        print(f"FAIL: {error}", file=sys.stderr)
+        return 2
     return 0
+
+
+def reload(settings: Settings) -> None:
+    """All of it, one reload at a time. Raises ReloadError, OSError."""
+    # Files are written below STATE_DIR, which belongs to the service's user.
+    permissions.become_owner(settings.state_dir)
+    server_root = settings.state_dir / "run" / "httpd"
+    if not _pids(settings.state_dir, "web"):
+        raise ReloadError(f"nothing runs with {settings.state_dir}.")
+    with _alone(server_root / reload_requests.LOCK):
+        is_new = is_certificate_new(settings)
+        if is_new and settings.tls_certificate and settings.tls_key:
+            certificates.place(settings.tls_certificate, settings.tls_key, server_root)
+            if is_certificate_new(settings):
+                raise ReloadError("the new certificate is not shown; see the error log.")
+            print(f"The certificate in {settings.tls_certificate} serves now.")
+        # What is in hand is finished first.
+        patience = settings.server_shutdown_seconds + START_SECONDS
+        for role, number in SIGNALS:
+            for pid in _pids(settings.state_dir, role):
+                if not _replaced(settings.state_dir, role, pid, number, patience):
+                    raise ReloadError(f"nobody has taken the place of {role} {pid}; see the error log.")
+                print(f"{role} {pid} was replaced.")
+
+
+def is_certificate_new(settings: Settings) -> bool:
+    """Whether another one than that in TLS_CERTIFICATE is shown. Raises ReloadError where that cannot serve."""
+    certificate, key = settings.tls_certificate, settings.tls_key
+    if not settings.tls_enabled or certificate is None or key is None:
+        return False
+    if fault := certificates.pair_fault(certificate, key):
+        raise ReloadError(f"{fault}. Nothing was touched.")
+    address = (probe.here(settings.listen_host), settings.https_port)
+    try:
+        shown = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(address, timeout=HANDSHAKE_SECONDS))
+    except OSError as error:
+        raise ReloadError(
+            f"HTTPS is not answered on port {settings.https_port} ({error}): a new port needs a restart."
+        ) from error
+    if shown == certificates.first(certificate):
+        return False
+    if certificates.is_expired(certificate):
+        raise ReloadError(f"{certificate} has expired. Nothing was touched.")
+    return True
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    """One reload after the other. Raises OSError."""
+    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def _pids(state_dir: Path, role: str) -> list[int]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 
 from app.config import Settings
 from app.sizing import Sizes
 
-MODULE = Path("lib", "cask", "mod_arrivals.so")
 FOLDER = Path("run", "arriving")
 # Of the threads that read and answer. The rest is for those who ask without a body, and for health.
 BODIES_SHARE = 0.75
@@ -21,17 +19,11 @@ LEAST_BODIES = 2
 ANSWER_BYTES = 2 * 1024**2
 
 
-def module_path() -> Path:
-    """Where requirements/install.sh and the image's build put the module: beside the Python that runs us."""
-    return Path(sys.prefix) / MODULE
-
-
 def definitions(settings: Settings, sizes: Sizes) -> dict[str, object]:
     """What ``apache/conf/arrivals.conf`` asks for, for each of Apache's children."""
     threads, children = sizes.server_threads, sizes.server_processes.value
     in_all = max(sizes.request_memory.value * BYTES_SHARE, LEAST_BODIES * settings.request_max_bytes * children)
     return {
-        "CASK_ARRIVALS_MODULE": module_path(),
         "CASK_ARRIVALS_FOLDER": settings.state_dir / FOLDER,
         "CASK_ARRIVALS_MAX_BYTES": int(in_all / children),
         "CASK_ARRIVALS_MAX_BODIES": max(1, int(threads * BODIES_SHARE)),

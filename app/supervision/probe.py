@@ -53,6 +53,11 @@ class Probe:
         return [f"web: no request was answered for {seconds:.1f} s"] if seconds > TELL_SECONDS else []
 
 
+def here(host: str) -> str:
+    """Where to ask a server that listens on an address: listening everywhere is listening here."""
+    return {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # noqa: S104 - compared, not bound
+
+
 def ask(host: str, port: int) -> None:
     """One request of its own connection: to take it is part of what is asked. Raises OSError, HTTPException."""
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)

@@ -11,6 +11,7 @@ from app import machine
 from app.config import Settings
 from app.supervision import probe
 from app.supervision.probe import Probe
+from app.supervision.reload_requests import ReloadRequests
 from app.supervision.supervisor import TELL_SECONDS, Supervisor
 from app.supervision.watchdog import Watchdog, WatchedEngine
 from app.telemetry import shares
@@ -27,6 +28,7 @@ class Supervision:
     supervisor: Supervisor
     watchdog: Watchdog
     probe: Probe
+    reload_requests: ReloadRequests
     stuck_seconds: Callable[[], float]
 
     def start(self) -> None:
@@ -34,6 +36,7 @@ class Supervision:
         self.supervisor.start()
         self.watchdog.start()
         self.probe.start()
+        self.reload_requests.start()
 
     def troubles(self) -> list[str]:
         """Why a prediction might not be answered now, in words."""
@@ -63,8 +66,7 @@ def of_ops(settings: Settings, engine: WatchedEngine) -> Supervision:
         is_loading=lambda: any(sign.role == "engine" and sign.mood == LOADING for sign in read()),
         note=note,
     )
-    # Listening everywhere is listening here.
-    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(settings.listen_host, settings.listen_host)  # noqa: S104
+    host = probe.here(settings.listen_host)
     return Supervision(
         supervisor,
         watchdog,
@@ -72,6 +74,7 @@ def of_ops(settings: Settings, engine: WatchedEngine) -> Supervision:
             lambda: probe.ask(host, settings.port),
             lambda: sum(sign.answered for sign in read() if sign.role == "web"),
         ),
+        ReloadRequests(state_dir / "run" / "httpd"),
         lambda: max((sign.stuck_seconds for sign in shares.signs(state_dir) if sign.pid == os.getpid()), default=0.0),
     )
 

@@ -113,7 +113,7 @@ def _validity(certificate: Path, settings: config.Settings) -> Iterator[Finding]
         if "=" in line
     )
     begins, ends = (ssl.cert_time_to_seconds(said[name]) for name in ("notBefore", "notAfter"))
-    now, renew = time.time(), "Renew it, put it in its place, then restart; see docs/operations.md, TLS."
+    now, renew = time.time(), "Renew it, put it in its place, then make reload; see docs/operations.md, TLS."
     days = (ends - now) / DAY_SECONDS
     if now < begins:
         yield fail("TLS certificate", f"not valid before {said['notBefore']}", "Look at the clock of this machine.")
