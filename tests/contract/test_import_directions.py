@@ -293,6 +293,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("apache.jobs", {"app.config", "app.jobs.service", "app.telemetry"}),
     ("apache.engine", {"app.config", "app.engine.service", "app.telemetry"}),
     (
+        "apache.reload",
+        {"app.certificates", "app.config", "app.errors", "app.permissions", "app.supervision", "app.telemetry.shares"},
+    ),
+    (
         "apache",
         {
             "app.arrivals",
