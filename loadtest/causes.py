@@ -9,6 +9,9 @@ from loadtest.checks import Check
 from loadtest.statuses import Status
 
 LAG = "generator lag p99"
+PROTECTED, AWAY = "target protected", "service listens"
+# No other program on the machine explains these.
+NOT_BY_OTHERS = frozenset(("wrong answers", "mixed-up answers", PROTECTED, AWAY))
 # From these shares of the cores on, others than the server are worth a word.
 STEAL_FROM = 0.05
 OTHERS_FROM = 0.25
@@ -54,11 +57,13 @@ def _answers(wrong: set[str]) -> Iterator[str]:
         yield "answers differ from those at rest: see the examples, and whether a canary or another version answers"
     if "mixed-up answers" in wrong:
         yield "callers got each other's answers: look for state that requests share"
+    if AWAY in wrong:
+        yield "nobody listened there for a while: it crashed or was restarted, see its log"
 
 
 def _busy(used: Mapping[str, Any], wrong: set[str]) -> Iterator[str]:
     """Whether others than the server may have made it slow."""
-    if not used or not wrong - {"wrong answers", "mixed-up answers"}:
+    if not used or wrong <= NOT_BY_OTHERS:
         return
     others = []
     if used["steal_share"] >= STEAL_FROM:

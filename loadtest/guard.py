@@ -173,10 +173,15 @@ def fetch(target: Target, path: str) -> bytes:
         connection.request("GET", target.prefix + path, headers=target.headers)
         answer = connection.getresponse()
         body = answer.read()
-    except OSError as error:
+    except (OSError, http.client.HTTPException) as error:
         raise LoadTestError(why_not(target, error)) from None
     finally:
         connection.close()
+    if moved_to := answer.getheader("Location"):
+        raise LoadTestError(
+            f"{target.url}{path} answers {answer.status} and points to {moved_to}; nothing is followed."
+            " If that is the service, name its address: LOADTEST_HOST."
+        )
     if answer.status in (401, 403):
         raise LoadTestError(
             f"{target.url}{path} answers {answer.status}; expected a LOADTEST_TOKEN that it accepts:"
@@ -187,7 +192,7 @@ def fetch(target: Target, path: str) -> bytes:
     return body
 
 
-def why_not(target: Target, error: OSError) -> str:
+def why_not(target: Target, error: Exception) -> str:
     """Why there is no answer, and what to do: a certificate that nobody vouches for is no server that is away."""
     if isinstance(error, ssl.SSLCertVerificationError):
         known = target.ca_file or "the system's authorities"
@@ -195,8 +200,12 @@ def why_not(target: Target, error: OSError) -> str:
             f"The certificate of {target.url} could not be verified with {known}: {error.verify_message}."
             " Name the PEM file of its authority: LOADTEST_CA_FILE, or --ca."
         )
-    if isinstance(error, ssl.SSLError):
-        return f"{target.url} does not speak TLS as expected: {error.reason or error}. Is it an http:// address?"
+    if target.scheme == "https" and (isinstance(error, ssl.SSLError) or "handshake" in str(error)):
+        return f"{target.url} does not speak TLS as expected: {error}. Is it an http:// address?"
+    if target.scheme == "http" and isinstance(error, ConnectionResetError):
+        return f"{target.url} does not answer: {error}. Is it an https:// address?"
+    if isinstance(error, http.client.HTTPException):
+        return f"{target.url} answers no HTTP: {error!r}. Is it an https:// address?"
     return f"{target.url} does not answer: {error}. Is it running? See `make serve`."
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import http.client
 import json
 import time
 import zlib
@@ -114,7 +115,7 @@ def _ask(target: Target, task: str, picture: Picture) -> tuple[dict[str, Any], s
             connection.request("POST", f"{target.prefix}/v1/{task}", picture.data, headers)
             answer = connection.getresponse()
             status, body = answer.status, answer.read()
-        except OSError as error:
+        except (OSError, http.client.HTTPException) as error:
             raise LoadTestError(guard.why_not(target, error)) from None
         finally:
             connection.close()

@@ -39,7 +39,7 @@ def judge(
     checks = [
         *_generator(record, judged, profile, promise),
         *_freshness(judged),
-        *_correctness(record),
+        *_correctness(record, promise),
         *_latencies(judged, profile, promise),
         *_failures(judged, profile, promise),
         *soak.checks(record, judged, profile, samples),
@@ -59,7 +59,11 @@ def so_far(record: Record, profile: Profile, promise: Promise) -> Status | None:
     judged = record.rows[record.rows["intended"] >= profile.judged_from]
     if not judged.size:
         return None
-    checks = [*_correctness(record), *_latencies(judged, profile, promise), *_failures(judged, profile, promise)]
+    checks = [
+        *_correctness(record, promise),
+        *_latencies(judged, profile, promise),
+        *_failures(judged, profile, promise),
+    ]
     return together(checks)
 
 
@@ -136,14 +140,19 @@ def _freshness(judged: np.ndarray) -> Iterator[Check]:
         yield Check("kept answers", Status.INVALID, told, "none", "a cache was measured, not the model")
 
 
-def _correctness(record: Record) -> Iterator[Check]:
+def _correctness(record: Record, promise: Promise) -> Iterator[Check]:
     for name, outcome in (("wrong answers", Outcome.WRONG), ("mixed-up answers", Outcome.MIXED_UP)):
         # Warm-up excuses slowness, never a wrong answer.
         count = int(np.sum(record.rows["outcome"] == outcome))
         yield Check(name, Status.FAIL if count else Status.PASS, str(count), "0", is_fact=True)
     reasons = sorted({each["stopped_early"] for each in record.workers if each.get("stopped_early")})
     for reason in reasons:
-        yield Check("target protected", Status.FAIL, reason, "runs to its end", is_fact=True)
+        yield Check(causes.PROTECTED, Status.FAIL, reason, "runs to its end", is_fact=True)
+    # An outage is one event, of which no bound over blocks of time could be sure.
+    away = sum(row["count"] for row in figures.refusals(record) if row["code"] == ConnectionRefusedError.__name__)
+    if away > promise.max_failed_share * record.rows.size:
+        told = f"{away} of {record.rows.size} requests found nobody"
+        yield Check(causes.AWAY, Status.FAIL, told, f"{promise.max_failed_share:.2%}", is_fact=True)
 
 
 def _claimed(profile: Profile, promise: Promise) -> list[tuple[float, float]]:

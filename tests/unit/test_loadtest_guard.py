@@ -152,9 +152,11 @@ def tls_server(folder: Path) -> Iterator[tuple[str, Path]]:
 
         thread = threading.Thread(target=serve)
         thread.start()
-        yield f"https://localhost:{listener.getsockname()[1]}", authority.certificate
-        listener.shutdown(socket.SHUT_RDWR)
-        thread.join(10)
+        try:
+            yield f"https://localhost:{listener.getsockname()[1]}", authority.certificate
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
 
 
 def test_a_certificate_that_nobody_vouches_for_is_named_and_can_be_trusted(tmp_path: Path) -> None:
@@ -164,6 +166,47 @@ def test_a_certificate_that_nobody_vouches_for_is_named_and_can_be_trusted(tmp_p
 
         trusting = FakeSettings(loadtest_host=f"{url}/cask", loadtest_ca_file=certificate)
         assert guard.fetch(guard.admit(trusting), "/status") == b"/cask/status"
+
+
+@contextlib.contextmanager
+def plain_server(said: bytes) -> Iterator[str]:
+    """Says the same to everybody and closes, until the block ends."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with contextlib.suppress(OSError):
+                while True:
+                    connection, _ = listener.accept()
+                    with connection, contextlib.suppress(OSError):
+                        connection.recv(65536)
+                        connection.sendall(said)
+
+        thread = threading.Thread(target=serve)
+        thread.start()
+        try:
+            yield f"127.0.0.1:{listener.getsockname()[1]}"
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(10)
+
+
+MOVED = b"HTTP/1.1 301 Moved\r\nLocation: https://box.example/status\r\nContent-Length: 0\r\n\r\n"
+BAD = b"HTTP/1.1 400 Bad Request\r\nConnection: close\r\nContent-Length: 0\r\n\r\n"
+
+
+@pytest.mark.parametrize(
+    ("scheme", "said", "expected"),
+    [
+        ("http", MOVED, r"301 and points to https://box\.example/status.*LOADTEST_HOST"),
+        ("http", b"", r"closed connection.*Is it an https:// address\?"),
+        ("http", b"\x15\x03\x01\x00\x02\x02\x0a", r"answers no HTTP.*Is it an https:// address\?"),
+        ("https", BAD, r"does not speak TLS.*Is it an http:// address\?"),
+        ("https", b"", r"does not speak TLS.*Is it an http:// address\?"),
+    ],
+)
+def test_another_scheme_than_the_targets_is_named(scheme: str, said: bytes, expected: str) -> None:
+    with plain_server(said) as place, pytest.raises(LoadTestError, match=expected):
+        guard.fetch(guard.target_of(f"{scheme}://{place}"), "/status")
 
 
 def test_an_authority_file_without_certificates_is_refused(tmp_path: Path) -> None:

@@ -123,6 +123,21 @@ def test_connections_that_broke_may_be_the_late_generators_own() -> None:
     assert judge(record(made), PROFILE, PROMISE).status == Status.INVALID
 
 
+@pytest.mark.parametrize(("count", "status"), [(40, Status.FAIL), (4, Status.UNDECIDED)])
+def test_a_service_that_does_not_listen_for_a_while_fails_by_that(count: int, status: Status) -> None:
+    """One outage is one event, of which no bound over blocks of time can be sure; it is a fact all the same."""
+    made = rows(400)
+    made["outcome"][100 : 100 + count] = Outcome.BROKEN
+    refused = [{"scenario": "page", "status": 0, "code": "ConnectionRefusedError", "count": count}]
+    promise = dataclasses.replace(PROMISE, max_failed_share=0.02)
+
+    verdict = judge(record(made, refusals=refused), PROFILE, promise, host=watched(0, 9000))
+
+    assert verdict.status == status
+    assert (status == Status.FAIL) == ("Nobody listened" in verdict.cause)
+    assert (status == Status.FAIL) == ("quiet machine" not in verdict.cause)
+
+
 @pytest.mark.parametrize("code", ["EMFILE", "EADDRNOTAVAIL", "gaierror"])
 def test_what_the_sending_machine_had_no_room_for_is_not_the_services_failure(code: str) -> None:
     made = rows(400)
