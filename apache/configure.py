@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 from app import arrivals, config, factory, policy, sizing, state_files  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
-from app.guards import admission, cors, insiders, notices, request_ids  # noqa: E402
+from app.guards import admission, cors, insiders, lengths, notices, request_ids  # noqa: E402
 from app.guards.gate import LEAST_RETRY_AFTER_SECONDS, Refusal  # noqa: E402
 from app.guards.headers import HEADERS  # noqa: E402
 from app.telemetry import logs  # noqa: E402
@@ -117,6 +117,7 @@ def render(settings: Settings, server_root: Path) -> None:
     write_refusal(settings, server_root)
     make_counted_log(server_root)
     make_arrivals_folder(settings)
+    lengths.make(settings.state_dir / lengths.FILE)
     write_log_file(settings, server_root)
     write_log_mark(settings, server_root)
     run_express(express_options(settings, server_root), server_root)
@@ -199,6 +200,8 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         "CASK_SERVER_MAX_CONNECTIONS": sizes.server_processes.value * sizes.server_threads,
         "CASK_PREDICTING": f"^(?:{policy.predicting(factory.routes_only())})$",
         "CASK_IS_REFUSED": _is_refused(settings),
+        "CASK_IS_COMPUTED": f"req_novary('Cache-Control') =~ m#{admission.COMPUTED.pattern}#i",
+        "CASK_LENGTHS": settings.state_dir / lengths.FILE,
         "CASK_RETRY_AFTER_SECONDS": _retry_after_seconds(settings),
         "CASK_ADMIN_NETWORKS": " ".join(insiders.networks(settings)) or "255.255.255.255/32",
         "CASK_TRUSTED_PROXIES": " ".join(settings.trusted_proxies),

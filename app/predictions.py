@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -45,9 +45,6 @@ MAX_EXPLAINED = 8
 # A pointer may move between choice and arrival; more often than this in one request it is something else.
 MAX_CHOICES = 3
 
-# Told the engine's answers, from which it learns what they cost.
-Took = Callable[[Sequence[EngineAnswer]], None]
-
 
 class Engine(Protocol):
     """What predictions need of the engine; ``EngineClient`` is one."""
@@ -67,13 +64,16 @@ class Engine(Protocol):
 
 
 class Work(Protocol):
-    """Images that are with the engine while the block lasts; ``guards.admission.Work`` is one."""
+    """Images for which the engine will be asked within the block, by turns; ``guards.admission.Work`` is one."""
+
+    @property
+    def images_a_turn(self) -> int: ...
 
     def __enter__(self) -> object: ...
 
     def __exit__(self, *_: Any) -> None: ...
 
-    def took(self, seconds: float) -> None: ...
+    def turn(self, images: int) -> AbstractContextManager[Callable[[float], None]]: ...
 
 
 class Caller(Protocol):
@@ -332,21 +332,18 @@ class Predictor:
 
     def _compute(self, asked: _Asked, numbers: Sequence[int]) -> _Computed:
         """Ask the engine for the images of these numbers."""
-        choice, data = asked.choice, [asked.data[number] for number in numbers]
-        with _work(asked, choice.manifest.key, len(data)) as took, self.decoder.budget.hold("pixels") as hold:
-            started = time.perf_counter()
-            pictures = self._read_all(data, choice.manifest, asked.deadline, hold)
-            return self._ask_engine(asked, numbers, pictures, data, started, took)
+        parts = []
+        with _work(asked, asked.choice.manifest.key, len(numbers)) as work:
+            for some in _parts(numbers, work):
+                with work.turn(len(some)) as took, self.decoder.budget.hold("pixels") as hold:
+                    parts.append(self._compute_some(asked, some, hold, took))
+        return parts[0] if len(parts) == 1 else _joined(parts)
 
-    def _ask_engine(
-        self,
-        asked: _Asked,
-        numbers: Sequence[int],
-        pictures: Sequence[Picture],
-        data: Sequence[ImageData],
-        started: float,
-        took: Took,
+    def _compute_some(
+        self, asked: _Asked, numbers: Sequence[int], hold: Hold, took: Callable[[float], None]
     ) -> _Computed:
+        started = time.perf_counter()
+        pictures = self._read_all(asked, numbers, hold)
         choice, decoded = asked.choice, time.perf_counter()
         scaled = [picture.to_input(asked.own[number]) for picture, number in zip(pictures, numbers, strict=True)]
         answers = self.engine.predict(
@@ -356,7 +353,7 @@ class Predictor:
             asked.deadline,
             [(each.width, each.height) for each in pictures],
         )
-        took(answers)
+        took(_seconds(answers))
         timings = _timings(started, decoded, answers)
         metrics.DECODE_SECONDS.observe(decoded - started, task=choice.manifest.task)
         metrics.PREDICTED_IMAGES.add(len(answers), task=choice.manifest.task)
@@ -367,6 +364,7 @@ class Predictor:
         shadow = choice.route.shadow
         if shadow is not None and choice.manifest is choice.route.active:
             given, wished = [result.answer for result in results], [asked.wished[number] for number in numbers]
+            data = [asked.data[number] for number in numbers]
             self._shadowing.offer(self.engine, shadow, choice.manifest, wished, pictures, data, given)
         return _Computed(results, [each.form for each in answers], timings)
 
@@ -382,10 +380,15 @@ class Predictor:
         labels = [ExplainOptions(label or _best(each)) for each in outcome.results]
         # Also where the answer itself was kept: the engine has work with it, and more than with a prediction.
         kind = f"{manifest.key} explained"
-        with _work(asked, kind, len(labels)) as took, self.decoder.budget.hold("pixels") as hold:
-            pictures = self._read_all(asked.data, manifest, asked.deadline, hold)
-            answers = self.engine.predict(manifest, [each.pixels for each in pictures], labels, asked.deadline)
-            took(answers)
+        answers: list[EngineAnswer] = []
+        with _work(asked, kind, len(labels)) as work:
+            for some in _parts(range(len(labels)), work):
+                with work.turn(len(some)) as took, self.decoder.budget.hold("pixels") as hold:
+                    pictures = [each.pixels for each in self._read_all(asked, some, hold)]
+                    wishes = [labels[number] for number in some]
+                    found = self.engine.predict(manifest, pictures, wishes, asked.deadline)
+                    took(_seconds(found))
+                answers += found
         results = [
             replace(result, explanation=_placed(manifest, result, answer))
             for result, answer in zip(outcome.results, answers, strict=True)
@@ -422,27 +425,61 @@ class Predictor:
                 hint="Send them in several requests; the operator of this service sets the limit.",
             )
 
-    def _read_all(self, data: Sequence[ImageData], manifest: Manifest, deadline: float, hold: Hold) -> list[Picture]:
-        pictures = []
-        for number, each in enumerate(data, start=1):
+    def _read_all(self, asked: _Asked, numbers: Sequence[int], hold: Hold) -> list[Picture]:
+        pictures, count = [], len(asked.data)
+        for number in numbers:
             try:
-                pictures.append(self.decoder.read(each, manifest.input, deadline, hold))
+                pictures.append(
+                    self.decoder.read(asked.data[number], asked.choice.manifest.input, asked.deadline, hold)
+                )
             except CaskError as error:
-                if len(data) > 1:
-                    error.message = f"Image {number} of {len(data)}: {error.message}"
+                if count > 1:
+                    error.message = f"Image {number + 1} of {count}: {error.message}"
                 raise
         return pictures
 
 
-@contextmanager
-def _work(asked: _Asked, kind: str, images: int) -> Iterator[Took]:
-    """While the engine is asked: it is room that others wait for. To be called with the engine's answers."""
-    work = asked.caller.work(kind, images, asked.deadline) if asked.caller else None
-    if work is None:
-        yield lambda answers: None
+@dataclass(frozen=True)
+class _FreeWork:
+    """Of whom nobody had to be admitted for, and who takes no turns."""
+
+    images_a_turn: int
+
+    def __enter__(self) -> object:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
         return
+
+    def turn(self, images: int) -> AbstractContextManager[Callable[[float], None]]:
+        return nullcontext(lambda seconds: None)
+
+
+@contextmanager
+def _work(asked: _Asked, kind: str, images: int) -> Iterator[Work]:
+    """While the engine is asked: it is room that others wait for."""
+    work = asked.caller.work(kind, images, asked.deadline) if asked.caller else None
+    work = work or _FreeWork(images)
     with work:
-        yield lambda answers: work.took(sum(each.predict_ms / each.batch_size for each in answers) / 1000)
+        yield work
+
+
+def _parts(numbers: Sequence[int], work: Work) -> Iterator[Sequence[int]]:
+    """As many as one turn is for, and then the next."""
+    for start in range(0, len(numbers), work.images_a_turn):
+        yield numbers[start : start + work.images_a_turn]
+
+
+def _joined(parts: Sequence[_Computed]) -> _Computed:
+    """One after the other, and so are their times."""
+    timings = {name: sum(part.timings[name] for part in parts) for name in parts[0].timings}
+    results = [result for part in parts for result in part.results]
+    return _Computed(results, [form for part in parts for form in part.forms], timings)
+
+
+def _seconds(answers: Sequence[EngineAnswer]) -> float:
+    """How long they have kept one worker of the engine."""
+    return sum(each.predict_ms / each.batch_size for each in answers) / 1000
 
 
 def _given(**values: str | None) -> dict[str, str]:

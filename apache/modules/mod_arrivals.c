@@ -24,8 +24,11 @@
 #include "mpm_common.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <stdlib.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 module AP_MODULE_DECLARE_DATA arrivals_module;
@@ -46,6 +49,13 @@ APLOG_USE_MODULE(arrivals);
 #define REPLAY_FILTER "ARRIVALS_REPLAY"
 /* A note that the log reads (logging.conf). */
 #define NOTE_GONE "cask-gone"
+/* The table of app/guards/lengths.py: a row is a length and, in its last two bits, what came of it. */
+#define LENGTHS 65536
+#define LENGTHS_STATE_BITS 2
+#define COMPUTED 1
+#define KEPT 2
+/* Read by admission.conf. */
+#define MAY_BE_KEPT "CASK_MAY_BE_KEPT"
 
 typedef struct {
     const char *folder;
@@ -57,6 +67,7 @@ typedef struct {
     int head_seconds;
     int pressed_rate;          /* bytes a second that a body must keep while half of the places are taken */
     apr_array_header_t *uncapped; /* apr_ipsubnet_t *: proxies, whose address stands for many callers */
+    const char *lengths;       /* the file of the table of lengths */
 } settings_t;
 
 /* What a connection is to us. */
@@ -79,7 +90,9 @@ typedef struct {
     apr_uint32_t bytes;
 } arrival_t;
 
-static settings_t settings = {NULL, 0, 0, 0, 0, 0, 0, 0, NULL};
+static settings_t settings;
+/* Mapped by each child; the app writes it. NULL: there is none. */
+static const volatile apr_uint32_t *lengths;
 static apr_uint32_t waiting[COUNTERS];
 static apr_uint32_t bodies[COUNTERS];
 static apr_uint32_t bodies_in_all;
@@ -487,6 +500,37 @@ static int has_body(request_rec *r, apr_int64_t *length)
     return apr_table_get(r->headers_in, "Transfer-Encoding") != NULL || (text && strcmp(text, "0") != 0);
 }
 
+/* ── Kept answers ───────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static void map_lengths(apr_pool_t *p, server_rec *s)
+{
+    struct stat about;
+    int file;
+    if (settings.lengths == NULL || (file = open(settings.lengths, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) < 0)
+        return;
+    if (fstat(file, &about) == 0 && S_ISREG(about.st_mode) && about.st_size == LENGTHS * sizeof *lengths) {
+        void *mapped = mmap(NULL, LENGTHS * sizeof *lengths, PROT_READ, MAP_SHARED, file, 0);
+        if (mapped != MAP_FAILED)
+            lengths = mapped;
+    }
+    close(file);
+}
+
+/* Whether a body as long as this one was answered before: it may be that one again, and its answer kept. */
+static int look_up_length(request_rec *r)
+{
+    const char *text = apr_table_get(r->headers_in, "Content-Length");
+    apr_int64_t length = text ? apr_atoi64(text) : 0;
+    if (lengths && length > 0 && length < (apr_int64_t)1 << (32 - LENGTHS_STATE_BITS)) {
+        apr_uint32_t row = lengths[length % LENGTHS], state = row & ((1 << LENGTHS_STATE_BITS) - 1);
+        if (row >> LENGTHS_STATE_BITS == (apr_uint32_t)length && (state == COMPUTED || state == KEPT))
+            apr_table_setn(r->subprocess_env, MAY_BE_KEPT, "1");
+    }
+    return DECLINED;
+}
+
+/* ── Bodies arrive ──────────────────────────────────────────────────────────────────────────────────────────────── */
+
 /* In front of all handlers: whoever answers has the whole request. */
 static int take_in(request_rec *r)
 {
@@ -566,6 +610,12 @@ static const char *set_folder(cmd_parms *cmd, void *unused, const char *path)
     return NULL;
 }
 
+static const char *set_lengths(cmd_parms *cmd, void *unused, const char *path)
+{
+    settings.lengths = path;
+    return NULL;
+}
+
 static const char *add_uncapped(cmd_parms *cmd, void *unused, const char *network)
 {
     apr_ipsubnet_t *subnet;
@@ -590,6 +640,7 @@ static const command_rec directives[] = {
     AP_INIT_TAKE1("ArrivalsHeadSeconds", set_number, &settings.head_seconds, RSRC_CONF, "until a head is whole"),
     AP_INIT_TAKE1("ArrivalsPressedRate", set_number, &settings.pressed_rate, RSRC_CONF, "bytes a second, when full"),
     AP_INIT_ITERATE("ArrivalsUncapped", add_uncapped, NULL, RSRC_CONF, "networks of proxies"),
+    AP_INIT_TAKE1("ArrivalsLengths", set_lengths, NULL, RSRC_CONF, "a table that the app writes, see admission.conf"),
     {NULL}};
 
 static int forget(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
@@ -606,6 +657,8 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_process_connection(wait_for_head, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_create_request(head_begins, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_read_request(head_is_read, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_child_init(map_lengths, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_read_request(look_up_length, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_translate_name(say_why, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_handler(take_in, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_log_transaction(see_who_went, NULL, NULL, APR_HOOK_REALLY_FIRST);

@@ -18,6 +18,7 @@ from app.cache.disk import FILE_NAME, DiskStore
 from app.cache.entries import Entry
 from app.cache.flights import Flight, Flights
 from app.cache.keeper import Keeper
+from app.cache.recent import Recent
 from app.cache.remote import RemoteStore
 from app.config import Settings
 from app.manifests import Task
@@ -85,6 +86,7 @@ class KeptAnswers:
     ) -> None:
         self.store = store
         self.keeper = Keeper(store)
+        self._recent = Recent()
         self._keep_seconds = keep_seconds
         self._clock = clock
         self._flights = flights or Flights()
@@ -107,7 +109,7 @@ class KeptAnswers:
     def _compute_all(self, keys: Sequence[str], compute: Compute, freshness: Freshness) -> list[Found]:
         computed = compute(range(len(keys)))
         for each in computed if freshness.may_keep else ():
-            self.keeper.keep(each.key, each.entry)
+            self._keep(each)
         return [Found(each.entry, "bypass") for each in computed]
 
     def _gather(
@@ -133,18 +135,22 @@ class KeptAnswers:
     ) -> dict[str, Found]:
         """Compute what nobody else computes. However that ends, those who wait are told."""
         # Somebody may have landed one between our look and our joining.
-        landing = self._waiting(led, oldest)
+        landing = self._at_hand(led, oldest)
         missing = [key for key in led if key not in landing]
         try:
             if missing:
                 computed = compute([keys.index(key) for key in missing])
                 for key, each in zip(missing, computed, strict=True):
                     landing[key] = each.entry
-                    self.keeper.keep(each.key, each.entry)
+                    self._keep(each)
         finally:
             for key, flight in led.items():
                 self._flights.land(key, flight, landing.get(key))
         return {key: Found(entry, "miss" if key in missing else "shared") for key, entry in landing.items()}
+
+    def _keep(self, computed: Computed) -> None:
+        self._recent.put(computed.key, computed.entry)
+        self.keeper.keep(computed.key, computed.entry)
 
     def _oldest(self, freshness: Freshness) -> float:
         """The moment before which an answer is too old."""
@@ -152,17 +158,18 @@ class KeptAnswers:
         return self._clock() - (self._keep_seconds if most is None else min(self._keep_seconds, most))
 
     def _look(self, task: Task, keys: Sequence[str], oldest: float) -> dict[str, Found]:
-        found = self._waiting(keys, oldest)
+        found = self._at_hand(keys, oldest)
         left = [key for key in dict.fromkeys(keys) if key not in found]
         for key, text in zip(left, self.store.get_many(left), strict=True) if left else ():
             if text is not None and (entry := entries.from_text(task, text, oldest)) is not None:
                 found[key] = entry
+                self._recent.put(key, entry)
         now = self._clock()
         return {key: Found(entry, "hit", max(0.0, now - entry.kept_at)) for key, entry in found.items()}
 
-    def _waiting(self, keys: Iterable[str], oldest: float) -> dict[str, Entry]:
-        """Those that are not written yet."""
-        found = {key: self.keeper.find(key) for key in keys}
+    def _at_hand(self, keys: Iterable[str], oldest: float) -> dict[str, Entry]:
+        """Those that are not written yet, or were asked for of late."""
+        found = {key: self._recent.get(key) or self.keeper.find(key) for key in keys}
         return {key: entry for key, entry in found.items() if entry is not None and entry.kept_at >= oldest}
 
 

@@ -10,7 +10,8 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -22,6 +23,7 @@ from app.errors import CaskError, DeadlineExceededError, EngineBusyError
 from app.guards import deadlines, request_ids
 from app.guards.gate import Gate, Refusal, Visit
 from app.guards.headers import HEADERS
+from app.guards.lengths import Lengths, Outcome
 from app.guards.notices import Notices
 from app.telemetry import metrics
 
@@ -30,7 +32,7 @@ log = logging.getLogger("cask.web")
 REFUSED_KEY = "cask.refusal"
 VISIT_KEY = "cask.visit"
 # With one of these in Cache-Control no kept answer will do (app.guards.asking reads it in full).
-COMPUTED = re.compile(r"no-cache|no-store|max-age=\"?0\b", re.IGNORECASE)
+COMPUTED = re.compile(r"no-cache|no-store|max-age=\W?0\b", re.IGNORECASE)
 LOG_PERIOD_SECONDS = 5.0
 
 StartResponse = Callable[..., Any]
@@ -40,28 +42,46 @@ Wsgi = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 @dataclass
 class Work:
-    """So many images of one kind, with the engine for as long as the block lasts. Used by one thread, once."""
+    """So many images of one kind, for which the engine will be asked within the block. Used by one thread, once."""
 
     gate: Gate
     visit: Visit
     kind: str
     images: int
     deadline: float
-    seconds_an_image: float | None = None
+    number: int = 0
+
+    @property
+    def images_a_turn(self) -> int:
+        """So many may be taken at once."""
+        return self.gate.images_a_turn
 
     def __enter__(self) -> Work:
-        """Wait for room with the engine. Raises EngineBusyError, DeadlineExceededError."""
-        refused = self.gate.begin(self.visit, self.kind, self.images, self.deadline - time.monotonic())
-        if refused is not None:
-            raise _count(refused)
+        """Ask whether there is time for all of them. Raises EngineBusyError."""
+        found = self.gate.begin(self.visit, self.kind, self.images, self.deadline - time.monotonic())
+        if isinstance(found, Refusal):
+            raise _count(found)
+        self.number = found
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        self.gate.end_work(self.visit, self.kind, self.images, self.seconds_an_image)
+        self.gate.end_work(self.visit, self.kind, self.images)
 
-    def took(self, seconds: float) -> None:
-        """All images together have kept one worker of the engine for so long."""
-        self.seconds_an_image = seconds / self.images
+    @contextmanager
+    def turn(self, images: int) -> Iterator[Callable[[float], None]]:
+        """Wait for room with the engine for so many of them, and have it while the block lasts. To be called with the
+        seconds that all of these together have kept one worker of the engine. Raises DeadlineExceededError.
+        """
+        left = self.deadline - time.monotonic()
+        refused = self.gate.take_turn(self.visit, self.kind, images, self.number, left)
+        if refused is not None:
+            raise _count(refused)
+        self.images -= images
+        seconds: list[float] = []
+        try:
+            yield seconds.append
+        finally:
+            self.gate.end_turn(self.visit, self.kind, images, seconds[-1] / images if seconds else None)
 
 
 @dataclass(frozen=True)
@@ -118,11 +138,14 @@ class Admission:
         paths: Container[str],
         pages: Container[str] = (),
         notices: Notices | None = None,
+        lengths: Lengths | None = None,
     ) -> None:
+        """``lengths``: of bodies whose answers may be kept; None where none are."""
         self._application = application
         self._paths, self._pages = paths, pages
         self.gate = gate
         self._notices = notices
+        self._lengths = lengths
         self._logged = -math.inf
 
     def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
@@ -132,9 +155,11 @@ class Admission:
         if environ.get("REQUEST_METHOD") != "POST" or not (route in self._paths or (is_page := route in self._pages)):
             return self._application(environ, start_response)
         caller = environ.get("REMOTE_ADDR", "")
-        found = self.gate.arrive(caller, _timeout_seconds(environ), is_computed=_is_computed(environ))
+        is_computed, length = _is_computed(environ), _length(environ)
+        may_be_kept = self._lengths is not None and not is_computed and self._lengths.may_be_kept(length)
+        found = self.gate.arrive(caller, _timeout_seconds(environ), is_computed=is_computed, may_be_kept=may_be_kept)
         if isinstance(found, Visit):
-            return self._admit(found, environ, start_response)
+            return self._admit(found, length, environ, start_response)
         self._log(found)
         if self._notices is not None:
             self._notices.update(caller)
@@ -144,7 +169,7 @@ class Admission:
             return self._application(environ, start_response)
         return _refuse(environ, start_response, found)
 
-    def _admit(self, visit: Visit, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _admit(self, visit: Visit, length: int, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
         status = ""
 
         def note_status(line: str, *rest: Any, **named: Any) -> Any:
@@ -159,7 +184,10 @@ class Admission:
         try:
             return self._application(environ, note_status)
         finally:
-            self.gate.leave(visit, is_answered=status.startswith("200"))
+            is_answered = status.startswith("200")
+            self.gate.leave(visit, is_answered=is_answered)
+            if self._lengths is not None and (is_answered or visit.is_refused):
+                self._lengths.note(length, _outcome(visit))
             if self._notices is not None:
                 self._notices.ended()
 
@@ -176,10 +204,10 @@ class Admission:
             )
 
 
-def init_app(app: Flask, gate: Gate, notices: Notices | None = None) -> None:
-    """Put the gate before the app; with ``notices`` it tells Apache whom to refuse."""
+def init_app(app: Flask, gate: Gate, notices: Notices | None = None, lengths: Lengths | None = None) -> None:
+    """Put the gate before the app; with ``notices`` it tells Apache whom to refuse. ``lengths``: as ``Admission``."""
     paths, pages = (policy.Paths(app, each) for each in (policy.predicting, policy.predicting_pages))
-    middleware = Admission(app.wsgi_app, gate, paths, pages, notices)
+    middleware = Admission(app.wsgi_app, gate, paths, pages, notices, lengths)
     app.wsgi_app = middleware  # type: ignore[method-assign]
     app.extensions["gate"] = gate
 
@@ -193,6 +221,18 @@ def init_app(app: Flask, gate: Gate, notices: Notices | None = None) -> None:
 def _is_computed(environ: Environ) -> bool:
     said: str = environ.get("HTTP_CACHE_CONTROL") or environ.get("HTTP_PRAGMA") or ""
     return bool(said) and COMPUTED.search(said) is not None
+
+
+def _length(environ: Environ) -> int:
+    """Of the body in bytes; 0 where it is not said."""
+    said: str = environ.get("CONTENT_LENGTH") or "0"
+    return int(said) if said.isdecimal() else 0
+
+
+def _outcome(visit: Visit) -> Outcome:
+    if visit.is_refused:
+        return Outcome.IN_VAIN
+    return Outcome.COMPUTED if visit.has_asked else Outcome.KEPT
 
 
 def _timeout_seconds(environ: Environ) -> float:

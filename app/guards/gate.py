@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import threading
 import time
@@ -12,7 +13,7 @@ from typing import Literal
 
 from app.guards.costs import Costs
 from app.guards.crowds import Crowds
-from app.guards.turns import Turns, Waiting, subtract
+from app.guards.turns import Turns, subtract
 
 Reason = Literal["slots", "slow", "late"]
 
@@ -44,6 +45,8 @@ class Visit:
     caller: str
     # Whether it came to the engine's door, let in or not; if never, it was answered without.
     has_asked: bool = False
+    # Its body was read, and then there was no room with the engine.
+    is_refused: bool = False
 
 
 @dataclass
@@ -52,7 +55,8 @@ class Gate:
 
     A request takes a *place* from its arrival to its end. It keeps others waiting only while it has *work* for the
     engine: so many images of a kind, known when its body is read and no kept answer was found. Work costs what the
-    engine needed for its kind of late. No more than ``most_images`` are with the engine; the rest waits here, by turns.
+    engine needed for its kind of late. No more than ``most_images`` are with the engine; the rest waits here, and comes
+    by *turns*, of a large request a few images each.
     """
 
     places: int
@@ -60,6 +64,8 @@ class Gate:
     # So many images are let in however slow the model is: they keep the engine busy.
     least_images: int = 2
     most_images: int = 1_000_000
+    # So many of one request's images are taken at once; then it is another's turn.
+    images_a_turn: int = 1_000_000
     # Seconds of work that the engine does in a second for this process.
     speed: float = 1.0
     # Whether an answer may be kept from before; without, every request needs the engine.
@@ -75,6 +81,7 @@ class Gate:
         # Images that are asked for, with the engine or not yet.
         self.images = 0
         self.works = 0
+        self._numbers = itertools.count()
         self._images_of = Counter[str]()
         self._places_of = Counter[str]()
         self._works_of = Counter[str]()
@@ -86,16 +93,21 @@ class Gate:
 
     # ── a request's way ───────────────────────────────────────────────────────────────────────────────────────────
 
-    def arrive(self, caller: str, timeout_seconds: float = math.inf, *, is_computed: bool = False) -> Visit | Refusal:
-        """Take a place. ``is_computed``: no kept answer will do, so that the engine is needed for sure."""
+    def arrive(
+        self, caller: str, timeout_seconds: float = math.inf, *, is_computed: bool = False, may_be_kept: bool = False
+    ) -> Visit | Refusal:
+        """Take a place. ``is_computed``: no kept answer will do, so that the engine is needed for sure.
+
+        ``may_be_kept``: there are signs of a kept answer, which costs nothing, whatever else this caller or others ask.
+        """
         with self._lock:
             self._note(caller)
             self._forget_late()
             # Whoever has just come and gets a kept answer is gone in a moment.
-            if self.in_hand - len(self._fresh) >= self.places:
+            if self.in_hand - len(self._fresh) >= self.places and not may_be_kept:
                 return self._refuse("slots", LEAST_RETRY_AFTER_SECONDS)
             refused = None
-            if is_computed or not self.has_cache or self.crowds.is_one(caller):
+            if is_computed or not self.has_cache or (self.crowds.is_one(caller) and not may_be_kept):
                 refused = self._check(caller, "", 0, timeout_seconds, fresh=len(self._fresh) + 1)
             if refused is not None:
                 if is_computed:
@@ -107,30 +119,49 @@ class Gate:
             self._fresh[visit] = self.clock()
             return visit
 
-    def begin(self, visit: Visit, kind: str, images: int, timeout_seconds: float = math.inf) -> Refusal | None:
-        """The engine is asked for so many images: wait for a turn. None, or as ``arrive`` where it would take too long
-        by now, or has.
+    def begin(self, visit: Visit, kind: str, images: int, timeout_seconds: float = math.inf) -> int | Refusal:
+        """The engine will be asked for so many images. The number of this work, or as ``arrive`` where that would take
+        too long by now.
         """
         with self._lock:
             self._fresh.pop(visit, None)
             visit.has_asked = True
             refused = self._check(visit.caller, kind, images, timeout_seconds)
             if refused is not None:
+                visit.is_refused = True
                 self.crowds.note_vain(visit.caller)
                 return refused
             self._count(visit.caller, images, 1)
-            waiting = self.turns.take(visit.caller, kind, images)
+            self.turns.expect(visit.caller, kind, images)
+            return next(self._numbers)
+
+    def take_turn(
+        self, visit: Visit, kind: str, images: int, number: int, timeout_seconds: float = math.inf
+    ) -> Refusal | None:
+        """Wait until the engine may be asked for so many images of the work of this number. None, or ``late``."""
+        with self._lock:
+            waiting = self.turns.take(visit.caller, kind, images, number)
         if waiting is None or waiting.is_let_in.wait(min(timeout_seconds, threading.TIMEOUT_MAX)):
             return None
-        return self._give_up(waiting)
+        with self._lock:
+            if waiting.is_let_in.is_set():
+                return None
+            self.turns.give_up(waiting)
+            return self._refuse("late", 0)
 
-    def end_work(self, visit: Visit, kind: str, images: int, seconds_an_image: float | None) -> None:
+    def end_turn(self, visit: Visit, kind: str, images: int, seconds_an_image: float | None) -> None:
         """The engine is done with them. ``seconds_an_image``: of one worker; None where there was no answer."""
         with self._lock:
-            self._count(visit.caller, -images, -1)
+            self._count(visit.caller, -images, 0)
             if seconds_an_image is not None:
                 self.costs.learn(kind, seconds_an_image)
             self.turns.end(kind, images)
+
+    def end_work(self, visit: Visit, kind: str, left: int) -> None:
+        """Of the work so many images had no turn and need none any more."""
+        with self._lock:
+            self._count(visit.caller, -left, -1)
+            self.turns.expect(visit.caller, kind, -left)
 
     def leave(self, visit: Visit, *, is_answered: bool) -> None:
         """Give the place back."""
@@ -199,15 +230,6 @@ class Gate:
         work = sum(count * of(name) for name, count in self.turns.ahead(caller, images)) + images * of(kind)
         return (work + (fresh and fresh * self.costs.least())) / self.speed
 
-    def _give_up(self, waiting: Waiting) -> Refusal | None:
-        """Its time is over. None where it was let in at the last moment."""
-        with self._lock:
-            if waiting.is_let_in.is_set():
-                return None
-            self.turns.give_up(waiting)
-            self._count(waiting.caller, -waiting.images, -1)
-            return self._refuse("late", 0)
-
     def _note(self, caller: str) -> None:
         last, came, before = self._last
         self._last = (caller, self.clock(), before if caller == last else came)
@@ -222,7 +244,8 @@ class Gate:
         self.images += images
         self.works += works
         subtract(self._images_of, caller, -images)
-        subtract(self._works_of, caller, -works)
+        if works:
+            subtract(self._works_of, caller, -works)
 
     def _refuse(self, reason: Reason, wait: float) -> Refusal:
         self.refused_total += 1

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests import bad_input, servers
-from tests.attacks.attack import attack
+from tests.attacks.attack import LEAST_REQUESTS, attack
 from tests.attacks.honest import read_samples
 from tests.servers import Answer, Server, wait_until
 
@@ -96,8 +96,7 @@ def seen(answers: list[Answer]) -> Counter[str]:
 def ask_for(server: Server, image: bytes, seconds: float) -> list[Answer]:
     """One picture over and over, over one connection."""
     answers, end = [], time.monotonic() + seconds
-    # Not from the address of the batches: a crowd of one address is refused before its bodies are read.
-    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30, source_address=("127.0.0.9", 0))
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=30)
     while time.monotonic() < end:
         connection.request("POST", "/v1/detect", image, JPEG)
         answer = connection.getresponse()
@@ -128,15 +127,17 @@ def test_batches_kept_answers_and_dead_services_at_once(server: Server, sample_p
         batch_answers, ensembles = [each.result() for each in batches], [each.result() for each in dead]
 
     running.figures.require()
+    # What costs nothing is refused to nobody, whatever the same address asks besides.
     assert seen(kept_answers).keys() == {"200"}
     assert len(kept_answers) > 10 * CONNECTIONS
-    # The first of each connection may come before the answer is written down.
-    assert Counter(answer.headers["X-Cache"] for answer in kept_answers)["miss"] <= CONNECTIONS
-    # Those that would wait longer than REQUEST_MAX_WAIT_SECONDS may be refused, and say why. The ensembles come from
-    # the address of the batches, and so wait behind them.
-    refused = [each for each in (*batch_answers, *ensembles) if each.status != 200]
-    assert {each.status for each in refused} <= {503}
-    assert {each.json["reason"] for each in refused if each.json["code"] == "engine_busy"} <= {"slow", "slots"}
+    assert {answer.headers["X-Cache"] for answer in kept_answers} == {"hit"}
+    # The member of ours has a kept answer; the others are named as missing.
+    assert seen(ensembles) == {"200": len(dead)}
+    assert {len(each.json["missing"]) for each in ensembles} == {1}
+    # Batches that would wait longer than REQUEST_MAX_WAIT_SECONDS may be refused, and hear why; on a machine that is
+    # busy with other things they may also come to the end of their time.
+    assert seen(batch_answers).keys() <= {"200", "503 engine_busy", "504 deadline_exceeded"}
+    assert {each.json["reason"] for each in batch_answers if each.status == 503} <= {"slow", "slots"}
     assert server.ask("/v1/detect", sample_path.read_bytes() + b"\0", JPEG).status == 200
 
 
@@ -150,8 +151,7 @@ def test_ensembles_that_wait_for_a_black_hole_keep_nobody_waiting(
         plain = [server.ask("/v1/detect", image + b"%d" % number, JPEG) for number in range(10)]
         alone = [ensemble(server, image, ours) for _ in range(3)]
         answers = [each.result() for each in waiting]
-        # Honest callers are to have asked often enough, also where all is over at once.
-        threading.Event().wait(2)
+        wait_until(lambda: len(running.rows("predict", running.began)) >= LEAST_REQUESTS, 60, "honest callers' answers")
 
     running.figures.require()
     assert seen(plain).keys() == {"200"}

@@ -315,7 +315,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.guards.admission",
             "app.guards.cors",
             "app.guards.gate",
-            "app.guards.headers",
+            *("app.guards.headers", "app.guards.lengths"),
             "app.guards.notices",
             "app.guards.request_ids",
         },

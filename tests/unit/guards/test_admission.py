@@ -101,7 +101,7 @@ def test_notice_follows_what_the_gate_says(tmp_path: Path) -> None:
     seen: list[list[str]] = []
 
     def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        with environ["cask.visit"].work("kind", 1, float("inf")):
+        with environ["cask.visit"].work("kind", 1, float("inf")) as work, work.turn(1):
             admission(environ, lambda *_: None)
             seen.append([path.name for path in tmp_path.iterdir()])
         start_response("200 OK", [])

@@ -29,18 +29,36 @@ def gate(clock: FakeClock, places: int = 8, cost: float = 0.0, **more: Any) -> G
     return made
 
 
-def admit(gate: Gate, caller: str = "a", images: int = 1, **more: Any) -> Visit:
-    """A request in work."""
-    visit = gate.arrive(caller, **more)
+def arrive(gate: Gate, caller: str = "a") -> Visit:
+    """A request that may come in."""
+    visit = gate.arrive(caller)
     assert isinstance(visit, Visit)
-    assert gate.begin(visit, KIND, images) is None
     return visit
+
+
+def begin(gate: Gate, visit: Visit, images: int = 1, kind: str = KIND) -> Refusal | None:
+    """Asks for the engine with all images at once."""
+    found = gate.begin(visit, kind, images)
+    return found if isinstance(found, Refusal) else gate.take_turn(visit, kind, images, found)
+
+
+def admit(gate: Gate, caller: str = "a", images: int = 1) -> Visit:
+    """A request in work."""
+    visit = arrive(gate, caller)
+    assert begin(gate, visit, images) is None
+    return visit
+
+
+def end(gate: Gate, visit: Visit, images: int = 1, seconds_an_image: float | None = 0.0, kind: str = KIND) -> None:
+    """The engine has answered."""
+    gate.end_turn(visit, kind, images, seconds_an_image)
+    gate.end_work(visit, kind, 0)
 
 
 def fill(gate: Gate, caller: str = "a") -> int:
     """How many requests of one image come into work."""
     count = 0
-    while isinstance(visit := gate.arrive(caller), Visit) and gate.begin(visit, KIND, 1) is None:
+    while isinstance(visit := gate.arrive(caller), Visit) and begin(gate, visit) is None:
         count += 1
     return count
 
@@ -56,7 +74,7 @@ def test_lone_caller_may_have_all_places(clock: FakeClock) -> None:
 def test_reserve_is_kept_while_another_caller_is_there(clock: FakeClock, passed: float) -> None:
     shared = gate(clock, places=8)
     other = admit(shared, "b")
-    shared.end_work(other, KIND, 1, None)
+    end(shared, other, 1, None)
     shared.leave(other, is_answered=True)
     clock.now += passed
 
@@ -67,7 +85,7 @@ def test_reserve_is_kept_while_another_caller_is_there(clock: FakeClock, passed:
 def test_reserve_is_given_up_when_the_other_has_gone(clock: FakeClock) -> None:
     shared = gate(clock, places=8)
     other = admit(shared, "b")
-    shared.end_work(other, KIND, 1, None)
+    end(shared, other, 1, None)
     shared.leave(other, is_answered=True)
     clock.now += THERE_SECONDS
 
@@ -95,7 +113,7 @@ def test_place_that_was_left_is_free_again(clock: FakeClock) -> None:
     full = gate(clock, places=4)
     visits = [admit(full) for _ in range(4)]
     assert isinstance(full.arrive("a"), Refusal)
-    full.end_work(visits[0], KIND, 1, 0.0)
+    end(full, visits[0])
     full.leave(visits[0], is_answered=True)
 
     assert isinstance(full.arrive("a"), Visit)
@@ -114,13 +132,12 @@ def test_work_that_would_wait_too_long_is_refused_with_the_time_it_would_take(cl
 def test_cost_is_by_images_and_kind(clock: FakeClock) -> None:
     mixed = gate(clock, places=100, cost=0.01)
     mixed.costs.learn("explained", 0.5)
-    visit = mixed.arrive("a")
-    assert isinstance(visit, Visit)
+    visit = arrive(mixed)
     admit(mixed, images=50)
 
-    assert mixed.begin(visit, KIND, 51) == Refusal("slow", pytest.approx(1.01))
-    assert mixed.begin(visit, "explained", 2) is not None
-    assert mixed.begin(visit, KIND, 50) is None
+    assert begin(mixed, visit, 51) == Refusal("slow", pytest.approx(1.01))
+    assert begin(mixed, visit, 2, "explained") is not None
+    assert begin(mixed, visit, 50) is None
 
 
 def test_several_workers_share_the_work(clock: FakeClock) -> None:
@@ -159,7 +176,7 @@ def test_of_many_that_come_at_once_only_those_are_let_in_that_will_be_answered_i
     visits = [visit for _ in range(50) if isinstance(visit := crowded.arrive("a"), Visit)]
 
     assert len(visits) == 10
-    assert [crowded.begin(visit, KIND, 1) for visit in visits] == [None] * 10
+    assert [begin(crowded, visit) for visit in visits] == [None] * 10
 
 
 def test_who_has_come_and_gone_keeps_nobody_waiting(clock: FakeClock) -> None:
@@ -184,14 +201,18 @@ def test_caller_with_less_work_than_the_others_may_wait_a_little_longer(clock: F
 
 
 def in_thread(gate: Gate, visit: Visit, images: int, order: list[str], seconds: float = math.inf) -> threading.Thread:
-    """Begins in a thread of its own; returns when it waits."""
+    """Asks for the engine in a thread of its own; returns when it waits."""
+    number = gate.begin(visit, KIND, images)
+    assert isinstance(number, int)
 
-    def begin() -> None:
-        found = gate.begin(visit, KIND, images, seconds)
+    def wait() -> None:
+        found = gate.take_turn(visit, KIND, images, number, seconds)
+        if found is not None:
+            gate.end_work(visit, KIND, images)
         order.append(visit.caller if found is None else found.reason)
 
     waiting = len(gate.turns.line)
-    thread = threading.Thread(target=begin)
+    thread = threading.Thread(target=wait)
     thread.start()
     while len(gate.turns.line) == waiting:
         assert thread.is_alive()
@@ -201,44 +222,86 @@ def in_thread(gate: Gate, visit: Visit, images: int, order: list[str], seconds: 
 def test_small_request_does_not_stand_behind_all_of_a_batch_caller(clock: FakeClock) -> None:
     narrow = gate(clock, places=100, most_images=32)
     first, order = admit(narrow, "batch", 32), list[str]()
-    visits = [narrow.arrive(caller) for caller in ("batch", "batch", "small")]
-    threads = [
-        in_thread(narrow, visit, images, order)
-        for visit, images in zip(visits, (32, 32, 1), strict=True)
-        if isinstance(visit, Visit)
-    ]
-    narrow.end_work(first, KIND, 32, 0.0)
+    visits = [arrive(narrow, caller) for caller in ("batch", "batch", "small")]
+    threads = [in_thread(narrow, visit, images, order) for visit, images in zip(visits, (32, 32, 1), strict=True)]
+    end(narrow, first, 32)
     threads[2].join(PATIENCE_SECONDS)
     assert order == ["small"]
     for images, number in ((1, 2), (32, 0)):
-        visit = visits[number]
-        assert isinstance(visit, Visit)
-        narrow.end_work(visit, KIND, images, 0.0)
+        end(narrow, visits[number], images)
         threads[1 if number == 0 else 0].join(PATIENCE_SECONDS)
 
     assert order == ["small", "batch", "batch"]
 
 
+def test_small_request_comes_between_the_parts_of_a_large_one(clock: FakeClock) -> None:
+    narrow, order = gate(clock, places=100, most_images=4, images_a_turn=4), list[str]()
+    large = arrive(narrow, "large")
+    number = narrow.begin(large, KIND, 32)
+    assert isinstance(number, int)
+    assert narrow.take_turn(large, KIND, 4, number) is None
+    small = in_thread(narrow, arrive(narrow, "small"), 1, order)
+    narrow.end_turn(large, KIND, 4, 0.0)
+    small.join(PATIENCE_SECONDS)
+
+    assert order == ["small"]
+    assert narrow.take_turn(large, KIND, 4, number, 0.01) == Refusal("late", 1)
+
+
+def test_older_one_of_a_callers_requests_goes_on_before_the_next_begins(clock: FakeClock) -> None:
+    narrow, order = gate(clock, places=100, most_images=4), list[str]()
+    first = arrive(narrow, "other")
+    begin(narrow, first, 4)
+    older, newer = (arrive(narrow, "batch") for _ in range(2))
+    numbers = [narrow.begin(visit, KIND, 8) for visit in (older, newer)]
+
+    def wait(visit: Visit, number: int | Refusal, name: str) -> threading.Thread:
+        def take() -> None:
+            assert isinstance(number, int)
+            assert narrow.take_turn(visit, KIND, 4, number) is None
+            order.append(name)
+
+        waiting, thread = len(narrow.turns.line), threading.Thread(target=take)
+        thread.start()
+        eventually(lambda: len(narrow.turns.line) > waiting)
+        return thread
+
+    threads = [wait(newer, numbers[1], "newer"), wait(older, numbers[0], "older")]
+    end(narrow, first, 4)
+    threads[1].join(PATIENCE_SECONDS)
+    narrow.end_turn(older, KIND, 4, 0.0)
+    threads[0].join(PATIENCE_SECONDS)
+
+    assert order == ["older", "newer"]
+
+
+def test_wait_of_a_small_request_counts_others_only_as_far_as_they_come_first(clock: FakeClock) -> None:
+    """A batch caller's thousand images are no reason to refuse another's one."""
+    busy = gate(clock, places=100, cost=0.01, max_wait_seconds=1.0, most_images=8, images_a_turn=4)
+    batches = [busy.begin(arrive(busy, "batch"), KIND, 32) for _ in range(3)]
+    assert all(isinstance(each, int) for each in batches)
+
+    assert isinstance(busy.begin(arrive(busy, "batch"), KIND, 32), Refusal)
+    assert isinstance(busy.begin(arrive(busy, "small"), KIND, 1), int)
+
+
 def test_many_small_requests_do_not_keep_a_large_one_out_for_ever(clock: FakeClock) -> None:
     narrow = gate(clock, places=100, most_images=4)
     first, order = admit(narrow, "small", 1), list[str]()
-    large = narrow.arrive("large")
-    assert isinstance(large, Visit)
+    large = arrive(narrow, "large")
     threads = [in_thread(narrow, large, 4, order)]
     running = [first]
     for _ in range(8):
-        visit = narrow.arrive("small")
-        assert isinstance(visit, Visit)
-        threads.append(in_thread(narrow, visit, 1, order))
-        running.append(visit)
+        running.append(arrive(narrow, "small"))
+        threads.append(in_thread(narrow, running[-1], 1, order))
     for visit in running[:3]:
-        narrow.end_work(visit, KIND, 1, 0.0)
+        end(narrow, visit)
         eventually(lambda: len(order) >= 2)
     eventually(lambda: len(order) == 3)
-    narrow.end_work(large, KIND, 4, 0.0)
+    end(narrow, large, 4)
     for count, visit in enumerate(running[3:], start=4):
         eventually(lambda count=count: len(order) >= count)  # type: ignore[misc]
-        narrow.end_work(visit, KIND, 1, 0.0)
+        end(narrow, visit)
     for thread in threads:
         thread.join(PATIENCE_SECONDS)
 
@@ -248,13 +311,11 @@ def test_many_small_requests_do_not_keep_a_large_one_out_for_ever(clock: FakeClo
 def test_who_waits_for_room_longer_than_it_may_is_late_and_leaves_nothing_behind(clock: FakeClock) -> None:
     narrow = gate(clock, most_images=1)
     first, order = admit(narrow), list[str]()
-    visit = narrow.arrive("a")
-    assert isinstance(visit, Visit)
-    in_thread(narrow, visit, 1, order, 0.05).join(PATIENCE_SECONDS)
-    narrow.end_work(first, KIND, 1, 0.0)
+    in_thread(narrow, arrive(narrow), 1, order, 0.05).join(PATIENCE_SECONDS)
+    end(narrow, first)
 
     assert order == ["late"]
-    assert (narrow.images, narrow.turns.running, narrow.turns.line) == (0, 0, [])
+    assert (narrow.images, narrow.turns.running, narrow.turns.line, narrow.turns._to_come) == (0, 0, [], {})
 
 
 def test_what_is_too_large_for_any_room_comes_when_nothing_else_does(clock: FakeClock) -> None:
@@ -269,8 +330,8 @@ def test_no_count_is_lost_between_threads() -> None:
         for number in range(300):
             visit = shared.arrive(name)
             assert isinstance(visit, Visit)
-            assert shared.begin(visit, KIND, 1 + number % 5) is None
-            shared.end_work(visit, KIND, 1 + number % 5, 0.0)
+            assert begin(shared, visit, 1 + number % 5) is None
+            end(shared, visit, 1 + number % 5)
             shared.leave(visit, is_answered=True)
 
     threads = [threading.Thread(target=visit) for _ in range(8)]
@@ -280,7 +341,8 @@ def test_no_count_is_lost_between_threads() -> None:
         thread.join()
 
     assert (shared.in_hand, shared.images, shared.turns.running) == (0, 0, 0)
-    assert not any((shared._places_of, shared._images_of, shared._works_of, shared.turns._ends, shared._fresh))
+    assert not any((shared._places_of, shared._images_of, shared._works_of, shared._fresh))
+    assert not any((shared.turns._ends, shared.turns._to_come, shared.turns._running_kinds))
 
 
 # ── kept answers ──────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -312,6 +374,7 @@ def read_in_vain(busy: Gate, caller: str, count: int) -> None:
         visit = busy.arrive(caller)
         assert isinstance(visit, Visit)
         assert isinstance(busy.begin(visit, KIND, 100), Refusal)
+        assert visit.is_refused
         busy.leave(visit, is_answered=False)
 
 
@@ -323,6 +386,26 @@ def test_crowd_is_refused_before_its_bodies_are_read(clock: FakeClock) -> None:
     assert isinstance(busy.arrive("b"), Visit)
     assert busy.is_refused("a", has_notice=False)
     assert not busy.is_refused("b", has_notice=False)
+
+
+def test_of_a_crowd_those_are_let_in_whose_answer_may_be_kept(clock: FakeClock) -> None:
+    busy = overloaded(clock)
+    read_in_vain(busy, "a", int(VAIN_OF_ONE))
+
+    assert isinstance(busy.arrive("a"), Refusal)
+    assert isinstance(busy.arrive("a", may_be_kept=True), Visit)
+
+
+def test_kept_answer_needs_none_of_the_places(clock: FakeClock) -> None:
+    full = gate(clock, places=4, has_cache=True)
+    for _ in range(4):
+        admit(full)
+    clock.now += 2 * FRESH_SECONDS
+
+    assert isinstance(full.arrive("a"), Refusal)
+    visit = full.arrive("a", may_be_kept=True)
+    assert isinstance(visit, Visit)
+    assert begin(full, visit) == Refusal("slots", 1)
 
 
 def test_crowd_of_many_addresses_is_one_too(clock: FakeClock) -> None:
@@ -373,7 +456,7 @@ def test_caller_with_a_notice_waits_until_half_of_the_work_is_done(clock: FakeCl
     visits, refused = [admit(slow) for _ in range(8)], []
     clock.now += 2 * FRESH_SECONDS
     for visit in visits:
-        slow.end_work(visit, KIND, 1, 1.0)
+        end(slow, visit, 1, 1.0)
         slow.leave(visit, is_answered=True)
         refused.append((slow.is_refused("a", has_notice=False), slow.is_refused("a", has_notice=True)))
 
