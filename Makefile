@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 # ENV, PORT and any other setting given to make reach the programs through the environment, as they were typed: a value is
 # never read by make ($(shell …) in it) nor by a shell (quotes, blanks, semicolons). app/given.sh makes arguments of them.
 $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
-GIVEN := A AFTER ARCH B BEFORE CONFIRM FOLDER LABELS MIX MODEL NAME OPTIONS PART PROFILE RATE SAMPLES SECONDS SHARE SLO VERSION WEIGHTS WRITE
+GIVEN := A AFTER ANYWAY ARCH B BEFORE BUILD CONFIRM FOLDER LABELS MIX MODEL NAME OPTIONS PART PROFILE RATE SAMPLES SECONDS SHARE SLO VERSION WEIGHTS WRITE
 $(foreach name,$(GIVEN),$(eval export GIVEN_$(name) := $$(value $(name))))
 override PY := .venv/bin/python
 # Its words are for people; programs read what follows.
@@ -99,13 +99,13 @@ model-versions: ## Which versions the running engine holds, and what for
 	@$(MODEL_COMMAND) versions :MODEL @OPTIONS
 model-promote: ## Let a version answer, without losing a request: make model-promote MODEL=name VERSION=2
 	@$(INSTALL) serve
-	@$(MODEL_COMMAND) promote :MODEL :VERSION @OPTIONS
+	@$(MODEL_COMMAND) promote :MODEL :VERSION '--build?BUILD' '--anyway?ANYWAY' @OPTIONS
 model-rollback: ## Let the previous version answer again: make model-rollback MODEL=name
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) rollback :MODEL @OPTIONS
 model-canary: ## Let a version answer a share; 0 ends it: make model-canary MODEL=name VERSION=2 SHARE=10
 	@$(INSTALL) serve
-	@$(MODEL_COMMAND) canary :MODEL :VERSION --share:SHARE @OPTIONS
+	@$(MODEL_COMMAND) canary :MODEL :VERSION --share:SHARE '--build?BUILD' '--anyway?ANYWAY' @OPTIONS
 model-shadow: ## Ask a version too, unseen; without VERSION print how it differs: make model-shadow MODEL=name VERSION=2
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) shadow :MODEL :VERSION @OPTIONS

@@ -31,6 +31,8 @@ LIBRARIES = {"openvino": "openvino", "aotinductor": "torch"}
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 # Eager fp32: what all others are compared with, and what serves where nothing was built.
 REFERENCE = ("torch", "fp32")
+# With fewer pictures an agreement of 99.5 % means nothing, and int8 has too little to learn its ranges from.
+LEAST_IMAGES = 50
 
 
 @dataclass(frozen=True)
@@ -215,15 +217,18 @@ def processor() -> str:
     return f"{model[1].strip() if model else 'unknown'} [{known}]{limits}"
 
 
-def choose(candidates: Sequence[Candidate], *, agreement: float, map_loss: float, wished: str = "") -> list[Candidate]:
+def choose(
+    candidates: Sequence[Candidate], *, agreement: float, map_loss: float, wished: str = "", images: int = LEAST_IMAGES
+) -> list[Candidate]:
     """Mark the fastest candidate within the tolerance, or the ``wished`` one, and say of each other why not.
 
-    The first candidate is the reference; it is within any tolerance. ``wished`` is a candidate's name.
+    The first candidate is the reference; it is within any tolerance. ``wished`` is a candidate's name. ``images``:
+    how many were compared.
     """
     judged = [(each, _fault(each, agreement, map_loss)) for each in candidates]
     fitting = [each for each, fault in judged if (each.name == wished and each.is_measured) or not (wished or fault)]
     best = max(fitting, key=lambda each: each.images_per_second, default=candidates[0])
-    return [_verdict(each, fault, best) for each, fault in judged]
+    return [_verdict(each, fault, best, images) for each, fault in judged]
 
 
 def _fault(candidate: Candidate, agreement: float, map_loss: float) -> str:
@@ -236,10 +241,17 @@ def _fault(candidate: Candidate, agreement: float, map_loss: float) -> str:
     return ""
 
 
-def _verdict(candidate: Candidate, fault: str, best: Candidate) -> Candidate:
+def _verdict(candidate: Candidate, fault: str, best: Candidate, images: int) -> Candidate:
     is_chosen = candidate is best
-    words = "chosen" if is_chosen else fault or f"slower than {best.name}"
+    words = _chosen_words(images) if is_chosen else fault or f"slower than {best.name}"
     return replace(candidate, is_chosen=is_chosen, is_faithful=not fault, verdict=words)
+
+
+def _chosen_words(images: int) -> str:
+    """An agreement on few images says little, and must not look like more."""
+    if images >= LEAST_IMAGES:
+        return "chosen"
+    return f"chosen on {images} image{'s' if images != 1 else ''}; give at least {LEAST_IMAGES} samples"
 
 
 # ── a build that runs ────────────────────────────────────────────────────────────────────────────────────────────────

@@ -19,9 +19,14 @@ LAST_DIFFERENCES = 10
 # ── commands ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def promote(client: EngineClient, settings: Settings, say: Say, model: str, version: str) -> list[str]:
-    """Load a version beside the one that serves, check it, then let it answer every request."""
-    done = client.change("promote", model, version, say=say)
+def promote(
+    client: EngineClient, settings: Settings, say: Say, model: str, version: str, *, is_anyway: bool = False
+) -> list[str]:
+    """Load a version beside the one that serves, check it, then let it answer every request.
+
+    ``is_anyway``: also where it is slower.
+    """
+    done = client.change("promote", model, version, is_anyway=is_anyway, say=say)
     before, after = Roles(**done["before"]), Roles(**done["after"])
     if before == after and done.get("edited"):
         return [
@@ -52,11 +57,13 @@ def roll_back(client: EngineClient, say: Say, model: str) -> list[str]:
     return [*_serves(model, after), *_ended_canary(before), again]
 
 
-def canary(client: EngineClient, say: Say, model: str, version: str, share: float) -> list[str]:
-    """Let a version answer a share of the requests; share 0 ends it."""
+def canary(
+    client: EngineClient, say: Say, model: str, version: str, share: float, *, is_anyway: bool = False
+) -> list[str]:
+    """Let a version answer a share of the requests; share 0 ends it. ``is_anyway``: also where it is slower."""
     if share and not version:
         raise SettingsError("VERSION is missing.", hint=f"make model-canary MODEL={model} VERSION=2 SHARE=10")
-    before, after = _change(client, say, "canary", model, version, share)
+    before, after = _change(client, say, "canary", model, version, share, is_anyway=is_anyway)
     if not after.canary:
         was = f"{model}@{before.canary} is no canary any more." if before.canary else "There was no canary."
         return [was, *_serves(model, after)]
@@ -66,6 +73,12 @@ def canary(client: EngineClient, say: Say, model: str, version: str, share: floa
         f"All of it: make model-promote MODEL={model} VERSION={after.canary}",
         f"None of it: make model-canary MODEL={model} SHARE=0",
     ]
+
+
+def take_build(client: EngineClient, say: Say, model: str, version: str) -> None:
+    """A version that is loaded already is loaded anew, so that it is computed as it was built."""
+    if any(row["version"] == version and row["state"] == "ready" for row in held(client, model)):
+        client.change("reload", model, version, say=say)
 
 
 def shadow(client: EngineClient, say: Say, model: str, version: str) -> list[str]:
@@ -128,9 +141,16 @@ def differences(client: EngineClient, settings: Settings, model: str) -> list[st
 
 
 def _change(
-    client: EngineClient, say: Say, action: str, model: str, version: str = "", share: float = 0.0
+    client: EngineClient,
+    say: Say,
+    action: str,
+    model: str,
+    version: str = "",
+    share: float = 0.0,
+    *,
+    is_anyway: bool = False,
 ) -> tuple[Roles, Roles]:
-    done = client.change(action, model, version, share, say=say)
+    done = client.change(action, model, version, share, is_anyway=is_anyway, say=say)
     return Roles(**done["before"]), Roles(**done["after"])
 
 

@@ -300,17 +300,39 @@ def build(model: str, use: str, only: str, limit_seconds: float, into_store: boo
 # ── which version answers ────────────────────────────────────────────────────────────────────────────────────────────
 
 
+build_option = click.option("--build", "is_built", is_flag=True, help="Build it for this machine first; minutes.")
+anyway_option = click.option("--anyway", "is_anyway", is_flag=True, help="Also where it is slower than what serves.")
+
+
 @command.command()
 @model_argument
 @version_argument
-def promote(model: str, version: str) -> None:
+@build_option
+@anyway_option
+def promote(model: str, version: str, is_built: bool, is_anyway: bool) -> None:
     """Let a version answer every request.
 
-    It is loaded beside the one that serves, and checked before anything changes."""
+    It is loaded beside the one that serves, and checked before anything changes. One that is slower here is
+    refused, unless --anyway."""
     from app import versions
 
     with _engine() as (client, settings):
-        _print_lines(versions.promote(client, settings, _say, model, version))
+        if is_built:
+            _build_first(client, settings, model, version)
+        _print_lines(versions.promote(client, settings, _say, model, version, is_anyway=is_anyway))
+
+
+def _build_first(client: EngineClient, settings: Settings, model: str, version: str) -> None:
+    """Build a version for this machine where it was not; the engine then computes it so."""
+    from app import manifests, permissions, versions
+    from app.vision import build as building
+    from app.vision import devices
+
+    chosen = manifests.find(settings.models_dir, (f"{model}@{version}",))
+    permissions.become_owner(settings.state_dir)
+    wish = building.Wish(is_reusing=True, device=devices.resolve(settings.device))
+    building.build_all(chosen, settings.state_dir, wish, is_missing_only=True, progress=_say)
+    versions.take_build(client, _say, model, version)
 
 
 @command.command()
@@ -327,14 +349,18 @@ def rollback(model: str) -> None:
 @model_argument
 @any_version_argument
 @click.option("--share", type=float, required=True, help="Percent of the requests, such as 10 or 0.5; 0 ends it.")
-def canary(model: str, version: str, share: float) -> None:
+@build_option
+@anyway_option
+def canary(model: str, version: str, share: float, is_built: bool, is_anyway: bool) -> None:
     """Let a version answer a share of the requests.
 
-    Share 0 ends that."""
+    Share 0 ends that. One that is slower here is refused, unless --anyway."""
     from app import versions
 
-    with _engine() as (client, _):
-        _print_lines(versions.canary(client, _say, model, version, share))
+    with _engine() as (client, settings):
+        if is_built and share:
+            _build_first(client, settings, model, version)
+        _print_lines(versions.canary(client, _say, model, version, share, is_anyway=is_anyway))
 
 
 @command.command()

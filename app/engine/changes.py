@@ -13,8 +13,9 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from app import machine, manifests, roles
-from app.engine.worker import Clock, Say, Workers
+from app import builds, machine, manifests, roles
+from app.engine import pace
+from app.engine.worker import Clock, Say, Slot, Workers
 from app.errors import ChangeRefusedError, ManifestError, RolesInvalidError
 from app.manifests import Manifest
 from app.roles import Roles
@@ -28,12 +29,16 @@ ACTIONS = ("promote", "rollback", "canary", "shadow", "reload")
 
 @dataclass(frozen=True)
 class Change:
-    """One wish of an operator. ``share`` in percent; a canary's share of 0 and a shadow's empty version end them."""
+    """One wish of an operator. ``share`` in percent; a canary's share of 0 and a shadow's empty version end them.
+
+    ``is_anyway``: also where the version is slower than the one that serves.
+    """
 
     action: str
     model: str
     version: str = ""
     share: float = 0.0
+    is_anyway: bool = False
 
 
 class Changes:
@@ -182,6 +187,7 @@ class Changes:
     def _promote(self, change: Change, say: Say) -> Roles:
         now = self.roles[change.model]
         self._make_ready(change, say)
+        self._refuse_slower(change, say)
         return self._move(change.model, now, now.promote(change.version), say)
 
     def _roll_back(self, change: Change, say: Say) -> Roles:
@@ -198,6 +204,7 @@ class Changes:
             return self._move(change.model, now, now.end_canary(), say)
         after = now.start_canary(change.version, change.share)
         self._make_ready(change, say)
+        self._refuse_slower(change, say)
         return self._move(change.model, now, after, say)
 
     def _shadow(self, change: Change, say: Say) -> Roles:
@@ -296,6 +303,33 @@ class Changes:
                 f"{manifest.key} is for {manifest.task}, {active.manifest.key} is for {active.manifest.task}.",
                 hint="A version must do what the one before it did; add it under another name.",
             )
+
+    def _refuse_slower(self, change: Change, say: Say) -> None:
+        """A version that was not built yet may take ten times as long, which callers would be the first to notice."""
+        old = self._workers.slots.get(f"{change.model}@{self.roles[change.model].active}")
+        new = self._workers.slots[f"{change.model}@{change.version}"]
+        if old is new or old is None or old.model is None or new.model is None:
+            return
+        found = pace.slower(new.model, old.model)
+        if found is None:
+            return
+        words = (
+            f"{new.manifest.key} is slower here: {found[0] * 1000:.1f} ms an image ({new.model.computed_by}); "
+            f"{old.manifest.key} takes {found[1] * 1000:.1f} ms ({old.model.computed_by})"
+        )
+        if not change.is_anyway:
+            raise ChangeRefusedError(f"{words}. Nothing has changed.", hint=self._faster(new, change))
+        say(words)
+
+    def _faster(self, new: Slot, change: Change) -> str:
+        anyway = "let it answer as it is with ANYWAY=yes (--anyway)."
+        if builds.read(self._state_dir, new.manifest, new.model.processor if new.model else "") is not None:
+            return f"It is built for this machine already; {anyway}"
+        share = f" SHARE={change.share:g}" if change.share else ""
+        return (
+            f"Build it first: make model-{change.action} MODEL={change.model} VERSION={change.version}{share} "
+            f"BUILD=yes (--build), which takes minutes; or {anyway}"
+        )
 
     def _is_needed(self, model_key: str) -> bool:
         name, _, version = model_key.partition("@")

@@ -154,14 +154,17 @@ class EngineClient:
                 retry_after_seconds=RETRY_AFTER_SECONDS,
             ) from None
 
-    def change(self, action: str, model: str, version: str = "", share: float = 0.0, *, say: Say) -> dict[str, Any]:
+    def change(
+        self, action: str, model: str, version: str = "", share: float = 0.0, *, is_anyway: bool = False, say: Say
+    ) -> dict[str, Any]:
         """Ask for a change of versions and wait for its end; ``say`` is told what goes on.
 
-        ``action``: one of promote, rollback, canary, shadow, reload. Returns the model's roles before and after.
+        ``action``: one of promote, rollback, canary, shadow, reload. ``is_anyway``: also to a slower version.
+        Returns the model's roles before and after.
         Raises ChangeRefusedError, ModelLoadError, ManifestError, EngineAwayError.
         """
         deadline = time.monotonic() + CHANGE_TIMEOUT_SECONDS
-        meta = {"action": action, "model": model, "version": version, "share": share}
+        meta = {"action": action, "model": model, "version": version, "share": share, "is_anyway": is_anyway}
         connection: _Connection | None = None
         try:
             connection = _Connection(self.socket_path)

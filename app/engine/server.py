@@ -410,7 +410,13 @@ def _parse_asked(frame: Frame) -> Asked:
 def _parse_change(frame: Frame) -> Change:
     meta = frame.meta
     try:
-        change = Change(str(meta["action"]), str(meta["model"]), str(meta["version"]), float(meta["share"]))
+        change = Change(
+            str(meta["action"]),
+            str(meta["model"]),
+            str(meta["version"]),
+            float(meta["share"]),
+            meta.get("is_anyway") is True,
+        )
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"a change frame is wrong: {type(error).__name__}: {error}") from None
     if change.action not in ACTIONS:

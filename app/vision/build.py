@@ -319,7 +319,13 @@ class _Build:
 
     def _choose(self, rows: list[Candidate]) -> list[Candidate]:
         allowed = self.manifest.tolerance
-        return builds.choose(rows, agreement=allowed.agreement, map_loss=allowed.map_loss, wished=self.wish.use)
+        return builds.choose(
+            rows,
+            agreement=allowed.agreement,
+            map_loss=allowed.map_loss,
+            wished=self.wish.use,
+            images=len(self.samples.comparison),
+        )
 
     def _write_golden(self, rows: Sequence[Candidate], trials: Trials) -> None:
         """Each has stored answers of its own: int8 may differ from fp32 by more than any accident should."""

@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from app import files, images
+from app import builds, files, images
 from app.errors import ModelLoadError
 from app.images import Picture
 from app.manifests import Manifest
@@ -23,8 +23,7 @@ from app.vision.model import warm_up_shape
 FOLDER = "samples"
 INDEX_FILE = "index.json"
 SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-# With fewer pictures an agreement of 99.5 % means nothing, and int8 has too little to learn its ranges from.
-LEAST = 50
+LEAST = builds.LEAST_IMAGES
 
 LIMITS = images.Limits(2**31, 2**31, ("JPEG", "PNG", "WEBP"))
 MAX_PICTURE_BYTES = 256 << 20

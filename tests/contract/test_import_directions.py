@@ -108,7 +108,14 @@ TABLE: list[tuple[str, set[str] | None]] = [
         },
     ),
     ("app.engine.builder", {"app.builds", "app.config", "app.errors", "app.manifests"}),
-    ("app.engine.changes", {"app.engine.worker", "app.errors", "app.machine", "app.manifests", "app.roles"}),
+    ("app.engine.pace", set()),
+    (
+        "app.engine.changes",
+        {
+            *("app.engine.pace", "app.engine.worker", "app.errors", "app.machine", "app.manifests", "app.roles"),
+            "app.builds",
+        },
+    ),
     ("app.engine.shadows", {"app.engine.worker", "app.errors", "app.results", "app.roles"}),
     (
         "app.engine.server",

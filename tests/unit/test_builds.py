@@ -43,6 +43,20 @@ def test_a_fast_but_unfaithful_one_is_left_out_and_says_why(changes: dict[str, f
     assert words in judged[2].verdict
 
 
+@pytest.mark.parametrize(
+    ("images", "words"),
+    [
+        (1, "chosen on 1 image; give at least 50 samples"),
+        (49, "chosen on 49 images; give at least 50 samples"),
+        (50, "chosen"),
+    ],
+)
+def test_a_choice_on_few_images_says_how_little_is_known(images: int, words: str) -> None:
+    judged = builds.choose([REFERENCE, EXACT], agreement=0.995, map_loss=0.005, images=images)
+
+    assert judged[1].verdict == words
+
+
 def test_a_wish_is_followed_though_another_is_faster() -> None:
     judged = builds.choose([REFERENCE, EXACT, FAST], agreement=0.995, map_loss=0.005, wished="openvino fp32")
 

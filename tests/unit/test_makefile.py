@@ -127,6 +127,17 @@ def test_what_is_not_given_is_left_out_or_has_its_default(checkout: Path) -> Non
     assert make(checkout, "test", PART="unit,apache")[1] == ["unit,apache"]
 
 
+def test_a_switch_is_given_by_yes_alone(checkout: Path) -> None:
+    given = {"MODEL": "m", "VERSION": "2"}
+
+    assert make(checkout, "model-promote", **given, BUILD="yes")[1][-4:] == ["promote", "m", "2", "--build"]
+    assert make(checkout, "model-promote", **given, BUILD="no", ANYWAY="yes")[1][-3:] == ["m", "2", "--anyway"]
+    assert make(checkout, "model-canary", **given, SHARE="5", ANYWAY="yes")[1][-2:] == ["--share=5", "--anyway"]
+    for value in ("maybe", "--build", "yes; touch pwned", "*"):
+        assert make(checkout, "model-promote", **given, BUILD=value) == (2, []), value
+    assert not (checkout / "pwned").exists()
+
+
 def test_programs_can_read_what_a_target_prints_below_another_target(checkout: Path) -> None:
     (checkout / "outer.mk").write_text("include Makefile\nouter:\n\t@bash -c 'make model-list OPTIONS=--json'\n")
     (checkout / ".venv/bin/python").write_text("#!/bin/sh\necho '{}'\n")

@@ -54,6 +54,41 @@ def test_canary_with_a_share_needs_a_version() -> None:
     assert done.stderr == "FAIL: VERSION is missing.\nNext: make model-canary MODEL=parts VERSION=2 SHARE=10\n"
 
 
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("promote", "parts", "2"), [("promote", False)]),
+        (("promote", "parts", "2", "--anyway"), [("promote", True)]),
+        (("promote", "parts", "2", "--build"), ["built parts@2", ("reload", False), ("promote", False)]),
+        (("canary", "parts", "2", "--share", "5", "--build"), ["built parts@2", ("reload", False), ("canary", False)]),
+        (("canary", "parts", "--share", "0", "--build"), [("canary", False)]),
+    ],
+)
+def test_a_version_is_built_before_the_engine_is_asked(
+    arguments: tuple[str, ...], expected: list[object], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from app import permissions, versions
+    from app.engine.client import EngineClient
+    from app.vision import build
+
+    done: list[object] = []
+    now = {"active": "2", "previous": "1", "canary": "", "canary_share": 0.0, "shadow": "", "withdrawn": ""}
+
+    def change(self: EngineClient, action: str, *_: object, is_anyway: bool = False, say: object) -> dict[str, object]:
+        done.append((action, is_anyway))
+        return {"before": {**now, "active": "1"}, "after": now}
+
+    monkeypatch.setattr(EngineClient, "change", change)
+    monkeypatch.setattr(versions, "held", lambda *_: [{"version": "2", "state": "ready"}])
+    monkeypatch.setattr(permissions, "become_owner", lambda path: None)
+    monkeypatch.setattr(build, "build_all", lambda chosen, *_, **__: done.append(f"built {chosen[0].key}"))
+
+    ended = run(*arguments)
+
+    assert ended.exit_code == 0, ended.output
+    assert done == expected
+
+
 @pytest.mark.parametrize("name", command.commands)
 def test_command_explains_itself(name: str) -> None:
     done = run(name, "--help")

@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from app import roles
+from app import builds, roles
+from app.engine import pace
 from app.engine.batcher import Limits, Work
 from app.engine.changes import Change, Changes
 from app.engine.worker import Reply, Workers
@@ -39,8 +40,10 @@ class Bench:
     prepare: list[Callable[[FakeModel], None]] = field(default_factory=list)
     said: list[str] = field(default_factory=list)
 
-    def ask(self, action: str, version: str = "", share: float = 0.0, model: str = "a") -> Roles:
-        done = self.changes.apply(Change(action, model, version, share), self.said.append)
+    def ask(
+        self, action: str, version: str = "", share: float = 0.0, model: str = "a", *, is_anyway: bool = False
+    ) -> Roles:
+        done = self.changes.apply(Change(action, model, version, share, is_anyway), self.said.append)
         return Roles(**done["after"])
 
     def held(self) -> set[str]:
@@ -362,6 +365,67 @@ def test_version_that_fails_to_load_again_goes_on_as_it_was(make: Callable[..., 
 
     assert on.workers.slots["a@1"].model is on.loaded[0]
     assert on.held() == {"a@1"}
+
+
+@pytest.fixture
+def slow(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Version 2 takes 45 ms, all others 4."""
+
+    def slower(new: FakeModel, old: FakeModel) -> tuple[float, float] | None:
+        return (0.045, 0.004) if (new.manifest.version, old.manifest.version) == ("2", "1") else None
+
+    monkeypatch.setattr(pace, "slower", slower)
+
+
+@pytest.mark.usefixtures("slow")
+@pytest.mark.parametrize(("action", "share", "given"), [("promote", 0.0, ""), ("canary", 10.0, " SHARE=10")])
+def test_a_slower_version_is_refused_before_anything_changes(
+    make: Callable[..., Bench], action: str, share: float, given: str
+) -> None:
+    on = make()
+
+    with pytest.raises(ChangeRefusedError) as caught:
+        on.ask(action, "2", share)
+
+    assert caught.value.message == (
+        "a@2 is slower here: 45.0 ms an image (fake fp32); a@1 takes 4.0 ms (fake fp32). Nothing has changed."
+    )
+    assert f"make model-{action} MODEL=a VERSION=2{given} BUILD=yes" in caught.value.hint
+    assert "ANYWAY=yes" in caught.value.hint
+    assert roles.read(on.state)["a"] == Roles("1") == on.changes.roles["a"]
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_slower_version_answers_where_that_is_wished_and_it_is_said(make: Callable[..., Bench]) -> None:
+    on = make()
+
+    assert on.ask("promote", "2", is_anyway=True).active == "2"
+    assert any(line.startswith("a@2 is slower here: 45.0 ms") for line in on.said)
+
+
+@pytest.mark.usefixtures("slow")
+def test_neither_a_shadow_nor_the_way_back_is_refused_for_its_pace(make: Callable[..., Bench]) -> None:
+    on = make()
+
+    assert on.ask("shadow", "2").shadow == "2"
+    assert on.ask("promote", "3").active == "3"
+    assert on.ask("promote", "1").active == "1"
+    assert on.ask("promote", "2", is_anyway=True).active == "2"
+    assert on.ask("rollback").active == "1"
+
+
+@pytest.mark.usefixtures("slow")
+def test_a_slower_version_that_was_built_says_that_building_does_not_help(
+    make: Callable[..., Bench], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on = make()
+    monkeypatch.setattr(builds, "read", lambda *_: object())
+
+    with pytest.raises(ChangeRefusedError) as caught:
+        on.ask("promote", "2")
+
+    assert caught.value.hint.startswith("It is built for this machine already; ")
+    assert "BUILD=yes" not in caught.value.hint
 
 
 def wrong(model: FakeModel) -> None:
