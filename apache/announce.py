@@ -35,18 +35,21 @@ def main() -> int:
     base = f"http://{_reachable(settings.listen_host)}:{settings.port}"
     started = time.monotonic()
     apache = os.getppid()
-    said = ""
+    said, missing, models = "", "", "none"
     while time.monotonic() - started < PATIENCE_SECONDS:
         if os.getppid() != apache:
             return 1
-        missing = _missing(base)
-        if not missing:
-            _say(settings, base, time.monotonic() - started)
+        missing, models = _missing(base)
+        if not missing or models == "some, for good":
+            _say(settings, base, time.monotonic() - started, missing)
             return 0
         if missing != said and time.monotonic() - started > 2:
             print(f"  … {missing}", file=sys.stderr, flush=True)
             said = missing
         time.sleep(PERIOD_SECONDS)
+    if models.startswith("some"):
+        _say(settings, base, time.monotonic() - started, missing)
+        return 0
     print(
         f"FAIL: not ready after {PATIENCE_SECONDS:.0f} s: {said}. See docs/operations.md.", file=sys.stderr, flush=True
     )
@@ -57,22 +60,35 @@ def _reachable(host: str) -> str:
     return config.in_url({"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host))  # noqa: S104 - compared, not bound
 
 
-def _missing(base: str) -> str:
-    """What is missing, in words; empty when everything is there."""
+def _missing(base: str) -> tuple[str, str]:
+    """What is missing, in words, empty when everything is there; and whether ``some`` models answer without it."""
     try:
         with urllib.request.urlopen(f"{base}/readyz", timeout=3):
-            return ""
+            return "", "all"
     except urllib.error.HTTPError as error:
         try:
-            return "; ".join(json.load(error)["missing"])
-        except (ValueError, KeyError):
-            return f"/readyz answers {error.code}"
+            report = json.load(error)
+            return "; ".join(report["missing"]), _models(report)
+        except (ValueError, KeyError, TypeError):
+            return f"/readyz answers {error.code}", "none"
     except OSError as error:
-        return f"Apache does not answer yet ({getattr(error, 'reason', error)})"
+        return f"Apache does not answer yet ({getattr(error, 'reason', error)})", "none"
 
 
-def _say(settings: Settings, base: str, seconds: float) -> None:
+def _models(report: dict[str, Any]) -> str:
+    """``some`` where nothing but models is missing and another one answers, ``for good`` where none of them loads."""
+    engine: dict[str, Any] = next((row for row in report["processes"] if row["role"] == "engine"), {})
+    is_some = any(model["warm"] for model in engine.get("models", ()))
+    if not is_some or not all(line.startswith("model ") for line in report["missing"]):
+        return "none"
+    is_open = any(line.endswith((": loading", "; restart it")) for line in report["missing"])
+    return "some" if is_open else "some, for good"
+
+
+def _say(settings: Settings, base: str, seconds: float, missing: str) -> None:
     found = _prediction(settings, base)
+    if missing:
+        print(f"  WARN: not all models are served: {missing}", file=sys.stderr, flush=True)
     public = f"https://{config.in_url(settings.server_name)}:{settings.https_port}" if settings.tls_enabled else base
     if settings.log_format == "json":
         logs.configure(settings, role="start")

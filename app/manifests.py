@@ -155,10 +155,14 @@ def read(directory: Path) -> Manifest:
         table = tomllib.loads(raw.decode())
     except FileNotFoundError:
         raise ManifestError(f"{path} does not exist.", hint="Add a model with `make model-add`.") from None
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ManifestError(f"{path} cannot be read: {files.reason(error)}.", hint="It must be a TOML file.") from None
     manifest = _build(path, table, hashlib.sha256(raw).hexdigest())
-    _check(path, manifest)
+    try:
+        _check(path, manifest)
+    except TypeError as error:
+        # A list or a table where a text or a number belongs.
+        raise ManifestError(f"{path}: {error}.", hint="See docs/models.md for the keys of a manifest.") from None
     return manifest
 
 
@@ -271,6 +275,16 @@ def _wrong_tolerance(tolerance: ToleranceSpec) -> Iterator[Wrong]:
 
 def _is_between(value: Any, low: int, high: int, kind: type | tuple[type, ...]) -> bool:
     return not isinstance(value, bool) and isinstance(value, kind) and bool(low <= value <= high)  # type: ignore[operator]
+
+
+def task_of(directory: Path) -> Task | None:
+    """The task of a manifest that cannot be read as a whole; None where not even that can be told."""
+    try:
+        text = files.read(directory / FILE_NAME, files.TEXT_BYTES).decode(errors="replace")
+    except OSError:
+        return None
+    named = re.findall(r"""^\s*task\s*=\s*["'](\w+)["']""", text, re.M)
+    return next((task for task in get_args(Task) if named == [task]), None)
 
 
 def differences(first: Manifest, second: Manifest) -> str:

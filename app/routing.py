@@ -11,12 +11,12 @@ import os
 import random
 import threading
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from app import json_files, manifests, roles
-from app.errors import CaskError, ManifestError, ModelNotFoundError, RolesInvalidError
+from app.errors import CaskError, ManifestError, ModelNotFoundError, ModelNotReadyError, RolesInvalidError
 from app.manifests import Manifest, Task
 from app.roles import Roles
 
@@ -46,6 +46,24 @@ class Route:
 
 
 @dataclass(frozen=True)
+class Broken:
+    """A model whose active version cannot be read. ``task``: as far as its manifest still tells; None where not."""
+
+    key: str
+    task: Task | None
+    error: ManifestError
+
+
+@dataclass(frozen=True)
+class Table:
+    """Every model that MODELS serves, in the order in which they answer requests without a name."""
+
+    order: tuple[str, ...] = ()
+    routes: dict[str, Route] = field(default_factory=dict)
+    broken: dict[str, Broken] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
 class Choice:
     """The version that answers one request, all of it, and the model's other versions at that moment."""
 
@@ -70,7 +88,7 @@ class Routing:
         defaults: Sequence[str] = (),
     ) -> None:
         """``draw`` gives a number in [0, 1) that decides about canaries. ``defaults``: models that come before others
-        where a request names none. Raises ManifestError.
+        where a request names none. Raises ManifestError where no model can be read.
         """
         self._models_dir = models_dir
         self._file = os.fspath(roles.path(state_dir))
@@ -80,19 +98,28 @@ class Routing:
         self._defaults = defaults
         self._lock = threading.Lock()
         self._stamp = json_files.stamp(self._file)
+        self._table = Table()
         try:
-            self._routes = self._read()
+            self._table = self._read()
         except RolesInvalidError as error:
             # The engine says the same, and writes it anew at its next start.
             log.warning("%s: %s %s", error.code, error.message, error.hint)
-            self._routes = self._build({})
+            self._table = self._build({})
 
     @property
     def routes(self) -> dict[str, Route]:
         """Model name → route: those of MODELS_DEFAULT first, then as ``roles.settle`` orders them."""
+        return self._current().routes
+
+    @property
+    def broken(self) -> list[Broken]:
+        """The models that nobody gets, because the manifest of their active version cannot be read."""
+        return list(self._current().broken.values())
+
+    def _current(self) -> Table:
         if json_files.stamp(self._file) != self._stamp:
             self.refresh()
-        return self._routes
+        return self._table
 
     def refresh(self) -> None:
         """Read everything anew. What cannot be read leaves the table as it was."""
@@ -100,7 +127,7 @@ class Routing:
             # Looked at before it is read: a move in between is seen the next time.
             stamp = json_files.stamp(self._file)
             try:
-                self._routes = self._read()
+                self._table = self._read()
             except CaskError as error:
                 log.warning("versions stay as they were: %s", error.message)
             self._stamp = stamp
@@ -109,25 +136,24 @@ class Routing:
         self, task: Task | None, name: str | None = None, version: str | None = None, canary: CanaryWish = ""
     ) -> Choice:
         """The version for one request: the wished one, else the canary or the active one, as its share and ``canary``
-        say; of the first model of the task when no name is given. Raises ModelNotFoundError.
+        say; of the first model of the task when no name is given. Raises ModelNotFoundError, and ModelNotReadyError
+        where that model cannot be read: another one is not to answer in its place.
         """
-        routes = self.routes
-        if name:
-            route = routes.get(name)
-            fitting = [route] if route else []
-        else:
-            fitting = list(routes.values())
-        for each in fitting:
-            if task is not None and each.active.task != task:
+        table = self._current()
+        for each in [name] if name else table.order:
+            if each in table.broken and (name or task is None or table.broken[each].task in (task, None)):
+                raise _not_readable(table.broken[each])
+            route = table.routes.get(each)
+            if route is None or (task is not None and route.active.task != task):
                 continue
-            manifest = each.manifests.get(version) if version else self._pick(each, canary)
+            manifest = route.manifests.get(version) if version else self._pick(route, canary)
             if manifest is not None:
-                return Choice(manifest, each)
-        raise _not_found(routes, task, name, version)
+                return Choice(manifest, route)
+        raise _not_found(table.routes, task, name, version)
 
     def manifest(self, name: str, version: str) -> Manifest | None:
         """The manifest of any version in the store; None when it cannot be read."""
-        route = self._routes.get(name)
+        route = self._table.routes.get(name)
         if route and version in route.manifests:
             return route.manifests[version]
         try:
@@ -144,10 +170,10 @@ class Routing:
             return candidate
         return route.active
 
-    def _read(self) -> dict[str, Route]:
+    def _read(self) -> Table:
         return self._build(roles.read(self._state_dir))
 
-    def _build(self, known: dict[str, Roles]) -> dict[str, Route]:
+    def _build(self, known: dict[str, Roles]) -> Table:
         settled = roles.settle(self._models_dir, self._selection, known)
         pins = roles.pins(self._models_dir, self._selection)
         for name in self._defaults:
@@ -156,8 +182,26 @@ class Routing:
                     f"MODELS_DEFAULT names {name!r}, which is not served.", hint=f"There are: {', '.join(settled)}."
                 )
         # A name twice keeps its first place.
-        names = dict.fromkeys((*self._defaults, *settled))
-        return {name: self._route(name, settled[name], pins[name]) for name in names}
+        table = Table(tuple(dict.fromkeys((*self._defaults, *settled))))
+        for name in table.order:
+            try:
+                table.routes[name] = self._route(name, settled[name], pins[name])
+            except ManifestError as error:
+                self._note_broken(table, name, settled[name].active, error)
+        if not table.routes:
+            raise next(each.error for each in table.broken.values())
+        return table
+
+    def _note_broken(self, table: Table, name: str, version: str, error: ManifestError) -> None:
+        """One model that cannot be read is no reason against the others; the engine may go on with what it has."""
+        before = self._table.routes.get(name)
+        if before is not None:
+            log.warning("%s stays as it was: %s", name, error.message)
+            table.routes[name] = before
+            return
+        log.error("model %s@%s cannot be served: %s %s", name, version, error.message, error.hint)
+        task = manifests.task_of(self._models_dir / name / version)
+        table.broken[name] = Broken(f"{name}@{version}", task, error)
 
     def _route(self, name: str, known: Roles, pinned: Sequence[str]) -> Route:
         held = [] if roles.is_free(name, self._selection) else pinned
@@ -169,6 +213,14 @@ class Routing:
                 # Callers of the active version are not to suffer from another one.
                 log.warning("%s@%s cannot be chosen: %s", name, version, error.message)
         return Route(name, known, found)
+
+
+def _not_readable(broken: Broken) -> ModelNotReadyError:
+    return ModelNotReadyError(
+        f"The model {broken.key} failed to load.",
+        hint="Take another model, or tell the operator of this service, whose log says why.",
+        retry_after_seconds=30.0,
+    )
 
 
 def _not_found(

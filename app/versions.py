@@ -34,6 +34,8 @@ def promote(
             "It was loaded anew and gave its stored answers; what it answered before cannot be had back by a rollback.",
             "Rather add a new version the next time: make model-add with another VERSION.",
         ]
+    if before == after and done.get("was_away"):
+        return [f"{model}@{after.active} is loaded, and answers again.", *_back(model, after)]
     if before == after:
         return [f"{model}@{after.active} answers already; nothing changed.", *_back(model, after)]
     return [
@@ -107,7 +109,17 @@ def held(client: EngineClient, model: str = "") -> list[dict[str, Any]]:
             about = {"role": roles.role_of(version), "state": row["state"], "share": roles.share_of(version)}
             computed = {"digest": row["digest"], "computed_by": row["computed_by"], "error": row["error"]}
             found.append({"model": row["name"], "version": version, **about, **computed})
-    return found
+    return [*found, *_unreadable(status, model)]
+
+
+def _unreadable(status: dict[str, Any], model: str) -> list[dict[str, Any]]:
+    """Versions that should serve and could not be read when the engine started."""
+    rows = []
+    for key, error in status.get("unreadable", {}).items():
+        name, _, version = key.partition("@")
+        about = {"role": "active", "state": "failed", "share": 0.0, "digest": "", "computed_by": "", "error": error}
+        rows.append({"model": name, "version": version, **about})
+    return [row for row in rows if model in ("", row["model"])]
 
 
 def ways_back(client: EngineClient, model: str = "") -> list[str]:

@@ -42,9 +42,13 @@ def list_models(is_json: bool) -> None:
 
     settings = config.resolve()
     store = manifests.versions(settings.models_dir)
-    chosen = manifests.find(settings.models_dir, [f"{name}@{each}" for name, found in store.items() for each in found])
+    manifests.choose(settings.models_dir)
     held = {(row["model"], row["version"]): row for row in _held(settings)}
-    rows = [_store_row(manifest, held.get((manifest.name, manifest.version), {})) for manifest in chosen]
+    rows = [
+        _store_row(settings.models_dir / name / version, held.get((name, version), {}))
+        for name, versions in store.items()
+        for version in versions
+    ]
     if is_json:
         terminal.print_json(rows)
         return
@@ -54,7 +58,17 @@ def list_models(is_json: bool) -> None:
     terminal.print_table(heads, cells)
 
 
-def _store_row(manifest: Manifest, held: dict[str, Any]) -> dict[str, Any]:
+def _store_row(folder: Path, held: dict[str, Any]) -> dict[str, Any]:
+    from app import manifests
+    from app.errors import ManifestError
+
+    try:
+        manifest = manifests.read(folder)
+    except ManifestError as error:
+        key = f"{folder.parent.name}@{folder.name}"
+        unknown = dict.fromkeys(("task", "architecture", "role", "digest", "labels"))
+        row = {"key": key, "model": folder.parent.name, "version": folder.name, **unknown}
+        return {**row, "state": "unreadable", "description": error.message}
     return {
         "key": manifest.key,
         "model": manifest.name,

@@ -69,6 +69,8 @@ class Changes:
         # Thread of a change → the version that it is about to point to.
         self._claimed: dict[int, str] = {}
         self._moving = threading.Lock()
+        # Key of an active version that could not be read at the start → why.
+        self._unreadable: dict[str, ManifestError] = {}
         self._idle_since: dict[str, float] = {}
         self._images_seen: dict[str, int] = {}
         self._wake = threading.Event()
@@ -78,9 +80,18 @@ class Changes:
     def manifests_to_load(self) -> list[Manifest]:
         """What the start loads: every active version first, then canaries, shadows and what MODELS names.
 
-        Raises ManifestError when an active one cannot be read.
+        One that cannot be read is left out and told. Raises ManifestError when no active one can be read.
         """
-        found = [manifests.read(self._models_dir / name / each.active) for name, each in self.roles.items()]
+        found = []
+        for name, each in self.roles.items():
+            try:
+                found.append(manifests.read(self._models_dir / name / each.active))
+            except ManifestError as error:
+                key = f"{name}@{each.active}"
+                log.error("model %s cannot be served: %s %s", key, error.message, error.hint)  # noqa: TRY400
+                self._unreadable[key] = error
+        if not found:
+            raise next(iter(self._unreadable.values()))
         others = [(name, version) for name, each in self.roles.items() for version in each.serving[1:]]
         others += [(name, version) for name in self.roles for version in self._pinned(name)]
         for name, version in dict.fromkeys(others):
@@ -108,6 +119,8 @@ class Changes:
         ManifestError; then nothing has changed for callers.
         """
         before = self._roles_of(change.model)
+        slot = self._workers.slots.get(f"{change.model}@{before.active}")
+        was_away = slot is None or slot.state == "failed"
         edited = self._edited(change, say)
         try:
             if self._is_instant(change, before):
@@ -119,7 +132,8 @@ class Changes:
             with self._keeping:
                 self._claimed.pop(threading.get_ident(), None)
             self._wake.set()
-        return {"model": change.model, "before": asdict(before), "after": asdict(after), "edited": edited}
+        moved = {"before": asdict(before), "after": asdict(after)}
+        return {"model": change.model, **moved, "edited": edited, "was_away": was_away}
 
     def _edited(self, change: Change, say: Say) -> str:
         """What differs between the manifest that serves and the one in the store, of one version; empty: nothing."""
@@ -151,8 +165,11 @@ class Changes:
             self._change.release()
 
     def status(self) -> dict[str, Any]:
-        """Roles by model, for the status frame."""
-        return {"roles": {name: asdict(each) for name, each in self.roles.items()}}
+        """Roles by model, and why versions that should serve could not be read, for the status frame."""
+        return {
+            "roles": {name: asdict(each) for name, each in self.roles.items()},
+            "unreadable": {key: error.message for key, error in list(self._unreadable.items())},
+        }
 
     def unload(self) -> float | None:
         """Let go of what nobody needed for long enough. Returns the seconds until the next look; None is never."""
@@ -237,6 +254,7 @@ class Changes:
         say(f"loading {manifest.key} beside {change.model}@{self.roles[change.model].active}, which goes on")
         # What has served before goes back without delay.
         self._workers.hold(manifest, say, is_proven=change.action != "rollback")
+        self._unreadable.pop(manifest.key, None)
 
     def _move(self, model: str, before: Roles, after: Roles, say: Say) -> Roles:
         """The moment of the change: before the rename the old roles hold, after it the new ones."""

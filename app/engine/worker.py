@@ -39,6 +39,8 @@ FormOf = Callable[["Model"], str]
 # A batch may last so many times what the longest of that model has lasted, before it passes for hung; and before there
 # was an explanation, so many times a prediction is expected of one.
 ALLOWED_TIMES, EXPLANATION_TIMES = 4.0, 30.0
+# How long the next model waits at the start for one that loads; and all that comes after the start, in such times.
+LOAD_PATIENCE_SECONDS, START_PATIENCE_TIMES = 15.0, 8
 # Digest of a model → its form.
 Announce = Callable[[dict[str, str]], None]
 
@@ -144,15 +146,17 @@ class Workers:
         clock: Clock = time.monotonic,
         form_of: FormOf = lambda model: "",
         announce: Announce = lambda forms: None,
+        load_patience_seconds: float = LOAD_PATIENCE_SECONDS,
     ) -> None:
         """``form_of``: how a model is computed, in short; ``announce`` is told of all that are ready at each change."""
         self.slots = {manifest.key: Slot(manifest) for manifest in manifests}
         self.clock = clock
-        # Set when the models of the start are loaded, or have failed to.
+        # Set when the models of the start are loaded, have failed to, or take so long that nobody should wait for them.
         self.is_started = threading.Event()
         self._load_model = load_model
         self._form_of = form_of
         self._announce = announce
+        self._load_patience_seconds = load_patience_seconds
         self._limits = limits
         self._batcher = Batcher(max_queue_size, threads)
         for manifest in manifests:
@@ -327,9 +331,16 @@ class Workers:
             self._batcher.submit([work])
 
     def _load_all(self) -> None:
-        # Small ones first: a slow one then holds up nobody but itself.
+        """Small ones first. One that takes long, or hangs, holds up nobody: the next one is loaded beside it."""
+        loading = []
         for slot in sorted(self.slots.values(), key=lambda slot: _weights_bytes(slot.manifest)):
-            self._load(slot)
+            thread = threading.Thread(target=self._load, args=(slot,), name=f"loader {slot.manifest.key}", daemon=True)
+            thread.start()
+            thread.join(self._load_patience_seconds)
+            loading.append(thread)
+        until = time.monotonic() + START_PATIENCE_TIMES * self._load_patience_seconds
+        for thread in loading:
+            thread.join(max(0.0, until - time.monotonic()))
         # What is there now stays: later collections, after a version was unloaded, need not look at it (150 ms).
         gc.freeze()
         self.is_started.set()

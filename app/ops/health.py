@@ -127,7 +127,7 @@ def _missing_models(engine: dict[str, Any]) -> list[str]:
     if not engine:
         return []
     rows = {(row["name"], row["version"]): row for row in engine["models"]}
-    missing = []
+    missing = [f"model {each.key}: {each.error.message}" for each in predictor().routing.broken]
     for manifest in predictor().manifests:
         row = rows.get((manifest.name, manifest.version))
         if row is None or row["digest"] != manifest.digest:

@@ -144,7 +144,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.standalone", {"app.config", "app.errors", "app.telemetry"}),
     ("app.engine.__main__", {"app.engine.service", "app.standalone"}),
     ("app.engine", set()),
-    ("app.vision.samples", {"app.vision", "app.errors", "app.files", "app.images", "app.manifests", "app.results"}),
+    (
+        "app.vision.samples",
+        {"app.vision", "app.builds", "app.errors", "app.files", "app.images", "app.manifests", "app.results"},
+    ),
     *(
         (
             f"app.vision.{checked}",

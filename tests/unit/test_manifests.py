@@ -189,3 +189,45 @@ def test_versions_are_ordered_as_people_do(ascending: tuple[str, ...]) -> None:
 @given(st.lists(st.from_regex(manifests.NAME_PATTERN, fullmatch=True), max_size=6))
 def test_any_versions_can_be_ordered(versions: list[str]) -> None:
     assert len(sorted(versions, key=manifests.version_order)) == len(versions)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"input": {"kind": ["crop"], "size": 8, "resize_size": 8}},
+        {"input": {"kind": "crop", "size": 8, "resize_size": 8, "std": [0.1, "x", 1]}},
+        {"sha256": [1]},
+        {"aliases": {"a": ["cone"]}},
+        {"tolerance": {"right": "half"}},
+        {"tolerance": {"agreement": 2}},
+        {"tolerance": []},
+        {"serve": 5},
+    ],
+)
+def test_values_of_another_kind_are_a_wrong_manifest_and_nothing_worse(tmp_path: Path, change: dict[str, Any]) -> None:
+    with pytest.raises(ManifestError):
+        fakes.make_manifest(tmp_path, **change)
+
+
+def test_tables_nested_without_end_are_a_wrong_manifest(tmp_path: Path) -> None:
+    folder = fakes.write_model(tmp_path)
+    (folder / "manifest.toml").write_text("a = " + "[" * 100_000)
+
+    with pytest.raises(ManifestError, match="cannot be read"):
+        manifests.read(folder)
+
+
+@pytest.mark.parametrize(
+    ("text", "task"),
+    [
+        ('task = "detect"\n[input', "detect"),
+        ("  task='classify' # x\n= no", "classify"),
+        ('task = "other"\n=', None),
+        ('task = "detect"\ntask = "classify"', None),
+        ("", None),
+    ],
+)
+def test_the_task_of_a_damaged_manifest_is_told_where_it_can_be(tmp_path: Path, text: str, task: str | None) -> None:
+    (tmp_path / "manifest.toml").write_text(text)
+
+    assert manifests.task_of(tmp_path) == task

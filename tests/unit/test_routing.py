@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from app import roles
-from app.errors import ManifestError, ModelNotFoundError
+from app.errors import ManifestError, ModelNotFoundError, ModelNotReadyError
 from app.roles import Roles
 from app.routing import Routing
 from tests import fakes
@@ -133,6 +133,49 @@ def test_a_pointer_to_a_version_with_a_broken_manifest_is_not_followed(store: Pa
     point(state, a=Roles("2"))
 
     assert active(routing) == "1"
+
+
+def test_a_model_that_cannot_be_read_stops_no_other_and_none_answers_in_its_place(store: Path, state: Path) -> None:
+    fakes.write_model(store, "c")
+    (store / "a" / "1" / "manifest.toml").write_text('name = "a"\ntask = "classify"\n[input\n')
+    roles.write(state, {"a": Roles("1"), "b": Roles("1"), "c": Roles("1")})
+
+    routing = Routing(store, state, ())
+
+    assert routing.choose("detect").manifest.key == "b@1"
+    assert routing.choose("classify", "c").manifest.key == "c@1"
+    assert [(each.key, each.task) for each in routing.broken] == [("a@1", "classify")]
+    for name in (None, "a"):
+        with pytest.raises(ModelNotReadyError, match="a@1 failed to load"):
+            routing.choose("classify", name)
+    # An operator may say who answers instead.
+    assert Routing(store, state, (), defaults=("c",)).choose("classify").manifest.key == "c@1"
+    # Mended and promoted again: the pointer is written anew.
+    fakes.write_model(store, "a", "1")
+    roles.write(state, {"a": Roles("1"), "b": Roles("1"), "c": Roles("1")})
+    assert routing.choose("classify").manifest.key == "a@1"
+    assert routing.broken == []
+
+
+def test_a_manifest_that_does_not_even_tell_its_task_lets_no_other_answer_without_a_name(
+    store: Path, state: Path
+) -> None:
+    (store / "a" / "1" / "manifest.toml").write_bytes(b"\xff\x00")
+    point(state, a=Roles("1"))
+    roles.write(state, {"a": Roles("1"), "b": Roles("1")})
+
+    routing = Routing(store, state, ())
+
+    assert routing.choose("detect", "b").manifest.key == "b@1"
+    with pytest.raises(ModelNotReadyError):
+        routing.choose("detect")
+
+
+def test_a_store_in_which_nothing_can_be_read_is_refused(store: Path, state: Path) -> None:
+    for name in ("a", "b"):
+        (store / name / "1" / "manifest.toml").write_text("= no")
+    point(state, a=Roles("1"))
+
     with pytest.raises(ManifestError):
         Routing(store, state, ())
 

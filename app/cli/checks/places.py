@@ -96,12 +96,17 @@ def disk(here: Surroundings) -> Iterator[Finding]:
 def models(here: Surroundings) -> Iterator[Finding]:
     """Whether each model that is served has the weights of its manifest, and the service may read them."""
     try:
-        chosen = manifests.find(here.settings.models_dir, here.settings.models)
+        chosen = manifests.choose(here.settings.models_dir, here.settings.models)
     except CaskError as error:
         yield fail("Models", error.message, error.hint or "flask model list")
         return
-    for manifest in chosen:
-        yield _model(here, manifest)
+    for name, version in chosen:
+        try:
+            manifest = manifests.read(here.settings.models_dir / name / version)
+        except CaskError as error:
+            yield fail("Model", f"{name}@{version}: {error.message}", error.hint or "flask model list")
+        else:
+            yield _model(here, manifest)
 
 
 def _model(here: Surroundings, manifest: Manifest) -> Finding:

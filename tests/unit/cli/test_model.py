@@ -139,3 +139,12 @@ def test_options_for_the_builder_are_a_json_object() -> None:
 
     assert done.exit_code == 2
     assert "expected a JSON object" in done.stderr
+
+
+def test_list_shows_what_cannot_be_read_beside_the_others(tmp_path: Path) -> None:
+    (tmp_path / "models" / "parts" / "1" / "manifest.toml").write_text("= no")
+
+    rows = json.loads(run("list", "--json").stdout)
+
+    assert [(row["key"], row["state"]) for row in rows] == [("parts@1", "unreadable"), ("parts@2", None)]
+    assert "manifest.toml cannot be read" in rows[0]["description"]

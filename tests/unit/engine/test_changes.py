@@ -367,6 +367,34 @@ def test_version_that_fails_to_load_again_goes_on_as_it_was(make: Callable[..., 
     assert on.held() == {"a@1"}
 
 
+def test_a_model_that_cannot_be_read_does_not_stop_the_start(make: Callable[..., Bench], tmp_path: Path) -> None:
+    store = tmp_path / "models"
+    for name in ("a", "b"):
+        fakes.write_model(store, name, "1")
+    (tmp_path / "state").mkdir()
+    (store / "a" / "1" / "manifest.toml").write_text("= no")
+
+    on = make(selection=())
+
+    assert on.held() == {"b@1"}
+    assert "manifest.toml cannot be read" in on.changes.status()["unreadable"]["a@1"]
+    # Mended, it is loaded by its promotion.
+    fakes.write_model(store, "a", "1")
+    done = on.changes.apply(Change("promote", "a", "1"))
+    assert done["was_away"]
+    assert on.held() == {"a@1", "b@1"}
+    assert on.changes.status()["unreadable"] == {}
+
+
+def test_a_store_in_which_nothing_can_be_read_stops_the_start(make: Callable[..., Bench], tmp_path: Path) -> None:
+    fakes.write_model(tmp_path / "models", "a", "1")
+    (tmp_path / "state").mkdir()
+    (tmp_path / "models" / "a" / "1" / "manifest.toml").write_text("= no")
+
+    with pytest.raises(ManifestError, match="cannot be read"):
+        make()
+
+
 @pytest.fixture
 def slow(monkeypatch: pytest.MonkeyPatch) -> None:
     """Version 2 takes 45 ms, all others 4."""

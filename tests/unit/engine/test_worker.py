@@ -503,3 +503,26 @@ def test_status_says_on_which_device_a_model_is_computed(manifest: Manifest) -> 
 
     with bench([manifest], prepare=prepare) as on:
         assert [row["device"] for row in on.workers.status()["models"]] == ["cuda:1"]
+
+
+@pytest.mark.parametrize("hanging", ["first", "second", "third"])
+def test_a_model_that_hangs_while_it_loads_holds_up_no_other(tmp_path: Path, hanging: str) -> None:
+    made = [fakes.make_manifest(tmp_path, name) for name in ("first", "second", "third")]
+    release = threading.Event()
+
+    def load(manifest: Manifest) -> FakeModel:
+        assert manifest.name != hanging or release.wait(PATIENCE_SECONDS)
+        return FakeModel(manifest)
+
+    workers = Workers(made, load, threads=1, max_queue_size=8, limits=lambda _: Limits(), load_patience_seconds=0.05)
+    workers.start()
+    try:
+        others = {"first", "second", "third"} - {hanging}
+        eventually(lambda: {slot.manifest.name for slot in workers.slots.values() if slot.state == "ready"} == others)
+        # Commands and builds do not wait for it, either.
+        assert workers.is_started.wait(PATIENCE_SECONDS)
+        release.set()
+        eventually(lambda: all(slot.state == "ready" for slot in workers.slots.values()))
+    finally:
+        release.set()
+        workers.drain(0)

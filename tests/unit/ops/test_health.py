@@ -10,7 +10,8 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.errors import EngineAwayError
+from app.errors import EngineAwayError, ManifestError
+from app.routing import Broken, Routing
 from tests import fakes
 from tests.fakes import FakeEngine
 
@@ -63,6 +64,18 @@ def test_ready_names_models_that_load_or_failed(client: FlaskClient, engine: Fak
         "model classifier@1: loading",
         "model detector@1: failed: its weights are missing",
     ]
+
+
+def test_ready_names_a_model_whose_manifest_cannot_be_read(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    broken = Broken("parts@2", None, ManifestError("manifest.toml cannot be read: Invalid value."))
+    monkeypatch.setattr(Routing, "broken", [broken])
+
+    response = client.get("/readyz")
+
+    assert response.status_code == 503
+    assert response.get_json()["missing"] == ["model parts@2: manifest.toml cannot be read: Invalid value."]
 
 
 def test_ready_names_a_model_of_another_digest(client: FlaskClient, engine: FakeEngine) -> None:
