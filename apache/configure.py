@@ -27,6 +27,7 @@ from app.errors import CaskError  # noqa: E402
 from app.guards import admission, cors, insiders, lengths, notices, request_ids  # noqa: E402
 from app.guards.gate import LEAST_RETRY_AFTER_SECONDS, Refusal  # noqa: E402
 from app.guards.headers import HEADERS  # noqa: E402
+from app.supervision import supervision  # noqa: E402
 from app.telemetry import logs  # noqa: E402
 from app.tokens import TokenStore  # noqa: E402
 
@@ -185,6 +186,7 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         "CASK_ROOT": ROOT,
         "CASK_SERVER_ROOT": server_root,
         "CASK_MODULES": MODULES,
+        "CASK_SILENCE": settings.state_dir / supervision.SILENCE,
         "CASK_SERVER_NAME": config.in_url(settings.server_name),
         # Apache takes no address in brackets for a name; there is one host with TLS, whatever it is called.
         "CASK_TLS_NAME": "localhost" if ":" in settings.server_name else settings.server_name,

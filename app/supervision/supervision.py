@@ -17,6 +17,8 @@ from app.supervision.watchdog import Watchdog, WatchedEngine
 from app.telemetry import shares
 from app.telemetry.shares import LOADING, Sign
 
+# Below STATE_DIR: there while the ops process gives no sign of life.
+SILENCE = Path("run", "ops-is-silent")
 WATCHED_BY_OPS = frozenset({"web", "engine", "jobs"})
 WATCHED_BY_ENGINE = frozenset({"ops"})
 
@@ -79,6 +81,27 @@ def of_ops(settings: Settings, engine: WatchedEngine) -> Supervision:
     )
 
 
+class SilenceNote:
+    """A file that lets Apache answer /readyz with 503 while ops cannot: see apache/conf/ops.conf.
+
+    A link to what the kernel shows of this process while it lives: nobody else's silence outlives its witness.
+    """
+
+    def __init__(self, state_dir: Path) -> None:
+        self._path = state_dir / SILENCE
+        self._path.unlink(missing_ok=True)
+        self._is_there = False
+
+    def tell(self, is_well: bool) -> None:
+        """Make it, or take it away. Raises OSError."""
+        if self._is_there and is_well:
+            self._path.unlink(missing_ok=True)
+        elif not self._is_there and not is_well:
+            self._path.unlink(missing_ok=True)
+            self._path.symlink_to(f"/proc/{os.getpid()}/stat")
+        self._is_there = not is_well
+
+
 def of_engine(settings: Settings) -> Supervisor:
     """The ops process, watched by the engine: whoever watches all others is watched by one of them."""
     state_dir = Path(settings.state_dir)
@@ -86,6 +109,7 @@ def of_engine(settings: Settings) -> Supervisor:
         lambda: [sign for sign in shares.signs(state_dir) if sign.role in WATCHED_BY_ENGINE],
         settings.engine_hang_seconds,
         note=lambda pid: shares.note_hang(state_dir, pid),
+        tell=SilenceNote(state_dir).tell,
     )
 
 

@@ -59,9 +59,10 @@ class Supervisor:
         is_stopped: Callable[[int], bool] = machine.is_stopped,
         kill: Callable[[int], None] = kill,
         note: Callable[[int], None] = lambda pid: None,
+        tell: Callable[[bool], None] = lambda is_well: None,
     ) -> None:
         """``others``: processes of Apache besides the ``known``. ``note`` is told whom it ends: the process that takes
-        the place counts why.
+        the place counts why. ``tell`` is told with each look whether all are well.
         """
         self._read = read
         self._hang_seconds = hang_seconds
@@ -70,6 +71,7 @@ class Supervisor:
         self._is_stopped = is_stopped
         self._kill = kill
         self._note = note
+        self._tell = tell
         self._looked_at = clock()
         self._seen: dict[tuple[int, int], _Seen] = {}
 
@@ -84,6 +86,7 @@ class Supervisor:
         signs = self._read()
         signs += [Sign("httpd", pid, 0, 0, 0.0, 0, 0) for pid in self._others({sign.pid for sign in signs})]
         self._seen = {(sign.pid, sign.born): self._now_seen(sign, span) for sign in signs}
+        self._tell(not self.troubles())
         for seen in self._seen.values():
             reason = self._reason(seen)
             if reason and not seen.is_ended:

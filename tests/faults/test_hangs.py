@@ -85,7 +85,7 @@ def test_who_hangs_is_told_and_replaced(
         assert time.monotonic() - began < REPLACED_SECONDS + GRACE_SECONDS, (
             f"{victim} still hangs:\n{server.log()[-3000:]}"
         )
-        if told is None and (status(server, "/readyz", timeout=2) != 200 or _says(server, role)):
+        if told is None and (_is_not_ready(server, role, kind) or _says(server, role)):
             told = time.monotonic() - began
         time.sleep(0.1)
     servers.wait_until(
@@ -96,6 +96,13 @@ def test_who_hangs_is_told_and_replaced(
     assert told is not None and told < TOLD_SECONDS + GRACE_SECONDS
     assert status(server, "/v1/detect", sample_path.read_bytes()) == 200
     assert {each: pids(server, each) for each in others} == others
+
+
+def _is_not_ready(server: Server, role: str, kind: str) -> bool:
+    """No answer within two seconds says so, too. But while ops holds its lock, Apache answers in its place."""
+    if (role, kind) == ("ops", "lock"):
+        return status(server, "/readyz", timeout=0.5) == 503
+    return status(server, "/readyz", timeout=2) != 200
 
 
 def _says(server: Server, role: str) -> bool:

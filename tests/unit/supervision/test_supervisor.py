@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import os
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
+from app.supervision import supervision
 from app.supervision.supervisor import LOADING_SECONDS, PERIOD_SECONDS, TELL_SECONDS, Supervisor
 from app.telemetry.shares import LOADING, SERVING, STOPPING, Sign
 from tests.fakes import FakeClock
@@ -24,6 +27,7 @@ class Watch:
         self.others: list[int] = []
         self.ended: list[int] = []
         self.noted: list[int] = []
+        self.told: list[bool] = []
         self.supervisor = Supervisor(
             lambda: list(self.signs.values()),
             HANG_SECONDS,
@@ -32,6 +36,7 @@ class Watch:
             is_stopped=lambda pid: pid in self.stopped,
             kill=self.ended.append,
             note=self.noted.append,
+            tell=self.told.append,
         )
 
     def change(self, role: str, **values: object) -> None:
@@ -143,3 +148,29 @@ def test_new_process_of_the_same_number_has_its_whole_time(watch: Watch) -> None
     watch.change("web", born=8)
 
     assert watch.look_for(9) == []
+
+
+def test_while_ops_is_silent_apache_is_told_by_a_file_that_needs_its_witness(tmp_path: Path) -> None:
+    (tmp_path / "run").mkdir()
+    path = tmp_path / supervision.SILENCE
+    note = supervision.SilenceNote(tmp_path)
+    for is_well in (True, False, False):
+        note.tell(is_well)
+        assert path.is_file() != is_well
+    assert str(path.readlink()) == f"/proc/{os.getpid()}/stat"
+
+    note.tell(True)
+    assert not path.is_symlink()
+    note.tell(False)
+    supervision.SilenceNote(tmp_path)
+    assert not path.is_symlink()
+
+
+def test_each_look_says_whether_all_are_well(watch: Watch) -> None:
+    watch.look_for(1)
+    assert watch.told[-1] is True
+
+    watch.silent.add("ops")
+    watch.look_for(2)
+
+    assert watch.told[-1] is False
