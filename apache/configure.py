@@ -52,6 +52,13 @@ INCLUDED = (
     "tls",
 )
 FIRST_LINE = 'Include "{path}"\n'
+# Of the pages in errors.toml's own language.
+ENGLISH = {"language": "en", "try_image": "Try an image", "request": "request"}
+# As app/pages/languages.py decides: a person's choice first, then what the browser prefers.
+READS_GERMAN = (
+    "req_novary('Cookie') =~ m#(^|; )lang=de# || "
+    "(req_novary('Cookie') !~ m#(^|; )lang=# && req_novary('Accept-Language') =~ m#^de#i)"
+)
 EXPRESS_TIMEOUT_SECONDS = 60
 # Only a safety net against requests that hang for ever: mod_wsgi ends the process when it fires. Deadlines are ours.
 NET_FACTOR = 2
@@ -252,21 +259,24 @@ def write_error_documents(settings: Settings, server_root: Path) -> None:
     """Each status of errors.toml as problem document, and as page for callers that ask for HTML."""
     folder = server_root / "errors"
     folder.mkdir()
-    documents, pages = [], []
-    text = (ROOT / "apache" / "errors.toml").read_text()
-    table = tomllib.loads(text.replace("{request_max_bytes}", str(settings.request_max_bytes)))
+    documents, pages, german_pages = [], [], []
+    table, german = (_error_words(settings, name) for name in ("errors.toml", "errors.de.toml"))
     page = (ROOT / "apache" / "error-page.html").read_text()
     for status, words in table.items():
         # `501-coding`: other words for a status, which addresses.conf chooses.
         number, _, other = status.partition("-")
         (folder / f"{status}.json").write_text(_problem(int(number), words))
-        (folder / f"{status}.html").write_text(_page(page, number, words))
+        (folder / f"{status}.html").write_text(_page(page, number, ENGLISH | words))
+        (folder / f"{status}.de.html").write_text(_page(page, number, words | german["page"] | german[status]))
         if not other:
             documents.append(f"ErrorDocument {status} /_errors/{status}.json")
             pages.append(f"    ErrorDocument {status} /_errors/{status}.html")
+            german_pages.append(f"    ErrorDocument {status} /_errors/{status}.de.html")
     # Not by content negotiation, which answers 406 to those who accept neither by name.
-    condition = ["<If \"req_novary('Accept') =~ m#text/html#\">", *pages, "</If>"]
-    (server_root / "error-documents.conf").write_text("\n".join(documents + condition) + "\n")
+    accepts = "req_novary('Accept') =~ m#text/html#"
+    lines = [*documents, f'<If "{accepts}">', *pages, "</If>"]
+    lines += [f'<If "{accepts} && ({READS_GERMAN})">', *german_pages, "</If>"]
+    (server_root / "error-documents.conf").write_text("\n".join(lines) + "\n")
 
 
 def write_refusal(settings: Settings, server_root: Path) -> None:
@@ -374,6 +384,11 @@ def _problem(status: int, words: dict[str, str]) -> str:
     document = {"type": f"urn:cask:problem:{words['code']}", "title": words["title"], "status": status}
     document |= {"detail": words["detail"], "code": words["code"], "hint": words["hint"], "request_id": _REQUEST_ID}
     return json.dumps(document, indent=2).replace(json.dumps(_REQUEST_ID), f'"{_REQUEST_ID}"') + "\n"
+
+
+def _error_words(settings: Settings, name: str) -> dict[str, dict[str, str]]:
+    text = (ROOT / "apache" / name).read_text()
+    return tomllib.loads(text.replace("{request_max_bytes}", str(settings.request_max_bytes)))
 
 
 def _page(page: str, status: str, words: dict[str, str]) -> str:

@@ -39,7 +39,13 @@ def init_app(app: Flask) -> None:
 def choose() -> str:
     """The chosen language, else the first that the browser names and we have. The answer then varies by both."""
     preferences.vary()
-    return preferences.LANGUAGE.chosen() or request.accept_languages.best_match(list(NAMES), DEFAULT)
+    return preferences.LANGUAGE.chosen() or _accepted()
+
+
+def _accepted() -> str:
+    # Werkzeug's best_match takes an exact name first, so English before German where de-AT is asked for, then en.
+    names = (re.split("[-_]", tag)[0].lower() for tag, quality in request.accept_languages if quality > 0)
+    return next((name for name in names if name in NAMES), DEFAULT)
 
 
 def current() -> str:

@@ -194,6 +194,27 @@ def test_what_apache_refuses_has_one_shape_whatever_is_accepted(served: Server, 
     assert b"There is nothing at this address" in answer.body
 
 
+@pytest.mark.parametrize(
+    ("language", "cookie", "words"),
+    [
+        ("de-AT,en;q=0.9", "", "Unter dieser Adresse gibt es nichts"),
+        ("en", "colours=light; lang=de", "Unter dieser Adresse gibt es nichts"),
+        ("de", "lang=en", "There is nothing at this address"),
+        ("en,de;q=0.9", "", "There is nothing at this address"),
+    ],
+)
+def test_page_of_apache_speaks_the_language_of_its_reader(
+    served: Server, language: str, cookie: str, words: str
+) -> None:
+    headers = {"Accept": "text/html", "Accept-Language": language, "Cookie": cookie}
+    page = served.ask("/static/nothing.css", headers=headers)
+
+    assert words in page.body.decode()
+    assert b"<!--#" not in page.body
+    assert (b'data-colours="light"' in page.body) is ("colours" in cookie)
+    assert b"{{" not in page.body
+
+
 def test_photographs_of_several_megabytes_pass_as_parts(served: Server) -> None:
     photograph = bad_input.noisy_photograph(2400, 1600)
     body, content_type = bad_input.multipart(photograph, photograph)

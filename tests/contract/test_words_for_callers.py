@@ -46,6 +46,17 @@ def test_no_sentence_of_pages_or_apache_tells_a_visitor_to_act_as_an_operator() 
     assert [text for text in words if OPERATORS.search(text)] == []
 
 
+def test_german_pages_of_apache_have_every_status_and_the_same_fields() -> None:
+    english, german = (
+        tomllib.loads((ROOT / "apache" / name).read_text()) for name in ("errors.toml", "errors.de.toml")
+    )
+    fields = {"title", "detail", "hint"}
+
+    assert set(german) == {*english, "page"}
+    assert {status: set(german[status]) for status in english} == dict.fromkeys(english, fields)
+    assert "{request_max_bytes}" in german["413"]["detail"]
+
+
 def test_apache_names_the_limit_of_a_body() -> None:
     table = tomllib.loads((ROOT / "apache" / "errors.toml").read_text())
 

@@ -81,6 +81,26 @@ def test_the_api_speaks_english_and_does_not_vary(client: FlaskClient) -> None:
         assert "Set-Cookie" not in response.headers
 
 
+@pytest.mark.parametrize(
+    ("accepted", "language"),
+    [
+        ("de-AT,en;q=0.9", "de"),
+        ("en-GB,de;q=0.9", "en"),
+        ("fr,de-CH;q=0.8,en;q=0.7", "de"),
+        ("de-DE,de;q=0.9,en;q=0.8,*;q=0.7", "de"),
+        ("de_DE", "de"),
+        ("de;q=0,en;q=0.1", "en"),
+        ("en;q=0.9;q=0.8", "en"),
+        ("zh-Hans-CN;q=0.5", "en"),
+        ("*", "en"),
+    ],
+)
+def test_region_of_a_language_does_not_put_it_behind_another(client: FlaskClient, accepted: str, language: str) -> None:
+    page = client.get("/models", headers={"Accept-Language": accepted})
+
+    assert f'<html lang="{language}"' in page.text
+
+
 def test_a_failure_speaks_the_language_of_the_browser(client: FlaskClient, engine: FakeEngine) -> None:
     nowhere = client.get("/nowhere", headers={**GERMAN, "Accept": "text/html"})
     why = "The engine does not answer: it has not started, or is being replaced."
