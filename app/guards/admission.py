@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
 
-from flask import Flask, has_request_context, request
+from flask import Flask, current_app, g, has_request_context, request
 
 from app import policy
 from app.errors import CaskError, DeadlineExceededError, EngineBusyError
@@ -97,9 +97,24 @@ class Admitted:
 
 
 def current() -> Admitted | None:
-    """The current request, where it had to be admitted."""
-    found: Admitted | None = request.environ.get(VISIT_KEY) if has_request_context() else None
-    return found
+    """The current request; None outside of one. A route that predicts and does not say so is admitted here.
+
+    Raises EngineBusyError.
+    """
+    if not has_request_context():
+        return None
+    found: Admitted | None = request.environ.get(VISIT_KEY)
+    return found or _admit_late(current_app.extensions["gate"])
+
+
+def _admit_late(gate: Gate) -> Admitted:
+    caller, timeout_seconds = request.environ.get("REMOTE_ADDR", ""), _timeout_seconds(request.environ)
+    found = gate.arrive(caller, timeout_seconds, is_computed=True)
+    if isinstance(found, Refusal):
+        raise _count(found)
+    g.late_visit = found
+    request.environ[VISIT_KEY] = admitted = Admitted(gate, found)
+    return admitted
 
 
 def refusal(refused: Refusal) -> CaskError:
@@ -216,6 +231,12 @@ def init_app(app: Flask, gate: Gate, notices: Notices | None = None, lengths: Le
         refused = request.environ.get(REFUSED_KEY)
         if refused is not None:
             raise _count(refused)
+
+    @app.teardown_request
+    def leave_late(error: BaseException | None) -> None:
+        visit = g.pop("late_visit", None)
+        if visit is not None:
+            gate.leave(visit, is_answered=error is None)
 
 
 def _is_computed(environ: Environ) -> bool:

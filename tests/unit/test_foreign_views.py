@@ -14,6 +14,7 @@ from app import policy
 from app.guards import measures
 from app.openapi.operations import describe
 from app.policy import Access, RoutePolicy
+from app.predictions import predictor
 from tests import fakes
 from tests.fakes import FakeEngine, picture
 
@@ -94,6 +95,25 @@ def test_route_that_predicts_is_shed(tmp_path: Path) -> None:
 
     assert (refused.status_code, (refused.get_json(force=True))["code"]) == (503, "engine_busy")
     assert client.get("/shop/1").status_code == 200
+
+
+def test_view_that_predicts_without_a_word_is_admitted_when_it_asks(tmp_path: Path) -> None:
+    app = make(tmp_path)
+    seen: list[int] = []
+    gate = app.extensions["gate"]
+
+    def look() -> dict[str, Any]:
+        outcome = predictor().predict("detect", [request.get_data()], {})
+        seen.append(gate.in_hand)
+        return {"images": len(outcome.results)}
+
+    app.add_url_rule("/look", view_func=look, methods=["POST"])
+    client = app.test_client()
+    assert client.post("/look", data=picture()).json == {"images": 1}
+    gate.places = 0
+    refused = client.post("/look", data=picture(40, 30))
+
+    assert (refused.status_code, seen, gate.in_hand) == (503, [1], 0)
 
 
 def test_requests_are_counted_by_their_address(app: Flask) -> None:
