@@ -17,6 +17,7 @@ from app import config
 from app.errors import SettingsError
 from loadtest import (
     capacity,
+    causes,
     compare,
     driver,
     fingerprint,
@@ -208,6 +209,7 @@ def _tell(step: search.Step) -> None:
     p95 = step.verdict.figures["response_ms"]["p95"]
     said = "no answer" if p95 is None else f"p95 {p95:.0f} ms"
     word = " (confirming)" if step.is_confirmation else ""
+    word += ", machine busy with others" if causes.disturbed_by(step.verdict.figures.get("machine", {})) else ""
     print(f"  {step.rate:8.1f}/s  {step.verdict.status.name:<10} {said}{word}", flush=True)
 
 

@@ -151,7 +151,8 @@ def _computed(table: dict[str, Any]) -> list[list[str]]:
 def headline(table: dict[str, Any]) -> str:
     """The one sentence."""
     if not table["capacity_rps"]:
-        return f"No capacity found: {table['reason']}."
+        disturbed = f" ({table['not_measured']})" if table.get("not_measured") else ""
+        return f"No capacity found: {table['reason']}{disturbed}."
     failing = table["lowest_failing_rps"]
     if table.get("verdict") == Status.UNDECIDED.name:
         return f"Bears at least {rate(table['capacity_rps'])} requests a second: {table['reason']}."

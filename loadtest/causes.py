@@ -65,19 +65,25 @@ def _busy(used: Mapping[str, Any], wrong: set[str]) -> Iterator[str]:
     """Whether others than the server may have made it slow."""
     if not used or wrong <= NOT_BY_OTHERS:
         return
-    others = []
-    if used["steal_share"] >= STEAL_FROM:
-        others.append(f"{used['steal_share']:.0%} steal")
-    if used["is_shared"] and used["others_share"] >= OTHERS_FROM:
-        others.append(f"other programs on {used['others_share']:.0%} of its {used['cores']} cores")
+    others = disturbed_by(used)
     if others:
-        yield f"the machine was busy with others: {', '.join(others)}, load {used['load']:.1f}"
+        yield f"the machine was {others}"
         yield "next: repeat on a quiet machine"
     if used["is_shared"] and used["generator_share"] >= GENERATOR_FROM:
         yield f"the generator took {used['generator_share']:.0%} of the cores that it shares with the server"
         yield "next: send from another machine"
     elif LAG in wrong and not others:
         yield "this machine could not send on time: add workers (--processes 2), or send from another machine"
+
+
+def disturbed_by(used: Mapping[str, Any]) -> str:
+    """Who else took enough of this machine to make a server slow, in words; empty where nobody did."""
+    others = []
+    if used and used["steal_share"] >= STEAL_FROM:
+        others.append(f"{used['steal_share']:.0%} steal")
+    if used and used["is_shared"] and used["others_share"] >= OTHERS_FROM:
+        others.append(f"other programs on {used['others_share']:.0%} of its {used['cores']} cores")
+    return f"busy with others: {', '.join(others)}, load {used['load']:.1f}" if others else ""
 
 
 def _refusals(found: Mapping[str, Any]) -> Iterator[str]:

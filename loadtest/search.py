@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
+from loadtest.causes import disturbed_by
 from loadtest.checks import Verdict
 from loadtest.statuses import LoadTestError, Status
 
@@ -40,7 +41,7 @@ class Step:
 class Search:
     """What was tried, and what came of it. ``capacity_rps`` is 0 when nothing was found that holds; ``reason``: why.
 
-    ``not_measured``: why the rate above could not be measured, where it could not: the service may bear more.
+    ``not_measured``: why the rate above could not be measured, or who else was at work: the service may bear more.
     ``is_used_up``: no more runs could be made; the capacity is at least what is said, or unknown.
     """
 
@@ -180,8 +181,14 @@ class _Hunt:
     def result(self) -> Search:
         """What came of it."""
         self.found.capacity_rps, self.found.lowest_failing_rps = self.low, self.high
-        self.found.not_measured = self.unmeasured.get(self.high or 0.0, "")
+        self.found.not_measured = self.unmeasured.get(self.high or 0.0, "") or self._disturbed(self.high)
         return self.found
+
+    def _disturbed(self, rate: float | None) -> str:
+        """Who else used the machine whenever this rate failed; empty where it failed without them, too."""
+        failed = [step for step in self.found.steps if step.rate == rate and not step.has_passed]
+        words = [disturbed_by(step.verdict.figures.get("machine", {})) for step in failed]
+        return f"failed while the machine was {words[-1]}" if words and all(words) else ""
 
     def _has_held(self, rate: float) -> bool:
         return any(step.has_passed for step in self.found.steps if step.rate == rate and step.is_confirmation)

@@ -229,3 +229,19 @@ def test_confirming_runs_that_cannot_be_measured_at_three_rates_end_the_search()
     with pytest.raises(LoadTestError, match="could not be measured"):
         search(probe, 4, 4096)
     assert len(asked) == 3
+
+
+@pytest.mark.parametrize(("busy_from", "is_doubted"), [(0, True), (177, True), (1e9, False)])
+def test_a_rate_that_fails_on_a_busy_machine_only_is_not_said_to_be_too_much(
+    busy_from: float, is_doubted: bool
+) -> None:
+    machine = {"is_shared": True, "cores": 2, "load": 11.0, "steal_share": 0.0, "others_share": 0.9}
+
+    def probe(rate: float, _: bool) -> Verdict:
+        figures = {"machine": machine} if rate >= busy_from else {}
+        return Verdict(Status.PASS if rate <= 177 else Status.FAIL, [], figures)
+
+    found = search(probe, 4, 4096)
+
+    assert found.status == Status.PASS
+    assert ("other programs on 90% of its 2 cores, load 11.0" in found.not_measured) == is_doubted
