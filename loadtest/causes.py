@@ -12,6 +12,8 @@ LAG = "generator lag p99"
 PROTECTED, AWAY = "target protected", "service listens"
 # No other program on the machine explains these.
 NOT_BY_OTHERS = frozenset(("wrong answers", "mixed-up answers", PROTECTED, AWAY))
+# Of failures, these come of a lack of time: no answer, or a service that refuses or gives up.
+BY_TIME = (0, 408, 429, 503, 504)
 # From these shares of the cores on, others than the server are worth a word.
 STEAL_FROM = 0.05
 OTHERS_FROM = 0.25
@@ -44,7 +46,10 @@ def of_verdict(status: Status, checks: Sequence[Check], found: Mapping[str, Any]
     if status == Status.PASS:
         return ""
     wrong = {check.name for check in checks if check.status == status}
-    parts = [*_answers(wrong), *_busy(found["machine"], wrong), *_refusals(found), *_slow(wrong, found)]
+    is_by_time = any(row["status"] in BY_TIME for row in found["refusals"])
+    may_be_others = wrong - NOT_BY_OTHERS - (set() if is_by_time else {"failed"})
+    busy = _busy(found["machine"], wrong) if may_be_others else ()
+    parts = [*_answers(wrong), *busy, *_refusals(found), *_slow(wrong, found)]
     if status == Status.UNDECIDED:
         parts += _undecided(found)
     if not parts:
@@ -63,7 +68,7 @@ def _answers(wrong: set[str]) -> Iterator[str]:
 
 def _busy(used: Mapping[str, Any], wrong: set[str]) -> Iterator[str]:
     """Whether others than the server may have made it slow."""
-    if not used or wrong <= NOT_BY_OTHERS:
+    if not used:
         return
     others = disturbed_by(used)
     if others:

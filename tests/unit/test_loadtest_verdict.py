@@ -193,6 +193,19 @@ def test_a_busy_machine_is_named_with_its_steal_and_what_to_do() -> None:
     assert verdict.figures["machine"]["steal_share"] == pytest.approx(0.34)
 
 
+@pytest.mark.parametrize(("status", "is_named"), [(500, False), (503, True)])
+def test_a_busy_machine_explains_refusals_and_no_errors(status: int, is_named: bool) -> None:
+    made = rows(1000)
+    made["outcome"][::20] = Outcome.REFUSED if status == 503 else Outcome.FAILED
+    told = [{"scenario": "page", "status": status, "code": "", "count": 50}]
+    promise = dataclasses.replace(PROMISE, limits_ms={0.5: 100.0})
+
+    verdict = judge(record(made, refusals=told), PROFILE, promise, host=watched(0, 9000))
+
+    assert verdict.status == Status.FAIL
+    assert ("busy with others" in verdict.cause) == is_named
+
+
 def test_a_generator_that_takes_the_servers_cores_is_named() -> None:
     verdict = judge(record(rows(400, 900), cpu_seconds=48.0), PROFILE, PROMISE, host=watched(0, 5000))
 
