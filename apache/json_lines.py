@@ -28,8 +28,9 @@ NUMBERS = ("status", "bytes_in", "bytes_out", "microseconds")
 def to_json(line: bytes, mark: bytes) -> str:
     """The line as a JSON object."""
     line = line.rstrip(b"\r\n")
-    rest = line.removeprefix(mark) if mark and line.startswith(mark) else None
-    if rest is not None:
+    is_marked = bool(mark) and line.startswith(mark)
+    rest = line.removeprefix(mark) if is_marked else line
+    if is_marked:
         if rest.startswith(b"{"):
             return rest.decode("utf-8", "backslashreplace")
         try:
@@ -40,7 +41,8 @@ def to_json(line: bytes, mark: bytes) -> str:
         except ValueError:
             # Cut in two by another writer: a line longer than a pipe takes at once.
             pass
-    return _dumps({"time": _moment(time.time()), "level": "info", "logger": "output", "message": _text(line)})
+    # Never with the mark: who reads the log may be somebody who sends requests.
+    return _dumps({"time": _moment(time.time()), "level": "info", "logger": "output", "message": _text(rest)})
 
 
 def _access(fields: list[bytes]) -> dict[str, object]:
@@ -55,7 +57,7 @@ def _access(fields: list[bytes]) -> dict[str, object]:
 
 def _error(fields: list[bytes]) -> dict[str, object]:
     moment, level, logger, pid, message = fields
-    seconds = datetime.strptime(moment.decode("ascii"), "%Y-%m-%d %H:%M:%S.%f%z").timestamp()
+    seconds = datetime.strptime(moment.decode("ascii"), "%Y-%m-%d %H:%M:%S.%f %z").timestamp()
     found: dict[str, object] = {"time": _moment(seconds), "level": _text(level), "logger": _text(logger)}
     return {**found, "role": "httpd", "pid": int(pid), "message": _text(message)}
 

@@ -68,6 +68,11 @@ def test_every_line_is_one_json_object_in_utc(server: Server) -> None:
     found = lines(server)
 
     assert all(MOMENT.fullmatch(str(line["time"])) for line in found)
+    own = [line for line in found if line["logger"] == "core"]
+    assert own, "Apache said that it started"
+    assert all(line["role"] == "httpd" and line["level"] == "notice" for line in own[:1]), own[0]
+    mark = (server.state_dir / "run" / "httpd" / "log-mark").read_text().strip()
+    assert mark not in server.log()
     assert not [line for line in found if line["logger"] == "forged" or line["level"] == "critical"]
     now = datetime.now(UTC)
     for line in found:

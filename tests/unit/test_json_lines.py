@@ -36,7 +36,7 @@ def test_an_access_line_has_its_fields() -> None:
 
 
 def test_an_error_line_is_told_in_utc_with_its_quotes() -> None:
-    found = read(MARK + b'error\t2026-11-29 12:43:20.123456+0530\twarn\tcore\t7\tAH1: "a", \\xff {"x":1}\t|\n')
+    found = read(MARK + b'error\t2026-11-29 12:43:20.123456 +0530\twarn\tcore\t7\tAH1: "a", \\xff {"x":1}\t|\n')
 
     assert found["time"] == "2026-11-29T07:13:20.123Z"
     assert found["message"] == 'AH1: "a", \\xff {"x":1}\t|'
@@ -47,7 +47,7 @@ def test_an_error_line_is_told_in_utc_with_its_quotes() -> None:
     [
         b'{"time":"2026-01-01T00:00:00.000Z","logger":"forged"}\n',
         b"access\t1\t2\t3\t4\t5\t6\t7\t8\t9\tx\n",
-        b"error\t2026-11-29 12:43:20.123456+0530\twarn\tcore\t7\tx\n",
+        b"error\t2026-11-29 12:43:20.123456 +0530\twarn\tcore\t7\tx\n",
         MARK + b"access\tnonsense\n",
         MARK + b"error\tnonsense\n",
         MARK[:-1] + b'{"logger":"forged"}\n',
@@ -57,6 +57,12 @@ def test_an_error_line_is_told_in_utc_with_its_quotes() -> None:
 )
 def test_what_is_not_ours_becomes_a_message(line: bytes) -> None:
     assert read(line)["logger"] == "output"
+
+
+@pytest.mark.parametrize("rest", [b"error\tnonsense\n", b"access\tnonsense\n", b"plain\n"])
+def test_the_mark_is_never_told(rest: bytes) -> None:
+    """Whoever knows it could write lines of ours."""
+    assert read(MARK + rest)["message"] == rest.decode().rstrip()
 
 
 def test_lines_of_our_processes_pass_unchanged() -> None:
