@@ -88,7 +88,7 @@ class Entry(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     image: Content
-    features: list[Features] = Field(default_factory=list, max_length=1)
+    features: list[Features] = Field(default_factory=list, max_length=1, fail_fast=True)
 
     @property
     def wished(self) -> Features:
@@ -100,7 +100,8 @@ class Entries(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    requests: list[Entry] = Field(min_length=1)
+    # The first fault is told; millions would take gigabytes.
+    requests: list[Entry] = Field(min_length=1, fail_fast=True)
 
 
 class Single(Features):

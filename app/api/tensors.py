@@ -42,7 +42,7 @@ class InputTensor(BaseModel):
 
     name: StrictStr
     datatype: StrictStr
-    shape: list[Side] = Field(min_length=1, max_length=8)
+    shape: list[Side] = Field(min_length=1, max_length=8, fail_fast=True)
     parameters: Parameters = Field(default_factory=dict)
     data: list[Any] | None = None
 
@@ -63,8 +63,9 @@ class InferRequest(BaseModel):
 
     id: StrictStr | None = None
     parameters: Parameters = Field(default_factory=dict)
-    inputs: list[InputTensor] = Field(min_length=1)
-    outputs: Annotated[list[OutputWish], NoneIsEmpty] = Field(default_factory=list)
+    # The first fault is told; millions would take gigabytes.
+    inputs: list[InputTensor] = Field(min_length=1, fail_fast=True)
+    outputs: Annotated[list[OutputWish], NoneIsEmpty] = Field(default_factory=list, fail_fast=True)
 
 
 def read_texts(tensor: InputTensor, binary: memoryview | None) -> list[bytes]:

@@ -18,6 +18,8 @@ JSON_COPIES = 2
 LIST_BYTES, OBJECT_BYTES, VALUE_BYTES, TEXT_BYTES = 88, 320, 40, 64
 # Each is looked through for keys that stand twice, which takes a microsecond; an image needs three.
 MAX_OBJECTS = 20_000
+# What an address does not know of them becomes a fault of 1.5 kB each, before the first is told.
+MAX_NAMES = 20_000
 # Who waits for room keeps a thread; a body that must wait longer may come again.
 WAIT_SECONDS = 2.0
 WHAT = "The request's body"
@@ -77,14 +79,18 @@ def hold_json(body: bytes) -> None:
     if hold is None or len(body) < 64 * 1024:
         return
     objects = body.count(b"{")
-    if objects > MAX_OBJECTS:
-        raise RequestError(
-            f"The JSON has {objects} objects; at most {MAX_OBJECTS} are accepted.",
-            hint="No request that is understood here needs so many.",
-        )
+    _refuse_many(objects, body.count(b":"))
     count = JSON_COPIES * len(body) + LIST_BYTES * body.count(b"[") + OBJECT_BYTES * objects
     count += VALUE_BYTES * body.count(b",") + TEXT_BYTES * (body.count(b'"') // 2)
     _grow(_budget(), hold, count, len(body))
+
+
+def _refuse_many(objects: int, names: int) -> None:
+    hint = "No request that is understood here needs so many."
+    if objects > MAX_OBJECTS:
+        raise RequestError(f"The JSON has {objects} objects; at most {MAX_OBJECTS} are accepted.", hint=hint)
+    if names > MAX_NAMES:
+        raise RequestError(f"The JSON has {names} names; at most {MAX_NAMES} are accepted.", hint=hint)
 
 
 def _budget() -> Budget:

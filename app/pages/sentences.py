@@ -88,6 +88,7 @@ OF_PICTURES = (
     marked("Send fewer or smaller images in one request; the operator of this service sets the limit."),
     marked("Too many large images wait to be decoded."),
     marked("The JSON has %(count)s objects; at most %(most)s are accepted."),
+    marked("The JSON has %(count)s names; at most %(most)s are accepted."),
     marked("No request that is understood here needs so many."),
     marked("Too many wait for the answer to an equal request."),
     marked("The deadline passed while an equal request was in work."),

@@ -57,6 +57,7 @@ SHAPES: dict[str, Callable[[], list[Shot]]] = {
     "numbers of a tensor in JSON": lambda: (
         [Shot("/v2/models/site-safety-classifier/infer", numbers(15_000_000), "application/json", 10.0)] * 6
     ),
+    "faults in 32 MB of JSON": lambda: _faults(),
     "one 24 MB base64 text": lambda: _json(b'{"images": ["' + b"/9j/" * (BODY_BYTES // 4 - 20) + b'"]}'),
 }
 
@@ -67,6 +68,17 @@ def _page(image: bytes) -> Shot:
 
 def _clear() -> bytes:
     return hostile.png_of_rows(4000, 3000, 8, 6, (b"\0" + b"\x64\xc8\x10\x80" * 4000) * 3000)
+
+
+def _faults() -> list[Shot]:
+    """Each member is one, and so is each name."""
+    ones, names = b"1," * (BODY_BYTES // 2 - 20), b",".join(b'"%x":1' % number for number in range(2_500_000))
+    infer, kind = "/v2/models/site-safety-classifier/infer", "application/json"
+    return [
+        Shot(infer, b'{"inputs":[' + ones + b"1]}", kind, 10.0),
+        Shot("/", b'{"requests":[' + ones + b"1]}", kind, 10.0),
+        Shot("/predict", b'{"image":"",' + names + b"}", kind, 10.0),
+    ] * 2
 
 
 def _json(body: bytes) -> list[Shot]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -67,6 +68,37 @@ def test_json_that_is_read_differently_is_refused_with_400(
 
     assert response.status_code == 400
     assert reason in response.get_data(as_text=True)
+
+
+# Bodies in which every member is a fault, and one that begins rightly.
+FAULTS = {
+    "inputs": ("/v2/models/detector/infer", '{"inputs": [MANY]}', "1"),
+    "outputs": ("/v2/models/detector/infer", f'{{"inputs": [{TENSOR}], "outputs": [MANY]}}', "1"),
+    "shape": ("/v2/models/detector/infer", TENSOR.replace("[1]", "[MANY]").join(('{"inputs": [', "]}")), '"x"'),
+    "requests": ("/", '{"requests": [MANY]}', "1"),
+    "features": ("/", f'{{"requests": [{{"image": {{"content": "{IMAGE}"}}, "features": [MANY]}}]}}', "1"),
+    "images": ("/v1/detect", '{"images": [MANY]}', "1"),
+    "members": ("/v1/ensemble", f'{{"images": ["{IMAGE}"], "members": [MANY]}}', "1"),
+    "calls": ("/api", "[MANY]", "1"),
+    "parameters": ("/api", '{"jsonrpc": "2.0", "id": 1, "method": "Image.detect", "params": [MANY]}', "1"),
+}
+
+
+@pytest.mark.parametrize(("path", "body", "member"), FAULTS.values(), ids=FAULTS)
+def test_thousands_of_faults_take_no_more_memory_than_one(
+    client: FlaskClient, path: str, body: str, member: str
+) -> None:
+    data = body.replace("MANY", ",".join([member] * 30_000)).encode()
+
+    tracemalloc.start()
+    try:
+        response = client.post(path, data=data, content_type="application/json")
+        peak = tracemalloc.get_traced_memory()[1]
+    finally:
+        tracemalloc.stop()
+
+    assert 400 <= response.status_code < 500, response.get_data(as_text=True)
+    assert peak < 8_000_000, f"{peak} bytes for a body of {len(data)}"
 
 
 @pytest.mark.parametrize("path", GOOD)

@@ -86,6 +86,13 @@ def test_json_is_held_by_what_it_is_made_of(app: Flask, body: bytes, least: int)
     assert app.test_client().post("/", data=body).json["held"] > 2 * len(body) + least  # type: ignore[index]
 
 
-def test_json_of_nothing_but_objects_is_refused(app: Flask) -> None:
-    with pytest.raises(RequestError, match="The JSON has 30000 objects; at most 20000"):
-        app.test_client().post("/", data=b"[" + b"{}," * 29_999 + b"{}]")
+@pytest.mark.parametrize(
+    ("body", "words"),
+    [
+        (b"[" + b"{}," * 29_999 + b"{}]", "30000 objects; at most 20000"),
+        (b"{" + b'"a" : 1,' * 29_999 + b'"a":1}', "30000 names; at most 20000"),
+    ],
+)
+def test_json_of_nothing_but_objects_or_names_is_refused(app: Flask, body: bytes, words: str) -> None:
+    with pytest.raises(RequestError, match=f"The JSON has {words}"):
+        app.test_client().post("/", data=body)
