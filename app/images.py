@@ -15,7 +15,7 @@ from PIL import Image, UnidentifiedImageError
 from app import resampling
 from app.colours import to_plain
 from app.errors import ImageTooLargeError, ImageUndecodableError
-from app.heads import looks, orientation
+from app.heads import looks, orientation, png
 from app.heads.head import Head
 from app.heads.looks import Look
 from app.manifests import InputSpec
@@ -139,7 +139,7 @@ def look(data: bytes, limits: Limits) -> Look:
     found = looks.look(data, limits.formats)
     _check_size(found.head.width, found.head.height, limits)
     if found.head.lacks:
-        raise looks.undecodable(found.kind, data, found.head.lacks)
+        raise looks.undecodable(found.kind, found.size, found.head.lacks)
     return found
 
 
@@ -156,16 +156,14 @@ def peak_bytes(found: Look, spec: InputSpec) -> int:
 def decode(found: Look, spec: InputSpec) -> Picture:
     """Decode, turn upright and scale. Raises ImageUndecodableError."""
     try:
-        return _decode(_open(found), spec, found.head.orientation)
+        return _decode(_open(found), spec, found.head.orientation, found.head.data)
     except UnidentifiedImageError:
         # Pillow names the object that it was given.
-        raise looks.undecodable(
-            found.kind, found.head.data, "its head is damaged, or names pixels not read here"
-        ) from None
+        raise looks.undecodable(found.kind, found.size, "its head is damaged, or names pixels not read here") from None
     except READER_ERRORS as error:
-        raise looks.undecodable(found.kind, found.head.data, str(error).rstrip(".")) from None
+        raise looks.undecodable(found.kind, found.size, str(error).rstrip(".")) from None
     except ImageUndecodableError as error:
-        raise looks.undecodable(found.kind, found.head.data, error.message.rstrip("."), error.hint) from None
+        raise looks.undecodable(found.kind, found.size, error.message.rstrip("."), error.hint) from None
 
 
 def _check_size(width: int, height: int, limits: Limits) -> None:
@@ -190,12 +188,14 @@ def _open(found: Look) -> Image.Image:
     return image
 
 
-def _decode(image: Image.Image, spec: InputSpec, orientation: int) -> Picture:
-    """Takes the image over: what is not needed any more of it is given back on the way."""
+def _decode(image: Image.Image, spec: InputSpec, orientation: int, data: bytes = b"") -> Picture:
+    """Takes the image over: what is not needed any more of it is given back on the way. ``data``: its file."""
     width, height = (image.height, image.width) if orientation in QUARTER_TURNS else image.size
     target, box = _target(spec, width, height)
     if image.format == "JPEG":
         image.draft("RGB", _wanted(image.size, target, box))
+    if image.format == "PNG" and _ends_in_nothing(image) and png.ends_early(data):
+        raise ValueError("its pixels end early")
     image = to_plain(image)
     if orientation in TO_UPRIGHT:
         image = image.transpose(TO_UPRIGHT[orientation])
@@ -206,6 +206,13 @@ def _decode(image: Image.Image, spec: InputSpec, orientation: int) -> Picture:
     pixels = _letterbox(spec, scaled) if spec.kind == "letterbox" else np.asarray(scaled)
     scale_x, scale_y = target[0] / (box[2] - box[0]), target[1] / (box[3] - box[1])
     return Picture(pixels, width, height, scale_x, scale_y, box[0], box[1])
+
+
+def _ends_in_nothing(image: Image.Image) -> bool:
+    """Whether one of the last two rows is all zeros, as Pillow leaves the rows that a PNG does not have."""
+    image.load()
+    rows = np.asarray(image.crop((0, max(0, image.height - 2), *image.size)))
+    return not rows.reshape(len(rows), -1).any(axis=1).all()
 
 
 def _target(spec: InputSpec, width: int, height: int) -> tuple[tuple[int, int], tuple[float, float, float, float]]:

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from flask import Request
+from werkzeug.datastructures import FileStorage
 
 from app import options
 from app.api import base64_images, json_bodies
@@ -14,6 +15,8 @@ from app.guards import form_bodies, memory, sizes
 
 IMAGE_PART = "image"
 IMAGES_KEY = "images"
+# Old clients still write the first four; they change no byte.
+PLAIN_CODINGS = ("", "binary", "8bit", "7bit")
 FORM_OF_FIELDS = "application/x-www-form-urlencoded"
 HINT = 'JSON must be {"images": [base64, …]} and options beside it.'
 
@@ -85,6 +88,15 @@ def _read_multipart(request: Request) -> tuple[list[bytes], dict[str, Any]]:
     return [part.read() for part in request.files.getlist(IMAGE_PART)], fields
 
 
+def _refuse_transfer_coding(files: Iterable[FileStorage]) -> None:
+    for coding in (each.headers.get("Content-Transfer-Encoding", "").strip().lower() for each in files):
+        if coding not in PLAIN_CODINGS:
+            raise RequestError(
+                f"A file of the form has the Content-Transfer-Encoding {coding[:80]!a}.",
+                hint="Send its bytes as they are; parts of a form are not encoded (RFC 7578, section 4.7).",
+            )
+
+
 def fields_beside(request: Request, files: tuple[str, ...]) -> dict[str, str]:
     """The fields of a form whose files are in parts of these names.
 
@@ -93,6 +105,7 @@ def fields_beside(request: Request, files: tuple[str, ...]) -> dict[str, str]:
     named = " or ".join(f'"{each}"' for each in files)
     for name in sorted(map(str, set(request.files) - set(files))):
         raise RequestError(f"The part {name[:80]!a} holds a file.", hint=f"Files are sent in parts named {named}.")
+    _refuse_transfer_coding(each for _, each in request.files.items(multi=True))
     for name in files:
         if name in request.form:
             raise RequestError(

@@ -80,7 +80,7 @@ def _exactly(connection: socket.socket, count: int) -> bytearray | None:
 def _decode(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     head = Head(data=data, **asked["head"])
     try:
-        picture = images.decode(Look(asked["kind"], head), InputSpec(**asked["spec"]))
+        picture = images.decode(Look(asked["kind"], head, asked["size"]), InputSpec(**asked["spec"]))
     except RequestError as error:
         return _told(error), b""
     except MemoryError:

@@ -171,7 +171,13 @@ def _exchange(line: socket.socket, found: Look, spec: InputSpec, until: float, m
     head = dataclasses.asdict(found.head)
     data = head.pop("data")
     seconds = _left(line, until)
-    asked = {"kind": found.kind, "head": head, "spec": dataclasses.asdict(spec), "bytes": most_bytes}
+    asked = {
+        "kind": found.kind,
+        "size": found.size,
+        "head": head,
+        "spec": dataclasses.asdict(spec),
+        "bytes": most_bytes,
+    }
     child.send(line, {**asked, "seconds": seconds}, data)
     _left(line, until)
     frame = child.receive(line)

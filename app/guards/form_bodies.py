@@ -54,7 +54,10 @@ def once(fields: MultiDict[str, str], where: str = "the form") -> dict[str, str]
 def _broken(error: ValueError) -> RequestError:
     text = str(error)
     if isinstance(error, UnicodeError):
-        return RequestError("The form holds bytes that are no UTF-8.", hint="Send images as files of a multipart form.")
+        return RequestError(
+            "The form holds bytes that are no UTF-8.",
+            hint="Send images as files of a multipart form, and all names in UTF-8.",
+        )
     if "boundary" in text.lower():
         return RequestError(
             "The Content-Type multipart/form-data names no boundary.",

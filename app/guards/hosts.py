@@ -36,7 +36,9 @@ def init_app(app: Flask, settings: Settings) -> None:
 
 def _is_accepted(host: str, accepted: list[str]) -> bool:
     if not host.startswith("["):
-        return host_is_trusted(host, accepted)
+        # A dot at the end says that the name is a whole one (RFC 1034, section 3.1).
+        name, colon, port = host.partition(":")
+        return host_is_trusted(name.removesuffix(".") + colon + port, accepted)
     # werkzeug takes the first colon for that of the port; and one IPv6 address can be written in many ways.
     address, _, port = host[1:].partition("]")
     try:

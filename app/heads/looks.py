@@ -42,10 +42,11 @@ FOREIGN = (
 
 @dataclass(frozen=True)
 class Look:
-    """An image that may be decoded. ``kind`` is Pillow's name of its format."""
+    """An image that may be decoded. ``kind`` is Pillow's name of its format; ``size``: bytes of the file as sent."""
 
     kind: str
     head: Head
+    size: int
 
 
 def look(data: bytes, formats: tuple[str, ...]) -> Look:
@@ -65,14 +66,14 @@ def look(data: bytes, formats: tuple[str, ...]) -> Look:
             f"The {kind} image {error}.", hint="Open it in another program and save it again."
         ) from None
     except (HeadError, struct.error, IndexError) as error:
-        raise undecodable(kind, data, str(error) if isinstance(error, HeadError) else "it ends early") from None
-    return Look(kind, head)
+        raise undecodable(kind, len(data), str(error) if isinstance(error, HeadError) else "it ends early") from None
+    return Look(kind, head, len(data))
 
 
-def undecodable(kind: str, data: bytes, why: str, hint: str = "") -> ImageUndecodableError:
-    """The error for an image of an accepted format that is none after all."""
+def undecodable(kind: str, size: int, why: str, hint: str = "") -> ImageUndecodableError:
+    """The error for an image of an accepted format that is none after all. ``size``: bytes of the file as sent."""
     return ImageUndecodableError(
-        f"The {kind} image of {len(data)} bytes cannot be decoded: {why}.",
+        f"The {kind} image of {size} bytes cannot be decoded: {why}.",
         hint=hint or "It is cut off or damaged; open it in another program and save it again.",
     )
 

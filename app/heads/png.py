@@ -19,6 +19,9 @@ MOST_INFLATION = 1032
 DEPTHS = {0: (1, 2, 4, 8, 16), 2: (8, 16), 3: (1, 2, 4, 8), 4: (8, 16), 6: (8, 16)}
 SAMPLES = {0: 1, 2: 3, 3: 1, 4: 2, 6: 4}
 GREY, TRUE_COLOUR, PALETTE = 0, 2, 3
+# Of each pass: where it begins from the left and the top, and its steps across and down.
+ADAM7 = (0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2), (0, 1, 1, 2)
+PIECE_BYTES = 1 << 20
 # How ImageMagick keeps Exif: as hexadecimal text behind a name, a number and line breaks.
 RAW_EXIF = b"Raw profile type exif\0", b"Raw profile type APP1\0"
 XMP_TEXT = b"XML:com.adobe.xmp\0"
@@ -30,7 +33,7 @@ def look(data: bytes) -> Head:
     if data[:8] != SIGNATURE:
         raise HeadError("its first eight bytes were altered, as by a transfer as text")
     exif = xmp = b""
-    head, compressed, has_transparency = b"", 0, False
+    head, compressed, has_transparency, has_palette = b"", 0, False, False
     kept, kept_from = list[bytes](), 0
     for kind, start, end in _chunks(data):
         if not head and kind != b"IHDR":
@@ -40,6 +43,7 @@ def look(data: bytes) -> Head:
         compressed += end - start - 12 if kind == b"IDAT" else 0
         is_needed = kind in NEEDED and (kind != b"tRNS" or _is_whole(data, start, end))
         has_transparency |= is_needed and kind == b"tRNS"
+        has_palette |= kind == b"PLTE" and not compressed
         if is_needed:
             continue
         kept.append(data[kept_from:start])
@@ -51,6 +55,8 @@ def look(data: bytes) -> Head:
             exif, xmp = exif or _raw_exif(kind, text), xmp or _xmp(text)
     if not compressed:
         raise CutOffError("there are no pixels in it")
+    if head[9] == PALETTE and not has_palette:
+        raise HeadError("its pixels are numbers of a palette, which is missing")
     plain = b"".join((*kept, data[kept_from:])) if kept else data
     return _head(plain, head, compressed, has_transparency, orientation.find(exif, xmp))
 
@@ -74,6 +80,31 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
             return
         at = end
     raise TooComplexError(f"has more than {MAX_CHUNKS} chunks")
+
+
+def ends_early(data: bytes) -> bool:
+    """Whether the pixels are fewer than the head says, though what is compressed has an end. Inflates all of them."""
+    width, height, depth, colours, _, _, interlaced = struct.unpack(">IIBBBBB", data[16:29])
+    left = sum(_row_bytes(across, depth, colours) * down for across, down in _passes(width, height, interlaced))
+    inflating = zlib.decompressobj()
+    for kind, start, end in _chunks(data):
+        piece = data[start + 8 : end - 4] if kind == b"IDAT" else b""
+        while piece and left > 0:
+            left -= len(inflating.decompress(piece, PIECE_BYTES))
+            piece = inflating.unconsumed_tail
+    # What zlib has read and not told yet.
+    return left > len(inflating.flush())
+
+
+def _passes(width: int, height: int, interlaced: int) -> list[tuple[int, int]]:
+    """Width and height of each pass (ISO 15948, 8.2); passes without pixels are left out."""
+    steps = ADAM7 if interlaced else ((0, 0, 1, 1),)
+    sizes = [(-(-(width - left) // across), -(-(height - top) // down)) for left, top, across, down in steps]
+    return [(across, down) for across, down in sizes if across > 0 and down > 0]
+
+
+def _row_bytes(width: int, depth: int, colours: int) -> int:
+    return -(-width * depth * SAMPLES[colours] // 8) + 1
 
 
 def _is_whole(data: bytes, start: int, end: int) -> bool:
@@ -113,7 +144,7 @@ def _head(data: bytes, head: bytes, compressed: int, has_transparency: bool, tur
         raise HeadError(f"it says it is {width}×{height} pixels")
     if depth not in DEPTHS.get(colours, ()) or interlaced > 1:
         raise HeadError(f"it says it has {depth} bits of the colour type {colours}")
-    row_bytes = -(-width * depth * SAMPLES[colours] // 8) + 1
+    row_bytes = _row_bytes(width, depth, colours)
     is_cut = compressed * MOST_INFLATION < row_bytes * height
     lacks = f"{compressed} bytes cannot hold {width}×{height} pixels" if is_cut else ""
     is_clear = has_transparency or colours > PALETTE

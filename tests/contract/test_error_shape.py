@@ -311,7 +311,9 @@ def test_host_that_is_not_ours_is_refused_while_health_is_answered(client: Flask
     assert client.get("/livez", headers=headers).status_code == 200
 
 
-@pytest.mark.parametrize("host", ["localhost", "LOCALHOST", "localhost:8000", "127.0.0.1:80"])
+@pytest.mark.parametrize(
+    "host", ["localhost", "LOCALHOST", "localhost:8000", "127.0.0.1:80", "localhost.", "LocalHost.:8000"]
+)
 def test_host_that_is_ours_is_answered(client: FlaskClient, host: str) -> None:
     assert client.get("/v1/models", headers={"Host": host}).status_code == 200
 

@@ -67,6 +67,14 @@ def of_rows(width: int, height: int, depth: int, colours: int, rows: bytes, more
     return b"\x89PNG\r\n\x1a\n" + head + more + chunk(b"IDAT", zlib.compress(rows)) + chunk(b"IEND", b"")
 
 
+def interlaced(rows: int) -> bytes:
+    """A grey PNG of 8 × 8 pixels in seven passes, which has so many of its 15 rows."""
+    widths = (1, 1, 2, 2, 2, 4, 4, 4, 4, 4, 4, 8, 8, 8, 8)[:rows]
+    whole = of_rows(8, 8, 8, 0, b"".join(b"\0" + b"\x64" * width for width in widths))
+    head = whole[16:28] + b"\1"
+    return whole[:16] + head + struct.pack("!I", zlib.crc32(b"IHDR" + head)) + whole[33:]
+
+
 def jpeg(**how: Any) -> bytes:
     return encoded(plain(), "JPEG", quality=95, **how)
 
@@ -171,6 +179,9 @@ READ: dict[str, tuple[Callable[[], bytes], tuple[str, ...], tuple[int, int, int]
         USUAL,
         RED,
     ),
+    "PNG, interlaced, 8 × 8": (lambda: interlaced(15), USUAL, GREY),
+    "PNG that is black": (lambda: of_rows(64, 64, 8, 0, bytes(65 * 64)), USUAL, BLACK),
+    "PNG with more rows than it says": (lambda: of_rows(4, 4, 8, 0, bytes(5 * 400)), USUAL, BLACK),
     "WebP": (lambda: encoded(plain(), "WEBP", lossless=True), USUAL, RED),
     "WebP with alpha": (lambda: encoded(plain((0, 0, 255, 0), "RGBA"), "WEBP"), USUAL, WHITE),
     "WebP that is animated": (lambda: two_frames("WEBP"), USUAL, RED),
@@ -273,6 +284,30 @@ REFUSED: dict[str, tuple[Callable[[], bytes], tuple[str, ...], str, str]] = {
         USUAL,
         "image_undecodable",
         "cannot hold 7000×7000 pixels",
+    ),
+    "PNG of half its rows": (
+        lambda: of_rows(64, 64, 8, 0, (b"\0" + b"\x64" * 64) * 32),
+        USUAL,
+        "image_undecodable",
+        "its pixels end early",
+    ),
+    "PNG without its last row": (
+        lambda: of_rows(64, 64, 8, 2, bytes(193 * 63)),
+        USUAL,
+        "image_undecodable",
+        "its pixels end early",
+    ),
+    "PNG, interlaced, without its last row": (
+        lambda: interlaced(14),
+        USUAL,
+        "image_undecodable",
+        "its pixels end early",
+    ),
+    "PNG without its palette": (
+        lambda: of_rows(1, 1, 8, 3, b"\0\0"),
+        USUAL,
+        "image_undecodable",
+        "a palette, which is missing",
     ),
     "PNG of no height": (lambda: of_rows(1, 0, 8, 0, b""), USUAL, "image_undecodable", "1×0 pixels"),
     "PNG of a colour type that is none": (lambda: of_rows(1, 1, 8, 5, b"\0\0"), USUAL, "image_undecodable", "type 5"),

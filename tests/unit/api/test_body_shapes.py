@@ -141,6 +141,15 @@ SENT = {
         )
         for name in ("file", "images", "images[]", "upload")
     },
+    "form with a file in base64": Sent(
+        part('name="image"; filename="a"', PLAIN.encode(), "image/png\r\nContent-Transfer-Encoding: Base64") + END,
+        FORM,
+        400,
+        "Content-Transfer-Encoding 'base64'",
+    ),
+    "form with a file as it is": Sent(
+        part('name="image"; filename="a"', IMAGE, "image/png\r\nContent-Transfer-Encoding: binary") + END, FORM
+    ),
     "form without parts": Sent(END, FORM, 400, "holds no image"),
     "form of nothing": Sent(b"", FORM, 400, "holds no image"),
     "field twice": Sent(
