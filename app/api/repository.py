@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from typing import Any, Literal
 
@@ -16,7 +16,7 @@ from app.api.inference import INPUTS, OUTPUTS, PATH, SHAPE, TAG, Failure, infere
 from app.api.tensors import TensorError
 from app.errors import ModelNotFoundError, ModelNotReadyError, RequestError
 from app.guards import failures
-from app.openapi.operations import JSON, Answer, Body, describe
+from app.openapi.operations import JSON, Answer, Body, View, describe
 from app.policy import WATCHED_ROUTE
 from app.predictions import ModelStatus, predictor
 
@@ -144,6 +144,18 @@ HEALTH_ROUTE = replace(WATCHED_ROUTE, is_own_host_only=True)
 NOT_READY = Answer(description="Not now.", schema=ModelReady | Ready | Failure)
 
 
+def of_model(ending: str, **promises: Any) -> Callable[[View], View]:
+    """GET this of a model, by its name alone or with a version; what is promised besides goes to ``describe``."""
+
+    def route(view: View) -> View:
+        view = describe(tag=TAG, path=PATH, errors=(ModelNotFoundError,), **SHAPE, **promises)(view)
+        for address in ("/models/<name>/versions/<version>", "/models/<name>"):
+            view = inference.get(address + ending)(view)
+        return view
+
+    return route
+
+
 @inference.get("")
 @describe(tag=TAG, summary="Server metadata", answers={200: Answer(description="Who answers.", schema=Server)}, **SHAPE)
 def server() -> Response:
@@ -174,16 +186,7 @@ def ready() -> Response:
     return _readiness({"ready": is_ready}, is_ready=is_ready)
 
 
-@inference.get("/models/<name>")
-@inference.get("/models/<name>/versions/<version>")
-@describe(
-    tag=TAG,
-    summary="Model metadata",
-    path=PATH,
-    answers={200: Answer(description="What it takes and gives.", schema=Metadata)},
-    errors=(ModelNotFoundError,),
-    **SHAPE,
-)
+@of_model("", summary="Model metadata", answers={200: Answer(description="What it takes and gives.", schema=Metadata)})
 def metadata(name: str, version: str | None = None) -> Response:
     """The tensors that a model takes and gives."""
     manifest = predictor().find(None, name, version)
@@ -191,15 +194,10 @@ def metadata(name: str, version: str | None = None) -> Response:
     return jsonify(name=name, versions=versions, platform="cask", inputs=INPUTS, outputs=OUTPUTS[manifest.task])
 
 
-@inference.get("/models/<name>/ready")
-@inference.get("/models/<name>/versions/<version>/ready")
-@describe(
-    tag=TAG,
+@of_model(
+    "/ready",
     summary="Model ready",
-    path=PATH,
     answers={200: Answer(description="It is ready.", schema=ModelReady), 503: NOT_READY},
-    errors=(ModelNotFoundError,),
-    **SHAPE,
 )
 def model_ready(name: str, version: str | None = None) -> Response:
     """Whether a model can answer."""
@@ -215,15 +213,8 @@ def names() -> Response:
     return jsonify(models=[each.name for each in predictor().manifests])
 
 
-@inference.get("/models/<name>/config")
-@inference.get("/models/<name>/versions/<version>/config")
-@describe(
-    tag=TAG,
-    summary="Model configuration",
-    path=PATH,
-    answers={200: Answer(description="In Triton's words.", schema=Config)},
-    errors=(ModelNotFoundError,),
-    **SHAPE,
+@of_model(
+    "/config", summary="Model configuration", answers={200: Answer(description="In Triton's words.", schema=Config)}
 )
 def config(name: str, version: str | None = None) -> Response:
     """The tensors that a model takes and gives, as Triton's configuration has them."""
@@ -250,16 +241,7 @@ def all_stats() -> Response:
     return jsonify(model_stats=list(_stats(predictor().models())))
 
 
-@inference.get("/models/<name>/stats")
-@inference.get("/models/<name>/versions/<version>/stats")
-@describe(
-    tag=TAG,
-    summary="Model statistics",
-    path=PATH,
-    answers={200: Answer(description="Of this model.", schema=Stats)},
-    errors=(ModelNotFoundError,),
-    **SHAPE,
-)
+@of_model("/stats", summary="Model statistics", answers={200: Answer(description="Of this model.", schema=Stats)})
 def stats(name: str, version: str | None = None) -> Response:
     """How many images each version of a model has computed, or one version."""
     predictor().find(None, name, version)

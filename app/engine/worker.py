@@ -547,7 +547,7 @@ def _late_error() -> CaskError:
 def _other_digest(slot: Slot) -> ModelNotFoundError:
     return ModelNotFoundError(
         f"The engine holds {slot.manifest.key} with another digest, {slot.manifest.digest}.",
-        hint="It was replaced in the store; promote it again.",
+        hint="Try again later; if it stays so, tell the operator of this service.",
     )
 
 

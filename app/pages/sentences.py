@@ -216,7 +216,6 @@ OF_THE_ENGINE = (
     marked("The engine does not hold %(name)s."),
     marked("GET /v1/models lists all."),
     marked("The engine holds %(name)s with another digest, %(digest)s."),
-    marked("It was replaced in the store; promote it again."),
     marked("The model %(name)s failed to load."),
     marked("Take another model, or tell the operator of this service, whose log says why."),
     marked("The model %(name)s is still loading."),

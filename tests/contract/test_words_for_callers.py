@@ -15,7 +15,7 @@ from app.pages import sentences
 
 SETTINGS = "|".join(one.name for one in DECLARATIONS.values() if "_" in one.name)
 OPERATORS = re.compile(
-    rf"\b(?:{SETTINGS})\b|\b(?:JOBS|RUNTIME|DEVICE|MODELS)=|\bflask \w|\bmake \w+-|docs/\w|ulimit|`df`"
+    rf"\b(?:{SETTINGS})\b|\b(?:JOBS|RUNTIME|DEVICE|MODELS)=|\bflask \w|\bmake \w+-|docs/\w|ulimit|`df`|\bpromote\b"
 )
 HEARD = [
     *sorted(

@@ -122,3 +122,19 @@ def test_page_shows_the_fastest_first_and_why_others_were_not_chosen(client: Fla
     assert "1,230" in page
     assert "13.9" in page
     assert "Left out: there is no C++ compiler (g++) here" in page
+
+
+@pytest.mark.parametrize(("images", "words"), [(1, "1 image;"), (2, "2 images;")])
+def test_count_of_images_that_came_in_is_grammatical(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch, images: int, words: str
+) -> None:
+    fresh = {"mean": 0.5, "reference_mean": None, "psi": None, "by_chance": None, "is_drifted": False}
+    drift = {"images": images, "reference_images": 0, "figures": {"size": fresh}}
+    golden = {"at": 1.0, "is_passed": True, "error": ""}
+    row = FakeEngine._row
+    monkeypatch.setattr(FakeEngine, "_row", lambda self, each: row(self, each) | {"drift": drift, "golden": golden})
+
+    page = client.get("/models").text
+
+    assert f"<span>{words} nothing to compare with yet" in page
+    assert "–" not in page.partition("<table")[2].partition("</table>")[0]
