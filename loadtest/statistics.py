@@ -174,12 +174,18 @@ def bootstrap_mean(values: np.ndarray, confidence: float, seed: int, draws: int 
 
 def student_quantile(share: float, freedom: float) -> float:
     """The value that Student's t stays below with this chance, for 0.5 ≤ share < 1."""
-    low, high = 0.0, 1000.0
+    low, high = 0.0, 1.0
+    while student_below(high, freedom) < share:
+        high *= 2
     for _ in range(BISECTIONS):
         middle = (low + high) / 2
-        below = 1 - incomplete_beta(freedom / 2, 0.5, freedom / (freedom + middle * middle)) / 2
-        low, high = (middle, high) if below < share else (low, middle)
+        low, high = (middle, high) if student_below(middle, freedom) < share else (low, middle)
     return (low + high) / 2
+
+
+def student_below(value: float, freedom: float) -> float:
+    """The chance that Student's t stays below a value, which is 0 or more."""
+    return 1 - incomplete_beta(freedom / 2, 0.5, freedom / (freedom + value * value)) / 2
 
 
 def drift(moments: np.ndarray, values: np.ndarray) -> float:
