@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from limits.storage import MemoryStorage, Storage
+from limits.storage import Storage
 
 from app.database import Database
 from app.errors import StateUnusableError
@@ -111,6 +111,59 @@ class FileStorage(Storage):
         with self._database.reading() as connection:
             query = "SELECT count, expires FROM counts WHERE key = ? AND expires > ?"
             return connection.execute(query, (key, self._now())).fetchone()
+
+
+class MemoryStorage(Storage):
+    """Counts of this process alone. The package has one that goes by the time of day, which can be set."""
+
+    STORAGE_SCHEME = ["cask-memory"]  # noqa: RUF012 - as the base class has it
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time) -> None:
+        super().__init__()
+        self._clock = clock
+        self._now = now
+        self._lock = threading.Lock()
+        self._swept = 0.0
+        # How many, and when the window ends by the clock.
+        self._counts: dict[str, tuple[int, float]] = {}
+
+    @property
+    def base_exceptions(self) -> tuple[type[Exception], ...]:
+        """Nothing."""
+        return ()
+
+    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+        """Count, and say how many there are in this window of ``expiry`` seconds."""
+        clock = self._clock()
+        with self._lock:
+            if clock - self._swept > SWEEP_SECONDS:
+                self._swept = clock
+                self._counts = {each: row for each, row in self._counts.items() if row[1] > clock}
+            count, end = self._counts.get(key, (0, 0.0))
+            self._counts[key] = (count + amount, end) if clock < end else (amount, clock + expiry)
+            return self._counts[key][0]
+
+    def get(self, key: str) -> int:
+        """How many there are in this window."""
+        count, end = self._counts.get(key, (0, 0.0))
+        return count if self._clock() < end else 0
+
+    def get_expiry(self, key: str) -> float:
+        """When the window ends, by the time of day; now, where there is none."""
+        return self._now() + max(0.0, self._counts.get(key, (0, 0.0))[1] - self._clock())
+
+    def check(self) -> bool:
+        """It works always."""
+        return True
+
+    def reset(self) -> int:
+        """Forget all counts; how many there were."""
+        counts, self._counts = self._counts, {}
+        return len(counts)
+
+    def clear(self, key: str) -> None:
+        """Forget one count."""
+        self._counts.pop(key, None)
 
 
 class FallingStorage(Storage):

@@ -54,7 +54,8 @@ class Rates:
     def _count(self, item: Any, kind: str, who: str) -> tuple[int, int, float, int]:
         key, now = item.key_for(kind, who), self.now()
         end = self._full.get(key, 0.0)
-        if now < end:
+        # One that ends later than a window is long was noted before the clock was set back.
+        if now < end <= now + item.get_expiry():
             raise _too_many(item, kind, end, now)
         storage = self.strategy.storage
         count = storage.incr(key, item.get_expiry())

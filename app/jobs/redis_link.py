@@ -29,6 +29,8 @@ AWAY_SECONDS = 1.0
 RETRY_AFTER_SECONDS = 1.0
 # Memory comes back as jobs end.
 FULL_RETRY_AFTER_SECONDS = 60.0
+# So long this machine's own clock, which nobody can set, is trusted to go on from what Redis said.
+CLOCK_SECONDS = 10.0
 FOLDER = Path(__file__).parent / "lua"
 
 
@@ -43,6 +45,21 @@ class Link:
         self._lock = threading.Lock()
         self._is_away = False
         self._ask_at = 0.0
+        # What Redis said of the time, less this machine's clock then, and until when that holds.
+        self._offset = (0.0, float("-inf"))
+
+    def now(self) -> float:
+        """Seconds since 1970 as Redis has them: the same for all machines, however their clocks are set.
+
+        Raises StateUnusableError.
+        """
+        offset, until = self._offset
+        if self._clock() > until:
+            seconds, microseconds = self.ask("TIME")
+            clock = self._clock()
+            offset = int(seconds) + int(microseconds) / 1e6 - clock
+            self._offset = (offset, clock + CLOCK_SECONDS)
+        return offset + self._clock()
 
     def ask(self, *command: Any) -> Any:
         """One command, one answer. Raises StateUnusableError, and StorageFullError where Redis has no memory left."""

@@ -13,7 +13,6 @@ import json
 import os
 import secrets
 import threading
-import time
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -48,11 +47,11 @@ class RedisStore(JobStore):
         state_dir: Path,
         limits: Limits,
         link: Link,
-        clock: Callable[[], float] = time.time,
+        clock: Callable[[], float] | None = None,
         *,
         lease_seconds: float = LEASE_SECONDS,
     ) -> None:
-        super().__init__(state_dir, limits, clock)
+        super().__init__(state_dir, limits, clock or link.now)
         self.worker = secrets.token_hex(8)
         self._link = link
         self._lease_seconds = lease_seconds

@@ -143,7 +143,7 @@ def run(settings: Settings) -> None:
             settings.jobs_in_flight,
             is_crowded=lambda: _is_crowded(engine),
         )
-        service = Service(settings, store, worker, Messenger(store, settings))
+        service = Service(settings, store, worker, Messenger(store, settings, clock=store.now))
         pulse.start(service.stuck_seconds)
         log.info("jobs are worked off by process %d, lock %d", os.getpid(), lock)
         while not never.wait(LOOK_SECONDS):

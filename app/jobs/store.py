@@ -54,6 +54,10 @@ class JobStore(abc.ABC):
         self._clock = clock
         self._boot_clock = boot_clock
 
+    def now(self) -> float:
+        """Seconds since 1970, by the clock that all who share these jobs go by. Raises StateUnusableError."""
+        return self._clock()
+
     @property
     @abc.abstractmethod
     def exists(self) -> bool:

@@ -64,6 +64,30 @@ def test_a_clock_that_is_set_refuses_nobody_for_longer_than_a_window(
     assert storage.get_expiry("a") == now.now + 60
 
 
+@pytest.mark.parametrize("hours", [-24, 24])
+def test_counts_in_memory_go_by_a_clock_that_nobody_sets(now: FakeClock, hours: int) -> None:
+    clock = FakeClock()
+    storage = counters.MemoryStorage(clock, now)
+    assert [storage.incr("a", 60) for _ in range(3)] == [1, 2, 3]
+
+    now.now += hours * 3600
+    clock.now += 59
+    assert (storage.incr("a", 60), storage.get_expiry("a")) == (4, now.now + 1)
+    clock.now += 1
+    assert (storage.get("a"), storage.incr("a", 60), storage.get_expiry("a")) == (0, 1, now.now + 60)
+
+
+def test_windows_in_memory_that_have_ended_are_swept() -> None:
+    clock = FakeClock(1000.0)
+    storage = counters.MemoryStorage(clock)
+    for number in range(100):
+        storage.incr(str(number), 10)
+    clock.now += counters.SWEEP_SECONDS + 1
+    storage.incr("later", 10)
+
+    assert set(storage._counts) == {"later"}
+
+
 def test_counts_of_several_keys_do_not_mix(storage: FileStorage, now: FakeClock) -> None:
     storage.incr("a", 60, 5)
     storage.incr("b", 10)

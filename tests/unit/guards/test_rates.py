@@ -112,6 +112,19 @@ def test_window_that_ended_lets_in_again(tmp_path: Path, engine: FakeEngine) -> 
     assert statuses(caller, 3) == [200, 200, 429]
 
 
+def test_clock_that_is_set_back_refuses_nobody_for_a_day(tmp_path: Path, engine: FakeEngine) -> None:
+    app = fakes.make_app(tmp_path, engine, rate_limit_per_address=("2/minute",))
+    caller = app.test_client()
+    found = app.extensions["rates"]
+    assert statuses(caller, 3) == [200, 200, 429]
+
+    earlier = found.now() - 86400
+    found.now = lambda: earlier
+    found.strategy.storage._storages[0][1]._now = found.now
+
+    assert statuses(caller, 3) == [200, 200, 429]
+
+
 @pytest.mark.parametrize(
     ("one", "other", "is_same"),
     [

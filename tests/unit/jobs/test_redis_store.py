@@ -451,3 +451,27 @@ def test_redis_is_not_imported_for_jobs_on_disk(tmp_path: Path) -> None:
     assert imported() == imported(REDIS_URL=url) == ""
     # Not even there at the start: the library takes longer than all else.
     assert imported(REDIS_URL=url, JOBS_STORE="redis") == "app.jobs.redis_store"
+
+
+# ── whose clock ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@pytest.mark.parametrize("days", [-10, 10])
+def test_a_machine_whose_clock_is_set_expires_nothing_and_tells_at_once(
+    link: Link, redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, days: int
+) -> None:
+    store = RedisStore(tmp_path / "one", LIMITS, link)
+    job = add(store, 1, webhook_url="http://localhost/hook")
+    finish_all(store)
+    wrong = time.time() + days * 86400
+    monkeypatch.setattr(time, "time", lambda: wrong)
+    other = RedisStore(tmp_path / "other", LIMITS, Link(redis.url, "here"))
+
+    assert other.expire() == 0
+    assert other.get(job.id).state == "succeeded"
+    assert len(other.results(job.id)) == 1
+    due = other.due_webhook()
+    assert due is not None
+    other.note_webhook(job.id, attempts=1, error="away", next_at=other.now() + 60)
+    assert not other.has_due_webhook
+    assert abs(other.now() - store.now()) < 1
