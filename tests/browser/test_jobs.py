@@ -81,7 +81,10 @@ def test_list_shows_every_job_and_cancels_one(page: Page, archive: Path, sample_
     row = page.see(".job-row[data-open]")
     name = row.get_attribute("id")
 
+    # The page has taken over news since it was opened: a person is asked once all the same.
     page.see(f"#{name} .job-state", "Running")
+    first = page.until(lambda: value(page), "a first result")
+    page.until(lambda: value(page) > first, "the bar to move")
     page.click(f"#{name} .job-remove button", "Cancel")
     page.driver.switch_to.alert.dismiss()
     assert page.see(f"#{name}")

@@ -12,7 +12,6 @@ const live = document.getElementById("live");
 let pause = OFTEN_MILLISECONDS;
 let timer = null;
 
-watchForms(document);
 schedule();
 document.addEventListener("visibilitychange", () => {
   if (!document.hidden) look();
@@ -40,7 +39,6 @@ async function renewed() {
   const fresh = new DOMParser().parseFromString(await answer.text(), "text/html").getElementById("live");
   if (fresh === null || fresh.innerHTML === live.innerHTML) return false;
   takeOver(live, fresh);
-  watchForms(live);
   return true;
 }
 
@@ -74,20 +72,16 @@ function takeOverChildren(element, wanted) {
 }
 
 /** Ask before a job is lost, and say that a form is on its way: pictures take a while. */
-function watchForms(within) {
-  for (const form of within.querySelectorAll("form:not([data-watched])")) {
-    form.dataset.watched = "";
-    form.addEventListener("submit", (event) => {
-      const button = form.querySelector("button[type=submit]");
-      if (button.dataset.confirm && !confirm(button.dataset.confirm)) {
-        event.preventDefault();
-      } else if (form.classList.contains("job-form")) {
-        button.textContent = _("Sending…");
-        button.disabled = true;
-      }
-    });
+document.addEventListener("submit", (event) => {
+  const form = event.target;
+  const button = form.querySelector("button[type=submit]");
+  if (button.dataset.confirm && !confirm(button.dataset.confirm)) {
+    event.preventDefault();
+  } else if (form.classList.contains("job-form")) {
+    button.textContent = _("Sending…");
+    button.disabled = true;
   }
-}
+});
 
 // Back from the page of the job: the form is ready again.
 addEventListener("pageshow", (event) => {
