@@ -87,8 +87,8 @@ class Gate:
         self._works_of = Counter[str]()
         # Visits that have just arrived, the oldest first, and when.
         self._fresh: dict[Visit, float] = {}
-        # The last caller, when it came, and when somebody else came before it.
-        self._last: tuple[str, float, float] = ("", -math.inf, -math.inf)
+        # Who came of late and when, the last at the end.
+        self._came: dict[str, float] = {}
         self._lock = threading.Lock()
 
     # ── a request's way ───────────────────────────────────────────────────────────────────────────────────────────
@@ -101,7 +101,8 @@ class Gate:
         ``may_be_kept``: there are signs of a kept answer, which costs nothing, whatever else this caller or others ask.
         """
         with self._lock:
-            self._note(caller)
+            self._came.pop(caller, None)
+            self._came[caller] = self.clock()
             self._forget_late()
             # Whoever has just come and gets a kept answer is gone in a moment.
             if self.in_hand - len(self._fresh) >= self.places and not may_be_kept:
@@ -204,23 +205,27 @@ class Gate:
 
     def _is_full(self, caller: str, more: float = 0.0, level: float = 1.0) -> bool:
         """Whether all places that this caller's work may help to fill are taken: of a lone caller all there are."""
-        share = 1.0
-        if self._has_company(caller):
-            callers = max(2, len(self._works_of) + (caller not in self._works_of))
-            share = 1.0 if self._works_of[caller] < self.places / callers else 1 - RESERVED_SHARE
-        return self.works + more >= self.places * share * level
+        if self.works + more < self.places / 2 * level:
+            return False
+        others, reserved = self._company(caller), 0.0
+        if others and self._works_of[caller] >= self.places / (others + 1):
+            # One for each other, but half of all at most.
+            reserved = max(self.places * RESERVED_SHARE, min(others, self.places / 2))
+        return self.works + more >= (self.places - reserved) * level
 
     def _longest(self, caller: str, images: int = 0) -> float:
         """The longest wait for this caller, in seconds: a little more for those who have less work here than others."""
         callers = max(2, len(self._images_of) + (caller not in self._images_of))
         is_modest = self._images_of[caller] + images <= (self.images + images) / callers
-        return self.max_wait_seconds * (1 + RESERVED_SHARE if is_modest and self._has_company(caller) else 1)
+        return self.max_wait_seconds * (1 + RESERVED_SHARE if is_modest and self._company(caller) else 1)
 
-    def _has_company(self, caller: str) -> bool:
-        last, came, before = self._last
-        others_came = before if last == caller else came
-        holding = len(self._places_of) - (caller in self._places_of)
-        return holding > 0 or self.clock() - others_came < THERE_SECONDS
+    def _company(self, caller: str) -> int:
+        """How many others are there: they hold a place, or came of late."""
+        end = self.clock() - THERE_SECONDS
+        while self._came and (oldest := next(iter(self._came))) and self._came[oldest] <= end:
+            del self._came[oldest]
+        there = len(self._came) + sum(each not in self._came for each in self._places_of)
+        return there - (caller in self._came or caller in self._places_of)
 
     def _wait(self, caller: str, kind: str, images: int, fresh: float = 0.0) -> float:
         """Seconds until these are done. ``fresh``: so many requests more come first or with it, and nothing is known of
@@ -229,10 +234,6 @@ class Gate:
         of = self.costs.of
         work = sum(count * of(name) for name, count in self.turns.ahead(caller, images)) + images * of(kind)
         return (work + (fresh and fresh * self.costs.least())) / self.speed
-
-    def _note(self, caller: str) -> None:
-        last, came, before = self._last
-        self._last = (caller, self.clock(), before if caller == last else came)
 
     def _forget_late(self) -> None:
         """Whose body has not come by now may let us wait for long: it keeps nobody waiting any more."""

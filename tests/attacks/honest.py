@@ -118,7 +118,9 @@ class Caller:
         seconds = time.monotonic() - began
         if answer.status == 200:
             return Row(kind, began, seconds, 200, is_right=seconds <= timeout and is_right(_json(data)))
-        return Row(kind, began, seconds, answer.status, is_right=False, code=(_json(data) or {}).get("code", ""))
+        problem = _json(data) or {}
+        code = " ".join(problem[key] for key in ("code", "reason") if key in problem)
+        return Row(kind, began, seconds, answer.status, is_right=False, code=code)
 
 
 def _json(data: bytes) -> Any:

@@ -23,6 +23,7 @@ JPEG = {"Content-Type": "image/jpeg"}
 BATCHES, IMAGES = 30, 32
 CONNECTIONS, SECONDS = 16, 8.0
 ENSEMBLES = 24
+STEADY = 12
 
 
 @contextmanager
@@ -139,6 +140,22 @@ def test_batches_kept_answers_and_dead_services_at_once(server: Server, sample_p
     assert seen(batch_answers).keys() <= {"200", "503 engine_busy", "504 deadline_exceeded"}
     assert {each.json["reason"] for each in batch_answers if each.status == 503} <= {"slow", "slots"}
     assert server.ask("/v1/detect", sample_path.read_bytes() + b"\0", JPEG).status == 200
+
+
+def test_steady_batches_of_one_address_keep_nobody_from_an_answer(server: Server) -> None:
+    def send_on(number: int, end: float) -> list[Answer]:
+        answers = []
+        while time.monotonic() < end:
+            answers.append(batch(server, number + STEADY * len(answers)))
+        return answers
+
+    with attack(f"{STEADY} steady callers of batches", server) as running, ThreadPoolExecutor(STEADY) as pool:
+        end = time.monotonic() + SECONDS
+        answers = [answer for each in [pool.submit(send_on, n, end) for n in range(STEADY)] for answer in each.result()]
+        wait_until(lambda: len(running.rows("predict", running.began)) >= LEAST_REQUESTS, 60, "honest callers' answers")
+
+    running.figures.require()
+    assert seen(answers).keys() <= {"200", "503 engine_busy", "504 deadline_exceeded"}
 
 
 @pytest.mark.parametrize("count", [6, 80])

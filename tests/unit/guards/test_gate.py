@@ -82,6 +82,15 @@ def test_reserve_is_kept_while_another_caller_is_there(clock: FakeClock, passed:
     assert fill(shared, "b") == 2
 
 
+def test_of_few_places_one_is_kept_for_each_other_caller(clock: FakeClock) -> None:
+    shared = gate(clock, places=8)
+    for other in "bcde":
+        shared.leave(arrive(shared, other), is_answered=False)
+
+    assert fill(shared, "a") == 4
+    assert [begin(shared, arrive(shared, other)) for other in "bcde"] == [None] * 4
+
+
 def test_reserve_is_given_up_when_the_other_has_gone(clock: FakeClock) -> None:
     shared = gate(clock, places=8)
     other = admit(shared, "b")
