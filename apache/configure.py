@@ -39,6 +39,7 @@ INCLUDED = (
     "reloads",
     "pool",
     "addresses",
+    "proxies",
     "arrivals",
     "request-id",
     "access",
@@ -178,11 +179,9 @@ def express_options(settings: Settings, server_root: Path) -> list[str]:
     if settings.listen_host != "0.0.0.0":  # noqa: S104 - compared, not bound
         options.append(f"--host={config.in_url(settings.listen_host)}")
     options.append("--reload-on-changes" if settings.reload else "--disable-reloading")
-    for network in settings.trusted_proxies:
-        options.append(f"--trust-proxy={network}")
     if settings.trusted_proxies:
-        # Never without --trust-proxy: any client could then forge its address.
-        options += ["--trust-proxy-header=X-Forwarded-For", "--trust-proxy-header=X-Forwarded-Proto"]
+        # Of others proxies.conf takes the header away; and it tells mod_wsgi the caller's address.
+        options.append("--trust-proxy-header=X-Forwarded-Proto")
     return options
 
 
@@ -214,6 +213,9 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         "CASK_RETRY_AFTER_SECONDS": _retry_after_seconds(settings),
         "CASK_ADMIN_NETWORKS": " ".join(insiders.networks(settings)) or "255.255.255.255/32",
         "CASK_TRUSTED_PROXIES": " ".join(settings.trusted_proxies),
+        "CASK_IS_TRUSTED": _is_trusted(settings),
+        "CASK_PATH_PREFIX": settings.path_prefix,
+        "CASK_PREFIX_PATTERN": config.PATH_PREFIX.pattern,
         "CASK_ACCESS_LOG": "/proc/self/fd/1",
         **arrivals.definitions(settings, sizes),
         "CASK_METRICS_ALLOW": " ".join(("127.0.0.0/8", "::1", *settings.metrics_allow)),
@@ -223,8 +225,7 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         "CASK_HSTS": settings.hsts_seconds > 0,
         "CASK_TLS": settings.tls_enabled,
         "CASK_PROXIES": bool(settings.trusted_proxies),
-        # Behind a proxy Apache and the app know callers by different addresses.
-        "CASK_NOTICES": not settings.trusted_proxies,
+        "CASK_PREFIX": bool(settings.path_prefix),
     }
     lines = [f'Define {name} "{value}"' for name, value in values.items()]
     lines += [f"Define {name}" for name, is_on in switches.items() if is_on]
@@ -339,6 +340,11 @@ def _is_refused(settings: Settings) -> str:
     return " && ".join(f"-f '{settings.state_dir / notices.FOLDER / str(slot)}/%{{REMOTE_ADDR}}'" for slot in slots)
 
 
+def _is_trusted(settings: Settings) -> str:
+    """Apache's expression for: one of TRUSTED_PROXIES has connected to us, whomever it speaks for."""
+    return " || ".join(f"%{{CONN_REMOTE_ADDR}} -ipmatch '{each}'" for each in settings.trusted_proxies) or "false"
+
+
 def run_express(options: list[str], server_root: Path) -> None:
     """Let mod_wsgi-express write httpd.conf and apachectl. Raises OSError with its output."""
     express = Path(sys.executable).with_name("mod_wsgi-express")
@@ -394,10 +400,11 @@ def _error_words(settings: Settings, name: str) -> dict[str, dict[str, str]]:
 def _page(page: str, status: str, words: dict[str, str]) -> str:
     for name, value in {"status": status, **words}.items():
         page = page.replace("{{ " + name + " }}", html.escape(value))
-    return page.replace("{{ request_id }}", _REQUEST_ID)
+    return page.replace("{{ request_id }}", _REQUEST_ID).replace("{{ prefix }}", _PREFIX)
 
 
 # Filled in by mod_include when the document is sent.
+_PREFIX = '<!--#echo encoding="none" var="HTTP_X_FORWARDED_PREFIX" -->'
 _REQUEST_ID = '<!--#echo encoding="none" var="HTTP_X_REQUEST_ID" -->'
 
 if __name__ == "__main__":

@@ -72,6 +72,8 @@ HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}
 MAILBOX = re.compile(r"[A-Za-z0-9.+_=-]+@[A-Za-z0-9.-]+")
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(@[a-z0-9][a-z0-9._-]{0,63})?")
 RATE_LIMIT = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)")
+# No part of it begins with a dot, so none is `..`.
+PATH_PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
 UPSTREAM_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 MEMORY_SIZE = re.compile(r"[1-9][0-9]*[bkmg]?")
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
@@ -236,6 +238,7 @@ Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeV
 RateLimits = Annotated[tuple[Annotated[str, AfterValidator(_matching(RATE_LIMIT))], ...], BeforeValidator(_split)]
 Upstreams = Annotated[tuple[Annotated[str, AfterValidator(_upstream)], ...], BeforeValidator(_split)]
 RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
+PathPrefix = Annotated[str, AfterValidator(lambda value: value and _matching(PATH_PREFIX)(value))]
 DeviceWish = Annotated[str, AfterValidator(_matching(DEVICE))]
 
 
@@ -293,6 +296,12 @@ class Settings(BaseSettings):
         "",
         "Proxies whose word on the caller's address is taken; empty trusts none.",
         expects="addresses or networks such as 10.0.0.0/8, with commas between",
+    )
+
+    path_prefix: PathPrefix = setting(
+        "",
+        "The path below which callers find the service, where a proxy offers it below one; empty for none.",
+        expects="a path such as /vision, without a slash at the end",
     )
 
     authentication: Literal["required", "off"] = setting(

@@ -34,6 +34,7 @@ DEV_PACKAGES=(
     chromium        # browser tests
     chromium-driver # browser tests
     iproute2        # ss, which tests of stopping look at sockets with
+    nginx           # a reverse proxy in front of the service, in tests
     nodejs          # the JavaScript example of docs/api.md
     prometheus      # scrapes us in a test; promtool tries the alert rules
     redis-server    # cache, limits and jobs over several machines, in tests

@@ -47,6 +47,7 @@ APLOG_USE_MODULE(arrivals);
 #define GRACE_SECONDS 3
 #define HEAD_FILTER "ARRIVALS_HEAD"
 #define REPLAY_FILTER "ARRIVALS_REPLAY"
+#define BY_HEADER "X-Forwarded-By"
 /* A note that the log reads (logging.conf). */
 #define NOTE_GONE "cask-gone"
 /* The table of app/guards/lengths.py: a row is a length and, in its last two bits, what came of it. */
@@ -101,10 +102,20 @@ static apr_uint32_t kib_in_all;
 
 /* ── Who it is ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static apr_uint32_t *counter_of(apr_uint32_t *counters, const char *address)
+/* A network of IPv6 with 64 bits is one caller, who may use all its addresses. */
+static apr_uint32_t *counter_of(apr_uint32_t *counters, apr_sockaddr_t *address)
 {
-    apr_ssize_t length = APR_HASH_KEY_STRING;
-    return &counters[apr_hashfunc_default(address, &length) % COUNTERS];
+    apr_ssize_t length = address->ipaddr_len;
+    const unsigned char *bytes = address->ipaddr_ptr;
+#if APR_HAVE_IPV6
+    if (address->family == APR_INET6) {
+        if (IN6_IS_ADDR_V4MAPPED((struct in6_addr *)address->ipaddr_ptr))
+            bytes += 12, length = 4;
+        else
+            length = 8;
+    }
+#endif
+    return &counters[apr_hashfunc_default((const char *)bytes, &length) % COUNTERS];
 }
 
 static int is_uncapped(apr_sockaddr_t *address)
@@ -212,7 +223,7 @@ static int wait_for_head(conn_rec *c)
         return DECLINED;
     }
     if (come == 0 && caller->waiting == NULL && !is_uncapped(c->client_addr)) {
-        caller->waiting = counter_of(waiting, c->client_ip);
+        caller->waiting = counter_of(waiting, c->client_addr);
         if (apr_atomic_inc32(caller->waiting) >= (apr_uint32_t)settings.max_waiting)
             come = -1;
     }
@@ -281,6 +292,10 @@ static int head_is_read(request_rec *r)
     caller_t *caller = ap_get_module_config(r->connection->conn_config, &arrivals_module);
     if (caller)
         caller->is_read = 1;
+    /* mod_remoteip, which comes next, takes addresses out of the first. That there was a proxy must stay known: who
+     * speaks through one is no insider (access.conf, ops.conf, app/guards/insiders.py). */
+    if (apr_table_get(r->headers_in, "X-Forwarded-For") || apr_table_get(r->headers_in, "Forwarded"))
+        apr_table_set(r->headers_in, BY_HEADER, r->connection->client_ip);
     return DECLINED;
 }
 
@@ -547,7 +562,7 @@ static int take_in(request_rec *r)
         return refuse(r, HTTP_SERVICE_UNAVAILABLE, "the bodies that are arriving have all bytes there are");
     arrival = apr_pcalloc(r->pool, sizeof *arrival);
     if (!is_uncapped(r->useragent_addr)) {
-        arrival->of_address = counter_of(bodies, r->useragent_ip);
+        arrival->of_address = counter_of(bodies, r->useragent_addr);
         if (apr_atomic_inc32(arrival->of_address) >= (apr_uint32_t)settings.max_bodies_an_address) {
             apr_atomic_dec32(arrival->of_address);
             return refuse(r, HTTP_TOO_MANY_REQUESTS, "too many of this address are arriving");
@@ -656,7 +671,7 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_pre_connection(meet, NULL, NULL, APR_HOOK_LAST);
     ap_hook_process_connection(wait_for_head, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_create_request(head_begins, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_post_read_request(head_is_read, NULL, NULL, APR_HOOK_FIRST);
+    ap_hook_post_read_request(head_is_read, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_child_init(map_lengths, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_read_request(look_up_length, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_translate_name(say_why, NULL, NULL, APR_HOOK_REALLY_FIRST);

@@ -24,6 +24,7 @@ from app.guards import (
     memory,
     microcache,
     notices,
+    prefixes,
     rates,
     request_ids,
     sessions,
@@ -66,6 +67,7 @@ def init_app(app: Flask, settings: Settings, budget: Budget) -> None:
     admission.init_app(app, gate, _notices(app, settings, sizes_here, gate), known)
     memory.init_app(app, budget)
     microcache.init_app(app, settings.request_microcache_ms)
+    prefixes.init_app(app, settings)
     failures.init_app(app)
 
 
@@ -101,8 +103,8 @@ def _lengths(app: Flask, settings: Settings) -> lengths.Lengths:
 
 
 def _notices(app: Flask, settings: Settings, sizes: Sizes, gate: Gate) -> notices.Notices | None:
-    """Where Apache looks for whom to refuse. None behind a proxy: Apache knows callers by other addresses then."""
-    if not app.extensions.get("is_under_apache") or app.extensions["role"] != "web" or settings.trusted_proxies:
+    """Where Apache looks for whom to refuse; None where it is not Apache that serves."""
+    if not app.extensions.get("is_under_apache") or app.extensions["role"] != "web":
         return None
     slot = notices.claim_slot(settings.state_dir, sizes.web_processes.value)
     if slot is None:

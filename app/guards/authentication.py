@@ -144,7 +144,7 @@ def _refuse() -> Response:
     if g.token_error is not None and not isinstance(g.token_error, TokenInvalidError):
         raise g.token_error
     if _is_person():
-        wished = request.full_path.rstrip("?") if request.method == "GET" else None
+        wished = f"{request.script_root}{request.full_path}".rstrip("?") if request.method == "GET" else None
         return redirect(url_for("pages.sign_in", next=wished), 303)
     raise g.token_error or TokenMissingError(
         "This address answers only those who show a token.",

@@ -11,7 +11,7 @@ from app import machine
 from app.config import CONTAINER_HOST, Settings
 
 # Through a proxy on this machine everybody would be local.
-FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_FORWARDED")
+FORWARDED = ("HTTP_X_FORWARDED_FOR", "HTTP_X_FORWARDED_BY", "HTTP_FORWARDED")
 MAX_ADDRESSES = 1024
 MAX_SETTINGS = 8
 

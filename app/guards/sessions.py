@@ -21,6 +21,10 @@ class CookieSessions(SecureCookieSessionInterface):
             return self.session_class()
         return super().open_session(app, request)
 
+    def get_cookie_path(self, app: Flask) -> str:
+        """Ours alone where a proxy offers other services beside us."""
+        return current_request.script_root or "/"
+
     def get_cookie_secure(self, app: Flask) -> bool:
         """For HTTPS only where the caller came by HTTPS, also by way of a proxy that we trust."""
         return current_request.is_secure

@@ -211,7 +211,6 @@ class _Document:
                 "description": DESCRIPTION,
                 "license": {"name": "Apache-2.0", "identifier": "Apache-2.0"},
             },
-            # Where it was asked for; a reader behind a proxy then calls the proxy.
             "servers": [{"url": "/"}],
             "tags": [{"name": name} for name in sorted({each.tag for _, _, each in rows}, key=order)],
             "paths": paths,

@@ -6,7 +6,7 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from flask import Response, abort, current_app, jsonify, render_template, send_from_directory
+from flask import Response, abort, current_app, jsonify, render_template, request, send_from_directory
 
 from app.openapi import document, openapi
 from app.openapi.operations import CONDITION, HTML, UNCHANGED, Answer, describe
@@ -36,7 +36,8 @@ EXTENSION = "openapi_document"
 )
 def specification() -> Response:
     """Every address with its options, bodies, answers and failures."""
-    return jsonify(_document())
+    # Where it was asked for; a reader behind a proxy then calls the proxy.
+    return jsonify({**_document(), "servers": [{"url": request.script_root or "/"}]})
 
 
 @openapi.get("/docs")

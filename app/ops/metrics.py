@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 TEXT = "text/plain"
 PATH = "/metrics"
 # Whoever comes through a proxy has its address; the proxy says so in one of these.
-FORWARDED = ("X-Forwarded-For", "Forwarded")
+FORWARDED = ("X-Forwarded-For", "X-Forwarded-By", "Forwarded")
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 Row = tuple[Metric, dict[str, str], float]

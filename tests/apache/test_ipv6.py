@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import http.client
 import socket
 import ssl
 from pathlib import Path
@@ -54,9 +55,13 @@ def test_https_listens_on_ipv6_too(open_folder: Path, authority: Authority) -> N
     pair, port = authority.sign("localhost"), servers.free_port()
     settings = {"HTTPS_PORT": str(port), "TLS_CERTIFICATE": str(pair.certificate), "TLS_KEY": str(pair.key)}
 
-    with servers.running("test", wait=False, LISTEN_HOST="::1", **settings) as server:
+    with servers.running("test", wait=False, LISTEN_HOST="::1", SERVER_NAME="::1", **settings) as server:
         server.url = f"http://[::1]:{server.port}"
         servers.wait_until(server.is_ready, servers.START_SECONDS, "/readyz on [::1]")
+        plain_http = http.client.HTTPConnection("::1", server.port, timeout=10)
+        plain_http.request("GET", "/v1/models?a=%20b")
+        location = plain_http.getresponse().headers["Location"]
+        plain_http.close()
         context = ssl.create_default_context(cafile=str(authority.certificate))
         with (
             socket.create_connection(("::1", port), 10) as plain,
@@ -65,3 +70,4 @@ def test_https_listens_on_ipv6_too(open_folder: Path, authority: Authority) -> N
             version = secure.version()
 
     assert version in ("TLSv1.2", "TLSv1.3")
+    assert location == f"https://[::1]:{port}/v1/models?a=%20b"

@@ -86,11 +86,6 @@ def test_apache_refuses_only_whom_every_web_process_refuses(render: Render) -> N
 
     condition = re.findall(r'^Define CASK_IS_REFUSED "(.*)"$', text, re.M)[0]
     assert re.fullmatch(r"-f '.*/run/refused/0/%\{REMOTE_ADDR\}' && -f '.*/run/refused/1/%\{REMOTE_ADDR\}'", condition)
-    assert "Define CASK_NOTICES" in text
-
-
-def test_behind_a_proxy_apache_refuses_nobody_by_address(render: Render) -> None:
-    assert "Define CASK_NOTICES" not in render(TRUSTED_PROXIES="10.0.0.0/8")
 
 
 def test_web_group_has_the_processes_and_threads_of_the_settings(render: Render) -> None:
@@ -144,9 +139,13 @@ def test_forwarded_headers_are_believed_from_named_proxies_only(render: Render) 
     with_proxy = configure.express_options(settings, Path("x"))
 
     assert not any("trust-proxy" in option for option in without)
-    assert "--trust-proxy=10.0.0.7" in with_proxy
-    assert "--trust-proxy-header=X-Forwarded-For" in with_proxy
-    assert "WSGITrustedProxies" in render(TRUSTED_PROXIES="10.0.0.7")
+    assert "--trust-proxy-header=X-Forwarded-Proto" in with_proxy
+    assert 'Define CASK_IS_TRUSTED "false"' in render()
+    text = render(TRUSTED_PROXIES="10.0.0.7,fd00::/8")
+    assert (
+        "Define CASK_IS_TRUSTED \"%{CONN_REMOTE_ADDR} -ipmatch '10.0.0.7' || %{CONN_REMOTE_ADDR} -ipmatch 'fd00::/8'\""
+        in text
+    )
 
 
 def test_every_status_that_apache_answers_has_a_problem_document(render: Render, open_folder: Path) -> None:

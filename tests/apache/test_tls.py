@@ -95,7 +95,7 @@ def test_silent_connections_hold_nothing(server: Server, https_port: int, certif
             assert connection.getresponse().status == 200
 
 
-@pytest.mark.parametrize("path", ["/v1/detect?top_k=1", "/v1/detect"])
+@pytest.mark.parametrize("path", ["/v1/detect?top_k=1", "/v1/detect", "/v1/models/a%20b%5B?c=%20%5Bd%5D&e=f+g%2Fh"])
 def test_plain_http_is_sent_over_with_its_query(server: Server, https_port: int, path: str) -> None:
     with contextlib.closing(http.client.HTTPConnection("localhost", server.port, timeout=20)) as connection:
         connection.request("POST", path, b"x", {"Content-Type": "image/jpeg"})
