@@ -94,17 +94,31 @@ def _refuse_in_the_page(environment: Environment, confirmed: str) -> None:
     app: Any = environment.web_ui.app  # type: ignore[union-attr]
 
     def look() -> Any:
-        if flask.request.path != "/swarm" or flask.request.method != "POST":
+        host = _typed_host(environment)
+        if host is None:
             return None
-        host = flask.request.form.get("host") or environment.host or ""
         try:
             guard.admit(config.resolve(), host=host, confirmed=confirmed)
         except LoadTestError as error:
             log.error("REFUSED: %s", error)  # noqa: TRY400 - one line; there is no stack to look at
-            return flask.jsonify({"success": False, "message": f"REFUSED: {error} Nothing was sent.", "host": host})
+            told = flask.jsonify({"success": False, "message": f"REFUSED: {error} Nothing was sent.", "host": host})
+            # The form shows the message; who edits a class of users is shown the status only.
+            return told, 200 if flask.request.path.endswith("/swarm") else 403
         return None
 
     app.before_request(look)
+
+
+def _typed_host(environment: Environment) -> str | None:
+    """The host that this request of the page would load, by the form or by a class of users; None where it is none."""
+    if flask.request.method != "POST":
+        return None
+    # Below --web-base-path, too.
+    if flask.request.path.endswith("/swarm"):
+        return flask.request.form.get("host") or environment.host or ""
+    if flask.request.path.endswith("/user"):
+        return (flask.request.get_json(force=True, silent=True) or {}).get("host")
+    return None
 
 
 def _prepare_plan(environment: Environment, runner: Any, folder: Path) -> None:

@@ -9,6 +9,7 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -216,6 +217,9 @@ def test_the_page_is_on_loopback_only_and_takes_no_other_host() -> None:
             assert not told["success"]
             assert "REFUSED" in told["message"]
             assert other.url in told["message"]
+            edited = json.dumps({"user_class_name": "CaskCaller", "host": other.url}).encode()
+            with pytest.raises(urllib.error.HTTPError, match="403"):
+                urllib.request.urlopen(f"http://127.0.0.1:{port}/user", edited)
             assert process.stdout is not None
             assert any("REFUSED" in line and other.url in line for line in process.stdout)
         finally:
