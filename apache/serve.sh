@@ -17,6 +17,8 @@ IS_TERMINAL=yes
 if [ ! -t 0 ] && [ ! -t 1 ]; then IS_TERMINAL=no; fi
 # Until Apache listens to it, SIGWINCH would be ignored, and a stop during the start would be lost.
 if [ "$IS_TERMINAL" = no ]; then trap 'echo "Stopped during the start."; exit 0' WINCH; fi
+# What asks for a reload would end us, until Apache listens to it; it starts with the newest settings anyway.
+if [ "$IS_TERMINAL" = no ]; then trap '' HUP USR1; fi
 
 # ── Preflight: touches nothing ───────────────────────────────────────────────────────────────────────────────────────
 [ -x "$PYTHON" ] || fail "needs $PYTHON, found nothing. Run requirements/install.sh, or make serve."

@@ -21,6 +21,8 @@ BUSY_SECONDS = 5.0
 LOCKED_SECONDS = 0.15
 # So often in a row it must be somebody else: between two of ours there is a moment in which nobody is at work.
 LOCKED_TIMES = 2
+# While another program reads for hours, the journal grows; afterwards it keeps so much of it.
+MOST_JOURNAL_BYTES = 16 * 1024**2
 OPENING_PERIOD_SECONDS = 0.002
 # What SQLite takes by itself.
 PAGES_KIB = 2000
@@ -217,6 +219,7 @@ class Database:
         connection.execute("PRAGMA journal_mode=WAL")
         connection.execute(f"PRAGMA synchronous={self._synchronous}")
         connection.execute("PRAGMA foreign_keys=ON")
+        connection.execute(f"PRAGMA journal_size_limit={MOST_JOURNAL_BYTES}")
         connection.execute(f"PRAGMA cache_size=-{self._pages_kib}")
         self._migrate(connection)
 

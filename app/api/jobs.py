@@ -48,21 +48,25 @@ MOST_ROWS = 1000
 EXTENSION = "jobs"
 # A job's body is large, and each that is being read holds a thread that predictions need.
 UPLOADS_AT_ONCE = 2
+# A body has arrived before it is read here, so a place is free again in a moment; but threads are for predictions, too.
+UPLOADS_WAITING = 4
+UPLOAD_WAIT_SECONDS = 2.0
 
 Count = Annotated[int, Field(ge=0)]
 Moment = Annotated[str, Field(description="RFC 3339, in UTC.")]
 
 
 class Uploads:
-    """Places for those who send a job, in this process. Thread-safe."""
+    """Places for those who send a job, in this process, and for some who wait a moment for one. Thread-safe."""
 
     def __init__(self, places: int) -> None:
         self.places = threading.BoundedSemaphore(places)
+        self.waiting = threading.BoundedSemaphore(UPLOADS_WAITING)
 
     @contextlib.contextmanager
     def place(self) -> Iterator[None]:
         """Hold one while the body is read. Raises JobsFullError."""
-        if not self.places.acquire(blocking=False):
+        if not self.places.acquire(blocking=False) and not self._wait():
             raise JobsFullError(
                 f"{UPLOADS_AT_ONCE} jobs are being sent at the moment.",
                 hint="Send it again after the time in Retry-After.",
@@ -71,6 +75,15 @@ class Uploads:
             yield
         finally:
             self.places.release()
+
+    def _wait(self) -> bool:
+        """Whether a place came free in time."""
+        if not self.waiting.acquire(blocking=False):
+            return False
+        try:
+            return self.places.acquire(timeout=UPLOAD_WAIT_SECONDS)
+        finally:
+            self.waiting.release()
 
 
 UPLOADS = Uploads(UPLOADS_AT_ONCE)

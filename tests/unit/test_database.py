@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from app.database import LOCKED_SECONDS, MAX_IDLE_CONNECTIONS, Database
+from app.database import LOCKED_SECONDS, MAX_IDLE_CONNECTIONS, MOST_JOURNAL_BYTES, Database
 from app.errors import StateUnusableError
 
 FIRST = "CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);"
@@ -324,3 +324,24 @@ def test_one_of_ours_is_not_waited_for_for_ever(tmp_path: Path) -> None:
 
     with ours.transaction(), pytest.raises(StateUnusableError, match="is locked"):
         add_one(impatient, 1)
+
+
+def test_journal_that_grew_while_another_program_read_becomes_small_again(tmp_path: Path) -> None:
+    database = opened(tmp_path)
+    add_one(database, 1)
+    journal = database.path.with_name(database.path.name + "-wal")
+
+    def write(times: int) -> None:
+        for number in range(times):
+            with database.transaction() as connection:
+                connection.execute("INSERT INTO counts (name, value) VALUES (?, zeroblob(1000000))", (f"{number}",))
+                connection.execute("DELETE FROM counts")
+
+    with contextlib.closing(sqlite3.connect(database.path, isolation_level=None)) as reader:
+        reader.execute("BEGIN")
+        reader.execute("SELECT count(*) FROM counts").fetchone()
+        write(40)
+        assert journal.stat().st_size > 2 * MOST_JOURNAL_BYTES
+    write(10)
+
+    assert journal.stat().st_size <= MOST_JOURNAL_BYTES

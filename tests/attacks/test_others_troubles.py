@@ -1,0 +1,134 @@
+"""A hung engine, slow uploads of jobs, a receiver that drips: one caller's trouble is not the others'."""
+
+from __future__ import annotations
+
+import os
+import signal
+import socket
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
+
+from tests import bad_input, servers
+from tests.attacks.attack import attack
+from tests.servers import Server, wait_until
+
+JPEG = {"Content-Type": "image/jpeg"}
+SECONDS = 8.0
+# Fifteen are promised; a machine that runs other tests too may add to it.
+ENDED_SECONDS = 15.0 + 5.0
+
+
+@contextmanager
+def dripping() -> Iterator[int]:
+    """The port of a receiver that sends a byte now and then, for ever."""
+    over = threading.Event()
+
+    def drip(connection: socket.socket) -> None:
+        with connection, suppress(OSError):
+            connection.sendall(b"HTTP/1.1 200 OK\r\nX-Slow: ")
+            while not over.wait(0.5):
+                connection.sendall(b"x")
+
+    def take(listener: socket.socket) -> None:
+        while not over.is_set():
+            with suppress(TimeoutError):
+                threading.Thread(target=drip, args=(listener.accept()[0],), daemon=True).start()
+
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listener:
+        listener.settimeout(0.2)
+        thread = threading.Thread(target=take, args=(listener,))
+        thread.start()
+        try:
+            yield int(listener.getsockname()[1])
+        finally:
+            over.set()
+            thread.join()
+
+
+@pytest.fixture(scope="module")
+def receiver() -> Iterator[int]:
+    with dripping() as port:
+        yield port
+
+
+@pytest.fixture(scope="module")
+def server(receiver: int) -> Iterator[Server]:
+    """One that tells the dripping receiver of jobs' ends."""
+    hosts, secret = f"127.0.0.1:{receiver}", "a secret of at least 24 characters"
+    with servers.running(
+        "test",
+        JOBS_MAX_QUEUED="1000",
+        JOBS_WEBHOOK_HOSTS=hosts,
+        JOBS_WEBHOOK_SECRET=secret,
+        REQUEST_MAX_WAIT_SECONDS="5",
+    ) as running:
+        yield running
+
+
+def make_jobs(server: Server, image: bytes, until: float) -> Counter[str]:
+    """One caller who leaves one image after the other, and waits for each of the jobs."""
+    seen = Counter[str]()
+    while time.monotonic() < until:
+        answer = server.ask("/v1/jobs", image, JPEG)
+        seen[f"{answer.status} {answer.json.get('code', '')}".strip()] += 1
+        if answer.status == 202:
+            path = answer.headers["Location"]
+            wait_until(lambda path=path: server.ask(path).json["state"] == "succeeded", 60, path)  # type: ignore[misc]
+    return seen
+
+
+def test_slow_uploads_of_jobs_take_no_place_of_others(server: Server, sample_path: Path) -> None:
+    image = sample_path.read_bytes()
+    head = b"POST /v1/jobs HTTP/1.1\r\nHost: localhost\r\nContent-Type: image/jpeg\r\nContent-Length: 1000000\r\n\r\n"
+    lines = [socket.create_connection(("127.0.0.1", server.port), 5, (f"127.0.2.{n + 1}", 0)) for n in range(20)]
+    try:
+        with attack("20 slow uploads of jobs", server) as running, ThreadPoolExecutor(4) as pool:
+            for line in lines:
+                line.sendall(head)
+            until = time.monotonic() + SECONDS
+            makers = [pool.submit(make_jobs, server, image, until) for _ in range(4)]
+            while time.monotonic() < until:
+                for line in lines:
+                    with suppress(OSError):
+                        line.send(b"x" * 300)
+                threading.Event().wait(0.5)
+            seen = sum((each.result() for each in makers), Counter[str]())
+    finally:
+        for line in lines:
+            line.close()
+
+    running.figures.require()
+    assert seen.keys() == {"202"}, seen
+
+
+def test_a_receiver_that_drips_holds_up_nobody(server: Server, sample_path: Path, receiver: int) -> None:
+    image = sample_path.read_bytes()
+    body, content_type = bad_input.multipart(image, webhook_url=f"http://127.0.0.1:{receiver}/hook")
+    with attack("12 webhooks that drip", server) as running, ThreadPoolExecutor(2) as pool:
+        for _ in range(12):
+            assert server.ask("/v1/jobs", body, {"Content-Type": content_type}).status == 202
+        until = time.monotonic() + SECONDS
+        seen = sum(pool.map(lambda _: make_jobs(server, image, until), range(2)), Counter[str]())
+
+    running.figures.require()
+    assert seen.keys() == {"202"}, seen
+
+
+def test_a_hung_engine_is_replaced_while_everything_else_answers(server: Server, sample_path: Path) -> None:
+    """What is predicted in the meantime is lost by nature; the rest, and the time after it, is not."""
+    image, victim = sample_path.read_bytes(), server.engine_pid()
+    with attack("hung engine, 40 callers", server) as running, ThreadPoolExecutor(40) as pool:
+        os.kill(victim, signal.SIGSTOP)
+        asked = [pool.submit(server.ask, "/v1/detect", image + b"%d" % n, JPEG, 60) for n in range(40)]
+        wait_until(lambda: not Path(f"/proc/{victim}").exists(), ENDED_SECONDS, "the engine's end")
+        statuses = Counter(each.result().status for each in asked)
+
+    assert set(statuses) <= {200, 503, 504}, statuses
+    assert running.figures.live == 1.0, running.figures
