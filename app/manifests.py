@@ -24,6 +24,14 @@ TEXTS = ("name", "version", "task", "architecture", "weights", "sha256", "descri
 # Which sizes each kind of input needs.
 SIZES = {"crop": ("size", "resize_size"), "letterbox": ("size",), "fit": ("min_size", "max_size")}
 MAX_SIDE_PIXELS = 8192
+NOT_SQUARE = (
+    "An input of fixed sides that are not equal is not supported: size is one number, the side of a square. "
+    "kind = 'fit' keeps the shape of each picture."
+)
+GREY = (
+    "Networks take RGB here: give mean and std three times. One for grey pictures (1 channel) must be widened first: "
+    "w.repeat(1, 3, 1, 1) / 3 on its first convolution."
+)
 # A batch of 0 would never be taken, and the engine would spin.
 SERVE_RANGES: tuple[tuple[str, int, int, type | tuple[type, ...]], ...] = (
     ("top_k", 0, 1000, int),
@@ -173,6 +181,8 @@ def _build(path: Path, table: dict[str, Any], digest: str) -> Manifest:
         raise ManifestError(f"{path}: unknown key {unknown[0]!r}.", hint=f"Known keys: {', '.join(sorted(known))}.")
     try:
         spec = dict(table.get("input", {}))
+        if not_square := sorted({"width", "height"} & set(spec)):
+            raise ManifestError(f"{path}: unknown key input.{not_square[0]}.", hint=NOT_SQUARE)
         for name in ("mean", "std"):
             if name in spec:
                 spec[name] = tuple(float(x) for x in spec[name])
@@ -248,13 +258,18 @@ def _wrong_input(spec: InputSpec) -> Iterator[Wrong]:
         yield f"input.kind {spec.kind!r} is unknown", f"One of: {', '.join(SIZES)}."
         return
     for key in SIZES[spec.kind]:
+        if isinstance(getattr(spec, key), list | tuple):
+            yield f"input.{key} is {getattr(spec, key)!r}", NOT_SQUARE
+            return
         if not _is_between(getattr(spec, key), 1, MAX_SIDE_PIXELS, int):
             hint = f"input.kind = {spec.kind!r} needs it, in pixels, at most {MAX_SIDE_PIXELS}."
             yield f"input.{key} is missing or not usable", hint
             return
     if spec.kind == "crop" and spec.resize_size < spec.size:
         yield "input.resize_size is smaller than input.size", "The square must fit into the scaled image."
-    if len(spec.mean) != 3 or len(spec.std) != 3 or min(spec.std) <= 0:
+    if len(spec.mean) == 1 or len(spec.std) == 1:
+        yield "input.mean or input.std has one number", GREY
+    elif len(spec.mean) != 3 or len(spec.std) != 3 or min(spec.std) <= 0:
         yield "input.mean or input.std is not usable", "Three numbers each, those of std above 0."
 
 

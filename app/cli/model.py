@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import json
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -181,6 +182,20 @@ def _object(context: click.Context, parameter: click.Parameter, value: str) -> d
     return found
 
 
+class Side(click.ParamType):
+    """Pixels of one side. Two of them are asked for where inputs are not square, which is refused by name."""
+
+    name = "pixels"
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        """The number; fails with a sentence of its own for ``640x480``."""
+        from app import manifests
+
+        if re.fullmatch(r"\W*\d+\W*[x×, ]\W*\d+\W*", str(value)):
+            self.fail(f"{value!r} are two sides. {manifests.NOT_SQUARE}", param, ctx)
+        return int(click.INT.convert(value, param, ctx))
+
+
 @command.command()
 @click.option("--arch", required=True, help="A torchvision builder such as resnet50, narrow_resnet10 or narrow_fcos.")
 @click.option("--weights", required=True, help="A .pth or .safetensors file, DEFAULT, or random.")
@@ -194,10 +209,10 @@ def _object(context: click.Context, parameter: click.Parameter, value: str) -> d
 @click.option(
     "--input-kind", type=click.Choice(["crop", "letterbox", "fit"]), default=None, help="How images are scaled."
 )
-@click.option("--size", type=int, default=0, help="Pixels; this and the next ones as the architecture has them.")
-@click.option("--resize-size", type=int, default=0, help="Pixels.")
-@click.option("--min-size", type=int, default=0, help="Pixels.")
-@click.option("--max-size", type=int, default=0, help="Pixels.")
+@click.option("--size", type=Side(), default=0, help="Pixels; this and the next ones as the architecture has them.")
+@click.option("--resize-size", type=Side(), default=0, help="Pixels.")
+@click.option("--min-size", type=Side(), default=0, help="Pixels.")
+@click.option("--max-size", type=Side(), default=0, help="Pixels.")
 @click.option("--mean", type=float, nargs=3, callback=_numbers, default=None, help="Per channel, of values in [0, 1].")
 @click.option("--std", type=float, nargs=3, callback=_numbers, default=None, help="Per channel, of values in [0, 1].")
 @click.option("--score-threshold", type=float, help="Used where a caller names none.")

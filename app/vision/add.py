@@ -19,7 +19,18 @@ import torch
 from app import manifests
 from app.errors import ManifestError, ModelLoadError
 from app.manifests import InputKind, InputSpec, Manifest, ServeSpec, ToleranceSpec
-from app.vision import architectures, checkpoints, foreign, golden, label_files, published, sample_store, weights
+from app.vision import (
+    architectures,
+    checkpoints,
+    foreign,
+    golden,
+    label_files,
+    proof,
+    published,
+    reference,
+    sample_store,
+    weights,
+)
 from app.vision.architectures import Architecture
 from app.vision.registry import load_model
 
@@ -117,7 +128,10 @@ def add_model(
             Path(folder), manifest, weights_from, known, golden_pictures, half, progress, advance, open_url
         )
         sample_store.bring(replace(manifest, directory=made), store, sample_pictures, progress)
-        load_model(manifests.read(made)).prove(progress)
+        model = load_model(manifests.read(made))
+        model.prove(progress)
+        if known and known.transform and _are_published(weights_from, known):
+            progress(reference.compare(model, known.transform, known.labels, proof.originals(model)))
         advance()
         _publish(made, target)
     progress(f"added {name}@{version} to {store}")

@@ -36,17 +36,22 @@ def prove(model: Model, say: Say = lambda line: None) -> None:
 
 
 def _moves(model: Model) -> str:
-    pictures = list(_originals(model))
-    tallies = geometry.check_moves(model, pictures or [golden.made_up_picture(model.manifest.input)])
-    kind = f"{len(pictures)} sample pictures" if pictures else "a made-up picture"
+    pictures = originals(model)
+    tallies = geometry.check_moves(model, pictures)
+    kind = f"{len(pictures)} sample pictures" if samples.paths(model.manifest) else "a made-up picture"
     if not tallies:
         return f"boxes were checked on marks only: nothing is found in {kind}"
     counts = ", ".join(f"{each.found} of {each.expected} in {name} copies" for name, each in tallies.items())
     return f"boxes follow their objects: {counts} of {kind}"
 
 
-def _originals(model: Model) -> Iterator[np.ndarray]:
-    """A few of the sample pictures, evenly taken, upright and as large as they are."""
+def originals(model: Model) -> list[np.ndarray]:
+    """A few of the sample pictures, upright and as large as they are; a made-up one where there are none."""
+    return list(_samples(model)) or [golden.made_up_picture(model.manifest.input)]
+
+
+def _samples(model: Model) -> Iterator[np.ndarray]:
+    """Evenly taken from all."""
     paths = samples.paths(model.manifest)
     for path in paths[:: -(-len(paths) // PICTURES)] if paths else ():
         try:

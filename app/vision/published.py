@@ -46,6 +46,8 @@ class Published:
     labels: tuple[str, ...]
     input: InputSpec | None
     options: dict[str, Any] = field(default_factory=dict)
+    # Of a classifier: from a PIL image to what its network takes, as torchvision does it.
+    transform: Callable[[Any], Any] | None = None
 
     @property
     def file_name(self) -> str:
@@ -62,7 +64,8 @@ def describe(architecture: Architecture) -> Published | None:
         return None
     spec = _crop(newest.transforms()) if architecture.task == "classify" else None
     options = dict(_OPTIONS_WITH_WEIGHTS.get(architecture.name, {}))
-    return Published(newest.url, tuple(newest.meta["categories"]), spec, options)
+    transform = newest.transforms() if spec else None
+    return Published(newest.url, tuple(newest.meta["categories"]), spec, options, transform)
 
 
 def _crop(transforms: Any) -> InputSpec:

@@ -153,7 +153,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             f"app.vision.{checked}",
             {"app.vision", "app.errors", "app.files", "app.images", "app.manifests", "app.results"},
         )
-        for checked in ("geometry", "known_answers", "proof")
+        for checked in ("geometry", "known_answers", "proof", "reference")
     ),
     (
         "app.vision",

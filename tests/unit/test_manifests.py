@@ -231,3 +231,21 @@ def test_the_task_of_a_damaged_manifest_is_told_where_it_can_be(tmp_path: Path, 
     (tmp_path / "manifest.toml").write_text(text)
 
     assert manifests.task_of(tmp_path) == task
+
+
+@pytest.mark.parametrize(
+    ("change", "words"),
+    [
+        ({"size": [640, 480]}, "not equal is not supported"),
+        ({"width": 640, "height": 480}, "not equal is not supported"),
+        ({"mean": [0.5]}, "1 channel"),
+        ({"std": [0.5]}, "1 channel"),
+    ],
+)
+def test_inputs_that_are_not_square_or_grey_have_sentences_of_their_own(
+    tmp_path: Path, change: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(ManifestError) as caught:
+        fakes.make_manifest(tmp_path, task="detect", input={"kind": "letterbox", "size": 64, **change})
+
+    assert words in caught.value.hint

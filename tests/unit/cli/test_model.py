@@ -148,3 +148,11 @@ def test_list_shows_what_cannot_be_read_beside_the_others(tmp_path: Path) -> Non
 
     assert [(row["key"], row["state"]) for row in rows] == [("parts@1", "unreadable"), ("parts@2", None)]
     assert "manifest.toml cannot be read" in rows[0]["description"]
+
+
+@pytest.mark.parametrize("sides", ["640x480", "640 480", "640×480", "640,480", "(640, 480)", "[640,480]"])
+def test_two_sides_are_refused_by_name(sides: str) -> None:
+    done = run("add", "--arch", "resnet18", "--weights", "random", "--name", "a", "--version", "1", "--size", sides)
+
+    assert done.exit_code == 2
+    assert "are two sides. An input of fixed sides that are not equal is not supported" in " ".join(done.stderr.split())
