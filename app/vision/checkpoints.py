@@ -23,8 +23,12 @@ Tensors = dict[str, torch.Tensor]
 
 # Counters that no prediction reads: older checkpoints lack BatchNorm's, profilers add theirs to every layer.
 COUNTERS = ("num_batches_tracked", "total_ops", "total_params")
+# Names of torch's wrappers, which stand also within a network where its parts were wrapped one by one.
+_WRAPPERS = re.compile(r"(?<![^.])(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module|_forward_module)\.")
 # Averaged weights are better than the last ones.
 _AVERAGED = re.compile(r"ema|averag|swa", re.IGNORECASE)
+# What becomes fp32 by copying it; what is quantised means nothing without its scales.
+_REAL = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 _MAX_DEPTH = 8
 _SHOWN = 4
 
@@ -38,14 +42,14 @@ class Found:
 
 
 def flatten(content: Any) -> Tensors:
-    """All tensors of nested tables by their dotted names; what is no tensor is left out."""
+    """All tensors of nested tables and lists by their dotted names; what is no tensor is left out."""
     return dict(_walk(content, "", 0))
 
 
 def _walk(content: Any, prefix: str, depth: int) -> Iterator[tuple[str, torch.Tensor]]:
-    if not isinstance(content, Mapping) or depth > _MAX_DEPTH:
+    if not isinstance(content, Mapping | list | tuple) or depth > _MAX_DEPTH:
         return
-    for name, value in content.items():
+    for name, value in content.items() if isinstance(content, Mapping) else enumerate(content):
         if isinstance(value, torch.Tensor):
             yield f"{prefix}{name}", value
         else:
@@ -60,12 +64,16 @@ def fitting(network: nn.Module, tensors: Tensors, source: str, labels: Sequence[
     expected = network.state_dict()
     needed = [name for name in expected if not name.endswith(COUNTERS)]
     complete = [prefix for prefix in _prefixes(tensors, needed) if all(prefix + name in tensors for name in needed)]
+    plain = {_WRAPPERS.sub("", name): value for name, value in tensors.items()}
+    if not complete and plain.keys() != tensors.keys():
+        return fitting(network, plain, source, labels, ignored)
     if not complete:
         raise _missing(network, tensors, needed, source)
     best = _best(complete)
     chosen = {name: tensors[best + name] for name in expected if best + name in tensors}
     _refuse_extra(network, tensors, best, expected, source, ignored)
     _refuse_shapes(chosen, {name: expected[name] for name in needed}, source, labels)
+    _refuse_numbers(chosen, expected, source)
     return Found(chosen, tuple(_notes(tensors, best, complete)))
 
 
@@ -124,6 +132,27 @@ def _refuse_shapes(chosen: Tensors, needed: Tensors, source: str, labels: Sequen
     raise ModelLoadError(
         f"{source} does not fit: {name} is {has}, {wants} is expected.", hint=_shape_hint(has, wants, wrong, labels)
     )
+
+
+def _refuse_numbers(chosen: Tensors, expected: Mapping[str, torch.Tensor], source: str) -> None:
+    """Tensors that would be copied into the network as other numbers than they were trained as."""
+    for name, tensor in chosen.items():
+        for words, hint in _unusable(tensor, expected[name].is_floating_point()):
+            raise ModelLoadError(f"{source} does not fit: {name} {words}.", hint=hint)
+
+
+def _unusable(tensor: torch.Tensor, is_real: bool) -> Iterator[tuple[str, str]]:
+    if tensor.is_meta:
+        yield "has a shape and no numbers (device 'meta')", "Save the weights once they are loaded onto a device."
+    elif tensor.layout != torch.strided:
+        yield f"is stored as {tensor.layout}", "Save it dense: tensor.to_dense()."
+    elif is_real and tensor.dtype not in _REAL:
+        yield (
+            f"holds numbers of {tensor.dtype}",
+            "Save them as fp32, fp16 or bf16, as before quantising.",
+        )
+    elif is_real and not torch.isfinite(tensor).all():
+        yield "holds numbers that are NaN or infinite", "The training went wrong there; take an earlier checkpoint."
 
 
 def _shape_hint(has: list[int], wants: list[int], wrong: Sequence[str], labels: Sequence[str]) -> str:

@@ -86,6 +86,17 @@ SHAPES: dict[str, Callable[[State], Any]] = {
     "DDP of compiled": lambda state: {"state_dict": under("module._orig_mod.", state)},
     "model._orig_mod.": lambda state: under("model._orig_mod.", state),
     "model.module.": lambda state: {"checkpoint": {"state_dict": under("model.module.", state)}},
+    "parts compiled": lambda state: {
+        name.replace("body.", "body._orig_mod.").replace("fc.", "fc._orig_mod."): value for name, value in state.items()
+    },
+    "FSDP with checkpointing": lambda state: under(
+        "_fsdp_wrapped_module.",
+        {
+            name.replace("body.", "body._fsdp_wrapped_module._checkpoint_wrapped_module."): v
+            for name, v in state.items()
+        },
+    ),
+    "in a tuple with the epoch": lambda state: (state, 3),
     "Lightning model.": lambda state: lightning("model"),
     "Lightning net.": lambda state: lightning("net"),
     "Lightning backbone.": lambda state: lightning("backbone"),
@@ -217,6 +228,34 @@ def refusal(network: nn.Module, tensors: State) -> str:
     with pytest.raises(ModelLoadError) as caught:
         checkpoints.fitting(network, tensors, "w.pth", LABELS)
     return f"{caught.value.message} {caught.value.hint}"
+
+
+# What copying would silently make other numbers of, or end with a traceback.
+NO_WEIGHTS: dict[str, tuple[Callable[[torch.Tensor], torch.Tensor], str]] = {
+    "int8": (lambda value: value.to(torch.int8), "holds numbers of torch.int8"),
+    "fp8": (lambda value: value.to(torch.float8_e4m3fn), "holds numbers of torch.float8_e4m3fn"),
+    "complex": (lambda value: value.to(torch.complex64), "holds numbers of torch.complex64"),
+    "quantised": (lambda value: torch.quantize_per_tensor(value, 0.1, 0, torch.qint8), "holds numbers of torch.qint8"),
+    "sparse": (lambda value: value.to_sparse(), "is stored as torch.sparse_coo"),
+    "meta": (lambda value: value.to("meta"), "has a shape and no numbers"),
+    "NaN": (lambda value: torch.full_like(value, float("nan")), "holds numbers that are NaN or infinite"),
+    "one infinity": (
+        lambda value: value.clone().fill_diagonal_(float("inf")),
+        "holds numbers that are NaN or infinite",
+    ),
+}
+
+
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize(("make", "words"), NO_WEIGHTS.values(), ids=NO_WEIGHTS)
+def test_numbers_that_are_no_weights_are_refused_by_name(
+    make: Callable[[torch.Tensor], torch.Tensor], words: str
+) -> None:
+    tensors = trained().state_dict()
+    tensors["fc.weight"] = make(tensors["fc.weight"])
+
+    with pytest.raises(ModelLoadError, match=f"w.pth does not fit: fc.weight {words}"):
+        checkpoints.fitting(trained(), tensors, "w.pth", LABELS)
 
 
 def test_another_architecture_is_named_with_what_the_file_has() -> None:
