@@ -311,7 +311,7 @@ class ModelNotReadyError(UnavailableError):
 
 
 class StateUnusableError(UnavailableError):
-    """A file below STATE_DIR that this request needs cannot be read or written."""
+    """A file of the service that this request needs cannot be read or written."""
 
     code = "state_unusable"
     title = "The service cannot use its state"

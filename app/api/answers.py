@@ -35,7 +35,9 @@ class ExplainedLabel(TypedDict):
 
     label: str
     score: Annotated[float, Field(ge=0, le=1)]
-    method: Annotated[Literal["cam", "grad_cam"], Field(description="How it was found; see docs/models.md.")]
+    method: Annotated[
+        Literal["cam", "grad_cam"], Field(description="How it was found: by a class activation map, or by Grad-CAM.")
+    ]
     map: Annotated[
         list[list[ExplanationShare]],
         Field(description="Each place's share in the score, the largest being 1; rows from top to bottom."),

@@ -204,7 +204,7 @@ _OPTIONS = {
     "webhook_url": {
         "type": "string",
         "format": "uri",
-        "description": "Who is told of the end; its host must be one of JOBS_WEBHOOK_HOSTS.",
+        "description": "Where the end of the job is reported; the operator of this service allows hosts.",
     },
     **described.options(DetectWishes),
     **{name: row for name, row in described.options(ClassifyWishes).items() if name not in job_requests.NOT_HERE},

@@ -26,7 +26,7 @@ legacy = Blueprint("legacy", __name__)
 FRACTION_DIGITS = 8
 HINT = (
     'Send {"requests": [{"image": {"content": base64}, "features": [{…}]}]} or {"image": base64, …}; '
-    "docs/api.md shows both."
+    "GET /docs shows both."
 )
 
 

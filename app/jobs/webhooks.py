@@ -56,7 +56,7 @@ def check(url: str, hosts: tuple[str, ...]) -> None:
 
     ``hosts``: as in JOBS_WEBHOOK_HOSTS; without a port only those of http and https are meant.
     """
-    allowed = ", ".join(hosts) or "none (JOBS_WEBHOOK_HOSTS)"
+    allowed = ", ".join(hosts) or "none; ask the operator of this service"
     try:
         parts = urlsplit(url)
         place = _place(parts)

@@ -31,7 +31,7 @@ class Live(TypedDict):
 
 
 class Readiness(TypedDict):
-    """Whether a prediction would succeed now. What is missing is told inside ADMIN_NETWORKS and to admins only."""
+    """Whether a prediction would succeed now. What is missing is shown to operators only."""
 
     ready: bool
     missing: NotRequired[list[str]]

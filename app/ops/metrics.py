@@ -41,11 +41,11 @@ Row = tuple[Metric, dict[str, str], float]
     policy=replace(WATCHED_ROUTE, access=Access.METRICS),
     tag="Health",
     summary="Metrics",
-    answers={200: Answer(description="Prometheus' text form; docs/metrics.md lists all.", media_type=TEXT)},
+    answers={200: Answer(description="Prometheus' text form.", media_type=TEXT)},
     errors=(OutsideError,),
 )
 def show() -> Response:
-    """What all processes have counted. For this machine and METRICS_ALLOW only."""
+    """What all processes have counted. For this machine and the networks that the operator allows only."""
     settings = current_app.extensions["settings"]
     _refuse_strangers(settings.metrics_allow)
     # 74 ms, which only the process that is asked pays, and only once.

@@ -57,7 +57,7 @@ class Card:
     answers={200: Answer(description="What the last load test found, or how to make one.", media_type=HTML)},
 )
 def capacity() -> Response:
-    """The last result that lies in STATE_DIR, or that was measured from this checkout."""
+    """What the last load test of this service found."""
     settings = current_app.extensions["settings"]
     card = find((settings.state_dir / FILE_NAME, ROOT / "loadtest" / "results" / f"{settings.env}-{FILE_NAME}"))
     page = render_template("capacity.html", card=card, env=settings.env)

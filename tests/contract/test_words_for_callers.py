@@ -7,8 +7,10 @@ import re
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+from flask.testing import FlaskClient
 
 from app.config import DECLARATIONS, ROOT
 from app.pages import sentences
@@ -26,16 +28,28 @@ HEARD = [
 ]
 
 
-def hints(path: Path) -> Iterator[str]:
-    """The words of each ``hint=`` in a file."""
-    for node in ast.walk(ast.parse(path.read_text())):
-        if isinstance(node, ast.keyword) and node.arg == "hint":
-            yield " ".join(str(part.value) for part in ast.walk(node.value) if isinstance(part, ast.Constant))
+def said(path: Path) -> Iterator[str]:
+    """Each text in a file but docstrings and what only operators read: log lines, and why a start was refused."""
+    tree = ast.parse(path.read_text())
+    unsaid = {
+        id(part)
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Call) and _is_for_operators(node)
+        for part in ast.walk(node)
+    }
+    unsaid |= {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}
+    for node in ast.walk(tree):
+        if isinstance(node, ast.Constant) and isinstance(node.value, str) and id(node) not in unsaid:
+            yield node.value
+
+
+def _is_for_operators(call: ast.Call) -> bool:
+    return ast.unparse(call.func).startswith(("log.", "standalone.", "ManifestError"))
 
 
 @pytest.mark.parametrize("path", HEARD, ids=lambda path: str(path.relative_to(ROOT)))
-def test_no_hint_tells_a_caller_to_act_as_an_operator(path: Path) -> None:
-    assert [hint for hint in hints(path) if OPERATORS.search(hint)] == []
+def test_no_text_tells_a_caller_to_act_as_an_operator(path: Path) -> None:
+    assert [text for text in said(path) if OPERATORS.search(text)] == []
 
 
 def test_no_sentence_of_pages_or_apache_tells_a_visitor_to_act_as_an_operator() -> None:
@@ -55,6 +69,22 @@ def test_german_pages_of_apache_have_every_status_and_the_same_fields() -> None:
     assert set(german) == {*english, "page"}
     assert {status: set(german[status]) for status in english} == dict.fromkeys(english, fields)
     assert "{request_max_bytes}" in german["413"]["detail"]
+
+
+def test_description_of_the_api_names_nothing_that_only_an_operator_can_do(client: FlaskClient) -> None:
+    words = set(strings(client.get("/openapi.json").json))
+
+    assert len(words) > 500
+    assert [text for text in words if OPERATORS.search(text)] == []
+
+
+def strings(node: Any) -> Iterator[str]:
+    """Every text in a JSON document."""
+    if isinstance(node, str):
+        yield node
+    elif isinstance(node, dict | list):
+        for each in node.values() if isinstance(node, dict) else node:
+            yield from strings(each)
 
 
 def test_apache_names_the_limit_of_a_body() -> None:
