@@ -117,6 +117,8 @@ def _port_reasons(host: str, port: int) -> Iterator[str]:
 def _reading_reasons(settings: Settings) -> Iterator[str]:
     """What the service needs and this user, who serves, cannot have."""
     user, state = permissions.own_account().name, permissions.deepest_existing(settings.state_dir)
+    if user == str(os.getuid()):
+        yield f"the user {user} has no name in /etc/passwd, where Apache looks for one. In our image 10001 has."
     if not os.access(state, os.R_OK | os.W_OK | os.X_OK):
         yield f"the user {user} may not write {state}, where STATE_DIR is to be. Allow it: chown {user} {state}"
     if settings.log_file is not None and (why := _log_reason(settings.log_file)):

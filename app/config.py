@@ -36,6 +36,8 @@ CONTAINER_HOST = "container-host"
 
 # Before each line of a service that Apache started: apache/json_lines.py knows ours by it, and takes it away.
 LOG_MARK = "CASK_LOG_MARK"
+# What docker/steps tell the container: the address by which its host will call it.
+HOST_ADDRESS = "CASK_HOST_ADDRESS"
 # A name in the environment that starts so can only be meant for us; anything else there may belong to other software.
 # LOG_, TLS_, CONTAINER_, MODELS_ and REDIS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_…,
 # TLS_… and REDIS_….
@@ -1037,7 +1039,8 @@ def read_env_file(root: Path, name: str) -> Layer:
     if name == LOCAL_FILE and not os.path.lexists(root / name):
         return {}
     try:
-        with (root / name).open(encoding="utf-8") as stream:
+        # Editors on Windows put a mark before the first line.
+        with (root / name).open(encoding="utf-8-sig") as stream:
             bindings = list(parse_stream(stream))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
@@ -1309,3 +1312,8 @@ if __name__ == "__main__":
 def log_mark() -> str:
     """What stands before each line of JSON that this process logs; empty where nobody reads it so."""
     return os.environ.get(LOG_MARK, "")
+
+
+def host_address() -> str:
+    """The IPv4 address of this container's host in the network that it will serve in; empty where nobody said so."""
+    return os.environ.get(HOST_ADDRESS, "")

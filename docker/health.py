@@ -20,7 +20,7 @@ def port() -> str:
     root = Path(__file__).resolve().parent.parent
     env = {"development": "dev", "production": "prod"}.get(name := os.environ.get("ENV", "dev"), name)
     for file in (root / "env/local.env", root / f"env/{env}.env"):
-        lines = file.read_text().splitlines() if file.is_file() else []
+        lines = file.read_text("utf-8-sig").splitlines() if file.is_file() else []
         if values := [line.removeprefix("PORT=") for line in lines if line.startswith("PORT=")]:
             return values[-1]
     return "8000"

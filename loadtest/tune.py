@@ -76,7 +76,8 @@ def choose(table: Mapping[str, list[str]], measure: Measure, tell: Callable[[Tri
 
 def write(changed: Mapping[str, str], path: Path = LOCAL_FILE) -> None:
     """Put settings into env/local.env: a line that is there is replaced, others stay as they are."""
-    lines = path.read_text().splitlines() if path.exists() else ["# This machine's own values; written by make tune."]
+    own = ["# This machine's own values; written by make tune."]
+    lines = path.read_text("utf-8-sig").splitlines() if path.exists() else own
     for name, value in changed.items():
         place = next((n for n, line in enumerate(lines) if re.match(rf"{name}=", line)), None)
         if place is None:

@@ -7,7 +7,7 @@ from functools import lru_cache
 
 from flask import current_app, request
 
-from app import machine
+from app import config, machine
 from app.config import CONTAINER_HOST, Settings
 
 # Through a proxy on this machine everybody would be local.
@@ -26,7 +26,7 @@ def is_inside() -> bool:
 
 @lru_cache(MAX_SETTINGS)
 def _named(values: tuple[str, ...]) -> tuple[str, ...]:
-    gateway = machine.container_gateway()
+    gateway = config.host_address() or machine.container_gateway()
     host = (gateway,) if gateway else ()
     return tuple(each for value in values for each in (host if value == CONTAINER_HOST else (value,)))
 

@@ -48,8 +48,8 @@ setting() { # setting NAME
     local value="${!1:-}" file
     for file in "$ENV_DIR/local.env" "$ENV_DIR/$ENV.env"; do
         [ -z "$value" ] || break
-        # An editor on Windows ends lines with a carriage return too.
-        if [ -r "$file" ]; then value="$(sed -n "s/\r\$//; s/^$1=//p" "$file" | tail -n 1)"; fi
+        # An editor on Windows ends lines with a carriage return too, and puts a mark before the first.
+        if [ -r "$file" ]; then value="$(LC_ALL=C sed -n "1s/^\xef\xbb\xbf//; s/\r\$//; s/^$1=//p" "$file" | tail -n 1)"; fi
     done
     printf '%s' "$value"
 }

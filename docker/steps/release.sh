@@ -1,8 +1,8 @@
-# What one `make up` starts, kept by the engine; sourced by up.sh, rollback.sh, down.sh after common.sh.
+# What one `make up` starts, kept by the engine; sourced by up.sh, rollback.sh, down.sh after common.sh. changeover.sh starts it.
 # shellcheck shell=bash
 #
 # A release is an image and copies of settings, secrets and certificates: the volumes <project>_settings-N and
-# <project>_secrets-N. The first carries, as a label, the Compose file that starts it. So a restart gets what was
+# <project>_secrets-N. <project>_run-N holds the sockets of its container alone. The first carries, as a label, the Compose file that starts it. So a restart gets what was
 # checked, whatever became of the files since, and a way back needs nothing but the engine.
 
 KEPT_RELEASES=3
@@ -63,7 +63,7 @@ stage_release() { # sets STAGE
         copy_secret "$TLS_KEY" tls_key
     fi
     # Numbered once it is known whether it is new.
-    RELEASE=RELEASENUMBER RELEASE_DIGEST=RELEASEDIGEST compose config >"$STAGE/compose.yaml" 2>"$STAGE/refused" ||
+    RELEASE=RELEASENUMBER RELEASE_DIGEST=RELEASEDIGEST HOST_ADDRESS=HOSTADDRESS compose config >"$STAGE/compose.yaml" 2>"$STAGE/refused" ||
         fail 2 "needs Compose to read docker/compose*.yaml: $(grep -v '^$' "$STAGE/refused" | tail -n 1).$(still_serves)" "mend what it names, then: make up ENV=$ENV"
 }
 
@@ -86,7 +86,7 @@ make_release() { # make_release DIGEST : sets RELEASE
     local kind
     RELEASE=$(($(releases | head -n 1) + 1))
     sed -i "s/RELEASENUMBER/$RELEASE/g; s/RELEASEDIGEST/$1/g" "$STAGE/compose.yaml"
-    for kind in secrets settings; do
+    for kind in run secrets settings; do
         local labels=(--label "cask.project=$PROJECT" --label "cask.release=$RELEASE")
         if [ "$kind" = settings ]; then
             labels+=(--label "cask.image=$CASK_IMAGE" --label "cask.made=$(date +%Y-%m-%dT%H:%M:%S%z)"
@@ -101,7 +101,8 @@ make_release() { # make_release DIGEST : sets RELEASE
 }
 
 remove_release() { # remove_release NUMBER
-    "$DOCKER" volume rm "${PROJECT}_settings-$1" "${PROJECT}_secrets-$1" >/dev/null 2>&1 || true
+    local kind
+    for kind in settings secrets run; do "$DOCKER" volume rm "${PROJECT}_$kind-$1" >/dev/null 2>&1 || true; done
 }
 
 # The newest stay, and the one that serves; so do the images that they need.
@@ -111,91 +112,4 @@ prune_releases() { # prune_releases SERVING
         [ "$number" = "$1" ] || remove_release "$number"
     done
     prune_images
-}
-
-# --- starting ---------------------------------------------------------------------------------------------------------
-
-compose_release() { # compose_release NUMBER ARGUMENT… : by the file that it was made with
-    local number="$1" file
-    shift
-    file="$(umask 077; mktemp "${TMPDIR:-/tmp}/cask-compose.XXXXXX.yaml")"
-    release_label "$number" compose | base64 -d >"$file"
-    local status=0
-    run_compose -p "$PROJECT" -f "$file" "$@" || status=$?
-    rm -f "$file"
-    return "$status"
-}
-
-# As the start does it, as the same user, with the same mounts; the state is only looked at.
-check_release() { # check_release NUMBER : prints the reason and returns 1 when it would not start
-    local said
-    said="$(compose_release "$1" run --rm --no-deps -T --entrypoint '' cask bash -c \
-        '{ python -m app.state_files && CASK_ANNOUNCE=no STATE_DIR=/tmp/state bash apache/serve.sh --check; } 2>&1' \
-        2>"$LOG" </dev/null)" && return 0
-    said="$(printf '%s\n' "$said" | grep -v '^$' | { grep -v '^{' || true; } | sed 's/^FAIL: //' | head -n 1)"
-    printf '%s' "${said:-$(grep -v '^$' "$LOG" | tail -n 1)}"
-    return 1
-}
-
-first_exit_status() { # first_exit_status SINCE : by now the engine may be starting it again
-    # Until the end of this second: the time is cut to seconds, and the container may have ended in this one.
-    "$DOCKER" events --since "$1" --until "$(($(date +%s) + 1))" --filter "container=$CONTAINER" --filter event=die \
-        --format '{{index .Actor.Attributes "exitCode"}}' | head -n 1
-}
-
-start_release() { # start_release NUMBER : sets CONTAINER; where it does not become ready, REASON, and returns 1
-    local state restarts missing before began=$SECONDS said="" restarts_before=0 started_at
-    before="$(container)"
-    started_at="$(date +%s)"
-    compose_release "$1" up -d --remove-orphans >"$LOG" 2>&1 </dev/null || {
-        REASON="the engine did not start it: $(grep -iE 'error|cannot|in use' "$LOG" | grep -v 'Encountered errors' | tail -n 1 | cut -c 1-400)"
-        return 1
-    }
-    need_container
-    # A container that was there already may have been restarted in its life; only what happens now counts.
-    if [ "$before" = "$CONTAINER" ]; then restarts_before="$("$DOCKER" inspect -f '{{.RestartCount}}' "$CONTAINER")"; fi
-    while true; do
-        read -r state restarts < <("$DOCKER" inspect -f '{{.State.Status}} {{.RestartCount}}' "$CONTAINER")
-        if [ "$state" != running ] || [ "$restarts" -gt "$restarts_before" ]; then
-            # Otherwise the engine would start it again and again.
-            "$DOCKER" stop "$CONTAINER" >/dev/null 2>&1 || true
-            REASON="it ended with status $(first_exit_status "$started_at")"
-            return 1
-        fi
-        if missing="$("$DOCKER" exec "$CONTAINER" python -I docker/health.py 2>&1)"; then return 0; fi
-        if [ $((SECONDS - began)) -ge "$WAIT_SECONDS" ]; then
-            REASON="it is not ready after $WAIT_SECONDS s: $missing"
-            return 1
-        fi
-        if [ "$missing" != "$said" ]; then
-            said="$missing"
-            say "$((SECONDS - began)) s" "${missing:-starting}"
-        fi
-        sleep 0.3
-    done
-}
-
-# Takes what does not serve away and starts what served before. Always ends with status 1.
-restore_release() { # restore_release FAILED BEFORE : BEFORE is empty where there was nothing
-    local reason="$REASON" next="mend what it names, then: make up ENV=$ENV"
-    if CONTAINER="$(container)" && [ -n "$CONTAINER" ]; then
-        printf '\n' >&2
-        # Started again and again, it says the same again and again.
-        "$DOCKER" logs --tail 15 "$CONTAINER" 2>&1 | awk '!seen[$0]++ {print "    " $0}' >&2
-        said="$("$DOCKER" logs --tail 15 "$CONTAINER" 2>&1 | grep -vE '^(\{|$)' | tail -n 1 | cut -c 1-300)" || true
-        reason="$reason${said:+: $said}"
-    fi
-    if [ -z "$2" ]; then
-        fail 1 "needs a ready container, found that $reason (above: the end of its log); nothing served before." \
-            "$next (make logs shows all of it, make down clears it away)"
-    fi
-    say restore "$(release_words "$2")"
-    all_containers | xargs -r "$DOCKER" rm --force >/dev/null
-    # Short for the new one may be too short for what is known to work.
-    [ "$WAIT_SECONDS" -ge 180 ] || WAIT_SECONDS=180
-    if start_release "$2"; then
-        [ "${0##*/}" != up.sh ] || remove_release "$1"
-        fail 1 "release $1 does not serve, for $reason. $(release_words "$2") serves again." "$next"
-    fi
-    fail 1 "release $1 does not serve, for $reason. Nor does $(release_words "$2") any more, for $REASON." "make logs; $next"
 }

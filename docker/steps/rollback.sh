@@ -1,14 +1,16 @@
 #!/usr/bin/env bash
 # Go back to the release before the one that serves: its image, settings, secrets and certificates. Again: one further back.
-# shellcheck source-path=SCRIPTDIR source=common.sh source=release.sh
+# shellcheck source-path=SCRIPTDIR source=common.sh source=release.sh source=changeover.sh
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/release.sh"
+. "$(dirname "$0")/changeover.sh"
 
 RELEASE="${RELEASE:-}"                      # its number; default: the one before
 WAIT_SECONDS="${WAIT_SECONDS:-180}"
 
 choose_environment
 need_engine
+take_turn
 before="$(container)"
 from="$([ -z "$before" ] || container_label "$before" release)"
 kept="$(releases | tr '\n' ' ')"

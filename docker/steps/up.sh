@@ -2,9 +2,10 @@
 # Start Cask in a container: `make up ENV=prod`. Builds what is missing, checks the new release before anything is touched,
 # starts it where it differs from what runs, waits until it is ready, prints the address. What does not become ready is
 # taken away again, and what served before is started again.
-# shellcheck source-path=SCRIPTDIR source=common.sh source=release.sh
+# shellcheck source-path=SCRIPTDIR source=common.sh source=release.sh source=changeover.sh
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/release.sh"
+. "$(dirname "$0")/changeover.sh"
 
 BUILD="${BUILD:-yes}"                       # no: start the image that is there, such as one that was brought here
 WAIT_SECONDS="${WAIT_SECONDS:-180}"
@@ -15,7 +16,8 @@ load_settings
 # --- preflight: touches nothing ---------------------------------------------------------------------------------------
 
 need_engine
-compose version >/dev/null 2>&1 || compose version
+take_turn
+(compose version) >/dev/null 2>&1 || compose version
 case "$GPUS" in
     '' | all) ;;
     *[!0-9]* | 0*) fail 2 "needs GPUS to be all or a number from 1, found «$GPUS»." "make up ENV=$ENV GPUS=all" ;;

@@ -159,3 +159,23 @@ def test_what_the_service_user_may_not_read_is_said_before_the_start() -> None:
         )
         assert done.returncode == 2
         assert words in done.stderr
+
+
+@pytest.mark.skipif(os.getuid() != 0, reason="only root becomes a user without a name")
+def test_a_user_without_a_name_is_said_before_apache_stumbles_over_it() -> None:
+    state = servers.make_state_dir()
+    os.chown(state, 54321, 54321)
+    done = subprocess.run(
+        [servers.ROOT / "apache" / "serve.sh", "--check"],
+        env=servers.environment("test", PORT=str(servers.free_port()), STATE_DIR=str(state)),
+        capture_output=True,
+        text=True,
+        timeout=30,
+        check=False,
+        user=54321,
+        group=54321,
+        extra_groups=[],
+    )
+
+    assert done.returncode == 2
+    assert "the user 54321 has no name in /etc/passwd" in done.stderr

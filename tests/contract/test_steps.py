@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from app.config import DECLARATIONS, SECRETS
+from app.config import DECLARATIONS, SECRETS, read_env_file
 from tests.servers import ROOT
 
 
@@ -29,10 +29,13 @@ def test_every_setting_and_every_secret_is_known() -> None:
 
 
 @pytest.mark.parametrize("end", ["\n", "\r\n", ""])
-def test_a_line_of_any_editor_gives_its_value(tmp_path: Path, end: str) -> None:
-    (tmp_path / "local.env").write_bytes(f"PORT=8123{end}".encode())
+@pytest.mark.parametrize("mark", ["", "\ufeff"])
+def test_a_line_of_any_editor_gives_its_value(tmp_path: Path, end: str, mark: str) -> None:
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "local.env").write_bytes(f"{mark}PORT=8123{end}".encode())
 
-    assert bash("setting PORT", ENV="prod", ENV_DIR=str(tmp_path)).stdout == "8123"
+    assert bash("setting PORT", ENV="prod", ENV_DIR=str(tmp_path / "env")).stdout == "8123"
+    assert read_env_file(tmp_path, "env/local.env")["port"].value == "8123"
 
 
 @pytest.mark.parametrize("value", ["a'b", "$HOME ${X} $$", 'say "x"', "# no comment", "back\\slash", "- : {", "ünï"])

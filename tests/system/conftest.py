@@ -12,9 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import wait_until
 from tests.system import containers
 from tests.system.containers import IMAGE, STEPS, RunOnce, Stack
 
+READY_SECONDS = 120.0
 TIMES = "{{.State.StartedAt}} {{.State.FinishedAt}}"
 
 
@@ -37,11 +39,18 @@ def stack(image: str) -> Iterator[Stack]:
         yield stack
 
 
-@pytest.fixture
-def own_stack(image: str) -> Iterator[Stack]:
-    """A running container for one test, which may end it."""
+@pytest.fixture(scope="module")
+def ending_stack(image: str) -> Iterator[Stack]:
     with running("own") as stack:
         yield stack
+
+
+@pytest.fixture
+def own_stack(ending_stack: Stack) -> Stack:
+    """A running container, which a test may end: the next one starts it again."""
+    containers.docker("start", ending_stack.id)
+    wait_until(ending_stack.is_ready, READY_SECONDS, "the container to be ready")
+    return ending_stack
 
 
 @pytest.fixture

@@ -103,6 +103,13 @@ class Stack:
             server.token = self.token = self.token or self.make_token()
         return server.ask(path, body, JPEG if body else {}, timeout)
 
+    def is_ready(self) -> bool:
+        """Whether /readyz says so; False where nothing answers."""
+        try:
+            return self.ask("/readyz", timeout=5).status == 200
+        except OSError:
+            return False
+
     def make_token(self, name: str = "tests") -> str:
         """A token with all scopes, made as an operator does."""
         scopes = ("--scope", "predict", "--scope", "admin")

@@ -30,7 +30,7 @@ def elsewhere(unstarted: Stack) -> Iterator[Stack]:
     port = (f"127.0.0.1:{unstarted.port}:{unstarted.port}", "--env", f"PORT={unstarted.port}")
     id = containers.docker("run", "--detach", *PLAIN, *here, *port, containers.IMAGE)
     try:
-        wait_until(lambda: _is_ready(unstarted), READY_SECONDS, "the container on another processor")
+        wait_until(unstarted.is_ready, READY_SECONDS, "the container on another processor")
         yield unstarted
     finally:
         containers.docker("rm", "--force", "--volumes", id)
@@ -90,10 +90,3 @@ def _maps(stack: Stack, pid: int) -> str:
     maps = stack.execute("cat", f"/proc/{pid}/maps")
     assert "python" in maps
     return maps
-
-
-def _is_ready(stack: Stack) -> bool:
-    try:
-        return stack.ask("/readyz", timeout=5).status == 200
-    except OSError:
-        return False

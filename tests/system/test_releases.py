@@ -4,23 +4,26 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import socket
 import ssl
 import subprocess
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from tests.servers import ROOT, free_port, wait_until
 from tests.system import containers
+from tests.system.callers import asking
 from tests.system.conftest import prepared
 from tests.system.containers import Stack
 
 ROLLBACK_SECONDS = 30.0
+# From the old container's end to the new one's port.
+GAP_SECONDS = 5.0
 ODD_SECRET = "p$HOME ${A} $$ \"double\" 'single' back\\slash # no comment `id` ünï \\n "  # noqa: S105 - of the test
 
 
@@ -66,45 +69,13 @@ def in_force(stack: Stack, name: str) -> str:
     return stack.execute("python", "-m", "app.cli", "config", "get", name, "--secret")
 
 
+def crowd() -> float:
+    """Programs to a core: others may compute here too, and promises are for a machine that has a core for each."""
+    return max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
+
+
 def release(stack: Stack) -> int:
     return int(stack.inspect('{{json (index .Config.Labels "cask.release")}}'))
-
-
-@dataclass
-class Callers:
-    """Asks a page again and again, and keeps when it was answered."""
-
-    port: int
-    answered: list[float] = field(default_factory=list)
-    failed: list[str] = field(default_factory=list)
-    _over: threading.Event = field(default_factory=threading.Event)
-
-    def __enter__(self) -> Callers:
-        self._thread = threading.Thread(target=self._ask)
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        self._thread.join(30)
-
-    def _ask(self) -> None:
-        request = b"GET /readyz HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n"
-        while not self._over.wait(0.05):
-            try:
-                with socket.create_connection(("127.0.0.1", self.port), 5) as connection:
-                    connection.sendall(request)
-                    said = connection.recv(64)
-                if b" 200 " in said:
-                    self.answered.append(time.monotonic())
-                else:
-                    self.failed.append(said[:20].decode("latin-1"))
-            except OSError as error:
-                self.failed.append(str(error))
-
-    @property
-    def longest_gap(self) -> float:
-        return max((b - a for a, b in zip(self.answered, self.answered[1:], strict=False)), default=float("inf"))
 
 
 def test_nothing_changed_changes_nothing(change: Stack) -> None:
@@ -121,11 +92,11 @@ def test_a_changed_setting_and_secret_are_in_force_after_one_command(change: Sta
     local(change, "JOBS_MAX_IMAGES=321\r", "SERVER_NAME=localhost\r")
     (change.folder / "secrets" / "ensemble_token").write_text(ODD_SECRET + "\n")
 
-    with Callers(change.port) as callers:
+    with asking(change) as callers:
         done = step(change, "up", ALERTS_SMTP_PASSWORD=ODD_SECRET, ALERTS_SMTP_USER='o\'neil $HOME "x"')
 
     assert done.status == 0, done.err
-    print(f"the gap: {callers.longest_gap:.1f} s")
+    assert callers.gap_seconds < GAP_SECONDS * crowd()
     assert in_force(change, "JOBS_MAX_IMAGES") == "321"
     assert in_force(change, "ALERTS_SMTP_USER") == 'o\'neil $HOME "x"'
     assert change.execute("cat", "/run/secrets/alerts_smtp_password") == ODD_SECRET.strip()
@@ -139,7 +110,7 @@ def test_what_was_edited_but_not_started_is_not_in_force_and_not_shown(change: S
     local(change, "JOBS_MAX_IMAGES=many")
 
     containers.docker("restart", "-t", "40", change.id)
-    wait_until(lambda: _is_ready(change), 60, "/readyz after the restart, as at a reboot")
+    wait_until(change.is_ready, 60, "/readyz after the restart, as at a reboot")
 
     assert in_force(change, "JOBS_MAX_IMAGES") == before
     local(change)
@@ -176,9 +147,8 @@ def test_a_wrong_change_is_one_line_and_what_served_serves_on(change: Stack, cas
     if case == "setting":
         local(change, "WEB_THREADS=many")
 
-    with taken, Callers(change.port) as callers:
+    with taken, asking(change) as callers:
         done = step(change, "up", **settings)
-        wait_until(lambda: len(callers.answered) > 3, 30, "callers to be answered")
     local(change)
 
     assert done.status != 0
@@ -187,87 +157,57 @@ def test_a_wrong_change_is_one_line_and_what_served_serves_on(change: Stack, cas
     if case != "image":
         assert f"release {number} " in done.err
     assert (change.id, release(change)) == (before, number)
-    assert callers.failed == []
+    assert not callers.lost, callers.describe()
 
 
-def test_a_certificate_is_in_force_after_one_command_and_a_pair_that_does_not_fit_is_refused(
-    change: Stack, tmp_path: Path
-) -> None:
-    certificate, key, other = tmp_path / "site.pem", tmp_path / "site.key", tmp_path / "other.key"
-    port = free_port()
-    tls = {"HTTPS_PORT": str(port), "TLS_CERTIFICATE": str(certificate), "TLS_KEY": str(key)}
-    _make_pair(tmp_path / "first.pem", other)
-    _make_pair(certificate, key)
-    # For root alone: the container's user gets a copy of its own.
-    key.chmod(0o600)
-
-    assert step(change, "up", **tls).status == 0
-    first = ssl.get_server_certificate(("127.0.0.1", port))
-    smoke = step(change, "smoke", **tls)
-    _make_pair(tmp_path / "new.pem", tmp_path / "new.key")
-    # As certbot does it: another file takes the place of the old one.
-    (tmp_path / "new.pem").rename(certificate)
-    (tmp_path / "new.key").rename(key)
-    assert step(change, "up", **tls).status == 0
-    second = ssl.get_server_certificate(("127.0.0.1", port))
-    number = release(change)
-    refused = step(change, "up", **{**tls, "TLS_KEY": str(other)})
-
-    assert "samples right" in smoke.out
-    assert first != second
-    assert second.strip() == certificate.read_text().strip()
-    assert refused.status != 0
-    assert "is not the key of" in refused.err
-    assert release(change) == number
-
-
-def test_rollback_goes_back_and_further_back_and_says_when_it_cannot(change: Stack) -> None:
-    newest = release(change)
-    began = time.monotonic()
-
-    first = step(change, "rollback")
-    took = time.monotonic() - began
-    second = step(change, "rollback")
-    third = step(change, "rollback")
-
-    # Others may compute here too: the promise is for a machine that has a core for each who wants one.
-    crowd = max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1))
-    print(f"the first rollback took {took:.1f} s, with {crowd:.1f} programs to a core")
-    assert first.status == second.status == 0
-    assert took < ROLLBACK_SECONDS * crowd
-    assert f"from release {newest} " in first.out
-    assert f"to release {newest - 1} " in first.out
-    assert f"to release {newest - 2} " in second.out
-    assert third.status == 1
-    assert "nothing to go back to" in third.err
-    assert f"kept are: {newest} {newest - 1} {newest - 2}" in third.err
-    assert step(change, "rollback", RELEASE=str(newest)).status == 0
-    assert release(change) == newest
-
-
-@pytest.mark.parametrize(
-    ("settings", "words"),
-    [
-        # Of no machine: only the engine can say that it cannot listen there.
-        ({"LISTEN_HOST": "203.0.113.7"}, "the engine did not start it: "),
-        # Right as a setting, so that the check passes; ready it never is.
-        ({"DEVICE": "cuda", "WAIT_SECONDS": "12"}, "it "),
-    ],
-    ids=["address", "never ready"],
-)
-def test_a_release_that_does_not_serve_is_taken_away_and_the_one_before_started(
-    change: Stack, settings: dict[str, str], words: str
-) -> None:
+def test_a_release_that_is_never_ready_is_taken_away_and_no_caller_saw_it(change: Stack) -> None:
     number = release(change)
 
-    done = step(change, "up", **settings)
+    with asking(change) as callers:
+        # Right as a setting, so that the check passes.
+        done = step(change, "up", DEVICE="cuda", WAIT_SECONDS="12")
 
     assert done.status == 1
-    assert f"release {number + 1} does not serve, for {words}" in done.err
+    assert f"release {number + 1} does not serve, for it " in done.err
     assert f"release {number} " in done.err
+    assert "serves on" in done.err
+    assert release(change) == number
+    assert not callers.lost, callers.describe()
+    assert len(change.id.split()) == 1
+
+
+def test_a_release_that_cannot_have_its_port_is_taken_away_and_the_one_before_started(change: Stack) -> None:
+    number = release(change)
+
+    # Of no machine: only the engine can say that it cannot listen there.
+    done = step(change, "up", LISTEN_HOST="203.0.113.7")
+
+    assert done.status == 1
+    assert f"release {number + 1} does not serve, for the engine did not start it: " in done.err
     assert "serves again" in done.err
     assert release(change) == number
     assert change.ask("/readyz").status == 200
+
+
+def test_what_an_interrupted_change_left_is_cleared_away_by_the_next(change: Stack) -> None:
+    local(change, "JOBS_MAX_IMAGES=5")
+    environ = {**containers.environment(), **change.settings(), "BUILD": "no"}
+    begun = subprocess.Popen([containers.STEPS / "up.sh"], cwd=ROOT, env=environ, start_new_session=True)
+    wait_until(lambda: f"{change.project}_beside" in containers.docker("network", "ls"), 90, "a second container")
+    second = step(change, "up")
+    # As Ctrl-C does: all that it started, too.
+    os.killpg(begun.pid, signal.SIGKILL)
+    begun.wait()
+
+    done = step(change, "up")
+    local(change)
+
+    assert second.status == 1
+    assert "found another command that does" in second.err
+    assert done.status == 0
+    assert len(change.id.split()) == 1
+    assert f"{change.project}_beside" not in containers.docker("network", "ls")
+    assert in_force(change, "JOBS_MAX_IMAGES") == "5"
 
 
 def test_a_damaged_file_of_tokens_is_refused_before_anything_is_touched(change: Stack) -> None:
@@ -323,16 +263,64 @@ def test_another_engine_than_docker_is_never_asked_of_docker(change: Stack) -> N
     assert change.id == before
 
 
+def test_a_certificate_is_in_force_after_one_command_and_a_pair_that_does_not_fit_is_refused(
+    change: Stack, tmp_path: Path
+) -> None:
+    certificate, key, other = tmp_path / "site.pem", tmp_path / "site.key", tmp_path / "other.key"
+    port = free_port()
+    tls = {"HTTPS_PORT": str(port), "TLS_CERTIFICATE": str(certificate), "TLS_KEY": str(key)}
+    _make_pair(tmp_path / "first.pem", other)
+    _make_pair(certificate, key)
+    # For root alone: the container's user gets a copy of its own.
+    key.chmod(0o600)
+
+    assert step(change, "up", **tls).status == 0
+    first = ssl.get_server_certificate(("127.0.0.1", port))
+    smoke = step(change, "smoke", **tls)
+    _make_pair(tmp_path / "new.pem", tmp_path / "new.key")
+    # As certbot does it: another file takes the place of the old one.
+    (tmp_path / "new.pem").rename(certificate)
+    (tmp_path / "new.key").rename(key)
+    assert step(change, "up", **tls).status == 0
+    second = ssl.get_server_certificate(("127.0.0.1", port))
+    number = release(change)
+    refused = step(change, "up", **{**tls, "TLS_KEY": str(other)})
+
+    assert "samples right" in smoke.out
+    assert first != second
+    assert second.strip() == certificate.read_text().strip()
+    assert refused.status != 0
+    assert "is not the key of" in refused.err
+    assert release(change) == number
+
+
+def test_rollback_goes_back_and_further_back_and_says_when_it_cannot(change: Stack) -> None:
+    newest = release(change)
+    # With TLS, the plain port answers questions about health alone.
+    with asking(change, "ready") as callers:
+        began = time.monotonic()
+        first = step(change, "rollback")
+        took = time.monotonic() - began
+    second = step(change, "rollback")
+    third = step(change, "rollback")
+
+    print(f"the first rollback took {took:.1f} s, with {crowd():.1f} programs to a core")
+    assert first.status == second.status == 0
+    assert took < ROLLBACK_SECONDS * crowd()
+    assert callers.gap_seconds < GAP_SECONDS * crowd()
+    assert f"from release {newest} " in first.out
+    assert f"to release {newest - 1} " in first.out
+    assert f"to release {newest - 2} " in second.out
+    assert third.status == 1
+    assert "nothing to go back to" in third.err
+    assert f"kept are: {newest} {newest - 1} {newest - 2}" in third.err
+    assert step(change, "rollback", RELEASE=str(newest)).status == 0
+    assert release(change) == newest
+
+
 def _make_pair(certificate: Path, key: Path) -> None:
     command = ["openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
     names = ["-days", "90", "-subj", "/CN=localhost", "-addext", "subjectAltName=DNS:localhost"]
     subprocess.run(
         [*command, *names, "-out", str(certificate), "-keyout", str(key)], check=True, capture_output=True, timeout=60
     )
-
-
-def _is_ready(stack: Stack) -> bool:
-    try:
-        return stack.ask("/readyz", timeout=5).status == 200
-    except OSError:
-        return False

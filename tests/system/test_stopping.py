@@ -79,7 +79,7 @@ def test_restart_keeps_the_state(stack: Stack) -> None:
     stack.execute("sh", "-c", "echo kept >/var/lib/cask/of-the-test")
 
     containers.docker("restart", "-t", "40", stack.id)
-    wait_until(lambda: _is_ready(stack), ENGINE_SECONDS, "/readyz after the restart")
+    wait_until(stack.is_ready, ENGINE_SECONDS, "/readyz after the restart")
 
     assert stack.execute("cat", "/var/lib/cask/of-the-test") == "kept"
     containers.assert_right(stack.ask("/v1/detect", image))
@@ -131,10 +131,3 @@ def _see(stack: Stack, seen: list[int]) -> int:
     status = stack.ask("/readyz", timeout=5).status
     seen.append(status)
     return status
-
-
-def _is_ready(stack: Stack) -> bool:
-    try:
-        return stack.ask("/readyz", timeout=5).status == 200
-    except OSError:
-        return False

@@ -1,0 +1,93 @@
+"""Four honest callers that predict without a pause while the container changes, and what became of their requests."""
+
+from __future__ import annotations
+
+import contextlib
+import itertools
+import json
+import subprocess
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from tests.attacks.honest import Row
+from tests.servers import ROOT, wait_until
+from tests.system import containers
+from tests.system.containers import Stack
+
+FIRST_SECONDS = 60.0
+
+
+@dataclass
+class Callers:
+    """The rows that they have written so far."""
+
+    rows_path: Path
+    kind: str
+    _lines: list[str] = field(default_factory=list)
+
+    def rows(self) -> list[Row]:
+        """Their requests of this kind; a line that is being written is none yet."""
+        lines = self._lines or self.rows_path.read_text().splitlines()
+        rows = (Row(**json.loads(line)) for line in lines if line.endswith("}"))
+        return [row for row in rows if row.kind == self.kind]
+
+    @property
+    def lost(self) -> Counter[str]:
+        """Why requests were not answered rightly, and how often."""
+        rows = self.rows()
+        return Counter(f"{row.status} {row.code}".strip() for row in rows if not row.is_right)
+
+    @property
+    def gap_seconds(self) -> float:
+        """The longest time in which no answer arrived at any of them."""
+        ends = sorted(row.began + row.seconds for row in self._right())
+        return max((b - a for a, b in itertools.pairwise(ends)), default=float("inf"))
+
+    def _right(self) -> list[Row]:
+        return [row for row in self.rows() if row.is_right]
+
+    def describe(self) -> str:
+        """One line for people."""
+        return f"{len(self._right())} answered, lost {dict(self.lost)}, longest gap {self.gap_seconds:.1f} s"
+
+    def end(self) -> None:
+        """Keep what was written; nothing more comes."""
+        self._lines = self.rows_path.read_text().splitlines()
+
+    def wait_for(self, count: int) -> None:
+        """Until so many more were answered rightly."""
+        wanted = len(self._right()) + count
+        wait_until(lambda: len(self._right()) >= wanted, FIRST_SECONDS, f"honest answers: {self.describe()}")
+
+
+@contextlib.contextmanager
+def asking(stack: Stack, kind: str = "predict") -> Iterator[Callers]:
+    """Callers of the published port within the block; they have had answers before it, and have some after it.
+
+    ``kind``: which of their requests count, see tests/attacks/honest.py.
+    """
+    stack.token = stack.token or stack.make_token()
+    with tempfile.TemporaryDirectory(prefix="cask-callers-") as folder:
+        callers = Callers(Path(folder) / "rows.jsonl", kind)
+        callers.rows_path.touch()
+        command = [
+            sys.executable,
+            "-m",
+            "tests.attacks.honest",
+            f"http://127.0.0.1:{stack.port}",
+            str(callers.rows_path),
+        ]
+        process = subprocess.Popen([*command, "--token", stack.token], cwd=ROOT, env=containers.environment())
+        try:
+            callers.wait_for(8)
+            yield callers
+            callers.wait_for(8)
+        finally:
+            process.kill()
+            process.wait()
+            callers.end()
+        print(callers.describe())
