@@ -251,7 +251,10 @@ class Changes:
         if self._workers.holds(manifest):
             say(f"{manifest.key} is loaded already")
             return
-        say(f"loading {manifest.key} beside {change.model}@{self.roles[change.model].active}, which goes on")
+        active = f"{change.model}@{self.roles[change.model].active}"
+        slot = self._workers.slots.get(active)
+        goes_on = f" beside {active}, which goes on" if slot is not None and slot.state == "ready" else ""
+        say(f"loading {manifest.key}{goes_on}")
         # What has served before goes back without delay.
         self._workers.hold(manifest, say, is_proven=change.action != "rollback")
         self._unreadable.pop(manifest.key, None)

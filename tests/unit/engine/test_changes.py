@@ -380,7 +380,8 @@ def test_a_model_that_cannot_be_read_does_not_stop_the_start(make: Callable[...,
     assert "manifest.toml cannot be read" in on.changes.status()["unreadable"]["a@1"]
     # Mended, it is loaded by its promotion.
     fakes.write_model(store, "a", "1")
-    done = on.changes.apply(Change("promote", "a", "1"))
+    done = on.changes.apply(Change("promote", "a", "1"), on.said.append)
+    assert on.said[0] == "loading a@1"
     assert done["was_away"]
     assert on.held() == {"a@1", "b@1"}
     assert on.changes.status()["unreadable"] == {}
