@@ -14,7 +14,11 @@ from app.errors import ModelLoadError
 
 # Not splitlines(): it also splits at form feeds and U+2028, which stand inside labels.
 _LINE_ENDS = re.compile(r"\r\n|\n|\r")
-_NUMBERED = re.compile(r"(\d+)\s*[\s:,;=]\s*(\S.*)")
+_NUMBERED = re.compile(r"\(?(\d+)(?:\s*[:,;=)]\s*|\.?\s+)(\S.*)")
+_NUMBER_LAST = re.compile(r"(.*\S)\s*[,;\t]\s*(\d+)")
+# Blanks, and marks without a width that stand where files were put together.
+_BLANK = re.compile(r"^[\s\ufeff\u200b]+|[\s\ufeff\u200b]+$")
+_PROTOBUF = re.compile(r"^item\s*\{", re.MULTILINE)
 _YAML = re.compile(r"^(names|nc|train|val|path)\s*:", re.MULTILINE)
 # Where Hugging Face and others keep them inside a larger table.
 _KEYS = ("id2label", "index_to_name", "names", "labels", "classes", "categories")
@@ -56,12 +60,19 @@ def _parsed(path: Path, text: str) -> list[str]:
         return _from_json(path, text)
     if path.suffix in (".yaml", ".yml") or _YAML.search(text):
         raise _refused(path, "is YAML, as ultralytics describes data")
-    lines = [line.strip() for line in _LINE_ENDS.split(text) if line.strip()]
+    if _PROTOBUF.search(text):
+        raise _refused(path, "is a map of labels of TensorFlow (pbtxt)")
+    lines = [line for each in _LINE_ENDS.split(text) if (line := _BLANK.sub("", each))]
+    if lines and all(re.fullmatch(r'"[^"]+"', line) for line in lines):
+        lines = [line.strip('"') for line in lines]
     return _without_numbers(path, lines)
 
 
 def _without_numbers(path: Path, lines: list[str]) -> list[str]:
     """Lines such as ``0 cat``: the numbers are places, where all lines have one."""
+    last = [match for line in lines if (match := _NUMBER_LAST.fullmatch(line))]
+    if last and len(last) == len(lines):
+        return _by_place(path, {int(match[2]): match[1] for match in last}, len(lines))
     matches = [match for line in lines if (match := _NUMBERED.fullmatch(line))]
     if not matches or len(matches) < len(lines):
         return lines
@@ -86,6 +97,9 @@ def _from_json(path: Path, text: str) -> list[str]:
         raise _refused(path, f"begins like JSON and is none: {error}") from None
     if isinstance(content, dict):
         content = next((content[key] for key in _KEYS if isinstance(content.get(key), dict | list)), content)
+    if isinstance(content, list) and content and all(isinstance(each, dict) and "id" in each for each in content):
+        # COCO's categories, in whatever order they stand.
+        return _by_place(path, {_number(path, each): _name(path, each) for each in content}, len(content))
     if isinstance(content, list):
         return [_name(path, each) for each in content]
     if content and all(re.fullmatch(r"\d+", key) for key in content):
@@ -94,6 +108,12 @@ def _from_json(path: Path, text: str) -> list[str]:
         # class_to_idx of torchvision's ImageFolder.
         return _by_place(path, {number: name for name, number in content.items()}, len(content))
     raise _refused(path, "is a JSON object, but does not give a name to each number")
+
+
+def _number(path: Path, category: Mapping[str, Any]) -> int:
+    if type(category["id"]) is not int:
+        raise _refused(path, f"holds the id {json.dumps(category['id'])[:60]} where a number should be")
+    return int(category["id"])
 
 
 def _name(path: Path, value: Any) -> str:
