@@ -56,6 +56,8 @@ class Recorder:
     def __init__(self, folder: Path, worker: int) -> None:
         self._worker, self._folder = worker, folder
         self._file = (folder / f"rows-{worker}.bin").open("wb", buffering=0)
+        # Opened while there is a file left: connections may take all others.
+        self._examples_file = (folder / f"examples-{worker}.jsonl").open("a", buffering=1)
         self._waiting: list[tuple[Any, ...]] = []
         self._examples: dict[Outcome, int] = {}
         self._refusals: Counter[tuple[str, int, str]] = Counter()
@@ -71,9 +73,8 @@ class Recorder:
         count = self._examples.get(outcome, 0)
         self._examples[outcome] = count + 1
         if count < EXAMPLES_MOST:
-            with (self._folder / f"examples-{self._worker}.jsonl").open("a") as file:
-                row = {"outcome": outcome.name, "request_id": request.request_id, "at": round(moment, 3), "what": words}
-                file.write(json.dumps(row) + "\n")
+            row = {"outcome": outcome.name, "request_id": request.request_id, "at": round(moment, 3), "what": words}
+            self._examples_file.write(json.dumps(row) + "\n")
 
     def refusal(self, scenario: str, status: int, code: str) -> None:
         """Count a request that was not answered with success, by status and problem code, or by its exception."""
@@ -89,6 +90,7 @@ class Recorder:
         """Write all, and say that this worker is done; who does not say so was lost."""
         self.flush()
         self._file.close()
+        self._examples_file.close()
         done = self._folder / f"worker-{self._worker}.json"
         whole = done.with_suffix(".new")
         refusals = [

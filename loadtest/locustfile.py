@@ -245,6 +245,7 @@ class CaskDispatcher(User):
             driving.open(moments, plan.slots)
         else:
             self._drive_callers(driving, plan, worker)
+        connections.close()
         recorder.close(
             {
                 "planned": int(moments.size),

@@ -188,7 +188,7 @@ class _Hunt:
         """Who else used the machine whenever this rate failed; empty where it failed without them, too."""
         failed = [step for step in self.found.steps if step.rate == rate and not step.has_passed]
         words = [disturbed_by(step.verdict.figures.get("machine", {})) for step in failed]
-        return f"failed while the machine was {words[-1]}" if words and all(words) else ""
+        return f"did not pass while the machine was {words[-1]}" if words and all(words) else ""
 
     def _has_held(self, rate: float) -> bool:
         return any(step.has_passed for step in self.found.steps if step.rate == rate and step.is_confirmation)

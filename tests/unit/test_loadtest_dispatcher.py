@@ -174,6 +174,21 @@ def test_a_worker_that_does_not_close_its_record_is_lost(tmp_path: Path) -> None
     assert (record.lost_workers, record.rows.size) == (1, 1)
 
 
+def test_an_example_is_kept_also_where_connections_have_taken_all_files(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def none_left(*_: Any, **__: Any) -> None:
+        raise OSError(errno.EMFILE, "Too many open files")
+
+    recorder = Recorder(tmp_path, 0)
+    with monkeypatch.context() as full:
+        full.setattr(Path, "open", none_left)
+        recorder.example(Outcome.BROKEN, Caller({"classify_raw": 1}, SAMPLES).next(), 1.0, "no file left")
+    recorder.close({})
+
+    assert [row["what"] for row in rows.examples(tmp_path)] == ["no file left"]
+
+
 def test_only_the_first_examples_of_a_kind_are_kept(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, 0)
     request = Caller({"classify_raw": 1}, SAMPLES).next()._replace(request_id="load-1")
