@@ -12,12 +12,8 @@ MODEL_BUILD_IN_IMAGE="${MODEL_BUILD_IN_IMAGE:-yes}"
 
 began=$SECONDS
 need_engine
-has_buildkit || fail 2 "needs a client with BuildKit, found $DOCKER without it." \
-    "apt-get install docker-buildx (or Debian 12's docker.io)"
-if ! "$DOCKER" image inspect "$BASE_IMAGE" >/dev/null 2>&1; then
-    "$DOCKER" pull -q "$BASE_IMAGE" >/dev/null 2>&1 ||
-        fail 2 "needs the base image $BASE_IMAGE, found neither it nor a registry that has it." "make base-image"
-fi
+need_buildkit
+need_base_image
 free_gb=$(($(df -Pk . | awk 'NR == 2 {print $4}') / 1048576))
 [ "$free_gb" -ge "$MIN_FREE_GB" ] || fail 2 "needs $MIN_FREE_GB GB of free disk, found $free_gb GB." \
     "$DOCKER image prune; $DOCKER builder prune"

@@ -155,6 +155,16 @@ has_buildkit() {
     [ "${version%%.*}" -lt 23 ] || "$DOCKER" buildx version >/dev/null 2>&1
 }
 
+need_buildkit() {
+    has_buildkit || fail 2 "needs a client with BuildKit, found $DOCKER without it." \
+        "apt-get install docker-buildx (or Debian 12's docker.io)"
+}
+
+need_base_image() {
+    "$DOCKER" image inspect "$BASE_IMAGE" >/dev/null 2>&1 || "$DOCKER" pull -q "$BASE_IMAGE" >/dev/null 2>&1 ||
+        fail 2 "needs the base image $BASE_IMAGE, found neither it nor a registry that has it." "make base-image"
+}
+
 need_engine() { # one line where there is none
     choose_docker
     [ -n "$DOCKER" ] || fail 2 "needs a container engine, found no docker." "make docker-engine"

@@ -18,11 +18,8 @@ case "$WORKERS" in
     '' | 0* | *[!0-9]*) fail 2 "needs WORKERS to be a number from 1, found «$WORKERS»." "make loadtest-docker WORKERS=2" ;;
 esac
 need_engine
-has_buildkit || fail 2 "needs a client with BuildKit, found $DOCKER without it." \
-    "apt-get install docker-buildx (or Debian 12's docker.io)"
-if ! "$DOCKER" image inspect "$BASE_IMAGE" >/dev/null 2>&1 && ! "$DOCKER" pull -q "$BASE_IMAGE" >/dev/null 2>&1; then
-    fail 2 "needs the base image $BASE_IMAGE, found neither it nor a registry that has it." "make base-image"
-fi
+need_buildkit
+need_base_image
 
 # --- from here on, something changes ----------------------------------------------------------------------------------
 

@@ -25,8 +25,8 @@ esac
 if [ "$BUILD" = no ]; then
     "$DOCKER" image inspect "$IMAGE" >/dev/null 2>&1 ||
         fail 2 "needs the image $IMAGE, found none." "docker load -i that-image.tar, or: make up ENV=$ENV"
-elif ! "$DOCKER" image inspect "$BASE_IMAGE" >/dev/null 2>&1 && ! "$DOCKER" pull -q "$BASE_IMAGE" >/dev/null 2>&1; then
-    fail 2 "needs the base image $BASE_IMAGE, found neither it nor a registry that has it." "make base-image"
+else
+    need_base_image
 fi
 before="$(container)"
 from=""
