@@ -87,13 +87,14 @@ def test_answer_names_model_sizes_times_and_request(client: FlaskClient, app: Fl
     ]
 
 
-def test_thirty_two_images_are_one_request(client: FlaskClient, engine: FakeEngine) -> None:
+def test_thirty_two_images_are_one_request_in_turns(client: FlaskClient, engine: FakeEngine) -> None:
     body, content_type = bad_input.multipart(*[numbered(number) for number in range(32)])
 
     response = client.post("/v1/classify", data=body, content_type=content_type)
 
     assert found(response.get_json()) == [str(number) for number in range(32)]
-    assert len(engine.asked) == 1
+    a_turn = client.application.extensions["gate"].images_a_turn
+    assert [len(each.options) for each in engine.asked] == [a_turn] * (32 // a_turn)
 
 
 def test_options_come_from_address_form_and_json(client: FlaskClient, engine: FakeEngine) -> None:

@@ -158,4 +158,4 @@ def test_page_shows_each_method(client: FlaskClient, path: str) -> None:
     page = client.get(path).get_data(as_text=True)
 
     for name in ("App.index", "Model.list", "Image.classify", "Image.detect"):
-        assert f"<h2>{name}</h2>" in page
+        assert f">{name}</h2>" in page
