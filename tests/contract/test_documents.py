@@ -260,3 +260,9 @@ def test_each_direct_dependency_has_its_reason(path: Path) -> None:
     reasons = set(re.findall(r"^\| `([a-z0-9_-]+)` \| \S", text_of("docs/decisions/0006-dependencies.md"), re.M))
 
     assert named - reasons == set()
+
+
+def test_each_decision_has_a_number_of_its_own() -> None:
+    numbers = [path.name[:4] for path in sorted((ROOT / "docs" / "decisions").glob("0*.md"))]
+
+    assert sorted(set(numbers)) == numbers
