@@ -335,26 +335,27 @@ class Predictor:
         parts = []
         with _work(asked, asked.choice.manifest.key, len(numbers)) as work:
             for some in _parts(numbers, work):
-                with work.turn(len(some)) as took, self.decoder.budget.hold("pixels") as hold:
-                    parts.append(self._compute_some(asked, some, hold, took))
+                with self.decoder.budget.hold("pixels") as hold:
+                    parts.append(self._compute_some(asked, some, hold, work))
         return parts[0] if len(parts) == 1 else _joined(parts)
 
-    def _compute_some(
-        self, asked: _Asked, numbers: Sequence[int], hold: Hold, took: Callable[[float], None]
-    ) -> _Computed:
+    def _compute_some(self, asked: _Asked, numbers: Sequence[int], hold: Hold, work: Work) -> _Computed:
         started = time.perf_counter()
+        # Before the turn: a picture that is slow to decode must not keep the engine from others.
         pictures = self._read_all(asked, numbers, hold)
         choice, decoded = asked.choice, time.perf_counter()
         scaled = [picture.to_input(asked.own[number]) for picture, number in zip(pictures, numbers, strict=True)]
-        answers = self.engine.predict(
-            choice.manifest,
-            [each.pixels for each in pictures],
-            scaled,
-            asked.deadline,
-            [(each.width, each.height) for each in pictures],
-        )
-        took(_seconds(answers))
-        timings = _timings(started, decoded, answers)
+        with work.turn(len(numbers)) as took:
+            turned = time.perf_counter()
+            answers = self.engine.predict(
+                choice.manifest,
+                [each.pixels for each in pictures],
+                scaled,
+                asked.deadline,
+                [(each.width, each.height) for each in pictures],
+            )
+            took(_seconds(answers))
+            timings = _timings(decoded - started, time.perf_counter() - turned, answers)
         metrics.DECODE_SECONDS.observe(decoded - started, task=choice.manifest.task)
         metrics.PREDICTED_IMAGES.add(len(answers), task=choice.manifest.task)
         manifest = choice.manifest
@@ -383,11 +384,12 @@ class Predictor:
         answers: list[EngineAnswer] = []
         with _work(asked, kind, len(labels)) as work:
             for some in _parts(range(len(labels)), work):
-                with work.turn(len(some)) as took, self.decoder.budget.hold("pixels") as hold:
+                wishes = [labels[number] for number in some]
+                with self.decoder.budget.hold("pixels") as hold:
                     pictures = [each.pixels for each in self._read_all(asked, some, hold)]
-                    wishes = [labels[number] for number in some]
-                    found = self.engine.predict(manifest, pictures, wishes, asked.deadline)
-                    took(_seconds(found))
+                    with work.turn(len(some)) as took:
+                        found = self.engine.predict(manifest, pictures, wishes, asked.deadline)
+                        took(_seconds(found))
                 answers += found
         results = [
             replace(result, explanation=_placed(manifest, result, answer))
@@ -523,13 +525,13 @@ def _placed(manifest: Manifest, result: ImageResult, answer: EngineAnswer) -> Pl
     return PlacedExplanation(explanation, images.seen(manifest.input, result.width, result.height))
 
 
-def _timings(started: float, decoded: float, answers: list[EngineAnswer]) -> dict[str, float]:
+def _timings(decode_seconds: float, engine_seconds: float, answers: list[EngineAnswer]) -> dict[str, float]:
     """Milliseconds; of several images the slowest counts, because they travel side by side."""
     return {
-        "decode": (decoded - started) * 1000,
+        "decode": decode_seconds * 1000,
         "queue": max(each.queue_ms for each in answers),
         "predict": max(each.predict_ms for each in answers),
-        "engine": (time.perf_counter() - decoded) * 1000,
+        "engine": engine_seconds * 1000,
     }
 
 
