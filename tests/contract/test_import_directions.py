@@ -332,16 +332,12 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
 ]
 
+WEB = ("app.factory", "app.api", "app.pages", "app.ops", "app.openapi", "app.guards", "app.policy")
+
 # Packages of others, and who may know them.
 ONLY: dict[str, tuple[str, ...]] = {
     "flask": (
-        "app.factory",
-        "app.api",
-        "app.pages",
-        "app.ops",
-        "app.openapi",
-        "app.guards",
-        "app.policy",
+        *WEB,
         "app.predictions",
         "app.cache",
         "app.cli",
@@ -351,13 +347,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "flask_caching": ("app.cache",),
     "cachelib": (),
     "werkzeug": (
-        "app.factory",
-        "app.api",
-        "app.pages",
-        "app.ops",
-        "app.openapi",
-        "app.guards",
-        "app.policy",
+        *WEB,
         "app.cli",
     ),
     "torch": ("app.vision", "app.engine.worker", "app.engine.service"),
