@@ -97,7 +97,7 @@ def of(app: Flask, endpoint: str | None) -> RoutePolicy:
     """The policy of an endpoint: its view's own, else its blueprint's; that of no route for None."""
     if endpoint is None:
         return NO_ROUTE
-    own: RoutePolicy | None = getattr(app.view_functions[endpoint], ATTRIBUTE, None)
+    own: RoutePolicy | None = getattr(app.view_functions.get(endpoint), ATTRIBUTE, None)
     if own is not None:
         return own
     shared: RoutePolicy = getattr(app.blueprints.get(endpoint.rpartition(".")[0]), ATTRIBUTE, GUARDED_ROUTE)
@@ -127,8 +127,8 @@ class Paths:
 
 
 def routes(app: Flask) -> Iterator[tuple[Rule, RoutePolicy]]:
-    """Every route with its policy."""
-    return ((rule, of(app, rule.endpoint)) for rule in app.url_map.iter_rules())
+    """Every route that has a view, with its policy; others only name an address, and answer nothing."""
+    return ((rule, of(app, rule.endpoint)) for rule in app.url_map.iter_rules() if rule.endpoint in app.view_functions)
 
 
 def predicting(app: Flask) -> str:

@@ -170,8 +170,8 @@ def build(app: Flask) -> dict[str, Any]:
 
 def addresses(app: Flask) -> Iterator[tuple[str, Rule, Operation]]:
     """Each method and address that a program may call, with what it promises; files as they lie on disk are none."""
-    for rule in sorted(app.url_map.iter_rules(), key=lambda each: each.rule):
-        if policy.of(app, rule.endpoint) == policy.FILE_ROUTE:
+    for rule, here in sorted(policy.routes(app), key=lambda each: each[0].rule):
+        if here == policy.FILE_ROUTE:
             continue
         for method in METHODS:
             if method in (rule.methods or ()):

@@ -68,6 +68,16 @@ def test_description_holds_what_is_known_of_them(app: Flask) -> None:
     assert "security" not in noted
 
 
+def test_address_without_a_view_breaks_no_description(tmp_path: Path) -> None:
+    app = make(tmp_path)
+    app.add_url_rule("/elsewhere", endpoint="elsewhere", build_only=True)
+
+    document = app.test_client().get("/openapi.json")
+
+    assert document.status_code == 200
+    assert b"/elsewhere" not in document.data
+
+
 def test_view_that_says_nothing_wants_a_token_and_is_limited(app: Flask) -> None:
     client = app.test_client()
 
