@@ -156,7 +156,7 @@ def headline(table: dict[str, Any]) -> str:
     failing = table["lowest_failing_rps"]
     if table.get("verdict") == Status.UNDECIDED.name:
         return f"Bears at least {rate(table['capacity_rps'])} requests a second: {table['reason']}."
-    words = f"{table['not_measured']}. It may bear more" if table.get("not_measured") else "is too much"
+    words = f"{table['not_measured']}. It may take more load" if table.get("not_measured") else "is too much"
     beyond = f"; {rate(failing)} a second {words}" if failing else ""
     return f"Bears {rate(table['capacity_rps'])} requests a second{beyond}."
 

@@ -41,7 +41,7 @@ class Step:
 class Search:
     """What was tried, and what came of it. ``capacity_rps`` is 0 when nothing was found that holds; ``reason``: why.
 
-    ``not_measured``: why the rate above could not be measured, or who else was at work: the service may bear more.
+    ``not_measured``: why the rate above could not be measured, or who else was at work: the service may take more load.
     ``is_used_up``: no more runs could be made; the capacity is at least what is said, or unknown.
     """
 
