@@ -22,7 +22,7 @@ PATIENCE_SECONDS = 30.0
 @pytest.fixture(scope="module", params=["off", "disk"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server on which nobody waits for long, without kept answers and with."""
-    with servers.running("test", REQUEST_MAX_WAIT_SECONDS="0.02", LOG_LEVEL="info", CACHE=request.param) as running:
+    with servers.running("test", REQUEST_MAX_WAIT_SECONDS="0.01", LOG_LEVEL="info", CACHE=request.param) as running:
         yield running
 
 
