@@ -13,6 +13,7 @@ import hmac
 import http.client
 import json
 import logging
+import re
 import socket
 import ssl
 import threading
@@ -37,6 +38,8 @@ RECEIVERS_AT_ONCE = 8
 PAUSES_SECONDS = (5.0, 30.0, 120.0, 600.0, 3600.0, LONGEST_WEBHOOK_PAUSE_SECONDS)
 SECRET_PREFIX = "whsec_"  # noqa: S105 - of Standard Webhooks, before base64
 DEFAULT_PORTS = {"http": 80, "https": 443}
+# A refusal is logged and shown to others: what a caller keeps secret does not stand there.
+USER = re.compile(r"//[^/]*@")
 
 
 @dataclass(frozen=True)
@@ -65,7 +68,7 @@ def check(url: str, hosts: tuple[str, ...]) -> None:
     is_url = url.isascii() and url.isprintable() and " " not in url and len(url) <= MAX_URL_CHARACTERS
     if not is_url or not place or parts.username is not None or parts.password is not None or parts.fragment:
         raise OptionError(
-            f"webhook_url is {url[:80]!a}.",
+            f"webhook_url is {USER.sub('//[hidden]@', url)[:80]!a}.",
             hint="An address such as https://example.com/hook, without user or fragment.",
         )
     is_default_port = parts.port in (None, DEFAULT_PORTS[parts.scheme])

@@ -180,6 +180,13 @@ def test_other_address_is_refused(url: str) -> None:
         webhooks.check(url, ("ear.example", "10.0.0.5:8080"))
 
 
+def test_a_refusal_shows_no_password() -> None:
+    with pytest.raises(OptionError, match="hidden") as refused:
+        webhooks.check("https://me:secret@ear.example/hook", ("ear.example",))
+
+    assert "secret" not in str(refused.value)
+
+
 # ── a real receiver ──────────────────────────────────────────────────────────────────────────────────────────────────
 
 
