@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 # ENV, PORT and any other setting given to make reach the programs through the environment, as they were typed: a value is
 # never read by make ($(shell …) in it) nor by a shell (quotes, blanks, semicolons). app/given.sh makes arguments of them.
 $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
-GIVEN := A AFTER ANYWAY ARCH B BEFORE BUILD CONFIRM FOLDER LABELS MIX MODEL NAME OPTIONS PART PROFILE RATE SAMPLES SECONDS SHARE SLO VERSION WEIGHTS WRITE
+GIVEN := A AFTER ANYWAY ARCH B BEFORE BUILD CONFIRM FOLDER LABELS MIX MODEL NAME OPTIONS PART PROFILE RATE SAMPLES SECONDS SHARE SLO VERSION WEIGHTS
 $(foreach name,$(GIVEN),$(eval export GIVEN_$(name) := $$(value $(name))))
 override PY := .venv/bin/python
 # Its words are for people; programs read what follows.
@@ -117,7 +117,7 @@ train: ## Train the demonstration models again (about 20 minutes on two cores)
 	@app/given.sh $(PY) -m training.train @OPTIONS
 
 ##@ Load tests
-.PHONY: loadtest loadtest-docker loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-proof loadtest-ui tune
+.PHONY: loadtest loadtest-docker loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-proof loadtest-ui
 loadtest: ## Send load and judge: make loadtest PROFILE=smoke ENV=dev (SLO RATE SECONDS MIX CONFIRM OPTIONS)
 	@$(INSTALL) loadtest
 	@app/given.sh $(PY) -m loadtest run --profile:PROFILE $(RATE_OPTIONS)
@@ -132,10 +132,6 @@ loadtest-compare: ## Did it become slower? make loadtest-compare BEFORE="folders
 loadtest-report: ## Write the HTML report of a run or a search anew: make loadtest-report FOLDER=loadtest/results/…
 	@$(INSTALL) loadtest
 	@app/given.sh $(PY) -m loadtest report :FOLDER
-tune: ## Try settings on this machine: make tune ENV=prod; WRITE=yes puts the better ones into env/local.env
-	@$(INSTALL) serve
-	@$(INSTALL) loadtest
-	@app/given.sh $(PY) -m loadtest tune --seconds:SECONDS --confirm:CONFIRM --write:WRITE
 loadtest-selftest: ## Order faults of a test server and see whether each is found
 	@$(INSTALL) loadtest
 	@$(PY) -m loadtest selftest

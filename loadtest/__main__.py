@@ -1,4 +1,4 @@
-"""The commands: `python -m loadtest run | search | compare | report | tune | selftest`. Exit statuses: statuses.py."""
+"""The commands: `python -m loadtest run | search | compare | report | selftest`. Exit statuses: statuses.py."""
 
 from __future__ import annotations
 
@@ -30,7 +30,6 @@ from loadtest import (
     search,
     selftest,
     summary,
-    tune,
     turns,
 )
 from loadtest.checks import Verdict
@@ -92,13 +91,6 @@ def _parser() -> argparse.ArgumentParser:
     page = commands.add_parser("report", help="write the HTML report of a run's or a search's folder anew")
     page.set_defaults(command=_report)
     page.add_argument("folder", type=Path, help="below loadtest/results")
-    better = commands.add_parser("tune", help="try settings of this machine, and keep what answers more")
-    better.set_defaults(command=lambda given: tune.main(given.seconds, given.confirm, given.write == "yes"))
-    better.add_argument("--seconds", type=float, default=8.0, help="the judged span of each candidate")
-    better.add_argument("--confirm", default="", help="the environment's name, where a person must agree")
-    better.add_argument(
-        "--write", choices=("yes", "no"), default="no", help=f"write the better values to {config.LOCAL_FILE}"
-    )
     test = commands.add_parser("selftest", help="order faults and see whether they are found")
     test.set_defaults(command=lambda _: selftest.main())
     return parser
