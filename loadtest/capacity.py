@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from loadtest import host, scaling, scenarios, summary
+from loadtest import host, scenarios, summary
 from loadtest.guard import Target
 from loadtest.plans import Plan
 from loadtest.profiles import word_of
@@ -123,7 +123,7 @@ def rows_of_card(table: dict[str, Any]) -> list[list[str]]:
         ["models", ", ".join(f"{name}: {how}" for name, how in prints["computed_by"].items()) or "unknown"],
         ["server", f"{prints['server_version']}, {prints['server'].get('engine_workers')} engine workers"],
         ["measured", table["measured_at"]],
-        *_computed(table),
+        *_used(table),
     ]
 
 
@@ -136,16 +136,13 @@ def _box(table: dict[str, Any]) -> str:
     )
 
 
-def _computed(table: dict[str, Any]) -> list[list[str]]:
-    """What one request cost, and what other numbers of such cores would bear; nothing where the server did not tell."""
-    server, predicted = table.get("server") or {}, scaling.of_card(table)
+def _used(table: dict[str, Any]) -> list[list[str]]:
+    """What one request cost; nothing where the server did not tell."""
+    server = table.get("server") or {}
     if not server.get("cpu_ms_per_request"):
         return []
     used = f"{server['cpu_ms_per_request']:.2f} ms of processor time, {server['busy_cores']:.2f} cores busy"
-    if not predicted:
-        return [["a request", used], ["such cores", f"not computed: {scaling.reason_against(table)}"]]
-    others = ", ".join(f"{cores}: {rate(rps)}/s" for cores, rps in predicted.items())
-    return [["a request", used], ["such cores", f"{others} (computed, see docs/capacity.md)"]]
+    return [["a request", used]]
 
 
 def headline(table: dict[str, Any]) -> str:

@@ -8,16 +8,12 @@ import sys
 import time
 from collections.abc import Callable
 
-from tests.loadtest.proofs import capacities, comparisons, loadgen, mix_ups, searches
+from tests.loadtest.proofs import loadgen, mix_ups
 
-QUICK = ("classify", "--resolution", "0.5")
 # In the order of their length; minutes on two cores.
 PARTS: dict[str, tuple[int, Callable[[], bool], Callable[[], bool]]] = {
     "mix-ups": (2, mix_ups.prove, lambda: mix_ups.prove(30, 8, 25)),
     "loadgen": (12, loadgen.prove, lambda: loadgen.prove(20, 8, 1)),
-    "search": (15, searches.prove, lambda: searches.prove(3, 20, *QUICK, slo="patient")),
-    "capacity": (14, capacities.prove, lambda: capacities.prove(3, 20, *QUICK, slo="patient")),
-    "comparison": (30, comparisons.prove, lambda: comparisons.prove(1, 20, 4, 5)),
 }
 
 

@@ -1,4 +1,4 @@
-"""Copies of the app with a planted fault: one that mixes answers up, one that takes longer."""
+"""Copies of the app with a planted fault: it mixes answers up."""
 
 from __future__ import annotations
 
@@ -30,18 +30,6 @@ def swapped(self, task, data, *arguments, **options):
 Predictor.predict = swapped
 """
 
-SLOWER = """
-import time
-
-quick = application
-
-
-def application(environ, start_response):
-    if environ["REQUEST_METHOD"] == "POST":
-        time.sleep({seconds})
-    return quick(environ, start_response)
-"""
-
 
 @contextlib.contextmanager
 def copy(planted: str = "") -> Iterator[Path]:
@@ -67,8 +55,3 @@ def copy(planted: str = "") -> Iterator[Path]:
 def that_swaps(every: int) -> str:
     """Lines that give the results of the request before, once in so many."""
     return SWAPPED.format(every=every)
-
-
-def that_takes_longer(seconds: float) -> str:
-    """Lines that make each prediction take so much longer."""
-    return SLOWER.format(seconds=seconds)
