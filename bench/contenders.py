@@ -12,7 +12,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from app.engine import inspector
@@ -33,7 +33,9 @@ Command = Callable[[int, Path], list[str]]
 
 @dataclass(frozen=True)
 class Contender:
-    """One server. ``kind``: ours or peer. Paths are of the URL; an empty one: it has no such route.
+    """One server. ``kind``: ours, minimal (our engine without our app) or peer.
+
+    Paths are of the URL; an empty one: it has no such route.
 
     ``stop_signal`` ends it as its documentation says, requests in flight included.
     """
@@ -80,7 +82,7 @@ def running(contender: Contender) -> Iterator[Running]:
     folder = Path(tempfile.mkdtemp(prefix="cask-bench-"))
     # Ours serves as another user, who must be able to enter.
     folder.chmod(0o755)
-    if contender.kind == "ours":
+    if contender.kind != "peer":
         shutil.copytree(model.BUILT_STATE, folder / "state")
     port = free_port()
     log_path = folder / "log"
@@ -100,7 +102,7 @@ def running(contender: Contender) -> Iterator[Running]:
         yield Running(contender, port, process, folder, log_path)
     finally:
         _stop(process, contender.stop_signal)
-        if contender.kind == "ours":
+        if contender.kind != "peer":
             _keep_drift(folder / "state")
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -156,6 +158,7 @@ def _still_there(pids: list[int]) -> list[int]:
 # -------------------------------------------------------------------------------------------------------------- ours
 
 
+MINIMAL = "ours-minimal"
 # What each row of ours asks the engine for.
 WISHES = {
     "auto": ("Cask, automatic", {}),
@@ -169,6 +172,20 @@ WISHES = {
 def ours() -> list[Contender]:
     """Our service with its defaults for production: one row for what the build chose, and one for each precision."""
     return [_ours(f"ours-{wish}", title, settings) for wish, (title, settings) in WISHES.items()]
+
+
+def minimal() -> Contender:
+    """Fifteen lines of WSGI in the place of our app, under the same Apache and engine."""
+    return replace(
+        _ours(MINIMAL, "Fifteen lines of WSGI before our engine", {}),
+        kind="minimal",
+        command=lambda port, folder: [str(environment.PYTHON), "-m", "bench.peers.minimal_app", str(folder / "code")],
+        predict_path="/predict",
+        label_of=lambda body: json.loads(body)["label"],
+        plain_path="",
+        flask_path="",
+        static_path="",
+    )
 
 
 def _ours(name: str, title: str, settings: dict[str, str]) -> Contender:

@@ -139,6 +139,7 @@ def _bases(samples: Sequence[Sample]) -> list[str]:
 
 
 PEERS = (
+    "ours-minimal",
     "gunicorn",
     "litserve",
     "bentoml",

@@ -97,7 +97,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 
 def _known(parts: Sequence[str]) -> list[Contender]:
-    found = [*contenders.ours(), *contenders.peers()]
+    found = [*contenders.ours(), contenders.minimal(), *contenders.peers()]
     return [*found, *contenders.plain()] if "routes" in parts else found
 
 
