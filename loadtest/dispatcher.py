@@ -10,7 +10,7 @@ import re
 import time
 import zlib
 from collections import Counter, deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -18,7 +18,6 @@ from typing import Any, Protocol
 import gevent
 import numpy as np
 from gevent.pool import Pool
-from gevent.queue import Queue
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
 
 from loadtest.alarm import Alarm
@@ -28,6 +27,7 @@ from loadtest.scenarios import NAMES, Caller, Request
 
 FLUSH_SECONDS = 0.25
 EXAMPLES_MOST = 25
+AHEAD = 16
 WATCH_SECONDS = 5.0
 REFUSED_PAUSE_SECONDS = 0.05
 # Fewer than this in the watched span say too little to end a run.
@@ -64,7 +64,7 @@ class Recorder:
         self.rows = 0
 
     def add(self, row: tuple[Any, ...]) -> None:
-        """Keep one row, in the order of rows.ROW."""
+        """Keep one row: as rows.ROW has it, but for the times, which come last as the server's header tells them."""
         self._waiting.append(row)
         self.rows += 1
 
@@ -84,7 +84,8 @@ class Recorder:
         """Write what waits."""
         waiting, self._waiting = self._waiting, []
         if waiting:
-            self._file.write(np.array(waiting, ROW).tobytes())
+            rows = [(*row[:-1], *read_timings(row[-1])) for row in waiting]
+            self._file.write(np.array(rows, ROW).tobytes())
 
     def close(self, summary: dict[str, Any]) -> None:
         """Write all, and say that this worker is done; who does not say so was lost."""
@@ -101,7 +102,7 @@ class Recorder:
         whole.rename(done)
 
 
-@dataclass
+@dataclass(slots=True)
 class Said:
     """What the server said during one request. ``cache``: a number of rows.CACHE; ``job``: the path of its job.
 
@@ -149,9 +150,8 @@ class Sender:
             done, outcome, words = self._clock(), Outcome.BROKEN, f"{type(error).__name__}: {error}"
             said.status, said.code = 0, what_broke(error)
         picture = request.pictures[0] if request.pictures else 0
-        told = (said.status, picture, request.is_repeated, said.cache, said.size)
-        timings = read_timings(said.timing) if said.timing else UNKNOWN_TIMINGS
-        self._recorder.add((intended, sent, done, outcome, request.scenario, *told, *timings))
+        told = (said.status, picture, request.is_repeated, said.cache, said.size, said.timing)
+        self._recorder.add((intended, sent, done, outcome, request.scenario, *told))
         # What this machine has no room for is no reason to protect the target.
         self.note(done, is_bad=outcome in BAD and said.code not in GENERATORS_OWN)
         if outcome in NOT_ANSWERED:
@@ -178,7 +178,7 @@ class Sender:
 
     def drop(self, intended: float) -> None:
         """Record an arrival that found no free slot."""
-        self._recorder.add((intended, intended, intended, Outcome.DROPPED, 255, 0, 0, 0, 0, 0, *UNKNOWN_TIMINGS))
+        self._recorder.add((intended, intended, intended, Outcome.DROPPED, 255, 0, 0, 0, 0, 0, ""))
         self.note(self._clock(), is_bad=True)
 
     def note(self, moment: float, *, is_bad: bool) -> None:
@@ -282,6 +282,8 @@ def follow_headers(request: Request) -> dict[str, str]:
 
 def read_timings(header: str) -> tuple[float, ...]:
     """Milliseconds that the server tells, in the order of TIMINGS; NaN for what it does not (W3C Server Timing)."""
+    if not header:
+        return UNKNOWN_TIMINGS
     told = dict(TIMING.findall(header))
     return tuple(float(told[name]) if name in told else UNKNOWN_MS for name in TIMINGS)
 
@@ -295,13 +297,15 @@ class Crew:
 
     def __init__(self, size: int, work: Callable[..., object]) -> None:
         self._pool, self._work = Pool(size), work
-        self._idle, self._waiting = 0, Queue[Any]()
+        self._idle: list[gevent.Greenlet] = []
+        self._hub = gevent.get_hub()
+        self._is_dismissed = False
 
     def begin(self, *arguments: Any) -> bool:
         """Have somebody do it, as soon as the others let go; False when all are busy."""
         if self._idle:
-            self._idle -= 1
-            self._waiting.put(arguments)
+            # The one that was busy last: what it touches is still in the processor's caches.
+            self._hub.loop.run_callback(self._idle.pop().switch, arguments)
         elif self._pool.free_count() > 0:
             self._pool.spawn(self._serve, arguments)
         else:
@@ -310,8 +314,9 @@ class Crew:
 
     def dismiss(self) -> None:
         """Let everybody end with what is at work."""
-        for _ in range(len(self._pool)):
-            self._waiting.put(None)
+        self._is_dismissed = True
+        while self._idle:
+            self._hub.loop.run_callback(self._idle.pop().switch, None)
 
     def join(self, seconds: float) -> bool:
         """Wait so long for all to end; whether some have not."""
@@ -321,8 +326,10 @@ class Crew:
     def _serve(self, arguments: tuple[Any, ...] | None) -> None:
         while arguments is not None:
             self._work(*arguments)
-            self._idle += 1
-            arguments = self._waiting.get()
+            if self._is_dismissed:
+                return
+            self._idle.append(gevent.getcurrent())
+            arguments = self._hub.switch()
 
 
 class Dispatcher:
@@ -348,10 +355,10 @@ class Dispatcher:
 
         An arrival without a free slot is recorded as dropped, never delayed.
         """
-        crew, flushed, alarm = Crew(slots, self._sender.send), 0.0, Alarm()
+        crew, flushed, alarm, requests = Crew(slots, self._sender.send), 0.0, Alarm(), self._requests()
         for intended in moments.tolist():
             # Made while there is time, so that it costs none when the moment has come.
-            request = self._caller.next()
+            request = next(requests)
             while (wait := intended - self._clock()) > 0:
                 if wait > FLUSH_SECONDS / 5 and self._clock() - flushed > FLUSH_SECONDS:
                     self._recorder.flush()
@@ -368,6 +375,11 @@ class Dispatcher:
         crew.dismiss()
         while crew.join(FLUSH_SECONDS):
             self._recorder.flush()
+
+    def _requests(self) -> Iterator[Request]:
+        """One after another, made several at once: then what makes them is in the processor's caches."""
+        while True:
+            yield from [self._caller.next() for _ in range(AHEAD)]
 
     def closed(self, callers: int, from_second: float, until_second: float, think_seconds: float) -> None:
         """So many callers that ask, wait, think and ask again, until a moment; a refused one waits a little.

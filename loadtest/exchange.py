@@ -97,7 +97,8 @@ class Connections:
         self._prefix = address.path.rstrip("/")
         if address.scheme == "https":
             limits["ssl_context_factory"] = factory(ca_file)
-        pool = SecurePool if address.scheme == "https" else PlainPool
+        self._is_plain = address.scheme == "http"
+        pool = PlainPool if self._is_plain else SecurePool
         self._pool = pool(*place, **limits)
         self._last: WeakKeyDictionary[Any, float] = WeakKeyDictionary()
         self.repeated = 0
@@ -135,6 +136,9 @@ class Connections:
             sent = sock.send(data)
             if sent < len(data):
                 sock.sendall(memoryview(data)[sent:])
+            if self._is_plain:
+                # Nothing is there yet; to read all the same would cost a call to the kernel and an exception.
+                sock._wait(sock._read_event)
         except (ConnectionResetError, BrokenPipeError):
             # Refused before all of the body was read: the refusal may be there already.
             pass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import bisect
 import itertools
 import json
 import random
@@ -179,15 +180,18 @@ class Caller:
 
     def next(self) -> Request:
         """The next request, by the weights of the mix."""
-        (choice,) = self._chance.choices(range(len(self._scenarios)), cum_weights=self._weights)
+        # As Random.choices does, without its checks.
+        chance, weights = self._chance.random, self._weights
+        choice = bisect.bisect(weights, chance() * weights[-1], 0, len(weights) - 1)
         scenario = self._scenarios[choice]
         self._nonce += SEVERAL
         request_id = f"load-{self._nonce:016x}"
         if not scenario.task:
             headers = {"X-Request-Id": request_id, **self._token}
             return Request(self._numbers[choice], "page", "", "GET", self._paths, headers, b"", (), request_id, True)
-        numbers = tuple(self._chance.choices(self._by_task[scenario.task], k=scenario.count))
-        is_repeated = self._chance.random() < self._repeat_share
+        usable = self._by_task[scenario.task]
+        numbers = tuple([usable[int(chance() * len(usable))] for _ in range(scenario.count)])
+        is_repeated = chance() < self._repeat_share
         images, nonce = [self.pictures[each] for each in numbers], None if is_repeated else self._nonce
         headers = {
             "Content-Type": scenario.content_type,

@@ -16,7 +16,7 @@ import numpy as np
 import pytest
 
 from loadtest import rows
-from loadtest.dispatcher import Dispatcher, Recorder, Sender, read_timings
+from loadtest.dispatcher import TIMINGS, Dispatcher, Recorder, Sender, read_timings
 from loadtest.oracle import Oracle
 from loadtest.pictures import samples
 from loadtest.rows import Outcome
@@ -162,7 +162,7 @@ def test_refusals_end_nothing_early(tmp_path: Path) -> None:
 
 def test_a_worker_that_does_not_close_its_record_is_lost(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, 0)
-    recorder.add((0.0,) * len(rows.ROW))
+    recorder.add((*[0.0] * (len(rows.ROW) - len(TIMINGS)), ""))
     recorder.close({})
     # As if it had been killed while it wrote.
     (tmp_path / "worker-0.json").unlink()
