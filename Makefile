@@ -132,9 +132,9 @@ loadtest-compare: ## Did it become slower? make loadtest-compare BEFORE="folders
 loadtest-report: ## Write the HTML report of a run or a search anew: make loadtest-report FOLDER=loadtest/results/…
 	@$(INSTALL) loadtest
 	@app/given.sh $(PY) -m loadtest report :FOLDER
-loadtest-selftest: ## Order faults of a test server and see whether each is found
+loadtest-selftest: ## Order faults of a test server and see whether each is found; PART="stall mix-ups" tries some
 	@$(INSTALL) loadtest
-	@$(PY) -m loadtest selftest
+	@app/given.sh $(PY) -m loadtest selftest @PART
 loadtest-proof: ## Show on the real service that its figures are right, minutes each: make loadtest-proof PART="loadgen search"
 	@$(INSTALL) dev
 	@app/given.sh $(PY) -m tests.loadtest.proofs @PART @OPTIONS

@@ -92,7 +92,8 @@ def _parser() -> argparse.ArgumentParser:
     page.set_defaults(command=_report)
     page.add_argument("folder", type=Path, help="below loadtest/results")
     test = commands.add_parser("selftest", help="order faults and see whether they are found")
-    test.set_defaults(command=lambda _: selftest.main())
+    test.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(selftest.PARTS)}; all when none")
+    test.set_defaults(command=lambda given: selftest.main(given.parts))
     return parser
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import driver, faulty, pictures, rows, selftest
+from loadtest import driver, faulty, pictures, rows, selftest, trials
 from loadtest.findings import Finding
 from loadtest.statuses import Status
 from tests import servers
@@ -30,7 +30,7 @@ def test_an_ordered_fault_is_found(check: Callable[[], Finding]) -> None:
 
 
 def test_the_real_service_answers_rightly_under_load(served: servers.Server, tmp_path: Path) -> None:
-    ran = selftest.run(
+    ran = trials.run(
         served.url, "--mix", "callers", "--rate", "5", "--seconds", "6", "--slo", "relaxed", folder=tmp_path / "run"
     )
 
@@ -40,7 +40,7 @@ def test_the_real_service_answers_rightly_under_load(served: servers.Server, tmp
 
 
 def test_the_inference_protocol_answers_rightly_under_load(served: servers.Server) -> None:
-    ran = selftest.run(
+    ran = trials.run(
         served.url, "--mix", "infer", "--rate", "8", "--seconds", "9", "--timeout", "20", "--slo", "patient"
     )
 
@@ -51,14 +51,14 @@ def test_the_inference_protocol_answers_rightly_under_load(served: servers.Serve
 def test_jobs_are_followed_to_their_results_and_leave_nothing(served: servers.Server) -> None:
     # The service is everybody's in this run of tests, and others leave jobs on purpose.
     before = _jobs(served)
-    ran = selftest.run(served.url, "--mix", "jobs", "--rate", "3", "--seconds", "6", "--slo", "patient")
+    ran = trials.run(served.url, "--mix", "jobs", "--rate", "3", "--seconds", "6", "--slo", "patient")
 
     assert right_answers(ran) > 10, ran.printed
     # Who was given up may have left one; the others took theirs away.
     assert len(_jobs(served) - before) <= ran.figures["counts"]["timed_out"]
 
 
-def right_answers(ran: selftest.Ran) -> int:
+def right_answers(ran: trials.Ran) -> int:
     """How many answers were right when no other was wrong. A slow machine may refuse some: that is calm, no fault."""
     counts = ran.figures["counts"]
     assert (counts["wrong"], counts["mixed_up"], counts["failed"], counts["broken"]) == (0, 0, 0, 0), ran.printed
@@ -72,7 +72,7 @@ def _jobs(served: servers.Server) -> set[str]:
 def test_two_processes_share_the_arrivals_and_one_verdict_is_on_both(tmp_path: Path) -> None:
     options = ("--rate", "60", "--seconds", "4", "--processes", "2", "--slo", "patient")
     with faulty.running(slots=32, service_ms=5) as server:
-        ran = selftest.run(server.url, *options, folder=tmp_path / "run")
+        ran = trials.run(server.url, *options, folder=tmp_path / "run")
 
     kept = [rows.read_one(tmp_path / "run" / f"rows-{worker}.bin") for worker in (0, 1)]
     assert ran.status == Status.PASS, ran.printed
@@ -85,7 +85,7 @@ def test_two_processes_share_the_arrivals_and_one_verdict_is_on_both(tmp_path: P
 
 def test_callers_of_the_closed_model_wait_for_their_answers() -> None:
     with faulty.running(slots=16, service_ms=50) as server:
-        ran = selftest.run(server.url, "--model", "closed", "--callers", "4", "--seconds", "4", "--slo", "patient")
+        ran = trials.run(server.url, "--model", "closed", "--callers", "4", "--seconds", "4", "--slo", "patient")
 
     # Four callers who wait 50 ms each ask 80 times a second at most.
     assert ran.status == Status.PASS, ran.printed
@@ -94,8 +94,8 @@ def test_callers_of_the_closed_model_wait_for_their_answers() -> None:
 
 def test_a_target_that_breaks_is_left_alone() -> None:
     with faulty.running(slots=16, fail_every=2) as server:
-        ran = selftest.run(server.url, "--profile", "breakpoint", "--rate", "100", "--seconds", "60")
-        arrived = selftest.arrived_at(server.url)
+        ran = trials.run(server.url, "--profile", "breakpoint", "--rate", "100", "--seconds", "60")
+        arrived = trials.arrived_at(server.url)
 
     assert ran.status == Status.FAIL, ran.printed
     assert next(each for each in ran.table["checks"] if each["name"] == "target protected")["status"] == "FAIL"
@@ -113,7 +113,7 @@ def test_the_load_stops_when_the_driver_is_ended(ended_by: signal.Signals, tmp_p
             env=servers.environment("test", LOADTEST_HOST=server.url),
         )
         try:
-            servers.wait_until(lambda: selftest.arrived_at(server.url) > 60, 30, "the load to begin")
+            servers.wait_until(lambda: trials.arrived_at(server.url) > 60, 30, "the load to begin")
             driver.send_signal(ended_by)
             driver.wait(20)
             servers.wait_until(lambda: is_quiet(server.url), 20, "the load to stop")
@@ -151,18 +151,18 @@ def started_for(folder: Path) -> list[int]:
 
 def is_quiet(url: str) -> bool:
     """Whether a second passes in which nobody else asks; at 50 a second nobody is missed."""
-    before = selftest.arrived_at(url)
+    before = trials.arrived_at(url)
     threading.Event().wait(1.0)
-    return selftest.arrived_at(url) == before + 1
+    return trials.arrived_at(url) == before + 1
 
 
 def test_a_redirect_is_not_followed() -> None:
     with faulty.running() as other, faulty.running(redirect_to=f"{other.url}/v1/classify") as server:
-        ran = selftest.run(server.url)
+        ran = trials.run(server.url)
 
         # Golden answers cannot be had from a redirect, so nothing is sent at all.
         assert ran.status == Status.INVALID
-        assert selftest.arrived_at(other.url) == 0
+        assert trials.arrived_at(other.url) == 0
 
 
 def locust(*options: str, url: str) -> subprocess.Popen[str]:
@@ -199,7 +199,7 @@ def test_plain_locust_refuses_a_host_that_is_not_listed() -> None:
             printed, _ = process.communicate(timeout=30)
 
         assert process.returncode == Status.REFUSED, printed
-        assert selftest.arrived_at(other.url) == 0
+        assert trials.arrived_at(other.url) == 0
 
 
 def test_the_page_is_on_loopback_only_and_takes_no_other_host() -> None:
@@ -224,7 +224,7 @@ def test_the_page_is_on_loopback_only_and_takes_no_other_host() -> None:
             assert any("REFUSED" in line and other.url in line for line in process.stdout)
         finally:
             process.terminate()
-        assert selftest.arrived_at(other.url) == 0
+        assert trials.arrived_at(other.url) == 0
 
 
 def test_a_class_of_the_users_own_runs_and_asks_the_allowed_host(tmp_path: Path) -> None:
@@ -262,7 +262,7 @@ def test_a_class_of_the_users_own_with_another_host_is_refused(tmp_path: Path) -
 
         assert process.returncode == Status.REFUSED, printed
         assert "Mine.host" in printed
-        assert selftest.arrived_at(other.url) == 0
+        assert trials.arrived_at(other.url) == 0
 
 
 def listening(port: int) -> set[str]:
