@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from loadtest import faulty
-from tests.loadtest.proofs import loadgen, mix_ups
+from loadtest.statuses import Status
+from tests.loadtest.proofs import loadgen, mix_ups, plants
 
 # The longest waits are of the server's making, so that a busy machine hardly shows in them.
-STALLS = {"slots": 256, "service_ms": 5, "stall_every": 4, "stall_seconds": 1}
+STALLS = {"slots": 256, "service_ms": 5, "stall_every": 3, "stall_seconds": 0.75}
 TRIES = 3
 
 
@@ -15,10 +16,15 @@ def test_our_p99_is_that_of_mlperfs_loadgen() -> None:
         apart = [1.0]
         # On a machine that others use, a single run of either tool may be disturbed.
         while apart[-1] > loadgen.NEAR and len(apart) <= TRIES:
-            apart.append(loadgen.compare(server.url, "test", 60, 12, 1))
+            apart.append(loadgen.compare(server.url, "test", 120, 6, 1))
 
     assert apart[-1] <= loadgen.NEAR, apart[1:]
 
 
 def test_swapped_results_of_the_real_app_are_mix_ups() -> None:
-    assert mix_ups.prove(8, 10, 10, is_built=False)
+    """That the app as it is has none, tests/loadtest/test_faults.py shows."""
+    ran = mix_ups.load(plants.that_swaps(10), 8, 7, is_built=False)
+
+    counts = ran.figures["counts"]
+    assert ran.status == Status.FAIL
+    assert counts["mixed_up"] > counts["wrong"] == 0
