@@ -8,16 +8,17 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 from app import files
 from app.errors import ManifestError
-from app.results import ClassifyOptions, DetectOptions
+from app.results import Options
 
 FILE_NAME = "manifest.toml"
 NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
 
-Task = Literal["classify", "detect"]
+# The name of one of ``app.tasks``.
+Task = str
 InputKind = Literal["crop", "letterbox", "fit"]
 
 TEXTS = ("name", "version", "task", "architecture", "weights", "sha256", "description", "golden")
@@ -144,15 +145,11 @@ class Manifest:
         """``name@version``, the way MODELS and log lines write it."""
         return f"{self.name}@{self.version}"
 
-    def default_options(self) -> ClassifyOptions | DetectOptions:
+    def default_options(self) -> Options:
         """The options used where the caller gave none."""
-        if self.task == "classify":
-            return ClassifyOptions(top_k=self.serve.top_k)
-        return DetectOptions(
-            score_threshold=self.serve.score_threshold,
-            iou_threshold=self.serve.iou_threshold,
-            max_results=self.serve.max_results,
-        )
+        from app import tasks
+
+        return tasks.BY_NAME[self.task].default_options(self.serve)
 
 
 def read(directory: Path) -> Manifest:
@@ -237,14 +234,21 @@ def _wrong_aliases(manifest: Manifest) -> Iterator[Wrong]:
             yield f"the alias {alias!r} of {label!r} is not usable", hint
 
 
+def _task_names() -> tuple[str, ...]:
+    # Here and not above: the processes that decode images read no manifest, and start sooner without these types.
+    from app import tasks
+
+    return tasks.NAMES
+
+
 def _wrong_identity(manifest: Manifest) -> Iterator[Wrong]:
     for key in ("name", "version"):
         if not NAME_PATTERN.fullmatch(str(getattr(manifest, key))):
             yield f"{key} {getattr(manifest, key)!r} is not usable", "Lower-case letters, digits, '.', '_' and '-'."
     if (manifest.directory.parent.name, manifest.directory.name) != (manifest.name, manifest.version):
         yield f"says it is {manifest.key} but lies elsewhere", "The folder must be models/<name>/<version>."
-    if manifest.task not in get_args(Task):
-        yield f"task {manifest.task!r} is unknown", "One of: classify, detect."
+    if manifest.task not in _task_names():
+        yield f"task {manifest.task!r} is unknown", f"One of: {', '.join(_task_names())}."
     if not re.fullmatch(r"[0-9a-f]{64}", str(manifest.sha256)):
         yield "sha256 is not a SHA-256 in hexadecimal", "`sha256sum <weights>` prints it."
     for key in ("weights", "golden"):
@@ -299,7 +303,7 @@ def task_of(directory: Path) -> Task | None:
     except OSError:
         return None
     named = re.findall(r"""^\s*task\s*=\s*["'](\w+)["']""", text, re.M)
-    return next((task for task in get_args(Task) if named == [task]), None)
+    return next((task for task in _task_names() if named == [task]), None)
 
 
 def differences(first: Manifest, second: Manifest) -> str:

@@ -4,54 +4,20 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ValidationError
 
+from app import tasks
 from app.errors import OptionError
 from app.manifests import Manifest, Task
-from app.results import ClassifyOptions, DetectOptions, Options
+from app.results import Options
+from app.tasks.base import Wishes
 
-Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
-Label = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"format": "label"})]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Pixels = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
-MAX_RESULTS = 1000
-
-
-class _Wishes(BaseModel):
-    """What every task understands."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: Name | None = Field(None, description="Name of the model; the first one of the task when left out.")
-    version: Name | None = Field(None, description="Version of the model; the one that answers now when left out.")
-
-
-class ClassifyWishes(_Wishes):
-    """Options of POST /v1/classify."""
-
-    top_k: int | None = Field(None, ge=0, le=MAX_RESULTS, description="How many labels, best first.")
-    explain: bool | None = Field(None, description="Also say where the model looked, as a map and a picture.")
-    explain_label: Label | None = Field(None, description="Explain this label; the best one when left out.")
-
-
-class DetectWishes(_Wishes):
-    """Options of POST /v1/detect."""
-
-    score_threshold: Share | None = Field(None, description="Detections with a lower score are left out.")
-    iou_threshold: Share | None = Field(None, description="Boxes that overlap more than this are one object.")
-    max_results: int | None = Field(None, ge=0, le=MAX_RESULTS, description="At most so many detections, best first.")
-    min_width: Pixels | None = Field(None, description="Narrower boxes are left out; pixels of the upright image.")
-    min_height: Pixels | None = Field(None, description="Lower boxes are left out; pixels of the upright image.")
-    label: Label | None = Field(None, description="Only detections with this label, or an alias of it.")
-
-
-Wishes = ClassifyWishes | DetectWishes
-WISHES: dict[Task, type[ClassifyWishes] | type[DetectWishes]] = {"classify": ClassifyWishes, "detect": DetectWishes}
+WISHES: dict[Task, type[Wishes]] = {task.name: task.wishes for task in tasks.ALL}
 
 # Wishes that are texts; the others are numbers, or yes and no.
-TEXTS = {*_Wishes.model_fields, "explain_label", "label"}
+TEXTS = {*Wishes.model_fields, *(task.label_option for task in tasks.ALL)}
 MAX_LABELS_SHOWN = 20
 NUMBERS = {name for kind in WISHES.values() for name in kind.model_fields} - TEXTS
 
@@ -81,9 +47,10 @@ def complete(wishes: Wishes, manifest: Manifest) -> Options:
     given = wishes.model_dump(exclude={"model", "version"}, exclude_none=True)
     if "label" in given:
         given["label"] = label(manifest, "label", given["label"])
-    defaults = manifest.default_options()
-    kind = ClassifyOptions if manifest.task == "classify" else DetectOptions
-    return kind(**{name: given.get(name, getattr(defaults, name)) for name in kind.__dataclass_fields__})
+    task = tasks.BY_NAME[manifest.task]
+    defaults, kind = task.default_options(manifest.serve), task.options
+    found: Options = kind(**{name: given.get(name, getattr(defaults, name)) for name in kind.__dataclass_fields__})
+    return found
 
 
 def label(manifest: Manifest, option: str, text: str) -> str:

@@ -31,7 +31,7 @@ from app.errors import (
 from app.forms import Forms
 from app.images import ImageData, Picture
 from app.manifests import Manifest, Task
-from app.options import ClassifyWishes, Wishes
+from app.options import Wishes
 from app.results import Answer, Box, Detection, ExplainOptions, Explanation, Options
 from app.roles import ROLES, Role
 from app.routing import CanaryWish, Choice, Route, Routing
@@ -374,7 +374,7 @@ class Predictor:
 
         The pictures are read again: an answer may have been kept from before, without them.
         """
-        if not _explains(wished):
+        if not wished.wants_explanation:
             return outcome
         started, manifest = time.perf_counter(), outcome.manifest
         label = manifest.label_of(getattr(wished, "explain_label", None) or "")
@@ -496,15 +496,8 @@ def _result(picture: Picture, engine_answer: EngineAnswer) -> ImageResult:
     return ImageResult(picture.width, picture.height, answer)
 
 
-def _explains(wished: Wishes) -> bool:
-    """Whether somebody wants to know why: they said so, or named a label to be explained."""
-    if not isinstance(wished, ClassifyWishes):
-        return False
-    return bool(wished.explain_label) if wished.explain is None else wished.explain
-
-
 def _check_explanation(wished: Wishes, manifest: Manifest, count: int) -> None:
-    if not _explains(wished):
+    if not wished.wants_explanation:
         return
     if label := getattr(wished, "explain_label", None):
         options.label(manifest, "explain_label", label)

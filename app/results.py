@@ -112,19 +112,3 @@ def rounded(row: Prediction | Detection | Explanation) -> dict[str, Any]:
     if isinstance(row, Detection):
         found["box"] = {side: round(value, PIXEL_DIGITS) for side, value in found["box"].items()}
     return found
-
-
-def answer_from_json(task: str, rows: list[dict[str, Any]]) -> Answer:
-    """Rebuild an answer from what ``to_dict`` made of it. Raises KeyError when a field is missing."""
-    if task == EXPLAIN:
-        return [Explanation(row["label"], row["score"], row["method"], row["map"]) for row in rows]
-    if task == "classify":
-        return [Prediction(row["label"], row["score"]) for row in rows]
-    return [Detection(row["label"], row["score"], Box(**row["box"])) for row in rows]
-
-
-def options_from_json(task: str, fields: dict[str, Any]) -> Options:
-    """Rebuild options from what ``to_dict`` made of them. Raises TypeError on a field that does not exist."""
-    if task == EXPLAIN:
-        return ExplainOptions(**fields)
-    return ClassifyOptions(**fields) if task == "classify" else DetectOptions(**fields)

@@ -7,12 +7,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from app import tasks
 from app.errors import CaskError
 from app.manifests import Task
-from app.options import MAX_RESULTS
-from app.results import Answer, Box, Detection, answer_from_json
+from app.results import Answer, Box, Detection
+from app.tasks.base import MAX_RESULTS
 
-ROWS = {"classify": "predictions", "detect": "detections"}
 # A row has some 150 bytes; a name may be longer. Whatever is more is no answer to what was asked.
 BYTES_A_ROW = 256
 MAX_ROWS_BYTES = 16 * 1024 * 1024
@@ -53,6 +53,7 @@ def read(name: str, task: Task, count: int, body: bytes) -> UpstreamAnswer:
 
     Raises UpstreamError.
     """
+    asked = tasks.BY_NAME[task]
     try:
         document = json.loads(body)
         model = {key: str(document["model"][key]) for key in ("name", "version", "digest")}
@@ -60,7 +61,7 @@ def read(name: str, task: Task, count: int, body: bytes) -> UpstreamAnswer:
             (
                 _number(row["width"], int),
                 _number(row["height"], int),
-                answer_from_json(task, row[ROWS[task]][:MAX_RESULTS]),
+                asked.answer_from_json(row[asked.rows][:MAX_RESULTS]),
             )
             for row in document["results"][: count + 1]
         ]

@@ -8,10 +8,10 @@ from flask import Response, jsonify
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from app import overlays
+from app import overlays, tasks
 from app.api.builds import Build
 from app.guards import request_ids
-from app.manifests import Manifest, Task
+from app.manifests import Manifest
 from app.predictions import ImageResult, Outcome
 from app.results import PIXEL_DIGITS, Box, Detection, Prediction, rounded, to_dict
 from app.roles import Role
@@ -90,7 +90,7 @@ class ModelRow(TypedDict):
     name: str
     version: str
     digest: str
-    task: Task
+    task: tasks.Named
     labels: list[str]
     role: ModelRole
     share: RequestShare
@@ -159,15 +159,16 @@ class ModelDetail(ModelRow):
     drift: Drift
 
 
-def answer(outcome: Outcome, key: str) -> Response:
-    """The response for an outcome; ``key`` is predictions or detections."""
-    response = jsonify(**document(outcome, key), request_id=request_ids.current())
+def answer(outcome: Outcome) -> Response:
+    """The response for an outcome."""
+    response = jsonify(**document(outcome), request_id=request_ids.current())
     response.headers["Server-Timing"] = server_timing(outcome.timings)
     return response
 
 
-def document(outcome: Outcome, key: str) -> dict[str, Any]:
+def document(outcome: Outcome) -> dict[str, Any]:
     """Model and results as plain JSON types."""
+    key = tasks.BY_NAME[outcome.manifest.task].rows
     return {
         "model": model_identity(outcome.manifest),
         "results": [

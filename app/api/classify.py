@@ -5,9 +5,9 @@ from flask import Response, request
 from app.api import answers, api, bodies, described
 from app.guards import canaries, deadlines
 from app.openapi.operations import describe
-from app.options import ClassifyWishes
 from app.policy import PREDICTING_ROUTE
 from app.predictions import predictor
+from app.tasks.classify import ClassifyWishes
 
 
 @api.post("/classify")
@@ -25,4 +25,4 @@ def classify() -> Response:
     """Name what is in one or many images, best label first."""
     images, wishes = bodies.read(request)
     outcome = predictor().predict("classify", images, wishes, deadline=deadlines.current())
-    return answers.answer(outcome, "predictions")
+    return answers.answer(outcome)

@@ -5,9 +5,9 @@ from flask import Response, request
 from app.api import answers, api, bodies, described
 from app.guards import canaries, deadlines
 from app.openapi.operations import describe
-from app.options import DetectWishes
 from app.policy import PREDICTING_ROUTE
 from app.predictions import predictor
+from app.tasks.detect import DetectWishes
 
 
 @api.post("/detect")
@@ -25,4 +25,4 @@ def detect() -> Response:
     """Find objects in one or many images; boxes are pixels of the upright image."""
     images, wishes = bodies.read(request)
     outcome = predictor().predict("detect", images, wishes, deadline=deadlines.current())
-    return answers.answer(outcome, "detections")
+    return answers.answer(outcome)

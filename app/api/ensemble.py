@@ -11,7 +11,7 @@ from flask import Response, current_app, jsonify, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
-from app import merging, options
+from app import options, tasks
 from app.api import answers, api, bodies, described, quotes
 from app.api.answers import ModelIdentity, Side
 from app.ensembles import Ensemble, EnsembleFailedError, EnsembleUnavailableError, Member, Opinion, Votes
@@ -20,10 +20,10 @@ from app.guards import canaries, deadlines, request_ids
 from app.guards.asking import AskingAside
 from app.manifests import Task
 from app.openapi.operations import Answer, describe
-from app.options import MAX_RESULTS
 from app.policy import PREDICTING_ROUTE
 from app.predictions import Predictor, predictor
 from app.results import Detection, Prediction, rounded
+from app.tasks.base import MAX_RESULTS, Label, Pixels, Share
 from app.upstreams import HOP_HEADER, Upstream
 
 EXTENSION = "ensemble"
@@ -31,8 +31,6 @@ EXTENSION = "ensemble"
 OWN = ("task", "members", "merge", "merge_iou", "member_timeout")
 # members says whom to ask, and a single model explains.
 NOT_HERE = ("model", "version", "explain", "explain_label")
-DEFAULT_TOP_K = 5
-DEFAULT_MAX_RESULTS = 100
 MEMBERS = r"[A-Za-z0-9@._,\- ]{1,1000}"
 
 
@@ -49,7 +47,7 @@ class EnsembleWishes(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    task: Literal["detect", "classify"] = Field("detect", description="What all members are asked.")
+    task: tasks.OfferedName = Field(tasks.OFFERED[0], description="What all members are asked.")
     members: Annotated[str, Field(pattern=f"^{MEMBERS}$")] | None = Field(
         None, description="Whom to ask: models as `name` or `name@version`, other services by name; all when left out."
     )
@@ -68,12 +66,12 @@ class AllWishes(EnsembleWishes):
     """Those of either task as well, for the description."""
 
     top_k: int | None = Field(None, ge=0, le=MAX_RESULTS, description="classify: how many labels, best first.")
-    score_threshold: options.Share | None = Field(None, description="detect: what members leave out.")
-    iou_threshold: options.Share | None = Field(None, description="detect: what is one object to each member.")
+    score_threshold: Share | None = Field(None, description="detect: what members leave out.")
+    iou_threshold: Share | None = Field(None, description="detect: what is one object to each member.")
     max_results: int | None = Field(None, ge=0, le=MAX_RESULTS, description="detect: at most so many, best first.")
-    min_width: options.Pixels | None = Field(None, description="detect: narrower boxes are left out.")
-    min_height: options.Pixels | None = Field(None, description="detect: lower boxes are left out.")
-    label: options.Label | None = Field(None, description="detect: only this label, or an alias of it.")
+    min_width: Pixels | None = Field(None, description="detect: narrower boxes are left out.")
+    min_height: Pixels | None = Field(None, description="detect: lower boxes are left out.")
+    label: Label | None = Field(None, description="detect: only this label, or an alias of it.")
 
 
 class AnsweredMember(TypedDict):
@@ -106,7 +104,7 @@ class MergedImage(TypedDict, total=False):
 class EnsembleAnswer(TypedDict):
     """What those who answered say together; ``results`` are in the order of the images."""
 
-    task: Task
+    task: tasks.Named
     members: list[AnsweredMember]
     missing: list[MissingMember]
     results: list[MergedImage]
@@ -198,13 +196,7 @@ def _members(wishes: EnsembleWishes, of_task: options.Wishes, images: Sequence[b
     models = [each for each in predictor().manifests if each.task == wishes.task]
     named = [part.strip() for part in (wishes.members or "").split(",") if part.strip()]
     names = list(dict.fromkeys(named)) or [*(each.name for each in models), *upstreams]
-    given = of_task.model_dump(exclude_none=True)
-    if isinstance(of_task, options.DetectWishes) and of_task.max_results is not None:
-        # Cut off after merging: what a member has behind its best may be what the others saw.
-        given["max_results"] = max(of_task.max_results, DEFAULT_MAX_RESULTS)
-    if wishes.task == "classify":
-        # The mean needs every label's score; what the caller wants of them is cut off afterwards.
-        given["top_k"] = MAX_RESULTS
+    given = tasks.BY_NAME[wishes.task].wishes_of_members(of_task)
     found = []
     for name in names:
         if name in upstreams:
@@ -309,9 +301,5 @@ def _merged(votes: Votes, wishes: EnsembleWishes, of_task: options.Wishes, numbe
     of_image = [each.opinion.results[number] for each in votes.answered]
     given: list[Any] = [answer for _, _, answer in of_image]
     size = {"width": of_image[0][0], "height": of_image[0][1]}
-    if isinstance(of_task, options.ClassifyWishes):
-        top_k = DEFAULT_TOP_K if of_task.top_k is None else of_task.top_k
-        return {**size, "predictions": [rounded(each) for each in merging.average_labels(given)[:top_k]]}
-    merge = merging.fuse_boxes if wishes.merge == "fusion" else merging.suppress_boxes
-    merged = merge(given, wishes.merge_iou)[: of_task.max_results]
-    return {**size, "detections": [rounded(each) for each in merged]}
+    task = tasks.BY_NAME[wishes.task]
+    return {**size, task.rows: [rounded(each) for each in task.merged(given, of_task, wishes.merge, wishes.merge_iou)]}

@@ -12,6 +12,7 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import ValidationError
 from typing_extensions import TypedDict
 
+from app import tasks
 from app.api import answers, bodies, described, quotes, tensors
 from app.api.tensors import InferRequest, TensorError
 from app.errors import CaskError, OptionError
@@ -21,7 +22,6 @@ from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 from app.options import WISHES
 from app.policy import PREDICTING_ROUTE
 from app.predictions import ImageData, Outcome, predictor
-from app.results import Detection
 
 inference = Blueprint("inference", __name__, url_prefix="/v2")
 
@@ -37,20 +37,7 @@ INPUTS: list[dict[str, Any]] = [
     {"name": DECODED, "datatype": "UINT8", "shape": [-1, -1, -1, 3]},
 ]
 SIZES = {"name": "sizes", "datatype": "INT32", "shape": [-1, 2]}
-OUTPUTS: dict[str, list[dict[str, Any]]] = {
-    "classify": [
-        {"name": "labels", "datatype": "BYTES", "shape": [-1, -1]},
-        {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},
-        SIZES,
-    ],
-    "detect": [
-        {"name": "labels", "datatype": "BYTES", "shape": [-1, -1]},
-        {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},
-        {"name": "boxes", "datatype": "FP32", "shape": [-1, -1, 4]},
-        {"name": "counts", "datatype": "INT32", "shape": [-1]},
-        SIZES,
-    ],
-}
+OUTPUTS = {task.name: [*task.tensors, SIZES] for task in tasks.ALL}
 PATH = {"name": "A name from `/v1/models`.", "version": "A version of that model."}
 
 
@@ -229,7 +216,8 @@ def _deadline(parameters: Mapping[str, Any]) -> float:
 
 
 def _answer(asked: InferRequest, outcome: Outcome) -> Response:
-    found = _classified(outcome) if outcome.manifest.task == "classify" else _detected(outcome)
+    task = tasks.BY_NAME[outcome.manifest.task]
+    found = {**task.to_tensors([result.answer for result in outcome.results]), "sizes": _sizes(outcome)}
     wishes = {wish.name: wish for wish in asked.outputs}
     names = list(wishes) or list(found)
     rows = [
@@ -253,33 +241,6 @@ def _binary(document: dict[str, Any], parts: list[bytes]) -> Response:
     response = Response(b"".join((head, *parts)), content_type="application/octet-stream")
     response.headers[HEADER_LENGTH] = str(len(head))
     return response
-
-
-def _classified(outcome: Outcome) -> dict[str, np.ndarray]:
-    """``labels`` and ``scores``, image × rank."""
-    return {**_labels_and_scores(outcome), "sizes": _sizes(outcome)}
-
-
-def _detected(outcome: Outcome) -> dict[str, np.ndarray]:
-    """Image × rank; images with fewer detections are filled up with empty labels and zeros, see ``counts``."""
-    named = _labels_and_scores(outcome)
-    boxes = np.zeros((*named["scores"].shape, 4), np.float32)
-    for number, result in enumerate(outcome.results):
-        for rank, row in enumerate(result.answer):
-            if isinstance(row, Detection):
-                boxes[number, rank] = row.box.x_min, row.box.y_min, row.box.x_max, row.box.y_max
-    counts = np.array([len(result.answer) for result in outcome.results], np.int32)
-    return {**named, "boxes": boxes, "counts": counts, "sizes": _sizes(outcome)}
-
-
-def _labels_and_scores(outcome: Outcome) -> dict[str, np.ndarray]:
-    longest = max(len(result.answer) for result in outcome.results)
-    labels = np.full((len(outcome.results), longest), "", object)
-    scores = np.zeros((len(outcome.results), longest), np.float32)
-    for number, result in enumerate(outcome.results):
-        labels[number, : len(result.answer)] = [row.label for row in result.answer]
-        scores[number, : len(result.answer)] = [row.score for row in result.answer]
-    return {"labels": labels, "scores": scores}
 
 
 def _sizes(outcome: Outcome) -> np.ndarray:

@@ -9,7 +9,7 @@ from typing import Any, BinaryIO, NamedTuple, cast
 
 from flask import Request
 
-from app import options
+from app import options, tasks
 from app.api import bodies
 from app.errors import ImageMissingError, OptionError, RequestError, TooManyImagesError
 from app.guards import sizes
@@ -24,7 +24,7 @@ TASK = "task"
 WEBHOOK_URL = "webhook_url"
 # Pictures to look at, one at a time.
 NOT_HERE = {"explain", "explain_label"}
-TASKS: tuple[Task, ...] = ("detect", "classify")
+TASKS = tasks.OFFERED
 MAX_KEY_CHARACTERS = 255
 VISIBLE = re.compile(r"[!-~]*")
 PIECE_BYTES = 256 * 1024

@@ -12,6 +12,7 @@ from flask import Response, current_app, jsonify, request, url_for
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
+from app import tasks
 from app.api import answers, api, bodies, described, job_requests, quotes
 from app.errors import (
     ArchiveError,
@@ -36,9 +37,7 @@ from app.jobs import webhooks
 from app.jobs.jobs import Job, State, Wanted
 from app.jobs.jobs import row as jobs_row
 from app.jobs.store import PAGE_ROWS, JobStore
-from app.manifests import Task
 from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
-from app.options import ClassifyWishes, DetectWishes
 from app.results import Detection, Prediction
 from app.telemetry import metrics
 
@@ -134,7 +133,7 @@ class JobRow(TypedDict):
 
     id: str
     state: State
-    task: Task
+    task: tasks.Named
     options: dict[str, Any]
     progress: Progress
     created_at: Moment
@@ -206,8 +205,12 @@ _OPTIONS = {
         "format": "uri",
         "description": "Where the end of the job is reported; the operator of this service allows hosts.",
     },
-    **described.options(DetectWishes),
-    **{name: row for name, row in described.options(ClassifyWishes).items() if name not in job_requests.NOT_HERE},
+    **{
+        name: row
+        for task in tasks.ALL
+        for name, row in described.options(task.wishes).items()
+        if name not in job_requests.NOT_HERE
+    },
 }
 BODIES = (
     Body(

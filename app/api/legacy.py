@@ -15,10 +15,12 @@ from app.guards import canaries, deadlines
 from app.jobs.jobs import State
 from app.manifests import Manifest
 from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
-from app.options import MAX_RESULTS, DetectWishes
 from app.policy import PREDICTING_ROUTE
 from app.predictions import ImageResult, Outcome, predictor
-from app.results import SCORE_DIGITS, Detection, Prediction, answer_from_json
+from app.results import SCORE_DIGITS, Detection, Prediction
+from app.tasks import answer_from_json
+from app.tasks.base import MAX_RESULTS
+from app.tasks.detect import DetectWishes
 
 legacy = Blueprint("legacy", __name__)
 

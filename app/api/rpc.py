@@ -10,13 +10,12 @@ from flask import Blueprint, Response, jsonify, render_template, request
 from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
 from typing_extensions import TypedDict
 
-from app import __version__
+from app import __version__, tasks
 from app.api import answers, bodies, described, models, quotes
 from app.errors import CaskError, OptionError, RequestError
 from app.guards import canaries, deadlines, failures, request_ids
 from app.manifests import Task
 from app.openapi.operations import EXAMPLE_IMAGE, HTML, JSON, Answer, Body, describe
-from app.options import ClassifyWishes, DetectWishes
 from app.policy import PREDICTING_ROUTE
 from app.predictions import predictor
 
@@ -103,10 +102,10 @@ def _list(_: dict[str, Any]) -> list[dict[str, Any]]:
     return models.rows()
 
 
-def _predict(task: Task, key: str) -> Callable[[dict[str, Any]], dict[str, Any]]:
+def _predict(task: Task) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def run(params: dict[str, Any]) -> dict[str, Any]:
         images, wishes = _images(params)
-        return answers.document(predictor().predict(task, images, wishes, deadline=deadlines.current()), key)
+        return answers.document(predictor().predict(task, images, wishes, deadline=deadlines.current()))
 
     return run
 
@@ -123,11 +122,9 @@ METHODS = {
     "App.index": Method(_index, "Says who answers."),
     "Model.list": Method(_list, "All models, as GET /v1/models lists them."),
     "Image.classify": Method(
-        _predict("classify", "predictions"), "Names what is in images.", ("image", "top_k"), {**IMAGE, "top_k": 1}
+        _predict("classify"), "Names what is in images.", ("image", "top_k"), {**IMAGE, "top_k": 1}
     ),
-    "Image.detect": Method(
-        _predict("detect", "detections"), "Finds objects in images.", ("image", "score_threshold"), IMAGE
-    ),
+    "Image.detect": Method(_predict("detect"), "Finds objects in images.", ("image", "score_threshold"), IMAGE),
 }
 EXAMPLES = {
     name: {"jsonrpc": "2.0", "method": name, **({"params": method.example} if method.example else {}), "id": 1}
@@ -149,7 +146,7 @@ def _call_schema(name: str) -> dict[str, Any]:
     return described.an_object({**head, "params": {"anyOf": [named, listed]}}, "jsonrpc", "method", "params")
 
 
-WISHES: dict[str, type[BaseModel]] = {"Image.classify": ClassifyWishes, "Image.detect": DetectWishes}
+WISHES: dict[str, type[BaseModel]] = {f"Image.{task.name}": task.wishes for task in tasks.ALL}
 IMAGES = {"anyOf": [described.BASE64_IMAGE, described.a_list(described.BASE64_IMAGE)]}
 CALLS = {
     "type": "array",

@@ -7,7 +7,8 @@ import math
 from dataclasses import dataclass
 
 from app.manifests import Task
-from app.results import Answer, Box, Detection, answer_from_json, to_dict
+from app.results import Answer, Box, Detection, to_dict
+from app.tasks import answer_from_json
 
 
 @dataclass(frozen=True, slots=True)

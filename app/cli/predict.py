@@ -160,11 +160,13 @@ def _question(
     service: Service, model: dict[str, Any], version: str, top: int | None, threshold: float | None
 ) -> Callable[[Path], Predicted]:
     """What is asked of each image."""
-    is_detector = model["task"] == "detect"
+    from app import tasks
+
+    task = tasks.BY_NAME[model["task"]]
     wishes: dict[str, Any] = {"model": model["name"], "version": version or None}
-    wishes |= {"max_results" if is_detector else "top_k": top}
-    # A classifier's answers are cut here: its callers name a count only.
-    wishes |= {"score_threshold": threshold if is_detector else None}
+    wishes |= {task.count_option: top}
+    # Answers of a task without this option are cut here.
+    wishes |= {"score_threshold": threshold if "score_threshold" in task.wishes.model_fields else None}
     path = f"/v1/{model['task']}?{urlencode({name: wish for name, wish in wishes.items() if wish is not None})}"
 
     def ask(file: Path) -> Predicted:
@@ -180,8 +182,10 @@ def _question(
 def _predicted(file: Path, reply: Reply, threshold: float) -> Predicted:
     if reply.status != 200:
         return Predicted(file, error=reply.problem)
+    from app import tasks
+
     said, result = reply.document["model"], reply.document["results"][0]
-    found = [each for each in result.get("detections", result.get("predictions")) if each["score"] >= threshold]
+    found = [each for each in result[tasks.of_row(result).rows] if each["score"] >= threshold]
     return Predicted(file, found, (result["width"], result["height"]), f"{said['name']}@{said['version']}")
 
 

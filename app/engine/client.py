@@ -17,7 +17,8 @@ from app.engine import protocol
 from app.engine.protocol import Frame, FrameType, ProtocolError
 from app.errors import CaskError, DeadlineExceededError, EngineAwayError
 from app.manifests import Manifest
-from app.results import EXPLAIN, Answer, ExplainOptions, Options, answer_from_json, to_dict
+from app.results import EXPLAIN, Answer, ExplainOptions, Options, to_dict
+from app.tasks import answer_from_json
 from app.telemetry import logs
 
 if TYPE_CHECKING:

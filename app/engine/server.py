@@ -26,8 +26,9 @@ from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
 from app.engine.shadows import Asked, Shadows
 from app.engine.worker import Reply, Workers
 from app.errors import CaskError, ChangeRefusedError, EngineBusyError
-from app.results import EXPLAIN, answer_from_json, options_from_json, to_dict
+from app.results import EXPLAIN, to_dict
 from app.supervision import pulse
+from app.tasks import answer_from_json, options_from_json
 
 log = logging.getLogger("cask.engine")
 

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
+from app import tasks
 from app.errors import (
     CaskError,
     DeadlineExceededError,
@@ -164,7 +165,7 @@ class Worker:
             claim.task, [claim.data], claim.wishes, deadline=time.monotonic() + IMAGE_SECONDS
         )
         result = outcome.results[0]
-        key = "detections" if claim.task == "detect" else "predictions"
+        key = tasks.BY_NAME[claim.task].rows
         manifest = outcome.manifest
         return {
             "model": {"name": manifest.name, "version": manifest.version, "digest": manifest.digest},

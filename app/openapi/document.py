@@ -12,7 +12,7 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 from werkzeug.routing import Rule
 
-from app import __version__, policy
+from app import __version__, policy, tasks
 from app.config import ROOT
 from app.errors import (
     CaskError,
@@ -49,7 +49,7 @@ TAGS = (
 # An image in a form, and in JSON.
 IMAGE_FORMATS = ("binary", "base64-image")
 # The options whose right values are the labels of the models that are served, and for which task.
-LABELS = {"explain_label": "classify", "label": "detect"}
+LABELS = {task.label_option: task.name for task in tasks.ALL}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # What Apache answers before Python sees a request, whatever the address; words from apache/errors.toml.
 APACHE_STATUSES = ("400", "408", "413", "414", "431", "500", "502", "503", "504")
@@ -329,7 +329,7 @@ class _Document:
         if found.get("type") == "array" and found.get("items", {}).get("format") in IMAGE_FORMATS:
             found["maxItems"] = getattr(self._settings, found.get("maxItems", "request_max_images"))
         properties = found.get("properties", {})
-        task = "classify" if "top_k" in properties else "detect"
+        task = next((name for name in tasks.NAMES if tasks.BY_NAME[name].count_option in properties), tasks.OFFERED[0])
         model = next((each for each in self._manifests if each.task == task), self._manifests[0])
         for name in LABELS.keys() & properties.keys():
             label = properties[name]

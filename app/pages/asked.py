@@ -7,13 +7,14 @@ from dataclasses import dataclass
 
 from werkzeug.datastructures import FileStorage
 
+from app import tasks
 from app.errors import ImageMissingError, OptionError, RequestError
 from app.manifests import Task
 from app.options import WISHES
 from app.pages import samples
 from app.predictions import predictor
 
-TASKS: tuple[Task, ...] = ("detect", "classify")
+TASKS = tasks.OFFERED
 MORE_LIMITS = ("iou_threshold", "max_results", "min_width", "min_height")
 LIMITS = ("score_threshold", "top_k", *MORE_LIMITS)
 
@@ -40,8 +41,9 @@ class Asked:
     @property
     def wishes(self) -> dict[str, str]:
         """The limits that this task knows. The plain form holds those of both tasks, and so cannot leave any out."""
-        found = {name: self[name] for name in LIMITS if name in WISHES[self.task].model_fields and self[name]}
-        return {**found, "explain": "true"} if self.is_explained and self.task == "classify" else found
+        known = WISHES[self.task].model_fields
+        found = {name: self[name] for name in LIMITS if name in known and self[name]}
+        return {**found, "explain": "true"} if self.is_explained and "explain" in known else found
 
     @property
     def has_more_limits(self) -> bool:
@@ -59,7 +61,7 @@ class Upload:
 def first() -> Asked:
     """What the page starts with: the first task that a model is there for."""
     there = {manifest.task for manifest in predictor().manifests}
-    return Asked(next((task for task in TASKS if task in there), "detect"))
+    return Asked(next((task for task in TASKS if task in there), TASKS[0]))
 
 
 def read(form: Mapping[str, str]) -> Asked:

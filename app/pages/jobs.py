@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, cast
 from flask import Response, current_app, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
+from app import tasks
 from app.api import job_requests
 from app.api.jobs import UPLOADS, owner, seen_by, store
 from app.errors import ImageMissingError
@@ -22,7 +23,6 @@ from app.openapi.operations import HTML, Answer, Body, describe
 from app.pages import asked, languages, pages, try_image
 from app.pages.sentences import marked
 from app.predictions import predictor
-from app.results import Detection, Prediction, answer_from_json
 from app.telemetry import shares
 
 LISTED_ROWS = 20
@@ -85,8 +85,9 @@ class ShownResult:
 
     number: int
     name: str
-    found: Sequence[Detection] | None = None
-    named: Sequence[Prediction] | None = None
+    # Counted by label, or the best ones read.
+    rows: Sequence[Any] = ()
+    is_counted: bool = False
     error: dict[str, Any] | None = None
 
 
@@ -199,11 +200,9 @@ def _fill(pack: Pack) -> None:
 def _result(row: dict[str, Any]) -> ShownResult:
     if "error" in row:
         return ShownResult(row["number"], row["name"], error=row["error"])
-    if "detections" in row:
-        found = cast(list[Detection], answer_from_json("detect", row["detections"]))
-        return ShownResult(row["number"], row["name"], found=found)
-    named = cast(list[Prediction], answer_from_json("classify", row["predictions"]))
-    return ShownResult(row["number"], row["name"], named=named)
+    task = tasks.of_row(row)
+    rows = task.answer_from_json(row[task.rows])
+    return ShownResult(row["number"], row["name"], rows=rows, is_counted=task.is_counted)
 
 
 def _is_worked_off() -> bool:

@@ -24,7 +24,7 @@ from app.builds import Candidate, Progress, Report
 from app.errors import CaskError, ModelLoadError
 from app.machine import CPU
 from app.manifests import Manifest
-from app.results import answer_from_json
+from app.tasks import answer_from_json
 from app.vision import agreement, background, conversion, devices, samples
 from app.vision.agreement import Agreement
 from app.vision.samples import Samples

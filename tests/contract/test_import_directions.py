@@ -35,11 +35,13 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.sizing", {"app.config", "app.machine"}),
     ("app.arrivals", {"app.config", "app.sizing"}),
     ("app.files", {"app.machine"}),
-    ("app.manifests", {"app.errors", "app.files", "app.results"}),
+    # Tasks only when a manifest is read: see manifests._task_names.
+    ("app.manifests", {"app.errors", "app.files", "app.results", "app.tasks"}),
+    ("app.tasks", {"app.tasks", "app.manifests", "app.merging", "app.results"}),
     ("app.builds", {"app.config", "app.file_locks", "app.files", "app.json_files", "app.manifests"}),
     ("app.roles", {"app.errors", "app.files", "app.json_files", "app.manifests"}),
     ("app.routing", {"app.errors", "app.json_files", "app.manifests", "app.roles"}),
-    ("app.options", {"app.errors", "app.results", "app.manifests"}),
+    ("app.options", {"app.errors", "app.results", "app.manifests", "app.tasks"}),
     ("app.resampling", set()),
     ("app.overlays", {"app.results"}),
     ("app.ledger", {"app.file_locks", "app.machine"}),
@@ -70,7 +72,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.forms", {"app.builds", "app.json_files"}),
     ("app.merging", {"app.results"}),
     ("app.upstream_health", set()),
-    ("app.upstream_answers", {"app.errors", "app.manifests", "app.options", "app.results"}),
+    ("app.upstream_answers", {"app.errors", "app.manifests", "app.results", "app.tasks"}),
     ("app.upstreams", {"app.errors", "app.manifests", "app.upstream_answers", "app.upstream_health"}),
     (
         "app.ensembles",
@@ -84,12 +86,15 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.cache",
         {
             *("app.cache", "app.config", "app.database", "app.errors", "app.manifests", "app.redis_connections"),
-            *("app.results", "app.sizing", "app.telemetry"),
+            *("app.results", "app.sizing", "app.tasks", "app.telemetry"),
         },
     ),
     ("app.engine.protocol", set()),
     ("app.engine.batcher", {"app.errors"}),
-    ("app.engine.client", {"app.engine.protocol", "app.errors", "app.manifests", "app.results", "app.telemetry.logs"}),
+    (
+        "app.engine.client",
+        {"app.engine.protocol", "app.errors", "app.manifests", "app.results", "app.tasks", "app.telemetry.logs"},
+    ),
     (
         "app.engine.worker",
         {
@@ -124,7 +129,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.engine.shadows",
             "app.engine.builder",
             "app.engine.inspector",
-            *("app.errors", "app.results", "app.supervision.pulse"),
+            *("app.errors", "app.results", "app.supervision.pulse", "app.tasks"),
         },
     ),
     (
@@ -159,7 +164,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.vision",
         {
             *("app.vision", "app.builds", "app.config", "app.errors", "app.files", "app.machine", "app.manifests"),
-            "app.results",
+            *("app.results", "app.tasks"),
         },
     ),
     (
@@ -206,6 +211,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.errors",
             "app.predictions",
             "app.results",
+            "app.tasks",
             "app.telemetry",
         },
     ),
@@ -237,7 +243,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {
             *("app.openapi", "app.guards.authentication", "app.guards.hosts", "app.guards.origins"),
             "app.guards.rates",
-            *("app.config", "app.errors", "app.policy", "app.__version__"),
+            *("app.config", "app.errors", "app.policy", "app.tasks", "app.__version__"),
         },
     ),
     (
@@ -255,7 +261,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 "app.jobs.store",
             ),
             *("app.jobs.webhooks", "app.telemetry"),
-            *("app.cache.answers", "app.ensembles", "app.merging", "app.upstreams"),
+            *("app.cache.answers", "app.ensembles", "app.tasks", "app.upstreams"),
         },
     ),
     # The form of the page of jobs is the API's.
@@ -263,7 +269,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.pages.jobs",
         {
             *("app.pages", "app.api.job_requests", "app.api.jobs", "app.guards", "app.jobs", "app.openapi.operations"),
-            *("app.errors", "app.predictions", "app.results", "app.telemetry.shares"),
+            *("app.errors", "app.predictions", "app.results", "app.tasks", "app.telemetry.shares"),
         },
     ),
     (
@@ -272,7 +278,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.pages", "app.guards", "app.openapi.operations", "app.policy", "app.predictions"),
             "app.__version__",
             *("app.builds", "app.decoding.decoder", "app.errors", "app.manifests", "app.options", "app.overlays"),
-            "app.results",
+            *("app.results", "app.tasks"),
         },
     ),
     (
@@ -356,7 +362,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "openvino": ("app.vision",),
     "PIL": ("app.colours", "app.images", "app.overlays", "app.resampling", "app.pages.previews", "app.vision"),
     "cykooz_resizer": ("app.resampling",),
-    "pydantic": ("app.config", "app.options", "app.api", "app.openapi"),
+    "pydantic": ("app.config", "app.options", "app.tasks", "app.api", "app.openapi"),
     "dotenv": ("app.config",),
     "numpy": (
         *(
@@ -364,6 +370,7 @@ ONLY: dict[str, tuple[str, ...]] = {
             "app.decoding",
             "app.images",
             "app.merging",
+            "app.tasks",
             "app.api.inference",
             "app.api.tensors",
             "app.predictions",

@@ -1,0 +1,52 @@
+"""What models can be asked. To add a task: write its file, and name it in ``ALL``."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Literal
+
+from app.results import EXPLAIN, Answer, ExplainOptions, Explanation, Options
+from app.tasks.base import Task
+from app.tasks.classify import Classify
+from app.tasks.detect import Detect
+
+# In the order in which forms offer them; the first one is where a page starts.
+ALL: tuple[Task, ...] = (Detect(), Classify())
+BY_NAME: Mapping[str, Task] = {task.name: task for task in ALL}
+OFFERED = tuple(BY_NAME)
+# In alphabetical order, as descriptions and metrics list them.
+NAMES = tuple(sorted(BY_NAME))
+
+if TYPE_CHECKING:
+    Named = str
+    OfferedName = str
+else:
+    # Types for pydantic, which describes and refuses what is not among them.
+    Named = Literal[NAMES]
+    OfferedName = Literal[OFFERED]
+
+
+def of_row(row: Mapping[str, Any]) -> Task:
+    """The task whose answer a row of results holds, by the key of its rows. Raises StopIteration for none."""
+    return next(task for task in ALL if task.rows in row)
+
+
+def answer_from_json(asked: str, rows: Sequence[dict[str, Any]]) -> Answer:
+    """Rebuild an answer from what ``results.to_dict`` made of it. ``asked``: a task's name, or EXPLAIN.
+
+    Raises KeyError when a field is missing, or for another task.
+    """
+    if asked == EXPLAIN:
+        return [Explanation(row["label"], row["score"], row["method"], row["map"]) for row in rows]
+    return BY_NAME[asked].answer_from_json(rows)
+
+
+def options_from_json(asked: str, fields: dict[str, Any]) -> Options:
+    """Rebuild options from what ``results.to_dict`` made of them.
+
+    Raises TypeError on a field that does not exist, KeyError for another task.
+    """
+    if asked == EXPLAIN:
+        return ExplainOptions(**fields)
+    found: Options = BY_NAME[asked].options(**fields)
+    return found

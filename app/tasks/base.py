@@ -1,0 +1,84 @@
+"""What a task is: what a model can be asked, how its answer is written, and what others do with that answer."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.results import Answer, Options
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from app.manifests import ServeSpec
+
+Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
+Label = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"format": "label"})]
+Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+Pixels = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+MAX_RESULTS = 1000
+
+
+class Wishes(BaseModel):
+    """What every task understands."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    model: Name | None = Field(None, description="Name of the model; the first one of the task when left out.")
+    version: Name | None = Field(None, description="Version of the model; the one that answers now when left out.")
+
+    @property
+    def wants_explanation(self) -> bool:
+        """Whether the caller also asks why; no task but those that can say so is ever asked."""
+        return False
+
+
+class Task(ABC):
+    """One thing that models can be asked. An instance holds no state and is shared by all threads."""
+
+    # As manifests, addresses and settings write it: /v1/<name>.
+    name: ClassVar[str]
+    # The key under which the rows of an answer stand in JSON.
+    rows: ClassVar[str]
+    # The options as a caller sends them, and as the engine gets them.
+    wishes: ClassVar[type[Wishes]]
+    options: ClassVar[type[Any]]
+    # The option that takes a label of the model, and the one that says how many rows are wanted.
+    label_option: ClassVar[str]
+    count_option: ClassVar[str]
+    # Output tensors of the Open Inference Protocol, besides the sizes of the images.
+    tensors: ClassVar[Sequence[dict[str, Any]]]
+
+    # Whether people count the rows by label, as objects, and do not only read the best ones.
+    is_counted: ClassVar[bool] = False
+
+    @abstractmethod
+    def default_options(self, serve: ServeSpec) -> Options:
+        """The options where the caller gave none, from what the manifest says about serving."""
+
+    @abstractmethod
+    def row_from_json(self, row: dict[str, Any]) -> Any:
+        """One row of an answer from what ``results.to_dict`` made of it. Raises KeyError, TypeError."""
+
+    @abstractmethod
+    def to_tensors(self, answers: Sequence[Answer]) -> dict[str, np.ndarray]:
+        """The values of ``tensors`` for the answers to one or many images."""
+
+    @abstractmethod
+    def wishes_of_members(self, wishes: Any) -> dict[str, Any]:
+        """What each member of an ensemble is asked, so that nothing is cut off before the answers are merged."""
+
+    @abstractmethod
+    def merged(self, answers: Sequence[Answer], wishes: Any, method: str, iou_threshold: float) -> Sequence[Any]:
+        """One answer made of several members' answers to one image.
+
+        ``method`` (fusion or suppression) and ``iou_threshold`` are for tasks that have boxes.
+        """
+
+    def answer_from_json(self, rows: Sequence[dict[str, Any]]) -> Answer:
+        """An answer from what ``results.to_dict`` made of its rows. Raises KeyError, TypeError."""
+        read = self.row_from_json
+        return [read(row) for row in rows]

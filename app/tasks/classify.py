@@ -1,0 +1,71 @@
+"""Name what is in an image: labels, best first, each with a probability."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from app.results import Answer, ClassifyOptions, Prediction
+from app.tasks.base import MAX_RESULTS, Label, Task, Wishes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from app.manifests import ServeSpec
+
+# What an ensemble gives where its caller names no count.
+DEFAULT_TOP_K = 5
+
+
+class ClassifyWishes(Wishes):
+    """Options of POST /v1/classify."""
+
+    top_k: int | None = Field(None, ge=0, le=MAX_RESULTS, description="How many labels, best first.")
+    explain: bool | None = Field(None, description="Also say where the model looked, as a map and a picture.")
+    explain_label: Label | None = Field(None, description="Explain this label; the best one when left out.")
+
+    @property
+    def wants_explanation(self) -> bool:
+        """They said so, or named a label to be explained."""
+        return bool(self.explain_label) if self.explain is None else self.explain
+
+
+class Classify(Task):
+    """See the module."""
+
+    name = "classify"
+    rows = "predictions"
+    wishes = ClassifyWishes
+    options = ClassifyOptions
+    label_option = "explain_label"
+    count_option = "top_k"
+    tensors = (
+        {"name": "labels", "datatype": "BYTES", "shape": [-1, -1]},
+        {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},
+    )
+
+    def default_options(self, serve: ServeSpec) -> ClassifyOptions:
+        return ClassifyOptions(top_k=serve.top_k)
+
+    def row_from_json(self, row: dict[str, Any]) -> Prediction:
+        return Prediction(row["label"], row["score"])
+
+    def to_tensors(self, answers: Sequence[Answer]) -> dict[str, np.ndarray]:
+        """``labels`` and ``scores``, image × rank."""
+        from app.tasks import arrays
+
+        return arrays.labels_and_scores(answers)
+
+    def wishes_of_members(self, wishes: ClassifyWishes) -> dict[str, Any]:
+        # The mean needs every label's score; what the caller wants of them is cut off afterwards.
+        return {**wishes.model_dump(exclude_none=True), "top_k": MAX_RESULTS}
+
+    def merged(
+        self, answers: Sequence[Any], wishes: ClassifyWishes, method: str, iou_threshold: float
+    ) -> Sequence[Any]:
+        from app import merging
+
+        top_k = DEFAULT_TOP_K if wishes.top_k is None else wishes.top_k
+        return merging.average_labels(answers)[:top_k]

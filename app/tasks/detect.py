@@ -1,0 +1,77 @@
+"""Find objects in an image: boxes with labels and scores, best first."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import Field
+
+from app.results import Answer, Box, Detection, DetectOptions
+from app.tasks.base import MAX_RESULTS, Label, Pixels, Share, Task, Wishes
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from app.manifests import ServeSpec
+
+# What members of an ensemble are asked for at least.
+DEFAULT_MAX_RESULTS = 100
+
+
+class DetectWishes(Wishes):
+    """Options of POST /v1/detect."""
+
+    score_threshold: Share | None = Field(None, description="Detections with a lower score are left out.")
+    iou_threshold: Share | None = Field(None, description="Boxes that overlap more than this are one object.")
+    max_results: int | None = Field(None, ge=0, le=MAX_RESULTS, description="At most so many detections, best first.")
+    min_width: Pixels | None = Field(None, description="Narrower boxes are left out; pixels of the upright image.")
+    min_height: Pixels | None = Field(None, description="Lower boxes are left out; pixels of the upright image.")
+    label: Label | None = Field(None, description="Only detections with this label, or an alias of it.")
+
+
+class Detect(Task):
+    """See the module."""
+
+    name = "detect"
+    rows = "detections"
+    wishes = DetectWishes
+    options = DetectOptions
+    label_option = "label"
+    count_option = "max_results"
+    is_counted = True
+    tensors = (
+        {"name": "labels", "datatype": "BYTES", "shape": [-1, -1]},
+        {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},
+        {"name": "boxes", "datatype": "FP32", "shape": [-1, -1, 4]},
+        {"name": "counts", "datatype": "INT32", "shape": [-1]},
+    )
+
+    def default_options(self, serve: ServeSpec) -> DetectOptions:
+        return DetectOptions(
+            score_threshold=serve.score_threshold,
+            iou_threshold=serve.iou_threshold,
+            max_results=serve.max_results,
+        )
+
+    def row_from_json(self, row: dict[str, Any]) -> Detection:
+        return Detection(row["label"], row["score"], Box(**row["box"]))
+
+    def to_tensors(self, answers: Sequence[Answer]) -> dict[str, np.ndarray]:
+        """Image × rank; images with fewer detections are filled up with empty labels and zeros, see ``counts``."""
+        from app.tasks import arrays
+
+        return {**arrays.labels_and_scores(answers), "boxes": arrays.boxes(answers), "counts": arrays.counts(answers)}
+
+    def wishes_of_members(self, wishes: DetectWishes) -> dict[str, Any]:
+        given = wishes.model_dump(exclude_none=True)
+        if wishes.max_results is not None:
+            # Cut off after merging: what a member has behind its best may be what the others saw.
+            given["max_results"] = max(wishes.max_results, DEFAULT_MAX_RESULTS)
+        return given
+
+    def merged(self, answers: Sequence[Any], wishes: DetectWishes, method: str, iou_threshold: float) -> Sequence[Any]:
+        from app import merging
+
+        merge = merging.fuse_boxes if method == "fusion" else merging.suppress_boxes
+        return merge(answers, iou_threshold)[: wishes.max_results]

@@ -1,0 +1,68 @@
+"""What every task promises to those who do not know it by name."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import pytest
+
+from app import tasks
+from app.manifests import ServeSpec
+from app.results import EXPLAIN, Answer, Box, Detection, Explanation, Prediction, to_dict
+from app.tasks.base import Task
+
+ANSWERS: dict[str, list[Answer]] = {
+    "classify": [[Prediction("cone", 0.75), Prediction("sign", 0.25)], [Prediction("sign", 0.5)]],
+    "detect": [[Detection("cone", 0.75, Box(1.5, 2, 3, 4))], []],
+}
+
+each_task = pytest.mark.parametrize("task", tasks.ALL, ids=tasks.OFFERED)
+
+
+@each_task
+def test_answer_comes_back_from_the_wire_as_it_was(task: Task) -> None:
+    for answer in ANSWERS[task.name]:
+        sent = json.loads(json.dumps([to_dict(row) for row in answer]))
+
+        assert tasks.answer_from_json(task.name, sent) == answer
+
+
+@each_task
+def test_options_come_back_from_the_wire_as_they_were(task: Task) -> None:
+    options = task.default_options(ServeSpec())
+
+    assert tasks.options_from_json(task.name, json.loads(json.dumps(to_dict(options)))) == options
+
+
+@each_task
+def test_every_option_of_the_engine_has_a_default_or_a_wish(task: Task) -> None:
+    assert {task.label_option, task.count_option} <= task.wishes.model_fields.keys()
+    assert isinstance(task.default_options(ServeSpec()), task.options)
+
+
+@each_task
+def test_tensors_are_those_that_are_promised(task: Task) -> None:
+    found = task.to_tensors(ANSWERS[task.name])
+
+    for promised in task.tensors:
+        tensor = found.pop(promised["name"])
+        assert (tensor.ndim, tensor.shape[0]) == (len(promised["shape"]), 2)
+    assert found == {}
+
+
+@each_task
+def test_a_row_of_results_tells_its_task(task: Task) -> None:
+    assert tasks.of_row({"width": 1, task.rows: []}) is task
+
+
+def test_an_explanation_comes_back_too() -> None:
+    explanation = Explanation("cone", 0.5, "cam", [[0.0, 1.0]])
+
+    assert tasks.answer_from_json(EXPLAIN, [to_dict(explanation)]) == [explanation]
+
+
+@pytest.mark.parametrize("read", [tasks.answer_from_json, tasks.options_from_json])
+def test_an_unknown_task_is_refused(read: Any) -> None:
+    with pytest.raises(KeyError, match="segments"):
+        read("segments", {})
