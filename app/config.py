@@ -29,8 +29,15 @@ LOCAL_FILE = "env/local.env"
 DOCUMENT = "docs/configuration.md"
 ENCRYPTED_REDIS = "rediss:"
 # Settings that name certificates of authorities.
-AUTHORITIES = ("redis_ca_file", "ensemble_ca_file", "alerts_smtp_ca_file")
+AUTHORITIES = ("redis_ca_file", "ensemble_ca_file")
 MASK = "********"
+# Settings that are gone: accepted without effect for one release, and named by `flask config check` and in the log.
+REMOVED = frozenset(
+    (
+        *("ALERTS_EMAIL_TO", "ALERTS_EMAIL_FROM", "ALERTS_SMTP_HOST", "ALERTS_SMTP_PORT", "ALERTS_SMTP_SECURITY"),
+        *("ALERTS_SMTP_CA_FILE", "ALERTS_SMTP_USER", "ALERTS_SMTP_PASSWORD", "ALERTS_SMTP_PASSWORD_FILE"),
+    )
+)
 # In ADMIN_NETWORKS: the address by which the machine that a container runs on calls it, see app.guards.insiders.
 CONTAINER_HOST = "container-host"
 
@@ -71,7 +78,6 @@ PLACEHOLDER_WORDS = re.compile(
 PLACEHOLDER_PHRASES = re.compile(r"change.?(me|this|it)|replace.?(me|this)|place.?holder")
 
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
-MAILBOX = re.compile(r"[A-Za-z0-9.+_=-]+@[A-Za-z0-9.-]+")
 MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(@[a-z0-9][a-z0-9._-]{0,63})?")
 RATE_LIMIT = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)")
 # No part of it begins with a dot, so none is `..`.
@@ -229,7 +235,6 @@ Hosts = Annotated[tuple[Host, ...], BeforeValidator(_split)]
 WebhookHosts = Annotated[tuple[Annotated[str, AfterValidator(_host_and_port)], ...], BeforeValidator(_split)]
 Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
 NetworksOrHost = Annotated[tuple[Annotated[str, AfterValidator(_network_or_host)], ...], BeforeValidator(_split)]
-Mailboxes = Annotated[tuple[Annotated[str, AfterValidator(_matching(MAILBOX))], ...], BeforeValidator(_split)]
 ModelNames = Annotated[tuple[Annotated[str, AfterValidator(_matching(MODEL_NAME))], ...], BeforeValidator(_split)]
 ImageFormats = Annotated[tuple[Literal["jpeg", "png", "webp", "bmp", "gif", "tiff"], ...], BeforeValidator(_split)]
 MemorySize = Annotated[str, AfterValidator(_matching(MEMORY_SIZE))]
@@ -628,26 +633,6 @@ class Settings(BaseSettings):
         optional=True,
         expects="an address such as https://hooks.example.org/services/…",
     )
-    alerts_email_to: Mailboxes = setting(
-        "", "Who gets errors by e-mail; empty sends none.", expects="addresses, with commas between"
-    )
-    alerts_email_from: str = setting(
-        "", "The sender of such e-mail.", by_default="cask@<SERVER_NAME>", expects="an address"
-    )
-    alerts_smtp_host: Host = setting("localhost", "The mail server.", expects="an address or a host name")
-    alerts_smtp_port: int = setting(25, "Its port.", at_least=1, at_most=65535)
-    alerts_smtp_security: Literal["none", "starttls", "tls"] = setting(
-        "none", "How the connection to the mail server is encrypted."
-    )
-    alerts_smtp_ca_file: OptionalPath = setting(
-        None,
-        "Certificates that vouch for the mail server, a PEM file; empty is those of the system.",
-        expects="the path of a file",
-    )
-    alerts_smtp_user: str = setting("", "Who signs in to the mail server; empty is nobody.", expects="a name")
-    alerts_smtp_password: SecretStr = setting(
-        "", "The password of ALERTS_SMTP_USER.", secret=True, optional=True, expects="a password"
-    )
     sentry_dsn: SecretUrl = setting(
         "",
         "Where Sentry takes errors; empty sends none. No image, header or local variable is sent.",
@@ -957,6 +942,14 @@ def processor_limits(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {name: environ[name] for name in PROCESSOR_SWITCHES if environ.get(name)}
 
 
+def removed(environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> list[str]:
+    """The names of settings that are given, here or in ``env/local.env``, and have no effect any more."""
+    path = root / LOCAL_FILE
+    lines = path.read_text("utf-8-sig").splitlines() if path.is_file() else []
+    given = {name for name, _, value in (line.partition("=") for line in lines) if value.strip()}
+    return sorted(REMOVED & (given | {name for name in environ if environ[name]}))
+
+
 def describe(env: str, root: Path = ROOT) -> Settings:
     """One environment as the repository describes it: without this machine's environment, secrets and local.env."""
     chosen = _choose_environment({"ENV": env})
@@ -991,7 +984,7 @@ def _refuse_unknown_names(environ: Mapping[str, str]) -> None:
     for name in sorted(environ):
         if not environ[name] or not name.startswith(OUR_PREFIXES) or FOREIGN_NAMES.fullmatch(name):
             continue
-        if name.lower() not in DECLARATIONS and name not in files:
+        if name.lower() not in DECLARATIONS and name not in files | REMOVED:
             _refuse_name(name, environ[name], "environment")
 
 
@@ -1063,6 +1056,8 @@ def _read_binding(binding: Binding, file: str, before: Layer) -> tuple[str, Read
     source = f"{file}:{line}"
     _refuse_unless_plain(text.strip("\r\n"), source)
     name, value = str(binding.key), str(binding.value)
+    if name in REMOVED:
+        return None
     if name.lower() not in DECLARATIONS:
         _refuse_name(name, value, source)
     if name.lower() in before:

@@ -82,7 +82,10 @@ def check(context: click.Context, env: str, is_json: bool) -> None:
     """Exit 0 if the service may start so; else say why not and exit 2."""
     from app import config
 
-    settings = config.load(*_place(context).of(env))
+    environ, root, secrets = _place(context).of(env)
+    settings = config.load(environ, root, secrets)
+    for name in config.removed(environ, root):
+        click.echo(f"{name} has no effect any more, see docs/configuration.md; remove it.", err=True)
     count = len(config.DECLARATIONS)
     if is_json:
         terminal.print_json({"env": settings.env, "settings": count})

@@ -60,6 +60,9 @@ one line:
 
     ENV is 'prdo' (from the environment); expected one of dev, test, staging, prod. Did you mean 'prod'?
 
+Of earlier versions `ALERTS_EMAIL_…` and `ALERTS_SMTP_…` are accepted for one release and do nothing. Who takes
+`ALERTS_WEBHOOK_URL` or `SENTRY_DSN` sends mail, or Prometheus' Alertmanager does.
+
 | Command | |
 |---|---|
 | `make config ENV=prod` | every value in force, its source and its meaning; secrets masked |

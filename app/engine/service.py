@@ -11,7 +11,7 @@ from pathlib import Path
 
 import numpy as np
 
-from app import builds, forms, machine, sizing
+from app import builds, config, forms, machine, sizing
 from app.config import Settings
 from app.engine.batcher import Limits
 from app.engine.builder import Builder
@@ -78,6 +78,8 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in hand. Blocks; call it in the main thread."""
     # Before any thread begins, for each has a level of its own (Linux).
     os.nice(settings.engine_nice)
+    for name in config.removed():
+        log.warning("the setting %s is given and has no effect any more", name)
     alerts.configure(settings, "engine")
     metrics.begin(settings.state_dir, "engine")
     metrics.watch_memory("engine")

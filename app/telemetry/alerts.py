@@ -1,4 +1,4 @@
-"""Errors that somebody should hear of now: to Sentry, a webhook, a mailbox. Off the request's path, bounded, told once.
+"""Errors that somebody should hear of now: to Sentry or a webhook. Off the request's path, bounded, told once.
 
 An alert is a log line of level error. It is handed to a thread through a short queue; what does not fit is dropped and
 counted. The same fault is told once in ALERTS_REPEAT_SECONDS by all processes together, with how often it came.
@@ -257,8 +257,4 @@ def _channels(settings: Settings) -> list[Channel]:
         from app.telemetry.channels import webhook
 
         channels.append(webhook.Webhook(settings))
-    if settings.alerts_email_to:
-        from app.telemetry.channels import email
-
-        channels.append(email.Email(settings))
     return channels

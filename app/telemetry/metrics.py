@@ -337,7 +337,7 @@ LOG_LINES = _counter("cask_log_lines_total", "Lines logged, by level.", level=La
 ALERTS = _counter(
     "cask_alerts_total",
     "Alerts by channel: sent, failed, held (the same fault was told already), dropped (too many waited).",
-    channel=Label(("sentry", "webhook", "email")),
+    channel=Label(("sentry", "webhook")),
     outcome=Label(("sent", "failed", "held", "dropped")),
 )
 BUILD_INFO = _looked_up("cask_build_info", "1, with what runs here.", version=WORD, revision=WORD, env=WORD)

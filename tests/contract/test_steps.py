@@ -43,9 +43,7 @@ def test_a_given_setting_reaches_compose_as_it_is(tmp_path: Path, value: str) ->
     yaml = pytest.importorskip("yaml", reason="PyYAML reads the file as Compose does")
     project = f"steps-{tmp_path.name}"
     path = ROOT / "build" / f"compose.{project}.given.yaml"
-    done = bash(
-        "write_given_settings", COMPOSE_PROJECT_NAME=project, ALERTS_SMTP_USER=value, ALERTS_SMTP_PASSWORD=value
-    )
+    done = bash("write_given_settings", COMPOSE_PROJECT_NAME=project, SERVER_NAME=value, LOADTEST_TOKEN=value)
     try:
         written = yaml.safe_load(path.read_text())["services"]["cask"]["environment"]
     finally:
@@ -53,7 +51,7 @@ def test_a_given_setting_reaches_compose_as_it_is(tmp_path: Path, value: str) ->
 
     assert done.returncode == 0, done.stderr
     # Compose halves each dollar sign.
-    assert {name: text.replace("$$", "$") for name, text in written.items()} == {"ALERTS_SMTP_USER": value}
+    assert {name: text.replace("$$", "$") for name, text in written.items()} == {"SERVER_NAME": value}
 
 
 def test_docker_is_not_asked_for_another_engine(tmp_path: Path) -> None:

@@ -399,6 +399,16 @@ def test_unknown_name_that_is_empty_does_no_harm(checkout: Checkout) -> None:
     checkout.load(ENGINE_WORKER="")
 
 
+def test_a_removed_setting_is_accepted_and_named(checkout: Checkout) -> None:
+    checkout.write("env/local.env", "ALERTS_EMAIL_TO=ops@example.org\nALERTS_SMTP_USER=\n")
+    given = {"ALERTS_SMTP_PORT": "25", "ALERTS_SMTP_PASSWORD_FILE": "/run/x", "ALERTS_SMTP_HOST": ""}
+    checkout.load(**given)
+
+    names = config.removed(given, checkout.root)
+
+    assert names == ["ALERTS_EMAIL_TO", "ALERTS_SMTP_PASSWORD_FILE", "ALERTS_SMTP_PORT"]
+
+
 def test_unknown_name_in_a_file_is_refused_whatever_its_prefix(checkout: Checkout) -> None:
     checkout.write("env/local.env", "\nPROT=8001\n")
 

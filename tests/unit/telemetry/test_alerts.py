@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import email
 import json
 import logging
-import ssl
 import subprocess
 import sys
 import time
@@ -20,9 +18,8 @@ from app.telemetry import alerts, logs, metrics
 from app.telemetry.alerts import Once, Sender
 from app.telemetry.shares import Share
 from tests import fakes
-from tests.certificates import Authority
 from tests.servers import ROOT
-from tests.sinks import HttpSink, MailSink, http_sink, mail_sink
+from tests.sinks import HttpSink, http_sink
 
 log = logging.getLogger("cask.test")
 TOKEN = "ck_7f3k9aQx2mZp4vRt8bNw1cLd6hJs5gYe0uKi"  # noqa: S105 - made up
@@ -33,13 +30,6 @@ IMAGE = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(range(120, 256))
 def sink() -> Iterator[HttpSink]:
     """Takes what is posted."""
     with http_sink() as found:
-        yield found
-
-
-@pytest.fixture
-def mails() -> Iterator[MailSink]:
-    """Takes what is mailed."""
-    with mail_sink() as found:
         yield found
 
 
@@ -166,70 +156,17 @@ def test_a_slow_receiver_keeps_nobody_and_what_is_too_much_is_dropped(tmp_path: 
 
 
 def test_a_receiver_that_refuses_is_counted_and_told_of_in_the_log_only(
-    tmp_path: Path, sink: HttpSink, mails: MailSink, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, sink: HttpSink, caplog: pytest.LogCaptureFixture
 ) -> None:
     sink.status = 500
-    sender = to_webhook(
-        tmp_path, sink, alerts_email_to=("ops@example.org",), alerts_smtp_host="127.0.0.1", alerts_smtp_port=mails.port
-    )
+    sender = to_webhook(tmp_path, sink)
     logging.getLogger().addHandler(caplog.handler)
 
     repeat()
     assert sender.flush(fakes.PATIENCE_SECONDS)
 
     assert outcomes("webhook") == {"failed": 1}
-    assert outcomes("email") == {"sent": 1}
     assert "could not be sent by webhook: HTTPError" in caplog.text
-
-
-def test_an_error_reaches_mailboxes(tmp_path: Path, mails: MailSink) -> None:
-    tell(
-        tmp_path,
-        alerts_email_to=("ops@example.org", "night@example.org"),
-        alerts_smtp_host="127.0.0.1",
-        alerts_smtp_port=mails.port,
-        alerts_smtp_user="cask",
-        alerts_smtp_password=SecretStr("hidden"),
-    )
-
-    try:
-        raise ValueError(f"cannot read {IMAGE!r} for {TOKEN}")
-    except ValueError:
-        log.exception("a line\r\nBcc: everybody@example.org")
-
-    mail = mails.wait(1)[0]
-    message = email.message_from_string(mail.text)
-    assert (mail.sender, mail.recipients) == ("cask@localhost", ["ops@example.org", "night@example.org"])
-    assert mail.login.startswith("AUTH PLAIN")
-    assert message["Subject"] == "[cask test] a line Bcc: everybody@example.org [ValueError]"
-    assert message["Bcc"] is None
-    body = message.get_payload(decode=True).decode()
-    assert "Traceback" in body and "test_alerts.py" in body
-    assert TOKEN not in body and r"\xff\xd8\xff" not in body
-
-
-@pytest.mark.parametrize("is_trusted", [True, False])
-def test_a_mail_server_is_believed_by_its_certificate_only(tmp_path: Path, is_trusted: bool) -> None:
-    authority = Authority(tmp_path)
-    pair = authority.sign("localhost")
-    tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
-    tls.load_cert_chain(pair.certificate, pair.key)
-    with mail_sink(tls) as mails:
-        sender = tell(
-            tmp_path,
-            alerts_email_to=("ops@example.org",),
-            alerts_smtp_host="localhost",
-            alerts_smtp_port=mails.port,
-            alerts_smtp_security="tls",
-            alerts_smtp_user="cask",
-            alerts_smtp_password=SecretStr("hidden"),
-            alerts_smtp_ca_file=authority.certificate if is_trusted else None,
-        )
-        log.error("something")
-        assert sender.flush(fakes.PATIENCE_SECONDS)
-
-        assert outcomes("email") == ({"sent": 1} if is_trusted else {"failed": 1})
-        assert len(mails.logins) == is_trusted
 
 
 def test_sentry_gets_the_stack_and_nothing_that_callers_sent(tmp_path: Path, sink: HttpSink) -> None:
@@ -258,7 +195,7 @@ def test_without_settings_nothing_is_told_and_nothing_imported(tmp_path: Path) -
     code = (
         "import sys; from pathlib import Path; from tests import fakes; from app.telemetry import alerts;"
         "print(alerts.configure(fakes.make_settings(Path(sys.argv[1]), Path(sys.argv[1])), 'web'),"
-        " [n for n in ('sentry_sdk', 'smtplib', 'app.telemetry.channels') if n in sys.modules])"
+        " [n for n in ('sentry_sdk', 'app.telemetry.channels') if n in sys.modules])"
     )
     done = subprocess.run([sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, check=True, capture_output=True)
 
