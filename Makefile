@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # before it reads this: make --no-print-directory -C here status.)
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help serve stop reload dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-attacks test-clients check \
+.PHONY: help serve stop reload dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-long test-attacks test-clients check \
 	format install lock docs postman fuzz \
 	model-add model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
 	model-shadow bench train clean
@@ -143,9 +143,12 @@ loadtest-ui: ## Locust's own page, on loopback only, for the target of ENV
 	@app/given.sh $(PY) -m locust -f loadtest/locustfile.py --confirm:CONFIRM @OPTIONS
 
 ##@ Develop
-test: ## All tests; installs what is missing. PART=unit,apache runs some
+test: ## The quick tests; installs what is missing. PART=unit,apache runs all of some parts
 	@$(INSTALL) dev
 	@app/given.sh tests/run.sh @PART
+test-long: ## The other tests: attacks, proofs, builds of whole models
+	@$(INSTALL) dev
+	@tests/run.sh --long
 test-attacks: ## Attack the real service beside honest callers, and print what it cost them
 	@$(INSTALL) dev
 	@tests/run.sh attacks

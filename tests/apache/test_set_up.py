@@ -112,8 +112,9 @@ def test_a_python_without_a_hash_is_named_before_anything_is_fetched() -> None:
 
 
 @pytest.mark.parametrize("name", ["with space", "a;b", "a$b", "it's", 'a"b', "(a)"])
-def test_a_path_that_apaches_scripts_cannot_take_is_refused_first(name: str, tmp_path: Path) -> None:
-    folder = tmp_path / name
+def test_a_path_that_apaches_scripts_cannot_take_is_refused_first(name: str, open_folder: Path) -> None:
+    # A short path: that of a long one is refused for its length.
+    folder = open_folder / name
     shutil.copytree(REQUIREMENTS, folder / "requirements")
 
     done = run("bash requirements/install.sh serve", folder)
@@ -130,7 +131,7 @@ def test_a_path_that_apaches_scripts_cannot_take_is_refused_first(name: str, tmp
     assert f"found «{folder}»" in done.stderr
     assert not (folder / ".venv").exists()
     assert started.returncode == 2
-    assert "Choose another." in started.stderr or "may not enter" in started.stderr
+    assert "Choose another." in started.stderr
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root hands over to a user who may not read")

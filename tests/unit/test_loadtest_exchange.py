@@ -47,6 +47,12 @@ except ssl.SSLError as error:
 Talk = Callable[[socket.socket], None]
 
 
+@pytest.fixture(autouse=True)
+def hub_that_knows_the_time() -> None:
+    """gevent counts from when it last waited: after a test that only computed, ten seconds would be over at once."""
+    gevent.get_hub().loop.update_now()
+
+
 class Server:
     """Talks with each connection as it is told; remembers how many came and what was first asked in each."""
 

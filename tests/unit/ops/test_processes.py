@@ -60,9 +60,9 @@ def test_later_process_with_the_same_number_is_another(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"role": "web"}', '{"born": 1}', '{"role": "web", "born": null}']
 )
-@pytest.mark.parametrize("name", [f"{os.getpid()}.json", "99999999.json", "x.json"])
-def test_note_that_makes_no_sense_is_removed(tmp_path: Path, name: str, text: str) -> None:
-    path = note(tmp_path, name, text)
+@pytest.mark.parametrize("number", [None, "99999999", "x"], ids=["of a process", "of nobody", "no number"])
+def test_note_that_makes_no_sense_is_removed(tmp_path: Path, number: str | None, text: str) -> None:
+    path = note(tmp_path, f"{number or os.getpid()}.json", text)
 
     assert processes.alive(tmp_path) == []
     assert not path.exists()
