@@ -202,7 +202,7 @@ def _result(row: dict[str, Any]) -> ShownResult:
         return ShownResult(row["number"], row["name"], error=row["error"])
     task = tasks.of_row(row)
     rows = task.answer_from_json(row[task.rows])
-    return ShownResult(row["number"], row["name"], rows=rows, is_counted=task.is_counted)
+    return ShownResult(row["number"], row["name"], rows=rows, is_counted=task.has_boxes)
 
 
 def _is_worked_off() -> bool:

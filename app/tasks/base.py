@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from app.manifests import ServeSpec
+    from app.vision.model import TaskModel
 
 Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Label = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"format": "label"})]
@@ -52,8 +53,13 @@ class Task(ABC):
     # Output tensors of the Open Inference Protocol, besides the sizes of the images.
     tensors: ClassVar[Sequence[dict[str, Any]]]
 
-    # Whether people count the rows by label, as objects, and do not only read the best ones.
-    is_counted: ClassVar[bool] = False
+    # Whether each row is an object with a place: people count them, and models prove that they find the place.
+    has_boxes: ClassVar[bool] = False
+
+    @property
+    @abstractmethod
+    def model_class(self) -> type[TaskModel]:
+        """The engine's half: what loads, computes and compares models of this task. Never asked in the web tier."""
 
     @abstractmethod
     def default_options(self, serve: ServeSpec) -> Options:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from app.manifests import ServeSpec
+    from app.vision.model import TaskModel
 
 # What an ensemble gives where its caller names no count.
 DEFAULT_TOP_K = 5
@@ -45,6 +46,12 @@ class Classify(Task):
         {"name": "labels", "datatype": "BYTES", "shape": [-1, -1]},
         {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},
     )
+
+    @property
+    def model_class(self) -> type[TaskModel]:
+        from app.vision.classifier import Classifier
+
+        return Classifier
 
     def default_options(self, serve: ServeSpec) -> ClassifyOptions:
         return ClassifyOptions(top_k=serve.top_k)

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     import numpy as np
 
     from app.manifests import ServeSpec
+    from app.vision.model import TaskModel
 
 # What members of an ensemble are asked for at least.
 DEFAULT_MAX_RESULTS = 100
@@ -39,13 +40,19 @@ class Detect(Task):
     options = DetectOptions
     label_option = "label"
     count_option = "max_results"
-    is_counted = True
+    has_boxes = True
     tensors = (
         {"name": "labels", "datatype": "BYTES", "shape": [-1, -1]},
         {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},
         {"name": "boxes", "datatype": "FP32", "shape": [-1, -1, 4]},
         {"name": "counts", "datatype": "INT32", "shape": [-1]},
     )
+
+    @property
+    def model_class(self) -> type[TaskModel]:
+        from app.vision.detector import Detector
+
+        return Detector
 
     def default_options(self, serve: ServeSpec) -> DetectOptions:
         return DetectOptions(

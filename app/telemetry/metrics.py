@@ -21,7 +21,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from app import machine
+from app import machine, tasks
 from app.telemetry import shares
 from app.telemetry.shares import Series, Share
 
@@ -214,7 +214,7 @@ NOT_ADMITTED = _counter(
 
 # ── Predictions ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-TASK = Label(("classify", "detect"))
+TASK = Label(tasks.NAMES)
 DECODE_SECONDS = _histogram("cask_decode_seconds", "Time to read, turn and scale all images of one request.", task=TASK)
 PREDICTED_IMAGES = _counter("cask_predicted_images_total", "Images that callers got a result for.", task=TASK)
 ENGINE_QUEUE_SECONDS = _histogram(

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 import numpy as np
 
 from app.results import Detection
-from app.vision.golden import iou
 
 # A box counts as found again when label and place are the same; the place by this overlap.
 MATCHING_IOU = 0.5
@@ -73,9 +72,9 @@ def _match(reference: Sequence[Detection], other: Sequence[Detection]) -> list[t
     free = list(other)
     pairs = []
     for one in reference:
-        near = [each for each in free if each.label == one.label and iou(each.box, one.box) >= MATCHING_IOU]
+        near = [each for each in free if each.label == one.label and each.box.iou(one.box) >= MATCHING_IOU]
         if near:
-            best = max(near, key=lambda each: iou(each.box, one.box))
+            best = max(near, key=lambda each: each.box.iou(one.box))
             free.remove(best)
             pairs.append((one, best))
     return pairs

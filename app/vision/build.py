@@ -17,15 +17,13 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
-from app import builds, config, manifests
+from app import builds, config, manifests, tasks
 from app.builds import Candidate, Progress, Report
 from app.errors import CaskError, ModelLoadError
 from app.machine import CPU
 from app.manifests import Manifest
-from app.tasks import answer_from_json
-from app.vision import agreement, background, conversion, devices, samples
+from app.tasks.base import Task
+from app.vision import background, conversion, devices, samples
 from app.vision.agreement import Agreement
 from app.vision.samples import Samples
 from app.vision.trial import TrialError, Trials, work_folder
@@ -217,7 +215,7 @@ class _Build:
             candidate,
             self.manifest,
             self.samples,
-            is_dense=self._is_dense,
+            is_dense=self.task.model_class.is_dense(self.manifest.architecture),
             has_file=reused is not None,
             device=self.wish.device,
         )
@@ -238,9 +236,9 @@ class _Build:
         return replace(candidate, **vars(compared), build_seconds=round(passed, 1))
 
     @property
-    def _is_dense(self) -> bool:
-        """Whether it lists no boxes inside, which would depend on the picture: ``eager.is_dense`` without torch."""
-        return self.manifest.task == "classify" or "fcos" in self.manifest.architecture
+    def task(self) -> Task:
+        """What the model is asked."""
+        return tasks.BY_NAME[self.manifest.task]
 
     def _reused(self, candidate: Candidate, before: Sequence[Report]) -> Candidate | None:
         """The candidate with a file that an earlier build made."""
@@ -276,15 +274,8 @@ class _Build:
         return (builds.shipped_folder(self.manifest) if candidate.is_shipped else self.place) / candidate.file
 
     def _compare(self, outcome: list[Any]) -> Agreement:
-        if self.manifest.task == "classify":
-            found: Any = np.array(outcome)
-        else:
-            found = [answer_from_json("detect", rows) for rows in outcome]
-        self.expected = found if self.expected is None else self.expected
-        if self.manifest.task == "classify":
-            return agreement.of_probabilities(self.expected, found)
-        threshold = self.manifest.serve.score_threshold
-        return agreement.of_detections(self.expected, found, threshold=threshold, truth=self.samples.truth)
+        self.expected = outcome if self.expected is None else self.expected
+        return self.task.model_class.compared(self.expected, outcome, self.manifest, self.samples.truth)
 
     # ── timed and chosen ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -354,7 +345,7 @@ class _Build:
 
     @property
     def _truth(self) -> str:
-        if self.manifest.task == "classify":
+        if not self.task.has_boxes:
             return ""
         return "reference" if self.samples.truth is None else "objects"
 

@@ -6,13 +6,22 @@ import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from app.errors import ExplanationUnsupportedError
 from app.manifests import Manifest
 from app.results import Answer, ClassifyOptions, ExplainOptions, Explanation, Options, Prediction
-from app.vision.model import Images, Model
+from app.vision import agreement
+from app.vision.agreement import Agreement, Detections
+from app.vision.model import Images, TaskModel
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from app.builds import Candidate
 
 # A share in a score is worth so many digits.
 SHARE_DIGITS = 4
@@ -34,8 +43,10 @@ class Explaining:
     make: Callable[[], Explainer]
 
 
-class Classifier(Model):
+class Classifier(TaskModel):
     """A model that gives every label a probability."""
+
+    can_be_recorded = True
 
     def __init__(self, manifest: Manifest, runtime: ClassifierRuntime, explaining: Explaining | None = None) -> None:
         super().__init__(manifest)
@@ -43,6 +54,47 @@ class Classifier(Model):
         self._explaining = explaining
         self._explainer: Explainer | None = None
         self._explainer_lock = threading.Lock()
+
+    @classmethod
+    def load(
+        cls, manifest: Manifest, device: str = "cpu", runtime: str = "torch", precision: str = "fp32"
+    ) -> Classifier:
+        from app.vision import eager, grad_cam
+
+        computed = eager.classifier_runtime(manifest, device, eager.form(runtime, precision))
+        return cls(manifest, computed, Explaining(grad_cam.METHOD, partial(grad_cam.explainer, manifest)))
+
+    @classmethod
+    def load_file(cls, manifest: Manifest, candidate: Candidate, path: Path, workers: int) -> Classifier:
+        if candidate.runtime == "aotinductor":
+            from app.vision import aotinductor
+
+            return cls(manifest, aotinductor.classifier_runtime(path, workers))
+        from app.vision import cam, openvino_runtime
+
+        explaining = Explaining(cam.METHOD, partial(cam.explainer, path))
+        return cls(manifest, openvino_runtime.classifier_runtime(path, candidate.precision, workers), explaining)
+
+    @classmethod
+    def network_class(cls) -> type[nn.Module]:
+        from app.vision import eager
+
+        return eager.ClassifierNetwork
+
+    @classmethod
+    def is_dense(cls, architecture: str) -> bool:
+        return True
+
+    def outcome(self, pictures: Sequence[np.ndarray]) -> list[Any]:
+        """The probabilities of each picture."""
+        rows = (self.probabilities(picture[None])[0] for picture in pictures)
+        return [[round(float(share), 7) for share in row] for row in rows]
+
+    @classmethod
+    def compared(
+        cls, reference: list[Any], other: list[Any], manifest: Manifest, truth: Detections | None
+    ) -> Agreement:
+        return agreement.of_probabilities(np.array(reference), np.array(other))
 
     def explain(self, image: np.ndarray, options: ExplainOptions) -> Explanation:
         """Where the model looked. What it takes is made when the first one asks, and kept."""
@@ -78,11 +130,3 @@ def _shares(found: np.ndarray) -> list[list[float]]:
     most = float(positive.max(initial=0))
     shares = positive / most if most > 0 and np.isfinite(most) else np.zeros_like(positive)
     return [[round(float(value), SHARE_DIGITS) for value in row] for row in shares]
-
-
-def load(manifest: Manifest, device: str = "cpu", runtime: str = "torch", precision: str = "fp32") -> Classifier:
-    """Build the network, check and load its weights; ``runtime`` is one of torch's forms. Raises ModelLoadError."""
-    from app.vision import eager, grad_cam
-
-    computed = eager.classifier_runtime(manifest, device, eager.form(runtime, precision))
-    return Classifier(manifest, computed, Explaining(grad_cam.METHOD, partial(grad_cam.explainer, manifest)))

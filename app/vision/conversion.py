@@ -16,6 +16,7 @@ from typing import Any
 
 import numpy as np
 
+from app import tasks
 from app.builds import REFERENCE, Candidate
 from app.machine import CPU
 from app.manifests import Manifest
@@ -44,7 +45,7 @@ def obstacle(
         return f"it computes on the processor, and this build is for {device}"
     if (runtime, precision) == REFERENCE:
         return ""
-    if runtime == "torch-graphs" and manifest.task != "classify":
+    if runtime == "torch-graphs" and not tasks.BY_NAME[manifest.task].model_class.can_be_recorded:
         return "it makes its anchors anew for each batch, which cannot be recorded"
     if not is_dense:
         return "it lists boxes inside the network, which no other form takes"

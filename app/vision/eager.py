@@ -13,6 +13,7 @@ import numpy as np
 import torch
 from torch import nn
 
+from app import tasks
 from app.manifests import InputSpec, Manifest
 from app.vision import architectures, graphs, lanes, narrow, selection, weights
 from app.vision.classifier import ClassifierRuntime
@@ -154,8 +155,7 @@ def detector_runtime(manifest: Manifest, device: str, wanted: Form = PLAIN) -> D
 
 
 def _wrap(built: nn.Module, manifest: Manifest, wanted: Form) -> nn.Module:
-    kind = ClassifierNetwork if manifest.task == "classify" else DenseDetectorNetwork
-    whole = kind(built, manifest.input).eval().requires_grad_(False)
+    whole = tasks.BY_NAME[manifest.task].model_class.network_class()(built, manifest.input).eval().requires_grad_(False)
     if wanted.is_fused:
         from app.vision import fused
 

@@ -4,12 +4,21 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 import numpy as np
 
+from app import tasks
 from app.errors import ExplanationUnsupportedError
 from app.manifests import InputSpec, Manifest
-from app.results import Answer, ClassifyOptions, DetectOptions, ExplainOptions, Explanation, Options
+from app.results import Answer, ExplainOptions, Explanation, Options
+
+if TYPE_CHECKING:
+    from torch import nn
+
+    from app.builds import Candidate
+    from app.vision.agreement import Agreement, Detections
 
 Images = np.ndarray  # uint8 [B, H, W, 3], RGB
 
@@ -77,13 +86,51 @@ class Model(ABC):
         proof.prove(self, say)
 
     def _check_options(self, options: Options) -> None:
-        expected = ClassifyOptions if self.manifest.task == "classify" else DetectOptions
+        expected = tasks.BY_NAME[self.manifest.task].options
         if not isinstance(options, expected):
             raise TypeError(f"{self.manifest.key} needs {expected.__name__}, got {type(options).__name__}.")
 
     @abstractmethod
     def _predict_batch(self, images: Images, options: Sequence[Options]) -> Sequence[Answer]:
         """Answers for images of one shape."""
+
+
+class TaskModel(Model):
+    """The engine's half of a task: how its models are loaded, and what their built forms are compared by."""
+
+    # Whether a GPU may play it back as a recording: nothing in it is made anew for each batch.
+    can_be_recorded: ClassVar[bool] = False
+
+    @classmethod
+    @abstractmethod
+    def load(cls, manifest: Manifest, device: str = "cpu", runtime: str = "torch", precision: str = "fp32") -> Self:
+        """Build the network, check and load its weights; ``runtime`` is one of torch's forms. Raises ModelLoadError."""
+
+    @classmethod
+    @abstractmethod
+    def load_file(cls, manifest: Manifest, candidate: Candidate, path: Path, workers: int) -> Self:
+        """What a build wrote for another runtime than torch. ``workers``: how many threads predict at once."""
+
+    @classmethod
+    @abstractmethod
+    def network_class(cls) -> type[nn.Module]:
+        """What wraps a network so that it takes uint8 images and answers what a runtime does. Imports torch."""
+
+    @classmethod
+    @abstractmethod
+    def is_dense(cls, architecture: str) -> bool:
+        """Whether it lists nothing inside, which would depend on the picture; other runtimes take no other."""
+
+    @abstractmethod
+    def outcome(self, pictures: Sequence[np.ndarray]) -> list[Any]:
+        """What it says of each picture, as JSON types, to be compared with what another form says."""
+
+    @classmethod
+    @abstractmethod
+    def compared(
+        cls, reference: list[Any], other: list[Any], manifest: Manifest, truth: Detections | None
+    ) -> Agreement:
+        """How far the ``outcome`` of another form is from the reference's."""
 
 
 def warm_up_shape(spec: InputSpec) -> tuple[int, int]:

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from PIL import Image, ImageOps
 
+from app import tasks
 from app.images import READER_ERRORS
 from app.vision import geometry, golden, known_answers, samples
 from app.vision.model import Model
@@ -24,12 +25,12 @@ def prove(model: Model, say: Say = lambda line: None) -> None:
 
     Raises GoldenCheckError where its answers are wrong, ModelLoadError where its samples cannot be used.
     """
-    if model.manifest.task == "detect":
+    if tasks.BY_NAME[model.manifest.task].has_boxes:
         geometry.check_marks(model.manifest.input, model.manifest.key)
     if model.manifest.random_weights:
         say("its weights are random, so its answers are not checked")
         return
-    if model.manifest.task == "detect":
+    if tasks.BY_NAME[model.manifest.task].has_boxes:
         say(_moves(model))
     verdict = known_answers.check(model)
     say(verdict.words() if verdict else "no sample has a right answer to compare with (samples/index.json)")

@@ -3,25 +3,23 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
-from app import builds, files
+from app import builds, files, tasks
 from app.builds import Candidate, Report
 from app.errors import CaskError, ModelLoadError
 from app.machine import CPU
 from app.manifests import Manifest
-from app.vision import classifier, detector, devices, memory
-from app.vision.model import Model
+from app.vision import devices, memory
+from app.vision.model import Model, TaskModel
 
 __all__ = ["Model", "Plan", "limit_torch_threads", "load_candidate", "load_model", "processor"]
 
 log = logging.getLogger("cask.engine")
 
 AUTO = "auto"
-_LOAD: dict[str, Callable[..., Model]] = {"classify": classifier.load, "detect": detector.load}
 
 
 @dataclass(frozen=True)
@@ -96,7 +94,7 @@ def processor(wish: str) -> str:
 
 def _load(manifest: Manifest, plan: Plan, report: Report | None, candidate: Candidate, device: str) -> Model:
     if report is None or (candidate.runtime, candidate.precision) == builds.REFERENCE:
-        return _LOAD[manifest.task](manifest, device)
+        return tasks.BY_NAME[manifest.task].model_class.load(manifest, device)
     log.info("model %s is computed by %s", manifest.key, candidate.name)
     path = report.path(candidate, manifest)
     if candidate.file:
@@ -136,32 +134,16 @@ def _is_wished(plan: Plan, candidate: Candidate) -> bool:
     return plan.runtime in (AUTO, candidate.runtime) and plan.precision in (AUTO, candidate.precision)
 
 
-def load_candidate(manifest: Manifest, candidate: Candidate, path: Path, workers: int, device: str = CPU) -> Model:
+def load_candidate(manifest: Manifest, candidate: Candidate, path: Path, workers: int, device: str = CPU) -> TaskModel:
     """A model as one candidate computes it. ``workers``: how many threads predict at once. Raises ModelLoadError."""
     if candidate.runtime.startswith("torch"):
-        model = _LOAD[manifest.task](manifest, device, candidate.runtime, candidate.precision)
+        model = tasks.BY_NAME[manifest.task].model_class.load(manifest, device, candidate.runtime, candidate.precision)
     else:
-        model = _load_file(manifest, candidate, path, workers)
+        if candidate.runtime == "aotinductor":
+            limit_torch_threads(1)
+        model = tasks.BY_NAME[manifest.task].model_class.load_file(manifest, candidate, path, workers)
     model.computed_by = candidate.name
     return model
-
-
-def _load_file(manifest: Manifest, candidate: Candidate, path: Path, workers: int) -> Model:
-    is_classifier = manifest.task == "classify"
-    if candidate.runtime == "aotinductor":
-        from app.vision import aotinductor
-
-        limit_torch_threads(1)
-        if is_classifier:
-            return classifier.Classifier(manifest, aotinductor.classifier_runtime(path, workers))
-        return detector.Detector(manifest, aotinductor.detector_runtime(path, workers))
-    from app.vision import cam, openvino_runtime
-
-    if is_classifier:
-        explaining = classifier.Explaining(cam.METHOD, partial(cam.explainer, path))
-        computed = openvino_runtime.classifier_runtime(path, candidate.precision, workers)
-        return classifier.Classifier(manifest, computed, explaining)
-    return detector.Detector(manifest, openvino_runtime.detector_runtime(path, candidate.precision, workers))
 
 
 def _check_digest(path: Path, candidate: Candidate) -> None:

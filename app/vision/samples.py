@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from app import builds, files, images
+from app import builds, files, images, tasks
 from app.errors import ModelLoadError
 from app.images import Picture
 from app.manifests import Manifest
@@ -94,7 +94,7 @@ def folder(manifest: Manifest) -> Path:
 
 def _truth(manifest: Manifest, files_compared: Sequence[Path], pictures: Sequence[Picture]) -> Truth | None:
     path = folder(manifest) / INDEX_FILE
-    if manifest.task != "detect" or not path.exists():
+    if not tasks.BY_NAME[manifest.task].has_boxes or not path.exists():
         return None
     try:
         known = {entry["file"]: entry["objects"] for entry in json.loads(files.read(path, files.TEXT_BYTES))}

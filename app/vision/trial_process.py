@@ -20,14 +20,10 @@ from app.builds import Candidate
 from app.errors import CaskError
 from app.machine import CPU
 from app.manifests import Manifest
-from app.results import DetectOptions, to_dict
 from app.vision import conversion, devices, golden, registry, samples
-from app.vision.classifier import Classifier
-from app.vision.model import Model
+from app.vision.model import TaskModel
 
 GOLDEN_PICTURES = 4
-# Low, for average precision looks at the whole curve.
-LOWEST_SCORE = 0.05
 
 
 class Bench:
@@ -37,7 +33,7 @@ class Bench:
         self.manifest = manifest
         self.device = device
         self.samples = samples.read(manifest)
-        self.models: dict[str, Model] = {}
+        self.models: dict[str, TaskModel] = {}
 
     def make(self, candidate: Candidate, folder: str) -> str:
         """Make the candidate's file; its name."""
@@ -51,13 +47,7 @@ class Bench:
 
     def outcome(self, candidate: Candidate) -> list[Any]:
         """What a candidate says of each compared picture: probabilities, or detections of every score that counts."""
-        model = self.models[candidate.name]
-        if isinstance(model, Classifier):
-            rows = (model.probabilities(picture[None])[0] for picture in self.samples.comparison)
-            return [[round(float(share), 7) for share in row] for row in rows]
-        served = self.manifest.serve
-        options = DetectOptions(min(LOWEST_SCORE, served.score_threshold), served.iou_threshold, served.max_results)
-        return [[to_dict(one) for one in model.predict([p], [options])[0]] for p in self.samples.comparison]
+        return self.models[candidate.name].outcome(self.samples.comparison)
 
     def prove(self, candidate: Candidate) -> list[str]:
         """Check the candidate on pictures whose right answer is known; what was found, in lines."""

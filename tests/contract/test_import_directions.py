@@ -35,9 +35,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.sizing", {"app.config", "app.machine"}),
     ("app.arrivals", {"app.config", "app.sizing"}),
     ("app.files", {"app.machine"}),
+    # The engine's half of a task is imported when the engine asks for it.
     # Tasks only when a manifest is read: see manifests._task_names.
     ("app.manifests", {"app.errors", "app.files", "app.results", "app.tasks"}),
-    ("app.tasks", {"app.tasks", "app.manifests", "app.merging", "app.results"}),
+    ("app.tasks", {"app.tasks", "app.manifests", "app.merging", "app.results", "app.vision"}),
     ("app.builds", {"app.config", "app.file_locks", "app.files", "app.json_files", "app.manifests"}),
     ("app.roles", {"app.errors", "app.files", "app.json_files", "app.manifests"}),
     ("app.routing", {"app.errors", "app.json_files", "app.manifests", "app.roles"}),
@@ -68,7 +69,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.errors", "app.results", "app.manifests", "app.resampling"),
         },
     ),
-    ("app.telemetry", {"app.telemetry", "app.config", "app.file_locks", "app.machine", "app.__version__"}),
+    ("app.telemetry", {"app.telemetry", "app.config", "app.file_locks", "app.machine", "app.tasks", "app.__version__"}),
     ("app.forms", {"app.builds", "app.json_files"}),
     ("app.merging", {"app.results"}),
     ("app.upstream_health", set()),
@@ -151,12 +152,21 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.engine", set()),
     (
         "app.vision.samples",
-        {"app.vision", "app.builds", "app.errors", "app.files", "app.images", "app.manifests", "app.results"},
+        {
+            "app.vision",
+            "app.builds",
+            "app.errors",
+            "app.files",
+            "app.images",
+            "app.manifests",
+            "app.results",
+            "app.tasks",
+        },
     ),
     *(
         (
             f"app.vision.{checked}",
-            {"app.vision", "app.errors", "app.files", "app.images", "app.manifests", "app.results"},
+            {"app.vision", "app.errors", "app.files", "app.images", "app.manifests", "app.results", "app.tasks"},
         )
         for checked in ("geometry", "known_answers", "proof", "reference")
     ),

@@ -16,18 +16,10 @@ STILL_NAMED = {
     "app/api/jobs.py": 1,
     "app/api/legacy.py": 5,
     "app/api/rpc.py": 2,
-    "app/telemetry/metrics.py": 2,
     "app/vision/add.py": 1,
     "app/vision/architectures.py": 7,
-    "app/vision/build.py": 5,
-    "app/vision/conversion.py": 1,
-    "app/vision/eager.py": 1,
     "app/vision/known_answers.py": 2,
-    "app/vision/model.py": 1,
-    "app/vision/proof.py": 2,
     "app/vision/published.py": 1,
-    "app/vision/registry.py": 3,
-    "app/vision/samples.py": 1,
 }
 
 
