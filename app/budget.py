@@ -112,8 +112,10 @@ class Hold:
         """
         if not self._budget.take(self._purpose, count, until):
             raise MemoryShortError(
-                f"{what} needs {count / MEGABYTE:.0f} MB of memory, which are not free at the moment.",
+                "%(what)s needs %(count).0f MB of memory, which are not free at the moment.",
                 hint="Send it again after the time in Retry-After, or send less at once.",
+                what=what,
+                count=count / MEGABYTE,
             )
         self._bytes += count
 

@@ -20,6 +20,7 @@ from typing import Any
 
 from app import config, file_locks, files, json_files
 from app.manifests import Manifest
+from app.texts import Text
 
 REPORT_FILE = "report.json"
 PROGRESS_FILE = "progress.json"
@@ -278,7 +279,7 @@ def read_progress(state_dir: Path, manifest: Manifest) -> Progress | None:
     except (OSError, ValueError, TypeError):
         return None
     if found.state == "running" and not is_locked(state_dir):
-        return replace(found, state="failed", error=f"It ended while it was at: {found.step}.")
+        return replace(found, state="failed", error=Text("It ended while it was at: %(step)s.", step=found.step))
     return found
 
 

@@ -6,6 +6,7 @@ import numpy as np
 from PIL import Image
 
 from app.errors import ImageUndecodableError
+from app.texts import Text
 
 # So many rows are looked at together: numbers of four bytes then take megabytes at most, however large the image.
 ROWS = 256
@@ -26,7 +27,7 @@ def to_plain(image: Image.Image) -> Image.Image:
     """
     if image.mode in UNSUPPORTED:
         raise ImageUndecodableError(
-            f"Its colours are {image.mode}, which are not read.", hint="Save it with RGB or grey pixels."
+            "Its colours are %(mode)s, which are not read", hint="Save it with RGB or grey pixels.", mode=image.mode
         )
     if image.mode.startswith("I") or image.mode == "F":
         plain = _grey(image)
@@ -67,9 +68,11 @@ def _white(values: np.ndarray) -> float:
     white = next((each for each in whites if most <= each * (1 + SLACK) and least >= -each * SLACK), None)
     if white is None:
         raise ImageUndecodableError(
-            f"Its pixels are {'real' if is_real else 'whole'} numbers from {least:g} to {most:g}, so which of them is "
-            "white is not known.",
+            "Its pixels are %(kind)s numbers from %(least)g to %(most)g, so which of them is white is not known",
             hint="Real numbers from 0 to 1 or to 255, and whole ones from 0 to 255 or to 65535 are read as black to "
             "white: scale them, or save it with 8 bits.",
+            kind=Text("real") if is_real else Text("whole"),
+            least=least,
+            most=most,
         )
     return white

@@ -143,12 +143,16 @@ class Database:
         except (sqlite3.Error, OSError) as error:
             if is_locked(error):
                 raise StateUnusableError(
-                    f"The file {self.path.name} of the state folder is locked by another program.",
+                    "The file %(name)s of the state folder is locked by another program.",
                     hint="Send it again shortly; if it stays so, tell the operator of this service.",
+                    name=self.path.name,
                 ) from error
             raise StateUnusableError(
-                f"The file {self.path.name} of the state folder cannot be used: {error}.",
-                hint=f"See whether {self.path} may be written by the service's user and whether the disk is full.",
+                "The file %(name)s of the state folder cannot be used: %(error)s.",
+                hint="See whether %(path)s may be written by the service's user and whether the disk is full.",
+                name=self.path.name,
+                error=error,
+                path=self.path,
             ) from error
 
     @contextlib.contextmanager

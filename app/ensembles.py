@@ -19,6 +19,7 @@ from app.config import Settings
 from app.errors import CaskError, DeadlineExceededError, RequestError, UnavailableError
 from app.results import Answer
 from app.telemetry import logs
+from app.texts import Text
 from app.upstream_answers import UpstreamError
 from app.upstreams import Upstream
 
@@ -98,9 +99,10 @@ class _Lane:
         if not self._free.acquire(blocking=False):
             return _failed(
                 UpstreamError(
-                    f"So many requests wait for {self.name} already that this one does not.",
+                    "So many requests wait for %(name)s already that this one does not.",
                     upstream_status=http.HTTPStatus.SERVICE_UNAVAILABLE,
                     retry_after_seconds=1.0,
+                    name=self.name,
                 )
             )
         asked = self._pool.submit(_ask, member, deadline, request_id)
@@ -179,15 +181,17 @@ def _sort_in(votes: Votes, member: Member, future: Future[Answered]) -> None:
 
 def _late(member: Member) -> DeadlineExceededError:
     return DeadlineExceededError(
-        f"{member.name} did not answer in time.",
+        "%(name)s did not answer in time.",
         hint="Allow more time with member_timeout, or leave it out with members.",
+        name=member.name,
     )
 
 
 def _nobody(missing: Sequence[Missing]) -> CaskError:
     """Why there is no answer at all, as one failure: try again, too late, or broken."""
-    words = " ".join(each.error.message for each in missing)
-    said = f"None of {len(missing)} members answered. {words}"
+    said = Text("None of %(count)s members answered.", count=len(missing))
+    for each in missing:
+        said = Text("%(first)s %(then)s", first=said, then=each.error.message)
     passing = [each.error for each in missing if _is_passing(each.error)]
     if passing:
         seconds = min((each.retry_after_seconds or 1.0) for each in passing)

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from types import MappingProxyType
+from typing import Any
+
+from app.texts import worded
 
 
 class CaskError(Exception):
@@ -18,21 +21,24 @@ class CaskError(Exception):
     # What the answer's headers say besides.
     headers: Mapping[str, str] = MappingProxyType({})
 
-    def __init__(self, message: str, *, hint: str = "", retry_after_seconds: float | None = None) -> None:
-        super().__init__(message)
-        self.message = message
-        self.hint = hint
+    def __init__(
+        self, message: str, *, hint: str = "", retry_after_seconds: float | None = None, **values: object
+    ) -> None:
+        """``values`` are put into message and hint where those say ``%(name)s``."""
+        self.message = worded(message, values)
+        self.hint = worded(hint, values)
+        super().__init__(self.message)
         self.retry_after_seconds = retry_after_seconds
 
-    def to_problem(self, request_id: str) -> dict[str, str | int]:
-        """The problem document (RFC 9457) that callers read."""
+    def to_problem(self, request_id: str, said: Callable[[str], str] = str) -> dict[str, str | int]:
+        """The problem document (RFC 9457) that callers read; ``said`` says a text in their language, else English."""
         return {
             "type": f"urn:cask:problem:{self.code}",
-            "title": self.title,
+            "title": said(self.title),
             "status": self.status,
-            "detail": self.message,
+            "detail": said(self.message),
             "code": self.code,
-            "hint": self.hint,
+            "hint": said(self.hint),
             "request_id": request_id,
         }
 
@@ -257,8 +263,8 @@ class UnavailableError(CaskError):
     status = 503
     title = "Not available at the moment"
 
-    def __init__(self, message: str, *, hint: str = "", retry_after_seconds: float | None = 1.0) -> None:
-        super().__init__(message, hint=hint, retry_after_seconds=retry_after_seconds)
+    def __init__(self, message: str, *, retry_after_seconds: float | None = 1.0, **more: Any) -> None:
+        super().__init__(message, retry_after_seconds=retry_after_seconds, **more)
 
 
 class EngineAwayError(UnavailableError):
@@ -278,15 +284,13 @@ class EngineBusyError(UnavailableError):
     code = "engine_busy"
     title = "More is asked than can be answered"
 
-    def __init__(
-        self, message: str, *, hint: str = "", retry_after_seconds: float | None = 1.0, reason: str = "slow"
-    ) -> None:
-        super().__init__(message, hint=hint, retry_after_seconds=retry_after_seconds)
+    def __init__(self, message: str, *, reason: str = "slow", **more: Any) -> None:
+        super().__init__(message, **more)
         self.reason = reason
 
-    def to_problem(self, request_id: str) -> dict[str, str | int]:
+    def to_problem(self, request_id: str, said: Callable[[str], str] = str) -> dict[str, str | int]:
         """With the reason, so that programs can tell the two apart."""
-        return {**super().to_problem(request_id), "reason": self.reason}
+        return {**super().to_problem(request_id, said), "reason": self.reason}
 
 
 class MemoryShortError(UnavailableError):

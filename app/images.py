@@ -20,6 +20,7 @@ from app.heads.head import Head
 from app.heads.looks import Look
 from app.manifests import InputSpec
 from app.results import Box, DetectOptions, Options
+from app.texts import Text
 
 # We look at the header ourselves and refuse before anything is decoded; Pillow's own limit would only warn.
 Image.MAX_IMAGE_PIXELS = None
@@ -133,8 +134,10 @@ def look(data: bytes, limits: Limits) -> Look:
     """What can be known before decoding; raises what ``read`` raises, but for what only decoding shows."""
     if len(data) > limits.max_bytes:
         raise ImageTooLargeError(
-            f"The image has {len(data)} bytes; at most {limits.max_bytes} are accepted.",
+            "The image has %(size)s bytes; at most %(most)s are accepted.",
             hint="Save it smaller; the operator of this service sets the limit.",
+            size=len(data),
+            most=limits.max_bytes,
         )
     found = looks.look(data, limits.formats)
     _check_size(found.head.width, found.head.height, limits)
@@ -159,23 +162,31 @@ def decode(found: Look, spec: InputSpec) -> Picture:
         return _decode(_open(found), spec, found.head.orientation, found.head.data)
     except UnidentifiedImageError:
         # Pillow names the object that it was given.
-        raise looks.undecodable(found.kind, found.size, "its head is damaged, or names pixels not read here") from None
+        raise looks.undecodable(
+            found.kind, found.size, Text("its head is damaged, or names pixels not read here")
+        ) from None
     except READER_ERRORS as error:
         raise looks.undecodable(found.kind, found.size, str(error).rstrip(".")) from None
     except ImageUndecodableError as error:
-        raise looks.undecodable(found.kind, found.size, error.message.rstrip("."), error.hint) from None
+        raise looks.undecodable(found.kind, found.size, error.message, error.hint) from None
 
 
 def _check_size(width: int, height: int, limits: Limits) -> None:
     if max(width, height) > limits.max_side:
         raise ImageTooLargeError(
-            f"The image is {width}×{height} pixels; at most {limits.max_side} a side are accepted.",
+            "The image is %(width)s×%(height)s pixels; at most %(most)s a side are accepted.",
             hint="Scale it down or cut it; the operator of this service sets the limit.",
+            width=width,
+            height=height,
+            most=limits.max_side,
         )
     if width * height > limits.max_pixels:
         raise ImageTooLargeError(
-            f"The image is {width}×{height} pixels; at most {limits.max_pixels} pixels are accepted.",
+            "The image is %(width)s×%(height)s pixels; at most %(most)s pixels are accepted.",
             hint="Scale it down; the operator of this service sets the limit.",
+            width=width,
+            height=height,
+            most=limits.max_pixels,
         )
 
 

@@ -7,14 +7,41 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 
 from app import tasks
 from app.errors import OptionError
 from app.manifests import Manifest, Task
 from app.results import Options
 from app.tasks.base import Wishes
+from app.texts import Text, marked
 
 WISHES: dict[Task, type[Wishes]] = {task.name: task.wishes for task in tasks.ALL}
+# What pydantic may find wrong with what callers send, by its type; see ``fault``.
+FAULTS = {
+    "greater_than_equal": marked("input should be greater than or equal to %(ge)s"),
+    "less_than_equal": marked("input should be less than or equal to %(le)s"),
+    "greater_than": marked("input should be greater than %(gt)s"),
+    "less_than": marked("input should be less than %(lt)s"),
+    "float_type": marked("input should be a valid number"),
+    "float_parsing": marked("input should be a valid number, unable to parse string as a number"),
+    "int_type": marked("input should be a valid integer"),
+    "int_parsing": marked("input should be a valid integer, unable to parse string as an integer"),
+    "int_from_float": marked("input should be a valid integer, got a number with a fractional part"),
+    "finite_number": marked("input should be a finite number"),
+    "bool_type": marked("input should be a valid boolean"),
+    "bool_parsing": marked("input should be a valid boolean, unable to interpret input"),
+    "string_type": marked("input should be a valid string"),
+    "string_pattern_mismatch": marked("string should match pattern '%(pattern)s'"),
+    "string_too_short": marked("string should have at least 1 character"),
+    "string_too_long": marked("string should have at most %(max_length)s characters"),
+    "list_type": marked("input should be a valid list"),
+    "dict_type": marked("input should be a valid dictionary"),
+    "model_type": marked("input should be a valid dictionary or instance of %(class_name)s"),
+    "literal_error": marked("input should be %(expected)s"),
+    "missing": marked("field required"),
+    "extra_forbidden": marked("extra inputs are not permitted"),
+}
 
 # Wishes that are texts; the others are numbers, or yes and no.
 TEXTS = {*Wishes.model_fields, *(task.label_option for task in tasks.ALL)}
@@ -58,7 +85,14 @@ def label(manifest: Manifest, option: str, text: str) -> str:
     found = manifest.label_of(text)
     if not found:
         known = ", ".join([*manifest.labels, *manifest.aliases][:MAX_LABELS_SHOWN])
-        raise OptionError(f"{option} is {text[:80]!r}, which {manifest.key} does not know.", hint=f"It knows: {known}.")
+        raise OptionError(
+            "%(option)s is %(text)s, which %(key)s does not know.",
+            hint="It knows: %(names)s.",
+            option=option,
+            text=repr(text[:80]),
+            key=manifest.key,
+            names=known,
+        )
     return found
 
 
@@ -67,14 +101,35 @@ def _refuse_unknown(task: Task, name: str, besides: Sequence[str], without: Sequ
     if name not in WISHES[task].model_fields:
         taken = [*besides, *(each for each in WISHES[task].model_fields if each not in without)]
         close = difflib.get_close_matches(name[:80], taken, n=1)
-        hint = f"Did you mean {close[0]}?" if close else f"Known options: {', '.join(taken)}."
-        raise OptionError(f"{name[:80]!r} is not an option of {task}.", hint=hint)
+        hint = (
+            Text("Did you mean %(name)s?", name=close[0])
+            if close
+            else Text("Known options: %(names)s.", names=", ".join(taken))
+        )
+        raise OptionError("%(name)s is not an option of %(task)s.", hint=hint, name=repr(name[:80]), task=task)
 
 
 def _option_error(task: Task, error: ValidationError) -> OptionError:
     first = error.errors()[0]
     name = str(first["loc"][0])
     return OptionError(
-        f"{name} is {str(first['input'])[:80]!r}: {first['msg'][0].lower()}{first['msg'][1:]}.",
+        "%(name)s is %(value)s: %(reason)s.",
         hint=WISHES[task].model_fields[name].description or "",
+        name=name,
+        value=repr(str(first["input"])[:80]),
+        reason=fault(first),
     )
+
+
+def fault(details: ErrorDetails) -> Text:
+    """What is wrong with a value, in pydantic's words and beginning small, as a text."""
+    said = details["msg"][:1].lower() + details["msg"][1:]
+    context = {name: _plain(value) for name, value in details.get("ctx", {}).items()}
+    text = Text(FAULTS.get(details["type"], ""), **context)
+    # Some fill their words otherwise, and own checks have words of their own.
+    return text if text == said else Text(said)
+
+
+def _plain(value: Any) -> Any:
+    # Pydantic writes a limit of 1000.0 as 1000.
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -37,6 +37,7 @@ from app.roles import ROLES, Role
 from app.routing import CanaryWish, Choice, Route, Routing
 from app.shadowing import Shadowing
 from app.telemetry import metrics, traces
+from app.texts import Text
 
 # /v1/models may be asked often; the engine need not be for each.
 STATUS_AGE_SECONDS = 0.5
@@ -423,8 +424,10 @@ class Predictor:
             )
         if count > self._max_images:
             raise TooManyImagesError(
-                f"The request holds {count} images; at most {self._max_images} are accepted.",
+                "The request holds %(count)s images; at most %(most)s are accepted.",
                 hint="Send them in several requests; the operator of this service sets the limit.",
+                count=count,
+                most=self._max_images,
             )
 
     def _read_all(self, asked: _Asked, numbers: Sequence[int], hold: Hold) -> list[Picture]:
@@ -436,7 +439,9 @@ class Predictor:
                 )
             except CaskError as error:
                 if count > 1:
-                    error.message = f"Image {number + 1} of {count}: {error.message}"
+                    error.message = Text(
+                        "Image %(number)s of %(count)s: %(said)s", number=number + 1, count=count, said=error.message
+                    )
                 raise
         return pictures
 
@@ -503,8 +508,10 @@ def _check_explanation(wished: Wishes, manifest: Manifest, count: int) -> None:
         options.label(manifest, "explain_label", label)
     if count > MAX_EXPLAINED:
         raise TooManyImagesError(
-            f"The request holds {count} images; at most {MAX_EXPLAINED} can be explained at once.",
+            "The request holds %(count)s images; at most %(most)s can be explained at once.",
             hint="Send them in several requests, or leave explain out.",
+            count=count,
+            most=MAX_EXPLAINED,
         )
 
 

@@ -19,6 +19,7 @@ from app import json_files, manifests, roles
 from app.errors import CaskError, ManifestError, ModelNotFoundError, ModelNotReadyError, RolesInvalidError
 from app.manifests import Manifest, Task
 from app.roles import Roles
+from app.texts import Text
 
 log = logging.getLogger("cask.web")
 
@@ -217,17 +218,22 @@ class Routing:
 
 def _not_readable(broken: Broken) -> ModelNotReadyError:
     return ModelNotReadyError(
-        f"The model {broken.key} failed to load.",
+        "The model %(name)s failed to load.",
         hint="Take another model, or tell the operator of this service, whose log says why.",
         retry_after_seconds=30.0,
+        name=broken.key,
     )
 
 
 def _not_found(
     routes: dict[str, Route], task: Task | None, name: str | None, version: str | None
 ) -> ModelNotFoundError:
-    wanted = f"model {name}" if name else "model"
-    purpose = f" for {task}" if task else ""
-    which = f" of version {version}" if version else ""
     there = ", ".join(f"{each.key} ({each.task})" for route in routes.values() for each in route.manifests.values())
-    return ModelNotFoundError(f"There is no {wanted}{which}{purpose} here.", hint=f"There are: {there}.")
+    return ModelNotFoundError(
+        "There is no model%(name)s%(version)s%(task)s here.",
+        hint="There are: %(names)s.",
+        name=f" {name}" if name else "",
+        version=Text(" of version %(version)s", version=version) if version else "",
+        task=Text(" for %(task)s", task=task) if task else "",
+        names=there,
+    )

@@ -21,6 +21,7 @@ from typing import Any
 
 from app.database import Database, is_locked
 from app.errors import StateUnusableError, TokenError, TokenInvalidError
+from app.texts import Text, marked
 
 log = logging.getLogger("cask.web")
 
@@ -107,8 +108,10 @@ class TokenStore:
             rows = [_token(row) for row in connection.execute("SELECT * FROM tokens WHERE name = ?", (name,))]
             if not is_internal and any(each.state(now) == "valid" and not each.is_internal for each in rows):
                 raise TokenError(
-                    f"There is a valid token of the name {name!r}.",
-                    hint=f"Choose another name, or revoke that one: flask token revoke {name}",
+                    "There is a valid token of the name %(name)s.",
+                    hint="Choose another name, or revoke that one: flask token revoke %(plain)s",
+                    name=repr(name),
+                    plain=name,
                 )
             connection.execute("DELETE FROM tokens WHERE is_internal AND expires < ?", (now,))
             connection.execute(
@@ -128,7 +131,9 @@ class TokenStore:
             token = next((each for each in map(_token, found) if each.state(now) == "valid"), None)
             if token is None:
                 raise TokenError(
-                    f"There is no valid token of the id or name {known_as!r}.", hint="flask token list shows them."
+                    "There is no valid token of the id or name %(name)s.",
+                    hint="flask token list shows them.",
+                    name=repr(known_as),
                 )
             connection.execute("UPDATE tokens SET revoked = ? WHERE id = ?", (now, token.id))
             _note_change(connection)
@@ -208,8 +213,10 @@ class TokenTable:
         # The secret was right, so its owner may know what became of it.
         state = token.state(self._now())
         if state != "valid":
-            word = "has expired" if state == "expired" else "was revoked"
-            raise TokenInvalidError(f"The token {token.id} ({token.name}) {word}.", hint=HOW)
+            word = Text("has expired") if state == "expired" else Text("was revoked")
+            raise TokenInvalidError(
+                "The token %(id)s (%(name)s) %(state)s.", hint=HOW, id=token.id, name=token.name, state=word
+            )
         self._note_use(token)
         return token
 
@@ -248,17 +255,21 @@ class TokenTable:
             connection.execute("UPDATE tokens SET last_used = ? WHERE id = ?", (self._now(), token.id))
 
 
-HOW = "Ask the operator of this service for a token."
+HOW = marked("Ask the operator of this service for a token.")
 
 
 def _check(name: str, scopes: frozenset[str]) -> None:
     if not NAME.fullmatch(name):
         raise TokenError(
-            f"{name!r} cannot be a name.", hint="1 to 64 of letters, digits and . _ @ -, the first a letter or digit."
+            "%(name)s cannot be a name.",
+            hint="1 to 64 of letters, digits and . _ @ -, the first a letter or digit.",
+            name=repr(name),
         )
     if not scopes or scopes - set(SCOPES):
         wrong = ", ".join(sorted(scopes - set(SCOPES))) or "none"
-        raise TokenError(f"The scopes are {wrong}.", hint=f"Some of {', '.join(SCOPES)}.")
+        raise TokenError(
+            "The scopes are %(reason)s.", hint="Some of %(scopes)s.", reason=wrong, scopes=", ".join(SCOPES)
+        )
 
 
 def _hash(text: str) -> bytes:

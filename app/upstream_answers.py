@@ -12,6 +12,7 @@ from app.errors import CaskError
 from app.manifests import Task
 from app.results import Answer, Box, Detection
 from app.tasks.base import MAX_RESULTS
+from app.texts import Text
 
 # A row has some 150 bytes; a name may be longer. Whatever is more is no answer to what was asked.
 BYTES_A_ROW = 256
@@ -28,10 +29,9 @@ class UpstreamError(CaskError):
     status = 502
     title = "Another service did not answer"
 
-    def __init__(self, message: str, *, upstream_status: int = 0, retry_after_seconds: float | None = None) -> None:
-        super().__init__(message, hint="See its log, under the same request id.")
+    def __init__(self, message: str, *, upstream_status: int = 0, **more: Any) -> None:
+        super().__init__(message, hint="See its log, under the same request id.", **more)
         self.upstream_status = upstream_status
-        self.retry_after_seconds = retry_after_seconds
 
 
 @dataclass(frozen=True)
@@ -69,9 +69,14 @@ def read(name: str, task: Task, count: int, body: bytes) -> UpstreamAnswer:
             for row in answer:
                 _check(row)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError):
-        raise UpstreamError(f"{name} answered what is no answer of this API.") from None
+        raise UpstreamError("%(name)s answered what is no answer of this API.", name=name) from None
     if len(results) != count:
-        raise UpstreamError(f"{name} answered {len(document['results'])} images of {count}.")
+        raise UpstreamError(
+            "%(name)s answered %(count)s images of %(wanted)s.",
+            name=name,
+            count=len(document["results"]),
+            wanted=count,
+        )
     return UpstreamAnswer(model, results)
 
 
@@ -80,9 +85,16 @@ def refused(name: str, status: int, retry_after: str | None, body: bytes) -> Ups
     try:
         said = str(json.loads(body)["detail"])[:200]
     except (ValueError, TypeError, KeyError, RecursionError):
-        said = "it did not say why"
+        said = Text("it did not say why")
     seconds = float(retry_after) if retry_after and retry_after.isdecimal() and len(retry_after) < 6 else None
-    return UpstreamError(f"{name} answered {status}: {said}", upstream_status=status, retry_after_seconds=seconds)
+    return UpstreamError(
+        "%(name)s answered %(status)s: %(said)s",
+        upstream_status=status,
+        retry_after_seconds=seconds,
+        name=name,
+        status=status,
+        said=said,
+    )
 
 
 def _check(row: Any) -> None:

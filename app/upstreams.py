@@ -20,6 +20,7 @@ from urllib.parse import urlsplit
 from app import upstream_answers
 from app.errors import DeadlineExceededError
 from app.manifests import Task
+from app.texts import Text
 from app.upstream_answers import UpstreamAnswer, UpstreamError
 from app.upstream_health import Health
 
@@ -84,9 +85,11 @@ class Upstream:
         rest_seconds = self._health.rest_seconds()
         if rest_seconds:
             raise UpstreamError(
-                f"{self.name} has not answered of late, and is asked again in {math.ceil(rest_seconds)} s.",
+                "%(name)s has not answered of late, and is asked again in %(seconds)s s.",
                 upstream_status=http.HTTPStatus.SERVICE_UNAVAILABLE,
                 retry_after_seconds=rest_seconds,
+                name=self.name,
+                seconds=math.ceil(rest_seconds),
             )
         body, content_type = _form(images, wishes)
         headers = {
@@ -138,7 +141,9 @@ class Upstream:
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 if is_fresh or not _is_stale(error):
-                    raise UpstreamError(f"{self.name} cannot be asked: {_words(error)}.") from None
+                    raise UpstreamError(
+                        "%(name)s cannot be asked: %(reason)s.", name=self.name, reason=_words(error)
+                    ) from None
                 self.close()
             except BaseException:
                 connection.close()
@@ -163,9 +168,13 @@ class Upstream:
         try:
             connection.connect()
         except TimeoutError:
-            raise UpstreamError(f"{self.name} cannot be reached within {seconds:.1f} s.") from None
+            raise UpstreamError(
+                "%(name)s cannot be reached within %(seconds).1f s.", name=self.name, seconds=seconds
+            ) from None
         except OSError as error:
-            raise UpstreamError(f"{self.name} cannot be reached: {_words(error)}.") from None
+            raise UpstreamError(
+                "%(name)s cannot be reached: %(reason)s.", name=self.name, reason=_words(error)
+            ) from None
         return connection, True
 
     def _trust(self) -> ssl.SSLContext:
@@ -174,7 +183,12 @@ class Upstream:
             try:
                 self._tls = ssl.create_default_context(cafile=self._ca_file)
             except OSError as error:
-                said = f"{self.name} cannot be asked: {self._ca_file} cannot be used: {_words(error)}."
+                said = Text(
+                    "%(name)s cannot be asked: %(file)s cannot be used: %(reason)s.",
+                    name=self.name,
+                    file=self._ca_file,
+                    reason=_words(error),
+                )
                 raise UpstreamError(said) from None
         return self._tls
 
@@ -229,7 +243,9 @@ def _form(images: Sequence[bytes], wishes: Mapping[str, Any]) -> tuple[bytes, st
 
 def _late(name: str) -> DeadlineExceededError:
     return DeadlineExceededError(
-        f"{name} did not answer in time.", hint="Allow more time with member_timeout, or leave it out with members."
+        "%(name)s did not answer in time.",
+        hint="Allow more time with member_timeout, or leave it out with members.",
+        name=name,
     )
 
 

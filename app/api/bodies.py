@@ -12,13 +12,14 @@ from app import options
 from app.api import base64_images, json_bodies
 from app.errors import ImageUndecodableError, OptionError, RequestError
 from app.guards import form_bodies, memory, sizes
+from app.texts import Text, marked
 
 IMAGE_PART = "image"
 IMAGES_KEY = "images"
 # Old clients still write the first four; they change no byte.
 PLAIN_CODINGS = ("", "binary", "8bit", "7bit")
 FORM_OF_FIELDS = "application/x-www-form-urlencoded"
-HINT = 'JSON must be {"images": [base64, …]} and options beside it.'
+HINT = marked('JSON must be {"images": [base64, …]} and options beside it.')
 
 
 class MediaTypeError(RequestError):
@@ -43,7 +44,7 @@ def read(request: Request) -> tuple[list[bytes], dict[str, Any]]:
         data, wishes = [read_whole(request)], {}
     else:
         raise media_type_error(
-            kind, "multipart/form-data with image parts, image/* with the bytes of one image, or application/json"
+            kind, Text("multipart/form-data with image parts, image/* with the bytes of one image, or application/json")
         )
     return data, {**in_address(request), **wishes}
 
@@ -52,25 +53,36 @@ def media_type_error(kind: str, accepted: str) -> MediaTypeError:
     """Why this Content-Type is refused. ``accepted``: those that are not, in words."""
     if kind == FORM_OF_FIELDS:
         return MediaTypeError(
-            f"Content-Type is {kind!r}, a form that can hold no files; curl sends it where no other is given.",
-            hint=f"Use {accepted}: with curl -F image=@FILE, or -H 'Content-Type: image/jpeg' --data-binary @FILE.",
+            "Content-Type is %(kind)s, a form that can hold no files; curl sends it where no other is given.",
+            hint="Use %(accepted)s: with curl -F image=@FILE, or -H 'Content-Type: image/jpeg' --data-binary @FILE.",
+            kind=repr(kind),
+            accepted=accepted,
         )
-    return MediaTypeError(f"Content-Type is {kind or 'missing'!r}.", hint=f"Use {accepted}.")
+    return MediaTypeError(
+        "Content-Type is %(value)s.", hint="Use %(accepted)s.", value=repr(kind or "missing"), accepted=accepted
+    )
 
 
 def in_address(request: Request) -> dict[str, str]:
     """The options in the address. Raises RequestError where one stands there twice."""
-    return form_bodies.once(request.args, "the address")
+    return form_bodies.once(request.args, Text("the address"))
 
 
 def decode(number: int, text: Any) -> bytes:
     """The bytes of the image with this number. Raises RequestError, ImageUndecodableError."""
     if not isinstance(text, str):
-        raise RequestError(f"Image {number} is {type(text).__name__}, expected base64 text.", hint=HINT)
+        raise RequestError(
+            "Image %(number)s is %(found)s, expected base64 text.",
+            hint=HINT,
+            number=number,
+            found=type(text).__name__,
+        )
     try:
         return base64_images.decode(text)
     except ValueError as error:
-        raise ImageUndecodableError(f"Image {number} is not base64: {error}.", hint=HINT) from None
+        raise ImageUndecodableError(
+            "Image %(number)s is not base64: %(error)s.", hint=HINT, number=number, error=error
+        ) from None
 
 
 def read_whole(request: Request) -> bytes:
@@ -92,8 +104,9 @@ def _refuse_transfer_coding(files: Iterable[FileStorage]) -> None:
     for coding in (each.headers.get("Content-Transfer-Encoding", "").strip().lower() for each in files):
         if coding not in PLAIN_CODINGS:
             raise RequestError(
-                f"A file of the form has the Content-Transfer-Encoding {coding[:80]!a}.",
+                "A file of the form has the Content-Transfer-Encoding %(coding)s.",
                 hint="Send its bytes as they are; parts of a form are not encoded (RFC 7578, section 4.7).",
+                coding=ascii(coding[:80]),
             )
 
 
@@ -104,13 +117,21 @@ def fields_beside(request: Request, files: tuple[str, ...]) -> dict[str, str]:
     """
     named = " or ".join(f'"{each}"' for each in files)
     for name in sorted(map(str, set(request.files) - set(files))):
-        raise RequestError(f"The part {name[:80]!a} holds a file.", hint=f"Files are sent in parts named {named}.")
+        raise RequestError(
+            "The part %(name)s holds a file.",
+            hint="Files are sent in parts named %(named)s.",
+            name=ascii(name[:80]),
+            named=named,
+        )
     _refuse_transfer_coding(each for _, each in request.files.items(multi=True))
     for name in files:
         if name in request.form:
             raise RequestError(
-                f"The part {name!r} has no filename, so it is a field and no file.",
-                hint=f'Content-Disposition: form-data; name="{name}"; filename="a.jpg". With curl: -F {name}=@FILE.',
+                "The part %(name)s has no filename, so it is a field and no file.",
+                hint='Content-Disposition: form-data; name="%(plain)s"; filename="a.jpg". '
+                "With curl: -F %(plain)s=@FILE.",
+                name=repr(name),
+                plain=name,
             )
     return form_bodies.once(request.form)
 
@@ -131,7 +152,7 @@ def load(body: bytes, hint: str = "") -> Any:
 def _read_json(body: bytes) -> tuple[list[bytes], dict[str, Any]]:
     document = load(body, HINT)
     if not isinstance(document, dict) or not isinstance(document.get(IMAGES_KEY), list):
-        raise RequestError(f'The JSON has no list "{IMAGES_KEY}".', hint=HINT)
+        raise RequestError('The JSON has no list "%(list)s".', hint=HINT, list=IMAGES_KEY)
     images = pictures(document.pop(IMAGES_KEY))
     return images, flat(document)
 
@@ -144,7 +165,7 @@ def whole(value: Any) -> Any:
 def pictures(texts: Any) -> list[bytes]:
     """The images of a list of base64 texts. Raises RequestError, ImageUndecodableError."""
     if not isinstance(texts, list):
-        raise RequestError(f'The JSON has no list "{IMAGES_KEY}".', hint=HINT)
+        raise RequestError('The JSON has no list "%(list)s".', hint=HINT, list=IMAGES_KEY)
     return [decode(number, text) for number, text in enumerate(texts, start=1)]
 
 
@@ -152,9 +173,19 @@ def flat(document: Mapping[str, Any]) -> dict[str, Any]:
     """The options beside the images. Raises RequestError, OptionError."""
     for name, value in document.items():
         if isinstance(value, dict | list):
-            raise RequestError(f"{name!r} is {type(value).__name__}, expected a number or a text.", hint=HINT)
+            raise RequestError(
+                "%(name)s is %(found)s, expected a number or a text.",
+                hint=HINT,
+                name=repr(name),
+                found=type(value).__name__,
+            )
         if value == "":
-            raise OptionError(f"{name!a} is empty.", hint="Leave it out, or say null.")
+            raise OptionError("%(name)s is empty.", hint="Leave it out, or say null.", name=ascii(name))
         if isinstance(value, str) and name in options.NUMBERS:
-            raise OptionError(f"{name} is the text {value[:80]!r}.", hint="JSON has numbers: write it without quotes.")
+            raise OptionError(
+                "%(name)s is the text %(value)s.",
+                hint="JSON has numbers: write it without quotes.",
+                name=name,
+                value=repr(value[:80]),
+            )
     return dict(document)

@@ -24,6 +24,7 @@ from app.policy import PREDICTING_ROUTE
 from app.predictions import Predictor, predictor
 from app.results import Detection, Prediction, rounded
 from app.tasks.base import MAX_RESULTS, Label, Pixels, Share
+from app.texts import Text
 from app.upstreams import HOP_HEADER, Upstream
 
 EXTENSION = "ensemble"
@@ -180,12 +181,14 @@ def _split(raw: Mapping[str, Any]) -> tuple[EnsembleWishes, options.Wishes]:
     try:
         wishes = EnsembleWishes.model_validate(own)
     except ValidationError as error:
-        raise OptionError(quotes.first_fault(error, "The options"), hint="GET /docs shows them.") from None
+        raise OptionError(quotes.first_fault(error, Text("The options")), hint="GET /docs shows them.") from None
     rest = {name: value for name, value in raw.items() if name not in OWN}
     for name in NOT_HERE:
         if name in rest:
             raise OptionError(
-                f"{name} is no option of an ensemble.", hint="members says whom to ask, and a single model explains."
+                "%(name)s is no option of an ensemble.",
+                hint="members says whom to ask, and a single model explains.",
+                name=name,
             )
     return wishes, options.parse(wishes.task, rest, OWN, NOT_HERE)
 
@@ -208,7 +211,9 @@ def _members(wishes: EnsembleWishes, of_task: options.Wishes, images: Sequence[b
             ask_model = partial(_ask_model, predictor(), name, wishes.task, images, given, AskingAside.of_request())
             found.append(Member(name, "model", ask_model))
     if not found:
-        raise OptionError(f"There is nobody here to {wishes.task}.", hint="GET /v1/models lists the models.")
+        raise OptionError(
+            "There is nobody here to %(task)s.", hint="GET /v1/models lists the models.", task=wishes.task
+        )
     return found
 
 
@@ -219,8 +224,11 @@ def _check(task: Task, name: str, there: Sequence[str]) -> None:
         predictor().find(task, model, version or None)
     except CaskError:
         raise OptionError(
-            f"members names {quotes.shown(name)!r}, which is neither a model for {task} nor another service.",
-            hint=f"There are: {', '.join(there)}.",
+            "members names %(name)s, which is neither a model for %(task)s nor another service.",
+            hint="There are: %(names)s.",
+            name=repr(quotes.shown(name)),
+            task=task,
+            names=", ".join(there),
         ) from None
 
 
@@ -295,8 +303,10 @@ def _merged(votes: Votes, wishes: EnsembleWishes, of_task: options.Wishes, numbe
     """
     if time.monotonic() > deadlines.current():
         raise DeadlineExceededError(
-            f"The deadline passed before the answers for image {number + 1} of {images} were merged.",
+            "The deadline passed before the answers for image %(number)s of %(count)s were merged.",
             hint="Allow more time with X-Request-Timeout, or ask for fewer boxes with max_results or score_threshold.",
+            number=number + 1,
+            count=images,
         )
     of_image = [each.opinion.results[number] for each in votes.answered]
     given: list[Any] = [answer for _, _, answer in of_image]

@@ -22,6 +22,7 @@ from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 from app.options import WISHES
 from app.policy import PREDICTING_ROUTE
 from app.predictions import ImageData, Outcome, predictor
+from app.texts import Text
 
 inference = Blueprint("inference", __name__, url_prefix="/v2")
 
@@ -137,8 +138,11 @@ def _read() -> tuple[InferRequest, Sequence[ImageData]]:
         pairs = [(quotes.shown(each.name, 40), quotes.shown(each.datatype, 40)) for each in asked.inputs]
         given = ", ".join(f"{name} of {datatype}" for name, datatype in pairs)
         raise TensorError(
-            f"The inputs are {given}.",
-            hint=f"Send one: {ENCODED} of BYTES with encoded images, or {DECODED} of UINT8.",
+            "The inputs are %(given)s.",
+            hint="Send one: %(encoded)s of BYTES with encoded images, or %(decoded)s of UINT8.",
+            given=given,
+            encoded=ENCODED,
+            decoded=DECODED,
         )
     if asked.inputs[0].name == ENCODED:
         return asked, tensors.read_texts(asked.inputs[0], parts[0])
@@ -153,7 +157,12 @@ def _header_length(whole: int) -> int:
     if text is None:
         return whole
     if not text.isdecimal() or not text.isascii() or len(text) > 12 or int(text) > whole:
-        raise TensorError(f"{HEADER_LENGTH} is {text[:40]!r}; the body has {whole} bytes.")
+        raise TensorError(
+            "%(name)s is %(value)s; the body has %(whole)s bytes.",
+            name=HEADER_LENGTH,
+            value=repr(text[:40]),
+            whole=whole,
+        )
     return int(text)
 
 
@@ -162,7 +171,7 @@ def validate(kind: Any, document: Any) -> Any:
     try:
         return kind.model_validate(document)
     except ValidationError as error:
-        raise TensorError(quotes.first_fault(error, "The JSON")) from None
+        raise TensorError(quotes.first_fault(error, Text("The JSON"))) from None
 
 
 def _check_shared_memory(asked: InferRequest) -> None:
@@ -170,7 +179,7 @@ def _check_shared_memory(asked: InferRequest) -> None:
     shared += [each.name for each in asked.outputs if SHARED_MEMORY in each.parameters]
     if shared:
         where = quotes.shown(shared[0], 40)
-        raise TensorError(f"{where} lies in shared memory.", hint="Send the data with the request.")
+        raise TensorError("%(where)s lies in shared memory.", hint="Send the data with the request.", where=where)
 
 
 def _check_outputs(asked: InferRequest, manifest: Manifest) -> None:
@@ -178,7 +187,10 @@ def _check_outputs(asked: InferRequest, manifest: Manifest) -> None:
     for wish in asked.outputs:
         if wish.name not in known:
             raise TensorError(
-                f"There is no output {quotes.shown(wish.name, 40)!r}.", hint=f"Outputs: {', '.join(known)}."
+                "There is no output %(name)s.",
+                hint="Outputs: %(known)s.",
+                name=repr(quotes.shown(wish.name, 40)),
+                known=", ".join(known),
             )
 
 
@@ -196,7 +208,13 @@ def _wishes(parameters: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]
     known = [name for name in WISHES[manifest.task].model_fields if name not in NOT_HERE]
     for name in given:
         if name not in known:
-            raise OptionError(f"{name} is not a parameter of {manifest.task} here.", hint=f"Known: {', '.join(known)}.")
+            raise OptionError(
+                "%(name)s is not a parameter of %(task)s here.",
+                hint="Known: %(known)s.",
+                name=name,
+                task=manifest.task,
+                known=", ".join(known),
+            )
     return bodies.flat(given)
 
 
@@ -206,7 +224,9 @@ def _deadline(parameters: Mapping[str, Any]) -> float:
     if timeout is None:
         return deadlines.current()
     if isinstance(timeout, bool) or not isinstance(timeout, int) or timeout < 0:
-        raise OptionError(f"timeout is {str(timeout)[:40]!r}.", hint="Microseconds, a whole number; 0 for none.")
+        raise OptionError(
+            "timeout is %(value)s.", hint="Microseconds, a whole number; 0 for none.", value=repr(str(timeout)[:40])
+        )
     # Longer than any deadline is as good as none.
     seconds = min(timeout, MAX_TIMEOUT_MICROSECONDS) / 1e6
     return min(deadlines.current(), time.monotonic() + seconds) if timeout else deadlines.current()

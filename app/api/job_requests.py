@@ -75,10 +75,14 @@ def said(given: Mapping[str, Any]) -> Said:
     task = given.get(TASK, "")
     task = TASKS[0] if task == "" else task
     if task not in TASKS:
-        raise OptionError(f"task is {str(task)[:80]!a}.", hint=f"One of: {', '.join(TASKS)}.")
+        raise OptionError(
+            "task is %(value)s.", hint="One of: %(values)s.", value=ascii(str(task)[:80]), values=", ".join(TASKS)
+        )
     wishes = {name: value for name, value in given.items() if name != TASK}
     for name in NOT_HERE & set(wishes):
-        raise OptionError(f"{name} is not an option of jobs.", hint="Ask POST /v1/classify for single images.")
+        raise OptionError(
+            "%(name)s is not an option of jobs.", hint="Ask POST /v1/classify for single images.", name=name
+        )
     url = str(wishes.pop(WEBHOOK_URL, ""))
     options.parse(task, wishes, (TASK, WEBHOOK_URL), tuple(NOT_HERE))
     return Said(task, {name: value for name, value in wishes.items() if value not in ("", None)}, url)
@@ -104,8 +108,10 @@ def key(request: Request) -> str:
         text = text[1:-1]
     if len(text) > MAX_KEY_CHARACTERS or not VISIBLE.fullmatch(text):
         raise OptionError(
-            f"Idempotency-Key has {len(text)} characters, or blanks or others than visible ASCII.",
-            hint=f"At most {MAX_KEY_CHARACTERS} visible ASCII characters without blanks, such as a UUID.",
+            "Idempotency-Key has %(count)s characters, or blanks or others than visible ASCII.",
+            hint="At most %(most)s visible ASCII characters without blanks, such as a UUID.",
+            count=len(text),
+            most=MAX_KEY_CHARACTERS,
         )
     return text
 
@@ -127,14 +133,18 @@ def _read_multipart(request: Request, pack: Pack) -> dict[str, Any]:
 def _read_json(request: Request, pack: Pack) -> dict[str, Any]:
     document = bodies.load(bodies.read_whole(request), bodies.HINT)
     if not isinstance(document, dict):
-        raise RequestError(f"The JSON is {type(document).__name__}, expected an object.", hint=bodies.HINT)
+        raise RequestError(
+            "The JSON is %(found)s, expected an object.", hint=bodies.HINT, found=type(document).__name__
+        )
     texts = document.pop(bodies.IMAGES_KEY, None)
     if not isinstance(texts, list):
-        raise RequestError(f'The JSON has no list "{bodies.IMAGES_KEY}".', hint=bodies.HINT)
+        raise RequestError('The JSON has no list "%(list)s".', hint=bodies.HINT, list=bodies.IMAGES_KEY)
     if len(texts) > pack.max_images:
         raise TooManyImagesError(
-            f"The job has {len(texts)} images; at most {pack.max_images} are accepted.",
+            "The job has %(count)s images; at most %(most)s are accepted.",
             hint="Make several jobs of them; the operator of this service sets the limit.",
+            count=len(texts),
+            most=pack.max_images,
         )
     for number, text in enumerate(texts, start=1):
         pack.add(f"image {number}", bodies.decode(number, text))

@@ -32,7 +32,8 @@ from app.errors import (
     StorageFullError,
     TooManyImagesError,
 )
-from app.guards import authentication, canaries, request_ids
+from app.guards import authentication, canaries, languages, request_ids
+from app.jobs import store as jobs_store
 from app.jobs import webhooks
 from app.jobs.jobs import Job, State, Wanted
 from app.jobs.jobs import row as jobs_row
@@ -40,6 +41,7 @@ from app.jobs.store import PAGE_ROWS, JobStore
 from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 from app.results import Detection, Prediction
 from app.telemetry import metrics
+from app.texts import Text
 
 TAG = "Jobs"
 JSON_LINES = "application/x-ndjson"
@@ -67,8 +69,9 @@ class Uploads:
         """Hold one while the body is read. Raises JobsFullError."""
         if not self.places.acquire(blocking=False) and not self._wait():
             raise JobsFullError(
-                f"{UPLOADS_AT_ONCE} jobs are being sent at the moment.",
+                "%(count)s jobs are being sent at the moment.",
                 hint="Send it again after the time in Retry-After.",
+                count=UPLOADS_AT_ONCE,
             )
         try:
             yield
@@ -331,7 +334,9 @@ def show_job(job_id: str) -> Response:
     more = None
     if len(results) == page.limit:
         more = url_for("api.show_job", job_id=job.id, after=results[-1]["number"], limit=page.limit)
-    return jsonify({**row(job), "results": results, "next": more})
+    language = languages.asked()
+    told = [jobs_store.told(each, languages.speaker(language)) for each in results]
+    return languages.mark(jsonify({**row(job), "results": told, "next": more}), language)
 
 
 @api.get("/jobs/<job_id>/results")
@@ -352,7 +357,10 @@ def job_results(job_id: str) -> Response:
     """The results so far, one JSON object a line, however many; nothing once they have expired."""
     jobs, job = store(), store().get(job_id, seen_by())
     rows = () if job.state == "expired" else jobs.all_results(job.id)
-    return Response((json.dumps(each, separators=(",", ":")) + "\n" for each in rows), mimetype=JSON_LINES)
+    language = languages.asked()
+    told = (jobs_store.told(each, languages.speaker(language)) for each in rows)
+    lines = (json.dumps(each, separators=(",", ":")) + "\n" for each in told)
+    return languages.mark(Response(lines, mimetype=JSON_LINES), language)
 
 
 @api.delete("/jobs/<job_id>")
@@ -403,5 +411,5 @@ def _parse(kind: Any) -> Any:
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        hint = f"Known options: {', '.join(kind.model_fields)}."
-        raise OptionError(quotes.first_fault(error, "The address"), hint=hint) from None
+        hint = Text("Known options: %(names)s.", names=", ".join(kind.model_fields))
+        raise OptionError(quotes.first_fault(error, Text("The address")), hint=hint) from None

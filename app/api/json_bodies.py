@@ -9,6 +9,7 @@ from collections import Counter
 from typing import Any, NoReturn
 
 from app.errors import RequestError
+from app.texts import Text
 
 MAX_SHOWN_CHARACTERS = 80
 # Half of a surrogate pair, written as an escape. Whether it really is one is looked at only where this is found.
@@ -34,9 +35,9 @@ def load(body: bytes, hint: str = "") -> Any:
     except UnicodeEncodeError:
         raise RequestError("A text of the JSON holds half a surrogate pair.", hint=hint) from None
     except UnicodeDecodeError as error:
-        raise RequestError(f"The body is not JSON: byte {error.start} is not UTF-8.", hint=hint) from None
+        raise RequestError("The body is not JSON: byte %(start)s is not UTF-8.", hint=hint, start=error.start) from None
     except ValueError as error:
-        raise RequestError(f"The body is not JSON: {_words(error)}.", hint=hint) from None
+        raise RequestError("The body is not JSON: %(reason)s.", hint=hint, reason=_words(error)) from None
     return document
 
 
@@ -45,23 +46,28 @@ def _object_without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         names = Counter(name for name, _ in pairs)
         twice = names.most_common(1)[0][0]
-        raise ValueError(f"the key {twice[:MAX_SHOWN_CHARACTERS]!a} stands more than once in one object")
+        raise ValueError(
+            Text("the key %(name)s stands more than once in one object", name=ascii(twice[:MAX_SHOWN_CHARACTERS]))
+        )
     return found
 
 
 def _number(text: str) -> float:
     found = float(text)
     if math.isinf(found):
-        raise ValueError(f"the number {text[:MAX_SHOWN_CHARACTERS]} is larger than any that can be kept")
+        raise ValueError(
+            Text("the number %(value)s is larger than any that can be kept", value=text[:MAX_SHOWN_CHARACTERS])
+        )
     return found
 
 
 def _refuse_constant(name: str) -> NoReturn:
     # Python reads NaN and Infinity, which are no JSON (RFC 8259, section 6).
-    raise ValueError(f"{name} is not a JSON number")
+    raise ValueError(Text("%(name)s is not a JSON number", name=name))
 
 
 def _words(error: ValueError) -> str:
-    text = str(error)
+    if error.args and isinstance(error.args[0], Text):
+        return error.args[0]
     # Python's own words speak of a setting of the interpreter.
-    return "a number has more than 4300 digits" if "integer string conversion" in text else text
+    return Text("a number has more than 4300 digits") if "integer string conversion" in str(error) else str(error)

@@ -9,10 +9,12 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
+from app import texts
 from app.api import answers, bodies, described, jobs, quotes
 from app.errors import ModelNotFoundError, OptionError, RequestError
 from app.guards import canaries, deadlines
 from app.jobs.jobs import State
+from app.jobs.store import told
 from app.manifests import Manifest
 from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 from app.policy import PREDICTING_ROUTE
@@ -21,12 +23,13 @@ from app.results import SCORE_DIGITS, Detection, Prediction
 from app.tasks import answer_from_json
 from app.tasks.base import MAX_RESULTS
 from app.tasks.detect import DetectWishes
+from app.texts import marked
 
 legacy = Blueprint("legacy", __name__)
 
 # Fractions of an image need more digits than pixels: a ten-thousandth of a pixel in an image of 10 000.
 FRACTION_DIGITS = 8
-HINT = (
+HINT = marked(
     'Send {"requests": [{"image": {"content": base64}, "features": [{…}]}]} or {"image": base64, …}; '
     "GET /docs shows both."
 )
@@ -236,7 +239,7 @@ def get_result() -> Response:
 def _as_before(row: dict[str, Any]) -> Found | JobImageNamed | JobImageFailed:
     """One result of a job; boxes stand in it as pixels of the upright image."""
     if "error" in row:
-        return {"error": row["error"]}
+        return {"error": told(row)["error"]}
     if "predictions" in row:
         return {"labels": row["predictions"]}
     detections = answer_from_json("detect", row["detections"])
@@ -260,7 +263,12 @@ def _parse(document: Any) -> Entries | Single:
 
 def _option_error(error: ValidationError) -> OptionError:
     known = ", ".join(Features.model_fields)
-    return OptionError(quotes.first_fault(error, "The JSON"), hint=f"{HINT} Wishes: {known}.")
+    return OptionError(
+        quotes.first_fault(error, texts.Text("The JSON")),
+        hint="%(how)s Wishes: %(known)s.",
+        how=texts.Text(HINT),
+        known=known,
+    )
 
 
 def _entry(single: Single) -> Entry:
@@ -308,8 +316,11 @@ def _choose(kind: str | None) -> tuple[Manifest, str]:
     names = ", ".join(each.name for each in detectors)
     labels = ", ".join(dict.fromkeys(label for each in detectors for label in each.labels))
     raise ModelNotFoundError(
-        f"type is {quotes.shown(kind)!r}, which is neither a detector nor a label of one.",
-        hint=f"Detectors: {names}. Labels: {labels}.",
+        "type is %(value)s, which is neither a detector nor a label of one.",
+        hint="Detectors: %(names)s. Labels: %(labels)s.",
+        value=repr(quotes.shown(kind)),
+        names=names,
+        labels=labels,
     )
 
 

@@ -76,7 +76,7 @@ def show_model(name: str) -> Response:
             )
     # Says what there is instead.
     predictor().find(None, name, version)
-    raise ModelNotFoundError(f"There is no {name} here.")
+    raise ModelNotFoundError("There is no %(name)s here.", name=name)
 
 
 def _golden(status: ModelStatus) -> dict[str, Any]:

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 from pydantic import ValidationError
 
+from app import options
+from app.texts import Text
+
 MAX_CHARACTERS = 80
 MAX_PLACE_CHARACTERS = 120
 
@@ -13,9 +16,9 @@ def shown(text: str, most: int = MAX_CHARACTERS) -> str:
     return text[:most].encode("utf-8", "replace").decode()
 
 
-def first_fault(error: ValidationError, whole: str) -> str:
+def first_fault(error: ValidationError, whole: str) -> Text:
     """Where the first fault is and what it is, as one sentence. ``whole`` names the document where it is all of it."""
     first = error.errors(include_url=False)[0]
     # Keys may be in any script; a place is shown in plain letters.
     place = ".".join(str(part) for part in first["loc"]).encode("ascii", "replace").decode()[:MAX_PLACE_CHARACTERS]
-    return f"{place or whole}: {first['msg'][0].lower()}{first['msg'][1:]}."
+    return Text("%(place)s: %(reason)s.", place=place or whole, reason=options.fault(first))

@@ -18,6 +18,7 @@ from app.manifests import Task
 from app.openapi.operations import EXAMPLE_IMAGE, HTML, JSON, Answer, Body, describe
 from app.policy import PREDICTING_ROUTE
 from app.predictions import predictor
+from app.texts import Text, marked
 
 rpc = Blueprint("rpc", __name__, template_folder="../templates")
 
@@ -31,7 +32,7 @@ INTERNAL_ERROR = -32603
 # Its range for servers: not now, or not in time; ``data`` says more.
 UNAVAILABLE = -32000
 MAX_CALLS = 32
-HINT = 'A call is {"jsonrpc": "2.0", "method": "Image.detect", "params": {"image": base64}, "id": 1}.'
+HINT = marked('A call is {"jsonrpc": "2.0", "method": "Image.detect", "params": {"image": base64}, "id": 1}.')
 
 
 class MethodError(RequestError):
@@ -119,12 +120,12 @@ def _images(params: dict[str, Any]) -> tuple[list[bytes], dict[str, Any]]:
 
 IMAGE = {"image": EXAMPLE_IMAGE}
 METHODS = {
-    "App.index": Method(_index, "Says who answers."),
-    "Model.list": Method(_list, "All models, as GET /v1/models lists them."),
+    "App.index": Method(_index, marked("Says who answers.")),
+    "Model.list": Method(_list, marked("All models, as GET /v1/models lists them.")),
     "Image.classify": Method(
-        _predict("classify"), "Names what is in images.", ("image", "top_k"), {**IMAGE, "top_k": 1}
+        _predict("classify"), marked("Names what is in images."), ("image", "top_k"), {**IMAGE, "top_k": 1}
     ),
-    "Image.detect": Method(_predict("detect"), "Finds objects in images.", ("image", "score_threshold"), IMAGE),
+    "Image.detect": Method(_predict("detect"), marked("Finds objects in images."), ("image", "score_threshold"), IMAGE),
 }
 EXAMPLES = {
     name: {"jsonrpc": "2.0", "method": name, **({"params": method.example} if method.example else {}), "id": 1}
@@ -214,7 +215,12 @@ def _batch(calls: list[Any]) -> Response:
     if not calls:
         raise CallError("The batch is empty.", hint=HINT)
     if len(calls) > MAX_CALLS:
-        raise CallError(f"The batch has {len(calls)} calls; at most {MAX_CALLS} are accepted.", hint="Send several.")
+        raise CallError(
+            "The batch has %(count)s calls; at most %(most)s are accepted.",
+            hint="Send several.",
+            count=len(calls),
+            most=MAX_CALLS,
+        )
     replies = [reply for reply in map(_call, calls) if reply is not None]
     return jsonify(replies) if replies else Response(status=204)
 
@@ -237,10 +243,13 @@ def _read(document: Any) -> Call:
     try:
         call = Call.model_validate(document)
     except ValidationError as error:
-        raise CallError(quotes.first_fault(error, "the call"), hint=HINT) from None
+        raise CallError(quotes.first_fault(error, Text("the call")), hint=HINT) from None
     if call.method not in METHODS:
         raise MethodError(
-            f"There is no method {quotes.shown(call.method)!r}.", hint=f"There are: {', '.join(METHODS)}."
+            "There is no method %(name)s.",
+            hint="There are: %(names)s.",
+            name=repr(quotes.shown(call.method)),
+            names=", ".join(METHODS),
         )
     return call
 
@@ -250,10 +259,15 @@ def _params(call: Call) -> dict[str, Any]:
     names = METHODS[call.method].names
     if isinstance(call.params, list):
         if len(call.params) > len(names):
-            raise OptionError(f"{call.method} takes {len(names)} parameters without names.", hint=", ".join(names))
+            raise OptionError(
+                "%(method)s takes %(count)s parameters without names.",
+                hint=", ".join(names),
+                method=call.method,
+                count=len(names),
+            )
         return dict(zip(names, call.params, strict=False))
     if call.params and not names:
-        raise OptionError(f"{call.method} takes no parameters.", hint='Leave out "params".')
+        raise OptionError("%(method)s takes no parameters.", hint='Leave out "params".', method=call.method)
     return call.params
 
 

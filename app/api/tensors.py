@@ -16,6 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr
 
 from app.api import base64_images, bodies
 from app.errors import RequestError
+from app.texts import marked
 
 # Each text is preceded by its length in bytes.
 LENGTH = struct.Struct("<I")
@@ -76,7 +77,13 @@ def read_texts(tensor: InputTensor, binary: memoryview | None) -> list[bytes]:
     else:
         elements = [_decode(tensor, each) for each in _flat(tensor.data or [])]
     if len(elements) != count:
-        raise TensorError(f"{tensor.name} has {len(elements)} elements; its shape {tensor.shape} says {count}.")
+        raise TensorError(
+            "%(name)s has %(count)s elements; its shape %(shape)s says %(wanted)s.",
+            name=tensor.name,
+            count=len(elements),
+            shape=tensor.shape,
+            wanted=count,
+        )
     return elements
 
 
@@ -85,11 +92,20 @@ def read_pixels(tensor: InputTensor, binary: memoryview | None) -> list[np.ndarr
     shape = tensor.shape
     if len(shape) not in (3, 4) or shape[-1] != 3 or 0 in shape:
         raise TensorError(
-            f"{tensor.name} has the shape {shape}.", hint="n × height × width × 3, or height × width × 3; RGB."
+            "%(name)s has the shape %(shape)s.",
+            hint="n × height × width × 3, or height × width × 3; RGB.",
+            name=tensor.name,
+            shape=shape,
         )
     values = np.frombuffer(binary, np.uint8) if binary is not None else _numbers(tensor)
     if values.size != math.prod(shape):
-        raise TensorError(f"{tensor.name} has {values.size} values; its shape {shape} says {math.prod(shape)}.")
+        raise TensorError(
+            "%(name)s has %(size)s values; its shape %(shape)s says %(wanted)s.",
+            name=tensor.name,
+            size=values.size,
+            shape=shape,
+            wanted=math.prod(shape),
+        )
     return list(values.reshape(shape if len(shape) == 4 else [1, *shape]))
 
 
@@ -102,11 +118,18 @@ def binary_parts(tensors: Sequence[InputTensor], body: memoryview) -> list[memor
             parts.append(None)
             continue
         if isinstance(size, bool) or not isinstance(size, int) or not 0 <= size <= len(body) or tensor.data is not None:
-            raise TensorError(f"{tensor.name} says it has {size!r:.40} bytes; {len(body)} are left in the body.")
+            raise TensorError(
+                "%(name)s says it has %(size)s bytes; %(count)s are left in the body.",
+                name=tensor.name,
+                size=f"{size!r:.40}",
+                count=len(body),
+            )
         parts.append(body[:size])
         body = body[size:]
     if len(body):
-        raise TensorError(f"{len(body)} bytes of the body belong to no tensor.", hint="See binary_data_size.")
+        raise TensorError(
+            "%(count)s bytes of the body belong to no tensor.", hint="See binary_data_size.", count=len(body)
+        )
     return parts
 
 
@@ -127,7 +150,7 @@ def wants_binary(wish: OutputWish | None, parameters: Mapping[str, Any]) -> bool
     if wanted is None:
         return False
     if not isinstance(wanted, bool):
-        raise TensorError(f"binary_data is {str(wanted)[:40]!a}.", hint="It is true or false.")
+        raise TensorError("binary_data is %(value)s.", hint="It is true or false.", value=ascii(str(wanted)[:40]))
     return wanted
 
 
@@ -140,10 +163,12 @@ def _split(tensor: InputTensor, binary: memoryview) -> list[bytes]:
     elements = []
     while len(binary):
         if len(binary) < LENGTH.size:
-            raise TensorError(f"{tensor.name} ends within the length of an element.")
+            raise TensorError("%(name)s ends within the length of an element.", name=tensor.name)
         (size,) = LENGTH.unpack(binary[: LENGTH.size])
         if size > len(binary) - LENGTH.size:
-            raise TensorError(f"{tensor.name} says an element has {size} bytes; it ends before that.")
+            raise TensorError(
+                "%(name)s says an element has %(size)s bytes; it ends before that.", name=tensor.name, size=size
+            )
         elements.append(bytes(binary[LENGTH.size : LENGTH.size + size]))
         binary = binary[LENGTH.size + size :]
     return elements
@@ -159,17 +184,24 @@ def _flat(data: list[Any]) -> list[Any]:
 
 
 def _decode(tensor: InputTensor, text: Any) -> bytes:
-    hint = "In JSON, BYTES are base64; or send binary data."
+    hint = marked("In JSON, BYTES are base64; or send binary data.")
     if not isinstance(text, str):
-        raise TensorError(f"An element of {tensor.name} is {type(text).__name__}, not base64 text.", hint=hint)
+        raise TensorError(
+            "An element of %(name)s is %(found)s, not base64 text.",
+            hint=hint,
+            name=tensor.name,
+            found=type(text).__name__,
+        )
     try:
         return base64_images.decode(text)
     except ValueError as error:
-        raise TensorError(f"An element of {tensor.name} is not base64 text: {error}.", hint=hint) from None
+        raise TensorError(
+            "An element of %(name)s is not base64 text: %(error)s.", hint=hint, name=tensor.name, error=error
+        ) from None
 
 
 def _numbers(tensor: InputTensor) -> np.ndarray:
     flat = [bodies.whole(each) for each in _flat(tensor.data or [])]
     if not all(type(each) is int and 0 <= each <= 255 for each in flat):
-        raise TensorError(f"{tensor.name} holds something else than whole numbers from 0 to 255.")
+        raise TensorError("%(name)s holds something else than whole numbers from 0 to 255.", name=tensor.name)
     return np.array(flat, np.uint8)

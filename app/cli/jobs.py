@@ -147,9 +147,11 @@ def _follow(store: JobStore, job_id: str) -> Job:
 def _print_results(store: JobStore, job: Job) -> None:
     import json
 
+    from app.jobs.store import told
+
     if job.state != "expired":
         for each in store.all_results(job.id):
-            click.echo(json.dumps(each, ensure_ascii=False))
+            click.echo(json.dumps(told(each), ensure_ascii=False))
 
 
 def _cells(job: Job) -> tuple[Any, ...]:

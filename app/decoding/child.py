@@ -20,6 +20,7 @@ from app.errors import ImageTooComplexError, ImageUndecodableError, RequestError
 from app.heads.head import Head
 from app.heads.looks import Look
 from app.manifests import InputSpec
+from app.texts import packed
 
 LENGTHS = struct.Struct("<II")
 # Who decodes for many callers steps back behind those who wait for less.
@@ -86,8 +87,10 @@ def _decode(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     except MemoryError:
         return _told(
             ImageTooComplexError(
-                f"The {asked['kind']} image needs more than {asked['bytes']} bytes of memory while it is decoded.",
+                "The %(format)s image needs more than %(count)s bytes of memory while it is decoded.",
                 hint="Open it in another program and save it again.",
+                format=asked["kind"],
+                count=asked["bytes"],
             )
         ), b""
     about = {"shape": picture.pixels.shape, "width": picture.width, "height": picture.height}
@@ -95,7 +98,7 @@ def _decode(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _told(error: RequestError) -> dict[str, Any]:
-    return {"code": error.code, "message": error.message, "hint": error.hint}
+    return {"code": error.code, "message": packed(error.message), "hint": packed(error.hint)}
 
 
 def _address_bytes() -> int:

@@ -23,6 +23,7 @@ from app.errors import DecodersBusyError, ImageTooComplexError, RequestError
 from app.heads.looks import Look
 from app.images import Picture
 from app.manifests import InputSpec
+from app.texts import unpacked
 
 log = logging.getLogger("cask.web")
 
@@ -108,8 +109,10 @@ class Children:
             if until >= deadline:
                 raise late() from None
             raise ImageTooComplexError(
-                f"The {found.kind} image was not decoded within {self._most_seconds:g} s.",
+                "The %(format)s image was not decoded within %(seconds)g s.",
                 hint="Open it in another program and save it again; the operator of this service sets the limit.",
+                format=found.kind,
+                seconds=self._most_seconds,
             ) from None
         except RequestError:
             is_fit = True
@@ -124,8 +127,9 @@ class Children:
         if answer is None:
             log.warning("the process that decoded a %s image ended with status %d", found.kind, one.process.returncode)
             raise ImageTooComplexError(
-                f"The {found.kind} image ended the process that decoded it.",
+                "The %(format)s image ended the process that decoded it.",
                 hint="Open it in another program and save it again.",
+                format=found.kind,
             )
         return answer
 
@@ -137,8 +141,9 @@ class Children:
             return Child.start()
         except OSError as error:
             raise DecodersBusyError(
-                f"No process to decode the image can be started: {error.strerror}.",
+                "No process to decode the image can be started: %(reason)s.",
                 hint="Send it again after the time in Retry-After.",
+                reason=error.strerror,
             ) from None
 
     def _give_back(self, one: Child) -> None:
@@ -185,7 +190,7 @@ def _exchange(line: socket.socket, found: Look, spec: InputSpec, until: float, m
         return None
     answer, pixels = frame
     if "code" in answer:
-        raise child.ERRORS[answer["code"]](answer["message"], hint=answer["hint"])
+        raise child.ERRORS[answer["code"]](unpacked(answer["message"]), hint=unpacked(answer["hint"]))
     return Picture(np.frombuffer(pixels, np.uint8).reshape(answer.pop("shape")), **answer)
 
 

@@ -16,6 +16,7 @@ from app.decoding.lanes import Lane, late
 from app.errors import ImageTooLargeError
 from app.images import ImageData, Limits, Picture
 from app.manifests import InputSpec
+from app.texts import Text
 
 # A phone's photograph of 12 megapixels takes 0.1 to 0.2 s and some 40 MB. Beyond this, it is decoded elsewhere.
 INLINE_SECONDS = 0.3
@@ -95,10 +96,12 @@ class Decoder:
         most = self.budget.most("pixels", count)
         if count > most:
             raise ImageTooLargeError(
-                f"The image needs {count} bytes of memory while it is decoded; at most {most} can be had.",
+                "The image needs %(count)s bytes of memory while it is decoded; at most %(most)s can be had.",
                 hint="Scale it down; the operator of this service sets the limit.",
+                count=count,
+                most=most,
             )
-        own.grow(count, deadline, "The image")
+        own.grow(count, deadline, Text("The image"))
 
 
 def limits(settings: Settings) -> Limits:

@@ -130,8 +130,10 @@ class Batcher:
         works = list(works)
         if not self._has_room(works):
             raise EngineBusyError(
-                f"{self._waiting} images wait already; at most {self.max_queue_size} may, not all of one model.",
+                "%(count)s images wait already; at most %(most)s may, not all of one model.",
                 hint="Send it again after the time in Retry-After.",
+                count=self._waiting,
+                most=self.max_queue_size,
             )
         for work in works:
             self._lines[work.model_key].works.append(work)

@@ -20,6 +20,7 @@ from app.manifests import Manifest
 from app.results import EXPLAIN, Answer, ExplainOptions, Options, to_dict
 from app.tasks import answer_from_json
 from app.telemetry import logs
+from app.texts import Text, unpacked
 
 if TYPE_CHECKING:
     import numpy as np
@@ -150,9 +151,10 @@ class EngineClient:
             return self._exchange([Frame(FrameType.STATUS, {})], deadline)[0].meta
         except DeadlineExceededError:
             raise EngineAwayError(
-                f"The engine did not say how it is within {STATUS_TIMEOUT_SECONDS:g} s.",
+                "The engine did not say how it is within %(seconds)g s.",
                 hint="It hangs or the machine is overloaded.",
                 retry_after_seconds=RETRY_AFTER_SECONDS,
+                seconds=STATUS_TIMEOUT_SECONDS,
             ) from None
 
     def change(
@@ -327,7 +329,7 @@ def _error_of(meta: dict[str, Any]) -> CaskError:
     kind = getattr(errors, str(meta.get("kind")), None)
     if not (isinstance(kind, type) and issubclass(kind, CaskError)):
         kind = CaskError
-    error = kind(str(meta.get("message", "The engine failed.")), hint=str(meta.get("hint", "")))
+    error = kind(unpacked(meta.get("message", "The engine failed.")), hint=unpacked(meta.get("hint", "")))
     if meta.get("retry_after_seconds") is not None:
         error.retry_after_seconds = meta["retry_after_seconds"]
     return error
@@ -342,18 +344,19 @@ def _late() -> DeadlineExceededError:
 
 def _away(error: Exception) -> EngineAwayError:
     reasons: dict[type[Exception], str] = {
-        FileNotFoundError: "it has not started, or is being replaced",
-        ConnectionRefusedError: "its process has ended and a new one has not started yet",
-        ConnectionResetError: "its process ended while it worked",
-        BrokenPipeError: "its process ended while it worked",
-        BlockingIOError: "it has taken no new connection for a second",
-        PermissionError: "this process may not open its socket",
+        FileNotFoundError: Text("it has not started, or is being replaced"),
+        ConnectionRefusedError: Text("its process has ended and a new one has not started yet"),
+        ConnectionResetError: Text("its process ended while it worked"),
+        BrokenPipeError: Text("its process ended while it worked"),
+        BlockingIOError: Text("it has taken no new connection for a second"),
+        PermissionError: Text("this process may not open its socket"),
     }
     reason = reasons.get(type(error), f"{type(error).__name__}: {error}")
     away = EngineAwayError(
-        f"The engine does not answer: {reason}.",
+        "The engine does not answer: %(reason)s.",
         hint="Send it again after the time in Retry-After; /readyz tells when it is back.",
         retry_after_seconds=RETRY_AFTER_SECONDS,
+        reason=reason,
     )
     away.was_working = isinstance(error, ConnectionResetError | BrokenPipeError)
     return away

@@ -29,6 +29,7 @@ from app.errors import CaskError, ChangeRefusedError, EngineBusyError
 from app.results import EXPLAIN, to_dict
 from app.supervision import pulse
 from app.tasks import answer_from_json, options_from_json
+from app.texts import packed
 
 log = logging.getLogger("cask.engine")
 
@@ -343,8 +344,9 @@ class Connection:
             request = {"request_id": pending.work.request_id}
             log.exception("%s gave an answer that cannot be sent", pending.work.model_key, extra=request)
             failure = CaskError(
-                f"The model gave an answer that cannot be sent: {error}.",
+                "The model gave an answer that cannot be sent: %(reason)s.",
                 hint="Tell the operator of this service the request id.",
+                reason=error,
             )
             buffers = protocol.encode(_frame_of(number, Reply(error=failure)))
         try:
@@ -431,8 +433,8 @@ def _frame_of(number: int, reply: Reply) -> Frame:
         meta = {
             "id": number,
             "kind": type(error).__name__,
-            "message": error.message,
-            "hint": error.hint,
+            "message": packed(error.message),
+            "hint": packed(error.hint),
             "retry_after_seconds": error.retry_after_seconds,
         }
         return Frame(FrameType.ERROR, meta)

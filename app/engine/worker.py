@@ -314,7 +314,9 @@ class Workers:
     def _check_held(self, work: Work) -> None:
         slot = self.slots.get(work.model_key)
         if slot is None:
-            raise ModelNotFoundError(f"The engine does not hold {work.model_key}.", hint="GET /v1/models lists all.")
+            raise ModelNotFoundError(
+                "The engine does not hold %(name)s.", hint="GET /v1/models lists all.", name=work.model_key
+            )
         if slot.state != "ready":
             raise _not_ready(slot)
         if work.digest and work.digest != slot.manifest.digest:
@@ -461,8 +463,9 @@ class Workers:
             self._refuse_all(
                 batch,
                 CaskError(
-                    f"The model failed: {type(error).__name__}.",
+                    "The model failed: %(reason)s.",
                     hint="Tell the operator of this service the request id.",
+                    reason=type(error).__name__,
                 ),
             )
         else:
@@ -546,18 +549,24 @@ def _late_error() -> CaskError:
 
 def _other_digest(slot: Slot) -> ModelNotFoundError:
     return ModelNotFoundError(
-        f"The engine holds {slot.manifest.key} with another digest, {slot.manifest.digest}.",
+        "The engine holds %(name)s with another digest, %(digest)s.",
         hint="Try again later; if it stays so, tell the operator of this service.",
+        name=slot.manifest.key,
+        digest=slot.manifest.digest,
     )
 
 
 def _not_ready(slot: Slot) -> ModelNotReadyError:
     if slot.state == "failed":
         return ModelNotReadyError(
-            f"The model {slot.manifest.key} failed to load.",
+            "The model %(name)s failed to load.",
             hint="Take another model, or tell the operator of this service, whose log says why.",
             retry_after_seconds=30.0,
+            name=slot.manifest.key,
         )
     return ModelNotReadyError(
-        f"The model {slot.manifest.key} is still loading.", hint="Send it again shortly.", retry_after_seconds=2.0
+        "The model %(name)s is still loading.",
+        hint="Send it again shortly.",
+        retry_after_seconds=2.0,
+        name=slot.manifest.key,
     )

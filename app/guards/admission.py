@@ -20,7 +20,7 @@ from flask import Flask, current_app, g, has_request_context, request
 
 from app import policy
 from app.errors import CaskError, DeadlineExceededError, EngineBusyError
-from app.guards import deadlines, request_ids
+from app.guards import deadlines, languages, request_ids
 from app.guards.gate import Gate, Refusal, Visit
 from app.guards.headers import HEADERS
 from app.guards.lengths import Lengths, Outcome
@@ -268,13 +268,15 @@ def _refuse(environ: Environ, start_response: StartResponse, refused: Refusal) -
     error = _count(refused)
     metrics.REFUSED.add(code=error.code, by="app")
     request_id = request_ids.choose(environ.get(REQUEST_ID_KEY, ""))
-    body = json.dumps(error.to_problem(request_id)).encode()
+    language = languages.accepted(environ.get("HTTP_ACCEPT_LANGUAGE", ""))
+    body = json.dumps(error.to_problem(request_id, languages.speaker(language))).encode()
     headers = [
         ("Content-Type", "application/problem+json"),
         ("Content-Length", str(len(body))),
         ("Retry-After", str(math.ceil(refused.retry_after_seconds))),
         ("Cache-Control", "no-store"),
         (request_ids.HEADER, request_id),
+        *languages.headers(language).items(),
         *HEADERS.items(),
     ]
     start_response("503 Service Unavailable", headers)

@@ -74,8 +74,11 @@ def authorize() -> Response | None:
     scope = "admin" if here.access is Access.ADMIN else "predict"
     if scope not in g.token.scopes and here.access is not Access.ANY_TOKEN:
         raise ScopeMissingError(
-            f"The token {g.token.id} ({g.token.name}) has not the scope {scope}.",
-            hint=f"Ask the operator of this service for a token with the scope {scope}.",
+            "The token %(id)s (%(name)s) has not the scope %(scope)s.",
+            hint="Ask the operator of this service for a token with the scope %(scope)s.",
+            id=g.token.id,
+            name=g.token.name,
+            scope=scope,
         )
     return None
 
@@ -148,7 +151,8 @@ def _refuse() -> Response:
         return redirect(url_for("pages.sign_in", next=wished), 303)
     raise g.token_error or TokenMissingError(
         "This address answers only those who show a token.",
-        hint=f"Send it as {HEADER}: cask_… or Authorization: Bearer cask_…; ask the operator of this service for one.",
+        hint="Send it as %(header)s: cask_… or Authorization: Bearer cask_…; ask the operator of this service for one.",
+        header=HEADER,
     )
 
 

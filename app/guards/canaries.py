@@ -18,5 +18,7 @@ def wished(request: Request) -> CanaryWish:
     if text == "never":
         return "never"
     if text:
-        raise OptionError(f"{HEADER} is {text[:40]!r}.", hint="One of: always, never; or leave it out.")
+        raise OptionError(
+            "%(name)s is %(value)s.", hint="One of: always, never; or leave it out.", name=HEADER, value=repr(text[:40])
+        )
     return ""

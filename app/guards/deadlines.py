@@ -36,5 +36,11 @@ def _wished(most_seconds: float) -> float | None:
     except ValueError:
         seconds = math.nan
     if not 0 < seconds <= most_seconds:
-        raise OptionError(f"{HEADER} is {text[:40]!r}.", hint=f"Seconds, more than 0 and at most {most_seconds:g}.")
+        raise OptionError(
+            "%(name)s is %(value)s.",
+            hint="Seconds, more than 0 and at most %(most)g.",
+            name=HEADER,
+            value=repr(text[:40]),
+            most=most_seconds,
+        )
     return seconds

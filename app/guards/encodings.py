@@ -19,6 +19,7 @@ def _refuse_compressed() -> None:
     coding = request.headers.get("Content-Encoding", "").strip().lower()
     if coding not in NONE:
         raise ContentEncodingError(
-            f"The body is compressed: Content-Encoding is {coding[:MAX_SHOWN_CHARACTERS]!a}.",
+            "The body is compressed: Content-Encoding is %(coding)s.",
             hint="Send it as it is; images are compressed already.",
+            coding=ascii(coding[:MAX_SHOWN_CHARACTERS]),
         )

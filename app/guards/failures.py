@@ -14,8 +14,9 @@ from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntity
 
 from app import policy
 from app.errors import CallerGoneError, CaskError, RequestError, TemporaryFullError
-from app.guards import measures, request_ids, sizes
+from app.guards import languages, measures, request_ids, sizes
 from app.telemetry import metrics
+from app.texts import marked
 
 log = logging.getLogger("cask.web")
 
@@ -25,17 +26,38 @@ NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What mod_wsgi raises where the caller has gone.
 BROKEN_READ = "request data read error"
 
-# What Werkzeug itself refuses, in our words: status → code, title, hint.
+# What Werkzeug itself refuses, in our words: status → code, title, detail, hint.
 HTTP_FAILURES = {
-    400: ("bad_request", "The request is malformed", "GET /docs shows the shape of requests."),
+    400: (
+        "bad_request",
+        marked("The request is malformed"),
+        marked("%(address)s: the request is malformed."),
+        marked("GET /docs shows the shape of requests."),
+    ),
     404: (
         "not_found",
-        "There is nothing at this address",
-        "See whether it is typed right; GET /docs shows all addresses of the API.",
+        marked("There is nothing at this address"),
+        marked("%(address)s: there is nothing at this address."),
+        marked("See whether it is typed right; GET /docs shows all addresses of the API."),
     ),
-    405: ("method_not_allowed", "This address does not take that method", "The Allow header lists those it takes."),
-    415: ("media_type_unsupported", "The Content-Type is not accepted", "Use multipart/form-data, image/* or JSON."),
-    416: ("range_unsatisfiable", "There are no such bytes", "Ask without Range, or for less."),
+    405: (
+        "method_not_allowed",
+        marked("This address does not take that method"),
+        marked("%(address)s: this address does not take that method."),
+        marked("The Allow header lists those it takes."),
+    ),
+    415: (
+        "media_type_unsupported",
+        marked("The Content-Type is not accepted"),
+        marked("%(address)s: the Content-Type is not accepted."),
+        marked("Use multipart/form-data, image/* or JSON."),
+    ),
+    416: (
+        "range_unsatisfiable",
+        marked("There are no such bytes"),
+        marked("%(address)s: there are no such bytes."),
+        marked("Ask without Range, or for less."),
+    ),
 }
 # How to come in (RFC 6750). With an error in it, clients know that another token is needed, not the same once more.
 CHALLENGE = 'Bearer realm="cask"'
@@ -115,9 +137,13 @@ def _answer_http(error: HTTPException) -> Response:
     if status < 400:
         # A redirect is no failure.
         return Response(error.get_response(request.environ).get_data(), status, error.get_headers(request.environ))
-    code, title, hint = HTTP_FAILURES.get(status, (f"http_{status}", error.name, ""))
-    where = request.path[:MAX_SHOWN_CHARACTERS]
-    failure = RequestError(f"{request.method} {where}: {title[0].lower()}{title[1:]}.", hint=hint)
+    code, title, words, hint = HTTP_FAILURES.get(status, (f"http_{status}", error.name, "%(address)s: %(what)s.", ""))
+    failure = RequestError(
+        words,
+        hint=hint,
+        address=f"{request.method} {request.path[:MAX_SHOWN_CHARACTERS]}",
+        what=f"{title[0].lower()}{title[1:]}",
+    )
     failure.status, failure.code, failure.title = status, code, title
     response = answer(failure)
     for name, value in error.get_headers(request.environ):
@@ -152,10 +178,11 @@ def _answer_gone() -> Response:
 
 
 def _problem(error: CaskError) -> Response:
-    response = jsonify(error.to_problem(request_ids.current()))
+    language = languages.asked()
+    response = jsonify(error.to_problem(request_ids.current(), languages.speaker(language)))
     response.status_code = error.status
     response.content_type = MEDIA_TYPE
-    return response
+    return languages.mark(response, language)
 
 
 def _page(error: CaskError) -> Response:

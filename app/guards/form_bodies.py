@@ -9,10 +9,12 @@ from werkzeug.datastructures import MultiDict
 from werkzeug.formparser import FormDataParser
 
 from app.errors import RequestError
+from app.texts import Text
 
 MAX_SHOWN_CHARACTERS = 80
 # Where Werkzeug's reader stands when the body ends before the first boundary.
 BEFORE_FIRST_PART = "State.PREAMBLE"
+THE_FORM = Text("the form")
 
 
 class StrictFormParser(FormDataParser):
@@ -40,14 +42,20 @@ def init_app(app: Flask) -> None:
     app.request_class = FormRequest
 
 
-def once(fields: MultiDict[str, str], where: str = "the form") -> dict[str, str]:
+def once(fields: MultiDict[str, str], where: str = THE_FORM) -> dict[str, str]:
     """The fields by name. Raises RequestError for one that stands twice, or a part without a name."""
     for name, values in fields.lists():
         if not isinstance(name, str):
             raise RequestError("A part of the form has no name.", hint='Content-Disposition: form-data; name="…"')
         if len(values) > 1:
             shown = ascii(name[:MAX_SHOWN_CHARACTERS])
-            raise RequestError(f"{shown} stands {len(values)} times in {where}.", hint="Say it once.")
+            raise RequestError(
+                "%(name)s stands %(count)s times in %(where)s.",
+                hint="Say it once.",
+                name=shown,
+                count=len(values),
+                where=where,
+            )
     return fields.to_dict()
 
 
@@ -73,4 +81,6 @@ def _broken(error: ValueError) -> RequestError:
             "The form ends before its closing boundary.",
             hint="It was cut off on its way, or the last line `--boundary--` was not written.",
         )
-    return RequestError(f"The form cannot be read: {text[:MAX_SHOWN_CHARACTERS]}.", hint="See RFC 7578 for its shape.")
+    return RequestError(
+        "The form cannot be read: %(reason)s.", hint="See RFC 7578 for its shape.", reason=text[:MAX_SHOWN_CHARACTERS]
+    )

@@ -29,8 +29,9 @@ def init_app(app: Flask, settings: Settings) -> None:
         is_own_only = policy.of(app, request.endpoint).is_own_host_only
         if is_own_only and not _is_accepted(request.host.lower(), accepted):
             raise HostError(
-                f"This service does not answer to the host {request.host[:80]!r}.",
+                "This service does not answer to the host %(name)s.",
                 hint="Call it by the name that the operator of this service gave you.",
+                name=repr(request.host[:80]),
             )
 
 

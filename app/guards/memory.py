@@ -10,6 +10,7 @@ from flask import Flask, current_app, g, request
 from app.budget import Budget, Hold
 from app.errors import RequestError, RequestTooLargeError
 from app.guards import deadlines
+from app.texts import Text, marked
 
 # As it arrives, and as what is read of it; forms lie in a temporary file meanwhile, which may be memory too.
 COPIES = 2
@@ -22,7 +23,7 @@ MAX_OBJECTS = 20_000
 MAX_NAMES = 20_000
 # Who waits for room keeps a thread; a body that must wait longer may come again.
 WAIT_SECONDS = 2.0
-WHAT = "The request's body"
+WHAT = Text("The request's body")
 
 
 class CountedInput:
@@ -86,11 +87,15 @@ def hold_json(body: bytes) -> None:
 
 
 def _refuse_many(objects: int, names: int) -> None:
-    hint = "No request that is understood here needs so many."
+    hint = marked("No request that is understood here needs so many.")
     if objects > MAX_OBJECTS:
-        raise RequestError(f"The JSON has {objects} objects; at most {MAX_OBJECTS} are accepted.", hint=hint)
+        raise RequestError(
+            "The JSON has %(count)s objects; at most %(most)s are accepted.", hint=hint, count=objects, most=MAX_OBJECTS
+        )
     if names > MAX_NAMES:
-        raise RequestError(f"The JSON has {names} names; at most {MAX_NAMES} are accepted.", hint=hint)
+        raise RequestError(
+            "The JSON has %(count)s names; at most %(most)s are accepted.", hint=hint, count=names, most=MAX_NAMES
+        )
 
 
 def _budget() -> Budget:
@@ -103,8 +108,11 @@ def _grow(budget: Budget, hold: Hold, count: int, length: int) -> None:
     most = budget.most("body", count)
     if count > most:
         raise RequestTooLargeError(
-            f"The request has {length} bytes and needs {count} of memory; at most {most} can be had.",
+            "The request has %(size)s bytes and needs %(count)s of memory; at most %(most)s can be had.",
             hint="Send fewer or smaller images in one request; the operator of this service sets the limit.",
+            size=length,
+            count=count,
+            most=most,
         )
     hold.grow(count, _patience(), WHAT)
 

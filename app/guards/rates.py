@@ -18,6 +18,7 @@ from app import policy
 from app.config import Settings
 from app.errors import TooManyRequestsError
 from app.guards import authentication
+from app.texts import Text
 
 HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy")
 # One home or machine has so much of IPv6: it could have a new address for each request.
@@ -122,9 +123,12 @@ def network(address: str) -> str:
 
 def _too_many(item: Any, kind: str, end: float, now: float) -> TooManyRequestsError:
     error = TooManyRequestsError(
-        f"This {kind} may send {item.amount} requests in {item.get_expiry()} s, and has sent them.",
+        "This %(kind)s may send %(amount)s requests in %(seconds)s s, and has sent them.",
         hint="Send it again after the time in Retry-After, and spread requests out.",
         retry_after_seconds=max(1.0, end - now),
+        kind=Text("token") if kind == "token" else Text("address"),
+        amount=item.amount,
+        seconds=item.get_expiry(),
     )
     g.rate = (item.amount, 0, end, item.get_expiry())
     return error

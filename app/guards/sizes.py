@@ -7,6 +7,7 @@ from flask import Flask, request
 from app import policy
 from app.config import Settings
 from app.errors import RequestTooLargeError
+from app.texts import Text
 
 # A form field is a number or a name, so this is plenty. Not less: Werkzeug holds its own buffer, in which files pass
 # in pieces of 64 KiB, to the same limit.
@@ -33,11 +34,14 @@ def too_large(length: int | None, limit: int) -> RequestTooLargeError:
     """The error for a body over a limit; ``length`` in bytes where it is known."""
     if length is not None and length <= limit:
         return RequestTooLargeError(
-            f"The form has too many parts, or a field of more than {MAX_FORM_BYTES} bytes.",
+            "The form has too many parts, or a field of more than %(most)s bytes.",
             hint="Send fewer images in one request, and each as a file: a part with a filename.",
+            most=MAX_FORM_BYTES,
         )
-    size = f"{length} bytes" if length is not None else "more bytes than accepted"
+    size = Text("%(count)s bytes", count=length) if length is not None else Text("more bytes than accepted")
     return RequestTooLargeError(
-        f"The request has {size}; at most {limit} are accepted.",
+        "The request has %(size)s; at most %(most)s are accepted.",
         hint="Send fewer or smaller images in one request; the operator of this service sets the limit.",
+        size=size,
+        most=limit,
     )

@@ -32,5 +32,5 @@ def look_at_gif(data: bytes) -> Head:
 
 def _head(data: bytes, width: int, height: int) -> Head:
     if width < 1 or height < 1:
-        raise HeadError(f"it says it is {width}×{height} pixels")
+        raise HeadError("it says it is %(width)s×%(height)s pixels", width=width, height=height)
     return Head(width, height, data, orientation.UPRIGHT, PIXEL_BYTES, math.inf)

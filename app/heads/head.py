@@ -4,9 +4,15 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from app.texts import Text
+
 
 class HeadError(Exception):
-    """The head contradicts itself; the text follows «cannot be decoded:»."""
+    """The head contradicts itself; the ``text`` follows «cannot be decoded:»."""
+
+    def __init__(self, words: str, **values: object) -> None:
+        self.text = Text(words, **values)
+        super().__init__(self.text)
 
 
 class CutOffError(HeadError):

@@ -6,6 +6,7 @@ import struct
 
 from app.heads import orientation
 from app.heads.head import CutOffError, Head, HeadError, TooComplexError
+from app.texts import Text
 
 FILL = 0xFF
 START_OF_SCAN, END_OF_IMAGE, COMMENT = 0xDA, 0xD9, 0xFE
@@ -43,7 +44,7 @@ def look(data: bytes) -> Head:
         (length,) = struct.unpack_from(">H", data, at + 2)
         end = at + 2 + length
         if length < 2 or end > len(data):
-            raise CutOffError(f"a segment of {length} bytes goes on behind its end")
+            raise CutOffError("a segment of %(length)s bytes goes on behind its end", length=length)
         if marker == START_OF_SCAN:
             break
         if marker in FRAMES:
@@ -56,7 +57,7 @@ def look(data: bytes) -> Head:
             kept_from = end
         at = end
     else:
-        raise TooComplexError(f"has more than {MAX_SEGMENTS} segments before its pixels")
+        raise TooComplexError("has more than %(most)s segments before its pixels", most=MAX_SEGMENTS)
     plain = b"".join((*kept, data[kept_from:])) if kept else data
     return _head(plain, kind, frame, data[at + 4], len(data) - at, orientation.find(exif, xmp))
 
@@ -71,7 +72,7 @@ def _next_marker(data: bytes, at: int) -> int:
         return at
     rest = data[at : at + MAX_SEGMENTS].lstrip(b"\xff")
     if not rest:
-        raise TooComplexError(f"has more than {MAX_SEGMENTS} fill bytes in a row")
+        raise TooComplexError("has more than %(most)s fill bytes in a row", most=MAX_SEGMENTS)
     return at + len(data[at : at + MAX_SEGMENTS]) - len(rest) - 1
 
 
@@ -82,18 +83,22 @@ def _head(data: bytes, kind: int, frame: bytes, scanned: int, entropy_bytes: int
     _, height, width, count = struct.unpack_from(">BHHB", frame)
     factors = [(frame[7 + 3 * each] >> 4, frame[7 + 3 * each] & 15) for each in range(count)]
     if not width or not height or not all(across and down for across, down in factors):
-        raise HeadError(f"it says it is {width}×{height} pixels of {count} colours")
+        raise HeadError(
+            "it says it is %(width)s×%(height)s pixels of %(count)s colours", width=width, height=height, count=count
+        )
     scans = 1
     if kind in PROGRESSIVE or scanned < count:
         # Within compressed data, 0xFF is never followed by this byte.
         scans = data.count(b"\xff\xda", len(data) - entropy_bytes)
         if scans > MAX_SCANS:
-            raise TooComplexError(f"has {scans} scans; at most {MAX_SCANS} are accepted")
+            raise TooComplexError("has %(scans)s scans; at most %(most)s are accepted", scans=scans, most=MAX_SCANS)
     full = max(across for across, _ in factors) * max(down for _, down in factors)
     lacks = ""
     # Each block has at least one bit.
     if kind in HUFFMAN and entropy_bytes * 8 < width * height / 64 * factors[0][0] * factors[0][1] / full:
-        lacks = f"{entropy_bytes} bytes cannot hold {width}×{height} pixels"
+        lacks = Text(
+            "%(count)s bytes cannot hold %(width)s×%(height)s pixels", count=entropy_bytes, width=width, height=height
+        )
     # More than one scan: all coefficients are kept, 2 bytes each.
     coefficients = 2 * sum(across * down for across, down in factors) / full if scans > 1 else 0.0
     pixels = width * height

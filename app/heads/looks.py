@@ -12,8 +12,10 @@ from dataclasses import dataclass
 from app.errors import ImageEmptyError, ImageTooComplexError, ImageUndecodableError, ImageUnsupportedError
 from app.heads import bitmaps, jpeg, png, tiff, webp
 from app.heads.head import Head, HeadError, TooComplexError
+from app.texts import Text, marked
 
 MOST_BYTES_SHOWN = 12
+DAMAGED = marked("It is cut off or damaged; open it in another program and save it again.")
 # By Pillow's name: how a file begins, and who reads its head.
 FORMATS: dict[str, tuple[Callable[[bytes], bool], Callable[[bytes], Head]]] = {
     "JPEG": (lambda data: data[:2] == b"\xff\xd8", jpeg.look),
@@ -63,25 +65,38 @@ def look(data: bytes, formats: tuple[str, ...]) -> Look:
         head = FORMATS[kind][1](data)
     except TooComplexError as error:
         raise ImageTooComplexError(
-            f"The {kind} image {error}.", hint="Open it in another program and save it again."
+            "The %(format)s image %(reason)s.",
+            hint="Open it in another program and save it again.",
+            format=kind,
+            reason=error.text,
         ) from None
     except (HeadError, struct.error, IndexError) as error:
-        raise undecodable(kind, len(data), str(error) if isinstance(error, HeadError) else "it ends early") from None
+        raise undecodable(
+            kind, len(data), error.text if isinstance(error, HeadError) else Text("it ends early")
+        ) from None
     return Look(kind, head, len(data))
 
 
 def undecodable(kind: str, size: int, why: str, hint: str = "") -> ImageUndecodableError:
     """The error for an image of an accepted format that is none after all. ``size``: bytes of the file as sent."""
     return ImageUndecodableError(
-        f"The {kind} image of {size} bytes cannot be decoded: {why}.",
-        hint=hint or "It is cut off or damaged; open it in another program and save it again.",
+        "The %(format)s image of %(size)s bytes cannot be decoded: %(reason)s.",
+        hint=hint or DAMAGED,
+        format=kind,
+        size=size,
+        reason=why,
     )
 
 
 def _unsupported(data: bytes, kind: str, formats: tuple[str, ...]) -> ImageUnsupportedError:
     found = kind or next((name for name, matches in FOREIGN if matches(data)), "")
-    message, accepted = f"The {len(data)} bytes are not an image of an accepted format.", ", ".join(formats)
+    accepted = ", ".join(formats)
+    message = Text("The %(size)s bytes are not an image of an accepted format.", size=len(data))
     if found:
-        return ImageUnsupportedError(message, hint=f"Accepted: {accepted}. They begin like {found}.")
+        return ImageUnsupportedError(
+            message, hint="Accepted: %(formats)s. They begin like %(name)s.", formats=accepted, name=found
+        )
     begins = data[:MOST_BYTES_SHOWN].hex(" ")
-    return ImageUnsupportedError(message, hint=f"Accepted: {accepted}. They begin with the bytes {begins}.")
+    return ImageUnsupportedError(
+        message, hint="Accepted: %(formats)s. They begin with the bytes %(bytes)s.", formats=accepted, bytes=begins
+    )

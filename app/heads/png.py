@@ -8,6 +8,7 @@ from collections.abc import Iterator
 
 from app.heads import orientation
 from app.heads.head import CutOffError, Head, HeadError, TooComplexError
+from app.texts import Text
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 # Beside these, every chunk tells something else: profiles, texts, times, further frames of an animation.
@@ -37,7 +38,7 @@ def look(data: bytes) -> Head:
     kept, kept_from = list[bytes](), 0
     for kind, start, end in _chunks(data):
         if not head and kind != b"IHDR":
-            raise HeadError(f"it begins with {kind!a} instead of its size")
+            raise HeadError("it begins with %(kind)s instead of its size", kind=ascii(kind))
         if kind == b"IHDR":
             head = data[start + 8 : end - 4]
         compressed += end - start - 12 if kind == b"IDAT" else 0
@@ -74,12 +75,14 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
             yield kind, at, min(end, len(data))
             return
         if end > len(data) and kind != b"IDAT":
-            raise CutOffError(f"the chunk {kind!a} of {length} bytes goes on behind its end")
+            raise CutOffError(
+                "the chunk %(kind)s of %(length)s bytes goes on behind its end", kind=ascii(kind), length=length
+            )
         yield kind, at, min(end, len(data))
         if end >= len(data):
             return
         at = end
-    raise TooComplexError(f"has more than {MAX_CHUNKS} chunks")
+    raise TooComplexError("has more than %(most)s chunks", most=MAX_CHUNKS)
 
 
 def ends_early(data: bytes) -> bool:
@@ -141,12 +144,16 @@ def _xmp(text: bytes) -> bytes:
 def _head(data: bytes, head: bytes, compressed: int, has_transparency: bool, turned: int) -> Head:
     width, height, depth, colours, _, _, interlaced = struct.unpack(">IIBBBBB", head)
     if not width or not height:
-        raise HeadError(f"it says it is {width}×{height} pixels")
+        raise HeadError("it says it is %(width)s×%(height)s pixels", width=width, height=height)
     if depth not in DEPTHS.get(colours, ()) or interlaced > 1:
-        raise HeadError(f"it says it has {depth} bits of the colour type {colours}")
+        raise HeadError("it says it has %(depth)s bits of the colour type %(colours)s", depth=depth, colours=colours)
     row_bytes = _row_bytes(width, depth, colours)
     is_cut = compressed * MOST_INFLATION < row_bytes * height
-    lacks = f"{compressed} bytes cannot hold {width}×{height} pixels" if is_cut else ""
+    lacks = (
+        Text("%(count)s bytes cannot hold %(width)s×%(height)s pixels", count=compressed, width=width, height=height)
+        if is_cut
+        else ""
+    )
     is_clear = has_transparency or colours > PALETTE
     seconds = row_bytes * height * SECONDS_PER_BYTE + width * height * SECONDS_PER_PIXEL * (3 if is_clear else 1)
     if is_clear:

@@ -26,7 +26,11 @@ def look(data: bytes) -> Head:
     (start,) = struct.unpack_from(order + ("Q" if is_big else "I"), data, 8 if is_big else 4)
     (count,) = struct.unpack_from(order + ("Q" if is_big else "H"), data, start)
     if count > MAX_ENTRIES:
-        raise TooComplexError(f"has {count} entries in its directory; at most {MAX_ENTRIES} are accepted")
+        raise TooComplexError(
+            "has %(count)s entries in its directory; at most %(most)s are accepted",
+            count=count,
+            most=MAX_ENTRIES,
+        )
     found, named = dict[int, int](), 0
     for number in range(count):
         at = start + (8 + 20 * number if is_big else 2 + 12 * number)
@@ -35,10 +39,12 @@ def look(data: bytes) -> Head:
         if tag in (WIDTH, HEIGHT, BITS, SAMPLES) and kind in WHOLE and length == 1:
             found[tag] = struct.unpack_from(order + WHOLE[kind], data, at + (12 if is_big else 8))[0]
     if named > MOST_TIMES * len(data) + 4096:
-        raise TooComplexError(f"of {len(data)} bytes says that its directory names {named}")
+        raise TooComplexError(
+            "of %(count)s bytes says that its directory names %(named)s", count=len(data), named=named
+        )
     width, height = found.get(WIDTH, 0), found.get(HEIGHT, 0)
     if not width or not height:
-        raise HeadError(f"it says it is {width}×{height} pixels")
+        raise HeadError("it says it is %(width)s×%(height)s pixels", width=width, height=height)
     # Strips and tiles are read whole before they become pixels.
     stored = found.get(SAMPLES, 1) * max(found.get(BITS, 8), 8) / 8
     return Head(width, height, data, orientation.UPRIGHT, PIXEL_BYTES + min(stored, 32.0), math.inf)

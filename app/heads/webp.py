@@ -37,14 +37,14 @@ def _chunks(data: bytes) -> Iterator[tuple[bytes, int, int]]:
     """Kind, begin of the content and length of each chunk."""
     at, most = 12, 8 + struct.unpack_from("<I", data, 4)[0]
     if most > len(data):
-        raise CutOffError(f"it says it has {most} bytes")
+        raise CutOffError("it says it has %(most)s bytes", most=most)
     for _ in range(MAX_CHUNKS):
         if at + 8 > most:
             return
         kind, length = struct.unpack_from("<4sI", data, at)
         yield kind, at + 8, length
         at += 8 + length + length % 2
-    raise TooComplexError(f"has more than {MAX_CHUNKS} chunks")
+    raise TooComplexError("has more than %(most)s chunks", most=MAX_CHUNKS)
 
 
 def _size(kind: bytes, data: bytes, at: int) -> tuple[int, int] | None:

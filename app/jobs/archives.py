@@ -59,8 +59,9 @@ def fill(pack: Pack, archive: BinaryIO) -> None:
             _fill_from_tar(pack, archive, is_gzip=head.startswith(GZIP_MARK))
     except READER_ERRORS as error:
         raise ArchiveError(
-            f"The archive cannot be read: {error or type(error).__name__}.",
+            "The archive cannot be read: %(reason)s.",
             hint="Send a zip, tar or tar.gz file of images; pack it again if it is damaged.",
+            reason=error or type(error).__name__,
         ) from None
     if not pack.entries:
         raise ArchiveError("The archive holds no file.", hint="Put the images into it.")
@@ -74,11 +75,15 @@ def _fill_from_zip(pack: Pack, archive: BinaryIO) -> None:
                 continue
             _check_name(info.filename)
             if info.flag_bits & ENCRYPTED:
-                raise ArchiveError(f"{info.filename[:80]!a} is encrypted.", hint="Pack it without a password.")
+                raise ArchiveError(
+                    "%(name)s is encrypted.", hint="Pack it without a password.", name=ascii(info.filename[:80])
+                )
             # Unix's kind of file stands in the upper half, where it was packed there.
             kind = info.external_attr >> 28
             if kind not in (0, 0o10):
-                raise ArchiveError(f"{info.filename[:80]!a} is a link or a device.", hint="Pack files only.")
+                raise ArchiveError(
+                    "%(name)s is a link or a device.", hint="Pack files only.", name=ascii(info.filename[:80])
+                )
             with reader.open(info) as file:
                 pack.add(info.filename, file)  # type: ignore[arg-type]
 
@@ -96,8 +101,9 @@ def _check_contents(pack: Pack, archive: BinaryIO) -> None:
     most_entries = pack.max_images + MORE_ENTRIES
     if ZIP64_MARK in tail[max(0, at - ZIP64_BYTES) : at] or contents_bytes > most_entries * (ZIP_ROW_BYTES + 512):
         raise ArchiveError(
-            f"The zip archive's table of contents is longer than {most_entries} files need.",
+            "The zip archive's table of contents is longer than %(most)s files need.",
             hint="Make several jobs of it; the operator of this service sets the limit.",
+            most=most_entries,
         )
 
 
@@ -112,14 +118,17 @@ def _fill_from_tar(pack: Pack, archive: BinaryIO, *, is_gzip: bool) -> None:
             entries += 1
             if entries > pack.max_images + MORE_ENTRIES:
                 raise ArchiveError(
-                    f"The archive has more than {entries - 1} entries.",
+                    "The archive has more than %(most)s entries.",
                     hint="Make several jobs of it; the operator of this service sets the limit.",
+                    most=entries - 1,
                 )
             if info.isdir() or _is_hidden(info.name):
                 continue
             _check_name(info.name)
             if not info.isreg() or info.issparse():
-                raise ArchiveError(f"{info.name[:80]!a} is a link or a device.", hint="Pack files only.")
+                raise ArchiveError(
+                    "%(name)s is a link or a device.", hint="Pack files only.", name=ascii(info.name[:80])
+                )
             pack.add(info.name, reader.extractfile(info))
 
 
@@ -166,5 +175,7 @@ def _check_name(name: str) -> None:
     path = PurePosixPath(name.replace("\\", "/"))
     if path.is_absolute() or ".." in path.parts or "\0" in name or name[1:2] == ":":
         raise ArchiveError(
-            f"The name {name[:80]!a} leads out of the archive.", hint="Pack the images from within their folder."
+            "The name %(name)s leads out of the archive.",
+            hint="Pack the images from within their folder.",
+            name=ascii(name[:80]),
         )

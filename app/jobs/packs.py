@@ -60,8 +60,9 @@ class Pack:
         """Append one image. Raises TooManyImagesError, RequestTooLargeError, ImageTooLargeError, StorageFullError."""
         if len(self.entries) >= self._limits.max_images:
             raise TooManyImagesError(
-                f"The job has more than {self._limits.max_images} images.",
+                "The job has more than %(count)s images.",
                 hint="Make several jobs of them; the operator of this service sets the limit.",
+                count=self._limits.max_images,
             )
         start = self.size_bytes
         digest = hashlib.sha256()
@@ -127,13 +128,16 @@ class Pack:
         self.size_bytes += more_bytes
         if self.size_bytes - start > self._limits.max_image_bytes:
             raise ImageTooLargeError(
-                f"{name[:MAX_NAME_CHARACTERS]!a} has more than {self._limits.max_image_bytes} bytes.",
+                "%(name)s has more than %(count)s bytes.",
                 hint="Save it smaller; the operator of this service sets the limit.",
+                name=ascii(name[:MAX_NAME_CHARACTERS]),
+                count=self._limits.max_image_bytes,
             )
         if self.size_bytes > self._limits.max_bytes:
             raise RequestTooLargeError(
-                f"The images of the job have more than {self._limits.max_bytes} bytes.",
+                "The images of the job have more than %(count)s bytes.",
                 hint="Make several jobs of them; the operator of this service sets the limit.",
+                count=self._limits.max_bytes,
             )
 
 
@@ -168,6 +172,8 @@ def _unusable(error: OSError, path: Path) -> StorageFullError | StateUnusableErr
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return disk_full()
     return StateUnusableError(
-        f"The folder {path.parent.name} of the state folder cannot be used: {error.strerror}.",
+        "The folder %(name)s of the state folder cannot be used: %(reason)s.",
         hint="Tell the operator of this service: it is a matter of the folder's owner or rights.",
+        name=path.parent.name,
+        reason=error.strerror,
     )

@@ -19,6 +19,7 @@ from typing import Any
 
 from app.errors import StateUnusableError, StorageFullError
 from app.redis_connections import opened
+from app.texts import Text
 
 log = logging.getLogger("cask.jobs")
 
@@ -109,7 +110,7 @@ class Link:
             self.close()
             self._note(error)
             # Where it stands is not for callers; the log has it.
-            reason = str(error).rstrip(".") if isinstance(error, ResponseError) else "it does not answer"
+            reason = str(error).rstrip(".") if isinstance(error, ResponseError) else Text("it does not answer")
             raise _unusable(reason) from error
         except BaseException:
             self.close()
@@ -123,7 +124,7 @@ class Link:
         with self._lock:
             now = self._clock()
             if now < self._ask_at:
-                raise _unusable("it does not answer")
+                raise _unusable(Text("it does not answer"))
             self._ask_at = now + TIMEOUT_SECONDS + AWAY_SECONDS
 
     def _note(self, error: Exception | None) -> None:
@@ -151,9 +152,10 @@ class Link:
 
 def _unusable(reason: str) -> StateUnusableError:
     return StateUnusableError(
-        f"The Redis that keeps the jobs cannot be used: {reason}.",
+        "The Redis that keeps the jobs cannot be used: %(reason)s.",
         hint="Send it again after the time in Retry-After; if it stays so, tell the operator of this service.",
         retry_after_seconds=RETRY_AFTER_SECONDS,
+        reason=reason,
     )
 
 

@@ -24,6 +24,7 @@ from app.errors import (
 from app.jobs import packs
 from app.jobs.jobs import Claim, Job, Limits, State, Wanted, Webhook
 from app.jobs.packs import Pack
+from app.texts import packed, unpacked
 
 FOLDER = "jobs"
 RETRY_AFTER_SECONDS = 10.0
@@ -34,6 +35,8 @@ LONGEST_WEBHOOK_PAUSE_SECONDS = 10800.0
 PAGE_ROWS = 100
 FETCHED_ROWS = 1000
 MAX_ERROR_CHARACTERS = 200
+# Beside the words of a kept failure: those that have values, with their ids, for other languages.
+TEXTS = "texts"
 
 
 class JobStore(abc.ABC):
@@ -231,17 +234,21 @@ class JobStore(abc.ABC):
 
     def _full(self, waiting: int) -> JobsFullError:
         return JobsFullError(
-            f"{waiting} jobs wait or run; at most {self.limits.max_queued} may.",
+            "%(count)s jobs wait or run; at most %(most)s may.",
             hint="Send it again after the time in Retry-After.",
             retry_after_seconds=RETRY_AFTER_SECONDS,
+            count=waiting,
+            most=self.limits.max_queued,
         )
 
     def _no_room(self, taken_bytes: int, more_bytes: int) -> StorageFullError:
         return StorageFullError(
-            f"The jobs take {taken_bytes} bytes, and this one {more_bytes} more; at most {self.limits.max_disk_bytes}"
-            " are theirs.",
+            "The jobs take %(taken)s bytes, and this one %(more)s more; at most %(most)s are theirs.",
             hint="Remove jobs whose results you have (DELETE), or come later; the operator sets the limit.",
             retry_after_seconds=packs.RETRY_AFTER_SECONDS,
+            taken=taken_bytes,
+            more=more_bytes,
+            most=self.limits.max_disk_bytes,
         )
 
 
@@ -269,16 +276,18 @@ def webhook_state(error: str, next_at: float | None) -> str:
 def not_found(job_id: str) -> JobNotFoundError:
     """Nobody knows this job, or not this caller."""
     return JobNotFoundError(
-        f"There is no job {job_id[:80]!a}.",
+        "There is no job %(name)s.",
         hint="It was removed, or its time is over; GET /v1/jobs lists those that there are.",
+        name=ascii(job_id[:80]),
     )
 
 
 def key_reused(key: str) -> IdempotencyError:
     """The key stands for another request."""
     return IdempotencyError(
-        f"The Idempotency-Key {key[:80]!r} came before with other images or options.",
+        "The Idempotency-Key %(key)s came before with other images or options.",
         hint="Use a new key for a new job; send the same request to ask for the same job again.",
+        key=repr(key[:80]),
     )
 
 
@@ -286,20 +295,39 @@ def check_retry(job: Job) -> None:
     """Whether its images without a prediction can be tried again. Raises ChangeRefusedError."""
     if job.is_open or job.state == "expired" or not job.failed:
         raise ChangeRefusedError(
-            f"Job {job.id} is {job.state} and has {job.failed} images without a prediction.",
+            "Job %(id)s is %(state)s and has %(failed)s images without a prediction.",
             hint="Only a job that ended, has such images and has not expired can be tried again.",
+            id=job.id,
+            state=job.state,
+            failed=job.failed,
         )
 
 
 def problem(error: CaskError) -> dict[str, Any]:
-    """A failure of one image, in the words of problem documents."""
+    """A failure of one image as it is kept, in the words of problem documents; TEXTS is for ``told``."""
+    texts = {name: packed(text) for name, text in (("detail", error.message), ("hint", error.hint)) if text.values}
     return {
         "code": error.code,
         "status": error.status,
         "title": error.title,
         "detail": error.message,
         "hint": error.hint,
+        **({TEXTS: texts} if texts else {}),
     }
+
+
+def told(row: dict[str, Any], said: Callable[[str], str] = str) -> dict[str, Any]:
+    """A kept result as callers see it; ``said`` says a text in their language.
+
+    Sentences with values that an older release kept have no ids, and stay in English.
+    """
+    if "error" not in row:
+        return row
+    texts = row["error"].get(TEXTS, {})
+    problem = {name: value for name, value in row["error"].items() if name != TEXTS}
+    for name in ("title", "detail", "hint"):
+        problem[name] = said(unpacked(texts.get(name, problem.get(name, ""))))
+    return {**row, "error": problem}
 
 
 def files(folder: Path) -> Iterator[Path]:

@@ -68,12 +68,18 @@ def check(url: str, hosts: tuple[str, ...]) -> None:
     is_url = url.isascii() and url.isprintable() and " " not in url and len(url) <= MAX_URL_CHARACTERS
     if not is_url or not place or parts.username is not None or parts.password is not None or parts.fragment:
         raise OptionError(
-            f"webhook_url is {USER.sub('//[hidden]@', url)[:80]!a}.",
+            "webhook_url is %(value)s.",
             hint="An address such as https://example.com/hook, without user or fragment.",
+            value=ascii(USER.sub("//[hidden]@", url)[:80]),
         )
     is_default_port = parts.port in (None, DEFAULT_PORTS[parts.scheme])
     if place not in hosts and not (is_default_port and parts.hostname in hosts):
-        raise OptionError(f"webhook_url leads to {place[:80]!a}.", hint=f"Allowed hosts: {allowed}.")
+        raise OptionError(
+            "webhook_url leads to %(host)s.",
+            hint="Allowed hosts: %(names)s.",
+            host=ascii(place[:80]),
+            names=allowed,
+        )
 
 
 def sign(secret: str, message_id: str, moment: int, body: bytes) -> str:

@@ -158,8 +158,9 @@ class Worker:
     def _predict(self, claim: Claim) -> dict[str, Any]:
         if claim.attempt > MAX_ATTEMPTS:
             raise JobImageAbandonedError(
-                f"The image was begun {claim.attempt - 1} times, and each time the engine or the worker ended.",
+                "The image was begun %(count)s times, and each time the engine or the worker ended.",
                 hint="Try it alone; if it ends the engine again, tell the operator of this service.",
+                count=claim.attempt - 1,
             )
         outcome = self._predictor.predict(
             claim.task, [claim.data], claim.wishes, deadline=time.monotonic() + IMAGE_SECONDS

@@ -21,9 +21,9 @@ from app.pages import curl, drawing
 from app.pages.asked import Asked, Upload
 from app.pages.drawing import DrawnBox
 from app.pages.previews import Preview, preview
-from app.pages.sentences import marked
 from app.predictions import CanaryWish, ImageResult, Outcome, predictor
 from app.results import Detection
+from app.texts import marked
 
 # Trouble with one picture leaves the others alone; every other failure is the whole request's.
 OF_ONE_PICTURE = (

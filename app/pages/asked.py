@@ -88,7 +88,9 @@ def uploads(form: Mapping[str, str], files: list[FileStorage]) -> list[Upload]:
 
 def _task(text: str) -> Task:
     if text not in TASKS:
-        raise OptionError(f"task is {text[:80]!r}.", hint=f"One of: {', '.join(TASKS)}.")
+        raise OptionError(
+            "task is %(text)s.", hint="One of: %(values)s.", text=repr(text[:80]), values=", ".join(TASKS)
+        )
     return text
 
 
@@ -101,4 +103,4 @@ def _sample(name: str) -> bytes:
 
 def _no_sample(name: str) -> RequestError:
     known = ", ".join(each.name for each in samples.find()) or "none"
-    return OptionError(f"There is no sample {name[:80]!r}.", hint=f"There are: {known}.")
+    return OptionError("There is no sample %(name)s.", hint="There are: %(names)s.", name=repr(name[:80]), names=known)

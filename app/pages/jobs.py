@@ -19,11 +19,12 @@ from app.guards import form_bodies, request_ids
 from app.jobs import archives
 from app.jobs.jobs import Job, Wanted
 from app.jobs.packs import Pack
+from app.jobs.store import told
 from app.openapi.operations import HTML, Answer, Body, describe
 from app.pages import asked, languages, pages, try_image
-from app.pages.sentences import marked
 from app.predictions import predictor
 from app.telemetry import shares
+from app.texts import marked
 
 LISTED_ROWS = 20
 RESULT_ROWS = 100
@@ -199,7 +200,7 @@ def _fill(pack: Pack) -> None:
 
 def _result(row: dict[str, Any]) -> ShownResult:
     if "error" in row:
-        return ShownResult(row["number"], row["name"], error=row["error"])
+        return ShownResult(row["number"], row["name"], error=told(row, languages.told)["error"])
     task = tasks.of_row(row)
     rows = task.answer_from_json(row[task.rows])
     return ShownResult(row["number"], row["name"], rows=rows, is_counted=task.has_boxes)

@@ -1,33 +1,28 @@
 """German and English: which of them a person reads, and numbers and moments as they write them.
 
 Words are English in the code and in templates; ``app/translations/de`` holds the German ones, ``make translations``
-keeps them up to date. Nothing here is asked by the JSON API, whose words stay English.
+keeps them up to date. What failures say is told by ``app/guards/languages.py``.
 """
 
 from __future__ import annotations
 
-import re
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from functools import cache
-from pathlib import Path
 
 from babel import numbers
 from babel.dates import format_date
-from babel.messages.catalog import Message
 from babel.messages.pofile import read_po
-from flask import Flask, has_request_context, request
-from flask_babel import Babel, get_locale, gettext
+from flask import Flask, has_request_context
+from flask_babel import Babel, get_locale
 
-from app.pages import preferences, sentences
+from app.guards import languages
+from app.guards.languages import DEFAULT, FOLDER, NAMES
+from app.pages import preferences
 
-DEFAULT = "en"
-# As each names itself, so that whoever reads it finds it.
-NAMES = {"en": "English", "de": "Deutsch"}
-FOLDER = Path(__file__).resolve().parents[1] / "translations"
-# English → the same in another language; for one and for several, where that differs.
-Words = dict[str, str | Sequence[str]]
-PLACEHOLDER = re.compile(r"%\((\w+)\)[sd]")
+__all__ = ["DEFAULT", "FOLDER", "NAMES"]
+# The same in another language; for one and for several, where that differs.
+Words = str | Sequence[str]
 
 
 def init_app(app: Flask) -> None:
@@ -39,13 +34,7 @@ def init_app(app: Flask) -> None:
 def choose() -> str:
     """The chosen language, else the first that the browser names and we have. The answer then varies by both."""
     preferences.vary()
-    return preferences.LANGUAGE.chosen() or _accepted()
-
-
-def _accepted() -> str:
-    # Werkzeug's best_match takes an exact name first, so English before German where de-AT is asked for, then en.
-    names = (re.split("[-_]", tag)[0].lower() for tag, quality in request.accept_languages if quality > 0)
-    return next((name for name in names if name in NAMES), DEFAULT)
+    return preferences.LANGUAGE.chosen() or languages.asked()
 
 
 def current() -> str:
@@ -71,23 +60,12 @@ def moment(value: datetime) -> str:
 
 
 def told(text: str) -> str:
-    """What the service says in English, in the language of the answer; as it is where nobody has translated it.
-
-    Its sentences hold values (``The image has 0 bytes.``), so they are recognised by their pattern, see
-    ``app/pages/sentences.py``.
-    """
-    if current() == DEFAULT or not text:
-        return text
-    if text in sentences.ALL:
-        return gettext(text)
-    for pattern, sentence in patterns():
-        if found := pattern.fullmatch(text):
-            return gettext(sentence, **{name: told(value) for name, value in found.groupdict().items()})
-    return text
+    """A text in the language of the answer; as it is where nobody has translated it."""
+    return languages.say(text, current())
 
 
 def script_words() -> dict[str, Words]:
-    """What the page's script needs: ``own``, its own words, and ``told``, the service's sentences; English → other."""
+    """What the page's script says itself: English → the language of the answer."""
     return _script_words(current())
 
 
@@ -95,27 +73,11 @@ def script_words() -> dict[str, Words]:
 def _script_words(language: str) -> dict[str, Words]:
     with (FOLDER / language / "LC_MESSAGES" / "messages.po").open("rb") as file:
         messages = [message for message in read_po(file) if message.id]
-    return {"own": _words(messages, "app/static/js/"), "told": _words(messages, "app/pages/sentences.py")}
-
-
-def _words(messages: Sequence[Message], place: str) -> Words:
-    there = (each for each in messages if any(path.startswith(place) for path, _ in each.locations))
-    return {each.id if isinstance(each.id, str) else each.id[0]: each.string or "" for each in there}
-
-
-@cache
-def patterns() -> list[tuple[re.Pattern[str], str]]:
-    # The one with the most words of its own first: a value may hold anything.
-    with_values = [each for each in sentences.ALL if PLACEHOLDER.search(each)]
-    with_values.sort(key=lambda each: -len(PLACEHOLDER.sub("", each)))
-    return [(_recognise(each), each) for each in with_values]
-
-
-def _recognise(sentence: str) -> re.Pattern[str]:
-    parts = PLACEHOLDER.split(sentence)
-    parts[::2] = [re.escape(words.replace("%%", "%")) for words in parts[::2]]
-    parts[1::2] = [f"(?P<{name}>.+?)" for name in parts[1::2]]
-    return re.compile("".join(parts), re.DOTALL)
+    there = (each for each in messages if any(path.startswith("app/static/js/") for path, _ in each.locations))
+    words: dict[str, Words] = {}
+    for each in there:
+        words[each.id if isinstance(each.id, str) else each.id[0]] = each.string or ""
+    return words
 
 
 def _pattern(pattern: str, digits: int) -> str:

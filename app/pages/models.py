@@ -12,9 +12,9 @@ from flask import Response, current_app, make_response, render_template, request
 from app import builds
 from app.builds import Candidate, Report, Standing
 from app.openapi.operations import HTML, Answer, describe
-from app.pages import languages, pages, try_image
-from app.pages.sentences import marked
+from app.pages import languages, pages, records, try_image
 from app.predictions import ModelStatus, predictor
+from app.texts import marked
 
 # What a state of a build means, in a person's words.
 BUILDS = {
@@ -130,6 +130,12 @@ def rate(value: float) -> str:
         return languages.number(value, 1)
     digits = max(0, len(str(int(value))) - 3)
     return languages.number(round(value, -digits))
+
+
+@pages.app_template_filter()
+def recorded(words: str) -> str:
+    """What a build wrote down, in the language of the answer."""
+    return languages.told(records.text(words))
 
 
 @pages.app_template_filter()

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from flask import current_app
 
-from app.pages.sentences import marked
+from app.texts import marked
 
 
 @dataclass(frozen=True, slots=True)

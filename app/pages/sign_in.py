@@ -12,8 +12,8 @@ from app.errors import TokenInvalidError
 from app.guards import authentication, form_bodies
 from app.openapi.operations import HTML, Answer, Body, describe
 from app.pages import pages, try_image
-from app.pages.sentences import marked
 from app.policy import PAGE_ROUTE, Access
+from app.texts import marked
 
 # Nothing is required: where nobody needs a token, everybody is sent on.
 FORM = {

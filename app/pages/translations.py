@@ -19,12 +19,13 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
-from app.pages import languages
+from app.options import WISHES
+from app.pages import languages, raised
 
 ROOT = Path(__file__).resolve().parents[2]
-METHODS = [("app/pages/**.py", "python"), ("app/templates/**.html", "jinja2"), ("app/static/js/**.js", "javascript")]
+METHODS = [("app/**.py", "python"), ("app/templates/**.html", "jinja2"), ("app/static/js/**.js", "javascript")]
 OPTIONS = {"app/static/js/**.js": {"parse_template_string": "true"}, "app/templates/**.html": {"newstyle": "true"}}
-KEYWORDS = {"_": None, "gettext": None, "marked": None, "ngettext": (1, 2)}
+KEYWORDS = {"_": None, "gettext": None, "marked": None, "Text": None, "ngettext": (1, 2)}
 # A moment would make each run look like a change.
 NO_MOMENT = datetime(2026, 11, 1, tzinfo=UTC)
 LANGUAGE = "de"
@@ -49,6 +50,12 @@ def extract() -> Catalog:
     found = extract_from_dir(ROOT / "app", _methods(), _options(), keywords=KEYWORDS, comment_tags=("Translators:",))
     for name, _, message, comments, context in found:
         catalogue.add(message, None, [(f"app/{name}", 0)], auto_comments=comments, context=context)
+    for path in raised.paths():
+        for words in raised.words(path):
+            catalogue.add(words, None, [(str(path.relative_to(ROOT)), 0)])
+    for each in (field for kind in WISHES.values() for field in kind.model_fields.values()):
+        # The hint about an option is its description.
+        catalogue.add(str(each.description), None, [("app/tasks", 0)])
     return catalogue
 
 

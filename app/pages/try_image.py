@@ -13,9 +13,9 @@ from app.openapi.operations import HTML, Answer, Body, describe
 from app.pages import answered, asked, drawing, languages, pages, samples
 from app.pages.answered import Answered
 from app.pages.asked import Asked
-from app.pages.sentences import marked
 from app.policy import PAGE_ROUTE
 from app.predictions import ModelStatus, predictor
+from app.texts import marked
 
 SHORT_DIGEST_CHARACTERS = 12
 API_PATH = "/v1"

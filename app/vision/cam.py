@@ -86,6 +86,7 @@ def _is_constant(source: Any) -> bool:
 
 def _unsupported(found: str) -> ExplanationUnsupportedError:
     return ExplanationUnsupportedError(
-        f"The network ends in {found}, not in a mean over places and one linear layer.",
+        "The network ends in %(found)s, not in a mean over places and one linear layer.",
         hint="Leave explain out, or ask the operator of this service for a model that can be explained.",
+        found=found,
     )

@@ -30,8 +30,9 @@ def explainer(manifest: Manifest) -> Explainer:
     """
     if manifest.architecture.startswith(ATTENTION):
         raise ExplanationUnsupportedError(
-            f"{manifest.architecture} decides by attention; Grad-CAM explains convolutions.",
+            "%(name)s decides by attention; Grad-CAM explains convolutions.",
             hint="Leave explain out.",
+            name=manifest.architecture,
         )
     network = eager.network(manifest).requires_grad_(False)
     normalise, lock = eager.Normalise(manifest.input), threading.Lock()

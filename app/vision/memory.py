@@ -102,13 +102,16 @@ class BoundedModel(Model):
 
     def _error(self, image: np.ndarray) -> GpuOutOfMemoryError:
         height, width = image.shape[:2]
-        message = f"{self.device} has no memory left for one image of {width}×{height} pixels"
-        log.warning("model %s: %s", self.manifest.key, message)
-        return GpuOutOfMemoryError(
-            f"{message}.",
+        error = GpuOutOfMemoryError(
+            "%(device)s has no memory left for one image of %(width)s×%(height)s pixels.",
             hint="Send it again later; if it stays so, tell the operator of this service.",
             retry_after_seconds=RETRY_AFTER_SECONDS,
+            device=self.device,
+            width=width,
+            height=height,
         )
+        log.warning("model %s: %s", self.manifest.key, error.message)
+        return error
 
     @contextlib.contextmanager
     def _or_refused(self) -> Iterator[None]:

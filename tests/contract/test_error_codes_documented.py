@@ -24,7 +24,7 @@ def codes() -> dict[str, set[int]]:
     found: dict[str, set[int]] = {}
     for kind in error_classes():
         found.setdefault(kind.code, set()).add(kind.status)
-    for status, (code, _, _) in HTTP_FAILURES.items():
+    for status, (code, *_) in HTTP_FAILURES.items():
         found.setdefault(code, set()).add(status)
     for status, words in APACHE.items():
         found.setdefault(words["code"], set()).add(int(status[:3]))
@@ -57,7 +57,7 @@ def test_code_of_several_statuses_is_one_on_purpose(code: str) -> None:
 @pytest.mark.parametrize("status", APACHE)
 def test_apache_and_the_app_say_the_same_where_both_can(status: str) -> None:
     words = APACHE[status]
-    kinds = {kind.code: kind.title for kind in error_classes()} | {c: title for c, title, _ in HTTP_FAILURES.values()}
+    kinds = {kind.code: kind.title for kind in error_classes()} | {c: title for c, title, *_ in HTTP_FAILURES.values()}
 
     assert kinds.get(words["code"], words["title"]) == words["title"]
     assert set(words) == {"code", "title", "detail", "hint"}

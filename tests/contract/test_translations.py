@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
+import importlib
 import io
 import re
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from babel.messages import Catalog
@@ -15,26 +15,11 @@ from babel.messages.mofile import read_mo
 from app.config import ROOT
 from app.errors import CaskError
 from app.guards import failures
+from app.guards.languages import PLACEHOLDER
 from app.options import WISHES
-from app.pages import languages, sentences, translations
+from app.pages import raised, translations
 
-# Where sentences are raised that a person can meet on a page.
-HEARD = (
-    *(
-        "app/budget.py",
-        "app/cache/flights.py",
-        "app/decoding/child.py",
-        "app/decoding/children.py",
-        "app/decoding/decoder.py",
-    ),
-    "app/decoding/lanes.py",
-    *("app/guards/memory.py", "app/heads/looks.py"),
-    *("app/images.py", "app/options.py", "app/routing.py", "app/guards/sizes.py", "app/guards/hosts.py"),
-    *("app/guards/admission.py", "app/guards/failures.py", "app/pages/asked.py", "app/predictions.py"),
-    *("app/engine/client.py", "app/engine/worker.py", "app/engine/batcher.py"),
-)
-# Commands of operators raise them, or they say another's message.
-UNHEARD = re.compile(r"\x00 cannot be served: \x00|\x00 \x00: \x00\x00\.|the engine closed the connection")
+FIELD = re.compile(r"%\((\w+)\)")
 NEXT = "write the German words into app/translations/de/LC_MESSAGES/messages.po, then: make translations"
 
 
@@ -61,7 +46,7 @@ def test_german_words_hold_the_same_values(catalogue: Catalog) -> None:
     assert [(message.id, str(error)) for message in catalogue for error in message.check()] == []
     for message in catalogue:
         for text in translations.texts(message):
-            assert set(languages.PLACEHOLDER.findall(text)) == set(languages.PLACEHOLDER.findall(str(message.id)))
+            assert set(FIELD.findall(text)) == set(FIELD.findall(str(message.id)))
 
 
 def test_compiled_catalogue_is_that_of_the_words(catalogue: Catalog) -> None:
@@ -79,40 +64,46 @@ def by_words(catalogue: Catalog) -> dict[str, list[str]]:
     }
 
 
+def named() -> Iterator[tuple[str, ast.expr]]:
+    """What failures that callers hear say by another expression than the words themselves."""
+    for path in raised.paths():
+        for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
+            for each in raised.said(call):
+                if not isinstance(each, ast.Constant):
+                    yield f"{path.relative_to(ROOT)}:{each.lineno}", each
+
+
+def test_no_failure_has_its_values_within_its_words() -> None:
+    assert [place for place, each in named() if isinstance(each, ast.JoinedStr)] == [], (
+        'say RequestError("… %(name)s …", name=name): other languages are looked up by the words'
+    )
+
+
+def test_words_that_are_given_by_a_constant_are_marked(catalogue: Catalog) -> None:
+    constants = [(place, each) for place, each in named() if isinstance(each, ast.Name) and each.id.isupper()]
+
+    assert len(constants) > 8
+    for place, each in constants:
+        module = importlib.import_module(place.partition(":")[0].removesuffix(".py").replace("/", "."))
+        assert catalogue.get(getattr(module, each.id)), f"{place}: {each.id} = marked(…), then: make translations"
+
+
 def all_errors(kind: type[CaskError] = CaskError) -> Iterator[type[CaskError]]:
     yield kind
     for each in kind.__subclasses__():
         yield from all_errors(each)
 
 
-def test_titles_of_failures_and_words_of_options_are_listed() -> None:
-    titles = {each.title for each in all_errors() if each.__module__ in ("app.errors", "app.guards.hosts")}
-    titles |= {title for _, title, _ in failures.HTTP_FAILURES.values()}
+def test_every_title_and_every_description_of_an_option_has_its_german(catalogue: Catalog) -> None:
+    titles = {each.title for each in all_errors() if each.__module__.startswith("app.")}
+    titles |= {title for _, title, *_ in failures.HTTP_FAILURES.values()}
     hints = {str(field.description) for kind in WISHES.values() for field in kind.model_fields.values()}
 
-    assert (titles | hints) - set(sentences.ALL) == set(), "list it in app/pages/sentences.py, then: make translations"
+    assert {words for words in titles | hints if not catalogue.get(words)} == set(), "marked(…), make translations"
 
 
-def said(path: Path) -> Iterator[str]:
-    """What a file's failures say, message and hint; NUL stands for a value."""
-    for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
-        if not re.fullmatch(r"(?!Protocol|Value)\w*Error", ast.unparse(call.func)):
-            continue
-        for value in (*call.args[:1], *(each.value for each in call.keywords if each.arg == "hint")):
-            if isinstance(value, ast.JoinedStr):
-                yield "".join(str(part.value) if isinstance(part, ast.Constant) else "\x00" for part in value.values)
-            elif isinstance(value, ast.Constant) and value.value:
-                yield str(value.value)
-
-
-@pytest.mark.parametrize("path", HEARD)
-def test_what_a_page_may_have_to_say_is_listed(path: str) -> None:
-    unlisted = [
-        sentence
-        for sentence in said(ROOT / path)
-        if sentence not in sentences.ALL
-        and not UNHEARD.fullmatch(sentence)
-        and not any(pattern.fullmatch(sentence) for pattern, _ in languages.patterns())
-    ]
-
-    assert unlisted == [], "list it in app/pages/sentences.py, then: make translations"
+def test_numbers_in_german_words_have_the_digits_of_the_english(catalogue: Catalog) -> None:
+    for message in catalogue:
+        if isinstance(message.id, str) and message.id:
+            found = [sorted(each[0] for each in PLACEHOLDER.finditer(text)) for text in (message.id, message.string)]
+            assert found[0] == found[1], message.id

@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.config import DECLARATIONS, ROOT
-from app.pages import sentences
+from app.pages import raised
 
 SETTINGS = "|".join(one.name for one in DECLARATIONS.values() if "_" in one.name)
 OPERATORS = re.compile(
@@ -54,7 +54,10 @@ def test_no_text_tells_a_caller_to_act_as_an_operator(path: Path) -> None:
 
 def test_no_sentence_of_pages_or_apache_tells_a_visitor_to_act_as_an_operator() -> None:
     table = tomllib.loads((ROOT / "apache" / "errors.toml").read_text())
-    words = [*sentences.ALL, *(text for row in table.values() for text in row.values())]
+    words = [
+        *(each for path in raised.paths() for each in raised.words(path)),
+        *(text for row in table.values() for text in row.values()),
+    ]
 
     assert len(words) > 200
     assert [text for text in words if OPERATORS.search(text)] == []

@@ -13,7 +13,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.errors import EngineAwayError
-from app.pages import languages
+from app.guards.languages import say
+from app.pages import languages, records
+from app.texts import Text
 from tests import fakes
 from tests.fakes import FakeEngine
 
@@ -71,14 +73,42 @@ def test_switches_lead_to_the_same_page_and_keep_its_options(client: FlaskClient
     assert 'href="/?lang=de"' in client.post("/upload").text
 
 
-def test_the_api_speaks_english_and_does_not_vary(client: FlaskClient) -> None:
-    wrong = client.post("/v1/detect", headers=GERMAN)
+def test_a_problem_document_speaks_the_language_that_is_asked_for(client: FlaskClient) -> None:
+    german, english = client.post("/v1/detect", headers=GERMAN), client.post("/v1/detect")
+    there, here = german.get_json(), english.get_json()
+
+    assert there["title"] == "Dieser Content-Type wird nicht angenommen"
+    assert there["detail"] == "Content-Type ist 'missing'."
+    assert there["hint"].startswith("Verwenden Sie multipart/form-data mit Teilen")
+    assert {name for name in here if there[name] != here[name]} == {"title", "detail", "hint", "request_id"}
+    assert here["title"] == "The Content-Type is not accepted"
+    for response, language in ((german, "de"), (english, "en")):
+        assert response.headers["Content-Language"] == language
+        assert "Accept-Language" in response.vary
+
+
+@pytest.mark.parametrize("accepted", ["*", "fr", "fr, *;q=0.1", "*, de;q=0.5", "", ";;q=", "de;q=0"])
+def test_a_problem_document_is_english_unless_german_is_asked_for(client: FlaskClient, accepted: str) -> None:
+    answer = client.get("/v1/nothing", headers={"Accept-Language": accepted})
+
+    assert answer.get_json()["title"] == "There is nothing at this address"
+    assert answer.headers["Content-Language"] == "en"
+
+
+def test_what_is_no_failure_has_no_language(client: FlaskClient) -> None:
     models = client.get("/v1/models?lang=de", headers=GERMAN)
 
-    assert wrong.get_json()["title"] == "The Content-Type is not accepted"
-    for response in (wrong, models):
-        assert "Cookie" not in response.vary
-        assert "Set-Cookie" not in response.headers
+    assert not {"Accept-Language", "Cookie"} & set(models.vary)
+    assert "Set-Cookie" not in models.headers
+    assert "Content-Language" not in models.headers
+
+
+def test_logs_are_english_whatever_the_caller_reads(client: FlaskClient, caplog: pytest.LogCaptureFixture) -> None:
+    with caplog.at_level("INFO", "cask.web"):
+        client.get("/v1/nothing", headers=GERMAN)
+
+    assert "GET /v1/nothing: there is nothing at this address." in caplog.text
+    assert "Adresse" not in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -103,8 +133,9 @@ def test_region_of_a_language_does_not_put_it_behind_another(client: FlaskClient
 
 def test_a_failure_speaks_the_language_of_the_browser(client: FlaskClient, engine: FakeEngine) -> None:
     nowhere = client.get("/nowhere", headers={**GERMAN, "Accept": "text/html"})
-    why = "The engine does not answer: it has not started, or is being replaced."
-    engine.error = EngineAwayError(why, hint="Tell the operator of this service the request id.")
+    why = Text("it has not started, or is being replaced")
+    hint = "Tell the operator of this service the request id."
+    engine.error = EngineAwayError("The engine does not answer: %(reason)s.", hint=hint, reason=why)
     away = client.post("/upload", headers=GERMAN, data={"image_upload": (io.BytesIO(fakes.picture()), "a.jpg")})
 
     assert "<h1>Unter dieser Adresse gibt es nichts</h1>" in nowhere.text
@@ -138,14 +169,14 @@ def test_a_wrong_option_is_told_in_german(client: FlaskClient) -> None:
     assert "Funde mit kleinerem Wert fallen weg." in page
 
 
-def test_the_script_gets_its_words_and_those_of_the_service(client: FlaskClient) -> None:
+def test_the_script_gets_its_words(client: FlaskClient) -> None:
     content = re.search(r'<meta name="words" content="([^"]*)">', client.get("/", headers=GERMAN).text)
 
     assert content
     words = json.loads(html.unescape(content[1]))
-    assert words["own"]["Remove all"] == "Alle entfernen"
-    assert words["own"]["%(num)s object"] == ["%(num)s Objekt", "%(num)s Objekte"]
-    assert words["told"]["The image has 0 bytes."] == "Das Bild hat 0 Bytes."
+    assert words["Remove all"] == "Alle entfernen"
+    assert words["%(num)s object"] == ["%(num)s Objekt", "%(num)s Objekte"]
+    assert "The image has 0 bytes." not in words
     assert 'name="words"' not in client.get("/").text
 
 
@@ -165,8 +196,61 @@ def test_numbers_and_moments_are_written_as_people_do(
         assert (languages.number(1234.5, 1), languages.percent(0.973, 1), languages.moment(moment)) == expected
 
 
-def test_a_sentence_within_a_sentence_is_told_too(client: FlaskClient) -> None:
+def test_what_a_build_wrote_down_is_told_too(client: FlaskClient) -> None:
     with client.application.test_request_context("/?lang=de"):
-        assert languages.told("left out: NNCF is not installed") == "ausgelassen: NNCF ist nicht installiert"
-        assert languages.told("agrees in 98.10%, at least 99.50% is needed").startswith("stimmt zu 98.10 % überein")
-        assert languages.told("nobody knows this") == "nobody knows this"
+        told = [
+            languages.told(records.text(words))
+            for words in (
+                "left out: NNCF is not installed",
+                "agrees in 98.10%, at least 99.50% is needed",
+                "nobody knows this",
+            )
+        ]
+
+    assert told[0] == "ausgelassen: NNCF ist nicht installiert"
+    assert told[1].startswith("stimmt zu 98.10 % überein")
+    assert told[2] == "nobody knows this"
+
+
+@pytest.mark.parametrize(
+    ("text", "german"),
+    [
+        (
+            Text("The image has %(size)s bytes; at most %(most)s are accepted.", size=20000001, most=20000000),
+            "Das Bild hat 20.000.001 Bytes; angenommen werden höchstens 20.000.000.",
+        ),
+        (
+            Text("%(name)s cannot be reached within %(seconds).1f s.", name="peer", seconds=2.0),
+            "peer ist nicht innerhalb von 2,0 s erreichbar.",
+        ),
+        (
+            Text("The %(format)s image was not decoded within %(seconds)g s.", format="PNG", seconds=2.5),
+            "Das PNG-Bild war nach 2,5 s noch nicht dekodiert.",
+        ),
+        (
+            Text(
+                "The request has %(size)s; at most %(most)s are accepted.",
+                size=Text("%(count)s bytes", count=12),
+                most=9,
+            ),
+            "Die Anfrage hat 12 Bytes; höchstens 9 werden angenommen.",
+        ),
+        # A caller's own words are no ids, even where they are words of ours.
+        (Text("%(name)s is empty.", name="The image"), "The image ist leer."),
+        (Text("A plugin's own words, 100 % of them."), "A plugin's own words, 100 % of them."),
+        (Text("%(a)s of a plugin", a=1), "1 of a plugin"),
+    ],
+)
+def test_values_are_written_as_the_language_does(text: Text, german: str) -> None:
+    assert say(text, "de") == german
+    assert say(text, "en") == text
+
+
+def test_a_failure_without_an_id_is_told_as_it_is(client: FlaskClient, engine: FakeEngine) -> None:
+    engine.error = EngineAwayError("It burns at 100%, says %(somebody)s.", hint="Run.")
+    form = {"image": (io.BytesIO(fakes.picture()), "a.jpg")}
+
+    answer = client.post("/v1/detect", headers=GERMAN, data=form).get_json()
+
+    assert (answer["detail"], answer["hint"]) == ("It burns at 100%, says %(somebody)s.", "Run.")
+    assert answer["title"] == "Der Rechenprozess fehlt"

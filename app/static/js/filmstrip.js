@@ -1,7 +1,7 @@
 // One small frame for each picture, with how it went. Kept from change to change, so that focus stays where it is.
 
 import { html } from "./elements.js";
-import { _, ngettext, told } from "./words.js";
+import { _, ngettext } from "./words.js";
 
 export class Filmstrip {
   #frames = new Map();
@@ -55,7 +55,7 @@ const badge = ({ state }) => ({ refused: "is-bad", done: "" })[state] ?? "is-wai
 const text = ({ state }, number) => ({ refused: "!", done: `${number ?? ""}` })[state] ?? "";
 
 function words({ state, error }, number) {
-  if (state === "refused") return _("refused, %(reason)s", { reason: told(error.problem.title) });
+  if (state === "refused") return _("refused, %(reason)s", { reason: error.problem.title });
   if (state === "done") return number === undefined ? _("answered") : ngettext("%(num)s found", "%(num)s found", number);
   return state === "working" ? _("working") : _("waiting");
 }

@@ -3,7 +3,7 @@
 import { html } from "./elements.js";
 import { percent } from "./figures.js";
 import { Unreachable } from "./service.js";
-import { _, told } from "./words.js";
+import { _ } from "./words.js";
 
 // Below this there is nothing to be gained by going lower.
 const LOWEST_THRESHOLD = 0.1;
@@ -23,8 +23,8 @@ export function notice(picture, context, actions) {
 /** What a screen reader is told when a picture's state has changed; empty where there is no news. */
 export function spoken(picture, summary) {
   if (picture.state === "done") return `${picture.name}: ${summary}`;
-  if (picture.state === "refused") return _("%(name)s was refused. %(reason)s", { name: picture.name, reason: told(picture.error.problem.detail) });
-  if (picture.state === "away") return _("%(reason)s. It is tried again by itself.", { reason: told(awayWords(picture.error).title) });
+  if (picture.state === "refused") return _("%(name)s was refused. %(reason)s", { name: picture.name, reason: picture.error.problem.detail });
+  if (picture.state === "away") return _("%(reason)s. It is tried again by itself.", { reason: awayWords(picture.error).title });
   return "";
 }
 
@@ -57,7 +57,7 @@ function nothing({ wishes, threshold }, { onLower }) {
 
 function refused(picture, { onRetry }) {
   const { problem, status } = picture.error;
-  const element = part("is-bad", told(problem.title), [told(problem.detail)], told(problem.hint));
+  const element = part("is-bad", problem.title, [problem.detail], problem.hint);
   if (problem.code) element.append(code(problem));
   // What is wrong on the server's side may be right the next time.
   if (status === 0 || status >= 500) element.append(html("div", {}, button(_("Try again"), () => onRetry(picture))));
@@ -66,7 +66,7 @@ function refused(picture, { onRetry }) {
 
 function away({ error }, { onRetryNow, pausedUntil }) {
   const { title, detail, hint } = awayWords(error);
-  const element = part("is-waiting", told(title), [told(detail)], told(hint));
+  const element = part("is-waiting", title, [detail], hint);
   element.append(html("p", { className: "countdown" }, countdown(pausedUntil())));
   element.append(button(_("Try now"), onRetryNow));
   return element;

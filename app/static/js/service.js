@@ -1,6 +1,6 @@
 // The HTTP API as this page uses it. Every way to fail becomes one of three errors.
 
-import { _, number } from "./words.js";
+import { _, language, number } from "./words.js";
 
 /** The server said no, and asking the same again will not help. Holds the problem document. */
 export class Refused extends Error {
@@ -58,7 +58,9 @@ export class Service {
   async #fetch(path, options) {
     let response;
     try {
-      response = await fetch(`${this.api}/${path}`, { headers: { Accept: "application/json" }, ...options });
+      // The page may be in another language than the browser asks for.
+      const headers = { Accept: "application/json", "Accept-Language": language };
+      response = await fetch(`${this.api}/${path}`, { headers, ...options });
     } catch (error) {
       if (error.name === "AbortError") throw error;
       throw new Unreachable("The server cannot be reached.");

@@ -1,6 +1,6 @@
 // The page's words in the language of the page: English ones are looked up in what the template hands over.
 
-const { own = {}, told: sentences = {} } = JSON.parse(document.querySelector('meta[name="words"]')?.content || "{}");
+const own = JSON.parse(document.querySelector('meta[name="words"]')?.content || "{}");
 
 /** `en` or `de`, as the page says. */
 export const language = document.documentElement.lang || "en";
@@ -14,16 +14,6 @@ export function ngettext(one, many, num) {
   return fill(forms[num === 1 ? 0 : 1], { num: number(num) });
 }
 
-/** What the server said in English; its sentences hold values, so they are recognised by their pattern. */
-export function told(said) {
-  if (!said || said in sentences) return sentences[said] ?? said;
-  for (const { pattern, sentence } of patterns()) {
-    const found = said.match(pattern);
-    if (found) return fill(sentences[sentence], translated(found.groups));
-  }
-  return said;
-}
-
 /** `1,234.5` or `1.234,5`, with so many digits behind the point. */
 export const number = (value, digits = 0) => decimal(digits).format(value);
 
@@ -31,12 +21,8 @@ export const number = (value, digits = 0) => decimal(digits).format(value);
 export const percent = (share, digits = 0) => decimal(digits, "percent").format(share);
 
 const formats = new Map();
-let recognised = null;
 
 const text = (words) => [own[words] ?? words].flat()[0];
-
-// A value may itself be one of the sentences.
-const translated = (values) => Object.fromEntries(Object.entries(values).map(([name, value]) => [name, told(value)]));
 
 function fill(words, values) {
   if (!values) return words;
@@ -49,20 +35,4 @@ function decimal(digits, style = "decimal") {
     formats.set(key, new Intl.NumberFormat(language, { style, minimumFractionDigits: digits, maximumFractionDigits: digits }));
   }
   return formats.get(key);
-}
-
-// The one with the most words of its own first: a value may hold anything. languages.py does the same.
-function patterns() {
-  recognised ??= Object.keys(sentences).filter((words) => /%\(\w+\)[sd]/.test(words))
-    .sort((a, b) => length(b) - length(a))
-    .map((sentence) => ({ sentence, pattern: pattern(sentence) }));
-  return recognised;
-}
-
-const length = (sentence) => sentence.replace(/%\(\w+\)[sd]/g, "").length;
-
-function pattern(sentence) {
-  const parts = sentence.split(/%\((\w+)\)[sd]/);
-  const source = parts.map((part, place) => (place % 2 ? `(?<${part}>[^]+?)` : part.replaceAll("%%", "%").replace(/[.*+?^${}()|[\]\\]/g, "\\$&")));
-  return new RegExp(`^${source.join("")}$`);
 }
