@@ -146,7 +146,7 @@ loadtest-ui: ## Locust's own page, on loopback only, for the target of ENV
 test: ## The quick tests; installs what is missing. PART=unit,apache runs all of some parts
 	@$(INSTALL) dev
 	@app/given.sh tests/run.sh @PART
-test-long: ## The other tests: attacks, proofs, builds of whole models
+test-long: ## The other tests: attacks, load, hung processes, full disks, releases, builds of whole models
 	@$(INSTALL) dev
 	@tests/run.sh --long
 test-attacks: ## Attack the real service beside honest callers, and print what it cost them
