@@ -116,6 +116,8 @@ def _add_load_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--timeout", type=float, default=10.0, help="a caller's patience, in seconds")
     parser.add_argument("--slots", type=int, help="requests under way at once, a worker; by rate and patience")
+    parser.add_argument("--theirs", default="", metavar="FILE", help="a locustfile with user classes of your own")
+    parser.add_argument("--theirs-share", type=float, default=1.0, help="share of arrivals that are theirs, 0 … 1")
     parser.add_argument("--host", default="", help="must be the allowed address; LOADTEST_HOST allows it")
     parser.add_argument("--ca", default="", metavar="FILE", help="certificates that vouch for the target, PEM")
     parser.add_argument("--confirm", default="", help="the environment's name, where a person must agree")
@@ -255,14 +257,19 @@ def prepare(
         repeat_share=arguments.repeats,
         fingerprint=fingerprint.take(target, driver.ROOT, known.models, known.digests),
         command=command_of(arguments, target, env),
+        theirs=str(Path(arguments.theirs).resolve()) if arguments.theirs else "",
+        theirs_share=arguments.theirs_share,
         join_port=arguments.join,
     )
     return plan, known
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
+    if arguments.theirs and not Path(arguments.theirs).is_file():
+        raise profiles.UsageError(f"--theirs is {arguments.theirs!r}, which is no file; expected a locustfile.")
     for name, value, least, most in (
         ("repeats", arguments.repeats, 0, 1),
+        ("theirs-share", arguments.theirs_share, 0, 1),
         ("processes", arguments.processes, 1, 256),
         ("timeout", arguments.timeout, 0.001, 3600),
         ("seed", arguments.seed, 0, 2**31),

@@ -13,7 +13,7 @@ from collections import Counter, deque
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import gevent
 import numpy as np
@@ -23,7 +23,11 @@ from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
 from loadtest.alarm import Alarm
 from loadtest.oracle import Oracle
 from loadtest.rows import CACHE, GENERATORS_OWN, ROW, Outcome
-from loadtest.scenarios import NAMES, Caller, Request
+from loadtest.scenarios import GUEST, NAMES, Caller, Request
+
+if TYPE_CHECKING:
+    # It imports Locust, which replaces parts of the standard library.
+    from loadtest.guests import Guests
 
 FLUSH_SECONDS = 0.25
 EXAMPLES_MOST = 25
@@ -129,12 +133,14 @@ class Sender:
         clock: Callable[[], float],
         timeout_seconds: float,
         tell: Callable[[Request, float, int, str], None] | None = None,
+        guests: Guests | None = None,
     ) -> None:
         self._client, self._oracle, self._assets = client, oracle, assets
         self._recorder, self._clock = recorder, clock
         self._timeout_seconds, self._tell = timeout_seconds, tell
         self._recent: deque[tuple[float, bool]] = deque()
         self._recent_bad = 0
+        self._guests = guests
 
     def send(self, request: Request, intended: float) -> Outcome:
         """Send now; ``intended`` is when it was meant to start, in seconds of the clock."""
@@ -167,6 +173,11 @@ class Sender:
 
     def _perform(self, request: Request, said: Said) -> tuple[Outcome, str]:
         outcome, words = Outcome.RIGHT, ""
+        if request.kind == GUEST:
+            assert self._guests
+            with gevent.Timeout(self._timeout_seconds):
+                outcome, words, said.status, said.size = self._guests.ask(request.paths[0])
+            return outcome, words
         if request.task:
             self._oracle.sent(request.task, request.pictures)
         for path in request.paths:
@@ -338,7 +349,7 @@ class Dispatcher:
     def __init__(
         self,
         sender: Sender,
-        caller: Caller,
+        caller: Caller | Guests,
         recorder: Recorder,
         clock: Callable[[], float],
         *,

@@ -72,7 +72,8 @@ def _with_surprises(verdict: Verdict, known: Reference, ended: str) -> Verdict:
 
 def command_of(plan: Plan) -> list[str]:
     """How Locust is started: headless, on loopback, one dispatcher a worker."""
-    command = [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py"), "--headless"]
+    files = ",".join(filter(None, (str(ROOT / "loadtest" / "locustfile.py"), plan.theirs)))
+    command = [sys.executable, "-m", "locust", "-f", files, "--headless"]
     command += [
         "--run-folder",
         str(plan.folder),

@@ -28,6 +28,7 @@ from app.errors import SettingsError
 from loadtest import dispatcher, exchange, guard, pictures, plans, profiles, reference, scenarios
 from loadtest.dispatcher import Dispatcher, Recorder, Sender, clock_from
 from loadtest.exchange import Connections
+from loadtest.guests import Guests
 from loadtest.schedule import arrivals, share_of_worker
 from loadtest.statuses import LoadTestError, Status
 
@@ -58,11 +59,11 @@ def _prepare(environment: Environment, runner: Any, **_: Any) -> None:
     options: Any = environment.parsed_options
     if not options.headless and not options.worker and options.web_host not in LOOPBACK:
         _refuse(f"--web-host is {options.web_host!r}; the page has no login, expected one of {', '.join(LOOPBACK)}.")
-    if options.run_folder:
-        _prepare_plan(environment, runner, Path(options.run_folder))
-        return
     # A person may bring a class of their own in another file; Locust's own list then holds it, and it runs.
     theirs = [each for each in environment.user_classes if each not in (CaskDispatcher, CaskCaller)]
+    if options.run_folder:
+        _prepare_plan(environment, runner, Path(options.run_folder), theirs)
+        return
     environment.user_classes = theirs or [CaskCaller]
     for each in theirs:
         _check_theirs(each)
@@ -121,11 +122,19 @@ def _typed_host(environment: Environment) -> str | None:
     return None
 
 
-def _prepare_plan(environment: Environment, runner: Any, folder: Path) -> None:
+def _prepare_plan(environment: Environment, runner: Any, folder: Path, theirs: list[type[User]]) -> None:
     environment.user_classes = [CaskDispatcher]
     _wait_for(folder / plans.FILE_NAME)
     CaskDispatcher.plan = plans.read(folder)
     CaskDispatcher.host = CaskDispatcher.plan.url
+    CaskDispatcher.theirs = theirs
+    for each in theirs:
+        _check_theirs(each)
+        each.host = CaskDispatcher.plan.url
+        if any(isinstance(done, type) for done in each.tasks):
+            _refuse(
+                f"{each.__name__} has a TaskSet, which never ends; expected tasks that are functions.", Status.USAGE
+            )
     environment.host = CaskDispatcher.plan.url
     options: Any = environment.parsed_options
     # By its number, for it may be gone before this line. A worker's parent is another: Locust's own master.
@@ -207,6 +216,7 @@ class CaskDispatcher(User):
     """One a worker: starts every request of the worker's share at its moment."""
 
     plan: plans.Plan
+    theirs: list[type[User]]
     runner: Any = None
 
     @task
@@ -233,9 +243,17 @@ class CaskDispatcher(User):
         clock = clock_from(began_at)
         settings = config.resolve()
         connections = Connections(plan.url, plan.slots, str(settings.loadtest_ca_file or ""))
-        sender = Sender(connections, known.oracle(), known.assets, recorder, clock, plan.timeout_seconds)
+        guests = None
+        if self.theirs:
+            guests = Guests(self.environment, self.theirs, caller, plan.theirs_share, plan.seed * 1000 + worker)
+        sender = Sender(connections, known.oracle(), known.assets, recorder, clock, plan.timeout_seconds, guests=guests)
         driving = Dispatcher(
-            sender, caller, recorder, clock, stop_when_bad=plan.profile.stop_when_bad, seed=plan.seed * 1000 + worker
+            sender,
+            guests or caller,
+            recorder,
+            clock,
+            stop_when_bad=plan.profile.stop_when_bad,
+            seed=plan.seed * 1000 + worker,
         )
         # A collection in mid-run is a pause that the server would be blamed for.
         gc.collect()

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from loadtest import scenarios
 from loadtest.profiles import Profile, Promise
 from loadtest.schedule import Stage, highest_rate
 
@@ -33,7 +34,15 @@ class Plan:
     repeat_share: float
     fingerprint: dict[str, Any] = field(default_factory=dict)
     command: str = ""
+    theirs: str = ""  # a file with user classes of other people; empty: none
+    theirs_share: float = 1.0  # of the arrivals
     join_port: int = 0  # workers come from elsewhere and join at this port of loopback; 0: they are started here
+
+    @property
+    def callers(self) -> str:
+        """Who calls, as people read it."""
+        ours = scenarios.describe(self.mix)
+        return f"{ours}; {self.theirs_share:.0%} of the arrivals by {Path(self.theirs).name}" if self.theirs else ours
 
     def write(self) -> None:
         """Leave run.json in the run's folder."""

@@ -13,7 +13,6 @@ import numpy as np
 from loadtest import capacity, charts, curves, markup, plans, probes, rows, tables
 from loadtest.charts import Axis, Mark, Series
 from loadtest.plans import Plan
-from loadtest.scenarios import describe
 from loadtest.schedule import seconds as seconds_of
 from loadtest.statuses import Status, UsageError
 from loadtest.summary import MEANING
@@ -57,7 +56,7 @@ def render(plan: Plan, verdict: dict[str, Any], found: np.ndarray, samples: Sequ
         f'<p class="over">Load test · {escape(plan.profile.name)} · {escape(plan.env)} · {escape(plan.url)}</p>',
         f"<h1>{escape(plan.profile.question)}</h1>",
         markup.banner(
-            status.name, f"{status.name}: {MEANING.get(status, '')}.", describe(plan.mix), verdict.get("cause", "")
+            status.name, f"{status.name}: {MEANING.get(status, '')}.", plan.callers, verdict.get("cause", "")
         ),
         tables.tiles(verdict["figures"]),
         tables.checks(verdict["checks"]),

@@ -6,7 +6,6 @@ from typing import Any
 
 from loadtest.checks import Verdict
 from loadtest.plans import Plan
-from loadtest.scenarios import describe
 from loadtest.statuses import Status
 
 MEANING = {
@@ -26,7 +25,7 @@ def render(plan: Plan, verdict: Verdict) -> str:
             "",
             f"{verdict.status.name}: {MEANING[verdict.status]}",
             *([f"  {verdict.cause}"] if verdict.cause else []),
-            f"  {plan.profile.name} on {plan.url} ({plan.env}): {describe(plan.mix)}",
+            f"  {plan.profile.name} on {plan.url} ({plan.env}): {plan.callers}",
             "",
             *(f"  {line}" for line in table(checks)),
             "",

@@ -395,8 +395,8 @@ ONLY: dict[str, tuple[str, ...]] = {
         *("apache.preflight", "app.cli", "app.jobs.webhooks", "loadtest"),
     ),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.
-    "locust": ("loadtest.locustfile",),
-    "gevent": ("loadtest.locustfile", "loadtest.dispatcher", "loadtest.alarm", "loadtest.exchange"),
+    "locust": ("loadtest.locustfile", "loadtest.guests"),
+    "gevent": ("loadtest.locustfile", "loadtest.dispatcher", "loadtest.alarm", "loadtest.exchange", "loadtest.guests"),
     "geventhttpclient": ("loadtest.dispatcher", "loadtest.exchange"),
     "loadtest": ("loadtest",),
     # For the name of an error only: see test_nothing_is_unpickled.

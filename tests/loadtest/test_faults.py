@@ -14,9 +14,10 @@ import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from loadtest import driver, faulty, pictures, rows, selftest, trials
+from loadtest import driver, faulty, pictures, rows, scenarios, selftest, trials
 from loadtest.findings import Finding
 from loadtest.statuses import Status
 from tests import servers
@@ -243,6 +244,49 @@ def test_a_class_of_the_users_own_runs_and_asks_the_allowed_host(tmp_path: Path)
     assert process.returncode == 0, printed
     assert "Running Mine of yours" in printed
     assert "GET      mine" in printed
+
+
+THEIRS = """
+from locust import HttpUser, task
+
+class Mine(HttpUser):
+    @task(3)
+    def ask(self):
+        self.client.get("/version", name="mine")
+
+    @task
+    def miss(self):
+        self.client.get("/nothing", name="miss")
+"""
+
+
+def test_a_class_of_the_users_own_runs_beside_ours_under_one_verdict(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(THEIRS)
+    options = ("--theirs", str(tmp_path / "mine.py"), "--theirs-share", "0.5", "--rate", "60", "--seconds", "4")
+    with faulty.running(slots=16, service_ms=5) as server:
+        ran = trials.run(server.url, *options, "--slo", "patient", folder=tmp_path / "run")
+
+    sent = rows.read(tmp_path / "run", 1).rows
+    theirs = sent[sent["scenario"] == scenarios.GUEST_NUMBER]
+    ours = sent[sent["scenario"] != scenarios.GUEST_NUMBER]
+    assert ran.status == Status.FAIL, ran.printed
+    assert 0.3 < theirs.size / sent.size < 0.7
+    # A quarter of their tasks misses, as Locust counts it; ours are all right.
+    assert 0.1 < np.mean(theirs["outcome"] == rows.Outcome.FAILED) < 0.4
+    assert set(theirs["status"]) == {200, 404}
+    assert set(ours["outcome"]) == {rows.Outcome.RIGHT}
+    assert "Mine: miss" in str(ran.table["examples"])
+    assert ">theirs<" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_a_class_of_the_users_own_whose_host_is_not_listed_sends_nothing(tmp_path: Path) -> None:
+    with faulty.running() as server, faulty.running() as other:
+        (tmp_path / "mine.py").write_text(THEIRS.replace("(HttpUser):", f"(HttpUser):\n    host = '{other.url}'"))
+        ran = trials.run(server.url, "--theirs", str(tmp_path / "mine.py"), "--rate", "20", "--seconds", "3")
+
+        assert ran.status == Status.INVALID, ran.printed
+        assert "Mine.host" in ran.printed
+        assert trials.arrived_at(other.url) == 0
 
 
 def test_a_class_of_the_users_own_with_another_host_is_refused(tmp_path: Path) -> None:

@@ -1,0 +1,81 @@
+"""User classes of other people under our schedule: each arrival of theirs is one task of a user who is idle then."""
+
+from __future__ import annotations
+
+import random
+from collections import defaultdict
+from collections.abc import Sequence
+from typing import Any
+
+import gevent
+from locust import User
+from locust.env import Environment
+from locust.exception import InterruptTaskSet, RescheduleTask, StopUser
+from locust.user.task import DefaultTaskSet
+
+from loadtest.rows import Outcome
+from loadtest.scenarios import GUEST, GUEST_NUMBER, Caller, Request
+
+REFUSALS = (429, 503)
+
+
+class Guests:
+    """Their users, and whose turn it is: ``share`` (0 … 1) of the arrivals is theirs, by the weights of the classes."""
+
+    def __init__(
+        self, environment: Environment, classes: Sequence[type[User]], ours: Caller, share: float, seed: int
+    ) -> None:
+        self._environment, self._ours, self._share = environment, ours, share
+        self._classes = {each.__name__: each for each in classes}
+        self._weights = [each.weight for each in classes]
+        self._chance = random.Random(seed)  # noqa: S311 - chance, not a secret
+        self._idle: dict[str, list[User]] = defaultdict(list)
+        # What Locust tells of the requests of each task under way.
+        self._told: dict[Any, list[dict[str, Any]]] = {}
+        environment.events.request.add_listener(self._note)
+
+    def next(self) -> Request:
+        """The next request: one of ours, or the class whose user does a task."""
+        if self._chance.random() >= self._share:
+            return self._ours.next()
+        (name,) = self._chance.choices(list(self._classes), self._weights)
+        return Request(GUEST_NUMBER, GUEST, "", "", (name,), {}, b"", (), "", True)
+
+    def ask(self, name: str) -> tuple[Outcome, str, int, int]:
+        """Have a user of this class do one task: its outcome, what was wrong, the last status, and bytes of answers.
+
+        What fails in Locust's statistics fails here; 429 and 503 are refusals.
+        """
+        idle, me = self._idle[name], gevent.getcurrent()
+        user, told = idle.pop() if idle else self._start(name), self._told.setdefault(me, [])
+        words = ""
+        try:
+            tasks = DefaultTaskSet(user)
+            tasks.execute_task(tasks.get_next_task())
+        except (RescheduleTask, InterruptTaskSet, StopUser):
+            pass
+        except Exception as error:  # noqa: BLE001 - whatever a task of others raises is a failure of it
+            words = f"{name}: {type(error).__name__}: {error}"
+        finally:
+            del self._told[me]
+        idle.append(user)
+        status = next((_status(each) for each in reversed(told) if _status(each)), 0)
+        size = sum(int(each.get("response_length") or 0) for each in told)
+        if failed := next((each for each in told if each.get("exception")), None):
+            status, words = _status(failed), f"{name}: {failed.get('name')}: {failed['exception']}"
+        if not words:
+            return Outcome.RIGHT, "", status, size
+        return Outcome.REFUSED if status in REFUSALS else Outcome.FAILED, words[:200], status, size
+
+    def _start(self, name: str) -> User:
+        user = self._classes[name](self._environment)
+        user.on_start()
+        return user
+
+    def _note(self, **told: Any) -> None:
+        if (mine := self._told.get(gevent.getcurrent())) is not None:
+            mine.append(told)
+
+
+def _status(told: dict[str, Any]) -> int:
+    return int(getattr(told.get("response"), "status_code", 0) or 0)
