@@ -70,7 +70,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.errors", "app.results", "app.manifests", "app.resampling"),
         },
     ),
-    ("app.telemetry", {"app.telemetry", "app.config", "app.file_locks", "app.machine", "app.tasks", "app.__version__"}),
+    ("app.telemetry", {"app.telemetry", "app.config", "app.file_locks", "app.machine", "app.__version__"}),
     ("app.forms", {"app.builds", "app.json_files"}),
     ("app.merging", {"app.results"}),
     ("app.upstream_health", set()),
