@@ -108,6 +108,17 @@ take_turn() {
         xargs -r "$DOCKER" rm --force >/dev/null
 }
 
+# Until a container that is stopping takes no connection any more and has sent its last answer; 1 where that cannot be seen.
+wait_answered() { # wait_answered CONTAINER
+    local port ports=""
+    for port in $("$DOCKER" inspect -f '{{range $port, $_ := .NetworkSettings.Ports}}{{println $port}}{{end}}' "$1"); do
+        ports="$ports${ports:+|}$(printf '%04X' "${port%/*}")"
+    done
+    # States of /proc/net/tcp: 01 established, 04, 09, 0B closed with an answer under way, 08 half closed, 0A listening.
+    "$DOCKER" exec "$1" timeout 60 sh -c "while grep -qE '^ *[0-9]+: [0-9A-F]+:($ports) [0-9A-F:]+ (01|04|08|09|0A|0B) ' \\
+        /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done" >/dev/null 2>&1
+}
+
 # --- the change -------------------------------------------------------------------------------------------------------
 
 start_release() { # start_release NUMBER : sets CONTAINER; where it does not become ready, REASON, and returns 1
@@ -135,7 +146,7 @@ start_alone() { # start_alone NUMBER BEFORE : Compose ends what serves, and star
 }
 
 start_beside() { # start_beside NUMBER BEFORE : sets OLD for as long as that one serves
-    local network networks began
+    local network networks began stopping
     OLD="$2"
     began="$(date +%s)"
     "$DOCKER" network create --internal "$BESIDE" >/dev/null
@@ -148,10 +159,16 @@ start_beside() { # start_beside NUMBER BEFORE : sets OLD for as long as that one
     wait_ready "$began" 0 || return 1
     say change "it is ready; the old one finishes what it has"
     OLD=""
-    "$DOCKER" stop -t 60 "$2" >/dev/null
+    "$DOCKER" stop -t 60 "$2" >/dev/null &
+    stopping=$!
+    wait_answered "$2" || wait "$stopping" || true
+    # Its processes end without callers; nobody waits for that.
     for network in $networks; do
+        # Where it will not leave, its end gives the port free.
+        "$DOCKER" network disconnect "$network" "$2" >/dev/null 2>&1 || wait "$stopping" || true
         "$DOCKER" network connect --alias cask "$network" "$CONTAINER" >"$LOG" 2>&1 || { refused_by_engine; return 1; }
     done
+    wait "$stopping" || true
     "$DOCKER" rm "$2" >/dev/null
     forget_beside
     if has_others "$1"; then
