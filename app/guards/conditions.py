@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from flask import Flask, Response, current_app, request
+from werkzeug.exceptions import PreconditionFailed
 
 from app import policy
+from app.guards import failures
 
 # May be kept by the caller, and is to be asked about each time; not by what stands between, for tokens may differ.
 CACHE_CONTROL = "private, no-cache"
@@ -21,5 +23,6 @@ def _compare(response: Response) -> Response:
     if is_asked and policy.of(current_app, request.endpoint).is_conditional:
         response.headers["Cache-Control"] = CACHE_CONTROL
         response.add_etag()
-        return response.make_conditional(request)  # type: ignore[return-value]
-    return response
+        response = response.make_conditional(request)  # type: ignore[assignment]
+    # Werkzeug answers 412 with what was asked for, however large it is.
+    return failures.answer_http(PreconditionFailed()) if response.status_code == 412 else response

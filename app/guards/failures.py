@@ -46,6 +46,12 @@ HTTP_FAILURES = {
         marked("%(address)s: this address does not take that method."),
         marked("The Allow header lists those it takes."),
     ),
+    412: (
+        "precondition_failed",
+        marked("The condition of the request does not hold"),
+        marked("%(address)s: the condition of the request does not hold."),
+        marked("Ask without If-Match, or with the ETag of the newest answer."),
+    ),
     415: (
         "media_type_unsupported",
         marked("The Content-Type is not accepted"),
@@ -79,7 +85,7 @@ def init_app(app: Flask) -> None:
     with contextlib.suppress(FileNotFoundError):
         tempfile.gettempdir()
     app.register_error_handler(CaskError, answer)
-    app.register_error_handler(HTTPException, _answer_http)
+    app.register_error_handler(HTTPException, answer_http)
     app.register_error_handler(Exception, _answer_unexpected)
 
 
@@ -91,6 +97,31 @@ def answer(error: CaskError) -> Response:
     response.headers.update(error.headers)
     if error.code in CHALLENGES:
         response.headers["WWW-Authenticate"] = CHALLENGES[error.code]
+    return response
+
+
+def answer_http(error: HTTPException) -> Response:
+    """The response for a failure that Flask or Werkzeug names by its status."""
+    if isinstance(error, RequestEntityTooLarge):
+        return answer(sizes.too_large(request.content_length, request.max_content_length or 0))
+    if isinstance(error, ClientDisconnected):
+        return _answer_gone()
+    status = error.code or 500
+    if status < 400:
+        # A redirect is no failure.
+        return Response(error.get_response(request.environ).get_data(), status, error.get_headers(request.environ))
+    code, title, words, hint = HTTP_FAILURES.get(status, (f"http_{status}", error.name, "%(address)s: %(what)s.", ""))
+    failure = RequestError(
+        words,
+        hint=hint,
+        address=f"{request.method} {request.path[:MAX_SHOWN_CHARACTERS]}",
+        what=f"{title[0].lower()}{title[1:]}",
+    )
+    failure.status, failure.code, failure.title = status, code, title
+    response = answer(failure)
+    for name, value in error.get_headers(request.environ):
+        if name.lower() not in ("content-type", "content-length"):
+            response.headers[name] = value
     return response
 
 
@@ -126,30 +157,6 @@ def _shaped(error: CaskError) -> Response:
         if f"{request.path}/".startswith(f"{address}/"):
             return answer_below(error)
     return _page(error) if _wants_page() else _problem(error)
-
-
-def _answer_http(error: HTTPException) -> Response:
-    if isinstance(error, RequestEntityTooLarge):
-        return answer(sizes.too_large(request.content_length, request.max_content_length or 0))
-    if isinstance(error, ClientDisconnected):
-        return _answer_gone()
-    status = error.code or 500
-    if status < 400:
-        # A redirect is no failure.
-        return Response(error.get_response(request.environ).get_data(), status, error.get_headers(request.environ))
-    code, title, words, hint = HTTP_FAILURES.get(status, (f"http_{status}", error.name, "%(address)s: %(what)s.", ""))
-    failure = RequestError(
-        words,
-        hint=hint,
-        address=f"{request.method} {request.path[:MAX_SHOWN_CHARACTERS]}",
-        what=f"{title[0].lower()}{title[1:]}",
-    )
-    failure.status, failure.code, failure.title = status, code, title
-    response = answer(failure)
-    for name, value in error.get_headers(request.environ):
-        if name.lower() not in ("content-type", "content-length"):
-            response.headers[name] = value
-    return response
 
 
 def _answer_unexpected(error: Exception) -> Response:

@@ -23,6 +23,12 @@ REFUSED = {
         416,
         "range_unsatisfiable",
     ),
+    "another asset": (
+        b"GET /docs/assets/swagger-ui.css" + END + b'If-Match: "x"\r\n\r\n',
+        412,
+        "precondition_failed",
+    ),
+    "another description": (b"GET /openapi.json" + END + b'If-Match: "x"\r\n\r\n', 412, "precondition_failed"),
     "expect": (b"GET /livez" + END + b"Expect: banana\r\n\r\n", 417, "expectation_unknown"),
     "expect with a body": (POST + b"Expect: 100-later\r\nContent-Length: 3\r\n\r\nabc", 417, "expectation_unknown"),
     "HTTP/2.0": (b"GET /livez HTTP/2.0\r\nHost: localhost\r\n\r\n", 505, "version_unsupported"),
