@@ -82,9 +82,10 @@ def test_one_process_serves_one_image_after_the_other(children: Children) -> Non
 
 
 def test_damage_is_told_as_here_and_the_process_lives_on(children: Children) -> None:
-    with pytest.raises(ImageUndecodableError, match=r"The JPEG image of .* bytes cannot be decoded"):
+    with pytest.raises(ImageUndecodableError, match=r"The JPEG image of .* bytes cannot be decoded") as caught:
         decode(children, photograph()[:5000])
 
+    assert caught.value.message.values["size"] == 5000
     assert len(children._idle) == 1
     assert decode(children, photograph()).width == 400
 

@@ -232,7 +232,7 @@ def test_connection_is_used_again(running: RunningEngine, manifest: Manifest) ->
 @pytest.mark.parametrize(
     "error",
     [
-        EngineBusyError("64 images wait.", hint="Later.", retry_after_seconds=3.5),
+        EngineBusyError("%(count)s images wait.", hint="Later.", retry_after_seconds=3.5, count=64),
         ModelNotReadyError("It loads.", hint="Soon.", retry_after_seconds=30.0),
         ModelNotFoundError("No such.", hint="Look."),
         DeadlineExceededError("Late.", hint="Sooner."),
@@ -250,6 +250,7 @@ def test_error_keeps_its_class_message_hint_and_time(
 
     assert type(caught.value) is type(error)
     assert (caught.value.message, caught.value.hint) == (error.message, error.hint)
+    assert (caught.value.message.id, caught.value.message.values) == (error.message.id, error.message.values)
     assert caught.value.retry_after_seconds == error.retry_after_seconds
 
 
