@@ -78,7 +78,7 @@ def main() -> int:
         mend_counts(settings)
     except (CaskError, OSError) as error:
         message = f"{error.message} {error.hint}" if isinstance(error, CaskError) else str(error)
-        print(message.strip(), file=sys.stderr)
+        logs.tell_refusal(message.strip())
         return 2
     print(server_root / "apachectl")
     return 0

@@ -25,6 +25,7 @@ from app import config, permissions  # noqa: E402 - the line above makes it impo
 from app.config import Settings  # noqa: E402
 from app.errors import SettingsError  # noqa: E402
 from app.permissions import Account  # noqa: E402
+from app.telemetry import logs  # noqa: E402
 
 UNPRIVILEGED_PORTS = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 # What earlier starts and commands of root may have left in a state folder; nothing else there is given away.
@@ -54,10 +55,10 @@ def main() -> int:
         _check_code(account)
         give_state(settings.state_dir, account)
     except SettingsError as error:
-        print(error.message, file=sys.stderr)
+        logs.tell_refusal(error.message)
         return 2
     except (HandOverError, OSError) as error:
-        print(f"FAIL: {error}", file=sys.stderr)
+        logs.tell_refusal(f"FAIL: {error}")
         return 2
     command = [*_setpriv(settings, account), *sys.argv[2:]]
     return os.execvp(command[0], command)  # noqa: S606 - that is what this program is for

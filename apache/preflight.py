@@ -20,6 +20,7 @@ sys.path.insert(0, str(ROOT))
 from app import certificates, config, machine, permissions, sizing  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import SettingsError  # noqa: E402
+from app.telemetry import logs  # noqa: E402
 
 PRIVILEGED_PORTS = 1024
 # mod_wsgi-express writes paths unquoted into a shell script and into Apache's configuration. Letters may be of any
@@ -32,10 +33,10 @@ def main() -> int:
     try:
         settings = config.load()
     except SettingsError as error:
-        print(error.message, file=sys.stderr)
+        logs.tell_refusal(error.message)
         return 2
     if reason := _running_reason(settings.state_dir):
-        print(f"FAIL: {reason}", file=sys.stderr)
+        logs.tell_refusal(f"FAIL: {reason}")
         return 2
     reasons = [
         *_path_reasons(settings),
@@ -46,7 +47,7 @@ def main() -> int:
     if settings.tls_enabled:
         reasons += _port_reasons(settings.listen_host, settings.https_port)
     for reason in reasons:
-        print(f"FAIL: {reason}", file=sys.stderr)
+        logs.tell_refusal(f"FAIL: {reason}")
     if not reasons:
         print(settings.state_dir)
     return 2 if reasons else 0

@@ -8,15 +8,24 @@ set -eu
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 PYTHON=${CASK_PYTHON:-$ROOT/.venv/bin/python}
 
-fail() { echo "FAIL: $1" >&2; exit 2; }
+# As app/config.py finds it. Before Apache writes the log, lines of ours are to be objects too.
+is_json() { [ "${LOG_FORMAT:-$(sed -n 's/^LOG_FORMAT=//p' env/local.env "env/${ENV:-dev}.env" 2>/dev/null | head -n 1)}" = json ]; }
+tell() { # tell LEVEL WORDS
+    if [ "${CASK_CHECK:-}" = yes ] || ! is_json; then echo "$2"; return; fi
+    printf '{"time": "%s", "level": "%s", "logger": "cask.start", "role": "start", "pid": %s, "message": "%s"}\n' \
+        "$(date -u +%FT%T.%3NZ)" "$1" $$ "${2#FAIL: }"
+}
+fail() { tell error "FAIL: $1" >&2; exit 2; }
 
+# Who asks for a check reads what it says; what ends a start goes to the log.
+if [ "${1:-}" = --check ]; then export CASK_CHECK=yes; fi
 if [ "${1:-}" = --help ]; then sed -n '2,5s/^# \{0,1\}//p' "$0"; exit 0; fi
 cd "$ROOT"
 
 IS_TERMINAL=yes
 if [ ! -t 0 ] && [ ! -t 1 ]; then IS_TERMINAL=no; fi
 # Until Apache listens to it, SIGWINCH would be ignored, and a stop during the start would be lost.
-if [ "$IS_TERMINAL" = no ]; then trap 'echo "Stopped during the start."; exit 0' WINCH; fi
+if [ "$IS_TERMINAL" = no ]; then trap 'tell info "Stopped during the start."; exit 0' WINCH; fi
 # What asks for a reload would end us, until Apache listens to it; it starts with the newest settings anyway.
 if [ "$IS_TERMINAL" = no ]; then trap '' HUP USR1; fi
 

@@ -942,6 +942,24 @@ def processor_limits(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     return {name: environ[name] for name in PROCESSOR_SWITCHES if environ.get(name)}
 
 
+def is_check(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a start is only tried, for somebody who reads what is said: ``apache/serve.sh --check``."""
+    return environ.get("CASK_CHECK") == "yes"
+
+
+def log_format(environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> str:
+    """LOG_FORMAT, ``text`` or ``json``, also where other settings are wrong: of the first place that can be read."""
+    env = OTHER_NAMES.get(environ.get("ENV", ""), environ.get("ENV", "")) or "dev"
+    given = environ.get("LOG_FORMAT", "")
+    for name in () if given else (LOCAL_FILE, f"env/{env}.env"):
+        try:
+            lines = (root / name).read_text("utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError):
+            continue
+        given = given or next((line.partition("=")[2] for line in lines if line.startswith("LOG_FORMAT=")), "")
+    return "json" if given.strip() == "json" else "text"
+
+
 def removed(environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> list[str]:
     """The names of settings that are given, here or in ``env/local.env``, and have no effect any more."""
     path = root / LOCAL_FILE

@@ -97,6 +97,16 @@ def configure(settings: Settings, role: str, stream: TextIO | None = None) -> No
     logging.captureWarnings(True)
 
 
+def tell_refusal(line: str) -> None:
+    """Say on stderr why the service does not start: as it is to whoever asked for a check (``CASK_CHECK=yes``) or reads
+    text, as a line of the log with ``LOG_FORMAT=json``, before any process of ours writes one.
+    """
+    if config.log_format() == "json" and not config.is_check():
+        fields = {"name": "cask.start", "levelname": "ERROR", "levelno": logging.ERROR}
+        line = JsonFormatter("start").format(logging.makeLogRecord(fields | {"msg": line.removeprefix("FAIL: ")}))
+    print(line, file=sys.stderr, flush=True)
+
+
 def _error_stream() -> TextIO:
     """File descriptor 2. Under mod_wsgi ``sys.stderr`` would put Apache's prefix before each of our lines."""
     if "mod_wsgi" not in sys.modules:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import json
 import re
 import socket
+import subprocess
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
@@ -83,3 +85,34 @@ def test_every_line_is_one_json_object_in_utc(server: Server) -> None:
     assert "/päth→" in paths
     assert f"/{FORGED}" in paths
     assert "/\n" + FORGED + "\n" in paths
+
+
+REFUSED_STARTS = {
+    "a wrong value": {"PORT": "70000"},
+    "an unknown name": {"WEB_THRADS": "3"},
+    "a port that is not ours": {"PORT": "1", "LISTEN_HOST": "192.0.2.1"},
+    "no Python": {"CASK_PYTHON": "/nowhere/python"},
+}
+
+
+@pytest.mark.parametrize("given", REFUSED_STARTS.values(), ids=REFUSED_STARTS)
+def test_what_ends_a_start_is_a_line_of_the_log_too(given: dict[str, str], tmp_path: Path) -> None:
+    def start(*arguments: str, **settings: str) -> list[str]:
+        ended = subprocess.run(
+            ["bash", "apache/serve.sh", *arguments],
+            cwd=servers.ROOT,
+            env=servers.environment("test", STATE_DIR=str(tmp_path / "state"), **given, **settings),
+            capture_output=True,
+            text=True,
+            timeout=60,
+        )
+        assert (ended.returncode, ended.stdout) == (2, "")
+        return ended.stderr.splitlines()
+
+    as_objects, as_text, checked = start(LOG_FORMAT="json"), start(), start("--check", LOG_FORMAT="json")
+
+    found = [json.loads(line) for line in as_objects]
+    assert [line["message"] for line in found] == [line.removeprefix("FAIL: ") for line in as_text]
+    assert all(line["level"] == "error" and MOMENT.fullmatch(line["time"]) for line in found)
+    # Whoever asks for a check reads it.
+    assert checked == as_text
