@@ -15,6 +15,7 @@ import http.client
 import itertools
 import json
 import random
+import ssl
 import threading
 import time
 import urllib.parse
@@ -79,6 +80,7 @@ class Caller:
     token: str
     deadline_seconds: float
     address: str
+    tls: ssl.SSLContext | None = None
 
     def predict(self, sample: Sample, nonce: int) -> Row:
         """Ask once about bytes that nobody has sent before; never raises for what the service does."""
@@ -106,7 +108,12 @@ class Caller:
         is_right: Callable[[Any], bool],
     ) -> Row:
         began = time.monotonic()
-        connection = http.client.HTTPConnection(self.host, self.port, timeout=timeout, source_address=(self.address, 0))
+        place: dict[str, Any] = {"timeout": timeout, "source_address": (self.address, 0)}
+        connection = (
+            http.client.HTTPSConnection(self.host, self.port, context=self.tls, **place)
+            if self.tls
+            else http.client.HTTPConnection(self.host, self.port, **place)
+        )
         try:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
@@ -164,11 +171,13 @@ def call(callers: int, url: str, token: str, deadline_seconds: float, pause_seco
             time.sleep(HEALTH_PERIOD_SECONDS)
 
     samples, threads = read_samples(), []
+    # Who answers is not in question here.
+    tls = ssl._create_unverified_context() if parts.scheme == "https" else None  # noqa: S323
     for number in range(callers):
-        caller = Caller(parts.hostname, parts.port, token, deadline_seconds, f"127.0.1.{number + 1}")
+        caller = Caller(parts.hostname, parts.port, token, deadline_seconds, f"127.0.1.{number + 1}", tls)
         order = itertools.cycle(samples[number % len(samples) :] + samples[: number % len(samples)])
         threads.append(threading.Thread(target=predict_for_ever, args=(caller, order), daemon=True))
-    prober = Caller(parts.hostname, parts.port, "", deadline_seconds, "127.0.1.250")
+    prober = Caller(parts.hostname, parts.port, "", deadline_seconds, "127.0.1.250", tls)
     threads += [threading.Thread(target=look_for_ever, args=(prober, kind), daemon=True) for kind in ("live", "ready")]
     for thread in threads:
         thread.start()
