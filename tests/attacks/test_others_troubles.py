@@ -1,8 +1,10 @@
-"""A hung engine, slow uploads of jobs, a receiver that drips: one caller's trouble is not the others'."""
+"""A hung engine, slow uploads, a dripping receiver, answers of many boxes: one's trouble is not the others'."""
 
 from __future__ import annotations
 
+import json
 import os
+import random
 import signal
 import socket
 import threading
@@ -11,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,8 @@ from tests.servers import Server, wait_until
 
 JPEG = {"Content-Type": "image/jpeg"}
 SECONDS = 8.0
+CHANCE = random.SystemRandom()
+MEMBERS, BOXES = ("first", "second", "third"), 1000
 # Fifteen are promised; a machine that runs other tests too may add to it.
 ENDED_SECONDS = 15.0 + 5.0
 
@@ -52,6 +57,45 @@ def dripping() -> Iterator[int]:
             thread.join()
 
 
+class ManyBoxes(BaseHTTPRequestHandler):
+    """Another service that finds a thousand objects, all of which overlap, in whatever it is sent."""
+
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        """Others each time, so that three answers have nothing in common."""
+        self.rfile.read(int(self.headers["Content-Length"]))
+        rows = [
+            {"label": "cone", "score": CHANCE.random(), "box": {"x_min": x, "y_min": x, "x_max": x + 400, "y_max": 400}}
+            for x in (CHANCE.uniform(0, 200) for _ in range(BOXES))
+        ]
+        model = {"name": "many", "version": "1", "digest": "sha256:0"}
+        body = json.dumps({"model": model, "results": [{"width": 640, "height": 480, "detections": rows}]}).encode()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nothing."""
+
+
+class Crowded(ThreadingHTTPServer):
+    """Lets more wait than five."""
+
+    request_queue_size = 128
+
+
+@pytest.fixture(scope="module")
+def upstream() -> Iterator[str]:
+    with Crowded(("127.0.0.1", 0), ManyBoxes) as service:
+        thread = threading.Thread(target=service.serve_forever, args=(0.1,))
+        thread.start()
+        yield f"http://127.0.0.1:{service.server_port}"
+        service.shutdown()
+        thread.join()
+
+
 @pytest.fixture(scope="module")
 def receiver() -> Iterator[int]:
     with dripping() as port:
@@ -59,14 +103,15 @@ def receiver() -> Iterator[int]:
 
 
 @pytest.fixture(scope="module")
-def server(receiver: int) -> Iterator[Server]:
-    """One that tells the dripping receiver of jobs' ends."""
+def server(receiver: int, upstream: str) -> Iterator[Server]:
+    """One that tells the dripping receiver of jobs' ends, and asks others."""
     hosts, secret = f"127.0.0.1:{receiver}", "a secret of at least 24 characters"
     with servers.running(
         "test",
         JOBS_MAX_QUEUED="1000",
         JOBS_WEBHOOK_HOSTS=hosts,
         JOBS_WEBHOOK_SECRET=secret,
+        ENSEMBLE_UPSTREAMS=",".join(f"{name}={upstream}" for name in MEMBERS),
         REQUEST_MAX_WAIT_SECONDS="5",
     ) as running:
         yield running
@@ -119,6 +164,24 @@ def test_a_receiver_that_drips_holds_up_nobody(server: Server, sample_path: Path
 
     running.figures.require()
     assert seen.keys() == {"202"}, seen
+
+
+def test_answers_of_many_boxes_are_merged_without_holding_up_others(server: Server, sample_path: Path) -> None:
+    image, seen = sample_path.read_bytes(), Counter[int]()
+
+    def ask_on(number: int) -> None:
+        path = f"/v1/ensemble?task=detect&members={','.join(MEMBERS)}&max_results={BOXES}"
+        while time.monotonic() < until:
+            seen[server.ask(path, image + b"%d" % number, JPEG).status] += 1
+
+    with attack("ensembles of 3 000 boxes", server) as running, ThreadPoolExecutor(4) as pool:
+        until = time.monotonic() + SECONDS
+        for each in [pool.submit(ask_on, number) for number in range(4)]:
+            each.result()
+
+    running.figures.require()
+    assert seen[200], seen
+    assert set(seen) <= {200, 503, 504}, seen
 
 
 def test_a_hung_engine_is_replaced_while_everything_else_answers(server: Server, sample_path: Path) -> None:
