@@ -1,7 +1,7 @@
 """What is said to people, as a value: the English words with the id and the values by which others are found. A leaf.
 
 The id is the English sentence as it stands in the code, with ``%(name)s`` for each value; the catalogues of
-``app/translations`` are looked up by it where an answer is written (``app/languages.py``). Everybody else sees a
+``app/translations`` are looked up by it where an answer is written (``app/guards/languages.py``). Everybody else sees a
 string in English: logs, operators, and callers who ask for no other language.
 """
 

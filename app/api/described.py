@@ -137,8 +137,9 @@ _PIXEL = {"type": "integer", "minimum": 0, "maximum": 255}
 _INPUTS = {"anyOf": [_tensor("image", "BYTES", BASE64_IMAGE, (1, 8)), _tensor("pixels", "UINT8", _PIXEL, (3, 4))]}
 
 
-def _parameters(known: str) -> dict[str, Any]:
-    return {"type": ["object", "null"], "description": f"Known: {known}. Others are ignored."}
+def _parameters(known: str, **properties: dict[str, Any]) -> dict[str, Any]:
+    described = {"type": ["object", "null"], "description": f"Known: {known}. Others are ignored."}
+    return {**described, "properties": properties} if properties else described
 
 
 _OUTPUT = an_open_object(
@@ -148,7 +149,10 @@ _OUTPUT = an_open_object(
 INFER = an_open_object(
     {
         "id": {"type": ["string", "null"]},
-        "parameters": _parameters("`binary_data_output`, true or false; `timeout` in microseconds; the task's options"),
+        "parameters": _parameters(
+            "`binary_data_output`, true or false; `timeout`; the task's options",
+            timeout={"type": ["integer", "null"], "minimum": 0, "description": "Microseconds; 0 for none."},
+        ),
         "inputs": {"type": "array", "items": _INPUTS, "minItems": 1, "maxItems": 1},
         "outputs": {"type": ["array", "null"], "items": _OUTPUT},
     },
