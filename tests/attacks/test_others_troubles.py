@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import random
+import shutil
 import signal
 import socket
 import threading
@@ -18,13 +19,14 @@ from pathlib import Path
 
 import pytest
 
-from tests import bad_input, servers
+from tests import bad_input, servers, stores
 from tests.attacks.attack import attack
 from tests.servers import Server, wait_until
 
 JPEG = {"Content-Type": "image/jpeg"}
 SECONDS = 8.0
 CHANCE = random.SystemRandom()
+BROKEN = "zz-broken"
 MEMBERS, BOXES = ("first", "second", "third"), 1000
 # Fifteen are promised; a machine that runs other tests too may add to it.
 ENDED_SECONDS = 15.0 + 5.0
@@ -104,17 +106,36 @@ def receiver() -> Iterator[int]:
 
 @pytest.fixture(scope="module")
 def server(receiver: int, upstream: str) -> Iterator[Server]:
-    """One that tells the dripping receiver of jobs' ends, and asks others."""
+    """One that tells the dripping receiver of jobs' ends, asks others, and has a model that fails to load."""
+    store = servers.make_state_dir()
     hosts, secret = f"127.0.0.1:{receiver}", "a secret of at least 24 characters"
     with servers.running(
         "test",
+        wait=False,
+        MODELS_DIR=str(with_broken_model(store)),
         JOBS_MAX_QUEUED="1000",
         JOBS_WEBHOOK_HOSTS=hosts,
         JOBS_WEBHOOK_SECRET=secret,
         ENSEMBLE_UPSTREAMS=",".join(f"{name}={upstream}" for name in MEMBERS),
         REQUEST_MAX_WAIT_SECONDS="5",
     ) as running:
+        # Never ready: one of its models is missing. All others answer.
+        wait_until(lambda: f"{BROKEN}@1 cannot be served" in running.log(), 60, "the broken model to fail")
         yield running
+    shutil.rmtree(store)
+
+
+def with_broken_model(folder: Path) -> Path:
+    """The models of the demonstration, and one whose weights have a flipped bit."""
+    store = stores.make(folder, *sorted(each.name for each in (servers.ROOT / "models").iterdir() if "-" in each.name))
+    shutil.copytree(store / stores.CLASSIFIER, store / BROKEN)
+    (manifest,) = (store / BROKEN).glob("1/*.toml")
+    manifest.write_text(manifest.read_text().replace(f'"{stores.CLASSIFIER}"', f'"{BROKEN}"'))
+    (weights,) = (store / BROKEN).glob("1/weights.safetensors")
+    data = bytearray(weights.read_bytes())
+    data[len(data) // 2] ^= 1
+    weights.write_bytes(data)
+    return store
 
 
 def make_jobs(server: Server, image: bytes, until: float) -> Counter[str]:
@@ -163,6 +184,19 @@ def test_a_receiver_that_drips_holds_up_nobody(server: Server, sample_path: Path
         seen = sum(pool.map(lambda _: make_jobs(server, image, until), range(2)), Counter[str]())
 
     running.figures.require()
+    assert seen.keys() == {"202"}, seen
+
+
+def test_jobs_of_a_model_that_failed_to_load_hold_up_no_others(server: Server, sample_path: Path) -> None:
+    image = sample_path.read_bytes()
+    body, content_type = bad_input.multipart(*[image] * 5, task="classify", model=BROKEN)
+    with attack("20 jobs of a broken model", server) as running, ThreadPoolExecutor(2) as pool:
+        left = Counter(server.ask("/v1/jobs", body, {"Content-Type": content_type}).status for _ in range(20))
+        until = time.monotonic() + SECONDS
+        seen = sum(pool.map(lambda _: make_jobs(server, image, until), range(2)), Counter[str]())
+
+    running.figures.require()
+    assert left == {202: 20}
     assert seen.keys() == {"202"}, seen
 
 
