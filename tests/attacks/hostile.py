@@ -137,7 +137,7 @@ def every_way(image: bytes, timeout_seconds: float = 2.0) -> list[Shot]:
         ("/", {"requests": [{"image": {"content": text}}]}, "application/json"),
         (
             "/api",
-            {"jsonrpc": "2.0", "id": 1, "method": "classify", "params": {"images": [text]}},
+            {"jsonrpc": "2.0", "id": 1, "method": "Image.classify", "params": {"image": text}},
             "application/json",
         ),
         ("/v2/models/site-safety-classifier/infer", {"inputs": [tensor]}, "application/json"),
