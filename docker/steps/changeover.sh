@@ -162,10 +162,13 @@ start_beside() { # start_beside NUMBER BEFORE : sets OLD for as long as that one
     "$DOCKER" stop -t 60 "$2" >/dev/null &
     stopping=$!
     wait_answered "$2" || wait "$stopping" || true
-    # Its processes end without callers; nobody waits for that.
-    for network in $networks; do
+    # Its processes end without callers; nobody waits for that. All of its networks: in whichever it stays, the engine
+    # would publish its ports.
+    for network in $(networks_of "$2"); do
         # Where it will not leave, its end gives the port free.
         "$DOCKER" network disconnect "$network" "$2" >/dev/null 2>&1 || wait "$stopping" || true
+    done
+    for network in $networks; do
         "$DOCKER" network connect --alias cask "$network" "$CONTAINER" >"$LOG" 2>&1 || { refused_by_engine; return 1; }
     done
     wait "$stopping" || true
