@@ -202,7 +202,7 @@ restore_release() { # restore_release FAILED BEFORE : BEFORE is empty where ther
         printf '\n' >&2
         # Started again and again, it says the same again and again.
         "$DOCKER" logs --tail 15 "$CONTAINER" 2>&1 | awk '!seen[$0]++ {print "    " $0}' >&2
-        said="$("$DOCKER" logs --tail 15 "$CONTAINER" 2>&1 | grep -vE '^(\{|$)' | tail -n 1 | cut -c 1-300)" || true
+        said="$("$DOCKER" logs --tail 15 "$CONTAINER" 2>&1 | last_reason)"
         reason="$reason${said:+: $said}"
     fi
     if [ -z "$2" ]; then

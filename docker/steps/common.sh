@@ -26,6 +26,12 @@ fail() { # fail STATUS WHAT NEXT
     exit "$1"
 }
 
+# The last line of a log that says why something ended: plain, or the message of a JSON line of level error or critical.
+last_reason() { # last_reason <LOG
+    local level='"level": ?"(error|critical)"' message='"message": ?"(([^"\\]|\\.)*)"'
+    sed -nE "/^\{/!{/./p}; s/^\{.*$level.*$message.*\$/\\2/p" | sed -E 's/\\(["\\])/\1/g; s/^FAIL: //' | tail -n 1 | cut -c 1-300
+}
+
 may_be_root() { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; }
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi; }
 

@@ -38,6 +38,29 @@ def test_a_line_of_any_editor_gives_its_value(tmp_path: Path, end: str, mark: st
     assert read_env_file(tmp_path, "env/local.env")["port"].value == "8123"
 
 
+NOISE = '{"time": "2026-11-29T10:00:00.000Z", "level": "info", "logger": "cask.engine", "message": "loading"}'
+REASONS = [
+    (f"{NOISE}\nFAIL: PORT is 70000\n\n{NOISE}\n", "PORT is 70000"),
+    (
+        '{"time": "x", "level": "error", "logger": "cask.start", "message": "no \\"model\\" in C:\\\\"}\n',
+        'no "model" in C:\\',
+    ),
+    ('{"level":"critical","message":"one","request_id":"a"}\n{"level":"error","message":"two"}\n', "two"),
+    (f"out of memory\n{NOISE}\n", "out of memory"),
+    (NOISE, ""),
+    ("", ""),
+]
+
+
+@pytest.mark.parametrize(("log", "reason"), REASONS)
+def test_the_reason_of_a_failed_start_is_found_in_either_form_of_log(tmp_path: Path, log: str, reason: str) -> None:
+    (tmp_path / "log").write_text(log)
+
+    done = bash(f"last_reason <{tmp_path}/log")
+
+    assert (done.stdout.rstrip("\n"), done.returncode) == (reason, 0)
+
+
 @pytest.mark.parametrize("value", ["a'b", "$HOME ${X} $$", 'say "x"', "# no comment", "back\\slash", "- : {", "ünï"])
 def test_a_given_setting_reaches_compose_as_it_is(tmp_path: Path, value: str) -> None:
     yaml = pytest.importorskip("yaml", reason="PyYAML reads the file as Compose does")
