@@ -12,8 +12,10 @@ PYTHON=${CASK_PYTHON:-$ROOT/.venv/bin/python}
 is_json() { [ "${LOG_FORMAT:-$(sed -n 's/^LOG_FORMAT=//p' env/local.env "env/${ENV:-dev}.env" 2>/dev/null | head -n 1)}" = json ]; }
 tell() { # tell LEVEL WORDS
     if [ "${CASK_CHECK:-}" = yes ] || ! is_json; then echo "$2"; return; fi
+    local words="${2#FAIL: }"
+    words="${words//[[:cntrl:]]/ }" words="${words//\\/\\\\}" words="${words//\"/\\\"}"
     printf '{"time": "%s", "level": "%s", "logger": "cask.start", "role": "start", "pid": %s, "message": "%s"}\n' \
-        "$(date -u +%FT%T.%3NZ)" "$1" $$ "${2#FAIL: }"
+        "$(date -u +%FT%T.%3NZ)" "$1" $$ "$words"
 }
 fail() { tell error "FAIL: $1" >&2; exit 2; }
 
