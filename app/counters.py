@@ -7,6 +7,7 @@ Over machines, in the Redis that REDIS_URL names; while that is away, in the fil
 from __future__ import annotations
 
 import logging
+import sqlite3
 import threading
 import time
 from collections.abc import Callable
@@ -39,6 +40,8 @@ COUNT = """
 # Counts wait for each other for microseconds. Whoever else holds the file costs one request so long; then each process
 # counts for itself until the file can be written again.
 BUSY_SECONDS = 0.1
+# SQLite's waiting is not fair: on a busy machine one may wait much longer, while others count. That is no fault.
+MAX_CONTENDED_SECONDS = 1.0
 SWEEP_SECONDS = 30.0
 REDIS_SECONDS = 0.1
 PROBE_SECONDS = 2.0
@@ -67,7 +70,7 @@ class FileStorage(Storage):
         now = self._now()
         with self._database.reading() as connection:
             values = {"key": key, "amount": amount, "now": now, "seconds": expiry}
-            row = connection.execute(COUNT, values).fetchone()
+            row = _count(connection, values)
             self._last.row = (key, row["expires"])
             if row["count"] == amount and now - self._swept > SWEEP_SECONDS:
                 self._swept = now
@@ -111,6 +114,23 @@ class FileStorage(Storage):
         with self._database.reading() as connection:
             query = "SELECT count, expires FROM counts WHERE key = ? AND expires > ?"
             return connection.execute(query, (key, self._now())).fetchone()
+
+
+def _count(connection: sqlite3.Connection, values: dict[str, Any]) -> Any:
+    """Count in the file, and wait for as long as others do get their turn."""
+    give_up = time.monotonic() + MAX_CONTENDED_SECONDS
+    while True:
+        version = _version(connection)
+        try:
+            return connection.execute(COUNT, values).fetchone()
+        except sqlite3.OperationalError:
+            if time.monotonic() > give_up or _version(connection) == version:
+                raise
+
+
+def _version(connection: sqlite3.Connection) -> int:
+    """Another number whenever somebody else has written."""
+    return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
 class MemoryStorage(Storage):

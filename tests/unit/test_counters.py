@@ -254,6 +254,35 @@ def test_locked_file_costs_one_request_a_moment_and_is_counted_in_again(
     assert storage.incr("a", 60) == 2
 
 
+def test_who_waits_while_others_count_is_counted_with_them(tmp_path: Path) -> None:
+    storage = counters.make(tmp_path)
+    storage.incr("a", 60)
+    is_held, stop = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        """Take the file again at once whenever it is given back, so that others seldom get in between."""
+        with sqlite3.connect(tmp_path / counters.FILE_NAME, isolation_level=None) as holder:
+            while not stop.is_set():
+                holder.execute("BEGIN IMMEDIATE")
+                holder.execute("UPDATE counts SET expires = expires + 0.001")
+                is_held.set()
+                stop.wait(0.05)
+                holder.execute("COMMIT")
+        holder.close()
+
+    thread = threading.Thread(target=hold)
+    thread.start()
+    is_held.wait()
+    try:
+        ending = threading.Timer(0.4, stop.set)
+        ending.start()
+        assert storage.incr("a", 60) == 2
+    finally:
+        stop.set()
+        thread.join()
+    assert storage.check()
+
+
 def timed(call: Callable[[], object]) -> float:
     began = time.monotonic()
     call()
