@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from urllib.parse import urlsplit
 
-from flask import make_response, redirect, render_template, request, session, url_for
+from flask import make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response
 
 from app.errors import TokenInvalidError
@@ -59,7 +59,7 @@ def enter() -> Response:
     """Take the token, and remember who it is by a cookie."""
     if not authentication.is_required():
         return redirect(_next(), 303)
-    session.clear()
+    authentication.forget()
     try:
         token = authentication.find(form_bodies.once(request.form).get("token", "").strip())
     except TokenInvalidError:

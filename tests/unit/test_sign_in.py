@@ -218,6 +218,19 @@ def test_a_copy_of_the_cookie_lets_nobody_in_after_sign_out(app: Flask, client: 
     assert answer.status_code == 401
 
 
+def test_signing_in_again_ends_the_session_before(app: Flask, client: FlaskClient, store: TokenStore) -> None:
+    token = store.create("one")[1]
+    copied = cookie(enter(client, token))["cask_session"].value
+    thief = app.test_client()
+    thief.set_cookie("cask_session", copied)
+    assert thief.get("/models", headers=BROWSER).status_code == 200
+
+    enter(client, token)
+
+    assert thief.get("/models", headers=BROWSER).status_code == 303
+    assert client.get("/models", headers=BROWSER).status_code == 200
+
+
 def test_signing_out_ends_one_session_and_not_the_token(app: Flask, client: FlaskClient, store: TokenStore) -> None:
     _, token = store.create("one")
     other = app.test_client()
