@@ -33,7 +33,7 @@ def visible_change(a: np.ndarray, b: np.ndarray, chance: float, matters: float, 
         spread_a**2 / (a.size - 1) + spread_b**2 / (b.size - 1) + np.finfo(float).tiny
     )
     by_chance = after.mean(axis=1) - before.mean(axis=1)
-    needed = _critical(chance, freedom) * np.sqrt(spread_a + spread_b) - by_chance
+    needed = student_quantile(1 - chance / 2, np.maximum(1, freedom)) * np.sqrt(spread_a + spread_b) - by_chance
     sides = np.where(np.arange(a.size + b.size) < a.size, -1 / a.size, 1 / b.size)
     weights = np.where(_orders(a.size, a.size + b.size) > 0, -1 / a.size, 1 / b.size)
     pooled, shift = np.concatenate([before, after], axis=1), (sides > 0).astype(float)
@@ -46,7 +46,7 @@ def visible_mean(differences: np.ndarray, chance: float, matters: float, seed: i
     """The mean of the differences of pairs that so many pairs show with this power; infinite where none would."""
     drawn = _drawn(np.random.default_rng(seed), differences)
     count, by_chance = differences.size, drawn.mean(axis=1)
-    needed = _critical(chance, np.full(SIMULATIONS, count - 1.0)) * drawn.std(axis=1, ddof=1) / math.sqrt(count)
+    needed = float(student_quantile(1 - chance / 2, count - 1.0)) * drawn.std(axis=1, ddof=1) / math.sqrt(count)
     least = np.maximum(needed, matters) - by_chance
     ones = np.full(count, 1 / count)
     return _size(_permuted(drawn, np.ones(count), ones, _signs(count) / count, chance, least))
@@ -57,17 +57,6 @@ def _drawn(rng: np.random.Generator, values: np.ndarray) -> np.ndarray:
     freedom = values.size - 1
     noise = float(values.std(ddof=1)) * np.sqrt(freedom / rng.chisquare(freedom, SIMULATIONS))
     return np.asarray(rng.normal(0, 1, (SIMULATIONS, values.size)) * noise[:, None])
-
-
-def _critical(chance: float, freedom: np.ndarray) -> np.ndarray:
-    rounded = np.maximum(1, np.floor(freedom))
-    table = {each: _quantile(1 - chance / 2, float(each)) for each in np.unique(rounded)}
-    return np.array([table[each] for each in rounded])
-
-
-@functools.cache
-def _quantile(share: float, freedom: float) -> float:
-    return student_quantile(share, freedom)
 
 
 def _permuted(

@@ -1,18 +1,20 @@
-"""Figures that know how sure they are: binomial bounds, Welch, permutation, Holm, bootstrap. No clock, no files."""
+"""Statistics that say how sure they are: binomial bounds, Welch, permutation, Holm, bootstrap. No clock, no files.
+
+scipy computes them. It is imported where it is used: its import takes longer than a command that needs none of it, and
+the processes that send load need none.
+"""
 
 from __future__ import annotations
 
-import itertools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
+from typing import Any
 
 import numpy as np
 
-SERIES_STEPS = 500
-SERIES_PRECISION = 3e-14
-BISECTIONS = 60
-# Up to here every split is looked at; beyond it, so many by chance.
-MOST_SPLITS = 5000
+# Every rearrangement is counted up to this number of them; beyond it, this many random ones are drawn.
+PERMUTATIONS_MOST = 5000
+BOOTSTRAP_DRAWS = 4000
 
 
 def percentile(values: np.ndarray, share: float) -> float:
@@ -23,68 +25,25 @@ def percentile(values: np.ndarray, share: float) -> float:
     return float(np.partition(values, rank - 1)[rank - 1])
 
 
-def incomplete_beta(a: float, b: float, x: float) -> float:
-    """The regularised incomplete beta function I_x(a, b), by Lentz's continued fraction (DLMF 8.17.22)."""
-    if x <= 0:
-        return 0.0
-    if x >= 1:
-        return 1.0
-    front = math.exp(math.lgamma(a + b) - math.lgamma(a) - math.lgamma(b) + a * math.log(x) + b * math.log1p(-x))
-    if x < (a + 1) / (a + b + 2):
-        return front * _fraction(a, b, x) / a
-    return 1 - front * _fraction(b, a, 1 - x) / b
-
-
-def _fraction(a: float, b: float, x: float) -> float:
-    tiny = 1e-300
-    c, d = 1.0, 1 / _apart(1 - (a + b) * x / (a + 1), tiny)
-    value = d
-    for m in range(1, SERIES_STEPS):
-        for numerator in (
-            m * (b - m) * x / ((a + 2 * m - 1) * (a + 2 * m)),
-            -(a + m) * (a + b + m) * x / ((a + 2 * m) * (a + 2 * m + 1)),
-        ):
-            d = 1 / _apart(1 + numerator * d, tiny)
-            c = _apart(1 + numerator / c, tiny)
-            value *= c * d
-        if abs(c * d - 1) < SERIES_PRECISION:
-            break
-    return value
-
-
-def _apart(value: float, tiny: float) -> float:
-    return value if abs(value) > tiny else tiny
-
-
 # ── one run: how large is the share really? ──────────────────────────────────────────────────────────────────────────
 
 
 def share_bounds(count: float, total: float, confidence: float) -> tuple[float, float]:
     """One-sided lower and upper bound of a share, each with this confidence (Clopper & Pearson 1934).
 
-    ``total`` independent observations, whole or in parts: see blocks.py.
+    ``total`` independent observations, which need not be a whole number: see blocks.py.
     """
+    from scipy.special import betaincinv
+
     if total <= 0:
         return 0.0, 1.0
-    chance = 1 - confidence
-    lower = 0.0 if count <= 0 else _solve(lambda p: incomplete_beta(count, total - count + 1, p), chance)
-    upper = 1.0 if count >= total else _solve(lambda p: incomplete_beta(count + 1, total - count, p), confidence)
+    lower = 0.0 if count <= 0 else float(betaincinv(count, total - count + 1, 1 - confidence))
+    upper = 1.0 if count >= total else float(betaincinv(count + 1, total - count, confidence))
     return lower, upper
 
 
-def _solve(rising: Callable[[float], float], target: float) -> float:
-    low, high = 0.0, 1.0
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        if rising(middle) < target:
-            low = middle
-        else:
-            high = middle
-    return (low + high) / 2
-
-
 def least_requests(share: float, confidence: float) -> int:
-    """So many requests, none of them late, are needed to claim a percentile: 299 for p99 at 95 %, 459 at 99 %."""
+    """Number of requests, none of them late, that are needed to claim a percentile: 299 for p99 at 95 %."""
     return math.ceil(math.log(1 - confidence) / math.log(share))
 
 
@@ -93,59 +52,42 @@ def least_requests(share: float, confidence: float) -> int:
 
 def welch(a: np.ndarray, b: np.ndarray) -> float:
     """Two-sided p-value that the means of both samples are the same (Welch 1947); 1 where nothing varies or differs."""
-    spread_a, spread_b = np.var(a, ddof=1) / a.size, np.var(b, ddof=1) / b.size
-    spread = spread_a + spread_b
-    if spread == 0:
-        return 1.0 if np.mean(a) == np.mean(b) else 0.0
-    t = float((np.mean(b) - np.mean(a)) / math.sqrt(spread))
-    freedom = float(spread**2 / (spread_a**2 / (a.size - 1) + spread_b**2 / (b.size - 1)))
-    return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
+    from scipy.stats import ttest_ind
+
+    if np.ptp(a) == np.ptp(b) == 0:
+        return float(a[0] == b[0])
+    return float(ttest_ind(a, b, equal_var=False).pvalue)
+
+
+def paired(differences: np.ndarray) -> float:
+    """Two-sided p-value that the mean of the differences of pairs is 0 (Student 1908); 1 where none differs."""
+    from scipy.stats import ttest_1samp
+
+    if np.ptp(differences) == 0:
+        return float(differences[0] == 0)
+    return float(ttest_1samp(differences, 0).pvalue)
 
 
 def permutation(a: np.ndarray, b: np.ndarray, seed: int) -> float:
     """Two-sided p-value of the difference of means when the labels mean nothing; exact for up to 5 000 splits."""
-    pooled = np.concatenate([a, b])
-    observed = abs(float(np.mean(b) - np.mean(a))) - 1e-12
-    is_exact = math.comb(pooled.size, a.size) <= MOST_SPLITS
-    if is_exact:
-        splits = np.array(list(itertools.combinations(range(pooled.size), a.size)))
-    else:
-        rng = np.random.default_rng(seed)
-        splits = np.array([rng.permutation(pooled.size)[: a.size] for _ in range(MOST_SPLITS)])
-    sums = pooled[splits].sum(axis=1)
-    differences = np.abs((pooled.sum() - sums) / b.size - sums / a.size)
-    return _share(differences >= observed, is_exact)
-
-
-def paired(differences: np.ndarray) -> float:
-    """Two-sided p-value that differences of pairs are 0 on average (Student 1908); 1 where none differs."""
-    spread = float(np.std(differences, ddof=1)) / math.sqrt(differences.size)
-    if spread == 0:
-        return 1.0 if np.mean(differences) == 0 else 0.0
-    t, freedom = float(np.mean(differences)) / spread, differences.size - 1
-    return incomplete_beta(freedom / 2, 0.5, freedom / (freedom + t * t))
+    return _permuted((a, b), lambda x, y, axis: np.abs(np.mean(x, axis) - np.mean(y, axis)), "independent", seed)
 
 
 def sign_flips(differences: np.ndarray, seed: int) -> float:
     """Two-sided p-value of their mean when signs mean nothing (Fisher 1935); exact for up to 12 pairs."""
-    observed = abs(float(differences.sum())) - 1e-12
-    is_exact = 2**differences.size <= MOST_SPLITS
-    if is_exact:
-        signs = np.array(list(itertools.product((1, -1), repeat=differences.size)))
-    else:
-        signs = np.random.default_rng(seed).choice((1, -1), (MOST_SPLITS, differences.size))
-    return _share(np.abs(signs @ differences) >= observed, is_exact)
+    return _permuted((differences,), lambda x, axis: np.abs(np.mean(x, axis)), "samples", seed)
 
 
-def _share(are_as_extreme: np.ndarray, is_exact: bool) -> float:
-    """A p-value: of all orders, or of some by chance and the one that was seen, so that it is never 0."""
-    if is_exact:
-        return float(np.mean(are_as_extreme))
-    return float((np.sum(are_as_extreme) + 1) / (are_as_extreme.size + 1))
+def _permuted(samples: Sequence[np.ndarray], statistic: Any, kind: str, seed: int) -> float:
+    from scipy.stats import permutation_test
+
+    options: dict[str, Any] = {"vectorized": True, "alternative": "greater", "n_resamples": PERMUTATIONS_MOST}
+    found = permutation_test(samples, statistic, permutation_type=kind, rng=np.random.default_rng(seed), **options)
+    return float(found.pvalue)
 
 
 def holm(p_values: Sequence[float]) -> list[float]:
-    """The p-values of several tests, made larger so that together they err no oftener than one (Holm 1979)."""
+    """p-values of several tests, adjusted so that the chance of any false alarm stays that of one test (Holm 1979)."""
     adjusted = [0.0] * len(p_values)
     highest = 0.0
     for position, index in enumerate(sorted(range(len(p_values)), key=lambda each: p_values[each])):
@@ -154,44 +96,37 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def bootstrap_change(
-    a: np.ndarray, b: np.ndarray, confidence: float, seed: int, draws: int = 4000
-) -> tuple[float, float]:
+def bootstrap_change(a: np.ndarray, b: np.ndarray, confidence: float, seed: int) -> tuple[float, float]:
     """Interval of mean(b) / mean(a) - 1, by drawing whole runs again (Efron 1979); the unit is a run."""
-    rng = np.random.default_rng(seed)
-    means_a = a[rng.integers(0, a.size, (draws, a.size))].mean(axis=1)
-    means_b = b[rng.integers(0, b.size, (draws, b.size))].mean(axis=1)
-    low, high = np.quantile(means_b / means_a - 1, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    return _bootstrapped((a, b), lambda x, y, axis: np.mean(y, axis) / np.mean(x, axis) - 1, confidence, seed)
 
 
-def bootstrap_mean(values: np.ndarray, confidence: float, seed: int, draws: int = 4000) -> tuple[float, float]:
+def bootstrap_mean(values: np.ndarray, confidence: float, seed: int) -> tuple[float, float]:
     """Interval of the mean, by drawing the values again (Efron 1979)."""
-    means = values[np.random.default_rng(seed).integers(0, values.size, (draws, values.size))].mean(axis=1)
-    low, high = np.quantile(means, [(1 - confidence) / 2, (1 + confidence) / 2])
-    return float(low), float(high)
+    return _bootstrapped((values,), np.mean, confidence, seed)
 
 
-def student_quantile(share: float, freedom: float) -> float:
-    """The value that Student's t stays below with this chance, for 0.5 ≤ share < 1."""
-    low, high = 0.0, 1.0
-    while student_below(high, freedom) < share:
-        high *= 2
-    for _ in range(BISECTIONS):
-        middle = (low + high) / 2
-        low, high = (middle, high) if student_below(middle, freedom) < share else (low, middle)
-    return (low + high) / 2
+def _bootstrapped(samples: Sequence[np.ndarray], statistic: Any, confidence: float, seed: int) -> tuple[float, float]:
+    from scipy.stats import bootstrap
+
+    options: dict[str, Any] = {"method": "percentile", "vectorized": True, "n_resamples": BOOTSTRAP_DRAWS}
+    found = bootstrap(
+        samples, statistic, confidence_level=confidence, rng=np.random.default_rng(seed), **options
+    ).confidence_interval
+    return float(found.low), float(found.high)
 
 
-def student_below(value: float, freedom: float) -> float:
-    """The chance that Student's t stays below a value, which is 0 or more."""
-    return 1 - incomplete_beta(freedom / 2, 0.5, freedom / (freedom + value * value)) / 2
+def student_quantile(share: float, freedom: np.ndarray | float) -> np.ndarray:
+    """The value that Student's t stays below with this chance, for each number of degrees of freedom."""
+    from scipy.special import stdtrit
+
+    return np.asarray(stdtrit(freedom, share))
 
 
 def drift(moments: np.ndarray, values: np.ndarray) -> float:
     """How much the values grow from the first moment to the last, as a share of their median (Theil & Sen)."""
+    from scipy.stats import theilslopes
+
     if values.size < 3:
         return 0.0
-    first, second = np.triu_indices(values.size, 1)
-    slope = np.median((values[second] - values[first]) / (moments[second] - moments[first]))
-    return float(slope * (moments[-1] - moments[0]) / np.median(values))
+    return float(theilslopes(values, moments).slope * (moments[-1] - moments[0]) / np.median(values))

@@ -399,6 +399,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "gevent": ("loadtest.locustfile", "loadtest.dispatcher", "loadtest.alarm", "loadtest.exchange", "loadtest.guests"),
     "geventhttpclient": ("loadtest.dispatcher", "loadtest.exchange"),
     "loadtest": ("loadtest",),
+    "scipy": ("loadtest.statistics",),
     # For the name of an error only: see test_nothing_is_unpickled.
     "sqlite3": ("app.database", "app.state_files"),
     "click": ("app.cli",),

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 
 import numpy as np
 import pytest
 
 from loadtest import power, statistics
+
+
+def test_scipy_is_imported_by_what_judges_only() -> None:
+    """Its import takes longer than the start of a process that sends load."""
+    code = "import sys, loadtest.__main__; sys.exit('scipy' in sys.modules)"
+
+    assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
 @pytest.mark.parametrize(("share", "confidence", "needed"), [(0.99, 0.95, 299), (0.99, 0.99, 459), (0.95, 0.95, 59)])
