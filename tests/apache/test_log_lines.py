@@ -91,7 +91,7 @@ REFUSED_STARTS = {
     "a wrong value": {"PORT": "70000"},
     "an unknown name": {"WEB_THRADS": "3"},
     "a port that is not ours": {"PORT": "1", "LISTEN_HOST": "192.0.2.1"},
-    "no Python": {"CASK_PYTHON": "/no\"where\\\\n"},
+    "no Python": {"CASK_PYTHON": '/no"where\\\\n'},
 }
 
 
