@@ -401,7 +401,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "loadtest": ("loadtest",),
     "scipy": ("loadtest.statistics",),
     # For the name of an error only: see test_nothing_is_unpickled.
-    "sqlite3": ("app.database", "app.state_files"),
+    "sqlite3": ("app.database", "app.state_files", "app.counters"),
     "click": ("app.cli",),
     "rich": ("app.cli.terminal",),
     "pickle": ("app.vision.foreign",),
