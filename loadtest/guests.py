@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from typing import Any
 
 import gevent
-from locust import User
+from locust import TaskSet, User
 from locust.env import Environment
 from locust.exception import InterruptTaskSet, RescheduleTask, StopUser
 from locust.user.task import DefaultTaskSet
@@ -17,6 +17,40 @@ from loadtest.rows import Outcome
 from loadtest.scenarios import GUEST, GUEST_NUMBER, Caller, Request
 
 REFUSALS = (429, 503)
+# A TaskSet that only interrupts itself would be entered and left without end.
+MOVES_MOST = 20
+
+
+class Guest:
+    """A user of theirs, and the TaskSets that it is in, the innermost last. Between arrivals it stays where it is."""
+
+    def __init__(self, user: User) -> None:
+        self._sets: list[TaskSet] = [DefaultTaskSet(user)]
+        user.on_start()
+
+    def act(self, told: Sequence[Any]) -> None:
+        """Do the next task, entering and leaving TaskSets on the way. ``told`` grows with each request.
+
+        Raises StopUser where the user is done, and whatever the task raises.
+        """
+        for _ in range(MOVES_MOST):
+            inner = self._sets[-1]
+            task = inner.get_next_task()
+            try:
+                if isinstance(task, type):
+                    self._sets.append(task(inner if len(self._sets) > 1 else inner.user))
+                    self._sets[-1].on_start()
+                    continue
+                inner.execute_task(task)
+            except InterruptTaskSet as left:
+                if len(self._sets) > 1:
+                    self._sets.pop().on_stop()
+                # As in Locust another task follows at once, unless this one was an arrival's worth already.
+                if left.reschedule and not told:
+                    continue
+            except RescheduleTask:
+                pass
+            return
 
 
 class Guests:
@@ -29,7 +63,7 @@ class Guests:
         self._classes = {each.__name__: each for each in classes}
         self._weights = [each.weight for each in classes]
         self._chance = random.Random(seed)  # noqa: S311 - chance, not a secret
-        self._idle: dict[str, list[User]] = defaultdict(list)
+        self._idle: dict[str, list[Guest]] = defaultdict(list)
         # What Locust tells of the requests of each task under way.
         self._told: dict[Any, list[dict[str, Any]]] = {}
         environment.events.request.add_listener(self._note)
@@ -47,18 +81,18 @@ class Guests:
         What fails in Locust's statistics fails here; 429 and 503 are refusals.
         """
         idle, me = self._idle[name], gevent.getcurrent()
-        user, told = idle.pop() if idle else self._start(name), self._told.setdefault(me, [])
-        words = ""
+        told, words, guest = self._told.setdefault(me, []), "", None
         try:
-            tasks = DefaultTaskSet(user)
-            tasks.execute_task(tasks.get_next_task())
-        except (RescheduleTask, InterruptTaskSet, StopUser):
-            pass
+            guest = idle.pop() if idle else Guest(self._classes[name](self._environment))
+            guest.act(told)
+        except StopUser:
+            guest = None
         except Exception as error:  # noqa: BLE001 - whatever a task of others raises is a failure of it
             words = f"{name}: {type(error).__name__}: {error}"
         finally:
             del self._told[me]
-        idle.append(user)
+        if guest:
+            idle.append(guest)
         status = next((_status(each) for each in reversed(told) if _status(each)), 0)
         size = sum(int(each.get("response_length") or 0) for each in told)
         if failed := next((each for each in told if each.get("exception")), None):
@@ -66,11 +100,6 @@ class Guests:
         if not words:
             return Outcome.RIGHT, "", status, size
         return Outcome.REFUSED if status in REFUSALS else Outcome.FAILED, words[:200], status, size
-
-    def _start(self, name: str) -> User:
-        user = self._classes[name](self._environment)
-        user.on_start()
-        return user
 
     def _note(self, **told: Any) -> None:
         if (mine := self._told.get(gevent.getcurrent())) is not None:

@@ -131,10 +131,6 @@ def _prepare_plan(environment: Environment, runner: Any, folder: Path, theirs: l
     for each in theirs:
         _check_theirs(each)
         each.host = CaskDispatcher.plan.url
-        if any(isinstance(done, type) for done in each.tasks):
-            _refuse(
-                f"{each.__name__} has a TaskSet, which never ends; expected tasks that are functions.", Status.USAGE
-            )
     environment.host = CaskDispatcher.plan.url
     options: Any = environment.parsed_options
     # By its number, for it may be gone before this line. A worker's parent is another: Locust's own master.

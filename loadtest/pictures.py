@@ -14,7 +14,6 @@ ROOT = Path(__file__).resolve().parent.parent
 SAMPLES = ROOT / "models" / "samples"
 # Some more that are small and different from each other, so that a mixed-up answer shows.
 MORE_TO_CLASSIFY = 12
-NONCE_DIGITS = 16
 
 
 @dataclass(frozen=True)

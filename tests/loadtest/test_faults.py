@@ -279,6 +279,63 @@ def test_a_class_of_the_users_own_runs_beside_ours_under_one_verdict(tmp_path: P
     assert ">theirs<" in (tmp_path / "run" / "report.html").read_text()
 
 
+STEPS = """
+import os
+from locust import HttpUser, SequentialTaskSet, task
+
+class Order(SequentialTaskSet):
+    def on_start(self):
+        self.note("start")
+
+    def on_stop(self):
+        self.note("stop")
+
+    @task
+    def choose(self):
+        self.note("choose")
+        self.client.get("/version", name="choose")
+
+    @task
+    class Payment(SequentialTaskSet):
+        @task
+        def pay(self):
+            self.parent.note("pay")
+            self.client.get("/version", name="pay")
+
+        @task
+        def leave(self):
+            self.interrupt()
+
+    @task
+    def leave(self):
+        self.interrupt()
+
+    def note(self, word):
+        with open({log!r}, "a") as file:
+            file.write(f"{{id(self.user)}} {{word}}\\n")
+
+class Buyer(HttpUser):
+    tasks = [Order]
+"""
+
+
+def test_task_sets_of_the_users_own_go_a_step_at_each_arrival(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(STEPS.format(log=str(tmp_path / "log")))
+    options = ("--theirs", str(tmp_path / "mine.py"), "--rate", "40", "--seconds", "4", "--slo", "patient")
+    with faulty.running(slots=16, service_ms=5) as server:
+        ran = trials.run(server.url, *options, folder=tmp_path / "run")
+
+    sent = rows.read(tmp_path / "run", 1).rows
+    noted = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
+    assert set(sent["outcome"]) == {rows.Outcome.RIGHT}, ran.printed
+    for user in {who for who, _ in noted}:
+        words = [word for who, word in noted if who == user]
+        whole = ["start", "choose", "pay", "stop"] * (len(words) // 4 + 1)
+        assert words == whole[: len(words)]
+    # Each arrival sent one request: what only leaves a TaskSet is none.
+    assert sum(word in ("choose", "pay") for _, word in noted) == sent.size
+
+
 def test_a_class_of_the_users_own_whose_host_is_not_listed_sends_nothing(tmp_path: Path) -> None:
     with faulty.running() as server, faulty.running() as other:
         (tmp_path / "mine.py").write_text(THEIRS.replace("(HttpUser):", f"(HttpUser):\n    host = '{other.url}'"))
