@@ -28,7 +28,7 @@ def opened(url: str, seconds: float, connect_seconds: float) -> Any:
     given.pop("connection_class", None)
     patience = {**options(url, seconds), "socket_connect_timeout": connect_seconds}
     kind = patience.pop("connection_class", Connection)
-    connection = kind(**given, **patience, protocol=2, driver_info=None)
+    connection = kind(**given, **patience)
     connection.connect()
     return connection
 
@@ -42,6 +42,9 @@ def options(url: str, seconds: float) -> dict[str, Any]:
         "socket_timeout": seconds,
         "socket_connect_timeout": seconds,
         "retry": Retry(NoBackoff(), 0),
+        # One question less for each connection: which form of answers, and who asks.
+        "protocol": 2,
+        "driver_info": None,
     }
     address = urlsplit(url)
     if address.scheme == "rediss":

@@ -1,24 +1,21 @@
 """The way to a Redis that keeps jobs: atomic scripts, and nobody waits long for one that is away. A leaf.
 
-A thread has a connection of its own. After a failure one caller at a time tries again, once a second; all others are
-told at once.
+After a failure one caller at a time tries again, once a second; all others are told at once.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import logging
-import os
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
-from functools import cache
+from collections.abc import Callable, Iterator
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from app.errors import StateUnusableError, StorageFullError
-from app.redis_connections import opened
+from app.redis_connections import options
 from app.texts import Text
 
 log = logging.getLogger("cask.jobs")
@@ -42,7 +39,6 @@ class Link:
         self.place = place
         self._url = url
         self._clock = clock
-        self._local = threading.local()
         self._lock = threading.Lock()
         self._is_away = False
         self._ask_at = 0.0
@@ -64,35 +60,26 @@ class Link:
 
     def ask(self, *command: Any) -> Any:
         """One command, one answer. Raises StateUnusableError, and StorageFullError where Redis has no memory left."""
-        return self.ask_all([command])[0]
-
-    def ask_all(self, commands: Sequence[tuple[Any, ...]]) -> list[Any]:
-        """Commands that travel together; those before one that failed are done. Raises as ``ask``."""
         with self._failures():
-            connection = self._connection()
-            connection.send_packed_command(connection.pack_commands(commands))
-            return [connection.read_response() for _ in commands]
+            return self._client.execute_command(*command)
 
     def run(self, script: str, prefix: str, *arguments: Any) -> Any:
         """One script of the folder ``lua``, as one step that is done whole or not at all. Raises as ``ask``."""
-        from redis.exceptions import NoScriptError
-
-        text, digest = _script(script)
         with self._failures():
-            connection = self._connection()
-            try:
-                connection.send_command("EVALSHA", digest, 1, prefix, *arguments)
-                return connection.read_response()
-            except NoScriptError:  # it has been started since
-                connection.send_command("EVAL", text, 1, prefix, *arguments)
-                return connection.read_response()
+            return self._scripts[script](keys=[prefix], args=arguments)
 
-    def close(self) -> None:
-        """Close this thread's connection; the next use opens another."""
-        held = getattr(self._local, "held", None)
-        if held is not None and held[0] == os.getpid():
-            held[1].disconnect()
-        self._local.held = None
+    @cached_property
+    def _client(self) -> Any:
+        # Imported here: it takes longer than all else at the start, and only few have a Redis.
+        from redis import Redis
+
+        return Redis.from_url(self._url, **options(self._url, TIMEOUT_SECONDS))
+
+    @cached_property
+    def _scripts(self) -> dict[str, Any]:
+        """By name, each behind what all have in common."""
+        common = (FOLDER / "common.lua").read_text()
+        return {each.stem: self._client.register_script(common + each.read_text()) for each in FOLDER.glob("*.lua")}
 
     @contextlib.contextmanager
     def _failures(self) -> Iterator[None]:
@@ -102,19 +89,13 @@ class Link:
         try:
             yield
         except OutOfMemoryError as error:
-            self.close()
             self._note(None)
             raise _full() from error
         except (RedisError, OSError) as error:
-            # Answers that nobody read any more would be taken for those of the next question.
-            self.close()
             self._note(error)
             # Where it stands is not for callers; the log has it.
             reason = str(error).rstrip(".") if isinstance(error, ResponseError) else Text("it does not answer")
             raise _unusable(reason) from error
-        except BaseException:
-            self.close()
-            raise
         self._note(None)
 
     def _wait_for_turn(self) -> None:
@@ -138,17 +119,6 @@ class Link:
         elif error is None and was_away:
             log.warning("the Redis at %s answers again, jobs go on", self.place)
 
-    def _connection(self) -> Any:
-        """This thread's. One that the other side has closed while it was idle is replaced."""
-        held: tuple[int, Any] | None = getattr(self._local, "held", None)
-        # A connection must not be used by the child of a fork.
-        if held is not None and held[0] == os.getpid() and _is_idle(held[1]):
-            return held[1]
-        self.close()
-        connection = opened(self._url, TIMEOUT_SECONDS, TIMEOUT_SECONDS)
-        self._local.held = (os.getpid(), connection)
-        return connection
-
 
 def _unusable(reason: str) -> StateUnusableError:
     return StateUnusableError(
@@ -165,19 +135,3 @@ def _full() -> StorageFullError:
         hint="Remove jobs whose results you have (DELETE), or come later; the operator sets the limit.",
         retry_after_seconds=FULL_RETRY_AFTER_SECONDS,
     )
-
-
-def _is_idle(connection: Any) -> bool:
-    from redis.exceptions import RedisError
-
-    try:
-        return not connection.can_read()
-    except (RedisError, OSError):
-        return False
-
-
-@cache
-def _script(name: str) -> tuple[str, str]:
-    """Its text behind what all have in common, and the digest by which Redis knows it."""
-    text = "".join((FOLDER / f"{each}.lua").read_text() + "\n" for each in ("common", name))
-    return text, hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()

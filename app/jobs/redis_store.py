@@ -8,7 +8,6 @@ worth nothing: a worker that was only slow cannot write a second result.
 from __future__ import annotations
 
 import contextlib
-import itertools
 import json
 import os
 import secrets
@@ -38,6 +37,9 @@ EXPIRED_AT_ONCE = 100
 TELLING_SECONDS = 60.0
 WORKER_BYTES = 64
 
+# As the library gives it, or names and values in turn, as a script does.
+_Hash = Mapping[bytes, bytes] | Sequence[bytes]
+
 
 class RedisStore(JobStore):
     """All jobs in one Redis. What is on its way there from a caller lies in STATE_DIR for a moment."""
@@ -57,8 +59,7 @@ class RedisStore(JobStore):
         self._lease_seconds = lease_seconds
         self._predecessor = ""
         self._lock = threading.Lock()
-        self._tokens = itertools.count(1)
-        self._next_token = 1
+        self._last_token = 0
         self._in_hand: set[int] = set()
 
     @property
@@ -67,8 +68,7 @@ class RedisStore(JobStore):
         return True
 
     def close(self) -> None:
-        """Close this thread's connection."""
-        self._link.close()
+        """Nothing: whichever thread asks takes one of the connections that are free."""
 
     # ── taking jobs ──────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -110,17 +110,13 @@ class RedisStore(JobStore):
         )
 
     def _upload(self, token: str, pack: Pack) -> None:
-        commands: list[tuple[Any, ...]] = []
-        size_bytes = 0
+        key, fields, size_bytes = f"{PREFIX}upload:{token}", [], 0
         for number, each in enumerate(pack.entries, start=1):
-            data = packs.read(pack.path, each.start, each.size_bytes)
-            commands.append(("HSET", f"{PREFIX}upload:{token}", number, data, f"n{number}", each.name))
-            size_bytes += len(data)
-            if size_bytes > UPLOADED_BYTES:
-                self._link.ask_all(commands)
-                commands, size_bytes = [], 0
-        if commands:
-            self._link.ask_all(commands)
+            fields += [number, packs.read(pack.path, each.start, each.size_bytes), f"n{number}", each.name]
+            size_bytes += each.size_bytes
+            if size_bytes > UPLOADED_BYTES or number == len(pack.entries):
+                self._link.ask("HSET", key, *fields)
+                fields, size_bytes = [], 0
 
     # ── asking ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -146,7 +142,7 @@ class RedisStore(JobStore):
 
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state, and how many images wait. Raises StateUnusableError."""
-        found = _pairs(self._link.ask("HGETALL", f"{PREFIX}counts"))
+        found = _texts(self._link.ask("HGETALL", f"{PREFIX}counts"))
         found.pop("bytes", None)
         waiting = int(found.pop("images_waiting", 0))
         return {**{state: int(number) for state, number in found.items() if int(number)}, "images_waiting": waiting}
@@ -207,7 +203,7 @@ class RedisStore(JobStore):
 
     def _renew(self, dead: str) -> int:
         with self._lock:
-            known = (self._next_token, *self._in_hand)
+            known = (self._last_token + 1, *self._in_hand)
         return int(self._run("renew", self.worker, self._lease_seconds, dead, *known))
 
     def has_work(self, paused: Collection[str] = ()) -> bool:
@@ -227,7 +223,7 @@ class RedisStore(JobStore):
         if found is None:
             return None
         job_id, number, attempt, name, data, row = found
-        job = _pairs(row)
+        job = _texts(row)
         return Claim(
             job_id=job_id.decode(),
             number=int(number),
@@ -285,10 +281,9 @@ class RedisStore(JobStore):
     def _take_in_hand(self) -> int:
         """A token that no other image of this worker has had."""
         with self._lock:
-            token = next(self._tokens)
-            self._next_token = token + 1
-            self._in_hand.add(token)
-            return token
+            self._last_token += 1
+            self._in_hand.add(self._last_token)
+            return self._last_token
 
     def _let_go(self, token: int) -> None:
         """Whatever is claimed under it in Redis goes back into the line with the next ``renew``."""
@@ -307,8 +302,8 @@ class RedisStore(JobStore):
     def _run(self, script: str, *arguments: Any) -> Any:
         return self._link.run(script, PREFIX, *arguments)
 
-    def _job(self, flat: Sequence[bytes]) -> Job:
-        row: dict[str, Any] = {"started_at": None, "ended_at": None, "ended_tick": "", "url": None, **_pairs(flat)}
+    def _job(self, found: _Hash) -> Job:
+        row: dict[str, Any] = {"started_at": None, "ended_at": None, "ended_tick": "", "url": None, **_texts(found)}
         numbers = ("total", "done", "failed", "webhook_attempts")
         moments = ("created_at", "started_at", "ended_at")
         row.update({name: int(row[name]) for name in numbers if name in row})
@@ -316,10 +311,10 @@ class RedisStore(JobStore):
         return self._of(row)
 
 
-def _pairs(flat: Sequence[bytes]) -> dict[str, Any]:
-    """A hash as Redis gives it: names and values in turn."""
-    texts = [each.decode() for each in flat]
-    return dict(zip(texts[::2], texts[1::2], strict=True))
+def _texts(found: _Hash) -> dict[str, Any]:
+    """A hash of Redis."""
+    pairs = found.items() if isinstance(found, Mapping) else zip(found[::2], found[1::2], strict=True)
+    return {name.decode(): value.decode() for name, value in pairs}
 
 
 def _whose(owner: str | None) -> tuple[str, str]:
