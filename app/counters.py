@@ -6,19 +6,23 @@ Over machines, in the Redis that REDIS_URL names; while that is away, in the fil
 
 from __future__ import annotations
 
+import functools
 import logging
 import sqlite3
 import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from limits.storage import Storage
 
+from app.circuit_breaker import PAUSE_SECONDS, CircuitBreaker
 from app.database import Database
 from app.errors import StateUnusableError
 from app.redis_connections import options
+
+T = TypeVar("T")
 
 log = logging.getLogger("cask.web")
 
@@ -44,7 +48,6 @@ BUSY_SECONDS = 0.1
 MAX_CONTENDED_SECONDS = 1.0
 SWEEP_SECONDS = 30.0
 REDIS_SECONDS = 0.1
-PROBE_SECONDS = 2.0
 
 
 class FileStorage(Storage):
@@ -187,73 +190,56 @@ class MemoryStorage(Storage):
 
 
 class FallingStorage(Storage):
-    """The first of several storages that works. One that failed is left alone until ``check`` finds it well, which a
-    thread asks beside the requests; the last one never fails. Nothing is raised.
+    """The first of several storages that works; the last one never fails. Nothing is raised.
+
+    ``storages``: each with its name for the log.
     """
 
     STORAGE_SCHEME = ["cask-falling"]  # noqa: RUF012 - as the base class has it
 
-    def __init__(self, storages: list[tuple[str, Storage]], probe_seconds: float | None = None) -> None:
+    def __init__(self, storages: list[tuple[str, Storage]], probe_seconds: float = PAUSE_SECONDS) -> None:
         super().__init__()
-        self._storages = storages
-        self._probe_seconds = PROBE_SECONDS if probe_seconds is None else probe_seconds
-        self._away: set[str] = set()
-        self._lock = threading.Lock()
+        self._guarded = [
+            (CircuitBreaker(f"counting requests in {name}", storage.check, pause_seconds=probe_seconds), storage)
+            for name, storage in storages[:-1]
+        ]
+        self._last = storages[-1][1]
 
     @property
     def base_exceptions(self) -> tuple[type[Exception], ...]:
         """Nothing."""
         return ()
 
-    def leave(self, name: str, why: str) -> None:
-        """Ask this one no more until it is well."""
-        with self._lock:
-            if name in self._away:
-                return
-            self._away.add(name)
-        log.warning("rate limits are counted without %s until it answers: %s", name, why)
-        threading.Thread(target=self._probe, args=(name,), name=f"probe-{name}", daemon=True).start()
-
     def incr(self, key: str, expiry: int, amount: int = 1) -> int:
         """As the first that works says."""
-        return int(self._ask(lambda storage: storage.incr(key, expiry, amount)))
+        return self._ask(lambda storage: storage.incr(key, expiry, amount))
 
     def get(self, key: str) -> int:
         """As the first that works says."""
-        return int(self._ask(lambda storage: storage.get(key)))
+        return self._ask(lambda storage: storage.get(key))
 
     def get_expiry(self, key: str) -> float:
         """As the first that works says."""
-        return float(self._ask(lambda storage: storage.get_expiry(key)))
+        return self._ask(lambda storage: storage.get_expiry(key))
 
     def check(self) -> bool:
-        """Whether the first one works."""
-        return not self._away
+        """Whether all of them are used."""
+        return all(breaker.state == "closed" for breaker, _ in self._guarded)
 
-    def reset(self) -> None:
+    def reset(self) -> int | None:
         """Forget all counts of the first that works."""
-        self._ask(lambda storage: storage.reset())
+        return self._ask(lambda storage: storage.reset())
 
     def clear(self, key: str) -> None:
-        """Forget one count in the first that works."""
+        """Forget one count, in all that work."""
         self._ask(lambda storage: storage.clear(key))
 
-    def _ask(self, question: Callable[[Storage], Any]) -> Any:
-        for name, storage in self._storages[:-1]:
-            if name in self._away:
-                continue
-            try:
-                return question(storage)
-            except Exception as error:  # noqa: BLE001 - whatever it is, no request fails for want of a count
-                self.leave(name, f"{type(error).__name__}: {error}")
-        return question(self._storages[-1][1])
-
-    def _probe(self, name: str) -> None:
-        storage = dict(self._storages)[name]
-        while not storage.check():
-            time.sleep(self._probe_seconds)
-        self._away.discard(name)
-        log.warning("rate limits are counted with %s again", name)
+    def _ask(self, question: Callable[[Storage], T]) -> T:
+        for breaker, storage in self._guarded:
+            found = breaker.call(functools.partial(question, storage))
+            if found is not None:
+                return found
+        return question(self._last)
 
 
 def mend(state_dir: Path) -> None:
@@ -272,12 +258,12 @@ def mend(state_dir: Path) -> None:
         database.start_anew()
 
 
-def make(state_dir: Path, redis_url: str = "") -> FallingStorage:
+def make(state_dir: Path, redis_url: str = "", probe_seconds: float = PAUSE_SECONDS) -> FallingStorage:
     """The counts of this service: in Redis where there is one, in the file, at last in this process alone."""
     storages: list[tuple[str, Storage]] = [("the file", FileStorage(state_dir)), ("memory", MemoryStorage())]
     if redis_url:
         storages.insert(0, ("Redis", _redis(redis_url)))
-    return FallingStorage(storages)
+    return FallingStorage(storages, probe_seconds)
 
 
 def _redis(url: str) -> Storage:

@@ -18,13 +18,18 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app import upstream_answers
+from app.circuit_breaker import CircuitBreaker
 from app.errors import DeadlineExceededError
 from app.manifests import Task
 from app.texts import Text
 from app.upstream_answers import UpstreamAnswer, UpstreamError
-from app.upstream_health import Health
 
 CONNECT_TIMEOUT_SECONDS = 1.0
+# So many in a row that could not be asked, or did not answer in time: it is left alone for so long.
+FAILURES = 3
+PAUSE_SECONDS = 5.0
+# A caller who gives less time than this says nothing of the service by being left without an answer.
+FAIR_SECONDS = 1.0
 # Of a body and of an answer. TLS sends no more at a time, and gives each piece the whole of a socket's timeout.
 CHUNK_BYTES = 16 * 1024
 # Open connections that wait for the next request, for each upstream and process.
@@ -71,7 +76,7 @@ class Upstream:
         self._token = token
         self._ca_file = ca_file
         self._tls: ssl.SSLContext | None = None
-        self._health = Health()
+        self._breaker = CircuitBreaker(f"upstream {name}", failures=FAILURES, pause_seconds=PAUSE_SECONDS)
         self._idle: list[http.client.HTTPConnection] = []
         self._lock = threading.Lock()
 
@@ -82,8 +87,8 @@ class Upstream:
 
         Raises UpstreamError, DeadlineExceededError.
         """
-        rest_seconds = self._health.rest_seconds()
-        if rest_seconds:
+        if not self._breaker.allows():
+            rest_seconds = self._breaker.rest_seconds
             raise UpstreamError(
                 "%(name)s has not answered of late, and is asked again in %(seconds)s s.",
                 upstream_status=http.HTTPStatus.SERVICE_UNAVAILABLE,
@@ -105,10 +110,11 @@ class Upstream:
         given_seconds = deadline - time.monotonic()
         try:
             status, retry_after, answer = self._exchange(f"/v1/{task}", body, headers, deadline, most)
-        except (UpstreamError, DeadlineExceededError):
-            self._health.note_failure(given_seconds)
+        except (UpstreamError, DeadlineExceededError) as error:
+            if given_seconds >= FAIR_SECONDS:
+                self._breaker.note_failure(error)
             raise
-        self._health.note_answer()
+        self._breaker.note_success()
         if status == http.HTTPStatus.GATEWAY_TIMEOUT:
             # It was told how much time is left, and may be the first to see that it is over.
             raise _late(self.name)

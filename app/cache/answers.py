@@ -13,13 +13,14 @@ from flask_caching.backends.base import BaseCache
 
 from app import sizing
 from app.cache import entries
-from app.cache.breaker import Breaker
 from app.cache.disk import FILE_NAME, DiskStore
 from app.cache.entries import Entry
 from app.cache.flights import Flight, Flights
+from app.cache.guarded_store import NAME, GuardedStore
 from app.cache.keeper import Keeper
 from app.cache.recent import Recent
 from app.cache.remote import RemoteStore
+from app.circuit_breaker import CircuitBreaker
 from app.config import Settings
 from app.manifests import Task
 from app.telemetry import metrics
@@ -79,7 +80,7 @@ class KeptAnswers:
 
     def __init__(
         self,
-        store: Breaker,
+        store: GuardedStore,
         keep_seconds: float,
         clock: Callable[[], float] = time.time,
         flights: Flights | None = None,
@@ -182,7 +183,7 @@ def init_app(app: Flask, settings: Settings) -> KeptAnswers | None:
     backend = app.extensions["cache"][door]
     # Opened beside the first request, by one thread: not by many at once, nor by whoever only looks whether the app can
     # be made, which may be root.
-    store = Breaker(door, backend.probe, trouble="it is not open yet")
+    store = GuardedStore(door, CircuitBreaker(NAME, backend.probe, is_open=True))
     most_waiting = max(1, int(sizing.choose(settings).web_places.value * FOLLOWING_SHARE))
     return KeptAnswers(store, settings.cache_seconds, flights=Flights(most_waiting))
 

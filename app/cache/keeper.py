@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import logging
-import math
 import threading
 import time
-from collections.abc import Mapping
-from typing import Protocol
 
 from app.cache.entries import Entry, to_text
+from app.cache.guarded_store import GuardedStore
 from app.telemetry import metrics
 
 log = logging.getLogger("cask.web")
@@ -18,25 +16,12 @@ log = logging.getLogger("cask.web")
 MAX_WAITING = 2000
 # So long answers are gathered before they are written: each writing costs a lock and a waking.
 PERIOD_SECONDS = 0.1
-# How often a store that was down or slow is looked at.
-PROBE_SECONDS = 2.0
-
-
-class Store(Protocol):
-    """What is needed of a store; ``breaker.Breaker`` is one."""
-
-    @property
-    def is_open(self) -> bool: ...
-
-    def set_many(self, texts: Mapping[str, str]) -> bool: ...
-
-    def probe(self) -> None: ...
 
 
 class Keeper:
     """A thread with a short list before it; it starts with the first answer. Thread-safe."""
 
-    def __init__(self, store: Store) -> None:
+    def __init__(self, store: GuardedStore) -> None:
         self._store = store
         self._waiting: dict[str, Entry] = {}
         self._lock = threading.Lock()
@@ -75,16 +60,11 @@ class Keeper:
                     del self._waiting[key]
 
     def _run(self) -> None:
-        pause, probed = threading.Event(), -math.inf
         while True:
-            self._wake.wait(PROBE_SECONDS if self._store.is_open else None)
-            pause.wait(PERIOD_SECONDS)
+            self._wake.wait()
+            time.sleep(PERIOD_SECONDS)
             self._wake.clear()
             try:
-                # At once after the first trouble, which may have been of a moment; then now and then.
-                if self._store.is_open and time.monotonic() - probed >= PROBE_SECONDS:
-                    self._store.probe()
-                    probed = time.monotonic()
                 self.flush()
             except Exception:
                 log.exception("answers could not be kept")

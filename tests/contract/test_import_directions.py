@@ -25,6 +25,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.json_files", set()),
     ("app.machine", set()),
     ("app.permissions", set()),
+    ("app.circuit_breaker", set()),
     # The commands that show settings answer to `python -m app.config` too.
     ("app.config", {"app.errors", "app.cli.config"}),
     ("app.database", {"app.file_locks", "app.errors"}),
@@ -32,7 +33,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.state_files", {"app.config", "app.errors", "app.jobs.disk_store", "app.tokens"}),
     ("app.certificates", set()),
     ("app.redis_connections", set()),
-    ("app.counters", {"app.database", "app.errors", "app.redis_connections"}),
+    ("app.counters", {"app.circuit_breaker", "app.database", "app.errors", "app.redis_connections"}),
     ("app.sizing", {"app.config", "app.machine"}),
     ("app.arrivals", {"app.config", "app.sizing"}),
     ("app.files", {"app.machine"}),
@@ -73,9 +74,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.telemetry", {"app.telemetry", "app.config", "app.file_locks", "app.machine", "app.__version__"}),
     ("app.forms", {"app.builds", "app.json_files"}),
     ("app.merging", {"app.results"}),
-    ("app.upstream_health", set()),
     ("app.upstream_answers", {"app.errors", "app.manifests", "app.results", "app.tasks"}),
-    ("app.upstreams", {"app.errors", "app.manifests", "app.upstream_answers", "app.upstream_health"}),
+    ("app.upstreams", {"app.errors", "app.manifests", "app.upstream_answers", "app.circuit_breaker"}),
     (
         "app.ensembles",
         {
@@ -87,8 +87,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.cache",
         {
-            *("app.cache", "app.config", "app.database", "app.errors", "app.manifests", "app.redis_connections"),
-            *("app.results", "app.sizing", "app.tasks", "app.telemetry"),
+            *("app.cache", "app.circuit_breaker", "app.config", "app.database", "app.errors", "app.manifests"),
+            *("app.redis_connections", "app.results", "app.sizing", "app.tasks", "app.telemetry"),
         },
     ),
     ("app.engine.protocol", set()),

@@ -62,7 +62,7 @@ def wait_until_used_again(server: Server) -> None:
     def is_told() -> bool:
         # The store is tried again by whoever needs it.
         classify(server, unseen())
-        return "kept answers can be used again" in server.log()
+        return "the store of kept answers is used again" in server.log()
 
     servers.wait_until(is_told, 20, "the store to be used again")
 

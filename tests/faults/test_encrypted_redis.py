@@ -14,8 +14,8 @@ from tests.servers import Answer, Server
 JPEG = {"Content-Type": "image/jpeg"}
 PASSWORD = "a-password-of-redis"  # noqa: S105 - for this test's own Redis
 LEFT = (
-    "kept answers are left alone until they can be used again",
-    "rate limits are counted without Redis",
+    "the store of kept answers is left alone",
+    "counting requests in Redis is left alone",
     "jobs wait for the Redis at",
 )
 

@@ -216,11 +216,8 @@ def test_redis_that_is_down_or_hangs_costs_a_moment_once(
     assert sum(seconds[1:]) < 1.0
 
 
-def test_redis_that_comes_back_is_asked_again(
-    tmp_path: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(counters, "PROBE_SECONDS", 0.02)
-    storage = counters.make(tmp_path, redis.url)
+def test_redis_that_comes_back_is_asked_again(tmp_path: Path, redis: RedisServer) -> None:
+    storage = counters.make(tmp_path, redis.url, probe_seconds=0.02)
     storage.incr("a", 60)
     redis.process.send_signal(signal.SIGSTOP)
     assert storage.incr("a", 60) == 1
@@ -235,16 +232,15 @@ def test_redis_that_comes_back_is_asked_again(
 
 
 def test_locked_file_costs_one_request_a_moment_and_is_counted_in_again(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(counters, "PROBE_SECONDS", 0.05)
-    storage, before = counters.make(tmp_path), set(threading.enumerate())
+    storage, before = counters.make(tmp_path, probe_seconds=0.05), set(threading.enumerate())
     storage.incr("a", 60)
     with sqlite3.connect(tmp_path / counters.FILE_NAME, isolation_level=None) as holder:
         holder.execute("BEGIN IMMEDIATE")
         spent = [timed(lambda: storage.incr("a", 60)) for _ in range(20)]
         told = len(caplog.records)
-        threads = [each for each in set(threading.enumerate()) - before if each.name.startswith("probe-")]
+        threads = [each for each in set(threading.enumerate()) - before if each.name.startswith("probe of ")]
         holder.execute("ROLLBACK")
     holder.close()
 

@@ -25,8 +25,7 @@ from app.errors import (
 )
 from app.results import Prediction
 from app.upstream_answers import UpstreamError, most_bytes
-from app.upstream_health import FAILURES, FAIR_SECONDS, PAUSE_SECONDS, Health
-from app.upstreams import HOP_HEADER, Upstream
+from app.upstreams import FAILURES, FAIR_SECONDS, HOP_HEADER, PAUSE_SECONDS, Upstream
 from tests.fakes import PATIENCE_SECONDS, FakeClock, eventually
 
 MODEL = {"name": "theirs", "version": "7", "digest": "sha256:7"}
@@ -464,7 +463,7 @@ def test_service_that_takes_nothing_is_left_at_the_deadline() -> None:
 
 def test_service_that_is_away_is_left_alone_and_asked_again_by_one(service: Service) -> None:
     clock, upstream = FakeClock(), north(service.url)
-    upstream._health = Health(clock)
+    upstream._breaker._clock = clock
     service.closes = True
     good, service.body = service.body, b"no answer" * 100_000
     for _ in range(FAILURES):
@@ -481,22 +480,17 @@ def test_service_that_is_away_is_left_alone_and_asked_again_by_one(service: Serv
     assert len(service.asked) == FAILURES + 2
 
 
-def test_only_one_tries_whether_a_service_is_back() -> None:
-    clock = FakeClock()
-    health = Health(clock)
-    for _ in range(FAILURES):
-        health.note_failure(FAIR_SECONDS)
-    clock.now += PAUSE_SECONDS
-
-    assert [health.rest_seconds() for _ in range(3)] == [0.0, PAUSE_SECONDS, PAUSE_SECONDS]
-
-
 def test_impatient_callers_say_nothing_of_a_service() -> None:
-    health = Health()
-    for _ in range(9):
-        health.note_failure(FAIR_SECONDS / 2)
+    service = Raw(b"", 0.0)
+    try:
+        upstream = north(service.url)
+        for _ in range(FAILURES * 2):
+            with pytest.raises((UpstreamError, DeadlineExceededError)):
+                upstream.predict("classify", [b"x"], {}, time.monotonic() + FAIR_SECONDS / 20, "request-12345")
+    finally:
+        service.close()
 
-    assert health.rest_seconds() == 0
+    assert upstream._breaker.state == "closed"
 
 
 def test_of_too_many_rows_the_first_are_taken(service: Service) -> None:

@@ -14,8 +14,9 @@ import pytest
 
 from app import config, forms, images, roles, sizing
 from app.cache.answers import KeptAnswers
-from app.cache.breaker import Breaker
 from app.cache.disk import DiskStore
+from app.cache.guarded_store import GuardedStore
+from app.circuit_breaker import CircuitBreaker
 from app.engine.client import EngineAnswer
 from app.errors import (
     CaskError,
@@ -235,7 +236,7 @@ def test_shadow_is_asked_with_a_picture_of_its_own_size_and_what_was_answered(
 def kept(tmp_path: Path) -> KeptAnswers:
     """Answers that are kept on disk."""
     disk = DiskStore(tmp_path / "answers.sqlite3", 1 << 20, 60)
-    return KeptAnswers(Breaker(disk, disk.probe), 60)
+    return KeptAnswers(GuardedStore(disk, CircuitBreaker("store", disk.probe)), 60)
 
 
 def test_kept_answer_is_in_pixels_of_the_original_and_needs_no_engine(

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from app.cache.breaker import Breaker
 from app.cache.disk import DiskStore
+from app.cache.guarded_store import GuardedStore
+from app.circuit_breaker import CircuitBreaker
 
 
 @pytest.fixture
@@ -17,8 +18,6 @@ def disk(tmp_path: Path) -> DiskStore:
 
 
 @pytest.fixture
-def store(disk: DiskStore) -> Breaker:
+def store(disk: DiskStore) -> GuardedStore:
     """The file behind its breaker."""
-    breaker = Breaker(disk, disk.probe)
-    breaker.probe()
-    return breaker
+    return GuardedStore(disk, CircuitBreaker("store", disk.probe))

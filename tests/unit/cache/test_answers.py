@@ -11,8 +11,9 @@ import pytest
 
 from app.cache import flights
 from app.cache.answers import ANY_AGE, Computed, Freshness, KeptAnswers
-from app.cache.breaker import Breaker
 from app.cache.entries import Entry
+from app.cache.guarded_store import GuardedStore
+from app.circuit_breaker import CircuitBreaker
 from app.errors import CaskError, DeadlineExceededError, EngineBusyError
 from app.results import Prediction
 from tests.fakes import PATIENCE_SECONDS, FakeClock, eventually
@@ -58,7 +59,7 @@ def engine(clock: FakeClock) -> Engine:
 
 
 @pytest.fixture
-def kept(store: Breaker, clock: FakeClock) -> KeptAnswers:
+def kept(store: GuardedStore, clock: FakeClock) -> KeptAnswers:
     return KeptAnswers(store, 60.0, clock)
 
 
@@ -229,11 +230,11 @@ def test_store_that_is_down_costs_nobody_an_answer(engine: Engine, clock: FakeCl
     def probe() -> None:
         raise ConnectionRefusedError
 
-    kept = KeptAnswers(Breaker(Down(), probe), 60.0, clock)
+    kept = KeptAnswers(GuardedStore(Down(), CircuitBreaker("store", probe)), 60.0, clock)
 
     assert ask(kept, engine, "a") == [("a", "miss")]
     assert ask(kept, engine, "b") == [("b", "miss")]
-    assert kept.store.failures_total >= 1
+    assert kept.store.breaker.state == "open"
 
 
 def test_what_is_too_much_is_dropped_and_counted(
