@@ -6,19 +6,16 @@ After a failure one caller at a time tries again, once a second; all others are 
 from __future__ import annotations
 
 import contextlib
-import logging
-import threading
 import time
 from collections.abc import Callable, Iterator
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
+from app.circuit_breaker import CircuitBreaker
 from app.errors import StateUnusableError, StorageFullError
 from app.redis_connections import options
 from app.texts import Text
-
-log = logging.getLogger("cask.jobs")
 
 # For each answer of Redis, and for a connection.
 TIMEOUT_SECONDS = 1.0
@@ -36,12 +33,9 @@ class Link:
     """One Redis. ``url`` has the password in it and is never shown; ``place`` is what may be. Thread-safe."""
 
     def __init__(self, url: str, place: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self.place = place
         self._url = url
         self._clock = clock
-        self._lock = threading.Lock()
-        self._is_away = False
-        self._ask_at = 0.0
+        self._breaker = CircuitBreaker(f"the Redis of the jobs at {place}", pause_seconds=AWAY_SECONDS, clock=clock)
         # What Redis said of the time, less this machine's clock then, and until when that holds.
         self._offset = (0.0, float("-inf"))
 
@@ -85,39 +79,19 @@ class Link:
     def _failures(self) -> Iterator[None]:
         from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
 
-        self._wait_for_turn()
+        if not self._breaker.allows():
+            raise _unusable(Text("it does not answer"))
         try:
             yield
         except OutOfMemoryError as error:
-            self._note(None)
+            self._breaker.note_success()
             raise _full() from error
         except (RedisError, OSError) as error:
-            self._note(error)
+            self._breaker.note_failure(error)
             # Where it stands is not for callers; the log has it.
             reason = str(error).rstrip(".") if isinstance(error, ResponseError) else Text("it does not answer")
             raise _unusable(reason) from error
-        self._note(None)
-
-    def _wait_for_turn(self) -> None:
-        """Raises StateUnusableError while it is away and another one finds out whether it still is."""
-        if not self._is_away:
-            return
-        with self._lock:
-            now = self._clock()
-            if now < self._ask_at:
-                raise _unusable(Text("it does not answer"))
-            self._ask_at = now + TIMEOUT_SECONDS + AWAY_SECONDS
-
-    def _note(self, error: Exception | None) -> None:
-        if error is None and not self._is_away:
-            return
-        with self._lock:
-            was_away, self._is_away = self._is_away, error is not None
-            self._ask_at = self._clock() + AWAY_SECONDS
-        if error is not None and not was_away:
-            log.warning("jobs wait for the Redis at %s: %s", self.place, error)
-        elif error is None and was_away:
-            log.warning("the Redis at %s answers again, jobs go on", self.place)
+        self._breaker.note_success()
 
 
 def _unusable(reason: str) -> StateUnusableError:

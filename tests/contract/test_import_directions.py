@@ -201,7 +201,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.jobs.disk_store",
         {"app.jobs.jobs", "app.jobs.packs", "app.jobs.store", "app.database", "app.errors", "app.machine"},
     ),
-    ("app.jobs.redis_link", {"app.errors", "app.redis_connections"}),
+    ("app.jobs.redis_link", {"app.circuit_breaker", "app.errors", "app.redis_connections"}),
     (
         "app.jobs.redis_store",
         {"app.jobs.jobs", "app.jobs.packs", "app.jobs.redis_link", "app.jobs.store", "app.errors"},

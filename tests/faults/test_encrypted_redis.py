@@ -16,7 +16,7 @@ PASSWORD = "a-password-of-redis"  # noqa: S105 - for this test's own Redis
 LEFT = (
     "the store of kept answers is left alone",
     "counting requests in Redis is left alone",
-    "jobs wait for the Redis at",
+    "the Redis of the jobs at",
 )
 
 
