@@ -1,1 +1,1 @@
-"""How much does it bear: load, a verdict with confidence, a report. The service never imports it."""
+"""Load tests: send load, judge it with confidence bounds, report. The service never imports this package."""

@@ -17,8 +17,8 @@ from app import config
 from app.errors import SettingsError
 from loadtest import (
     capacity,
-    causes,
     compare,
+    diagnosis,
     driver,
     fingerprint,
     guard,
@@ -30,7 +30,7 @@ from loadtest import (
     search,
     selftest,
     summary,
-    turns,
+    target_lock,
 )
 from loadtest.checks import Verdict
 from loadtest.guard import Target
@@ -65,70 +65,110 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
-        prog="python -m loadtest", description="How much does it bear? ENV says what is loaded."
+        prog="python -m loadtest", description="Load test: send load to the target of ENV and judge it."
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
-    run = commands.add_parser("run", help="send one profile and judge it")
+    run = commands.add_parser("run", help="run one load profile and judge it")
     run.set_defaults(command=_run, name="run")
     run.add_argument("--profile", default="smoke", help=f"one of {', '.join(profiles.names())}")
     _add_load_options(run)
-    find = commands.add_parser("search", help="find the highest rate that keeps the promise; writes the capacity")
-    find.set_defaults(command=_search, name="search", profile="probe")
-    find.add_argument("--start", type=float, default=4.0, help="the first rate, in requests per second")
-    find.add_argument(
-        "--most", type=float, default=4096.0, help="the highest rate to try; LOADTEST_MAX_RPS bounds it too"
+    find = commands.add_parser(
+        "search", help="find the highest rate that meets the SLO, and write it down as the capacity"
     )
-    find.add_argument("--resolution", type=float, default=search.RESOLUTION, help="how near, as a share of the rate")
+    find.set_defaults(command=_search, name="search", profile="probe")
+    find.add_argument("--start", type=float, default=4.0, help="first rate to try, in requests per second")
+    find.add_argument("--most", type=float, default=4096.0, help="highest rate to try; LOADTEST_MAX_RPS limits it too")
+    find.add_argument(
+        "--resolution",
+        type=float,
+        default=search.RESOLUTION,
+        help="stop when the gap between passing and failing rate is this share of it",
+    )
     _add_load_options(find)
-    versus = commands.add_parser("compare", help="runs before a change against runs after it")
+    versus = commands.add_parser("compare", help="compare runs before a change with runs after it")
     versus.set_defaults(command=_compare)
     versus.add_argument(
-        "--before", nargs="+", type=Path, required=True, metavar="FOLDER", help="runs, eight in turns, or five"
+        "--before",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="result folders: eight or more taken alternately, or at least five",
     )
     versus.add_argument(
-        "--after", nargs="+", type=Path, required=True, metavar="FOLDER", help="runs, eight in turns, or five"
+        "--after",
+        nargs="+",
+        type=Path,
+        required=True,
+        metavar="FOLDER",
+        help="result folders: eight or more taken alternately, or at least five",
     )
-    page = commands.add_parser("report", help="write the HTML report of a run's or a search's folder anew")
+    page = commands.add_parser("report", help="write the HTML report of a run or a search again")
     page.set_defaults(command=_report)
     page.add_argument("folder", type=Path, help="below loadtest/results")
-    test = commands.add_parser("selftest", help="order faults and see whether they are found")
+    test = commands.add_parser("selftest", help="check that this tool finds the faults of a faulty test server")
     test.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(selftest.PARTS)}; all when none")
     test.set_defaults(command=lambda given: selftest.main(given.parts))
     return parser
 
 
 def _add_load_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--slo", default="default", help="the promise: a table of loadtest/slo.toml")
-    parser.add_argument("--mix", default="", help="who calls: a table of loadtest/mixes.toml instead of the profile's")
-    parser.add_argument("--model", choices=("open", "closed"), help="instead of the profile's; closed takes --callers")
-    parser.add_argument("--callers", type=int, default=1, help="closed model: so many at once")
-    parser.add_argument("--rate", type=float, help="requests per second, not the profile's; a shape's highest")
-    parser.add_argument("--seconds", type=float, help="the span after the warm-up, instead of the profile's")
-    parser.add_argument("--think", type=float, help="closed model: seconds a caller thinks after an answer, on average")
-    parser.add_argument("--warm-up", type=float, help="seconds at the beginning that are sent and not judged")
-    parser.add_argument("--repeats", type=float, default=0.0, help="share of requests that a cache may answer, 0 … 1")
+    parser.add_argument("--slo", default="default", help="limits to judge by: a table of loadtest/slo.toml")
     parser.add_argument(
-        "--seed", type=int, default=DEFAULT_SEED, help="the same seed sends the same at the same moments"
+        "--mix", default="", help="mix of requests: a table of loadtest/mixes.toml, instead of the profile's"
     )
-    parser.add_argument("--processes", type=int, default=1, help="worker processes; each wants a core of its own")
     parser.add_argument(
-        "--join", type=int, default=0, help="the workers are started elsewhere and join at this port of loopback"
+        "--model",
+        choices=("open", "closed"),
+        help="open: requests start on schedule; closed: --callers wait for each answer",
     )
-    parser.add_argument("--timeout", type=float, default=10.0, help="a caller's patience, in seconds")
-    parser.add_argument("--slots", type=int, help="requests under way at once, a worker; by rate and patience")
-    parser.add_argument("--theirs", default="", metavar="FILE", help="a locustfile with user classes of your own")
-    parser.add_argument("--theirs-share", type=float, default=1.0, help="share of arrivals that are theirs, 0 … 1")
-    parser.add_argument("--host", default="", help="must be the allowed address; LOADTEST_HOST allows it")
-    parser.add_argument("--ca", default="", metavar="FILE", help="certificates that vouch for the target, PEM")
-    parser.add_argument("--confirm", default="", help="the environment's name, where a person must agree")
-    parser.add_argument("--folder", type=Path, help="where the run is kept instead of loadtest/results/")
+    parser.add_argument("--callers", type=int, default=1, help="closed model: number of concurrent callers")
+    parser.add_argument(
+        "--rate",
+        type=float,
+        help="requests per second instead of the profile's; of a profile whose rate changes, the peak",
+    )
+    parser.add_argument("--seconds", type=float, help="duration after the warm-up, instead of the profile's")
+    parser.add_argument("--think", type=float, help="closed model: mean think time after an answer, in seconds")
+    parser.add_argument("--warm-up", type=float, help="seconds of load at the start that are not judged")
+    parser.add_argument(
+        "--repeats",
+        type=float,
+        default=0.0,
+        help="share of requests with repeated bytes, which a cache may answer, 0 … 1",
+    )
+    parser.add_argument(
+        "--seed", type=int, default=DEFAULT_SEED, help="the same seed sends the same requests at the same times"
+    )
+    parser.add_argument(
+        "--processes", type=int, default=1, help="number of worker processes; each needs a core of its own"
+    )
+    parser.add_argument(
+        "--join", type=int, default=0, help="wait for workers started elsewhere, which connect to this port on loopback"
+    )
+    parser.add_argument("--timeout", type=float, default=10.0, help="request timeout in seconds")
+    parser.add_argument(
+        "--slots", type=int, help="most concurrent requests of a worker; default: from rate and timeout"
+    )
+    parser.add_argument(
+        "--theirs", default="", metavar="FILE", help="a locustfile with user classes of your own, run beside ours"
+    )
+    parser.add_argument(
+        "--theirs-share", type=float, default=1.0, help="share of requests that the classes of --theirs make, 0 … 1"
+    )
+    parser.add_argument("--host", default="", help="the target; must be the address in LOADTEST_HOST")
+    parser.add_argument("--ca", default="", metavar="FILE", help="PEM file of the certificate authority of the target")
+    parser.add_argument(
+        "--confirm", default="", help="name of the environment, where LOADTEST_ALLOW=confirm asks for it"
+    )
+    parser.add_argument("--folder", type=Path, help="folder for the results, instead of a new one in loadtest/results")
 
 
 def _run(arguments: argparse.Namespace) -> Status:
     settings = _settings(arguments)
     profile = _profile(arguments, settings.env)
     target = _admit(arguments, settings, highest_rate(profile.stages))
-    with turns.turn(target.url, _say):
+    with target_lock.hold(target.url, _say):
         plan, known = prepare(arguments, profile, target, settings.env)
         verdict = driver.run(plan, target, known, show=_show if sys.stderr.isatty() else None)
     report.write(plan.folder)
@@ -141,10 +181,10 @@ def _search(arguments: argparse.Namespace) -> Status:
     most = min(arguments.most, settings.loadtest_max_rps or arguments.most)
     target = _admit(arguments, settings, most)
     base = profiles.read_profile("probe")
-    with turns.turn(target.url, _say):
+    with target_lock.hold(target.url, _say):
         first, known = prepare(arguments, base, target, settings.env)
     probes = _Probes(first, target, known, arguments.seconds)
-    print(f"Searching {target.url} ({settings.env}), {scenarios.describe(first.mix)}, promise {first.promise.name}")
+    print(f"Searching {target.url} ({settings.env}), {scenarios.describe(first.mix)}, SLO {first.slo.name}")
     found = search.search(probes.probe, arguments.start, most, arguments.resolution, _tell)
     table = capacity.table_of(found, first)
     path = capacity.write(RESULTS if arguments.folder is None else first.folder, settings.env, table)
@@ -172,7 +212,7 @@ class _Probes:
     def probe(self, rate: float, is_confirmation: bool) -> Verdict:
         """Judge one rate; the confirming run is twice as long, and an undecided one is repeated as long as decides."""
         profile = self._plan.profile
-        needed = max(profiles.least_for(share, self._plan.promise.confidence) for share in profile.claims)
+        needed = max(profiles.least_for(share, self._plan.slo.confidence) for share in profile.claims)
         # Three times what is needed, so that a few late ones can be told from many.
         seconds = max(self._seconds or 15.0, 3 * needed / rate) * (2 if is_confirmation else 1)
         verdict = self._run(rate, seconds)
@@ -195,7 +235,7 @@ class _Probes:
             slots=plans.slots_for(profile, self._plan.timeout_seconds, self._plan.workers),
         )
         # Between two rates another may have its turn.
-        with turns.turn(self._target.url, _say):
+        with target_lock.hold(self._target.url, _say):
             reference.wait_until_at_rest(self._target)
             return driver.run(plan, self._target, self._known, show=_show if sys.stderr.isatty() else None)
 
@@ -204,7 +244,7 @@ def _tell(step: search.Step) -> None:
     p95 = step.verdict.figures["response_ms"]["p95"]
     said = "no answer" if p95 is None else f"p95 {p95:.0f} ms"
     word = " (confirming)" if step.is_confirmation else ""
-    word += ", machine busy with others" if causes.disturbed_by(step.verdict.figures.get("machine", {})) else ""
+    word += ", machine busy with others" if diagnosis.disturbed_by(step.verdict.figures.get("machine", {})) else ""
     print(f"  {step.rate:8.1f}/s  {step.verdict.status.name:<10} {said}{word}", flush=True)
 
 
@@ -248,7 +288,7 @@ def prepare(
         url=target.url,
         env=env,
         profile=profile,
-        promise=profiles.read_promise(arguments.slo),
+        slo=profiles.read_slo(arguments.slo),
         mix=mix,
         seed=arguments.seed,
         workers=arguments.processes,

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from loadtest import host, scenarios, summary
+from loadtest import sampling, scenarios, summary
 from loadtest.guard import Target
 from loadtest.plans import Plan
 from loadtest.profiles import word_of
@@ -29,7 +29,7 @@ def known_rps(results: Path, env: str) -> float | None:
     path = path_for(results, env)
     if not path.exists():
         return None
-    # 0 is a search that found nothing to promise: there is no share of it to send.
+    # 0 is a search that found no rate that meets the SLO: no share of it can be sent.
     return float(json.loads(path.read_text())["capacity_rps"]) or None
 
 
@@ -47,7 +47,7 @@ def publish(path: Path, target: Target, port: int, state_dir: Path) -> str:
     ``port``, ``state_dir``: of the settings. The service of another machine, or in a container, keeps its own.
     """
     page = f"{target.url}/capacity"
-    if not host.is_here(target.host) or target.port != port:
+    if not sampling.is_this_machine(target.host) or target.port != port:
         return f"For {page}, copy it to the STATE_DIR of that service: scp {path} {target.host}:STATE_DIR/{FILE_NAME}"
     shown = state_dir / FILE_NAME
     if not state_dir.is_dir():
@@ -64,11 +64,7 @@ def publish(path: Path, target: Target, port: int, state_dir: Path) -> str:
 
 def table_of(found: Search, plan: Plan) -> dict[str, Any]:
     """What capacity.json holds: the figure, what was promised, every step, and what it was measured on."""
-    limits = {
-        word_of(share): plan.promise.limits_ms[share]
-        for share in plan.profile.claims
-        if share in plan.promise.limits_ms
-    }
+    limits = {word_of(share): plan.slo.limits_ms[share] for share in plan.profile.claims if share in plan.slo.limits_ms}
     return {
         "capacity_rps": round(found.capacity_rps, 2),
         "lowest_failing_rps": found.lowest_failing_rps and round(found.lowest_failing_rps, 2),
@@ -79,8 +75,8 @@ def table_of(found: Search, plan: Plan) -> dict[str, Any]:
         "generator": {"busy_cores": _generator_cores(_confirmed(found))},
         "env": plan.env,
         "url": plan.url,
-        "promise": {"name": plan.promise.name, "limits_ms": limits, "max_failed_share": plan.promise.max_failed_share},
-        "confidence": plan.promise.confidence,
+        "promise": {"name": plan.slo.name, "limits_ms": limits, "max_failed_share": plan.slo.max_failed_share},
+        "confidence": plan.slo.confidence,
         "mix": plan.mix,
         "repeat_share": plan.repeat_share,
         "steps": [
@@ -112,14 +108,14 @@ def _generator_cores(figures: dict[str, Any]) -> float | None:
 
 
 def rows_of_card(table: dict[str, Any]) -> list[list[str]]:
-    """What a capacity is worth nothing without: box, callers, promise, models, server, moment."""
+    """What a capacity is worth nothing without: machine, callers, SLO, models, server, moment."""
     prints, limits = table["fingerprint"], table["promise"]["limits_ms"]
     promised = ", ".join(f"{name} within {limit:g} ms" for name, limit in limits.items())
     failed = f"at most {table['promise']['max_failed_share']:.1%} failed, {table['confidence']:.0%} sure"
     return [
-        ["box", _box(table)],
+        ["machine", _machine(table)],
         ["callers", scenarios.describe(table["mix"])],
-        ["promise", f"{promised}, {failed}"],
+        ["SLO", f"{promised}, {failed}"],
         ["models", ", ".join(f"{name}: {how}" for name, how in prints["computed_by"].items()) or "unknown"],
         ["server", f"{prints['server_version']}, {prints['server'].get('engine_workers')} engine workers"],
         ["measured", table["measured_at"]],
@@ -127,7 +123,7 @@ def rows_of_card(table: dict[str, Any]) -> list[list[str]]:
     ]
 
 
-def _box(table: dict[str, Any]) -> str:
+def _machine(table: dict[str, Any]) -> str:
     prints, cores = table["fingerprint"], (table.get("server") or {}).get("cores")
     busy = (table.get("generator") or {}).get("busy_cores")
     generator = f"{prints['generator_cores']} cores, {prints['generator_cpu']}{f', {busy:.2f} busy' if busy else ''}"
@@ -152,10 +148,10 @@ def headline(table: dict[str, Any]) -> str:
         return f"No capacity found: {table['reason']}{disturbed}."
     failing = table["lowest_failing_rps"]
     if table.get("verdict") == Status.UNDECIDED.name:
-        return f"Bears at least {rate(table['capacity_rps'])} requests a second: {table['reason']}."
+        return f"Capacity: at least {rate(table['capacity_rps'])} requests a second ({table['reason']})."
     words = f"{table['not_measured']}. It may take more load" if table.get("not_measured") else "is too much"
     beyond = f"; {rate(failing)} a second {words}" if failing else ""
-    return f"Bears {rate(table['capacity_rps'])} requests a second{beyond}."
+    return f"Capacity: {rate(table['capacity_rps'])} requests a second{beyond}."
 
 
 def rate(rps: float) -> str:
@@ -164,5 +160,5 @@ def rate(rps: float) -> str:
 
 
 def card(table: dict[str, Any]) -> str:
-    """This box, this model, this configuration: so much. For a terminal."""
+    """The capacity and what it was measured on, for a terminal."""
     return "\n".join(["", headline(table), "", *(f"  {line}" for line in summary.table(rows_of_card(table)))])

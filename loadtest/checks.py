@@ -1,10 +1,11 @@
-"""One line of a verdict, and the verdict they make together."""
+"""One line of a verdict, the verdict they make together, and that as JUnit XML, which every CI reads."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
+from xml.sax.saxutils import escape, quoteattr
 
 from loadtest.statuses import Status
 
@@ -53,3 +54,24 @@ def together(checks: Sequence[Check]) -> Status:
         if status in found:
             return status
     return Status.PASS
+
+
+def junit(name: str, verdict: Verdict) -> str:
+    """One test suite; FAIL is a failure, INVALID and UNDECIDED are errors: nothing was proven."""
+    failures = sum(each.status == Status.FAIL for each in verdict.checks)
+    errors = sum(each.status in (Status.INVALID, Status.UNDECIDED) for each in verdict.checks)
+    head = f'<testsuite name={quoteattr("loadtest." + name)} tests="{len(verdict.checks)}" failures="{failures}"'
+    cases = "".join(_case(each) for each in verdict.checks)
+    return f'<?xml version="1.0" encoding="UTF-8"?>\n{head} errors="{errors}">\n{cases}</testsuite>\n'
+
+
+def _case(check: Check) -> str:
+    said = escape(f"{check.found}; limit {check.limit}. {check.sureness}".strip())
+    opening = f'  <testcase classname="loadtest" name={quoteattr(check.name)}>'
+    kind = {Status.FAIL: "failure", Status.PASS: ""}.get(check.status, "error")
+    inside = (
+        f"<{kind} message={quoteattr(check.status.name)}>{said}</{kind}>"
+        if kind
+        else f"<system-out>{said}</system-out>"
+    )
+    return f"{opening}{inside}</testcase>\n"

@@ -15,7 +15,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtest import fingerprint, power, summary
+from loadtest import detectable_change, fingerprint, summary
 from loadtest.statistics import (
     bootstrap_change,
     bootstrap_mean,
@@ -169,7 +169,9 @@ def changes_of_pairs(values: Sequence[Sequence[Sequence[float]]]) -> list[Change
             change=math.expm1(float(ratio.mean())),
             interval=(math.expm1(low), math.expm1(high)),
             p_value=max(first, second),
-            visible=math.expm1(power.visible_mean(ratio, CHANCE / len(METRICS), math.log1p(MATTERS), SEED)),
+            visible=math.expm1(
+                detectable_change.detectable_mean(ratio, CHANCE / len(METRICS), math.log1p(MATTERS), SEED)
+            ),
             pairs=len(ratio),
         )
         for metric, mean, ratio, (low, high), first, second in zip(
@@ -192,7 +194,7 @@ def changes(values: Sequence[Sequence[Sequence[float]]]) -> list[Change]:
             float(b.mean() / a.mean() - 1),
             bootstrap_change(a, b, 1 - CHANCE, SEED),
             max(first, second),
-            power.visible_change(a, b, CHANCE / len(METRICS), MATTERS, SEED),
+            detectable_change.detectable_change(a, b, CHANCE / len(METRICS), MATTERS, SEED),
         )
         for metric, (a, b), first, second in zip(METRICS, pairs, p_welch, p_permutation, strict=True)
     ]

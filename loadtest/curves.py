@@ -9,11 +9,11 @@ from typing import Any
 
 import numpy as np
 
-from loadtest import charts, markup, rows
+from loadtest import charts, markup, request_log
 from loadtest.charts import Axis, Mark, Series
 from loadtest.plans import Plan
 from loadtest.profiles import word_of
-from loadtest.rows import Outcome
+from loadtest.request_log import Outcome
 from loadtest.schedule import seconds as seconds_of
 from loadtest.statistics import percentile
 
@@ -52,13 +52,13 @@ def latency_over_time(plan: Plan, found: np.ndarray) -> str:
     """Percentiles of the response time in each window of the run."""
     edges = _windows(plan)
     step = float(edges[1] - edges[0])
-    responses = rows.response_ms(found)
+    responses = request_log.response_ms(found)
     places = np.digitize(found["intended"], edges) - 1
     series = []
     for share, colour in ((0.5, "blue"), (0.95, "amber"), (0.99, "red")):
         values = [percentile(responses[places == number], share) for number in range(edges.size - 1)]
         series.append(Series(word_of(share), colour, list(edges[:-1] + step / 2), values))
-    limits = [(share, limit) for share, limit in plan.promise.limits_ms.items() if share in plan.profile.claims]
+    limits = [(share, limit) for share, limit in plan.slo.limits_ms.items() if share in plan.profile.claims]
     marks = [Mark(limit, f"limit {word_of(share)}") for share, limit in limits[-1:]]
     chart = charts.lines(
         "Response time over time", _time(seconds_of(plan.profile.stages)), Axis("milliseconds", True), series, marks
@@ -78,7 +78,7 @@ def curve_by_rate(plan: Plan, found: np.ndarray) -> str:
     ):
         return ""
     edges = _windows(plan)
-    responses = rows.response_ms(found)
+    responses = request_log.response_ms(found)
     places = np.digitize(found["intended"], edges) - 1
     step = float(edges[1] - edges[0])
     points = [
@@ -101,7 +101,7 @@ def curve_by_rate(plan: Plan, found: np.ndarray) -> str:
 
 def response_and_service(found: np.ndarray) -> str:
     """What callers felt beside what a closed loop would have told."""
-    responses = rows.response_ms(found)
+    responses = request_log.response_ms(found)
     answered = found[np.isfinite(responses)]
     places = [-math.log10(1 - share) for share in SHARES]
     ticks = [(place, word_of(share)) for place, share in zip(places, SHARES, strict=True)]
@@ -113,7 +113,7 @@ def response_and_service(found: np.ndarray) -> str:
             "service: what a tool that waits its turn reports",
             "blue",
             places,
-            [percentile(rows.service_ms(answered), share) for share in SHARES],
+            [percentile(request_log.service_ms(answered), share) for share in SHARES],
             True,
         ),
     ]
@@ -129,7 +129,7 @@ def waterfall(found: np.ndarray) -> str:
     right = found[(found["outcome"] == Outcome.RIGHT) & ~np.isnan(found["engine_ms"])]
     if right.size < WINDOW_LEAST:
         return ""
-    ordered = right[np.argsort(rows.response_ms(right))]
+    ordered = right[np.argsort(request_log.response_ms(right))]
     count = ordered.size
     groups = [
         ("the middle fifth", ordered[int(count * 0.4) : max(int(count * 0.6), int(count * 0.4) + 1)]),
@@ -144,7 +144,7 @@ def waterfall(found: np.ndarray) -> str:
 
 def _parts(group: np.ndarray) -> list[tuple[str, str, float]]:
     lag = float(np.mean((group["sent"] - group["intended"]) * 1000))
-    service = float(np.mean(rows.service_ms(group)))
+    service = float(np.mean(request_log.service_ms(group)))
     decode, queue, predict, engine = (
         float(np.nanmean(group[f"{name}_ms"])) if np.isfinite(group[f"{name}_ms"]).any() else 0.0
         for name in ("decode", "queue", "predict", "engine")

@@ -20,14 +20,14 @@ import numpy as np
 from gevent.pool import Pool
 from geventhttpclient.response import HTTPConnectionClosed, HTTPParseError
 
-from loadtest.alarm import Alarm
 from loadtest.oracle import Oracle
-from loadtest.rows import CACHE, GENERATORS_OWN, ROW, Outcome
-from loadtest.scenarios import GUEST, NAMES, Caller, Request
+from loadtest.precise_timer import Timer
+from loadtest.request_log import CACHE, GENERATORS_OWN, ROW, Outcome
+from loadtest.scenarios import FOREIGN, NAMES, Caller, Request
 
 if TYPE_CHECKING:
     # It imports Locust, which replaces parts of the standard library.
-    from loadtest.guests import Guests
+    from loadtest.foreign_users import ForeignUsers
 
 FLUSH_SECONDS = 0.25
 EXAMPLES_MOST = 25
@@ -133,7 +133,7 @@ class Sender:
         clock: Callable[[], float],
         timeout_seconds: float,
         tell: Callable[[Request, float, int, str], None] | None = None,
-        guests: Guests | None = None,
+        guests: ForeignUsers | None = None,
     ) -> None:
         self._client, self._oracle, self._assets = client, oracle, assets
         self._recorder, self._clock = recorder, clock
@@ -173,7 +173,7 @@ class Sender:
 
     def _perform(self, request: Request, said: Said) -> tuple[Outcome, str]:
         outcome, words = Outcome.RIGHT, ""
-        if request.kind == GUEST:
+        if request.kind == FOREIGN:
             assert self._guests
             with gevent.Timeout(self._timeout_seconds):
                 outcome, words, said.status, said.size = self._guests.ask(request.paths[0])
@@ -299,7 +299,7 @@ def read_timings(header: str) -> tuple[float, ...]:
     return tuple(float(told[name]) if name in told else UNKNOWN_MS for name in TIMINGS)
 
 
-class Crew:
+class GreenletPool:
     """At most ``size`` greenlets, each of which does one piece of work after another.
 
     A new one is started only where none is idle: each has a stack of its own, for which the kernel is asked, and given
@@ -349,7 +349,7 @@ class Dispatcher:
     def __init__(
         self,
         sender: Sender,
-        caller: Caller | Guests,
+        caller: Caller | ForeignUsers,
         recorder: Recorder,
         clock: Callable[[], float],
         *,
@@ -366,7 +366,7 @@ class Dispatcher:
 
         An arrival without a free slot is recorded as dropped, never delayed.
         """
-        crew, flushed, alarm, requests = Crew(slots, self._sender.send), 0.0, Alarm(), self._requests()
+        crew, flushed, alarm, requests = GreenletPool(slots, self._sender.send), 0.0, Timer(), self._requests()
         for intended in moments.tolist():
             # Made while there is time, so that it costs none when the moment has come.
             request = next(requests)

@@ -14,11 +14,12 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from loadtest import host, junit, pictures, probes, progress, rows, schedule
-from loadtest.checks import Check, Verdict
+from loadtest import pictures, progress, request_log, sampling, schedule
+from loadtest.checks import Check, Verdict, junit
 from loadtest.guard import Target
 from loadtest.plans import Plan
 from loadtest.reference import Reference
+from loadtest.sampling import Sampler
 from loadtest.statuses import Status
 from loadtest.verdict import judge
 
@@ -38,10 +39,12 @@ def run(plan: Plan, target: Target, known: Reference, *, show: Callable[[str], N
     """Send what the plan says and judge it. Leaves everything in the plan's folder."""
     known.write(plan.folder)
     plan.write()
-    with probes.Probe(target, plan.folder), host.Watch(target.host, plan.folder):
+    server, host = plan.folder / sampling.SERVER_FILE, plan.folder / sampling.HOST_FILE
+    is_shared = sampling.is_this_machine(target.host)
+    with Sampler(lambda: sampling.of_server(target), server), Sampler(lambda: sampling.of_host(is_shared), host):
         ended = _drive(plan, show)
-    record = rows.read(plan.folder, plan.workers)
-    judged = judge(record, plan.profile, plan.promise, probes.read(plan.folder), host.read(plan.folder))
+    record = request_log.read(plan.folder, plan.workers)
+    judged = judge(record, plan.profile, plan.slo, sampling.read(server), sampling.read(host))
     verdict = _with_surprises(judged, known, ended)
     write(plan, verdict)
     return verdict
@@ -50,9 +53,13 @@ def run(plan: Plan, target: Target, known: Reference, *, show: Callable[[str], N
 def write(plan: Plan, verdict: Verdict) -> None:
     """Leave the verdict for programs: JSON and JUnit XML."""
     table = {**verdict.to_dict(), "profile": plan.profile.name, "env": plan.env, "url": plan.url, "seed": plan.seed}
-    table |= {"command": plan.command, "fingerprint": plan.fingerprint, "examples": rows.examples(plan.folder)[:10]}
+    table |= {
+        "command": plan.command,
+        "fingerprint": plan.fingerprint,
+        "examples": request_log.examples(plan.folder)[:10],
+    }
     (plan.folder / VERDICT_FILE).write_text(json.dumps(table, indent=1))
-    (plan.folder / JUNIT_FILE).write_text(junit.render(plan.profile.name, verdict))
+    (plan.folder / JUNIT_FILE).write_text(junit(plan.profile.name, verdict))
 
 
 def _with_surprises(verdict: Verdict, known: Reference, ended: str) -> Verdict:

@@ -9,10 +9,10 @@ from typing import Any
 
 import numpy as np
 
-from loadtest import rows as records
+from loadtest import request_log as records
 from loadtest import soak
 from loadtest.profiles import Profile
-from loadtest.rows import Outcome, Record
+from loadtest.request_log import Outcome, Record
 from loadtest.statistics import percentile
 
 

@@ -9,38 +9,17 @@ import socket
 import ssl
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
-from typing import Protocol
+from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
 from loadtest.statuses import LoadTestError, RefusedError, UsageError
 
+if TYPE_CHECKING:
+    from app.config import Settings
+
 DEFAULT_PORTS = {"http": 80, "https": 443}
 ASK_SECONDS = 10.0
 PREFIX = re.compile(r"(/[A-Za-z0-9._~-]+)*")
-
-
-class Secret(Protocol):
-    """A text that is not printed by accident."""
-
-    def get_secret_value(self) -> str: ...
-
-
-class Settings(Protocol):
-    """The part of app.config's Settings that is read here."""
-
-    @property
-    def env(self) -> str: ...
-    @property
-    def loadtest_host(self) -> str: ...
-    @property
-    def loadtest_allow(self) -> str: ...
-    @property
-    def loadtest_max_rps(self) -> int: ...
-    @property
-    def loadtest_ca_file(self) -> Path | None: ...
-    @property
-    def loadtest_token(self) -> Secret: ...
 
 
 @dataclass(frozen=True)

@@ -25,10 +25,10 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from app import config
 from app.errors import SettingsError
-from loadtest import dispatcher, exchange, guard, pictures, plans, profiles, reference, scenarios
+from loadtest import connections, dispatcher, guard, pictures, plans, profiles, reference, scenarios
+from loadtest.connections import Connections
 from loadtest.dispatcher import Dispatcher, Recorder, Sender, clock_from
-from loadtest.exchange import Connections
-from loadtest.guests import Guests
+from loadtest.foreign_users import ForeignUsers
 from loadtest.schedule import arrivals, share_of_worker
 from loadtest.statuses import LoadTestError, Status
 
@@ -197,7 +197,7 @@ def _prepare_callers(environment: Environment) -> None:
         CaskCaller.samples = pictures.samples()
         CaskCaller.reference = reference.take(target, CaskCaller.mix, CaskCaller.samples)
         CaskCaller.host = target.url
-        CaskCaller.ssl_context_factory = staticmethod(exchange.factory(target.ca_file))
+        CaskCaller.ssl_context_factory = staticmethod(connections.factory(target.ca_file))
     except (LoadTestError, SettingsError) as error:
         status = error.status if isinstance(error, LoadTestError) else Status.USAGE
         _refuse(str(error), status)
@@ -241,7 +241,7 @@ class CaskDispatcher(User):
         connections = Connections(plan.url, plan.slots, str(settings.loadtest_ca_file or ""))
         guests = None
         if self.theirs:
-            guests = Guests(self.environment, self.theirs, caller, plan.theirs_share, plan.seed * 1000 + worker)
+            guests = ForeignUsers(self.environment, self.theirs, caller, plan.theirs_share, plan.seed * 1000 + worker)
         sender = Sender(connections, known.oracle(), known.assets, recorder, clock, plan.timeout_seconds, guests=guests)
         driving = Dispatcher(
             sender,

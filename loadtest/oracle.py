@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtest.likeness import alike, apart
-from loadtest.rows import Outcome
+from loadtest.answer_distance import alike, apart
+from loadtest.request_log import Outcome
 
 KNOWN_MOST = 4096
 # An answer can belong to another request that is under way, or was one of so many before.

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from loadtest import scenarios
-from loadtest.profiles import Profile, Promise
+from loadtest.profiles import Profile, Slo
 from loadtest.schedule import Stage, highest_rate
 
 FILE_NAME = "run.json"
@@ -25,7 +25,7 @@ class Plan:
     url: str
     env: str
     profile: Profile
-    promise: Promise
+    slo: Slo
     mix: dict[str, float]
     seed: int
     workers: int
@@ -48,7 +48,7 @@ class Plan:
         """Leave run.json in the run's folder."""
         table = dataclasses.asdict(self)
         table.pop("folder")
-        table["promise"]["limits_ms"] = {str(share): limit for share, limit in self.promise.limits_ms.items()}
+        table["slo"]["limits_ms"] = {str(share): limit for share, limit in self.slo.limits_ms.items()}
         # Whole or not at all: workers elsewhere wait for it.
         written = self.folder / f"{FILE_NAME}.new"
         written.write_text(json.dumps(table, indent=1))
@@ -61,12 +61,12 @@ def read(folder: Path) -> Plan:
     profile = table.pop("profile")
     stages = tuple(Stage(**stage) for stage in profile.pop("stages"))
     claims = tuple(profile.pop("claims"))
-    promise = table.pop("promise")
-    limits = {float(share): limit for share, limit in promise.pop("limits_ms").items()}
+    slo = table.pop("slo")
+    limits = {float(share): limit for share, limit in slo.pop("limits_ms").items()}
     return Plan(
         folder=folder,
         profile=Profile(stages=stages, claims=claims, **profile),
-        promise=Promise(limits_ms=limits, **promise),
+        slo=Slo(limits_ms=limits, **slo),
         **table,
     )
 

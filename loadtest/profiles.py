@@ -43,7 +43,7 @@ class Profile:
 
 
 @dataclass(frozen=True)
-class Promise:
+class Slo:
     """Limits that decide, as in slo.toml. ``limits_ms``: percentile share → milliseconds."""
 
     name: str
@@ -174,7 +174,7 @@ def with_model(profile: Profile, model: str | None, callers: int) -> Profile:
     return dataclasses.replace(profile, model=model, stages=stages)
 
 
-def read_promise(name: str = "default", path: Path = FOLDER / "slo.toml") -> Promise:
+def read_slo(name: str = "default", path: Path = FOLDER / "slo.toml") -> Slo:
     """One table of slo.toml. Raises UsageError for what is unknown or wrong."""
     table = _choose(_read(path), name, path)
     limits = {
@@ -183,12 +183,12 @@ def read_promise(name: str = "default", path: Path = FOLDER / "slo.toml") -> Pro
         if key.endswith("_ms") and key[0] == "p"
     }
     try:
-        promise = Promise(name, limits, **table)
+        slo = Slo(name, limits, **table)
     except TypeError:
-        raise UsageError(f"Promise {name!r} has an unknown limit among {', '.join(table)}; see {path.name}.") from None
-    if not 0.5 <= promise.confidence < 1:
-        raise UsageError(f"confidence of {name!r} is {promise.confidence}; expected 0.5 or more and less than 1.")
-    return promise
+        raise UsageError(f"Slo {name!r} has an unknown limit among {', '.join(table)}; see {path.name}.") from None
+    if not 0.5 <= slo.confidence < 1:
+        raise UsageError(f"confidence of {name!r} is {slo.confidence}; expected 0.5 or more and less than 1.")
+    return slo
 
 
 def read_mix(name: str, known: Mapping[str, object], path: Path = FOLDER / "mixes.toml") -> dict[str, float]:

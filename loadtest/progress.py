@@ -6,9 +6,9 @@ import time
 
 import numpy as np
 
-from loadtest import rows as records
+from loadtest import request_log as records
 from loadtest.plans import Plan
-from loadtest.rows import Outcome
+from loadtest.request_log import Outcome
 from loadtest.schedule import arrivals, seconds
 from loadtest.statistics import percentile
 from loadtest.verdict import so_far
@@ -48,5 +48,5 @@ class Follower:
         return " · ".join(parts)
 
     def _word(self, record: records.Record) -> str:
-        status = so_far(record, self._plan.profile, self._plan.promise)
+        status = so_far(record, self._plan.profile, self._plan.slo)
         return "warming up" if status is None else f"{status.name} so far"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 from loadtest import guard, scenarios
+from loadtest.answer_distance import distinct
 from loadtest.guard import Target
-from loadtest.likeness import told_apart
 from loadtest.oracle import Oracle
 from loadtest.pictures import Picture
 from loadtest.statuses import LoadTestError
@@ -77,7 +77,7 @@ def take(target: Target, mix: Mapping[str, float], pictures: Sequence[Picture]) 
         paths = ["/", *scenarios.assets_of(guard.fetch(target, "/"), target.prefix)]
         assets = {path: zlib.crc32(guard.fetch(target, path)) for path in paths}
     surprises = _surprises(golden, digests, models, pictures)
-    sent = {task: {number: by[number] for number in told_apart(by)} for task, by in golden.items()}
+    sent = {task: {number: by[number] for number in distinct(by)} for task, by in golden.items()}
     left_out = [pictures[number].name for task, by in golden.items() for number in by if number not in sent[task]]
     return Reference(sent, digests, models, assets, surprises, left_out)
 

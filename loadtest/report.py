@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtest import capacity, charts, curves, markup, plans, probes, rows, tables
+from loadtest import capacity, charts, curves, markup, plans, request_log, sampling, tables
 from loadtest.charts import Axis, Mark, Series
 from loadtest.plans import Plan
 from loadtest.schedule import seconds as seconds_of
@@ -31,8 +31,11 @@ def write(folder: Path) -> Path:
     except (OSError, ValueError, TypeError) as error:
         raise UsageError(f"{folder} holds neither a finished run nor a search: {error}") from None
     path = folder / FILE_NAME
-    record = rows.read(folder, plan.workers)
-    path.write_text(render(plan, verdict, record.rows, _since(record.began_at, probes.read(folder))), encoding="utf-8")
+    record = request_log.read(folder, plan.workers)
+    path.write_text(
+        render(plan, verdict, record.rows, _since(record.began_at, sampling.read(folder / sampling.SERVER_FILE))),
+        encoding="utf-8",
+    )
     return path
 
 
@@ -110,9 +113,7 @@ def render_card(table: dict[str, Any]) -> str:
     body = [
         f'<p class="over">Capacity · {escape(table["env"])} · {escape(table["url"])}</p>',
         f"<h1>{escape(capacity.headline(table))}</h1>",
-        markup.banner(
-            word, f": it is to keep {capacity.rows_of_card(table)[2][1]}.", capacity.rows_of_card(table)[1][1]
-        ),
+        markup.banner(word, f": the SLO is {capacity.rows_of_card(table)[2][1]}.", capacity.rows_of_card(table)[1][1]),
         markup.section(
             "What it was measured on",
             "The figure holds for this and nothing else.",

@@ -120,9 +120,9 @@ SCENARIOS: dict[str, Scenario] = {
     )
 }
 # Tasks of other people's user classes stand in rows and tables by this name, after ours.
-GUEST = "theirs"
-NAMES = (*SCENARIOS, GUEST)
-GUEST_NUMBER = len(SCENARIOS)
+FOREIGN = "theirs"
+NAMES = (*SCENARIOS, FOREIGN)
+FOREIGN_NUMBER = len(SCENARIOS)
 
 
 def tasks_of(mix: Mapping[str, float]) -> list[str]:

@@ -1,4 +1,4 @@
-"""The highest rate that keeps a promise: by doubling, then by halving the gap, then confirmed from both sides.
+"""The highest rate that meets an SLO: by doubling, then by halving the gap, then confirmed from both sides.
 
 A single run may fail by what else the machine did, or pass by luck. So no end of the gap rests on one run: what failed
 first is tried again, both ends are seen in a longer run, and an end that does not hold opens the gap again. Knows no
@@ -10,14 +10,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, field
 
-from loadtest.causes import disturbed_by
 from loadtest.checks import Verdict
+from loadtest.diagnosis import disturbed_by
 from loadtest.statuses import LoadTestError, Status
 
 RESOLUTION = 0.05
 RUNS_MOST = 25
 INVALID_MOST = 3
-# A service that keeps its promise at no such share of the first rate is said to bear nothing.
+# A service that meets its SLO at no such share of the first rate has no capacity.
 LOWEST_SHARE = 1 / 64
 
 Probe = Callable[[float, bool], Verdict]
@@ -33,7 +33,7 @@ class Step:
 
     @property
     def has_passed(self) -> bool:
-        """Whether the promise was kept; what cannot be decided is not promised."""
+        """Whether the SLO was met; an undecided run counts as not met."""
         return self.verdict.status == Status.PASS
 
 
@@ -140,7 +140,7 @@ class _Hunt:
                 self.low, self.high = self.high, None
                 self.climb()
             return
-        self.found.reason = f"not even {self.found.steps[-1].rate:.3g} a second kept the promise"
+        self.found.reason = f"not even {self.found.steps[-1].rate:.3g} a second met the SLO"
 
     def narrow(self) -> None:
         """Halve the gap until it is within the resolution."""

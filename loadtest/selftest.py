@@ -14,10 +14,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from loadtest import faulty, pictures, simulations
-from loadtest.findings import Finding
+from loadtest import harness, pictures, simulations
+from loadtest.harness import Ran, arrived_at, begin, run, told
+from loadtest.simulations import Finding
 from loadtest.statuses import Status, UsageError
-from loadtest.trials import Ran, arrived_at, begin, run, told
 
 # On a machine that others use, a figure of time may be disturbed; so often is it measured again before it counts.
 TRIES = 3
@@ -26,7 +26,7 @@ PLANTED_LEAST = 20
 
 def stall() -> Finding:
     """A server that freezes 2 s in every 10 s under 100 a second: p95 is about 1.6 s, whatever a closed loop says."""
-    with faulty.running(slots=64, service_ms=5, stall_every=10, stall_seconds=2) as server:
+    with harness.faulty_server(slots=64, service_ms=5, stall_every=10, stall_seconds=2) as server:
         # A whole number of periods is judged, so that it does not matter where they begin.
         ran = run(server.url, "--rate", "100", "--seconds", "30", "--slots", "1000")
     p95 = (ran.figures.get("response_ms") or {}).get("p95") or 0.0
@@ -35,7 +35,7 @@ def stall() -> Finding:
 
 def generator_lag() -> Finding:
     """2 000 a second from one worker start on time."""
-    with faulty.running(slots=1000, service_ms=1) as server:
+    with harness.faulty_server(slots=1000, service_ms=1) as server:
         ran = run(server.url, "--rate", "2000", "--seconds", "8", "--slots", "1000")
     lag = (ran.figures.get("lag_ms") or {}).get("p99") or 1e9
     offered = ran.figures.get("offered_rps") or 0.0
@@ -46,7 +46,7 @@ def generator_lag() -> Finding:
 
 def generator_cost() -> Finding:
     """One request costs little, with oracle, number and record: no more than a bare loop that does none of that."""
-    with faulty.running(slots=1000, service_ms=1) as server:
+    with harness.faulty_server(slots=1000, service_ms=1) as server:
         bare = [_bare_cost(server.url)]
         ran = run(server.url, "--rate", "1500", "--seconds", "8", "--slots", "1000")
         bare.append(_bare_cost(server.url))
@@ -82,7 +82,7 @@ def search_finds_the_limit() -> Finding:
     least = 290
     rates = ("--start", f"{least}", "--most", "421", "--resolution", "0.21")
     with (
-        faulty.running(slots=4, service_ms=10) as server,
+        harness.faulty_server(slots=4, service_ms=10) as server,
         tempfile.TemporaryDirectory(prefix="cask-loadtest-") as scratch,
     ):
         options = (*rates, "--seconds", "12", "--folder", f"{scratch}/search", "--mix", "classify")
@@ -122,7 +122,7 @@ def score_errors() -> Finding:
 
 
 def _planted(name: str, kind: str, other: str, **faults: object) -> Finding:
-    with faulty.running(slots=32, service_ms=2, **faults) as server:
+    with harness.faulty_server(slots=32, service_ms=2, **faults) as server:
         ran = run(server.url, "--rate", "400", "--seconds", "5")
         planted = told(server.url)["planted"]
     counts = ran.figures.get("counts") or {}
@@ -139,7 +139,7 @@ def _planted(name: str, kind: str, other: str, **faults: object) -> Finding:
 
 def healthy() -> Finding:
     """A server without faults passes."""
-    with faulty.running(slots=32, service_ms=5) as server:
+    with harness.faulty_server(slots=32, service_ms=5) as server:
         ran = run(server.url, "--rate", "100", "--seconds", "4", "--slo", "patient")
     return Finding("no fault", ran.status == Status.PASS, f"exit {ran.status}", "exit 0")
 
@@ -147,7 +147,7 @@ def healthy() -> Finding:
 def leak() -> Finding:
     """A server that keeps 100 kB of each request is found by its memory, though every answer is right and quick."""
     soak = ("--profile", "soak", "--rate", "50", "--seconds", "14", "--warm-up", "1", "--slo", "patient")
-    with faulty.running(slots=32, service_ms=2, leak_bytes=100_000) as server:
+    with harness.faulty_server(slots=32, service_ms=2, leak_bytes=100_000) as server:
         ran = run(server.url, *soak)
     growth: dict[str, str] = next((each for each in ran.table.get("checks", ()) if each["name"] == "memory growth"), {})
     is_right = ran.status == Status.FAIL and growth.get("status") == "FAIL"
@@ -158,14 +158,14 @@ def leak() -> Finding:
 
 def no_requests() -> Finding:
     """A run without a judged request proves nothing."""
-    with faulty.running() as server:
+    with harness.faulty_server() as server:
         ran = run(server.url, "--rate", "0.01", "--seconds", "2")
     return Finding("no requests", ran.status == Status.INVALID, f"exit {ran.status}", "exit 3")
 
 
 def killed_worker() -> Finding:
     """A worker that is killed in mid-run takes the verdict with it."""
-    with faulty.running() as server, tempfile.TemporaryDirectory(prefix="cask-loadtest-") as scratch:
+    with harness.faulty_server() as server, tempfile.TemporaryDirectory(prefix="cask-loadtest-") as scratch:
         folder = Path(scratch) / "run"
         found: list[Ran] = []
 
@@ -198,7 +198,7 @@ def _kill_worker(folder: Path) -> None:
 
 def not_listed() -> Finding:
     """A host that is not listed gets no packet."""
-    with faulty.running() as server, faulty.running() as other:
+    with harness.faulty_server() as server, harness.faulty_server() as other:
         ran = run(server.url, "--host", other.url)
         arrived = arrived_at(other.url)
     return Finding(
@@ -211,7 +211,7 @@ def not_listed() -> Finding:
 
 def unconfirmed() -> Finding:
     """Production is not loaded without a person's word."""
-    with faulty.running(env="prod") as server:
+    with harness.faulty_server(env="prod") as server:
         ran = run(server.url, "--rate", "5", env="prod")
         arrived = arrived_at(server.url)
     return Finding(

@@ -31,7 +31,7 @@ def percentile(values: np.ndarray, share: float) -> float:
 def share_bounds(count: float, total: float, confidence: float) -> tuple[float, float]:
     """One-sided lower and upper bound of a share, each with this confidence (Clopper & Pearson 1934).
 
-    ``total`` independent observations, which need not be a whole number: see blocks.py.
+    ``total`` independent observations, which need not be a whole number: see batch_means.py.
     """
     from scipy.special import betaincinv
 

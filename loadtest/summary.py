@@ -9,10 +9,10 @@ from loadtest.plans import Plan
 from loadtest.statuses import Status
 
 MEANING = {
-    Status.PASS: "it keeps what was promised, as sure as was asked",
-    Status.FAIL: "it does not keep what was promised",
-    Status.INVALID: "the run measured something else; the server is neither cleared nor blamed",
-    Status.UNDECIDED: "so few requests, or so correlated ones, cannot tell",
+    Status.PASS: "the service meets the SLO, with the confidence that was asked for",
+    Status.FAIL: "the service does not meet the SLO",
+    Status.INVALID: "the run did not measure the service; it says nothing about it",
+    Status.UNDECIDED: "too few requests, or too strongly correlated ones, to decide",
 }
 
 

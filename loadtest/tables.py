@@ -8,9 +8,9 @@ from typing import Any
 
 import numpy as np
 
-from loadtest import markup, rows
+from loadtest import markup, request_log
 from loadtest.plans import Plan
-from loadtest.rows import Outcome
+from loadtest.request_log import Outcome
 from loadtest.scenarios import NAMES
 from loadtest.statistics import percentile
 
@@ -64,7 +64,7 @@ def by_scenario(found: np.ndarray) -> str:
     for number, name in enumerate(NAMES):
         part = found[found["scenario"] == number]
         if part.size:
-            responses = rows.response_ms(part)
+            responses = request_log.response_ms(part)
             names.append(name)
             lines.append(
                 [
@@ -125,7 +125,7 @@ def generator(plan: Plan, figures: dict[str, Any]) -> str:
     lines = [
         (
             "start after the intended moment, p99",
-            f"{markup.number(lag['p99'])} ms, at most {plan.promise.max_lag_p99_ms:g} ms",
+            f"{markup.number(lag['p99'])} ms, at most {plan.slo.max_lag_p99_ms:g} ms",
         ),
         ("processor time a request", f"{markup.number(cost)} µs"),
         ("workers that finished", f"{figures['generator']['workers']} of {plan.workers}"),

@@ -1,4 +1,4 @@
-"""PASS, FAIL, INVALID or UNDECIDED, from raw rows and a promise. Knows neither Locust nor the server nor a clock."""
+"""PASS, FAIL, INVALID or UNDECIDED, from raw rows and an SLO. Knows neither Locust nor the server nor a clock."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from typing import Any
 
 import numpy as np
 
-from loadtest import causes, figures, schedule, soak
-from loadtest import rows as records
-from loadtest.blocks import Evidence, evidence, strata_of
+from loadtest import diagnosis, figures, schedule, soak
+from loadtest import request_log as records
+from loadtest.batch_means import Evidence, evidence, strata_of
 from loadtest.checks import Check, Verdict, together
-from loadtest.profiles import Profile, Promise, word_of
-from loadtest.rows import Outcome, Record
+from loadtest.profiles import Profile, Slo, word_of
+from loadtest.request_log import Outcome, Record
 from loadtest.statistics import least_requests, percentile
 from loadtest.statuses import Status
 
@@ -25,7 +25,7 @@ FAILED = (*ANSWERED_NO, Outcome.BROKEN, Outcome.TIMED_OUT)
 def judge(
     record: Record,
     profile: Profile,
-    promise: Promise,
+    slo: Slo,
     samples: Sequence[Mapping[str, Any]] = (),
     host: Sequence[Mapping[str, Any]] = (),
 ) -> Verdict:
@@ -37,32 +37,32 @@ def judge(
     judged = record.rows[record.rows["intended"] >= profile.judged_from]
     seconds = _judged_seconds(record, profile)
     checks = [
-        *_generator(record, judged, profile, promise),
+        *_generator(record, judged, profile, slo),
         *_freshness(judged),
-        *_correctness(record, promise),
-        *_latencies(judged, profile, promise),
-        *_failures(judged, profile, promise),
+        *_correctness(record, slo),
+        *_latencies(judged, profile, slo),
+        *_failures(judged, profile, slo),
         *soak.checks(record, judged, profile, samples),
     ]
     if any(check.status == Status.INVALID for check in checks):
-        checks += _own_faults(judged, profile, promise)
+        checks += _own_faults(judged, profile, slo)
     found = figures.of_run(judged, record, seconds)
     found["server"] = figures.of_server(record, profile, samples)
     found["needs_seconds"] = needs_seconds(checks, seconds)
-    found["machine"] = causes.machine(host, found)
+    found["machine"] = diagnosis.machine(host, found)
     status = together(checks)
-    return Verdict(status, checks, found, causes.of_verdict(status, checks, found))
+    return Verdict(status, checks, found, diagnosis.of_verdict(status, checks, found))
 
 
-def so_far(record: Record, profile: Profile, promise: Promise) -> Status | None:
+def so_far(record: Record, profile: Profile, slo: Slo) -> Status | None:
     """What the verdict would be if the run ended now, as far as the server decides it; None before it is judged."""
     judged = record.rows[record.rows["intended"] >= profile.judged_from]
     if not judged.size:
         return None
     checks = [
-        *_correctness(record, promise),
-        *_latencies(judged, profile, promise),
-        *_failures(judged, profile, promise),
+        *_correctness(record, slo),
+        *_latencies(judged, profile, slo),
+        *_failures(judged, profile, slo),
     ]
     return together(checks)
 
@@ -82,7 +82,7 @@ def _judged_seconds(record: Record, profile: Profile) -> float:
     return max(0.0, until - profile.judged_from)
 
 
-def _generator(record: Record, judged: np.ndarray, profile: Profile, promise: Promise) -> Iterator[Check]:
+def _generator(record: Record, judged: np.ndarray, profile: Profile, slo: Slo) -> Iterator[Check]:
     lost = record.lost_workers
     yield Check(
         "workers",
@@ -98,12 +98,12 @@ def _generator(record: Record, judged: np.ndarray, profile: Profile, promise: Pr
         yield Check("requests", Status.INVALID, "none", "at least one", f"{planned} were planned")
         return
     lag_ms = _lag_ms(judged)
-    is_late = lag_ms > promise.max_lag_p99_ms
+    is_late = lag_ms > slo.max_lag_p99_ms
     yield Check(
-        causes.LAG,
+        diagnosis.LAG,
         Status.INVALID if is_late else Status.PASS,
         f"{lag_ms:.1f} ms",
-        f"{promise.max_lag_p99_ms:g} ms",
+        f"{slo.max_lag_p99_ms:g} ms",
         "this machine was too slow to send on time; free it, or add workers" if is_late else "",
     )
 
@@ -140,32 +140,32 @@ def _freshness(judged: np.ndarray) -> Iterator[Check]:
         yield Check("kept answers", Status.INVALID, told, "none", "a cache was measured, not the model")
 
 
-def _correctness(record: Record, promise: Promise) -> Iterator[Check]:
+def _correctness(record: Record, slo: Slo) -> Iterator[Check]:
     for name, outcome in (("wrong answers", Outcome.WRONG), ("mixed-up answers", Outcome.MIXED_UP)):
         # Warm-up excuses slowness, never a wrong answer.
         count = int(np.sum(record.rows["outcome"] == outcome))
         yield Check(name, Status.FAIL if count else Status.PASS, str(count), "0", is_fact=True)
     reasons = sorted({each["stopped_early"] for each in record.workers if each.get("stopped_early")})
     for reason in reasons:
-        yield Check(causes.PROTECTED, Status.FAIL, reason, "runs to its end", is_fact=True)
+        yield Check(diagnosis.PROTECTED, Status.FAIL, reason, "runs to its end", is_fact=True)
     # An outage is one event, of which no bound over blocks of time could be sure.
     away = sum(row["count"] for row in figures.refusals(record) if row["code"] == ConnectionRefusedError.__name__)
-    if away > promise.max_failed_share * record.rows.size:
+    if away > slo.max_failed_share * record.rows.size:
         told = f"{away} of {record.rows.size} requests found nobody"
-        yield Check(causes.AWAY, Status.FAIL, told, f"{promise.max_failed_share:.2%}", is_fact=True)
+        yield Check(diagnosis.AWAY, Status.FAIL, told, f"{slo.max_failed_share:.2%}", is_fact=True)
 
 
-def _claimed(profile: Profile, promise: Promise) -> list[tuple[float, float]]:
-    """Percentile share and limit in milliseconds, of those that the profile claims and the promise limits."""
-    return [(share, promise.limits_ms[share]) for share in profile.claims if share in promise.limits_ms]
+def _claimed(profile: Profile, slo: Slo) -> list[tuple[float, float]]:
+    """Percentile share and limit in milliseconds, of those that the profile claims and the SLO limits."""
+    return [(share, slo.limits_ms[share]) for share in profile.claims if share in slo.limits_ms]
 
 
-def _latencies(judged: np.ndarray, profile: Profile, promise: Promise) -> Iterator[Check]:
+def _latencies(judged: np.ndarray, profile: Profile, slo: Slo) -> Iterator[Check]:
     if judged.size == 0:
         return
     responses, strata = records.response_ms(judged), strata_of(profile.stages, judged["intended"])
-    for share, limit_ms in _claimed(profile, promise):
-        seen = evidence(responses > limit_ms, responses, limit_ms, promise.confidence, strata)
+    for share, limit_ms in _claimed(profile, slo):
+        seen = evidence(responses > limit_ms, responses, limit_ms, slo.confidence, strata)
         yield _latency(seen, percentile(responses, share), share, limit_ms)
 
 
@@ -189,19 +189,19 @@ def _status(seen: Evidence, allowed: float) -> tuple[Status, float]:
     return Status.UNDECIDED, seen.longer(allowed)
 
 
-def _failures(judged: np.ndarray, profile: Profile, promise: Promise) -> Iterator[Check]:
+def _failures(judged: np.ndarray, profile: Profile, slo: Slo) -> Iterator[Check]:
     if judged.size == 0:
         return
     for name, outcomes in (("failed", FAILED), ("dropped", (Outcome.DROPPED,))):
-        seen = _share_of(judged, outcomes, profile, promise)
-        yield _failure(name, seen, promise.max_failed_share, 1 - max(profile.claims))
+        seen = _share_of(judged, outcomes, profile, slo)
+        yield _failure(name, seen, slo.max_failed_share, 1 - max(profile.claims))
 
 
-def _share_of(judged: np.ndarray, outcomes: Sequence[Outcome], profile: Profile, promise: Promise) -> Evidence:
+def _share_of(judged: np.ndarray, outcomes: Sequence[Outcome], profile: Profile, slo: Slo) -> Evidence:
     strata = strata_of(profile.stages, judged["intended"])
-    limit_ms = max(promise.limits_ms.values(), default=1000.0)
+    limit_ms = max(slo.limits_ms.values(), default=1000.0)
     happened = np.isin(judged["outcome"], outcomes)
-    return evidence(happened, records.response_ms(judged), limit_ms, promise.confidence, strata)
+    return evidence(happened, records.response_ms(judged), limit_ms, slo.confidence, strata)
 
 
 def _failure(name: str, seen: Evidence, allowed: float, claimed: float) -> Check:
@@ -219,19 +219,19 @@ def _failure(name: str, seen: Evidence, allowed: float, claimed: float) -> Check
     return Check(name, status, f"{seen.share:.2%}", f"{allowed:.2%}", sureness, longer=longer)
 
 
-def _own_faults(judged: np.ndarray, profile: Profile, promise: Promise) -> Iterator[Check]:
+def _own_faults(judged: np.ndarray, profile: Profile, slo: Slo) -> Iterator[Check]:
     """What the service broke by itself, however slow the generator was: its own time, its own refusals."""
     if judged.size == 0:
         return
     own, strata = _own_ms(judged), strata_of(profile.stages, judged["intended"])
-    for share, limit_ms in _claimed(profile, promise):
-        seen = evidence(own > limit_ms, own, limit_ms, promise.confidence, strata)
+    for share, limit_ms in _claimed(profile, slo):
+        seen = evidence(own > limit_ms, own, limit_ms, slo.confidence, strata)
         if seen.bounds[0] > 1 - share:
             found, said = f"{percentile(own, share):.1f} ms", seen.words("late by the service alone")
             yield Check(f"service's own {word_of(share)}", Status.FAIL, found, f"{limit_ms:g} ms", said, is_fact=True)
-    refused = _share_of(judged, ANSWERED_NO, profile, promise)
-    if refused.bounds[0] > promise.max_failed_share:
-        limit, said = f"{promise.max_failed_share:.2%}", refused.words("refused or failed by the service")
+    refused = _share_of(judged, ANSWERED_NO, profile, slo)
+    if refused.bounds[0] > slo.max_failed_share:
+        limit, said = f"{slo.max_failed_share:.2%}", refused.words("refused or failed by the service")
         yield Check("service's own refusals", Status.FAIL, f"{refused.share:.2%}", limit, said, is_fact=True)
 
 

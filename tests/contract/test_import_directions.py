@@ -395,9 +395,15 @@ ONLY: dict[str, tuple[str, ...]] = {
         *("apache.preflight", "app.cli", "app.jobs.webhooks", "loadtest"),
     ),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.
-    "locust": ("loadtest.locustfile", "loadtest.guests"),
-    "gevent": ("loadtest.locustfile", "loadtest.dispatcher", "loadtest.alarm", "loadtest.exchange", "loadtest.guests"),
-    "geventhttpclient": ("loadtest.dispatcher", "loadtest.exchange"),
+    "locust": ("loadtest.locustfile", "loadtest.foreign_users"),
+    "gevent": (
+        "loadtest.locustfile",
+        "loadtest.dispatcher",
+        "loadtest.precise_timer",
+        "loadtest.connections",
+        "loadtest.foreign_users",
+    ),
+    "geventhttpclient": ("loadtest.dispatcher", "loadtest.connections"),
     "loadtest": ("loadtest",),
     "scipy": ("loadtest.statistics",),
     # For the name of an error only: see test_nothing_is_unpickled.

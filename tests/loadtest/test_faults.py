@@ -17,8 +17,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest import driver, faulty, pictures, rows, scenarios, selftest, trials
-from loadtest.findings import Finding
+from loadtest import driver, harness, pictures, request_log, scenarios, selftest
+from loadtest.simulations import Finding
 from loadtest.statuses import Status
 from tests import servers
 
@@ -31,7 +31,7 @@ def test_an_ordered_fault_is_found(check: Callable[[], Finding]) -> None:
 
 
 def test_the_real_service_answers_rightly_under_load(served: servers.Server, tmp_path: Path) -> None:
-    ran = trials.run(
+    ran = harness.run(
         served.url, "--mix", "callers", "--rate", "5", "--seconds", "6", "--slo", "relaxed", folder=tmp_path / "run"
     )
 
@@ -41,7 +41,7 @@ def test_the_real_service_answers_rightly_under_load(served: servers.Server, tmp
 
 
 def test_the_inference_protocol_answers_rightly_under_load(served: servers.Server) -> None:
-    ran = trials.run(
+    ran = harness.run(
         served.url, "--mix", "infer", "--rate", "8", "--seconds", "9", "--timeout", "20", "--slo", "patient"
     )
 
@@ -52,14 +52,14 @@ def test_the_inference_protocol_answers_rightly_under_load(served: servers.Serve
 def test_jobs_are_followed_to_their_results_and_leave_nothing(served: servers.Server) -> None:
     # The service is everybody's in this run of tests, and others leave jobs on purpose.
     before = _jobs(served)
-    ran = trials.run(served.url, "--mix", "jobs", "--rate", "3", "--seconds", "6", "--slo", "patient")
+    ran = harness.run(served.url, "--mix", "jobs", "--rate", "3", "--seconds", "6", "--slo", "patient")
 
     assert right_answers(ran) > 10, ran.printed
     # Who was given up may have left one; the others took theirs away.
     assert len(_jobs(served) - before) <= ran.figures["counts"]["timed_out"]
 
 
-def right_answers(ran: trials.Ran) -> int:
+def right_answers(ran: harness.Ran) -> int:
     """How many answers were right when no other was wrong. A slow machine may refuse some: that is calm, no fault."""
     counts = ran.figures["counts"]
     assert (counts["wrong"], counts["mixed_up"], counts["failed"], counts["broken"]) == (0, 0, 0, 0), ran.printed
@@ -72,10 +72,10 @@ def _jobs(served: servers.Server) -> set[str]:
 
 def test_two_processes_share_the_arrivals_and_one_verdict_is_on_both(tmp_path: Path) -> None:
     options = ("--rate", "60", "--seconds", "4", "--processes", "2", "--slo", "patient")
-    with faulty.running(slots=32, service_ms=5) as server:
-        ran = trials.run(server.url, *options, folder=tmp_path / "run")
+    with harness.faulty_server(slots=32, service_ms=5) as server:
+        ran = harness.run(server.url, *options, folder=tmp_path / "run")
 
-    kept = [rows.read_one(tmp_path / "run" / f"rows-{worker}.bin") for worker in (0, 1)]
+    kept = [request_log.read_one(tmp_path / "run" / f"rows-{worker}.bin") for worker in (0, 1)]
     assert ran.status == Status.PASS, ran.printed
     assert ran.figures["generator"]["workers"] == 2
     # Each sends every other arrival of the same schedule, and nobody sends one twice.
@@ -85,8 +85,8 @@ def test_two_processes_share_the_arrivals_and_one_verdict_is_on_both(tmp_path: P
 
 
 def test_callers_of_the_closed_model_wait_for_their_answers() -> None:
-    with faulty.running(slots=16, service_ms=50) as server:
-        ran = trials.run(server.url, "--model", "closed", "--callers", "4", "--seconds", "4", "--slo", "patient")
+    with harness.faulty_server(slots=16, service_ms=50) as server:
+        ran = harness.run(server.url, "--model", "closed", "--callers", "4", "--seconds", "4", "--slo", "patient")
 
     # Four callers who wait 50 ms each ask 80 times a second at most.
     assert ran.status == Status.PASS, ran.printed
@@ -94,9 +94,9 @@ def test_callers_of_the_closed_model_wait_for_their_answers() -> None:
 
 
 def test_a_target_that_breaks_is_left_alone() -> None:
-    with faulty.running(slots=16, fail_every=2) as server:
-        ran = trials.run(server.url, "--profile", "breakpoint", "--rate", "100", "--seconds", "60")
-        arrived = trials.arrived_at(server.url)
+    with harness.faulty_server(slots=16, fail_every=2) as server:
+        ran = harness.run(server.url, "--profile", "breakpoint", "--rate", "100", "--seconds", "60")
+        arrived = harness.arrived_at(server.url)
 
     assert ran.status == Status.FAIL, ran.printed
     assert next(each for each in ran.table["checks"] if each["name"] == "target protected")["status"] == "FAIL"
@@ -107,14 +107,14 @@ def test_a_target_that_breaks_is_left_alone() -> None:
 @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGKILL])
 def test_the_load_stops_when_the_driver_is_ended(ended_by: signal.Signals, tmp_path: Path) -> None:
     options = ("--mix", "classify", "--rate", "50", "--seconds", "60", "--folder", str(tmp_path / "run"))
-    with faulty.running(slots=16) as server:
+    with harness.faulty_server(slots=16) as server:
         driver = subprocess.Popen(
             [sys.executable, "-m", "loadtest", "run", *options],
             cwd=servers.ROOT,
             env=servers.environment("test", LOADTEST_HOST=server.url),
         )
         try:
-            servers.wait_until(lambda: trials.arrived_at(server.url) > 60, 30, "the load to begin")
+            servers.wait_until(lambda: harness.arrived_at(server.url) > 60, 30, "the load to begin")
             driver.send_signal(ended_by)
             driver.wait(20)
             servers.wait_until(lambda: is_quiet(server.url), 20, "the load to stop")
@@ -126,7 +126,7 @@ def test_the_load_stops_when_the_driver_is_ended(ended_by: signal.Signals, tmp_p
 
 def test_nothing_stays_when_the_driver_is_ended_before_locust_has_begun(tmp_path: Path) -> None:
     options = ("--mix", "classify", "--rate", "5", "--seconds", "60", "--folder", str(tmp_path / "run"))
-    with faulty.running(slots=16) as server:
+    with harness.faulty_server(slots=16) as server:
         driver = subprocess.Popen(
             [sys.executable, "-m", "loadtest", "run", *options],
             cwd=servers.ROOT,
@@ -152,18 +152,18 @@ def started_for(folder: Path) -> list[int]:
 
 def is_quiet(url: str) -> bool:
     """Whether a second passes in which nobody else asks; at 50 a second nobody is missed."""
-    before = trials.arrived_at(url)
+    before = harness.arrived_at(url)
     threading.Event().wait(1.0)
-    return trials.arrived_at(url) == before + 1
+    return harness.arrived_at(url) == before + 1
 
 
 def test_a_redirect_is_not_followed() -> None:
-    with faulty.running() as other, faulty.running(redirect_to=f"{other.url}/v1/classify") as server:
-        ran = trials.run(server.url)
+    with harness.faulty_server() as other, harness.faulty_server(redirect_to=f"{other.url}/v1/classify") as server:
+        ran = harness.run(server.url)
 
         # Golden answers cannot be had from a redirect, so nothing is sent at all.
         assert ran.status == Status.INVALID
-        assert trials.arrived_at(other.url) == 0
+        assert harness.arrived_at(other.url) == 0
 
 
 def locust(*options: str, url: str) -> subprocess.Popen[str]:
@@ -185,7 +185,7 @@ def locust(*options: str, url: str) -> subprocess.Popen[str]:
 def test_plain_locust_runs_headless_and_judges_answers() -> None:
     options = ("--headless", "--users", "4", "--spawn-rate", "4", "--run-time", "3s")
     with (
-        faulty.running(wrong_every=len(pictures.samples()) + 2, slots=16) as server,
+        harness.faulty_server(wrong_every=len(pictures.samples()) + 2, slots=16) as server,
         locust(*options, url=server.url) as process,
     ):
         printed, _ = process.communicate(timeout=30)
@@ -195,19 +195,19 @@ def test_plain_locust_runs_headless_and_judges_answers() -> None:
 
 
 def test_plain_locust_refuses_a_host_that_is_not_listed() -> None:
-    with faulty.running() as server, faulty.running() as other:
+    with harness.faulty_server() as server, harness.faulty_server() as other:
         with locust("--headless", "--run-time", "2s", "--host", other.url, url=server.url) as process:
             printed, _ = process.communicate(timeout=30)
 
         assert process.returncode == Status.REFUSED, printed
-        assert trials.arrived_at(other.url) == 0
+        assert harness.arrived_at(other.url) == 0
 
 
 def test_the_page_is_on_loopback_only_and_takes_no_other_host() -> None:
     port = servers.free_port()
     with (
-        faulty.running() as server,
-        faulty.running() as other,
+        harness.faulty_server() as server,
+        harness.faulty_server() as other,
         locust("--web-port", str(port), url=server.url) as process,
     ):
         try:
@@ -225,7 +225,7 @@ def test_the_page_is_on_loopback_only_and_takes_no_other_host() -> None:
             assert any("REFUSED" in line and other.url in line for line in process.stdout)
         finally:
             process.terminate()
-        assert trials.arrived_at(other.url) == 0
+        assert harness.arrived_at(other.url) == 0
 
 
 def test_a_class_of_the_users_own_runs_and_asks_the_allowed_host(tmp_path: Path) -> None:
@@ -238,7 +238,7 @@ def test_a_class_of_the_users_own_runs_and_asks_the_allowed_host(tmp_path: Path)
         "        self.client.get('/version', name='mine')\n"
     )
     options = ("-f", f"loadtest/locustfile.py,{mine}", "--headless", "--users", "1", "--run-time", "2s")
-    with faulty.running(slots=16) as server, locust(*options, url=server.url) as process:
+    with harness.faulty_server(slots=16) as server, locust(*options, url=server.url) as process:
         printed, _ = process.communicate(timeout=60)
 
     assert process.returncode == 0, printed
@@ -263,18 +263,18 @@ class Mine(HttpUser):
 def test_a_class_of_the_users_own_runs_beside_ours_under_one_verdict(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(THEIRS)
     options = ("--theirs", str(tmp_path / "mine.py"), "--theirs-share", "0.5", "--rate", "60", "--seconds", "4")
-    with faulty.running(slots=16, service_ms=5) as server:
-        ran = trials.run(server.url, *options, "--slo", "patient", folder=tmp_path / "run")
+    with harness.faulty_server(slots=16, service_ms=5) as server:
+        ran = harness.run(server.url, *options, "--slo", "patient", folder=tmp_path / "run")
 
-    sent = rows.read(tmp_path / "run", 1).rows
-    theirs = sent[sent["scenario"] == scenarios.GUEST_NUMBER]
-    ours = sent[sent["scenario"] != scenarios.GUEST_NUMBER]
+    sent = request_log.read(tmp_path / "run", 1).rows
+    theirs = sent[sent["scenario"] == scenarios.FOREIGN_NUMBER]
+    ours = sent[sent["scenario"] != scenarios.FOREIGN_NUMBER]
     assert ran.status == Status.FAIL, ran.printed
     assert 0.3 < theirs.size / sent.size < 0.7
     # A quarter of their tasks misses, as Locust counts it; ours are all right.
-    assert 0.1 < np.mean(theirs["outcome"] == rows.Outcome.FAILED) < 0.4
+    assert 0.1 < np.mean(theirs["outcome"] == request_log.Outcome.FAILED) < 0.4
     assert set(theirs["status"]) == {200, 404}
-    assert set(ours["outcome"]) == {rows.Outcome.RIGHT}
+    assert set(ours["outcome"]) == {request_log.Outcome.RIGHT}
     assert "Mine: miss" in str(ran.table["examples"])
     assert ">theirs<" in (tmp_path / "run" / "report.html").read_text()
 
@@ -322,12 +322,12 @@ class Buyer(HttpUser):
 def test_task_sets_of_the_users_own_go_a_step_at_each_arrival(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(STEPS.format(log=str(tmp_path / "log")))
     options = ("--theirs", str(tmp_path / "mine.py"), "--rate", "40", "--seconds", "4", "--slo", "patient")
-    with faulty.running(slots=16, service_ms=5) as server:
-        ran = trials.run(server.url, *options, folder=tmp_path / "run")
+    with harness.faulty_server(slots=16, service_ms=5) as server:
+        ran = harness.run(server.url, *options, folder=tmp_path / "run")
 
-    sent = rows.read(tmp_path / "run", 1).rows
+    sent = request_log.read(tmp_path / "run", 1).rows
     noted = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
-    assert set(sent["outcome"]) == {rows.Outcome.RIGHT}, ran.printed
+    assert set(sent["outcome"]) == {request_log.Outcome.RIGHT}, ran.printed
     for user in {who for who, _ in noted}:
         words = [word for who, word in noted if who == user]
         whole = ["start", "choose", "pay", "stop"] * (len(words) // 4 + 1)
@@ -337,17 +337,17 @@ def test_task_sets_of_the_users_own_go_a_step_at_each_arrival(tmp_path: Path) ->
 
 
 def test_a_class_of_the_users_own_whose_host_is_not_listed_sends_nothing(tmp_path: Path) -> None:
-    with faulty.running() as server, faulty.running() as other:
+    with harness.faulty_server() as server, harness.faulty_server() as other:
         (tmp_path / "mine.py").write_text(THEIRS.replace("(HttpUser):", f"(HttpUser):\n    host = '{other.url}'"))
-        ran = trials.run(server.url, "--theirs", str(tmp_path / "mine.py"), "--rate", "20", "--seconds", "3")
+        ran = harness.run(server.url, "--theirs", str(tmp_path / "mine.py"), "--rate", "20", "--seconds", "3")
 
         assert ran.status == Status.INVALID, ran.printed
         assert "Mine.host" in ran.printed
-        assert trials.arrived_at(other.url) == 0
+        assert harness.arrived_at(other.url) == 0
 
 
 def test_a_class_of_the_users_own_with_another_host_is_refused(tmp_path: Path) -> None:
-    with faulty.running() as server, faulty.running() as other:
+    with harness.faulty_server() as server, harness.faulty_server() as other:
         mine = tmp_path / "mine.py"
         mine.write_text(
             "from locust import HttpUser, task\n"
@@ -363,7 +363,7 @@ def test_a_class_of_the_users_own_with_another_host_is_refused(tmp_path: Path) -
 
         assert process.returncode == Status.REFUSED, printed
         assert "Mine.host" in printed
-        assert trials.arrived_at(other.url) == 0
+        assert harness.arrived_at(other.url) == 0
 
 
 def listening(port: int) -> set[str]:

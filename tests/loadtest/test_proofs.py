@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from loadtest import faulty
+from loadtest import harness
 from loadtest.statuses import Status
 from tests.loadtest.proofs import loadgen, mix_ups, plants
 
@@ -12,7 +12,7 @@ TRIES = 3
 
 
 def test_our_p99_is_that_of_mlperfs_loadgen() -> None:
-    with faulty.running(**STALLS) as server:
+    with harness.faulty_server(**STALLS) as server:
         apart = [1.0]
         # On a machine that others use, a single run of either tool may be disturbed.
         while apart[-1] > loadgen.NEAR and len(apart) <= TRIES:

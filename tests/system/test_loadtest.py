@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import faulty
+from loadtest import harness
 from loadtest.statuses import Status
 from tests.servers import ROOT, wait_until
 from tests.system import containers
@@ -31,7 +31,7 @@ def base_image() -> None:
 
 @pytest.fixture
 def url() -> Iterator[str]:
-    with faulty.running(slots=64, service_ms=5) as server:
+    with harness.faulty_server(slots=64, service_ms=5) as server:
         yield server.url
 
 

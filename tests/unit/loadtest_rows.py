@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 
-from loadtest.profiles import Profile, Promise
-from loadtest.rows import ROW, Outcome, Record
+from loadtest.profiles import Profile, Slo
+from loadtest.request_log import ROW, Outcome, Record
 from loadtest.schedule import Stage
 
 PROFILE = Profile("made", "?", (Stage(100, 10, 10),), "classify", claims=(0.5, 0.99))
-PROMISE = Promise("made", {0.5: 100.0, 0.99: 500.0}, max_failed_share=0.001)
+SLO = Slo("made", {0.5: 100.0, 0.99: 500.0}, max_failed_share=0.001)
 
 
 def rows(count: int, response_ms: Any = 50.0, outcome: Outcome = Outcome.RIGHT, lag_ms: float = 0.5) -> np.ndarray:

@@ -52,4 +52,4 @@ def test_what_may_not_be_written_says_the_command(found: Path, tmp_path: Path) -
 def test_used_up_runs_say_at_least() -> None:
     table = {"verdict": "UNDECIDED", "capacity_rps": 40.0, "lowest_failing_rps": 50.0, "reason": "25 runs were used up"}
 
-    assert capacity.headline(table) == "Bears at least 40 requests a second: 25 runs were used up."
+    assert capacity.headline(table) == "Capacity: at least 40 requests a second (25 runs were used up)."

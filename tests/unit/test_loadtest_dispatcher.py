@@ -15,11 +15,11 @@ import gevent
 import numpy as np
 import pytest
 
-from loadtest import rows
+from loadtest import request_log
 from loadtest.dispatcher import TIMINGS, Dispatcher, Recorder, Sender, read_timings
 from loadtest.oracle import Oracle
 from loadtest.pictures import samples
-from loadtest.rows import Outcome
+from loadtest.request_log import Outcome
 from loadtest.scenarios import Caller
 
 SAMPLES = samples()
@@ -68,7 +68,9 @@ def clock() -> Callable[[], float]:
     return lambda: time.perf_counter() - began
 
 
-def dispatched(folder: Path, clients: FakeClients, moments: list[float], slots: int = 8, **options: Any) -> rows.Record:
+def dispatched(
+    folder: Path, clients: FakeClients, moments: list[float], slots: int = 8, **options: Any
+) -> request_log.Record:
     """The record after the moments have been sent."""
     recorder, now = Recorder(folder, 0), clock()
     sender = Sender(clients, ORACLE, {}, recorder, now, timeout_seconds=options.pop("timeout", 5.0))
@@ -76,10 +78,10 @@ def dispatched(folder: Path, clients: FakeClients, moments: list[float], slots: 
     dispatcher = Dispatcher(sender, Caller({"classify_raw": 1}, SAMPLES), recorder, now, **options)
     dispatcher.open(np.array(moments), slots)
     recorder.close({"planned": len(moments), "stopped_early": dispatcher.stopped_early})
-    return rows.read(folder, 1)
+    return request_log.read(folder, 1)
 
 
-def outcomes(record: rows.Record) -> list[Outcome]:
+def outcomes(record: request_log.Record) -> list[Outcome]:
     return [Outcome(each) for each in record.rows["outcome"]]
 
 
@@ -117,13 +119,13 @@ def test_each_end_has_its_name(tmp_path: Path, clients: FakeClients, outcome: Ou
     record = dispatched(tmp_path, clients, [0.0], timeout=0.05)
 
     assert outcomes(record) == [outcome]
-    assert math.isinf(rows.response_ms(record.rows)[0])
+    assert math.isinf(request_log.response_ms(record.rows)[0])
 
 
 def test_latency_is_counted_from_the_intended_start_though_it_was_sent_late(tmp_path: Path) -> None:
     record = dispatched(tmp_path, FakeClients(), [-1.0])
 
-    assert rows.response_ms(record.rows)[0] > 1000 > rows.service_ms(record.rows)[0]
+    assert request_log.response_ms(record.rows)[0] > 1000 > request_log.service_ms(record.rows)[0]
 
 
 def test_the_servers_own_account_is_kept(tmp_path: Path) -> None:
@@ -162,14 +164,14 @@ def test_refusals_end_nothing_early(tmp_path: Path) -> None:
 
 def test_a_worker_that_does_not_close_its_record_is_lost(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, 0)
-    recorder.add((*[0.0] * (len(rows.ROW) - len(TIMINGS)), ""))
+    recorder.add((*[0.0] * (len(request_log.ROW) - len(TIMINGS)), ""))
     recorder.close({})
     # As if it had been killed while it wrote.
     (tmp_path / "worker-0.json").unlink()
     with (tmp_path / "rows-0.bin").open("ab") as file:
         file.write(b"half a row")
 
-    record = rows.read(tmp_path, 1)
+    record = request_log.read(tmp_path, 1)
 
     assert (record.lost_workers, record.rows.size) == (1, 1)
 
@@ -186,7 +188,7 @@ def test_an_example_is_kept_also_where_connections_have_taken_all_files(
         recorder.example(Outcome.BROKEN, Caller({"classify_raw": 1}, SAMPLES).next(), 1.0, "no file left")
     recorder.close({})
 
-    assert [row["what"] for row in rows.examples(tmp_path)] == ["no file left"]
+    assert [row["what"] for row in request_log.examples(tmp_path)] == ["no file left"]
 
 
 def test_only_the_first_examples_of_a_kind_are_kept(tmp_path: Path) -> None:
@@ -198,7 +200,7 @@ def test_only_the_first_examples_of_a_kind_are_kept(tmp_path: Path) -> None:
     recorder.example(Outcome.MIXED_UP, request, 1.0, "another kind")
     recorder.close({})
 
-    kept = [each["outcome"] for each in rows.examples(tmp_path)]
+    kept = [each["outcome"] for each in request_log.examples(tmp_path)]
     assert (kept.count("WRONG"), kept.count("MIXED_UP")) == (25, 1)
 
 
@@ -244,12 +246,12 @@ class FakeJobs(FakeClients):
         return FakeResponse(200, json.dumps({**JOB, "state": state} if state else self.end).encode())
 
 
-def sent_job(folder: Path, clients: FakeJobs, timeout: float = 5.0) -> rows.Record:
+def sent_job(folder: Path, clients: FakeJobs, timeout: float = 5.0) -> request_log.Record:
     recorder, now = Recorder(folder, 0), clock()
     sender = Sender(clients, ORACLE, {}, recorder, now, timeout_seconds=timeout)
     sender.send(Caller({"classify_job": 1}, SAMPLES).next(), 0.0)
     recorder.close({})
-    return rows.read(folder, 1)
+    return request_log.read(folder, 1)
 
 
 def test_a_job_is_followed_until_it_is_done_and_then_removed(tmp_path: Path) -> None:
@@ -281,4 +283,4 @@ def test_a_job_that_does_not_end_is_given_up(tmp_path: Path) -> None:
 def test_where_an_answer_came_from_is_kept(tmp_path: Path) -> None:
     (row,) = dispatched(tmp_path, FakeClients(), [0.0]).rows
 
-    assert row["cache"] == rows.CACHE["hit"]
+    assert row["cache"] == request_log.CACHE["hit"]

@@ -15,9 +15,9 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from loadtest import likeness, pictures, profiles, scenarios
+from loadtest import answer_distance, pictures, profiles, scenarios
 from loadtest.oracle import Oracle
-from loadtest.rows import Outcome
+from loadtest.request_log import Outcome
 from loadtest.statuses import UsageError
 
 SAMPLES = pictures.samples()
@@ -162,14 +162,14 @@ def many() -> Oracle:
     """Thirty pictures, many of them alike, of which those are sent that can be told apart."""
     rng = random.Random(7)  # noqa: S311 - chance, not a secret
     golden = {number: answer_of(rng) for number in range(30)}
-    chosen = likeness.told_apart(golden)
+    chosen = answer_distance.distinct(golden)
     assert 4 <= len(chosen) < 30
     return Oracle({"classify": {number: golden[number] for number in chosen}}, {"classify": DIGEST})
 
 
 def test_pictures_that_are_sent_are_well_apart_in_every_pair(many: Oracle) -> None:
     for one, other in itertools.combinations(many.golden["classify"].values(), 2):
-        assert likeness.distance(one, other) >= likeness.SEPARATION
+        assert answer_distance.distance(one, other) >= answer_distance.SEPARATION
 
 
 def test_twenty_planted_score_errors_are_wrong_and_none_is_mixed_up(many: Oracle) -> None:
@@ -212,10 +212,10 @@ def test_distance_is_counted_in_tolerances() -> None:
     moved["detections"][1]["box"]["x_min"] += 8
     fewer["detections"].pop()
 
-    assert likeness.distance(SITE, moved) == pytest.approx(2)
-    assert likeness.distance(CONE, VEST) == pytest.approx(35)
-    assert likeness.distance(SITE, fewer) == likeness.distance(CONE, SITE) == math.inf
-    assert likeness.distance({}, CONE) == math.inf
+    assert answer_distance.distance(SITE, moved) == pytest.approx(2)
+    assert answer_distance.distance(CONE, VEST) == pytest.approx(35)
+    assert answer_distance.distance(SITE, fewer) == answer_distance.distance(CONE, SITE) == math.inf
+    assert answer_distance.distance({}, CONE) == math.inf
 
 
 def test_only_usable_pictures_are_sent() -> None:

@@ -7,8 +7,8 @@ from pathlib import Path
 
 from loadtest import progress
 from loadtest.plans import Plan
-from loadtest.rows import Outcome
-from tests.unit.loadtest_rows import PROFILE, PROMISE, rows
+from loadtest.request_log import Outcome
+from tests.unit.loadtest_rows import PROFILE, SLO, rows
 
 COLUMNS = 80
 
@@ -20,7 +20,7 @@ def follow(folder: Path, count: int) -> str:
     made["outcome"][2::90] = Outcome.WRONG
     (folder / "rows-0.bin").write_bytes(made.tobytes())
     (folder / "worker-0.json").write_text(json.dumps({"planned": count, "rows": count, "cpu_seconds": 1.0}))
-    plan = Plan(folder, "http://box", "test", PROFILE, PROMISE, {"page": 1.0}, 1, 1, 64, 10.0, 0.0)
+    plan = Plan(folder, "http://box", "test", PROFILE, SLO, {"page": 1.0}, 1, 1, 64, 10.0, 0.0)
     return progress.Follower(plan).line()
 
 
@@ -34,12 +34,12 @@ def test_verdict_moment_and_failures_are_within_eighty_columns(tmp_path: Path) -
 
 def test_what_is_nothing_is_left_out(tmp_path: Path) -> None:
     (tmp_path / "rows-0.bin").write_bytes(rows(400).tobytes())
-    plan = Plan(tmp_path, "http://box", "test", PROFILE, PROMISE, {"page": 1.0}, 1, 1, 64, 10.0, 0.0)
+    plan = Plan(tmp_path, "http://box", "test", PROFILE, SLO, {"page": 1.0}, 1, 1, 64, 10.0, 0.0)
 
     assert "wrong" not in progress.Follower(plan).line()
 
 
 def test_before_the_first_row_it_starts(tmp_path: Path) -> None:
-    plan = Plan(tmp_path, "http://box", "test", PROFILE, PROMISE, {"page": 1.0}, 1, 1, 64, 10.0, 0.0)
+    plan = Plan(tmp_path, "http://box", "test", PROFILE, SLO, {"page": 1.0}, 1, 1, 64, 10.0, 0.0)
 
     assert progress.Follower(plan).line().startswith("starting")

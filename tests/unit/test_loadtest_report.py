@@ -17,11 +17,11 @@ from loadtest import capacity, charts, report
 from loadtest.charts import Axis, Mark, Series
 from loadtest.checks import Verdict
 from loadtest.plans import Plan, read
-from loadtest.rows import Outcome
+from loadtest.request_log import Outcome
 from loadtest.search import Search, Step
 from loadtest.statuses import Status, UsageError
 from loadtest.verdict import judge
-from tests.unit.loadtest_rows import PROFILE, PROMISE, record, rows
+from tests.unit.loadtest_rows import PROFILE, SLO, record, rows
 
 PRINT = {"server_version": "0.1.0", "generator_cores": 2, "generator_cpu": "one", "computed_by": {}, "server": {}}
 SAMPLES = [{"at": float(n), "resident_bytes": 5e8, "waiting": n} for n in range(4)]
@@ -59,7 +59,7 @@ def check(page: str) -> Checker:
 
 def plan(folder: Path) -> Plan:
     return Plan(
-        folder, "http://box:8000", "test", PROFILE, PROMISE, {"classify_raw": 1.0}, 1, 1, 64, 10.0, 0.0, PRINT, "again"
+        folder, "http://box:8000", "test", PROFILE, SLO, {"classify_raw": 1.0}, 1, 1, 64, 10.0, 0.0, PRINT, "again"
     )
 
 
@@ -67,7 +67,7 @@ def page(folder: Path, made: np.ndarray | None = None, examples: tuple[dict[str,
     made = rows(400) if made is None else made
     for name in ("decode_ms", "queue_ms", "predict_ms", "engine_ms"):
         made[name] = 5.0
-    table = {**judge(record(made), PROFILE, PROMISE).to_dict(), "examples": list(examples)}
+    table = {**judge(record(made), PROFILE, SLO).to_dict(), "examples": list(examples)}
     return report.render(plan(folder), table, made, SAMPLES)
 
 
@@ -128,8 +128,8 @@ def test_a_folder_that_holds_nothing_is_named(tmp_path: Path) -> None:
 
 
 def table(folder: Path, rps: float = 349.33) -> dict[str, Any]:
-    verdict = judge(record(rows(400)), PROFILE, PROMISE)
-    failed = Verdict(Status.FAIL, [], judge(record(rows(400, outcome=Outcome.REFUSED)), PROFILE, PROMISE).figures)
+    verdict = judge(record(rows(400)), PROFILE, SLO)
+    failed = Verdict(Status.FAIL, [], judge(record(rows(400, outcome=Outcome.REFUSED)), PROFILE, SLO).figures)
     steps = [Step(200, verdict), Step(400, failed), Step(rps or 1, verdict, True)]
     profile = dataclasses.replace(plan(folder), fingerprint=PRINT)
     return capacity.table_of(Search(rps, 366.8, steps, "" if rps else "no rate held in a longer run"), profile)
@@ -137,7 +137,7 @@ def table(folder: Path, rps: float = 349.33) -> dict[str, Any]:
 
 def test_the_card_says_what_the_generator_kept_busy(tmp_path: Path) -> None:
     made = table(tmp_path)
-    figures = judge(record(rows(400)), PROFILE, PROMISE).figures
+    figures = judge(record(rows(400)), PROFILE, SLO).figures
 
     wanted = figures["generator"]["cpu_us_per_request"] * figures["offered_rps"] / 1e6
 
@@ -150,7 +150,7 @@ def test_the_card_says_the_figure_in_three_digits_and_what_it_holds_for(tmp_path
     text = report.render_card(table(tmp_path))
 
     check(text)
-    assert "<h1>Bears 349 requests a second; 367 a second is too much.</h1>" in text
+    assert "<h1>Capacity: 349 requests a second; 367 a second is too much.</h1>" in text
     assert "classify_raw 100%" in text
 
 

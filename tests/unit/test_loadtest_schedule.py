@@ -108,9 +108,9 @@ def test_a_rate_replaces_the_stages_and_keeps_the_warm_up_on_top() -> None:
 
 
 def test_limits_are_read_by_percentile() -> None:
-    promise = profiles.read_promise("default")
+    slo = profiles.read_slo("default")
 
-    assert set(promise.limits_ms) == {0.5, 0.95, 0.99}
+    assert set(slo.limits_ms) == {0.5, 0.95, 0.99}
 
 
 def test_another_warm_up_leaves_the_judged_span_as_long() -> None:

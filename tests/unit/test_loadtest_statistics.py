@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 
-from loadtest import power, statistics
+from loadtest import detectable_change, statistics
 
 
 def test_scipy_is_imported_by_what_judges_only() -> None:
@@ -90,7 +90,9 @@ def test_a_change_of_the_visible_size_is_found_in_eight_of_ten_comparisons(runs:
     """Over many experiments, each with its own estimate of the noise, and with both tests."""
     rng, found, tries = np.random.default_rng(3), 0, 120
     for _ in range(tries):
-        visible = power.visible_change(rng.normal(100, 5, runs), rng.normal(100, 5, runs), 0.0125, 0.05, 1)
+        visible = detectable_change.detectable_change(
+            rng.normal(100, 5, runs), rng.normal(100, 5, runs), 0.0125, 0.05, 1
+        )
         a, b = rng.normal(100, 5, runs), rng.normal(100 * (1 + visible), 5, runs)
         is_sure = max(statistics.welch(a, b), statistics.permutation(a, b, 1)) < 0.0125
         found += is_sure and b.mean() / a.mean() - 1 >= 0.05
@@ -101,7 +103,7 @@ def test_a_change_of_the_visible_size_is_found_in_eight_of_ten_comparisons(runs:
 def test_a_mean_of_the_visible_size_is_found_in_eight_of_ten_comparisons_of_pairs() -> None:
     rng, found, tries = np.random.default_rng(4), 0, 120
     for _ in range(tries):
-        visible = power.visible_mean(rng.normal(0, 0.05, 10), 0.0125, 0.05, 1)
+        visible = detectable_change.detectable_mean(rng.normal(0, 0.05, 10), 0.0125, 0.05, 1)
         differences = rng.normal(visible, 0.05, 10)
         is_sure = max(statistics.paired(differences), statistics.sign_flips(differences, 1)) < 0.0125
         found += is_sure and differences.mean() >= 0.05
@@ -110,7 +112,9 @@ def test_a_mean_of_the_visible_size_is_found_in_eight_of_ten_comparisons_of_pair
 
 
 def test_too_few_runs_see_nothing_however_large() -> None:
-    assert math.isinf(power.visible_change(np.array([1.0, 2, 3]), np.array([1.0, 2, 3]), 0.0125, 0.05, 1))
+    assert math.isinf(
+        detectable_change.detectable_change(np.array([1.0, 2, 3]), np.array([1.0, 2, 3]), 0.0125, 0.05, 1)
+    )
 
 
 def test_bootstrap_mean_holds_the_mean() -> None:

@@ -10,12 +10,11 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 
-from loadtest import junit
-from loadtest.checks import Verdict
-from loadtest.rows import CACHE, Outcome
+from loadtest.checks import Verdict, junit
+from loadtest.request_log import CACHE, Outcome
 from loadtest.statuses import Status
 from loadtest.verdict import judge, so_far
-from tests.unit.loadtest_rows import PROFILE, PROMISE, record, rows
+from tests.unit.loadtest_rows import PROFILE, SLO, record, rows
 
 
 def status_of(verdict: Verdict, name: str) -> Status:
@@ -23,7 +22,7 @@ def status_of(verdict: Verdict, name: str) -> Status:
 
 
 def test_enough_quick_right_answers_pass() -> None:
-    verdict = judge(record(rows(400)), PROFILE, PROMISE)
+    verdict = judge(record(rows(400)), PROFILE, SLO)
 
     assert verdict.status == Status.PASS
     assert verdict.figures["response_ms"]["p99"] == pytest.approx(50)
@@ -31,7 +30,7 @@ def test_enough_quick_right_answers_pass() -> None:
 
 @pytest.mark.parametrize(("count", "status"), [(298, Status.UNDECIDED), (299, Status.PASS)])
 def test_p99_is_claimed_from_299_requests_on(count: int, status: Status) -> None:
-    assert judge(record(rows(count)), PROFILE, PROMISE).status == status
+    assert judge(record(rows(count)), PROFILE, SLO).status == status
 
 
 def test_one_late_in_a_hundred_is_undecided_and_five_fail() -> None:
@@ -39,8 +38,8 @@ def test_one_late_in_a_hundred_is_undecided_and_five_fail() -> None:
     few["done"][::100] += 1
     many["done"][::20] += 1
 
-    assert judge(record(few), PROFILE, PROMISE).status == Status.UNDECIDED
-    assert status_of(judge(record(many), PROFILE, PROMISE), "response p99") == Status.FAIL
+    assert judge(record(few), PROFILE, SLO).status == Status.UNDECIDED
+    assert status_of(judge(record(many), PROFILE, SLO), "response p99") == Status.FAIL
 
 
 def test_a_server_that_stands_still_is_late_from_the_intended_start() -> None:
@@ -50,7 +49,7 @@ def test_a_server_that_stands_still_is_late_from_the_intended_start() -> None:
         made["done"][stop : stop + 4] += 2
         made["sent"][stop : stop + 4] += 2 - 0.05
 
-    verdict = judge(record(made), PROFILE, PROMISE)
+    verdict = judge(record(made), PROFILE, SLO)
 
     assert status_of(verdict, "response p99") == Status.FAIL
     assert verdict.figures["service_ms"]["p99"] < 110 < 2000 < verdict.figures["response_ms"]["p99"]
@@ -60,7 +59,7 @@ def test_who_got_no_answer_counts_as_late() -> None:
     made = rows(400)
     made["outcome"][::13] = Outcome.REFUSED
 
-    verdict = judge(record(made), PROFILE, PROMISE)
+    verdict = judge(record(made), PROFILE, SLO)
 
     assert status_of(verdict, "response p99") == Status.FAIL
     assert status_of(verdict, "failed") == Status.FAIL
@@ -70,7 +69,7 @@ def test_dropped_arrivals_fail_and_are_no_lag() -> None:
     made = rows(400)
     made["outcome"][:40] = Outcome.DROPPED
 
-    verdict = judge(record(made), PROFILE, PROMISE)
+    verdict = judge(record(made), PROFILE, SLO)
 
     assert status_of(verdict, "dropped") == Status.FAIL
     assert status_of(verdict, "generator lag p99") == Status.PASS
@@ -82,24 +81,24 @@ def test_a_single_wrong_answer_fails_also_in_the_warm_up_and_with_a_lost_worker(
     made["outcome"][0] = outcome
     profile = dataclasses.replace(PROFILE, warm_up_seconds=1.0)
 
-    assert judge(record(made), profile, PROMISE).status == Status.FAIL
-    assert judge(record(made, workers=2), profile, PROMISE).status == Status.FAIL
+    assert judge(record(made), profile, SLO).status == Status.FAIL
+    assert judge(record(made, workers=2), profile, SLO).status == Status.FAIL
 
 
 def test_a_run_without_requests_is_invalid() -> None:
-    assert judge(record(rows(0), planned=5, rows=0), PROFILE, PROMISE).status == Status.INVALID
+    assert judge(record(rows(0), planned=5, rows=0), PROFILE, SLO).status == Status.INVALID
 
 
 def test_a_lost_worker_makes_the_run_invalid() -> None:
-    assert judge(record(rows(400), workers=2), PROFILE, PROMISE).status == Status.INVALID
+    assert judge(record(rows(400), workers=2), PROFILE, SLO).status == Status.INVALID
 
 
 def test_missing_rows_make_the_run_invalid() -> None:
-    assert judge(record(rows(400), planned=401), PROFILE, PROMISE).status == Status.INVALID
+    assert judge(record(rows(400), planned=401), PROFILE, SLO).status == Status.INVALID
 
 
 def test_a_late_generator_makes_the_run_invalid_though_answers_were_slow() -> None:
-    verdict = judge(record(rows(400, response_ms=900, lag_ms=800)), PROFILE, PROMISE)
+    verdict = judge(record(rows(400, response_ms=900, lag_ms=800)), PROFILE, SLO)
 
     assert verdict.status == Status.INVALID
 
@@ -111,7 +110,7 @@ def test_a_broken_promise_of_the_services_own_is_not_hidden_by_a_late_generator(
     refused["outcome"][::10] = Outcome.REFUSED
 
     for made, name in ((slow, "service's own p99"), (told, "service's own p99"), (refused, "service's own refusals")):
-        verdict = judge(record(made), PROFILE, PROMISE)
+        verdict = judge(record(made), PROFILE, SLO)
         assert status_of(verdict, "generator lag p99") == Status.INVALID
         assert verdict.status == status_of(verdict, name) == Status.FAIL
 
@@ -120,7 +119,7 @@ def test_connections_that_broke_may_be_the_late_generators_own() -> None:
     made = rows(400, 60, lag_ms=50)
     made["outcome"][::10] = Outcome.BROKEN
 
-    assert judge(record(made), PROFILE, PROMISE).status == Status.INVALID
+    assert judge(record(made), PROFILE, SLO).status == Status.INVALID
 
 
 @pytest.mark.parametrize(("count", "status"), [(40, Status.FAIL), (4, Status.UNDECIDED)])
@@ -129,9 +128,9 @@ def test_a_service_that_does_not_listen_for_a_while_fails_by_that(count: int, st
     made = rows(400)
     made["outcome"][100 : 100 + count] = Outcome.BROKEN
     refused = [{"scenario": "page", "status": 0, "code": "ConnectionRefusedError", "count": count}]
-    promise = dataclasses.replace(PROMISE, max_failed_share=0.02)
+    slo = dataclasses.replace(SLO, max_failed_share=0.02)
 
-    verdict = judge(record(made, refusals=refused), PROFILE, promise, host=watched(0, 9000))
+    verdict = judge(record(made, refusals=refused), PROFILE, slo, host=watched(0, 9000))
 
     assert verdict.status == status
     assert (status == Status.FAIL) == ("Nobody listened" in verdict.cause)
@@ -143,9 +142,7 @@ def test_what_the_sending_machine_had_no_room_for_is_not_the_services_failure(co
     made = rows(400)
     made["outcome"][::10] = Outcome.BROKEN
 
-    verdict = judge(
-        record(made, refusals=[{"scenario": "page", "status": 0, "code": code, "count": 40}]), PROFILE, PROMISE
-    )
+    verdict = judge(record(made, refusals=[{"scenario": "page", "status": 0, "code": code, "count": 40}]), PROFILE, SLO)
 
     assert verdict.status == status_of(verdict, "generator's sockets") == Status.INVALID
     assert code in verdict.cause
@@ -157,7 +154,7 @@ def test_what_the_sending_machine_had_no_room_for_is_not_the_services_failure(co
 def failing(count: int, failed: int) -> Verdict:
     made = rows(count)
     made["outcome"][: failed * 200 : 200] = Outcome.FAILED
-    return judge(record(made), PROFILE, dataclasses.replace(PROMISE, max_failed_share=0.002))
+    return judge(record(made), PROFILE, dataclasses.replace(SLO, max_failed_share=0.002))
 
 
 @pytest.mark.parametrize(
@@ -186,7 +183,7 @@ def watched(steal: int, busy: int, is_shared: bool = True) -> list[dict[str, Any
 
 
 def test_a_busy_machine_is_named_with_its_steal_and_what_to_do() -> None:
-    verdict = judge(record(rows(400, response_ms=900)), PROFILE, PROMISE, host=watched(4080, 7800))
+    verdict = judge(record(rows(400, response_ms=900)), PROFILE, SLO, host=watched(4080, 7800))
 
     assert "busy with others: 34% steal, other programs on 65%" in verdict.cause
     assert "quiet machine" in verdict.cause
@@ -198,16 +195,16 @@ def test_a_busy_machine_explains_refusals_and_no_errors(status: int, is_named: b
     made = rows(1000)
     made["outcome"][::20] = Outcome.REFUSED if status == 503 else Outcome.FAILED
     told = [{"scenario": "page", "status": status, "code": "", "count": 50}]
-    promise = dataclasses.replace(PROMISE, limits_ms={0.5: 100.0})
+    slo = dataclasses.replace(SLO, limits_ms={0.5: 100.0})
 
-    verdict = judge(record(made, refusals=told), PROFILE, promise, host=watched(0, 9000))
+    verdict = judge(record(made, refusals=told), PROFILE, slo, host=watched(0, 9000))
 
     assert verdict.status == Status.FAIL
     assert ("busy with others" in verdict.cause) == is_named
 
 
 def test_a_generator_that_takes_the_servers_cores_is_named() -> None:
-    verdict = judge(record(rows(400, 900), cpu_seconds=48.0), PROFILE, PROMISE, host=watched(0, 5000))
+    verdict = judge(record(rows(400, 900), cpu_seconds=48.0), PROFILE, SLO, host=watched(0, 5000))
 
     assert "the generator took 40% of the cores that it shares with the server" in verdict.cause.lower()
 
@@ -220,25 +217,25 @@ def test_refusals_are_named_by_status_code_and_scenario() -> None:
         {"scenario": "classify_raw", "status": 503, "code": "overloaded", "count": 40},
     ]
 
-    verdict = judge(record(made, refusals=told), PROFILE, PROMISE)
+    verdict = judge(record(made, refusals=told), PROFILE, SLO)
 
     assert "40 × 503 overloaded (classify_raw), 2 × HTTPConnectionClosed (page)" in verdict.cause
     assert [row["count"] for row in verdict.figures["refusals"]] == [40, 2]
 
 
 def test_an_undecided_run_says_how_long_one_decides() -> None:
-    verdict = judge(record(rows(100)), PROFILE, PROMISE)
+    verdict = judge(record(rows(100)), PROFILE, SLO)
 
     assert 299 <= verdict.figures["needs_seconds"] <= 299 * 1.25
     assert f"SECONDS={verdict.figures['needs_seconds']}" in verdict.cause
 
 
 def test_a_pass_needs_no_cause() -> None:
-    assert judge(record(rows(400)), PROFILE, PROMISE, host=watched(4080, 7800)).cause == ""
+    assert judge(record(rows(400)), PROFILE, SLO, host=watched(4080, 7800)).cause == ""
 
 
 def test_a_run_that_was_ended_to_protect_the_target_fails() -> None:
-    verdict = judge(record(rows(400), planned=900, stopped_early="95% failed"), PROFILE, PROMISE)
+    verdict = judge(record(rows(400), planned=900, stopped_early="95% failed"), PROFILE, SLO)
 
     assert status_of(verdict, "target protected") == verdict.status == Status.FAIL
 
@@ -248,7 +245,7 @@ def test_the_warm_up_is_cut_by_the_intended_start() -> None:
     made["done"][:50] += 3
     profile = dataclasses.replace(PROFILE, warm_up_seconds=5.0)
 
-    verdict = judge(record(made), profile, PROMISE)
+    verdict = judge(record(made), profile, SLO)
 
     assert verdict.figures["counts"]["judged"] == 350
     assert verdict.status == Status.PASS
@@ -261,13 +258,13 @@ def test_what_a_cache_kept_of_an_earlier_run_is_no_measurement(repeated: int, st
     made["cache"], made["repeated"][:30] = CACHE["miss"], repeated
     made["cache"][:30] = CACHE[kept]
 
-    assert judge(record(made), PROFILE, PROMISE).status == status
+    assert judge(record(made), PROFILE, SLO).status == status
 
 
 def test_rates_are_over_the_judged_span_also_for_few_requests() -> None:
     profile = dataclasses.replace(PROFILE, warm_up_seconds=20.0)
 
-    figures = judge(record(rows(400)), profile, PROMISE).figures
+    figures = judge(record(rows(400)), profile, SLO).figures
 
     # 400 requests, ten a second: the first 200 are warm-up, and the plan's last 60 seconds are empty.
     assert (figures["counts"]["judged"], figures["seconds"]) == (200, 80.0)
@@ -278,12 +275,12 @@ def test_a_climbing_p99_fails_a_soak() -> None:
     profile = dataclasses.replace(PROFILE, max_drift=0.1)
     steady, climbing = rows(1000), rows(1000, response_ms=50 + np.arange(1000) * 0.05)
 
-    assert judge(record(steady), profile, PROMISE).status == Status.PASS
-    assert status_of(judge(record(climbing), profile, PROMISE), "p99 drift") == Status.FAIL
+    assert judge(record(steady), profile, SLO).status == Status.PASS
+    assert status_of(judge(record(climbing), profile, SLO), "p99 drift") == Status.FAIL
 
 
 def test_the_verdict_is_plain_json_without_infinities() -> None:
-    verdict = judge(record(rows(400, outcome=Outcome.BROKEN)), PROFILE, PROMISE)
+    verdict = judge(record(rows(400, outcome=Outcome.BROKEN)), PROFILE, SLO)
 
     text = json.dumps(verdict.to_dict(), allow_nan=False)
 
@@ -294,7 +291,7 @@ def test_junit_has_a_case_a_check_and_counts_failures_and_errors_apart() -> None
     made = rows(400)
     made["outcome"][0] = Outcome.WRONG
 
-    suite = ElementTree.fromstring(junit.render("smoke", judge(record(made, workers=2), PROFILE, PROMISE)))  # noqa: S314
+    suite = ElementTree.fromstring(junit("smoke", judge(record(made, workers=2), PROFILE, SLO)))  # noqa: S314
 
     assert int(suite.attrib["failures"]) == len(suite.findall(".//failure")) >= 1
     assert int(suite.attrib["errors"]) == len(suite.findall(".//error")) >= 1
@@ -321,7 +318,7 @@ def samples(first_mb: float, last_mb: float, seconds: int = 40) -> list[dict[str
 
 
 def soaked(told: list[dict[str, float]]) -> Verdict:
-    return judge(record(rows(400), began_at=BEGAN_AT), SOAK, PROMISE, told)
+    return judge(record(rows(400), began_at=BEGAN_AT), SOAK, SLO, told)
 
 
 @pytest.mark.parametrize(
@@ -356,7 +353,7 @@ def test_a_server_that_does_not_tell_its_memory_is_not_cleared_of_growth() -> No
 
 
 def test_other_profiles_do_not_ask_for_memory() -> None:
-    assert judge(record(rows(400)), PROFILE, PROMISE).status == Status.PASS
+    assert judge(record(rows(400)), PROFILE, SLO).status == Status.PASS
 
 
 def test_what_a_request_costs_the_server_is_counted_over_the_same_span() -> None:
@@ -376,11 +373,11 @@ def test_a_server_that_does_not_tell_has_no_cost() -> None:
 
 
 def test_the_verdict_so_far_knows_what_is_decided_and_what_is_not() -> None:
-    assert so_far(record(rows(0)), PROFILE, PROMISE) is None
-    assert so_far(record(rows(20)), PROFILE, PROMISE) == Status.UNDECIDED
-    assert so_far(record(rows(400)), PROFILE, PROMISE) == Status.PASS
-    assert so_far(record(rows(400, response_ms=900.0)), PROFILE, PROMISE) == Status.FAIL
-    assert so_far(record(rows(20, outcome=Outcome.WRONG)), PROFILE, PROMISE) == Status.FAIL
+    assert so_far(record(rows(0)), PROFILE, SLO) is None
+    assert so_far(record(rows(20)), PROFILE, SLO) == Status.UNDECIDED
+    assert so_far(record(rows(400)), PROFILE, SLO) == Status.PASS
+    assert so_far(record(rows(400, response_ms=900.0)), PROFILE, SLO) == Status.FAIL
+    assert so_far(record(rows(20, outcome=Outcome.WRONG)), PROFILE, SLO) == Status.FAIL
 
 
 def test_the_share_of_kept_answers_is_of_those_who_were_told() -> None:
@@ -388,5 +385,5 @@ def test_the_share_of_kept_answers_is_of_those_who_were_told() -> None:
     made["repeated"][:100] = 1
     made["cache"][:90], made["cache"][90:300] = CACHE["hit"], CACHE["miss"]
 
-    assert judge(record(made), PROFILE, PROMISE).figures["cache"] == {"repeated_share": 0.25, "hit_share": 0.3}
-    assert judge(record(rows(400)), PROFILE, PROMISE).figures["cache"]["hit_share"] is None
+    assert judge(record(made), PROFILE, SLO).figures["cache"] == {"repeated_share": 0.25, "hit_share": 0.3}
+    assert judge(record(rows(400)), PROFILE, SLO).figures["cache"]["hit_share"] is None

@@ -11,8 +11,8 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from loadtest import trials
-from loadtest.trials import Ran
+from loadtest import harness
+from loadtest.harness import Ran
 from tests import servers
 from tests.servers import ROOT, Server
 
@@ -72,7 +72,7 @@ def serving(
 
 def run(server: Server, *options: str, folder: Path | None = None, **settings: str) -> Ran:
     """One run of the tool against it."""
-    return trials.run(server.url, *options, env=ENV, folder=folder, **(allowing(server) | settings))
+    return harness.run(server.url, *options, env=ENV, folder=folder, **(allowing(server) | settings))
 
 
 def allowing(server: Server) -> dict[str, str]:

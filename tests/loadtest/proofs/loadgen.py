@@ -20,7 +20,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtest import driver, pictures, trials
+from loadtest import driver, harness, pictures
 from tests.loadtest.proofs import box
 from tests.servers import ROOT
 
@@ -76,7 +76,7 @@ def _interval(pairs: np.ndarray) -> tuple[float, float]:
 
 def _ask_ours(url: str, env: str, rate: float, seconds: float, seed: int, token: str) -> dict[str, float]:
     options = ("--rate", f"{rate:g}", "--seconds", f"{seconds:g}", "--seed", str(seed), "--slo", "patient")
-    ran = trials.run(url, *options, env=env, LOADTEST_ALLOW="yes", LOADTEST_TOKEN=token)
+    ran = harness.run(url, *options, env=env, LOADTEST_ALLOW="yes", LOADTEST_TOKEN=token)
     return {share: box.percentiles(ran)[share] for share in SHARES}
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from loadtest.harness import Ran
 from loadtest.statuses import Status
-from loadtest.trials import Ran
 from tests.loadtest.proofs import box, plants
 
 RATE, SECONDS, EVERY = 60, 45, 500

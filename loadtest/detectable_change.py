@@ -21,7 +21,7 @@ ORDERS_MOST = 1024
 STEPS = 14
 
 
-def visible_change(a: np.ndarray, b: np.ndarray, chance: float, matters: float, seed: int) -> float:
+def detectable_change(a: np.ndarray, b: np.ndarray, chance: float, matters: float, seed: int) -> float:
     """The relative change of the mean that side against side shows with this power; infinite where none would.
 
     ``chance``: each p-value must be below it; ``matters``: smaller relative changes do not count.
@@ -42,7 +42,7 @@ def visible_change(a: np.ndarray, b: np.ndarray, chance: float, matters: float, 
     return _size(_permuted(pooled, shift, sides, weights, chance, least)) / mean
 
 
-def visible_mean(differences: np.ndarray, chance: float, matters: float, seed: int) -> float:
+def detectable_mean(differences: np.ndarray, chance: float, matters: float, seed: int) -> float:
     """The mean of the differences of pairs that so many pairs show with this power; infinite where none would."""
     drawn = _drawn(np.random.default_rng(seed), differences)
     count, by_chance = differences.size, drawn.mean(axis=1)

@@ -1,18 +1,47 @@
-"""One run of the tool as a person would make it: a process of its own, and what came of it. For self-test and tests."""
+"""For self-test and tests: a faulty server as a process of its own, and runs of the tool as a person makes them."""
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import subprocess
 import sys
 import tempfile
 import urllib.request
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from loadtest.pictures import ROOT
+
+
+@dataclass(frozen=True)
+class FaultyServer:
+    """A faulty server that listens."""
+
+    url: str
+    pid: int
+
+
+@contextlib.contextmanager
+def faulty_server(**faults: object) -> Iterator[FaultyServer]:
+    """Serve with these faults (see faulty_server.Faults) until the block ends. Raises OSError."""
+    command = [sys.executable, "-m", "loadtest.faulty_server"]
+    for name, value in faults.items():
+        command += ["--" + name.replace("_", "-"), str(value)]
+    process = subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    try:
+        port = process.stdout.readline().strip()
+        if not port:
+            raise OSError(f"the faulty server did not start; it ended with {process.wait()}")
+        yield FaultyServer(f"http://127.0.0.1:{port}", process.pid)
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()
 
 
 @dataclass(frozen=True)

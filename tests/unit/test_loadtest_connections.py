@@ -18,8 +18,8 @@ import gevent
 import pytest
 from geventhttpclient.response import HTTPConnectionClosed
 
-from loadtest import exchange
-from loadtest.exchange import Connections, Fields
+from loadtest import connections as connections_module
+from loadtest.connections import Connections, Fields
 from tests.certificates import Authority
 from tests.servers import ROOT
 
@@ -33,7 +33,7 @@ FILES_OF_SELECT = 1024
 
 ASK_TWICE = """
 import ssl, sys
-from loadtest.exchange import Connections
+from loadtest.connections import Connections
 connections = Connections(sys.argv[1], 1)
 try:
     for _ in range(2):
@@ -183,7 +183,7 @@ def closes_after(answers: int) -> Talk:
 def test_an_idle_connection_that_is_closed_in_the_same_moment_is_replaced(
     serve: Callable[[Talk], Server], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(exchange, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(connections_module, "IDLE_SECONDS", 0.0)
     server = serve(closes_after(1))
     connections = Connections(server.url, 1)
 
@@ -204,7 +204,7 @@ def test_a_connection_in_use_that_is_closed_without_an_answer_is_the_servers_fai
 
 
 def test_a_job_is_not_left_twice(serve: Callable[[Talk], Server], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exchange, "IDLE_SECONDS", 0.0)
+    monkeypatch.setattr(connections_module, "IDLE_SECONDS", 0.0)
     connections = Connections(serve(closes_after(1)).url, 1)
 
     assert ask(connections)[0] == 200

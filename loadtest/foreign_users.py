@@ -13,15 +13,15 @@ from locust.env import Environment
 from locust.exception import InterruptTaskSet, RescheduleTask, StopUser
 from locust.user.task import DefaultTaskSet
 
-from loadtest.rows import Outcome
-from loadtest.scenarios import GUEST, GUEST_NUMBER, Caller, Request
+from loadtest.request_log import Outcome
+from loadtest.scenarios import FOREIGN, FOREIGN_NUMBER, Caller, Request
 
 REFUSALS = (429, 503)
 # A TaskSet that only interrupts itself would be entered and left without end.
 MOVES_MOST = 20
 
 
-class Guest:
+class ForeignUser:
     """A user of theirs, and the TaskSets that it is in, the innermost last. Between arrivals it stays where it is."""
 
     def __init__(self, user: User) -> None:
@@ -53,7 +53,7 @@ class Guest:
             return
 
 
-class Guests:
+class ForeignUsers:
     """Their users, and whose turn it is: ``share`` (0 … 1) of the arrivals is theirs, by the weights of the classes."""
 
     def __init__(
@@ -63,7 +63,7 @@ class Guests:
         self._classes = {each.__name__: each for each in classes}
         self._weights = [each.weight for each in classes]
         self._chance = random.Random(seed)  # noqa: S311 - chance, not a secret
-        self._idle: dict[str, list[Guest]] = defaultdict(list)
+        self._idle: dict[str, list[ForeignUser]] = defaultdict(list)
         # What Locust tells of the requests of each task under way.
         self._told: dict[Any, list[dict[str, Any]]] = {}
         environment.events.request.add_listener(self._note)
@@ -73,7 +73,7 @@ class Guests:
         if self._chance.random() >= self._share:
             return self._ours.next()
         (name,) = self._chance.choices(list(self._classes), self._weights)
-        return Request(GUEST_NUMBER, GUEST, "", "", (name,), {}, b"", (), "", True)
+        return Request(FOREIGN_NUMBER, FOREIGN, "", "", (name,), {}, b"", (), "", True)
 
     def ask(self, name: str) -> tuple[Outcome, str, int, int]:
         """Have a user of this class do one task: its outcome, what was wrong, the last status, and bytes of answers.
@@ -83,7 +83,7 @@ class Guests:
         idle, me = self._idle[name], gevent.getcurrent()
         told, words, guest = self._told.setdefault(me, []), "", None
         try:
-            guest = idle.pop() if idle else Guest(self._classes[name](self._environment))
+            guest = idle.pop() if idle else ForeignUser(self._classes[name](self._environment))
             guest.act(told)
         except StopUser:
             guest = None

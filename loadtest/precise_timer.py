@@ -17,7 +17,7 @@ NANOSECONDS = 10**9
 COARSE_SECONDS = 0.001
 
 
-class Alarm:
+class Timer:
     """One sleeper's alarm: the kernel's timer as a file, which epoll sees in the moment it fires."""
 
     def __init__(self) -> None:

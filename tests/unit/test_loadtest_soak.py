@@ -7,11 +7,10 @@ import math
 import numpy as np
 import pytest
 
-from loadtest import soak, trend
-from loadtest.queues import Queue
-from loadtest.soak import CHANCE
+from loadtest import soak
+from loadtest.simulations import Queue
+from loadtest.soak import CHANCE, WINDOWS, chance_of_rise, growth
 from loadtest.statistics import percentile
-from loadtest.trend import WINDOWS, chance_of_rise, growth
 
 MOMENTS = np.arange(float(WINDOWS))
 RUNS = 150
@@ -71,4 +70,4 @@ def test_the_chance_of_a_rise_is_exact_for_few() -> None:
     assert chance_of_rise(np.arange(5.0)[::-1]) == 1
     assert chance_of_rise(np.full(20, 3.0)) == 1
     assert chance_of_rise(np.arange(20.0)) < 1e-8
-    assert trend.chance_of_rise(np.arange(2.0)) == 1
+    assert soak.chance_of_rise(np.arange(2.0)) == 1

@@ -7,20 +7,20 @@ import math
 import numpy as np
 import pytest
 
-from loadtest import blocks, queues
-from loadtest.blocks import evidence
-from loadtest.queues import Queue
+from loadtest import batch_means, simulations
+from loadtest.batch_means import evidence
 from loadtest.schedule import Stage
+from loadtest.simulations import Queue
 from loadtest.statistics import share_bounds
 
 RUNS = 40
 CONFIDENCE = 0.95
 
 
-@pytest.mark.parametrize("queue", list(queues.queues()), ids=lambda queue: queue.name)
+@pytest.mark.parametrize("queue", list(simulations.queues()), ids=lambda queue: queue.name)
 def test_a_queue_that_breaks_its_promise_passes_in_at_most_one_run_of_twenty(queue: Queue) -> None:
-    for broken in queues.BROKEN:
-        assert queues.false_passes(queue, broken, RUNS) <= 0.05
+    for broken in simulations.BROKEN:
+        assert simulations.false_passes(queue, broken, RUNS) <= 0.05
 
 
 def test_bounds_over_single_requests_would_not_have_been_true() -> None:
@@ -38,7 +38,7 @@ def test_bounds_over_single_requests_would_not_have_been_true() -> None:
 def test_a_queue_that_keeps_its_promise_well_passes_within_a_minute(queue: Queue) -> None:
     rng = np.random.default_rng(2)
     limit_ms = queue.limit_ms(rng, 0.005)
-    runs = [queue.responses_ms(rng, queues.RUN_SECONDS) for _ in range(20)]
+    runs = [queue.responses_ms(rng, simulations.RUN_SECONDS) for _ in range(20)]
 
     passed = sum(evidence(run > limit_ms, run, limit_ms, CONFIDENCE).bounds[1] <= 0.05 for run in runs)
 
@@ -79,16 +79,16 @@ def test_what_the_plan_changes_is_no_chance() -> None:
     stages = (Stage(50, 4, 4), Stage(50, 6, 6))
     intended = np.concatenate([np.arange(200) / 4, 50 + np.arange(300) / 6])
     responses = np.where(intended < 50, 100.0, 200.0) + np.random.default_rng(5).normal(0, 5, 500)
-    strata = blocks.strata_of(stages, intended)
+    strata = batch_means.strata_of(stages, intended)
 
     assert strata is not None
     assert evidence(responses > 500, responses, 500, CONFIDENCE, strata).independent == 500
     assert evidence(responses > 500, responses, 500, CONFIDENCE).independent < 50
-    assert blocks.strata_of(stages[:1], intended) is None
+    assert batch_means.strata_of(stages[:1], intended) is None
 
 
 def test_a_ramp_is_judged_in_pieces() -> None:
-    strata = blocks.strata_of((Stage(10, 1, 1), Stage(50, 1, 9)), np.array([5.0, 12.0, 25.0, 59.0]))
+    strata = batch_means.strata_of((Stage(10, 1, 1), Stage(50, 1, 9)), np.array([5.0, 12.0, 25.0, 59.0]))
 
     assert strata is not None
     assert strata.tolist() == [0, 1, 2, 5]

@@ -35,7 +35,7 @@ def alike(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return distance(one, other) <= 1
 
 
-def told_apart(golden: Mapping[int, Mapping[str, Any]]) -> list[int]:
+def distinct(golden: Mapping[int, Mapping[str, Any]]) -> list[int]:
     """Pictures whose answers are all well apart from each other: the first of those that are not, in order."""
     chosen: list[int] = []
     for number, result in golden.items():

@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from loadtest import turns
+from loadtest import target_lock
 from loadtest.statuses import UsageError
 
 BOX = "http://box:8000"
 HOLDER = """
 import sys, time
 from pathlib import Path
-from loadtest import turns
-with turns.turn(sys.argv[1], print, Path(sys.argv[2])):
+from loadtest import target_lock
+with target_lock.hold(sys.argv[1], print, Path(sys.argv[2])):
     print("held", flush=True)
     time.sleep(60)
 """
@@ -33,18 +33,17 @@ def test_a_second_one_waits_says_so_once_and_goes_on(tmp_path: Path) -> None:
         has_told.set()
 
     def second() -> None:
-        with turns.turn(BOX, tell, tmp_path):
+        with target_lock.hold(BOX, tell, tmp_path):
             order.append("second")
 
     waiting = threading.Thread(target=second)
-    with turns.turn(BOX, order.append, tmp_path):
+    with target_lock.hold(BOX, order.append, tmp_path):
         waiting.start()
         assert has_told.wait(10)
         order.append("first")
     waiting.join(10)
 
-    assert order == [f"Another load test is at work on {BOX}; this one goes on when it is done.", "first", "second"]
-    assert not list(tmp_path.iterdir())
+    assert order == [f"Another load test of {BOX} is running; this one continues when it has ended.", "first", "second"]
 
 
 def test_never_do_two_hold_it(tmp_path: Path) -> None:
@@ -54,7 +53,7 @@ def test_never_do_two_hold_it(tmp_path: Path) -> None:
     def ask() -> None:
         begin.wait(10)
         for _ in range(50):
-            with turns.turn(BOX, lambda _line: None, tmp_path):
+            with target_lock.hold(BOX, lambda _line: None, tmp_path):
                 inside[0] += 1
                 most[0] = max(most[0], inside[0])
                 # Lets the others run.
@@ -74,7 +73,7 @@ def test_never_do_two_hold_it(tmp_path: Path) -> None:
 def test_another_target_is_not_waited_for(tmp_path: Path) -> None:
     told: list[str] = []
 
-    with turns.turn(BOX, told.append, tmp_path), turns.turn("http://box:8001", told.append, tmp_path):
+    with target_lock.hold(BOX, told.append, tmp_path), target_lock.hold("http://box:8001", told.append, tmp_path):
         pass
 
     assert not told
@@ -83,9 +82,9 @@ def test_another_target_is_not_waited_for(tmp_path: Path) -> None:
 def test_a_run_that_fails_lets_go(tmp_path: Path) -> None:
     told: list[str] = []
 
-    with pytest.raises(ZeroDivisionError), turns.turn(BOX, told.append, tmp_path):
+    with pytest.raises(ZeroDivisionError), target_lock.hold(BOX, told.append, tmp_path):
         raise ZeroDivisionError
-    with turns.turn(BOX, told.append, tmp_path):
+    with target_lock.hold(BOX, told.append, tmp_path):
         pass
 
     assert not told
@@ -102,15 +101,15 @@ def test_a_run_that_is_killed_lets_go(tmp_path: Path) -> None:
             told.append(line)
             holder.kill()
 
-        with turns.turn(BOX, end, tmp_path):
+        with target_lock.hold(BOX, end, tmp_path):
             assert len(told) == 1
 
 
 def test_a_folder_of_somebody_else_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(turns.tempfile, "gettempdir", lambda: str(tmp_path))
+    monkeypatch.setattr(target_lock.tempfile, "gettempdir", lambda: str(tmp_path))
     mine = os.getuid()
-    (tmp_path / f"cask-loadtest-turns-{mine + 1}").mkdir()
+    (tmp_path / f"cask-loadtest-locks-{mine + 1}").mkdir()
     monkeypatch.setattr(os, "getuid", lambda: mine + 1)
 
-    with pytest.raises(UsageError, match="belongs to user"), turns.turn(BOX, print):
+    with pytest.raises(UsageError, match="belongs to user"), target_lock.hold(BOX, print):
         pass

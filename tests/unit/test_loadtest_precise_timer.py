@@ -7,8 +7,8 @@ import ctypes
 import gevent
 import pytest
 
-from loadtest import alarm
-from loadtest.alarm import Alarm
+from loadtest import precise_timer
+from loadtest.precise_timer import Timer
 
 
 @pytest.fixture(autouse=True)
@@ -18,7 +18,7 @@ def hub_that_knows_the_time() -> None:
 
 
 def test_others_run_meanwhile_and_the_sleeper_goes_on() -> None:
-    sleeper, seen = Alarm(), []
+    sleeper, seen = Timer(), []
 
     def sleep() -> None:
         for number in range(3):
@@ -34,7 +34,7 @@ def test_others_run_meanwhile_and_the_sleeper_goes_on() -> None:
 
 
 def test_a_moment_that_is_over_is_not_waited_for() -> None:
-    sleeper = Alarm()
+    sleeper = Timer()
     sleeper.sleep(0.0)
     sleeper.sleep(-1.0)
     sleeper.close()
@@ -43,9 +43,9 @@ def test_a_moment_that_is_over_is_not_waited_for() -> None:
 def test_without_a_timer_of_the_kernel_it_sleeps_as_gevent_does(monkeypatch: pytest.MonkeyPatch) -> None:
     slept: list[float] = []
     monkeypatch.setattr(ctypes, "CDLL", lambda *_, **__: object())
-    monkeypatch.setattr(alarm.gevent, "sleep", slept.append)
+    monkeypatch.setattr(precise_timer.gevent, "sleep", slept.append)
 
-    sleeper = Alarm()
+    sleeper = Timer()
     sleeper.sleep(0.5)
     sleeper.close()
 
