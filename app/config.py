@@ -772,11 +772,6 @@ class Settings(BaseSettings):
         return tuple(dict.fromkeys((self.server_name, *self.server_aliases)))
 
     @property
-    def trusted_networks(self) -> tuple[ipaddress.IPv4Network | ipaddress.IPv6Network, ...]:
-        """TRUSTED_PROXIES as networks, to look an address up in."""
-        return tuple(ipaddress.ip_network(proxy) for proxy in self.trusted_proxies)
-
-    @property
     def secret_files(self) -> tuple[Path, ...]:
         """Files that secrets were read from: those of NAME_FILE and of /run/secrets."""
         found = {source.removeprefix("file ") for source in self._sources.values() if source.startswith("file ")}

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Literal
 
-from app import files
+from app import files, results
 from app.errors import ManifestError
 from app.results import Options
 
@@ -35,10 +35,10 @@ GREY = (
 )
 # A batch of 0 would never be taken, and the engine would spin.
 SERVE_RANGES: tuple[tuple[str, int, int, type | tuple[type, ...]], ...] = (
-    ("top_k", 0, 1000, int),
+    ("top_k", 0, results.MAX_RESULTS, int),
     ("score_threshold", 0, 1, (int, float)),
     ("iou_threshold", 0, 1, (int, float)),
-    ("max_results", 0, 1000, int),
+    ("max_results", 0, results.MAX_RESULTS, int),
     ("max_batch_size", 1, 1024, int),
     ("max_gpu_batch_size", 1, 1024, int),
     ("max_queue_delay_ms", 0, 10000, (int, float)),
@@ -74,10 +74,10 @@ class InputSpec:
 class ServeSpec:
     """What is used when the caller does not say, and how the engine may batch."""
 
-    top_k: int = 5
-    score_threshold: float = 0.5
-    iou_threshold: float = 0.5
-    max_results: int = 100
+    top_k: int = results.TOP_K
+    score_threshold: float = results.SCORE_THRESHOLD
+    iou_threshold: float = results.IOU_THRESHOLD
+    max_results: int = results.USUAL_RESULTS
     max_batch_size: int = 8
     # Instead of the former where a GPU computes.
     max_gpu_batch_size: int = 64

@@ -8,6 +8,12 @@ from typing import Any
 # How many digits of a score and of a pixel are worth sending.
 SCORE_DIGITS = 5
 PIXEL_DIGITS = 2
+# What is taken where neither caller nor manifest says.
+TOP_K = 5
+SCORE_THRESHOLD = IOU_THRESHOLD = 0.5
+USUAL_RESULTS = 100
+# Most rows in the answer for an image.
+MAX_RESULTS = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +56,7 @@ class Detection:
 class ClassifyOptions:
     """How many labels the caller wants, best first."""
 
-    top_k: int = 5
+    top_k: int = TOP_K
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,9 +69,9 @@ class DetectOptions:
     wanted; empty for all.
     """
 
-    score_threshold: float = 0.5
-    iou_threshold: float = 0.5
-    max_results: int = 100
+    score_threshold: float = SCORE_THRESHOLD
+    iou_threshold: float = IOU_THRESHOLD
+    max_results: int = USUAL_RESULTS
     min_width: float = 0.0
     min_height: float = 0.0
     min_width_fraction: float = 0.0

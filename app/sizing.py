@@ -115,7 +115,12 @@ class Sizes:
 def choose(settings: Settings, cores: int | None = None, memory_bytes: int | None = None) -> Sizes:
     """The numbers for this machine. ``cores`` and ``memory_bytes`` are the cgroup's or the machine's unless given."""
     cores = cores or machine.available_cores()
-    memory_bytes = memory_bytes or machine.available_bytes()
+    web = _web(settings, cores, memory_bytes or machine.available_bytes())
+    threads = web["web_processes"].value * web["web_threads"].value
+    return Sizes(**_engine(settings, cores), **web, **_server(settings, cores, threads))
+
+
+def _engine(settings: Settings, cores: int) -> dict[str, Size]:
     device = machine.device(settings.device)
     workers = _size("ENGINE_WORKERS", settings.engine_workers, *_workers(device, cores))
     batch = _size("ENGINE_MAX_BATCH_SIZE", settings.engine_max_batch_size, batch_size(device), _batch_reason(device))
@@ -125,6 +130,10 @@ def choose(settings: Settings, cores: int | None = None, memory_bytes: int | Non
         max(QUEUE_PER_WORKER * workers.value, settings.request_max_images, batch.value),
         f"{QUEUE_PER_WORKER} images a worker",
     )
+    return {"engine_workers": workers, "engine_max_batch_size": batch, "engine_max_queue_size": queue}
+
+
+def _web(settings: Settings, cores: int, memory_bytes: int) -> dict[str, Size]:
     processes = _size("WEB_PROCESSES", settings.web_processes, *_processes(cores, memory_bytes))
     threads = _size(
         "WEB_THREADS",
@@ -145,35 +154,36 @@ def choose(settings: Settings, cores: int | None = None, memory_bytes: int | Non
     request_memory = _size(
         "REQUEST_MEMORY_BYTES", settings.request_memory_bytes, *_request_bytes(settings, memory_bytes, processes.value)
     )
+    by_memory = request_memory.value // BYTES_PER_DECODING_PROCESS // processes.value
+    by_places = places.value // PLACES_PER_DECODING_PROCESS
     decoding = Size(
         "WEB_DECODING_PROCESSES",
-        max(
-            1,
-            min(
-                request_memory.value // BYTES_PER_DECODING_PROCESS // processes.value,
-                decoders.value,
-                places.value // PLACES_PER_DECODING_PROCESS,
-                MOST_DECODING_PROCESSES,
-            ),
-        ),
+        max(1, min(by_memory, decoders.value, by_places, MOST_DECODING_PROCESSES)),
         "processes of a web process that decode what is large or takes long, started when there is such an image",
     )
-    threads_in_all = processes.value * threads.value
+    return {
+        "web_processes": processes,
+        "web_threads": threads,
+        "web_places": places,
+        "web_decoders": decoders,
+        "web_decoding_processes": decoding,
+        "request_memory": request_memory,
+    }
+
+
+def _server(settings: Settings, cores: int, web_threads: int) -> dict[str, Size]:
     connections = _size(
         "SERVER_MAX_CONNECTIONS",
         settings.server_max_connections,
-        threads_in_all + SPARE_CONNECTIONS,
-        f"{threads_in_all} web threads and {SPARE_CONNECTIONS} for slow senders and health",
+        web_threads + SPARE_CONNECTIONS,
+        f"{web_threads} web threads and {SPARE_CONNECTIONS} for slow senders and health",
     )
-    children = Size(
+    processes = Size(
         "SERVER_PROCESSES",
         min(max(cores, LEAST_SERVER_PROCESSES), MOST_SERVER_PROCESSES, connections.value),
         f"one a core, from {LEAST_SERVER_PROCESSES} to {MOST_SERVER_PROCESSES}; the connections are shared among them",
     )
-    return Sizes(
-        *(workers, batch, queue, processes, threads, places, decoders, decoding, request_memory),
-        *(connections, children),
-    )
+    return {"server_max_connections": connections, "server_processes": processes}
 
 
 def batch_size(device: str) -> int:

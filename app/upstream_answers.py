@@ -10,8 +10,7 @@ from typing import Any
 from app import tasks
 from app.errors import CaskError
 from app.manifests import Task
-from app.results import Answer, Box, Detection
-from app.tasks.base import MAX_RESULTS
+from app.results import MAX_RESULTS, Answer, Box, Detection
 from app.texts import Text
 
 # A row has some 150 bytes; a name may be longer. Whatever is more is no answer to what was asked.

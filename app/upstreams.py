@@ -88,14 +88,7 @@ class Upstream:
         Raises UpstreamError, DeadlineExceededError.
         """
         if not self._breaker.allows():
-            rest_seconds = self._breaker.rest_seconds
-            raise UpstreamError(
-                "%(name)s has not answered of late, and is asked again in %(seconds)s s.",
-                upstream_status=http.HTTPStatus.SERVICE_UNAVAILABLE,
-                retry_after_seconds=rest_seconds,
-                name=self.name,
-                seconds=math.ceil(rest_seconds),
-            )
+            raise _away(self.name, self._breaker.rest_seconds)
         body, content_type = _form(images, wishes)
         headers = {
             "Content-Type": content_type,
@@ -245,6 +238,16 @@ def _form(images: Sequence[bytes], wishes: Mapping[str, Any]) -> tuple[bytes, st
         head = f'Content-Disposition: form-data; name="image"; filename="{number}"\r\nContent-Type: image/*\r\n\r\n'
         parts += [f"--{boundary}\r\n{head}".encode(), image, b"\r\n"]
     return b"".join([*parts, f"--{boundary}--\r\n".encode()]), f"multipart/form-data; boundary={boundary}"
+
+
+def _away(name: str, rest_seconds: float) -> UpstreamError:
+    return UpstreamError(
+        "%(name)s has not answered of late, and is asked again in %(seconds)s s.",
+        upstream_status=http.HTTPStatus.SERVICE_UNAVAILABLE,
+        retry_after_seconds=rest_seconds,
+        name=name,
+        seconds=math.ceil(rest_seconds),
+    )
 
 
 def _late(name: str) -> DeadlineExceededError:

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from copy import copy
 from functools import partial
 from typing import Annotated, Any, Literal
 
 from flask import Response, current_app, jsonify, request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
 from typing_extensions import TypedDict
 
 from app import options, tasks
@@ -21,9 +22,8 @@ from app.guards.asking import AskingAside
 from app.manifests import Task
 from app.openapi.operations import Answer, describe
 from app.policy import PREDICTING_ROUTE
-from app.predictions import Predictor, predictor
+from app.predictions import Outcome, predictor
 from app.results import Detection, Prediction, rounded
-from app.tasks.base import MAX_RESULTS, Label, Pixels, Share
 from app.texts import Text
 from app.upstreams import HOP_HEADER, Upstream
 
@@ -63,16 +63,19 @@ class EnsembleWishes(BaseModel):
     )
 
 
-class AllWishes(EnsembleWishes):
-    """Those of either task as well, for the description."""
+def _all_wishes() -> type[EnsembleWishes]:
+    """Those of every task as well, for the description."""
+    found: dict[str, Any] = {}
+    for task in tasks.BY_NAME.values():
+        for name, field in task.wishes.model_fields.items():
+            if name not in (*NOT_HERE, *found):
+                named = copy(field)
+                named.description = f"{task.name}: {field.description}"
+                found[name] = (field.annotation, named)
+    return create_model("AllWishes", __base__=EnsembleWishes, **found)
 
-    top_k: int | None = Field(None, ge=0, le=MAX_RESULTS, description="classify: how many labels, best first.")
-    score_threshold: Share | None = Field(None, description="detect: what members leave out.")
-    iou_threshold: Share | None = Field(None, description="detect: what is one object to each member.")
-    max_results: int | None = Field(None, ge=0, le=MAX_RESULTS, description="detect: at most so many, best first.")
-    min_width: Pixels | None = Field(None, description="detect: narrower boxes are left out.")
-    min_height: Pixels | None = Field(None, description="detect: lower boxes are left out.")
-    label: Label | None = Field(None, description="detect: only this label, or an alias of it.")
+
+AllWishes = _all_wishes()
 
 
 class AnsweredMember(TypedDict):
@@ -208,8 +211,9 @@ def _members(wishes: EnsembleWishes, of_task: options.Wishes, images: Sequence[b
         else:
             _check(wishes.task, name, [*(each.name for each in models), *upstreams])
             # The thread that asks knows neither app nor request.
-            ask_model = partial(_ask_model, predictor(), name, wishes.task, images, given, AskingAside.of_request())
-            found.append(Member(name, "model", ask_model))
+            predict = partial(predictor().predict, caller=AskingAside.of_request())
+            ask = partial(_ask_model, predict, name, wishes.task, images, given)
+            found.append(Member(name, "model", ask))
     if not found:
         raise OptionError(
             "There is nobody here to %(task)s.", hint="GET /v1/models lists the models.", task=wishes.task
@@ -233,24 +237,15 @@ def _check(task: Task, name: str, there: Sequence[str]) -> None:
 
 
 def _ask_model(
-    predictor: Predictor,
+    predict: Callable[..., Outcome],
     name: str,
     task: Task,
     images: Sequence[bytes],
     given: Mapping[str, Any],
-    caller: AskingAside,
     deadline: float,
 ) -> Opinion:
     model, _, version = name.partition("@")
-    outcome = predictor.predict(
-        task,
-        images,
-        given,
-        model=model,
-        version=version or None,
-        deadline=deadline,
-        caller=caller,
-    )
+    outcome = predict(task, images, given, model=model, version=version or None, deadline=deadline)
     results = [(each.width, each.height, each.answer) for each in outcome.results]
     return Opinion(dict(answers.model_identity(outcome.manifest)), results)  # type: ignore[arg-type]
 

@@ -19,9 +19,8 @@ from app.manifests import Manifest
 from app.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 from app.policy import PREDICTING_ROUTE
 from app.predictions import ImageResult, Outcome, predictor
-from app.results import SCORE_DIGITS, Detection, Prediction
+from app.results import MAX_RESULTS, SCORE_DIGITS, Detection, Prediction
 from app.tasks import answer_from_json
-from app.tasks.base import MAX_RESULTS
 from app.tasks.detect import DetectWishes
 from app.texts import marked
 

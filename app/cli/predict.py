@@ -17,6 +17,7 @@ from urllib.parse import urlencode
 import click
 
 from app.cli import completion, terminal
+from app.results import MAX_RESULTS
 
 if TYPE_CHECKING:
     from app.cli.service import Reply, Service
@@ -50,7 +51,7 @@ class Predicted:
 @click.argument("images", nargs=-1, required=True, type=click.Path(exists=True, allow_dash=True, path_type=Path))
 @click.option("--model", default="", shell_complete=completion.models, help="Its name; else the first one that serves.")
 @click.option("--version", default="", shell_complete=completion.versions, help="Its version; else the active one.")
-@click.option("--top", type=click.IntRange(1, 1000), help="At most so many answers an image, best first.")
+@click.option("--top", type=click.IntRange(1, MAX_RESULTS), help="At most so many answers an image, best first.")
 @click.option("--threshold", type=click.FloatRange(0, 1), help="Leave out what has a lower score.")
 @click.option("--json", "is_json", is_flag=True, help="Print a JSON object an image, each on its line.")
 @click.option("--csv", "is_csv", is_flag=True, help="Print comma-separated values, a line for each thing found.")

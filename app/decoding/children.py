@@ -28,8 +28,6 @@ from app.texts import unpacked
 log = logging.getLogger("cask.web")
 
 ROOT = Path(__file__).resolve().parents[2]
-# What each takes before any image, about 34 MB.
-CHILD_BYTES = 40 * 1024**2
 # One that has had no work for so long goes.
 IDLE_SECONDS = 20.0
 # Threads of numpy's libraries, each with memory of its own, which nobody here needs.

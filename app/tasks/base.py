@@ -20,7 +20,6 @@ Name = Annotated[str, Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")]
 Label = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"format": "label"})]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Pixels = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
-MAX_RESULTS = 1000
 
 
 class Wishes(BaseModel):

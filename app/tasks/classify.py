@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from app.results import Answer, ClassifyOptions, Prediction
-from app.tasks.base import MAX_RESULTS, Label, Task, Wishes
+from app.results import MAX_RESULTS, TOP_K, Answer, ClassifyOptions, Prediction
+from app.tasks.base import Label, Task, Wishes
 
 if TYPE_CHECKING:
     import numpy as np
 
     from app.manifests import ServeSpec
     from app.vision.model import TaskModel
-
-# What an ensemble gives where its caller names no count.
-DEFAULT_TOP_K = 5
 
 
 class ClassifyWishes(Wishes):
@@ -74,5 +71,5 @@ class Classify(Task):
     ) -> Sequence[Any]:
         from app import merging
 
-        top_k = DEFAULT_TOP_K if wishes.top_k is None else wishes.top_k
+        top_k = TOP_K if wishes.top_k is None else wishes.top_k
         return merging.average_labels(answers)[:top_k]

@@ -7,17 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from app.results import Answer, Box, Detection, DetectOptions
-from app.tasks.base import MAX_RESULTS, Label, Pixels, Share, Task, Wishes
+from app.results import MAX_RESULTS, USUAL_RESULTS, Answer, Box, Detection, DetectOptions
+from app.tasks.base import Label, Pixels, Share, Task, Wishes
 
 if TYPE_CHECKING:
     import numpy as np
 
     from app.manifests import ServeSpec
     from app.vision.model import TaskModel
-
-# What members of an ensemble are asked for at least.
-DEFAULT_MAX_RESULTS = 100
 
 
 class DetectWishes(Wishes):
@@ -74,7 +71,7 @@ class Detect(Task):
         given = wishes.model_dump(exclude_none=True)
         if wishes.max_results is not None:
             # Cut off after merging: what a member has behind its best may be what the others saw.
-            given["max_results"] = max(wishes.max_results, DEFAULT_MAX_RESULTS)
+            given["max_results"] = max(wishes.max_results, USUAL_RESULTS)
         return given
 
     def merged(self, answers: Sequence[Any], wishes: DetectWishes, method: str, iou_threshold: float) -> Sequence[Any]:
