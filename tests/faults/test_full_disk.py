@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests import bad_input, servers
+from tests import bad_input, servers, small_disks
 
 JPEG = {"Content-Type": "image/jpeg"}
 STATE_BYTES = 96 * 1024**2
@@ -20,62 +20,34 @@ REQUESTS = 40
 @pytest.fixture
 def tmp_dir() -> Iterator[Path]:
     """A /tmp of its own for the service, of little room."""
-    path = servers.make_state_dir()
-    _mount(path, TMP_BYTES, "1777")
-    yield path
-    subprocess.run(["umount", "--lazy", path], check=True)
+    with small_disks.mounted(TMP_BYTES, "1777") as path:
+        yield path
 
 
-def _mount(path: Path, size_bytes: int, mode: str) -> None:
-    command = ["mount", "-t", "tmpfs", "-o", f"size={size_bytes},mode={mode}", "tmpfs", str(path)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    if done.returncode:
-        pytest.skip(f"no file system can be mounted here: {done.stderr.strip()}")
-
-
-def _fill(folder: Path) -> None:
-    """Until not a byte more fits."""
-    with (folder / "filler").open("wb", buffering=0) as file:
-        for piece in (1 << 20, 4096, 1):
-            try:
-                while True:
-                    file.write(b"x" * piece)
-            except OSError:
-                continue
-
-
-def test_a_full_state_folder_stops_no_prediction(sample_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_state_folder_stops_no_prediction(sample_path: Path) -> None:
+    """And ends nobody, nor fills the log; beside honest callers: tests/attacks/test_full_state.py."""
     image = sample_path.read_bytes()
-    real = servers.make_state_dir
-
-    def small() -> Path:
-        path = real()
-        _mount(path, STATE_BYTES, "755")
-        monkeypatch.setattr(servers, "make_state_dir", real)
-        return path
-
-    monkeypatch.setattr(servers, "make_state_dir", small)
     settings = {"RATE_LIMIT_PER_ADDRESS": "100000/minute", "ENGINE_HANG_SECONDS": "4"}
-    with servers.running("test", **settings) as server:
-        try:
-            before = {role: server.pids(role) for role in ("web", "jobs")}
-            assert server.ask("/v1/detect", image, JPEG).status == 200
-            _fill(server.state_dir)
-            lines = len(server.log().splitlines())
+    with (
+        small_disks.mounted(STATE_BYTES, "755") as state_dir,
+        servers.start("test", servers.free_port(), state_dir, **settings) as server,
+    ):
+        servers.wait_until(server.is_ready, servers.START_SECONDS, "/readyz")
+        before = {role: server.pids(role) for role in ("web", "jobs")}
+        assert server.ask("/v1/detect", image, JPEG).status == 200
+        small_disks.fill(server.state_dir)
+        lines = len(server.log().splitlines())
 
-            answers = [server.ask("/v1/detect", _another(image, n), JPEG) for n in range(REQUESTS)]
-            refused = server.ask("/v1/jobs", *_job(image))
-            until = time.monotonic() + 6
-            servers.wait_until(lambda: time.monotonic() > until, 10, "longer than a hang may last")
+        answers = [server.ask("/v1/detect", _another(image, n), JPEG) for n in range(REQUESTS)]
+        refused = server.ask("/v1/jobs", *_job(image))
+        until = time.monotonic() + 6
+        servers.wait_until(lambda: time.monotonic() > until, 10, "longer than a hang may last")
 
-            assert {each.status for each in answers} == {200}
-            assert (refused.status, refused.json["code"]) == (507, "storage_full")
-            assert {role: server.pids(role) for role in before} == before
-            new = [line for line in server.log().splitlines()[lines:] if "ACCESS" not in line]
-            assert len(new) < REQUESTS / 4, "\n".join(new)
-        finally:
-            subprocess.run(["umount", "--lazy", server.state_dir], check=True)
-            server.state_dir.mkdir(exist_ok=True)
+        assert {each.status for each in answers} == {200}
+        assert (refused.status, refused.json["code"]) == (507, "storage_full")
+        assert {role: server.pids(role) for role in before} == before
+        new = [line for line in server.log().splitlines()[lines:] if "ACCESS" not in line]
+        assert len(new) < REQUESTS / 4, "\n".join(new)
 
 
 def _another(image: bytes, number: int) -> bytes:
@@ -93,7 +65,7 @@ def test_a_full_tmp_is_told_and_small_requests_go_on(tmp_dir: Path, sample_path:
     large, content_type = bad_input.multipart(image + b"\0" * 1_500_000)
     with servers.running("test", TMPDIR=str(tmp_dir)) as server:
         assert server.ask("/v1/detect", large, {"Content-Type": content_type}).status == 200
-        _fill(tmp_dir)
+        small_disks.fill(tmp_dir)
 
         full = server.ask("/v1/detect", large, {"Content-Type": content_type})
         small = server.ask("/v1/detect", image, JPEG)

@@ -108,3 +108,15 @@ def test_admission_notes_what_came_of_each_body() -> None:
     Admission(app, gate, ["/v1/detect"], lengths=table)(environ, lambda *_: None)
 
     assert table.may_be_kept(77)
+
+
+def test_table_has_its_place_on_the_disk_also_where_an_older_one_had_holes(tmp_path: Path) -> None:
+    path = tmp_path / "lengths"
+    with path.open("wb") as file:
+        file.truncate(ROWS * lengths.ROW_BYTES)
+
+    lengths.make(path)
+
+    about = path.stat()
+    assert about.st_size == ROWS * lengths.ROW_BYTES
+    assert about.st_blocks * 512 >= about.st_size
