@@ -1,11 +1,11 @@
-"""Charts as inline SVG: lines over two axes, stacked bars. Colours are classes of the page's style. No script."""
+"""The geometry of charts: lines over two axes, stacked bars. report.html draws them as SVG; colours are CSS classes."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from html import escape
+from typing import Any
 
 WIDTH_PX, HEIGHT_PX = 760, 250
 LEFT_PX, RIGHT_PX, TOP_PX, BOTTOM_PX = 58, 24, 12, 40
@@ -43,6 +43,25 @@ class Axis:
     ends: Sequence[float] = field(default_factory=tuple)
 
 
+@dataclass
+class Chart:
+    """A chart in pixels. Lines are points by colour; dots, bars and words as report.html reads them."""
+
+    title: str
+    legend: list[tuple[str, str]]
+    height: int = HEIGHT_PX
+    x_title: str = ""
+    y_title: str = ""
+    x_ticks: list[tuple[float, str]] = field(default_factory=list)
+    y_ticks: list[tuple[float, str]] = field(default_factory=list)
+    marks: list[tuple[float, str, bool]] = field(default_factory=list)
+    lines: list[tuple[str, list[tuple[float, float]]]] = field(default_factory=list)
+    dots: list[tuple[str, float, float, str]] = field(default_factory=list)
+    bars: list[tuple[Any, ...]] = field(default_factory=list)
+    words: list[tuple[float, float, str, str]] = field(default_factory=list)
+    width, left, right, top, bottom = WIDTH_PX, LEFT_PX, WIDTH_PX - RIGHT_PX, TOP_PX, HEIGHT_PX - BOTTOM_PX
+
+
 class Scale:
     """From values to pixels."""
 
@@ -54,7 +73,7 @@ class Scale:
     def px(self, value: float) -> float:
         """Where a value lies."""
         low, high, at = (math.log10(each) if self._log else each for each in (self.low, self.high, value))
-        return self._begin + (at - low) / (high - low) * (self._end - self._begin)
+        return round(self._begin + (at - low) / (high - low) * (self._end - self._begin), 1)
 
     def ticks(self) -> list[tuple[float, str]]:
         """Round values within the scale."""
@@ -79,11 +98,11 @@ def short(value: float) -> str:
     return f"{value / 1000:g}k" if value >= 1000 else f"{value:.6g}"
 
 
-def lines(title: str, x: Axis, y: Axis, series: Sequence[Series], marks: Sequence[Mark] = ()) -> str:
-    """A chart of lines; empty when there is nothing to show."""
+def lines(title: str, x: Axis, y: Axis, series: Sequence[Series], marks: Sequence[Mark] = ()) -> Chart | None:
+    """A chart of lines; None when there is nothing to show."""
     points = [(a, b) for each in series for a, b in zip(each.xs, each.ys, strict=True) if _is_shown(a, b, x, y)]
     if not points:
-        return ""
+        return None
     xs = [a for a, _ in points] + [a for a, _ in x.ticks] + list(x.ends)
     ys = [b for _, b in points] + [
         mark.value for mark in marks if not mark.is_vertical and (mark.value > 0 or not y.is_log)
@@ -91,97 +110,46 @@ def lines(title: str, x: Axis, y: Axis, series: Sequence[Series], marks: Sequenc
     lowest = min(ys) * 0.7 if y.is_log else 0.0
     across = Scale(min(xs), max(xs), LEFT_PX, WIDTH_PX - RIGHT_PX, x.is_log)
     up = Scale(lowest, max(ys) * (1.3 if y.is_log else 1.08), HEIGHT_PX - BOTTOM_PX, TOP_PX, y.is_log)
-    return _svg(
-        title,
-        HEIGHT_PX,
-        [
-            *_axes(across, up, x, y),
-            *(_mark(mark, across, up) for mark in marks),
-            *(_line(each, across, up, x, y) for each in series),
-        ],
-    )
+    chart = Chart(title, [(each.name, each.colour) for each in series], x_title=x.title, y_title=y.title)
+    chart.x_ticks = [(across.px(value), word) for value, word in x.ticks or across.ticks()]
+    chart.y_ticks = [(up.px(value), word) for value, word in y.ticks or up.ticks()]
+    chart.marks = [((across if m.is_vertical else up).px(m.value), m.words, m.is_vertical) for m in marks]
+    for each in series:
+        _add_line(chart, each, across, up, (x, y))
+    return chart
 
 
-def legend(series: Sequence[tuple[str, str]]) -> str:
-    """Names beside their colours, as HTML."""
-    keys = "".join(f'<span class="key {colour}"><i></i>{escape(name)}</span>' for name, colour in series)
-    return f'<p class="legend">{keys}</p>'
+def _add_line(chart: Chart, series: Series, across: Scale, up: Scale, axes: tuple[Axis, Axis]) -> None:
+    """The line of a series, in pieces where it is broken, and its dots."""
+    pieces: list[list[tuple[float, float]]] = [[]]
+    for a, b in zip(series.xs, series.ys, strict=True):
+        if not _is_shown(a, b, *axes):
+            pieces.append([])
+            continue
+        pieces[-1].append((across.px(a), up.px(b)))
+        if series.has_dots:
+            chart.dots.append((series.colour, *pieces[-1][-1], f"{series.name}: {b:.4g} at {a:.4g}"))
+    chart.lines += [(series.colour, piece) for piece in pieces if len(piece) > 1]
 
 
-def stacks(title: str, unit: str, rows: Sequence[tuple[str, Sequence[tuple[str, str, float]]]]) -> str:
-    """Bars made of parts, one a row: (label, [(part, colour, value)])."""
+def stacks(title: str, unit: str, rows: Sequence[tuple[str, Sequence[tuple[str, str, float]]]]) -> Chart | None:
+    """Bars made of parts, one a row: (label, [(part, colour, value)]); None when there is nothing to show."""
     longest = max((sum(value for *_, value in parts) for _, parts in rows), default=0.0)
     if longest <= 0:
-        return ""
+        return None
     scale = (WIDTH_PX - BAR_LABEL_PX - 90) / longest
-    shapes = []
+    chart = Chart(title, [(name, colour) for name, colour, _ in rows[0][1]], height=TOP_PX + len(rows) * BAR_STEP_PX)
     for number, (label, parts) in enumerate(rows):
         top, left = TOP_PX + number * BAR_STEP_PX, float(BAR_LABEL_PX)
-        shapes.append(f'<text x="{BAR_LABEL_PX - 12}" y="{top + 18}" text-anchor="end">{escape(label)}</text>')
+        chart.words.append((BAR_LABEL_PX - 12, top + 18, "end", label))
         for name, colour, value in parts:
-            width = value * scale
-            told = f"<title>{escape(name)}: {value:.1f} {unit}</title>"
-            place = f'x="{left:.1f}" y="{top}" width="{width:.1f}" height="{BAR_PX}"'
-            shapes.append(f'<rect class="fill {colour}" {place}>{told}</rect>')
-            if width > 34:
-                shapes.append(f'<text class="inside" x="{left + width / 2:.1f}" y="{top + 18}">{value:.1f}</text>')
+            width = round(value * scale, 1)
+            inside = f"{value:.1f}" if width > 34 else ""
+            chart.bars.append((colour, round(left, 1), top, width, BAR_PX, f"{name}: {value:.1f} {unit}", inside))
             left += width
-        total = sum(value for *_, value in parts)
-        shapes.append(f'<text x="{left + 8:.1f}" y="{top + 18}">{total:.1f} {unit}</text>')
-    return _svg(title, TOP_PX + len(rows) * BAR_STEP_PX, shapes)
-
-
-def _svg(title: str, height: int, shapes: Sequence[str]) -> str:
-    inside = "\n".join(shapes)
-    return (
-        f'<svg viewBox="0 0 {WIDTH_PX} {height}" role="img" aria-label="{escape(title, quote=True)}">\n{inside}\n</svg>'
-    )
+        chart.words.append((round(left + 8, 1), top + 18, "start", f"{sum(each[2] for each in parts):.1f} {unit}"))
+    return chart
 
 
 def _is_shown(a: float, b: float, x: Axis, y: Axis) -> bool:
     return math.isfinite(a) and math.isfinite(b) and (a > 0 or not x.is_log) and (b > 0 or not y.is_log)
-
-
-def _axes(across: Scale, up: Scale, x: Axis, y: Axis) -> list[str]:
-    bottom, right = HEIGHT_PX - BOTTOM_PX, WIDTH_PX - RIGHT_PX
-    shapes = []
-    for value, word in y.ticks or up.ticks():
-        at = up.px(value)
-        shapes.append(f'<line class="grid" x1="{LEFT_PX}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>')
-        shapes.append(f'<text x="{LEFT_PX - 8}" y="{at + 4:.1f}" text-anchor="end">{word}</text>')
-    for value, word in x.ticks or across.ticks():
-        shapes.append(f'<text x="{across.px(value):.1f}" y="{bottom + 17}" text-anchor="middle">{word}</text>')
-    shapes.append(f'<line class="axis" x1="{LEFT_PX}" x2="{right}" y1="{bottom}" y2="{bottom}"/>')
-    shapes.append(f'<text class="soft" x="{right}" y="{bottom + 34}" text-anchor="end">{escape(x.title)}</text>')
-    shapes.append(f'<text class="soft" x="{LEFT_PX}" y="{bottom + 34}">↑ {escape(y.title)}</text>')
-    return shapes
-
-
-def _mark(mark: Mark, across: Scale, up: Scale) -> str:
-    right, bottom = WIDTH_PX - RIGHT_PX, HEIGHT_PX - BOTTOM_PX
-    if mark.is_vertical:
-        at = across.px(mark.value)
-        anchor, shift = ("end", -6) if at > WIDTH_PX / 2 else ("start", 6)
-        line = f'<line class="mark" x1="{at:.1f}" x2="{at:.1f}" y1="{TOP_PX}" y2="{bottom}"/>'
-        place = f'x="{at + shift:.1f}" y="{TOP_PX + 12}" text-anchor="{anchor}"'
-    else:
-        at = up.px(mark.value)
-        line = f'<line class="mark" x1="{LEFT_PX}" x2="{right}" y1="{at:.1f}" y2="{at:.1f}"/>'
-        place = f'x="{LEFT_PX + 6}" y="{at - 5:.1f}"'
-    return f'{line}<text class="word" {place}>{escape(mark.words)}</text>'
-
-
-def _line(series: Series, across: Scale, up: Scale, x: Axis, y: Axis) -> str:
-    parts: list[list[str]] = [[]]
-    dots = []
-    for a, b in zip(series.xs, series.ys, strict=True):
-        if not _is_shown(a, b, x, y):
-            parts.append([])
-            continue
-        left, top = across.px(a), up.px(b)
-        parts[-1].append(f"{left:.1f},{top:.1f}")
-        if series.has_dots:
-            told = f"<title>{escape(series.name)}: {b:.4g} at {a:.4g}</title>"
-            dots.append(f'<circle class="dot {series.colour}" cx="{left:.1f}" cy="{top:.1f}" r="3.5">{told}</circle>')
-    drawn = [f'<polyline class="line {series.colour}" points="{" ".join(part)}"/>' for part in parts if len(part) > 1]
-    return "".join(drawn + dots)

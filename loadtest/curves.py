@@ -9,20 +9,21 @@ from typing import Any
 
 import numpy as np
 
-from loadtest import charts, markup, request_log
-from loadtest.charts import Axis, Mark, Series
+from loadtest import charts, request_log
+from loadtest.charts import Axis, Chart, Mark, Series
 from loadtest.plans import Plan
-from loadtest.profiles import word_of
+from loadtest.profiles import is_shaped, word_of
 from loadtest.request_log import Outcome
 from loadtest.schedule import seconds as seconds_of
 from loadtest.statistics import percentile
+from loadtest.tables import Section
 
 WINDOWS_MOST = 90
 WINDOW_LEAST = 8
 SHARES = (0.5, 0.75, 0.9, 0.95, 0.99, 0.999)
 
 
-def over_time(plan: Plan, found: np.ndarray) -> str:
+def over_time(plan: Plan, found: np.ndarray) -> Section:
     """What was meant to be sent, was sent and came back, by the second."""
     edges = _windows(plan)
     middle, step = list((edges[:-1] + edges[1:]) / 2), float(edges[1] - edges[0])
@@ -45,10 +46,10 @@ def over_time(plan: Plan, found: np.ndarray) -> str:
         "Requests over time", _time(seconds_of(plan.profile.stages)), Axis("requests a second"), shown, marks
     )
     lead = "What was meant to be sent, what was sent, and what came back, by the second."
-    return markup.section("Load over time", lead, markup.with_legend(shown, chart))
+    return _section("Load over time", lead, chart)
 
 
-def latency_over_time(plan: Plan, found: np.ndarray) -> str:
+def latency_over_time(plan: Plan, found: np.ndarray) -> Section:
     """Percentiles of the response time in each window of the run."""
     edges = _windows(plan)
     step = float(edges[1] - edges[0])
@@ -64,19 +65,13 @@ def latency_over_time(plan: Plan, found: np.ndarray) -> str:
         "Response time over time", _time(seconds_of(plan.profile.stages)), Axis("milliseconds", True), series, marks
     )
     lead = "From the moment a request was meant to start. A gap: more than the percentile's share had no answer."
-    return markup.section("Response time over time", lead, markup.with_legend(series, chart))
+    return _section("Response time over time", lead, chart)
 
 
-def curve_by_rate(plan: Plan, found: np.ndarray) -> str:
+def by_rate(plan: Plan, found: np.ndarray) -> Section:
     """Latency against rate, where the rate changes during the run."""
-    if (
-        len(
-            {(stage.from_rate, stage.to_rate) for stage in plan.profile.stages}
-            | {(s.to_rate, 0.0) for s in plan.profile.stages}
-        )
-        < 3
-    ):
-        return ""
+    if not is_shaped(plan.profile):
+        return _section("Latency against rate", "")
     edges = _windows(plan)
     responses = request_log.response_ms(found)
     places = np.digitize(found["intended"], edges) - 1
@@ -94,12 +89,10 @@ def curve_by_rate(plan: Plan, found: np.ndarray) -> str:
     rates, middle, high = (list(column) for column in zip(*points, strict=True)) if points else ([], [], [])
     series = [Series("p50", "blue", rates, middle, True), Series("p95", "amber", rates, high, True)]
     chart = charts.lines("Latency against rate", Axis("offered, requests a second"), Axis("milliseconds", True), series)
-    return markup.section(
-        "Latency against rate", "Each pair of dots is one window of the run.", markup.with_legend(series, chart)
-    )
+    return _section("Latency against rate", "Each pair of dots is one window of the run.", chart)
 
 
-def response_and_service(found: np.ndarray) -> str:
+def response_and_service(found: np.ndarray) -> Section:
     """What callers felt beside what a closed loop would have told."""
     responses = request_log.response_ms(found)
     answered = found[np.isfinite(responses)]
@@ -121,14 +114,14 @@ def response_and_service(found: np.ndarray) -> str:
         "Response and service time", Axis("share of requests", ticks=ticks), Axis("milliseconds", True), series
     )
     lead = "Both by percentile. Where they part, requests waited before they were even sent, or got no answer."
-    return markup.section("Response time against service time", lead, markup.with_legend(series, chart))
+    return _section("Response time against service time", lead, chart)
 
 
-def waterfall(found: np.ndarray) -> str:
+def waterfall(found: np.ndarray) -> Section:
     """Where the time of middling and of slow requests went, by the server's own account."""
     right = found[(found["outcome"] == Outcome.RIGHT) & ~np.isnan(found["engine_ms"])]
     if right.size < WINDOW_LEAST:
-        return ""
+        return _section("Where the time goes", "")
     ordered = right[np.argsort(request_log.response_ms(right))]
     count = ordered.size
     groups = [
@@ -137,9 +130,8 @@ def waterfall(found: np.ndarray) -> str:
     ]
     table = [(name, _parts(group)) for name, group in groups]
     chart = charts.stacks("Where the time goes", "ms", table)
-    key = charts.legend([(name, colour) for name, colour, _ in table[0][1]])
     lead = "Means, by the server's own account (Server-Timing); the rest is network and Apache."
-    return markup.section("Where the time goes", lead, key + chart)
+    return _section("Where the time goes", lead, chart)
 
 
 def _parts(group: np.ndarray) -> list[tuple[str, str, float]]:
@@ -161,11 +153,11 @@ def _parts(group: np.ndarray) -> list[tuple[str, str, float]]:
     ]
 
 
-def server(samples: Sequence[dict[str, Any]], seconds: float) -> str:
+def server(samples: Sequence[dict[str, Any]], seconds: float) -> Section:
     """Memory, processor and queue of the server, on the axis of the requests."""
     shown = [each for each in samples if 0 <= each["at"] <= seconds]
     if len(shown) < 2:
-        return ""
+        return _section("The server during the run", "")
     moments = [each["at"] for each in shown]
     parts = [
         ("Memory", "megabytes", Series("memory of all processes", "violet", moments, [_megabytes(e) for e in shown])),
@@ -176,14 +168,17 @@ def server(samples: Sequence[dict[str, Any]], seconds: float) -> str:
             Series("images waiting", "red", moments, [float(e["waiting"] or 0) for e in shown]),
         ),
     ]
-    drawn = ""
-    for title, unit, series in parts:
-        if any(value > 0 for value in series.ys):
-            drawn += markup.with_legend([series], charts.lines(title, _time(seconds), Axis(unit), [series]))
-    lead = (
-        "What the service says of itself, once a second, on a connection of its own; on the axis of the charts above."
-    )
-    return markup.section("The server meanwhile", lead, drawn)
+    drawn = [
+        charts.lines(title, _time(seconds), Axis(unit), [series])
+        for title, unit, series in parts
+        if any(value > 0 for value in series.ys)
+    ]
+    lead = "What the service says of itself, once a second, on a connection of its own."
+    return _section("The server during the run", lead, *drawn)
+
+
+def _section(title: str, lead: str, *drawn: Chart | None) -> Section:
+    return Section(title, lead, charts=[chart for chart in drawn if chart])
 
 
 def _megabytes(sample: dict[str, Any]) -> float:

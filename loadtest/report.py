@@ -1,23 +1,26 @@
-"""One offline HTML file to hand on: the verdict, the curves, the causes, the command that repeats it."""
+"""One offline HTML file to hand on: the verdict, the charts, the causes, the command that repeats the run."""
 
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Sequence
-from html import escape
 from pathlib import Path
 from typing import Any
 
+import jinja2
 import numpy as np
 
-from loadtest import capacity, charts, curves, markup, plans, request_log, sampling, tables
+from loadtest import capacity, charts, curves, plans, request_log, sampling, tables
 from loadtest.charts import Axis, Mark, Series
 from loadtest.plans import Plan
 from loadtest.schedule import seconds as seconds_of
 from loadtest.statuses import Status, UsageError
 from loadtest.summary import MEANING
+from loadtest.tables import Section
 
 FILE_NAME = "report.html"
+FOLDER = Path(__file__).resolve().parent
 
 
 def write(folder: Path) -> Path:
@@ -32,10 +35,8 @@ def write(folder: Path) -> Path:
         raise UsageError(f"{folder} holds neither a finished run nor a search: {error}") from None
     path = folder / FILE_NAME
     record = request_log.read(folder, plan.workers)
-    path.write_text(
-        render(plan, verdict, record.rows, _since(record.began_at, sampling.read(folder / sampling.SERVER_FILE))),
-        encoding="utf-8",
-    )
+    samples = _since(record.began_at, sampling.read(folder / sampling.SERVER_FILE))
+    path.write_text(render(plan, verdict, record.rows, samples), encoding="utf-8")
     return path
 
 
@@ -54,77 +55,95 @@ def write_card(capacity_file: Path) -> Path:
 
 def render(plan: Plan, verdict: dict[str, Any], found: np.ndarray, samples: Sequence[dict[str, Any]]) -> str:
     """The whole page of one run; ``samples`` of the server, with seconds of the run as their moment ``at``."""
-    status = Status[verdict["verdict"]]
-    body = [
-        f'<p class="over">Load test · {escape(plan.profile.name)} · {escape(plan.env)} · {escape(plan.url)}</p>',
-        f"<h1>{escape(plan.profile.question)}</h1>",
-        markup.banner(
-            status.name, f"{status.name}: {MEANING.get(status, '')}.", plan.callers, verdict.get("cause", "")
-        ),
-        tables.tiles(verdict["figures"]),
-        tables.checks(verdict["checks"]),
-        curves.over_time(plan, found),
-        curves.latency_over_time(plan, found),
-        curves.curve_by_rate(plan, found),
-        curves.response_and_service(found[found["intended"] >= plan.profile.judged_from]),
-        curves.waterfall(found[found["intended"] >= plan.profile.judged_from]),
-        tables.by_scenario(found[found["intended"] >= plan.profile.judged_from]),
-        curves.server(samples, seconds_of(plan.profile.stages)),
-        tables.refusals(verdict["figures"].get("refusals", ())),
-        tables.examples(verdict.get("examples", ())),
-        tables.machine(verdict["figures"].get("machine") or {}),
-        tables.generator(plan, verdict["figures"]),
-        tables.origin(plan.fingerprint, plan.command),
-    ]
-    return markup.page(f"{status.name}: {plan.profile.name} on {plan.url}", body)
+    status, figures = Status[verdict["verdict"]], verdict["figures"]
+    judged = found[found["intended"] >= plan.profile.judged_from]
+    return _page(
+        title=f"{status.name}: {plan.profile.name} on {plan.url}",
+        over=f"Load test · {plan.profile.name} · {plan.env} · {plan.url}",
+        heading=plan.profile.question,
+        status=status.name,
+        meaning=_sentence(MEANING.get(status, "")),
+        cause=verdict.get("cause", ""),
+        callers=plan.callers,
+        tiles=tables.tiles(figures),
+        sections=[
+            tables.checks(verdict["checks"]),
+            curves.over_time(plan, found),
+            curves.latency_over_time(plan, found),
+            curves.by_rate(plan, found),
+            curves.response_and_service(judged),
+            curves.waterfall(judged),
+            tables.by_scenario(judged),
+            curves.server(samples, seconds_of(plan.profile.stages)),
+            tables.refusals(figures.get("refusals", ())),
+            tables.examples(verdict.get("examples", ())),
+            tables.machine(figures.get("machine") or {}),
+            tables.generator(plan, figures),
+            *tables.origin(plan.fingerprint, plan.command),
+        ],
+    )
 
 
 def render_card(table: dict[str, Any]) -> str:
-    """The capacity card: so much, how that was found, and what it was measured on."""
+    """The capacity card: the capacity, how it was found, and what it was measured on."""
+    facts, headline = capacity.rows_of_card(table), capacity.headline(table)
+    return _page(
+        title=headline,
+        over=f"Capacity · {table['env']} · {table['url']}",
+        heading=headline,
+        status=table.get("verdict") or ("PASS" if table["capacity_rps"] else "FAIL"),
+        meaning=f"SLO: {facts[2][1]}.",
+        callers=facts[1][1],
+        sections=[
+            Section("What it was measured on", "The figure holds for this and nothing else.", rows=facts),
+            _capacity_curve(table),
+            _steps(table["steps"]),
+            *tables.origin(table["fingerprint"], table["command"]),
+        ],
+    )
+
+
+def _capacity_curve(table: dict[str, Any]) -> Section:
     # Of a rate that was tried twice, the longer run counts.
     steps = sorted({step["rate"]: step for step in table["steps"]}.values(), key=lambda step: step["rate"])
+    rates = [step["rate"] for step in steps]
     series = [
-        Series(
-            name,
-            colour,
-            [step["rate"] for step in steps],
-            [markup.value(step["response_ms"][name]) for step in steps],
-            True,
-        )
+        Series(name, colour, rates, [_or_infinite(step["response_ms"][name]) for step in steps], True)
         for name, colour in (("p50", "blue"), ("p95", "amber"), ("p99", "red"))
     ]
-    limits = table["promise"]["limits_ms"]
-    marks = [Mark(limit, f"limit {name}") for name, limit in list(limits.items())[-1:]]
+    marks = [Mark(limit, f"limit {name}") for name, limit in list(table["promise"]["limits_ms"].items())[-1:]]
     if table["capacity_rps"]:
         marks.append(Mark(table["capacity_rps"], f"{capacity.rate(table['capacity_rps'])} a second", True))
-    x = Axis("offered, requests a second", is_log=steps[-1]["rate"] / steps[0]["rate"] > 20)
+    x = Axis("offered, requests a second", is_log=rates[-1] / rates[0] > 20)
     chart = charts.lines("Latency against rate", x, Axis("milliseconds", True), series, marks)
-    names = [f"{step['rate']:.1f}/s{', confirming' if step['is_confirmation'] else ''}" for step in table["steps"]]
-    lines = [
+    lead = "Each dot is a run. Past the knee, every further request makes all others wait."
+    return Section("Latency against rate", lead, charts=[chart] if chart else [])
+
+
+def _steps(steps: Sequence[dict[str, Any]]) -> Section:
+    rows = [
         [
-            markup.pill(step["verdict"]),
-            f"{markup.number(step['right_rps'])}/s",
-            *(markup.milliseconds(markup.value(step["response_ms"][name])) for name in ("p50", "p95", "p99")),
+            f"{step['rate']:.1f}/s{', confirming' if step['is_confirmation'] else ''}",
+            step["verdict"],
+            f"{tables.number(step['right_rps'])}/s",
+            *(tables.milliseconds(step["response_ms"][name]) for name in ("p50", "p95", "p99")),
         ]
-        for step in table["steps"]
+        for step in steps
     ]
-    tried = markup.table(("offered", "verdict", "right", "p50", "p95", "p99"), names, lines)
-    word = table.get("verdict") or ("PASS" if table["capacity_rps"] else "FAIL")
-    body = [
-        f'<p class="over">Capacity · {escape(table["env"])} · {escape(table["url"])}</p>',
-        f"<h1>{escape(capacity.headline(table))}</h1>",
-        markup.banner(word, f": the SLO is {capacity.rows_of_card(table)[2][1]}.", capacity.rows_of_card(table)[1][1]),
-        markup.section(
-            "What it was measured on",
-            "The figure holds for this and nothing else.",
-            markup.facts([(a, b) for a, b in capacity.rows_of_card(table)]),
-        ),
-        markup.section(
-            "Latency against rate",
-            "Each dot is a run. Past the knee, every further request makes all others wait.",
-            markup.with_legend(series, chart),
-        ),
-        markup.section("The search", "In the order in which the rates were tried.", tried),
-        tables.origin(table["fingerprint"], table["command"]),
-    ]
-    return markup.page(capacity.headline(table), body)
+    heads = ("offered", "verdict", "right", "p50", "p95", "p99")
+    return Section("The search", "In the order in which the rates were tried.", heads, rows, ("what", "pill"))
+
+
+def _or_infinite(value: float | None) -> float:
+    return math.inf if value is None else value
+
+
+def _sentence(words: str) -> str:
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def _page(**parts: Any) -> str:
+    """What a server said is escaped here: it is text, whatever it looks like."""
+    loader = jinja2.FileSystemLoader(FOLDER)
+    environment = jinja2.Environment(loader=loader, autoescape=True, undefined=jinja2.ChainableUndefined)
+    return environment.get_template("report.html").render(**parts) + "\n"
