@@ -30,7 +30,6 @@ KNOWN: dict[str, tuple[int, int]] = {
     "configure.py:write_definitions": (45, 2),
     "dispatcher.py:__init__": (17, 8),
     "locustfile.py:drive": (55, 0),
-    "report.py:render_card": (51, 1),
     "scenarios.py:__init__": (33, 10),
     "drawings.py:helmet": (76, 3),
 }
