@@ -12,6 +12,7 @@ import resource
 import signal
 import socket
 import struct
+import time
 from pathlib import Path
 from typing import Any
 
@@ -57,25 +58,39 @@ def send(connection: socket.socket, about: dict[str, Any], data: bytes) -> None:
     connection.sendall(data)
 
 
-def receive(connection: socket.socket) -> tuple[dict[str, Any], bytes] | None:
-    """One frame, or None when the other side has hung up. Raises OSError, TimeoutError after the socket's timeout."""
-    lengths = _exactly(connection, LENGTHS.size)
+def receive(connection: socket.socket, until: float | None = None) -> tuple[dict[str, Any], bytes] | None:
+    """One frame, or None when the other side has hung up. ``until``: a moment of ``time.monotonic``.
+
+    Raises OSError, TimeoutError at that moment, however many pieces it comes in.
+    """
+    lengths = _exactly(connection, LENGTHS.size, until)
     if lengths is None:
         return None
     head_bytes, data_bytes = LENGTHS.unpack(lengths)
-    head, data = _exactly(connection, head_bytes), _exactly(connection, data_bytes)
+    head, data = _exactly(connection, head_bytes, until), _exactly(connection, data_bytes, until)
     return None if head is None or data is None else (json.loads(head), bytes(data))
 
 
-def _exactly(connection: socket.socket, count: int) -> bytearray | None:
+def _exactly(connection: socket.socket, count: int, until: float | None) -> bytearray | None:
     data, at = bytearray(count), 0
     with memoryview(data) as view:
         while at < count:
+            if until is not None:
+                limit(connection, until)
             got = connection.recv_into(view[at:])
             if not got:
                 return None
             at += got
     return data
+
+
+def limit(connection: socket.socket, until: float) -> float:
+    """Let the next call wait no longer; the seconds that are left. Raises TimeoutError where there are none."""
+    seconds = until - time.monotonic()
+    if seconds <= 0:
+        raise TimeoutError
+    connection.settimeout(seconds)
+    return seconds
 
 
 def _decode(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:

@@ -173,7 +173,7 @@ def _exchange(line: socket.socket, found: Look, spec: InputSpec, until: float, m
     """None when the process has ended. Raises TimeoutError at that moment, OSError, and what decoding raised there."""
     head = dataclasses.asdict(found.head)
     data = head.pop("data")
-    seconds = _left(line, until)
+    seconds = child.limit(line, until)
     asked = {
         "kind": found.kind,
         "size": found.size,
@@ -182,20 +182,10 @@ def _exchange(line: socket.socket, found: Look, spec: InputSpec, until: float, m
         "bytes": most_bytes,
     }
     child.send(line, {**asked, "seconds": seconds}, data)
-    _left(line, until)
-    frame = child.receive(line)
+    frame = child.receive(line, until)
     if frame is None:
         return None
     answer, pixels = frame
     if "code" in answer:
         raise child.ERRORS[answer["code"]](unpacked(answer["message"]), hint=unpacked(answer["hint"]))
     return Picture(np.frombuffer(pixels, np.uint8).reshape(answer.pop("shape")), **answer)
-
-
-def _left(line: socket.socket, until: float) -> float:
-    """The seconds that are left; the line waits no longer. Raises TimeoutError."""
-    seconds = until - time.monotonic()
-    if seconds <= 0:
-        raise TimeoutError
-    line.settimeout(seconds)
-    return seconds

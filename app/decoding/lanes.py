@@ -3,24 +3,32 @@
 from __future__ import annotations
 
 import contextlib
-import queue
 import threading
 import time
+from collections import deque
 from collections.abc import Iterator
 
 from app.errors import DeadlineExceededError, DecodersBusyError
 
 
 class Lane:
-    """Places for images. Thread-safe. A queue, as threading's semaphore is in Python: a tenth of a request here."""
+    """Places for images, given in the order in which they are asked for. Thread-safe.
+
+    A place goes from hand to hand: nobody who has just come takes it before who waits. Not a queue.SimpleQueue: its
+    ``get`` waits beyond its timeout, in Python 3.11 for ever, when another takes what it was woken for
+    (docs/decisions/0051-waiting.md).
+    """
 
     def __init__(self, places: int, most_waiting: int) -> None:
-        self._free: queue.SimpleQueue[None] = queue.SimpleQueue()
-        for _ in range(places):
-            self._free.put(None)
+        self._free = places
+        self._line = deque[threading.Event]()
         self._most_waiting = most_waiting
-        self.waiting = 0
         self._lock = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return len(self._line)
 
     @contextlib.contextmanager
     def place(self, deadline: float) -> Iterator[None]:
@@ -28,30 +36,53 @@ class Lane:
 
         Raises DeadlineExceededError, DecodersBusyError when too many wait already.
         """
-        try:
-            self._free.get_nowait()
-        except queue.Empty:
-            self._wait(deadline)
+        with self._lock:
+            turn = self._take()
+        if turn is not None:
+            self._wait(turn, deadline)
         try:
             yield
         finally:
-            self._free.put(None)
-
-    def _wait(self, deadline: float) -> None:
-        with self._lock:
-            if self.waiting >= self._most_waiting:
-                raise DecodersBusyError(
-                    "Too many large images wait to be decoded.",
-                    hint="Send it again after the time in Retry-After, or send a smaller one.",
-                )
-            self.waiting += 1
-        try:
-            self._free.get(timeout=max(0.0, deadline - time.monotonic()))
-        except queue.Empty:
-            raise late() from None
-        finally:
             with self._lock:
-                self.waiting -= 1
+                self._give_back()
+
+    def _take(self) -> threading.Event | None:
+        """A place at once: None; else what tells of one. Raises DecodersBusyError."""
+        if self._free:
+            self._free -= 1
+            return None
+        if len(self._line) >= self._most_waiting:
+            raise DecodersBusyError(
+                "Too many large images wait to be decoded.",
+                hint="Send it again after the time in Retry-After, or send a smaller one.",
+            )
+        turn = threading.Event()
+        self._line.append(turn)
+        return turn
+
+    def _wait(self, turn: threading.Event, deadline: float) -> None:
+        has_come = False
+        try:
+            has_come = turn.wait(max(0.0, deadline - time.monotonic()))
+        finally:
+            if not has_come:
+                self._give_up(turn)
+        if not has_come:
+            raise late()
+
+    def _give_up(self, turn: threading.Event) -> None:
+        with self._lock:
+            if turn.is_set():
+                # It was told in the very moment in which it went.
+                self._give_back()
+            else:
+                self._line.remove(turn)
+
+    def _give_back(self) -> None:
+        if self._line:
+            self._line.popleft().set()
+        else:
+            self._free += 1
 
 
 def late() -> DeadlineExceededError:

@@ -21,6 +21,8 @@ BODY_BYTES = 32 * 1024**2
 SIXTEEN_CORES = {"WEB_PROCESSES": "4", "WEB_THREADS": "0", "SERVER_MAX_CONNECTIONS": "0"}
 AT_ONCE = 8
 HOLD_SECONDS = 8.0
+# After its deadline: the answer's way back, on a machine with less cores than there are decoders.
+LATE_SECONDS = 2.0
 
 
 @pytest.fixture(scope="module")
@@ -96,11 +98,7 @@ def test_requests_that_need_much_memory(confined: Server, group: MemoryGroup, na
     assert group.kills() == 0
     running.figures.require(answered=0.99, live=0.99, peak_bytes=LIMIT_BYTES)
     assert [end for end in ends if end.status in (0, 500, 502)] == []
-    # Nearly all end at their deadline. About one in five hundred took a second one first (15.0 and 20.0 s were seen, of
-    # 10); where it waits before its deadline is noted is not known yet.
-    late = [end for end in ends if end.seconds >= shots[0].timeout_seconds + 5]
-    assert len(late) <= 1, late
-    assert max(end.seconds for end in ends) < 2 * shots[0].timeout_seconds + 5
+    assert max(end.seconds for end in ends) < shots[0].timeout_seconds + LATE_SECONDS
 
 
 @pytest.mark.parametrize("is_chunked", [False, True])

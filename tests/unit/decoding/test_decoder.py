@@ -16,8 +16,7 @@ from PIL import Image
 from app import config, images
 from app.config import Settings
 from app.decoding.decoder import Decoder
-from app.decoding.lanes import Lane
-from app.errors import DeadlineExceededError, DecodersBusyError, ImageTooLargeError, MemoryShortError
+from app.errors import DeadlineExceededError, ImageTooLargeError, MemoryShortError
 from app.manifests import InputSpec
 from tests.fakes import picture
 
@@ -74,7 +73,7 @@ def test_only_what_is_dear_leaves_the_process(decoder: Decoder, name: str) -> No
     with ExitStack() as stack:
         # All others are taken; it is answered all the same.
         for lane in (lane for each, lane in lanes.items() if each != way):
-            while lane._free.qsize():
+            while lane._free:
                 stack.enter_context(lane.place(soon()))
         assert decoder.read(data, SPEC, soon()).pixels.shape == (224, 224, 3)
 
@@ -126,14 +125,6 @@ def test_image_that_finds_no_memory_waits_to_its_deadline_and_small_ones_go_on(t
 def test_raw_pixels_keep_to_the_same_sides(decoder: Decoder, shape: tuple[int, ...]) -> None:
     with pytest.raises(ImageTooLargeError, match="at most 30000 a side"):
         decoder.read(np.zeros(shape, np.uint8), SPEC, soon())
-
-
-def test_lane_takes_so_many_and_lets_so_many_wait() -> None:
-    lane = Lane(1, 0)
-    with lane.place(soon()), pytest.raises(DecodersBusyError), lane.place(soon()):
-        pass
-    with lane.place(soon()):
-        assert lane.waiting == 0
 
 
 def test_same_pixels_as_without_a_decoder(decoder: Decoder) -> None:
