@@ -67,7 +67,7 @@ def ensure() -> Manifest:
     directory = STORE / NAME / VERSION
     if not directory.exists():
         add.add_model(
-            "resnet18", str(network.WEIGHTS), LABELS, NAME, VERSION, store=STORE, description="For make bench."
+            add.NewModel("resnet18", str(network.WEIGHTS), LABELS, NAME, VERSION, description="For make bench."), STORE
         )
         _write_samples(directory / samples.FOLDER)
     manifest = manifests.read(directory)

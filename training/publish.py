@@ -12,7 +12,7 @@ from PIL import Image
 
 from app.manifests import InputSpec, Manifest, ServeSpec
 from app.results import to_dict
-from app.vision.add import add_model
+from app.vision.add import NewModel, add_model
 from training import scenes
 
 STORE = Path("models")
@@ -31,21 +31,22 @@ def publish(name: str, weights: Path, held_out: dict[str, Any], store: Path = ST
     """Add one of the two demonstration models to the store, replacing what was there."""
     is_detector = name == DETECTOR
     return add_model(
-        "narrow_fcos" if is_detector else "narrow_resnet10",
-        str(weights),
-        scenes.LABELS,
-        name,
-        VERSION,
-        store=store,
-        description=_DESCRIPTIONS[name],
-        input_spec=_input_spec(is_detector),
-        serve=ServeSpec(top_k=5, score_threshold=SERVED_SCORE_THRESHOLD, iou_threshold=0.5, max_batch_size=8),
-        demonstration=True,
-        # The name that clients of the service before Cask send.
-        aliases={"safetycone": "cone"} if is_detector else None,
-        held_out=held_out,
-        golden_pictures=golden_pictures(is_detector),
-        half=True,
+        NewModel(
+            "narrow_fcos" if is_detector else "narrow_resnet10",
+            str(weights),
+            scenes.LABELS,
+            name,
+            VERSION,
+            description=_DESCRIPTIONS[name],
+            input_spec=_input_spec(is_detector),
+            serve=ServeSpec(top_k=5, score_threshold=SERVED_SCORE_THRESHOLD, iou_threshold=0.5, max_batch_size=8),
+            demonstration=True,
+            aliases={"safetycone": "cone"} if is_detector else None,
+            held_out=held_out,
+            golden_pictures=golden_pictures(is_detector),
+            half=True,
+        ),
+        store,
         force=True,
     )
 

@@ -251,13 +251,12 @@ def add(
     sizes = {key: numbers[key] for key in ("size", "resize_size", "min_size", "max_size")}
     wished = {key: numbers[key] for key in ("score_threshold", "top_k", "max_batch_size") if numbers[key] is not None}
     with terminal.told_progress("Adding", adding.STEPS) as (say, advance):
-        manifest = adding.add_model(
+        new = adding.NewModel(
             arch,
             weights,
             labels,
             name,
             version,
-            store=place,
             description=description,
             input_spec=adding.input_spec(arch, input_kind, sizes, numbers["mean"], numbers["std"]),
             serve=ServeSpec(**wished),
@@ -265,10 +264,8 @@ def add(
             sample_pictures=samples,
             architecture_options=options,
             half=half,
-            force=force,
-            progress=say,
-            advance=advance,
         )
+        manifest = adding.add_model(new, place, force=force, progress=say, advance=advance)
     click.echo(adding.next_step(place, manifest))
     if sentence := _default_sentence(place, manifest):
         click.echo(sentence)

@@ -9,7 +9,8 @@ from __future__ import annotations
 import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -51,25 +52,39 @@ _NARROW_INPUTS = {
 }
 
 
+@dataclass(frozen=True)
+class NewModel:
+    """What is to be added, as its owner describes it.
+
+    ``arch``: an architecture's name. ``weights``: a .safetensors or .pth file, ``DEFAULT`` (torchvision's published
+    ones) or ``random`` (fixed seed). ``labels``: a text file with one label a line, or the labels; None where the
+    weights bring them. ``input_spec``: how images are scaled; None for the architecture's usual way.
+    ``sample_pictures``: a folder of them; None takes those of the version before. ``golden_pictures``: inputs for the
+    golden file. ``half`` stores fp16.
+    """
+
+    arch: str
+    weights: str
+    labels: Path | Sequence[str] | None
+    name: str
+    version: str
+    description: str = ""
+    input_spec: InputSpec | None = None
+    serve: ServeSpec = field(default_factory=ServeSpec)
+    tolerance: ToleranceSpec = field(default_factory=ToleranceSpec)
+    sample_pictures: Path | None = None
+    architecture_options: dict[str, Any] = field(default_factory=dict)
+    demonstration: bool = False
+    aliases: dict[str, str] | None = None
+    held_out: dict[str, Any] | None = None
+    golden_pictures: Sequence[np.ndarray] = ()
+    half: bool = False
+
+
 def add_model(
-    arch: str,
-    weights_from: str,
-    labels: Path | Sequence[str] | None,
-    name: str,
-    version: str,
+    new: NewModel,
+    store: Path,
     *,
-    store: Path = Path("models"),
-    description: str = "",
-    input_spec: InputSpec | None = None,
-    serve: ServeSpec | None = None,
-    tolerance: ToleranceSpec | None = None,
-    sample_pictures: Path | None = None,
-    architecture_options: dict[str, Any] | None = None,
-    demonstration: bool = False,
-    aliases: dict[str, str] | None = None,
-    held_out: dict[str, Any] | None = None,
-    golden_pictures: Sequence[np.ndarray] = (),
-    half: bool = False,
     force: bool = False,
     progress: Progress = lambda line: None,
     advance: Callable[[], None] = lambda: None,
@@ -77,65 +92,69 @@ def add_model(
 ) -> Manifest:
     """Add one version of one model to the store and return its manifest.
 
-    ``arch``: an architecture's name. ``weights_from``: a .safetensors or .pth file, ``DEFAULT`` (torchvision's
-    published ones) or ``random`` (fixed seed). ``labels``: a text file with one label a line, or the labels; None
-    where the weights bring them. ``input_spec``: how images are scaled; None for the architecture's usual way.
-    ``sample_pictures``: a folder of them; None takes those of the version before.
-    ``half`` stores fp16. ``golden_pictures``: inputs for the golden file. An existing version is kept unless
-    ``force``. ``advance`` is called after each of ``STEPS``. Raises ModelLoadError or ManifestError, and leaves the
-    store as it was.
+    An existing version is kept unless ``force``. ``advance`` is called after each of ``STEPS``. Raises ModelLoadError
+    or ManifestError, and leaves the store as it was.
     """
-    architecture = architectures.find(arch)
-    target = store / name / version
+    architecture = architectures.find(new.arch)
+    target = store / new.name / new.version
     if target.exists() and not force:
         raise ManifestError(
             f"{target} exists already.", hint="Give another VERSION; --force replaces it, which a server may notice."
         )
     known = published.describe(architecture)
-    options = architecture_options or {}
-    if known and _are_published(weights_from, known):
-        options = {**known.options, **options}
-    manifest = Manifest(
-        name=name,
-        version=version,
-        task=architecture.task,
-        architecture=arch,
-        weights=WEIGHTS_FILE_NAME,
-        sha256="0" * 64,
-        labels=_labels(architecture, weights_from, labels, known),
-        input=input_spec or _usual_input(architecture, known),
-        serve=serve or ServeSpec(),
-        tolerance=tolerance or ToleranceSpec(),
-        directory=target,
-        digest="",
-        description=description,
-        demonstration=demonstration,
-        aliases=aliases or {},
-        random_weights=weights_from == RANDOM,
-        architecture_options=options,
-        held_out=held_out or {},
-    )
+    manifest = _manifest(new, architecture, known, target)
     _check_name(manifest)
-    if sample_pictures is not None:
-        sample_store.check(sample_pictures)
-    if architectures.answers_boxes_only(arch):
-        progress(f"boxes only: the masks or keypoints of {arch} are left out, of the answers and of the computing")
-    for sentence in label_files.repeated(manifest.labels if labels is not None else ()):
-        progress(sentence)
+    if new.sample_pictures is not None:
+        sample_store.check(new.sample_pictures)
+    _tell_what_is_odd(new, manifest, progress)
     store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as folder:
-        made = _write_version(
-            Path(folder), manifest, weights_from, known, golden_pictures, half, progress, advance, open_url
-        )
-        sample_store.bring(replace(manifest, directory=made), store, sample_pictures, progress)
+        read = partial(_tensors, manifest, new.weights, known, progress, open_url)
+        made = _write_version(Path(folder), new, manifest, read, progress, advance)
+        sample_store.bring(replace(manifest, directory=made), store, new.sample_pictures, progress)
         model = load_model(manifests.read(made))
         model.prove(progress)
-        if known and known.transform and _are_published(weights_from, known):
+        if known and known.transform and _are_published(new.weights, known):
             progress(reference.compare(model, known.transform, known.labels, proof.originals(model)))
         advance()
         _publish(made, target)
-    progress(f"added {name}@{version} to {store}")
+    progress(f"added {new.name}@{new.version} to {store}")
     return manifests.read(target)
+
+
+def _tell_what_is_odd(new: NewModel, manifest: Manifest, progress: Progress) -> None:
+    if architectures.answers_boxes_only(new.arch):
+        progress(f"boxes only: the masks or keypoints of {new.arch} are left out, of the answers and of the computing")
+    for sentence in label_files.repeated(manifest.labels if new.labels is not None else ()):
+        progress(sentence)
+
+
+def _manifest(
+    new: NewModel, architecture: Architecture, known: published.Published | None, directory: Path
+) -> Manifest:
+    options = new.architecture_options
+    if known and _are_published(new.weights, known):
+        options = {**known.options, **options}
+    return Manifest(
+        name=new.name,
+        version=new.version,
+        task=architecture.task,
+        architecture=new.arch,
+        weights=WEIGHTS_FILE_NAME,
+        sha256="0" * 64,
+        labels=_labels(architecture, new.weights, new.labels, known),
+        input=new.input_spec or _usual_input(architecture, known),
+        serve=new.serve,
+        tolerance=new.tolerance,
+        directory=directory,
+        digest="",
+        description=new.description,
+        demonstration=new.demonstration,
+        aliases=new.aliases or {},
+        random_weights=new.weights == RANDOM,
+        architecture_options=options,
+        held_out=new.held_out or {},
+    )
 
 
 def _check_name(manifest: Manifest) -> None:
@@ -213,25 +232,21 @@ def _tensors(
 
 def _write_version(
     folder: Path,
+    new: NewModel,
     manifest: Manifest,
-    weights_from: str,
-    known: published.Published | None,
-    golden_pictures: Sequence[np.ndarray],
-    half: bool,
+    read: Callable[[], weights.Tensors],
     progress: Progress,
     advance: Callable[[], None],
-    open_url: published.OpenUrl,
 ) -> Path:
     """Write the version below ``folder``, load it and check it; returns its directory."""
     made = folder / manifest.name / manifest.version
     made.mkdir(parents=True)
-    progress(f"reading the weights of {manifest.architecture} ({weights_from})")
-    tensors = _tensors(manifest, weights_from, known, progress, open_url)
-    digest = weights.write(made / WEIGHTS_FILE_NAME, tensors, half=half)
+    progress(f"reading the weights of {manifest.architecture} ({new.weights})")
+    digest = weights.write(made / WEIGHTS_FILE_NAME, read(), half=new.half)
     advance()
     manifest = replace(manifest, directory=made, sha256=digest)
     progress("predicting the golden answers")
-    (made / golden.FILE_NAME).write_bytes(golden.make(load_model(manifest), golden_pictures))
+    (made / golden.FILE_NAME).write_bytes(golden.make(load_model(manifest), new.golden_pictures))
     manifest = replace(manifest, golden=golden.FILE_NAME)
     advance()
     (made / manifests.FILE_NAME).write_text(to_toml(manifest), encoding="utf-8")

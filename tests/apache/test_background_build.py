@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app.manifests import InputSpec
-from app.vision.add import add_model
+from app.vision.add import NewModel, add_model
 from tests import servers
 from tests.servers import Server
 
@@ -26,9 +26,11 @@ def server() -> Iterator[Server]:
     """A small model, with no picture to compare: fp32 forms only."""
     state_dir, store = servers.make_state_dir(), servers.make_state_dir()
     add_model(
-        *("narrow_resnet10", "random", ("a", "b", "c"), NAME, "1"),
-        store=store,
-        input_spec=InputSpec("crop", size=64, resize_size=64),
+        NewModel(
+            *("narrow_resnet10", "random", ("a", "b", "c"), NAME, "1"),
+            input_spec=InputSpec("crop", size=64, resize_size=64),
+        ),
+        store,
     )
     settings = {"MODELS_DIR": str(store), "MODEL_BUILD": "background"}
     with servers.start("test", servers.free_port(), state_dir, **settings) as running:

@@ -23,8 +23,6 @@ KNOWN: dict[str, tuple[int, int]] = {
     "supervisor.py:__init__": (25, 8),
     "watchdog.py:__init__": (25, 7),
     "versions.py:_change": (12, 7),
-    "add.py:add_model": (85, 21),
-    "add.py:_write_version": (28, 9),
     "build.py:build_all": (25, 7),
     "configure.py:express_options": (48, 2),
     "configure.py:write_definitions": (45, 2),

@@ -11,7 +11,7 @@ import torch
 
 from app import images, manifests
 from app.manifests import InputSpec, Manifest
-from app.vision.add import add_model
+from app.vision.add import NewModel, add_model
 from app.vision.model import Model
 from app.vision.registry import load_model
 
@@ -51,6 +51,8 @@ def pictures(samples, read_sample, detector) -> list[np.ndarray]:
 @pytest.fixture
 def small(tmp_path: Path) -> Callable[..., Manifest]:
     """Add a small classifier with random weights to a store of its own."""
-    return lambda **changes: add_model(
-        "narrow_resnet10", "random", ("a", "b", "c"), "small", "1", store=tmp_path / "models", **changes
+    return lambda *, force=False, **changes: add_model(
+        NewModel("narrow_resnet10", "random", ("a", "b", "c"), "small", "1", **changes),
+        tmp_path / "models",
+        force=force,
     )

@@ -18,7 +18,7 @@ from app.manifests import InputSpec
 from app.results import ClassifyOptions
 from app.roles import Roles
 from app.vision import add, architectures, published
-from app.vision.add import add_model
+from app.vision.add import NewModel, add_model
 from app.vision.registry import load_model
 
 
@@ -56,7 +56,7 @@ def test_pth_of_any_common_form_becomes_a_model(store, labels, tmp_path, wrap):
     network = trained()
     torch.save(wrap(network.state_dict()), tmp_path / "mine.pth")
 
-    manifest = add_model("narrow_resnet10", str(tmp_path / "mine.pth"), labels, "mine", "1", store=store)
+    manifest = add_model(NewModel("narrow_resnet10", str(tmp_path / "mine.pth"), labels, "mine", "1"), store)
 
     image = np.random.default_rng(1).integers(0, 255, (128, 128, 3), np.uint8)
     mean, std = (torch.tensor(v) for v in (manifest.input.mean, manifest.input.std))
@@ -71,7 +71,7 @@ def test_pth_of_any_common_form_becomes_a_model(store, labels, tmp_path, wrap):
 def test_safetensors_become_a_model_and_the_store_reads_it(store, labels, tmp_path):
     digest = add.weights.write(tmp_path / "mine.safetensors", trained().state_dict())
 
-    manifest = add_model("narrow_resnet10", str(tmp_path / "mine.safetensors"), labels, "mine", "2.1", store=store)
+    manifest = add_model(NewModel("narrow_resnet10", str(tmp_path / "mine.safetensors"), labels, "mine", "2.1"), store)
 
     assert manifest.sha256 == digest
     assert manifests.read(store / "mine" / "2.1") == manifest
@@ -85,8 +85,8 @@ def test_safetensors_become_a_model_and_the_store_reads_it(store, labels, tmp_pa
 
 def test_random_weights_are_marked_and_the_same_each_time(store):
     done = []
-    first = add_model("narrow_resnet10", "random", None, "noise", "1", store=store, advance=lambda: done.append(1))
-    second = add_model("narrow_resnet10", "random", None, "noise", "2", store=store)
+    first = add_model(NewModel("narrow_resnet10", "random", None, "noise", "1"), store, advance=lambda: done.append(1))
+    second = add_model(NewModel("narrow_resnet10", "random", None, "noise", "2"), store)
 
     assert len(done) == add.STEPS
     assert first.random_weights
@@ -96,7 +96,7 @@ def test_random_weights_are_marked_and_the_same_each_time(store):
 
 def test_published_weights_without_a_network_say_what_to_do(store):
     with pytest.raises(ModelLoadError, match=r"downloaded from .*: Name or service not known") as caught:
-        add_model("resnet18", "DEFAULT", None, "imagenet", "1", store=store, open_url=no_network)
+        add_model(NewModel("resnet18", "DEFAULT", None, "imagenet", "1"), store, open_url=no_network)
 
     assert "WEIGHTS=resnet18-" in caught.value.hint
     assert "WEIGHTS=random" in caught.value.hint
@@ -106,7 +106,7 @@ def test_published_weights_without_a_network_say_what_to_do(store):
 
 def test_published_weights_that_arrive_altered_are_refused(store):
     with pytest.raises(ModelLoadError, match="should begin with"):
-        add_model("resnet18", "DEFAULT", None, "x", "1", store=store, open_url=lambda url: io.BytesIO(b"altered"))
+        add_model(NewModel("resnet18", "DEFAULT", None, "x", "1"), store, open_url=lambda url: io.BytesIO(b"altered"))
 
 
 def test_published_weights_bring_labels_and_sizes():
@@ -132,7 +132,9 @@ def test_published_weights_downloaded_by_hand_need_no_labels(store, tmp_path):
     torch.save(network.state_dict(), tmp_path / known.file_name)
     spec = InputSpec("crop", size=64, resize_size=64)
 
-    manifest = add_model("squeezenet1_1", str(tmp_path / known.file_name), None, "s", "1", store=store, input_spec=spec)
+    manifest = add_model(
+        NewModel("squeezenet1_1", str(tmp_path / known.file_name), None, "s", "1", input_spec=spec), store
+    )
 
     assert manifest.labels == known.labels
     assert not manifest.random_weights
@@ -145,9 +147,9 @@ def test_only_https_is_downloaded():
 
 def test_own_architectures_have_nothing_published(store):
     with pytest.raises(ModelLoadError, match="LABELS is missing"):
-        add_model("narrow_fcos", "DEFAULT", None, "x", "1", store=store)
+        add_model(NewModel("narrow_fcos", "DEFAULT", None, "x", "1"), store)
     with pytest.raises(ModelLoadError, match="publishes no weights"):
-        add_model("narrow_fcos", "DEFAULT", ("a",), "x", "1", store=store)
+        add_model(NewModel("narrow_fcos", "DEFAULT", ("a",), "x", "1"), store)
 
 
 def test_existing_version_is_kept_unless_forced(small):
@@ -163,7 +165,7 @@ def test_pickled_model_is_refused_with_a_way_out(store, labels, tmp_path):
     torch.save(trained(), tmp_path / "whole.pth")
 
     with pytest.raises(ModelLoadError, match="Python objects besides tensors") as caught:
-        add_model("narrow_resnet10", str(tmp_path / "whole.pth"), labels, "mine", "1", store=store)
+        add_model(NewModel("narrow_resnet10", str(tmp_path / "whole.pth"), labels, "mine", "1"), store)
     assert "state_dict()" in caught.value.hint
 
 
@@ -179,7 +181,7 @@ def test_files_that_hold_no_weights_are_refused(store, labels, tmp_path, content
     (tmp_path / "bad.pth").write_bytes(content)
 
     with pytest.raises(ModelLoadError, match=message):
-        add_model("narrow_resnet10", str(tmp_path / "bad.pth"), labels, "mine", "1", store=store)
+        add_model(NewModel("narrow_resnet10", str(tmp_path / "bad.pth"), labels, "mine", "1"), store)
     assert not (store / "mine").exists()
 
 
@@ -187,29 +189,29 @@ def test_checkpoint_without_tensors_is_refused(store, labels, tmp_path):
     torch.save({"epoch": 3}, tmp_path / "empty.pth")
 
     with pytest.raises(ModelLoadError, match="holds no state_dict"):
-        add_model("narrow_resnet10", str(tmp_path / "empty.pth"), labels, "mine", "1", store=store)
+        add_model(NewModel("narrow_resnet10", str(tmp_path / "empty.pth"), labels, "mine", "1"), store)
 
 
 def test_wrong_number_of_labels_is_refused(store, labels, tmp_path):
     torch.save(trained(classes=4).state_dict(), tmp_path / "four.pth")
 
     with pytest.raises(ModelLoadError, match=r"\[4, 224\], \[3, 224\] is expected"):
-        add_model("narrow_resnet10", str(tmp_path / "four.pth"), labels, "mine", "1", store=store)
+        add_model(NewModel("narrow_resnet10", str(tmp_path / "four.pth"), labels, "mine", "1"), store)
 
 
 def test_missing_file_and_labels_are_refused(store, tmp_path):
     with pytest.raises(ModelLoadError, match="is not a file of weights"):
-        add_model("narrow_resnet10", str(tmp_path / "none.pth"), ("a",), "mine", "1", store=store)
+        add_model(NewModel("narrow_resnet10", str(tmp_path / "none.pth"), ("a",), "mine", "1"), store)
     with pytest.raises(ModelLoadError, match="LABELS is missing"):
-        add_model("narrow_resnet10", str(tmp_path / "none.pth"), None, "mine", "1", store=store)
+        add_model(NewModel("narrow_resnet10", str(tmp_path / "none.pth"), None, "mine", "1"), store)
     with pytest.raises(ModelLoadError, match="cannot be read"):
-        add_model("narrow_resnet10", "random", tmp_path / "none.txt", "mine", "1", store=store)
+        add_model(NewModel("narrow_resnet10", "random", tmp_path / "none.txt", "mine", "1"), store)
 
 
 @pytest.mark.parametrize("name", ["../up", "Upper", "", "a" * 65])
 def test_unusable_names_are_refused(store, name):
     with pytest.raises(ManifestError, match="is not usable"):
-        add_model("narrow_resnet10", "random", None, name, "1", store=store)
+        add_model(NewModel("narrow_resnet10", "random", None, name, "1"), store)
 
 
 def test_detectors_that_count_a_background_get_it_as_first_label():

@@ -9,7 +9,7 @@ import torch
 from app.manifests import InputSpec
 from app.results import ClassifyOptions, DetectOptions
 from app.vision import architectures, checkpoints, foreign, weights
-from app.vision.add import add_model
+from app.vision.add import NewModel, add_model
 from app.vision.registry import load_model
 
 FIT = InputSpec("fit", min_size=96, max_size=160)
@@ -22,7 +22,7 @@ def noise(height: int, width: int) -> np.ndarray:
 def test_classifier_of_torchvision_answers(tmp_path):
     spec = InputSpec("crop", size=64, resize_size=72)
     manifest = add_model(
-        "mobilenet_v3_small", "random", ("a", "b", "c"), "m", "1", store=tmp_path, input_spec=spec, half=True
+        NewModel("mobilenet_v3_small", "random", ("a", "b", "c"), "m", "1", input_spec=spec, half=True), tmp_path
     )
 
     model = load_model(manifest)
@@ -42,7 +42,7 @@ def test_classifier_of_torchvision_answers(tmp_path):
 )
 def test_detector_of_each_kind_answers_in_fit_mode(tmp_path, name, options):
     manifest = add_model(
-        name, "random", ("cone", "sign"), "d", "1", store=tmp_path, input_spec=FIT, architecture_options=options
+        NewModel(name, "random", ("cone", "sign"), "d", "1", input_spec=FIT, architecture_options=options), tmp_path
     )
     model = load_model(manifest)
     model.warm_up()
@@ -95,7 +95,7 @@ def test_masks_and_keypoints_are_neither_loaded_nor_computed(name, tmp_path):
     said = []
     spec = InputSpec("fit", min_size=96, max_size=128)
 
-    manifest = add_model(name, "random", ("cone",), "m", "1", store=tmp_path, input_spec=spec, progress=said.append)
+    manifest = add_model(NewModel(name, "random", ("cone",), "m", "1", input_spec=spec), tmp_path, progress=said.append)
     stored = foreign.read(manifest.weights_path)
     whole = architectures.find(name).builder(weights=None, weights_backbone=None, num_classes=2).state_dict()
 

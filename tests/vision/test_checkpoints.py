@@ -20,7 +20,7 @@ from torch import nn
 from app.errors import ModelLoadError
 from app.results import ClassifyOptions
 from app.vision import architectures, checkpoints, foreign
-from app.vision.add import add_model
+from app.vision.add import NewModel, add_model
 from app.vision.registry import load_model
 
 LABELS = ("cat", "dog", "bird")
@@ -121,7 +121,9 @@ SHAPES: dict[str, Callable[[State], Any]] = {
 def test_each_becomes_a_model_with_the_networks_answers(tmp_path: Path, wrap: Callable[[State], Any]) -> None:
     torch.save(wrap(trained().state_dict()), tmp_path / "mine.pth")
 
-    manifest = add_model("narrow_resnet10", str(tmp_path / "mine.pth"), LABELS, "mine", "1", store=tmp_path / "models")
+    manifest = add_model(
+        NewModel("narrow_resnet10", str(tmp_path / "mine.pth"), LABELS, "mine", "1"), tmp_path / "models"
+    )
 
     image = np.random.default_rng(1).integers(0, 255, (128, 128, 3), np.uint8)
     mean, std = (torch.tensor(v) for v in (manifest.input.mean, manifest.input.std))
@@ -213,7 +215,7 @@ def test_each_other_file_gets_its_own_sentence(
     write(tmp_path / name)
 
     with pytest.raises(ModelLoadError) as caught:
-        add_model("narrow_resnet10", str(tmp_path / name), LABELS, "mine", "1", store=tmp_path / "models")
+        add_model(NewModel("narrow_resnet10", str(tmp_path / name), LABELS, "mine", "1"), tmp_path / "models")
 
     assert words in caught.value.message
     assert caught.value.hint

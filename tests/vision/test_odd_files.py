@@ -21,7 +21,7 @@ from app.cli.model import command
 from app.errors import CaskError, GoldenCheckError, ManifestError, ModelLoadError
 from app.permissions import own_account
 from app.vision import samples
-from app.vision.add import add_model
+from app.vision.add import NewModel, add_model
 from app.vision.registry import Plan, load_model
 from tests import fakes
 
@@ -99,7 +99,7 @@ def test_weights_to_add(tmp_path: Path, make: Callable[[Path], None], words: str
     path = put(tmp_path / name, make)
 
     with pytest.raises(ModelLoadError, match=words) as caught:
-        add_model("narrow_resnet10", str(path), ("a",), "mine", "1", store=tmp_path / "models")
+        add_model(NewModel("narrow_resnet10", str(path), ("a",), "mine", "1"), tmp_path / "models")
 
     assert str(path) in caught.value.message
     assert not (tmp_path / "models" / "mine").exists()
@@ -110,7 +110,7 @@ def test_labels_to_add(tmp_path: Path, make: Callable[[Path], None], words: str)
     path = put(tmp_path / "labels.txt", make)
 
     with pytest.raises(ModelLoadError, match=words):
-        add_model("narrow_resnet10", "random", path, "mine", "1", store=tmp_path / "models")
+        add_model(NewModel("narrow_resnet10", "random", path, "mine", "1"), tmp_path / "models")
 
 
 @each_odd

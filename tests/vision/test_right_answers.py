@@ -18,7 +18,7 @@ from app.errors import GoldenCheckError, ModelLoadError
 from app.images import Picture
 from app.manifests import InputSpec
 from app.vision import geometry, known_answers, proof
-from app.vision.add import add_model
+from app.vision.add import NewModel, add_model
 from app.vision.registry import load_model
 
 STORE = Path(__file__).parents[2] / "models"
@@ -75,17 +75,20 @@ def crops(folder: Path, label_of=lambda label: label) -> Path:
     return folder
 
 
-def added(store, name="d", version="1", **changes):
+def added(store, name="d", version="1", *, force=False, **changes):
     said: list[str] = []
     manifest = add_model(
-        "narrow_fcos",
-        str(DETECTOR / "weights.safetensors"),
-        changes.pop("labels", LABELS),
-        name,
-        version,
-        store=store,
+        NewModel(
+            "narrow_fcos",
+            str(DETECTOR / "weights.safetensors"),
+            changes.pop("labels", LABELS),
+            name,
+            version,
+            **changes,
+        ),
+        store,
+        force=force,
         progress=said.append,
-        **changes,
     )
     return manifest, said
 
@@ -248,7 +251,7 @@ def test_a_version_that_is_replaced_keeps_its_samples(tmp_path):
 def test_random_weights_are_checked_on_marks_only(tmp_path):
     said: list[str] = []
 
-    add_model("narrow_fcos", "random", LABELS, "d", "1", store=tmp_path, progress=said.append)
+    add_model(NewModel("narrow_fcos", "random", LABELS, "d", "1"), tmp_path, progress=said.append)
 
     assert "its weights are random, so its answers are not checked" in said
 
