@@ -9,6 +9,7 @@ from __future__ import annotations
 import secrets
 
 from flask import Flask, current_app, g, redirect, request, session, url_for
+from flask.sessions import SessionMixin
 from werkzeug.wrappers import Response
 
 from app import policy
@@ -115,8 +116,9 @@ def remember(token: Token) -> None:
 def forget() -> None:
     """End the caller's session, and every copy of its cookie. Raises StateUnusableError."""
     known: TokenTable | None = current_app.extensions.get(EXTENSION)
-    if known is not None and session.get(SESSION):
-        known.end_session(str(session[SESSION]), LIFETIME.total_seconds())
+    for each in _shown_sessions():
+        if known is not None and each.get(SESSION):
+            known.end_session(str(each[SESSION]), LIFETIME.total_seconds())
     session.clear()
 
 
@@ -136,11 +138,31 @@ def _shown_token(table: TokenTable) -> Token | None:
     if text:
         return table.find(text)
     # Asked of the cookie first: whoever looks into a session makes the answer differ by cookies.
-    if "HTTP_COOKIE" in request.environ and SESSION_ID in session:
-        g.is_session = True
-        values = (str(session.get(SESSION, "")), str(session[SESSION_ID]))
-        return table.by_session(*values, float(session.get(SESSION_CREATED, 0.0)))
+    if "HTTP_COOKIE" in request.environ:
+        return _token_of_session(table)
     return None
+
+
+def _token_of_session(table: TokenTable) -> Token | None:
+    """Of the first session that lives; None where none came. Raises what is wrong with the last."""
+    error: TokenInvalidError | None = None
+    for each in _shown_sessions():
+        if SESSION_ID not in each:
+            continue
+        g.is_session = True
+        try:
+            values = (str(each.get(SESSION, "")), str(each[SESSION_ID]))
+            return table.by_session(*values, float(each.get(SESSION_CREATED, 0.0)))
+        except TokenInvalidError as invalid:
+            error = invalid
+    if error is not None:
+        raise error
+    return None
+
+
+def _shown_sessions() -> tuple[SessionMixin, ...]:
+    """All that came with the current request; see sessions."""
+    return session, *getattr(session, "others", ())
 
 
 def _refuse() -> Response:

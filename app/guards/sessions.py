@@ -2,24 +2,47 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from contextlib import suppress
 from datetime import timedelta
 
 from flask import Flask, Request
 from flask import request as current_request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
+from itsdangerous import BadSignature
 
 # A shift: whoever comes back tomorrow shows the token again.
 LIFETIME = timedelta(hours=12)
 
 
+# A browser sends one for each path that it was set for, such as those of before and behind a proxy.
+MOST_COOKIES = 8
+
+
+class CallersSession(SecureCookieSession):
+    """One session, and those of further cookies of the name: ``others`` are signed by us too."""
+
+    others: Sequence[SecureCookieSession] = ()
+
+
 class CookieSessions(SecureCookieSessionInterface):
     """Flask's own, without preparing the signature's check when there is no signature to check."""
 
-    def open_session(self, app: Flask, request: Request) -> SecureCookieSession | None:
+    session_class = CallersSession
+
+    def open_session(self, app: Flask, request: Request) -> CallersSession | None:
         """The caller's session; a new and empty one when the request has no such cookie."""
-        if self.get_cookie_name(app) not in request.cookies:
-            return self.session_class()
-        return super().open_session(app, request)
+        values = request.cookies.getlist(self.get_cookie_name(app))[:MOST_COOKIES]
+        serializer = self.get_signing_serializer(app) if values else None
+        if serializer is None:
+            return CallersSession()
+        sessions = []
+        for value in values:
+            with suppress(BadSignature):
+                sessions.append(CallersSession(serializer.loads(value, max_age=int(LIFETIME.total_seconds()))))
+        first, *others = sessions or [CallersSession()]
+        first.others = others
+        return first
 
     def get_cookie_path(self, app: Flask) -> str:
         """Ours alone where a proxy offers other services beside us."""

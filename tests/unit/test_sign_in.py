@@ -254,3 +254,28 @@ def test_another_process_hears_of_a_sign_out(tmp_path: Path) -> None:
     with pytest.raises(TokenInvalidError, match="signed out"):
         there.by_session("s1", token.id, token.created)
     assert there.by_session("s2", token.id, token.created).id == token.id
+
+
+@pytest.mark.parametrize("order", [1, -1])
+@pytest.mark.parametrize("other", ["bad", "", "signed out"])
+def test_the_session_that_lives_counts_of_several(app: Flask, store: TokenStore, other: str, order: int) -> None:
+    token = store.create("one")[1]
+    good, ended = (cookie(enter(app.test_client(), token))["cask_session"].value for _ in range(2))
+    browser = app.test_client(use_cookies=False)
+    assert browser.post("/sign-out", headers={"Cookie": f"cask_session={ended}"}).status_code == 303
+    values = [ended if other == "signed out" else other, good][::order]
+
+    answer = browser.get("/", headers={**BROWSER, "Cookie": "; ".join(f"cask_session={each}" for each in values)})
+
+    assert answer.status_code == 200
+
+
+def test_sign_out_ends_all_that_the_browser_shows(app: Flask, store: TokenStore) -> None:
+    token = store.create("one")[1]
+    shown = [cookie(enter(app.test_client(), token))["cask_session"].value for _ in range(2)]
+    browser = app.test_client(use_cookies=False)
+
+    browser.post("/sign-out", headers={"Cookie": "; ".join(f"cask_session={each}" for each in shown)})
+
+    for each in shown:
+        assert browser.get("/", headers={**BROWSER, "Cookie": f"cask_session={each}"}).status_code == 303
