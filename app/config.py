@@ -20,6 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.errors import SettingsError
+from app.results import NAME
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRETS_DIRECTORY = Path("/run/secrets")
@@ -78,11 +79,11 @@ PLACEHOLDER_WORDS = re.compile(
 PLACEHOLDER_PHRASES = re.compile(r"change.?(me|this|it)|replace.?(me|this)|place.?holder")
 
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
-MODEL_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}(@[a-z0-9][a-z0-9._-]{0,63})?")
+MODEL_NAME = re.compile(f"{NAME}(@{NAME})?")
 RATE_LIMIT = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)")
 # No part of it begins with a dot, so none is `..`.
 PATH_PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
-UPSTREAM_NAME = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+UPSTREAM_NAME = re.compile(NAME)
 MEMORY_SIZE = re.compile(r"[1-9][0-9]*[bkmg]?")
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
 

@@ -15,7 +15,7 @@ from app.errors import ManifestError
 from app.results import Options
 
 FILE_NAME = "manifest.toml"
-NAME_PATTERN = re.compile(r"[a-z0-9][a-z0-9._-]{0,63}")
+NAME_PATTERN = re.compile(results.NAME)
 
 # The name of one of ``app.tasks``.
 Task = str

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+# Names and versions of models, and names of other services.
+NAME = "[a-z0-9][a-z0-9._-]{0,63}"
 # How many digits of a score and of a pixel are worth sending.
 SCORE_DIGITS = 5
 PIXEL_DIGITS = 2

@@ -17,6 +17,9 @@ from app.predictions import predictor
 TASKS = tasks.OFFERED
 MORE_LIMITS = ("iou_threshold", "max_results", "min_width", "min_height")
 LIMITS = ("score_threshold", "top_k", *MORE_LIMITS)
+_OPTIONS = {name: what for wishes in WISHES.values() for name, what in wishes.model_json_schema()["properties"].items()}
+# Least and most of each, as the API has them.
+RANGES = {name: [int(_OPTIONS[name]["anyOf"][0][bound]) for bound in ("minimum", "maximum")] for name in LIMITS}
 
 
 @dataclass(frozen=True)

@@ -86,6 +86,7 @@ def _page(form: Asked, answers: Sequence[Answered]) -> Response:
     page = render_template(
         "try_image.html",
         asked=form,
+        ranges=asked.RANGES,
         answered=answers,
         models=models,
         samples=samples.find(),

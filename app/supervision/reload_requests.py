@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import fcntl
 import logging
-import os
 import subprocess
 import sys
 import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from app import file_locks
 from app.supervision.supervisor import watch
 
 log = logging.getLogger("cask.ops")
@@ -51,18 +50,8 @@ class ReloadRequests:
 
     def look(self) -> None:
         """Begin a reload where one was asked for and none runs. Raises OSError."""
-        if not self._asked.exists() or self._is_running():
+        if not self._asked.exists() or file_locks.is_held(self._lock):
             return
         self._asked.unlink(missing_ok=True)
         log.warning("Apache got SIGHUP or SIGUSR1: reloading as make reload does, which loses no request")
         self._begin()
-
-    def _is_running(self) -> bool:
-        descriptor = os.open(self._lock, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return True
-        finally:
-            os.close(descriptor)
-        return False

@@ -27,7 +27,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.permissions", set()),
     ("app.circuit_breaker", set()),
     # The commands that show settings answer to `python -m app.config` too.
-    ("app.config", {"app.errors", "app.cli.config"}),
+    ("app.config", {"app.errors", "app.results", "app.cli.config"}),
     ("app.database", {"app.file_locks", "app.errors"}),
     ("app.tokens", {"app.database", "app.errors"}),
     ("app.state_files", {"app.config", "app.errors", "app.jobs.disk_store", "app.tokens"}),
@@ -193,7 +193,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     ("app.jobs.jobs", {"app.config", "app.manifests"}),
     ("app.supervision.pulse", {"app.machine", "app.telemetry.metrics", "app.telemetry.shares"}),
-    ("app.supervision", {"app.supervision", "app.config", "app.errors", "app.machine", "app.telemetry.shares"}),
+    (
+        "app.supervision",
+        {"app.supervision", "app.config", "app.errors", "app.file_locks", "app.machine", "app.telemetry.shares"},
+    ),
     ("app.jobs.packs", {"app.jobs.jobs", "app.errors"}),
     ("app.jobs.archives", {"app.jobs.packs", "app.errors"}),
     ("app.jobs.store", {"app.file_locks", "app.jobs.jobs", "app.jobs.packs", "app.errors", "app.machine"}),

@@ -300,3 +300,10 @@ def test_columns_of_the_drift_that_hold_nothing_are_left_out() -> None:
 
     assert columns(fresh, fresh) == ["mean"]
     assert columns(fresh, known) == ["mean", "reference_mean", "psi", "by_chance"]
+
+
+@pytest.mark.parametrize(
+    ("name", "least", "most"), [("max_results", 0, 1000), ("min_width", 0, 1_000_000), ("iou_threshold", 0, 1)]
+)
+def test_ranges_of_the_form_are_those_of_the_api(client: FlaskClient, name: str, least: int, most: int) -> None:
+    assert re.search(rf'name="{name}" min="{least}" max="{most}"', client.get("/").text)
