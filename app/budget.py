@@ -1,11 +1,12 @@
 """The memory that requests may hold at once: bodies, decoded pixels, what waits for the engine. A leaf.
 
-All processes of the service share one budget through the ``ledger``; each takes from it in large steps, so that an
-ordinary request only adds to a number.
+All processes of the service share one budget through the ``ledger``. An ordinary request only writes a number there;
+what is large is taken under a lock, so that two never take the same room.
 """
 
 from __future__ import annotations
 
+import math
 import threading
 import time
 from pathlib import Path
@@ -17,13 +18,13 @@ from app.ledger import FILE, Ledger
 
 Purpose = Literal["body", "pixels"]
 MEGABYTE = 1024**2
-STEP_BYTES = 16 * MEGABYTE
 # How much of the budget bodies may take, and pixels. What is large leaves the rest to what is small, so that a few
 # large requests never keep many small ones waiting. Bodies leave most of it to pixels: whose body is there can end.
 SHARES: dict[Purpose, tuple[float, float]] = {"body": (0.3, 0.4), "pixels": (0.85, 1.0)}
 SMALL_SHARE = 1 / 64
-# Other processes give back without telling.
+# Other processes give back without telling, and end without giving back.
 LOOK_SECONDS = 0.02
+DEAD_SECONDS = 0.5
 
 
 class Budget:
@@ -33,9 +34,11 @@ class Budget:
         """``total_bytes``: of all processes together."""
         self.total_bytes = total_bytes
         self._ledger = ledger
-        self._step = max(1, min(STEP_BYTES, total_bytes // 128))
         self._used: dict[Purpose, int] = {"body": 0, "pixels": 0}
-        self._claimed: dict[Purpose, int] = {"body": 0, "pixels": 0}
+        self._small_bytes = int(total_bytes * SMALL_SHARE)
+        self._most = {
+            name: (int(total_bytes * large), int(total_bytes * small)) for name, (large, small) in SHARES.items()
+        }
         self._changed = threading.Condition()
 
     @classmethod
@@ -54,45 +57,52 @@ class Budget:
 
     def most(self, purpose: Purpose, count: int) -> int:
         """How much all may hold for this purpose, for one that wants so many bytes."""
-        large, small = SHARES[purpose]
-        return int(self.total_bytes * (small if count <= self.total_bytes * SMALL_SHARE else large))
+        large, small = self._most[purpose]
+        return small if count <= self._small_bytes else large
 
     def take(self, purpose: Purpose, count: int, until: float) -> bool:
         """Take so many bytes; waits for them until this moment of ``time.monotonic``. Whether they were there."""
         with self._changed:
+            dead_at = -math.inf
             while not self._try(purpose, count):
-                remaining_seconds = until - time.monotonic()
-                if remaining_seconds <= 0:
+                now = time.monotonic()
+                if now >= dead_at + DEAD_SECONDS:
+                    dead_at = now
+                    with self._ledger.locked():
+                        self._ledger.forget_dead()
+                    continue
+                if now >= until:
                     return False
-                self._changed.wait(min(LOOK_SECONDS, remaining_seconds))
+                self._changed.wait(min(LOOK_SECONDS, until - now))
             return True
 
     def give_back(self, purpose: Purpose, count: int) -> None:
         """The opposite of ``take``."""
         with self._changed:
-            self._used[purpose] -= count
-            spare = self._claimed[purpose] - self._used[purpose] - self._step
-            if spare > self._step:
-                self._claimed[purpose] -= spare
-                self._ledger.give_back(spare, spare if purpose == "body" else 0)
-                self._changed.notify_all()
+            self._add(purpose, -count)
+            self._changed.notify_all()
 
     def _try(self, purpose: Purpose, count: int) -> bool:
-        missing = self._used[purpose] + count - self._claimed[purpose]
-        if missing > 0 and not (
-            self._claim(purpose, -(-missing // self._step) * self._step, count) or self._claim(purpose, missing, count)
-        ):
+        if count > self._small_bytes:
+            with self._ledger.locked():
+                return self._take_now(purpose, count)
+        return self._take_now(purpose, count)
+
+    def _take_now(self, purpose: Purpose, count: int) -> bool:
+        bodies, pixels = self._ledger.held()
+        most = self.most(purpose, count)
+        if purpose == "body":
+            if bodies + count > most:
+                return False
+            most = self.total_bytes
+        if bodies + pixels + count > most:
             return False
-        self._used[purpose] += count
+        self._add(purpose, count)
         return True
 
-    def _claim(self, purpose: Purpose, more: int, count: int) -> bool:
-        is_body = purpose == "body"
-        most = self.total_bytes if is_body else self.most(purpose, count)
-        if not self._ledger.claim(more, more if is_body else 0, most, self.most("body", count)):
-            return False
-        self._claimed[purpose] += more
-        return True
+    def _add(self, purpose: Purpose, count: int) -> None:
+        self._used[purpose] += count
+        self._ledger.write(self._used["body"], self._used["pixels"])
 
 
 class Hold:

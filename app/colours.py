@@ -1,4 +1,4 @@
-"""Every kind of pixel that Pillow reads, as RGB, or RGBA where something shines through."""
+"""Every kind of pixel that Pillow reads, as RGB, or RGBA or LA where something shines through."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ UNSUPPORTED = ("LAB", "HSV")
 
 
 def to_plain(image: Image.Image) -> Image.Image:
-    """RGB or RGBA; what it was made of is given back at once, where it is another one.
+    """RGB, RGBA or LA; what it was made of is given back at once, where it is another one.
 
     Raises ImageUndecodableError for numbers that are no picture, and what Pillow's readers raise.
     """
@@ -31,6 +31,9 @@ def to_plain(image: Image.Image) -> Image.Image:
         )
     if image.mode.startswith("I") or image.mode == "F":
         plain = _grey(image)
+    elif image.mode == "LA":
+        # Its few pixels become colours when it is scaled.
+        plain = image
     elif image.mode == "RGBa":
         plain = image.convert("RGBA")
     else:

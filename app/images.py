@@ -259,7 +259,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     flat = Image.new("RGBA", image.size, "white")
-    flat.alpha_composite(image)
+    flat.alpha_composite(image.convert("RGBA"))
     return flat.convert("RGB")
 
 

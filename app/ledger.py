@@ -1,93 +1,122 @@
-"""What each process holds of the memory that all may hold together: a small file, a row a process. A leaf.
+"""What each process holds of the memory that all may hold together: a small file that all have mapped. A leaf.
 
-A row belongs to a process by its number and birth; what a process that has ended held counts no more. Taking and giving
-back go in large steps, see ``budget``, so a lock on the file is enough.
+A row belongs to a process by its number and birth; what a process that has ended held counts no more. Each writes its
+own row, at once and without a lock, so that nothing counts as held that is not. Who takes much holds the lock.
 """
 
 from __future__ import annotations
 
 import contextlib
+import mmap
 import os
-import struct
-import threading
 import time
-import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
 from app import file_locks, machine
 
 FILE = "run/memory"
-# Process, its birth, bytes of everything, bytes of bodies.
-ROW = struct.Struct("<4q")
+# Numbers of 8 bytes. The first row says how many follow; each other: process, its birth, bytes of bodies, of pixels.
+ROW_NUMBERS = 4
+PID, BORN, BODIES, PIXELS = range(ROW_NUMBERS)
 MAX_ROWS = 512
+FILE_BYTES = 8 * ROW_NUMBERS * (1 + MAX_ROWS)
 LOCK_TRIES, LOCK_PAUSE_SECONDS = 50, 0.001
 
 
 class Ledger:
-    """This process's row, and the sum of all. Thread-safe. The file is opened with the first claim."""
+    """This process's row, and the sum of all. Its owner holds a lock around each call. Opened with the first call."""
 
     def __init__(self, path: Path | None) -> None:
         """``path``: None counts in this process alone, as does a file that cannot be used."""
         self._path = path
-        self._file: int | None = None
-        self._place = -1
+        self._lock: int | None = None
+        self._numbers = memoryview(bytearray(8 * ROW_NUMBERS * 2)).cast("q")
+        self._place = ROW_NUMBERS
         self._pid = 0
-        self._held, self._bodies = 0, 0
-        self._lock = threading.Lock()
 
-    def claim(self, count: int, bodies: int, most: int, most_bodies: int) -> bool:
-        """Take so many bytes more, ``bodies`` of them for bodies, where all together then hold at most so much."""
-        with self._lock, self._locked() as rows:
-            total, of_bodies = sum(row[2] for row in rows), sum(row[3] for row in rows)
-            if total + count > most or (bodies and of_bodies + bodies > most_bodies):
-                return False
-            self._write(count, bodies)
-            return True
+    def held(self) -> tuple[int, int]:
+        """Bytes of bodies and of pixels that all processes hold."""
+        numbers = self._numbers[ROW_NUMBERS : self._end()].tolist()
+        return sum(numbers[BODIES::ROW_NUMBERS]), sum(numbers[PIXELS::ROW_NUMBERS])
 
-    def give_back(self, count: int, bodies: int) -> None:
-        """Hold so many bytes less."""
-        with self._lock, self._locked():
-            self._write(-count, -bodies)
+    def write(self, bodies: int, pixels: int) -> None:
+        """This process holds so many bytes now."""
+        if not self._pid:
+            self._open()
+        numbers, place = self._numbers, self._place
+        numbers[place + BODIES] = bodies
+        numbers[place + PIXELS] = pixels
+
+    def forget_dead(self) -> None:
+        """What processes held that have ended since is free. Reads a file for each row; to be called when locked."""
+        for place in range(ROW_NUMBERS, self._end(), ROW_NUMBERS):
+            if self._numbers[place + PID] and not self._lives(place):
+                self._numbers[place : place + ROW_NUMBERS] = EMPTY
 
     @contextlib.contextmanager
-    def _locked(self) -> Iterator[list[tuple[int, int, int, int]]]:
-        """The rows of all processes that live, for as long as nobody else may change them."""
-        file = self._open()
-        if file is None:
-            yield [(0, 0, self._held, self._bodies)]
+    def locked(self) -> Iterator[None]:
+        """Nobody else takes much within the block."""
+        if not self._pid:
+            self._open()
+        if self._lock is None:
+            yield
             return
-        _lock(file)
+        _lock(self._lock)
         try:
-            rows = list(ROW.iter_unpack(_whole_rows(os.pread(file, ROW.size * MAX_ROWS, 0))))
-            if self._place < 0:
-                dead = (number for number, row in enumerate(rows) if not _lives(row))
-                self._place = next(dead, len(rows))
-            yield [row for number, row in enumerate(rows) if number != self._place and _lives(row)] + [
-                (0, 0, self._held, self._bodies)
-            ]
+            yield
         finally:
-            file_locks.let_go(file)
+            file_locks.let_go(self._lock)
 
-    def _open(self) -> int | None:
-        if self._pid != os.getpid():
-            # Also after a fork: a child has held nothing yet.
-            self._pid, self._place, self._held, self._bodies = os.getpid(), -1, 0, 0
-            self._file = None
-            if self._path is not None:
-                with contextlib.suppress(OSError):
-                    self._file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-                    weakref.finalize(self, os.close, self._file)
-        return self._file
+    def _end(self) -> int:
+        """Behind the last row."""
+        if not self._pid:
+            self._open()
+        count = self._numbers[0]
+        return ROW_NUMBERS * (1 + count) if 0 <= count <= MAX_ROWS else len(self._numbers)
 
-    def _write(self, count: int, bodies: int) -> None:
-        self._held += count
-        self._bodies += bodies
-        if self._file is not None and self._place < MAX_ROWS:
-            row = ROW.pack(self._pid, machine.born(self._pid) or 0, self._held, self._bodies)
-            # A full disk: then this process counts alone, until there is room.
-            with contextlib.suppress(OSError):
-                os.pwrite(self._file, row, self._place * ROW.size)
+    def _open(self) -> None:
+        self._pid, self._lock = os.getpid(), None
+        with contextlib.suppress(OSError, ValueError):
+            self._map()
+        if self._lock is None:
+            self._numbers, self._place = memoryview(bytearray(8 * ROW_NUMBERS * 2)).cast("q"), ROW_NUMBERS
+            self._numbers[0] = 1
+
+    def _map(self) -> None:
+        if self._path is None:
+            return
+        file = os.open(self._path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            # A full disk would end the process with the first number that finds no room on it (SIGBUS).
+            os.posix_fallocate(file, 0, FILE_BYTES)
+            self._numbers = memoryview(mmap.mmap(file, FILE_BYTES)).cast("q")
+            _lock(file)
+            self._claim()
+        except BaseException:
+            os.close(file)
+            raise
+        file_locks.let_go(file)
+        self._lock = file
+
+    def _claim(self) -> None:
+        """A row that is nobody's."""
+        self.forget_dead()
+        places = range(ROW_NUMBERS, len(self._numbers), ROW_NUMBERS)
+        free = next((place for place in places if not self._numbers[place + PID]), None)
+        if free is None:
+            raise ValueError(f"{MAX_ROWS} processes hold a row of {self._path}")
+        self._place = free
+        self._numbers[free + BORN], self._numbers[free + PID] = machine.born(self._pid) or 0, self._pid
+        ends = (place // ROW_NUMBERS for place in places if self._numbers[place + PID])
+        self._numbers[0] = max(ends)
+
+    def _lives(self, place: int) -> bool:
+        pid, born = self._numbers[place + PID], self._numbers[place + BORN]
+        return machine.born(pid) == born
+
+
+EMPTY = memoryview(bytearray(8 * ROW_NUMBERS)).cast("q")
 
 
 def _lock(file: int) -> None:
@@ -99,11 +128,3 @@ def _lock(file: int) -> None:
         if file_locks.hold(file):
             return
         time.sleep(LOCK_PAUSE_SECONDS)
-
-
-def _whole_rows(data: bytes) -> bytes:
-    return data[: len(data) // ROW.size * ROW.size]
-
-
-def _lives(row: tuple[int, ...]) -> bool:
-    return bool(row[2]) and machine.born(row[0]) == row[1]

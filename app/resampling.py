@@ -16,6 +16,11 @@ except ImportError:
 else:
     IS_VECTORISED = True
 
+# Modes with alpha, and the same with colours weighed by it: what is clear must not colour its neighbours.
+WEIGHED = {"LA": "La", "RGBA": "RGBa"}
+# Four megabytes: beside them, an image of any size takes only its own.
+STRIP_PIXELS = 1 << 20
+
 # Left, top, right, lower edge in pixels; fractions are fine.
 Edges = tuple[float, float, float, float]
 
@@ -26,6 +31,8 @@ def bilinear(image: Image.Image, size: tuple[int, int], part: Edges) -> Image.Im
 
     Decodes the image where that has not happened yet, and raises what its reader raises on damaged bytes.
     """
+    if image.mode in WEIGHED and image.width * image.height > STRIP_PIXELS:
+        return _in_strips(image, size, part)
     if image.mode != "RGB" or not IS_VECTORISED:
         return image.resize(size, Image.Resampling.BILINEAR, box=part)
     image.load()
@@ -33,6 +40,23 @@ def bilinear(image: Image.Image, size: tuple[int, int], part: Edges) -> Image.Im
     # A new one each time: it costs 5 µs, and one that is kept would keep buffers for each thread that decodes.
     Resizer().resize_pil(image, scaled, _options(image, part))
     return scaled
+
+
+def _in_strips(image: Image.Image, size: tuple[int, int], part: Edges) -> Image.Image:
+    """As Pillow scales an image with alpha, first across and then down; it would weigh all of it at once, which takes
+    as much memory again.
+    """
+    if image.size == size and part == (0, 0, *size):
+        return image
+    image.load()
+    weighed, rows = WEIGHED[image.mode], max(1, STRIP_PIXELS // image.width)
+    narrow = Image.new(weighed, (size[0], image.height))
+    for top in range(0, image.height, rows):
+        strip = image.crop((0, top, image.width, min(top + rows, image.height))).convert(weighed)
+        box = (part[0], 0, part[2], strip.height)
+        narrow.paste(strip.resize((size[0], strip.height), Image.Resampling.BILINEAR, box=box), (0, top))
+    down = (0, part[1], size[0], part[3])
+    return narrow.resize(size, Image.Resampling.BILINEAR, box=down).convert(image.mode)
 
 
 def _options(image: Image.Image, part: Edges) -> ResizeOptions:

@@ -157,8 +157,8 @@ def _head(data: bytes, head: bytes, compressed: int, has_transparency: bool, tur
     is_clear = has_transparency or colours > PALETTE
     seconds = row_bytes * height * SECONDS_PER_BYTE + width * height * SECONDS_PER_PIXEL * (3 if is_clear else 1)
     if is_clear:
-        # As RGBA, and once more with the colours weighed for scaling; as stored, where that is another form.
-        pixel_bytes = 8.0 if colours > PALETTE else 9.0
+        # As RGBA, or as grey with alpha, which takes as much; as stored, where that is another form; strips of it.
+        pixel_bytes = 4.2 if colours > PALETTE else 10.0 if depth == 16 else 5.2
     else:
         pixel_bytes = 4.0 if colours == TRUE_COLOUR else 10.0 if depth == 16 else 5.0
     pixel_bytes += 4.0 if turned != orientation.UPRIGHT else 0.0

@@ -50,6 +50,20 @@ def test_other_modes_are_left_to_pillow(mode: str) -> None:
     assert largest_difference(noise(40, 30, mode), (13, 11), (0.0, 0.0, 40.0, 30.0)) == 0
 
 
+@pytest.mark.parametrize("mode", ["RGBA", "LA"])
+@pytest.mark.parametrize("part", [(0.0, 0.0, 300.0, 200.0), (31.5, 10.25, 250.0, 199.5)])
+@pytest.mark.parametrize("size", [(64, 48), (300, 200), (200, 20)])
+def test_strips_of_what_shines_through_are_as_the_whole(
+    mode: str, part: tuple[float, float, float, float], size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(resampling, "STRIP_PIXELS", 300 * 7)
+    image = noise(300, 200, "RGBA").convert(mode)
+    expected = image.convert("RGBA").resize(size, Image.Resampling.BILINEAR, box=part)
+    found = resampling.bilinear(image, size, part)
+
+    assert np.array_equal(np.asarray(found.convert("RGBA")), np.asarray(expected))
+
+
 def test_without_the_vectorised_library_pillow_scales(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(resampling, "IS_VECTORISED", False)
 
