@@ -18,7 +18,7 @@ from app.errors import ImageTooLargeError, ImageUndecodableError
 from app.heads import looks, orientation, png
 from app.heads.head import Head
 from app.heads.looks import Look
-from app.manifests import InputSpec
+from app.manifests import LETTERBOX_GREY, InputSpec
 from app.results import Box, DetectOptions, Options
 from app.texts import Text
 
@@ -34,7 +34,6 @@ READER_ERRORS = (
 )
 
 # The grey of a letterbox's empty part, as most detectors are trained with it.
-LETTERBOX_GREY = 114
 # What makes an image upright, by its tag Orientation (Exif 2.32); 1 is upright already.
 TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

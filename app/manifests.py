@@ -25,6 +25,8 @@ TEXTS = ("name", "version", "task", "architecture", "weights", "sha256", "descri
 # Which sizes each kind of input needs.
 SIZES = {"crop": ("size", "resize_size"), "letterbox": ("size",), "fit": ("min_size", "max_size")}
 MAX_SIDE_PIXELS = 8192
+# What stands beside the image in a letterbox.
+LETTERBOX_GREY = 114
 NOT_SQUARE = (
     "An input of fixed sides that are not equal is not supported: size is one number, the side of a square. "
     "kind = 'fit' keeps the shape of each picture."

@@ -49,7 +49,7 @@ def promote(
 
 def roll_back(client: EngineClient, say: Say, model: str) -> list[str]:
     """Let the previous version answer again."""
-    before, after = _change(client, say, "rollback", model)
+    before, after = _roles(client.change("rollback", model, say=say))
     again = f"Forward again: make model-promote MODEL={model} VERSION={after.withdrawn}"
     if before == after:
         return [
@@ -65,7 +65,7 @@ def canary(
     """Let a version answer a share of the requests; share 0 ends it. ``is_anyway``: also where it is slower."""
     if share and not version:
         raise SettingsError("VERSION is missing.", hint=f"make model-canary MODEL={model} VERSION=2 SHARE=10")
-    before, after = _change(client, say, "canary", model, version, share, is_anyway=is_anyway)
+    before, after = _roles(client.change("canary", model, version, share, is_anyway=is_anyway, say=say))
     if not after.canary:
         was = f"{model}@{before.canary} is no canary any more." if before.canary else "There was no canary."
         return [was, *_serves(model, after)]
@@ -85,7 +85,7 @@ def take_build(client: EngineClient, say: Say, model: str, version: str) -> None
 
 def shadow(client: EngineClient, say: Say, model: str, version: str) -> list[str]:
     """Ask a version too, without anybody waiting for it; without a version, ask none any more."""
-    before, after = _change(client, say, "shadow", model, version)
+    before, after = _roles(client.change("shadow", model, version, say=say))
     if not after.shadow:
         was = f"{model}@{before.shadow} is no shadow any more." if before.shadow else "There was no shadow."
         return [was, *_serves(model, after)]
@@ -152,17 +152,7 @@ def differences(client: EngineClient, settings: Settings, model: str) -> list[st
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _change(
-    client: EngineClient,
-    say: Say,
-    action: str,
-    model: str,
-    version: str = "",
-    share: float = 0.0,
-    *,
-    is_anyway: bool = False,
-) -> tuple[Roles, Roles]:
-    done = client.change(action, model, version, share, is_anyway=is_anyway, say=say)
+def _roles(done: dict[str, Any]) -> tuple[Roles, Roles]:
     return Roles(**done["before"]), Roles(**done["after"])
 
 

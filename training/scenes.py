@@ -9,13 +9,13 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from app.manifests import LETTERBOX_GREY
 from app.results import Box
 from training import distractors, drawings, textures
 from training.drawings import HEIGHT_METRES, LABELS, Sprite
 
 DETECTOR_SIZE_PX = 320
 CLASSIFIER_SIZE_PX = 128
-LETTERBOX_GREY = 114
 ASPECTS = (1.0, 4 / 3, 4 / 3, 3 / 2, 3 / 2, 16 / 9, 3 / 4, 2 / 3, 9 / 16)
 # Smaller things are a smear once the scene is 320 pixels wide; nobody could be asked to find them.
 SMALLEST_SIDE_PX = 11

@@ -26,7 +26,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 
-from app.manifests import InputSpec
+from app.manifests import LETTERBOX_GREY, InputSpec
 from app.vision import narrow
 from app.vision.operators import torchvision
 from app.vision.registry import load_model
@@ -153,7 +153,7 @@ def _zoom(pixels: torch.Tensor, zooms: torch.Tensor, shifts: torch.Tensor) -> to
     theta[:, 0, 0] = theta[:, 1, 1] = 1 / zooms
     theta[:, :, 2] = -shifts / zooms[:, None]
     grid = F.affine_grid(theta, list(pixels.shape), align_corners=False)
-    return F.grid_sample(pixels - scenes.LETTERBOX_GREY, grid, align_corners=False) + scenes.LETTERBOX_GREY
+    return F.grid_sample(pixels - LETTERBOX_GREY, grid, align_corners=False) + LETTERBOX_GREY
 
 
 def augment_detection(

@@ -18,10 +18,14 @@ MAX_SETTINGS = 8
 
 def is_inside() -> bool:
     """Whether the caller of the current request may be told about the inside."""
-    settings: Settings = current_app.extensions["settings"]
+    return is_from(networks(current_app.extensions["settings"]))
+
+
+def is_from(networks: tuple[str, ...]) -> bool:
+    """Whether the caller of the current request has an address of these, and comes through no proxy."""
     if any(name in request.environ for name in FORWARDED):
         return False
-    return _is_among(request.environ.get("REMOTE_ADDR", ""), networks(settings))
+    return _is_among(request.environ.get("REMOTE_ADDR", ""), networks)
 
 
 @lru_cache(MAX_SETTINGS)

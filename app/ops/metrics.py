@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import ipaddress
 import re
 import shutil
 from collections.abc import Iterator
@@ -15,6 +14,7 @@ from flask import Response, current_app, request
 
 from app import machine
 from app.errors import CaskError, OutsideError
+from app.guards import insiders
 from app.jobs.store import JobStore
 from app.openapi.operations import Answer, describe
 from app.ops import health, ops, processes
@@ -29,8 +29,6 @@ if TYPE_CHECKING:
 
 TEXT = "text/plain"
 PATH = "/metrics"
-# Whoever comes through a proxy has its address; the proxy says so in one of these.
-FORWARDED = ("X-Forwarded-For", "X-Forwarded-By", "Forwarded")
 LOOPBACK = ("127.0.0.0/8", "::1/128")
 
 Row = tuple[Metric, dict[str, str], float]
@@ -169,14 +167,7 @@ def _histogram(family: Any, metric: Metric, rows: dict[tuple[str, ...], list[flo
 
 def _refuse_strangers(allowed: tuple[str, ...]) -> None:
     """Apache has the same rule; this one is for other servers, and for callers behind a trusted proxy."""
-    is_forwarded = any(request.headers.get(name) for name in FORWARDED)
-    caller = request.environ.get("REMOTE_ADDR", "")
-    networks = [ipaddress.ip_network(each) for each in (*LOOPBACK, *allowed)]
-    try:
-        is_allowed = any(ipaddress.ip_address(caller) in network for network in networks)
-    except ValueError:
-        is_allowed = False
-    if is_forwarded or not is_allowed:
+    if not insiders.is_from((*LOOPBACK, *allowed)):
         raise OutsideError(
             "Metrics are shown to this machine and to the networks in METRICS_ALLOW.",
             hint="Ask from there, not through a proxy, or add the network of your Prometheus to METRICS_ALLOW.",

@@ -17,8 +17,8 @@ from PIL import Image
 
 from app import images
 from app.errors import GoldenCheckError
-from app.images import LETTERBOX_GREY, Picture
-from app.manifests import InputSpec
+from app.images import Picture
+from app.manifests import LETTERBOX_GREY, InputSpec
 from app.results import Box, Detection, DetectOptions
 from app.vision.model import Model
 

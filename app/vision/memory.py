@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 import numpy as np
 
 from app.errors import CaskError, GpuOutOfMemoryError, ModelLoadError
+from app.manifests import LETTERBOX_GREY
 from app.results import Answer, ExplainOptions, Explanation, Options
 from app.vision.model import Images, Model, warm_up_shape
 
@@ -55,7 +56,7 @@ class BoundedModel(Model):
         """Besides, predict the best batch once: it may not fit. Raises ModelLoadError when one image does not."""
         with self._or_refused():
             self._model.warm_up()
-        grey = np.full((*warm_up_shape(self.manifest.input), 3), 114, dtype=np.uint8)
+        grey = np.full((*warm_up_shape(self.manifest.input), 3), LETTERBOX_GREY, dtype=np.uint8)
         count = max(1, self.best_batch_size)
         self.predict([grey] * count, [self.manifest.default_options()] * count)
 

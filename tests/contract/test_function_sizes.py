@@ -22,7 +22,6 @@ KNOWN: dict[str, tuple[int, int]] = {
     "shadowing.py:offer": (30, 7),
     "supervisor.py:__init__": (25, 8),
     "watchdog.py:__init__": (25, 7),
-    "versions.py:_change": (12, 7),
     "build.py:build_all": (25, 7),
     "configure.py:express_options": (48, 2),
     "configure.py:write_definitions": (45, 2),

@@ -299,7 +299,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.ops",
         {
             *("app.ops", "app.openapi.operations", "app.predictions", "app.guards.measures", "app.telemetry"),
-            "app.file_locks",
+            *("app.file_locks", "app.guards.insiders"),
             "app.policy",
             "app.supervision.supervisor",
             "app.jobs.store",

@@ -22,7 +22,7 @@ from app import config, images
 from app.errors import CaskError, ImageEmptyError, ImageTooLargeError, ImageUndecodableError, ImageUnsupportedError
 from app.heads.orientation import TAG as ORIENTATION_TAG
 from app.images import Limits, Picture
-from app.manifests import InputSpec
+from app.manifests import LETTERBOX_GREY, InputSpec
 from app.results import Box
 from tests import fakes
 
@@ -223,7 +223,7 @@ def test_letterbox_puts_the_image_at_the_top_left_and_grey_elsewhere() -> None:
 
     assert picture.pixels.shape == (64, 64, 3)
     assert (picture.pixels[:32] == RED).all()
-    assert (picture.pixels[32:] == images.LETTERBOX_GREY).all()
+    assert (picture.pixels[32:] == LETTERBOX_GREY).all()
 
 
 @pytest.mark.parametrize(

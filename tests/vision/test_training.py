@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from app.manifests import LETTERBOX_GREY
 from app.results import Box, Detection
 from training import check, metrics, scenes
 from training.scenes import LABELS, Truth
@@ -56,7 +57,7 @@ def test_letterbox_puts_the_image_at_the_top_left():
 
     assert scale == pytest.approx(320 / 120)
     assert (square[:160] == 7).all()
-    assert (square[160:] == scenes.LETTERBOX_GREY).all()
+    assert (square[160:] == LETTERBOX_GREY).all()
 
 
 def test_average_precision_of_perfect_answers_is_one():
