@@ -12,6 +12,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 from app import config
 from app.errors import SettingsError
@@ -40,9 +41,33 @@ from loadtest.schedule import highest_rate
 from loadtest.statuses import LoadTestError, Status
 
 RESULTS = driver.ROOT / "loadtest" / "results"
-DEFAULT_SEED = 1
 # An undecided run of a search is repeated at most so many times as long.
 LONGER_MOST = 6.0
+# Of a run and of a search: name, type, default, help.
+LOAD_OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
+    ("slo", str, "default", "limits to judge by: a table of loadtest/slo.toml"),
+    ("mix", str, "", "mix of requests: a table of loadtest/mixes.toml, instead of the profile's"),
+    ("model", str, None, "open: requests start on schedule; closed: --callers wait for each answer"),
+    ("callers", int, 1, "closed model: number of concurrent callers"),
+    ("rate", float, None, "requests per second instead of the profile's; where the rate changes, the peak"),
+    ("seconds", float, None, "duration after the warm-up, instead of the profile's"),
+    ("think", float, None, "closed model: mean think time after an answer, in seconds"),
+    ("warm-up", float, None, "seconds of load at the start that are not judged"),
+    ("repeats", float, 0.0, "share of requests with repeated bytes, which a cache may answer, 0 … 1"),
+    ("seed", int, 1, "the same seed sends the same requests at the same times"),
+    ("processes", int, 1, "number of worker processes; each needs a core of its own"),
+    ("join", int, 0, "wait for workers started elsewhere, which connect to this port on loopback"),
+    ("timeout", float, 10.0, "request timeout in seconds"),
+    ("slots", int, None, "most concurrent requests of a worker; default: from rate and timeout"),
+    ("theirs", Path, None, "a locustfile with user classes of your own, run beside ours"),
+    ("theirs-share", float, 1.0, "share of requests that the classes of --theirs make, 0 … 1"),
+    ("host", str, "", "the target; must be the address in LOADTEST_HOST"),
+    ("ca", Path, None, "PEM file of the certificate authority of the target"),
+    ("confirm", str, "", "name of the environment, where LOADTEST_ALLOW=confirm asks for it"),
+    ("folder", Path, None, "folder for the results, instead of a new one in loadtest/results"),
+)
+# These stand in no command that repeats a run.
+NOT_REPEATED = ("folder", "confirm", "host", "join")
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -87,22 +112,9 @@ def _parser() -> argparse.ArgumentParser:
     _add_load_options(find)
     versus = commands.add_parser("compare", help="compare runs before a change with runs after it")
     versus.set_defaults(command=_compare)
-    versus.add_argument(
-        "--before",
-        nargs="+",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="result folders: eight or more taken alternately, or at least five",
-    )
-    versus.add_argument(
-        "--after",
-        nargs="+",
-        type=Path,
-        required=True,
-        metavar="FOLDER",
-        help="result folders: eight or more taken alternately, or at least five",
-    )
+    for side in ("--before", "--after"):
+        words = "result folders: eight or more taken alternately, or at least five"
+        versus.add_argument(side, nargs="+", type=Path, required=True, metavar="FOLDER", help=words)
     page = commands.add_parser("report", help="write the HTML report of a run or a search again")
     page.set_defaults(command=_report)
     page.add_argument("folder", type=Path, help="below loadtest/results")
@@ -113,55 +125,10 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _add_load_options(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--slo", default="default", help="limits to judge by: a table of loadtest/slo.toml")
-    parser.add_argument(
-        "--mix", default="", help="mix of requests: a table of loadtest/mixes.toml, instead of the profile's"
-    )
-    parser.add_argument(
-        "--model",
-        choices=("open", "closed"),
-        help="open: requests start on schedule; closed: --callers wait for each answer",
-    )
-    parser.add_argument("--callers", type=int, default=1, help="closed model: number of concurrent callers")
-    parser.add_argument(
-        "--rate",
-        type=float,
-        help="requests per second instead of the profile's; of a profile whose rate changes, the peak",
-    )
-    parser.add_argument("--seconds", type=float, help="duration after the warm-up, instead of the profile's")
-    parser.add_argument("--think", type=float, help="closed model: mean think time after an answer, in seconds")
-    parser.add_argument("--warm-up", type=float, help="seconds of load at the start that are not judged")
-    parser.add_argument(
-        "--repeats",
-        type=float,
-        default=0.0,
-        help="share of requests with repeated bytes, which a cache may answer, 0 … 1",
-    )
-    parser.add_argument(
-        "--seed", type=int, default=DEFAULT_SEED, help="the same seed sends the same requests at the same times"
-    )
-    parser.add_argument(
-        "--processes", type=int, default=1, help="number of worker processes; each needs a core of its own"
-    )
-    parser.add_argument(
-        "--join", type=int, default=0, help="wait for workers started elsewhere, which connect to this port on loopback"
-    )
-    parser.add_argument("--timeout", type=float, default=10.0, help="request timeout in seconds")
-    parser.add_argument(
-        "--slots", type=int, help="most concurrent requests of a worker; default: from rate and timeout"
-    )
-    parser.add_argument(
-        "--theirs", default="", metavar="FILE", help="a locustfile with user classes of your own, run beside ours"
-    )
-    parser.add_argument(
-        "--theirs-share", type=float, default=1.0, help="share of requests that the classes of --theirs make, 0 … 1"
-    )
-    parser.add_argument("--host", default="", help="the target; must be the address in LOADTEST_HOST")
-    parser.add_argument("--ca", default="", metavar="FILE", help="PEM file of the certificate authority of the target")
-    parser.add_argument(
-        "--confirm", default="", help="name of the environment, where LOADTEST_ALLOW=confirm asks for it"
-    )
-    parser.add_argument("--folder", type=Path, help="folder for the results, instead of a new one in loadtest/results")
+    for name, kind, default, words in LOAD_OPTIONS:
+        # So that --help names a file, a number, not the option again.
+        metavar = {Path: "PATH", str: "NAME"}.get(kind, "NUMBER")
+        parser.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=words)
 
 
 def _run(arguments: argparse.Namespace) -> Status:
@@ -198,7 +165,7 @@ def _search(arguments: argparse.Namespace) -> Status:
 def _settings(arguments: argparse.Namespace) -> config.Settings:
     """The settings of this environment; --ca stands for LOADTEST_CA_FILE, in Locust's processes too."""
     if arguments.ca:
-        os.environ["LOADTEST_CA_FILE"] = str(Path(arguments.ca).resolve())
+        os.environ["LOADTEST_CA_FILE"] = str(arguments.ca.resolve())
     return config.resolve()
 
 
@@ -297,7 +264,7 @@ def prepare(
         repeat_share=arguments.repeats,
         fingerprint=fingerprint.take(target, driver.ROOT, known.models, known.digests),
         command=command_of(arguments, target, env),
-        theirs=str(Path(arguments.theirs).resolve()) if arguments.theirs else "",
+        theirs=str(arguments.theirs.resolve()) if arguments.theirs else "",
         theirs_share=arguments.theirs_share,
         join_port=arguments.join,
     )
@@ -305,8 +272,8 @@ def prepare(
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    if arguments.theirs and not Path(arguments.theirs).is_file():
-        raise profiles.UsageError(f"--theirs is {arguments.theirs!r}, which is no file; expected a locustfile.")
+    if arguments.theirs and not arguments.theirs.is_file():
+        raise profiles.UsageError(f"--theirs is {str(arguments.theirs)!r}, which is no file; expected a locustfile.")
     for name, value, least, most in (
         ("repeats", arguments.repeats, 0, 1),
         ("theirs-share", arguments.theirs_share, 0, 1),
@@ -334,18 +301,13 @@ def _new_folder(asked: Path | None, env: str, name: str) -> Path:
 
 def command_of(arguments: argparse.Namespace, target: Target, env: str) -> str:
     """The exact command that repeats this run: every option that was not left out, the seed always."""
-    parser = argparse.ArgumentParser()
-    _add_load_options(parser)
     words = [f"ENV={env}", f"LOADTEST_HOST={target.url}", ".venv/bin/python -m loadtest", arguments.name]
     if arguments.name == "run":
         words.append(f"--profile {arguments.profile}")
-    for action in parser._actions:
-        value = getattr(arguments, action.dest, None)
-        if action.dest in ("help", "folder", "confirm", "host", "join") or (
-            value == action.default and action.dest != "seed"
-        ):
-            continue
-        words.append(f"{action.option_strings[0]} {value}")
+    for name, _, default, _ in LOAD_OPTIONS:
+        value = getattr(arguments, name.replace("-", "_"), default)
+        if name == "seed" or (name not in NOT_REPEATED and value != default):
+            words.append(f"--{name} {value}")
     return " ".join(words)
 
 

@@ -15,6 +15,7 @@ from loadtest.statistics import least_requests
 from loadtest.statuses import UsageError
 
 FOLDER = Path(__file__).resolve().parent
+MODELS = ("open", "closed")
 STAGE_KEYS = {"seconds", "rate", "from", "to", "callers"}
 
 
@@ -73,7 +74,7 @@ def read_profile(name: str, capacity_rps: float | None = None, path: Path = FOLD
 
 def _check(profile: Profile) -> None:
     for key, value, right in (
-        ("model", profile.model, ("open", "closed")),
+        ("model", profile.model, MODELS),
         ("arrivals", profile.arrivals, ("poisson", "constant")),
     ):
         if value not in right:
@@ -166,6 +167,8 @@ def with_model(profile: Profile, model: str | None, callers: int) -> Profile:
     """The profile in the other model, where one is asked for; closed with so many callers in each stage."""
     if model is None or model == profile.model:
         return profile
+    if model not in MODELS:
+        raise UsageError(f"--model is {model!r}; expected {' or '.join(MODELS)}.")
     if model == "closed" and callers < 1:
         raise UsageError(f"--callers is {callers}; expected at least 1.")
     stages = tuple(dataclasses.replace(stage, callers=callers if model == "closed" else 0) for stage in profile.stages)

@@ -41,17 +41,12 @@ def _latency(judged: np.ndarray, profile: Profile) -> Iterator[Check]:
         return
     parts = np.array_split(records.response_ms(judged), WINDOWS)
     grown, chance = growth(np.arange(WINDOWS, dtype=float), np.array([percentile(part, 0.99) for part in parts]))
-    status = _status(grown, chance, profile.max_drift)
+    status = status_of(grown, chance, profile.max_drift)
     sureness = f"median slope over {WINDOWS} windows; so much by chance: {_chance(chance)}"
     yield Check("p99 drift", status, f"{grown:+.1%}", f"{profile.max_drift:+.0%}", sureness, longer=2.0)
 
 
-def is_fault(grown: float, chance: float, most: float) -> bool:
-    """Whether something grows by more than allowed, and not by chance."""
-    return _status(grown, chance, most) == Status.FAIL
-
-
-def _status(grown: float, chance: float, most: float) -> Status:
+def status_of(grown: float, chance: float, most: float) -> Status:
     """A rise is a fault where it is larger than allowed and no chance."""
     if grown <= most or chance > CHANCE_OF_DOUBT:
         return Status.PASS
@@ -75,7 +70,7 @@ def _memory(record: Record, profile: Profile, samples: Sequence[Mapping[str, Any
     moments, values = _in_windows(judged)
     grown, chance = growth(moments, values)
     mb_an_hour = grown * float(np.median(values)) / 1e6 / (moments[-1] - moments[0]) * SECONDS_AN_HOUR
-    status = _status(grown, chance, profile.max_memory_growth)
+    status = status_of(grown, chance, profile.max_memory_growth)
     span = (
         f"{values[0] / 1e6:.0f} to {values[-1] / 1e6:.0f} MB in {moments[-1] - moments[0]:.0f} s, by the median slope;"
         f" so much by chance: {_chance(chance)}"

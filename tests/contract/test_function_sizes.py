@@ -11,8 +11,6 @@ MOST_LINES = 40
 MOST_PARAMETERS = 6
 # File and function: its lines and parameters today, a limit that may only fall.
 KNOWN: dict[str, tuple[int, int]] = {
-    "__main__.py:_parser": (47, 0),
-    "__main__.py:_add_load_options": (50, 1),
     "model.py:add": (49, 14),
     "model.py:build": (24, 7),
     "predict.py:command": (36, 11),

@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 
 from loadtest import driver, harness, pictures, request_log, scenarios, selftest
-from loadtest.simulations import Finding
+from loadtest.selftest import Finding
 from loadtest.statuses import Status
 from tests import servers
 

@@ -7,20 +7,21 @@ import math
 import numpy as np
 import pytest
 
-from loadtest import batch_means, simulations
+from loadtest import batch_means
 from loadtest.batch_means import evidence
 from loadtest.schedule import Stage
-from loadtest.simulations import Queue
 from loadtest.statistics import share_bounds
+from tests.unit import loadtest_queues
+from tests.unit.loadtest_queues import Queue
 
 RUNS = 40
 CONFIDENCE = 0.95
 
 
-@pytest.mark.parametrize("queue", list(simulations.queues()), ids=lambda queue: queue.name)
+@pytest.mark.parametrize("queue", list(loadtest_queues.queues()), ids=lambda queue: queue.name)
 def test_a_queue_that_breaks_its_promise_passes_in_at_most_one_run_of_twenty(queue: Queue) -> None:
-    for broken in simulations.BROKEN:
-        assert simulations.false_passes(queue, broken, RUNS) <= 0.05
+    for broken in loadtest_queues.BROKEN:
+        assert loadtest_queues.false_passes(queue, broken, RUNS) <= 0.05
 
 
 def test_bounds_over_single_requests_would_not_have_been_true() -> None:
@@ -38,7 +39,7 @@ def test_bounds_over_single_requests_would_not_have_been_true() -> None:
 def test_a_queue_that_keeps_its_promise_well_passes_within_a_minute(queue: Queue) -> None:
     rng = np.random.default_rng(2)
     limit_ms = queue.limit_ms(rng, 0.005)
-    runs = [queue.responses_ms(rng, simulations.RUN_SECONDS) for _ in range(20)]
+    runs = [queue.responses_ms(rng, loadtest_queues.RUN_SECONDS) for _ in range(20)]
 
     passed = sum(evidence(run > limit_ms, run, limit_ms, CONFIDENCE).bounds[1] <= 0.05 for run in runs)
 

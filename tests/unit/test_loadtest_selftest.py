@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from loadtest import selftest
-from loadtest.simulations import Finding
+from loadtest.selftest import Finding
 from loadtest.statuses import Status, UsageError
 
 

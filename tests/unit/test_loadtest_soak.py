@@ -8,9 +8,10 @@ import numpy as np
 import pytest
 
 from loadtest import soak
-from loadtest.simulations import Queue
 from loadtest.soak import CHANCE, WINDOWS, chance_of_rise, growth
 from loadtest.statistics import percentile
+from loadtest.statuses import Status
+from tests.unit.loadtest_queues import Queue
 
 MOMENTS = np.arange(float(WINDOWS))
 RUNS = 150
@@ -21,7 +22,7 @@ def windows(responses: np.ndarray) -> np.ndarray:
 
 
 def is_fault(values: np.ndarray) -> bool:
-    return soak.is_fault(*growth(MOMENTS, values), 0.1)
+    return soak.status_of(*growth(MOMENTS, values), 0.1) == Status.FAIL
 
 
 @pytest.mark.parametrize("seconds", [120, 900])
