@@ -7,7 +7,6 @@ are: those need a stop and a start. HUP and USR1 to Apache's first process lead 
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import signal
 import ssl
@@ -19,7 +18,7 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import certificates, config, permissions  # noqa: E402 - the line above makes it importable
+from app import certificates, config, file_locks, permissions  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
 from app.supervision import probe, reload_requests  # noqa: E402
@@ -99,9 +98,9 @@ def is_certificate_new(settings: Settings) -> bool:
 @contextlib.contextmanager
 def _alone(path: Path) -> Iterator[None]:
     """One reload after the other. Raises OSError."""
-    descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, 0o600)
+    descriptor = file_locks.take(path, is_waiting=True)
+    assert descriptor is not None
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
         yield
     finally:
         os.close(descriptor)

@@ -14,10 +14,7 @@ def take(path: Path, mode: int = 0o600, *, is_waiting: bool = False) -> int | No
     """
     descriptor = os.open(path, os.O_CREAT | os.O_RDWR | os.O_CLOEXEC, mode)
     try:
-        if is_waiting:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
-            return descriptor
-        if hold(descriptor):
+        if hold(descriptor, is_waiting=is_waiting):
             return descriptor
     except BaseException:
         os.close(descriptor)
@@ -26,10 +23,13 @@ def take(path: Path, mode: int = 0o600, *, is_waiting: bool = False) -> int | No
     return None
 
 
-def hold(descriptor: int) -> bool:
-    """Hold an open file until it is closed or let go; False while another process does. Raises OSError."""
+def hold(descriptor: int, *, is_waiting: bool = False) -> bool:
+    """Hold an open file until it is closed or let go; False while another process does, unless it is waited for.
+
+    Raises OSError.
+    """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if is_waiting else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     return True

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import atexit
 import contextlib
-import fcntl
 import hashlib
 import json
 import logging
@@ -22,6 +21,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
+from app import file_locks
 from app.config import Settings
 from app.telemetry import logs, metrics
 
@@ -97,7 +97,7 @@ class Once:
         try:
             self._folder.mkdir(parents=True, exist_ok=True)
             with (self._folder / f"{number}.json").open("a+") as file:
-                fcntl.flock(file, fcntl.LOCK_EX)
+                file_locks.hold(file.fileno(), is_waiting=True)
                 return self._take(file, came)
         except OSError:
             # Better told twice than never.

@@ -324,7 +324,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("apache.engine", {"app.config", "app.engine.service", "app.telemetry"}),
     (
         "apache.reload",
-        {"app.certificates", "app.config", "app.errors", "app.permissions", "app.supervision", "app.telemetry.shares"},
+        {
+            *("app.certificates", "app.config", "app.errors", "app.file_locks", "app.permissions", "app.supervision"),
+            "app.telemetry.shares",
+        },
     ),
     (
         "apache",
@@ -408,6 +411,8 @@ ONLY: dict[str, tuple[str, ...]] = {
     ),
     "geventhttpclient": ("loadtest.dispatcher", "loadtest.connections"),
     "loadtest": ("loadtest",),
+    # One way to hold a file; SQLite's transactions share one, and turns of a load test go by who removes the file.
+    "fcntl": ("app.file_locks", "app.database", "loadtest.target_lock"),
     "scipy": ("loadtest.statistics",),
     # For the name of an error only: see test_nothing_is_unpickled.
     "sqlite3": ("app.database", "app.state_files", "app.counters"),
