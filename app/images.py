@@ -7,7 +7,7 @@ import math
 import struct
 import warnings
 import zlib
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 from PIL import Image, UnidentifiedImageError
@@ -19,7 +19,7 @@ from app.heads import looks, orientation, png
 from app.heads.head import Head
 from app.heads.looks import Look
 from app.manifests import LETTERBOX_GREY, InputSpec
-from app.results import Box, DetectOptions, Options
+from app.results import Box, Options
 from app.texts import Text
 
 # We look at the header ourselves and refuse before anything is decoded; Pillow's own limit would only warn.
@@ -98,12 +98,8 @@ class Picture:
         )
 
     def to_input(self, wish: Options) -> Options:
-        """Least sizes are wished in pixels of the original; the engine sees pixels of its input."""
-        if not isinstance(wish, DetectOptions):
-            return wish
-        least_width = max(wish.min_width, wish.min_width_fraction * self.width)
-        least_height = max(wish.min_height, wish.min_height_fraction * self.height)
-        return replace(wish, min_width=least_width * self.scale_x, min_height=least_height * self.scale_y)
+        """What is wished in pixels of the original, in pixels of the input."""
+        return wish.in_input(self.width, self.height, self.scale_x, self.scale_y)
 
 
 def seen(spec: InputSpec, width: int, height: int) -> Box:

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 import numpy as np
 from flask import current_app
 
-from app import images, options
+from app import images, options, tasks
 from app.budget import Hold
 from app.cache import keys
 from app.cache.answers import ANY_AGE, Computed, Found, Freshness, KeptAnswers
@@ -32,7 +32,7 @@ from app.forms import Forms
 from app.images import ImageData, Picture
 from app.manifests import Manifest, Task
 from app.options import Wishes
-from app.results import Answer, Box, Detection, ExplainOptions, Explanation, Options
+from app.results import Answer, Box, ExplainOptions, Explanation, Options
 from app.roles import ROLES, Role
 from app.routing import CanaryWish, Choice, Route, Routing
 from app.shadowing import Shadowing
@@ -362,7 +362,11 @@ class Predictor:
         manifest = choice.manifest
         about = {"cask.model": manifest.name, "cask.version": manifest.version, "cask.images": len(answers)}
         traces.note_prediction(started, decoded, timings, **about)
-        results = [_result(*pair) for pair in zip(pictures, answers, strict=True)]
+        task = tasks.BY_NAME[manifest.task]
+        results = [
+            ImageResult(each.width, each.height, task.placed(found.answer, each))
+            for each, found in zip(pictures, answers, strict=True)
+        ]
         shadow = choice.route.shadow
         if shadow is not None and choice.manifest is choice.route.active:
             given, wished = [result.answer for result in results], [asked.wished[number] for number in numbers]
@@ -491,14 +495,6 @@ def _seconds(answers: Sequence[EngineAnswer]) -> float:
 
 def _given(**values: str | None) -> dict[str, str]:
     return {name: value for name, value in values.items() if value is not None}
-
-
-def _result(picture: Picture, engine_answer: EngineAnswer) -> ImageResult:
-    answer: Answer = [  # type: ignore[assignment]
-        replace(row, box=picture.to_original(row.box)) if isinstance(row, Detection) else row
-        for row in engine_answer.answer
-    ]
-    return ImageResult(picture.width, picture.height, answer)
 
 
 def _check_explanation(wished: Wishes, manifest: Manifest, count: int) -> None:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 # Names and versions of models, and names of other services.
@@ -54,15 +55,25 @@ class Detection:
     box: Box
 
 
+class Options:
+    """What shapes an answer, as the engine gets it; each task has its own. A subclass is frozen and has slots."""
+
+    __slots__ = ()
+
+    def in_input(self, width: int, height: int, scale_x: float, scale_y: float) -> Options:
+        """The same for the model's input, of an image of so many pixels; the scales are pixels of input a pixel."""
+        return self
+
+
 @dataclass(frozen=True, slots=True)
-class ClassifyOptions:
+class ClassifyOptions(Options):
     """How many labels the caller wants, best first."""
 
     top_k: int = TOP_K
 
 
 @dataclass(frozen=True, slots=True)
-class DetectOptions:
+class DetectOptions(Options):
     """Which objects the caller wants.
 
     ``min_width`` and ``min_height`` are in pixels of the image that travels with the options: of the upright image in
@@ -80,9 +91,15 @@ class DetectOptions:
     min_height_fraction: float = 0.0
     label: str = ""
 
+    def in_input(self, width: int, height: int, scale_x: float, scale_y: float) -> DetectOptions:
+        """Least sizes are wished in pixels of the original; the engine sees pixels of its input."""
+        least_width = max(self.min_width, self.min_width_fraction * width)
+        least_height = max(self.min_height, self.min_height_fraction * height)
+        return replace(self, min_width=least_width * scale_x, min_height=least_height * scale_y)
+
 
 @dataclass(frozen=True, slots=True)
-class ExplainOptions:
+class ExplainOptions(Options):
     """Which label's score is to be explained; the best one's where it is empty."""
 
     label: str = ""
@@ -100,8 +117,8 @@ class Explanation:
     map: list[list[float]]
 
 
-Options = ClassifyOptions | DetectOptions | ExplainOptions
-Answer = list[Prediction] | list[Detection] | list[Explanation]
+# The rows of one image's answer: Prediction, Detection, Explanation, or what another task has.
+Answer = Sequence[Any]
 # What an engine is asked; a task of a model, or why it answered so.
 EXPLAIN = "explain"
 
@@ -113,10 +130,10 @@ def to_dict(value: Any) -> dict[str, Any]:
     return {name: to_dict(field) if isinstance(field, Box) else field for name, field in fields}
 
 
-def rounded(row: Prediction | Detection | Explanation) -> dict[str, Any]:
+def rounded(row: Any) -> dict[str, Any]:
     """One row of an answer as callers get it: no more digits than are worth sending."""
     found = to_dict(row)
     found["score"] = round(row.score, SCORE_DIGITS)
-    if isinstance(row, Detection):
+    if "box" in found:
         found["box"] = {side: round(value, PIXEL_DIGITS) for side, value in found["box"].items()}
     return found

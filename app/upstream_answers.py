@@ -10,15 +10,14 @@ from typing import Any
 from app import tasks
 from app.errors import CaskError
 from app.manifests import Task
-from app.results import MAX_RESULTS, Answer, Box, Detection
+from app.results import MAX_RESULTS, Answer
+from app.tasks.base import check_number
 from app.texts import Text
 
 # A row has some 150 bytes; a name may be longer. Whatever is more is no answer to what was asked.
 BYTES_A_ROW = 256
 MAX_ROWS_BYTES = 16 * 1024 * 1024
 HEAD_BYTES = 64 * 1024
-# No side, coordinate or score is larger; what is cannot be reckoned with.
-MOST = 2**31
 
 
 class UpstreamError(CaskError):
@@ -57,16 +56,12 @@ def read(name: str, task: Task, count: int, body: bytes) -> UpstreamAnswer:
         document = json.loads(body)
         model = {key: str(document["model"][key]) for key in ("name", "version", "digest")}
         results = [
-            (
-                _number(row["width"], int),
-                _number(row["height"], int),
-                asked.answer_from_json(row[asked.rows][:MAX_RESULTS]),
-            )
+            (_side(row["width"]), _side(row["height"]), asked.answer_of(row))
             for row in document["results"][: count + 1]
         ]
         for _, _, answer in results:
             for row in answer:
-                _check(row)
+                asked.check(row)
     except (ValueError, TypeError, KeyError, AttributeError, RecursionError, MemoryError):
         raise UpstreamError("%(name)s answered what is no answer of this API.", name=name) from None
     if len(results) != count:
@@ -96,15 +91,8 @@ def refused(name: str, status: int, retry_after: str | None, body: bytes) -> Ups
     )
 
 
-def _check(row: Any) -> None:
-    if not isinstance(row.label, str):
-        raise TypeError(row.label)
-    box = row.box if isinstance(row, Detection) else Box(0, 0, 0, 0)
-    for value in (row.score, box.x_min, box.y_min, box.x_max, box.y_max):
-        _number(value, int | float)
-
-
-def _number(value: Any, kind: Any) -> Any:
-    if not isinstance(value, kind) or isinstance(value, bool) or not -MOST <= value <= MOST:
+def _side(value: Any) -> int:
+    check_number(value)
+    if not isinstance(value, int):
         raise TypeError(value)
     return value

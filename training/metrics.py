@@ -7,7 +7,6 @@ from collections.abc import Sequence
 import numpy as np
 
 from app.results import Box, Detection
-from app.vision.golden import iou
 from training.scenes import Truth
 
 MATCHING_IOU = 0.5
@@ -62,8 +61,8 @@ def _match(boxes: Sequence[Box], expected: Sequence[Box]) -> list[bool]:
     free = list(expected)
     hits = []
     for box in boxes:
-        best = max(free, key=lambda other: iou(box, other), default=None)
-        is_hit = best is not None and iou(box, best) >= MATCHING_IOU
+        best = max(free, key=lambda other: box.iou(other), default=None)
+        is_hit = best is not None and box.iou(best) >= MATCHING_IOU
         if is_hit and best is not None:
             free.remove(best)
         hits.append(is_hit)

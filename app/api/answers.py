@@ -168,14 +168,14 @@ def answer(outcome: Outcome) -> Response:
 
 def document(outcome: Outcome) -> dict[str, Any]:
     """Model and results as plain JSON types."""
-    key = tasks.BY_NAME[outcome.manifest.task].rows
+    task = tasks.BY_NAME[outcome.manifest.task]
     return {
         "model": model_identity(outcome.manifest),
         "results": [
             {
                 "width": result.width,
                 "height": result.height,
-                key: [rounded(row) for row in result.answer],
+                **task.result(result.answer),
                 **_explanation(result),
             }
             for result in outcome.results

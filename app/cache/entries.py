@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
-import math
 from dataclasses import dataclass
 
+from app import tasks
 from app.manifests import Task
-from app.results import Answer, Box, Detection, to_dict
-from app.tasks import answer_from_json
+from app.results import Answer, to_dict
+from app.tasks.base import check_number
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,20 +31,15 @@ def from_text(task: Task, text: str | bytes | None, oldest: float) -> Entry | No
     """What ``to_text`` made; None for anything else, and for what was kept before ``oldest``."""
     if text is None:
         return None
+    asked = tasks.BY_NAME[task]
     try:
         kept_at, width, height, rows = json.loads(text)
-        answer = answer_from_json(task, rows)
-        is_sound = all(map(_is_number, (kept_at, width, height))) and all(map(_is_sound, answer))
-    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
+        kept_at = float(kept_at)
+        for side in (width, height):
+            check_number(side)
+        answer = asked.answer_from_json(rows)
+        for row in answer:
+            asked.check(row)
+    except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
-    return Entry(width, height, answer, kept_at) if is_sound and kept_at >= oldest else None
-
-
-def _is_sound(row: object) -> bool:
-    label, score = getattr(row, "label", None), getattr(row, "score", None)
-    box = row.box if isinstance(row, Detection) else Box(0, 0, 0, 0)
-    return isinstance(label, str) and all(map(_is_number, (score, box.x_min, box.y_min, box.x_max, box.y_max)))
-
-
-def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    return Entry(width, height, answer, kept_at) if kept_at >= oldest else None

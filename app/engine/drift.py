@@ -17,8 +17,6 @@ from typing import Any
 
 import numpy as np
 
-from app.results import Answer, Detection, Prediction
-
 FIGURES = ("brightness", "size", "labels", "score")
 # Half of what a histogram knows is of the last 350 images or so.
 MEMORY_IMAGES = 500
@@ -30,8 +28,6 @@ POINTS = 12
 BRIGHTNESS_STEP = 32
 SIZE_LEAST_BITS, SIZE_MOST_BITS = 14, 26
 SCORE_BINS = 10
-# Of one image with very many objects.
-MOST_LABELS = 20
 # Usual limits: below 0.1 nothing has changed, above 0.25 much has. Chance must be left well behind, too.
 DRIFTED_PSI = 0.25
 DRIFTED_CHANCE = 3.0
@@ -106,14 +102,11 @@ class Summary:
             "score": Histogram([0.0] * SCORE_BINS),
         }
 
-    def note(self, image: np.ndarray, size: tuple[int, int] | None, answer: Answer) -> None:
+    def note(self, image: np.ndarray, size: tuple[int, int] | None, labels: Sequence[str], score: float) -> None:
         """Count one image (uint8, height × width × 3, as the model got it), the original's width and height, if they
-        are known, and what was answered.
+        are known, the labels that were answered and the score of the best one (see ``Task.seen``).
         """
         light = brightness(image)
-        rows = [row for row in answer[:MOST_LABELS] if isinstance(row, Prediction | Detection)]
-        found = rows if rows and isinstance(rows[0], Detection) else rows[:1]
-        score = found[0].score if found else 0.0
         if not math.isfinite(score):
             # A broken model's answer; its caller has been told.
             return
@@ -125,8 +118,8 @@ class Summary:
                 pixels = size[0] * size[1]
                 bits = min(max(pixels.bit_length() - 1, SIZE_LEAST_BITS), SIZE_MOST_BITS)
                 self.histograms["size"].add((bits - SIZE_LEAST_BITS) // 2, pixels / 1e6, weight)
-            for place in [self._places.get(row.label, -1) for row in found] or [-1]:
-                self.histograms["labels"].add(place, float(len(found)), weight)
+            for place in [self._places.get(label, -1) for label in labels] or [-1]:
+                self.histograms["labels"].add(place, float(len(labels)), weight)
             self.histograms["score"].add(min(int(score * SCORE_BINS), SCORE_BINS - 1), score, weight)
             self._weight *= self._growth
             if self._weight > LARGEST_WEIGHT:

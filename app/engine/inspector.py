@@ -19,7 +19,7 @@ from typing import Any
 
 import numpy as np
 
-from app import json_files
+from app import json_files, tasks
 from app.engine.drift import LEAST_IMAGES, Summary, from_json
 from app.engine.worker import Slot, Workers
 from app.errors import CaskError
@@ -118,7 +118,7 @@ class Inspector:
                     return None
                 (answer,) = slot.model.predict([image], [options])
                 if not isinstance(answer, CaskError):
-                    summary.note(image, size, answer)
+                    summary.note(image, size, *tasks.BY_NAME[slot.manifest.task].seen(answer))
             if summary.images:
                 self._keep(slot, summary.to_json())
         except (CaskError, OSError) as error:

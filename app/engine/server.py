@@ -396,6 +396,7 @@ def _parse_asked(frame: Frame) -> Asked:
     try:
         model, _, version = str(meta["model"]).partition("@")
         return Asked(
+            str(meta["task"]),
             model,
             str(meta["answered_by"]),
             version,

@@ -9,24 +9,22 @@ import json
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app import roles
+from app import roles, tasks
 from app.engine.worker import Reply
 from app.errors import DeadlineExceededError
-from app.results import Answer, Box, Detection, Prediction, to_dict
+from app.results import Answer, Box
+from app.tasks.base import Difference
 
 log = logging.getLogger("cask.engine")
 
 MAX_FILE_BYTES = 1024 * 1024
-MATCHING_IOU = 0.5
 # With the same best label and the same boxes, a smaller difference of scores is not written down.
 RECORDED_DIFFERENCE = 0.05
-# So many rows of each side stand in one line of the record.
-MAX_ROWS = 5
 
 
 @dataclass(frozen=True)
@@ -37,6 +35,7 @@ class Asked:
     that input begins in the image, in its pixels.
     """
 
+    task: str
     model: str
     version: str
     shadow: str
@@ -47,19 +46,10 @@ class Asked:
     top: float = 0.0
     request_id: str = ""
 
-
-@dataclass(frozen=True)
-class Difference:
-    """``is_same``: the same best label, or the same boxes by label and place. ``largest``: of any score that both gave.
-
-    Detectors: ``matched`` boxes, and how many each side found alone.
-    """
-
-    is_same: bool
-    largest: float
-    matched: int = 0
-    only_answered: int = 0
-    only_shadow: int = 0
+    def to_original(self, box: Box) -> Box:
+        """A box in pixels of the shadow's input, as pixels of the upright image."""
+        x, y, left, top = self.scale_x, self.scale_y, self.left, self.top
+        return Box(box.x_min / x + left, box.y_min / y + top, box.x_max / x + left, box.y_max / y + top)
 
 
 @dataclass
@@ -109,8 +99,9 @@ class Shadows:
                 counts.dropped += is_late
                 counts.failed += not is_late
             return
-        shadowed = _to_original(reply.answer, asked)
-        difference = compare(asked.answer, shadowed)
+        task = tasks.BY_NAME[asked.task]
+        shadowed = task.placed(reply.answer, asked)
+        difference = task.difference(asked.answer, shadowed)
         with self._lock:
             self._count(self._of(asked.model, asked.shadow), difference)
             if not difference.is_same or difference.largest >= RECORDED_DIFFERENCE:
@@ -142,17 +133,13 @@ class Shadows:
             "matched": difference.matched,
             "only_answered": difference.only_answered,
             "only_shadow": difference.only_shadow,
-            "answer": [_row(each) for each in _rows(asked.answer)],
-            "shadow_answer": [_row(each) for each in _rows(shadowed)],
+            "answer": tasks.BY_NAME[asked.task].noted(asked.answer),
+            "shadow_answer": tasks.BY_NAME[asked.task].noted(shadowed),
         }
         try:
             append(roles.record_path(self._state_dir, asked.model), json.dumps(row, separators=(",", ":")))
         except OSError as error:
             log.warning("a shadow's difference could not be written down: %s", error)
-
-
-def _rows(answer: Answer) -> list[Prediction | Detection]:
-    return [row for row in answer[:MAX_ROWS] if isinstance(row, Prediction | Detection)]
 
 
 def append(file: Path, line: str) -> None:
@@ -162,46 +149,3 @@ def append(file: Path, line: str) -> None:
         file.replace(file.with_name(f"{file.name}.1"))
     with file.open("a", encoding="utf-8") as stream:
         stream.write(f"{line}\n")
-
-
-def compare(answered: Answer, shadowed: Answer) -> Difference:
-    """How far two answers to one image are apart."""
-    detections = [[row for row in answer if isinstance(row, Detection)] for answer in (answered, shadowed)]
-    if any(detections):
-        return _compare_boxes(*detections)
-    return _compare_labels(*([row for row in answer if isinstance(row, Prediction)] for answer in (answered, shadowed)))
-
-
-def _compare_labels(answered: Sequence[Prediction], shadowed: Sequence[Prediction]) -> Difference:
-    first, second = ({row.label: row.score for row in rows} for rows in (answered, shadowed))
-    # A label that one side does not name lies below the last one it names; only what both name can be compared.
-    differences = [abs(first[label] - second[label]) for label in first.keys() & second.keys()]
-    best = [rows[0].label if rows else "" for rows in (answered, shadowed)]
-    return Difference(best[0] == best[1], max(differences, default=0.0))
-
-
-def _compare_boxes(answered: Sequence[Detection], shadowed: Sequence[Detection]) -> Difference:
-    free, pairs = list(shadowed), []
-    for one in answered:
-        overlaps = [(one.box.iou(each.box), at) for at, each in enumerate(free) if each.label == one.label]
-        overlap, at = max(overlaps, default=(0.0, 0))
-        if overlap >= MATCHING_IOU:
-            pairs.append((one, free.pop(at)))
-    alone = len(answered) - len(pairs)
-    largest = max((abs(first.score - second.score) for first, second in pairs), default=0.0)
-    return Difference(not alone and not free, largest, len(pairs), alone, len(free))
-
-
-def _row(row: Prediction | Detection) -> dict[str, Any]:
-    return {**to_dict(row), "score": round(row.score, 5)}
-
-
-def _to_original(answer: Answer, asked: Asked) -> Answer:
-    return [  # type: ignore[return-value]
-        replace(row, box=_placed(row.box, asked)) if isinstance(row, Detection) else row for row in answer
-    ]
-
-
-def _placed(box: Box, asked: Asked) -> Box:
-    x, y, left, top = asked.scale_x, asked.scale_y, asked.left, asked.top
-    return Box(box.x_min / x + left, box.y_min / y + top, box.x_max / x + left, box.y_max / y + top)

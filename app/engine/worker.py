@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from app import machine
+from app import machine, tasks
 from app.engine.batcher import Batch, Batcher, Limits, Work
 from app.engine.drift import Summary, Watch
 from app.errors import (
@@ -482,10 +482,11 @@ class Workers:
 
     def _watch(self, slot: Slot, batch: Batch, answers: Sequence[Answer | CaskError]) -> None:
         """Once the answers are on their way; explanations are no input of their own."""
+        task = tasks.BY_NAME[slot.manifest.task]
         try:
             for work, answer in zip(batch.works, answers, strict=True):
                 if not isinstance(answer, CaskError) and not isinstance(work.options, ExplainOptions):
-                    slot.watch.summary.note(work.image, work.size, answer)
+                    slot.watch.summary.note(work.image, work.size, *task.seen(answer))
         except Exception:
             # Whatever a model answers: this thread has others to serve.
             log.exception("the drift of %s could not be noted", batch.model_key)

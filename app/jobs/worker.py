@@ -25,7 +25,6 @@ from app.errors import (
 from app.jobs.jobs import Claim
 from app.jobs.pauses import JobPauses
 from app.jobs.store import JobStore, problem
-from app.results import rounded
 from app.telemetry import logs, metrics
 
 if TYPE_CHECKING:
@@ -166,13 +165,12 @@ class Worker:
             claim.task, [claim.data], claim.wishes, deadline=time.monotonic() + IMAGE_SECONDS
         )
         result = outcome.results[0]
-        key = tasks.BY_NAME[claim.task].rows
         manifest = outcome.manifest
         return {
             "model": {"name": manifest.name, "version": manifest.version, "digest": manifest.digest},
             "width": result.width,
             "height": result.height,
-            key: [rounded(row) for row in result.answer],
+            **tasks.BY_NAME[claim.task].result(result.answer),
         }
 
     def _pause(self, error: CaskError) -> None:

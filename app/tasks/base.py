@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.results import NAME, Answer, Options
+from app.results import MAX_RESULTS, NAME, Answer, Box, Options, rounded, to_dict
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,6 +21,32 @@ Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Label = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"format": "label"})]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Pixels = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+# So many rows of an answer stand in one line of a shadow's record.
+NOTED_ROWS = 5
+# No side, coordinate or score is larger; what is cannot be reckoned with.
+MOST = 2**31
+
+
+class Placing(Protocol):
+    """Where the input of a model lies in the upright image; ``images.Picture`` is one."""
+
+    def to_original(self, box: Box) -> Box:
+        """A box in pixels of the input, as pixels of the upright image."""
+
+
+@dataclass(frozen=True)
+class Difference:
+    """How far two answers to one image are apart.
+
+    ``is_same``: the same best label, or the same boxes by label and place. ``largest``: of any score that both gave.
+    Detectors: ``matched`` boxes, and how many each side found alone.
+    """
+
+    is_same: bool
+    largest: float
+    matched: int = 0
+    only_answered: int = 0
+    only_shadow: int = 0
 
 
 class Wishes(BaseModel):
@@ -83,7 +110,49 @@ class Task(ABC):
         ``method`` (fusion or suppression) and ``iou_threshold`` are for tasks that have boxes.
         """
 
+    @abstractmethod
+    def check(self, row: Any) -> None:
+        """Whether a row that was read from elsewhere holds what it says. Raises TypeError."""
+
+    @abstractmethod
+    def difference(self, answered: Answer, other: Answer) -> Difference:
+        """How far another version's answer to one image is from the one that was given."""
+
+    @abstractmethod
+    def seen(self, answer: Answer) -> tuple[Sequence[str], float]:
+        """What an answer says for the statistics of drift: labels, and the score of the best; none and 0 for none."""
+
+    def placed(self, answer: Answer, where: Placing) -> Answer:
+        """The engine's answer, which is about the model's input, as one about the upright image."""
+        return answer
+
+    def result(self, answer: Answer) -> dict[str, Any]:
+        """An answer as callers get it, beside the size of the image: no more digits than are worth sending."""
+        return {self.rows: [rounded(row) for row in answer]}
+
+    def answer_of(self, result: Mapping[str, Any]) -> Answer:
+        """The answer in what ``result`` made. Raises KeyError, TypeError."""
+        return self.answer_from_json(result[self.rows][:MAX_RESULTS])
+
     def answer_from_json(self, rows: Sequence[dict[str, Any]]) -> Answer:
         """An answer from what ``results.to_dict`` made of its rows. Raises KeyError, TypeError."""
         read = self.row_from_json
         return [read(row) for row in rows]
+
+    def noted(self, answer: Answer) -> list[dict[str, Any]]:
+        """An answer in short, for the record of what a shadow would have answered."""
+        return [{**to_dict(row), "score": round(row.score, 5)} for row in answer[:NOTED_ROWS]]
+
+
+def check_text(value: Any) -> None:
+    """Raises TypeError for what is no text."""
+    if not isinstance(value, str):
+        raise TypeError(value)
+
+
+def check_number(value: Any) -> None:
+    """Raises TypeError for what is no number, is not finite, or that nobody could reckon with."""
+    is_number = isinstance(value, int | float) and not isinstance(value, bool)
+    # Not true of a NaN either; and no integer is too long for this comparison.
+    if not is_number or not -MOST <= value <= MOST:
+        raise TypeError(value)

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from app.results import MAX_RESULTS, TOP_K, Answer, ClassifyOptions, Prediction
-from app.tasks.base import Label, Task, Wishes
+from app.tasks.base import Difference, Label, Task, Wishes, check_number, check_text
 
 if TYPE_CHECKING:
     import numpy as np
@@ -55,6 +55,20 @@ class Classify(Task):
 
     def row_from_json(self, row: dict[str, Any]) -> Prediction:
         return Prediction(row["label"], row["score"])
+
+    def check(self, row: Prediction) -> None:
+        check_text(row.label)
+        check_number(row.score)
+
+    def difference(self, answered: Answer, other: Answer) -> Difference:
+        first, second = ({row.label: row.score for row in rows} for rows in (answered, other))
+        # A label that one side does not name lies below the last one it names; only what both name can be compared.
+        differences = [abs(first[label] - second[label]) for label in first.keys() & second.keys()]
+        best = [rows[0].label if rows else "" for rows in (answered, other)]
+        return Difference(best[0] == best[1], max(differences, default=0.0))
+
+    def seen(self, answer: Answer) -> tuple[Sequence[str], float]:
+        return ([answer[0].label], answer[0].score) if answer else ((), 0.0)
 
     def to_tensors(self, answers: Sequence[Answer]) -> dict[str, np.ndarray]:
         """``labels`` and ``scores``, image × rank."""

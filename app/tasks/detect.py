@@ -8,13 +8,28 @@ from typing import TYPE_CHECKING, Any
 from pydantic import Field
 
 from app.results import MAX_RESULTS, USUAL_RESULTS, Answer, Box, Detection, DetectOptions
-from app.tasks.base import Label, Pixels, Share, Task, Wishes
+from app.tasks.base import (
+    Difference,
+    Label,
+    Pixels,
+    Placing,
+    Share,
+    Task,
+    Wishes,
+    check_number,
+    check_text,
+)
 
 if TYPE_CHECKING:
     import numpy as np
 
     from app.manifests import ServeSpec
     from app.vision.model import TaskModel
+
+# Boxes of one label that overlap at least so much are the same object.
+MATCHING_IOU = 0.5
+# Of one image with very many objects, so many labels count in the statistics.
+MOST_LABELS = 20
 
 
 class DetectWishes(Wishes):
@@ -60,6 +75,28 @@ class Detect(Task):
 
     def row_from_json(self, row: dict[str, Any]) -> Detection:
         return Detection(row["label"], row["score"], Box(**row["box"]))
+
+    def check(self, row: Detection) -> None:
+        check_text(row.label)
+        for number in (row.score, row.box.x_min, row.box.y_min, row.box.x_max, row.box.y_max):
+            check_number(number)
+
+    def placed(self, answer: Answer, where: Placing) -> Answer:
+        return [Detection(row.label, row.score, where.to_original(row.box)) for row in answer]
+
+    def difference(self, answered: Answer, other: Answer) -> Difference:
+        free, pairs = list(other), []
+        for one in answered:
+            overlaps = [(one.box.iou(each.box), at) for at, each in enumerate(free) if each.label == one.label]
+            overlap, at = max(overlaps, default=(0.0, 0))
+            if overlap >= MATCHING_IOU:
+                pairs.append((one, free.pop(at)))
+        alone = len(answered) - len(pairs)
+        largest = max((abs(first.score - second.score) for first, second in pairs), default=0.0)
+        return Difference(not alone and not free, largest, len(pairs), alone, len(free))
+
+    def seen(self, answer: Answer) -> tuple[Sequence[str], float]:
+        return [row.label for row in answer[:MOST_LABELS]], answer[0].score if answer else 0.0
 
     def to_tensors(self, answers: Sequence[Answer]) -> dict[str, np.ndarray]:
         """Image × rank; images with fewer detections are filled up with empty labels and zeros, see ``counts``."""

@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from app import manifests
+from app import manifests, tasks
 from app.errors import ManifestError, ModelLoadError
 from app.manifests import InputKind, InputSpec, Manifest, ServeSpec, ToleranceSpec
 from app.vision import (
@@ -33,6 +33,7 @@ from app.vision import (
     weights,
 )
 from app.vision.architectures import Architecture
+from app.vision.model import TaskModel
 from app.vision.registry import load_model
 
 DEFAULT = "DEFAULT"
@@ -45,11 +46,6 @@ RANDOM_CLASSES = 10
 Progress = Callable[[str], None]
 # Weights, golden answers, a check as the engine makes it, a check of pictures whose right answer is known.
 STEPS = 4
-
-_NARROW_INPUTS = {
-    "narrow_resnet10": InputSpec("crop", size=128, resize_size=128),
-    "narrow_fcos": InputSpec("letterbox", size=320),
-}
 
 
 @dataclass(frozen=True)
@@ -112,7 +108,7 @@ def add_model(
         read = partial(_tensors, manifest, new.weights, known, progress, open_url)
         made = _write_version(Path(folder), new, manifest, read, progress, advance)
         sample_store.bring(replace(manifest, directory=made), store, new.sample_pictures, progress)
-        model = load_model(manifests.read(made))
+        model = _loaded(manifests.read(made))
         model.prove(progress)
         if known and known.transform and _are_published(new.weights, known):
             progress(reference.compare(model, known.transform, known.labels, proof.originals(model)))
@@ -190,16 +186,7 @@ def _labels(
 
 
 def _usual_input(architecture: Architecture, known: published.Published | None) -> InputSpec:
-    if architecture.name in _NARROW_INPUTS:
-        return _NARROW_INPUTS[architecture.name]
-    if architecture.task == "classify":
-        return (known and known.input) or InputSpec("crop", size=224, resize_size=256)
-    # torchvision's detectors carry their scaling and their mean and std inside; ask one of them.
-    transform: Any = architecture.builder(weights=None, weights_backbone=None).transform
-    mean, std = tuple(transform.image_mean), tuple(transform.image_std)
-    if transform.fixed_size:
-        return InputSpec("letterbox", size=transform.fixed_size[0], mean=mean, std=std)
-    return InputSpec("fit", min_size=transform.min_size[-1], max_size=transform.max_size, mean=mean, std=std)
+    return tasks.BY_NAME[architecture.task].model_class.usual_input(architecture, known)
 
 
 def _tensors(
@@ -223,7 +210,11 @@ def _tensors(
     else:
         tensors = foreign.read(Path(weights_from))
     found = checkpoints.fitting(
-        architectures.build(manifest), tensors, weights_from, manifest.labels, architectures.OTHER_HEADS
+        architectures.build(manifest),
+        tensors,
+        weights_from,
+        manifest.labels,
+        tasks.BY_NAME[manifest.task].model_class.other_heads,
     )
     for note in found.notes:
         progress(note)
@@ -246,14 +237,21 @@ def _write_version(
     advance()
     manifest = replace(manifest, directory=made, sha256=digest)
     progress("predicting the golden answers")
-    (made / golden.FILE_NAME).write_bytes(golden.make(load_model(manifest), new.golden_pictures))
+    (made / golden.FILE_NAME).write_bytes(golden.make(_loaded(manifest), new.golden_pictures))
     manifest = replace(manifest, golden=golden.FILE_NAME)
     advance()
     (made / manifests.FILE_NAME).write_text(to_toml(manifest), encoding="utf-8")
     progress("loading it as the engine will, and comparing")
-    load_model(manifests.read(made)).golden_check()
+    _loaded(manifests.read(made)).golden_check()
     advance()
     return made
+
+
+def _loaded(manifest: Manifest) -> TaskModel:
+    """As the engine loads it on a processor, where nothing is wrapped around it."""
+    model = load_model(manifest)
+    assert isinstance(model, TaskModel)
+    return model
 
 
 def _publish(made: Path, target: Path) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -12,16 +12,19 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from app.errors import ExplanationUnsupportedError
-from app.manifests import Manifest
+from app.manifests import InputSpec, Manifest
 from app.results import Answer, ClassifyOptions, ExplainOptions, Explanation, Options, Prediction
 from app.vision import agreement
 from app.vision.agreement import Agreement, Detections
-from app.vision.model import Images, TaskModel
+from app.vision.model import Arrays, Images, TaskModel
 
 if TYPE_CHECKING:
     from torch import nn
 
     from app.builds import Candidate
+    from app.images import Picture
+    from app.vision.architectures import Architecture
+    from app.vision.published import Published
 
 # A share in a score is worth so many digits.
 SHARE_DIGITS = 4
@@ -47,6 +50,7 @@ class Classifier(TaskModel):
     """A model that gives every label a probability."""
 
     can_be_recorded = True
+    is_compared_with_torchvision = True
 
     def __init__(self, manifest: Manifest, runtime: ClassifierRuntime, explaining: Explaining | None = None) -> None:
         super().__init__(manifest)
@@ -84,6 +88,55 @@ class Classifier(TaskModel):
     @classmethod
     def is_dense(cls, architecture: str) -> bool:
         return True
+
+    @classmethod
+    def architectures(cls, task: str) -> Iterator[Architecture]:
+        from app.vision import narrow
+        from app.vision.architectures import Architecture
+        from app.vision.operators import torchvision
+
+        models = torchvision.models
+        for name in models.list_models(module=models):
+            defaults: dict[str, Any] = {"weights": None}
+            if name in ("googlenet", "inception_v3"):
+                # Minutes of truncated normal values that loading overwrites at once.
+                defaults["init_weights"] = False
+            yield Architecture(name, task, models.get_model_builder(name), defaults=defaults)
+        for name, own in narrow.CLASSIFIERS.items():
+            yield Architecture(name, task, own, is_own=True)
+
+    @classmethod
+    def usual_input(cls, architecture: Architecture, known: Published | None) -> InputSpec:
+        if architecture.is_own:
+            return InputSpec("crop", size=128, resize_size=128)
+        return (known and known.input) or InputSpec("crop", size=224, resize_size=256)
+
+    @classmethod
+    def published_input(cls, transform: Any) -> InputSpec:
+        return InputSpec(
+            kind="crop",
+            size=transform.crop_size[0],
+            resize_size=transform.resize_size[0],
+            mean=tuple(transform.mean),
+            std=tuple(transform.std),
+        )
+
+    def stored_answers(self, pictures: Sequence[np.ndarray]) -> Arrays:
+        return {"probabilities": np.concatenate([self.probabilities(picture[None]) for picture in pictures])}
+
+    def stored_fault(self, stored: Arrays, now: Arrays, tolerance: float, iou_at_least: float) -> str:
+        """Every probability is within the tolerance."""
+        from app.vision import golden
+
+        return golden.scores_fault(stored["probabilities"], now["probabilities"], "probabilities", tolerance)
+
+    @classmethod
+    def truth(cls, row: dict[str, Any], label: Callable[[Any], str]) -> str:
+        return label(row["label"])
+
+    def fault(self, picture: Picture, answer: Answer, truth: str) -> str:
+        best = answer[0].label if answer else "nothing"
+        return "" if best == truth else f"{best} instead of {truth}"
 
     def outcome(self, pictures: Sequence[np.ndarray]) -> list[Any]:
         """The probabilities of each picture."""

@@ -17,40 +17,29 @@ from safetensors.numpy import save
 from app import files
 from app.errors import GoldenCheckError
 from app.manifests import InputSpec
-from app.results import Box, Detection, DetectOptions
-from app.vision.classifier import Classifier
-from app.vision.detector import Detector
-from app.vision.model import Model
+from app.vision.model import Arrays, TaskModel
 
 FILE_NAME = "golden.safetensors"
 # Eager fp32 differs by some 1e-6 between processors; a wrong weight or runtime differs by far more than this.
 SCORE_TOLERANCE = 0.01
 IOU_AT_LEAST = 0.9
-# Below this score, which of many near-equal boxes survives is chance and differs between processors.
-LOWEST_SCORE = 0.05
-MAX_DETECTIONS = 20
-
-Arrays = dict[str, np.ndarray]
 
 
-def make(model: Model, pictures: Sequence[np.ndarray] = ()) -> bytes:
+def make(model: TaskModel, pictures: Sequence[np.ndarray] = ()) -> bytes:
     """The golden file of a model, from these inputs (uint8, as the manifest scales them) or from made-up ones.
 
     Pictures are reduced to 256 colours so that the file stays small; the answers belong to the reduced ones.
     """
     pictures = [reduce_colours(p) for p in (pictures or [made_up_picture(model.manifest.input)])]
     arrays = {f"picture_{i}": np.frombuffer(_to_png(p), dtype=np.uint8) for i, p in enumerate(pictures)}
-    arrays |= _answers(model, pictures)
+    arrays |= model.stored_answers(pictures)
     return save(arrays, {"score_tolerance": str(SCORE_TOLERANCE), "iou_at_least": str(IOU_AT_LEAST)})
 
 
-def check(model: Model) -> None:
+def check(model: TaskModel) -> None:
     """Compare the model's answers with the stored ones. Raises GoldenCheckError naming the first difference.
 
-    Classifier: every probability within the tolerance. Detector: the best score within it, and each stored box is
-    found with its label, a score within the tolerance and an IoU of at least ``iou_at_least``; nor are there others
-    (with random weights: the best score only).
-    Without a golden file nothing is compared.
+    What counts as one is the task's matter, see ``TaskModel.stored_fault``. Without a golden file nothing is compared.
     """
     path = model.golden_path
     if path is None:
@@ -61,7 +50,7 @@ def check(model: Model) -> None:
         pictures = [
             _from_png(arrays[f"picture_{i}"]) for i in range(sum(name.startswith("picture_") for name in arrays))
         ]
-        difference = _difference(arrays, _answers(model, pictures), tolerance, iou_at_least)
+        difference = model.stored_fault(arrays, model.stored_answers(pictures), tolerance, iou_at_least)
     except (KeyError, ValueError, IndexError, OSError) as error:
         raise GoldenCheckError(f"{path} cannot be used: {error!r}.", hint="Add the model again.") from None
     if difference:
@@ -114,59 +103,16 @@ def _read(path: Path) -> tuple[Arrays, dict[str, str]]:
         ) from None
 
 
-def _answers(model: Model, pictures: Sequence[np.ndarray]) -> Arrays:
-    if isinstance(model, Classifier):
-        return {"probabilities": np.concatenate([model.probabilities(p[None]) for p in pictures])}
-    assert isinstance(model, Detector)
-    options = DetectOptions(score_threshold=0.0, max_results=MAX_DETECTIONS)
-    found = [model.predict([picture], [options])[0] for picture in pictures]
-    rows = [(i, d) for i, one in enumerate(found) for d in one if isinstance(d, Detection)]
-    best = [max((d.score for j, d in rows if j == i), default=0.0) for i in range(len(pictures))]
-    # With random weights all scores are nearly equal, and which box survives is chance.
-    strong = [(i, d) for i, d in rows if d.score >= LOWEST_SCORE and not model.manifest.random_weights]
-    corners = [(d.box.x_min, d.box.y_min, d.box.x_max, d.box.y_max) for _, d in strong]
-    return {
-        "best_scores": np.array(best, dtype=np.float32),
-        "belongs_to": np.array([i for i, _ in strong], dtype=np.int64),
-        "boxes": np.array(corners, dtype=np.float32).reshape(-1, 4),
-        "scores": np.array([d.score for _, d in strong], dtype=np.float32),
-        "classes": np.array([model.manifest.labels.index(d.label) for _, d in strong], dtype=np.int64),
-    }
-
-
-def _difference(stored: Arrays, now: Arrays, tolerance: float, iou_at_least: float) -> str:
-    """The first difference that matters, in words; empty when there is none."""
-    for name in ("probabilities", "best_scores"):
-        if name in now:
-            if stored[name].shape != now[name].shape:
-                return f"{list(now[name].shape)} {name} instead of {list(stored[name].shape)}."
-            # A NaN is never within the tolerance.
-            apart = np.abs(stored[name] - now[name])
-            if not np.isfinite(apart).all():
-                return "a score is not a number."
-            if apart.max(initial=0) > tolerance:
-                return f"a score differs by {apart.max():.4f}; at most {tolerance} is allowed."
-    if "boxes" not in now:
-        return ""
-    for first, second, what in ((stored, now, "is not found any more"), (now, stored, "was not there before")):
-        # Near the lowest score, and where the list was cut, a box may be in one list alone.
-        is_cut = np.bincount(second["belongs_to"], minlength=1).max() >= MAX_DETECTIONS
-        surely = tolerance + (second["scores"].min() if is_cut else LOWEST_SCORE)
-        for i in np.flatnonzero(first["scores"] >= surely):
-            if not _is_among(first, int(i), second, tolerance, iou_at_least):
-                return f"an object of class {first['classes'][i]} with score {first['scores'][i]:.3f} {what}."
-    return ""
-
-
-def _is_among(first: Arrays, i: int, second: Arrays, tolerance: float, iou_at_least: float) -> bool:
-    for j in range(len(second["scores"])):
-        is_same = first["belongs_to"][i] == second["belongs_to"][j] and first["classes"][i] == second["classes"][j]
-        is_near = abs(float(first["scores"][i] - second["scores"][j])) <= tolerance
-        if is_same and is_near and iou(Box(*first["boxes"][i]), Box(*second["boxes"][j])) >= iou_at_least:
-            return True
-    return False
-
-
-def iou(first: Box, second: Box) -> float:
-    """Intersection over union of two boxes, 0 … 1; 0 where both have no area."""
-    return first.iou(second)
+def scores_fault(stored: np.ndarray, now: np.ndarray, what: str, tolerance: float) -> str:
+    """How stored scores differ from those of now, in words; empty where they do not."""
+    if stored.shape != now.shape:
+        return f"{list(now.shape)} {what} instead of {list(stored.shape)}."
+    # A NaN is never within the tolerance.
+    apart = np.abs(stored - now)
+    if not np.isfinite(apart).all():
+        return "a score is not a number."
+    return (
+        f"a score differs by {apart.max():.4f}; at most {tolerance} is allowed."
+        if apart.max(initial=0) > tolerance
+        else ""
+    )

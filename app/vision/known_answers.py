@@ -11,19 +11,17 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from app import files, images
+from app import files, tasks
 from app.errors import GoldenCheckError, ModelLoadError
 from app.manifests import Manifest
-from app.results import Box, Detection, Options, Prediction
+from app.results import Options
 from app.vision import samples
-from app.vision.model import Model
+from app.vision.model import TaskModel
 
-SAME_PLACE_IOU = 0.5
-# Of an object, so much must lie within what the model sees of the picture, or nobody expects it to be found.
-LEAST_VISIBLE = 0.5
 # The pictures are taken evenly from all; no further one is begun after this time.
 MOST_PICTURES = 64
 LIMIT_SECONDS = 20.0
@@ -34,11 +32,10 @@ HINT = 'It is a list of {"file": …, "label": …}, for detectors {"file": …,
 
 @dataclass(frozen=True)
 class Known:
-    """One picture and what is truly on it: one label, or objects in pixels of the upright picture."""
+    """One picture and what is truly on it: a label, objects in pixels of the upright picture, or what its task has."""
 
     path: Path
-    label: str = ""
-    objects: tuple[Detection, ...] = ()
+    truth: Any
 
 
 @dataclass(frozen=True)
@@ -80,7 +77,7 @@ def read(manifest: Manifest) -> list[Known]:
     return sorted(found, key=lambda each: each.path.name)
 
 
-def check(model: Model, clock: Callable[[], float] = time.monotonic) -> Verdict | None:
+def check(model: TaskModel, clock: Callable[[], float] = time.monotonic) -> Verdict | None:
     """Ask the model about the samples whose answers are known; None where there are none.
 
     Raises GoldenCheckError where fewer are right than the manifest's ``tolerance.right`` wants, ModelLoadError where
@@ -100,7 +97,7 @@ def check(model: Model, clock: Callable[[], float] = time.monotonic) -> Verdict 
     return verdict
 
 
-def _judge(model: Model, known: Sequence[Known], clock: Callable[[], float]) -> Verdict:
+def _judge(model: TaskModel, known: Sequence[Known], clock: Callable[[], float]) -> Verdict:
     chosen = known[:: -(-len(known) // MOST_PICTURES)]
     began, judged, wrong = clock(), 0, []
     for one in chosen:
@@ -112,65 +109,20 @@ def _judge(model: Model, known: Sequence[Known], clock: Callable[[], float]) -> 
     return Verdict(judged - len(wrong), judged, len(known), tuple(wrong))
 
 
-def _fault(model: Model, one: Known) -> str:
+def _fault(model: TaskModel, one: Known) -> str:
     """What is wrong with the answer to a picture; empty where it is right."""
     picture = samples.read_one(one.path, model.manifest)
     wish: Options = model.manifest.default_options()
     answer = model.predict([picture.pixels], [wish])[0]
-    if model.manifest.task == "classify":
-        best = next((each.label for each in answer if isinstance(each, Prediction)), "nothing")
-        return "" if best == one.label else f"{best} instead of {one.label}"
-    found = [
-        Detection(each.label, each.score, picture.to_original(each.box))
-        for each in answer
-        if isinstance(each, Detection)
-    ]
-    return _objects_fault(_visible(one.objects, model.manifest, picture), found)
-
-
-def _objects_fault(objects: Sequence[Detection], found: Sequence[Detection]) -> str:
-    """Right is where most objects are found at their places, and most boxes are objects."""
-    hits = sum(any(_is_same(one, each) for each in found) for one in objects)
-    false = sum(not any(_is_same(one, each) for one in objects) for each in found)
-    if hits * 2 < len(objects) or (objects and not hits):
-        return f"{hits} of {len(objects)} objects found"
-    return f"{false} of {len(found)} boxes are no objects" if false * 2 > len(found) else ""
-
-
-def _is_same(one: Detection, other: Detection) -> bool:
-    return one.label == other.label and one.box.iou(other.box) >= SAME_PLACE_IOU
-
-
-def _visible(objects: Sequence[Detection], manifest: Manifest, picture: images.Picture) -> list[Detection]:
-    """The objects that the input shows, cut at its edges."""
-    seen = images.seen(manifest.input, picture.width, picture.height)
-    cut = [(one, _shared(one.box, seen)) for one in objects]
-    return [
-        Detection(one.label, one.score, box) for one, box in cut if _area(box) >= LEAST_VISIBLE * max(_area(one.box), 1)
-    ]
-
-
-def _shared(box: Box, other: Box) -> Box:
-    return Box(
-        max(box.x_min, other.x_min),
-        max(box.y_min, other.y_min),
-        min(box.x_max, other.x_max),
-        min(box.y_max, other.y_max),
-    )
-
-
-def _area(box: Box) -> float:
-    return max(0.0, box.x_max - box.x_min) * max(0.0, box.y_max - box.y_min)
+    return model.fault(picture, answer, one.truth)
 
 
 def _known(path: Path, row: dict[str, Any], manifest: Manifest) -> Known:
-    if manifest.task == "classify":
-        return Known(path, label=_label(row["label"], manifest))
-    objects = (Detection(_label(each["label"], manifest), 1.0, Box(**each["box"])) for each in row["objects"])
-    return Known(path, objects=tuple(objects))
+    truth = tasks.BY_NAME[manifest.task].model_class.truth(row, partial(_label, manifest))
+    return Known(path, truth)
 
 
-def _label(text: Any, manifest: Manifest) -> str:
+def _label(manifest: Manifest, text: Any) -> str:
     label = manifest.label_of(str(text))
     if not label:
         raise ValueError(f"{text!r} is none of the labels of {manifest.key}")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, ClassVar, Self
 
@@ -18,9 +18,14 @@ if TYPE_CHECKING:
     from torch import nn
 
     from app.builds import Candidate
+    from app.images import Picture
     from app.vision.agreement import Agreement, Detections
+    from app.vision.architectures import Architecture
+    from app.vision.published import Published
 
 Images = np.ndarray  # uint8 [B, H, W, 3], RGB
+# What a golden file holds, by name.
+Arrays = dict[str, np.ndarray]
 
 
 class Model(ABC):
@@ -73,17 +78,13 @@ class Model(ABC):
         height, width = warm_up_shape(self.manifest.input)
         self.predict([np.full((height, width, 3), 114, dtype=np.uint8)], [self.manifest.default_options()])
 
+    @abstractmethod
     def golden_check(self) -> None:
         """Compare with the answers stored beside the weights. Raises GoldenCheckError. No golden file: nothing."""
-        from app.vision import golden
 
-        golden.check(self)
-
+    @abstractmethod
     def prove(self, say: Callable[[str], None]) -> None:
         """Check answers on pictures whose right answer is known. Raises GoldenCheckError, ModelLoadError."""
-        from app.vision import proof
-
-        proof.prove(self, say)
 
     def _check_options(self, options: Options) -> None:
         expected = tasks.BY_NAME[self.manifest.task].options
@@ -100,6 +101,39 @@ class TaskModel(Model):
 
     # Whether a GPU may play it back as a recording: nothing in it is made anew for each batch.
     can_be_recorded: ClassVar[bool] = False
+    # Names of weights that may lie in a file besides, of heads that answer something else; as a pattern.
+    other_heads: ClassVar[str] = ""
+    # Whether its labels are compared with those that torchvision's own scaling gives, where the weights are published.
+    is_compared_with_torchvision: ClassVar[bool] = False
+
+    def golden_check(self) -> None:
+        from app.vision import golden
+
+        golden.check(self)
+
+    def prove(self, say: Callable[[str], None]) -> None:
+        from app.vision import proof
+
+        proof.prove(self, say)
+
+    @classmethod
+    @abstractmethod
+    def architectures(cls, task: str) -> Iterator[Architecture]:
+        """Every builder of a network for this ``task``: torchvision's, and ours. Imports torch."""
+
+    @classmethod
+    @abstractmethod
+    def usual_input(cls, architecture: Architecture, known: Published | None) -> InputSpec:
+        """How pictures are scaled where nobody says otherwise. ``known``: what is published of the architecture."""
+
+    @classmethod
+    def published_input(cls, transform: Any) -> InputSpec | None:
+        """The scaling that published weights want, from torchvision's transform; None where the network carries it."""
+        return None
+
+    @classmethod
+    def prepare(cls, network: nn.Module, spec: InputSpec) -> None:
+        """Change what was built into what is served, before weights are loaded; nothing by default."""
 
     @classmethod
     @abstractmethod
@@ -120,6 +154,29 @@ class TaskModel(Model):
     @abstractmethod
     def is_dense(cls, architecture: str) -> bool:
         """Whether it lists nothing inside, which would depend on the picture; other runtimes take no other."""
+
+    @abstractmethod
+    def stored_answers(self, pictures: Sequence[np.ndarray]) -> Arrays:
+        """What a golden file keeps of the answers to these inputs."""
+
+    @abstractmethod
+    def stored_fault(self, stored: Arrays, now: Arrays, tolerance: float, iou_at_least: float) -> str:
+        """The first difference that matters between two of ``stored_answers``, in words; empty where there is none.
+
+        ``tolerance``: of scores. Raises KeyError for what an older file does not have.
+        """
+
+    @classmethod
+    @abstractmethod
+    def truth(cls, row: dict[str, Any], label: Callable[[Any], str]) -> Any:
+        """What is truly in a picture, from its row of samples/index.json; ``label`` checks a label.
+
+        Raises KeyError, TypeError, ValueError for what is none.
+        """
+
+    @abstractmethod
+    def fault(self, picture: Picture, answer: Answer, truth: Any) -> str:
+        """What is wrong with the answer to a sample picture, in words; empty where it is right."""
 
     @abstractmethod
     def outcome(self, pictures: Sequence[np.ndarray]) -> list[Any]:

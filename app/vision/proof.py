@@ -13,14 +13,14 @@ from PIL import Image, ImageOps
 from app import tasks
 from app.images import READER_ERRORS
 from app.vision import geometry, golden, known_answers, samples
-from app.vision.model import Model
+from app.vision.model import TaskModel
 
 PICTURES = 4
 
 Say = Callable[[str], None]
 
 
-def prove(model: Model, say: Say = lambda line: None) -> None:
+def prove(model: TaskModel, say: Say = lambda line: None) -> None:
     """Check a loaded model on pictures whose right answer is known, and say what was found.
 
     Raises GoldenCheckError where its answers are wrong, ModelLoadError where its samples cannot be used.
@@ -36,7 +36,7 @@ def prove(model: Model, say: Say = lambda line: None) -> None:
     say(verdict.words() if verdict else "no sample has a right answer to compare with (samples/index.json)")
 
 
-def _moves(model: Model) -> str:
+def _moves(model: TaskModel) -> str:
     pictures = originals(model)
     tallies = geometry.check_moves(model, pictures)
     kind = f"{len(pictures)} sample pictures" if samples.paths(model.manifest) else "a made-up picture"
@@ -46,12 +46,12 @@ def _moves(model: Model) -> str:
     return f"boxes follow their objects: {counts} of {kind}"
 
 
-def originals(model: Model) -> list[np.ndarray]:
+def originals(model: TaskModel) -> list[np.ndarray]:
     """A few of the sample pictures, upright and as large as they are; a made-up one where there are none."""
     return list(_samples(model)) or [golden.made_up_picture(model.manifest.input)]
 
 
-def _samples(model: Model) -> Iterator[np.ndarray]:
+def _samples(model: TaskModel) -> Iterator[np.ndarray]:
     """Evenly taken from all."""
     paths = samples.paths(model.manifest)
     for path in paths[:: -(-len(paths) // PICTURES)] if paths else ():

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any
 from urllib.parse import urlsplit
 
+from app import tasks
 from app.errors import ModelLoadError
 from app.manifests import InputSpec
 from app.vision import foreign, weights
@@ -62,20 +63,11 @@ def describe(architecture: Architecture) -> Published | None:
     newest = getattr(kinds, "DEFAULT", None)
     if newest is None:
         return None
-    spec = _crop(newest.transforms()) if architecture.task == "classify" else None
+    half = tasks.BY_NAME[architecture.task].model_class
+    spec = half.published_input(newest.transforms())
     options = dict(_OPTIONS_WITH_WEIGHTS.get(architecture.name, {}))
-    transform = newest.transforms() if spec else None
+    transform = newest.transforms() if half.is_compared_with_torchvision else None
     return Published(newest.url, tuple(newest.meta["categories"]), spec, options, transform)
-
-
-def _crop(transforms: Any) -> InputSpec:
-    return InputSpec(
-        kind="crop",
-        size=transforms.crop_size[0],
-        resize_size=transforms.resize_size[0],
-        mean=tuple(transforms.mean),
-        std=tuple(transforms.std),
-    )
 
 
 def open_url(url: str) -> IO[bytes]:

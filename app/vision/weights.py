@@ -12,10 +12,9 @@ import torch
 from safetensors import SafetensorError
 from torch import nn
 
-from app import files
+from app import files, tasks
 from app.errors import ModelLoadError
 from app.manifests import Manifest
-from app.vision import architectures
 
 Tensors = dict[str, torch.Tensor]
 
@@ -33,7 +32,8 @@ def load_into(network: nn.Module, manifest: Manifest) -> None:
         raise ModelLoadError(
             f"{manifest.weights_path} is not a safetensors file: {error}.", hint="Add it again with `make model-add`."
         ) from None
-    fit(network, tensors, f"{manifest.weights_path}", len(manifest.labels))
+    ignored = tasks.BY_NAME[manifest.task].model_class.other_heads
+    fit(network, tensors, f"{manifest.weights_path}", len(manifest.labels), ignored)
 
 
 def _read_checked(manifest: Manifest) -> bytes:
@@ -58,8 +58,11 @@ def _read_checked(manifest: Manifest) -> bytes:
     return raw
 
 
-def fit(network: nn.Module, tensors: Mapping[str, torch.Tensor], source: str, labels: int) -> None:
-    """Copy the tensors into the network. Raises ModelLoadError naming the first that is missing or does not fit."""
+def fit(network: nn.Module, tensors: Mapping[str, torch.Tensor], source: str, labels: int, ignored: str = "") -> None:
+    """Copy the tensors into the network. ``ignored``: names that may be there besides, as a pattern.
+
+    Raises ModelLoadError naming the first that is missing or does not fit.
+    """
     expected = network.state_dict()
     # Counters of BatchNorm that no prediction reads; older checkpoints and frozen norms lack them.
     needed = [name for name in expected if not name.endswith("num_batches_tracked")]
@@ -69,7 +72,7 @@ def fit(network: nn.Module, tensors: Mapping[str, torch.Tensor], source: str, la
         for name in tensors
         if name not in expected and not name.endswith("num_batches_tracked")
         # Versions that were added before these heads were left out have their weights.
-        if not re.match(architectures.OTHER_HEADS, name)
+        if not (ignored and re.match(ignored, name))
     ]
     wrong = [name for name in needed if name in tensors and tensors[name].shape != expected[name].shape]
     for names, what in ((missing, "is missing"), (extra, "is not part of the architecture")):

@@ -103,15 +103,16 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.engine.batcher", "app.engine.drift", "app.errors", "app.machine", "app.manifests"),
             "app.results",
             "app.supervision.pulse",
+            "app.tasks",
             "app.telemetry.metrics",
         },
     ),
-    ("app.engine.drift", {"app.results"}),
+    ("app.engine.drift", set()),
     (
         "app.engine.inspector",
         {
             *("app.engine.drift", "app.engine.worker", "app.errors", "app.json_files", "app.manifests"),
-            "app.supervision.pulse",
+            *("app.supervision.pulse", "app.tasks"),
         },
     ),
     ("app.engine.builder", {"app.builds", "app.config", "app.errors", "app.manifests"}),
@@ -123,7 +124,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.builds",
         },
     ),
-    ("app.engine.shadows", {"app.engine.worker", "app.errors", "app.results", "app.roles"}),
+    ("app.engine.shadows", {"app.engine.worker", "app.errors", "app.results", "app.roles", "app.tasks"}),
     (
         "app.engine.server",
         {
@@ -175,7 +176,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.vision",
         {
             *("app.vision", "app.builds", "app.config", "app.errors", "app.files", "app.machine", "app.manifests"),
-            *("app.results", "app.tasks"),
+            *("app.images", "app.results", "app.tasks"),
         },
     ),
     (
@@ -188,7 +189,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.config", "app.engine.client", "app.errors", "app.images", "app.manifests", "app.options"),
             *("app.budget", "app.cache", "app.decoding.decoder", "app.forms"),
             *("app.results", "app.roles", "app.routing", "app.shadowing"),
-            "app.telemetry",
+            *("app.tasks", "app.telemetry"),
         },
     ),
     ("app.jobs.jobs", {"app.config", "app.manifests"}),

@@ -9,7 +9,7 @@ from app import tasks
 from app.config import ROOT
 from app.telemetry import metrics
 
-# Addresses and examples name what they are about; those below app/vision are yet to ask the task.
+# Addresses and examples name what they are about.
 STILL_NAMED = {
     "app/api/classify.py": 1,
     "app/api/detect.py": 1,
@@ -18,10 +18,6 @@ STILL_NAMED = {
     "app/api/legacy.py": 5,
     "app/api/rpc.py": 2,
     "app/telemetry/metrics.py": 2,
-    "app/vision/add.py": 1,
-    "app/vision/architectures.py": 7,
-    "app/vision/known_answers.py": 2,
-    "app/vision/published.py": 1,
 }
 
 

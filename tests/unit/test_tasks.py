@@ -8,8 +8,19 @@ from typing import Any
 import pytest
 
 from app import tasks
+from app.cache import entries
 from app.manifests import ServeSpec
-from app.results import EXPLAIN, Answer, Box, Detection, Explanation, Prediction, to_dict
+from app.results import (
+    EXPLAIN,
+    Answer,
+    Box,
+    ClassifyOptions,
+    Detection,
+    DetectOptions,
+    Explanation,
+    Prediction,
+    to_dict,
+)
 from app.tasks.base import Task
 
 ANSWERS: dict[str, list[Answer]] = {
@@ -54,6 +65,27 @@ def test_tensors_are_those_that_are_promised(task: Task) -> None:
 @each_task
 def test_a_row_of_results_tells_its_task(task: Task) -> None:
     assert tasks.of_row({"width": 1, task.rows: []}) is task
+
+
+@each_task
+def test_answers_kept_by_earlier_releases_are_read(task: Task) -> None:
+    """Cache entries, results of jobs and rows of golden files lie on disks; they are written as before."""
+    kept = {
+        "classify": '[1000.0,64,48,[{"label":"cone","score":0.75}]]',
+        "detect": '[1000.0,64,48,[{"label":"cone","score":0.75,'
+        '"box":{"x_min":1.5,"y_min":2.0,"x_max":3.0,"y_max":4.0}}]]',
+    }
+    entry = entries.from_text(task.name, kept[task.name], 0.0)
+
+    assert entry is not None
+    assert entries.to_text(entry) == kept[task.name]
+    assert task.answer_of(task.result(entry.answer)) == entry.answer
+
+
+def test_keys_of_kept_answers_stay() -> None:
+    """They are made from how options print; who changes that throws away all that was kept."""
+    assert repr(ClassifyOptions()) == "ClassifyOptions(top_k=5)"
+    assert repr(DetectOptions()).startswith("DetectOptions(score_threshold=0.5, iou_threshold=0.5, max_results=100, ")
 
 
 def test_an_explanation_comes_back_too() -> None:

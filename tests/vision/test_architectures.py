@@ -10,6 +10,7 @@ from app.manifests import InputSpec
 from app.results import ClassifyOptions, DetectOptions
 from app.vision import architectures, checkpoints, foreign, weights
 from app.vision.add import NewModel, add_model
+from app.vision.detector import Detector
 from app.vision.registry import load_model
 
 FIT = InputSpec("fit", min_size=96, max_size=160)
@@ -103,9 +104,9 @@ def test_masks_and_keypoints_are_neither_loaded_nor_computed(name, tmp_path):
     assert not [key for key in stored if "mask" in key or "keypoint" in key]
     # A file with these heads fits, in a checkpoint as in a version that was added before.
     found = checkpoints.fitting(
-        architectures.build(manifest), dict(whole), "w.pth", manifest.labels, architectures.OTHER_HEADS
+        architectures.build(manifest), dict(whole), "w.pth", manifest.labels, Detector.other_heads
     )
     assert set(found.tensors) == set(stored)
-    weights.fit(architectures.build(manifest), whole, "w", 2)
+    weights.fit(architectures.build(manifest), whole, "w", 2, Detector.other_heads)
     network = architectures.build(manifest)
     assert set(network(list(torch.rand(1, 3, 96, 96)))[0]) == {"boxes", "scores", "labels"}

@@ -11,7 +11,6 @@ import numpy as np
 import pytest
 
 from app.results import Box, ClassifyOptions, DetectOptions
-from app.vision.golden import iou
 
 WIDE = DetectOptions(score_threshold=0.2)
 
@@ -21,7 +20,7 @@ def assert_same(first, second):
     assert [d.label for d in first] == [d.label for d in second]
     for a, b in zip(first, second, strict=True):
         assert a.score == pytest.approx(b.score, abs=1e-4)
-        assert iou(a.box, b.box) > 0.999
+        assert a.box.iou(b.box) > 0.999
 
 
 def test_models_load_warm_up_and_pass_their_golden_check(detector, classifier):
@@ -39,7 +38,7 @@ def test_detector_finds_what_is_on_the_sites(detector, samples, read_sample):
         found = detector.predict([picture.pixels], [detector.manifest.default_options()])[0]
         boxes = [(d.label, picture.to_original(d.box)) for d in found]
         missed = [
-            t for t in entry["objects"] if not any(t["label"] == n and iou(Box(**t["box"]), b) >= 0.5 for n, b in boxes)
+            t for t in entry["objects"] if not any(t["label"] == n and Box(**t["box"]).iou(b) >= 0.5 for n, b in boxes)
         ]
         assert missed == [], entry["file"]
         assert len(boxes) == len(entry["objects"]), entry["file"]

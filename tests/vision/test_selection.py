@@ -12,7 +12,6 @@ from hypothesis import strategies as st
 
 from app.results import Box, DetectOptions
 from app.vision import selection
-from app.vision.golden import iou
 from app.vision.operators import nms, roi_align, torchvision
 from app.vision.selection import Candidates
 
@@ -24,7 +23,7 @@ def brute_force(boxes: list[list[float]], scores: list[float], threshold: float)
     order = sorted(range(len(boxes)), key=lambda i: -scores[i])
     kept: list[int] = []
     for i in order:
-        if all(iou(Box(*boxes[i]), Box(*boxes[j])) <= threshold for j in kept):
+        if all(Box(*boxes[i]).iou(Box(*boxes[j])) <= threshold for j in kept):
             kept.append(i)
     return kept
 
@@ -64,7 +63,7 @@ def test_suppress_keeps_best_and_none_that_overlap(drawn, threshold):
         assert scores[kept[0]] == max(scores)
     for a in range(len(kept)):
         for b in range(a):
-            assert iou(Box(*boxes[kept[a]]), Box(*boxes[kept[b]])) <= threshold + 1e-6
+            assert Box(*boxes[kept[a]]).iou(Box(*boxes[kept[b]])) <= threshold + 1e-6
 
 
 @given(box_sets(), st.floats(0, 0.99))

@@ -10,7 +10,6 @@ import pytest
 
 from app.engine import drift
 from app.engine.drift import Histogram, Summary
-from app.results import Answer, Box, Detection, Prediction
 
 LABELS = ("cone", "helmet", "vest")
 
@@ -35,8 +34,8 @@ def fed(
     for _ in range(count):
         label = LABELS[random.choice(3, p=mix)]
         brightness = int(random.normal(light, 25))
-        answer: Answer = [Prediction(label, float(np.clip(random.normal(score, 0.1), 0, 0.999)))]
-        summary.note(photograph(brightness, random), size, answer)
+        answered = float(np.clip(random.normal(score, 0.1), 0, 0.999))
+        summary.note(photograph(brightness, random), size, [label], answered)
     return summary
 
 
@@ -76,7 +75,7 @@ def test_each_change_is_seen_where_it_is(change: dict[str, object], figure: str)
 def test_what_is_long_past_is_forgotten() -> None:
     summary, random = fed(3000, light=60), np.random.default_rng(3)
     for _ in range(3000):
-        summary.note(photograph(int(random.normal(120, 25)), random), (1280, 853), [Prediction("cone", 0.8)])
+        summary.note(photograph(int(random.normal(120, 25)), random), (1280, 853), ["cone"], 0.8)
 
     assert "brightness" not in drifted(summary, fed(200, growth=1.0))
 
@@ -99,7 +98,7 @@ def test_without_a_reference_there_are_means_alone() -> None:
 def test_weights_stay_finite_for_ever() -> None:
     summary = Summary(LABELS, growth=1e30)
     for number in range(50):
-        summary.note(np.full((8, 8, 3), 200, np.uint8), None, [Prediction("cone", 0.9)] if number % 2 else [])
+        summary.note(np.full((8, 8, 3), 200, np.uint8), None, *((["cone"], 0.9) if number % 2 else ([], 0.0)))
 
     counted = [each.size for name, each in summary.histograms.items() if name != "size"]
     assert all(math.isfinite(each) and each > 0 for each in counted)
@@ -108,15 +107,15 @@ def test_weights_stay_finite_for_ever() -> None:
 def test_a_broken_answer_is_not_counted() -> None:
     summary = Summary(LABELS)
 
-    summary.note(np.zeros((4, 4, 3), np.uint8), None, [Prediction("cone", math.nan)])
+    summary.note(np.zeros((4, 4, 3), np.uint8), None, ["cone"], math.nan)
 
     assert summary.images == 0
 
 
 def test_every_object_of_a_picture_counts_for_the_mix_and_nothing_found_does_too() -> None:
     summary, image = Summary(LABELS, growth=1.0), np.zeros((4, 4, 3), np.uint8)
-    summary.note(image, None, [Detection("cone", 0.9, Box(0, 0, 1, 1)), Detection("vest", 0.6, Box(0, 0, 1, 1))])
-    summary.note(image, None, [])
+    summary.note(image, None, ["cone", "vest"], 0.9)
+    summary.note(image, None, [], 0.0)
 
     assert summary.histograms["labels"].counts == [1, 0, 1, 1]
     assert summary.histograms["score"].counts[0] == 1

@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import roles
+from app import roles, tasks
 from app.engine import shadows
-from app.engine.shadows import Asked, Difference, Shadows
+from app.engine.shadows import Asked, Shadows
 from app.engine.worker import Reply
 from app.errors import CaskError, DeadlineExceededError
 from app.results import Answer, Box, Detection, Prediction
+from app.tasks.base import Difference
 from tests.fakes import FakeClock
 
 
@@ -26,8 +27,12 @@ def box(label: str, left: float, score: float = 0.9) -> Detection:
     return Detection(label, score, Box(left, 0.0, left + 10, 10.0))
 
 
+def task_of(answer: Answer) -> str:
+    return "detect" if any(isinstance(row, Detection) for row in answer) else "classify"
+
+
 def asked(answer: Answer, **changes: float) -> Asked:
-    return Asked("parts", "1", "2", answer, request_id="a-request", **changes)
+    return Asked(task_of(answer), "parts", "1", "2", answer, request_id="a-request", **changes)
 
 
 BOXES = st.lists(
@@ -51,17 +56,18 @@ BOXES = st.lists(
     ],
 )
 def test_difference_of_two_answers(answered: Answer, shadowed: Answer, expected: Difference) -> None:
-    assert shadows.compare(answered, shadowed) == expected
+    assert tasks.BY_NAME[task_of([*answered, *shadowed])].difference(answered, shadowed) == expected
 
 
 @given(BOXES, BOXES)
 def test_every_box_is_matched_once_or_stands_alone(answered: list[Detection], shadowed: list[Detection]) -> None:
-    difference = shadows.compare(answered, shadowed)
+    compare = tasks.BY_NAME["detect"].difference
+    difference = compare(answered, shadowed)
 
     if answered or shadowed:
         assert difference.matched + difference.only_answered == len(answered)
         assert difference.matched + difference.only_shadow == len(shadowed)
-    assert shadows.compare(answered, answered).is_same
+    assert compare(answered, answered).is_same
 
 
 def test_what_was_compared_left_out_and_failed_is_counted(tmp_path: Path) -> None:
