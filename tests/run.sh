@@ -1,32 +1,38 @@
 #!/usr/bin/env bash
-# The tests, in three runs: the cheap ones and the dearer ones that may have neighbours, side by side, one worker a core;
-# then the others, one by one.
+# The tests, in three runs: the cheap ones and the dearer ones that may have neighbours, each side by side; then the
+# others, one by one.
 #
 #   tests/run.sh                 what is quick (`make test`)
 #   tests/run.sh --long          the others (`make test-long`)
 #   tests/run.sh unit,apache     all of some parts, quick and long (`make test PART=unit,apache`)
+#   tests/run.sh --list …        print what would run, a file a line, and run nothing
 #
-# The part «clients» is in neither, because it wants programs from two registries. WORKERS=4 sets how many run side by
-# side; each takes about 1 GB of memory.
+# The part «clients» is in neither, because it wants programs from two registries. WORKERS=4 sets how many files run side
+# by side; each takes about 1 GB of memory.
 set -eu
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
 PYTHON=$ROOT/.venv/bin/python
-PARTS="unit,contract,vision,apache,browser,loadtest,faults,attacks,system,clients"
+PARTS=(unit contract vision apache browser loadtest faults attacks system clients)
 # First, so that a plain mistake shows early; and in processes that have loaded neither torch nor a browser.
 CHEAP=(tests/unit tests/contract)
-TOGETHER=(tests/vision tests/apache tests/browser)
-# They measure times, rates or memory, stop processes, fill disks or use the container engine: a neighbour would show.
-ALONE=(tests/faults tests/system)
-# The same, below a part whose other files may have neighbours: here the documents' load tests.
-ALONE_FILES=(tests/apache/test_documented_commands.py)
-# What takes minutes: attacks, loads, proofs, faults that are waited out, and builds of whole models, which choose by speed.
-# One by one. Whatever guards a promise and takes seconds stays out of this list.
-LONG=(
+# They measure rates or memory, choose what is fastest, or use the one container engine: a neighbour would show.
+ALONE=(
+    tests/apache/test_built_models.py
+    tests/apache/test_documented_commands.py
+    tests/attacks
+    tests/clients
+    tests/faults/test_cache_faults.py
+    tests/loadtest
+    tests/system
     tests/vision/test_build.py
+)
+# What takes minutes: attacks, loads, proofs, faults that are waited out, and builds of whole models. Whatever guards a
+# promise and takes seconds stays out of this list.
+LONG=(
     tests/apache/test_background_build.py
     tests/apache/test_built_models.py
-    tests/loadtest
+    tests/attacks
     tests/faults/test_cache_faults.py
     tests/faults/test_encrypted_redis.py
     tests/faults/test_full_disk.py
@@ -35,53 +41,87 @@ LONG=(
     tests/faults/test_reloading.py
     tests/faults/test_shared_job_faults.py
     tests/faults/test_version_faults.py
-    tests/attacks
+    tests/loadtest
     tests/system/test_built_models.py
     tests/system/test_loadtest.py
     tests/system/test_monitoring.py
     tests/system/test_releases.py
+    tests/vision/test_build.py
+)
+# The slowest of those that run side by side begin: a slow one that came last would run on alone.
+SLOWEST=(
+    tests/faults/test_hangs.py
+    tests/faults/test_shared_job_faults.py
+    tests/apache/test_versions.py
+    tests/browser/test_wcag.py
+    tests/faults/test_engine_faults.py
+    tests/apache/test_telling.py
+    tests/apache/test_metrics.py
+    tests/browser/test_preferences.py
+    tests/apache/test_jobs.py
+    tests/apache/test_behind_proxies.py
+    tests/vision/test_right_answers.py
 )
 
-holds() { # holds WORD WORDS… : whether the first is one of the others
+is_below() { # is_below FILE PATH… : whether the file is one of the paths, or in one of them
     local each
-    for each in "${@:2}"; do [ "$each" != "$1" ] || return 0; done
+    for each in "${@:2}"; do case "$1" in "$each" | "$each"/*) return 0 ;; esac; done
     return 1
 }
 
-together() { # together PATH… : side by side; a file is one worker's, with the servers that its tests share
+side_by_side() { # side_by_side WORKERS FILE… : a file is one worker's, with the servers that its tests share
     # A library that takes all cores would only wait for its neighbours.
-    OMP_NUM_THREADS=1 "$PYTHON" -m pytest --numprocesses "${WORKERS:-$(nproc)}" --dist loadfile "$@" "${LEFT_OUT[@]}"
+    OMP_NUM_THREADS=1 "$PYTHON" -m pytest --numprocesses "${WORKERS:-$1}" --dist loadfile --no-loadscope-reorder "${@:2}"
 }
 
 cd "$ROOT"
-LEFT_OUT=() WANTED_CHEAP=() WANTED_TOGETHER=() WANTED_ALONE=()
+for FILE in "${ALONE[@]}" "${LONG[@]}" "${SLOWEST[@]}"; do
+    [ -e "$FILE" ] || { echo "FAIL: tests/run.sh names $FILE, found nothing. Put the name right there." >&2; exit 2; }
+done
+IS_LIST=no
+if [ "${1:-}" = --list ]; then IS_LIST=yes; shift; fi
+WANTED=("${PARTS[@]/#/tests/}") IS_LONG=
 case "${1:-}" in
-    "")
-        LEFT_OUT=("${LONG[@]/#/--deselect=}")
-        WANTED_CHEAP=("${CHEAP[@]}") WANTED_TOGETHER=("${TOGETHER[@]}") WANTED_ALONE=("${ALONE[@]}")
-        ;;
-    --long) WANTED_ALONE=("${LONG[@]}") ;;
+    "") IS_LONG=no ;;
+    --long) IS_LONG=yes ;;
     *)
+        WANTED=()
         for PART in ${1//,/ }; do
-            holds "$PART" ${PARTS//,/ } || { echo "FAIL: no part $PART. Parts: $PARTS" >&2; exit 2; }
-            if holds "tests/$PART" "${CHEAP[@]}"; then WANTED_CHEAP+=("tests/$PART")
-            elif holds "tests/$PART" "${TOGETHER[@]}"; then WANTED_TOGETHER+=("tests/$PART")
-            else WANTED_ALONE+=("tests/$PART"); fi
+            is_below "$PART" "${PARTS[@]}" || { echo "FAIL: no part $PART. Parts: ${PARTS[*]}" >&2; exit 2; }
+            WANTED+=("tests/$PART")
         done
         ;;
 esac
-LATER=()
-for FILE in "${ALONE_FILES[@]}"; do
-    if holds "${FILE%/*}" "${WANTED_TOGETHER[@]}"; then LATER+=("--deselect=$FILE") WANTED_ALONE+=("$FILE"); fi
+
+RUN_CHEAP=() RUN_TOGETHER=() RUN_ALONE=()
+sort_in() { # sort_in FILE : into one of the three runs
+    if is_below "$1" "${CHEAP[@]}"; then RUN_CHEAP+=("$1")
+    elif is_below "$1" "${ALONE[@]}"; then RUN_ALONE+=("$1")
+    else RUN_TOGETHER+=("$1"); fi
+}
+for FILE in "${SLOWEST[@]}" $(find "${WANTED[@]}" -name "test_*.py" | sort); do
+    is_below "$FILE" "${WANTED[@]}" && ! is_below "$FILE" "${RUN_TOGETHER[@]}" || continue
+    if [ -n "$IS_LONG" ]; then
+        if is_below "$FILE" "${LONG[@]}"; then [ "$IS_LONG" = yes ] || continue; else [ "$IS_LONG" = no ] || continue; fi
+        ! is_below "$FILE" tests/clients || continue
+    fi
+    sort_in "$FILE"
 done
-case " ${WANTED_ALONE[*]}" in *" tests/system"*)
+if [ "$IS_LIST" = yes ]; then
+    for FILE in "${RUN_CHEAP[@]}"; do echo "cheap     $FILE"; done
+    for FILE in "${RUN_TOGETHER[@]}"; do echo "together  $FILE"; done
+    for FILE in "${RUN_ALONE[@]}"; do echo "alone     $FILE"; done
+    exit
+fi
+case " ${RUN_ALONE[*]}" in *" tests/system"*)
     if docker info >/dev/null 2>&1; then :; else
         echo "Left out: tests/system, because no container engine answers. To run them: make docker-engine base-image"
     fi ;;
 esac
 
 STATUS=0
-[ "${#WANTED_CHEAP[@]}" = 0 ] || together "${WANTED_CHEAP[@]}" || STATUS=$?
-[ "${#WANTED_TOGETHER[@]}" = 0 ] || together "${WANTED_TOGETHER[@]}" "${LATER[@]}" || STATUS=$?
-[ "${#WANTED_ALONE[@]}" = 0 ] || "$PYTHON" -m pytest "${WANTED_ALONE[@]}" "${LEFT_OUT[@]}" || STATUS=$?
+[ "${#RUN_CHEAP[@]}" = 0 ] || side_by_side "$(nproc)" "${RUN_CHEAP[@]}" || STATUS=$?
+# They wait about half of the time: for a server to start, for a browser, for a period to end.
+[ "${#RUN_TOGETHER[@]}" = 0 ] || side_by_side "$(($(nproc) * 3 / 2))" "${RUN_TOGETHER[@]}" || STATUS=$?
+[ "${#RUN_ALONE[@]}" = 0 ] || "$PYTHON" -m pytest "${RUN_ALONE[@]}" || STATUS=$?
 exit "$STATUS"
