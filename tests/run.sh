@@ -27,11 +27,12 @@ ALONE=(
     tests/system
     tests/vision/test_build.py
 )
-# What takes minutes: attacks, loads, proofs, faults that are waited out, and builds of whole models. Whatever guards a
+# What takes minutes: attacks, loads, proofs, fuzzing, faults that are waited out, and builds of whole models. Whatever guards a
 # promise and takes seconds stays out of this list.
 LONG=(
     tests/apache/test_background_build.py
     tests/apache/test_built_models.py
+    tests/apache/test_description.py
     tests/attacks
     tests/faults/test_cache_faults.py
     tests/faults/test_encrypted_redis.py
@@ -50,13 +51,16 @@ LONG=(
 )
 # The slowest of those that run side by side begin: a slow one that came last would run on alone.
 SLOWEST=(
-    tests/faults/test_hangs.py
+    tests/apache/test_background_build.py
     tests/faults/test_shared_job_faults.py
+    tests/faults/test_hangs.py
     tests/apache/test_versions.py
     tests/browser/test_wcag.py
     tests/faults/test_engine_faults.py
-    tests/apache/test_telling.py
     tests/apache/test_metrics.py
+    tests/apache/test_ensemble_tls.py
+    tests/apache/test_telling.py
+    tests/apache/test_ipv6.py
     tests/browser/test_preferences.py
     tests/apache/test_jobs.py
     tests/apache/test_behind_proxies.py

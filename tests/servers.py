@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import itertools
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -26,6 +28,8 @@ ROOT = Path(__file__).resolve().parent.parent
 START_SECONDS = 90.0
 STOP_SECONDS = 60.0
 PERIOD_SECONDS = 0.05
+# Each process of tests begins elsewhere.
+_PORTS = itertools.cycle(random.sample(range(15_000, 32_000), 17_000))
 
 
 @dataclass
@@ -136,11 +140,16 @@ def service_user() -> str:
 
 
 def free_port() -> int:
-    """A port of loopback that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+    """A port of loopback that nobody listens on, another at each call.
+
+    Below those that the system gives to connections and to whoever asks for any: else one of these has it by the time
+    that the service listens, among tests that run side by side.
+    """
+    while True:
+        port = next(_PORTS)
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("", port))
+            return port
 
 
 def wait_until(condition: Callable[[], bool], seconds: float, what: str) -> None:

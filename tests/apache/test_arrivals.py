@@ -176,4 +176,4 @@ def test_nothing_that_arrived_is_left_behind(served: Server, sample_path: Path) 
     ask(served, HEAD + b"Content-Length: 1000000\r\n\r\n" + b"x" * 300_000, then_shut=True)
 
     folder = served.state_dir / "run" / "arriving"
-    wait_until(lambda: not list(folder.iterdir()), 10, f"{folder} to be empty")
+    wait_until(lambda: not list(folder.iterdir()), 30, f"{folder} to be empty")

@@ -150,7 +150,7 @@ def test_the_log_names_the_caller_and_not_the_proxy(proxied: Server, backend: Se
 
     call(proxied, f"{PREFIX}/v1/models", {"X-Request-Id": request_id, "X-Forwarded-For": "203.0.113.9"})
 
-    servers.wait_until(lambda: request_id in backend.log(), 10, "the line")
+    servers.wait_until(lambda: request_id in backend.log(), 30, "the line")
     (line,) = [each for each in backend.log().splitlines() if request_id in each and "ACCESS" in each]
     assert f" {CALLER} " in line
 
@@ -175,6 +175,7 @@ def test_a_stranger_is_not_believed(backend: Server) -> None:
     assert document.json["servers"] == [{"url": "/"}]
     assert "Secure" not in entered.headers["Set-Cookie"]
     assert b"/evil" not in page.body
+    servers.wait_until(lambda: request_id in backend.log(), 30, "the line")
     (line,) = [each for each in backend.log().splitlines() if request_id in each and "ACCESS" in each]
     assert f" {STRANGER} " in line
 

@@ -47,9 +47,9 @@ def sources(service: Versioned, image: bytes, count: int = 8) -> list[str]:
 def test_one_processs_answer_is_the_others_hit(service: Versioned, image: bytes) -> None:
     first = service.classify(image)
     path = service.server.state_dir / "cache" / "answers.sqlite3"
-    servers.wait_until(lambda: set(sources(service, image)) == {"hit"}, 10, "both processes to know it")
+    servers.wait_until(lambda: set(sources(service, image)) == {"hit"}, 30, "both processes to know it")
     before = images_total(service)
-    servers.wait_until(lambda: path.exists(), 10, "the file")
+    servers.wait_until(lambda: path.exists(), 30, "the file")
     again = service.classify(image)
 
     assert (first.headers["X-Cache"], again.headers["X-Cache"]) == ("miss", "hit")
@@ -71,7 +71,7 @@ def test_equal_requests_at_once_are_computed_at_most_once_a_process(service: Ver
 
 def test_version_that_is_promoted_answers_by_itself(service: Versioned, image: bytes) -> None:
     service.check(service.classify(image))
-    servers.wait_until(lambda: set(sources(service, image)) == {"hit"}, 10, "both processes to know it")
+    servers.wait_until(lambda: set(sources(service, image)) == {"hit"}, 30, "both processes to know it")
     for version, expected in (("2", "miss"), ("1", "hit")):
         service.change("promote", version)
         answer = service.classify(image)
@@ -94,7 +94,7 @@ def test_hit_is_of_the_version_that_was_chosen(service: Versioned, image: bytes)
 
 def test_hits_are_answered_while_the_engine_is_away(service: Versioned, image: bytes) -> None:
     service.classify(image)
-    servers.wait_until(lambda: set(sources(service, image)) == {"hit"}, 10, "both processes to know it")
+    servers.wait_until(lambda: set(sources(service, image)) == {"hit"}, 30, "both processes to know it")
     os.kill(service.server.engine_pid(), signal.SIGKILL)
     found = [service.classify(image) for _ in range(5)]
     servers.wait_until(service.server.is_ready, 60, "a new engine")

@@ -53,13 +53,13 @@ def test_other_service_is_asked_by_https_when_its_certificate_is_right(
     assert of_east in by_name["east"]["reason"]
     assert trusted == "right" or "certificate verify failed" in by_name["north"]["reason"]
     if trusted == "right":
-        servers.wait_until(lambda: asked(other) > before, 10, "the request in the other's log")
+        servers.wait_until(lambda: asked(other) > before, 30, "the request in the other's log")
     else:
         # Nothing was told to whom we do not know. The next request's line stands behind all earlier ones.
         with contextlib.closing(http.client.HTTPConnection("127.0.0.1", other.port, timeout=20)) as connection:
             connection.request("GET", "/v1/models", headers={"X-Request-Id": f"last-{trusted}-123"})
             assert connection.getresponse().status == 308
-        servers.wait_until(lambda: f"last-{trusted}-123" in other.log(), 10, "the last request in the other's log")
+        servers.wait_until(lambda: f"last-{trusted}-123" in other.log(), 30, "the last request in the other's log")
         assert asked(other) == before
 
 

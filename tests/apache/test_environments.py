@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import time
 from collections.abc import Iterator
 
 import pytest
@@ -32,14 +31,14 @@ def test_logs_are_for_people_in_dev(dev: Server) -> None:
     dev.ask("/v1/models/nobody")
 
     # Apache writes the line when the answer is on its way.
-    servers.wait_until(lambda: " ACCESS " in dev.log(), 10, "the access log's line")
+    servers.wait_until(lambda: " ACCESS " in dev.log(), 30, "the access log's line")
     assert '{"time"' not in dev.log()
 
 
 def test_logs_are_json_in_prod(prod: Server) -> None:
     prod.ask("/v1/models/nobody")
 
-    servers.wait_until(lambda: '"logger": "access"' in prod.log(), 10, "the access log's line")
+    servers.wait_until(lambda: '"logger": "access"' in prod.log(), 30, "the access log's line")
     lines = [json.loads(line) for line in prod.log().splitlines()]
     assert {"access", "cask.web", "cask.engine"} <= {line["logger"] for line in lines}
 
@@ -79,7 +78,6 @@ def test_both_say_which_they_are(dev: Server, prod: Server) -> None:
 )
 def test_a_wrong_setting_stops_the_start_at_once(env: str, settings: dict[str, str], words: str) -> None:
     state_dir = servers.make_state_dir()
-    began = time.monotonic()
 
     done = subprocess.run(
         [servers.ROOT / "apache" / "serve.sh"],
@@ -91,7 +89,7 @@ def test_a_wrong_setting_stops_the_start_at_once(env: str, settings: dict[str, s
     )
 
     assert done.returncode == 2
-    assert time.monotonic() - began < 5
+    assert not (state_dir / "run").exists()
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "change-me" not in done.stderr

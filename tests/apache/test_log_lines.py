@@ -65,7 +65,7 @@ def test_every_line_is_one_json_object_in_utc(server: Server) -> None:
         send(server, b"GET /static/" + percent(raw) + b" HTTP/1.1" + head + b"\r\n")
         send(server, b"GET /version HTTP/1.1" + head + b"User-Agent: " + raw.replace(b"\n", b"") + b"\r\n\r\n")
         send(server, raw + b" / HTTP/1.1" + head + b"\r\n")
-    wait_until(lambda: f"line-{len(RAW) - 1:04d}" in server.log(), 10, "the last line")
+    wait_until(lambda: f"line-{len(RAW) - 1:04d}" in server.log(), 30, "the last line")
 
     found = lines(server)
 

@@ -7,7 +7,7 @@ import signal
 import subprocess
 import threading
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -40,6 +40,12 @@ def shown(server: Server) -> dict[Key, float]:
     }
 
 
+def shown_when(server: Server, holds: Callable[[dict[Key, float]], bool]) -> dict[Key, float]:
+    """What /metrics says as soon as this holds: a request is counted when its answer is on its way already."""
+    servers.wait_until(lambda: holds(shown(server)), PATIENCE_SECONDS, "all to be counted")
+    return shown(server)
+
+
 def of(found: dict[Key, float], name: str, **labels: str) -> float:
     """The sum of all series of a name that have these labels."""
     wanted = set(labels.items())
@@ -60,9 +66,10 @@ def send(server: Server, image: bytes, count: int) -> Counter[int]:
         return Counter(pool.map(lambda _: classify(server, image), range(count)))
 
 
-def check_sums(before: dict[Key, float], after: dict[Key, float], count: int) -> None:
-    """All figures agree with so many answered predictions of one image."""
+def check_sums(server: Server, before: dict[Key, float], count: int) -> dict[Key, float]:
+    """All figures agree with so many answered predictions of one image; what /metrics says."""
     route = {"route": "/v1/classify"}
+    after = shown_when(server, lambda now: grown(before, now, "cask_http_request_seconds_count", **route) >= count)
     assert grown(before, after, "cask_http_requests_total", **route, status="200", by="app") == count
     assert grown(before, after, "cask_http_requests_total", **route) == count
     assert grown(before, after, "cask_http_request_seconds_count", **route) == count
@@ -73,6 +80,7 @@ def check_sums(before: dict[Key, float], after: dict[Key, float], count: int) ->
     assert grown(before, after, "cask_engine_queue_seconds_count") == count
     assert grown(before, after, "cask_engine_batch_images_sum") == count
     assert of(after, "cask_http_requests_in_flight") == 1  # this very question
+    return after
 
 
 def test_a_thousand_requests_are_a_thousand_also_over_processes_that_were_replaced(
@@ -83,7 +91,7 @@ def test_a_thousand_requests_are_a_thousand_also_over_processes_that_were_replac
     assert len(victims) == 3
 
     assert send(server, image, 250) == {200: 250}
-    check_sums(before, shown(server), 250)
+    check_sums(server, before, 250)
     end(server, "web", victims[0], signal.SIGTERM)
     assert send(server, image, 250) == {200: 250}
     end(server, "web", victims[1], signal.SIGKILL)
@@ -91,8 +99,7 @@ def test_a_thousand_requests_are_a_thousand_also_over_processes_that_were_replac
     end(server, "engine", server.engine_pid(), signal.SIGKILL)
     assert send(server, image, 250) == {200: 250}
 
-    after = shown(server)
-    check_sums(before, after, 1000)
+    after = check_sums(server, before, 1000)
     restarts = "cask_process_restarts_total"
     assert grown(before, after, restarts, role="web", cause="stopped") == 1
     assert grown(before, after, restarts, role="web", cause="crash") == 1
@@ -133,15 +140,23 @@ def test_killed_under_load_no_answer_that_a_caller_saw_is_missing(server: Server
         end(server, "web", victim, signal.SIGKILL)
     sender.join(PATIENCE_SECONDS)
 
-    after = shown(server)
-    counted = grown(before, after, "cask_http_requests_total", route="/v1/classify", status="200")
     assert statuses.total() == 300
+    answered, crashes = statuses[200], {"role": "web", "cause": "crash"}
+    by_apache = {"route": "/v1/classify", "by": "apache"}
+    after = shown_when(
+        server,
+        lambda now: (
+            grown(before, now, "cask_http_requests_total", route="/v1/classify", status="200") >= answered
+            and grown(before, now, "cask_http_requests_total", **by_apache) >= 300 - answered
+            and grown(before, now, "cask_process_restarts_total", **crashes) >= 3
+        ),
+    )
+    counted = grown(before, after, "cask_http_requests_total", route="/v1/classify", status="200")
     # Each of four connections can have lost an answer that was counted when its process died.
     assert statuses[200] <= counted <= statuses[200] + 4 * 3
-    assert grown(before, after, "cask_process_restarts_total", role="web", cause="crash") == 3
+    assert grown(before, after, "cask_process_restarts_total", **crashes) == 3
     # What nobody answered but Apache, Apache counted.
-    lost = statuses.total() - statuses[200]
-    assert grown(before, after, "cask_http_requests_total", route="/v1/classify", by="apache") == lost
+    assert grown(before, after, "cask_http_requests_total", **by_apache) == 300 - answered
 
 
 def test_what_apache_answers_is_counted_too(server: Server) -> None:
@@ -152,9 +167,9 @@ def test_what_apache_answers_is_counted_too(server: Server) -> None:
     server.ask("/metrics", headers={"X-Forwarded-For": "192.0.2.1"})
     server.ask("/nowhere")
 
-    after = shown(server)
-
     requests = "cask_http_requests_total"
+    after = shown_when(server, lambda now: grown(before, now, requests, by="apache") >= 5)
+
     assert grown(before, after, requests, by="apache", route="/static/{filename}", status="200") == 2
     assert grown(before, after, requests, by="apache", route="/static/{filename}", status="404") == 1
     assert grown(before, after, requests, by="apache", route="/v1/classify", status="413") == 1
@@ -168,7 +183,9 @@ def test_what_apache_answers_is_counted_too(server: Server) -> None:
 def test_refusals_by_apache_on_the_apps_word_are_counted(sample_path: Path) -> None:
     image = sample_path.read_bytes()
     # The shortest there is: however quick the machine, what twelve callers ask for takes longer.
-    with servers.running("test", REQUEST_MAX_WAIT_SECONDS="0.01") as server:
+    # And however slow, the engine is stopped for less than a hang or a deadline.
+    patient = {"ENGINE_HANG_SECONDS": "600", "REQUEST_TIMEOUT_SECONDS": "300"}
+    with servers.running("test", REQUEST_MAX_WAIT_SECONDS="0.01", **patient) as server:
         assert classify(server, image) == 200
         engine, notice = server.engine_pid(), server.state_dir / "run/refused/0/127.0.0.1"
         os.kill(engine, signal.SIGSTOP)
@@ -178,14 +195,16 @@ def test_refusals_by_apache_on_the_apps_word_are_counted(sample_path: Path) -> N
         servers.wait_until(notice.exists, PATIENCE_SECONDS, "the notice")
         before = shown(server)
         statuses = [classify(server, image) for _ in range(20)]
-        after = shown(server)
+        total = "cask_http_requests_total"
+        by_apache = {"route": "/v1/classify", "status": "503", "by": "apache"}
+        after = shown_when(server, lambda now: grown(before, now, total, **by_apache) >= 20)
         servers.resume(engine)
         for caller in callers:
             caller.join(PATIENCE_SECONDS)
 
     assert statuses == [503] * 20
     assert grown(before, after, "cask_refused_total", code="engine_busy", by="apache") == 20
-    assert grown(before, after, "cask_http_requests_total", route="/v1/classify", status="503", by="apache") == 20
+    assert grown(before, after, total, **by_apache) == 20
 
 
 def test_it_answers_while_every_thread_of_web_is_taken(server: Server, sample_path: Path) -> None:

@@ -90,11 +90,14 @@ def test_machines_with_one_redis_count_together(tmp_path: Path) -> None:
         servers.running("test", REDIS_URL=redis.url, RATE_LIMIT_PER_ADDRESS="5/hour") as one,
         servers.running("test", REDIS_URL=redis.url, RATE_LIMIT_PER_ADDRESS="5/hour") as two,
     ):
+        began = time.monotonic()
         found = [each.ask("/v1/models").status for _ in range(4) for each in (one, two)]
+        usual_seconds = (time.monotonic() - began) / len(found)
 
         assert Counter(found) == {200: 5, 429: 3}
         redis.process.kill()
         redis.process.wait()
         began = time.monotonic()
         assert one.ask("/v1/models").status in (200, 429)
-        assert time.monotonic() - began < 2
+        # With the package's own patience it takes 4.7 s on an idle machine.
+        assert time.monotonic() - began < 2 + 20 * usual_seconds

@@ -12,7 +12,7 @@ import pytest
 
 from tests import bad_input
 from tests.conftest import SAMPLES
-from tests.servers import Server
+from tests.servers import Server, wait_until
 
 PROBLEM = "application/problem+json"
 
@@ -256,9 +256,12 @@ def test_one_request_id_from_access_log_to_application_log(served: Server) -> No
 
     served.ask("/v1/detect?model=nobody", b"x", {"Content-Type": "image/jpeg", "X-Request-Id": name})
 
-    lines = [line for line in served.log().splitlines() if name in line]
-    assert any("ACCESS" in line for line in lines)
-    assert any("model_not_found" in line for line in lines)
+    def lines() -> list[str]:
+        return [line for line in served.log().splitlines() if name in line]
+
+    # Apache writes its line when the answer is on its way.
+    wait_until(lambda: any("ACCESS" in line for line in lines()), 30, "the access log's line")
+    assert any("model_not_found" in line for line in lines())
 
 
 # ── Processes ────────────────────────────────────────────────────────────────────────────────────────────────────────

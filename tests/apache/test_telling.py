@@ -23,7 +23,10 @@ def test_one_id_names_a_request_in_every_log(sample_path: Path) -> None:
         given = server.ask("/v1/classify", b"no picture", {**JPEG, "X-Request-Id": "from-the-caller"})
         refused = server.ask("/v1/classify", b"no picture", JPEG)
         found = refused.headers["X-Request-Id"]
-        servers.wait_until(lambda: server.log().count(found) >= 2, PATIENCE_SECONDS, "both lines")
+        for name in (found, "from-the-caller"):
+            servers.wait_until(
+                lambda name=name: server.log().count(name) >= 2, PATIENCE_SECONDS, f"both lines of {name}"
+            )
         lines = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
 
     for name in (found, "from-the-caller"):
@@ -52,7 +55,7 @@ def test_log_file_holds_every_line_and_stays_small(sample_path: Path) -> None:
         files = sorted(each.name for each in folder.iterdir())
         sizes = [each.stat().st_size for each in folder.iterdir()]
         # Passed on too, to where Docker or systemd would read it.
-        assert "/nowhere/599 " in server.log()
+        servers.wait_until(lambda: "/nowhere/599 " in server.log(), PATIENCE_SECONDS, "the same line in the log")
         if servers.service_user():
             assert path.owner() == servers.service_user()
     assert files == ["cask.log", "cask.log.1", "cask.log.2"]

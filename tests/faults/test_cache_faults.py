@@ -48,9 +48,9 @@ def cache_seconds(answer: Answer) -> float:
 
 
 def wait_until_kept(server: Server, image: bytes) -> None:
-    servers.wait_until(lambda: classify(server, image).headers["X-Cache"] == "hit", 20, "a hit")
+    servers.wait_until(lambda: classify(server, image).headers["X-Cache"] == "hit", 30, "a hit")
     # What waits to be written is found in the process; what is found a second later was written.
-    servers.wait_until(lambda: int(classify(server, image).headers.get("Age", 0)) >= 1, 20, "a hit from the store")
+    servers.wait_until(lambda: int(classify(server, image).headers.get("Age", 0)) >= 1, 30, "a hit from the store")
 
 
 def unseen() -> bytes:
@@ -64,7 +64,7 @@ def wait_until_used_again(server: Server) -> None:
         classify(server, unseen())
         return "the store of kept answers is used again" in server.log()
 
-    servers.wait_until(is_told, 20, "the store to be used again")
+    servers.wait_until(is_told, 30, "the store to be used again")
 
 
 @pytest.fixture

@@ -51,9 +51,9 @@ def test_two_services_share_answers_and_counts_by_tls(authority: Authority, pair
         servers.running("test", **settings(url, authority.certificate)) as one,
         servers.running("test", **settings(url, authority.certificate)) as other,
     ):
-        servers.wait_until(lambda: classify(one, image).headers["X-Cache"] == "hit", 20, "a hit")
+        servers.wait_until(lambda: classify(one, image).headers["X-Cache"] == "hit", 30, "a hit")
         before = int(classify(one, image).headers["RateLimit-Remaining"])
-        servers.wait_until(lambda: classify(other, image).headers["X-Cache"] == "hit", 20, "a hit of the other's")
+        servers.wait_until(lambda: classify(other, image).headers["X-Cache"] == "hit", 30, "a hit of the other's")
 
         assert int(classify(other, image).headers["RateLimit-Remaining"]) < before
         job = one.ask("/v1/jobs", image, JPEG).headers["Location"]
@@ -77,7 +77,7 @@ def test_wrong_certificate_is_told_and_the_service_goes_on(
     ):
         for _ in range(3):
             classify(server, image)
-        servers.wait_until(lambda: all(line in server.log() for line in LEFT), 20, "all lines in the log")
+        servers.wait_until(lambda: all(line in server.log() for line in LEFT), 30, "all lines in the log")
         lines = [line for line in server.log().splitlines() if any(each in line for each in LEFT)]
         print("\n".join(lines))
 

@@ -17,12 +17,15 @@ from tests.servers import Answer, Server
 
 JPEG = {"Content-Type": "image/jpeg"}
 REPLACED_SECONDS = 60.0
+HANG_SECONDS = 8.0
+# «At once» on a machine that runs other tests too; who did not hear would wait for REQUEST_TIMEOUT_SECONDS, 30 s.
+AT_ONCE_SECONDS = 10.0
 
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[Server]:
     """A server that may be harmed; every test leaves it ready again."""
-    with servers.running("test", ENGINE_HANG_SECONDS="4") as running:
+    with servers.running("test", ENGINE_HANG_SECONDS=f"{HANG_SECONDS:g}") as running:
         yield running
 
 
@@ -43,7 +46,7 @@ def test_a_killed_engine_is_answered_with_503_and_replaced(server: Server, sampl
     assert refused.status == 503
     assert refused.json["code"] in ("engine_away", "model_not_ready")
     assert int(refused.headers["Retry-After"]) >= 1
-    assert took < 1
+    assert took < AT_ONCE_SECONDS
     assert ready.status == 503
     assert any("engine" in each or "model" in each for each in ready.json["missing"])
     assert server.engine_pid() != victim
@@ -52,19 +55,18 @@ def test_a_killed_engine_is_answered_with_503_and_replaced(server: Server, sampl
 
 def test_a_request_in_flight_hears_of_the_death_at_once(server: Server, sample_path: Path) -> None:
     image, victim = sample_path.read_bytes(), server.engine_pid()
-    answers: list[tuple[float, Answer]] = []
-    began = time.monotonic()
+    answers: list[tuple[Answer, float]] = []
 
     os.kill(victim, signal.SIGSTOP)
-    caller = threading.Thread(target=lambda: answers.append((time.monotonic(), detect(server, image))))
+    caller = threading.Thread(target=lambda: answers.append((detect(server, image), time.monotonic())))
     caller.start()
-    servers.wait_until(lambda: _waits_in(server, victim), 5, "the request to reach the engine")
+    servers.wait_until(lambda: _waits_in(server, victim), HANG_SECONDS - 1, "the request to reach the engine")
     os.kill(victim, signal.SIGKILL)
     killed = time.monotonic()
-    caller.join(20)
+    caller.join(REPLACED_SECONDS)
 
-    assert answers[0][1].status == 503
-    assert time.monotonic() - killed < 2, time.monotonic() - began
+    assert answers[0][0].status == 503
+    assert answers[0][1] - killed < AT_ONCE_SECONDS
     servers.wait_until(server.is_ready, REPLACED_SECONDS, "a new engine")
 
 
@@ -80,7 +82,7 @@ def test_a_stopped_engine_is_ended_by_the_watchdog_and_replaced(server: Server, 
     victim = server.engine_pid()
 
     os.kill(victim, signal.SIGSTOP)
-    servers.wait_until(lambda: not _runs(victim), 30, "the watchdog")
+    servers.wait_until(lambda: not _runs(victim), REPLACED_SECONDS, "the watchdog")
     servers.wait_until(server.is_ready, REPLACED_SECONDS, "a new engine")
 
     assert f"ending the engine process {victim}" in server.log()
@@ -91,8 +93,8 @@ def test_health_answers_while_the_engine_hangs(server: Server) -> None:
     victim = server.engine_pid()
     os.kill(victim, signal.SIGSTOP)
 
-    live = server.ask("/livez", timeout=2)
-    ready = server.ask("/readyz", timeout=3)
+    live = server.ask("/livez", timeout=HANG_SECONDS - 1)
+    ready = server.ask("/readyz", timeout=HANG_SECONDS - 1)
     servers.resume(victim)
 
     assert live.status == 200
@@ -112,7 +114,8 @@ def test_a_deadline_is_kept_when_the_engine_hangs(server: Server, sample_path: P
 
     assert late.status == 504
     assert late.json["code"] == "deadline_exceeded"
-    assert 0.5 <= took < 1.5
+    # Not by the watchdog, which would end the engine.
+    assert 0.5 <= took < HANG_SECONDS - 1
     servers.wait_until(server.is_ready, REPLACED_SECONDS, "the engine")
 
 
@@ -120,7 +123,9 @@ def test_a_killed_web_process_is_replaced(server: Server, sample_path: Path) -> 
     victim = server.pids("web")[0]
 
     os.kill(victim, signal.SIGKILL)
-    servers.wait_until(lambda: victim not in server.pids("web") and server.is_ready(), 30, "a new web process")
+    servers.wait_until(
+        lambda: victim not in server.pids("web") and server.is_ready(), REPLACED_SECONDS, "a new web process"
+    )
 
     assert detect(server, sample_path.read_bytes()).status == 200
 

@@ -31,10 +31,10 @@ def test_a_slow_upload_is_answered_though_the_server_stops(sample_path: Path) ->
     image = sample_path.read_bytes() + b"\0" * 200_000
     with servers.running("test") as server, socket.create_connection(("127.0.0.1", server.port), 60) as connection:
         connection.sendall(head(len(image)) + image[:150_000])
-        servers.wait_until(lambda: _is_arriving(server), 10, "the request to be accepted")
+        servers.wait_until(lambda: _is_arriving(server), 30, "the request to be accepted")
 
         server.process.send_signal(signal.SIGWINCH)
-        servers.wait_until(lambda: not _listens(server), 10, "the listener to close")
+        servers.wait_until(lambda: not _listens(server), 30, "the listener to close")
         connection.sendall(image[150_000:])
         answer = _read(connection)
 
@@ -49,10 +49,10 @@ def test_a_prediction_in_the_engine_is_answered_though_the_server_stops(sample_p
         image = sample_path.read_bytes()
         caller = threading.Thread(target=lambda: answers.append(server.ask("/v1/detect", image, JPEG, timeout=60)))
         caller.start()
-        servers.wait_until(lambda: _busy_connections(server) > 0, 10, "the request to be accepted")
+        servers.wait_until(lambda: _busy_connections(server) > 0, 30, "the request to be accepted")
 
         server.process.send_signal(signal.SIGWINCH)
-        servers.wait_until(lambda: not _listens(server), 10, "the listener to close")
+        servers.wait_until(lambda: not _listens(server), 30, "the listener to close")
         servers.resume(engine)
         caller.join(60)
 

