@@ -23,6 +23,7 @@ from loadtest import (
     driver,
     fingerprint,
     guard,
+    pictures,
     plans,
     profiles,
     reference,
@@ -38,6 +39,7 @@ from loadtest.guard import Target
 from loadtest.plans import Plan
 from loadtest.profiles import Profile
 from loadtest.schedule import highest_rate
+from loadtest.statistics import least_requests
 from loadtest.statuses import LoadTestError, Status
 
 RESULTS = driver.ROOT / "loadtest" / "results"
@@ -179,7 +181,7 @@ class _Probes:
     def probe(self, rate: float, is_confirmation: bool) -> Verdict:
         """Judge one rate; the confirming run is twice as long, and an undecided one is repeated as long as decides."""
         profile = self._plan.profile
-        needed = max(profiles.least_for(share, self._plan.slo.confidence) for share in profile.claims)
+        needed = max(least_requests(share, self._plan.slo.confidence) for share in profile.claims)
         # Three times what is needed, so that a few late ones can be told from many.
         seconds = max(self._seconds or 15.0, 3 * needed / rate) * (2 if is_confirmation else 1)
         verdict = self._run(rate, seconds)
@@ -249,7 +251,7 @@ def prepare(
     """The plan of one run and the golden answers for it. Asks the target at rest. Raises LoadTestError."""
     _check_options(arguments)
     mix = profiles.read_mix(arguments.mix or profile.mix, scenarios.SCENARIOS)
-    known = reference.take(target, mix, driver.all_pictures())
+    known = reference.take(target, mix, pictures.samples())
     plan = Plan(
         folder=_new_folder(arguments.folder, env, profile.name),
         url=target.url,

@@ -14,7 +14,7 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
-from loadtest import pictures, progress, request_log, sampling, schedule
+from loadtest import progress, request_log, sampling, schedule
 from loadtest.checks import Check, Verdict, junit
 from loadtest.guard import Target
 from loadtest.plans import Plan
@@ -178,8 +178,3 @@ def _end(child: subprocess.Popen[bytes]) -> None:
                 child.wait(GRACE_SECONDS)
             except (ProcessLookupError, subprocess.TimeoutExpired):
                 continue
-
-
-def all_pictures() -> list[pictures.Picture]:
-    """The pictures that every run sends."""
-    return pictures.samples()

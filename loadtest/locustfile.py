@@ -25,11 +25,13 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from app import config
 from app.errors import SettingsError
-from loadtest import connections, dispatcher, guard, pictures, plans, profiles, reference, scenarios
+from loadtest import connections, guard, pictures, plans, profiles, reference, scenarios, sender
 from loadtest.connections import Connections
-from loadtest.dispatcher import Dispatcher, Recorder, Sender, clock_from
+from loadtest.dispatcher import Dispatcher, clock_from
 from loadtest.foreign_users import ForeignUsers
+from loadtest.request_log import Recorder
 from loadtest.schedule import arrivals, share_of_worker
+from loadtest.sender import Sender
 from loadtest.statuses import LoadTestError, Status
 
 BEGIN = "cask-begin"
@@ -221,13 +223,13 @@ class CaskDispatcher(User):
         plan, folder = self.plan, self.plan.folder
         worker = max(0, getattr(self.environment.runner, "worker_index", 0))
         known, samples = reference.read(folder), pictures.samples()
-        recorder = Recorder(folder, worker)
+        recorder, seed = Recorder(folder, worker), plan.seed * 1000 + worker
         caller = scenarios.Caller(
             plan.mix,
             samples,
             [path for path in known.assets if path != "/"],
             repeat_share=plan.repeat_share,
-            seed=plan.seed * 1000 + worker,
+            seed=seed,
             patience_seconds=plan.timeout_seconds,
             models=known.names,
             usable=known.golden,
@@ -237,20 +239,14 @@ class CaskDispatcher(User):
         moments = share_of_worker(arrivals(plan.profile.stages, plan.profile.arrivals, plan.seed), worker, plan.workers)
         began_at = begin.get()
         clock = clock_from(began_at)
-        settings = config.resolve()
-        connections = Connections(plan.url, plan.slots, str(settings.loadtest_ca_file or ""))
+        connections = Connections(plan.url, plan.slots, str(config.resolve().loadtest_ca_file or ""))
         guests = None
         if self.theirs:
-            guests = ForeignUsers(self.environment, self.theirs, caller, plan.theirs_share, plan.seed * 1000 + worker)
-        sender = Sender(connections, known.oracle(), known.assets, recorder, clock, plan.timeout_seconds, guests=guests)
-        driving = Dispatcher(
-            sender,
-            guests or caller,
-            recorder,
-            clock,
-            stop_when_bad=plan.profile.stop_when_bad,
-            seed=plan.seed * 1000 + worker,
-        )
+            guests = ForeignUsers(self.environment, self.theirs, caller, plan.theirs_share, seed)
+        judged = (known.oracle(), known.assets, recorder, clock, plan.timeout_seconds)
+        sending = Sender(connections, *judged, guests=guests)
+        stop_when_bad = plan.profile.stop_when_bad
+        driving = Dispatcher(sending, guests or caller, recorder, clock, stop_when_bad=stop_when_bad, seed=seed)
         # A collection in mid-run is a pause that the server would be blamed for.
         gc.collect()
         gc.freeze()
@@ -325,7 +321,7 @@ class CaskCaller(FastHttpUser):
                 if request.task:
                     self._oracle.sent(request.task, request.pictures)
                 if request.kind == "job" and answer.status_code == 202:
-                    self._follow(request, dispatcher.job_path(answer.content or b""))
+                    self._follow(request, sender.job_path(answer.content or b""))
                 elif answer.status_code != 200:
                     answer.failure(f"status {answer.status_code}")
                 elif request.task:
@@ -339,12 +335,12 @@ class CaskCaller(FastHttpUser):
 
     def _follow(self, request: scenarios.Request, path: str) -> None:
         """Ask for a job until it is done; each time is a request of its own on Locust's page."""
-        client, headers, is_open = self.client, dispatcher.follow_headers(request), True
+        client, headers, is_open = self.client, sender.follow_headers(request), True
         while is_open:
-            gevent.sleep(dispatcher.POLL_SECONDS)
+            gevent.sleep(sender.POLL_SECONDS)
             with client.request("GET", path, name="job: how far", headers=headers, catch_response=True) as answer:
                 state = (answer.json() or {}).get("state") if answer.status_code == 200 else "gone"
-                is_open = state in dispatcher.OPEN_STATES
+                is_open = state in sender.OPEN_STATES
                 if state == "succeeded":
                     self._judge(answer, request, path.rpartition("/")[2])
                 elif not is_open:

@@ -11,7 +11,6 @@ from pathlib import Path
 from typing import Any
 
 from loadtest.schedule import Stage
-from loadtest.statistics import least_requests
 from loadtest.statuses import UsageError
 
 FOLDER = Path(__file__).resolve().parent
@@ -262,11 +261,6 @@ def _share(word: str, name: str) -> float:
     if not word.startswith("p") or not 0 < share < 1:
         raise UsageError(f"{name!r} names the percentile {word!r}; expected such as p50, p95, p99, p999.")
     return share
-
-
-def least_for(share: float, confidence: float) -> int:
-    """So many requests a claim of this percentile needs."""
-    return least_requests(share, confidence)
 
 
 def word_of(share: float) -> str:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
+import re
+from collections import Counter
 from dataclasses import dataclass
 from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from loadtest.scenarios import Request
 
 
 class Outcome(IntEnum):
@@ -49,6 +53,73 @@ ROW = np.dtype(
 
 # X-Cache → its number in a row; 0 where the server says nothing.
 CACHE = {"": 0, "miss": 1, "hit": 2, "partial": 3}
+
+
+EXAMPLES_MOST = 25
+TIMING = re.compile(r"(decode|queue|predict|engine|app);dur=([0-9.]+)")
+TIMINGS = ("decode", "queue", "predict", "engine", "app")
+UNKNOWN_MS = float("nan")
+UNKNOWN_TIMINGS = (UNKNOWN_MS,) * len(TIMINGS)
+
+
+class Recorder:
+    """Rows of one worker, to memory first and to its file four times a second."""
+
+    def __init__(self, folder: Path, worker: int) -> None:
+        self._worker, self._folder = worker, folder
+        self._file = (folder / f"rows-{worker}.bin").open("wb", buffering=0)
+        # Opened while there is a file left: connections may take all others.
+        self._examples_file = (folder / f"examples-{worker}.jsonl").open("a", buffering=1)
+        self._waiting: list[tuple[Any, ...]] = []
+        self._examples: dict[Outcome, int] = {}
+        self._refusals: Counter[tuple[str, int, str]] = Counter()
+        self.rows = 0
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        """Keep one row: as ROW has it, but for the times, which come last as the server's header tells them."""
+        self._waiting.append(row)
+        self.rows += 1
+
+    def example(self, outcome: Outcome, request: Request, moment: float, words: str) -> None:
+        """Keep what was wrong with an answer, for the report; the first few of each kind."""
+        count = self._examples.get(outcome, 0)
+        self._examples[outcome] = count + 1
+        if count < EXAMPLES_MOST:
+            row = {"outcome": outcome.name, "request_id": request.request_id, "at": round(moment, 3), "what": words}
+            self._examples_file.write(json.dumps(row) + "\n")
+
+    def refusal(self, scenario: str, status: int, code: str) -> None:
+        """Count a request that was not answered with success, by status and problem code, or by its exception."""
+        self._refusals[scenario, status, code] += 1
+
+    def flush(self) -> None:
+        """Write what waits."""
+        waiting, self._waiting = self._waiting, []
+        if waiting:
+            rows = [(*row[:-1], *read_timings(row[-1])) for row in waiting]
+            self._file.write(np.array(rows, ROW).tobytes())
+
+    def close(self, summary: dict[str, Any]) -> None:
+        """Write all, and say that this worker is done; who does not say so was lost."""
+        self.flush()
+        self._file.close()
+        self._examples_file.close()
+        done = self._folder / f"worker-{self._worker}.json"
+        whole = done.with_suffix(".new")
+        refusals = [
+            {"scenario": scenario, "status": status, "code": code, "count": count}
+            for (scenario, status, code), count in self._refusals.items()
+        ]
+        whole.write_text(json.dumps({"worker": self._worker, "rows": self.rows, "refusals": refusals, **summary}))
+        whole.rename(done)
+
+
+def read_timings(header: str) -> tuple[float, ...]:
+    """Milliseconds that the server tells, in the order of TIMINGS; NaN for what it does not (W3C Server Timing)."""
+    if not header:
+        return UNKNOWN_TIMINGS
+    told = dict(TIMING.findall(header))
+    return tuple(float(told[name]) if name in told else UNKNOWN_MS for name in TIMINGS)
 
 
 @dataclass(frozen=True)

@@ -406,11 +406,12 @@ ONLY: dict[str, tuple[str, ...]] = {
     "gevent": (
         "loadtest.locustfile",
         "loadtest.dispatcher",
+        "loadtest.sender",
         "loadtest.precise_timer",
         "loadtest.connections",
         "loadtest.foreign_users",
     ),
-    "geventhttpclient": ("loadtest.dispatcher", "loadtest.connections"),
+    "geventhttpclient": ("loadtest.sender", "loadtest.connections"),
     "loadtest": ("loadtest",),
     # One way to hold a file; SQLite's transactions share one, and turns of a load test go by who removes the file.
     "fcntl": ("app.file_locks", "app.database", "loadtest.target_lock"),

@@ -16,11 +16,12 @@ import numpy as np
 import pytest
 
 from loadtest import request_log
-from loadtest.dispatcher import TIMINGS, Dispatcher, Recorder, Sender, read_timings
+from loadtest.dispatcher import Dispatcher
 from loadtest.oracle import Oracle
 from loadtest.pictures import samples
-from loadtest.request_log import Outcome
+from loadtest.request_log import TIMINGS, Outcome, Recorder, read_timings
 from loadtest.scenarios import Caller
+from loadtest.sender import Sender
 
 SAMPLES = samples()
 RESULT = {"width": 1, "height": 1, "predictions": [{"label": "cone", "score": 1.0}]}

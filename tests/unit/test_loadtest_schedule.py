@@ -7,6 +7,7 @@ import pytest
 
 from loadtest import profiles, schedule
 from loadtest.schedule import Stage
+from loadtest.statistics import least_requests
 from loadtest.statuses import UsageError
 
 
@@ -76,7 +77,7 @@ def test_each_open_profile_sends_enough_at_fifty_a_second_for_what_it_claims(nam
     moments = schedule.arrivals(profile.stages, "constant", 0)
 
     judged = np.sum(moments >= profile.judged_from)
-    assert judged >= max(profiles.least_for(share, 0.95) for share in profile.claims)
+    assert judged >= max(least_requests(share, 0.95) for share in profile.claims)
 
 
 def test_a_share_of_the_capacity_becomes_a_rate() -> None:
