@@ -15,7 +15,7 @@ import pytest
 from tests import redis_servers, servers
 from tests.servers import Server
 
-REQUESTS = 10_000
+REQUESTS = 3_000
 CALLERS = 8
 LIMIT = 100
 WINDOW_SECONDS = 60
@@ -53,7 +53,7 @@ def ask_often(server: Server, count: int) -> list[tuple[float, int]]:
     return found
 
 
-def test_exactly_a_hundred_of_ten_thousand_pass_over_four_processes(limited: Server) -> None:
+def test_exactly_a_hundred_of_thousands_pass_over_four_processes(limited: Server) -> None:
     assert len(limited.pids("web")) == 4
 
     found = ask_often(limited, REQUESTS)

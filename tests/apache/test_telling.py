@@ -6,28 +6,51 @@ import json
 import os
 import re
 import signal
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from tests import servers
 from tests.bad_input import multipart
-from tests.sinks import http_sink
+from tests.servers import Server
+from tests.sinks import HttpSink, http_sink
 
 JPEG = {"Content-Type": "image/jpeg"}
 PATIENCE_SECONDS = 60.0
 
 
-def test_one_id_names_a_request_in_every_log(sample_path: Path) -> None:
-    with servers.running("test", LOG_FORMAT="json", LOG_LEVEL="info") as server:
-        given = server.ask("/v1/classify", b"no picture", {**JPEG, "X-Request-Id": "from-the-caller"})
-        refused = server.ask("/v1/classify", b"no picture", JPEG)
-        found = refused.headers["X-Request-Id"]
-        for name in (found, "from-the-caller"):
-            servers.wait_until(
-                lambda name=name: server.log().count(name) >= 2, PATIENCE_SECONDS, f"both lines of {name}"
-            )
-        lines = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
+@pytest.fixture(scope="module")
+def alerts() -> Iterator[HttpSink]:
+    """Where alerts go."""
+    with http_sink() as sink:
+        yield sink
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[HttpSink]:
+    """Where traces go."""
+    with http_sink() as sink:
+        yield sink
+
+
+@pytest.fixture(scope="module")
+def server(alerts: HttpSink, collector: HttpSink) -> Iterator[Server]:
+    """A service that tells all that it can; the last test kills its engine."""
+    told = {"ALERTS_WEBHOOK_URL": f"{alerts.url}/hook", "TRACES_ENDPOINT": f"{collector.url}/v1/traces"}
+    with servers.running("test", LOG_FORMAT="json", LOG_LEVEL="info", JOBS="on", **told) as running:
+        yield running
+
+
+def test_one_id_names_a_request_in_every_log(server: Server) -> None:
+    given = server.ask("/v1/classify", b"no picture", {**JPEG, "X-Request-Id": "from-the-caller"})
+    refused = server.ask("/v1/classify", b"no picture", JPEG)
+    found = refused.headers["X-Request-Id"]
+    for name in (found, "from-the-caller"):
+        servers.wait_until(lambda name=name: server.log().count(name) >= 2, PATIENCE_SECONDS, f"both lines of {name}")
+    lines = [json.loads(line) for line in server.log().splitlines() if line.startswith("{")]
 
     for name in (found, "from-the-caller"):
         rows = [row for row in lines if row.get("request_id") == name]
@@ -63,47 +86,50 @@ def test_log_file_holds_every_line_and_stays_small(sample_path: Path) -> None:
     assert "listens on" not in path.read_text()
 
 
-def test_a_crash_is_told_by_webhook(sample_path: Path) -> None:
-    with http_sink() as sink, servers.running("test", ALERTS_WEBHOOK_URL=sink.url + "/hook") as server:
-        victim = server.engine_pid()
-        os.kill(victim, signal.SIGKILL)
-        servers.wait_until(lambda: server.is_ready() and server.engine_pid() != victim, PATIENCE_SECONDS, "an engine")
-        posts = sink.wait(1)
-
-    texts = [json.loads(post.body)["text"] for post in posts]
-    assert [text for text in texts if "the engine process before this one ended without a word" in text]
-    assert all(re.match(r"ERROR on localhost \(test\), ", text) for text in texts)
-
-
-def test_traces_go_to_the_collector(sample_path: Path) -> None:
+def test_traces_go_to_the_collector(server: Server, collector: HttpSink, sample_path: Path) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
-    with http_sink() as sink, servers.running("test", TRACES_ENDPOINT=sink.url + "/v1/traces") as server:
-        parent = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "X-Request-Id": "from-the-caller"}
-        assert server.ask("/v1/detect", sample_path.read_bytes(), {**JPEG, **parent}).status == 200
-        found = ExportTraceServiceRequest.FromString(sink.wait(1)[0].body)
+    parent = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "X-Request-Id": "of-the-trace"}
+    assert server.ask("/v1/detect", sample_path.read_bytes(), {**JPEG, **parent}).status == 200
 
-    scope = found.resource_spans[0].scope_spans[0]
-    assert {span.name for span in scope.spans} == {"POST /v1/detect", "decode", "engine queue", "predict"}
-    assert {span.trace_id.hex() for span in scope.spans} == {trace}
-    request = next(span for span in scope.spans if span.name == "POST /v1/detect")
-    assert {each.key: each.value.string_value for each in request.attributes}["cask.request_id"] == "from-the-caller"
+    def spans() -> list[Span]:
+        requests = [ExportTraceServiceRequest.FromString(post.body) for post in collector.posts]
+        scopes = [scope for each in requests for row in each.resource_spans for scope in row.scope_spans]
+        return [span for scope in scopes for span in scope.spans if span.trace_id.hex() == trace]
+
+    names = {"POST /v1/detect", "decode", "engine queue", "predict"}
+    servers.wait_until(lambda: {span.name for span in spans()} >= names, PATIENCE_SECONDS, "the spans of the request")
+    assert {span.name for span in spans()} == names
+    request = next(span for span in spans() if span.name == "POST /v1/detect")
+    assert {each.key: each.value.string_value for each in request.attributes}["cask.request_id"] == "of-the-trace"
 
 
-def test_a_jobs_way_is_counted(sample_path: Path) -> None:
-    with servers.running("test", JOBS="on") as server:
-        body, kind = multipart(*[sample_path.read_bytes()] * 3, task="classify")
-        assert server.ask("/v1/jobs", body, {"Content-Type": kind}).status == 202
+def test_a_jobs_way_is_counted(server: Server, sample_path: Path) -> None:
+    body, kind = multipart(*[sample_path.read_bytes()] * 3, task="classify")
+    assert server.ask("/v1/jobs", body, {"Content-Type": kind}).status == 202
 
-        def shown() -> str:
-            return server.ask("/metrics").body.decode()
+    def shown() -> str:
+        return server.ask("/metrics").body.decode()
 
-        servers.wait_until(
-            lambda: 'cask_jobs_total{outcome="succeeded"} 1.0' in shown(), PATIENCE_SECONDS, "the job to succeed"
-        )
-        found = shown()
+    servers.wait_until(
+        lambda: 'cask_jobs_total{outcome="succeeded"} 1.0' in shown(), PATIENCE_SECONDS, "the job to succeed"
+    )
+    found = shown()
 
     assert 'cask_jobs_total{outcome="queued"} 1.0' in found
     assert "cask_job_images_total 3.0" in found
     assert "cask_job_seconds_count 1.0" in found
     assert "cask_jobs_waiting 0.0" in found
     assert 'cask_processes{role="jobs"} 1.0' in found
+
+
+def test_a_crash_is_told_by_webhook(server: Server, alerts: HttpSink) -> None:
+    victim = server.engine_pid()
+    os.kill(victim, signal.SIGKILL)
+    servers.wait_until(lambda: server.is_ready() and server.engine_pid() != victim, PATIENCE_SECONDS, "an engine")
+
+    def texts() -> list[str]:
+        return [json.loads(post.body)["text"] for post in alerts.posts]
+
+    words = "the engine process before this one ended without a word"
+    servers.wait_until(lambda: any(words in text for text in texts()), PATIENCE_SECONDS, "the alert")
+    assert all(re.match(r"ERROR on localhost \(test\), ", text) for text in texts())
