@@ -13,7 +13,7 @@ from loadtest import compare
 from loadtest.compare import METRICS
 from loadtest.statuses import LoadTestError, Status, UsageError
 
-TRIALS = 200
+TRIALS = 100
 # What ten runs of one build on a shared machine differ by, from one to the next.
 RUN_NOISE = np.array([0.03, 0.05, 0.08, 0.01])
 LEVELS = np.array([40.0, 90.0, 150.0, 50.0])

@@ -88,7 +88,7 @@ def test_a_p_value_by_chance_is_never_nothing() -> None:
 @pytest.mark.parametrize("runs", [5, 8])
 def test_a_change_of_the_visible_size_is_found_in_eight_of_ten_comparisons(runs: int) -> None:
     """Over many experiments, each with its own estimate of the noise, and with both tests."""
-    rng, found, tries = np.random.default_rng(3), 0, 120
+    rng, found, tries = np.random.default_rng(3), 0, 60
     for _ in range(tries):
         visible = detectable_change.detectable_change(
             rng.normal(100, 5, runs), rng.normal(100, 5, runs), 0.0125, 0.05, 1
@@ -101,7 +101,7 @@ def test_a_change_of_the_visible_size_is_found_in_eight_of_ten_comparisons(runs:
 
 
 def test_a_mean_of_the_visible_size_is_found_in_eight_of_ten_comparisons_of_pairs() -> None:
-    rng, found, tries = np.random.default_rng(4), 0, 120
+    rng, found, tries = np.random.default_rng(4), 0, 60
     for _ in range(tries):
         visible = detectable_change.detectable_mean(rng.normal(0, 0.05, 10), 0.0125, 0.05, 1)
         differences = rng.normal(visible, 0.05, 10)
