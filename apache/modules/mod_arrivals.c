@@ -313,6 +313,17 @@ static int say_why(request_rec *r)
     return DECLINED;
 }
 
+/* The server answers a failed condition on a file by itself, past ErrorDocument and with an empty body. */
+static int meet_conditions(request_rec *r)
+{
+    if (r->main || r->prev || r->method_number != M_GET || r->finfo.filetype != APR_REG || strncmp(r->uri, "/static/", 8))
+        return DECLINED;
+    ap_update_mtime(r, r->finfo.mtime);
+    ap_set_last_modified(r);
+    ap_set_etag(r);
+    return ap_meets_conditions(r) == HTTP_PRECONDITION_FAILED ? HTTP_PRECONDITION_FAILED : DECLINED;
+}
+
 /* ── The body ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static apr_status_t has_arrived(void *data)
@@ -675,6 +686,7 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_child_init(map_lengths, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_read_request(look_up_length, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_translate_name(say_why, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_fixups(meet_conditions, NULL, NULL, APR_HOOK_LAST);
     ap_hook_handler(take_in, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_log_transaction(see_who_went, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_register_input_filter(HEAD_FILTER, count_head, NULL, AP_FTYPE_CONNECTION);

@@ -50,8 +50,8 @@ def is_below(address: str) -> bool:
 
 @pytest.fixture(scope="module")
 def backend() -> Iterator[Server]:
-    """Believes what comes from 127.0.0.1, where the proxies are; asks for tokens; few connections."""
-    settings = {"TRUSTED_PROXIES": "127.0.0.1", "AUTHENTICATION": "required", "SERVER_MAX_CONNECTIONS": "32"}
+    """Believes what comes from 127.0.0.1 and 127.0.0.2, where the proxies are; asks for tokens; few connections."""
+    settings = {"TRUSTED_PROXIES": "127.0.0.1,127.0.0.2", "AUTHENTICATION": "required", "SERVER_MAX_CONNECTIONS": "32"}
     with servers.running("test", ADMIN_NETWORKS="127.0.0.0/8", **settings) as server:
         yield server
 
@@ -188,13 +188,67 @@ def test_a_path_that_is_none_is_left_out(backend: Server, prefix: str) -> None:
     assert b'href="/"' in call(backend, "/static/none", {**headers, **HTML}, address="127.0.0.1").body
 
 
-def test_https_at_the_proxy_makes_cookies_secure(backend: Server) -> None:
-    headers = {"Content-Type": "application/x-www-form-urlencoded", "Cookie": "none=1", "X-Forwarded-Proto": "https"}
+# Of a chain of which 127.0.0.1 and 127.0.0.2 are ours: X-Forwarded-For, X-Forwarded-Proto, whether it was HTTPS.
+CHAINS = [
+    (None, "https", True),
+    ("203.0.113.9", "https", True),
+    ("203.0.113.9", "HTTPS", True),
+    ("203.0.113.9", "https, https", True),
+    ("203.0.113.9, 127.0.0.2", "https, http", True),
+    ("203.0.113.9, 127.0.0.2", "https,http", True),
+    ("203.0.113.9, 127.0.0.2", "http, https", False),
+    # One of ours wrote nothing, or over it.
+    ("203.0.113.9, 127.0.0.2", "https", True),
+    # The caller wrote the first of them.
+    ("198.51.100.1, 203.0.113.9", "https, http", False),
+    ("198.51.100.1, 203.0.113.9, 127.0.0.2", "https, http, http", False),
+    ("198.51.100.1, 203.0.113.9, 127.0.0.2", "http, https, http", True),
+    ("198.51.100.1, 203.0.113.9", "https,", False),
+]
+
+
+@pytest.mark.parametrize(("chain", "schemes", "is_https"), CHAINS)
+def test_https_at_the_proxy_makes_cookies_secure(
+    backend: Server, chain: str | None, schemes: str, is_https: bool
+) -> None:
+    headers = {"Content-Type": "application/x-www-form-urlencoded", "Cookie": "none=1", "X-Forwarded-Proto": schemes}
     form = urllib.parse.urlencode({"token": backend.token}).encode()
 
-    entered = call(backend, "/sign-in", headers, form, address="127.0.0.1")
+    chained = {"X-Forwarded-For": chain} if chain else {}
+    entered = call(backend, "/sign-in", {**headers, **chained}, form, address="127.0.0.1")
 
-    assert "Secure" in entered.headers["Set-Cookie"]
+    assert ("Secure" in entered.headers["Set-Cookie"]) is is_https
+
+
+@pytest.mark.parametrize(
+    ("chain", "caller"),
+    [
+        ("203.0.113.9:4711", "203.0.113.9"),
+        ("[2001:db8::1]:4711", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("198.51.100.1:1, 203.0.113.9:4711, 127.0.0.2:80", "203.0.113.9"),
+        ("203.0.113.9:http", "127.0.0.1"),
+        ("unknown:80", "127.0.0.1"),
+        ("", "127.0.0.1"),
+    ],
+)
+def test_the_caller_is_known_with_a_port_too(backend: Server, chain: str, caller: str) -> None:
+    request_id = f"port-{abs(hash(chain)):020d}"
+
+    call(backend, "/v1/models", {"X-Forwarded-For": chain, "X-Request-Id": request_id}, address="127.0.0.1")
+
+    servers.wait_until(lambda: request_id in backend.log(), 10, "the line")
+    (line,) = [each for each in backend.log().splitlines() if request_id in each and "ACCESS" in each]
+    assert f" {caller} " in line
+
+
+def test_the_path_of_the_proxy_that_is_believed_counts(backend: Server) -> None:
+    headers = {"X-Forwarded-For": f"198.51.100.1, {CALLER}", "X-Forwarded-Prefix": "/evil, /vision"}
+
+    document = call(backend, "/openapi.json", headers, address="127.0.0.1")
+
+    assert document.json["servers"] == [{"url": PREFIX}]
 
 
 def test_uploads_are_capped_by_caller_and_not_by_proxy(backend: Server, sample_path: Path) -> None:

@@ -28,6 +28,12 @@ REFUSED = {
         412,
         "precondition_failed",
     ),
+    "another file": (b"GET /static/site.css" + END + b'If-Match: "x"\r\n\r\n', 412, "precondition_failed"),
+    "a changed file": (
+        b"GET /static/site.css" + END + b"If-Unmodified-Since: Mon, 01 Jan 2001 00:00:00 GMT\r\n\r\n",
+        412,
+        "precondition_failed",
+    ),
     "another description": (b"GET /openapi.json" + END + b'If-Match: "x"\r\n\r\n', 412, "precondition_failed"),
     "expect": (b"GET /livez" + END + b"Expect: banana\r\n\r\n", 417, "expectation_unknown"),
     "expect with a body": (POST + b"Expect: 100-later\r\nContent-Length: 3\r\n\r\nabc", 417, "expectation_unknown"),
