@@ -24,8 +24,8 @@ from app.manifests import InputSpec
 from app.texts import packed
 
 LENGTHS = struct.Struct("<II")
-# Who decodes for many callers steps back behind those who wait for less.
-NICE = 5
+# What may take long steps back behind those who wait for less, the engine (ENGINE_NICE, 5) included.
+NICE = 10
 # What Python and libraries take beside the pixels.
 SPARE_BYTES = 48 * 1024**2
 # The parent ends us at the deadline; without a parent we do.
