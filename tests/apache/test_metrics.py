@@ -184,7 +184,7 @@ def test_refusals_by_apache_on_the_apps_word_are_counted(sample_path: Path) -> N
     image = sample_path.read_bytes()
     # The shortest there is: however quick the machine, what twelve callers ask for takes longer.
     # And however slow, the engine is stopped for less than a hang or a deadline.
-    patient = {"ENGINE_HANG_SECONDS": "600", "REQUEST_TIMEOUT_SECONDS": "300"}
+    patient = {"ENGINE_HANG_SECONDS": "600", "REQUEST_TIMEOUT_SECONDS": "120"}
     with servers.running("test", REQUEST_MAX_WAIT_SECONDS="0.01", **patient) as server:
         assert classify(server, image) == 200
         engine, notice = server.engine_pid(), server.state_dir / "run/refused/0/127.0.0.1"

@@ -24,7 +24,7 @@ def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server on which nobody waits for long, without kept answers and with. What the tests stop is no hang to it, and
     passes no deadline, however slow this machine.
     """
-    patient = {"ENGINE_HANG_SECONDS": "600", "REQUEST_TIMEOUT_SECONDS": "300"}
+    patient = {"ENGINE_HANG_SECONDS": "600", "REQUEST_TIMEOUT_SECONDS": "120"}
     with servers.running("test", REQUEST_MAX_WAIT_SECONDS="0.01", CACHE=request.param, **patient) as running:
         yield running
 
