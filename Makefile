@@ -172,13 +172,13 @@ lock: ## Resolve the requirements anew and write the lock files
 	@requirements/lock.sh
 postman: ## Write a Postman collection of the API: build/cask.postman_collection.json
 	@$(INSTALL) serve
-	@$(PY) -m app.openapi postman
+	@$(PY) -m app.web.openapi postman
 docs: ## Write the generated documents anew
 	@$(PY) -m app.cli config docs
 	@$(PY) -m app.telemetry
 .PHONY: translations
 translations: ## Bring the German words of the pages up to date with the code, and say which are missing
 	@$(INSTALL) serve
-	@$(PY) -m app.pages.translations
+	@$(PY) -m app.web.pages.translations
 clean: ## Remove build outputs; state and models stay
 	@rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis

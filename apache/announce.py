@@ -18,10 +18,10 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from app import config  # noqa: E402 - the line above makes it importable
+from app.auth.tokens import TokenStore  # noqa: E402
 from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
 from app.telemetry import logs  # noqa: E402
-from app.tokens import TokenStore  # noqa: E402
 
 PATIENCE_SECONDS = 120.0
 PERIOD_SECONDS = 0.2

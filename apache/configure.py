@@ -21,15 +21,18 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import arrivals, config, factory, policy, sizing, state_files  # noqa: E402 - the line above makes it importable
+from app import config, factory  # noqa: E402 - the line above makes it importable
+from app.auth.tokens import TokenStore  # noqa: E402
 from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
-from app.guards import admission, cors, insiders, lengths, notices, request_ids  # noqa: E402
-from app.guards.gate import LEAST_RETRY_AFTER_SECONDS, Refusal  # noqa: E402
-from app.guards.headers import HEADERS  # noqa: E402
+from app.host import arrivals, sizing  # noqa: E402 - the line above makes it importable
+from app.storage import state_files  # noqa: E402 - the line above makes it importable
 from app.supervision import supervision  # noqa: E402
 from app.telemetry import logs  # noqa: E402
-from app.tokens import TokenStore  # noqa: E402
+from app.web import policy  # noqa: E402 - the line above makes it importable
+from app.web.middleware import admission, cached_lengths, cors, internal_networks, request_ids, shed_markers  # noqa: E402
+from app.web.middleware.admission_controller import LEAST_RETRY_AFTER_SECONDS, Refusal  # noqa: E402
+from app.web.middleware.security_headers import HEADERS  # noqa: E402
 
 CONF = ROOT / "apache" / "conf"
 # Where requirements/install.sh and the image's build put our modules: beside the Python that runs us.
@@ -55,7 +58,7 @@ INCLUDED = (
 FIRST_LINE = 'Include "{path}"\n'
 # Of the pages in errors.toml's own language.
 ENGLISH = {"language": "en", "try_image": "Try an image", "request": "request"}
-# As app/pages/languages.py decides: a person's choice first, then what the browser prefers.
+# As app/web/pages/languages.py decides: a person's choice first, then what the browser prefers.
 READS_GERMAN = (
     "req_novary('Cookie') =~ m#(^|; )lang=de# || "
     "(req_novary('Cookie') !~ m#(^|; )lang=# && req_novary('Accept-Language') =~ m#^de#i)"
@@ -102,7 +105,7 @@ def warn_without_tokens(settings: Settings) -> None:
 def mend_counts(settings: Settings) -> None:
     """Now, while no process counts. Not read where nothing is limited."""
     if settings.rate_limit_per_address or settings.rate_limit_per_token:
-        from app import counters
+        from app.ratelimit import counters
 
         counters.mend(settings.state_dir)
 
@@ -126,7 +129,7 @@ def render(settings: Settings, server_root: Path) -> None:
     write_refusal(settings, server_root)
     make_counted_log(server_root)
     make_arrivals_folder(settings)
-    lengths.make(settings.state_dir / lengths.FILE)
+    cached_lengths.make(settings.state_dir / cached_lengths.FILE)
     write_log_file(settings, server_root)
     write_log_mark(settings, server_root)
     run_express(express_options(settings, server_root), server_root)
@@ -209,9 +212,9 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         "CASK_PREDICTING": f"^(?:{policy.predicting(factory.routes_only())})$",
         "CASK_IS_REFUSED": _is_refused(settings),
         "CASK_IS_COMPUTED": f"req_novary('Cache-Control') =~ m#{admission.COMPUTED.pattern}#i",
-        "CASK_LENGTHS": settings.state_dir / lengths.FILE,
+        "CASK_LENGTHS": settings.state_dir / cached_lengths.FILE,
         "CASK_RETRY_AFTER_SECONDS": _retry_after_seconds(settings),
-        "CASK_ADMIN_NETWORKS": " ".join(insiders.networks(settings)) or "255.255.255.255/32",
+        "CASK_ADMIN_NETWORKS": " ".join(internal_networks.networks(settings)) or "255.255.255.255/32",
         "CASK_TRUSTED_PROXIES": " ".join(settings.trusted_proxies),
         "CASK_IS_TRUSTED": _is_trusted(settings),
         "CASK_PATH_PREFIX": settings.path_prefix,
@@ -315,7 +318,7 @@ def make_counted_log(server_root: Path) -> None:
 
 
 def write_log_file(settings: Settings, server_root: Path) -> None:
-    """For serve.sh: where lines are kept, and how many; no file where nobody wishes it."""
+    """For serve.sh: where lines are kept, and how many; no file where nobody params it."""
     if settings.log_file is not None:
         rows = (settings.log_file, settings.log_file_max_bytes, settings.log_file_count)
         (server_root / "log-file").write_text("".join(f"{row}\n" for row in rows))
@@ -337,7 +340,9 @@ def _retry_after_seconds(settings: Settings) -> int:
 def _is_refused(settings: Settings) -> str:
     """Apache's expression for: every web process has a notice for this caller."""
     slots = range(sizing.choose(settings).web_processes.value)
-    return " && ".join(f"-f '{settings.state_dir / notices.FOLDER / str(slot)}/%{{REMOTE_ADDR}}'" for slot in slots)
+    return " && ".join(
+        f"-f '{settings.state_dir / shed_markers.FOLDER / str(slot)}/%{{REMOTE_ADDR}}'" for slot in slots
+    )
 
 
 def _is_trusted(settings: Settings) -> str:

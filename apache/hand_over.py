@@ -21,10 +21,11 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import config, permissions  # noqa: E402 - the line above makes it importable
+from app import config  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import SettingsError  # noqa: E402
-from app.permissions import Account  # noqa: E402
+from app.host import permissions  # noqa: E402 - the line above makes it importable
+from app.host.permissions import Account  # noqa: E402
 from app.telemetry import logs  # noqa: E402
 
 UNPRIVILEGED_PORTS = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")

@@ -3,8 +3,8 @@ answers.
 """
 
 from app.factory import create_app
-from app.ops.apache_log import ApacheLog
 from app.supervision import supervision
+from app.web.ops.apache_log import ApacheLog
 
 application = create_app()
 settings = application.extensions["settings"]

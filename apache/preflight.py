@@ -17,9 +17,10 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import certificates, config, machine, permissions, sizing  # noqa: E402 - the line above makes it importable
+from app import config  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import SettingsError  # noqa: E402
+from app.host import certificates, machine, permissions, sizing  # noqa: E402 - the line above makes it importable
 from app.telemetry import logs  # noqa: E402
 
 PRIVILEGED_PORTS = 1024

@@ -18,11 +18,13 @@ from pathlib import Path
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import certificates, config, file_locks, permissions  # noqa: E402 - the line above makes it importable
+from app import config  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
+from app.host import certificates, permissions  # noqa: E402 - the line above makes it importable
+from app.storage import file_locks  # noqa: E402 - the line above makes it importable
 from app.supervision import probe, reload_requests  # noqa: E402
-from app.telemetry import shares  # noqa: E402
+from app.telemetry import shards  # noqa: E402
 
 PERIOD_SECONDS = 0.1
 # A new one is there within seconds; on a machine without a free core it takes longer.
@@ -108,7 +110,7 @@ def _alone(path: Path) -> Iterator[None]:
 
 def _pids(state_dir: Path, role: str) -> list[int]:
     """Living processes of a role that have begun to serve."""
-    return [sign.pid for sign in shares.signs(state_dir) if sign.role == role and sign.beat]
+    return [sign.pid for sign in shards.signs(state_dir) if sign.role == role and sign.beat]
 
 
 def _replaced(state_dir: Path, role: str, pid: int, number: int, patience: float) -> bool:

@@ -20,7 +20,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.errors import SettingsError
-from app.results import NAME
+from app.inference.results import NAME
 
 ROOT = Path(__file__).resolve().parent.parent
 SECRETS_DIRECTORY = Path("/run/secrets")
@@ -39,7 +39,8 @@ REMOVED = frozenset(
         *("ALERTS_SMTP_CA_FILE", "ALERTS_SMTP_USER", "ALERTS_SMTP_PASSWORD", "ALERTS_SMTP_PASSWORD_FILE"),
     )
 )
-# In ADMIN_NETWORKS: the address by which the machine that a container runs on calls it, see app.guards.insiders.
+# In ADMIN_NETWORKS: the address by which the machine that a container runs on calls it; see
+# app.web.middleware.internal_networks.
 CONTAINER_HOST = "container-host"
 
 # Before each line of a service that Apache started: apache/json_lines.py knows ours by it, and takes it away.
@@ -889,14 +890,14 @@ DECLARATIONS: Mapping[str, Declaration] = MappingProxyType({one.field: one for o
 SECRETS = tuple(one for one in DECLARATIONS.values() if one.is_secret)
 
 
-class Place(NamedTuple):
+class Sources(NamedTuple):
     """Where settings are looked for; ``load(*place)``. Tests look elsewhere."""
 
     environ: Mapping[str, str] = os.environ
     root: Path = ROOT
     secrets_directory: Path = SECRETS_DIRECTORY
 
-    def of(self, env: str) -> Place:
+    def of(self, env: str) -> Sources:
         """The same, but for this environment instead of the one that ENV names; empty changes nothing."""
         return self._replace(environ={**self.environ, "ENV": env}) if env else self
 
@@ -1278,7 +1279,7 @@ def _holds_certificates(path: Path) -> bool:
 
 def _check_ensemble(settings: Settings) -> None:
     """Each name is there once; and what is secret does not travel in clear."""
-    names = [each.partition("=")[0] for each in settings.ensemble_upstreams]
+    names = [upstream.partition("=")[0] for upstream in settings.ensemble_upstreams]
     if len(set(names)) < len(names):
         _refuse(settings, "ensemble_upstreams", "each name once")
     for each in settings.ensemble_upstreams if settings.is_deployed and settings.text("ensemble_token") else ():
@@ -1293,7 +1294,7 @@ def _check_limits(settings: Settings) -> None:
     """No limit makes another one unreachable."""
     _refuse_above(settings, "request_timeout_seconds", "request_max_timeout_seconds")
     _refuse_above(settings, "images_max_bytes", "request_max_bytes")
-    # A 0 is chosen for the machine, by app.sizing, which knows the others.
+    # A 0 is chosen for the machine, by app.host.sizing, which knows the others.
     if settings.engine_max_queue_size:
         _refuse_above(settings, "engine_max_batch_size", "engine_max_queue_size")
         _refuse_above(settings, "request_max_images", "engine_max_queue_size")

@@ -11,25 +11,26 @@ from flask import Flask
 from flask.helpers import get_debug_flag
 from werkzeug.serving import is_running_from_reloader
 
-from app import config, guards, policy
-from app.api import api
-from app.api.inference import inference
-from app.api.legacy import legacy
-from app.api.rpc import rpc
-from app.cache import answers
+from app import config
+from app.cache import predictions
 from app.config import ROOT, Settings
 from app.engine.client import EngineClient
-from app.ensembles import Ensemble
+from app.ensembles.ensemble import Ensemble
 from app.errors import SettingsError
-from app.guards import measures
-from app.guards.asking import Asking
+from app.inference.pipeline import Engine, Predictor
 from app.jobs import stores
-from app.openapi import openapi
-from app.ops import ops, processes
-from app.pages import pages
-from app.predictions import Engine, Predictor
 from app.supervision import pulse
 from app.telemetry import alerts, logs, metrics, traces
+from app.web import middleware, policy
+from app.web.api import api
+from app.web.api.inference import inference
+from app.web.api.legacy import legacy
+from app.web.api.rpc import rpc
+from app.web.middleware import request_metrics
+from app.web.middleware.request_context import RequestContext
+from app.web.openapi import openapi
+from app.web.ops import ops, processes
+from app.web.pages import pages
 
 
 def create_app(settings: Settings | None = None, engine: Engine | None = None) -> Flask:
@@ -47,14 +48,14 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.extensions["role"] = role
     app.extensions["is_under_apache"] = _mod_wsgi() is not None
     app.extensions["jobs"] = stores.of(settings)
-    kept = answers.init_app(app, settings)
-    predictor = Predictor(settings, engine or _engine(settings), kept, Asking())
+    kept = predictions.init_app(app, settings)
+    predictor = Predictor(settings, engine or _engine(settings), kept, RequestContext())
     app.extensions["predictor"] = predictor
     app.extensions["ensemble"] = Ensemble.of(settings)
-    guards.init_app(app, settings, predictor.decoder.budget)
+    middleware.init_app(app, settings, predictor.decoder.budget)
     add_routes(app)
     processes.register(settings.state_dir, role)
-    measures.init_app(app, lambda: _tell_of_oneself(settings, role))
+    request_metrics.init_app(app, lambda: start_telemetry(settings, role))
     return app
 
 
@@ -76,7 +77,7 @@ def _app() -> Flask:
     return Flask("app", static_folder=str(ROOT / "app" / "static"), static_url_path="/static")
 
 
-def _tell_of_oneself(settings: Settings, role: str) -> None:
+def start_telemetry(settings: Settings, role: str) -> None:
     """This process serves: its errors and figures are to be heard of."""
     # First, so that the end of a process before this one is told too.
     alerts.configure(settings, role)

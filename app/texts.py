@@ -1,7 +1,7 @@
 """What is said to people, as a value: the English words with the id and the values by which others are found. A leaf.
 
 The id is the English sentence as it stands in the code, with ``%(name)s`` for each value; the catalogues of
-``app/translations`` are looked up by it where an answer is written (``app/guards/languages.py``). Everybody else sees a
+``app/translations`` are looked up by it where an answer is written (``accept_language.py``). Everybody else sees a
 string in English: logs, operators, and callers who ask for no other language.
 """
 
@@ -32,7 +32,7 @@ class Text(str):
         return text
 
 
-def marked(words: str) -> str:
+def gettext_noop(words: str) -> str:
     """The same words; ``make translations`` finds them by this name."""
     return words
 

@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from app.engine import inspector
+from app.engine import monitor
 from bench import environment, memory, model, own_priority, requests
 from bench.peers import network
 from bench.requests import Form
@@ -109,8 +109,8 @@ def running(contender: Contender) -> Iterator[Running]:
 
 def _keep_drift(state: Path) -> None:
     """What was learnt of the model's samples is kept over a restart, so not learnt in each round."""
-    for learnt in (state / inspector.FOLDER).glob("*.json"):
-        kept = model.BUILT_STATE / inspector.FOLDER / learnt.name
+    for learnt in (state / monitor.FOLDER).glob("*.json"):
+        kept = model.BUILT_STATE / monitor.FOLDER / learnt.name
         kept.parent.mkdir(exist_ok=True)
         shutil.copy(learnt, kept)
 
@@ -160,7 +160,7 @@ def _still_there(pids: list[int]) -> list[int]:
 
 MINIMAL = "ours-minimal"
 # What each row of ours asks the engine for.
-WISHES = {
+VARIANTS = {
     "auto": ("Cask, automatic", {}),
     "int8": ("Cask, int8", {"PRECISION": "int8"}),
     "bf16": ("Cask, bf16", {"PRECISION": "bf16"}),
@@ -171,7 +171,7 @@ WISHES = {
 
 def ours() -> list[Contender]:
     """Our service with its defaults for production: one row for what the build chose, and one for each precision."""
-    return [_ours(f"ours-{wish}", title, settings) for wish, (title, settings) in WISHES.items()]
+    return [_ours(f"ours-{variant}", title, settings) for variant, (title, settings) in VARIANTS.items()]
 
 
 def minimal() -> Contender:

@@ -20,10 +20,11 @@ import torch
 from PIL import Image
 from torch import nn
 
-from app import builds, manifests
-from app.manifests import Manifest
-from app.vision import add, build, samples
-from app.vision.operators import torchvision
+from app.models import builds, manifests
+from app.models.manifests import Manifest
+from app.runtimes.build import build, samples
+from app.runtimes.importing import add
+from app.runtimes.operators import torchvision
 from bench import pictures
 from bench.peers import network
 from bench.peers.network import CROP_PX, RESIZE_PX

@@ -14,11 +14,12 @@ import threading
 import time
 from collections.abc import Callable
 
-from app import images, manifests
-from app.images import Limits
-from app.results import ClassifyOptions
-from app.vision import registry
-from app.vision.registry import Plan
+from app.inference import images
+from app.inference.images import Limits
+from app.inference.results import ClassifyOptions
+from app.models import manifests
+from app.runtimes import registry
+from app.runtimes.registry import Plan
 from bench import model, own_priority, pictures
 
 BATCH_SIZES = (1, 4, 8)

@@ -100,7 +100,7 @@ def short(value: float) -> str:
 
 def lines(title: str, x: Axis, y: Axis, series: Sequence[Series], marks: Sequence[Mark] = ()) -> Chart | None:
     """A chart of lines; None when there is nothing to show."""
-    points = [(a, b) for each in series for a, b in zip(each.xs, each.ys, strict=True) if _is_shown(a, b, x, y)]
+    points = [(a, b) for one in series for a, b in zip(one.xs, one.ys, strict=True) if _is_shown(a, b, x, y)]
     if not points:
         return None
     xs = [a for a, _ in points] + [a for a, _ in x.ticks] + list(x.ends)
@@ -110,12 +110,12 @@ def lines(title: str, x: Axis, y: Axis, series: Sequence[Series], marks: Sequenc
     lowest = min(ys) * 0.7 if y.is_log else 0.0
     across = Scale(min(xs), max(xs), LEFT_PX, WIDTH_PX - RIGHT_PX, x.is_log)
     up = Scale(lowest, max(ys) * (1.3 if y.is_log else 1.08), HEIGHT_PX - BOTTOM_PX, TOP_PX, y.is_log)
-    chart = Chart(title, [(each.name, each.colour) for each in series], x_title=x.title, y_title=y.title)
+    chart = Chart(title, [(one.name, one.colour) for one in series], x_title=x.title, y_title=y.title)
     chart.x_ticks = [(across.px(value), word) for value, word in x.ticks or across.ticks()]
     chart.y_ticks = [(up.px(value), word) for value, word in y.ticks or up.ticks()]
     chart.marks = [((across if m.is_vertical else up).px(m.value), m.words, m.is_vertical) for m in marks]
-    for each in series:
-        _add_line(chart, each, across, up, (x, y))
+    for one in series:
+        _add_line(chart, one, across, up, (x, y))
     return chart
 
 
@@ -147,7 +147,7 @@ def stacks(title: str, unit: str, rows: Sequence[tuple[str, Sequence[tuple[str, 
             inside = f"{value:.1f}" if width > 34 else ""
             chart.bars.append((colour, round(left, 1), top, width, BAR_PX, f"{name}: {value:.1f} {unit}", inside))
             left += width
-        chart.words.append((round(left + 8, 1), top + 18, "start", f"{sum(each[2] for each in parts):.1f} {unit}"))
+        chart.words.append((round(left + 8, 1), top + 18, "start", f"{sum(part[2] for part in parts):.1f} {unit}"))
     return chart
 
 

@@ -156,10 +156,10 @@ def changes_of_pairs(values: Sequence[Sequence[Sequence[float]]]) -> list[Change
     # A rate is 0 where nothing was answered right; a millionth of the others says the same and has a logarithm.
     floors = [1e-6 * max(1e-6, *(max(pair) for pair in pairs)) for pairs in values]
     logs = [np.log(np.maximum(np.array(pairs, float), floor)) for pairs, floor in zip(values, floors, strict=True)]
-    ratios = [each[:, 1] - each[:, 0] for each in logs]
+    ratios = [log[:, 1] - log[:, 0] for log in logs]
     p_paired = holm([paired(each) for each in ratios])
     p_signs = holm([sign_flips(each, SEED) for each in ratios])
-    means = [np.exp(each.mean(axis=0)) for each in logs]
+    means = [np.exp(log.mean(axis=0)) for log in logs]
     intervals = [bootstrap_mean(each, 1 - CHANCE, SEED) for each in ratios]
     return [
         Change(
@@ -205,7 +205,7 @@ def status_of(found: Sequence[Change]) -> Status:
     if any(each.is_regression for each in found):
         return Status.REGRESSION
     latencies = found[:3]
-    is_clear = all(each.visible <= MUST_SEE or each.is_sure for each in latencies)
+    is_clear = all(latency.visible <= MUST_SEE or latency.is_sure for latency in latencies)
     return Status.PASS if is_clear else Status.UNDECIDED
 
 

@@ -40,7 +40,7 @@ def over_time(plan: Plan, found: np.ndarray) -> Section:
         Series("refused or failed", "amber", middle, rate(sent[sent["outcome"] != Outcome.RIGHT]["done"])),
         Series("dropped", "red", middle, rate(found[found["outcome"] == Outcome.DROPPED]["intended"])),
     ]
-    shown = [each for each in series if each.name in ("offered", "sent", "answered rightly") or any(each.ys)]
+    shown = [one for one in series if one.name in ("offered", "sent", "answered rightly") or any(one.ys)]
     marks = [Mark(plan.profile.judged_from, "judged from here", True)] if plan.profile.judged_from else []
     chart = charts.lines(
         "Requests over time", _time(seconds_of(plan.profile.stages)), Axis("requests a second"), shown, marks

@@ -18,7 +18,9 @@ from loadtest.statistics import percentile
 
 def of_server(record: Record, profile: Profile, samples: Sequence[Mapping[str, Any]]) -> dict[str, float | int | None]:
     """What the server used in the judged span: processor time a right answer, cores kept busy, memory at most."""
-    judged = [each for each in soak.judged_samples(record, profile, samples) if each.get("cpu_seconds") is not None]
+    judged = [
+        sample for sample in soak.judged_samples(record, profile, samples) if sample.get("cpu_seconds") is not None
+    ]
     if len(judged) < 2:
         return {"cores": None, "cpu_ms_per_request": None, "busy_cores": None, "resident_mb": None}
     first, last = judged[0], judged[-1]

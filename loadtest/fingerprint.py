@@ -26,7 +26,7 @@ def take(target: Target, root: Path, models: Sequence[Mapping[str, Any]], digest
         "is_modified": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
         "server_version": _version(target),
         "digests": dict(digests),
-        "computed_by": {str(each.get("name")): each.get("computed_by") for each in models},
+        "computed_by": {str(model.get("name")): model.get("computed_by") for model in models},
         "generator_cpu": cpu_name(),
         "generator_cores": len(os.sched_getaffinity(0)),
         "kernel": platform.release(),

@@ -60,8 +60,8 @@ class ForeignUsers:
         self, environment: Environment, classes: Sequence[type[User]], ours: Caller, share: float, seed: int
     ) -> None:
         self._environment, self._ours, self._share = environment, ours, share
-        self._classes = {each.__name__: each for each in classes}
-        self._weights = [each.weight for each in classes]
+        self._classes = {class_.__name__: class_ for class_ in classes}
+        self._weights = [class_.weight for class_ in classes]
         self._chance = random.Random(seed)  # noqa: S311 - chance, not a secret
         self._idle: dict[str, list[ForeignUser]] = defaultdict(list)
         # What Locust tells of the requests of each task under way.

@@ -62,25 +62,25 @@ def _prepare(environment: Environment, runner: Any, **_: Any) -> None:
     if not options.headless and not options.worker and options.web_host not in LOOPBACK:
         _refuse(f"--web-host is {options.web_host!r}; the page has no login, expected one of {', '.join(LOOPBACK)}.")
     # A person may bring a class of their own in another file; Locust's own list then holds it, and it runs.
-    theirs = [each for each in environment.user_classes if each not in (CaskDispatcher, CaskCaller)]
+    theirs = [class_ for class_ in environment.user_classes if class_ not in (CaskDispatcher, CaskCaller)]
     if options.run_folder:
         _prepare_plan(environment, runner, Path(options.run_folder), theirs)
         return
     environment.user_classes = theirs or [CaskCaller]
-    for each in theirs:
-        _check_theirs(each)
+    for their in theirs:
+        _check_theirs(their)
     if theirs:
         log.warning("Running %s of yours instead of CaskCaller; its answers are not compared.", _names(theirs))
     if not isinstance(runner, MasterRunner):
         _prepare_callers(environment)
-    for each in theirs:
-        each.host = config.resolve().loadtest_host
+    for their in theirs:
+        their.host = config.resolve().loadtest_host
     if environment.web_ui:
         _refuse_in_the_page(environment, options.confirm)
 
 
 def _names(classes: list[type[User]]) -> str:
-    return ", ".join(each.__name__ for each in classes)
+    return ", ".join(class_.__name__ for class_ in classes)
 
 
 def _check_theirs(theirs: type[User]) -> None:
@@ -130,9 +130,9 @@ def _prepare_plan(environment: Environment, runner: Any, folder: Path, theirs: l
     CaskDispatcher.plan = plans.read(folder)
     CaskDispatcher.host = CaskDispatcher.plan.url
     CaskDispatcher.theirs = theirs
-    for each in theirs:
-        _check_theirs(each)
-        each.host = CaskDispatcher.plan.url
+    for their in theirs:
+        _check_theirs(their)
+        their.host = CaskDispatcher.plan.url
     environment.host = CaskDispatcher.plan.url
     options: Any = environment.parsed_options
     # By its number, for it may be gone before this line. A worker's parent is another: Locust's own master.

@@ -63,7 +63,7 @@ def read_profile(name: str, capacity_rps: float | None = None, path: Path = FOLD
     try:
         profile = Profile(name=name, stages=stages, claims=claims, **table)
     except TypeError:
-        unknown = sorted(set(table) - {each.name for each in dataclasses.fields(Profile)})
+        unknown = sorted(set(table) - {field.name for field in dataclasses.fields(Profile)})
         raise UsageError(
             f"Profile {name!r} says {', '.join(unknown) or 'too little'}; see the head of {path.name}."
         ) from None

@@ -42,7 +42,7 @@ class Reference:
     @property
     def names(self) -> dict[str, str]:
         """Task → the name of the model that answers it, as far as /v1/models tells."""
-        by_digest = {str(each.get("digest")): str(each.get("name")) for each in self.models}
+        by_digest = {str(model.get("digest")): str(model.get("name")) for model in self.models}
         return {task: by_digest[digest] for task, digest in self.digests.items() if digest in by_digest}
 
     def oracle(self) -> Oracle:
@@ -83,7 +83,7 @@ def take(target: Target, mix: Mapping[str, float], pictures: Sequence[Picture]) 
 
 
 def _check_named(mix: Mapping[str, float], digests: Mapping[str, str], models: Sequence[Mapping[str, Any]]) -> None:
-    named = {each.get("digest") for each in models}
+    named = {model.get("digest") for model in models}
     for name in mix:
         scenario = scenarios.SCENARIOS[name]
         if scenario.kind == "infer" and digests[scenario.task] not in named:
@@ -139,7 +139,7 @@ def _surprises(
     pictures: Sequence[Picture],
 ) -> list[str]:
     """Where the demonstration model, whose pictures we know, does not see at rest what is in them."""
-    shown = {each["digest"] for each in models if each.get("demonstration") and not each.get("random_weights")}
+    shown = {model["digest"] for model in models if model.get("demonstration") and not model.get("random_weights")}
     if digests.get("classify") not in shown:
         return []
     found = []

@@ -42,8 +42,8 @@ def write(folder: Path) -> Path:
 
 def _since(began_at: float | None, samples: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """The samples with seconds of the run as their moment, so that the server stands on the requests' axis."""
-    zero = began_at if began_at is not None else next((each["at"] for each in samples), 0.0)
-    return [{**each, "at": each["at"] - zero} for each in samples]
+    zero = began_at if began_at is not None else next((sample["at"] for sample in samples), 0.0)
+    return [{**sample, "at": sample["at"] - zero} for sample in samples]
 
 
 def write_card(capacity_file: Path) -> Path:

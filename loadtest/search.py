@@ -229,5 +229,5 @@ def _measure(probe: Probe, rate: float, is_confirmation: bool) -> Verdict:
 
 
 def _reasons(verdict: Verdict) -> str:
-    reasons = "; ".join(f"{each.name} {each.found}" for each in verdict.checks if each.status == Status.INVALID)
+    reasons = "; ".join(f"{check.name} {check.found}" for check in verdict.checks if check.status == Status.INVALID)
     return f"could not be measured, {INVALID_MOST} times: {reasons}"

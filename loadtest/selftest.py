@@ -72,7 +72,7 @@ def generator_cost() -> Finding:
 def _bare_cost(url: str, count: int = 2000) -> float:
     """Microseconds of processor time a request in the standard library's client, one connection, nothing judged."""
     connection = http.client.HTTPConnection(urlsplit(url).netloc)
-    images = [each.data for each in pictures.samples() if each.task == "classify"]
+    images = [sample.data for sample in pictures.samples() if sample.task == "classify"]
     used = time.process_time()
     for number in range(count):
         headers = {"Content-Type": "image/jpeg", "X-Request-Id": f"bare-{number}"}

@@ -84,13 +84,13 @@ def judged_samples(record: Record, profile: Profile, samples: Sequence[Mapping[s
     if began is None or not record.rows.size:
         return []
     first, last = began + profile.judged_from, began + float(record.rows["intended"][-1])
-    return [each for each in samples if first <= each["at"] <= last and each.get("resident_bytes")]
+    return [sample for sample in samples if first <= sample["at"] <= last and sample.get("resident_bytes")]
 
 
 def _in_windows(samples: Sequence[Mapping[str, Any]]) -> tuple[np.ndarray, np.ndarray]:
     """Medians of equal windows, so that half an hour has as few points as a minute."""
-    moments = np.array([each["at"] for each in samples], float)
-    values = np.array([each["resident_bytes"] for each in samples], float)
+    moments = np.array([sample["at"] for sample in samples], float)
+    values = np.array([sample["resident_bytes"] for sample in samples], float)
     count = min(WINDOWS, len(samples))
     return tuple(np.array([np.median(part) for part in np.array_split(each, count)]) for each in (moments, values))  # type: ignore[return-value]
 

@@ -19,7 +19,7 @@ MEANING = {
 def render(plan: Plan, verdict: Verdict) -> str:
     """Some twenty lines of plain text."""
     checks = [["check", "verdict", "found", "limit", "how sure"]]
-    checks += [[each.name, each.status.name, each.found, each.limit, each.sureness] for each in verdict.checks]
+    checks += [[check.name, check.status.name, check.found, check.limit, check.sureness] for check in verdict.checks]
     return "\n".join(
         [
             "",

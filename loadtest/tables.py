@@ -83,8 +83,8 @@ def by_scenario(found: np.ndarray) -> Section:
 def examples(examples: Sequence[dict[str, Any]]) -> Section:
     """The first wrong answers."""
     rows = [
-        [each["outcome"].lower().replace("_", " "), f"{each['at']:.1f} s", each["what"], each["request_id"]]
-        for each in examples
+        [example["outcome"].lower().replace("_", " "), f"{example['at']:.1f} s", example["what"], example["request_id"]]
+        for example in examples
     ]
     heads, styles = ("kind", "when", "what", "request id, for the server's log"), ("what", "", "", "code")
     return Section("What was wrong", "The first of each kind; all of them are counted above.", heads, rows, styles)

@@ -77,7 +77,7 @@ def needs_seconds(checks: Sequence[Check], seconds: float) -> float | None:
 def _judged_seconds(record: Record, profile: Profile) -> float:
     """The span that rates are over: the plan's, or less where the run was ended early."""
     until = schedule.seconds(profile.stages)
-    if any(each.get("stopped_early") for each in record.workers) and record.rows.size:
+    if any(worker.get("stopped_early") for worker in record.workers) and record.rows.size:
         until = min(until, float(record.rows["intended"][-1]))
     return max(0.0, until - profile.judged_from)
 
@@ -91,7 +91,7 @@ def _generator(record: Record, judged: np.ndarray, profile: Profile, slo: Slo) -
         "all",
         "a lost worker takes its requests with it" if lost else "",
     )
-    planned = sum(each["planned"] for each in record.workers)
+    planned = sum(worker["planned"] for worker in record.workers)
     yield from _completeness(record, profile, planned)
     yield from _sockets(record)
     if judged.size == 0:
@@ -115,8 +115,8 @@ def _lag_ms(judged: np.ndarray) -> float:
 
 def _completeness(record: Record, profile: Profile, planned: int) -> Iterator[Check]:
     """Every arrival has its row: what was planned was sent or dropped, and what was written was read."""
-    told = sum(each["rows"] for each in record.workers)
-    stopped = any(each.get("stopped_early") for each in record.workers)
+    told = sum(worker["rows"] for worker in record.workers)
+    stopped = any(worker.get("stopped_early") for worker in record.workers)
     wanted = planned if profile.model == "open" and not stopped else told
     if not record.lost_workers and not wanted == told == record.rows.size:
         yield Check("records", Status.INVALID, f"{record.rows.size} rows", f"{wanted} rows", "see locust.log")
@@ -145,7 +145,7 @@ def _correctness(record: Record, slo: Slo) -> Iterator[Check]:
         # Warm-up excuses slowness, never a wrong answer.
         count = int(np.sum(record.rows["outcome"] == outcome))
         yield Check(name, Status.FAIL if count else Status.PASS, str(count), "0", is_fact=True)
-    reasons = sorted({each["stopped_early"] for each in record.workers if each.get("stopped_early")})
+    reasons = sorted({worker["stopped_early"] for worker in record.workers if worker.get("stopped_early")})
     for reason in reasons:
         yield Check(diagnosis.PROTECTED, Status.FAIL, reason, "runs to its end", is_fact=True)
     # An outage is one event, of which no bound over blocks of time could be sure.

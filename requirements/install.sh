@@ -99,7 +99,7 @@ locks_digest() { # locks_digest MODE : as docker/steps/wheels.sh computes it
 
 set_up_digest() { # set_up_digest MODE : one number for all that is locked
     # shellcheck disable=SC2046 # a list of plain names
-    (cd requirements && cat $(locks "$1") environment/*.* environment/*/*.* ../app/vision/kernels.py ../app/vision/suppression.py install.sh torch.sh ../apache/modules/*) | sha256sum | cut -c1-16
+    (cd requirements && cat $(locks "$1") environment/*.* environment/*/*.* ../app/runtimes/kernels.py ../app/runtimes/suppression.py install.sh torch.sh ../apache/modules/*) | sha256sum | cut -c1-16
 }
 
 missing_packages() { # missing_packages NAME… : those that dpkg does not know as installed
@@ -299,7 +299,7 @@ environment() { # what Python and `flask` must know by themselves
     # A copy: building leaves files beside the source.
     copy="$(mktemp -d)"
     cp -r requirements/environment/. "$copy"
-    requirements/environment/take-kernels.sh app/vision "$copy/cask_torchvision"
+    requirements/environment/take-kernels.sh app/runtimes "$copy/cask_torchvision"
     # Its name until November 2026; two would both claim `flask routes`.
     "$VENV/bin/python" -m pip --disable-pip-version-check uninstall --yes cask-commands
     "$VENV/bin/python" -m pip --disable-pip-version-check install \

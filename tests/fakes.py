@@ -19,15 +19,25 @@ from flask import Flask
 from PIL import Image
 from pydantic import SecretStr
 
-from app import config, manifests
+from app import config
 from app.engine.batcher import Limits
 from app.engine.client import EngineAnswer, EngineClient
 from app.engine.server import Server
 from app.engine.worker import Workers
 from app.errors import CaskError
 from app.factory import create_app
-from app.manifests import Manifest
-from app.results import Answer, Box, ClassifyOptions, Detection, ExplainOptions, Explanation, Options, Prediction
+from app.inference.results import (
+    Answer,
+    Box,
+    ClassifyOptions,
+    Detection,
+    ExplainOptions,
+    Explanation,
+    Options,
+    Prediction,
+)
+from app.models import manifests
+from app.models.manifests import Manifest
 
 # Longer than any of these tests should wait for anything; a test that waits so long has failed.
 PATIENCE_SECONDS = 20.0
@@ -131,25 +141,25 @@ class FakeModel:
     def predict(self, images: Sequence[np.ndarray], options: Sequence[Options]) -> list[Answer]:
         self.batches.append(len(images))
         self.seen += [name_of(image) for image in images]
-        self.kinds.append({type(wish) for wish in options})
+        self.kinds.append({type(requested) for requested in options})
         self.entered.release()
         assert self.gate.wait(PATIENCE_SECONDS), "nobody opened the gate"
         if self.predict_error:
             raise self.predict_error
-        return [self.answer(image, wish) for image, wish in zip(images, options, strict=True)]
+        return [self.answer(image, requested) for image, requested in zip(images, options, strict=True)]
 
     def wait_until_busy(self) -> None:
         """Return when a batch has arrived in predict."""
         assert self.entered.acquire(timeout=PATIENCE_SECONDS), "no batch came"
 
-    def _answer(self, image: np.ndarray, wish: Options) -> Answer:
-        if isinstance(wish, ExplainOptions):
-            return [Explanation(wish.label or name_of(image), 0.5, "cam", [[0.0, 1.0], [0.25, 0.5]])]
-        if isinstance(wish, ClassifyOptions):
+    def _answer(self, image: np.ndarray, requested: Options) -> Answer:
+        if isinstance(requested, ExplainOptions):
+            return [Explanation(requested.label or name_of(image), 0.5, "cam", [[0.0, 1.0], [0.25, 0.5]])]
+        if isinstance(requested, ClassifyOptions):
             return [Prediction(name_of(image), 1.0)]
         height, width = image.shape[:2]
         whole = Detection(name_of(image), 1.0, Box(0.0, 0.0, float(width), float(height)))
-        return [whole] if wish.label in ("", whole.label) else []
+        return [whole] if requested.label in ("", whole.label) else []
 
 
 def pixels(number: int, height: int = 4, width: int = 4) -> np.ndarray:

@@ -192,7 +192,7 @@ def needs_token(env: str, settings: dict[str, str]) -> bool:
 def make_token(state_dir: Path, name: str = "tests", *scopes: str) -> str:
     """A token for this service, with all scopes unless told which."""
     # Only here: tests of containers import nothing of the app.
-    from app.tokens import SCOPES, TokenStore
+    from app.auth.tokens import SCOPES, TokenStore
 
     store = TokenStore(state_dir)
     try:

@@ -6,8 +6,8 @@ import re
 import shutil
 from pathlib import Path
 
-from app import manifests
-from app.manifests import Manifest
+from app.models import manifests
+from app.models.manifests import Manifest
 from tests import servers
 
 CLASSIFIER = "site-safety-classifier"

@@ -11,9 +11,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from app import manifests
 from app.engine.client import EngineClient, Say
-from app.manifests import Manifest
+from app.models import manifests
+from app.models.manifests import Manifest
 from tests import servers, stores
 from tests.servers import Answer, Server
 from tests.stores import CLASSIFIER

@@ -12,10 +12,11 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from app import builds, config, manifests
-from app.results import Box, ClassifyOptions, Detection, DetectOptions, Prediction
-from app.vision.model import Model
-from app.vision.registry import Plan, load_model
+from app import config
+from app.inference.results import Box, ClassifyOptions, Detection, DetectOptions, Prediction
+from app.models import builds, manifests
+from app.runtimes.model import Model
+from app.runtimes.registry import Plan, load_model
 from training import publish, scenes
 from training.metrics import mean_average_precision
 from training.scenes import LABELS, Truth

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from app.results import Box, Detection
+from app.inference.results import Box, Detection
 from training.scenes import Truth
 
 MATCHING_IOU = 0.5

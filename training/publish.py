@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from app.manifests import InputSpec, Manifest, ServeSpec
-from app.results import to_dict
-from app.vision.add import NewModel, add_model
+from app.inference.results import to_dict
+from app.models.manifests import InputSpec, Manifest, ServeSpec
+from app.runtimes.importing.add import NewModel, add_model
 from training import scenes
 
 STORE = Path("models")

@@ -9,8 +9,8 @@ from dataclasses import dataclass
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
-from app.manifests import LETTERBOX_GREY
-from app.results import Box
+from app.inference.results import Box
+from app.models.manifests import LETTERBOX_GREY
 from training import distractors, drawings, textures
 from training.drawings import HEIGHT_METRES, LABELS, Sprite
 

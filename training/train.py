@@ -26,10 +26,10 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from torch.multiprocessing.spawn import spawn
 
-from app.manifests import LETTERBOX_GREY, InputSpec
-from app.vision import narrow
-from app.vision.operators import torchvision
-from app.vision.registry import load_model
+from app.models.manifests import LETTERBOX_GREY, InputSpec
+from app.runtimes import demo_networks
+from app.runtimes.operators import torchvision
+from app.runtimes.registry import load_model
 from training import check, publish, scenes
 
 ImageList = torchvision.models.detection.image_list.ImageList
@@ -251,7 +251,7 @@ def _train_detector_process(
     torch.set_num_threads(1)
     torch.manual_seed(1)
     dist.init_process_group("gloo", init_method=f"file://{target.absolute()}.meet", rank=rank, world_size=PROCESSES)
-    model = _in_channels_last(narrow.narrow_fcos(len(scenes.LABELS)))
+    model = _in_channels_last(demo_networks.narrow_fcos(len(scenes.LABELS)))
     if start:
         model.load_state_dict(load_file(start))
     optimiser, average = _optimiser(model, recipe), Average(model, recipe.ema_decay)
@@ -331,7 +331,7 @@ def train_classifier(recipe: Recipe = CLASSIFIER) -> Path:
     torch.set_num_threads(1)
     torch.manual_seed(2)
     rng = np.random.default_rng(9)
-    model = _in_channels_last(narrow.narrow_resnet10(len(scenes.LABELS)))
+    model = _in_channels_last(demo_networks.narrow_resnet10(len(scenes.LABELS)))
     optimiser, average = _optimiser(model, recipe), Average(model, recipe.ema_decay)
     began, shown_loss = time.monotonic(), 0.0
     for step, index in zip(range(recipe.steps), _batches(rng, len(pixels), recipe.batch), strict=False):

@@ -50,7 +50,7 @@ APLOG_USE_MODULE(arrivals);
 #define BY_HEADER "X-Forwarded-By"
 /* A note that the log reads (logging.conf). */
 #define NOTE_GONE "cask-gone"
-/* The table of app/guards/lengths.py: a row is a length and, in its last two bits, what came of it. */
+/* The table of app/web/middleware/cached_lengths.py: a row is a length and, in its last two bits, what came of it. */
 #define LENGTHS 65536
 #define LENGTHS_STATE_BITS 2
 #define COMPUTED 1
@@ -293,7 +293,7 @@ static int head_is_read(request_rec *r)
     if (caller)
         caller->is_read = 1;
     /* mod_remoteip, which comes next, takes addresses out of the first. That there was a proxy must stay known: who
-     * speaks through one is no insider (access.conf, ops.conf, app/guards/insiders.py). */
+     * speaks through one is no insider (access.conf, ops.conf, app/web/middleware/internal_networks.py). */
     if (apr_table_get(r->headers_in, "X-Forwarded-For") || apr_table_get(r->headers_in, "Forwarded"))
         apr_table_set(r->headers_in, BY_HEADER, r->connection->client_ip);
     return DECLINED;

@@ -14,8 +14,8 @@ from typing import Any
 from flask import Flask
 from flask_caching.backends.base import BaseCache
 
-from app.database import Database
 from app.errors import StateUnusableError
+from app.storage.sqlite import Database
 
 FILE_NAME = "cache/answers.sqlite3"
 SCHEMA = """

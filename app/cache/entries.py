@@ -6,8 +6,8 @@ import json
 from dataclasses import dataclass
 
 from app import tasks
-from app.manifests import Task
-from app.results import Answer, to_dict
+from app.inference.results import Answer, to_dict
+from app.models.manifests import Task
 from app.tasks.base import check_number
 
 

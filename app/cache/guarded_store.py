@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from app.circuit_breaker import CircuitBreaker
+from app.storage.circuit_breaker import CircuitBreaker
 from app.telemetry import metrics
 
 # Slower than this is as bad as down.

@@ -10,7 +10,7 @@ import json
 import numpy as np
 
 from app import __version__
-from app.results import Options
+from app.inference.results import Options
 
 # Counts up when entries or keys change their shape.
 FORMAT = 1
@@ -18,18 +18,18 @@ FORMAT = 1
 KEY_BYTES = 24
 
 
-def key(image: bytes | np.ndarray, wish: Options, model_digest: str, form: str) -> str:
-    """The key for one image as it came, encoded or as pixels. ``form``: see ``app.forms``.
+def key(image: bytes | np.ndarray, image_options: Options, model_digest: str, form: str) -> str:
+    """The key for one image as it came, encoded or as pixels. ``form``: see ``app.models.runtime_variant``.
 
     SHA-256, because whoever could make two pictures with one digest could put words into others' answers; with the
     processor's own instructions it is also the fastest of the safe ones here (docs/decisions/0016-cache.md).
     """
     hashed = _start(model_digest, form).copy()
     if isinstance(image, bytes):
-        hashed.update(f"{wish!r} {len(image)}\n".encode())
+        hashed.update(f"{image_options!r} {len(image)}\n".encode())
         hashed.update(image)
     else:
-        hashed.update(f"{wish!r} {image.shape}\n".encode())
+        hashed.update(f"{image_options!r} {image.shape}\n".encode())
         hashed.update(np.ascontiguousarray(image).data)
     return base64.b64encode(hashed.digest()[:KEY_BYTES]).decode()
 

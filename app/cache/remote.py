@@ -15,7 +15,7 @@ from typing import Any
 from flask import Flask
 from flask_caching.backends.base import BaseCache
 
-from app.redis_connections import opened
+from app.storage.redis_connections import opened
 
 PREFIX = "cask:answer:"
 # For each answer of Redis; a request that meets a hung one has lost so much, once.

@@ -36,8 +36,9 @@ def versions(context: click.Context, parameter: click.Parameter, incomplete: str
 
 
 def _store() -> dict[str, list[str]]:
-    from app import config, manifests
+    from app import config
     from app.errors import CaskError
+    from app.models import manifests
 
     # A proposal that cannot be made is none; the command itself will say what is wrong.
     with contextlib.suppress(CaskError, OSError):

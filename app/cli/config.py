@@ -9,7 +9,7 @@ import click
 from app.cli import completion, terminal
 
 if TYPE_CHECKING:
-    from app.config import Place
+    from app.config import Sources
 
 
 env_option = click.option(
@@ -123,14 +123,14 @@ def get(context: click.Context, name: str, env: str, is_revealed: bool, is_json:
 def docs(context: click.Context) -> None:
     """Write docs/configuration.md anew."""
     from app import config
-    from app.cli import configuration
+    from app.cli import settings_document
 
     root = _place(context).root
-    (root / config.DOCUMENT).write_text(configuration.text(root), encoding="utf-8")
+    (root / config.DOCUMENT).write_text(settings_document.text(root), encoding="utf-8")
     click.echo(f"Wrote {config.DOCUMENT}.")
 
 
-def _place(context: click.Context) -> Place:
-    from app.config import Place
+def _place(context: click.Context) -> Sources:
+    from app.config import Sources
 
-    return context.find_object(Place) or Place()
+    return context.find_object(Sources) or Sources()

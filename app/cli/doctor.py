@@ -13,7 +13,7 @@ from app.cli import completion, terminal
 if TYPE_CHECKING:
     from app.cli.checks import Check, Finding, Surroundings
     from app.config import Settings
-    from app.permissions import Account
+    from app.host.permissions import Account
 
 # Who serves when root starts us, as in apache/serve.sh.
 SERVICE_USER = "www-data"
@@ -48,7 +48,7 @@ def command(context: click.Context, env: str, user: str, is_json: bool) -> None:
 
 def _examine(env: str, user: str) -> Iterator[Finding]:
     from app.cli import checks
-    from app.cli.checks import installation, neighbours, places, sizes, trust
+    from app.cli.checks import access, disk, installation, services, sizes
 
     settings, finding = _settings(env)
     yield finding
@@ -57,11 +57,11 @@ def _examine(env: str, user: str) -> Iterator[Finding]:
     here = checks.Surroundings(settings, account)
     for check in (
         *(installation.interpreter, installation.libraries, installation.mod_wsgi, installation.apache),
-        *(places.checkout, places.state, places.disk, places.models),
+        *(disk.checkout, disk.state, disk.disk, disk.models),
         *(sizes.threads, sizes.memory, sizes.open_files),
-        *(trust.secrets, trust.certificates, trust.authorities, trust.api_tokens),
-        *(neighbours.ports, neighbours.running, neighbours.redis, neighbours.docker, neighbours.clock),
-        neighbours.last_start,
+        *(access.secrets, access.certificates, access.authorities, access.api_tokens),
+        *(services.ports, services.running, services.redis, services.docker, services.clock),
+        services.last_start,
     ):
         yield from _look(check, here)
 
@@ -84,7 +84,7 @@ def _settings(env: str) -> tuple[Settings, Finding]:
     from app.cli import checks
     from app.errors import SettingsError
 
-    place = config.Place().of(env)
+    place = config.Sources().of(env)
     if not checks.is_container() and checks.CONTAINER_SECRETS.is_dir() and not place.secrets_directory.is_dir():
         # `make up` hands them on; a service without a container has them by NAME_FILE.
         place = place._replace(secrets_directory=checks.CONTAINER_SECRETS)
@@ -115,8 +115,8 @@ def _known_environment(env: str) -> str:
 
 def _account(user: str) -> tuple[Account, Finding]:
     """Who serves: ourselves, or whom root hands over to."""
-    from app import permissions
     from app.cli import checks
+    from app.host import permissions
 
     own = permissions.own_account()
     if own.uid != 0:

@@ -108,7 +108,8 @@ def purge(older_than: float, is_sure: bool) -> None:
 
 def _store() -> JobStore:
     """The jobs of this service. Ends the command where there have never been any."""
-    from app import config, permissions
+    from app import config
+    from app.host import permissions
     from app.jobs import stores
 
     settings = config.resolve()
@@ -150,8 +151,8 @@ def _print_results(store: JobStore, job: Job) -> None:
     from app.jobs.store import told
 
     if job.state != "expired":
-        for each in store.all_results(job.id):
-            click.echo(json.dumps(told(each), ensure_ascii=False))
+        for result in store.all_results(job.id):
+            click.echo(json.dumps(told(result), ensure_ascii=False))
 
 
 def _cells(job: Job) -> tuple[Any, ...]:

@@ -17,7 +17,7 @@ from app.cli import completion, terminal
 if TYPE_CHECKING:
     from app.config import Settings
     from app.engine.client import EngineClient
-    from app.manifests import InputKind, Manifest
+    from app.models.manifests import InputKind, Manifest
 
 model_argument = click.argument("model", shell_complete=completion.models)
 any_model_argument = click.argument("model", required=False, default="", shell_complete=completion.models)
@@ -39,7 +39,8 @@ def list_models(is_json: bool) -> None:
     """Print what lies in the store.
 
     And what of it serves, if the service runs."""
-    from app import config, manifests
+    from app import config
+    from app.models import manifests
 
     settings = config.resolve()
     store = manifests.versions(settings.models_dir)
@@ -60,8 +61,8 @@ def list_models(is_json: bool) -> None:
 
 
 def _store_row(folder: Path, held: dict[str, Any]) -> dict[str, Any]:
-    from app import manifests
     from app.errors import ManifestError
+    from app.models import manifests
 
     try:
         manifest = manifests.read(folder)
@@ -86,9 +87,9 @@ def _store_row(folder: Path, held: dict[str, Any]) -> dict[str, Any]:
 
 def _held(settings: Settings) -> list[dict[str, Any]]:
     """What the engine holds; nothing where none runs."""
-    from app import versions
     from app.engine.client import EngineClient
     from app.errors import EngineAwayError
+    from app.models import versions
 
     with contextlib.suppress(EngineAwayError):
         return versions.held(EngineClient(settings.engine_socket))
@@ -100,7 +101,7 @@ def _held(settings: Settings) -> list[dict[str, Any]]:
 @terminal.json_option
 def held_versions(model: str, is_json: bool) -> None:
     """Print what the running engine holds, and what for."""
-    from app import versions
+    from app.models import versions
 
     with _engine() as (client, _):
         rows = versions.held(client, model)
@@ -129,8 +130,10 @@ def held_versions(model: str, is_json: bool) -> None:
 @terminal.json_option
 def report(model: str, is_json: bool) -> None:
     """Print what was built, how fast and how faithful."""
-    from app import config, manifests
-    from app.vision import build, devices
+    from app import config
+    from app.models import manifests
+    from app.runtimes import devices
+    from app.runtimes.build import build
 
     settings = config.resolve()
     chosen = manifests.find(settings.models_dir, (model,) if model else settings.models)
@@ -189,7 +192,7 @@ class Side(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number; fails with a sentence of its own for ``640x480``."""
-        from app import manifests
+        from app.models import manifests
 
         if re.fullmatch(r"\W*\d+\W*[x×, ]\W*\d+\W*", str(value)):
             self.fail(f"{value!r} are two sides. {manifests.NOT_SQUARE}", param, ctx)
@@ -244,12 +247,14 @@ def add(
     For example: flask model add --arch resnet50 --weights DEFAULT --name imagenet --version 1
     """
     from app import config
-    from app.manifests import ServeSpec, ToleranceSpec
-    from app.vision import add as adding
+    from app.models.manifests import ServeSpec, ToleranceSpec
+    from app.runtimes.importing import add as adding
 
     place = store or config.resolve().models_dir
     sizes = {key: numbers[key] for key in ("size", "resize_size", "min_size", "max_size")}
-    wished = {key: numbers[key] for key in ("score_threshold", "top_k", "max_batch_size") if numbers[key] is not None}
+    requested = {
+        key: numbers[key] for key in ("score_threshold", "top_k", "max_batch_size") if numbers[key] is not None
+    }
     with terminal.told_progress("Adding", adding.STEPS) as (say, advance):
         new = adding.NewModel(
             arch,
@@ -259,7 +264,7 @@ def add(
             version,
             description=description,
             input_spec=adding.input_spec(arch, input_kind, sizes, numbers["mean"], numbers["std"]),
-            serve=ServeSpec(**wished),
+            serve=ServeSpec(**requested),
             tolerance=ToleranceSpec() if least_right is None else ToleranceSpec(right=least_right),
             sample_pictures=samples,
             architecture_options=options,
@@ -275,7 +280,7 @@ def _default_sentence(place: Path, manifest: Manifest) -> str:
     """Which model answers requests that name none; empty where another store is served, or nothing can be told."""
     from app import config
     from app.errors import CaskError
-    from app.routing import Routing
+    from app.models.routing import Routing
 
     try:
         settings = config.resolve()
@@ -301,21 +306,23 @@ def build(model: str, use: str, only: str, limit_seconds: float, into_store: boo
     """Build a model, or all of MODELS, for this machine.
 
     Tries each form it can be computed in, and chooses the fastest faithful one. Takes minutes."""
-    from app import config, manifests, permissions
-    from app.vision import build as building
-    from app.vision import devices
+    from app import config
+    from app.host import permissions
+    from app.models import manifests
+    from app.runtimes import devices
+    from app.runtimes.build import build as building
 
     settings = config.resolve()
     if not into_store:
         permissions.become_owner(settings.state_dir)
     chosen = manifests.find(settings.models_dir, (model,) if model else settings.models)
     names = tuple(filter(None, only.split(",")))
-    wish = building.Wish(use, names, missing, limit_seconds, rounds, devices.resolve(settings.device))
-    with terminal.told_progress("Building", len(chosen) * building.steps(wish)) as (say, advance):
+    build_options = building.BuildOptions(use, names, missing, limit_seconds, rounds, devices.resolve(settings.device))
+    with terminal.told_progress("Building", len(chosen) * building.steps(build_options)) as (say, advance):
         building.build_all(
             chosen,
             settings.state_dir,
-            wish,
+            build_options,
             is_shipped=into_store,
             is_missing_only=missing,
             progress=say,
@@ -340,7 +347,7 @@ def promote(model: str, version: str, is_built: bool, is_anyway: bool) -> None:
 
     It is loaded beside the one that serves, and checked before anything changes. One that is slower here is
     refused, unless --anyway."""
-    from app import versions
+    from app.models import versions
 
     with _engine() as (client, settings):
         if is_built:
@@ -350,14 +357,15 @@ def promote(model: str, version: str, is_built: bool, is_anyway: bool) -> None:
 
 def _build_first(client: EngineClient, settings: Settings, model: str, version: str) -> None:
     """Build a version for this machine where it was not; the engine then computes it so."""
-    from app import manifests, permissions, versions
-    from app.vision import build as building
-    from app.vision import devices
+    from app.host import permissions
+    from app.models import manifests, versions
+    from app.runtimes import devices
+    from app.runtimes.build import build as building
 
     chosen = manifests.find(settings.models_dir, (f"{model}@{version}",))
     permissions.become_owner(settings.state_dir)
-    wish = building.Wish(is_reusing=True, device=devices.resolve(settings.device))
-    building.build_all(chosen, settings.state_dir, wish, is_missing_only=True, progress=_say)
+    build_options = building.BuildOptions(is_reusing=True, device=devices.resolve(settings.device))
+    building.build_all(chosen, settings.state_dir, build_options, is_missing_only=True, progress=_say)
     versions.take_build(client, _say, model, version)
 
 
@@ -365,7 +373,7 @@ def _build_first(client: EngineClient, settings: Settings, model: str, version: 
 @model_argument
 def rollback(model: str) -> None:
     """Let the previous version answer again."""
-    from app import versions
+    from app.models import versions
 
     with _engine() as (client, _):
         _print_lines(versions.roll_back(client, _say, model))
@@ -381,7 +389,7 @@ def canary(model: str, version: str, share: float, is_built: bool, is_anyway: bo
     """Let a version answer a share of the requests.
 
     Share 0 ends that. One that is slower here is refused, unless --anyway."""
-    from app import versions
+    from app.models import versions
 
     with _engine() as (client, settings):
         if is_built and share:
@@ -397,7 +405,7 @@ def shadow(model: str, version: str, end: bool) -> None:
     """Ask a version too, unseen by callers.
 
     Without VERSION, print how its answers differ."""
-    from app import versions
+    from app.models import versions
 
     with _engine() as (client, settings):
         if version or end:

@@ -17,7 +17,7 @@ from urllib.parse import urlencode
 import click
 
 from app.cli import completion, terminal
-from app.results import MAX_RESULTS
+from app.inference.results import MAX_RESULTS
 
 if TYPE_CHECKING:
     from app.cli.service import Reply, Service
@@ -116,7 +116,7 @@ def _in_order(
 def _files(given: Sequence[Path]) -> list[Path]:
     """The files, and those below folders that look like images. Raises Failure where a folder holds none."""
     found: list[Path] = []
-    suffixes = {suffix for each in SUFFIXES.values() for suffix in each}
+    suffixes = {suffix for suffixe in SUFFIXES.values() for suffix in suffixe}
     for path in given:
         if not path.is_dir():
             found.append(path)
@@ -153,8 +153,8 @@ def _choose(service: Service, name: str, version: str) -> dict[str, Any]:
         if name in ("", row["name"]) and (row["version"] == version if version else row["role"] == "active"):
             return row
     served = ", ".join(f"{row['name']}@{row['version']}" for row in rows) or "none"
-    wish = f"{name or 'a model'}{'@' + version if version else ''}"
-    raise terminal.Failure(f"The service does not serve {wish}.", next_step=f"It serves: {served}.")
+    requested = f"{name or 'a model'}{'@' + version if version else ''}"
+    raise terminal.Failure(f"The service does not serve {requested}.", next_step=f"It serves: {served}.")
 
 
 def _question(
@@ -164,11 +164,11 @@ def _question(
     from app import tasks
 
     task = tasks.BY_NAME[model["task"]]
-    wishes: dict[str, Any] = {"model": model["name"], "version": version or None}
-    wishes |= {task.count_option: top}
+    params: dict[str, Any] = {"model": model["name"], "version": version or None}
+    params |= {task.count_option: top}
     # Answers of a task without this option are cut here.
-    wishes |= {"score_threshold": threshold if "score_threshold" in task.wishes.model_fields else None}
-    path = f"/v1/{model['task']}?{urlencode({name: wish for name, wish in wishes.items() if wish is not None})}"
+    params |= {"score_threshold": threshold if "score_threshold" in task.params.model_fields else None}
+    path = f"/v1/{model['task']}?{urlencode({name: value for name, value in params.items() if value is not None})}"
 
     def ask(file: Path) -> Predicted:
         try:

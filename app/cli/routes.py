@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from flask import Flask
     from werkzeug.routing import Rule
 
-    from app.policy import RoutePolicy
+    from app.web.policy import RoutePolicy
 
 HEADS = ("Address", "Methods", "Who may ask", "What it is")
 FILES = "Files"
@@ -60,16 +60,16 @@ def _application() -> Flask:
 
 def _rows(app: Flask) -> list[dict[str, Any]]:
     """One for each address and view, in the order of the description's groups."""
-    from app import policy
-    from app.openapi import document
+    from app.web import policy
+    from app.web.openapi import document
 
     found = [_row(app, rule, here) for rule, here in policy.routes(app)]
     return sorted(found, key=lambda row: (row["tag"] == FILES, document.order(row["tag"]), row["path"], row["methods"]))
 
 
 def _row(app: Flask, rule: Rule, here: RoutePolicy) -> dict[str, Any]:
-    from app import policy
-    from app.openapi import operations
+    from app.web import policy
+    from app.web.openapi import operations
 
     operation = operations.of(app.view_functions[rule.endpoint]) or operations.unwritten(rule)
     is_file = here == policy.FILE_ROUTE

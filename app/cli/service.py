@@ -126,9 +126,9 @@ def own_token(settings: Settings, scopes: tuple[str, ...] = ("predict",)) -> Ite
 
     Empty otherwise; the service then says what it needs.
     """
-    from app import permissions
+    from app.auth.tokens import FILE_NAME, TokenStore
     from app.errors import StateUnusableError
-    from app.tokens import FILE_NAME, TokenStore
+    from app.host import permissions
 
     if settings.authentication == "off" or not os.access(settings.state_dir / FILE_NAME, os.W_OK):
         yield ""

@@ -18,7 +18,7 @@ def command(context: click.Context, env: str) -> None:
     from app import config
     from app.cli import service
 
-    settings = config.resolve(*config.Place().of(env))
+    settings = config.resolve(*config.Sources().of(env))
     with service.own_token(settings, ("predict", "admin")) as token:
         asked = service.local(settings, token)
         ready, status = (asked.ask(path, patience_seconds=0) for path in ("/readyz", "/status"))

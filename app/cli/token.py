@@ -13,9 +13,9 @@ import click
 from app.cli import terminal
 
 if TYPE_CHECKING:
-    from app.tokens import Token, TokenStore
+    from app.auth.tokens import Token, TokenStore
 
-# app.tokens has them too; it is read only when a command runs.
+# app.auth.tokens has them too; it is read only when a command runs.
 SCOPES = ("predict", "admin")
 DAY_SECONDS = 86400.0
 DEFAULT_DAYS = 365.0
@@ -96,8 +96,9 @@ def revoke(known_as: str, is_json: bool) -> None:
 
 @contextmanager
 def _store() -> Iterator[TokenStore]:
-    from app import config, permissions
-    from app.tokens import TokenStore
+    from app import config
+    from app.auth.tokens import TokenStore
+    from app.host import permissions
 
     # Not checked: only the folder is needed, and secrets may be for the service's eyes alone.
     state_dir = config.resolve().state_dir

@@ -16,11 +16,11 @@ import time
 from pathlib import Path
 from typing import Any
 
-from app import images
 from app.errors import ImageTooComplexError, ImageUndecodableError, RequestError
-from app.heads.head import Head
-from app.heads.looks import Look
-from app.manifests import InputSpec
+from app.image_headers.header import Head
+from app.image_headers.inspection import Look
+from app.inference import images
+from app.models.manifests import InputSpec
 from app.texts import packed
 
 LENGTHS = struct.Struct("<II")

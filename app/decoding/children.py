@@ -18,11 +18,11 @@ from pathlib import Path
 import numpy as np
 
 from app.decoding import child
-from app.decoding.lanes import Lane, late
+from app.decoding.slots import SlotQueue, late
 from app.errors import DecodersBusyError, ImageTooComplexError, RequestError
-from app.heads.looks import Look
-from app.images import Picture
-from app.manifests import InputSpec
+from app.image_headers.inspection import Look
+from app.inference.images import Picture
+from app.models.manifests import InputSpec
 from app.texts import unpacked
 
 log = logging.getLogger("cask.web")
@@ -75,7 +75,7 @@ class Children:
 
     def __init__(self, most: int, most_waiting: int, most_seconds: float) -> None:
         """``most_waiting``: so many may wait for one. ``most_seconds``: the longest that one image may take."""
-        self.lane = Lane(most, most_waiting)
+        self.slot_queue = SlotQueue(most, most_waiting)
         self._most_seconds = most_seconds
         self._lock = threading.Lock()
         self._idle: list[Child] = []
@@ -85,7 +85,7 @@ class Children:
         """As ``images.decode``, elsewhere. ``most_bytes``: so much memory it may take beside the file.
 
         Raises what that raises; DeadlineExceededError at the deadline, a moment of ``time.monotonic``,
-        ImageTooComplexError when it takes longer than any image may. Called within a place of ``lane``.
+        ImageTooComplexError when it takes longer than any image may. Called within a place of ``slot_queue``.
         """
         until = min(deadline, time.monotonic() + self._most_seconds)
         return self._ask(found, spec, until, deadline, most_bytes)

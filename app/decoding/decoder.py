@@ -8,20 +8,21 @@ from pathlib import Path
 
 import numpy as np
 
-from app import images, sizing
-from app.budget import Budget, Hold
 from app.config import Settings
 from app.decoding.children import Children
-from app.decoding.lanes import Lane, late
+from app.decoding.slots import SlotQueue, late
 from app.errors import ImageTooLargeError
-from app.images import ImageData, Limits, Picture
-from app.manifests import InputSpec
+from app.host import sizing
+from app.inference import images
+from app.inference.images import ImageData, Limits, Picture
+from app.inference.memory_budget import Budget, Hold
+from app.models.manifests import InputSpec
 from app.texts import Text
 
 # A phone's photograph of 12 megapixels takes 0.1 to 0.2 s and some 40 MB. Beyond this, it is decoded elsewhere.
 INLINE_SECONDS = 0.3
 INLINE_BYTES = 80 * 1024**2
-# A picture of three megapixels takes less. What takes more waits in a lane of its own, half as wide: a hundred small
+# A picture of three megapixels takes less. What takes more waits in a queue of its own, half as wide: a hundred small
 # ones are read in the time of one such.
 QUICK_SECONDS = 0.03
 SECONDS_PER_RAW_PIXEL = 3e-9
@@ -37,8 +38,8 @@ class Decoder:
 
     limits: Limits
     budget: Budget
-    quick: Lane
-    ample: Lane
+    quick: SlotQueue
+    ample: SlotQueue
     children: Children
 
     @classmethod
@@ -49,8 +50,8 @@ class Decoder:
         return cls(
             limits(settings),
             Budget.of(sizes.request_memory.value, Path(settings.state_dir)),
-            Lane(decoders, places),
-            Lane(-(-decoders // 2), max(1, int(places * AMPLE_WAITING_SHARE))),
+            SlotQueue(decoders, places),
+            SlotQueue(-(-decoders // 2), max(1, int(places * AMPLE_WAITING_SHARE))),
             Children(
                 sizes.web_decoding_processes.value,
                 max(1, int(places * DEAR_WAITING_SHARE)),
@@ -76,20 +77,20 @@ class Decoder:
         if isinstance(data, np.ndarray):
             # Four bytes for each pixel of three.
             pixels = data.size // 3
-            with self._lane(pixels * SECONDS_PER_RAW_PIXEL).place(deadline):
+            with self._slot_queue(pixels * SECONDS_PER_RAW_PIXEL).place(deadline):
                 self._grow(own, 4 * pixels, deadline)
                 return images.from_pixels(data, spec, self.limits)
         found = images.look(data, self.limits)
         peak_bytes = images.peak_bytes(found, spec)
         if peak_bytes > INLINE_BYTES or found.head.seconds > INLINE_SECONDS:
-            with self.children.lane.place(deadline):
+            with self.children.slot_queue.place(deadline):
                 self._grow(own, peak_bytes, deadline)
                 return self.children.decode(found, spec, deadline, peak_bytes)
-        with self._lane(found.head.seconds).place(deadline):
+        with self._slot_queue(found.head.seconds).place(deadline):
             self._grow(own, peak_bytes, deadline)
             return images.decode(found, spec)
 
-    def _lane(self, seconds: float) -> Lane:
+    def _slot_queue(self, seconds: float) -> SlotQueue:
         return self.quick if seconds <= QUICK_SECONDS else self.ample
 
     def _grow(self, own: Hold, count: int, deadline: float) -> None:

@@ -2,8 +2,8 @@
 
 import sys
 
-from app import standalone
 from app.engine import service
+from app.supervision import standalone
 
 if __name__ == "__main__":
     sys.exit(standalone.main("app.engine", "Serve the models of MODELS on a socket.", "engine", service.run))

@@ -1,6 +1,6 @@
 """Builds in the background: what this machine has no measured form of is built beside the serving, then swapped in.
 
-The work is done by a child of lowest priority (``python -m app.vision.build --background``), which ends with us. Nobody
+The work is done by a child of lowest priority (``app.runtimes.build.build --background``), which ends with us. Nobody
 waits for it: the engine serves from the first moment with what there is.
 """
 
@@ -15,10 +15,10 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from app import builds
 from app.config import ROOT
 from app.errors import CaskError, ChangeRefusedError
-from app.manifests import Manifest
+from app.models import builds
+from app.models.manifests import Manifest
 
 log = logging.getLogger("cask.engine")
 
@@ -33,7 +33,7 @@ def command(manifest: Manifest) -> list[str]:
     """What builds one model; with the settings of this process."""
     # In a process of Apache sys.executable need not be Python.
     python = Path(sys.prefix) / "bin" / "python"
-    return [str(python), "-m", "app.vision.build", "--background", "--model", manifest.key]
+    return [str(python), "-m", "app.runtimes.build.build", "--background", "--model", manifest.key]
 
 
 class Builder:

@@ -1,7 +1,7 @@
 """Which versions the engine holds, and the changes that an operator asks for. Knows no sockets and no torch.
 
 A version is loaded beside the one that serves, warmed up and compared with its stored answers; only then the pointer
-moves (``app.roles``), by one rename. Versions that no role needs are let go of after a while.
+moves (``app.models.roles``), by one rename. Versions that no role needs are let go of after a while.
 """
 
 from __future__ import annotations
@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from app import builds, machine, manifests, roles
 from app.engine import pace
 from app.engine.worker import Clock, Say, Slot, Workers
 from app.errors import ChangeRefusedError, ManifestError, RolesInvalidError
-from app.manifests import Manifest
-from app.roles import Roles
+from app.host import machine
+from app.models import builds, manifests, roles
+from app.models.manifests import Manifest
+from app.models.roles import Roles
 
 log = logging.getLogger("cask.engine")
 
@@ -29,7 +30,7 @@ ACTIONS = ("promote", "rollback", "canary", "shadow", "reload")
 
 @dataclass(frozen=True)
 class Change:
-    """One wish of an operator. ``share`` in percent; a canary's share of 0 and a shadow's empty version end them.
+    """One requested of an operator. ``share`` in percent; a canary's share of 0 and a shadow's empty version end them.
 
     ``is_anyway``: also where the version is slower than the one that serves.
     """
@@ -83,16 +84,16 @@ class Changes:
         One that cannot be read is left out and told. Raises ManifestError when no active one can be read.
         """
         found = []
-        for name, each in self.roles.items():
+        for name, role in self.roles.items():
             try:
-                found.append(manifests.read(self._models_dir / name / each.active))
+                found.append(manifests.read(self._models_dir / name / role.active))
             except ManifestError as error:
-                key = f"{name}@{each.active}"
+                key = f"{name}@{role.active}"
                 log.error("model %s cannot be served: %s %s", key, error.message, error.hint)  # noqa: TRY400
                 self._unreadable[key] = error
         if not found:
             raise next(iter(self._unreadable.values()))
-        others = [(name, version) for name, each in self.roles.items() for version in each.serving[1:]]
+        others = [(name, version) for name, role in self.roles.items() for version in role.serving[1:]]
         others += [(name, version) for name in self.roles for version in self._pinned(name)]
         for name, version in dict.fromkeys(others):
             if version == self.roles[name].active:
@@ -167,7 +168,7 @@ class Changes:
     def status(self) -> dict[str, Any]:
         """Roles by model, and why versions that should serve could not be read, for the status frame."""
         return {
-            "roles": {name: asdict(each) for name, each in self.roles.items()},
+            "roles": {name: asdict(role) for name, role in self.roles.items()},
             "unreadable": {key: error.message for key, error in list(self._unreadable.items())},
         }
 

@@ -16,8 +16,8 @@ from app import errors
 from app.engine import protocol
 from app.engine.protocol import Frame, FrameType, ProtocolError
 from app.errors import CaskError, DeadlineExceededError, EngineAwayError
-from app.manifests import Manifest
-from app.results import EXPLAIN, Answer, ExplainOptions, Options, to_dict
+from app.inference.results import EXPLAIN, Answer, ExplainOptions, Options, to_dict
+from app.models.manifests import Manifest
 from app.tasks import answer_from_json
 from app.telemetry import logs
 from app.texts import Text, unpacked
@@ -44,7 +44,7 @@ TIME_SPAN = struct.Struct("@ll")  # struct timeval: seconds and microseconds
 
 @dataclass(frozen=True)
 class EngineAnswer:
-    """One image's answer, where its time went (milliseconds), and how it was computed (``app.forms``)."""
+    """One image's answer, where its time went (milliseconds), and how it was computed (a runtime variant)."""
 
     answer: Answer
     queue_ms: float
@@ -138,11 +138,11 @@ class EngineClient:
         ModelNotFoundError, DeadlineExceededError, GpuOutOfMemoryError.
         """
         frames = [
-            _predict_frame(number, manifest, image, wish, deadline, sizes[number] if sizes else None)
-            for number, (image, wish) in enumerate(zip(images, options, strict=True))
+            _predict_frame(number, manifest, image, image_options, deadline, sizes[number] if sizes else None)
+            for number, (image, image_options) in enumerate(zip(images, options, strict=True))
         ]
         replies = self._exchange(frames, deadline)
-        return [_read_answer(manifest, replies[number], wish) for number, wish in enumerate(options)]
+        return [_read_answer(manifest, replies[number], image_options) for number, image_options in enumerate(options)]
 
     def status(self) -> dict[str, Any]:
         """What the engine says of itself. Raises EngineAwayError when it does not answer within a second."""

@@ -123,8 +123,8 @@ class Summary:
             self.histograms["score"].add(min(int(score * SCORE_BINS), SCORE_BINS - 1), score, weight)
             self._weight *= self._growth
             if self._weight > LARGEST_WEIGHT:
-                for each in self.histograms.values():
-                    each.scale(1 / self._weight)
+                for histogram in self.histograms.values():
+                    histogram.scale(1 / self._weight)
                 self._weight = 1.0
 
     def to_dict(self, reference: Summary | None) -> dict[str, Any]:
@@ -150,7 +150,9 @@ class Summary:
 
     def to_json(self) -> dict[str, Any]:
         """To keep a reference."""
-        rows = {name: [each.counts, each.squares, each.values] for name, each in self.histograms.items()}
+        rows = {
+            name: [histogram.counts, histogram.squares, histogram.values] for name, histogram in self.histograms.items()
+        }
         return {"images": self.images, "histograms": rows}
 
 
@@ -158,10 +160,10 @@ def from_json(labels: Sequence[str], table: dict[str, Any]) -> Summary:
     """What ``to_json`` made. Raises KeyError, TypeError, ValueError where it is something else."""
     found = Summary(labels, growth=1.0)
     found.images = int(table["images"])
-    for name, each in found.histograms.items():
+    for name, histogram in found.histograms.items():
         counts, squares, values = table["histograms"][name]
-        if len(counts) != len(each.counts):
-            raise ValueError(f"{name} has {len(counts)} bins, expected {len(each.counts)}")
+        if len(counts) != len(histogram.counts):
+            raise ValueError(f"{name} has {len(counts)} bins, expected {len(histogram.counts)}")
         found.histograms[name] = Histogram([float(count) for count in counts], float(squares), float(values))
     return found
 
@@ -175,7 +177,7 @@ def brightness(image: np.ndarray) -> float:
 
 @dataclass
 class Watch:
-    """What is known of one version beside its answers. ``golden``: the last self-test, see ``Inspector``."""
+    """What is known of one version beside its answers. ``golden``: the last self-test, see ``ModelMonitor``."""
 
     summary: Summary
     reference: Summary | None = None

@@ -21,12 +21,12 @@ from app.engine import protocol
 from app.engine.batcher import Work
 from app.engine.builder import Builder
 from app.engine.changes import ACTIONS, Change, Changes
-from app.engine.inspector import Inspector
+from app.engine.monitor import ModelMonitor
 from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
-from app.engine.shadows import Asked, Shadows
+from app.engine.shadows import ShadowedAnswer, Shadows
 from app.engine.worker import Reply, Workers
 from app.errors import CaskError, ChangeRefusedError, EngineBusyError
-from app.results import EXPLAIN, to_dict
+from app.inference.results import EXPLAIN, to_dict
 from app.supervision import pulse
 from app.tasks import answer_from_json, options_from_json
 from app.texts import packed
@@ -52,9 +52,9 @@ class Server:
         changes: Changes | None = None,
         shadows: Shadows | None = None,
         builder: Builder | None = None,
-        inspector: Inspector | None = None,
+        inspector: ModelMonitor | None = None,
     ) -> None:
-        """Without ``changes`` the versions are fixed, and a wish for a change is refused; without ``shadows`` copies
+        """Without ``changes`` the versions are fixed, and a request for a change is refused; without ``shadows`` copies
         are thrown away. ``builder`` and ``inspector`` begin and end with us.
         """
         self.socket_path = socket_path
@@ -266,7 +266,7 @@ class Connection:
         if dropped:
             self._shadows.drop(asked.model, asked.shadow, dropped)
 
-    def _note(self, asked: Asked, reply: Reply) -> None:
+    def _note(self, asked: ShadowedAnswer, reply: Reply) -> None:
         if self._shadows is not None:
             self._shadows.note(asked, reply)
 
@@ -391,11 +391,11 @@ def _size(sides: Any) -> tuple[int, int] | None:
     return int(width), int(height)
 
 
-def _parse_asked(frame: Frame) -> Asked:
+def _parse_asked(frame: Frame) -> ShadowedAnswer:
     meta = frame.meta
     try:
         model, _, version = str(meta["model"]).partition("@")
-        return Asked(
+        return ShadowedAnswer(
             str(meta["task"]),
             model,
             str(meta["answered_by"]),

@@ -11,17 +11,19 @@ from pathlib import Path
 
 import numpy as np
 
-from app import builds, config, forms, machine, sizing
+from app import config
 from app.config import Settings
 from app.engine.batcher import Limits
 from app.engine.builder import Builder
 from app.engine.changes import Change, Changes
-from app.engine.inspector import Inspector
+from app.engine.monitor import ModelMonitor
 from app.engine.server import Server
 from app.engine.shadows import Shadows
 from app.engine.worker import Model, Workers
 from app.errors import ModelLoadError
-from app.manifests import Manifest
+from app.host import machine, sizing
+from app.models import builds, runtime_variant
+from app.models.manifests import Manifest
 from app.supervision import pulse, supervision
 from app.telemetry import alerts, metrics
 
@@ -46,8 +48,8 @@ def build(settings: Settings, load_model: Callable[[Manifest], Model] | None = N
         threads=sizes.engine_workers.value,
         max_queue_size=sizes.engine_max_queue_size.value,
         limits=lambda manifest: limits(settings, manifest),
-        form_of=lambda model: forms.digest(model.computed_by, model.device, model.processor),
-        announce=lambda known: forms.write(settings.state_dir, known),
+        form_of=lambda model: runtime_variant.digest(model.computed_by, model.device, model.processor),
+        announce=lambda known: runtime_variant.write(settings.state_dir, known),
     )
     return Server(
         Path(settings.engine_socket),
@@ -55,12 +57,12 @@ def build(settings: Settings, load_model: Callable[[Manifest], Model] | None = N
         changes,
         Shadows(Path(settings.state_dir)),
         _builder(settings, workers, changes),
-        Inspector(workers, Path(settings.state_dir), _samples, settings.engine_self_test_seconds),
+        ModelMonitor(workers, Path(settings.state_dir), _samples, settings.engine_self_test_seconds),
     )
 
 
 def limits(settings: Settings, manifest: Manifest) -> Limits:
-    """How one model may be batched: its own wish for a size within the setting's, its own wish for a delay first."""
+    """How one model may be batched: its own size within the setting's, its own delay first."""
     delay = manifest.serve.max_queue_delay_ms
     most = settings.engine_max_batch_size or sizing.batch_size(machine.device(settings.device))
     return Limits(
@@ -86,10 +88,10 @@ def run(settings: Settings) -> None:
     server = build(settings)
     pulse.start(server.stuck_seconds, is_python_only=True)
     supervision.of_engine(settings).start()
-    never = threading.Event()
+    stop = threading.Event()
     try:
         server.start()
-        while not never.wait(SIGNAL_PERIOD_SECONDS):
+        while not stop.wait(SIGNAL_PERIOD_SECONDS):
             # A signal that arrives just before a wait does not end it; its handler runs here.
             pass
     except (SystemExit, KeyboardInterrupt):
@@ -101,7 +103,7 @@ def run(settings: Settings) -> None:
 
 
 def _builder(settings: Settings, workers: Workers, changes: Changes) -> Builder | None:
-    """What builds in the background; None where that is off, or torch is wished as it is."""
+    """What builds in the background; None where that is off, or torch is requested as it is."""
     if settings.model_build == "off" or settings.runtime == "torch":
         return None
 
@@ -117,16 +119,16 @@ def _builder(settings: Settings, workers: Workers, changes: Changes) -> Builder 
 
 def _samples(manifest: Manifest) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:
     """A model's sample pictures; imports what reads them only when somebody looks."""
-    from app.vision import samples
+    from app.runtimes.build import samples
 
     return samples.read_each(manifest)
 
 
 def _processor(settings: Settings) -> str:
-    """What reports call the device that computes here; the processor where a wished GPU cannot be used."""
+    """What reports call the device that computes here; the processor where a requested GPU cannot be used."""
     if machine.device(settings.device) == machine.CPU:
         return builds.processor()
-    from app.vision.registry import processor
+    from app.runtimes.registry import processor
 
     try:
         return processor(settings.device)
@@ -138,7 +140,7 @@ def _loader(settings: Settings, workers: int) -> Callable[[Manifest], Model]:
     """What loads one model; imports the vision package only when it is asked to."""
 
     def load(manifest: Manifest) -> Model:
-        from app.vision.registry import Plan, load_model
+        from app.runtimes.registry import Plan, load_model
 
         plan = Plan(
             settings.state_dir,

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from app import roles, tasks
+from app import tasks
 from app.engine.worker import Reply
 from app.errors import DeadlineExceededError
-from app.results import Answer, Box
+from app.inference.results import Answer, Box
+from app.models import roles
 from app.tasks.base import Difference
 
 log = logging.getLogger("cask.engine")
@@ -28,7 +29,7 @@ RECORDED_DIFFERENCE = 0.05
 
 
 @dataclass(frozen=True)
-class Asked:
+class ShadowedAnswer:
     """What a caller was answered, and what is needed to compare. ``answer``: boxes in pixels of the upright image.
 
     ``scale_x`` and ``scale_y``: pixels of the shadow's input for one pixel of that image; ``left`` and ``top``: where
@@ -90,7 +91,7 @@ class Shadows:
         with self._lock:
             self._of(model, version).dropped += count
 
-    def note(self, asked: Asked, reply: Reply) -> None:
+    def note(self, asked: ShadowedAnswer, reply: Reply) -> None:
         """Compare what the shadow replied with what was answered."""
         if reply.error is not None or reply.answer is None:
             is_late = isinstance(reply.error, DeadlineExceededError)
@@ -122,7 +123,7 @@ class Shadows:
         counts.differences_sum += difference.largest
         counts.largest_difference = max(counts.largest_difference, difference.largest)
 
-    def _record(self, asked: Asked, shadowed: Answer, difference: Difference) -> None:
+    def _record(self, asked: ShadowedAnswer, shadowed: Answer, difference: Difference) -> None:
         row = {
             "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock())),
             "request_id": asked.request_id,

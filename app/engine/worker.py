@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from app import machine, tasks
+from app import tasks
 from app.engine.batcher import Batch, Batcher, Limits, Work
 from app.engine.drift import Summary, Watch
 from app.errors import (
@@ -25,8 +25,9 @@ from app.errors import (
     ModelNotFoundError,
     ModelNotReadyError,
 )
-from app.manifests import Manifest
-from app.results import Answer, ExplainOptions, Options
+from app.host import machine
+from app.inference.results import Answer, ExplainOptions, Options
+from app.models.manifests import Manifest
 from app.supervision import pulse
 from app.telemetry import metrics
 
@@ -46,7 +47,7 @@ Announce = Callable[[dict[str, str]], None]
 
 
 class Model(Protocol):
-    """What ``app.vision`` gives us: one model, loaded.
+    """What ``app.runtimes`` gives us: one model, loaded.
 
     ``computed_by``: runtime and precision, for people. ``device``: ``cpu`` or ``cuda:<n>``. ``processor``: what reports
     of builds call a GPU, else empty. ``best_batch_size``: images that suit it at once; 0 is as the settings say.

@@ -2,8 +2,8 @@
 
 import sys
 
-from app import standalone
 from app.jobs import service
+from app.supervision import standalone
 
 if __name__ == "__main__":
     sys.exit(standalone.main("app.jobs", "Work off the jobs that lie in STATE_DIR.", "jobs", service.run))

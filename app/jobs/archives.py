@@ -14,7 +14,7 @@ from pathlib import PurePosixPath
 from typing import BinaryIO, Self
 
 from app.errors import ArchiveError
-from app.jobs.packs import Pack
+from app.jobs.image_packs import Pack
 
 MEDIA_TYPES = {
     "application/zip": "zip",

@@ -15,13 +15,14 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from app import database, machine
-from app.database import Database
 from app.errors import StateUnusableError
-from app.jobs import packs, store
+from app.host import machine
+from app.jobs import image_packs, store
+from app.jobs.image_packs import Pack
 from app.jobs.jobs import Claim, Job, Limits, Wanted
-from app.jobs.packs import Pack
 from app.jobs.store import MAX_ERROR_CHARACTERS, PAGE_ROWS, JobStore
+from app.storage import sqlite
+from app.storage.sqlite import Database
 
 FILE_NAME = "jobs.sqlite3"
 
@@ -125,7 +126,7 @@ class DiskStore(JobStore):
         Raises IdempotencyError, JobsFullError, StorageFullError, StateUnusableError.
         """
         pack.close()
-        wishes, digest = store.wishes_text(wanted), store.digest(wanted, pack)
+        params, digest = store.params_text(wanted), store.digest(wanted, pack)
         placed: Path | None = None
         try:
             with self._durable.transaction() as connection:
@@ -134,7 +135,7 @@ class DiskStore(JobStore):
                     return known, False
                 self._check_room(connection, pack.size_bytes)
                 job_id = secrets.token_hex(12)
-                row = (job_id, wanted.owner, wanted.task, wishes, len(pack.entries), self._clock(), pack.size_bytes)
+                row = (job_id, wanted.owner, wanted.task, params, len(pack.entries), self._clock(), pack.size_bytes)
                 connection.execute(
                     "INSERT INTO jobs (id, owner, state, task, wishes, total, created_at, pack_bytes, key, digest,"
                     " request_id) VALUES (?, ?, 'queued', ?, ?, ?, ?, ?, ?, ?, ?)",
@@ -156,8 +157,8 @@ class DiskStore(JobStore):
         except BaseException as error:
             if placed is not None:
                 placed.unlink(missing_ok=True)
-            if isinstance(error, StateUnusableError) and database.is_full(error.__cause__):
-                raise packs.disk_full() from error
+            if isinstance(error, StateUnusableError) and sqlite.is_full(error.__cause__):
+                raise image_packs.disk_full() from error
             raise
 
     def _known(self, connection: Any, wanted: Wanted, digest: str) -> Job | None:
@@ -338,7 +339,7 @@ class DiskStore(JobStore):
                 (self._clock(), row["id"]),
             )
         try:
-            data = packs.read(self._pack_path(row["id"]), image["start"], image["size_bytes"])
+            data = image_packs.read(self._pack_path(row["id"]), image["start"], image["size_bytes"])
         except (OSError, EOFError):
             # Removed meanwhile, and then nobody asks; or lost, and then the empty image is refused by name.
             data = b""
@@ -348,7 +349,7 @@ class DiskStore(JobStore):
             name=image["name"],
             attempt=image["attempts"] + 1,
             task=row["task"],
-            wishes=json.loads(row["wishes"]),
+            params=json.loads(row["wishes"]),
             request_id=row["request_id"],
             data=data,
         )

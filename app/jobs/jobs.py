@@ -1,4 +1,4 @@
-"""What a job is, as values that cross borders: the job, one image of it, a wish for one. A leaf."""
+"""What a job is, as values that cross borders: the job, one image of it, a request for one. A leaf."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 from typing import Any, Literal
 
 from app.config import Settings
-from app.manifests import Task
+from app.models.manifests import Task
 
 State = Literal["queued", "running", "succeeded", "failed", "expired"]
 OPEN: tuple[State, ...] = ("queued", "running")
@@ -39,7 +39,7 @@ class Job:
     owner: str
     state: State
     task: Task
-    wishes: Mapping[str, Any]
+    params: Mapping[str, Any]
     total: int
     done: int
     failed: int
@@ -65,7 +65,7 @@ class Wanted:
     """
 
     task: Task
-    wishes: Mapping[str, Any]
+    params: Mapping[str, Any]
     owner: str = ""
     key: str = ""
     request_id: str = ""
@@ -85,7 +85,7 @@ class Claim:
     name: str
     attempt: int
     task: Task
-    wishes: Mapping[str, Any]
+    params: Mapping[str, Any]
     request_id: str
     data: bytes
     token: int = 0
@@ -122,7 +122,7 @@ def row(job: Job) -> dict[str, Any]:
         "id": job.id,
         "state": job.state,
         "task": job.task,
-        "options": dict(job.wishes),
+        "options": dict(job.params),
         "progress": {"done": job.done, "failed": job.failed, "total": job.total},
         **{name: None if seconds is None else moment(seconds) for name, seconds in moments.items()},
         "webhook": None if job.webhook is None else asdict(job.webhook),

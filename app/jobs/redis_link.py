@@ -12,9 +12,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any
 
-from app.circuit_breaker import CircuitBreaker
 from app.errors import StateUnusableError, StorageFullError
-from app.redis_connections import options
+from app.storage.circuit_breaker import CircuitBreaker
+from app.storage.redis_connections import options
 from app.texts import Text
 
 # For each answer of Redis, and for a connection.

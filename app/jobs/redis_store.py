@@ -17,9 +17,9 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import CaskError, StateUnusableError
-from app.jobs import packs, store
+from app.jobs import image_packs, store
+from app.jobs.image_packs import Pack
 from app.jobs.jobs import Claim, Job, Limits, Wanted
-from app.jobs.packs import Pack
 from app.jobs.redis_link import Link
 from app.jobs.store import MAX_ERROR_CHARACTERS, PAGE_ROWS, JobStore
 
@@ -86,7 +86,7 @@ class RedisStore(JobStore):
             return self._taken(wanted, more_bytes, *reserved)
         try:
             self._upload(upload[0], pack)
-            about = (len(pack.entries), wanted.task, store.wishes_text(wanted), wanted.request_id, wanted.webhook_url)
+            about = (len(pack.entries), wanted.task, store.params_text(wanted), wanted.request_id, wanted.webhook_url)
             taken = self._run("add", *same, *upload, secrets.token_hex(12), repr(self._clock()), *about)
             return self._taken(wanted, more_bytes, *taken)
         finally:
@@ -112,7 +112,7 @@ class RedisStore(JobStore):
     def _upload(self, token: str, pack: Pack) -> None:
         key, fields, size_bytes = f"{PREFIX}upload:{token}", [], 0
         for number, each in enumerate(pack.entries, start=1):
-            fields += [number, packs.read(pack.path, each.start, each.size_bytes), f"n{number}", each.name]
+            fields += [number, image_packs.read(pack.path, each.start, each.size_bytes), f"n{number}", each.name]
             size_bytes += each.size_bytes
             if size_bytes > UPLOADED_BYTES or number == len(pack.entries):
                 self._link.ask("HSET", key, *fields)
@@ -230,7 +230,7 @@ class RedisStore(JobStore):
             name=(name or b"").decode(),
             attempt=attempt,
             task=job["task"],
-            wishes=json.loads(job["wishes"]),
+            params=json.loads(job["wishes"]),
             request_id=job["request_id"],
             # Lost, if an operator removed it: then the empty image is refused by name.
             data=data or b"",

@@ -21,7 +21,7 @@ from app.supervision import pulse
 from app.telemetry import alerts, metrics
 
 if TYPE_CHECKING:
-    from app.predictions import Outcome, Predictor
+    from app.inference.pipeline import Outcome, Predictor
 
 log = logging.getLogger("cask.jobs")
 
@@ -37,7 +37,7 @@ DRAIN_SECONDS = 5.0
 
 
 class DeferredPredictor:
-    """The predictor, made when the first image comes: a worker that has never had work does without half its memory.
+    """The predictor, made when the first image comes: a worker that has stop had work does without half its memory.
 
     Thread-safe. Its making is that of ``Predictor``: it raises what that raises, and is tried again.
     """
@@ -48,14 +48,14 @@ class DeferredPredictor:
         self._lock = threading.Lock()
         self._predictor: Predictor | None = None
 
-    def predict(self, task: Any, data: Any, wishes: Any, *, deadline: float | None = None) -> Outcome:
+    def predict(self, task: Any, data: Any, params: Any, *, deadline: float | None = None) -> Outcome:
         """As ``Predictor.predict``."""
         with self._lock:
             if self._predictor is None:
-                from app.predictions import Predictor
+                from app.inference.pipeline import Predictor
 
                 self._predictor = Predictor(self._settings, self._engine)
-        return self._predictor.predict(task, data, wishes, deadline=deadline)
+        return self._predictor.predict(task, data, params, deadline=deadline)
 
 
 class Service:
@@ -131,11 +131,11 @@ def run(settings: Settings) -> None:
     alerts.configure(settings, "jobs")
     metrics.begin(Path(settings.state_dir), "jobs")
     metrics.watch_memory("jobs")
-    never = threading.Event()
+    stop = threading.Event()
     store = stores.of(settings)
     worker: Worker | None = None
     try:
-        lock = _wait_for_lock(store, never)
+        lock = _wait_for_lock(store, stop)
         engine = EngineClient(settings.engine_socket)
         worker = Worker(
             store,
@@ -146,7 +146,7 @@ def run(settings: Settings) -> None:
         service = Service(settings, store, worker, Messenger(store, settings, clock=store.now))
         pulse.start(service.stuck_seconds)
         log.info("jobs are worked off by process %d, lock %d", os.getpid(), lock)
-        while not never.wait(LOOK_SECONDS):
+        while not stop.wait(LOOK_SECONDS):
             service.turn()
     except (SystemExit, KeyboardInterrupt):
         # mod_wsgi turns SIGTERM into SystemExit in a service script; standalone does so elsewhere.
@@ -165,7 +165,7 @@ def _is_crowded(engine: EngineClient) -> bool:
         return False
 
 
-def _wait_for_lock(store: JobStore, never: threading.Event) -> int:
+def _wait_for_lock(store: JobStore, stop: threading.Event) -> int:
     while (lock := store.lock()) is None:
-        never.wait(LOOK_SECONDS)
+        stop.wait(LOOK_SECONDS)
     return lock

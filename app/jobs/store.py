@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from app import file_locks, machine
 from app.errors import (
     CaskError,
     ChangeRefusedError,
@@ -21,9 +20,11 @@ from app.errors import (
     JobsFullError,
     StorageFullError,
 )
-from app.jobs import packs
+from app.host import machine
+from app.jobs import image_packs
+from app.jobs.image_packs import Pack
 from app.jobs.jobs import Claim, Job, Limits, State, Wanted, Webhook
-from app.jobs.packs import Pack
+from app.storage import file_locks
 from app.texts import packed, unpacked
 
 FOLDER = "jobs"
@@ -203,7 +204,7 @@ class JobStore(abc.ABC):
             owner=row["owner"],
             state=state,
             task=row["task"],
-            wishes=json.loads(row["wishes"]),
+            params=json.loads(row["wishes"]),
             total=row["total"],
             done=row["done"],
             failed=row["failed"],
@@ -245,21 +246,21 @@ class JobStore(abc.ABC):
         return StorageFullError(
             "The jobs take %(taken)s bytes, and this one %(more)s more; at most %(most)s are theirs.",
             hint="Remove jobs whose results you have (DELETE), or come later; the operator sets the limit.",
-            retry_after_seconds=packs.RETRY_AFTER_SECONDS,
+            retry_after_seconds=image_packs.RETRY_AFTER_SECONDS,
             taken=taken_bytes,
             more=more_bytes,
             most=self.limits.max_disk_bytes,
         )
 
 
-def wishes_text(wanted: Wanted) -> str:
+def params_text(wanted: Wanted) -> str:
     """The options of a job, as they are kept: the version that answers is one of them."""
-    return json.dumps({**wanted.wishes, **wanted.answered_by}, sort_keys=True)
+    return json.dumps({**wanted.params, **wanted.answered_by}, sort_keys=True)
 
 
 def digest(wanted: Wanted, pack: Pack) -> str:
     """What makes two requests the same request; where and in which form they came does not count."""
-    return f"{wanted.task} {json.dumps(dict(wanted.wishes), sort_keys=True)} {pack.digest} {wanted.webhook_url}"
+    return f"{wanted.task} {json.dumps(dict(wanted.params), sort_keys=True)} {pack.digest} {wanted.webhook_url}"
 
 
 def receiver(url: str) -> str:

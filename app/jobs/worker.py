@@ -28,7 +28,7 @@ from app.jobs.store import JobStore, problem
 from app.telemetry import logs, metrics
 
 if TYPE_CHECKING:
-    from app.predictions import Outcome
+    from app.inference.pipeline import Outcome
 
 log = logging.getLogger("cask.jobs")
 
@@ -43,10 +43,10 @@ FIRST_PAUSE_SECONDS = 0.25
 LONGEST_PAUSE_SECONDS = 30.0
 
 
-class Asked(Protocol):
+class PredictionService(Protocol):
     """What the worker needs of the predictor."""
 
-    def predict(self, task: Any, data: Any, wishes: Any, *, deadline: float | None = None) -> Outcome: ...
+    def predict(self, task: Any, data: Any, params: Any, *, deadline: float | None = None) -> Outcome: ...
 
 
 class Worker:
@@ -55,7 +55,7 @@ class Worker:
     def __init__(
         self,
         store: JobStore,
-        predictor: Asked,
+        predictor: PredictionService,
         threads: int,
         *,
         clock: Callable[[], float] = time.monotonic,
@@ -162,7 +162,7 @@ class Worker:
                 count=claim.attempt - 1,
             )
         outcome = self._predictor.predict(
-            claim.task, [claim.data], claim.wishes, deadline=time.monotonic() + IMAGE_SECONDS
+            claim.task, [claim.data], claim.params, deadline=time.monotonic() + IMAGE_SECONDS
         )
         result = outcome.results[0]
         manifest = outcome.manifest

@@ -12,8 +12,8 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 
-from app import machine
-from app.telemetry import metrics, shares
+from app.host import machine
+from app.telemetry import metrics, shards
 
 log = logging.getLogger("cask.web")
 
@@ -72,7 +72,7 @@ class Heat:
             return 0.0
         times, before = self._look(), self._before
         self._before = times
-        hot = {each for each, at in times.items() if each in before and at - before[each] >= HOT_SHARE * span}
+        hot = {time_ for time_, at in times.items() if time_ in before and at - before[time_] >= HOT_SHARE * span}
         hot -= self._exempt
         if only is not None:
             hot &= only()
@@ -127,7 +127,7 @@ def stopping() -> None:
 
 def beat(stuck_seconds: float) -> None:
     """Give one sign."""
-    mood = shares.STOPPING if _is_stopping else shares.LOADING if _loading else shares.SERVING
+    mood = shards.STOPPING if _is_stopping else shards.LOADING if _loading else shards.SERVING
     metrics.share().beat(stuck_seconds, mood)
 
 

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable
 from pathlib import Path
 
-from app import file_locks
+from app.storage import file_locks
 from app.supervision.supervisor import watch
 
 log = logging.getLogger("cask.ops")

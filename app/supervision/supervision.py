@@ -7,15 +7,15 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
 
-from app import machine
 from app.config import Settings
+from app.host import machine
 from app.supervision import probe
 from app.supervision.probe import Probe
 from app.supervision.reload_requests import ReloadRequests
 from app.supervision.supervisor import TELL_SECONDS, Supervisor
 from app.supervision.watchdog import Watchdog, WatchedEngine
-from app.telemetry import shares
-from app.telemetry.shares import LOADING, Sign
+from app.telemetry import shards
+from app.telemetry.shards import LOADING, Sign
 
 # Below STATE_DIR: there while the ops process gives no sign of life.
 SILENCE = Path("run", "ops-is-silent")
@@ -55,10 +55,10 @@ def of_ops(settings: Settings, engine: WatchedEngine) -> Supervision:
     state_dir, hang_seconds = Path(settings.state_dir), settings.engine_hang_seconds
 
     def note(pid: int) -> None:
-        shares.note_hang(state_dir, pid)
+        shards.note_hang(state_dir, pid)
 
     def read() -> list[Sign]:
-        return [sign for sign in shares.signs(state_dir) if sign.role in WATCHED_BY_OPS]
+        return [sign for sign in shards.signs(state_dir) if sign.role in WATCHED_BY_OPS]
 
     supervisor = Supervisor(read, hang_seconds, others=_children_of_apache, note=note)
     watchdog = Watchdog(
@@ -77,7 +77,7 @@ def of_ops(settings: Settings, engine: WatchedEngine) -> Supervision:
             lambda: sum(sign.answered for sign in read() if sign.role == "web"),
         ),
         ReloadRequests(state_dir / "run" / "httpd"),
-        lambda: max((sign.stuck_seconds for sign in shares.signs(state_dir) if sign.pid == os.getpid()), default=0.0),
+        lambda: max((sign.stuck_seconds for sign in shards.signs(state_dir) if sign.pid == os.getpid()), default=0.0),
     )
 
 
@@ -106,9 +106,9 @@ def of_engine(settings: Settings) -> Supervisor:
     """The ops process, watched by the engine: whoever watches all others is watched by one of them."""
     state_dir = Path(settings.state_dir)
     return Supervisor(
-        lambda: [sign for sign in shares.signs(state_dir) if sign.role in WATCHED_BY_ENGINE],
+        lambda: [sign for sign in shards.signs(state_dir) if sign.role in WATCHED_BY_ENGINE],
         settings.engine_hang_seconds,
-        note=lambda pid: shares.note_hang(state_dir, pid),
+        note=lambda pid: shards.note_hang(state_dir, pid),
         tell=SilenceNote(state_dir).tell,
     )
 

@@ -13,8 +13,8 @@ import time
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from app import machine
-from app.telemetry.shares import LOADING, STOPPING, Sign
+from app.host import machine
+from app.telemetry.shards import LOADING, STOPPING, Sign
 
 log = logging.getLogger("cask.ops")
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from app.results import EXPLAIN, Answer, ExplainOptions, Explanation, Options
+from app.inference.results import EXPLAIN, Answer, ExplainOptions, Explanation, Options
 from app.tasks.base import Task
 from app.tasks.classify import Classify
 from app.tasks.detect import Detect

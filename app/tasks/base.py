@@ -9,13 +9,13 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.results import MAX_RESULTS, NAME, Answer, Box, Options, rounded, to_dict
+from app.inference.results import MAX_RESULTS, NAME, Answer, Box, Options, rounded, to_dict
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from app.manifests import ServeSpec
-    from app.vision.model import TaskModel
+    from app.models.manifests import ServeSpec
+    from app.runtimes.model import TaskModel
 
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Label = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"format": "label"})]
@@ -49,7 +49,7 @@ class Difference:
     only_shadow: int = 0
 
 
-class Wishes(BaseModel):
+class TaskParams(BaseModel):
     """What every task understands."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -71,7 +71,7 @@ class Task(ABC):
     # The key under which the rows of an answer stand in JSON.
     rows: ClassVar[str]
     # The options as a caller sends them, and as the engine gets them.
-    wishes: ClassVar[type[Wishes]]
+    params: ClassVar[type[TaskParams]]
     options: ClassVar[type[Any]]
     # The option that takes a label of the model, and the one that says how many rows are wanted.
     label_option: ClassVar[str]
@@ -100,11 +100,11 @@ class Task(ABC):
         """The values of ``tensors`` for the answers to one or many images."""
 
     @abstractmethod
-    def wishes_of_members(self, wishes: Any) -> dict[str, Any]:
+    def member_params(self, params: Any) -> dict[str, Any]:
         """What each member of an ensemble is asked, so that nothing is cut off before the answers are merged."""
 
     @abstractmethod
-    def merged(self, answers: Sequence[Answer], wishes: Any, method: str, iou_threshold: float) -> Sequence[Any]:
+    def merged(self, answers: Sequence[Answer], params: Any, method: str, iou_threshold: float) -> Sequence[Any]:
         """One answer made of several members' answers to one image.
 
         ``method`` (fusion or suppression) and ``iou_threshold`` are for tasks that have boxes.

@@ -7,17 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from app.results import MAX_RESULTS, TOP_K, Answer, ClassifyOptions, Prediction
-from app.tasks.base import Difference, Label, Task, Wishes, check_number, check_text
+from app.inference.results import MAX_RESULTS, TOP_K, Answer, ClassifyOptions, Prediction
+from app.tasks.base import Difference, Label, Task, TaskParams, check_number, check_text
 
 if TYPE_CHECKING:
     import numpy as np
 
-    from app.manifests import ServeSpec
-    from app.vision.model import TaskModel
+    from app.models.manifests import ServeSpec
+    from app.runtimes.model import TaskModel
 
 
-class ClassifyWishes(Wishes):
+class ClassifyParams(TaskParams):
     """Options of POST /v1/classify."""
 
     top_k: int | None = Field(None, ge=0, le=MAX_RESULTS, description="How many labels, best first.")
@@ -35,7 +35,7 @@ class Classify(Task):
 
     name = "classify"
     rows = "predictions"
-    wishes = ClassifyWishes
+    params = ClassifyParams
     options = ClassifyOptions
     label_option = "explain_label"
     count_option = "top_k"
@@ -46,7 +46,7 @@ class Classify(Task):
 
     @property
     def model_class(self) -> type[TaskModel]:
-        from app.vision.classifier import Classifier
+        from app.runtimes.classifier import Classifier
 
         return Classifier
 
@@ -76,14 +76,14 @@ class Classify(Task):
 
         return arrays.labels_and_scores(answers)
 
-    def wishes_of_members(self, wishes: ClassifyWishes) -> dict[str, Any]:
+    def member_params(self, params: ClassifyParams) -> dict[str, Any]:
         # The mean needs every label's score; what the caller wants of them is cut off afterwards.
-        return {**wishes.model_dump(exclude_none=True), "top_k": MAX_RESULTS}
+        return {**params.model_dump(exclude_none=True), "top_k": MAX_RESULTS}
 
     def merged(
-        self, answers: Sequence[Any], wishes: ClassifyWishes, method: str, iou_threshold: float
+        self, answers: Sequence[Any], params: ClassifyParams, method: str, iou_threshold: float
     ) -> Sequence[Any]:
-        from app import merging
+        from app.ensembles import fusion
 
-        top_k = TOP_K if wishes.top_k is None else wishes.top_k
-        return merging.average_labels(answers)[:top_k]
+        top_k = TOP_K if params.top_k is None else params.top_k
+        return fusion.average_labels(answers)[:top_k]

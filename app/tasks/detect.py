@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import Field
 
-from app.results import MAX_RESULTS, USUAL_RESULTS, Answer, Box, Detection, DetectOptions
+from app.inference.results import MAX_RESULTS, USUAL_RESULTS, Answer, Box, Detection, DetectOptions
 from app.tasks.base import (
     Difference,
     Label,
@@ -15,7 +15,7 @@ from app.tasks.base import (
     Placing,
     Share,
     Task,
-    Wishes,
+    TaskParams,
     check_number,
     check_text,
 )
@@ -23,8 +23,8 @@ from app.tasks.base import (
 if TYPE_CHECKING:
     import numpy as np
 
-    from app.manifests import ServeSpec
-    from app.vision.model import TaskModel
+    from app.models.manifests import ServeSpec
+    from app.runtimes.model import TaskModel
 
 # Boxes of one label that overlap at least so much are the same object.
 MATCHING_IOU = 0.5
@@ -32,7 +32,7 @@ MATCHING_IOU = 0.5
 MOST_LABELS = 20
 
 
-class DetectWishes(Wishes):
+class DetectParams(TaskParams):
     """Options of POST /v1/detect."""
 
     score_threshold: Share | None = Field(None, description="Detections with a lower score are left out.")
@@ -48,7 +48,7 @@ class Detect(Task):
 
     name = "detect"
     rows = "detections"
-    wishes = DetectWishes
+    params = DetectParams
     options = DetectOptions
     label_option = "label"
     count_option = "max_results"
@@ -62,7 +62,7 @@ class Detect(Task):
 
     @property
     def model_class(self) -> type[TaskModel]:
-        from app.vision.detector import Detector
+        from app.runtimes.detector import Detector
 
         return Detector
 
@@ -104,15 +104,15 @@ class Detect(Task):
 
         return {**arrays.labels_and_scores(answers), "boxes": arrays.boxes(answers), "counts": arrays.counts(answers)}
 
-    def wishes_of_members(self, wishes: DetectWishes) -> dict[str, Any]:
-        given = wishes.model_dump(exclude_none=True)
-        if wishes.max_results is not None:
+    def member_params(self, params: DetectParams) -> dict[str, Any]:
+        given = params.model_dump(exclude_none=True)
+        if params.max_results is not None:
             # Cut off after merging: what a member has behind its best may be what the others saw.
-            given["max_results"] = max(wishes.max_results, USUAL_RESULTS)
+            given["max_results"] = max(params.max_results, USUAL_RESULTS)
         return given
 
-    def merged(self, answers: Sequence[Any], wishes: DetectWishes, method: str, iou_threshold: float) -> Sequence[Any]:
-        from app import merging
+    def merged(self, answers: Sequence[Any], params: DetectParams, method: str, iou_threshold: float) -> Sequence[Any]:
+        from app.ensembles import fusion
 
-        merge = merging.fuse_boxes if method == "fusion" else merging.suppress_boxes
-        return merge(answers, iou_threshold)[: wishes.max_results]
+        merge = fusion.fuse_boxes if method == "fusion" else fusion.suppress_boxes
+        return merge(answers, iou_threshold)[: params.max_results]

@@ -68,8 +68,8 @@ def _values(label: Label) -> str:
     if label.pattern:
         return label.of
     if len(label.values) > 12:
-        return f"{len(label.values)} values such as {', '.join(f'`{each}`' for each in label.values[:2])}"
-    return ", ".join(f"`{each}`" for each in label.values)
+        return f"{len(label.values)} values such as {', '.join(f'`{value}`' for value in label.values[:2])}"
+    return ", ".join(f"`{value}`" for value in label.values)
 
 
 if __name__ == "__main__":

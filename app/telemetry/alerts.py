@@ -21,8 +21,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, Protocol
 
-from app import file_locks
 from app.config import Settings
+from app.storage import file_locks
 from app.telemetry import logs, metrics
 
 log = logging.getLogger("cask.alerts")

@@ -21,9 +21,9 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-from app import machine
-from app.telemetry import shares
-from app.telemetry.shares import Series, Share
+from app.host import machine
+from app.telemetry import shards
+from app.telemetry.shards import MetricsShard, Series
 
 log = logging.getLogger("cask.metrics")
 
@@ -347,7 +347,7 @@ BUILD_INFO = _looked_up("cask_build_info", "1, with what runs here.", version=WO
 # ── Taking part ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
 _lock = threading.Lock()
-_share = Share.in_memory()
+_share = MetricsShard.in_memory()
 _place: tuple[Path, str] | None = None
 _watcher: threading.Thread | None = None
 
@@ -358,10 +358,10 @@ def begin(state_dir: Path, role: str) -> None:
     if _place == (state_dir, role):
         return
     try:
-        share, ended = Share.claim(state_dir, role)
+        share, ended = MetricsShard.claim(state_dir, role)
     except OSError:
         log.exception("this process's metrics are not seen by others")
-        share, ended = Share.in_memory(), None
+        share, ended = MetricsShard.in_memory(), None
     _use(share)
     _place = (state_dir, role)
     if ended is not None and role in ROLES:
@@ -397,7 +397,7 @@ def watch_memory(role: str) -> None:
     _watcher.start()
 
 
-def share() -> Share:
+def share() -> MetricsShard:
     """Where this process counts at the moment."""
     return _share
 
@@ -407,7 +407,7 @@ def end() -> None:
     _share.stop()
 
 
-def _use(share: Share) -> None:
+def _use(share: MetricsShard) -> None:
     global _share
     with _lock:
         _share = share
@@ -439,7 +439,7 @@ Sums = dict[Metric, dict[tuple[str, ...], list[float]]]
 def read(state_dir: Path) -> Sums:
     """The sums over all processes: counters and histograms also of those that ended, gauges of the living."""
     sums: Sums = {}
-    for found in shares.read(state_dir):
+    for found in shards.read(state_dir):
         for series, values in found.series.items():
             known = DECLARED.get(series.name)
             if known is None or known.size != len(values) or (known.kind == "gauge" and not found.is_alive):

@@ -24,18 +24,24 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 def make() -> Application:
     """The WSGI application, for the one model in MODELS_DIR."""
-    from app import config, images, manifests
+    from app import config
     from app.decoding import decoder
     from app.engine.client import EngineClient
+    from app.inference import images
+    from app.models import manifests
 
     settings = config.load()
     manifest = manifests.read(next(Path(settings.models_dir).glob("*/*/")))
-    engine, limits, wish = EngineClient(settings.engine_socket), decoder.limits(settings), manifest.default_options()
+    engine, limits, image_options = (
+        EngineClient(settings.engine_socket),
+        decoder.limits(settings),
+        manifest.default_options(),
+    )
 
     def application(environ: dict[str, Any], start_response: Callable[..., Any]) -> Iterable[bytes]:
         data = environ["wsgi.input"].read()
         picture = images.read(data, manifest.input, limits)
-        found = engine.predict(manifest, [picture.pixels], [wish], time.monotonic() + TIMEOUT_SECONDS)[0]
+        found = engine.predict(manifest, [picture.pixels], [image_options], time.monotonic() + TIMEOUT_SECONDS)[0]
         body = json.dumps({"label": found.answer[0].label}).encode()
         start_response("200 OK", [("Content-Type", "application/json"), ("Content-Length", str(len(body)))])
         return [body]

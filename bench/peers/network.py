@@ -33,7 +33,7 @@ Predict = Callable[[Sequence[Any]], list[str]]
 
 
 def load() -> tuple[Prepare, Predict]:
-    """How to prepare one picture and how to name several, as BENCH_MODEL wishes."""
+    """How to prepare one picture and how to name several, as BENCH_MODEL params."""
     kind = os.environ.get(MODEL_VARIABLE, "documented")
     return _load_documented() if kind == "documented" else _load_built(is_twin=kind == "twin")
 
@@ -48,7 +48,7 @@ def network(count: int, weights: Path = WEIGHTS) -> Any:
     """torchvision's resnet18 with the trained weights."""
     import torch
 
-    from app.vision.operators import torchvision
+    from app.runtimes.operators import torchvision
 
     built = torchvision.models.resnet18(num_classes=count)
     built.load_state_dict(torch.load(weights, weights_only=True))
@@ -57,7 +57,7 @@ def network(count: int, weights: Path = WEIGHTS) -> Any:
 
 def preset() -> Any:
     """torchvision's preset for classification, with the numbers that resnet18's published weights carry."""
-    from app.vision.operators import torchvision
+    from app.runtimes.operators import torchvision
 
     return torchvision.transforms._presets.ImageClassification(crop_size=CROP_PX, resize_size=RESIZE_PX)
 
@@ -81,9 +81,10 @@ def _load_documented() -> tuple[Prepare, Predict]:
 
 def _load_built(*, is_twin: bool) -> tuple[Prepare, Predict]:
     """Our built model; with our own preparation for a twin, so that only the server around it differs."""
-    from app import images, manifests
-    from app.results import ClassifyOptions
-    from app.vision import registry
+    from app.inference import images
+    from app.inference.results import ClassifyOptions
+    from app.models import manifests
+    from app.runtimes import registry
 
     manifest = manifests.find(FOLDER / "models")[0]
     # Each process is one worker, as each core has one process.

@@ -56,7 +56,7 @@ compose_release() { # compose_release NUMBER ARGUMENT… : by the file that it w
 check_release() { # check_release NUMBER : prints the reason and returns 1 when it would not start
     local said
     said="$(compose_release "$1" run --rm --no-deps -T --entrypoint '' cask bash -c \
-        '{ python -m app.state_files && CASK_ANNOUNCE=no STATE_DIR=/tmp/state bash apache/serve.sh --check; } 2>&1' \
+        '{ python -m app.storage.state_files && CASK_ANNOUNCE=no STATE_DIR=/tmp/state bash apache/serve.sh --check; } 2>&1' \
         2>"$LOG" </dev/null)" && return 0
     said="$(printf '%s\n' "$said" | grep -v '^$' | { grep -v '^{' || true; } | sed 's/^FAIL: //' | head -n 1)"
     printf '%s' "${said:-$(grep -v '^$' "$LOG" | tail -n 1)}"

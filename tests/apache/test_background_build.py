@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from app.manifests import InputSpec
-from app.vision.add import NewModel, add_model
+from app.models.manifests import InputSpec
+from app.runtimes.importing.add import NewModel, add_model
 from tests import servers
 from tests.servers import Server
 

@@ -96,9 +96,9 @@ def test_redirects_stay_below_the_path(proxied: Server) -> None:
 
     assert urllib.parse.urlsplit(bare.headers["Location"]).path == f"{PREFIX}/"
     assert unknown.status == 303
-    wished = urllib.parse.parse_qs(urllib.parse.urlsplit(unknown.headers["Location"]).query)
+    requested = urllib.parse.parse_qs(urllib.parse.urlsplit(unknown.headers["Location"]).query)
     assert unknown.headers["Location"].startswith(f"{PREFIX}/sign-in?")
-    assert wished == {"next": [f"{PREFIX}/models?lang=de"]}
+    assert requested == {"next": [f"{PREFIX}/models?lang=de"]}
 
 
 def test_a_person_signs_in_and_the_cookie_is_ours_alone(proxied: Server) -> None:

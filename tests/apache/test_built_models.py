@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from app import manifests
-from app.vision import build
-from app.vision.build import Wish
+from app.models import manifests
+from app.runtimes.build import build
+from app.runtimes.build.build import BuildOptions
 from tests import servers
 from tests.apache.test_serving import overlap, proportional_megabytes
 from tests.servers import Server
@@ -26,7 +26,7 @@ BUILT = ("openvino fp32", "openvino int8")
 def server() -> Iterator[Server]:
     state_dir = servers.make_state_dir()
     for manifest in manifests.find(servers.ROOT / "models"):
-        build.build_model(manifest, state_dir, Wish(only=BUILT, rounds=1), progress=lambda words: None)
+        build.build_model(manifest, state_dir, BuildOptions(only=BUILT, rounds=1), progress=lambda words: None)
     with servers.start("test", servers.free_port(), state_dir) as running:
         servers.wait_until(running.is_ready, 60, "the built models")
         yield running

@@ -83,11 +83,11 @@ def test_version_that_is_promoted_answers_by_itself(service: Versioned, image: b
 def test_hit_is_of_the_version_that_was_chosen(service: Versioned, image: bytes) -> None:
     service.change("canary", "3", 50.0)
     try:
-        for wish in ("always", "never", "always", "never", ""):
-            headers = {"X-Model-Canary": wish} if wish else {}
+        for requested in ("always", "never", "always", "never", ""):
+            headers = {"X-Model-Canary": requested} if requested else {}
             version = service.check(service.classify(image, **headers))
 
-            assert version in {"always": "3", "never": "1", "": "13"}[wish]
+            assert version in {"always": "3", "never": "1", "": "13"}[requested]
     finally:
         service.change("canary", "3", 0.0)
 

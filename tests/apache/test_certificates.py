@@ -16,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from app.telemetry import shares
+from app.telemetry import shards
 from tests import servers
 from tests.certificates import Authority, Pair
 from tests.servers import Server
@@ -46,7 +46,7 @@ class Encrypted:
 
     def pids(self) -> set[int]:
         """All processes that serve, as they themselves say."""
-        return {sign.pid for sign in shares.signs(self.server.state_dir) if sign.beat}
+        return {sign.pid for sign in shards.signs(self.server.state_dir) if sign.beat}
 
     def ask(self, image: bytes) -> tuple[int, str]:
         """The status of a prediction by a connection of its own, and the serial number that was shown."""

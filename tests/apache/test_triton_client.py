@@ -71,8 +71,8 @@ def test_pixels_in_binary_and_json_give_the_labels_of_the_json_api(
     for is_binary in (True, False):
         tensor = http.InferInput("pixels", list(pixels.shape), "UINT8")
         tensor.set_data_from_numpy(pixels, binary_data=is_binary)
-        wishes = [http.InferRequestedOutput(name, binary_data=is_binary) for name in ("labels", "scores")]
-        answers.append(client.infer(CLASSIFIER, [tensor], outputs=wishes, parameters={"top_k": 3}))
+        params = [http.InferRequestedOutput(name, binary_data=is_binary) for name in ("labels", "scores")]
+        answers.append(client.infer(CLASSIFIER, [tensor], outputs=params, parameters={"top_k": 3}))
 
     for answer in answers:
         assert [_text(each) for each in answer.as_numpy("labels")[0]] == [

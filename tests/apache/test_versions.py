@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from app.vision import build
-from app.vision.build import Wish
+from app.runtimes.build import build
+from app.runtimes.build.build import BuildOptions
 from tests import servers, stores
 from tests.stores import CLASSIFIER
 from tests.versioned import Versioned, versioned
@@ -119,7 +119,7 @@ def test_a_version_that_was_added_after_the_start_is_promoted_and_rolled_back(se
 def test_a_canary_answers_its_share_and_those_who_ask_for_it(service: Versioned, image: bytes) -> None:
     begun = service.command("canary", CLASSIFIER, "3", "--share", "30")
     found = [service.check(service.classify(image)) for _ in range(200)]
-    wished = [service.check(service.classify(image, **{"X-Model-Canary": "always"})) for _ in range(5)]
+    requested = [service.check(service.classify(image, **{"X-Model-Canary": "always"})) for _ in range(5)]
     refused = [service.check(service.classify(image, **{"X-Model-Canary": "never"})) for _ in range(20)]
     wrong = service.classify(image, **{"X-Model-Canary": "perhaps"})
     ended = service.command("canary", CLASSIFIER, "--share", "0")
@@ -128,7 +128,7 @@ def test_a_canary_answers_its_share_and_those_who_ask_for_it(service: Versioned,
     assert begun.returncode == 0, begun.stderr
     # 60 are expected; with a fair draw fewer than 25 or more than 95 come once in 10 million times.
     assert 25 <= found.count("3") <= 95
-    assert (set(wished), set(refused), set(after)) == ({"3"}, {"1"}, {"1"})
+    assert (set(requested), set(refused), set(after)) == ({"3"}, {"1"}, {"1"})
     assert (wrong.status, wrong.json["code"]) == (422, "option_invalid")
     assert ended.returncode == 0 and "no canary any more" in ended.stdout
 
@@ -212,8 +212,8 @@ def _compared(service: Versioned) -> int:
 
 def test_a_form_built_meanwhile_is_loaded_beside_the_old_one_and_swapped_in(service: Versioned, image: bytes) -> None:
     before = service.versions()["1"]["computed_by"]
-    wish = Wish(only=("openvino fp32",), rounds=1)
-    build.build_model(service.manifests["1"], service.server.state_dir, wish, progress=lambda words: None)
+    requested = BuildOptions(only=("openvino fp32",), rounds=1)
+    build.build_model(service.manifests["1"], service.server.state_dir, requested, progress=lambda words: None)
 
     service.change("reload", "1")
 

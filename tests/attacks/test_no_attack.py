@@ -42,7 +42,7 @@ def test_a_service_that_stands_still_is_seen_from_outside(served: Server) -> Non
 
 def test_a_service_with_a_limit_of_memory_sees_it(limited_memory: Callable[[int], MemoryGroup]) -> None:
     group = limited_memory(LIMIT_BYTES)
-    asked = [sys.executable, "-c", "from app import machine; print(machine.available_bytes())"]
+    asked = [sys.executable, "-c", "from app.host import machine; print(machine.available_bytes())"]
     done = subprocess.run([*group.command_prefix, *asked], cwd=servers.ROOT, capture_output=True, text=True, check=True)
     assert int(done.stdout) == LIMIT_BYTES
 

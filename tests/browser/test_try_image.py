@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
-from app.pages import curl
+from app.web.pages import curl
 from tests.browser.page import Page
 
 NEVER_ANSWERED = "window.fetch = () => new Promise(() => {});"
@@ -190,8 +190,8 @@ def test_curl_command_is_copied_and_the_same_in_both_languages(page: Page) -> No
     shown = page.see(".fold code", "score_threshold=0.3").text
 
     name, version = str(page.see("#model").get_attribute("value")).split("@")
-    wishes = {"model": name, "version": version, "score_threshold": "0.3"}
-    assert shown == curl.command(f"{page.base_url}/v1/detect", [page.sample_names()[0]], wishes)
+    params = {"model": name, "version": version, "score_threshold": "0.3"}
+    assert shown == curl.command(f"{page.base_url}/v1/detect", [page.sample_names()[0]], params)
     page.see(".copy", "Copy command").click()
     page.see(".copy", "Copied")
 

@@ -13,8 +13,8 @@ import pytest
 from selenium import webdriver
 from selenium.webdriver.common.keys import Keys
 
-from app import builds, manifests
-from app.builds import Report
+from app.models import builds, manifests
+from app.models.builds import Report
 from tests import servers
 from tests.browser import axe, chromiums
 from tests.browser.page import Page

@@ -39,8 +39,8 @@ async def main(url: str, image: bytes) -> None:
     client = InferenceRESTClient(RESTConfig(protocol="v2", timeout=30))
 
     async def infer(model: str, tensor: InferInput, **more: object) -> dict[str, list[int]]:
-        wish = InferRequest(model, [tensor], **more)
-        answer = await client.infer(url, wish, model_name=model, headers=dict(HEADERS))
+        requested = InferRequest(model, [tensor], **more)
+        answer = await client.infer(url, requested, model_name=model, headers=dict(HEADERS))
         return {each.name: list(each.shape) for each in answer.outputs}
 
     print(1, await client.is_server_live(url, headers=HEADERS))
@@ -50,8 +50,8 @@ async def main(url: str, image: bytes) -> None:
     print(5, (await infer(DETECTOR, encoded(image, is_binary=True)))["counts"] == [1])
     print(6, (await infer(DETECTOR, encoded(image, is_binary=False)))["counts"] == [1])
     print(7, (await infer(CLASSIFIER, pixels(), parameters={"top_k": 2}))["labels"] == [1, 2])
-    wished = [RequestedOutput("scores")]
-    print(8, list(await infer(CLASSIFIER, pixels(), request_outputs=wished, request_id="8")) == ["scores"])
+    requested = [RequestedOutput("scores")]
+    print(8, list(await infer(CLASSIFIER, pixels(), request_outputs=requested, request_id="8")) == ["scores"])
     data = [base64.b64encode(image).decode()]
     plain = {"id": "9", "inputs": [{"name": "image", "datatype": "BYTES", "shape": [1], "data": data}]}
     print(9, (await client.infer(url, plain, model_name=DETECTOR, headers=HEADERS)).id == "9")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
-from app.openapi import postman
+from app.web.openapi import postman
 from tests.clients import programs
 from tests.servers import Server
 

@@ -51,10 +51,10 @@ def test_what_a_client_adds_changes_no_answer(
     image, query = sample_path.read_bytes(), "?score_threshold=0.6" if "parameters" in more else ""
     tensor = http.InferInput("image", [1], "BYTES")
     tensor.set_data_from_numpy(np.array([image], np.object_))
-    wished = [http.InferRequestedOutput("counts", binary_data=is_binary, class_count=2)]
+    requested = [http.InferRequestedOutput("counts", binary_data=is_binary, class_count=2)]
     expected = guarded.ask(f"/v1/detect{query}", image, {"Content-Type": "image/jpeg"})
 
-    found = client.infer(DETECTOR, [tensor], outputs=wished, headers={"X-Api-Token": guarded.token}, **more)
+    found = client.infer(DETECTOR, [tensor], outputs=requested, headers={"X-Api-Token": guarded.token}, **more)
 
     assert found.as_numpy("counts").tolist() == [len(expected.json["results"][0]["detections"])]
 

@@ -10,9 +10,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
-from app import policy
-from app.policy import Access
-from app.tokens import TokenStore
+from app.auth.tokens import TokenStore
+from app.web import policy
+from app.web.policy import Access
 from tests import fakes
 from tests.contract.test_error_shape import FIELDS
 from tests.contract.test_guarded_routes import path

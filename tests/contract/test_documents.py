@@ -11,10 +11,12 @@ from typing import Any
 
 import pytest
 
-from app import config, errors, manifests, options
-from app.api import bodies, rpc, tensors
+from app import config, errors
 from app.errors import CaskError
-from app.guards import failures, hosts
+from app.inference import options
+from app.models import manifests
+from app.web.api import bodies, rpc, tensors
+from app.web.middleware import error_handlers, trusted_hosts
 
 ROOT = config.ROOT
 # configuration.md is generated and has a test of its own.
@@ -203,10 +205,10 @@ def _subclasses(kind: type[CaskError]) -> set[type[CaskError]]:
 
 def known_codes() -> set[str]:
     """Every code that the app or Apache may answer or log."""
-    assert errors and bodies and hosts and rpc and tensors  # their classes are found by being imported
+    assert errors and bodies and trusted_hosts and rpc and tensors  # their classes are found by being imported
     ours = {kind.code for kind in _subclasses(CaskError) if kind.__module__.startswith("app.")}
     apache = tomllib.loads(text_of("apache/errors.toml"))
-    return ours | {row[0] for row in failures.HTTP_FAILURES.values()} | {row["code"] for row in apache.values()}
+    return ours | {row[0] for row in error_handlers.HTTP_FAILURES.values()} | {row["code"] for row in apache.values()}
 
 
 @each_document
@@ -228,8 +230,8 @@ def test_api_document_names_each_code_a_caller_may_meet() -> None:
 
 def _numeric_options() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for wishes in options.WISHES.values():
-        for name, schema in wishes.model_json_schema()["properties"].items():
+    for params in options.WISHES.values():
+        for name, schema in params.model_json_schema()["properties"].items():
             found[name] = next((each for each in schema["anyOf"] if "maximum" in each), {})
     return found
 

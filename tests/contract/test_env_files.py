@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from dotenv import dotenv_values
 
-from app import config, manifests
+from app import config
+from app.models import manifests
 
 FILES = {env: config.ROOT / "env" / f"{env}.env" for env in config.ENVIRONMENTS}
 SHELLS = [shell for shell in ("sh", "dash", "bash", "busybox") if shutil.which(shell)]

@@ -8,7 +8,7 @@ import tomllib
 import pytest
 
 from app.config import DECLARATIONS, ROOT
-from app.guards.failures import HTTP_FAILURES
+from app.web.middleware.error_handlers import HTTP_FAILURES
 from tests.contract.test_error_shape import error_classes
 
 DOCUMENT = (ROOT / "docs" / "errors.md").read_text()

@@ -30,7 +30,7 @@ from app.errors import (
     RequestError,
     UnavailableError,
 )
-from app.guards import sizes
+from app.web.middleware import body_limits
 from tests import bad_input
 from tests.bad_input import BadInput
 from tests.fakes import FakeEngine, picture
@@ -45,7 +45,7 @@ SHARED_CODES: set[str] = set()
 def error_classes() -> list[type[CaskError]]:
     """All of them, also those that a module declares for itself. torch is not needed for that."""
     for module in pkgutil.walk_packages(package.__path__, "app."):
-        if not module.name.startswith(("app.vision", "app.engine.__main__")):
+        if not module.name.startswith(("app.runtimes", "app.engine.__main__")):
             importlib.import_module(module.name)
     return sorted(_below(CaskError), key=lambda each: each.__name__)
 
@@ -249,7 +249,7 @@ def test_too_many_parts_are_refused_with_the_reason(client: FlaskClient) -> None
 @UNCLOSED
 @pytest.mark.usefixtures("collected")
 def test_form_field_that_is_too_long_is_refused_with_the_reason(client: FlaskClient) -> None:
-    body, content_type = bad_input.multipart(picture(), model="x" * (sizes.MAX_FORM_BYTES + 1))
+    body, content_type = bad_input.multipart(picture(), model="x" * (body_limits.MAX_FORM_BYTES + 1))
 
     document = check_shape(post(client, body, content_type), 413, "request_too_large")
 

@@ -16,7 +16,7 @@ KNOWN: dict[str, tuple[int, int]] = {
     "predict.py:command": (36, 11),
     "config.py:setting": (29, 10),
     "worker.py:__init__": (37, 9),
-    "predictions.py:predict": (38, 9),
+    "pipeline.py:predict": (38, 9),
     "shadowing.py:offer": (30, 7),
     "supervisor.py:__init__": (25, 8),
     "watchdog.py:__init__": (25, 7),

@@ -12,12 +12,13 @@ from flask import Blueprint, Flask
 from flask.testing import FlaskClient
 from werkzeug.routing import Rule
 
-from app import factory, policy
+from app import factory
+from app.auth.tokens import TokenStore
 from app.config import ROOT
-from app.guards.conditions import CACHE_CONTROL
-from app.guards.headers import HEADERS
 from app.telemetry import logs
-from app.tokens import TokenStore
+from app.web import policy
+from app.web.middleware.conditional_requests import CACHE_CONTROL
+from app.web.middleware.security_headers import HEADERS
 from tests import fakes
 from tests.fakes import FakeEngine
 

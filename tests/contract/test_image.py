@@ -47,6 +47,6 @@ def test_stage_that_builds_models_has_all_that_building_imports() -> None:
     there = copied()
     wanted = {(path, file) for path in there for name in imports(path) if (file := file_of(name))}
 
-    assert ROOT / "app" / "vision" / "build.py" in there
+    assert ROOT / "app" / "runtimes" / "build" / "build.py" in there
     assert len(wanted) > 20
     assert {f"{path.name} imports {file.relative_to(ROOT)}" for path, file in wanted if file not in there} == set()

@@ -13,9 +13,9 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app import policy
-from app.openapi import document, postman
-from app.openapi.operations import JSON
+from app.web import policy
+from app.web.openapi import document, postman
+from app.web.openapi.operations import JSON
 from tests import bad_input, fakes
 from tests.fakes import FakeEngine, picture
 

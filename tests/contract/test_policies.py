@@ -5,9 +5,10 @@ from __future__ import annotations
 import ast
 from pathlib import Path
 
-from app import factory, policy
+from app import factory
 from app.config import ROOT
-from app.policy import Access
+from app.web import policy
+from app.web.policy import Access
 
 TABLE = Path(__file__).with_name("policies.txt")
 
@@ -29,9 +30,9 @@ def test_policies_are_those_that_were_reviewed() -> None:
     assert [row for row in found if row not in reviewed and row[54:].startswith(Access.PUBLIC.value)] == []
 
 
-def test_no_guard_knows_an_endpoint() -> None:
+def test_no_middleware_knows_an_endpoint() -> None:
     app = factory.routes_only()
-    folders = (ROOT / "app" / "guards", ROOT / "app" / "openapi")
+    folders = (ROOT / "app" / "web" / "middleware", ROOT / "app" / "web" / "openapi")
     found = [
         (path.name, node.value)
         for folder in folders

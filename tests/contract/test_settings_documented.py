@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 
 from app import config
-from app.cli import configuration
+from app.cli import settings_document
 
 DOCUMENT = config.ROOT / config.DOCUMENT
 
 
 def test_document_is_current() -> None:
-    assert DOCUMENT.read_text() == configuration.text(), "Run `python -m app.config docs`."
+    assert DOCUMENT.read_text() == settings_document.text(), "Run `python -m app.config docs`."
 
 
 @pytest.mark.parametrize("one", config.DECLARATIONS.values(), ids=lambda one: one.name)

@@ -11,12 +11,12 @@ from app.telemetry import metrics
 
 # Addresses and examples name what they are about.
 STILL_NAMED = {
-    "app/api/classify.py": 1,
-    "app/api/detect.py": 1,
-    "app/api/ensemble.py": 1,
-    "app/api/jobs.py": 1,
-    "app/api/legacy.py": 5,
-    "app/api/rpc.py": 2,
+    "app/web/api/classify.py": 1,
+    "app/web/api/detect.py": 1,
+    "app/web/api/ensemble.py": 1,
+    "app/web/api/jobs.py": 1,
+    "app/web/api/legacy.py": 5,
+    "app/web/api/rpc.py": 2,
     "app/telemetry/metrics.py": 2,
 }
 

@@ -14,10 +14,10 @@ from babel.messages.mofile import read_mo
 
 from app.config import ROOT
 from app.errors import CaskError
-from app.guards import failures
-from app.guards.languages import PLACEHOLDER
-from app.options import WISHES
-from app.pages import raised, translations
+from app.inference.options import WISHES
+from app.web.middleware import error_handlers
+from app.web.middleware.accept_language import PLACEHOLDER
+from app.web.pages import raised_errors, translations
 
 FIELD = re.compile(r"%\((\w+)\)")
 NEXT = "write the German words into app/translations/de/LC_MESSAGES/messages.po, then: make translations"
@@ -66,9 +66,9 @@ def by_words(catalogue: Catalog) -> dict[str, list[str]]:
 
 def named() -> Iterator[tuple[str, ast.expr]]:
     """What failures that callers hear say by another expression than the words themselves."""
-    for path in raised.paths():
+    for path in raised_errors.paths():
         for call in (node for node in ast.walk(ast.parse(path.read_text())) if isinstance(node, ast.Call)):
-            for each in raised.said(call):
+            for each in raised_errors.said(call):
                 if not isinstance(each, ast.Constant):
                     yield f"{path.relative_to(ROOT)}:{each.lineno}", each
 
@@ -96,7 +96,7 @@ def all_errors(kind: type[CaskError] = CaskError) -> Iterator[type[CaskError]]:
 
 def test_every_title_and_every_description_of_an_option_has_its_german(catalogue: Catalog) -> None:
     titles = {each.title for each in all_errors() if each.__module__.startswith("app.")}
-    titles |= {title for _, title, *_ in failures.HTTP_FAILURES.values()}
+    titles |= {title for _, title, *_ in error_handlers.HTTP_FAILURES.values()}
     hints = {str(field.description) for kind in WISHES.values() for field in kind.model_fields.values()}
 
     assert {words for words in titles | hints if not catalogue.get(words)} == set(), "marked(…), make translations"

@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.config import DECLARATIONS, ROOT
-from app.pages import raised
+from app.web.pages import raised_errors
 
 SETTINGS = "|".join(one.name for one in DECLARATIONS.values() if "_" in one.name)
 OPERATORS = re.compile(
@@ -21,9 +21,11 @@ OPERATORS = re.compile(
 )
 HEARD = [
     *sorted(
-        path for room in ("api", "guards", "jobs", "decoding", "pages") for path in (ROOT / "app" / room).rglob("*.py")
+        path
+        for room in ("decoding", "ensembles", "inference", "jobs", "web/api", "web/middleware", "web/pages")
+        for path in (ROOT / "app" / room).rglob("*.py")
     ),
-    *(ROOT / "app" / name for name in ("images.py", "predictions.py", "ensembles.py", "upstreams.py", "routing.py")),
+    *(ROOT / "app" / name for name in ("models/routing.py",)),
     *(ROOT / "app" / "engine" / name for name in ("worker.py", "batcher.py", "client.py")),
 ]
 
@@ -55,7 +57,7 @@ def test_no_text_tells_a_caller_to_act_as_an_operator(path: Path) -> None:
 def test_no_sentence_of_pages_or_apache_tells_a_visitor_to_act_as_an_operator() -> None:
     table = tomllib.loads((ROOT / "apache" / "errors.toml").read_text())
     words = [
-        *(each for path in raised.paths() for each in raised.words(path)),
+        *(each for path in raised_errors.paths() for each in raised_errors.words(path)),
         *(text for row in table.values() for text in row.values()),
     ]
 

@@ -9,8 +9,8 @@ from typing import Any
 import schemathesis
 from hypothesis import strategies as st
 
-from app import options
-from app.predictions import MAX_EXPLAINED
+from app.inference import options
+from app.inference.pipeline import MAX_EXPLAINED
 from tests.fakes import picture
 
 # A few are enough: what differs between images is tested elsewhere.

@@ -43,9 +43,9 @@ def server(hang_dir: Path) -> Iterator[Server]:
 
 def pids(server: Server, role: str) -> list[int]:
     """From shared memory, as the service itself knows them."""
-    from app.telemetry import shares
+    from app.telemetry import shards
 
-    return [sign.pid for sign in shares.signs(server.state_dir) if sign.role == role and sign.beat]
+    return [sign.pid for sign in shards.signs(server.state_dir) if sign.role == role and sign.beat]
 
 
 def is_alive(pid: int) -> bool:

@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from app import roles
 from app.errors import ChangeRefusedError, EngineAwayError
+from app.models import roles
 from tests import servers, stores
 from tests.stores import CLASSIFIER
 from tests.versioned import Versioned, versioned

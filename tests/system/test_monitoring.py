@@ -1,4 +1,4 @@
-"""`make up MONITORING=1`: a Prometheus beside the container sees it, and goes when it is wished no more."""
+"""`make up MONITORING=1`: a Prometheus beside the container sees it, and goes when it is requested no more."""
 
 from __future__ import annotations
 

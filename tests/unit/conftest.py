@@ -8,7 +8,7 @@ from pathlib import Path
 import hypothesis
 import pytest
 
-from app.manifests import Manifest
+from app.models.manifests import Manifest
 from tests import fakes
 from tests.fakes import FakeEngine, RunningEngine
 

@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app.pages import capacity
+from app.web.pages import capacity
 from tests import fakes
 from tests.fakes import FakeEngine
 

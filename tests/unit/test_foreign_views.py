@@ -10,11 +10,11 @@ import openapi_spec_validator
 import pytest
 from flask import Blueprint, Flask, request
 
-from app import policy
-from app.guards import measures
-from app.openapi.operations import describe
-from app.policy import Access, RoutePolicy
-from app.predictions import predictor
+from app.inference.pipeline import predictor
+from app.web import policy
+from app.web.middleware import request_metrics
+from app.web.openapi.operations import describe
+from app.web.policy import Access, RoutePolicy
 from tests import fakes
 from tests.fakes import FakeEngine, picture
 
@@ -100,7 +100,7 @@ def test_route_that_predicts_is_shed(tmp_path: Path) -> None:
     client = app.test_client()
     assert client.post("/shop/people", data=picture()).status_code == 200
 
-    app.extensions["gate"].places = 0
+    app.extensions["admission"].places = 0
     refused = client.post("/shop/people", data=picture())
 
     assert (refused.status_code, (refused.get_json(force=True))["code"]) == (503, "engine_busy")
@@ -110,7 +110,7 @@ def test_route_that_predicts_is_shed(tmp_path: Path) -> None:
 def test_view_that_predicts_without_a_word_is_admitted_when_it_asks(tmp_path: Path) -> None:
     app = make(tmp_path)
     seen: list[int] = []
-    gate = app.extensions["gate"]
+    gate = app.extensions["admission"]
 
     def look() -> dict[str, Any]:
         outcome = predictor().predict("detect", [request.get_data()], {})
@@ -127,6 +127,6 @@ def test_view_that_predicts_without_a_word_is_admitted_when_it_asks(tmp_path: Pa
 
 
 def test_requests_are_counted_by_their_address(app: Flask) -> None:
-    routes: measures.Routes = app.extensions["routes"]
+    routes: request_metrics.Routes = app.extensions["routes"]
 
     assert routes.of("/shop/7", "GET") == "/shop/{number}"

@@ -12,8 +12,8 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from app.auth.tokens import TokenStore
 from app.jobs.worker import Worker
-from app.tokens import TokenStore
 from tests import fakes
 from tests.fakes import FakeEngine, picture
 
@@ -60,7 +60,7 @@ def test_model_of_the_form_decides_the_task(app: Flask, client: FlaskClient) -> 
     leave(client, model="classifier@1", task="detect")
 
     (job,) = app.extensions["jobs"].list()
-    assert (job.task, dict(job.wishes)) == ("classify", {"model": "classifier", "version": "1"})
+    assert (job.task, dict(job.params)) == ("classify", {"model": "classifier", "version": "1"})
 
 
 def test_list_shows_progress_and_pages(app: Flask, client: FlaskClient) -> None:

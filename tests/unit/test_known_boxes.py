@@ -10,12 +10,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import images
-from app.images import Limits
-from app.manifests import InputSpec, Manifest
-from app.results import Answer, Box, Detection, DetectOptions, Options
+from app.inference import images
+from app.inference.images import Limits
+from app.inference.results import Answer, Box, Detection, DetectOptions, Options
+from app.models.manifests import InputSpec, Manifest
 from tests import fakes
-from tests.unit.test_images import STORED, as_stored, exif
+from tests.unit.inference.test_images import STORED, as_stored, exif
 
 LIMITS = Limits(16_000_000, 50_000_000, ("JPEG", "PNG"))
 INPUTS: dict[str, dict[str, Any]] = {
@@ -96,10 +96,10 @@ class Seeing(fakes.FakeEngine):
         answers = [self._answer(*pair) for pair in zip(pixels, options, strict=True)]
         return [fakes.EngineAnswer(answer, 1.0, 2.0, len(answers), "") for answer in answers]
 
-    def _answer(self, pixels: np.ndarray, wish: Options) -> Answer:
+    def _answer(self, pixels: np.ndarray, requested: Options) -> Answer:
         box = square_in(pixels)
-        assert isinstance(wish, DetectOptions)
-        is_large = box.x_max - box.x_min >= wish.min_width and box.y_max - box.y_min >= wish.min_height
+        assert isinstance(requested, DetectOptions)
+        is_large = box.x_max - box.x_min >= requested.min_width and box.y_max - box.y_min >= requested.min_height
         return [Detection("cone", 0.9, box)] if is_large else []
 
 

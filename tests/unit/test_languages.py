@@ -13,9 +13,9 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.errors import EngineAwayError
-from app.guards.languages import say
-from app.pages import languages, records
 from app.texts import Text
+from app.web.middleware.accept_language import say
+from app.web.pages import languages, stored_texts
 from tests import fakes
 from tests.fakes import FakeEngine
 
@@ -199,7 +199,7 @@ def test_numbers_and_moments_are_written_as_people_do(
 def test_what_a_build_wrote_down_is_told_too(client: FlaskClient) -> None:
     with client.application.test_request_context("/?lang=de"):
         told = [
-            languages.told(records.text(words))
+            languages.told(stored_texts.text(words))
             for words in (
                 "left out: NNCF is not installed",
                 "agrees in 98.10%, at least 99.50% is needed",

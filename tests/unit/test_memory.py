@@ -13,10 +13,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from app.errors import CaskError, GpuOutOfMemoryError, ModelLoadError
-from app.manifests import Manifest
-from app.results import Answer, ClassifyOptions, Options, Prediction
-from app.vision.memory import BoundedModel
-from app.vision.model import Images, Model
+from app.inference.results import Answer, ClassifyOptions, Options, Prediction
+from app.models.manifests import Manifest
+from app.runtimes.device_memory import BoundedModel
+from app.runtimes.model import Images, Model
 from tests import fakes
 
 HUGE = 0xFFFFFF

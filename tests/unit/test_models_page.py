@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app import builds
-from app.builds import Candidate, Progress, Report
-from app.manifests import Manifest
+from app.models import builds
+from app.models.builds import Candidate, Progress, Report
+from app.models.manifests import Manifest
 from tests import fakes
 from tests.fakes import FakeEngine
 

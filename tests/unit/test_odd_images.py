@@ -12,10 +12,10 @@ import numpy as np
 import pytest
 from PIL import Image, PngImagePlugin
 
-from app import images
 from app.errors import CaskError
-from app.images import Limits
-from app.manifests import InputSpec
+from app.inference import images
+from app.inference.images import Limits
+from app.models.manifests import InputSpec
 
 pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
 

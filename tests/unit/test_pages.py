@@ -20,15 +20,16 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from app import config, guards
+from app import config
 from app.decoding.decoder import Decoder
 from app.engine.client import EngineAnswer
 from app.errors import EngineAwayError
-from app.manifests import Manifest
-from app.pages import curl, drawing, pages, previews
-from app.pages.models import Section
-from app.predictions import Predictor
-from app.results import Box, Detection, DetectOptions, Options, Prediction
+from app.inference.pipeline import Predictor
+from app.inference.results import Box, Detection, DetectOptions, Options, Prediction
+from app.models.manifests import Manifest
+from app.web import middleware
+from app.web.pages import curl, drawing, pages, previews
+from app.web.pages.models import Section
 from tests import bad_input
 
 LABELS = ("barrier", "cone", "helmet")
@@ -99,7 +100,7 @@ def client(tmp_path: Path, engine: FakeEngine) -> FlaskClient:
     app = Flask("app", static_folder=str(config.ROOT / "app" / "static"))
     app.extensions["predictor"] = Predictor(settings, engine)
     app.extensions["settings"] = settings
-    guards.init_app(app, settings, app.extensions["predictor"].decoder.budget)
+    middleware.init_app(app, settings, app.extensions["predictor"].decoder.budget)
     app.register_blueprint(pages)
     return app.test_client()
 

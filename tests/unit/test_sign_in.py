@@ -12,9 +12,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
+from app.auth.tokens import TokenStore, TokenTable
 from app.errors import TokenInvalidError
-from app.guards import authentication
-from app.tokens import TokenStore, TokenTable
+from app.web.middleware import authentication
 from tests import fakes
 from tests.fakes import FakeEngine, picture
 

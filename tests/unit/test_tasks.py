@@ -9,8 +9,7 @@ import pytest
 
 from app import tasks
 from app.cache import entries
-from app.manifests import ServeSpec
-from app.results import (
+from app.inference.results import (
     EXPLAIN,
     Answer,
     Box,
@@ -21,6 +20,7 @@ from app.results import (
     Prediction,
     to_dict,
 )
+from app.models.manifests import ServeSpec
 from app.tasks.base import Task
 
 ANSWERS: dict[str, list[Answer]] = {
@@ -48,7 +48,7 @@ def test_options_come_back_from_the_wire_as_they_were(task: Task) -> None:
 
 @each_task
 def test_every_option_of_the_engine_has_a_default_or_a_wish(task: Task) -> None:
-    assert {task.label_option, task.count_option} <= task.wishes.model_fields.keys()
+    assert {task.label_option, task.count_option} <= task.params.model_fields.keys()
     assert isinstance(task.default_options(ServeSpec()), task.options)
 
 

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
-from app import images, manifests
-from app.manifests import InputSpec, Manifest
-from app.vision.add import NewModel, add_model
-from app.vision.model import Model
-from app.vision.registry import load_model
+from app.inference import images
+from app.models import manifests
+from app.models.manifests import InputSpec, Manifest
+from app.runtimes.importing.add import NewModel, add_model
+from app.runtimes.model import Model
+from app.runtimes.registry import load_model
 
 STORE = Path(__file__).parents[2] / "models"
 SAMPLES = STORE / "samples"

@@ -11,15 +11,16 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from app import manifests, roles
 from app.cli.model import command
 from app.errors import ManifestError, ModelLoadError
-from app.manifests import InputSpec
-from app.results import ClassifyOptions
-from app.roles import Roles
-from app.vision import add, architectures, published
-from app.vision.add import NewModel, add_model
-from app.vision.registry import load_model
+from app.inference.results import ClassifyOptions
+from app.models import manifests, roles
+from app.models.manifests import InputSpec
+from app.models.roles import Roles
+from app.runtimes import architectures
+from app.runtimes.importing import add, published
+from app.runtimes.importing.add import NewModel, add_model
+from app.runtimes.registry import load_model
 
 
 @pytest.fixture

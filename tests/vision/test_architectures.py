@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 import torch
 
-from app.manifests import InputSpec
-from app.results import ClassifyOptions, DetectOptions
-from app.vision import architectures, checkpoints, foreign, weights
-from app.vision.add import NewModel, add_model
-from app.vision.detector import Detector
-from app.vision.registry import load_model
+from app.inference.results import ClassifyOptions, DetectOptions
+from app.models.manifests import InputSpec
+from app.runtimes import architectures, weights
+from app.runtimes.detector import Detector
+from app.runtimes.importing import checkpoints, weight_files
+from app.runtimes.importing.add import NewModel, add_model
+from app.runtimes.registry import load_model
 
 FIT = InputSpec("fit", min_size=96, max_size=160)
 
@@ -68,9 +69,9 @@ def test_detector_of_each_kind_answers_in_fit_mode(tmp_path, name, options):
 def test_our_dense_path_finds_what_torchvision_finds(detector, pictures):
     import torch
 
-    from app.vision import eager
+    from app.runtimes import torch_runtime
 
-    network = eager.network(detector.manifest)
+    network = torch_runtime.network(detector.manifest)
     network.score_thresh, network.nms_thresh, network.detections_per_img = 0.2, 0.5, 100
     with torch.inference_mode():
         expected = network([torch.from_numpy(pictures[0]).permute(2, 0, 1) / 255])[0]
@@ -97,7 +98,7 @@ def test_masks_and_keypoints_are_neither_loaded_nor_computed(name, tmp_path):
     spec = InputSpec("fit", min_size=96, max_size=128)
 
     manifest = add_model(NewModel(name, "random", ("cone",), "m", "1", input_spec=spec), tmp_path, progress=said.append)
-    stored = foreign.read(manifest.weights_path)
+    stored = weight_files.read(manifest.weights_path)
     whole = architectures.find(name).builder(weights=None, weights_backbone=None, num_classes=2).state_dict()
 
     assert any(line.startswith("boxes only: ") for line in said)

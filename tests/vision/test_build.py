@@ -19,16 +19,17 @@ from safetensors import safe_open
 from safetensors.numpy import save
 from torch import nn
 
-from app import builds, manifests
-from app.builds import Candidate, Report
 from app.config import ROOT
 from app.errors import ModelLoadError
-from app.manifests import InputSpec, Manifest
-from app.vision import build, conversion, fused, samples
-from app.vision.build import Wish
-from app.vision.registry import Plan, load_model
-from app.vision.samples import Samples
-from app.vision.trial import Trial, TrialError
+from app.models import builds, manifests
+from app.models.builds import Candidate, Report
+from app.models.manifests import InputSpec, Manifest
+from app.runtimes import batchnorm_folding
+from app.runtimes.build import build, conversion, samples
+from app.runtimes.build.build import BuildOptions
+from app.runtimes.build.samples import Samples
+from app.runtimes.build.trial import Trial, TrialError
+from app.runtimes.registry import Plan, load_model
 
 CLASSIFIER = "site-safety-classifier"
 DETECTOR = "site-safety-detector"
@@ -47,7 +48,7 @@ def manifest(request: pytest.FixtureRequest) -> Manifest:
 
 @pytest.fixture(scope="module")
 def report(manifest: Manifest, state_dir: Path) -> Report:
-    return build.build_model(manifest, state_dir, Wish(only=BUILT, rounds=2), progress=lambda words: None)
+    return build.build_model(manifest, state_dir, BuildOptions(only=BUILT, rounds=2), progress=lambda words: None)
 
 
 def find(name: str) -> Manifest:
@@ -148,8 +149,8 @@ def test_a_built_model_is_served_without_torch(manifest: Manifest, state_dir: Pa
     code = f"""
 import sys, json
 from pathlib import Path
-from app import manifests
-from app.vision.registry import Plan, load_model
+from app.models import manifests
+from app.runtimes.registry import Plan, load_model
 manifest = manifests.read(Path({str(manifest.directory)!r}))
 model = load_model(manifest, plan=Plan(Path({str(state_dir)!r}), runtime="openvino"))
 model.warm_up()
@@ -208,12 +209,12 @@ def test_what_a_model_brings_is_built_once(
 
 def test_without_a_compiler_machine_code_is_left_out(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    wish, done = Wish(only=("aotinductor fp32",), rounds=1), []
+    build_options, done = BuildOptions(only=("aotinductor fp32",), rounds=1), []
 
-    report = build.build_model(find(CLASSIFIER), tmp_path, wish, lambda words: None, lambda: done.append(1))
+    report = build.build_model(find(CLASSIFIER), tmp_path, build_options, lambda words: None, lambda: done.append(1))
 
     # One that is left out is a step too, so that a bar gets to its end.
-    assert len(done) == build.steps(wish) == 3
+    assert len(done) == build.steps(build_options) == 3
     assert report.candidates[1].verdict == "left out: there is no C++ compiler (g++) here"
     assert report.chosen.name == "torch fp32"
 
@@ -260,7 +261,7 @@ def test_a_machine_without_vnni_and_bf16_chooses_for_itself(
     assert builds.read(state_dir, manifest) is None
 
     hidden = build.build_model(
-        manifest, state_dir, Wish(only=BUILT, is_reusing=True, rounds=2), progress=lambda words: None
+        manifest, state_dir, BuildOptions(only=BUILT, is_reusing=True, rounds=2), progress=lambda words: None
     )
 
     rates = {each.name: each.images_per_second for each in hidden.candidates}
@@ -295,7 +296,7 @@ def test_a_file_that_computes_otherwise_on_another_machine_is_not_served_there(
 
     try:
         assert load_model(manifest, plan=Plan(state_dir)).computed_by == "openvino fp32"
-        with pytest.raises(ModelLoadError, match="cannot be computed as wished"):
+        with pytest.raises(ModelLoadError, match="cannot be computed as requested"):
             load_model(manifest, plan=Plan(state_dir, precision="int8"))
     finally:
         path.write_bytes(sound)
@@ -337,7 +338,7 @@ def test_only_normalisations_with_a_convolution_of_their_own_are_folded() -> Non
     example = torch.rand(2, 3, 8, 8)
     before = network(example)
 
-    assert fused.fold_batch_norm(network, network, example) == 1
+    assert batchnorm_folding.fold_batch_norm(network, network, example) == 1
     assert torch.allclose(network(example), before, atol=1e-5)
 
 
@@ -345,15 +346,15 @@ def test_machine_code_made_ahead_serves_any_batch_without_the_compilers_side(
     small: Callable[..., Manifest], tmp_path: Path
 ) -> None:
     manifest = small(input_spec=InputSpec("crop", size=64, resize_size=64))
-    report = build.build_model(manifest, tmp_path, Wish(only=("aotinductor fp32",), rounds=1), progress=print)
+    report = build.build_model(manifest, tmp_path, BuildOptions(only=("aotinductor fp32",), rounds=1), progress=print)
     assert report.candidates[1].is_measured, report.candidates[1].verdict
 
     code = f"""
 import sys, json
 from pathlib import Path
 import numpy as np
-from app import manifests
-from app.vision.registry import Plan, load_model
+from app.models import manifests
+from app.runtimes.registry import Plan, load_model
 manifest = manifests.read(Path({str(manifest.directory)!r}))
 model = load_model(manifest, plan=Plan(Path({str(tmp_path)!r}), runtime="aotinductor"))
 model.warm_up()

@@ -18,10 +18,11 @@ import torch
 from torch import nn
 
 from app.errors import ModelLoadError
-from app.results import ClassifyOptions
-from app.vision import architectures, checkpoints, foreign
-from app.vision.add import NewModel, add_model
-from app.vision.registry import load_model
+from app.inference.results import ClassifyOptions
+from app.runtimes import architectures
+from app.runtimes.importing import checkpoints, weight_files
+from app.runtimes.importing.add import NewModel, add_model
+from app.runtimes.registry import load_model
 
 LABELS = ("cat", "dog", "bird")
 
@@ -139,7 +140,7 @@ def test_legacy_file_and_safetensors_of_another_name_are_read(tmp_path: Path) ->
     safetensors.torch.save_file(state, tmp_path / "really_safetensors.pth")
 
     for name in ("old.pth", "really_safetensors.pth"):
-        found = checkpoints.fitting(trained(), foreign.read(tmp_path / name), name, LABELS)
+        found = checkpoints.fitting(trained(), weight_files.read(tmp_path / name), name, LABELS)
         assert set(found.tensors) == set(state)
 
 

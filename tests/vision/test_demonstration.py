@@ -10,7 +10,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from app.results import Box, ClassifyOptions, DetectOptions
+from app.inference.results import Box, ClassifyOptions, DetectOptions
 
 WIDE = DetectOptions(score_threshold=0.2)
 
@@ -156,6 +156,6 @@ def test_weights_travel_light(detector, classifier):
 
 
 def test_the_door_opens_without_torch():
-    code = "import sys, app.vision.registry, app.vision.golden; sys.exit('torch' in sys.modules)"
+    code = "import sys, app.runtimes.registry, app.runtimes.checks.golden_answers; sys.exit('torch' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

@@ -13,19 +13,21 @@ import numpy as np
 import pytest
 import torch
 
-from app import builds, machine, manifests
-from app.builds import Candidate
 from app.config import ROOT
 from app.engine import service
 from app.errors import GpuOutOfMemoryError, ModelLoadError
-from app.manifests import Manifest
-from app.results import ClassifyOptions
-from app.vision import build, conversion, devices, eager, lanes, samples
-from app.vision.build import Wish
-from app.vision.classifier import Classifier
-from app.vision.memory import BoundedModel
-from app.vision.model import Images
-from app.vision.registry import Plan, load_candidate, load_model
+from app.host import machine
+from app.inference.results import ClassifyOptions
+from app.models import builds, manifests
+from app.models.builds import Candidate
+from app.models.manifests import Manifest
+from app.runtimes import devices, streams, torch_runtime
+from app.runtimes.build import build, conversion, samples
+from app.runtimes.build.build import BuildOptions
+from app.runtimes.classifier import Classifier
+from app.runtimes.device_memory import BoundedModel
+from app.runtimes.model import Images
+from app.runtimes.registry import Plan, load_candidate, load_model
 from tests import fakes
 
 needs_gpu = pytest.mark.skipif(
@@ -48,8 +50,8 @@ def find(name: str) -> Manifest:
 
 def test_the_processor_is_found_without_torch() -> None:
     code = (
-        "import sys; from app import machine; machine.has_gpu = lambda: False;"
-        "from app.vision import devices; from app.engine import service; from app import config;"
+        "import sys; from app.host import machine; machine.has_gpu = lambda: False;"
+        "from app.runtimes import devices; from app.engine import service; from app import config;"
         "settings = config.load({'ENV': 'test', 'DEVICE': 'auto'});"
         "print(devices.resolve('auto'), devices.resolve('cpu'), devices.out_of_memory('cpu'),"
         " service._processor(settings) == devices.processor('cpu'), 'torch' in sys.modules)"
@@ -61,12 +63,12 @@ def test_the_processor_is_found_without_torch() -> None:
 
 
 @without_gpu
-@pytest.mark.parametrize("wish", ["cuda", "cuda:1"])
-def test_a_wished_gpu_that_cannot_be_used_is_refused(wish: str) -> None:
+@pytest.mark.parametrize("requested", ["cuda", "cuda:1"])
+def test_a_wished_gpu_that_cannot_be_used_is_refused(requested: str) -> None:
     with pytest.raises(
-        ModelLoadError, match=f"DEVICE is {wish}, and torch cannot use it: torch .+; expected"
+        ModelLoadError, match=f"DEVICE is {requested}, and torch cannot use it: torch .+; expected"
     ) as caught:
-        devices.resolve(wish)
+        devices.resolve(requested)
 
     assert "DEVICE=cpu" in caught.value.hint
 
@@ -125,11 +127,11 @@ def test_what_computes_on_the_processor_is_left_out_for_a_gpu(manifest: Manifest
 @pytest.mark.parametrize(("device", "most", "sizes"), [("cpu", 8, [1, 4, 8]), ("cuda:0", 64, [8, 16, 32, 64])])
 def test_sizes_of_batches_suit_the_device(tmp_path: Path, device: str, most: int, sizes: list[int]) -> None:
     manifest = find("site-safety-classifier")
-    one = build._Build(manifest, tmp_path, tmp_path, Wish(device=device), print)
+    one = build._Build(manifest, tmp_path, tmp_path, BuildOptions(device=device), print)
     assert one._batch_sizes() == sizes
 
     limited = replace(manifest, serve=replace(manifest.serve, max_batch_size=2, max_gpu_batch_size=4))
-    assert build._Build(limited, tmp_path, tmp_path, Wish(device=device), print)._batch_sizes() == (
+    assert build._Build(limited, tmp_path, tmp_path, BuildOptions(device=device), print)._batch_sizes() == (
         [1] if device == "cpu" else [4]
     )
 
@@ -173,11 +175,11 @@ def test_fp16_agrees_with_fp32(runtime: str) -> None:
 
 def test_the_processors_lane_copies_nothing() -> None:
     images = np.zeros((2, 4, 6, 3), np.uint8)
-    lane = lanes.to("cpu")
+    stream = streams.to("cpu")
 
-    with lane.open():
-        sent = lane.send(images)
-        (received,) = lane.receive(sent)
+    with stream.open():
+        sent = stream.send(images)
+        (received,) = stream.receive(sent)
 
     assert tuple(sent.shape) == (2, 3, 4, 6)
     assert np.shares_memory(received, images)
@@ -188,7 +190,7 @@ def test_the_processors_lane_copies_nothing() -> None:
 
 def test_torchs_own_error_halves_a_batch_and_the_answers_stay_right() -> None:
     manifest = find("site-safety-classifier")
-    run = eager.classifier_runtime(manifest, "cpu")
+    run = torch_runtime.classifier_runtime(manifest, "cpu")
     tried: list[int] = []
 
     def with_little_memory(images: Images) -> np.ndarray:
@@ -232,7 +234,7 @@ def test_a_gpu_gives_the_processors_answers_from_several_threads(manifest: Manif
 
 @needs_gpu
 def test_a_build_for_a_gpu_chooses_a_form_and_the_size_of_its_batches(manifest: Manifest, tmp_path: Path) -> None:
-    report = build.build_model(manifest, tmp_path, Wish(device="cuda:0", rounds=2), progress=lambda words: None)
+    report = build.build_model(manifest, tmp_path, BuildOptions(device="cuda:0", rounds=2), progress=lambda words: None)
 
     assert report.processor == devices.processor("cuda:0")
     assert report.chosen.best_batch_size in build.GPU_BATCH_SIZES

@@ -13,14 +13,15 @@ import pytest
 import torch
 from torch import nn
 
-from app import manifests
-from app.builds import Candidate
 from app.config import ROOT
 from app.errors import ExplanationUnsupportedError
-from app.manifests import Manifest
-from app.results import ExplainOptions, Explanation
-from app.vision import cam, conversion, grad_cam, samples
-from app.vision.model import Model
+from app.inference.results import ExplainOptions, Explanation
+from app.models import manifests
+from app.models.builds import Candidate
+from app.models.manifests import Manifest
+from app.runtimes import cam, grad_cam
+from app.runtimes.build import conversion, samples
+from app.runtimes.model import Model
 
 COUNT = 24
 
@@ -167,7 +168,7 @@ def test_maps_that_are_labels_themselves_need_no_weights(tmp_path: Path) -> None
 
 def test_torch_is_not_imported_to_explain_what_openvino_computes(built: dict[str, Path]) -> None:
     code = (
-        "import sys, numpy; from pathlib import Path; from app.vision import cam;"
+        "import sys, numpy; from pathlib import Path; from app.runtimes import cam;"
         "explain = cam.explainer(Path(sys.argv[1]));"
         "print(explain(numpy.zeros((128, 128, 3), numpy.uint8), None)[2].shape, 'torch' in sys.modules)"
     )

@@ -10,13 +10,14 @@ import numpy as np
 import pytest
 import torch
 
-from app import manifests
-from app.builds import Candidate
 from app.config import ROOT
-from app.vision import eager, samples
-from app.vision.classifier import Classifier
-from app.vision.graphs import Network, Recorded
-from app.vision.registry import load_candidate
+from app.models import manifests
+from app.models.builds import Candidate
+from app.runtimes import torch_runtime
+from app.runtimes.build import samples
+from app.runtimes.classifier import Classifier
+from app.runtimes.cuda_graphs import Network, Recorded
+from app.runtimes.registry import load_candidate
 
 needs_gpu = pytest.mark.skipif(
     not torch.cuda.is_available(), reason=f"needs a GPU; torch {torch.__version__} finds none here"
@@ -108,8 +109,8 @@ def test_what_is_recorded_is_the_fused_network(
     record: Callable[[Network, torch.Tensor], Replayed],
 ) -> None:
     manifest = manifests.find(ROOT / "models", ("site-safety-classifier",))[0]
-    form = eager.form("torch-graphs", "fp32")
-    network = eager.wrapped(manifest, form)
+    form = torch_runtime.form("torch-graphs", "fp32")
+    network = torch_runtime.wrapped(manifest, form)
     batch = torch.from_numpy(np.stack(samples.read(manifest).comparison[:3])).permute(0, 3, 1, 2)
 
     with torch.inference_mode():

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from app.errors import ModelLoadError
-from app.vision import architectures, label_files
+from app.runtimes import architectures
+from app.runtimes.importing import label_files
 
 CAT_DOG = ("cat", "dog")
 

@@ -14,15 +14,16 @@ from types import SimpleNamespace
 import pytest
 from click.testing import CliRunner
 
-from app import builds, files, manifests
-from app.builds import Candidate, Report
-from app.cli.checks import places
+from app.cli.checks import disk
 from app.cli.model import command
 from app.errors import CaskError, GoldenCheckError, ManifestError, ModelLoadError
-from app.permissions import own_account
-from app.vision import samples
-from app.vision.add import NewModel, add_model
-from app.vision.registry import Plan, load_model
+from app.host.permissions import own_account
+from app.models import builds, manifests
+from app.models.builds import Candidate, Report
+from app.runtimes.build import samples
+from app.runtimes.importing.add import NewModel, add_model
+from app.runtimes.registry import Plan, load_model
+from app.storage import files
 from tests import fakes
 
 LONGEST_SECONDS = 20
@@ -185,7 +186,7 @@ def test_doctor_says_so(small, make: Callable[[Path], None], words: str) -> None
     settings = SimpleNamespace(models_dir=manifest.directory.parents[1], models=(), state_dir=Path("/nowhere"))
     here = SimpleNamespace(settings=settings, user=own_account())
 
-    (finding,) = places.models(here)
+    (finding,) = disk.models(here)
 
     assert (finding.verdict, words in finding.found) == ("fail", True), finding
 

@@ -10,13 +10,14 @@ import pytest
 import torch
 from PIL import Image
 
-from app import manifests
 from app.errors import GoldenCheckError
-from app.manifests import InputSpec
-from app.results import Box, Detection
-from app.vision import eager, geometry, reference
-from app.vision.operators import torchvision
-from app.vision.registry import load_model
+from app.inference.results import Box, Detection
+from app.models import manifests
+from app.models.manifests import InputSpec
+from app.runtimes import torch_runtime
+from app.runtimes.checks import geometry, reference
+from app.runtimes.operators import torchvision
+from app.runtimes.registry import load_model
 from training import scenes
 
 STORE = Path(__file__).parents[2] / "models"
@@ -55,7 +56,7 @@ def test_a_mean_of_another_range_is_found(crops):
 
 def as_torchvision(manifest, pixels):
     """What the network finds behind torchvision's own transform, which scales floats and does not antialias."""
-    network = eager.network(manifest)
+    network = torch_runtime.network(manifest)
     kind = torchvision.models.detection.transform.GeneralizedRCNNTransform
     spec, divisible = manifest.input, network.transform.size_divisible
     network.transform = kind(

@@ -12,14 +12,15 @@ import pytest
 from click.testing import CliRunner
 from PIL import Image
 
-from app import images, manifests
 from app.cli.model import command
 from app.errors import GoldenCheckError, ModelLoadError
-from app.images import Picture
-from app.manifests import InputSpec
-from app.vision import geometry, known_answers, proof
-from app.vision.add import NewModel, add_model
-from app.vision.registry import load_model
+from app.inference import images
+from app.inference.images import Picture
+from app.models import manifests
+from app.models.manifests import InputSpec
+from app.runtimes.checks import geometry, known_answers, proof
+from app.runtimes.importing.add import NewModel, add_model
+from app.runtimes.registry import load_model
 
 STORE = Path(__file__).parents[2] / "models"
 DETECTOR = STORE / "site-safety-detector" / "1"

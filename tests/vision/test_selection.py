@@ -10,10 +10,10 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app.results import Box, DetectOptions
-from app.vision import selection
-from app.vision.operators import nms, roi_align, torchvision
-from app.vision.selection import Candidates
+from app.inference.results import Box, DetectOptions
+from app.runtimes import selection
+from app.runtimes.operators import nms, roi_align, torchvision
+from app.runtimes.selection import Candidates
 
 LABELS = ("cone", "sign")
 

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from app.manifests import LETTERBOX_GREY
-from app.results import Box, Detection
+from app.inference.results import Box, Detection
+from app.models.manifests import LETTERBOX_GREY
 from training import check, metrics, scenes
 from training.scenes import LABELS, Truth
 

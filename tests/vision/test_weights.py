@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from app.errors import GoldenCheckError, ModelLoadError
-from app.vision import foreign, weights
-from app.vision.registry import load_model
+from app.runtimes import weights
+from app.runtimes.importing import weight_files
+from app.runtimes.registry import load_model
 
 
 def flip_bit(path, position: int) -> None:
@@ -92,7 +93,7 @@ def test_options_that_the_builder_does_not_know_are_refused(small):
 @pytest.mark.parametrize("factor", [1.5, float("nan")])
 def test_golden_check_notices_other_weights(small, factor):
     manifest = small()
-    tensors = foreign.read(manifest.weights_path)
+    tensors = weight_files.read(manifest.weights_path)
     tensors["fc.bias"] = (tensors["fc.bias"] + 1) * torch.tensor([factor, 1, 1])
     weights.write(manifest.weights_path, tensors)
 
@@ -122,7 +123,7 @@ def test_without_a_golden_file_nothing_is_compared(small):
 def test_fp16_weights_are_served_as_fp32(small):
     manifest = small(half=True)
 
-    stored = foreign.read(manifest.weights_path)
+    stored = weight_files.read(manifest.weights_path)
 
     assert stored["fc.weight"].dtype == torch.float16
     load_model(manifest).golden_check()

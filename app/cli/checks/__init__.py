@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 from app.config import ROOT, Settings
-from app.machine import CONTAINER_MARKS
-from app.permissions import Account
+from app.host.machine import CONTAINER_MARKS
+from app.host.permissions import Account
 
 Verdict = Literal["ok", "warn", "fail"]
 COMMAND_SECONDS = 5.0

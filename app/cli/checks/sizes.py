@@ -6,9 +6,9 @@ import resource
 from collections.abc import Iterator
 from pathlib import Path
 
-from app import machine, sizing
 from app.cli.checks import Finding, Surroundings, fail, megabytes, ok, warn
-from app.ops import processes
+from app.host import machine, sizing
+from app.web.ops import processes
 
 # Beyond what sizing counts: Apache, the ops process, temporary files.
 OTHER_BYTES = 100 * 1024**2

@@ -22,7 +22,7 @@ export class Answer {
     panel.replaceChildren(this.main, this.timing, this.model, this.curl.element, this.json.element);
   }
 
-  /** Show how it stands with a picture. `context`: {detections, labels, model, wishes, url}. */
+  /** Show how it stands with a picture. `context`: {detections, labels, model, options, url}. */
   show(picture, context) {
     const { answer, state } = picture ?? {};
     const isAnswered = Boolean(answer) && state !== "refused";
@@ -30,7 +30,7 @@ export class Answer {
     renew(this.main, ...[words, isAnswered && this.#answered(answer, context)].filter(Boolean));
     this.#showTiming(isAnswered ? answer : null);
     this.#showModel(context, isAnswered);
-    this.curl.show(picture ? command(context.url, picture.name, context.wishes.fields) : "");
+    this.curl.show(picture ? command(context.url, picture.name, context.options.fields) : "");
     this.json.show(isAnswered ? JSON.stringify(answer.body, null, 2) : "");
   }
 

@@ -15,9 +15,9 @@ export class Asking {
   #rest = null;
   #pause = null;
 
-  /** `wishes()` says what to ask for: {task, fields}. */
-  constructor(service, pictures, wishes) {
-    Object.assign(this, { service, pictures, wishes });
+  /** `options()` says what to ask for: {task, fields}. */
+  constructor(service, pictures, options) {
+    Object.assign(this, { service, pictures, options });
   }
 
   /** When the next attempt is made, in milliseconds of `Date.now()`; null while nothing is paused. */
@@ -34,7 +34,7 @@ export class Asking {
     while (this.#running.size < AT_ONCE && (next = this.#next())) this.#ask(next);
   }
 
-  /** Ask again for all pictures, because the wishes are different. */
+  /** Ask again for all pictures, because the options are different. */
   again() {
     for (const abort of this.#running.values()) abort.abort();
     this.#running.clear();
@@ -78,7 +78,7 @@ export class Asking {
     const abort = new AbortController();
     this.#running.set(picture, abort);
     this.#set(picture, "working", null);
-    const outcome = await this.#outcome(picture, this.wishes(), abort.signal);
+    const outcome = await this.#outcome(picture, this.options(), abort.signal);
     // Whoever aborted has already said what happens to the picture next.
     if (abort.signal.aborted) return;
     this.#running.delete(picture);

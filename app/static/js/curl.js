@@ -1,4 +1,4 @@
-// The same request for a terminal. app/pages/curl.py writes the same words; change both together.
+// The same request for a terminal. app/web/pages/curl.py writes the same words; change both together.
 
 /** A command that a shell takes as it stands, one part a line. */
 export function command(url, name, fields) {

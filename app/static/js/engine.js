@@ -5,7 +5,7 @@ import { _ } from "./words.js";
 const WHEN_READY_MILLISECONDS = 30_000;
 const OTHERWISE_MILLISECONDS = 2_000;
 
-// The same words as app/pages/try_image.py gives at first.
+// The same words as app/web/pages/try_image.py gives at first.
 const LIGHTS = {
   ready: ["is-ready", _("Ready")],
   loading: ["is-loading", _("Loading models")],

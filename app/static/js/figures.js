@@ -1,4 +1,4 @@
-// Figures and counts as people read them; app/pages/drawing.py writes the same.
+// Figures and counts as people read them; app/web/pages/drawing.py writes the same.
 
 import { ngettext, number } from "./words.js";
 

@@ -42,9 +42,9 @@ function working({ model }) {
   return part("is-working", _("Working …"), [model ? _("Asking %(name)s.", { name: model.name }) : _("Asking the server.")]);
 }
 
-function nothing({ wishes, threshold }, { onLower }) {
+function nothing({ options, threshold }, { onLower }) {
   const score = percent(threshold);
-  const words = wishes.fields.min_width || wishes.fields.min_height
+  const words = options.fields.min_width || options.fields.min_height
     ? _("No object scores at least %(score)s and is large enough.", { score })
     : _("No object scores at least %(score)s.", { score });
   const element = part("", _("Nothing found"), [words]);

@@ -11,7 +11,7 @@ import { countdown, spoken } from "./notices.js";
 import { Pictures } from "./pictures.js";
 import { Service } from "./service.js";
 import { Stage } from "./stage.js";
-import { Wishes } from "./wishes.js";
+import { FormOptions } from "./form_options.js";
 import { _ } from "./words.js";
 
 const form = byId("ask");
@@ -19,8 +19,8 @@ const announcement = byId("announcement");
 const trouble = byId("trouble");
 const service = new Service(form.dataset.api);
 const pictures = new Pictures();
-const wishes = new Wishes(form);
-const asking = new Asking(service, pictures, () => wishes.asked());
+const options = new FormOptions(form);
+const asking = new Asking(service, pictures, () => options.asked());
 
 const stage = new Stage(byId("stage"), {
   onRemove: (picture) => pictures.remove(picture),
@@ -34,11 +34,11 @@ const answer = new Answer(byId("answer"), {
   onPoint: point,
   onRetry: (picture) => asking.retry(picture),
   onRetryNow: () => asking.now(),
-  onLower: (threshold) => wishes.set("score_threshold", threshold),
+  onLower: (threshold) => options.set("score_threshold", threshold),
   pausedUntil: () => asking.pausedUntil,
 });
 const engine = new Engine(byId("engine"), service, {
-  onModels: (models) => { wishes.models = models; },
+  onModels: (models) => { options.models = models; },
   onReady: () => asking.now(),
 });
 
@@ -51,8 +51,8 @@ pictures.addEventListener("change", () => {
   asking.go();
   renderSoon();
 });
-wishes.addEventListener("limits", () => askAgain());
-wishes.addEventListener("model", () => {
+options.addEventListener("limits", () => askAgain());
+options.addEventListener("model", () => {
   for (const picture of pictures.all) picture.answer = null;
   askAgain();
 });
@@ -89,9 +89,9 @@ function render() {
   const picture = pictures.selected;
   filmstrip.show(pictures.all, picture, found);
   const detections = picture ? shown(picture) : [];
-  const asked = wishes.asked();
+  const asked = options.asked();
   const facts = [picture, picture?.state, picture?.answer, picture?.error, detections.length,
-    wishes.model, JSON.stringify(asked)];
+    options.model, JSON.stringify(asked)];
   // What another picture does is no reason to make everything new under a person's fingers.
   if (facts.every((fact, place) => fact === rendered[place])) return;
   rendered = facts;
@@ -99,11 +99,11 @@ function render() {
 }
 
 function show(picture, detections, asked) {
-  const labels = picture?.answer ? wishes.labels(picture.answer.model) : [];
+  const labels = picture?.answer ? options.labels(picture.answer.model) : [];
   stage.show(picture, detections, labels);
   answer.show(picture, {
-    detections, labels, model: wishes.model, wishes: asked, url: service.url(asked.task),
-    threshold: wishes.number("score_threshold"),
+    detections, labels, model: options.model, options: asked, url: service.url(asked.task),
+    threshold: options.number("score_threshold"),
   });
   if (picture) tell(picture, detections);
 }
@@ -111,7 +111,7 @@ function show(picture, detections, asked) {
 // The detections of a picture. While a new answer is on its way, what no longer fits is left out at once.
 function shown({ answer: given, state }) {
   const detections = given?.results[0].detections ?? [];
-  return state === "done" ? detections : detections.filter((detection) => wishes.keeps(detection));
+  return state === "done" ? detections : detections.filter((detection) => options.keeps(detection));
 }
 
 function found(picture) {

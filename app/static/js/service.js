@@ -41,10 +41,10 @@ export class Service {
   }
 
   /** Ask for one picture. Returns the answer, the server's timings and the seconds it took from here. */
-  async ask(task, blob, name, wishes, signal) {
+  async ask(task, blob, name, options, signal) {
     const form = new FormData();
     form.append("image", blob, name);
-    for (const [key, value] of Object.entries(wishes)) form.append(key, value);
+    for (const [key, value] of Object.entries(options)) form.append(key, value);
     const started = performance.now();
     try {
       const { body, headers } = await this.#fetch(task, { method: "POST", body: form, signal });

@@ -4,7 +4,7 @@ import { html, renew, svg } from "./elements.js";
 import { hue, percent, share } from "./figures.js";
 import { _ } from "./words.js";
 
-// The largest area a picture takes, in CSS pixels; app/pages/previews.py uses the same figures.
+// The largest area a picture takes, in CSS pixels; app/web/pages/previews.py uses the same figures.
 const STAGE_WIDTH = 800;
 const STAGE_HEIGHT = 560;
 // Nearer to the top than this share, a tag would leave the picture; it then goes inside its box.

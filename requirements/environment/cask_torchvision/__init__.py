@@ -1,7 +1,7 @@
-"""Lets any script of this environment import torchvision, as app/vision/operators.py does for the service.
+"""Lets any script of this environment import torchvision, as app/runtimes/operators.py does for the service.
 
 A ``.pth`` file calls ``install`` at each start of Python, so nothing is imported here before torchvision is asked for.
-``kernels`` and ``suppression`` beside this file are copies of those in app/vision.
+``kernels`` and ``suppression`` beside this file are copies of those in app/runtimes.
 """
 
 from __future__ import annotations

@@ -30,7 +30,7 @@ def built_state() -> Path:
     if not (STATE_DIR / ".complete").exists():
         print(f"Building the models for this machine into {STATE_DIR.relative_to(ROOT)}; a minute or two.", flush=True)
         STATE_DIR.mkdir(parents=True, exist_ok=True)
-        command = [sys.executable, "-m", "app.vision.build", "--missing", "--rounds", "2", "--only", CANDIDATES]
+        command = [sys.executable, "-m", "app.runtimes.build.build", "--missing", "--rounds", "2", "--only", CANDIDATES]
         environ = servers.environment("test", STATE_DIR=str(STATE_DIR), DEVICE="cpu")
         subprocess.run(command, cwd=ROOT, env=environ, check=True, stdout=subprocess.DEVNULL)
         (STATE_DIR / ".complete").touch()

@@ -16,7 +16,7 @@ LINKED = (".venv", "models")
 # A variable that threads share and no lock guards, as one forgets it: now and then somebody gets another's results.
 SWAPPED = """
 import itertools
-from app.predictions import Predictor
+from app.inference.pipeline import Predictor
 
 count, before, right = itertools.count(1), {{}}, Predictor.predict
 

@@ -12,10 +12,10 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app import roles
+from app.inference.pipeline import Predictor
 from app.jobs.worker import Worker
-from app.predictions import Predictor
-from app.roles import Roles
+from app.models import roles
+from app.models.roles import Roles
 from tests import bad_input, fakes
 from tests.fakes import FakeEngine
 
@@ -158,11 +158,11 @@ def test_job_goes_on_with_its_version_when_the_pointer_moves(
     assert leave(client)["options"]["version"] == "2"
 
 
-@pytest.mark.parametrize(("wish", "version"), [("always", "2"), ("never", "1")])
-def test_header_decides_for_a_job(client: FlaskClient, canary: Versions, wish: str, version: str) -> None:
+@pytest.mark.parametrize(("requested", "version"), [("always", "2"), ("never", "1")])
+def test_header_decides_for_a_job(client: FlaskClient, canary: Versions, requested: str, version: str) -> None:
     canary(50)
 
-    assert {leave(client, **{HEADER: wish})["options"]["version"] for _ in range(4)} == {version}
+    assert {leave(client, **{HEADER: requested})["options"]["version"] for _ in range(4)} == {version}
 
 
 def test_key_finds_its_job_whatever_version_was_drawn(client: FlaskClient, canary: Versions) -> None:

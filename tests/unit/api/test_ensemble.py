@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 
 from app.engine.client import EngineAnswer
 from app.errors import EngineAwayError
-from app.results import Box, ClassifyOptions, Detection, DetectOptions, Prediction
+from app.inference.results import Box, ClassifyOptions, Detection, DetectOptions, Prediction
 from tests import fakes
 from tests.fakes import FakeEngine, picture
 
@@ -83,7 +83,7 @@ def test_labels_are_averaged_over_all_of_them_and_cut_off_afterwards(client: Fla
     found = ask(client, task="classify", members="first,second", top_k=1)
 
     assert found["results"][0]["predictions"] == [{"label": "vest", "score": 0.6}]
-    assert {wish for asked in engine.asked for wish in asked.options} == {ClassifyOptions(1000)}
+    assert {requested for asked in engine.asked for requested in asked.options} == {ClassifyOptions(1000)}
 
 
 def test_suppression_keeps_the_best_box(client: FlaskClient) -> None:
@@ -95,8 +95,8 @@ def test_suppression_keeps_the_best_box(client: FlaskClient) -> None:
 def test_options_of_the_task_go_to_every_member(client: FlaskClient, engine: Opinions) -> None:
     ask(client, members="one, two,one", score_threshold=0.1)
 
-    wishes = [wish for asked in engine.asked for wish in asked.options]
-    assert [wish.score_threshold for wish in wishes if isinstance(wish, DetectOptions)] == [0.1, 0.1]
+    params = [requested for asked in engine.asked for requested in asked.options]
+    assert [requested.score_threshold for requested in params if isinstance(requested, DetectOptions)] == [0.1, 0.1]
 
 
 def test_several_images_are_answered_in_order(client: FlaskClient) -> None:

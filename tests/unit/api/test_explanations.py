@@ -11,7 +11,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from app.results import ClassifyOptions, ExplainOptions
+from app.inference.results import ClassifyOptions, ExplainOptions
 from tests import fakes
 from tests.fakes import FakeEngine
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.openapi import document, postman
+from app.web.openapi import document, postman
 from tests import fakes
 from tests.fakes import FakeEngine
 

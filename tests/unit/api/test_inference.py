@@ -13,7 +13,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.errors import EngineBusyError
-from app.results import ClassifyOptions, DetectOptions
+from app.inference.results import ClassifyOptions, DetectOptions
 from tests import fakes
 from tests.fakes import FakeEngine, picture
 
@@ -95,7 +95,7 @@ def test_pixels_are_seen_as_they_are(client: FlaskClient, shape: list[int], nest
 def test_boxes_are_filled_up_to_the_same_number(
     client: FlaskClient, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def answer(_: Any, image: np.ndarray, wish: DetectOptions) -> list[fakes.Detection]:
+    def answer(_: Any, image: np.ndarray, requested: DetectOptions) -> list[fakes.Detection]:
         return [fakes.Detection("cone", 0.5, fakes.Box(0, 0, 16, 12))] * int(fakes.name_of(image))
 
     monkeypatch.setattr(fakes.FakeModel, "_answer", answer)
@@ -113,8 +113,8 @@ def test_binary_tensors_come_and_go_behind_the_json(client: FlaskClient) -> None
     image = picture(64, 48, "PNG", (0, 0, 5))
     element = struct.pack("<I", len(image)) + image
     tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "parameters": {"binary_data_size": len(element)}}
-    wishes = [{"name": "labels", "parameters": {"binary_data": True}}, {"name": "scores"}]
-    head = json.dumps({"inputs": [tensor], "outputs": wishes}).encode()
+    params = [{"name": "labels", "parameters": {"binary_data": True}}, {"name": "scores"}]
+    head = json.dumps({"inputs": [tensor], "outputs": params}).encode()
 
     response = client.post(INFER, data=head + element, headers={HEADER: str(len(head))})
 

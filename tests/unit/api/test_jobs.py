@@ -15,9 +15,9 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.api import jobs as jobs_api
+from app.auth.tokens import TokenStore
 from app.jobs.worker import Worker
-from app.tokens import TokenStore
+from app.web.api import jobs as jobs_api
 from tests import bad_input, fakes
 from tests.fakes import FakeEngine, picture
 

@@ -13,8 +13,8 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
-from app.api import json_bodies
 from app.errors import RequestError
+from app.web.api import json_bodies
 from tests import fakes
 from tests.fakes import FakeEngine
 

@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app import manifests
 from app.errors import ManifestError
-from app.results import Box, Detection, DetectOptions
+from app.inference.results import Box, Detection, DetectOptions
+from app.models import manifests
 from tests import fakes
 from tests.fakes import FakeEngine, FakeModel
 
@@ -26,11 +26,11 @@ FOUND = [
 ]
 
 
-def answer(_: Any, __: Any, wish: DetectOptions) -> list[Detection]:
+def answer(_: Any, __: Any, requested: DetectOptions) -> list[Detection]:
     """As ``selection.select`` does it: all filters, then the number."""
-    rows = [row for row in FOUND if wish.label in ("", row.label) and row.score >= wish.score_threshold]
-    rows = [row for row in rows if row.box.x_max - row.box.x_min >= wish.min_width]
-    return [row for row in rows if row.box.y_max - row.box.y_min >= wish.min_height][: wish.max_results]
+    rows = [row for row in FOUND if requested.label in ("", row.label) and row.score >= requested.score_threshold]
+    rows = [row for row in rows if row.box.x_max - row.box.x_min >= requested.min_width]
+    return [row for row in rows if row.box.y_max - row.box.y_min >= requested.min_height][: requested.max_results]
 
 
 @pytest.fixture

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app.results import DetectOptions
+from app.inference.results import DetectOptions
 from tests import fakes
 from tests.fakes import FakeEngine, picture
 

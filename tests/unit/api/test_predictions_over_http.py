@@ -11,7 +11,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.results import ClassifyOptions, DetectOptions
+from app.inference.results import ClassifyOptions, DetectOptions
 from tests import bad_input, fakes
 from tests.fakes import FakeEngine, picture
 
@@ -93,7 +93,7 @@ def test_thirty_two_images_are_one_request_in_turns(client: FlaskClient, engine:
     response = client.post("/v1/classify", data=body, content_type=content_type)
 
     assert found(response.get_json()) == [str(number) for number in range(32)]
-    a_turn = client.application.extensions["gate"].images_a_turn
+    a_turn = client.application.extensions["admission"].images_a_turn
     assert [len(each.options) for each in engine.asked] == [a_turn] * (32 // a_turn)
 
 

@@ -11,7 +11,7 @@ import pytest
 from flask.testing import FlaskClient
 
 from app.errors import EngineBusyError
-from app.results import ClassifyOptions
+from app.inference.results import ClassifyOptions
 from tests import fakes
 from tests.fakes import FakeEngine, picture
 

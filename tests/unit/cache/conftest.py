@@ -8,7 +8,7 @@ import pytest
 
 from app.cache.disk import DiskStore
 from app.cache.guarded_store import GuardedStore
-from app.circuit_breaker import CircuitBreaker
+from app.storage.circuit_breaker import CircuitBreaker
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ import pytest
 
 from app.cache import entries
 from app.cache.entries import Entry
-from app.results import Box, Detection, Prediction
+from app.inference.results import Box, Detection, Prediction
 
 FOUND = Entry(640, 480, [Detection("cone", 0.9, Box(1.5, 2.0, 30.25, 40.0))], 1000.0)
 NAMED = Entry(64, 48, [Prediction("cone", 0.1 + 0.2), Prediction("vest", 0.0)], 1000.0)

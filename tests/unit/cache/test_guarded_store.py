@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from app.cache.guarded_store import SLOW_SECONDS, GuardedStore
-from app.circuit_breaker import CircuitBreaker
+from app.storage.circuit_breaker import CircuitBreaker
 from tests.fakes import FakeClock
 
 

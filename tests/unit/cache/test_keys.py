@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from app.cache import keys
-from app.results import ClassifyOptions, DetectOptions
+from app.inference.results import ClassifyOptions, DetectOptions
 
 MODEL, FORM = "sha256:" + "a" * 64, "f" * 16
 PIXELS = np.arange(48, dtype=np.uint8).reshape(4, 4, 3)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.cache.entries import Entry
 from app.cache.recent import MAX_ENTRIES, MAX_ROWS, Recent
-from app.results import Prediction
+from app.inference.results import Prediction
 
 
 def entry(rows: int = 1) -> Entry:

@@ -11,7 +11,7 @@ import pytest
 from click.testing import CliRunner
 
 from app import config
-from app.cli import configuration
+from app.cli import settings_document
 from app.cli.config import command
 from tests.checkouts import Checkout
 
@@ -31,7 +31,7 @@ def run(checkout: Checkout) -> Run:
     """Run one command: exit status, stdout, stderr."""
 
     def invoke(*arguments: str, **environ: str) -> tuple[int, str, str]:
-        done = CliRunner().invoke(command, arguments, obj=config.Place(environ, checkout.root, checkout.secrets))
+        done = CliRunner().invoke(command, arguments, obj=config.Sources(environ, checkout.root, checkout.secrets))
         return done.exit_code, done.stdout, done.stderr
 
     return invoke
@@ -139,7 +139,7 @@ def test_get_of_an_unknown_name_suggests_another(run: Run) -> None:
 
 def test_docs_writes_the_document(run: Run, checkout: Checkout) -> None:
     assert run("docs") == (0, "Wrote docs/configuration.md.\n", "")
-    assert (checkout.root / "docs/configuration.md").read_text() == configuration.text(checkout.root)
+    assert (checkout.root / "docs/configuration.md").read_text() == settings_document.text(checkout.root)
 
 
 def test_an_environment_can_be_named_without_env(run: Run) -> None:

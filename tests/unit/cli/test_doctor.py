@@ -17,11 +17,13 @@ import pytest
 import redis
 from pydantic import SecretStr
 
-from app import config, permissions, sizing, tokens
+from app import config
+from app.auth import tokens
 from app.cli import checks, doctor
-from app.cli.checks import Check, Finding, Surroundings, installation, neighbours, places, sizes, trust
+from app.cli.checks import Check, Finding, Surroundings, access, disk, installation, services, sizes
 from app.config import ROOT
-from app.permissions import Account
+from app.host import permissions, sizing
+from app.host.permissions import Account
 from tests import fakes, redis_servers, servers
 from tests.certificates import Authority
 
@@ -183,7 +185,7 @@ def test_closed_folder_on_the_way_is_named(state_dir: Path) -> None:
     (state_dir / "closed" / "state").mkdir(parents=True)
     (state_dir / "closed").chmod(0o700)
 
-    found = look(places.state, surroundings(state_dir / "closed" / "state", STRANGER))["fail"]
+    found = look(disk.state, surroundings(state_dir / "closed" / "state", STRANGER))["fail"]
 
     assert f"stranger may not enter {state_dir / 'closed'}" in found.found
     assert found.next_step == f"chmod o+x {state_dir / 'closed'}"
@@ -192,21 +194,21 @@ def test_closed_folder_on_the_way_is_named(state_dir: Path) -> None:
 def test_state_that_the_service_may_not_write_is_found(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(os, "getuid", lambda: STRANGER.uid)
 
-    assert "may not write" in look(places.state, surroundings(state_dir, STRANGER))["fail"].found
+    assert "may not write" in look(disk.state, surroundings(state_dir, STRANGER))["fail"].found
 
 
 def test_file_that_a_command_of_root_left_is_found(state_dir: Path) -> None:
     state_dir.chmod(0o777)
     (state_dir / "jobs.sqlite3").touch(0o600)
 
-    assert "jobs.sqlite3" in look(places.state, surroundings(state_dir, STRANGER))["warn"].found
+    assert "jobs.sqlite3" in look(disk.state, surroundings(state_dir, STRANGER))["warn"].found
 
 
 def test_full_disk_is_found(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     real = os.statvfs(state_dir)
     monkeypatch.setattr(os, "statvfs", lambda path: os.statvfs_result((*real[:4], 1000, *real[5:])))
 
-    found = list(places.disk(surroundings(state_dir)))
+    found = list(disk.disk(surroundings(state_dir)))
 
     assert f"free for {state_dir}" in found[0].found
     assert {each.verdict for each in found} == {"fail"}
@@ -219,18 +221,18 @@ def test_altered_weights_are_found(state_dir: Path) -> None:
         ignore=shutil.ignore_patterns("samples"),
     )
     here = surroundings(state_dir, models_dir=state_dir / "models")
-    before = look(places.models, here)
+    before = look(disk.models, here)
     weights = next((state_dir / "models").glob("*/*/weights.safetensors"))
     data = bytearray(weights.read_bytes())
     data[-1] ^= 1
     weights.write_bytes(data)
 
     assert set(before) == {"ok"}
-    assert "the manifest says" in look(places.models, here)["fail"].found
+    assert "the manifest says" in look(disk.models, here)["fail"].found
 
 
 def test_store_without_the_wished_model_is_found(state_dir: Path) -> None:
-    assert "'nobody'" in look(places.models, surroundings(state_dir, models=("nobody",)))["fail"].found
+    assert "'nobody'" in look(disk.models, surroundings(state_dir, models=("nobody",)))["fail"].found
 
 
 # ── sizes ────────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -299,7 +301,7 @@ def with_tls(state_dir: Path, pairs: Path) -> Callable[..., Surroundings]:
 
 
 def test_right_pair_is_well(with_tls: Callable[..., Surroundings]) -> None:
-    found = list(trust.certificates(with_tls()))
+    found = list(access.certificates(with_tls()))
 
     assert [each.verdict for each in found] == ["ok", "ok"]
     assert "valid for 40 days more" in found[1].found
@@ -313,13 +315,13 @@ def test_end_of_a_certificate_is_told_in_time(
     with_tls: Callable[..., Surroundings], monkeypatch: pytest.MonkeyPatch, days: int, verdict: str, words: str
 ) -> None:
     now = time.time()
-    monkeypatch.setattr(trust.time, "time", lambda: now + days * DAY_SECONDS)
+    monkeypatch.setattr(access.time, "time", lambda: now + days * DAY_SECONDS)
 
-    assert words in look(trust.certificates, with_tls())[verdict].found
+    assert words in look(access.certificates, with_tls())[verdict].found
 
 
 def test_key_of_another_certificate_is_found(with_tls: Callable[..., Surroundings], pairs: Path) -> None:
-    assert "is not the key of" in look(trust.certificates, with_tls(tls_key=pairs / "other.key"))["fail"].found
+    assert "is not the key of" in look(access.certificates, with_tls(tls_key=pairs / "other.key"))["fail"].found
 
 
 def test_key_with_a_password_is_found(with_tls: Callable[..., Surroundings], pairs: Path, tmp_path: Path) -> None:
@@ -327,18 +329,20 @@ def test_key_with_a_password_is_found(with_tls: Callable[..., Surroundings], pai
     command = ("openssl", "rsa", "-aes256", "-passout", "pass:secret", "-in", pairs / "one.key", "-out", locked)
     subprocess.run(command, check=True, capture_output=True)
 
-    assert "has a password" in look(trust.certificates, with_tls(tls_key=locked))["fail"].found
+    assert "has a password" in look(access.certificates, with_tls(tls_key=locked))["fail"].found
 
 
 def test_missing_certificate_is_found(with_tls: Callable[..., Surroundings], tmp_path: Path) -> None:
-    assert "No such file" in look(trust.certificates, with_tls(tls_certificate=tmp_path / "none.pem"))["fail"].found
+    assert "No such file" in look(access.certificates, with_tls(tls_certificate=tmp_path / "none.pem"))["fail"].found
 
 
 def test_key_for_all_eyes_and_certificate_for_another_name_are_found(
     with_tls: Callable[..., Surroundings], pairs: Path
 ) -> None:
     (pairs / "one.key").chmod(0o644)
-    found = [each.found for each in trust.certificates(with_tls(server_name="other.example")) if each.verdict == "warn"]
+    found = [
+        each.found for each in access.certificates(with_tls(server_name="other.example")) if each.verdict == "warn"
+    ]
     (pairs / "one.key").chmod(0o600)
 
     assert "can be read by every user" in found[0]
@@ -349,9 +353,9 @@ def test_advice_for_a_key_does_not_shut_out_who_serves(with_tls: Callable[..., S
     here = with_tls()
     other = Surroundings(here.settings, permissions.Account("cask", 10001, 10001))
     (pairs / "one.key").chmod(0o644)
-    open_to_all = next(trust.certificates(other))
+    open_to_all = next(access.certificates(other))
     (pairs / "one.key").chmod(0o600)
-    closed = next(trust.certificates(other))
+    closed = next(access.certificates(other))
 
     assert (open_to_all.verdict, closed.verdict) == ("warn", "fail")
     assert "cask may not read" in closed.found
@@ -361,13 +365,13 @@ def test_advice_for_a_key_does_not_shut_out_who_serves(with_tls: Callable[..., S
 
 
 def test_strangers_without_tls_are_a_warning(state_dir: Path) -> None:
-    assert "no proxy is named" in look(trust.certificates, surroundings(state_dir, env="prod"))["warn"].found
+    assert "no proxy is named" in look(access.certificates, surroundings(state_dir, env="prod"))["warn"].found
 
 
 def test_weak_secret_is_found_and_not_shown(state_dir: Path) -> None:
     here = surroundings(state_dir, env="prod", secret_key=SecretStr("changeme"))
 
-    found = look(trust.secrets, here)["fail"]
+    found = look(access.secrets, here)["fail"]
 
     assert "SECRET_KEY" in found.found and "is a placeholder" in found.found
     assert "changeme" not in found.found
@@ -381,34 +385,34 @@ def test_secret_that_every_user_may_read_is_found(state_dir: Path) -> None:
 
     assert (
         "can be read by every user"
-        in look(trust.secrets, Surroundings(settings, permissions.own_account()))["warn"].found
+        in look(access.secrets, Surroundings(settings, permissions.own_account()))["warn"].found
     )
 
 
 def test_tokens_are_looked_at_where_they_are_asked_for(state_dir: Path) -> None:
     here = surroundings(state_dir, authentication="required")
-    nobody = look(trust.api_tokens, here)["warn"].found
+    nobody = look(access.api_tokens, here)["warn"].found
     was_made = (state_dir / tokens.FILE_NAME).exists()
     store = tokens.TokenStore(state_dir)
     store.create("press", lifetime_seconds=90 * DAY_SECONDS)
-    well = look(trust.api_tokens, here)["ok"].found
+    well = look(access.api_tokens, here)["ok"].found
     store.create("gate", lifetime_seconds=3 * DAY_SECONDS)
 
     assert (nobody, was_made) == ("asked for, and nobody has a valid one", False)
     assert well == "1 valid"
-    assert look(trust.api_tokens, here)["warn"].found == "gate will expire within 30 days"
+    assert look(access.api_tokens, here)["warn"].found == "gate will expire within 30 days"
 
 
 def test_authority_that_who_serves_can_use_is_well(state_dir: Path) -> None:
     path = Authority(state_dir).certificate
     here = surroundings(state_dir, STRANGER, redis_ca_file=path, ensemble_ca_file=path)
-    found = list(trust.authorities(here))
+    found = list(access.authorities(here))
 
     # Valid for two days, which is told.
     assert [finding.verdict for finding in found] == ["warn", "warn"]
     assert [finding.found.partition(":")[0] for finding in found] == ["REDIS_CA_FILE", "ENSEMBLE_CA_FILE"]
     assert "expires in 2 days" in found[0].found
-    assert set(look(trust.authorities, surroundings(state_dir))) == {"ok"}
+    assert set(look(access.authorities, surroundings(state_dir))) == {"ok"}
 
 
 @pytest.mark.parametrize("words", ["there is no file", "holds no certificate", "stranger may not read", "has expired"])
@@ -422,14 +426,14 @@ def test_authority_that_is_of_no_use_is_found(state_dir: Path, monkeypatch: pyte
         path.chmod(0o600)
     else:
         now = time.time()
-        monkeypatch.setattr(trust.time, "time", lambda: now + 4 * DAY_SECONDS)
+        monkeypatch.setattr(access.time, "time", lambda: now + 4 * DAY_SECONDS)
 
-    assert words in look(trust.authorities, surroundings(state_dir, STRANGER, redis_ca_file=path))["fail"].found
+    assert words in look(access.authorities, surroundings(state_dir, STRANGER, redis_ca_file=path))["fail"].found
 
 
 def test_tokens_that_are_off_for_strangers_are_a_warning(state_dir: Path) -> None:
-    assert "AUTHENTICATION is off" in look(trust.api_tokens, surroundings(state_dir, env="prod"))["warn"].found
-    assert set(look(trust.api_tokens, surroundings(state_dir))) == {"ok"}
+    assert "AUTHENTICATION is off" in look(access.api_tokens, surroundings(state_dir, env="prod"))["warn"].found
+    assert set(look(access.api_tokens, surroundings(state_dir))) == {"ok"}
 
 
 # ── neighbours ───────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -443,10 +447,10 @@ def test_free_port_is_well_and_a_taken_one_is_found(state_dir: Path) -> None:
         taken.settimeout(0)
         here = surroundings(state_dir, port=taken.getsockname()[1])
         taken.close()
-        free = look(neighbours.ports, here)
+        free = look(services.ports, here)
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
-        busy = look(neighbours.ports, surroundings(state_dir, port=other.getsockname()[1]))
+        busy = look(services.ports, surroundings(state_dir, port=other.getsockname()[1]))
 
     assert free["ok"].found == "free"
     assert "Address already in use" in busy["fail"].found
@@ -457,13 +461,13 @@ def test_number_that_was_left_behind_is_not_taken_for_ours(state_dir: Path) -> N
     (state_dir / "run" / "httpd").mkdir(parents=True)
     (state_dir / "run" / "httpd" / "httpd.pid").write_text(str(os.getpid()))
 
-    assert neighbours.server_pid(surroundings(state_dir).settings) is None
+    assert services.server_pid(surroundings(state_dir).settings) is None
 
 
 def test_redis_that_does_not_answer_is_found_without_its_password(state_dir: Path) -> None:
     url = f"redis://:hidden@127.0.0.1:{servers.free_port()}/0"
 
-    found = look(neighbours.redis, surroundings(state_dir, redis_url=SecretStr(url)))["fail"]
+    found = look(services.redis, surroundings(state_dir, redis_url=SecretStr(url)))["fail"]
 
     assert "does not answer" in found.found
     assert "hidden" not in found.found + found.next_step
@@ -475,8 +479,8 @@ def test_redis_with_a_certificate_of_nobody_we_know_is_found(state_dir: Path) ->
         known = surroundings(state_dir, redis_url=SecretStr(url), redis_ca_file=authority.certificate)
         unknown = surroundings(state_dir, redis_url=SecretStr(url))
 
-        assert "answers in" in look(neighbours.redis, known)["ok"].found
-        found = look(neighbours.redis, unknown)["fail"]
+        assert "answers in" in look(services.redis, known)["ok"].found
+        found = look(services.redis, unknown)["fail"]
 
     assert "certificate verify failed" in found.found
     assert found.next_step.startswith("REDIS_CA_FILE names who signed")
@@ -487,22 +491,22 @@ def test_redis_that_would_lose_jobs_is_found(state_dir: Path, tmp_path: Path) ->
         here = surroundings(state_dir, redis_url=SecretStr(server.url), jobs_store="redis")
         client = redis.Redis(port=server.port)
         # The answer to the ping, and what is kept.
-        assert "appendonly is on" in look(neighbours.redis, here)["ok"].found
+        assert "appendonly is on" in look(services.redis, here)["ok"].found
 
         client.config_set("appendonly", "no")
-        assert "appendonly is off" in look(neighbours.redis, here)["warn"].found
+        assert "appendonly is off" in look(services.redis, here)["warn"].found
 
         client.config_set("maxmemory", "100mb")
         client.config_set("maxmemory-policy", "allkeys-lru")
-        assert "throws jobs away" in look(neighbours.redis, here)["fail"].found
+        assert "throws jobs away" in look(services.redis, here)["fail"].found
         on_disk = surroundings(state_dir, redis_url=SecretStr(server.url))
-        assert "fail" not in look(neighbours.redis, on_disk)
+        assert "fail" not in look(services.redis, on_disk)
 
 
 def test_clock_before_our_own_files_is_found(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(neighbours.time, "time", lambda: 0.0)
+    monkeypatch.setattr(services.time, "time", lambda: 0.0)
 
-    assert "is before the files of this version" in look(neighbours.clock, surroundings(state_dir))["fail"].found
+    assert "is before the files of this version" in look(services.clock, surroundings(state_dir))["fail"].found
 
 
 def test_errors_since_the_last_start_are_told(state_dir: Path) -> None:
@@ -513,7 +517,7 @@ def test_errors_since_the_last_start_are_told(state_dir: Path) -> None:
         '{"time": "x", "level": "error", "message": "another"}\n'
     )
 
-    found = look(neighbours.last_start, surroundings(state_dir, log_file=state_dir / "server.log"))["warn"].found
+    found = look(services.last_start, surroundings(state_dir, log_file=state_dir / "server.log"))["warn"].found
 
     assert found.startswith(f"2 errors in {state_dir / 'server.log'}: ")
     assert "its weights are missing" in found

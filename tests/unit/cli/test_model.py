@@ -67,9 +67,10 @@ def test_canary_with_a_share_needs_a_version() -> None:
 def test_a_version_is_built_before_the_engine_is_asked(
     arguments: tuple[str, ...], expected: list[object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from app import permissions, versions
     from app.engine.client import EngineClient
-    from app.vision import build
+    from app.host import permissions
+    from app.models import versions
+    from app.runtimes.build import build
 
     done: list[object] = []
     now = {"active": "2", "previous": "1", "canary": "", "canary_share": 0.0, "shadow": "", "withdrawn": ""}

@@ -10,7 +10,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from app import cli
-from app.tokens import TokenStore, TokenTable
+from app.auth.tokens import TokenStore, TokenTable
 
 
 @pytest.fixture(autouse=True)

@@ -13,11 +13,12 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from app import config, images
+from app import config
 from app.config import Settings
 from app.decoding.decoder import Decoder
 from app.errors import DeadlineExceededError, ImageTooLargeError, MemoryShortError
-from app.manifests import InputSpec
+from app.inference import images
+from app.models.manifests import InputSpec
 from tests.fakes import picture
 
 MEGABYTE = 1024**2
@@ -69,12 +70,12 @@ WAYS = {
 def test_only_what_is_dear_leaves_the_process(decoder: Decoder, name: str) -> None:
     make, way = WAYS[name]
     data = make()
-    lanes = {"quick": decoder.quick, "ample": decoder.ample, "child": decoder.children.lane}
+    slot_queues = {"quick": decoder.quick, "ample": decoder.ample, "child": decoder.children.slot_queue}
     with ExitStack() as stack:
         # All others are taken; it is answered all the same.
-        for lane in (lane for each, lane in lanes.items() if each != way):
-            while lane._free:
-                stack.enter_context(lane.place(soon()))
+        for slot_queue in (slot_queue for each, slot_queue in slot_queues.items() if each != way):
+            while slot_queue._free:
+                stack.enter_context(slot_queue.place(soon()))
         assert decoder.read(data, SPEC, soon()).pixels.shape == (224, 224, 3)
 
 

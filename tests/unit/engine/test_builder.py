@@ -11,13 +11,13 @@ from pathlib import Path
 
 import pytest
 
-from app import builds
-from app.builds import Candidate, Report
 from app.config import ROOT
 from app.engine import builder
 from app.engine.builder import Builder
 from app.errors import ChangeRefusedError, ModelLoadError
-from app.manifests import Manifest
+from app.models import builds
+from app.models.builds import Candidate, Report
+from app.models.manifests import Manifest
 from tests import fakes
 from tests.fakes import eventually
 
@@ -156,7 +156,7 @@ def test_stopping_ends_the_child(tmp_path: Path, manifest: Manifest) -> None:
 
 def test_the_real_child_yields_to_all_and_ends_with_its_parent() -> None:
     code = (
-        "import os, sys, time; from app.vision import background; background.begin();"
+        "import os, sys, time; from app.runtimes.build import background; background.begin();"
         "print(os.nice(0), os.sched_getscheduler(0) == os.SCHED_IDLE, open('/proc/self/oom_score_adj').read().strip(),"
         " flush=True); time.sleep(600)"
     )

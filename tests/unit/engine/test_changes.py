@@ -10,15 +10,15 @@ from pathlib import Path
 
 import pytest
 
-from app import builds, roles
 from app.engine import pace
 from app.engine.batcher import Limits, Work
 from app.engine.changes import Change, Changes
 from app.engine.worker import Reply, Workers
 from app.errors import ChangeRefusedError, GoldenCheckError, ManifestError, ModelLoadError, ModelNotFoundError
-from app.manifests import Manifest
-from app.results import ClassifyOptions
-from app.roles import Roles
+from app.inference.results import ClassifyOptions
+from app.models import builds, roles
+from app.models.manifests import Manifest
+from app.models.roles import Roles
 from tests import fakes
 from tests.fakes import PATIENCE_SECONDS, FakeClock, FakeModel, eventually, pixels
 

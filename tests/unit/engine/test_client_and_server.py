@@ -22,7 +22,6 @@ from typing import Any
 import numpy as np
 import pytest
 
-from app import manifests
 from app.engine import client as client_module
 from app.engine import protocol, server
 from app.engine.batcher import Limits
@@ -41,8 +40,9 @@ from app.errors import (
     ModelNotFoundError,
     ModelNotReadyError,
 )
-from app.manifests import Manifest
-from app.results import Box, ClassifyOptions, Detection, DetectOptions, Prediction
+from app.inference.results import Box, ClassifyOptions, Detection, DetectOptions, Prediction
+from app.models import manifests
+from app.models.manifests import Manifest
 from app.telemetry import logs
 from tests import fakes
 from tests.fakes import PATIENCE_SECONDS, FakeModel, RunningEngine, eventually, pixels
@@ -154,12 +154,12 @@ def test_detections_come_with_their_boxes(tmp_path: Path) -> None:
 
 
 def test_options_of_each_image_arrive(running: RunningEngine, manifest: Manifest) -> None:
-    running.model.answer = lambda image, wish: [Prediction(str(wish), 1.0)]
-    wishes = [ClassifyOptions(3), ClassifyOptions(0)]
+    running.model.answer = lambda image, requested: [Prediction(str(requested), 1.0)]
+    params = [ClassifyOptions(3), ClassifyOptions(0)]
 
-    answers = running.client.predict(manifest, [pixels(1), pixels(2)], wishes, soon())
+    answers = running.client.predict(manifest, [pixels(1), pixels(2)], params, soon())
 
-    assert labels(answers) == [str(wish) for wish in wishes]
+    assert labels(answers) == [str(requested) for requested in params]
 
 
 def test_image_that_does_not_lie_in_one_piece_arrives_whole(running: RunningEngine, manifest: Manifest) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from app.results import ClassifyOptions, ExplainOptions, Explanation
+from app.inference.results import ClassifyOptions, ExplainOptions, Explanation
 from tests import fakes
 from tests.fakes import RunningEngine
 
@@ -19,9 +19,9 @@ def test_an_explanation_comes_back_through_the_socket(running: RunningEngine) ->
 
 def test_predictions_and_explanations_share_no_batch(running: RunningEngine) -> None:
     deadline = time.monotonic() + fakes.PATIENCE_SECONDS
-    wishes = [ClassifyOptions(), ExplainOptions("cone")] * 2
+    params = [ClassifyOptions(), ExplainOptions("cone")] * 2
 
-    running.client.predict(running.model.manifest, [fakes.pixels(n) for n in range(4)], wishes, deadline)
+    running.client.predict(running.model.manifest, [fakes.pixels(n) for n in range(4)], params, deadline)
 
     assert all(len(kinds) == 1 for kinds in running.model.kinds)
     assert {kind for kinds in running.model.kinds for kind in kinds} == {ClassifyOptions, ExplainOptions}

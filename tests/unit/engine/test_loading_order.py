@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app import manifests
 from app.engine.batcher import Limits
 from app.engine.worker import Workers
+from app.models import manifests
 from tests import fakes
 from tests.fakes import PATIENCE_SECONDS, FakeModel
 

@@ -55,7 +55,7 @@ def test_engine_without_a_model_is_refused(tmp_path: Path) -> None:
 ENGINE = """
 import logging, sys
 from pathlib import Path
-from app import standalone
+from app.supervision import standalone
 from app.engine import service
 from tests import fakes
 logging.basicConfig(level="INFO")

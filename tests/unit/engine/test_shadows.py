@@ -9,12 +9,13 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from app import roles, tasks
+from app import tasks
 from app.engine import shadows
-from app.engine.shadows import Asked, Shadows
+from app.engine.shadows import ShadowedAnswer, Shadows
 from app.engine.worker import Reply
 from app.errors import CaskError, DeadlineExceededError
-from app.results import Answer, Box, Detection, Prediction
+from app.inference.results import Answer, Box, Detection, Prediction
+from app.models import roles
 from app.tasks.base import Difference
 from tests.fakes import FakeClock
 
@@ -31,8 +32,8 @@ def task_of(answer: Answer) -> str:
     return "detect" if any(isinstance(row, Detection) for row in answer) else "classify"
 
 
-def asked(answer: Answer, **changes: float) -> Asked:
-    return Asked(task_of(answer), "parts", "1", "2", answer, request_id="a-request", **changes)
+def asked(answer: Answer, **changes: float) -> ShadowedAnswer:
+    return ShadowedAnswer(task_of(answer), "parts", "1", "2", answer, request_id="a-request", **changes)
 
 
 BOXES = st.lists(

@@ -25,8 +25,8 @@ from app.errors import (
     ModelNotFoundError,
     ModelNotReadyError,
 )
-from app.manifests import Manifest
-from app.results import Answer, ClassifyOptions, Options, Prediction
+from app.inference.results import Answer, ClassifyOptions, Options, Prediction
+from app.models.manifests import Manifest
 from tests import fakes
 from tests.fakes import PATIENCE_SECONDS, FakeClock, FakeModel, eventually, pixels
 
@@ -465,7 +465,7 @@ def test_version_with_background_work_is_not_released(manifest: Manifest) -> Non
 
 
 def test_an_image_without_an_answer_of_its_own_leaves_the_others_theirs(manifest: Manifest) -> None:
-    def answer(image: np.ndarray, wish: Options) -> Answer:
+    def answer(image: np.ndarray, requested: Options) -> Answer:
         if fakes.name_of(image) == "2":
             return refusal  # type: ignore[return-value]
         return [Prediction(fakes.name_of(image), 1.0)]

@@ -85,7 +85,7 @@ def add_twice(store: JobStore, count: int = 2, **wanted: Any) -> tuple[Job, bool
     with store.packing() as pack:
         for number in range(count):
             pack.add(f"{number}.jpg", picture(colour=(number, 0, 0)))
-        return store.add(Wanted(**{"task": "detect", "wishes": {}, **wanted}), pack)
+        return store.add(Wanted(**{"task": "detect", "params": {}, **wanted}), pack)
 
 
 def images(store: JobStore) -> set[str]:

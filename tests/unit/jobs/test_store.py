@@ -20,7 +20,7 @@ from app.errors import (
     StorageFullError,
     TooManyImagesError,
 )
-from app.jobs import packs
+from app.jobs import image_packs
 from app.jobs.disk_store import DiskStore
 from app.jobs.redis_link import Link
 from app.jobs.redis_store import PREFIX, RedisStore
@@ -256,7 +256,7 @@ def test_no_more_bytes_than_jobs_may_take(store: JobStore, make_store: MakeStore
 
 
 def test_full_disk_is_told_so(store: JobStore, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(packs, "RESERVED_BYTES", 2**60)
+    monkeypatch.setattr(image_packs, "RESERVED_BYTES", 2**60)
     with pytest.raises(StorageFullError, match="no room for the images"):
         add(store, 1)
     assert files(store, "incoming") == []
@@ -317,7 +317,7 @@ def test_same_key_and_same_images_are_the_same_job(store: JobStore) -> None:
     assert files(store, "incoming") == []
 
 
-@pytest.mark.parametrize("other", [{"count": 1}, {"wishes": {"max_results": 1}}, {"task": "classify"}])
+@pytest.mark.parametrize("other", [{"count": 1}, {"params": {"max_results": 1}}, {"task": "classify"}])
 def test_same_key_for_another_job_is_refused(store: JobStore, other: dict[str, object]) -> None:
     add(store, key="mine")
     with pytest.raises(IdempotencyError, match="'mine'"):

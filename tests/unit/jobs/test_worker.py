@@ -16,13 +16,13 @@ from app.errors import (
     ModelNotFoundError,
     ModelNotReadyError,
 )
+from app.inference.pipeline import ImageResult, Outcome
+from app.inference.results import Box, Detection
 from app.jobs import pauses
 from app.jobs import worker as worker_module
 from app.jobs.store import JobStore
 from app.jobs.worker import Worker
-from app.manifests import Manifest
-from app.predictions import ImageResult, Outcome
-from app.results import Box, Detection
+from app.models.manifests import Manifest
 from tests import fakes
 from tests.fakes import FakeClock
 from tests.unit.jobs.conftest import add, images
@@ -42,7 +42,7 @@ class FakePredictor:
         self.errors: Iterator[Exception | None] = iter(())
         self.asked: list[bytes] = []
 
-    def predict(self, task: Any, data: Any, wishes: Any, *, deadline: float | None = None) -> Outcome:
+    def predict(self, task: Any, data: Any, params: Any, *, deadline: float | None = None) -> Outcome:
         self.asked += data
         if error := next(self.errors, None):
             raise error

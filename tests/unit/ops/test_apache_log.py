@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 from werkzeug.routing import Map, Rule
 
-from app.guards.measures import Routes
-from app.ops.apache_log import FILE, ApacheLog
 from app.telemetry import metrics
 from app.telemetry.metrics import REFUSED, REQUESTS
-from app.telemetry.shares import Share
+from app.telemetry.shards import MetricsShard
+from app.web.middleware.request_metrics import Routes
+from app.web.ops.apache_log import FILE, ApacheLog
 
 ROUTES = Routes(Map([Rule("/v1/detect", methods=["POST"]), Rule("/static/<path:filename>")]))
 
@@ -25,7 +25,7 @@ def log(tmp_path: Path) -> Iterator[Path]:
     path.touch()
     metrics.begin(tmp_path, "ops")
     yield path
-    metrics._use(Share.in_memory())
+    metrics._use(MetricsShard.in_memory())
     metrics._place = None
 
 

@@ -11,7 +11,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 
 from app.errors import EngineAwayError, ManifestError
-from app.routing import Broken, Routing
+from app.models.routing import Broken, Routing
 from tests import fakes
 from tests.fakes import FakeEngine
 

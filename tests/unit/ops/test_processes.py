@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from app import machine
-from app.ops import processes
-from app.ops.processes import Process
+from app.host import machine
+from app.web.ops import processes
+from app.web.ops.processes import Process
 
 
 def folder(state_dir: Path) -> Path:

@@ -10,7 +10,7 @@ import pytest
 
 from app.supervision import supervision
 from app.supervision.supervisor import LOADING_SECONDS, PERIOD_SECONDS, TELL_SECONDS, Supervisor
-from app.telemetry.shares import LOADING, SERVING, STOPPING, Sign
+from app.telemetry.shards import LOADING, SERVING, STOPPING, Sign
 from tests.fakes import FakeClock
 
 HANG_SECONDS = 10.0

@@ -16,7 +16,7 @@ from pydantic import SecretStr
 
 from app.telemetry import alerts, logs, metrics
 from app.telemetry.alerts import Once, Sender
-from app.telemetry.shares import Share
+from app.telemetry.shards import MetricsShard
 from tests import fakes
 from tests.servers import ROOT
 from tests.sinks import HttpSink, http_sink
@@ -36,9 +36,9 @@ def sink() -> Iterator[HttpSink]:
 @pytest.fixture(autouse=True)
 def counted() -> Iterator[None]:
     """Each test counts from nothing."""
-    metrics._use(Share.in_memory())
+    metrics._use(MetricsShard.in_memory())
     yield
-    metrics._use(Share.in_memory())
+    metrics._use(MetricsShard.in_memory())
 
 
 def tell(tmp_path: Path, **changes: Any) -> Sender:

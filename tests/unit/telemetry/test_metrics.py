@@ -13,9 +13,9 @@ from pathlib import Path
 
 import pytest
 
-from app.telemetry import metrics, shares
+from app.telemetry import metrics, shards
 from app.telemetry.metrics import IN_FLIGHT, JOB_SECONDS, JOBS, REQUESTS, RESTARTS, UndeclaredError
-from app.telemetry.shares import Share
+from app.telemetry.shards import MetricsShard
 from tests.servers import ROOT
 
 COUNT = """
@@ -40,7 +40,7 @@ elif end == "kill":
 def apart() -> Iterator[None]:
     """Afterwards this process counts for itself again."""
     yield
-    metrics._use(Share.in_memory())
+    metrics._use(MetricsShard.in_memory())
     metrics._place = None
 
 
@@ -64,7 +64,7 @@ def queued(folder: Path) -> float:
 
 
 def files(folder: Path) -> list[str]:
-    return sorted(path.name for path in (folder / shares.FOLDER).iterdir())
+    return sorted(path.name for path in (folder / shards.FOLDER).iterdir())
 
 
 def test_sums_are_exact_over_threads(tmp_path: Path) -> None:
@@ -134,7 +134,7 @@ def test_a_histogram_is_summed_bucket_by_bucket(tmp_path: Path) -> None:
 def test_the_successor_counts_why_the_one_before_it_ended(tmp_path: Path, end: str, cause: str) -> None:
     child = process(tmp_path, 1, "wait" if end == "hang" else end)
     if end == "hang":
-        shares.note_hang(tmp_path, child.pid)
+        shards.note_hang(tmp_path, child.pid)
         os.kill(child.pid, signal.SIGKILL)
         child.communicate()
     before = metrics.read(tmp_path)[RESTARTS]
@@ -204,8 +204,8 @@ def test_a_full_file_loses_counts_but_no_request(tmp_path: Path, caplog: pytest.
 
 def test_a_file_that_is_not_ours_is_left_out(tmp_path: Path) -> None:
     process(tmp_path, 2, "kill")
-    (tmp_path / shares.FOLDER / "web-7").write_bytes(b"x" * 1000)
-    (tmp_path / shares.FOLDER / "web-8").write_bytes(b"")
+    (tmp_path / shards.FOLDER / "web-7").write_bytes(b"x" * 1000)
+    (tmp_path / shards.FOLDER / "web-8").write_bytes(b"")
 
     assert queued(tmp_path) == 2
 
@@ -231,7 +231,7 @@ def test_what_a_rush_freed_is_given_back_when_it_is_over() -> None:
     """In a process of its own: there is one watching thread, and what it looks at is the process's own work."""
     code = (
         "import threading, time\n"
-        "from app import machine\n"
+        "from app.host import machine\n"
         "from app.telemetry import metrics\n"
         "given_back = threading.Event()\n"
         "machine.trim_memory = given_back.set\n"

@@ -14,7 +14,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from pydantic import SecretStr
 
 from app.telemetry import metrics, traces
-from app.telemetry.shares import Share
+from app.telemetry.shards import MetricsShard
 from tests import fakes
 from tests.fakes import FakeEngine, picture
 from tests.servers import ROOT
@@ -38,7 +38,7 @@ def app(tmp_path: Path, sink: HttpSink) -> Iterator[Flask]:
     endpoint = SecretStr(f"{sink.url}/v1/traces")
     yield fakes.make_app(tmp_path, FakeEngine(), traces_endpoint=endpoint, traces_share=1.0)
     traces._tracer = None
-    metrics._use(Share.in_memory())
+    metrics._use(MetricsShard.in_memory())
     metrics._place = None
 
 
@@ -92,7 +92,7 @@ def test_a_caller_decides_the_trace_and_whether_it_is_made(app: Flask, sink: Htt
 
     named = found["/v1/models"]
     assert (named.trace_id.hex(), named.parent_span_id.hex(), named.trace_state) == (TRACE, PARENT, "vendor=1")
-    # Of the two under one address only the last is there: the other's caller wished none.
+    # Of the two under one address only the last is there: the other's caller requested none.
     assert len(spans(sink)) == 2
     assert found["/v1/models/{name}"].trace_id.hex() != TRACE
 

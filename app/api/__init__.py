@@ -1,7 +1,0 @@
-"""The JSON API, one file a resource. Views parse, call and answer; failures travel to ``guards.failures``."""
-
-from flask import Blueprint
-
-api = Blueprint("api", __name__, url_prefix="/v1")
-
-from app.api import classify, detect, ensemble, jobs, models  # noqa: E402, F401 - they add their views to the blueprint

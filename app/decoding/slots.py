@@ -1,0 +1,93 @@
+"""So many at once, and so many that wait for that: what takes long has a slot_queue of its own, and keeps to it."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+import time
+from collections import deque
+from collections.abc import Iterator
+
+from app.errors import DeadlineExceededError, DecodersBusyError
+
+
+class SlotQueue:
+    """Places for images, given in the order in which they are asked for. Thread-safe.
+
+    A place goes from hand to hand: nobody who has just come takes it before who waits. Not a queue.SimpleQueue: its
+    ``get`` waits beyond its timeout, in Python 3.11 for ever, when another takes what it was woken for
+    (docs/decisions/0051-waiting.md).
+    """
+
+    def __init__(self, places: int, most_waiting: int) -> None:
+        self._free = places
+        self._line = deque[threading.Event]()
+        self._most_waiting = most_waiting
+        self._lock = threading.Lock()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait for a place."""
+        return len(self._line)
+
+    @contextlib.contextmanager
+    def place(self, deadline: float) -> Iterator[None]:
+        """A place for as long as the block lasts. ``deadline``: a moment of ``time.monotonic``.
+
+        Raises DeadlineExceededError, DecodersBusyError when too many wait already.
+        """
+        with self._lock:
+            turn = self._take()
+        if turn is not None:
+            self._wait(turn, deadline)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._give_back()
+
+    def _take(self) -> threading.Event | None:
+        """A place at once: None; else what tells of one. Raises DecodersBusyError."""
+        if self._free:
+            self._free -= 1
+            return None
+        if len(self._line) >= self._most_waiting:
+            raise DecodersBusyError(
+                "Too many large images wait to be decoded.",
+                hint="Send it again after the time in Retry-After, or send a smaller one.",
+            )
+        turn = threading.Event()
+        self._line.append(turn)
+        return turn
+
+    def _wait(self, turn: threading.Event, deadline: float) -> None:
+        has_come = False
+        try:
+            has_come = turn.wait(max(0.0, deadline - time.monotonic()))
+        finally:
+            if not has_come:
+                self._give_up(turn)
+        if not has_come:
+            raise late()
+
+    def _give_up(self, turn: threading.Event) -> None:
+        with self._lock:
+            if turn.is_set():
+                # It was told in the very moment in which it went.
+                self._give_back()
+            else:
+                self._line.remove(turn)
+
+    def _give_back(self) -> None:
+        if self._line:
+            self._line.popleft().set()
+        else:
+            self._free += 1
+
+
+def late() -> DeadlineExceededError:
+    """The error at the deadline."""
+    return DeadlineExceededError(
+        "The deadline passed before the image was decoded.",
+        hint="Allow more time with X-Request-Timeout, or send fewer or smaller images at once.",
+    )

@@ -1,0 +1,1 @@
+"""Several models and other services asked together, and their answers combined."""

@@ -1,0 +1,1 @@
+"""What this machine gives the service, and how much of everything follows from it. Leaves."""

@@ -1,0 +1,34 @@
+"""How much may arrive at once, for Apache's module that takes bodies in: ``apache/modules/mod_arrivals.c``. A leaf."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from app.config import Settings
+from app.host.sizing import Sizes
+
+FOLDER = Path("run", "arriving")
+# Of the threads that read and answer. The rest is for those who ask without a body, and for health.
+BODIES_SHARE = 0.75
+BODIES_SHARE_AN_ADDRESS = 0.25
+# Of one child's threads: connections of one address that have sent no whole head. Each costs about 25 kB, no thread.
+WAITING_PER_THREAD = 4
+# Where STATE_DIR is in memory, what arrives is memory too: so much of what requests may hold, and room for two.
+BYTES_SHARE = 0.5
+LEAST_BODIES = 2
+ANSWER_BYTES = 2 * 1024**2
+
+
+def definitions(settings: Settings, sizes: Sizes) -> dict[str, object]:
+    """What ``apache/conf/arrivals.conf`` asks for, for each of Apache's children."""
+    threads, children = sizes.server_threads, sizes.server_processes.value
+    in_all = max(sizes.request_memory.value * BYTES_SHARE, LEAST_BODIES * settings.request_max_bytes * children)
+    return {
+        "CASK_ARRIVALS_FOLDER": settings.state_dir / FOLDER,
+        "CASK_ARRIVALS_MAX_BYTES": int(in_all / children),
+        "CASK_ARRIVALS_MAX_BODIES": max(1, int(threads * BODIES_SHARE)),
+        "CASK_ARRIVALS_MAX_BODIES_AN_ADDRESS": max(1, int(threads * BODIES_SHARE_AN_ADDRESS)),
+        "CASK_ARRIVALS_MAX_WAITING_AN_ADDRESS": threads * WAITING_PER_THREAD,
+        "CASK_ANSWER_BYTES": ANSWER_BYTES,
+        "CASK_HEADER_SECONDS": settings.server_header_timeout_seconds,
+    }

@@ -1,0 +1,262 @@
+"""What this machine, or the container's share of it, gives us. A leaf."""
+
+from __future__ import annotations
+
+import ctypes
+import gc
+import importlib.util
+import math
+import mmap
+import os
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path, PurePosixPath
+
+CGROUP = Path("/sys/fs/cgroup")
+# What NVIDIA's driver shows to whoever may use a GPU; a container has it with `--gpus`.
+GPU_CONTROL = Path("/dev/nvidiactl")
+# Only builds of torch for CUDA have it.
+CUDA_LIBRARY = "lib/libtorch_cuda.so"
+CPU = "cpu"
+FIRST_GPU = "cuda:0"
+CONTAINER_MARKS = (Path("/.dockerenv"), Path("/run/.containerenv"))
+ROUTES = Path("/proc/net/route")
+BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
+# Of this process.
+MEMBERSHIP = Path("/proc/self/cgroup")
+MAPPINGS = Path("/proc/self/maps")
+# Of one core: what threads that look after something use while nobody asks.
+QUIET_SHARE = 0.05
+
+
+def available_cores(cgroup: Path = CGROUP) -> int:
+    """Cores this process may use: its CPU affinity, cut to the quota of its cgroup (v2 or v1), at least 1."""
+    affinity = len(os.sched_getaffinity(0))
+    quota = _quota_cores(cgroup)
+    return max(1, min(affinity, math.ceil(quota)) if quota else affinity)
+
+
+def available_bytes(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:
+    """Memory this process may use: the machine's, cut to the limits of its cgroup (v2 or v1) and those around it."""
+    installed = os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")
+    limits = [_read_bytes(each) for each in _memory_limits(cgroup, membership)]
+    return min([installed, *(limit for limit in limits if limit)])
+
+
+def resident_bytes(pid: int | None = None) -> int:
+    """Memory of a process that is in RAM (VmRSS), in bytes; 0 when the process is gone."""
+    try:
+        pages = int(Path(f"/proc/{pid or os.getpid()}/statm").read_text().split()[1])
+    except (OSError, IndexError, ValueError):
+        return 0
+    return pages * os.sysconf("SC_PAGE_SIZE")
+
+
+def cpu_seconds(pid: int | None = None) -> float:
+    """Processor time that a process has used, its threads' too, in seconds; 0 when the process is gone."""
+    try:
+        stat = Path(f"/proc/{pid or os.getpid()}/stat").read_text()
+    except OSError:
+        return 0.0
+    # Fields 14 and 15 of proc(5); the name before them may hold blanks, so count from its closing bracket.
+    user, system = stat.rpartition(")")[2].split()[11:13]
+    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+
+
+def proportional_bytes() -> int | None:
+    """Memory of this process in RAM (PSS), what is shared divided among those who share it; None: cannot be read."""
+    try:
+        lines = Path("/proc/self/smaps_rollup").read_text().splitlines()
+        return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("Pss:"))
+    except (OSError, StopIteration, ValueError):
+        return None
+
+
+def born(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot: tells it from a later one with the same number; None: gone."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return None
+    # Field 22 of proc(5); the name before it may hold blanks, so count from its closing bracket.
+    return int(stat.rpartition(")")[2].split()[19])
+
+
+def boot_clock() -> tuple[str, float]:
+    """Which boot this is, and the seconds since then: a clock that nobody can set, the same in all processes.
+
+    Empty where the kernel does not tell one boot from another.
+    """
+    try:
+        boot = BOOT_ID.read_text().strip()
+    except OSError:
+        boot = ""
+    return boot, time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def most_threads(cgroup: Path = CGROUP) -> int | None:
+    """Processes and threads that the cgroup (v2 or v1) allows; None: no limit is seen."""
+    limits = [_read_bytes(cgroup / name) for name in ("pids.max", "pids/pids.max")]
+    return min((limit for limit in limits if limit), default=None)
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped by a signal (SIGSTOP, SIGTSTP); one that a debugger holds is not."""
+    try:
+        stat = Path(f"/proc/{pid}/stat").read_text()
+    except OSError:
+        return False
+    return stat.rpartition(")")[2].split()[0] == "T"
+
+
+def thread_busy_seconds() -> dict[int, float]:
+    """For how long each thread of this process has computed, or waited for a core, by the kernel's number of it.
+
+    Empty where the kernel does not count it (proc(5), schedstat).
+    """
+    found = {}
+    for name in os.listdir("/proc/self/task"):  # noqa: PTH208 - pathlib costs three times as much
+        try:
+            with open(f"/proc/self/task/{name}/schedstat", "rb") as file:  # noqa: PTH123
+                computed, waited, _ = file.read().split()
+        except (OSError, ValueError):
+            # It has ended meanwhile.
+            continue
+        found[int(name)] = (int(computed) + int(waited)) / 1e9
+    return found
+
+
+def container_gateway(marks: tuple[Path, ...] = CONTAINER_MARKS, routes: Path = ROUTES) -> str:
+    """The IPv4 address by which the host of this container calls it: its default route's. Empty outside of one.
+
+    Elsewhere the default route leads to a router, which is nobody's host.
+    """
+    if not any(mark.exists() for mark in marks):
+        return ""
+    try:
+        rows = [line.split() for line in routes.read_text().splitlines()[1:]]
+    except OSError:
+        return ""
+    # Interface, destination, gateway; numbers in hexadecimal, in the order of this machine's bytes (proc(5)).
+    found = next((row[2] for row in rows if len(row) > 2 and row[1] == "00000000"), "")
+    return ".".join(str(byte) for byte in int(found, 16).to_bytes(4, sys.byteorder)) if found else ""
+
+
+def has_gpu(control: Path = GPU_CONTROL) -> bool:
+    """Whether a GPU is visible here and the installed torch was built for one.
+
+    Looks at files: torch's own answer would cost its import, 2 s and 300 MB. It may still be unable to use the GPU.
+    """
+    if not control.exists():
+        return False
+    found = importlib.util.find_spec("torch")
+    return any(Path(place, CUDA_LIBRARY).exists() for place in (found and found.submodule_search_locations) or ())
+
+
+def device(requested: str) -> str:
+    """``cpu`` or ``cuda:<n>`` for a value of DEVICE, as far as one can see without torch."""
+    if requested == "auto":
+        return FIRST_GPU if has_gpu() else CPU
+    return FIRST_GPU if requested == "cuda" else requested
+
+
+def return_memory() -> None:
+    """Collect what nobody refers to, and give free memory back to the system."""
+    gc.collect()
+    trim_memory()
+
+
+def trim_memory() -> None:
+    """Give free memory back to the system (malloc_trim(3), glibc only); other threads go on meanwhile."""
+    forget_mapped_files()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
+
+
+def forget_mapped_files() -> None:
+    """Take pages of files that are mapped, shared and only to be read, out of this process's memory.
+
+    A runtime maps a model's weights, packs them anew for this processor, and holds the file's pages for ever. Whoever
+    touches one again has it back from the system's own memory or from the file, in microseconds (madvise(2)).
+    """
+    advise = getattr(ctypes.CDLL(None), "madvise", None)
+    try:
+        lines = MAPPINGS.read_text().splitlines()
+    except OSError:
+        # Not Linux, or /proc is closed: whoever loads a model must not fail for that.
+        return
+    if advise is None:
+        return
+    advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
+    for line in lines:
+        # Start and end, rights, offset, device, inode, path (proc_pid_maps(5)); without a file there is no path.
+        addresses, rights, *_, path = line.split(maxsplit=5)
+        if rights == "r--s" and path.startswith("/"):
+            start, end = (int(each, 16) for each in addresses.split("-"))
+            advise(start, end - start, mmap.MADV_DONTNEED)
+
+
+class Lull:
+    """Tells when this process comes to rest after work, by the processor time that it used since the last look."""
+
+    def __init__(
+        self, processor: Callable[[], float] = time.process_time, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._processor, self._clock = processor, clock
+        self._looked_at, self._used = clock(), processor()
+        # To start is work: whoever looks for the first time comes from there.
+        self._has_worked = True
+
+    def has_begun(self) -> bool:
+        """Whether this is the first look after work at which there was next to none; once for each lull."""
+        moment, used = self._clock(), self._processor()
+        is_quiet = used - self._used < QUIET_SHARE * (moment - self._looked_at)
+        self._looked_at, self._used = moment, used
+        if is_quiet and self._has_worked:
+            self._has_worked = False
+            return True
+        self._has_worked |= not is_quiet
+        return False
+
+
+def _memory_limits(cgroup: Path, membership: Path) -> Iterator[Path]:
+    """Files that may hold a limit. A container sees its own group as the root; a unit of systemd does not."""
+    yield cgroup / "memory.max"
+    yield cgroup / "memory/memory.limit_in_bytes"
+    try:
+        lines = membership.read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        # Number, controllers (none in v2), path (cgroups(7)).
+        _, controllers, path = line.split(":", 2)
+        if controllers in ("", "memory"):
+            root, name = (cgroup / "memory", "memory.limit_in_bytes") if controllers else (cgroup, "memory.max")
+            own = PurePosixPath(path.strip("/"))
+            yield from (root / each / name for each in (own, *own.parents))
+
+
+def _quota_cores(cgroup: Path) -> float | None:
+    """Cores allowed by ``cpu.max`` (v2) or ``cpu.cfs_quota_us`` (v1); None without a limit."""
+    try:
+        quota, period = (cgroup / "cpu.max").read_text().split()
+    except (OSError, ValueError):
+        try:
+            quota = (cgroup / "cpu/cpu.cfs_quota_us").read_text().strip()
+            period = (cgroup / "cpu/cpu.cfs_period_us").read_text().strip()
+        except OSError:
+            return None
+    try:
+        return int(quota) / int(period) if quota not in ("max", "-1") else None
+    except (ValueError, ZeroDivisionError):
+        return None
+
+
+def _read_bytes(path: Path) -> int | None:
+    try:
+        return int(path.read_text())
+    except (OSError, ValueError):
+        # No such file, or the word "max".
+        return None

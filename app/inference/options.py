@@ -1,0 +1,135 @@
+"""What a caller may ask for, checked: the typed form of query, form fields and JSON keys. A leaf."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from pydantic import ValidationError
+from pydantic_core import ErrorDetails
+
+from app import tasks
+from app.errors import OptionError
+from app.inference.results import Options
+from app.models.manifests import Manifest, Task
+from app.tasks.base import TaskParams
+from app.texts import Text, gettext_noop
+
+WISHES: dict[Task, type[TaskParams]] = {task.name: task.params for task in tasks.ALL}
+# What pydantic may find wrong with what callers send, by its type; see ``fault``.
+FAULTS = {
+    "greater_than_equal": gettext_noop("input should be greater than or equal to %(ge)s"),
+    "less_than_equal": gettext_noop("input should be less than or equal to %(le)s"),
+    "greater_than": gettext_noop("input should be greater than %(gt)s"),
+    "less_than": gettext_noop("input should be less than %(lt)s"),
+    "float_type": gettext_noop("input should be a valid number"),
+    "float_parsing": gettext_noop("input should be a valid number, unable to parse string as a number"),
+    "int_type": gettext_noop("input should be a valid integer"),
+    "int_parsing": gettext_noop("input should be a valid integer, unable to parse string as an integer"),
+    "int_from_float": gettext_noop("input should be a valid integer, got a number with a fractional part"),
+    "finite_number": gettext_noop("input should be a finite number"),
+    "bool_type": gettext_noop("input should be a valid boolean"),
+    "bool_parsing": gettext_noop("input should be a valid boolean, unable to interpret input"),
+    "string_type": gettext_noop("input should be a valid string"),
+    "string_pattern_mismatch": gettext_noop("string should match pattern '%(pattern)s'"),
+    "string_too_short": gettext_noop("string should have at least 1 character"),
+    "string_too_long": gettext_noop("string should have at most %(max_length)s characters"),
+    "list_type": gettext_noop("input should be a valid list"),
+    "dict_type": gettext_noop("input should be a valid dictionary"),
+    "model_type": gettext_noop("input should be a valid dictionary or instance of %(class_name)s"),
+    "literal_error": gettext_noop("input should be %(expected)s"),
+    "missing": gettext_noop("field required"),
+    "extra_forbidden": gettext_noop("extra inputs are not permitted"),
+}
+
+# TaskParams that are texts; the others are numbers, or yes and no.
+TEXTS = {*TaskParams.model_fields, *(task.label_option for task in tasks.ALL)}
+MAX_LABELS_SHOWN = 20
+NUMBERS = {name for kind in WISHES.values() for name in kind.model_fields} - TEXTS
+
+
+def parse(task: Task, raw: Mapping[str, Any], besides: Sequence[str] = (), without: Sequence[str] = ()) -> TaskParams:
+    """Check raw params; an empty text counts as left out, a 0 is a 0. Raises OptionError naming value and range.
+
+    A name that is unknown is refused whatever its value; its hint lists what the address takes: the task's options,
+    those ``besides`` them, and not those of ``without``, which the address has refused already.
+    """
+    # JSON's true is no number, but Python's is 1.
+    given = {
+        name: str(value).lower() if isinstance(value, bool) else value
+        for name, value in raw.items()
+        if value not in ("", None)
+    }
+    for name in raw:
+        _refuse_unknown(task, name, besides, without)
+    try:
+        return WISHES[task].model_validate(given)
+    except ValidationError as error:
+        raise _option_error(task, error) from None
+
+
+def complete(params: TaskParams, manifest: Manifest) -> Options:
+    """Fill what the caller left out from the model's manifest. Raises OptionError for a label that it does not know."""
+    given = params.model_dump(exclude={"model", "version"}, exclude_none=True)
+    if "label" in given:
+        given["label"] = label(manifest, "label", given["label"])
+    task = tasks.BY_NAME[manifest.task]
+    defaults, kind = task.default_options(manifest.serve), task.options
+    found: Options = kind(**{name: given.get(name, getattr(defaults, name)) for name in kind.__dataclass_fields__})
+    return found
+
+
+def label(manifest: Manifest, option: str, text: str) -> str:
+    """The label that is meant by an option's text. Raises OptionError where the model does not know it."""
+    found = manifest.label_of(text)
+    if not found:
+        known = ", ".join([*manifest.labels, *manifest.aliases][:MAX_LABELS_SHOWN])
+        raise OptionError(
+            "%(option)s is %(text)s, which %(key)s does not know.",
+            hint="It knows: %(names)s.",
+            option=option,
+            text=repr(text[:80]),
+            key=manifest.key,
+            names=known,
+        )
+    return found
+
+
+def _refuse_unknown(task: Task, name: str, besides: Sequence[str], without: Sequence[str]) -> None:
+    # Before pydantic sees it, which cannot report a name that is no valid text.
+    if name not in WISHES[task].model_fields:
+        taken = [*besides, *(field for field in WISHES[task].model_fields if field not in without)]
+        close = difflib.get_close_matches(name[:80], taken, n=1)
+        hint = (
+            Text("Did you mean %(name)s?", name=close[0])
+            if close
+            else Text("Known options: %(names)s.", names=", ".join(taken))
+        )
+        raise OptionError("%(name)s is not an option of %(task)s.", hint=hint, name=repr(name[:80]), task=task)
+
+
+def _option_error(task: Task, error: ValidationError) -> OptionError:
+    first = error.errors()[0]
+    name = str(first["loc"][0])
+    return OptionError(
+        "%(name)s is %(value)s: %(reason)s.",
+        hint=WISHES[task].model_fields[name].description or "",
+        name=name,
+        value=repr(str(first["input"])[:80]),
+        reason=fault(first),
+    )
+
+
+def fault(details: ErrorDetails) -> Text:
+    """What is wrong with a value, in pydantic's words and beginning small, as a text."""
+    said = details["msg"][:1].lower() + details["msg"][1:]
+    context = {name: _plain(value) for name, value in details.get("ctx", {}).items()}
+    text = Text(FAULTS.get(details["type"], ""), **context)
+    # Some fill their words otherwise, and own checks have words of their own.
+    return text if text == said else Text(said)
+
+
+def _plain(value: Any) -> Any:
+    # Pydantic writes a limit of 1000.0 as 1000.
+    return int(value) if isinstance(value, float) and value.is_integer() else value

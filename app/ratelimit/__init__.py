@@ -1,0 +1,1 @@
+"""Counts of requests that all processes share."""

@@ -1,0 +1,98 @@
+"""How faithful is another way to compute a model? Compared with eager fp32 on sample images. NumPy only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from app.inference.results import Detection
+
+# A box counts as found again when label and place are the same; the place by this overlap.
+MATCHING_IOU = 0.5
+# Boxes this little under the served threshold still count as found: being 0.01 lower is not being lost.
+THRESHOLD_SLACK = 0.05
+
+Detections = Sequence[Sequence[Detection]]
+
+
+@dataclass(frozen=True)
+class Agreement:
+    """See ``builds.Candidate`` for what each figure means."""
+
+    agreement: float
+    largest_difference: float
+    map_loss: float = 0.0
+    map_50: float | None = None
+
+
+def of_probabilities(reference: np.ndarray, other: np.ndarray) -> Agreement:
+    """Classifiers: ``reference`` and ``other`` are probabilities, float [N, labels]."""
+    same = np.argmax(reference, axis=1) == np.argmax(other, axis=1)
+    return Agreement(float(same.mean()), float(np.abs(reference - other).max()))
+
+
+def of_detections(
+    reference: Detections, other: Detections, *, threshold: float, truth: Detections | None = None
+) -> Agreement:
+    """Detectors: what each found in the same images, at any score.
+
+    Agreement looks at the reference's boxes of at least ``threshold``, and at the other's down to THRESHOLD_SLACK below
+    it. ``map_loss`` is what the other's mean average precision (VOC 2010, all points) against ``truth`` lacks to the
+    reference's; without a truth the reference's boxes count as one.
+    """
+    served, around = _at_least(reference, threshold), _at_least(other, threshold - THRESHOLD_SLACK)
+    matches = [_match(first, second) for first, second in zip(served, around, strict=True)]
+    expected = sum(len(each) for each in served)
+    found = sum(len(pairs) for pairs in matches)
+    differences = [abs(a.score - b.score) for pairs in matches for a, b in pairs]
+    map_50 = mean_average_precision(truth, other) if truth is not None else None
+    best = mean_average_precision(truth, reference) if truth is not None else 1.0
+    reached = map_50 if map_50 is not None else mean_average_precision(served, around)
+    return Agreement(
+        agreement=found / expected if expected else 1.0,
+        largest_difference=max(differences, default=0.0),
+        map_loss=max(0.0, best - reached),
+        map_50=map_50,
+    )
+
+
+def mean_average_precision(truth: Detections, found: Detections) -> float:
+    """Mean over the labels of ``truth`` of their average precisions at an IoU of 0.5; 1 where there is nothing."""
+    labels = sorted({one.label for each in truth for one in each})
+    return float(np.mean([_average_precision(truth, found, label) for label in labels])) if labels else 1.0
+
+
+def _at_least(detections: Detections, score: float) -> list[list[Detection]]:
+    return [[one for one in detection if one.score >= score] for detection in detections]
+
+
+def _match(reference: Sequence[Detection], other: Sequence[Detection]) -> list[tuple[Detection, Detection]]:
+    free = list(other)
+    pairs = []
+    for one in reference:
+        near = [each for each in free if each.label == one.label and each.box.iou(one.box) >= MATCHING_IOU]
+        if near:
+            best = max(near, key=lambda each: each.box.iou(one.box))
+            free.remove(best)
+            pairs.append((one, best))
+    return pairs
+
+
+def _average_precision(truth: Detections, found: Detections, label: str) -> float:
+    existing = sum(one.label == label for each in truth for one in each)
+    rows: list[tuple[float, bool]] = []
+    for expected, each in zip(truth, found, strict=True):
+        mine = sorted((one for one in each if one.label == label), key=lambda one: -one.score)
+        hits = {id(first) for first, _ in _match(mine, expected)}
+        rows += [(one.score, id(one) in hits) for one in mine]
+    return _area(sorted(rows, key=lambda row: -row[0]), existing)
+
+
+def _area(rows: Sequence[tuple[float, bool]], existing: int) -> float:
+    true = np.cumsum([hit for _, hit in rows]) if rows else np.zeros(0)
+    recall = np.concatenate([[0.0], true / existing])
+    precision = true / np.arange(1, len(rows) + 1)
+    envelope = np.maximum.accumulate(precision[::-1])[::-1]
+    return float(np.sum(np.diff(recall) * envelope))

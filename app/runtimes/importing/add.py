@@ -1,0 +1,333 @@
+"""Put a model into the store: ``flask model add``, which is ``make model-add``.
+
+Writes models/<name>/<version>/ with manifest.toml, weights.safetensors and golden.safetensors. The folder appears at
+once and whole, or not at all.
+"""
+
+from __future__ import annotations
+
+import json
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from app import tasks
+from app.errors import ManifestError, ModelLoadError
+from app.models import manifests
+from app.models.manifests import InputKind, InputSpec, Manifest, ServeSpec, ToleranceSpec
+from app.runtimes import architectures, weights
+from app.runtimes.architectures import Architecture
+from app.runtimes.build import sample_store
+from app.runtimes.checks import golden_answers, proof, reference
+from app.runtimes.importing import checkpoints, label_files, published, weight_files
+from app.runtimes.model import TaskModel
+from app.runtimes.registry import load_model
+
+DEFAULT = "DEFAULT"
+RANDOM = "random"
+RANDOM_SEED = 20260101
+WEIGHTS_FILE_NAME = "weights.safetensors"
+# Classes of a random model for which nobody gave labels and torchvision has none either.
+RANDOM_CLASSES = 10
+
+Progress = Callable[[str], None]
+# Weights, golden answers, a check as the engine makes it, a check of pictures whose right answer is known.
+STEPS = 4
+
+
+@dataclass(frozen=True)
+class NewModel:
+    """What is to be added, as its owner describes it.
+
+    ``arch``: an architecture's name. ``weights``: a .safetensors or .pth file, ``DEFAULT`` (torchvision's published
+    ones) or ``random`` (fixed seed). ``labels``: a text file with one label a line, or the labels; None where the
+    weights bring them. ``input_spec``: how images are scaled; None for the architecture's usual way.
+    ``sample_pictures``: a folder of them; None takes those of the version before. ``golden_pictures``: inputs for the
+    golden file. ``half`` stores fp16.
+    """
+
+    arch: str
+    weights: str
+    labels: Path | Sequence[str] | None
+    name: str
+    version: str
+    description: str = ""
+    input_spec: InputSpec | None = None
+    serve: ServeSpec = field(default_factory=ServeSpec)
+    tolerance: ToleranceSpec = field(default_factory=ToleranceSpec)
+    sample_pictures: Path | None = None
+    architecture_options: dict[str, Any] = field(default_factory=dict)
+    demonstration: bool = False
+    aliases: dict[str, str] | None = None
+    held_out: dict[str, Any] | None = None
+    golden_pictures: Sequence[np.ndarray] = ()
+    half: bool = False
+
+
+def add_model(
+    new: NewModel,
+    store: Path,
+    *,
+    force: bool = False,
+    progress: Progress = lambda line: None,
+    advance: Callable[[], None] = lambda: None,
+    open_url: published.OpenUrl = published.open_url,
+) -> Manifest:
+    """Add one version of one model to the store and return its manifest.
+
+    An existing version is kept unless ``force``. ``advance`` is called after each of ``STEPS``. Raises ModelLoadError
+    or ManifestError, and leaves the store as it was.
+    """
+    architecture = architectures.find(new.arch)
+    target = store / new.name / new.version
+    if target.exists() and not force:
+        raise ManifestError(
+            f"{target} exists already.", hint="Give another VERSION; --force replaces it, which a server may notice."
+        )
+    known = published.describe(architecture)
+    manifest = _manifest(new, architecture, known, target)
+    _check_name(manifest)
+    if new.sample_pictures is not None:
+        sample_store.check(new.sample_pictures)
+    _tell_what_is_odd(new, manifest, progress)
+    store.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as folder:
+        read = partial(_tensors, manifest, new.weights, known, progress, open_url)
+        made = _write_version(Path(folder), new, manifest, read, progress, advance)
+        sample_store.bring(replace(manifest, directory=made), store, new.sample_pictures, progress)
+        model = _loaded(manifests.read(made))
+        model.prove(progress)
+        if known and known.transform and _are_published(new.weights, known):
+            progress(reference.compare(model, known.transform, known.labels, proof.originals(model)))
+        advance()
+        _publish(made, target)
+    progress(f"added {new.name}@{new.version} to {store}")
+    return manifests.read(target)
+
+
+def _tell_what_is_odd(new: NewModel, manifest: Manifest, progress: Progress) -> None:
+    if architectures.answers_boxes_only(new.arch):
+        progress(f"boxes only: the masks or keypoints of {new.arch} are left out, of the answers and of the computing")
+    for sentence in label_files.repeated(manifest.labels if new.labels is not None else ()):
+        progress(sentence)
+
+
+def _manifest(
+    new: NewModel, architecture: Architecture, known: published.Published | None, directory: Path
+) -> Manifest:
+    options = new.architecture_options
+    if known and _are_published(new.weights, known):
+        options = {**known.options, **options}
+    return Manifest(
+        name=new.name,
+        version=new.version,
+        task=architecture.task,
+        architecture=new.arch,
+        weights=WEIGHTS_FILE_NAME,
+        sha256="0" * 64,
+        labels=_labels(architecture, new.weights, new.labels, known),
+        input=new.input_spec or _usual_input(architecture, known),
+        serve=new.serve,
+        tolerance=new.tolerance,
+        directory=directory,
+        digest="",
+        description=new.description,
+        demonstration=new.demonstration,
+        aliases=new.aliases or {},
+        random_weights=new.weights == RANDOM,
+        architecture_options=options,
+        held_out=new.held_out or {},
+    )
+
+
+def _check_name(manifest: Manifest) -> None:
+    for value, what in ((manifest.name, "NAME"), (manifest.version, "VERSION")):
+        if not manifests.NAME_PATTERN.fullmatch(value):
+            raise ManifestError(
+                f"{what} {value!r} is not usable.", hint="Lower-case letters, digits, '.', '_' and '-', at most 64."
+            )
+
+
+def _are_published(weights_from: str, known: published.Published) -> bool:
+    """Whether these are torchvision's own weights: asked for by name, or downloaded by hand and not renamed."""
+    return weights_from == DEFAULT or Path(weights_from).name == known.file_name
+
+
+def _labels(
+    architecture: Architecture,
+    weights_from: str,
+    labels: Path | Sequence[str] | None,
+    known: published.Published | None,
+) -> tuple[str, ...]:
+    if labels is None:
+        if known and (weights_from == RANDOM or _are_published(weights_from, known)):
+            return known.labels
+        if weights_from == RANDOM:
+            given = tuple(f"class {i}" for i in range(RANDOM_CLASSES))
+            return architectures.output_names(architecture, given)
+        raise ModelLoadError(
+            "LABELS is missing.", hint="Give a text file with one label a line, in the order of the model's outputs."
+        )
+    given = label_files.read(labels) if isinstance(labels, Path) else tuple(labels)
+    return architectures.output_names(architecture, given)
+
+
+def _usual_input(architecture: Architecture, known: published.Published | None) -> InputSpec:
+    return tasks.BY_NAME[architecture.task].model_class.usual_input(architecture, known)
+
+
+def _tensors(
+    manifest: Manifest,
+    weights_from: str,
+    known: published.Published | None,
+    progress: Progress,
+    open_url: published.OpenUrl,
+) -> weights.Tensors:
+    """The weights, proven to fit the architecture."""
+    if weights_from == RANDOM:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(RANDOM_SEED)
+            return dict(architectures.build(manifest).state_dict())
+    if weights_from == DEFAULT:
+        if known is None:
+            raise ModelLoadError(
+                f"torchvision publishes no weights for {manifest.architecture}.", hint="Give a file, or random."
+            )
+        tensors = published.download(known, progress, open_url)
+    else:
+        tensors = weight_files.read(Path(weights_from))
+    found = checkpoints.fitting(
+        architectures.build(manifest),
+        tensors,
+        weights_from,
+        manifest.labels,
+        tasks.BY_NAME[manifest.task].model_class.other_heads,
+    )
+    for note in found.notes:
+        progress(note)
+    return found.tensors
+
+
+def _write_version(
+    folder: Path,
+    new: NewModel,
+    manifest: Manifest,
+    read: Callable[[], weights.Tensors],
+    progress: Progress,
+    advance: Callable[[], None],
+) -> Path:
+    """Write the version below ``folder``, load it and check it; returns its directory."""
+    made = folder / manifest.name / manifest.version
+    made.mkdir(parents=True)
+    progress(f"reading the weights of {manifest.architecture} ({new.weights})")
+    digest = weights.write(made / WEIGHTS_FILE_NAME, read(), half=new.half)
+    advance()
+    manifest = replace(manifest, directory=made, sha256=digest)
+    progress("predicting the golden answers")
+    (made / golden_answers.FILE_NAME).write_bytes(golden_answers.make(_loaded(manifest), new.golden_pictures))
+    manifest = replace(manifest, golden=golden_answers.FILE_NAME)
+    advance()
+    (made / manifests.FILE_NAME).write_text(to_toml(manifest), encoding="utf-8")
+    progress("loading it as the engine will, and comparing")
+    _loaded(manifests.read(made)).golden_check()
+    advance()
+    return made
+
+
+def _loaded(manifest: Manifest) -> TaskModel:
+    """As the engine loads it on a processor, where nothing is wrapped around it."""
+    model = load_model(manifest)
+    assert isinstance(model, TaskModel)
+    return model
+
+
+def _publish(made: Path, target: Path) -> None:
+    """Move the finished version to its place by rename."""
+    target.parent.mkdir(exist_ok=True)
+    # temporary folders are readable by their owner alone; the engine runs as another user.
+    made.chmod(0o755)
+    if target.exists():
+        target.rename(made.parent / "replaced")
+    made.rename(target)
+
+
+def to_toml(manifest: Manifest) -> str:
+    """The manifest as the text of its file: only what differs from a default, besides what is always told."""
+    top = {
+        "name": manifest.name,
+        "version": manifest.version,
+        "task": manifest.task,
+        "architecture": manifest.architecture,
+        "weights": manifest.weights,
+        "sha256": manifest.sha256,
+        "golden": manifest.golden,
+        "description": manifest.description,
+        "demonstration": manifest.demonstration,
+        "random_weights": manifest.random_weights,
+        "labels": list(manifest.labels),
+    }
+    sizes = {key: value for key, value in asdict(manifest.input).items() if value != 0}
+    tables = {
+        "aliases": manifest.aliases,
+        "input": sizes,
+        "serve": {key: value for key, value in asdict(manifest.serve).items() if value is not None},
+        "tolerance": {} if manifest.tolerance == ToleranceSpec() else asdict(manifest.tolerance),
+        "architecture_options": manifest.architecture_options,
+        "held_out": manifest.held_out,
+    }
+    lines = [f"{key} = {_toml_value(value)}" for key, value in top.items() if value not in ("", False)]
+    for table, entries in tables.items():
+        if entries:
+            lines += ["", f"[{table}]", *(f"{key} = {_toml_value(value)}" for key, value in entries.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml_value(value: Any) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, str):
+        # TOML's basic strings and JSON's agree, but for DEL, which JSON leaves as it is.
+        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+    if isinstance(value, list | tuple):
+        parts = [_toml_value(part) for part in value]
+        short = f"[{', '.join(parts)}]"
+        return short if len(short) <= 100 else "[\n" + "".join(f"    {part},\n" for part in parts) + "]"
+    return repr(value)
+
+
+def input_spec(
+    arch: str,
+    kind: InputKind | None,
+    sizes: Mapping[str, int],
+    mean: tuple[float, ...] | None = None,
+    std: tuple[float, ...] | None = None,
+) -> InputSpec | None:
+    """The scaling that was asked for; None when nothing was. ``sizes``: fields of InputSpec, in pixels; 0 is not asked.
+
+    Raises ModelLoadError for an unknown architecture.
+    """
+    asked: dict[str, Any] = {key: value for key, value in sizes.items() if value}
+    asked |= {key: value for key, value in (("mean", mean), ("std", std)) if value}
+    if not (kind or asked):
+        return None
+    architecture = architectures.find(arch)
+    usual = _usual_input(architecture, published.describe(architecture))
+    if kind and kind != usual.kind:
+        return InputSpec(kind, **({"mean": usual.mean, "std": usual.std} | asked))
+    return replace(usual, **asked)
+
+
+def next_step(store: Path, manifest: Manifest) -> str:
+    """A model that is served already changes its version by a command; a new one is served from the next start on."""
+    if len(manifests.versions(store)[manifest.name]) > 1:
+        return (
+            f"It serves nobody yet. While the service runs: make model-promote MODEL={manifest.name} "
+            f"VERSION={manifest.version}"
+        )
+    return f"Serve it with MODELS={manifest.key}, or leave MODELS empty to serve every model."

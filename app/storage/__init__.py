@@ -1,0 +1,1 @@
+"""How files, SQLite and Redis are used: one way for each. Leaves."""

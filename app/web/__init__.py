@@ -1,0 +1,1 @@
+"""Flask lives here and nowhere else: views, pages, middleware and their descriptions."""

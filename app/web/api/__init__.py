@@ -1,0 +1,7 @@
+"""The JSON API, one file a resource. Views parse, call and answer; failures travel to ``middleware.error_handlers``."""
+
+from flask import Blueprint
+
+api = Blueprint("api", __name__, url_prefix="/v1")
+
+from app.web.api import classify, detect, ensemble, jobs, models  # noqa: E402, F401 - they add their views to the blueprint

@@ -1,0 +1,415 @@
+"""/v1/jobs: leave images here, ask how far they are, fetch their results, take them away."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import threading
+from collections.abc import Iterator
+from typing import Annotated, Any, Literal
+
+from flask import Response, current_app, jsonify, request, url_for
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from typing_extensions import TypedDict
+
+from app import tasks
+from app.errors import (
+    ArchiveError,
+    IdempotencyError,
+    ImageEmptyError,
+    ImageMissingError,
+    ImageTooComplexError,
+    ImageTooLargeError,
+    ImageUndecodableError,
+    JobNotFoundError,
+    JobsFullError,
+    JobsOffError,
+    ModelNotFoundError,
+    OptionError,
+    RequestError,
+    StateUnusableError,
+    StorageFullError,
+    TooManyImagesError,
+)
+from app.inference.results import Detection, Prediction
+from app.jobs import store as jobs_store
+from app.jobs import webhooks
+from app.jobs.jobs import Job, State, Wanted
+from app.jobs.jobs import row as jobs_row
+from app.jobs.store import PAGE_ROWS, JobStore
+from app.telemetry import metrics
+from app.texts import Text
+from app.web.api import answers, api, bodies, excerpts, job_requests, prediction_docs
+from app.web.middleware import accept_language, authentication, canary_header, request_ids
+from app.web.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
+
+TAG = "Jobs"
+JSON_LINES = "application/x-ndjson"
+MOST_ROWS = 1000
+EXTENSION = "jobs"
+# A job's body is large, and each that is being read holds a thread that predictions need.
+UPLOADS_AT_ONCE = 2
+# A body has arrived before it is read here, so a place is free again in a moment; but threads are for predictions, too.
+UPLOADS_WAITING = 4
+UPLOAD_WAIT_SECONDS = 2.0
+
+Count = Annotated[int, Field(ge=0)]
+Moment = Annotated[str, Field(description="RFC 3339, in UTC.")]
+
+
+class Uploads:
+    """Places for those who send a job, in this process, and for some who wait a moment for one. Thread-safe."""
+
+    def __init__(self, places: int) -> None:
+        self.places = threading.BoundedSemaphore(places)
+        self.waiting = threading.BoundedSemaphore(UPLOADS_WAITING)
+
+    @contextlib.contextmanager
+    def place(self) -> Iterator[None]:
+        """Hold one while the body is read. Raises JobsFullError."""
+        if not self.places.acquire(blocking=False) and not self._wait():
+            raise JobsFullError(
+                "%(count)s jobs are being sent at the moment.",
+                hint="Send it again after the time in Retry-After.",
+                count=UPLOADS_AT_ONCE,
+            )
+        try:
+            yield
+        finally:
+            self.places.release()
+
+    def _wait(self) -> bool:
+        """Whether a place came free in time."""
+        if not self.waiting.acquire(blocking=False):
+            return False
+        try:
+            return self.places.acquire(timeout=UPLOAD_WAIT_SECONDS)
+        finally:
+            self.waiting.release()
+
+
+UPLOADS = Uploads(UPLOADS_AT_ONCE)
+
+
+class Progress(TypedDict):
+    """How far a job is, in images; those that failed are done too."""
+
+    done: Count
+    failed: Count
+    total: Count
+
+
+class ImageProblem(TypedDict):
+    """Why one image has no prediction."""
+
+    code: str
+    status: int
+    title: str
+    detail: str
+    hint: str
+
+
+class JobResult(TypedDict, total=False):
+    """The result of one image: `detections` or `predictions` with the model, or `error`."""
+
+    number: Annotated[int, Field(ge=1, description="The image's place in the job.")]
+    name: str
+    model: answers.ModelIdentity
+    width: answers.Side
+    height: answers.Side
+    detections: list[Detection]
+    predictions: list[Prediction]
+    error: ImageProblem
+
+
+class JobWebhook(TypedDict):
+    """Who is told of the end, and whether that was heard."""
+
+    url: str
+    state: Literal["waiting", "pending", "delivered", "failed"]
+    attempts: Count
+    error: Annotated[str, Field(description="Why the last try failed; else empty.")]
+
+
+class JobRow(TypedDict):
+    """A job as it stands."""
+
+    id: str
+    state: State
+    task: tasks.Named
+    options: dict[str, Any]
+    progress: Progress
+    created_at: Moment
+    started_at: Moment | None
+    ended_at: Moment | None
+    expires_at: Annotated[Moment | None, Field(description="Until when results are kept; null while it is open.")]
+    webhook: JobWebhook | None
+    url: str
+
+
+class JobAnswer(JobRow):
+    """A job with results: those that there are, by number."""
+
+    results: list[JobResult]
+    next: Annotated[str | None, Field(description="Where the next results are; null: there are no more for now.")]
+
+
+class JobList(TypedDict):
+    """Jobs, the newest first."""
+
+    jobs: list[JobRow]
+    next: Annotated[str | None, Field(description="Where older ones are; null: there are none.")]
+
+
+class _Page(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    limit: int = Field(PAGE_ROWS, ge=1, le=MOST_ROWS, description="At most so many.")
+
+
+class ResultsPage(_Page):
+    """Which results."""
+
+    after: int = Field(0, ge=0, le=2**31, description="Only results with a higher number.")
+
+
+class JobsPage(_Page):
+    """Which jobs."""
+
+    before: str = Field("", pattern=r"^[0-9a-f]{0,24}$", description="Only jobs older than the one with this id.")
+
+
+EXAMPLE_ID = "9f2c41d06b7aa5e3d1c07b42"
+_ROW = {
+    "id": EXAMPLE_ID,
+    "state": "succeeded",
+    "task": "detect",
+    "options": {"model": "site-safety-detector", "score_threshold": 0.5, "version": "1"},
+    "progress": {"done": 1, "failed": 0, "total": 1},
+    "created_at": "2026-11-21T12:00:00.000Z",
+    "started_at": "2026-11-21T12:00:00.200Z",
+    "ended_at": "2026-11-21T12:00:00.230Z",
+    "expires_at": "2026-11-22T12:00:00.230Z",
+    "webhook": None,
+    "url": f"/v1/jobs/{EXAMPLE_ID}",
+}
+_RESULT = {
+    "number": 1,
+    "name": "site-morning.jpg",
+    "model": prediction_docs.DETECTED["model"],
+    **prediction_docs.DETECTED["results"][0],  # type: ignore[index]
+}
+# The setting that says how many images a job may have.
+LIMIT = "jobs_max_images"
+_OPTIONS = {
+    "task": {"enum": list(job_requests.TASKS), "description": "detect when left out."},
+    "webhook_url": {
+        "type": "string",
+        "format": "uri",
+        "description": "Where the end of the job is reported; the operator of this service allows hosts.",
+    },
+    **{
+        name: row
+        for task in tasks.ALL
+        for name, row in prediction_docs.options(task.params).items()
+        if name not in job_requests.NOT_HERE
+    },
+}
+BODIES = (
+    Body(
+        media_type=JSON,
+        schema=prediction_docs.an_object(
+            {bodies.IMAGES_KEY: prediction_docs.a_list(prediction_docs.BASE64_IMAGE, LIMIT), **_OPTIONS}, "images"
+        ),
+        examples={"one image": {bodies.IMAGES_KEY: [EXAMPLE_IMAGE]}},
+    ),
+    Body(
+        media_type="multipart/form-data",
+        schema={
+            **prediction_docs.an_object(
+                {
+                    bodies.IMAGE_PART: prediction_docs.a_list(prediction_docs.BINARY, LIMIT),
+                    "task": _OPTIONS["task"],
+                },
+                bodies.IMAGE_PART,
+            ),
+            "description": "Or one file in the part `archive` (zip, tar, tar.gz); also the options of the task.",
+        },
+    ),
+    Body(media_type="image/*", schema=prediction_docs.BINARY),
+)
+MAKING_ERRORS = (
+    RequestError,
+    bodies.MediaTypeError,
+    JobsOffError,
+    ModelNotFoundError,
+    OptionError,
+    ArchiveError,
+    IdempotencyError,
+    ImageEmptyError,
+    ImageMissingError,
+    ImageTooComplexError,
+    ImageTooLargeError,
+    ImageUndecodableError,
+    TooManyImagesError,
+    JobsFullError,
+    StateUnusableError,
+    StorageFullError,
+)
+ERRORS = (JobsOffError, JobNotFoundError, StateUnusableError)
+PATH = {"job_id": "Id of the job."}
+
+
+@api.post("/jobs")
+@describe(
+    tag=TAG,
+    summary="Leave images to be predicted",
+    bodies=BODIES,
+    answers={
+        202: Answer(
+            description="Taken; `Location` says where to ask for it.",
+            schema=JobRow,
+            example={**_ROW, "state": "queued", "progress": {"done": 0, "failed": 0, "total": 1}},
+            headers=("Location",),
+        )
+    },
+    errors=MAKING_ERRORS,
+    headers=("Idempotency-Key", canary_header.HEADER),
+)
+def make_job() -> Response:
+    """Leave one or many images, or an archive of them; they are predicted behind those who wait."""
+    jobs = store()
+    with UPLOADS.place(), jobs.packing() as pack:
+        said = job_requests.read(request, pack)
+        key, request_id = job_requests.key(request), request_ids.current()
+        if said.webhook_url:
+            webhooks.check(said.webhook_url, current_app.extensions["settings"].jobs_webhook_hosts)
+        answered_by = job_requests.answered_by(said)
+        wanted = Wanted(said.task, said.params, owner(), key, request_id, said.webhook_url, answered_by)
+        job, is_new = jobs.add(wanted, pack)
+    if is_new:
+        metrics.JOBS.add(outcome="queued")
+    response = jsonify(row(job))
+    response.status_code = 202
+    response.headers["Location"] = row(job)["url"]
+    if not is_new:
+        response.headers["Idempotency-Replayed"] = "true"
+    return response
+
+
+@api.get("/jobs")
+@describe(
+    tag=TAG,
+    summary="All jobs",
+    query=JobsPage,
+    answers={200: Answer(description="The newest first.", schema=JobList, example={"jobs": [_ROW], "next": None})},
+    errors=(JobsOffError, OptionError, StateUnusableError),
+)
+def list_jobs() -> Response:
+    """Your jobs as they stand, without results."""
+    page = _parse(JobsPage)
+    found = store().list(seen_by(), limit=page.limit, before=page.before)
+    more = url_for("api.list_jobs", before=found[-1].id, limit=page.limit) if len(found) == page.limit else None
+    return jsonify(jobs=[row(job) for job in found], next=more)
+
+
+@api.get("/jobs/<job_id>")
+@describe(
+    tag=TAG,
+    summary="One job, with results",
+    path=PATH,
+    query=ResultsPage,
+    answers={
+        200: Answer(
+            description="How it stands.", schema=JobAnswer, example={**_ROW, "results": [_RESULT], "next": None}
+        )
+    },
+    errors=(*ERRORS, OptionError),
+)
+def show_job(job_id: str) -> Response:
+    """How far it is, and the results so far; many results come in pages."""
+    page = _parse(ResultsPage)
+    job = store().get(job_id, seen_by())
+    results = [] if job.state == "expired" else store().results(job.id, after=page.after, limit=page.limit)
+    more = None
+    if len(results) == page.limit:
+        more = url_for("api.show_job", job_id=job.id, after=results[-1]["number"], limit=page.limit)
+    language = accept_language.asked()
+    told = [jobs_store.told(result, accept_language.speaker(language)) for result in results]
+    return accept_language.mark(jsonify({**row(job), "results": told, "next": more}), language)
+
+
+@api.get("/jobs/<job_id>/results")
+@describe(
+    tag=TAG,
+    summary="All results of a job, a line each",
+    path=PATH,
+    answers={
+        200: Answer(
+            description="JSON Lines: the results that there are, by number.",
+            media_type=JSON_LINES,
+            example=json.dumps(_RESULT) + "\n",
+        )
+    },
+    errors=ERRORS,
+)
+def job_results(job_id: str) -> Response:
+    """The results so far, one JSON object a line, however many; nothing once they have expired."""
+    jobs, job = store(), store().get(job_id, seen_by())
+    rows = () if job.state == "expired" else jobs.all_results(job.id)
+    language = accept_language.asked()
+    told = (jobs_store.told(each, accept_language.speaker(language)) for each in rows)
+    lines = (json.dumps(each, separators=(",", ":")) + "\n" for each in told)
+    return accept_language.mark(Response(lines, mimetype=JSON_LINES), language)
+
+
+@api.delete("/jobs/<job_id>")
+@describe(
+    tag=TAG,
+    summary="Cancel and remove a job",
+    path=PATH,
+    answers={204: Answer(description="It is gone, with its images and results.", media_type="", schema=None)},
+    errors=ERRORS,
+)
+def remove_job(job_id: str) -> Response:
+    """Cancel a job that is open; forget its images and results."""
+    if store().remove(job_id, seen_by()).is_open:
+        metrics.JOBS.add(outcome="cancelled")
+    return Response(status=204)
+
+
+def store() -> JobStore:
+    """The jobs of the current app. Raises JobsOffError."""
+    if current_app.extensions["settings"].jobs == "off":
+        raise JobsOffError(
+            "This service takes no background jobs.", hint="Ask the operator of this service whether it can take them."
+        )
+    found: JobStore = current_app.extensions[EXTENSION]
+    return found
+
+
+def owner() -> str:
+    """Whose a new job is: its token's id; empty where nobody is asked for a token."""
+    token = authentication.caller()
+    return token.id if token is not None else ""
+
+
+def seen_by() -> str | None:
+    """Whose jobs the caller may see and remove; None for all of them: an admin's token, or nobody is asked for one."""
+    token = authentication.caller()
+    return None if token is None or "admin" in token.scopes else token.id
+
+
+def row(job: Job) -> dict[str, Any]:
+    """A job in plain JSON types, without results."""
+    return {**jobs_row(job), "url": url_for("api.show_job", job_id=job.id)}
+
+
+def _parse(kind: Any) -> Any:
+    """The options in the address. Raises OptionError."""
+    given = {name: value for name, value in bodies.in_address(request).items() if value != ""}
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        hint = Text("Known options: %(names)s.", names=", ".join(kind.model_fields))
+        raise OptionError(excerpts.first_fault(error, Text("The address")), hint=hint) from None

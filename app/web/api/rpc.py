@@ -1,0 +1,308 @@
+"""JSON-RPC 2.0 at /api: the same predictions by methods, in batches and as notifications, and a page to try them on."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Literal, NotRequired
+
+from flask import Blueprint, Response, jsonify, render_template, request
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
+from typing_extensions import TypedDict
+
+from app import __version__, tasks
+from app.errors import CaskError, OptionError, RequestError
+from app.inference.pipeline import predictor
+from app.models.manifests import Task
+from app.texts import Text, gettext_noop
+from app.web.api import answers, bodies, excerpts, models, prediction_docs
+from app.web.middleware import canary_header, deadlines, error_handlers, request_ids
+from app.web.openapi.operations import EXAMPLE_IMAGE, HTML, JSON, Answer, Body, describe
+from app.web.policy import PREDICTING_ROUTE
+
+rpc = Blueprint("rpc", __name__, template_folder="../templates")
+
+TAG = "JSON-RPC"
+# Codes of the specification (https://www.jsonrpc.org/specification, section 5.1).
+PARSE_ERROR = -32700
+INVALID_REQUEST = -32600
+METHOD_NOT_FOUND = -32601
+INVALID_PARAMS = -32602
+INTERNAL_ERROR = -32603
+# Its range for servers: not now, or not in time; ``data`` says more.
+UNAVAILABLE = -32000
+MAX_CALLS = 32
+HINT = gettext_noop('A call is {"jsonrpc": "2.0", "method": "Image.detect", "params": {"image": base64}, "id": 1}.')
+
+
+class MethodError(RequestError):
+    """There is no such method."""
+
+    code = "rpc_method_not_found"
+    status = 404
+    title = "There is no such method"
+
+
+class CallError(RequestError):
+    """A call is not one of JSON-RPC 2.0."""
+
+    code = "rpc_call_invalid"
+    title = "The call is malformed"
+
+
+Id = StrictStr | StrictInt | StrictFloat | None
+
+
+class Call(BaseModel):
+    """One call; without ``id`` it is a notification, which is not answered."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    jsonrpc: Literal["2.0"]
+    method: StrictStr
+    params: dict[str, Any] | list[Any] = Field(default_factory=dict)
+    id: Id = None
+
+    @property
+    def is_notification(self) -> bool:
+        return "id" not in self.model_fields_set
+
+
+class Trouble(TypedDict):
+    """Why a call failed; ``data`` is a problem document."""
+
+    code: int
+    message: str
+    data: dict[str, Any]
+
+
+class Reply(TypedDict):
+    """The answer to one call: it has either ``result`` or ``error``."""
+
+    jsonrpc: Literal["2.0"]
+    id: Id
+    result: NotRequired[Any]
+    error: NotRequired[Trouble]
+
+
+@dataclass(frozen=True)
+class Method:
+    """What can be called. ``names`` are its parameters in the order in which they may be given without names."""
+
+    run: Callable[[dict[str, Any]], Any]
+    sentence: str
+    names: tuple[str, ...] = ()
+    example: dict[str, Any] | None = None
+
+
+def _index(_: dict[str, Any]) -> str:
+    return f"Welcome to Cask {__version__}"
+
+
+def _list(_: dict[str, Any]) -> list[dict[str, Any]]:
+    return models.rows()
+
+
+def _predict(task: Task) -> Callable[[dict[str, Any]], dict[str, Any]]:
+    def run(params: dict[str, Any]) -> dict[str, Any]:
+        images, given = _images(params)
+        return answers.document(predictor().predict(task, images, given, deadline=deadlines.current()))
+
+    return run
+
+
+def _images(params: dict[str, Any]) -> tuple[list[bytes], dict[str, Any]]:
+    """``image``, one or a list, and the options beside it. Raises ImageMissingError."""
+    given = dict(params)
+    image = given.pop("image", [])
+    return bodies.pictures(image if isinstance(image, list) else [image]), bodies.flat(given)
+
+
+IMAGE = {"image": EXAMPLE_IMAGE}
+METHODS = {
+    "App.index": Method(_index, gettext_noop("Says who answers.")),
+    "Model.list": Method(_list, gettext_noop("All models, as GET /v1/models lists them.")),
+    "Image.classify": Method(
+        _predict("classify"), gettext_noop("Names what is in images."), ("image", "top_k"), {**IMAGE, "top_k": 1}
+    ),
+    "Image.detect": Method(
+        _predict("detect"), gettext_noop("Finds objects in images."), ("image", "score_threshold"), IMAGE
+    ),
+}
+EXAMPLES = {
+    name: {"jsonrpc": "2.0", "method": name, **({"params": method.example} if method.example else {}), "id": 1}
+    for name, method in METHODS.items()
+}
+BATCH = [EXAMPLES["App.index"], EXAMPLES["Image.detect"], {"jsonrpc": "2.0", "method": "Model.list"}]
+
+
+def _call_schema(name: str) -> dict[str, Any]:
+    method, accepted = METHODS[name], PARAMS.get(name)
+    head = {"jsonrpc": {"const": "2.0"}, "method": {"const": name}, "id": {"type": ["string", "number", "null"]}}
+    if accepted is None:
+        params = {"anyOf": [{"type": "object", "maxProperties": 0}, {"type": "array", "maxItems": 0, "items": {}}]}
+        return prediction_docs.an_object({**head, "params": params}, "jsonrpc", "method")
+    options = prediction_docs.options(accepted)
+    row = [IMAGES, *(options[each] for each in method.names[1:])]
+    listed = {"type": "array", "prefixItems": row, "items": {}, "minItems": 1, "maxItems": len(row)}
+    named = prediction_docs.an_object({"image": IMAGES, **options}, "image")
+    return prediction_docs.an_object({**head, "params": {"anyOf": [named, listed]}}, "jsonrpc", "method", "params")
+
+
+PARAMS: dict[str, type[BaseModel]] = {f"Image.{task.name}": task.params for task in tasks.ALL}
+IMAGES = {"anyOf": [prediction_docs.BASE64_IMAGE, prediction_docs.a_list(prediction_docs.BASE64_IMAGE)]}
+CALLS = {
+    "type": "array",
+    "items": {},
+    "minItems": 1,
+    "maxItems": MAX_CALLS,
+    "description": "Calls; each gets a reply of its own.",
+}
+SCHEMA = {"anyOf": [*map(_call_schema, METHODS), CALLS]}
+
+
+@rpc.get("/api/browse", endpoint="browse")
+@rpc.get("/api", endpoint="page")
+@describe(
+    tag=TAG,
+    summary="The methods, to try",
+    answers={200: Answer(description="A page.", media_type=HTML)},
+    error_schema=Reply,
+    error_example=lambda error, request_id: _failed(None, error, request_id=request_id),
+)
+def page() -> str:
+    """Every method with an example that can be sent from the page."""
+    return render_template("rpc.html", methods=METHODS, examples={**EXAMPLES, "A batch": BATCH})
+
+
+@rpc.post("/api")
+@describe(
+    policy=PREDICTING_ROUTE,
+    tag=TAG,
+    summary="Call methods",
+    bodies=(Body(media_type=JSON, schema=SCHEMA, examples={**EXAMPLES, "a batch": BATCH}),),
+    answers={
+        200: Answer(
+            description="A reply, or one for each call of a batch that is no notification.",
+            schema=Reply | list[Reply],
+            example={"jsonrpc": "2.0", "id": 1, "result": "Welcome to Cask"},
+            headers=("X-Cache", "Age"),
+        ),
+        204: Answer(description="All calls were notifications."),
+    },
+    errors=(*prediction_docs.PREDICTION_ERRORS, MethodError, CallError),
+    headers=(canary_header.HEADER, prediction_docs.FRESHNESS),
+    error_schema=Reply,
+    error_example=lambda error, request_id: _failed(None, error, request_id=request_id),
+)
+def call() -> Response:
+    """Call one method, or several in a batch; a single call that fails has the HTTP status of its failure."""
+    # A wrong one is refused here, whether or not a call would ask for it.
+    canary_header.requested(request)
+    document = bodies.read_json(request)
+    if isinstance(document, list):
+        return _batch(document)
+    reply = _call(document)
+    if reply is None:
+        return Response(status=204)
+    response = jsonify(reply)
+    if "error" in reply:
+        problem = reply["error"]["data"]
+        response.status_code = problem["status"]
+        error_handlers.add_retry_after(response, problem.get("retry_after_seconds"))
+    return response
+
+
+def _batch(calls: list[Any]) -> Response:
+    if not calls:
+        raise CallError("The batch is empty.", hint=HINT)
+    if len(calls) > MAX_CALLS:
+        raise CallError(
+            "The batch has %(count)s calls; at most %(most)s are accepted.",
+            hint="Send several.",
+            count=len(calls),
+            most=MAX_CALLS,
+        )
+    replies = [reply for reply in map(_call, calls) if reply is not None]
+    return jsonify(replies) if replies else Response(status=204)
+
+
+def _call(document: Any) -> Reply | None:
+    """Run one call; every failure becomes its reply, so that the others of a batch are answered."""
+    known = _id(document)
+    try:
+        call = _read(document)
+        result = METHODS[call.method].run(_params(call))
+    except CaskError as error:
+        error_handlers.log_failure(error)
+        # A call that cannot be read may have been a notification; the specification answers it all the same.
+        is_notification = isinstance(document, dict) and "id" not in document and not isinstance(error, CallError)
+        return None if is_notification else _failed(known, error)
+    return None if call.is_notification else {"jsonrpc": "2.0", "id": call.id, "result": result}
+
+
+def _read(document: Any) -> Call:
+    try:
+        call = Call.model_validate(document)
+    except ValidationError as error:
+        raise CallError(excerpts.first_fault(error, Text("the call")), hint=HINT) from None
+    if call.method not in METHODS:
+        raise MethodError(
+            "There is no method %(name)s.",
+            hint="There are: %(names)s.",
+            name=repr(excerpts.shown(call.method)),
+            names=", ".join(METHODS),
+        )
+    return call
+
+
+def _params(call: Call) -> dict[str, Any]:
+    """The parameters by name. Raises OptionError where there are more than the method has."""
+    names = METHODS[call.method].names
+    if isinstance(call.params, list):
+        if len(call.params) > len(names):
+            raise OptionError(
+                "%(method)s takes %(count)s parameters without names.",
+                hint=", ".join(names),
+                method=call.method,
+                count=len(names),
+            )
+        return dict(zip(names, call.params, strict=False))
+    if call.params and not names:
+        raise OptionError("%(method)s takes no parameters.", hint='Leave out "params".', method=call.method)
+    return call.params
+
+
+def _id(document: Any) -> Id:
+    found = document.get("id") if isinstance(document, dict) else None
+    return found if isinstance(found, str | int | float) and not isinstance(found, bool) else None
+
+
+def _failed(known: Id, error: CaskError, code: int | None = None, request_id: str = "") -> Reply:
+    data: dict[str, Any] = {**error.to_problem(request_id or request_ids.current())}
+    if error.retry_after_seconds is not None:
+        data["retry_after_seconds"] = error.retry_after_seconds
+    number = _code(error) if code is None else code
+    return {"jsonrpc": "2.0", "id": known, "error": {"code": number, "message": error.message, "data": data}}
+
+
+def _code(error: CaskError) -> int:
+    """The number that the specification has for a failure of a call."""
+    if isinstance(error, CallError):
+        return INVALID_REQUEST
+    if isinstance(error, MethodError):
+        return METHOD_NOT_FOUND
+    if isinstance(error, RequestError):
+        return UNAVAILABLE if error.status == 429 else INVALID_PARAMS
+    return UNAVAILABLE if error.status in (503, 504) else INTERNAL_ERROR
+
+
+def _answer_failure(error: CaskError) -> Response:
+    """What went wrong before a call was found: the body is no JSON, or a guard refused the request."""
+    code = PARSE_ERROR if type(error) is RequestError else INVALID_REQUEST
+    response = jsonify(_failed(None, error, code if isinstance(error, RequestError) else None))
+    response.status_code = error.status
+    return response
+
+
+error_handlers.shape(rpc.name, _answer_failure)

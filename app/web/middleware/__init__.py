@@ -1,0 +1,116 @@
+"""What stands before every view: admission, request id, host, token, size, deadline; behind: one shape of failure."""
+
+import logging
+
+from flask import Flask
+
+from app.config import Settings
+from app.host import machine, sizing
+from app.host.sizing import Sizes
+from app.inference.memory_budget import Budget
+from app.web.middleware import (
+    admission,
+    authentication,
+    body_limits,
+    body_memory,
+    cached_lengths,
+    conditional_requests,
+    content_encoding,
+    cors,
+    deadlines,
+    error_handlers,
+    finite_json,
+    form_bodies,
+    microcache,
+    path_prefix,
+    rate_limits,
+    request_context,
+    request_ids,
+    security_headers,
+    sessions,
+    shed_markers,
+    trusted_hosts,
+)
+from app.web.middleware.admission_controller import AdmissionController
+
+log = logging.getLogger("cask.web")
+
+# Of the engine's line, for all web processes together.
+ENGINE_SHARE = 0.75
+# While the engine computes one, the next is prepared.
+TURNS_AT_ONCE = 2
+
+
+def init_app(app: Flask, settings: Settings, budget: Budget) -> None:
+    """Install all middleware, outermost first. ``budget``: the memory that requests may hold."""
+    request_ids.init_app(app)
+    security_headers.init_app(app)
+    cors.init_app(app, settings)
+    trusted_hosts.init_app(app, settings)
+    authentication.init_app(app, settings)
+    app.before_request(authentication.identify)
+    rate_limits.init_app(app, settings)
+    app.before_request(authentication.authorize)
+    finite_json.init_app(app)
+    form_bodies.init_app(app)
+    content_encoding.init_app(app)
+    body_limits.init_app(app, settings)
+    deadlines.init_app(app, settings)
+    request_context.init_app(app)
+    conditional_requests.init_app(app)
+    sessions.init_app(app)
+    sizes_here = sizing.choose(settings)
+    has_cache = app.extensions["predictor"].kept is not None
+    is_gpu = machine.device(settings.device) != machine.CPU
+    controller = _controller(settings, sizes_here, has_cache=has_cache, is_gpu=is_gpu)
+    known = _lengths(app, settings) if has_cache else None
+    admission.init_app(app, controller, _notices(app, settings, sizes_here, controller), known)
+    body_memory.init_app(app, budget)
+    microcache.init_app(app, settings.request_microcache_ms)
+    path_prefix.init_app(app, settings)
+    error_handlers.init_app(app)
+
+
+def _controller(settings: Settings, sizes: Sizes, *, has_cache: bool, is_gpu: bool) -> AdmissionController:
+    """The slots of this process, and its part of the engine."""
+    workers, processes = sizes.engine_workers.value, sizes.web_processes.value
+    # The engine keeps the rest of its line for models that have little in it.
+    most = max(1, int(sizes.engine_max_queue_size.value * ENGINE_SHARE / processes))
+    # On a GPU more at once are quicker, and all of them are soon done.
+    a_turn = most if is_gpu else min(most, workers * sizes.engine_max_batch_size.value)
+    return AdmissionController(
+        sizes.web_places.value,
+        settings.request_max_wait_seconds,
+        # Twice its workers keep the engine busy, however slow a model is.
+        least_images=2 * workers,
+        # Whoever comes next waits behind all that is with the engine: as little as keeps it busy.
+        most_images=most if is_gpu else min(most, max(a_turn, -(-TURNS_AT_ONCE * a_turn // processes))),
+        images_a_turn=a_turn,
+        speed=workers / processes,
+        has_cache=has_cache,
+    )
+
+
+def _lengths(app: Flask, settings: Settings) -> cached_lengths.Lengths:
+    """The table that Apache has too; one of this process alone where there is no Apache."""
+    if not app.extensions.get("is_under_apache") or app.extensions["role"] != "web":
+        return cached_lengths.Lengths()
+    try:
+        return cached_lengths.Lengths(settings.state_dir / cached_lengths.FILE)
+    except (OSError, ValueError) as error:
+        log.warning("the table of lengths cannot be shared (%s); Apache may refuse who has a kept answer", error)
+        return cached_lengths.Lengths()
+
+
+def _notices(
+    app: Flask, settings: Settings, sizes: Sizes, controller: AdmissionController
+) -> shed_markers.ShedMarkers | None:
+    """Where Apache looks for whom to refuse; None where it is not Apache that serves."""
+    if not app.extensions.get("is_under_apache") or app.extensions["role"] != "web":
+        return None
+    slot = shed_markers.claim_slot(settings.state_dir, sizes.web_processes.value)
+    if slot is None:
+        log.warning("no folder for notices in %s is free; Apache asks the app about each refusal", settings.state_dir)
+        return None
+    folder, app.extensions["slot_lock"] = slot
+    return shed_markers.ShedMarkers(folder, controller.is_refused)

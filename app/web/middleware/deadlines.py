@@ -1,0 +1,46 @@
+"""The moment by which the caller wants an answer: X-Request-Timeout in seconds, else the default."""
+
+from __future__ import annotations
+
+import math
+import time
+
+from flask import Flask, g, request
+
+from app.config import Settings
+from app.errors import OptionError
+
+HEADER = "X-Request-Timeout"
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Note the deadline of each request when it arrives."""
+
+    @app.before_request
+    def note_deadline() -> None:
+        seconds = _requested(settings.request_max_timeout_seconds)
+        g.deadline = time.monotonic() + (settings.request_timeout_seconds if seconds is None else seconds)
+
+
+def current() -> float:
+    """The deadline of the current request, a moment of ``time.monotonic``."""
+    return float(g.deadline)
+
+
+def _requested(most_seconds: float) -> float | None:
+    text = request.headers.get(HEADER)
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= most_seconds:
+        raise OptionError(
+            "%(name)s is %(value)s.",
+            hint="Seconds, more than 0 and at most %(most)g.",
+            name=HEADER,
+            value=repr(text[:40]),
+            most=most_seconds,
+        )
+    return seconds

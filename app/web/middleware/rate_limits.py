@@ -1,0 +1,144 @@
+"""How many requests a caller may send: counted per address and per token, the same over all processes.
+
+Costs nothing where no limit is set: then nothing of this is put in place.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+from flask import Flask, Response, g, request
+
+from app.config import Settings
+from app.errors import TooManyRequestsError
+from app.texts import Text
+from app.web import policy
+from app.web.middleware import authentication
+
+HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy")
+# One home or machine has so much of IPv6: it could have a new address for each request.
+IPV6_PREFIX = 64
+MAX_FULL = 10_000
+
+
+@dataclass
+class Rates:
+    """The limits in force. ``strategy`` and items are those of the package ``limits``. Thread-safe."""
+
+    strategy: Any
+    per_address: tuple[Any, ...]
+    per_token: tuple[Any, ...]
+    now: Callable[[], float] = time.time
+    # Whose window is full, and until when: asked in RAM, so that a flood does not reach the storage.
+    _full: dict[str, float] = field(default_factory=dict)
+
+    def count(self, address: str, token_id: str) -> tuple[int, int, float, int]:
+        """Count one request. Returns limit, what remains, when the window ends and its seconds, of the tightest one.
+
+        Raises TooManyRequestsError.
+        """
+        found = [self._count(item, kind, who) for item, kind, who in self._items(address, token_id)]
+        return min(found, key=lambda row: row[1])
+
+    def _items(self, address: str, token_id: str) -> Iterator[tuple[Any, str, str]]:
+        for item in self.per_address:
+            yield item, "address", network(address)
+        if token_id:
+            for item in self.per_token:
+                yield item, "token", token_id
+
+    def _count(self, item: Any, kind: str, who: str) -> tuple[int, int, float, int]:
+        key, now = item.key_for(kind, who), self.now()
+        end = self._full.get(key, 0.0)
+        # One that ends later than a window is long was noted before the clock was set back.
+        if now < end <= now + item.get_expiry():
+            raise _too_many(item, kind, end, now)
+        storage = self.strategy.storage
+        count = storage.incr(key, item.get_expiry())
+        end = storage.get_expiry(key)
+        if count > item.amount:
+            self._note_full(key, end, now)
+            raise _too_many(item, kind, end, now)
+        return item.amount, item.amount - count, end, item.get_expiry()
+
+    def _note_full(self, key: str, end: float, now: float) -> None:
+        if len(self._full) >= MAX_FULL:
+            for each, until in list(self._full.items()):
+                if until <= now:
+                    self._full.pop(each, None)
+        if len(self._full) < MAX_FULL:
+            self._full[key] = end
+
+
+def init_app(app: Flask, settings: Settings) -> None:
+    """Count requests where limits are set. After ``identify``, so that tokens are known; before ``authorize``, so that
+    wrong tokens count too.
+    """
+    if not settings.rate_limit_per_address and not settings.rate_limit_per_token:
+        return
+    rates = make(settings)
+    app.extensions["rates"] = rates
+
+    @app.before_request
+    def count_request() -> None:
+        if not policy.of(app, request.endpoint).is_limited or request.method == "OPTIONS":
+            return
+        token = authentication.caller()
+        address = request.environ.get("REMOTE_ADDR", "")
+        if rates.per_address or token is not None:
+            g.rate = rates.count(address, token.id if token else "")
+
+    app.after_request(_tell)
+
+
+def make(settings: Settings) -> Rates:
+    """The limits of these settings, counted where all processes count. The package is read here, only where needed."""
+    from limits import parse
+    from limits.strategies import FixedWindowRateLimiter
+
+    from app.ratelimit import counters
+
+    storage = counters.make(settings.state_dir, settings.redis_address)
+    return Rates(
+        FixedWindowRateLimiter(storage),
+        tuple(parse(each) for each in settings.rate_limit_per_address),
+        tuple(parse(each) for each in settings.rate_limit_per_token),
+    )
+
+
+def network(address: str) -> str:
+    """Who is counted as one: an address of IPv4, 2^64 of IPv6."""
+    if ":" not in address:
+        return address
+    try:
+        return str(ipaddress.IPv6Network((address, IPV6_PREFIX), strict=False))
+    except ValueError:
+        return address
+
+
+def _too_many(item: Any, kind: str, end: float, now: float) -> TooManyRequestsError:
+    error = TooManyRequestsError(
+        "This %(kind)s may send %(amount)s requests in %(seconds)s s, and has sent them.",
+        hint="Send it again after the time in Retry-After, and spread requests out.",
+        retry_after_seconds=max(1.0, end - now),
+        kind=Text("token") if kind == "token" else Text("address"),
+        amount=item.amount,
+        seconds=item.get_expiry(),
+    )
+    g.rate = (item.amount, 0, end, item.get_expiry())
+    return error
+
+
+def _tell(response: Response) -> Response:
+    rate = g.get("rate")
+    if rate is not None:
+        limit, remaining, end, seconds = rate
+        values = (limit, remaining, max(0, math.ceil(end - time.time())), f"{limit};w={seconds}")
+        for name, value in zip(HEADERS, values, strict=True):
+            response.headers[name] = str(value)
+    return response

@@ -1,0 +1,109 @@
+"""What a person asked with the form: task, model, limits and pictures."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from werkzeug.datastructures import FileStorage
+
+from app import tasks
+from app.errors import ImageMissingError, OptionError, RequestError
+from app.inference.options import WISHES
+from app.inference.pipeline import predictor
+from app.models.manifests import Task
+from app.web.pages import samples
+
+TASKS = tasks.OFFERED
+MORE_LIMITS = ("iou_threshold", "max_results", "min_width", "min_height")
+LIMITS = ("score_threshold", "top_k", *MORE_LIMITS)
+_OPTIONS = {name: what for params in WISHES.values() for name, what in params.model_json_schema()["properties"].items()}
+# Least and most of each, as the API has them.
+RANGES = {name: [int(_OPTIONS[name]["anyOf"][0][bound]) for bound in ("minimum", "maximum")] for name in LIMITS}
+
+
+@dataclass(frozen=True)
+class PredictionForm:
+    """The form as it was sent; ``limits`` are raw texts, checked by the predictor."""
+
+    task: Task
+    model: str = ""
+    version: str = ""
+    limits: Mapping[str, str] | None = None
+    is_explained: bool = False
+
+    def __getitem__(self, name: str) -> str:
+        """A limit as it was typed, for the form to show again."""
+        return (self.limits or {}).get(name, "")
+
+    @property
+    def key(self) -> str:
+        """The chosen model as the form's list names it."""
+        return f"{self.model}@{self.version}" if self.version else self.model
+
+    @property
+    def params(self) -> dict[str, str]:
+        """The limits that this task knows. The plain form holds those of both tasks, and so cannot leave any out."""
+        known = WISHES[self.task].model_fields
+        found = {name: self[name] for name in LIMITS if name in known and self[name]}
+        return {**found, "explain": "true"} if self.is_explained and "explain" in known else found
+
+    @property
+    def has_more_limits(self) -> bool:
+        return any(self[name] for name in MORE_LIMITS)
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """One picture as it came."""
+
+    name: str
+    data: bytes
+
+
+def first() -> PredictionForm:
+    """What the page starts with: the first task that a model is there for."""
+    there = {manifest.task for manifest in predictor().manifests}
+    return PredictionForm(next((task for task in TASKS if task in there), TASKS[0]))
+
+
+def read(form: Mapping[str, str]) -> PredictionForm:
+    """Read the form. A chosen model decides the task. Raises OptionError, ModelNotFoundError."""
+    name, _, version = form.get("model", "").partition("@")
+    version = form.get("version") or version
+    limits = {limit: form.get(limit, "").strip() for limit in LIMITS}
+    explains = form.get("explain") == "true"
+    if name:
+        return PredictionForm(predictor().find(None, name, version or None).task, name, version, limits, explains)
+    return PredictionForm(_task(form.get("task") or first().task), "", version, limits, explains)
+
+
+def uploads(form: Mapping[str, str], files: list[FileStorage]) -> list[Upload]:
+    """The pictures of the form, or the sample that was pressed. Raises ImageMissingError."""
+    if name := form.get("sample"):
+        return [Upload(name, _sample(name))]
+    # A browser sends a part without name and content where nothing was chosen.
+    chosen = [Upload(file.filename or "image", file.read()) for file in files if file.filename or file.content_length]
+    if not chosen:
+        raise ImageMissingError("No image was chosen.", hint="Go back and choose one or several images, or a sample.")
+    return chosen
+
+
+def _task(text: str) -> Task:
+    if text not in TASKS:
+        raise OptionError(
+            "task is %(text)s.", hint="One of: %(values)s.", text=repr(text[:80]), values=", ".join(TASKS)
+        )
+    return text
+
+
+def _sample(name: str) -> bytes:
+    data = samples.read(name)
+    if data is None:
+        raise _no_sample(name)
+    return data
+
+
+def _no_sample(name: str) -> RequestError:
+    known = ", ".join(each.name for each in samples.find()) or "none"
+    return OptionError("There is no sample %(name)s.", hint="There are: %(names)s.", name=repr(name[:80]), names=known)

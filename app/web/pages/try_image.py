@@ -1,0 +1,106 @@
+"""The page that tries an image. Works as a plain form; static/js/page.js makes it answer at once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from flask import Response, make_response, redirect, render_template, request, url_for
+from werkzeug.wrappers import Response as BaseResponse
+
+from app.inference.pipeline import ModelStatus, predictor
+from app.texts import gettext_noop
+from app.web.middleware import form_bodies
+from app.web.openapi.operations import HTML, Answer, Body, describe
+from app.web.pages import drawing, languages, pages, prediction_form, prediction_view, samples
+from app.web.pages.prediction_form import PredictionForm
+from app.web.pages.prediction_view import Answered
+from app.web.policy import PAGE_ROUTE
+
+SHORT_DIGEST_CHARACTERS = 12
+API_PATH = "/v1"
+TAG = "The page"
+PAGE = Answer(description="The page; with answers, where pictures were sent.", media_type=HTML)
+REFUSED = Answer(description="The page, with what is wrong.", media_type=HTML)
+FORM = {
+    "type": "object",
+    "properties": {
+        "image_upload": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1},
+        "task": {"enum": list(prediction_form.TASKS)},
+    },
+    "required": ["image_upload"],
+    "description": "Also `model` and the options of POST /v1/detect and /v1/classify, as the page sends them.",
+}
+
+
+@pages.get("/")
+@describe(tag=TAG, summary="The page", answers={200: PAGE})
+def try_image() -> Response:
+    """The page, with nothing asked yet."""
+    return _page(prediction_form.first(), [])
+
+
+@pages.post("/upload")
+@describe(
+    policy=replace(PAGE_ROUTE, predicts=True),
+    tag=TAG,
+    summary="The page's form",
+    bodies=(Body(media_type="multipart/form-data", schema=FORM),),
+    answers={200: PAGE, **dict.fromkeys((400, 404, 413, 415, 422, 500, 503, 504), REFUSED)},
+)
+def upload() -> Response:
+    """Answer the plain form with the same page, boxes drawn. The status is that of the first refused picture."""
+    fields = form_bodies.once(request.form)
+    form = prediction_form.read(fields)
+    uploads = prediction_form.uploads(fields, request.files.getlist("image_upload"))
+    return _page(form, prediction_view.answer(form, uploads, request.url_root.rstrip("/") + API_PATH))
+
+
+@pages.get("/upload")
+@describe(tag=TAG, summary="Back to the page", answers={303: Answer(description="To the page.", media_type=HTML)})
+def upload_again() -> BaseResponse:
+    """Who reloads the address of an answer starts over."""
+    return redirect(url_for("pages.try_image"), 303)
+
+
+@pages.app_template_filter()
+def milliseconds(value: float) -> str:
+    """Two digits are as much as one can read: ``0.4 ms``, ``17 ms``."""
+    return f"{languages.number(value, 1 if value < 10 else 0)} ms"
+
+
+@pages.app_template_filter()
+def short_digest(digest: str) -> str:
+    """``sha256:`` and enough characters to tell versions apart."""
+    kind, _, characters = digest.rpartition(":")
+    return f"{kind}:{characters[:SHORT_DIGEST_CHARACTERS]}" if kind else characters[:SHORT_DIGEST_CHARACTERS]
+
+
+pages.add_app_template_filter(drawing.hue, "hue")
+pages.add_app_template_filter(drawing.share, "share")
+pages.add_app_template_filter(drawing.count, "count_labels")
+
+
+def _page(form: PredictionForm, answers: Sequence[Answered]) -> Response:
+    models = [status for status in predictor().models() if status.role in ("active", "held")]
+    page = render_template(
+        "try_image.html",
+        asked=form,
+        ranges=prediction_form.RANGES,
+        answered=answers,
+        models=models,
+        samples=samples.find(),
+        engine_state=engine_state(models),
+        api_url=request.script_root + API_PATH,
+    )
+    return make_response(page, prediction_view.status(answers))
+
+
+def engine_state(models: Sequence[ModelStatus]) -> tuple[str, str]:
+    """A class and English words for the light at the top; the script's engine.js says the same."""
+    states = {status.state for status in models}
+    if "loading" in states:
+        return "is-loading", gettext_noop("Loading models")
+    if "ready" in states:
+        return "is-ready", gettext_noop("Ready")
+    return "is-away", gettext_noop("Engine away")

@@ -1,0 +1,178 @@
+"""Limits of requests: who is counted as one, what a caller is told, what is never counted."""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+from flask.testing import FlaskClient
+
+from app.auth.tokens import TokenStore
+from app.config import ROOT
+from app.web.middleware import rate_limits
+from tests import fakes
+from tests.fakes import FakeEngine
+
+
+def client(folder: Path, engine: FakeEngine, **settings: Any) -> FlaskClient:
+    return fakes.make_app(folder, engine, **settings).test_client()
+
+
+def statuses(caller: FlaskClient, count: int, **how: Any) -> list[int]:
+    return [caller.get("/v1/models", **how).status_code for _ in range(count)]
+
+
+def address(text: str) -> dict[str, Any]:
+    return {"environ_overrides": {"REMOTE_ADDR": text}}
+
+
+def test_address_gets_as_many_as_are_allowed_and_no_more(tmp_path: Path, engine: FakeEngine) -> None:
+    caller = client(tmp_path, engine, rate_limit_per_address=("3/minute",))
+
+    first = caller.get("/v1/models")
+    assert [first.headers[name] for name in rate_limits.HEADERS] == ["3", "2", "60", "3;w=60"]
+    assert statuses(caller, 4) == [200, 200, 429, 429]
+    assert statuses(caller, 1, **address("10.0.0.2")) == [200]
+    refused = caller.get("/v1/models")
+    assert refused.json["code"] == "rate_limited"  # type: ignore[index]
+    assert refused.headers["RateLimit-Remaining"] == "0"
+    assert 1 <= int(refused.headers["Retry-After"]) <= 60
+    assert refused.content_type == "application/problem+json"
+
+
+def test_forged_header_changes_nothing(tmp_path: Path, engine: FakeEngine) -> None:
+    caller = client(tmp_path, engine, rate_limit_per_address=("3/minute",))
+
+    found = [caller.get("/v1/models", headers={"X-Forwarded-For": f"10.0.0.{at}"}).status_code for at in range(5)]
+
+    assert found == [200, 200, 200, 429, 429]
+
+
+def test_token_is_counted_wherever_it_comes_from(tmp_path: Path, engine: FakeEngine) -> None:
+    app = fakes.make_app(tmp_path, engine, authentication="required", rate_limit_per_token=("2/hour",))
+    store = TokenStore(app.extensions["settings"].state_dir)
+    one, two = ({"X-Api-Token": store.create(name)[1]} for name in ("one", "two"))
+    caller = app.test_client()
+
+    assert statuses(caller, 1, headers=one, **address("10.0.0.1")) == [200]
+    assert statuses(caller, 2, headers=one, **address("10.0.0.2")) == [200, 429]
+    assert statuses(caller, 1, headers=two, **address("10.0.0.2")) == [200]
+    # Who shows none is refused for that, and has no limit of a token.
+    assert statuses(caller, 3) == [401] * 3
+
+
+def test_wrong_tokens_are_counted_for_their_address(tmp_path: Path, engine: FakeEngine) -> None:
+    caller = client(tmp_path, engine, authentication="required", rate_limit_per_address=("2/minute",))
+
+    assert statuses(caller, 3, headers={"X-Api-Token": "x"}) == [401, 401, 429]
+
+
+def test_tightest_of_several_limits_is_told(tmp_path: Path, engine: FakeEngine) -> None:
+    caller = client(tmp_path, engine, rate_limit_per_address=("100/hour", "5/minute"))
+
+    assert caller.get("/v1/models").headers["RateLimit-Policy"] == "5;w=60"
+
+
+def test_health_and_files_are_never_counted(tmp_path: Path, engine: FakeEngine) -> None:
+    caller = client(tmp_path, engine, rate_limit_per_address=("1/minute",))
+    statuses(caller, 2)
+
+    for path in ("/livez", "/readyz", "/status", "/static/favicon.svg", "/v2/health/live"):
+        with caller.get(path) as response:
+            assert (response.status_code, "RateLimit-Limit" in response.headers) == (200, False), path
+    assert caller.options("/v1/models").status_code == 200
+    assert caller.get("/nothing").status_code == 429
+
+
+def test_flood_of_one_whose_window_is_full_does_not_reach_the_storage(
+    tmp_path: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    app = fakes.make_app(tmp_path, engine, rate_limit_per_address=("2/minute",))
+    caller = app.test_client()
+    statuses(caller, 3)
+    storage = app.extensions["rates"].strategy.storage
+    monkeypatch.setattr(storage, "incr", lambda *_: pytest.fail("it was asked"))
+
+    assert statuses(caller, 3) == [429] * 3
+
+
+def test_window_that_ended_lets_in_again(tmp_path: Path, engine: FakeEngine) -> None:
+    app = fakes.make_app(tmp_path, engine, rate_limit_per_address=("2/minute",))
+    caller = app.test_client()
+    found = app.extensions["rates"]
+    assert statuses(caller, 3) == [200, 200, 429]
+
+    later = found.now() + 61
+    found.now = lambda: later
+    found.strategy.storage._storages[0][1]._now = found.now
+
+    assert statuses(caller, 3) == [200, 200, 429]
+
+
+def test_clock_that_is_set_back_refuses_nobody_for_a_day(tmp_path: Path, engine: FakeEngine) -> None:
+    app = fakes.make_app(tmp_path, engine, rate_limit_per_address=("2/minute",))
+    caller = app.test_client()
+    found = app.extensions["rates"]
+    assert statuses(caller, 3) == [200, 200, 429]
+
+    earlier = found.now() - 86400
+    found.now = lambda: earlier
+    found.strategy.storage._storages[0][1]._now = found.now
+
+    assert statuses(caller, 3) == [200, 200, 429]
+
+
+@pytest.mark.parametrize(
+    ("one", "other", "is_same"),
+    [
+        ("2001:db8::1", "2001:db8::ffff:1", True),
+        ("2001:db8::1", "2001:db8:0:1::1", False),
+        ("10.0.0.1", "10.0.0.2", False),
+        ("no:address", "no:address", True),
+    ],
+)
+def test_machine_with_many_addresses_is_counted_as_one(one: str, other: str, is_same: bool) -> None:
+    assert (rate_limits.network(one) == rate_limits.network(other)) == is_same
+
+
+def test_counts_in_ram_do_not_grow_without_end(
+    tmp_path: Path, engine: FakeEngine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rate_limits, "MAX_FULL", 3)
+    app = fakes.make_app(tmp_path, engine, rate_limit_per_address=("1/minute",))
+    caller = app.test_client()
+
+    for at in range(8):
+        assert statuses(caller, 2, **address(f"10.0.0.{at}")) == [200, 429]
+
+    assert len(app.extensions["rates"]._full) == 3
+
+
+def test_nothing_is_put_in_place_where_nothing_is_limited(tmp_path: Path, engine: FakeEngine) -> None:
+    app = fakes.make_app(tmp_path, engine)
+
+    answer = app.test_client().get("/v1/models")
+
+    assert "rates" not in app.extensions
+    assert (answer.status_code, "RateLimit-Policy" in answer.headers) == (200, False)
+    assert not list(tmp_path.rglob("limits.sqlite3"))
+
+
+def test_package_is_read_only_where_something_is_limited(tmp_path: Path) -> None:
+    code = "import sys; from app.factory import create_app; print('limits' in sys.modules, 'redis' in sys.modules)"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+
+    assert done.stdout.split() == ["False", "False"]
+
+
+def test_description_tells_limits_where_they_are(tmp_path: Path, engine: FakeEngine) -> None:
+    limited = client(tmp_path, engine, rate_limit_per_address=("9/minute",)).get("/openapi.json").json
+    free = client(tmp_path, engine).get("/openapi.json").json
+
+    answers = limited["paths"]["/v1/detect"]["post"]["responses"]  # type: ignore[index]
+    assert {"Retry-After", *rate_limits.HEADERS} <= set(answers["429"]["headers"])
+    assert "429" not in limited["paths"]["/livez"]["get"]["responses"]  # type: ignore[index]
+    assert "429" not in free["paths"]["/v1/detect"]["post"]["responses"]  # type: ignore[index]
