@@ -89,7 +89,7 @@ def test_a_wrong_setting_stops_the_start_at_once(env: str, settings: dict[str, s
     )
 
     assert done.returncode == 2
-    assert not (state_dir / "run").exists()
+    assert not (state_dir / "run" / "httpd" / "httpd.pid").exists()
     assert words in done.stderr
     assert len(done.stderr.strip().splitlines()) == 1
     assert "change-me" not in done.stderr
