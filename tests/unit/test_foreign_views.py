@@ -100,7 +100,7 @@ def test_route_that_predicts_is_shed(tmp_path: Path) -> None:
     client = app.test_client()
     assert client.post("/shop/people", data=picture()).status_code == 200
 
-    app.extensions["admission"].places = 0
+    app.extensions["admission"].slots = 0
     refused = client.post("/shop/people", data=picture())
 
     assert (refused.status_code, (refused.get_json(force=True))["code"]) == (503, "engine_busy")
@@ -110,20 +110,20 @@ def test_route_that_predicts_is_shed(tmp_path: Path) -> None:
 def test_view_that_predicts_without_a_word_is_admitted_when_it_asks(tmp_path: Path) -> None:
     app = make(tmp_path)
     seen: list[int] = []
-    gate = app.extensions["admission"]
+    controller = app.extensions["admission"]
 
     def look() -> dict[str, Any]:
         outcome = predictor().predict("detect", [request.get_data()], {})
-        seen.append(gate.in_hand)
+        seen.append(controller.in_hand)
         return {"images": len(outcome.results)}
 
     app.add_url_rule("/look", view_func=look, methods=["POST"])
     client = app.test_client()
     assert client.post("/look", data=picture()).json == {"images": 1}
-    gate.places = 0
+    controller.slots = 0
     refused = client.post("/look", data=picture(40, 30))
 
-    assert (refused.status_code, seen, gate.in_hand) == (503, [1], 0)
+    assert (refused.status_code, seen, controller.in_hand) == (503, [1], 0)
 
 
 def test_requests_are_counted_by_their_address(app: Flask) -> None:

@@ -166,7 +166,7 @@ def test_who_waits_for_one_other_service_keeps_nobody_from_the_others() -> None:
     for thread in waiting:
         thread.start()
     try:
-        eventually(lambda: fan_out._lanes["dead"]._free._value == 0)
+        eventually(lambda: fan_out._queues["dead"]._free._value == 0)
         assert ensemble("ours") == (["ours"], [])
         assert ensemble("ours", "south") == (["ours", "south"], [])
         # As many as may wait for it do; this one has its other answers at once.
@@ -178,7 +178,7 @@ def test_who_waits_for_one_other_service_keeps_nobody_from_the_others() -> None:
         gate.set()
         for thread in waiting:
             thread.join()
-    eventually(lambda: fan_out._lanes["dead"]._free._value == 2)
+    eventually(lambda: fan_out._queues["dead"]._free._value == 2)
 
 
 def _kind(name: str) -> Any:

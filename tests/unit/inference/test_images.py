@@ -423,7 +423,8 @@ def test_reading_in_threads_leaves_the_warning_filters_alone() -> None:
 def test_oddities_of_a_callers_file_are_not_warned_of() -> None:
     """In a process of its own: pytest has filters of its own."""
     code = (
-        "import sys; from app import images, manifests; data = sys.stdin.buffer.read();"
+        "import sys; from app.inference import images; from app.models import manifests;"
+        "data = sys.stdin.buffer.read();"
         "images.read(data, manifests.InputSpec('letterbox', size=8), images.Limits(10**6, 10**6, ('JPEG',)))"
     )
     data = encoded(corners(), "JPEG", exif=b"Exif\x00\x00II*\x00\x08\x00\x00\x00\x05\x00")

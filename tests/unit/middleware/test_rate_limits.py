@@ -107,7 +107,7 @@ def test_window_that_ended_lets_in_again(tmp_path: Path, engine: FakeEngine) -> 
 
     later = found.now() + 61
     found.now = lambda: later
-    found.strategy.storage._storages[0][1]._now = found.now
+    found.strategy.storage._guarded[0][1]._now = found.now
 
     assert statuses(caller, 3) == [200, 200, 429]
 
@@ -120,7 +120,7 @@ def test_clock_that_is_set_back_refuses_nobody_for_a_day(tmp_path: Path, engine:
 
     earlier = found.now() - 86400
     found.now = lambda: earlier
-    found.strategy.storage._storages[0][1]._now = found.now
+    found.strategy.storage._guarded[0][1]._now = found.now
 
     assert statuses(caller, 3) == [200, 200, 429]
 

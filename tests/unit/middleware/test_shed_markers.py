@@ -218,8 +218,8 @@ def test_notice_that_cannot_be_removed_is_removed_later(
 def test_notice_ends_with_its_process(tmp_path: Path) -> None:
     """However it ends: Apache asks whether there is a file, and a link to nowhere is none."""
     code = (
-        "import sys; from pathlib import Path; from app.web.middleware.shed_markers import Notices;"
-        f"Notices(Path(sys.argv[1]), lambda *_: True).update('{CALLER}'); print('up', flush=True); sys.stdin.read()"
+        "import sys; from pathlib import Path; from app.web.middleware.shed_markers import ShedMarkers;"
+        f"ShedMarkers(Path(sys.argv[1]), lambda *_: True).update('{CALLER}'); print('up', flush=True); sys.stdin.read()"
     )
     process = subprocess.Popen(
         [sys.executable, "-c", code, str(tmp_path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE

@@ -250,7 +250,9 @@ def test_locked_file_costs_one_request_a_moment_and_is_counted_in_again(
     assert storage.incr("a", 60) == 2
 
 
-def test_who_waits_while_others_count_is_counted_with_them(tmp_path: Path) -> None:
+def test_who_waits_while_others_count_is_counted_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(counters, "BUSY_SECONDS", 0.5)
+    monkeypatch.setattr(counters, "MAX_CONTENDED_SECONDS", 30.0)
     storage = counters.make(tmp_path)
     storage.incr("a", 60)
     is_held, stop = threading.Event(), threading.Event()
@@ -260,7 +262,7 @@ def test_who_waits_while_others_count_is_counted_with_them(tmp_path: Path) -> No
         with sqlite3.connect(tmp_path / counters.FILE_NAME, isolation_level=None) as holder:
             while not stop.is_set():
                 holder.execute("BEGIN IMMEDIATE")
-                holder.execute("UPDATE counts SET expires = expires + 0.001")
+                holder.execute("INSERT OR REPLACE INTO counts VALUES ('b', ?, 0)", (time.monotonic_ns() % 1000,))
                 is_held.set()
                 stop.wait(0.05)
                 holder.execute("COMMIT")
@@ -270,7 +272,7 @@ def test_who_waits_while_others_count_is_counted_with_them(tmp_path: Path) -> No
     thread.start()
     is_held.wait()
     try:
-        ending = threading.Timer(0.4, stop.set)
+        ending = threading.Timer(0.8, stop.set)
         ending.start()
         assert storage.incr("a", 60) == 2
     finally:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import weakref
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +44,12 @@ class SmallModel(Model):
     def empty_cache(self) -> None:
         assert all(each() is None for each in self.taken), "what the failed attempt took is still referred to"
         self.emptied.append(len(self.tried))
+
+    def golden_check(self) -> None:
+        """It has no stored answers."""
+
+    def prove(self, say: Callable[[str], None]) -> None:
+        """It has no pictures whose right answer is known."""
 
     def _predict_batch(self, images: Images, options: Sequence[Options]) -> Sequence[Answer]:
         self.tried.append(len(images))
