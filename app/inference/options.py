@@ -16,7 +16,7 @@ from app.models.manifests import Manifest, Task
 from app.tasks.base import TaskParams
 from app.texts import Text, gettext_noop
 
-WISHES: dict[Task, type[TaskParams]] = {task.name: task.params for task in tasks.ALL}
+PARAMS_OF_TASK: dict[Task, type[TaskParams]] = {task.name: task.params for task in tasks.ALL}
 # What pydantic may find wrong with what callers send, by its type; see ``fault``.
 FAULTS = {
     "greater_than_equal": gettext_noop("input should be greater than or equal to %(ge)s"),
@@ -46,7 +46,7 @@ FAULTS = {
 # TaskParams that are texts; the others are numbers, or yes and no.
 TEXTS = {*TaskParams.model_fields, *(task.label_option for task in tasks.ALL)}
 MAX_LABELS_SHOWN = 20
-NUMBERS = {name for kind in WISHES.values() for name in kind.model_fields} - TEXTS
+NUMBERS = {name for kind in PARAMS_OF_TASK.values() for name in kind.model_fields} - TEXTS
 
 
 def parse(task: Task, raw: Mapping[str, Any], besides: Sequence[str] = (), without: Sequence[str] = ()) -> TaskParams:
@@ -64,7 +64,7 @@ def parse(task: Task, raw: Mapping[str, Any], besides: Sequence[str] = (), witho
     for name in raw:
         _refuse_unknown(task, name, besides, without)
     try:
-        return WISHES[task].model_validate(given)
+        return PARAMS_OF_TASK[task].model_validate(given)
     except ValidationError as error:
         raise _option_error(task, error) from None
 
@@ -98,8 +98,8 @@ def label(manifest: Manifest, option: str, text: str) -> str:
 
 def _refuse_unknown(task: Task, name: str, besides: Sequence[str], without: Sequence[str]) -> None:
     # Before pydantic sees it, which cannot report a name that is no valid text.
-    if name not in WISHES[task].model_fields:
-        taken = [*besides, *(field for field in WISHES[task].model_fields if field not in without)]
+    if name not in PARAMS_OF_TASK[task].model_fields:
+        taken = [*besides, *(field for field in PARAMS_OF_TASK[task].model_fields if field not in without)]
         close = difflib.get_close_matches(name[:80], taken, n=1)
         hint = (
             Text("Did you mean %(name)s?", name=close[0])
@@ -114,7 +114,7 @@ def _option_error(task: Task, error: ValidationError) -> OptionError:
     name = str(first["loc"][0])
     return OptionError(
         "%(name)s is %(value)s: %(reason)s.",
-        hint=WISHES[task].model_fields[name].description or "",
+        hint=PARAMS_OF_TASK[task].model_fields[name].description or "",
         name=name,
         value=repr(str(first["input"])[:80]),
         reason=fault(first),

@@ -98,7 +98,7 @@ write_given_settings() { # writes $GIVEN, or removes it when nothing was given
 }
 
 # `make up MONITORING=1` starts Prometheus and Grafana beside it; the next `make up` without it takes them away.
-write_monitoring() { # writes $MONITORING_FILE and whom Prometheus asks, or removes it where none is wished
+write_monitoring() { # writes $MONITORING_FILE and whom Prometheus asks, or removes it where none is asked for
     rm -f "$MONITORING_FILE"
     [ -n "$MONITORING" ] || return 0
     mkdir -p "build/monitoring/$PROJECT"
@@ -119,7 +119,7 @@ forget_monitoring() { # forget_monitoring [volumes]
 }
 
 # `make up GPUS=all` (or a number of them) lets the container use GPUs; the next `make up` without it takes them away.
-write_gpus() { # writes $GPU_FILE, or removes it where none is wished
+write_gpus() { # writes $GPU_FILE, or removes it where none is asked for
     rm -f "$GPU_FILE"
     [ -n "$GPUS" ] || return 0
     mkdir -p "${GPU_FILE%/*}"

@@ -230,7 +230,7 @@ def test_api_document_names_each_code_a_caller_may_meet() -> None:
 
 def _numeric_options() -> dict[str, dict[str, Any]]:
     found: dict[str, dict[str, Any]] = {}
-    for params in options.WISHES.values():
+    for params in options.PARAMS_OF_TASK.values():
         for name, schema in params.model_json_schema()["properties"].items():
             found[name] = next((each for each in schema["anyOf"] if "maximum" in each), {})
     return found

@@ -14,7 +14,7 @@ from babel.messages.mofile import read_mo
 
 from app.config import ROOT
 from app.errors import CaskError
-from app.inference.options import WISHES
+from app.inference.options import PARAMS_OF_TASK
 from app.web.middleware import error_handlers
 from app.web.middleware.accept_language import PLACEHOLDER
 from app.web.pages import raised_errors, translations
@@ -97,7 +97,7 @@ def all_errors(kind: type[CaskError] = CaskError) -> Iterator[type[CaskError]]:
 def test_every_title_and_every_description_of_an_option_has_its_german(catalogue: Catalog) -> None:
     titles = {each.title for each in all_errors() if each.__module__.startswith("app.")}
     titles |= {title for _, title, *_ in error_handlers.HTTP_FAILURES.values()}
-    hints = {str(field.description) for kind in WISHES.values() for field in kind.model_fields.values()}
+    hints = {str(field.description) for kind in PARAMS_OF_TASK.values() for field in kind.model_fields.values()}
 
     assert {words for words in titles | hints if not catalogue.get(words)} == set(), "marked(…), make translations"
 

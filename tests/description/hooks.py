@@ -114,8 +114,8 @@ def _allow_time(holder: Any, name: str, least: float) -> None:
 def _agree_on_a_task(holders: list[dict[str, Any]]) -> None:
     """A job has the options of its task; the description tells those of both. Nobody may be told of its end here."""
     task = next((holder["task"] for holder in holders if holder.get("task")), "detect")
-    known = set(options.WISHES[task].model_fields)
-    others = {name for kind in options.WISHES.values() for name in kind.model_fields} - known
+    known = set(options.PARAMS_OF_TASK[task].model_fields)
+    others = {name for kind in options.PARAMS_OF_TASK.values() for name in kind.model_fields} - known
     for holder in holders:
         for name in (others | {"webhook_url"}) & set(holder):
             del holder[name]
@@ -125,7 +125,7 @@ def _asks_in_vain(form: Any) -> bool:
     """Whether a form for an ensemble names members that nobody knows, mixes tasks, or leaves too little time."""
     if not isinstance(form, dict):
         return False
-    if form.get("task", "detect") not in list(options.WISHES):
+    if form.get("task", "detect") not in list(options.PARAMS_OF_TASK):
         return False
     before = dict(form)
     _agree_on_a_task([before])

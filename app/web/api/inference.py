@@ -14,7 +14,7 @@ from typing_extensions import TypedDict
 
 from app import tasks
 from app.errors import CaskError, OptionError
-from app.inference.options import WISHES
+from app.inference.options import PARAMS_OF_TASK
 from app.inference.pipeline import ImageData, Outcome, predictor
 from app.models.manifests import Manifest
 from app.texts import Text
@@ -196,7 +196,7 @@ def _check_outputs(asked: InferRequest, manifest: Manifest) -> None:
 
 # The address says which model answers, and an explanation is no tensor.
 NOT_HERE = ("model", "version", "explain", "explain_label")
-OPTIONS = {name for kind in WISHES.values() for name in kind.model_fields}
+OPTIONS = {name for kind in PARAMS_OF_TASK.values() for name in kind.model_fields}
 
 
 def _params(parameters: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
@@ -205,7 +205,7 @@ def _params(parameters: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]
     Raises OptionError for an option that this model does not have.
     """
     given = {name: value for name, value in parameters.items() if name in OPTIONS and value is not None}
-    known = [name for name in WISHES[manifest.task].model_fields if name not in NOT_HERE]
+    known = [name for name in PARAMS_OF_TASK[manifest.task].model_fields if name not in NOT_HERE]
     for name in given:
         if name not in known:
             raise OptionError(

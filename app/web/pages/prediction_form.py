@@ -9,7 +9,7 @@ from werkzeug.datastructures import FileStorage
 
 from app import tasks
 from app.errors import ImageMissingError, OptionError, RequestError
-from app.inference.options import WISHES
+from app.inference.options import PARAMS_OF_TASK
 from app.inference.pipeline import predictor
 from app.models.manifests import Task
 from app.web.pages import samples
@@ -17,7 +17,9 @@ from app.web.pages import samples
 TASKS = tasks.OFFERED
 MORE_LIMITS = ("iou_threshold", "max_results", "min_width", "min_height")
 LIMITS = ("score_threshold", "top_k", *MORE_LIMITS)
-_OPTIONS = {name: what for params in WISHES.values() for name, what in params.model_json_schema()["properties"].items()}
+_OPTIONS = {
+    name: what for params in PARAMS_OF_TASK.values() for name, what in params.model_json_schema()["properties"].items()
+}
 # Least and most of each, as the API has them.
 RANGES = {name: [int(_OPTIONS[name]["anyOf"][0][bound]) for bound in ("minimum", "maximum")] for name in LIMITS}
 
@@ -44,7 +46,7 @@ class PredictionForm:
     @property
     def params(self) -> dict[str, str]:
         """The limits that this task knows. The plain form holds those of both tasks, and so cannot leave any out."""
-        known = WISHES[self.task].model_fields
+        known = PARAMS_OF_TASK[self.task].model_fields
         found = {name: self[name] for name in LIMITS if name in known and self[name]}
         return {**found, "explain": "true"} if self.is_explained and "explain" in known else found
 

@@ -27,7 +27,7 @@ WRONG = gettext_noop("This token is not valid. Check it, or ask the operator for
 NOT_FOR_PAGES = gettext_noop("This token is not for predictions. Ask the operator for one with the scope predict.")
 # Another site could send it in a person's name, to sign them in or out.
 FORM_ROUTE = replace(PAGE_ROUTE, access=Access.PUBLIC, is_form=True)
-ON = Answer(description="On to the page that was wished for.", media_type=HTML, headers=())
+ON = Answer(description="Redirects to the page that was asked for.", media_type=HTML, headers=())
 
 
 @pages.get("/sign-in")

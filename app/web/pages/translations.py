@@ -19,7 +19,7 @@ from babel.messages.extract import extract_from_dir
 from babel.messages.mofile import write_mo
 from babel.messages.pofile import read_po, write_po
 
-from app.inference.options import WISHES
+from app.inference.options import PARAMS_OF_TASK
 from app.web.pages import languages, raised_errors
 
 ROOT = Path(__file__).resolve().parents[3]
@@ -53,7 +53,7 @@ def extract() -> Catalog:
     for path in raised_errors.paths():
         for words in raised_errors.words(path):
             catalogue.add(words, None, [(str(path.relative_to(ROOT)), 0)])
-    for each in (field for kind in WISHES.values() for field in kind.model_fields.values()):
+    for each in (field for kind in PARAMS_OF_TASK.values() for field in kind.model_fields.values()):
         # The hint about an option is its description.
         catalogue.add(str(each.description), None, [("app/tasks", 0)])
     return catalogue

@@ -17,7 +17,7 @@ from tests import fakes
 from tests.fakes import FakeClock, FakeEngine, eventually, picture
 
 LIMITS = Limits(10**7, 10**7, ("JPEG",))
-WISH = options.parse("classify", {})
+PARAMS = options.parse("classify", {})
 
 
 class Bench:
@@ -34,7 +34,7 @@ class Bench:
         data = [picture()] * count
         pictures = [images.read(each, self.active.input, LIMITS) for each in data]
         answers = [[Prediction("cone", 0.5)]] * count
-        self.shadowing.offer(self.engine, self.shadow, self.active, [WISH] * count, pictures, data, answers)
+        self.shadowing.offer(self.engine, self.shadow, self.active, [PARAMS] * count, pictures, data, answers)
 
     def sent(self) -> int:
         return len(self.engine.shadowed)
