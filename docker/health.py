@@ -11,7 +11,7 @@ TIMEOUT_SECONDS = 4
 
 
 def port() -> str:
-    """PORT of this start: the environment, env/local.env, env/<ENV>.env, as app/config.py reads them.
+    """PORT of this start: the environment, env/local.env, env/<ENV>.env, as app/config/sources.py reads them.
 
     NOTE: not by importing app.config: Docker runs this every few seconds for years, and it should cost next to nothing.
     """

@@ -37,7 +37,7 @@ def _environments(root: Path) -> str:
 
 HEAD = f"""# Configuration
 
-Written by `python -m app.config docs` from `app/config.py`; change it there.
+Written by `python -m app.config docs` from `app/config/schema.py`; change it there.
 
 Every setting is an environment variable. The first of these that sets it wins:
 
@@ -45,7 +45,7 @@ Every setting is an environment variable. The first of these that sets it wins:
 2. for a secret, the file that `NAME_FILE` names, then `{SECRETS_DIRECTORY}/name` (the setting's name in lower case);
 3. `{LOCAL_FILE}`: this machine's own values, ignored by git;
 4. `env/<ENV>.env`: the environment's values, in git, without secrets;
-5. the default in `app/config.py`.
+5. the default in `app/config/schema.py`.
 
 An empty value means *not set here*: the next place is asked. Relative paths start at the repository.
 

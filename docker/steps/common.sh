@@ -48,7 +48,7 @@ choose_environment() { # sets ENV to dev, test, staging or prod
     export ENV
 }
 
-# The order of app/config.py, for the few settings that compose needs: the real environment, env/local.env, env/<ENV>.env.
+# The order of app/config/sources.py, for the few settings that compose needs: the real environment, env/local.env, env/<ENV>.env.
 # The files hold plain KEY=value lines and nothing else (docs/decisions/0002-settings.md), so this reads them as Python does.
 setting() { # setting NAME
     local value="${!1:-}" file
@@ -71,8 +71,8 @@ load_settings() { # exports what docker/compose.yaml reads
     export ENV_DIR SECRETS_DIR PROJECT CASK_IMAGE="$IMAGE"
 }
 
-all_settings() { awk '/^    [a-z_]+: / {name = $1} / = setting\(/ {sub(/:$/, "", name); print name}' app/config.py; }
-secret_settings() { sed -En 's/^    ([a-z_]*): (SecretStr|SecretUrl|RedisUrl) = setting\(.*/\1/p' app/config.py; }
+all_settings() { awk '/^    [a-z_]+: / {name = $1} / = setting\(/ {sub(/:$/, "", name); print name}' app/config/schema.py; }
+secret_settings() { sed -En 's/^    ([a-z_]*): (SecretStr|SecretUrl|RedisUrl) = setting\(.*/\1/p' app/config/schema.py; }
 
 # Settings given to this command, as in `make up WEB_THREADS=8`, reach the container too; compose.yaml knows only some.
 # What shapes the container itself stays out of it: ports are mapped, paths are its own, secrets come as files (release.sh).

@@ -1,4 +1,4 @@
-"""docker/steps read settings without Python: what they find is what app/config.py says."""
+"""docker/steps read settings without Python: what they find is what app/config/schema.py says."""
 
 from __future__ import annotations
 

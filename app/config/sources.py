@@ -1,0 +1,274 @@
+"""Where settings come from: the environment, files of secrets, env files, defaults; the first that has one counts.
+
+The only reader of the environment.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from dotenv.parser import Binding, parse_stream
+from pydantic import ValidationError
+
+from app.config.checks import SECRETS_DIRECTORY, check
+from app.config.refusals import refuse_name, refuse_value, shown
+from app.config.schema import DECLARATIONS, ROOT, SECRETS, Layer, Reading, Settings
+from app.errors import SettingsError
+
+ENVIRONMENTS = ("dev", "test", "staging", "prod")
+OTHER_NAMES = {"development": "dev", "production": "prod"}
+LOCAL_FILE = "env/local.env"
+# Settings that are gone: accepted without effect for one release, and named by `flask config check` and in the log.
+REMOVED = frozenset(
+    (
+        *("ALERTS_EMAIL_TO", "ALERTS_EMAIL_FROM", "ALERTS_SMTP_HOST", "ALERTS_SMTP_PORT", "ALERTS_SMTP_SECURITY"),
+        *("ALERTS_SMTP_CA_FILE", "ALERTS_SMTP_USER", "ALERTS_SMTP_PASSWORD", "ALERTS_SMTP_PASSWORD_FILE"),
+    )
+)
+# Before each line of a service that Apache started: apache/json_lines.py knows ours by it, and takes it away.
+LOG_MARK = "CASK_LOG_MARK"
+# What docker/steps tell the container: the address by which its host will call it.
+HOST_ADDRESS = "CASK_HOST_ADDRESS"
+# A name in the environment that starts so can only be meant for us; anything else there may belong to other software.
+# LOG_, TLS_, CONTAINER_, MODELS_ and REDIS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_…,
+# TLS_… and REDIS_….
+OUR_PREFIXES = (
+    *("ALERTS_", "AUTHENTICATION", "CORS_", "ENGINE_", "ENSEMBLE_", "HSTS_", "IMAGES_", "JOBS_", "LOADTEST_"),
+    *("METRICS_", "RATE_", "REQUEST_", "SERVER_", "TRACES_", "WEB_"),
+)
+# Kubernetes (and Docker links) describe a neighbour called `engine` or `web` by the first three; gunicorn reads
+# WEB_CONCURRENCY and sets SERVER_SOFTWARE; the last are what CGI (RFC 3875) and its kin tell of a request.
+FOREIGN_NAMES = re.compile(
+    r".+_SERVICE_HOST|.+_SERVICE_PORT(_.+)?|.+_PORT(_\d+_(TCP|UDP|SCTP)(_.+)?)?|WEB_CONCURRENCY"
+    r"|SERVER_(SOFTWARE|PROTOCOL|ADDR|ADMIN|SIGNATURE)|REQUEST_(METHOD|SCHEME|URI)"
+)
+
+# Not settings of ours. DNNL_… is the older name of ONEDNN_….
+PROCESSOR_SWITCHES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABILITY")
+
+# What Docker, POSIX shells and python-dotenv all read as the same text; see docs/decisions/0002-settings.md.
+PLAIN_LINE = re.compile(r"[A-Z][A-Z0-9_]*=[A-Za-z0-9_./:,@%+=-]*")
+
+# For dev and test, so that a fresh checkout starts; staging and prod never see it.
+DEVELOPMENT_KEY = "for-development-only"
+
+
+class Sources(NamedTuple):
+    """Where settings are looked for; ``load(*place)``. Tests look elsewhere."""
+
+    environ: Mapping[str, str] = os.environ
+    root: Path = ROOT
+    secrets_directory: Path = SECRETS_DIRECTORY
+
+    def of(self, env: str) -> Sources:
+        """The same, but for this environment instead of the one that ENV names; empty changes nothing."""
+        return self._replace(environ={**self.environ, "ENV": env}) if env else self
+
+
+def load(
+    environ: Mapping[str, str] = os.environ, root: Path = ROOT, secrets_directory: Path = SECRETS_DIRECTORY
+) -> Settings:
+    """Read, check and freeze the settings of this start.
+
+    Raises SettingsError, its message one line, for the first thing that is unknown, wrong or unfit for the environment.
+    """
+    settings = resolve(environ, root, secrets_directory)
+    check(settings)
+    return settings
+
+
+def resolve(
+    environ: Mapping[str, str] = os.environ, root: Path = ROOT, secrets_directory: Path = SECRETS_DIRECTORY
+) -> Settings:
+    """Like :func:`load`, without asking whether the values fit together and the secrets are real. For looking only."""
+    env = _choose_environment(environ)
+    _refuse_unknown_names(environ)
+    here = _read_environment(environ)
+    named = _read_named_secret_files(environ, root, besides=here)
+    layers = (
+        {"env": env},
+        here,
+        named,
+        _read_secrets_directory(secrets_directory, besides={**here, **named}),
+        read_env_file(root, LOCAL_FILE),
+        read_env_file(root, f"env/{env.value}.env"),
+        _development_secrets(env.value),
+    )
+    return _build(root, layers)
+
+
+def describe(env: str, root: Path = ROOT) -> Settings:
+    """One environment as the repository describes it: without this machine's environment, secrets and local.env."""
+    chosen = _choose_environment({"ENV": env})
+    return _build(root, ({"env": chosen}, read_env_file(root, f"env/{chosen.value}.env")))
+
+
+def _build(root: Path, layers: Sequence[Layer]) -> Settings:
+    readings = {name: reading for layer in reversed(layers) for name, reading in layer.items()}
+    values: dict[str, Any] = {"root": root, "layers": layers}
+    try:
+        settings = Settings(**values)
+    except ValidationError as error:
+        field = str(error.errors(include_input=False, include_url=False)[0]["loc"][0])
+        refuse_value(field, readings[field].value, readings[field].source)
+    settings._sources = {name: readings[name].source if name in readings else "default" for name in DECLARATIONS}
+    return settings
+
+
+def processor_limits(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What is set of the switches by which oneDNN (so OpenVINO too) and torch hide instructions of the processor."""
+    return {name: environ[name] for name in PROCESSOR_SWITCHES if environ.get(name)}
+
+
+def is_check(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a start is only tried, for somebody who reads what is said: ``apache/serve.sh --check``."""
+    return environ.get("CASK_CHECK") == "yes"
+
+
+def log_format(environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> str:
+    """LOG_FORMAT, ``text`` or ``json``, also where other settings are wrong: of the first place that can be read."""
+    env = OTHER_NAMES.get(environ.get("ENV", ""), environ.get("ENV", "")) or "dev"
+    given = environ.get("LOG_FORMAT", "")
+    for name in () if given else (LOCAL_FILE, f"env/{env}.env"):
+        try:
+            lines = (root / name).read_text("utf-8-sig").splitlines()
+        except (OSError, UnicodeDecodeError):
+            continue
+        given = given or next((line.partition("=")[2] for line in lines if line.startswith("LOG_FORMAT=")), "")
+    return "json" if given.strip() == "json" else "text"
+
+
+def removed(environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> list[str]:
+    """The names of settings that are given, here or in ``env/local.env``, and have no effect any more."""
+    path = root / LOCAL_FILE
+    lines = path.read_text("utf-8-sig").splitlines() if path.is_file() else []
+    given = {name for name, _, value in (line.partition("=") for line in lines) if value.strip()}
+    return sorted(REMOVED & (given | {name for name in environ if environ[name]}))
+
+
+def log_mark() -> str:
+    """What stands before each line of JSON that this process logs; empty where nobody reads it so."""
+    return os.environ.get(LOG_MARK, "")
+
+
+def host_address() -> str:
+    """The IPv4 address of this container's host in the network that it will serve in; empty where nobody said so."""
+    return os.environ.get(HOST_ADDRESS, "")
+
+
+def _choose_environment(environ: Mapping[str, str]) -> Reading:
+    given = environ.get("ENV", "")
+    env = OTHER_NAMES.get(given, given) or "dev"
+    if env not in ENVIRONMENTS:
+        refuse_value("env", given, "environment")
+    return Reading(env, "environment" if given else "default")
+
+
+def _refuse_unknown_names(environ: Mapping[str, str]) -> None:
+    files = {f"{one.name}_FILE" for one in SECRETS}
+    for name in sorted(environ):
+        if not environ[name] or not name.startswith(OUR_PREFIXES) or FOREIGN_NAMES.fullmatch(name):
+            continue
+        if name.lower() not in DECLARATIONS and name not in files | REMOVED:
+            refuse_name(name, environ[name], "environment")
+
+
+def _read_environment(environ: Mapping[str, str]) -> Layer:
+    return {
+        field: Reading(environ[one.name], "environment")
+        for field, one in DECLARATIONS.items()
+        if environ.get(one.name) and field != "env"
+    }
+
+
+# A secret that an earlier place gives is not read again: the file may be for another user's eyes only.
+
+
+def _read_named_secret_files(environ: Mapping[str, str], root: Path, besides: Layer) -> Layer:
+    layer = {}
+    for one in (one for one in SECRETS if one.field not in besides):
+        given = environ.get(f"{one.name}_FILE")
+        if given and (value := _read_secret(root / given, f"{one.name}_FILE")):
+            layer[one.field] = Reading(value, f"file {root / given}")
+    return layer
+
+
+def _read_secrets_directory(directory: Path, besides: Layer) -> Layer:
+    layer = {}
+    for one in (one for one in SECRETS if one.field not in besides):
+        path = directory / one.field
+        if os.path.lexists(path) and (value := _read_secret(path, one.name)):
+            layer[one.field] = Reading(value, f"file {path}")
+    return layer
+
+
+def _read_secret(path: Path, name: str) -> str:
+    try:
+        return path.read_text("utf-8").rstrip("\r\n")
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SettingsError(
+            f"{name} is to come from the file {path}, which cannot be read ({reason}); expected a readable text file."
+        ) from None
+
+
+def read_env_file(root: Path, name: str) -> Layer:
+    """Field → what an env file sets; an empty value is not set. Raises SettingsError."""
+    if name == LOCAL_FILE and not os.path.lexists(root / name):
+        return {}
+    try:
+        # Editors on Windows put a mark before the first line.
+        with (root / name).open(encoding="utf-8-sig") as stream:
+            bindings = list(parse_stream(stream))
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
+        raise SettingsError(f"{name} cannot be read ({reason}); expected an env file in {root}.") from None
+    layer: dict[str, Reading] = {}
+    for binding in bindings:
+        if found := _read_binding(binding, name, layer):
+            field, reading = found
+            layer[field] = reading
+    return {field: reading for field, reading in layer.items() if reading.value and field != "env"}
+
+
+def _read_binding(binding: Binding, file: str, before: Layer) -> tuple[str, Reading] | None:
+    """Field and value of one line, None for a comment. Raises SettingsError."""
+    text = binding.original.string
+    if not text.strip() or text.lstrip().startswith("#"):
+        return None
+    # python-dotenv counts the blank lines above an assignment as part of it.
+    line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
+    source = f"{file}:{line}"
+    _refuse_unless_plain(text.strip("\r\n"), source)
+    name, value = str(binding.key), str(binding.value)
+    if name in REMOVED:
+        return None
+    if name.lower() not in DECLARATIONS:
+        refuse_name(name, value, source)
+    if name.lower() in before:
+        first = before[name.lower()].source
+        raise SettingsError(
+            f"{name} is {shown(name, value)} (from {source}), but {first} sets it too; expected it once."
+        )
+    if name == "ENV" and file != f"env/{value}.env":
+        raise SettingsError(
+            f"ENV is {value!r} (from {source}); a file cannot choose the environment. Set ENV in the environment."
+        )
+    return name.lower(), Reading(value, source)
+
+
+def _refuse_unless_plain(text: str, source: str) -> None:
+    if not PLAIN_LINE.fullmatch(text):
+        name = re.split(r"\W", text.strip().removeprefix("export "), maxsplit=1)[0]
+        raise SettingsError(
+            f"{source} is not a plain line (at {name!r}); expected NAME=value with letters, digits and ./:,@%+=_- only:"
+            " no quotes, spaces, `$`, `export` or comment after the value, which Docker and the shell read differently."
+        )
+
+
+def _development_secrets(env: str) -> Layer:
+    return {} if env in ("staging", "prod") else {"secret_key": Reading(DEVELOPMENT_KEY, "default")}
