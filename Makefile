@@ -23,25 +23,25 @@ override RATE_OPTIONS := --slo:SLO --mix:MIX --rate:RATE --seconds:SECONDS --con
 help: ## Print this help
 	@awk 'BEGIN {FS = ":.*## "; print "\n\033[1mCask\033[0m  a Flask app and a torch model in one Apache container"} \
 		/^##@/ {printf "\n\033[1m%s\033[0m\n", substr($$0, 5)} \
-		/^[a-z-]+:.*## / {printf "  \033[36m%-14s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+		/^[a-z-]+:.*## / {printf "  \033[36m%-17s\033[0m %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 	@echo
 
 ##@ Run it here
-serve: ## Start Apache in the foreground: make serve ENV=dev PORT=8000
+serve: ## Start Apache in the foreground: ENV=dev PORT=8000
 	@$(INSTALL) serve
 	@apache/serve.sh
-stop: ## Stop what make serve started; requests in flight are finished
+stop: ## Stop make serve; requests in flight finish
 	@apache/stop.sh
-reload: ## Let the running service read env/*.env and certificates anew, losing no request; ports and models need a restart
+reload: ## Apply env/*.env and certificates, losing no request
 	@$(PY) apache/reload.py
-dev: ## Flask's reloader with the engine beside it, without Apache
+dev: ## Flask's reloader with an engine, without Apache
 	@$(INSTALL) serve
 	@app/dev.sh
 
 ##@ Run it in a container
-up: ## Build, check and start what the files say: make up ENV=prod (GPUS=all, MONITORING=1)
+up: ## Build, check and start: ENV=prod GPUS=all MONITORING=1
 	@docker/steps/up.sh
-rollback: ## Go back to the release before: image, settings, secrets (RELEASE=number)
+rollback: ## Return to the previous release: RELEASE=number
 	@docker/steps/rollback.sh
 down: ## Stop and remove the container; its state stays
 	@docker/steps/down.sh
@@ -51,133 +51,133 @@ ps: ## Show the container and its processes
 	@docker/steps/ps.sh
 shell: ## Open a shell in the container
 	@docker/steps/shell.sh
-status: ## What the running service says of itself, in a container or not
+status: ## Print the state of the running service
 	@docker/steps/status.sh
-smoke: ## Send a real image to the running service and check the answer
+smoke: ## Send a real image to the service and check the answer
 	@docker/steps/smoke.sh
 image: ## Build the image only
 	@docker/steps/build.sh
 docker-engine: ## Install and start a Docker Engine (Debian, Ubuntu)
 	@docker/steps/engine.sh
-base-image: ## Make the base image without a registry (Debian packages)
+base-image: ## Make the base image from Debian packages
 	@docker/steps/base-image.sh
-monitoring-image: ## Make an image of Prometheus without a registry (Debian packages)
+monitoring-image: ## Make a Prometheus image from Debian packages
 	@docker/steps/monitoring-image.sh
-wheels: ## Collect all Python wheels, for installing without internet
+wheels: ## Collect all wheels, to install without internet
 	@docker/steps/wheels.sh
 
 ##@ Settings
-config: ## Every setting, its value, source and meaning: make config ENV=prod
+config: ## Print every setting, its value and source: ENV=prod
 	@$(INSTALL) serve
 	@$(PY) -m app.cli config show
-config-diff: ## What differs between two environments: make config-diff A=dev B=prod
+config-diff: ## Compare two environments: A=dev B=prod
 	@$(INSTALL) serve
 	@app/given.sh $(PY) -m app.cli config diff :A=dev :B=prod
 
-doctor: ## Look at everything that the service needs, and say what to do: make doctor ENV=prod
+doctor: ## Check what the service needs, and what to do: ENV=prod
 	@$(INSTALL) serve
 	@app/given.sh $(PY) -m app.cli doctor @OPTIONS
 
 ##@ Models
-model-add: ## Add a model: make model-add ARCH=resnet50 WEIGHTS=file LABELS=file NAME=mine VERSION=1
+model-add: ## Add a model: ARCH=resnet50 WEIGHTS=file LABELS=file NAME=x
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) add --arch:ARCH --weights:WEIGHTS --labels:LABELS --name:NAME --version:VERSION --samples:SAMPLES @OPTIONS
-model-list: ## What lies in the store, and what of it serves
+model-list: ## List the models of the store and what serves
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) list @OPTIONS
 model-check: ## Measure the demonstration models on held-out scenes
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) check @OPTIONS
-model-build: ## Build a model for this machine and choose the fastest faithful form: make model-build MODEL=name
+model-build: ## Build the fastest faithful form for this machine: MODEL=x
 	@$(INSTALL) dev
 	@$(MODEL_COMMAND) build :MODEL @OPTIONS
-model-report: ## Print what was built, how fast and how faithful: make model-report MODEL=name
+model-report: ## Print what was built, its speed and accuracy: MODEL=x
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) report :MODEL @OPTIONS
-model-versions: ## Which versions the running engine holds, and what for
+model-versions: ## List the versions that the engine holds
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) versions :MODEL @OPTIONS
-model-promote: ## Let a version answer, without losing a request: make model-promote MODEL=name VERSION=2
+model-promote: ## Make a version the active one: MODEL=x VERSION=2
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) promote :MODEL :VERSION '--build?BUILD' '--anyway?ANYWAY' @OPTIONS
-model-rollback: ## Let the previous version answer again: make model-rollback MODEL=name
+model-rollback: ## Make the previous version active again: MODEL=x
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) rollback :MODEL @OPTIONS
-model-canary: ## Let a version answer a share; 0 ends it: make model-canary MODEL=name VERSION=2 SHARE=10
+model-canary: ## Give a version a share: MODEL=x VERSION=2 SHARE=10; 0 ends
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) canary :MODEL :VERSION --share:SHARE '--build?BUILD' '--anyway?ANYWAY' @OPTIONS
-model-shadow: ## Ask a version too, unseen; without VERSION print how it differs: make model-shadow MODEL=name VERSION=2
+model-shadow: ## Mirror requests to a version: MODEL=x VERSION=2
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) shadow :MODEL :VERSION @OPTIONS
-bench: ## Measure the same work on our peers, side by side: make bench OPTIONS=--quick
+bench: ## Measure Cask and other servers: OPTIONS=--quick
 	@$(INSTALL) dev
 	@app/given.sh $(PY) -m bench.run @OPTIONS
-train: ## Train the demonstration models again (about 20 minutes on two cores)
+train: ## Train the demonstration models (20 minutes, two cores)
 	@$(INSTALL) serve
 	@app/given.sh $(PY) -m training.train @OPTIONS
 
 ##@ Load tests
 .PHONY: loadtest loadtest-docker loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-proof loadtest-ui
-loadtest: ## Send load and judge: make loadtest PROFILE=smoke ENV=dev (SLO RATE SECONDS MIX CONFIRM OPTIONS)
+loadtest: ## Run a load test: PROFILE=smoke ENV=dev SLO RATE SECONDS MIX
 	@$(INSTALL) loadtest
 	@app/given.sh $(PY) -m loadtest run --profile:PROFILE $(RATE_OPTIONS)
-loadtest-docker: ## The same from containers, for more load than one process sends: make loadtest-docker WORKERS=2 PROFILE=smoke
+loadtest-docker: ## Run it from containers: WORKERS=2 PROFILE=smoke
 	@app/given.sh docker/steps/loadtest.sh --profile:PROFILE $(RATE_OPTIONS)
-loadtest-search: ## Find the highest rate that keeps the promise: make loadtest-search ENV=staging
+loadtest-search: ## Find the highest rate within the SLO: ENV=staging
 	@$(INSTALL) loadtest
 	@app/given.sh $(PY) -m loadtest search $(RATE_OPTIONS)
-loadtest-compare: ## Did it become slower? make loadtest-compare BEFORE="folders" AFTER="folders", eight or more each, in turns
+loadtest-compare: ## Compare runs: BEFORE="folders" AFTER="folders"
 	@$(INSTALL) loadtest
 	@app/given.sh $(PY) -m loadtest compare --before @BEFORE --after @AFTER
-loadtest-report: ## Write the HTML report of a run or a search anew: make loadtest-report FOLDER=loadtest/results/…
+loadtest-report: ## Write a run's HTML report anew: FOLDER=folder
 	@$(INSTALL) loadtest
 	@app/given.sh $(PY) -m loadtest report :FOLDER
-loadtest-selftest: ## Order faults of a test server and see whether each is found; PART="stall mix-ups" tries some
+loadtest-selftest: ## Check that every fault is found: PART="stall mix-ups"
 	@$(INSTALL) loadtest
 	@app/given.sh $(PY) -m loadtest selftest @PART
-loadtest-proof: ## Show on the real service that its figures are right, minutes each: make loadtest-proof PART="loadgen search"
+loadtest-proof: ## Check the figures on the real service: PART="search"
 	@$(INSTALL) dev
 	@app/given.sh $(PY) -m tests.loadtest.proofs @PART @OPTIONS
-loadtest-ui: ## Locust's own page, on loopback only, for the target of ENV
+loadtest-ui: ## Open Locust's own page on loopback, for ENV's target
 	@$(INSTALL) loadtest
 	@app/given.sh $(PY) -m locust -f loadtest/locustfile.py --confirm:CONFIRM @OPTIONS
 
 ##@ Develop
-test: ## The quick tests; installs what is missing. PART=unit,apache runs all of some parts
+test: ## Run the quick tests: PART=unit,apache for some of them
 	@$(INSTALL) dev
 	@app/given.sh tests/run.sh @PART
-test-long: ## The other tests: attacks, load, hung processes, full disks, releases, builds of whole models
+test-long: ## Run the long ones: attacks, faults, load, releases, builds
 	@$(INSTALL) dev
 	@tests/run.sh --long
-test-attacks: ## Attack the real service beside honest callers, and print what it cost them
+test-attacks: ## Attack the service beside honest callers; print the cost
 	@$(INSTALL) dev
 	@tests/run.sh attacks
-test-clients: ## Call the real service with programs of others, got from PyPI and npm: KServe's, Triton's, newman, spectral, a generator
+test-clients: ## Run KServe's, Triton's and others' clients against it
 	@$(INSTALL) dev
 	@tests/run.sh clients
-fuzz: ## Send 200 requests an address, made from the API's description, and compare each answer with it
+fuzz: ## Send 200 generated requests to each address and compare
 	@$(INSTALL) dev
 	@$(PY) -m tests.description.run 200
-check: ## Style and types
+check: ## Check style and types
 	@$(INSTALL) dev
 	@$(PY) -m ruff check .
 	@$(PY) -m ruff format --check .
 	@$(PY) -m mypy
-format: ## Put the code into one style
+format: ## Format the code
 	@$(PY) -m ruff check --fix .
 	@$(PY) -m ruff format .
-install: ## Install system packages and the virtual environment only
+install: ## Install packages and the virtual environment only
 	@$(INSTALL) dev
-lock: ## Resolve the requirements anew and write the lock files
+lock: ## Resolve the requirements and write the lock files
 	@requirements/lock.sh
-postman: ## Write a Postman collection of the API: build/cask.postman_collection.json
+postman: ## Write build/cask.postman_collection.json
 	@$(INSTALL) serve
 	@$(PY) -m app.web.openapi postman
-docs: ## Write the generated documents anew
+docs: ## Write the generated documents
 	@$(PY) -m app.cli config docs
 	@$(PY) -m app.telemetry
 .PHONY: translations
-translations: ## Bring the German words of the pages up to date with the code, and say which are missing
+translations: ## Update the German catalogue; list what is missing
 	@$(INSTALL) serve
 	@$(PY) -m app.web.pages.translations
 clean: ## Remove build outputs; state and models stay

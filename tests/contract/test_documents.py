@@ -163,7 +163,9 @@ def test_a_named_make_target_exists(document: str) -> None:
 
 @pytest.mark.parametrize("name", targets())
 def test_each_make_target_has_help_and_stands_in_a_document(name: str) -> None:
-    assert re.search(r"## \S", targets()[name]), "add `## what it does`"
+    words = re.search(r"## (\S.*)", targets()[name])
+    assert words, "add `## what it does`"
+    assert len(words[1]) <= 59, "`make help` fits 80 columns"
     assert any(f"make {name}" in code for document in DOCUMENTS for code in code_of(document)) or name == "help"
 
 
