@@ -16,8 +16,10 @@ PYTHON=$ROOT/.venv/bin/python
 PARTS=(unit contract vision apache browser loadtest faults attacks system clients)
 # First, so that a plain mistake shows early; and in processes that have loaded neither torch nor a browser.
 CHEAP=(tests/unit tests/contract)
-# They measure rates or memory, choose what is fastest, or use the one container engine: a neighbour would show.
+# They measure rates or memory, choose what is fastest, yield to every neighbour (a background build), or use the one
+# container engine: a neighbour would show.
 ALONE=(
+    tests/apache/test_background_build.py
     tests/apache/test_built_models.py
     tests/apache/test_documented_commands.py
     tests/attacks
@@ -51,7 +53,6 @@ LONG=(
 )
 # The slowest of those that run side by side begin: a slow one that came last would run on alone.
 SLOWEST=(
-    tests/apache/test_background_build.py
     tests/faults/test_shared_job_faults.py
     tests/faults/test_hangs.py
     tests/apache/test_versions.py
