@@ -22,7 +22,7 @@ SIXTEEN_CORES = {"WEB_PROCESSES": "4", "WEB_THREADS": "0", "SERVER_MAX_CONNECTIO
 AT_ONCE = 8
 HOLD_SECONDS = 8.0
 # After its deadline: the answer's way back, on a machine with less cores than there are decoders.
-LATE_SECONDS = 2.0
+LATE_SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
