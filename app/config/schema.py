@@ -413,7 +413,7 @@ class Settings(BaseSettings):
 
     jobs_webhook_hosts: WebhookHosts = setting(
         "",
-        "Hosts that may be told of a job's end; empty allows none.",
+        "Hosts that may receive a job's webhook; empty allows none.",
         expects="host names or addresses, each with or without :port, with commas between",
     )
     jobs_webhook_secret: SecretStr = setting(
@@ -576,7 +576,7 @@ class Settings(BaseSettings):
 
     @property
     def redis_address(self) -> str:
-        """REDIS_URL for whoever connects, with REDIS_CA_FILE in it where that counts. Has the password in it."""
+        """The URL to connect to: REDIS_URL, with REDIS_CA_FILE where it is encrypted. Contains the password."""
         url = self.redis_url.get_secret_value()
         if self.redis_ca_file is None or not url.startswith(ENCRYPTED_REDIS):
             return url

@@ -85,7 +85,7 @@ class Children:
         """As ``images.decode``, elsewhere. ``most_bytes``: so much memory it may take beside the file.
 
         Raises what that raises; DeadlineExceededError at the deadline, a moment of ``time.monotonic``,
-        ImageTooComplexError when it takes longer than any image may. Called within a place of ``slot_queue``.
+        ImageTooComplexError when it takes longer than any image may. Called within a slot of ``slot_queue``.
         """
         until = min(deadline, time.monotonic() + self._most_seconds)
         return self._ask(found, spec, until, deadline, most_bytes)

@@ -77,16 +77,16 @@ class Decoder:
         if isinstance(data, np.ndarray):
             # Four bytes for each pixel of three.
             pixels = data.size // 3
-            with self._slot_queue(pixels * SECONDS_PER_RAW_PIXEL).place(deadline):
+            with self._slot_queue(pixels * SECONDS_PER_RAW_PIXEL).slot(deadline):
                 self._grow(own, 4 * pixels, deadline)
                 return images.from_pixels(data, spec, self.limits)
         found = images.look(data, self.limits)
         peak_bytes = images.peak_bytes(found, spec)
         if peak_bytes > INLINE_BYTES or found.head.seconds > INLINE_SECONDS:
-            with self.children.slot_queue.place(deadline):
+            with self.children.slot_queue.slot(deadline):
                 self._grow(own, peak_bytes, deadline)
                 return self.children.decode(found, spec, deadline, peak_bytes)
-        with self._slot_queue(found.head.seconds).place(deadline):
+        with self._slot_queue(found.head.seconds).slot(deadline):
             self._grow(own, peak_bytes, deadline)
             return images.decode(found, spec)
 

@@ -1,4 +1,4 @@
-"""So many at once, and so many that wait for that: what takes long has a slot_queue of its own, and keeps to it."""
+"""A bounded number of slots, and a bounded queue for them: slow images have a queue of their own."""
 
 from __future__ import annotations
 
@@ -12,27 +12,27 @@ from app.errors import DeadlineExceededError, DecodersBusyError
 
 
 class SlotQueue:
-    """Places for images, given in the order in which they are asked for. Thread-safe.
+    """Slots for images, given in the order in which they are requested. Thread-safe.
 
-    A place goes from hand to hand: nobody who has just come takes it before who waits. Not a queue.SimpleQueue: its
+    A freed slot goes to the first that waits, never to one that has just come. Not a queue.SimpleQueue: its
     ``get`` waits beyond its timeout, in Python 3.11 for ever, when another takes what it was woken for
     (docs/decisions/0051-waiting.md).
     """
 
-    def __init__(self, places: int, most_waiting: int) -> None:
-        self._free = places
+    def __init__(self, slots: int, most_waiting: int) -> None:
+        self._free = slots
         self._line = deque[threading.Event]()
         self._most_waiting = most_waiting
         self._lock = threading.Lock()
 
     @property
     def waiting(self) -> int:
-        """How many wait for a place."""
+        """How many wait for a slot."""
         return len(self._line)
 
     @contextlib.contextmanager
-    def place(self, deadline: float) -> Iterator[None]:
-        """A place for as long as the block lasts. ``deadline``: a moment of ``time.monotonic``.
+    def slot(self, deadline: float) -> Iterator[None]:
+        """A slot for as long as the block lasts. ``deadline``: a moment of ``time.monotonic``.
 
         Raises DeadlineExceededError, DecodersBusyError when too many wait already.
         """
@@ -47,7 +47,7 @@ class SlotQueue:
                 self._give_back()
 
     def _take(self) -> threading.Event | None:
-        """A place at once: None; else what tells of one. Raises DecodersBusyError."""
+        """Take a free slot: None; else the event that says when one is handed over. Raises DecodersBusyError."""
         if self._free:
             self._free -= 1
             return None
@@ -73,7 +73,7 @@ class SlotQueue:
     def _give_up(self, turn: threading.Event) -> None:
         with self._lock:
             if turn.is_set():
-                # It was told in the very moment in which it went.
+                # The slot was handed over in the moment in which this one gave up.
                 self._give_back()
             else:
                 self._line.remove(turn)

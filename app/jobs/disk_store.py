@@ -349,6 +349,7 @@ class DiskStore(JobStore):
             name=image["name"],
             attempt=image["attempts"] + 1,
             task=row["task"],
+            # The name that stored jobs have.
             params=json.loads(row["wishes"]),
             request_id=row["request_id"],
             data=data,

@@ -230,6 +230,7 @@ class RedisStore(JobStore):
             name=(name or b"").decode(),
             attempt=attempt,
             task=job["task"],
+            # The name that stored jobs have.
             params=json.loads(job["wishes"]),
             request_id=job["request_id"],
             # Lost, if an operator removed it: then the empty image is refused by name.

@@ -204,6 +204,7 @@ class JobStore(abc.ABC):
             owner=row["owner"],
             state=state,
             task=row["task"],
+            # The name that stored jobs have.
             params=json.loads(row["wishes"]),
             total=row["total"],
             done=row["done"],

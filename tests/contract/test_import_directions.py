@@ -1,4 +1,4 @@
-"""Imports point one way. To change the picture, change this table, the code and docs/architecture.md together."""
+"""Imports point one way. To change the picture, change this table and the code; docs/architecture.md draws it."""
 
 from __future__ import annotations
 

@@ -152,14 +152,14 @@ class Admission:
         controller: AdmissionController,
         paths: Container[str],
         pages: Container[str] = (),
-        notices: ShedMarkers | None = None,
+        markers: ShedMarkers | None = None,
         lengths: Lengths | None = None,
     ) -> None:
         """``lengths``: of bodies whose answers may be kept; None where none are."""
         self._application = application
         self._paths, self._pages = paths, pages
         self.controller = controller
-        self._notices = notices
+        self._markers = markers
         self._lengths = lengths
         self._logged = -math.inf
 
@@ -178,8 +178,8 @@ class Admission:
         if isinstance(found, Ticket):
             return self._admit(found, length, environ, start_response)
         self._log(found)
-        if self._notices is not None:
-            self._notices.update(caller)
+        if self._markers is not None:
+            self._markers.update(caller)
         # A page shows its refusals as a page; the way through Flask is dear, but people do not come by the thousand.
         if is_page:
             environ[REFUSED_KEY] = found
@@ -195,9 +195,9 @@ class Admission:
             return start_response(line, *rest, **named)
 
         environ[TICKET_KEY] = Admitted(self.controller, ticket)
-        if self._notices is not None:
+        if self._markers is not None:
             # Whoever comes next would be too many: better to say so before it comes than after.
-            self._notices.update(ticket.caller)
+            self._markers.update(ticket.caller)
         try:
             return self._application(environ, note_status)
         finally:
@@ -205,8 +205,8 @@ class Admission:
             self.controller.leave(ticket, is_answered=is_answered)
             if self._lengths is not None and (is_answered or ticket.is_refused):
                 self._lengths.note(length, _outcome(ticket))
-            if self._notices is not None:
-                self._notices.ended()
+            if self._markers is not None:
+                self._markers.ended()
 
     def _log(self, refused: Refusal) -> None:
         """One line for many refusals: under overload a line each would be a second flood."""
@@ -222,11 +222,11 @@ class Admission:
 
 
 def init_app(
-    app: Flask, controller: AdmissionController, notices: ShedMarkers | None = None, lengths: Lengths | None = None
+    app: Flask, controller: AdmissionController, markers: ShedMarkers | None = None, lengths: Lengths | None = None
 ) -> None:
-    """Put the controller before the app; ``notices`` tell Apache whom to refuse; ``lengths`` as in ``Admission``."""
+    """Put the controller before the app; ``markers`` tell Apache whom to refuse; ``lengths`` as in ``Admission``."""
     paths, pages = (policy.Paths(app, each) for each in (policy.predicting, policy.predicting_pages))
-    middleware = Admission(app.wsgi_app, controller, paths, pages, notices, lengths)
+    middleware = Admission(app.wsgi_app, controller, paths, pages, markers, lengths)
     app.wsgi_app = middleware  # type: ignore[method-assign]
     app.extensions["admission"] = controller
 

@@ -53,8 +53,8 @@ class Ticket:
 class AdmissionController:
     """Counts requests and the engine's work, and says who may join them. Thread-safe.
 
-    A request takes a *place* from its arrival to its end. It keeps others waiting only while it has *work* for the
-    engine: so many images of a kind, known when its body is read and no kept answer was found. Work costs what the
+    A request takes a *slot* from its arrival to its end. It keeps others waiting only while it has *work* for the
+    engine: so many images of a kind, known when its body is read and no cached answer was found. Work costs what the
     engine needed for its kind of late. No more than ``most_images`` are with the engine; the rest waits here, and comes
     by *turns*, of a large request a few images each.
     """

@@ -62,7 +62,7 @@ def slow(scans: int = 99) -> bytes:
 
 def decode(children: Children, data: bytes, seconds: float = 30.0, most_bytes: int = 400 * MEGABYTE) -> images.Picture:
     found, deadline = images.look(data, LIMITS), time.monotonic() + seconds
-    with children.slot_queue.place(deadline):
+    with children.slot_queue.slot(deadline):
         return children.decode(found, SPEC, deadline, most_bytes)
 
 
@@ -139,13 +139,13 @@ def test_more_than_may_wait_are_refused_at_once(children: Children) -> None:
     go_on = threading.Event()
 
     def occupy() -> None:
-        with children.slot_queue.place(time.monotonic() + 20):
+        with children.slot_queue.slot(time.monotonic() + 20):
             assert go_on.wait(20)
 
     with ThreadPoolExecutor(9) as pool:
         asked = [pool.submit(occupy) for _ in range(1 + 4)]
         eventually(lambda: children.slot_queue.waiting == 4, "all to wait")
-        with pytest.raises(DecodersBusyError), children.slot_queue.place(time.monotonic() + 20):
+        with pytest.raises(DecodersBusyError), children.slot_queue.slot(time.monotonic() + 20):
             pass
         go_on.set()
         for each in asked:
@@ -154,9 +154,9 @@ def test_more_than_may_wait_are_refused_at_once(children: Children) -> None:
 
 def test_who_waits_for_a_place_waits_no_longer_than_to_its_deadline(children: Children) -> None:
     with (
-        children.slot_queue.place(time.monotonic() + 20),
+        children.slot_queue.slot(time.monotonic() + 20),
         pytest.raises(DeadlineExceededError),
-        children.slot_queue.place(time.monotonic() + 0.05),
+        children.slot_queue.slot(time.monotonic() + 0.05),
     ):
         pass
 
@@ -213,7 +213,7 @@ def test_no_image_takes_more_memory_than_is_reckoned(children: Children, name: s
             found = images.look(encoded(image, image.format or "", exif=exif), LIMITS)
     deadline, spec = time.monotonic() + 60, InputSpec("fit", min_size=800, max_size=1333)
 
-    with children.slot_queue.place(deadline):
+    with children.slot_queue.slot(deadline):
         picture = children.decode(found, spec, deadline, images.peak_bytes(found, spec))
 
     assert max(picture.pixels.shape[:2]) <= 1333

@@ -75,7 +75,7 @@ def test_only_what_is_dear_leaves_the_process(decoder: Decoder, name: str) -> No
         # All others are taken; it is answered all the same.
         for slot_queue in (slot_queue for each, slot_queue in slot_queues.items() if each != way):
             while slot_queue._free:
-                stack.enter_context(slot_queue.place(soon()))
+                stack.enter_context(slot_queue.slot(soon()))
         assert decoder.read(data, SPEC, soon()).pixels.shape == (224, 224, 3)
 
 

@@ -26,20 +26,20 @@ def test_nobody_waits_beyond_the_deadline_where_another_takes_the_free_place() -
     slot_queue, began = SlotQueue(1, 100), time.monotonic()
 
     def come(deadline: float) -> None:
-        with suppress(DeadlineExceededError), slot_queue.place(deadline):
+        with suppress(DeadlineExceededError), slot_queue.slot(deadline):
             pass
 
     threads = [threading.Thread(target=come, args=(began + 0.1 + number / 400,), daemon=True) for number in range(60)]
-    with slot_queue.place(far()):
+    with slot_queue.slot(far()):
         for each in threads:
             each.start()
     while time.monotonic() < began + 0.5:
-        with suppress(DeadlineExceededError), slot_queue.place(began + 0.5):
+        with suppress(DeadlineExceededError), slot_queue.slot(began + 0.5):
             # Busy, not asleep: who was told of the free place goes on only when the next has it.
             end = time.monotonic() + 0.0003
             while time.monotonic() < end:
                 pass
-    with slot_queue.place(far()):
+    with slot_queue.slot(far()):
         for each in threads:
             each.join(PATIENCE_SECONDS / 4)
         assert [each for each in threads if each.is_alive()] == []
@@ -49,10 +49,10 @@ def test_places_are_given_in_the_order_in_which_they_were_asked_for() -> None:
     slot_queue, order = SlotQueue(1, 10), list[int]()
 
     def come(number: int) -> None:
-        with slot_queue.place(far()):
+        with slot_queue.slot(far()):
             order.append(number)
 
-    with ThreadPoolExecutor(5) as pool, slot_queue.place(far()):
+    with ThreadPoolExecutor(5) as pool, slot_queue.slot(far()):
         for number in range(5):
             pool.submit(come, number)
             wait_until(lambda count=number + 1: slot_queue.waiting == count, PATIENCE_SECONDS, "it to wait")  # type: ignore[misc]
@@ -63,10 +63,10 @@ def test_places_are_given_in_the_order_in_which_they_were_asked_for() -> None:
 def test_who_gives_up_leaves_the_place_to_the_next() -> None:
     slot_queue = SlotQueue(1, 10)
     with ThreadPoolExecutor(1) as pool:
-        with slot_queue.place(far()):
-            with pytest.raises(DeadlineExceededError), slot_queue.place(time.monotonic() + 0.01):
+        with slot_queue.slot(far()):
+            with pytest.raises(DeadlineExceededError), slot_queue.slot(time.monotonic() + 0.01):
                 pass
-            patient = pool.submit(lambda: slot_queue.place(far()).__enter__())
+            patient = pool.submit(lambda: slot_queue.slot(far()).__enter__())
             wait_until(lambda: slot_queue.waiting == 1, PATIENCE_SECONDS, "it to wait")
         assert patient.result(PATIENCE_SECONDS) is None
 
@@ -74,8 +74,8 @@ def test_who_gives_up_leaves_the_place_to_the_next() -> None:
 def test_too_many_are_refused_at_once() -> None:
     slot_queue = SlotQueue(1, 0)
 
-    with slot_queue.place(far()), pytest.raises(DecodersBusyError), slot_queue.place(far()):
+    with slot_queue.slot(far()), pytest.raises(DecodersBusyError), slot_queue.slot(far()):
         pass
 
-    with slot_queue.place(far()):
+    with slot_queue.slot(far()):
         assert slot_queue.waiting == 0

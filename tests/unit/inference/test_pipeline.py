@@ -360,7 +360,7 @@ def test_deadline_passes_while_others_decode(make: Make, engine: FakeEngine) -> 
     predictor, places = make(), sizing.choose(config.load({"ENV": "test"})).web_decoders.value
     with ExitStack() as stack:
         for _ in range(places):
-            stack.enter_context(predictor.decoder.quick.place(time.monotonic() + fakes.PATIENCE_SECONDS))
+            stack.enter_context(predictor.decoder.quick.slot(time.monotonic() + fakes.PATIENCE_SECONDS))
 
         with pytest.raises(DeadlineExceededError, match="before the image was decoded"):
             predictor.predict("classify", [picture()], {}, deadline=time.monotonic() + 0.02)

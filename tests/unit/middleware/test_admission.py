@@ -107,7 +107,7 @@ def test_notice_follows_what_the_gate_says(tmp_path: Path) -> None:
         start_response("200 OK", [])
         return []
 
-    admission = Admission(app, narrow, [ROUTE], notices=ShedMarkers(tmp_path, narrow.is_refused))
+    admission = Admission(app, narrow, [ROUTE], markers=ShedMarkers(tmp_path, narrow.is_refused))
     environ = {"REQUEST_METHOD": "POST", "PATH_INFO": ROUTE, "REMOTE_ADDR": "127.0.0.1", "wsgi.input": UnreadBody()}
     admission(environ, lambda *_: None)
 
