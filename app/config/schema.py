@@ -17,6 +17,7 @@ from app.config.values import (
     SECRET_MIN_CHARACTERS,
     SOCKET_PATH_MAX_BYTES,
     DeviceName,
+    Expected,
     Host,
     Hosts,
     ImageFormats,
@@ -40,27 +41,34 @@ ROOT = Path(__file__).resolve().parents[2]
 ENCRYPTED_REDIS = "rediss:"
 
 
+@dataclass(frozen=True)
+class Span:
+    """Bounds of a number, both included, and its unit."""
+
+    least: float
+    most: float | None
+    unit: str = ""
+
+
 def setting(
     default: Any,
     sentence: str,
+    span: Span | None = None,
     *,
-    unit: str = "",
     expects: str = "",
     by_default: str = "",
     section: str = "",
     secret: bool = False,
     optional: bool = False,
-    at_least: float | None = None,
-    at_most: float | None = None,
 ) -> Any:
-    """Declare one setting: its default, what it means, and the unit of its number.
+    """Declare one setting: its default, what it means, and the bounds of its number.
 
-    ``expects`` says in words what is right where type and bounds do not, ``by_default`` what a computed default is.
+    ``expects`` says in words what is right where neither type nor bounds do, ``by_default`` what a computed default is.
     ``section`` opens a section of ``show`` and of the document; the settings that follow belong to it. ``secret``
     values are masked and may come from files; staging and prod require them, unless ``optional``.
     """
     about: dict[str, Any] = {
-        "unit": unit,
+        "unit": span.unit if span else "",
         "expects": expects,
         "by_default": by_default,
         "section": section,
@@ -68,7 +76,8 @@ def setting(
         "required": secret and not optional,
     }
     start: dict[str, Any] = {"default_factory": default} if callable(default) else {"default": default}
-    return Field(**start, description=sentence, ge=at_least, le=at_most, json_schema_extra=about)
+    bounds: dict[str, Any] = {"ge": span.least, "le": span.most} if span else {}
+    return Field(**start, **bounds, description=sentence, json_schema_extra=about)
 
 
 class Settings(BaseSettings):
@@ -103,34 +112,25 @@ class Settings(BaseSettings):
     listen_host: Host = setting(
         "127.0.0.1",
         "The address to listen on; 0.0.0.0 is every one of this machine, :: every one of IPv6 and IPv4.",
-        expects="an address or a host name",
         section="Addresses and TLS",
     )
-    port: int = setting(8000, "The port for plain HTTP.", at_least=1, at_most=65535)
+    port: int = setting(8000, "The port for plain HTTP.", Span(1, 65535))
     server_name: Host = setting(
         "localhost", "The host name callers use; requests for another host are refused.", expects="a host name"
     )
     server_aliases: Hosts = setting(
-        "localhost,127.0.0.1,::1",
-        "Further host names and addresses callers may use, besides SERVER_NAME.",
-        expects="host names or addresses, with commas between",
+        "localhost,127.0.0.1,::1", "Further host names and addresses callers may use, besides SERVER_NAME."
     )
-    https_port: int = setting(0, "The port for HTTPS; 0 is no TLS here.", at_least=0, at_most=65535)
-    tls_certificate: OptionalPath = setting(None, "The certificate chain, a PEM file.", expects="the path of a file")
-    tls_key: OptionalPath = setting(None, "The certificate's private key, a PEM file.", expects="the path of a file")
+    https_port: int = setting(0, "The port for HTTPS; 0 is no TLS here.", Span(0, 65535))
+    tls_certificate: OptionalPath = setting(None, "The certificate chain, a PEM file.")
+    tls_key: OptionalPath = setting(None, "The certificate's private key, a PEM file.")
     hsts_seconds: int = setting(
-        0, "How long browsers remember to use HTTPS only; 0 sends no such header.", unit="seconds", at_least=0
+        0, "How long browsers remember to use HTTPS only; 0 sends no such header.", Span(0, None, "seconds")
     )
-    trusted_proxies: Networks = setting(
-        "",
-        "Proxies whose word on the caller's address is taken; empty trusts none.",
-        expects="addresses or networks such as 10.0.0.0/8, with commas between",
-    )
+    trusted_proxies: Networks = setting("", "Proxies whose word on the caller's address is taken; empty trusts none.")
 
     path_prefix: PathPrefix = setting(
-        "",
-        "The path below which callers find the service, where a proxy offers it below one; empty for none.",
-        expects="a path such as /vision, without a slash at the end",
+        "", "The path below which callers find the service, where a proxy offers it below one; empty for none."
     )
 
     authentication: Literal["required", "off"] = setting(
@@ -142,28 +142,18 @@ class Settings(BaseSettings):
         "127.0.0.0/8,::1,container-host",
         "From where /status and the reasons of /readyz are answered; /metrics has METRICS_ALLOW. container-host is the"
         " machine that a container runs on.",
-        expects="addresses or networks such as 10.0.0.0/8, or container-host, with commas between",
     )
-    rate_limit_per_token: RateLimits = setting(
-        "",
-        "How many requests a token may send; empty is as many as it likes.",
-        expects="limits such as 600/minute or 20/second,10000/day: so many a second, minute, hour or day",
-    )
+    rate_limit_per_token: RateLimits = setting("", "How many requests a token may send; empty is as many as it likes.")
     rate_limit_per_address: RateLimits = setting(
-        "",
-        "How many requests an address may send, with a token or without; empty is as many as it likes.",
-        expects="limits such as 600/minute or 20/second,10000/day: so many a second, minute, hour or day",
+        "", "How many requests an address may send, with a token or without; empty is as many as it likes."
     )
     cors_origins: Origins = setting(
-        "",
-        "Pages of which other origins may call from a browser, with a token. Empty is our own pages only.",
-        expects="origins such as https://app.example, with commas between, or all",
+        "", "Pages of which other origins may call from a browser, with a token. Empty is our own pages only."
     )
 
     state_dir: RootedPath = setting(
         "var",
         "The one folder that is written: sockets, caches, jobs, tokens. Back this up.",
-        expects="the path of a folder",
         section="State and models",
     )
     redis_url: RedisUrl = setting(
@@ -172,21 +162,12 @@ class Settings(BaseSettings):
         " in files below STATE_DIR.",
         secret=True,
         optional=True,
-        expects="an address such as redis://localhost:6379/0, or rediss://user:password@host:6379/0 with TLS",
     )
     redis_ca_file: OptionalPath = setting(
-        None,
-        "Certificates that vouch for a Redis with rediss://, a PEM file, besides those of the system.",
-        expects="the path of a file",
+        None, "Certificates that vouch for a Redis with rediss://, a PEM file, besides those of the system."
     )
-    models_dir: RootedPath = setting(
-        "models", "The model store, <name>/<version>/ below it.", expects="the path of a folder"
-    )
-    models: ModelNames = setting(
-        "",
-        "Models to serve, as name or name@version; empty is the newest version of each.",
-        expects="name or name@version, with commas between",
-    )
+    models_dir: RootedPath = setting("models", "The model store, <name>/<version>/ below it.")
+    models: ModelNames = setting("", "Models to serve, as name or name@version; empty is the newest version of each.")
     models_default: ModelNames = setting(
         "",
         "Models that answer requests which name none, the first of each task; empty is the one that was there first.",
@@ -196,9 +177,7 @@ class Settings(BaseSettings):
     models_keep_previous_seconds: float = setting(
         900,
         "How long a version that serves no more stays loaded, so that a rollback is instant; 0 unloads it at once.",
-        unit="seconds",
-        at_least=0,
-        at_most=604800,
+        Span(0, 604800, "seconds"),
     )
 
     engine_mode: Literal["service", "child", "in_process"] = setting(
@@ -212,19 +191,16 @@ class Settings(BaseSettings):
         by_default="<STATE_DIR>/run/engine.sock",
         expects=f"a path of at most {SOCKET_PATH_MAX_BYTES} bytes",
     )
-    engine_workers: int = setting(0, "Batches computed at the same time; 0 is by cores.", at_least=0, at_most=256)
+    engine_workers: int = setting(0, "Batches computed at the same time; 0 is by cores.", Span(0, 256))
     engine_nice: int = setting(
         5,
         "By how much the engine steps back when processor time is short, so that health and refusals come first.",
-        unit="nice(2) levels",
-        at_least=0,
-        at_most=19,
+        Span(0, 19, "nice(2) levels"),
     )
-    engine_torch_threads: int = setting(1, "Threads one batch is computed with.", at_least=1, at_most=256)
+    engine_torch_threads: int = setting(1, "Threads one batch is computed with.", Span(1, 256))
     device: DeviceName = setting(
         "auto",
         "What computes the models: auto is a GPU where there is one and torch was built for it, else the processor.",
-        expects="auto, cpu, cuda or cuda:0, cuda:1 and so on",
     )
     runtime: Literal[
         "auto", "torch", "torch-channels-last", "torch-fused", "torch-graphs", "aotinductor", "openvino"
@@ -233,141 +209,100 @@ class Settings(BaseSettings):
         "auto", "The precision models are computed in; auto is what `make model-build` chose, else fp32."
     )
     model_build: Literal["background", "off"] = setting(
-        "off",
-        "Whether the engine builds models that were not measured on this machine, beside serving them.",
+        "off", "Whether the engine builds models that were not measured on this machine, beside serving them."
     )
     engine_max_batch_size: int = setting(
         0,
         "Most images in one batch; 0 is 4 on a processor, and on a GPU what `make model-build` measured as best.",
-        unit="images",
-        at_least=0,
-        at_most=1024,
+        Span(0, 1024, "images"),
     )
     engine_max_queue_delay_ms: float = setting(
-        0, "Longest a request waits for others to join its batch.", unit="milliseconds", at_least=0, at_most=10000
+        0, "Longest a request waits for others to join its batch.", Span(0, 10000, "milliseconds")
     )
     engine_max_queue_size: int = setting(
         0,
         "Images that may wait; beyond that callers get 503 at once. 0 is by engine workers.",
-        unit="images",
-        at_least=0,
-        at_most=100000,
+        Span(0, 100000, "images"),
     )
     engine_drain_seconds: float = setting(
-        20,
-        "Longest the engine finishes accepted work when it is told to stop.",
-        unit="seconds",
-        at_least=0,
-        at_most=3600,
+        20, "Longest the engine finishes accepted work when it is told to stop.", Span(0, 3600, "seconds")
     )
     engine_hang_seconds: float = setting(
         10,
         "A process that gives no sign of life, or makes no progress, for so long is ended and replaced.",
-        unit="seconds",
-        at_least=1,
-        at_most=3600,
+        Span(1, 3600, "seconds"),
     )
 
     engine_self_test_seconds: float = setting(
         3600,
         "How often each model is asked its stored questions again while it serves; 0 only when it is loaded.",
-        unit="seconds",
-        at_least=0,
-        at_most=604800,
+        Span(0, 604800, "seconds"),
     )
 
     web_processes: int = setting(
-        0, "Processes that answer requests; 0 is by cores and memory.", at_least=0, at_most=256, section="Web processes"
+        0, "Processes that answer requests; 0 is by cores and memory.", Span(0, 256), section="Web processes"
     )
     web_threads: int = setting(
-        0, "Threads in each web process; so many requests at once. 0 is as many as suit.", at_least=0, at_most=1024
+        0, "Threads in each web process; so many requests at once. 0 is as many as suit.", Span(0, 1024)
     )
 
     server_max_connections: int = setting(
-        0,
-        "Connections Apache holds at once; 0 is by the web threads.",
-        at_least=0,
-        at_most=65536,
-        section="Connections",
+        0, "Connections Apache holds at once; 0 is by the web threads.", Span(0, 65536), section="Connections"
     )
     server_header_timeout_seconds: int = setting(
-        10, "Longest a caller may take to send the header.", unit="seconds", at_least=1, at_most=3600
+        10, "Longest a caller may take to send the header.", Span(1, 3600, "seconds")
     )
     server_body_timeout_seconds: int = setting(
-        30, "Longest a caller may go without sending any of the body.", unit="seconds", at_least=1, at_most=3600
+        30, "Longest a caller may go without sending any of the body.", Span(1, 3600, "seconds")
     )
-    server_shutdown_seconds: int = setting(
-        30, "Longest a stop waits for requests in flight.", unit="seconds", at_least=0, at_most=3600
-    )
+    server_shutdown_seconds: int = setting(30, "Longest a stop waits for requests in flight.", Span(0, 3600, "seconds"))
 
     request_timeout_seconds: float = setting(
         30,
         "The time a request has when its caller does not say.",
-        unit="seconds",
-        at_least=0.001,
-        at_most=3600,
+        Span(0.001, 3600, "seconds"),
         section="Requests and images",
     )
     request_max_timeout_seconds: float = setting(
-        120, "The most time a caller may ask for.", unit="seconds", at_least=0.001, at_most=3600
+        120, "The most time a caller may ask for.", Span(0.001, 3600, "seconds")
     )
     request_max_wait_seconds: float = setting(
         0.4,
         "A request that would wait longer than this for its answer is refused with 503, before its body is read.",
-        unit="seconds",
-        at_least=0.01,
-        at_most=3600,
+        Span(0.01, 3600, "seconds"),
     )
     request_microcache_ms: int = setting(
         250,
         "Answers of cheap routes (health, the list of models) are kept for so long; 0 keeps none.",
-        unit="milliseconds",
-        at_least=0,
-        at_most=10000,
+        Span(0, 10000, "milliseconds"),
     )
     request_max_bytes: int = setting(
-        33554432, "The largest request body; larger ones get 413.", unit="bytes", at_least=1024, at_most=2**31 - 1
+        33554432, "The largest request body; larger ones get 413.", Span(1024, 2**31 - 1, "bytes")
     )
     request_memory_bytes: int = setting(
         0,
         "The memory that all requests together may hold: bodies, decoded images, what waits; 0 is by the machine's or"
         " the container's memory.",
-        unit="bytes",
-        at_least=0,
-        at_most=2**50,
+        Span(0, 2**50, "bytes"),
     )
-    request_max_images: int = setting(
-        32, "Most images in one request; more get 413.", unit="images", at_least=1, at_most=1024
-    )
+    request_max_images: int = setting(32, "Most images in one request; more get 413.", Span(1, 1024, "images"))
     images_max_bytes: int = setting(
-        16777216, "The largest image file; larger ones get 413.", unit="bytes", at_least=1024, at_most=2**31 - 1
+        16777216, "The largest image file; larger ones get 413.", Span(1024, 2**31 - 1, "bytes")
     )
     images_max_pixels: int = setting(
         50000000,
         "The largest image, width times height; refused by its header, before it is decoded.",
-        unit="pixels",
-        at_least=1,
-        at_most=10**9,
+        Span(1, 10**9, "pixels"),
     )
     images_max_side: int = setting(
         30000,
         "The longest side of an image, its width or its height; refused by its header, before it is decoded.",
-        unit="pixels",
-        at_least=1,
-        at_most=10**6,
+        Span(1, 10**6, "pixels"),
     )
     images_max_decode_seconds: float = setting(
-        10,
-        "Longest that one image may take to be decoded; one that takes longer gets 422.",
-        unit="seconds",
-        at_least=0.1,
-        at_most=3600,
+        10, "Longest that one image may take to be decoded; one that takes longer gets 422.", Span(0.1, 3600, "seconds")
     )
-    images_formats: ImageFormats = setting(
-        "jpeg,png,webp",
-        "Image formats that are decoded; others get 415.",
-        expects="some of jpeg, png, webp, bmp, gif, tiff, with commas between",
-    )
+    images_formats: ImageFormats = setting("jpeg,png,webp", "Image formats that are decoded; others get 415.")
 
     jobs: Literal["on", "off"] = setting(
         "on", "Whether images can be left here to be predicted in the background.", section="Background jobs"
@@ -379,43 +314,25 @@ class Settings(BaseSettings):
     jobs_in_flight: int = setting(
         1,
         "Images of jobs that are predicted at the same time; few, so that callers who wait come first.",
-        unit="images",
-        at_least=1,
-        at_most=64,
+        Span(1, 64, "images"),
     )
-    jobs_max_images: int = setting(
-        1000, "Most images in one job; more get 413.", unit="images", at_least=1, at_most=100000
-    )
+    jobs_max_images: int = setting(1000, "Most images in one job; more get 413.", Span(1, 100000, "images"))
     jobs_max_bytes: int = setting(
-        268435456,
-        "The images of one job together, unpacked; more get 413.",
-        unit="bytes",
-        at_least=1024,
-        at_most=2**40,
+        268435456, "The images of one job together, unpacked; more get 413.", Span(1024, 2**40, "bytes")
     )
     jobs_max_queued: int = setting(
-        100, "Jobs that may wait or run; beyond that callers get 503.", unit="jobs", at_least=1, at_most=100000
+        100, "Jobs that may wait or run; beyond that callers get 503.", Span(1, 100000, "jobs")
     )
     jobs_max_disk_bytes: int = setting(
         2147483648,
         "Most that all jobs may take below STATE_DIR, or in Redis; beyond that callers get 507.",
-        unit="bytes",
-        at_least=1024,
-        at_most=2**50,
+        Span(1024, 2**50, "bytes"),
     )
     jobs_keep_seconds: float = setting(
-        86400,
-        "How long the results of a job are kept after its end.",
-        unit="seconds",
-        at_least=1,
-        at_most=31536000,
+        86400, "How long the results of a job are kept after its end.", Span(1, 31536000, "seconds")
     )
 
-    jobs_webhook_hosts: WebhookHosts = setting(
-        "",
-        "Hosts that may receive a job's webhook; empty allows none.",
-        expects="host names or addresses, each with or without :port, with commas between",
-    )
+    jobs_webhook_hosts: WebhookHosts = setting("", "Hosts that may receive a job's webhook; empty allows none.")
     jobs_webhook_secret: SecretStr = setting(
         "",
         "Signs what those hosts are told, so that they can tell it from a forgery.",
@@ -427,26 +344,19 @@ class Settings(BaseSettings):
     metrics_allow: Networks = setting(
         "",
         "Who may read /metrics besides this machine, such as the network of your Prometheus; tokens come on top.",
-        expects="addresses or networks such as 10.0.0.0/8, with commas between",
         section="Telemetry",
     )
     log_file: OptionalPath = setting(
-        None,
-        "Where `make serve` also keeps every line; empty keeps none. A container's lines are kept by its engine.",
-        expects="the path of a file",
+        None, "Where `make serve` also keeps every line; empty keeps none. A container's lines are kept by its engine."
     )
     log_file_max_bytes: int = setting(
-        20_000_000, "How large LOG_FILE may become before it is put aside.", unit="bytes", at_least=10_000
+        20_000_000, "How large LOG_FILE may become before it is put aside.", Span(10_000, None, "bytes")
     )
-    log_file_count: int = setting(
-        5, "Files kept: LOG_FILE itself, LOG_FILE.1 and so on.", unit="files", at_least=1, at_most=1000
-    )
+    log_file_count: int = setting(5, "Files kept: LOG_FILE itself, LOG_FILE.1 and so on.", Span(1, 1000, "files"))
     alerts_repeat_seconds: float = setting(
         900,
         "The same fault is told at most once in so long, with a count of how often it happened.",
-        unit="seconds",
-        at_least=1,
-        at_most=604800,
+        Span(1, 604800, "seconds"),
     )
     alerts_webhook_url: SecretUrl = setting(
         "",
@@ -472,8 +382,7 @@ class Settings(BaseSettings):
     traces_share: float = setting(
         0.1,
         "How many of the requests whose caller did not decide are traced.",
-        at_least=0,
-        at_most=1,
+        Span(0, 1),
         expects="a number from 0 to 1",
     )
 
@@ -482,30 +391,23 @@ class Settings(BaseSettings):
         "Where answers are kept for equal images and options; auto is Redis where REDIS_URL is set, else disk.",
         section="Kept answers",
     )
-    cache_seconds: int = setting(
-        86400, "How long an answer is kept at most.", unit="seconds", at_least=1, at_most=31536000
-    )
+    cache_seconds: int = setting(86400, "How long an answer is kept at most.", Span(1, 31536000, "seconds"))
     cache_max_bytes: int = setting(
         67108864,
         "The room that kept answers may take on disk; the oldest give way. Redis has a setting of its own.",
-        unit="bytes",
-        at_least=1048576,
-        at_most=2**40,
+        Span(1048576, 2**40, "bytes"),
     )
 
     ensemble_upstreams: Upstreams = setting(
         "",
         "Other services of this API that POST /v1/ensemble asks, each with a name; no others are ever asked.",
-        expects="name=address, such as north=https://north.example:8443, with commas between",
         section="Ensembles",
     )
     ensemble_timeout_seconds: float = setting(
-        5, "The time that each member has when the caller does not say.", unit="seconds", at_least=0.01, at_most=3600
+        5, "The time that each member has when the caller does not say.", Span(0.01, 3600, "seconds")
     )
     ensemble_ca_file: OptionalPath = setting(
-        None,
-        "Certificates that vouch for those services, a PEM file; empty is those of the system.",
-        expects="the path of a file",
+        None, "Certificates that vouch for those services, a PEM file; empty is those of the system."
     )
     ensemble_token: SecretStr = setting(
         "",
@@ -519,13 +421,10 @@ class Settings(BaseSettings):
         lambda data: f"http://127.0.0.1:{data['port']}",
         "The one address that may be load tested from here.",
         by_default="http://127.0.0.1:<PORT>",
-        expects="an address such as http://127.0.0.1:8000 or https://box.example/cask",
         section="Load test",
     )
     loadtest_ca_file: OptionalPath = setting(
-        None,
-        "Certificates that vouch for that address besides those of the system, a PEM file.",
-        expects="the path of a file",
+        None, "Certificates that vouch for that address besides those of the system, a PEM file."
     )
     loadtest_token: SecretStr = setting(
         "",
@@ -538,14 +437,12 @@ class Settings(BaseSettings):
         "no", "Whether a load test may run: yes, only after a person confirms, or no."
     )
     loadtest_max_rps: int = setting(
-        0, "The highest rate a load test may reach; 0 is no bound.", unit="requests per second", at_least=0
+        0, "The highest rate a load test may reach; 0 is no bound.", Span(0, None, "requests per second")
     )
 
-    container_memory: MemorySize = setting(
-        "2g", "Memory the container may use.", expects="a size such as 512m or 2g", section="Container"
-    )
+    container_memory: MemorySize = setting("2g", "Memory the container may use.", section="Container")
     container_cpus: float = setting(
-        0, "Cores the container may use, such as 1.5; 0 is all of them.", unit="cores", at_least=0, at_most=4096
+        0, "Cores the container may use, such as 1.5; 0 is all of them.", Span(0, 4096, "cores")
     )
 
     _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
@@ -675,8 +572,9 @@ class Declaration:
     @property
     def expected(self) -> str:
         """What a right value is, in words that follow 'expected'."""
-        if self._about["expects"]:
-            return str(self._about["expects"])
+        of_type = next((str(each) for each in self.info.metadata if isinstance(each, Expected)), "")
+        if words := str(self._about["expects"]) or of_type:
+            return words
         if self.choices:
             return "true or false" if self.info.annotation is bool else "one of " + ", ".join(self.choices)
         return self._expected_number()

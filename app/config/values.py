@@ -7,7 +7,7 @@ import os
 import re
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, TypeVar
 from urllib.parse import urlsplit
 
 from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo
@@ -137,22 +137,61 @@ def _redis_url(value: SecretStr) -> SecretStr:
     return value
 
 
-RootedPath = Annotated[Path, AfterValidator(_under_root)]
-OptionalPath = Annotated[Path | None, AfterValidator(_under_root)]
-Host = Annotated[str, AfterValidator(_address_or_host)]
-Hosts = Annotated[tuple[Host, ...], BeforeValidator(_split)]
-WebhookHosts = Annotated[tuple[Annotated[str, AfterValidator(_host_and_port)], ...], BeforeValidator(_split)]
-Networks = Annotated[tuple[Annotated[str, AfterValidator(_network)], ...], BeforeValidator(_split)]
-NetworksOrHost = Annotated[tuple[Annotated[str, AfterValidator(_network_or_host)], ...], BeforeValidator(_split)]
-ModelNames = Annotated[tuple[Annotated[str, AfterValidator(_matching(MODEL_NAME))], ...], BeforeValidator(_split)]
-ImageFormats = Annotated[tuple[Literal["jpeg", "png", "webp", "bmp", "gif", "tiff"], ...], BeforeValidator(_split)]
-MemorySize = Annotated[str, AfterValidator(_matching(MEMORY_SIZE))]
-BaseUrl = Annotated[str, AfterValidator(_base_url)]
-PrefixedUrl = Annotated[str, AfterValidator(_prefixed_url)]
+class Expected(str):
+    """In the annotation of a setting: what a right value is, in words that follow 'expected'."""
+
+
+T = TypeVar("T")
+Listed = Annotated[tuple[T, ...], BeforeValidator(_split)]
+
+RootedPath = Annotated[Path, AfterValidator(_under_root), Expected("the path of a folder")]
+OptionalPath = Annotated[Path | None, AfterValidator(_under_root), Expected("the path of a file")]
+Host = Annotated[str, AfterValidator(_address_or_host), Expected("an address or a host name")]
+Hosts = Annotated[Listed[Host], Expected("host names or addresses, with commas between")]
+WebhookHosts = Annotated[
+    Listed[Annotated[str, AfterValidator(_host_and_port)]],
+    Expected("host names or addresses, each with or without :port, with commas between"),
+]
+Networks = Annotated[
+    Listed[Annotated[str, AfterValidator(_network)]],
+    Expected("addresses or networks such as 10.0.0.0/8, with commas between"),
+]
+NetworksOrHost = Annotated[
+    Listed[Annotated[str, AfterValidator(_network_or_host)]],
+    Expected("addresses or networks such as 10.0.0.0/8, or container-host, with commas between"),
+]
+ModelNames = Annotated[
+    Listed[Annotated[str, AfterValidator(_matching(MODEL_NAME))]], Expected("name or name@version, with commas between")
+]
+ImageFormats = Annotated[
+    Listed[Literal["jpeg", "png", "webp", "bmp", "gif", "tiff"]],
+    Expected("some of jpeg, png, webp, bmp, gif, tiff, with commas between"),
+]
+MemorySize = Annotated[str, AfterValidator(_matching(MEMORY_SIZE)), Expected("a size such as 512m or 2g")]
+PrefixedUrl = Annotated[
+    str, AfterValidator(_prefixed_url), Expected("an address such as http://127.0.0.1:8000 or https://box.example/cask")
+]
 SecretUrl = Annotated[SecretStr, AfterValidator(_http_url)]
-Origins = Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_split)]
-RateLimits = Annotated[tuple[Annotated[str, AfterValidator(_matching(RATE_LIMIT))], ...], BeforeValidator(_split)]
-Upstreams = Annotated[tuple[Annotated[str, AfterValidator(_upstream)], ...], BeforeValidator(_split)]
-RedisUrl = Annotated[SecretStr, AfterValidator(_redis_url)]
-PathPrefix = Annotated[str, AfterValidator(lambda value: value and _matching(PATH_PREFIX)(value))]
-DeviceName = Annotated[str, AfterValidator(_matching(DEVICE))]
+Origins = Annotated[
+    Listed[Annotated[str, AfterValidator(_origin)]],
+    Expected("origins such as https://app.example, with commas between, or all"),
+]
+RateLimits = Annotated[
+    Listed[Annotated[str, AfterValidator(_matching(RATE_LIMIT))]],
+    Expected("limits such as 600/minute or 20/second,10000/day: so many a second, minute, hour or day"),
+]
+Upstreams = Annotated[
+    Listed[Annotated[str, AfterValidator(_upstream)]],
+    Expected("name=address, such as north=https://north.example:8443, with commas between"),
+]
+RedisUrl = Annotated[
+    SecretStr,
+    AfterValidator(_redis_url),
+    Expected("an address such as redis://localhost:6379/0, or rediss://user:password@host:6379/0 with TLS"),
+]
+PathPrefix = Annotated[
+    str,
+    AfterValidator(lambda value: value and _matching(PATH_PREFIX)(value)),
+    Expected("a path such as /vision, without a slash at the end"),
+]
+DeviceName = Annotated[str, AfterValidator(_matching(DEVICE)), Expected("auto, cpu, cuda or cuda:0, cuda:1 and so on")]
