@@ -121,7 +121,7 @@ def _check_entering(account: Account, path: Path) -> None:
 def _check_reading(account: Account) -> None:
     """A checkout or .venv made with a strict umask would crash in a loop. The first closed file is enough to say so."""
     packages = Path(sysconfig.get_path("purelib"))
-    folders = map(_below, (ROOT / name for name in ("app", "apache", "env", "models")))
+    folders = map(_below, (ROOT / name for name in ("app", "apache", "cask", "env", "models")))
     for path in itertools.chain([ROOT / "flask.wsgi"], *folders, [packages], packages.iterdir()):
         needed = permissions.READ | (permissions.ENTER if path.is_dir() else 0)
         if not account.may(needed, path):

@@ -493,6 +493,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     ("app.cli", None),
     ("app", set()),
+    # The public surface: what models import stands alone.
+    ("cask", set()),
     # The one who sends load knows the settings and nothing else of the service.
     ("loadtest", {"app.config", "app.errors"}),
     ("apache.jobs", {"app.config", "app.jobs.service", "app.telemetry"}),
@@ -591,7 +593,7 @@ ONLY: dict[str, tuple[str, ...]] = {
             "app.engine",
             "app.runtimes",
         ),
-        *("app.cache.keys", "app.inference.overlays", "app.models.shadowing", "loadtest"),
+        *("app.cache.keys", "app.inference.overlays", "app.models.shadowing", "cask", "loadtest"),
     ),
     "socket": (
         *("app.decoding", "app.engine.client", "app.engine.server", "app.ensembles.upstreams"),
@@ -625,8 +627,8 @@ BATCHER_KNOWS = {"__future__", "collections", "collections.abc", "dataclasses", 
 
 
 def module_files() -> dict[str, Path]:
-    """Module name → file, of app, apache and loadtest."""
-    files = [path for room in ("app", "apache", "loadtest") for path in sorted((ROOT / room).rglob("*.py"))]
+    """Module name → file, of app, apache, cask and loadtest."""
+    files = [path for room in ("app", "apache", "cask", "loadtest") for path in sorted((ROOT / room).rglob("*.py"))]
     named = {".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__"): path for path in files}
     return {**named, "apache.ops_wsgi": ROOT / "apache" / "ops.wsgi", "flask_wsgi": ROOT / "flask.wsgi"}
 
