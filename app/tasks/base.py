@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
+from typing_extensions import TypedDict
 
 from app.inference.results import MAX_RESULTS, NAME, Answer, Box, Options, rounded, to_dict
 
@@ -21,6 +22,7 @@ Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Label = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"format": "label"})]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Pixels = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+Side = Annotated[int, Field(ge=1, description="Pixels of the upright image.")]
 # So many rows of an answer stand in one line of a shadow's record.
 NOTED_ROWS = 5
 # No side, coordinate or score is larger; what is cannot be reckoned with.
@@ -47,6 +49,17 @@ class Difference:
     matched: int = 0
     only_answered: int = 0
     only_shadow: int = 0
+
+
+class ModelIdentity(TypedDict):
+    """Which model answered; ``digest`` changes with weights, labels and scaling."""
+
+    name: str
+    version: str
+    digest: str
+
+
+IDENTITY: ModelIdentity = {"name": "site-safety-classifier", "version": "1", "digest": "sha256:d33788fdca4f"}
 
 
 class TaskParams(BaseModel):
@@ -76,6 +89,18 @@ class Task(ABC):
     # The option that takes a label of the model, and the one that says how many rows are wanted.
     label_option: ClassVar[str]
     count_option: ClassVar[str]
+    # POST /v1/<name> in the API's description: a summary, what it does, and an example of its answer.
+    summary: ClassVar[str]
+    sentence: ClassVar[str]
+    example: ClassVar[dict[str, Any]]
+    # Types that describe one image of that answer, a TypedDict, and one of its rows.
+    image: ClassVar[type[Any]]
+    row: ClassVar[type[Any]]
+    # The method Image.<name> of JSON-RPC: what it does, the option that may follow the image without a name, and the
+    # options of its example.
+    rpc_sentence: ClassVar[str]
+    rpc_option: ClassVar[str]
+    rpc_example: ClassVar[Mapping[str, Any]] = {}
     # Output tensors of the Open Inference Protocol, besides the sizes of the images.
     tensors: ClassVar[Sequence[dict[str, Any]]]
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NotRequired
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
-from app.inference.results import MAX_RESULTS, TOP_K, Answer, ClassifyOptions, Prediction
-from app.tasks.base import Difference, Label, Task, TaskParams, check_number, check_text
+from app.inference.results import MAX_RESULTS, TOP_K, Answer, Box, ClassifyOptions, Prediction
+from app.tasks.base import IDENTITY, Difference, Label, Side, Task, TaskParams, check_number, check_text
+from app.texts import gettext_noop
 
 if TYPE_CHECKING:
     import numpy as np
@@ -30,6 +32,31 @@ class ClassifyParams(TaskParams):
         return bool(self.explain_label) if self.explain is None else self.explain
 
 
+class ExplainedLabel(TypedDict):
+    """Where the model looked for one label."""
+
+    label: str
+    score: Annotated[float, Field(ge=0, le=1)]
+    method: Annotated[
+        Literal["cam", "grad_cam"], Field(description="How it was found: by a class activation map, or by Grad-CAM.")
+    ]
+    map: Annotated[
+        list[list[Annotated[float, Field(ge=0, le=1)]]],
+        Field(description="Each place's share in the score, the largest being 1; rows from top to bottom."),
+    ]
+    region: Annotated[Box, Field(description="What the map covers, in pixels of the upright image.")]
+    overlay: Annotated[str, Field(description="A PNG with transparency to lay over the image, as a `data:` address.")]
+
+
+class ClassifiedImage(TypedDict):
+    """What is in one image, best label first."""
+
+    width: Side
+    height: Side
+    predictions: list[Prediction]
+    explanation: NotRequired[Annotated[ExplainedLabel, Field(description="With `explain=true`.")]]
+
+
 class Classify(Task):
     """See the module."""
 
@@ -39,6 +66,18 @@ class Classify(Task):
     options = ClassifyOptions
     label_option = "explain_label"
     count_option = "top_k"
+    summary = "Name what is in images"
+    sentence = "Name what is in one or many images, best label first."
+    example: ClassVar = {
+        "model": IDENTITY,
+        "results": [{"width": 480, "height": 400, "predictions": [{"label": "cone", "score": 0.95915}]}],
+        "request_id": "awCUYJm_o1U9NTrRRxcP7wAAAB4",
+    }
+    image = ClassifiedImage
+    row = Prediction
+    rpc_sentence = gettext_noop("Names what is in images.")
+    rpc_option = "top_k"
+    rpc_example: ClassVar = {"top_k": 1}
     tensors = (
         {"name": "labels", "datatype": "BYTES", "shape": [-1, -1]},
         {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},

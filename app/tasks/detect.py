@@ -3,22 +3,26 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 from pydantic import Field
+from typing_extensions import TypedDict
 
 from app.inference.results import MAX_RESULTS, USUAL_RESULTS, Answer, Box, Detection, DetectOptions
 from app.tasks.base import (
+    IDENTITY,
     Difference,
     Label,
     Pixels,
     Placing,
     Share,
+    Side,
     Task,
     TaskParams,
     check_number,
     check_text,
 )
+from app.texts import gettext_noop
 
 if TYPE_CHECKING:
     import numpy as np
@@ -43,6 +47,17 @@ class DetectParams(TaskParams):
     label: Label | None = Field(None, description="Only detections with this label, or an alias of it.")
 
 
+class DetectedImage(TypedDict):
+    """What was found in one image, best first."""
+
+    width: Side
+    height: Side
+    detections: list[Detection]
+
+
+BOX = {"x_min": 767.26, "y_min": 536.26, "x_max": 847.71, "y_max": 675.8}
+
+
 class Detect(Task):
     """See the module."""
 
@@ -52,6 +67,17 @@ class Detect(Task):
     options = DetectOptions
     label_option = "label"
     count_option = "max_results"
+    summary = "Find objects in images"
+    sentence = "Find objects in one or many images; boxes are pixels of the upright image."
+    example: ClassVar = {
+        "model": {**IDENTITY, "name": "site-safety-detector"},
+        "results": [{"width": 1280, "height": 853, "detections": [{"label": "cone", "score": 0.86402, "box": BOX}]}],
+        "request_id": "awCUYJm_o1U9NTrRRxcP7wAAAB4",
+    }
+    image = DetectedImage
+    row = Detection
+    rpc_sentence = gettext_noop("Finds objects in images.")
+    rpc_option = "score_threshold"
     has_boxes = True
     tensors = (
         {"name": "labels", "datatype": "BYTES", "shape": [-1, -1]},

@@ -214,8 +214,7 @@ NOT_ADMITTED = _counter(
 
 # ── Predictions ───────────────────────────────────────────────────────────────────────────────────────────────────────
 
-# The names of ``app.tasks``, which this does not import: what counts is to start at once, without pydantic.
-TASK = Label(("classify", "detect"))
+TASK = Label(pattern=r"[a-z]{1,20}", of="the tasks")
 DECODE_SECONDS = _histogram("cask_decode_seconds", "Time to read, turn and scale all images of one request.", task=TASK)
 PREDICTED_IMAGES = _counter("cask_predicted_images_total", "Images that callers got a result for.", task=TASK)
 ENGINE_QUEUE_SECONDS = _histogram(

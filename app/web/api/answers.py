@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal, NotRequired
+from typing import Annotated, Any, Literal
 
 from flask import Response, jsonify
 from pydantic import Field
@@ -11,74 +11,12 @@ from typing_extensions import TypedDict
 from app import tasks
 from app.inference import overlays
 from app.inference.pipeline import ImageResult, Outcome
-from app.inference.results import PIXEL_DIGITS, Box, Detection, Prediction, rounded, to_dict
+from app.inference.results import PIXEL_DIGITS, rounded, to_dict
 from app.models.manifests import Manifest
 from app.models.roles import Role
+from app.tasks.base import ModelIdentity
 from app.web.api.builds import Build
 from app.web.middleware import request_ids
-
-Side = Annotated[int, Field(ge=1, description="Pixels of the upright image.")]
-
-
-class ModelIdentity(TypedDict):
-    """Which model answered; ``digest`` changes with weights, labels and scaling."""
-
-    name: str
-    version: str
-    digest: str
-
-
-ExplanationShare = Annotated[float, Field(ge=0, le=1)]
-
-
-class ExplainedLabel(TypedDict):
-    """Where the model looked for one label."""
-
-    label: str
-    score: Annotated[float, Field(ge=0, le=1)]
-    method: Annotated[
-        Literal["cam", "grad_cam"], Field(description="How it was found: by a class activation map, or by Grad-CAM.")
-    ]
-    map: Annotated[
-        list[list[ExplanationShare]],
-        Field(description="Each place's share in the score, the largest being 1; rows from top to bottom."),
-    ]
-    region: Annotated[Box, Field(description="What the map covers, in pixels of the upright image.")]
-    overlay: Annotated[str, Field(description="A PNG with transparency to lay over the image, as a `data:` address.")]
-
-
-class ClassifiedImage(TypedDict):
-    """What is in one image, best label first."""
-
-    width: Side
-    height: Side
-    predictions: list[Prediction]
-    explanation: NotRequired[Annotated[ExplainedLabel, Field(description="With `explain=true`.")]]
-
-
-class DetectedImage(TypedDict):
-    """What was found in one image, best first."""
-
-    width: Side
-    height: Side
-    detections: list[Detection]
-
-
-class ClassifyAnswer(TypedDict):
-    """Answers in the order of the images."""
-
-    model: ModelIdentity
-    results: list[ClassifiedImage]
-    request_id: str
-
-
-class DetectAnswer(TypedDict):
-    """Answers in the order of the images."""
-
-    model: ModelIdentity
-    results: list[DetectedImage]
-    request_id: str
-
 
 ModelState = Literal["ready", "loading", "failed", "unloaded", "unavailable"]
 ModelRole = Annotated[Role, Field(description="What the version is for.")]

@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flask import Response, current_app, jsonify, request
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
@@ -18,11 +18,11 @@ from app.ensembles.upstreams import HOP_HEADER, Upstream
 from app.errors import CaskError, DeadlineExceededError, OptionError
 from app.inference import options
 from app.inference.pipeline import Outcome, predictor
-from app.inference.results import Detection, Prediction, rounded
+from app.inference.results import rounded
 from app.models.manifests import Task
+from app.tasks.base import ModelIdentity, Side
 from app.texts import Text
 from app.web.api import answers, api, bodies, excerpts, prediction_docs
-from app.web.api.answers import ModelIdentity, Side
 from app.web.middleware import canary_header, deadlines, request_ids
 from app.web.middleware.request_context import DetachedContext
 from app.web.openapi.operations import Answer, describe
@@ -97,13 +97,15 @@ class MissingMember(TypedDict):
     reason: str
 
 
-class MergedImage(TypedDict, total=False):
-    """One image: `detections` or `predictions`, as the task has it."""
-
-    width: Side
-    height: Side
-    detections: list[Detection]
-    predictions: list[Prediction]
+if TYPE_CHECKING:
+    MergedImage = dict[str, Any]
+else:
+    MergedImage = prediction_docs.typed_dict(
+        "MergedImage",
+        "One image: `detections` or `predictions`, as the task has it.",
+        {"width": Side, "height": Side, **{task.rows: list[task.row] for task in tasks.ALL}},
+        total=False,
+    )
 
 
 class EnsembleAnswer(TypedDict):
@@ -116,21 +118,16 @@ class EnsembleAnswer(TypedDict):
     request_id: str
 
 
+_FIRST = tasks.ALL[0]
+_MODEL = _FIRST.example["model"]
 EXAMPLE = {
-    "task": "detect",
-    "members": [
-        {
-            "name": "site-safety-detector",
-            "kind": "model",
-            "model": prediction_docs.DETECTED["model"],
-            "milliseconds": 26.4,
-        }
-    ],
+    "task": _FIRST.name,
+    "members": [{"name": _MODEL["name"], "kind": "model", "model": _MODEL, "milliseconds": 26.4}],
     "missing": [
         {"name": "north", "kind": "upstream", "code": "deadline_exceeded", "reason": "north did not answer in time."}
     ],
-    "results": prediction_docs.DETECTED["results"],
-    "request_id": prediction_docs.DETECTED["request_id"],
+    "results": _FIRST.example["results"],
+    "request_id": _FIRST.example["request_id"],
 }
 
 

@@ -37,9 +37,10 @@ from app.jobs import webhooks
 from app.jobs.jobs import Job, State, Wanted
 from app.jobs.jobs import row as jobs_row
 from app.jobs.store import PAGE_ROWS, JobStore
+from app.tasks.base import ModelIdentity, Side
 from app.telemetry import metrics
 from app.texts import Text
-from app.web.api import answers, api, bodies, excerpts, job_requests, prediction_docs
+from app.web.api import api, bodies, excerpts, job_requests, prediction_docs
 from app.web.middleware import accept_language, authentication, canary_header, request_ids
 from app.web.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 
@@ -114,9 +115,9 @@ class JobResult(TypedDict, total=False):
 
     number: Annotated[int, Field(ge=1, description="The image's place in the job.")]
     name: str
-    model: answers.ModelIdentity
-    width: answers.Side
-    height: answers.Side
+    model: ModelIdentity
+    width: Side
+    height: Side
     detections: list[Detection]
     predictions: list[Prediction]
     error: ImageProblem
@@ -183,7 +184,7 @@ EXAMPLE_ID = "9f2c41d06b7aa5e3d1c07b42"
 _ROW = {
     "id": EXAMPLE_ID,
     "state": "succeeded",
-    "task": "detect",
+    "task": tasks.ALL[0].name,
     "options": {"model": "site-safety-detector", "score_threshold": 0.5, "version": "1"},
     "progress": {"done": 1, "failed": 0, "total": 1},
     "created_at": "2026-11-21T12:00:00.000Z",
@@ -196,13 +197,13 @@ _ROW = {
 _RESULT = {
     "number": 1,
     "name": "site-morning.jpg",
-    "model": prediction_docs.DETECTED["model"],
-    **prediction_docs.DETECTED["results"][0],  # type: ignore[index]
+    "model": tasks.ALL[0].example["model"],
+    **tasks.ALL[0].example["results"][0],
 }
 # The setting that says how many images a job may have.
 LIMIT = "jobs_max_images"
 _OPTIONS = {
-    "task": {"enum": list(job_requests.TASKS), "description": "detect when left out."},
+    "task": {"enum": list(job_requests.TASKS), "description": f"{job_requests.TASKS[0]} when left out."},
     "webhook_url": {
         "type": "string",
         "format": "uri",

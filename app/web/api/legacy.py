@@ -17,7 +17,7 @@ from app.jobs.jobs import State
 from app.jobs.store import told
 from app.models.manifests import Manifest
 from app.tasks import answer_from_json
-from app.tasks.detect import DetectParams
+from app.tasks.detect import Detect, DetectParams
 from app.texts import gettext_noop
 from app.web.api import answers, bodies, excerpts, jobs, prediction_docs
 from app.web.middleware import canary_header, deadlines
@@ -241,7 +241,7 @@ def _as_before(row: dict[str, Any]) -> Found | JobImageNamed | JobImageFailed:
         return {"error": told(row)["error"]}
     if "predictions" in row:
         return {"labels": row["predictions"]}
-    detections = answer_from_json("detect", row["detections"])
+    detections = answer_from_json(Detect.name, row["detections"])
     return {
         "normalizedVertices": [
             _vertex(detection, row["width"], row["height"])
@@ -295,7 +295,7 @@ def _find(entries: Sequence[Entry]) -> tuple[list[Found], dict[str, float]]:
 
 def _ask(manifest: Manifest, images: Sequence[bytes], requested: Sequence[LegacyParams]) -> Outcome:
     return predictor().predict(
-        "detect",
+        Detect.name,
         images,
         {},
         model=manifest.name,
@@ -306,11 +306,11 @@ def _ask(manifest: Manifest, images: Sequence[bytes], requested: Sequence[Legacy
 
 def _choose(kind: str | None) -> tuple[Manifest, str]:
     """The detector that ``type`` names, or the first that knows it as a label, with it. Raises ModelNotFoundError."""
-    detectors = [each for each in predictor().manifests if each.task == "detect"]
+    detectors = [each for each in predictor().manifests if each.task == Detect.name]
     if kind in {detector.name for detector in detectors}:
-        return predictor().find("detect", kind), ""
+        return predictor().find(Detect.name, kind), ""
     if not kind:
-        return predictor().find("detect"), ""
+        return predictor().find(Detect.name), ""
     for manifest in detectors:
         if label := manifest.label_of(kind):
             return manifest, label

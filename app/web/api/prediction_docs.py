@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 from pydantic import BaseModel
+from typing_extensions import TypedDict
 
 from app.errors import (
     CaskError,
@@ -24,6 +26,7 @@ from app.errors import (
     RequestError,
     TooManyImagesError,
 )
+from app.tasks.base import ModelIdentity, Task
 from app.web.api.bodies import IMAGE_PART, IMAGES_KEY, MediaTypeError
 from app.web.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body
 
@@ -63,24 +66,22 @@ BASE64_IMAGE = {
     "contentEncoding": "base64",
     "description": "An image in base64, also as a `data:` address.",
 }
-_IDENTITY = {"name": "site-safety-classifier", "version": "1", "digest": "sha256:d33788fdca4f"}
-CLASSIFIED = {
-    "model": _IDENTITY,
-    "results": [{"width": 480, "height": 400, "predictions": [{"label": "cone", "score": 0.95915}]}],
-    "request_id": "awCUYJm_o1U9NTrRRxcP7wAAAB4",
-}
-_BOX = {"x_min": 767.26, "y_min": 536.26, "x_max": 847.71, "y_max": 675.8}
-DETECTED = {
-    "model": {**_IDENTITY, "name": "site-safety-detector"},
-    "results": [{"width": 1280, "height": 853, "detections": [{"label": "cone", "score": 0.86402, "box": _BOX}]}],
-    "request_id": "awCUYJm_o1U9NTrRRxcP7wAAAB4",
-}
 
 
-def answer(schema: Any, example: Any) -> Answer:
-    """An answer with predictions and their timings."""
+def answer(task: Task) -> Answer:
+    """What POST /v1/<name> of a task answers."""
     words = "Answers in the order of the images."
-    return Answer(description=words, schema=schema, example=example, headers=PREDICTED)
+    fields = {"model": ModelIdentity, "results": list[task.image], "request_id": str}  # type: ignore[name-defined]
+    schema = typed_dict(f"{task.name.capitalize()}Answer", words, fields)
+    return Answer(description=words, schema=schema, example=task.example, headers=PREDICTED)
+
+
+def typed_dict(name: str, sentence: str, fields: Mapping[str, Any], *, total: bool = True) -> Any:
+    """A TypedDict whose fields are made from the tasks."""
+    make: Any = TypedDict
+    found = make(name, dict(fields), total=total)
+    found.__doc__ = sentence
+    return found
 
 
 def bodies(params: type[BaseModel]) -> tuple[Body, ...]:

@@ -122,18 +122,18 @@ IMAGE = {"image": EXAMPLE_IMAGE}
 METHODS = {
     "App.index": Method(_index, gettext_noop("Says who answers.")),
     "Model.list": Method(_list, gettext_noop("All models, as GET /v1/models lists them.")),
-    "Image.classify": Method(
-        _predict("classify"), gettext_noop("Names what is in images."), ("image", "top_k"), {**IMAGE, "top_k": 1}
-    ),
-    "Image.detect": Method(
-        _predict("detect"), gettext_noop("Finds objects in images."), ("image", "score_threshold"), IMAGE
-    ),
+    **{
+        f"Image.{name}": Method(
+            _predict(name), task.rpc_sentence, ("image", task.rpc_option), {**IMAGE, **task.rpc_example}
+        )
+        for name, task in sorted(tasks.BY_NAME.items())
+    },
 }
 EXAMPLES = {
     name: {"jsonrpc": "2.0", "method": name, **({"params": method.example} if method.example else {}), "id": 1}
     for name, method in METHODS.items()
 }
-BATCH = [EXAMPLES["App.index"], EXAMPLES["Image.detect"], {"jsonrpc": "2.0", "method": "Model.list"}]
+BATCH = [EXAMPLES["App.index"], EXAMPLES[f"Image.{tasks.ALL[0].name}"], {"jsonrpc": "2.0", "method": "Model.list"}]
 
 
 def _call_schema(name: str) -> dict[str, Any]:
