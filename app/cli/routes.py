@@ -71,7 +71,7 @@ def _row(app: Flask, rule: Rule, here: RoutePolicy) -> dict[str, Any]:
     from app.web import policy
     from app.web.openapi import operations
 
-    operation = operations.of(app.view_functions[rule.endpoint]) or operations.unwritten(rule)
+    operation = operations.of(app, rule)
     is_file = here == policy.FILE_ROUTE
     return {
         "path": rule.rule,

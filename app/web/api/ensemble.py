@@ -133,19 +133,17 @@ EXAMPLE = {
 
 @api.post("/ensemble")
 @describe(
+    "Ask several models at once",
+    Answer(
+        "One answer from all that came in time; `missing` names the others.",
+        EnsembleAnswer,
+        example=EXAMPLE,
+        headers=("Server-Timing",),
+    ),
     policy=PREDICTING_ROUTE,
     tag="Predictions",
-    summary="Ask several models at once",
     query=AllEnsembleParams,
     bodies=prediction_docs.bodies(AllEnsembleParams),
-    answers={
-        200: Answer(
-            description="One answer from all that came in time; `missing` names the others.",
-            schema=EnsembleAnswer,
-            example=EXAMPLE,
-            headers=("Server-Timing",),
-        )
-    },
     errors=(*prediction_docs.PREDICTION_ERRORS, EnsembleFailedError, EnsembleUnavailableError, EnsembleLoopError),
     headers=(canary_header.HEADER, prediction_docs.FRESHNESS),
 )

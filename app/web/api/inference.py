@@ -21,12 +21,12 @@ from app.texts import Text
 from app.web.api import answers, bodies, excerpts, prediction_docs, tensors
 from app.web.api.tensors import InferRequest, TensorError
 from app.web.middleware import canary_header, deadlines, error_handlers, request_ids
+from app.web.openapi import operations
 from app.web.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 from app.web.policy import PREDICTING_ROUTE
 
 inference = Blueprint("inference", __name__, url_prefix="/v2")
 
-TAG = "Open Inference Protocol"
 HEADER_LENGTH = "Inference-Header-Content-Length"
 ENCODED = "image"
 DECODED = "pixels"
@@ -84,12 +84,12 @@ def _answer_failure(error: CaskError) -> Response:
 
 
 error_handlers.shape(inference.name, _answer_failure, below="/v2")
-SHAPE: dict[str, Any] = {"error_schema": Failure, "error_example": _failure}
+operations.put(inference, tag="Open Inference Protocol", error_schema=Failure, error_example=_failure)
 EXAMPLE = {"inputs": [{"name": ENCODED, "datatype": "BYTES", "shape": [1], "data": [EXAMPLE_IMAGE]}]}
 
 INFERRED = Answer(
-    description="The tensors that were asked for; in octets where some are binary.",
-    schema=Inferred,
+    "The tensors that were asked for; in octets where some are binary.",
+    Inferred,
     headers=prediction_docs.PREDICTED,
     is_binary_too=True,
 )
@@ -98,15 +98,13 @@ INFERRED = Answer(
 @inference.post("/models/<name>/infer")
 @inference.post("/models/<name>/versions/<version>/infer")
 @describe(
+    "Infer",
+    INFERRED,
     policy=PREDICTING_ROUTE,
-    tag=TAG,
-    summary="Infer",
     path=PATH,
-    bodies=(Body(media_type=JSON, schema=prediction_docs.INFER, examples={"one image": EXAMPLE}),),
-    answers={200: INFERRED},
+    bodies=(Body(JSON, prediction_docs.INFER, examples={"one image": EXAMPLE}),),
     headers=(canary_header.HEADER, prediction_docs.FRESHNESS),
     errors=(*prediction_docs.PREDICTION_ERRORS, TensorError),
-    **SHAPE,
 )
 def infer(name: str, version: str | None = None) -> Response:
     """Predict the images of a tensor: encoded ones as BYTES, or pixels as UINT8. Takes and gives binary tensors too."""

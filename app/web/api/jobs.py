@@ -218,15 +218,15 @@ _OPTIONS = {
 }
 BODIES = (
     Body(
-        media_type=JSON,
-        schema=prediction_docs.an_object(
+        JSON,
+        prediction_docs.an_object(
             {bodies.IMAGES_KEY: prediction_docs.a_list(prediction_docs.BASE64_IMAGE, LIMIT), **_OPTIONS}, "images"
         ),
         examples={"one image": {bodies.IMAGES_KEY: [EXAMPLE_IMAGE]}},
     ),
     Body(
-        media_type="multipart/form-data",
-        schema={
+        "multipart/form-data",
+        {
             **prediction_docs.an_object(
                 {
                     bodies.IMAGE_PART: prediction_docs.a_list(prediction_docs.BINARY, LIMIT),
@@ -237,7 +237,7 @@ BODIES = (
             "description": "Or one file in the part `archive` (zip, tar, tar.gz); also the options of the task.",
         },
     ),
-    Body(media_type="image/*", schema=prediction_docs.BINARY),
+    Body("image/*", prediction_docs.BINARY),
 )
 MAKING_ERRORS = (
     RequestError,
@@ -263,13 +263,13 @@ PATH = {"job_id": "Id of the job."}
 
 @api.post("/jobs")
 @describe(
+    "Leave images to be predicted",
     tag=TAG,
-    summary="Leave images to be predicted",
     bodies=BODIES,
     answers={
         202: Answer(
-            description="Taken; `Location` says where to ask for it.",
-            schema=JobRow,
+            "Taken; `Location` says where to ask for it.",
+            JobRow,
             example={**_ROW, "state": "queued", "progress": {"done": 0, "failed": 0, "total": 1}},
             headers=("Location",),
         )
@@ -300,10 +300,10 @@ def make_job() -> Response:
 
 @api.get("/jobs")
 @describe(
+    "All jobs",
+    Answer("The newest first.", JobList, example={"jobs": [_ROW], "next": None}),
     tag=TAG,
-    summary="All jobs",
     query=JobsPage,
-    answers={200: Answer(description="The newest first.", schema=JobList, example={"jobs": [_ROW], "next": None})},
     errors=(JobsOffError, OptionError, StateUnusableError),
 )
 def list_jobs() -> Response:
@@ -316,15 +316,11 @@ def list_jobs() -> Response:
 
 @api.get("/jobs/<job_id>")
 @describe(
+    "One job, with results",
+    Answer("How it stands.", JobAnswer, example={**_ROW, "results": [_RESULT], "next": None}),
     tag=TAG,
-    summary="One job, with results",
     path=PATH,
     query=ResultsPage,
-    answers={
-        200: Answer(
-            description="How it stands.", schema=JobAnswer, example={**_ROW, "results": [_RESULT], "next": None}
-        )
-    },
     errors=(*ERRORS, OptionError),
 )
 def show_job(job_id: str) -> Response:
@@ -342,16 +338,12 @@ def show_job(job_id: str) -> Response:
 
 @api.get("/jobs/<job_id>/results")
 @describe(
+    "All results of a job, a line each",
+    Answer(
+        "JSON Lines: the results that there are, by number.", media_type=JSON_LINES, example=json.dumps(_RESULT) + "\n"
+    ),
     tag=TAG,
-    summary="All results of a job, a line each",
     path=PATH,
-    answers={
-        200: Answer(
-            description="JSON Lines: the results that there are, by number.",
-            media_type=JSON_LINES,
-            example=json.dumps(_RESULT) + "\n",
-        )
-    },
     errors=ERRORS,
 )
 def job_results(job_id: str) -> Response:
@@ -366,10 +358,10 @@ def job_results(job_id: str) -> Response:
 
 @api.delete("/jobs/<job_id>")
 @describe(
+    "Cancel and remove a job",
     tag=TAG,
-    summary="Cancel and remove a job",
     path=PATH,
-    answers={204: Answer(description="It is gone, with its images and results.", media_type="", schema=None)},
+    answers={204: Answer("It is gone, with its images and results.", None, media_type="")},
     errors=ERRORS,
 )
 def remove_job(job_id: str) -> Response:

@@ -21,10 +21,12 @@ from app.tasks.detect import Detect, DetectParams
 from app.texts import gettext_noop
 from app.web.api import answers, bodies, excerpts, jobs, prediction_docs
 from app.web.middleware import canary_header, deadlines
+from app.web.openapi import operations
 from app.web.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 from app.web.policy import PREDICTING_ROUTE
 
 legacy = Blueprint("legacy", __name__)
+operations.put(legacy, tag="Earlier clients")
 
 # Fractions of an image need more digits than pixels: a ten-thousandth of a pixel in an image of 10 000.
 FRACTION_DIGITS = 8
@@ -179,18 +181,15 @@ ANSWER = {
 @legacy.post("/", endpoint="root")
 @legacy.post("/predict")
 @describe(
+    "Find objects, as before",
+    Answer(
+        "`responses` for `requests`; for one image its `normalizedVertices` alone.",
+        AllFound | Found,
+        example=ANSWER,
+        headers=prediction_docs.PREDICTED,
+    ),
     policy=PREDICTING_ROUTE,
-    tag="Earlier clients",
-    summary="Find objects, as before",
-    bodies=(Body(media_type=JSON, schema=Entries | Single, examples=EXAMPLES),),
-    answers={
-        200: Answer(
-            description="`responses` for `requests`; for one image its `normalizedVertices` alone.",
-            schema=AllFound | Found,
-            example=ANSWER,
-            headers=prediction_docs.PREDICTED,
-        )
-    },
+    bodies=(Body(JSON, Entries | Single, examples=EXAMPLES),),
     errors=prediction_docs.PREDICTION_ERRORS,
     headers=(canary_header.HEADER, prediction_docs.FRESHNESS),
 )
@@ -206,16 +205,13 @@ def predict() -> Response:
 
 @legacy.get("/get_result")
 @describe(
-    tag="Earlier clients",
-    summary="The results of a job, as before",
+    "The results of a job, as before",
+    Answer(
+        "`responses` in the order of the images; null for one that still waits.",
+        JobFound,
+        example={"job_id": jobs.EXAMPLE_ID, "status": "succeeded", "done": 1, "total": 1, "responses": [ANSWER]},
+    ),
     query=LegacyJobParams,
-    answers={
-        200: Answer(
-            description="`responses` in the order of the images; null for one that still waits.",
-            schema=JobFound,
-            example={"job_id": jobs.EXAMPLE_ID, "status": "succeeded", "done": 1, "total": 1, "responses": [ANSWER]},
-        )
-    },
     errors=(*jobs.ERRORS, OptionError),
 )
 def get_result() -> Response:

@@ -30,15 +30,11 @@ class Versioned(BaseModel):
 
 @api.get("/models")
 @describe(
+    "All models",
+    Answer("Versions by model, the active one first.", answers.ModelList, headers=("ETag",)),
     policy=LISTED_ROUTE,
     tag=TAG,
-    summary="All models",
-    answers={
-        200: Answer(
-            description="Versions by model, the active one first.", schema=answers.ModelList, headers=("ETag",)
-        ),
-        304: UNCHANGED,
-    },
+    answers={304: UNCHANGED},
     headers=(CONDITION,),
 )
 def list_models() -> Response:
@@ -48,12 +44,13 @@ def list_models() -> Response:
 
 @api.get("/models/<name>")
 @describe(
+    "One model",
+    Answer("The model.", answers.ModelDetail, headers=("ETag",)),
     policy=LISTED_ROUTE,
     tag=TAG,
-    summary="One model",
     path={"name": "A name from `/v1/models`."},
     query=Versioned,
-    answers={200: Answer(description="The model.", schema=answers.ModelDetail, headers=("ETag",)), 304: UNCHANGED},
+    answers={304: UNCHANGED},
     headers=(CONDITION,),
     errors=(ModelNotFoundError,),
 )

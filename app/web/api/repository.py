@@ -14,7 +14,7 @@ from app import __version__
 from app.errors import ModelNotFoundError, ModelNotReadyError, RequestError
 from app.inference.pipeline import ModelStatus, predictor
 from app.web.api import bodies
-from app.web.api.inference import INPUTS, OUTPUTS, PATH, SHAPE, TAG, Failure, inference, validate
+from app.web.api.inference import INPUTS, OUTPUTS, PATH, Failure, inference, validate
 from app.web.api.tensors import TensorError
 from app.web.middleware import error_handlers
 from app.web.openapi.operations import JSON, Answer, Body, View, describe
@@ -141,14 +141,14 @@ class Stats(TypedDict):
 
 # For machines that watch; a host name of ours is asked for, as everywhere in this protocol.
 HEALTH_ROUTE = replace(WATCHED_ROUTE, is_own_host_only=True)
-NOT_READY = Answer(description="Not now.", schema=ModelReady | Ready | Failure)
+NOT_READY = Answer("Not now.", ModelReady | Ready | Failure)
 
 
-def of_model(ending: str, **promises: Any) -> Callable[[View], View]:
+def of_model(ending: str, *what: Any, **promises: Any) -> Callable[[View], View]:
     """GET this of a model, by its name alone or with a version; what is promised besides goes to ``describe``."""
 
     def route(view: View) -> View:
-        view = describe(tag=TAG, path=PATH, errors=(ModelNotFoundError,), **SHAPE, **promises)(view)
+        view = describe(*what, path=PATH, errors=(ModelNotFoundError,), **promises)(view)
         for address in ("/models/<name>/versions/<version>", "/models/<name>"):
             view = inference.get(address + ending)(view)
         return view
@@ -157,36 +157,28 @@ def of_model(ending: str, **promises: Any) -> Callable[[View], View]:
 
 
 @inference.get("")
-@describe(tag=TAG, summary="Server metadata", answers={200: Answer(description="Who answers.", schema=Server)}, **SHAPE)
+@describe("Server metadata", Answer("Who answers.", Server))
 def server() -> Response:
     """Name, version and extensions of this server."""
     return jsonify(name="cask", version=__version__, extensions=["binary_tensor_data"])
 
 
 @inference.get("/health/live")
-@describe(
-    policy=HEALTH_ROUTE, tag=TAG, summary="Live", answers={200: Answer(description="Alive.", schema=Live)}, **SHAPE
-)
+@describe("Live", Answer("Alive.", Live), policy=HEALTH_ROUTE)
 def live() -> Response:
     """This process answers."""
     return jsonify(live=True)
 
 
 @inference.get("/health/ready")
-@describe(
-    policy=HEALTH_ROUTE,
-    tag=TAG,
-    summary="Ready",
-    answers={200: Answer(description="All are ready.", schema=Ready), 503: NOT_READY},
-    **SHAPE,
-)
+@describe("Ready", Answer("All are ready.", Ready), policy=HEALTH_ROUTE, answers={503: NOT_READY})
 def ready() -> Response:
     """Whether all models can answer, each in the version that is active."""
     is_ready = all(status.state == "ready" for status in predictor().models() if status.role == "active")
     return _readiness({"ready": is_ready}, is_ready=is_ready)
 
 
-@of_model("", summary="Model metadata", answers={200: Answer(description="What it takes and gives.", schema=Metadata)})
+@of_model("", "Model metadata", Answer("What it takes and gives.", Metadata))
 def metadata(name: str, version: str | None = None) -> Response:
     """The tensors that a model takes and gives."""
     manifest = predictor().find(None, name, version)
@@ -194,11 +186,7 @@ def metadata(name: str, version: str | None = None) -> Response:
     return jsonify(name=name, versions=versions, platform="cask", inputs=INPUTS, outputs=OUTPUTS[manifest.task])
 
 
-@of_model(
-    "/ready",
-    summary="Model ready",
-    answers={200: Answer(description="It is ready.", schema=ModelReady), 503: NOT_READY},
-)
+@of_model("/ready", "Model ready", Answer("It is ready.", ModelReady), answers={503: NOT_READY})
 def model_ready(name: str, version: str | None = None) -> Response:
     """Whether a model can answer."""
     manifest = predictor().find(None, name, version)
@@ -207,15 +195,13 @@ def model_ready(name: str, version: str | None = None) -> Response:
 
 
 @inference.get("/models")
-@describe(tag=TAG, summary="Models", answers={200: Answer(description="Their names.", schema=Models)}, **SHAPE)
+@describe("Models", Answer("Their names.", Models))
 def names() -> Response:
     """The names of all models, as KServe lists them."""
     return jsonify(models=[each.name for each in predictor().manifests])
 
 
-@of_model(
-    "/config", summary="Model configuration", answers={200: Answer(description="In Triton's words.", schema=Config)}
-)
+@of_model("/config", "Model configuration", Answer("In Triton's words.", Config))
 def config(name: str, version: str | None = None) -> Response:
     """The tensors that a model takes and gives, as Triton's configuration has them."""
     manifest = predictor().find(None, name, version)
@@ -230,18 +216,13 @@ def config(name: str, version: str | None = None) -> Response:
 
 
 @inference.get("/models/stats")
-@describe(
-    tag=TAG,
-    summary="Statistics",
-    answers={200: Answer(description="Of every version that is held.", schema=Stats)},
-    **SHAPE,
-)
+@describe("Statistics", Answer("Of every version that is held.", Stats))
 def all_stats() -> Response:
     """How many images each version has computed."""
     return jsonify(model_stats=list(_stats(predictor().models())))
 
 
-@of_model("/stats", summary="Model statistics", answers={200: Answer(description="Of this model.", schema=Stats)})
+@of_model("/stats", "Model statistics", Answer("Of this model.", Stats))
 def stats(name: str, version: str | None = None) -> Response:
     """How many images each version of a model has computed, or one version."""
     predictor().find(None, name, version)
@@ -251,13 +232,11 @@ def stats(name: str, version: str | None = None) -> Response:
 
 @inference.post("/repository/index")
 @describe(
-    tag=TAG,
-    summary="Repository index",
-    bodies=(Body(media_type=JSON, schema=IndexParams, examples={"those that are ready": {"ready": True}}),),
+    "Repository index",
+    Answer("Models and their states.", list[IndexRow]),
+    bodies=(Body(JSON, IndexParams, examples={"those that are ready": {"ready": True}}),),
     is_body_required=False,
-    answers={200: Answer(description="Models and their states.", schema=list[IndexRow])},
     errors=(RequestError, TensorError),
-    **SHAPE,
 )
 def index() -> Response:
     """Every version of every model that is served here."""

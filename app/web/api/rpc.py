@@ -17,12 +17,12 @@ from app.models.manifests import Task
 from app.texts import Text, gettext_noop
 from app.web.api import answers, bodies, excerpts, models, prediction_docs
 from app.web.middleware import canary_header, deadlines, error_handlers, request_ids
-from app.web.openapi.operations import EXAMPLE_IMAGE, HTML, JSON, Answer, Body, describe
+from app.web.openapi import operations
+from app.web.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, a_page, describe
 from app.web.policy import PREDICTING_ROUTE
 
 rpc = Blueprint("rpc", __name__, template_folder="../templates")
 
-TAG = "JSON-RPC"
 # Codes of the specification (https://www.jsonrpc.org/specification, section 5.1).
 PARSE_ERROR = -32700
 INVALID_REQUEST = -32600
@@ -163,13 +163,7 @@ SCHEMA = {"anyOf": [*map(_call_schema, METHODS), CALLS]}
 
 @rpc.get("/api/browse", endpoint="browse")
 @rpc.get("/api", endpoint="page")
-@describe(
-    tag=TAG,
-    summary="The methods, to try",
-    answers={200: Answer(description="A page.", media_type=HTML)},
-    error_schema=Reply,
-    error_example=lambda error, request_id: _failed(None, error, request_id=request_id),
-)
+@describe("The methods, to try", a_page("A page."))
 def page() -> str:
     """Every method with an example that can be sent from the page."""
     return render_template("rpc.html", methods=METHODS, examples={**EXAMPLES, "A batch": BATCH})
@@ -177,23 +171,18 @@ def page() -> str:
 
 @rpc.post("/api")
 @describe(
+    "Call methods",
+    Answer(
+        "A reply, or one for each call of a batch that is no notification.",
+        Reply | list[Reply],
+        example={"jsonrpc": "2.0", "id": 1, "result": "Welcome to Cask"},
+        headers=("X-Cache", "Age"),
+    ),
     policy=PREDICTING_ROUTE,
-    tag=TAG,
-    summary="Call methods",
-    bodies=(Body(media_type=JSON, schema=SCHEMA, examples={**EXAMPLES, "a batch": BATCH}),),
-    answers={
-        200: Answer(
-            description="A reply, or one for each call of a batch that is no notification.",
-            schema=Reply | list[Reply],
-            example={"jsonrpc": "2.0", "id": 1, "result": "Welcome to Cask"},
-            headers=("X-Cache", "Age"),
-        ),
-        204: Answer(description="All calls were notifications."),
-    },
+    bodies=(Body(JSON, SCHEMA, examples={**EXAMPLES, "a batch": BATCH}),),
+    answers={204: Answer("All calls were notifications.")},
     errors=(*prediction_docs.PREDICTION_ERRORS, MethodError, CallError),
     headers=(canary_header.HEADER, prediction_docs.FRESHNESS),
-    error_schema=Reply,
-    error_example=lambda error, request_id: _failed(None, error, request_id=request_id),
 )
 def call() -> Response:
     """Call one method, or several in a batch; a single call that fails has the HTTP status of its failure."""
@@ -306,3 +295,9 @@ def _answer_failure(error: CaskError) -> Response:
 
 
 error_handlers.shape(rpc.name, _answer_failure)
+operations.put(
+    rpc,
+    tag="JSON-RPC",
+    error_schema=Reply,
+    error_example=lambda error, request_id: _failed(None, error, request_id=request_id),
+)

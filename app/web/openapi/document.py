@@ -176,7 +176,7 @@ def addresses(app: Flask) -> Iterator[tuple[str, Rule, Operation]]:
             continue
         for method in METHODS:
             if method in (rule.methods or ()):
-                yield method, rule, operations.of(app.view_functions[rule.endpoint]) or operations.unwritten(rule)
+                yield method, rule, operations.of(app, rule)
 
 
 def order(tag: str) -> tuple[int, str]:

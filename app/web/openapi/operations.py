@@ -11,6 +11,7 @@ from app.web import policy as policies
 from app.web.policy import RoutePolicy
 
 if TYPE_CHECKING:
+    from flask import Blueprint, Flask
     from werkzeug.routing import Rule
 
 View = TypeVar("View", bound=Callable[..., Any])
@@ -26,7 +27,7 @@ EXAMPLE_IMAGE = (
 )
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Body:
     """One form of the body of a request. ``schema``: a type that pydantic knows, or a JSON Schema.
 
@@ -38,7 +39,7 @@ class Body:
     examples: Mapping[str, Any] = field(default_factory=dict)
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Answer:
     """What comes with one status. ``schema``: a type that pydantic knows, a JSON Schema, or None for a text.
 
@@ -54,10 +55,10 @@ class Answer:
 
 
 CONDITION = "If-None-Match"
-UNCHANGED = Answer(description="The answer with that ETag is still the same.", headers=("ETag",))
+UNCHANGED = Answer("The answer with that ETag is still the same.", headers=("ETag",))
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Operation:
     """What an address promises. ``errors`` are those that its view raises; those of guards and Apache are added.
 
@@ -80,29 +81,40 @@ class Operation:
     headers: tuple[str, ...] = ()
 
 
-def describe(*, policy: RoutePolicy | None = None, **promises: Any) -> Callable[[View], View]:
+def describe(
+    summary: str = "", answer: Answer | None = None, *, policy: RoutePolicy | None = None, **promises: Any
+) -> Callable[[View], View]:
     """Note what a view promises, and its policy if it has one; the view itself is given back as it is.
 
-    A view that promises nothing is in the description with what its route and its docstring say.
+    ``answer`` comes with 200; ``promises`` are those of ``Operation``. A view that promises nothing is in the
+    description with what its blueprint, its route and its docstring say.
     """
 
     def note(view: View) -> View:
         if policy is not None:
             policies.put(view, policy)
-        if promises:
-            setattr(view, ATTRIBUTE, Operation(**promises))
+        if summary:
+            answers = ({200: answer} if answer else {}) | promises.get("answers", {})
+            put(view, **{**promises, "summary": summary, "answers": answers})
         return view
 
     return note
 
 
-def unwritten(rule: Rule) -> Operation:
-    """What is known of a view that promises nothing: its blueprint's name, and that it answers."""
+def put(holder: Callable[..., Any] | Blueprint, **promises: Any) -> None:
+    """Note what a view promises, or what all views of a blueprint do that do not say otherwise."""
+    setattr(holder, ATTRIBUTE, promises)
+
+
+def a_page(words: str) -> Answer:
+    """An answer that a browser shows."""
+    return Answer(words, media_type=HTML)
+
+
+def of(app: Flask, rule: Rule) -> Operation:
+    """What an address promises. Where nobody has written it: its blueprint's name, and that it answers."""
     blueprint, _, name = rule.endpoint.rpartition(".")
-    words = name.replace("_", " ").capitalize()
-    return Operation(tag=blueprint or OTHERS, summary=words, answers={200: Answer(description="Its answer.")})
-
-
-def of(view: Callable[..., Any]) -> Operation | None:
-    """What a view promises; None where nobody has written it."""
-    return getattr(view, ATTRIBUTE, None)
+    own = getattr(app.view_functions[rule.endpoint], ATTRIBUTE, None)
+    if own is None:
+        return Operation(blueprint or OTHERS, name.replace("_", " ").capitalize(), {200: Answer("Its answer.")})
+    return Operation(**{"tag": blueprint or OTHERS, **getattr(app.blueprints.get(blueprint), ATTRIBUTE, {}), **own})

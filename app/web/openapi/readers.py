@@ -9,10 +9,9 @@ from typing import Any
 from flask import Response, abort, current_app, jsonify, render_template, request, send_from_directory
 
 from app.web.openapi import document, openapi
-from app.web.openapi.operations import CONDITION, HTML, UNCHANGED, Answer, describe
+from app.web.openapi.operations import CONDITION, UNCHANGED, Answer, a_page, describe
 from app.web.policy import FILE_ROUTE, Access, RoutePolicy
 
-TAG = "This description"
 MAX_AGE_SECONDS = 3600
 # Scripts and style of the readers lie in packages that the lock files pin; their Python is never imported.
 ASSETS = {
@@ -25,13 +24,10 @@ EXTENSION = "openapi_document"
 
 @openapi.get("/openapi.json")
 @describe(
+    "This description",
+    Answer("The OpenAPI 3.1 document.", {"type": "object"}, headers=("ETag",)),
     policy=RoutePolicy(access=Access.PUBLIC, is_conditional=True),
-    tag=TAG,
-    summary="This description",
-    answers={
-        200: Answer(description="The OpenAPI 3.1 document.", schema={"type": "object"}, headers=("ETag",)),
-        304: UNCHANGED,
-    },
+    answers={304: UNCHANGED},
     headers=(CONDITION,),
 )
 def specification() -> Response:
@@ -42,10 +38,7 @@ def specification() -> Response:
 
 @openapi.get("/docs")
 @describe(
-    policy=RoutePolicy(access=Access.PUBLIC),
-    tag=TAG,
-    summary="Swagger UI",
-    answers={200: Answer(description="The description as a page to try requests on.", media_type=HTML)},
+    "Swagger UI", a_page("The description as a page to try requests on."), policy=RoutePolicy(access=Access.PUBLIC)
 )
 def swagger() -> str:
     """Read the description, and try requests from the page."""
@@ -53,12 +46,7 @@ def swagger() -> str:
 
 
 @openapi.get("/redoc")
-@describe(
-    policy=RoutePolicy(access=Access.PUBLIC),
-    tag=TAG,
-    summary="Redoc",
-    answers={200: Answer(description="The description as a page to read.", media_type=HTML)},
-)
+@describe("Redoc", a_page("The description as a page to read."), policy=RoutePolicy(access=Access.PUBLIC))
 def redoc() -> str:
     """Read the description on one long page."""
     return render_template("redoc.html")

@@ -21,7 +21,6 @@ from app.web.policy import WATCHED_ROUTE
 
 READY_ONCE = "ready_once"
 RETRY_AFTER_SECONDS = "2"
-TAG = "Health"
 
 
 class Live(TypedDict):
@@ -44,28 +43,18 @@ class Started(TypedDict):
     started: bool
 
 
-NOT_READY = Answer(description="Not now; `missing` says why.", schema=Readiness, headers=("Retry-After",))
+NOT_READY = Answer("Not now; `missing` says why.", Readiness, headers=("Retry-After",))
 
 
 @ops.get("/livez")
-@describe(
-    policy=replace(WATCHED_ROUTE, is_microcached=True),
-    tag=TAG,
-    summary="Alive",
-    answers={200: Answer(description="This process answers.", schema=Live)},
-)
+@describe("Alive", Answer("This process answers.", Live), policy=replace(WATCHED_ROUTE, is_microcached=True))
 def live() -> Response:
     """This process answers. A failure here means: restart me."""
     return jsonify(live=True)
 
 
 @ops.get("/readyz")
-@describe(
-    policy=WATCHED_ROUTE,
-    tag=TAG,
-    summary="Ready",
-    answers={200: Answer(description="A prediction would succeed.", schema=Readiness), 503: NOT_READY},
-)
+@describe("Ready", Answer("A prediction would succeed.", Readiness), policy=WATCHED_ROUTE, answers={503: NOT_READY})
 def ready() -> Response:
     """Whether a prediction would succeed now. A failure here means: send callers elsewhere for the moment."""
     report = _report()
@@ -76,10 +65,7 @@ def ready() -> Response:
 
 @ops.get("/startupz")
 @describe(
-    policy=WATCHED_ROUTE,
-    tag=TAG,
-    summary="Started",
-    answers={200: Answer(description="It has been ready once.", schema=Started | Readiness), 503: NOT_READY},
+    "Started", Answer("It has been ready once.", Started | Readiness), policy=WATCHED_ROUTE, answers={503: NOT_READY}
 )
 def started() -> Response:
     """Whether the service has been ready once since it started."""

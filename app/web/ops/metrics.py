@@ -36,10 +36,9 @@ Row = tuple[Metric, dict[str, str], float]
 
 @ops.get(PATH)
 @describe(
+    "Metrics",
+    Answer("Prometheus' text form.", media_type=TEXT),
     policy=replace(WATCHED_ROUTE, access=Access.METRICS),
-    tag="Health",
-    summary="Metrics",
-    answers={200: Answer(description="Prometheus' text form.", media_type=TEXT)},
     errors=(OutsideError,),
 )
 def show() -> Response:

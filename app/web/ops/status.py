@@ -35,11 +35,7 @@ class Status(TypedDict):
 
 
 @ops.get("/status")
-@describe(
-    tag="Health",
-    summary="Status",
-    answers={200: Answer(description="How it goes.", schema=Status)},
-)
+@describe("Status", Answer("How it goes.", Status))
 def status() -> Response:
     """Environment, version, engine, memory and processor time of every process."""
     settings = current_app.extensions["settings"]

@@ -30,10 +30,9 @@ class Version(TypedDict):
 
 @ops.get("/version")
 @describe(
+    "Version",
+    Answer("What runs here.", Version),
     policy=replace(WATCHED_ROUTE, access=Access.ANY_TOKEN, is_microcached=True),
-    tag="Health",
-    summary="Version",
-    answers={200: Answer(description="What runs here.", schema=Version)},
 )
 def version() -> Response:
     """Version, revision and moment of the build."""

@@ -7,9 +7,11 @@ from typing import cast
 from flask import Blueprint, Flask
 
 from app.web import policy
+from app.web.openapi import operations
 
 pages = Blueprint("pages", __name__, template_folder="../templates")
 policy.put(pages, policy.PAGE_ROUTE)
+operations.put(pages, tag="The page")
 
 # The views register themselves on `pages`, so they can only be imported once it exists.
 from app.web.pages import capacity, jobs, languages, layout, models, samples, sign_in, try_image  # noqa: E402

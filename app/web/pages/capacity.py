@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from flask import Response, current_app, make_response, render_template
+from flask import current_app, render_template
 
-from app.web.openapi.operations import HTML, Answer, describe
-from app.web.pages import pages, try_image
+from app.web.openapi.operations import a_page, describe
+from app.web.pages import pages
 
 FILE_NAME = "capacity.json"
 # The repository, where `make loadtest-search` leaves what it found.
@@ -51,17 +51,12 @@ class Card:
 
 
 @pages.get("/capacity")
-@describe(
-    tag=try_image.TAG,
-    summary="The page of the measured capacity",
-    answers={200: Answer(description="What the last load test found, or how to make one.", media_type=HTML)},
-)
-def capacity() -> Response:
+@describe("The page of the measured capacity", a_page("What the last load test found, or how to make one."))
+def capacity() -> str:
     """What the last load test of this service found."""
     settings = current_app.extensions["settings"]
     card = find((settings.state_dir / FILE_NAME, ROOT / "loadtest" / "results" / f"{settings.env}-{FILE_NAME}"))
-    page = render_template("capacity.html", card=card, env=settings.env)
-    return make_response(page)
+    return render_template("capacity.html", card=card, env=settings.env)
 
 
 def find(paths: tuple[Path, ...]) -> Card | None:

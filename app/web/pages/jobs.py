@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, BinaryIO, cast
 
-from flask import Response, current_app, make_response, redirect, render_template, request, url_for
+from flask import current_app, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
 from app import tasks
@@ -23,7 +23,7 @@ from app.texts import gettext_noop
 from app.web.api import job_requests
 from app.web.api.jobs import UPLOADS, owner, seen_by, store
 from app.web.middleware import form_bodies, request_ids
-from app.web.openapi.operations import HTML, Answer, Body, describe
+from app.web.openapi.operations import Body, a_page, describe
 from app.web.pages import languages, pages, prediction_form, try_image
 
 LISTED_ROWS = 20
@@ -39,9 +39,9 @@ STATES = {
     "expired": gettext_noop("Expired"),
 }
 PATH = {"job_id": "Id of the job."}
-PAGE = Answer(description="The page.", media_type=HTML)
-REFUSED = Answer(description="What is wrong.", media_type=HTML)
-TO_A_PAGE = Answer(description="To the page of the job, or of all jobs.", media_type=HTML)
+PAGE = a_page("The page.")
+REFUSED = a_page("What is wrong.")
+TO_A_PAGE = a_page("To the page of the job, or of all jobs.")
 FORM = {
     "type": "object",
     "properties": {
@@ -93,11 +93,11 @@ class ShownResult:
 
 
 @pages.get("/jobs")
-@describe(tag=try_image.TAG, summary="The page of all jobs", answers={200: PAGE}, errors=())
-def jobs() -> Response:
+@describe("The page of all jobs", PAGE)
+def jobs() -> str:
     """All jobs of whoever looks, the newest first, and a form to leave pictures."""
     found = store().list(seen_by(), limit=LISTED_ROWS, before=request.args.get("before", ""))
-    page = render_template(
+    return render_template(
         "jobs.html",
         jobs=[Shown(job) for job in found],
         older=found[-1].id if len(found) == LISTED_ROWS else "",
@@ -108,14 +108,12 @@ def jobs() -> Response:
         archives=ARCHIVES,
         api_url=_api_url(),
     )
-    return make_response(page)
 
 
 @pages.post("/jobs")
 @describe(
-    tag=try_image.TAG,
-    summary="The form of the page of jobs",
-    bodies=(Body(media_type="multipart/form-data", schema=FORM),),
+    "The form of the page of jobs",
+    bodies=(Body("multipart/form-data", FORM),),
     answers={303: TO_A_PAGE, **dict.fromkeys((400, 404, 413, 415, 422, 500, 503, 507), REFUSED)},
 )
 def leave_pictures() -> BaseResponse:
@@ -133,15 +131,15 @@ def leave_pictures() -> BaseResponse:
 
 
 @pages.get("/jobs/<job_id>")
-@describe(tag=try_image.TAG, summary="The page of one job", path=PATH, answers={200: PAGE, 404: REFUSED})
-def job(job_id: str) -> Response:
+@describe("The page of one job", PAGE, path=PATH, answers={404: REFUSED})
+def job(job_id: str) -> str:
     """One job: progress, what was requested, results."""
     found = store().get(job_id, seen_by())
     after = request.args.get("after", "0")
     after_number = int(after) if after.isdecimal() and len(after) < 10 else 0
     rows = [] if found.state == "expired" else store().results(found.id, after=after_number, limit=RESULT_ROWS)
     results = [_result(row) for row in rows]
-    page = render_template(
+    return render_template(
         "job.html",
         shown=Shown(found),
         results=results,
@@ -150,16 +148,10 @@ def job(job_id: str) -> Response:
         is_away=found.is_open and not _is_worked_off(),
         api_url=_api_url(),
     )
-    return make_response(page)
 
 
 @pages.post("/jobs/<job_id>/remove")
-@describe(
-    tag=try_image.TAG,
-    summary="The button that removes a job",
-    path=PATH,
-    answers={303: TO_A_PAGE, 404: REFUSED},
-)
+@describe("The button that removes a job", path=PATH, answers={303: TO_A_PAGE, 404: REFUSED})
 def remove_job(job_id: str) -> BaseResponse:
     """Cancel a job that is open, forget it, and go back to the others."""
     store().remove(job_id, seen_by())

@@ -7,13 +7,13 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from flask import Response, current_app, make_response, render_template, request
+from flask import current_app, render_template, request
 
 from app.inference.pipeline import ModelStatus, predictor
 from app.models import builds
 from app.models.builds import Candidate, Report, Standing
 from app.texts import gettext_noop
-from app.web.openapi.operations import HTML, Answer, describe
+from app.web.openapi.operations import a_page, describe
 from app.web.pages import languages, pages, stored_texts, try_image
 
 # What a state of a build means, in a person's words.
@@ -93,23 +93,18 @@ class Section:
 
 
 @pages.get("/models")
-@describe(
-    tag=try_image.TAG,
-    summary="The page of all models",
-    answers={200: Answer(description="The models and how each was built.", media_type=HTML)},
-)
-def models() -> Response:
+@describe("The page of all models", a_page("The models and how each was built."))
+def models() -> str:
     """All models with their builds."""
     state_dir = current_app.extensions["settings"].state_dir
     statuses = predictor().models()
     standings = [builds.standing(state_dir, status.manifest, status.processor) for status in statuses]
-    page = render_template(
+    return render_template(
         "models.html",
         sections=[Section(*pair, _rows(pair[1].report)) for pair in zip(statuses, standings, strict=True)],
         engine_state=try_image.engine_state(statuses),
         api_url=request.script_root + try_image.API_PATH,
     )
-    return make_response(page)
 
 
 @pages.app_template_filter()

@@ -9,7 +9,7 @@ from pathlib import Path
 from flask import Response, abort, send_from_directory
 
 from app.inference.pipeline import predictor
-from app.web.openapi.operations import HTML, Answer, describe
+from app.web.openapi.operations import Answer, a_page, describe
 from app.web.pages import pages
 from app.web.policy import PAGE_ROUTE
 
@@ -31,14 +31,11 @@ class Sample:
 
 @pages.get("/samples/<name>")
 @describe(
+    "A sample picture",
+    Answer("The picture.", {"type": "string", "format": "binary"}, media_type="image/jpeg"),
     policy=replace(PAGE_ROUTE, is_limited=False, is_storable=True),
-    tag="The page",
-    summary="A sample picture",
     path={"name": "A name that the page offers."},
-    answers={
-        200: Answer(description="The picture.", media_type="image/jpeg", schema={"type": "string", "format": "binary"}),
-        404: Answer(description="There is no such sample.", media_type=HTML),
-    },
+    answers={404: a_page("There is no such sample.")},
 )
 def sample(name: str) -> Response:
     """One sample picture; only files that the index names are served."""

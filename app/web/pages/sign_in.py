@@ -11,8 +11,8 @@ from werkzeug.wrappers import Response
 from app.errors import TokenInvalidError
 from app.texts import gettext_noop
 from app.web.middleware import authentication, form_bodies
-from app.web.openapi.operations import HTML, Answer, Body, describe
-from app.web.pages import pages, try_image
+from app.web.openapi.operations import Body, a_page, describe
+from app.web.pages import pages
 from app.web.policy import PAGE_ROUTE, Access
 
 # Nothing is required: where nobody needs a token, everybody is sent on.
@@ -27,16 +27,11 @@ WRONG = gettext_noop("This token is not valid. Check it, or ask the operator for
 NOT_FOR_PAGES = gettext_noop("This token is not for predictions. Ask the operator for one with the scope predict.")
 # Another site could send it in a person's name, to sign them in or out.
 FORM_ROUTE = replace(PAGE_ROUTE, access=Access.PUBLIC, is_form=True)
-ON = Answer(description="Redirects to the page that was asked for.", media_type=HTML, headers=())
+ON = a_page("Redirects to the page that was asked for.")
 
 
 @pages.get("/sign-in")
-@describe(
-    policy=replace(PAGE_ROUTE, access=Access.PUBLIC),
-    tag=try_image.TAG,
-    summary="Sign in",
-    answers={200: Answer(description="The form.", media_type=HTML), 303: ON},
-)
+@describe("Sign in", a_page("The form."), policy=replace(PAGE_ROUTE, access=Access.PUBLIC), answers={303: ON})
 def sign_in() -> Response:
     """The form; where nobody needs a token, or who has signed in, goes on at once."""
     if not authentication.is_required() or authentication.caller() is not None:
@@ -46,14 +41,10 @@ def sign_in() -> Response:
 
 @pages.post("/sign-in")
 @describe(
+    "Sign in with a token",
     policy=FORM_ROUTE,
-    tag=try_image.TAG,
-    summary="Sign in with a token",
-    bodies=(Body(media_type="application/x-www-form-urlencoded", schema=FORM),),
-    answers={
-        303: ON,
-        422: Answer(description="The form, with what is wrong.", media_type=HTML),
-    },
+    bodies=(Body("application/x-www-form-urlencoded", FORM),),
+    answers={303: ON, 422: a_page("The form, with what is wrong.")},
 )
 def enter() -> Response:
     """Take the token, and remember who it is by a cookie."""
@@ -71,12 +62,7 @@ def enter() -> Response:
 
 
 @pages.post("/sign-out")
-@describe(
-    policy=FORM_ROUTE,
-    tag=try_image.TAG,
-    summary="Sign out",
-    answers={303: Answer(description="To the form.", media_type=HTML)},
-)
+@describe("Sign out", policy=FORM_ROUTE, answers={303: a_page("To the form.")})
 def sign_out() -> Response:
     """Forget who it was; a copy of the cookie lets nobody in either."""
     authentication.forget()

@@ -11,7 +11,7 @@ from werkzeug.wrappers import Response as BaseResponse
 from app.inference.pipeline import ModelStatus, predictor
 from app.texts import gettext_noop
 from app.web.middleware import form_bodies
-from app.web.openapi.operations import HTML, Answer, Body, describe
+from app.web.openapi.operations import Body, a_page, describe
 from app.web.pages import drawing, languages, pages, prediction_form, prediction_view, samples
 from app.web.pages.prediction_form import PredictionForm
 from app.web.pages.prediction_view import Answered
@@ -19,9 +19,8 @@ from app.web.policy import PAGE_ROUTE
 
 SHORT_DIGEST_CHARACTERS = 12
 API_PATH = "/v1"
-TAG = "The page"
-PAGE = Answer(description="The page; with answers, where pictures were sent.", media_type=HTML)
-REFUSED = Answer(description="The page, with what is wrong.", media_type=HTML)
+PAGE = a_page("The page; with answers, where pictures were sent.")
+REFUSED = a_page("The page, with what is wrong.")
 FORM = {
     "type": "object",
     "properties": {
@@ -34,7 +33,7 @@ FORM = {
 
 
 @pages.get("/")
-@describe(tag=TAG, summary="The page", answers={200: PAGE})
+@describe("The page", PAGE)
 def try_image() -> Response:
     """The page, with nothing asked yet."""
     return _page(prediction_form.first(), [])
@@ -42,11 +41,11 @@ def try_image() -> Response:
 
 @pages.post("/upload")
 @describe(
+    "The page's form",
+    PAGE,
     policy=replace(PAGE_ROUTE, predicts=True),
-    tag=TAG,
-    summary="The page's form",
-    bodies=(Body(media_type="multipart/form-data", schema=FORM),),
-    answers={200: PAGE, **dict.fromkeys((400, 404, 413, 415, 422, 500, 503, 504), REFUSED)},
+    bodies=(Body("multipart/form-data", FORM),),
+    answers=dict.fromkeys((400, 404, 413, 415, 422, 500, 503, 504), REFUSED),
 )
 def upload() -> Response:
     """Answer the plain form with the same page, boxes drawn. The status is that of the first refused picture."""
@@ -57,7 +56,7 @@ def upload() -> Response:
 
 
 @pages.get("/upload")
-@describe(tag=TAG, summary="Back to the page", answers={303: Answer(description="To the page.", media_type=HTML)})
+@describe("Back to the page", answers={303: a_page("To the page.")})
 def upload_again() -> BaseResponse:
     """Who reloads the address of an answer starts over."""
     return redirect(url_for("pages.try_image"), 303)
