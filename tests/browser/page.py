@@ -18,6 +18,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 Found = TypeVar("Found")
 
 WAIT_SECONDS = 30
+PERIOD_SECONDS = 0.05
 PHONE_WIDTH = 600
 # Enough for every control of the page; a person who needs more has lost their way.
 MOST_TABS = 60
@@ -121,7 +122,7 @@ class Page:
 
     def until(self, condition: Callable[[], Found | None], what: str) -> Found:
         """Wait until the condition holds; it may look at elements that are being replaced."""
-        wait = WebDriverWait(self.driver, WAIT_SECONDS, ignored_exceptions=[StaleElementReferenceException])
+        wait = WebDriverWait(self.driver, WAIT_SECONDS, PERIOD_SECONDS, [StaleElementReferenceException])
         return cast(Found, wait.until(lambda _: condition(), f"waited for {what}"))
 
     def see_boxes(self) -> list[str]:

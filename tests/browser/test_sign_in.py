@@ -16,6 +16,7 @@ from tests.browser import chromiums
 from tests.servers import Server
 
 WAIT_SECONDS = 30
+PERIOD_SECONDS = 0.05
 
 
 @pytest.fixture(scope="module")
@@ -32,7 +33,9 @@ def browser() -> Iterator[webdriver.Chrome]:
 
 
 def wait_for(browser: webdriver.Chrome, selector: str) -> None:
-    WebDriverWait(browser, WAIT_SECONDS).until(lambda driver: driver.find_elements(By.CSS_SELECTOR, selector))
+    WebDriverWait(browser, WAIT_SECONDS, PERIOD_SECONDS).until(
+        lambda driver: driver.find_elements(By.CSS_SELECTOR, selector)
+    )
 
 
 def test_person_signs_in_predicts_and_signs_out(guarded: Server, browser: webdriver.Chrome, sample_path: Path) -> None:
@@ -42,7 +45,9 @@ def test_person_signs_in_predicts_and_signs_out(guarded: Server, browser: webdri
     browser.switch_to.active_element.send_keys("cask_wrong" + Keys.ENTER)
     wait_for(browser, "[role=alert]")
     browser.switch_to.active_element.send_keys(guarded.token + Keys.ENTER)
-    WebDriverWait(browser, WAIT_SECONDS).until(lambda driver: driver.current_url == f"{guarded.url}/models")
+    WebDriverWait(browser, WAIT_SECONDS, PERIOD_SECONDS).until(
+        lambda driver: driver.current_url == f"{guarded.url}/models"
+    )
 
     browser.get(f"{guarded.url}/")
     assert browser.find_element(By.CSS_SELECTOR, ".account-name").text == "tests"
@@ -50,7 +55,9 @@ def test_person_signs_in_predicts_and_signs_out(guarded: Server, browser: webdri
     wait_for(browser, "#answer .labels")
     browser.find_element(By.CSS_SELECTOR, "input[type=file]").send_keys(str(sample_path))
     answer = browser.find_element(By.ID, "answer")
-    WebDriverWait(browser, WAIT_SECONDS).until(lambda _: "No image yet" not in answer.text and "cone" in answer.text)
+    WebDriverWait(browser, WAIT_SECONDS, PERIOD_SECONDS).until(
+        lambda _: "No image yet" not in answer.text and "cone" in answer.text
+    )
     # Neither the token nor the session can be read by a script.
     assert "cask" not in browser.execute_script("return document.cookie")
 

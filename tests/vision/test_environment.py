@@ -6,6 +6,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from tests import servers
+
 SCRIPT = """
 import sys
 import torchvision
@@ -43,3 +45,17 @@ def test_nothing_heavy_is_imported_before_torchvision_is_asked_for(tmp_path: Pat
     done = run(tmp_path, "-c", "import sys; print(sorted({'torch', 'numpy', 'torchvision'} & set(sys.modules)))")
 
     assert done.stdout.strip() == "[]"
+
+
+def test_torchs_compiler_is_not_imported_with_torchvision_and_works_when_asked() -> None:
+    script = """
+import sys, app.runtimes.operators
+print("torch._dynamo" in sys.modules, "torch._dynamo.utils" in sys.modules)
+from torchvision.ops.roi_align import is_compile_supported as early
+from torch._dynamo.utils import is_compile_supported
+print(early("cpu") == is_compile_supported("cpu"), early is not is_compile_supported)
+"""
+
+    done = run(servers.ROOT, "-c", script)
+
+    assert done.stdout.splitlines() == ["False False", "True True"], done.stderr
