@@ -8,7 +8,7 @@
 #   tests/run.sh --list …        print what would run, a file a line, and run nothing
 #
 # The part «clients» is in neither, because it wants programs from two registries. WORKERS=4 sets how many files run side
-# by side; each takes about 1 GB of memory.
+# by side; each takes about 1 GB of memory. IMAGE_AHEAD=no leaves the image's build to the tests of containers alone.
 set -eu
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
@@ -118,15 +118,31 @@ if [ "$IS_LIST" = yes ]; then
     for FILE in "${RUN_ALONE[@]}"; do echo "alone     $FILE"; done
     exit
 fi
+# Fetching and installing what the image holds mostly waits, so it begins beside the other tests. tests/system builds the
+# image whatever came of it: it finds these stages in the engine's cache, or makes them and says what is wrong. The models
+# are built only then, because that measures speed.
+AHEAD='' AHEAD_LOG=build/image-ahead.log AHEAD_SECONDS=900
+build_ahead() {
+    mkdir -p build
+    # shellcheck disable=SC2016 # of the shell inside
+    timeout "$AHEAD_SECONDS" bash -c 'for STAGE in model-tools dependencies; do STAGE=$STAGE docker/steps/build.sh || exit; done' \
+        >"$AHEAD_LOG" 2>&1 </dev/null &
+    AHEAD=$!
+    trap 'kill "$AHEAD" 2>/dev/null || true' EXIT
+}
 case " ${RUN_ALONE[*]}" in *" tests/system"*)
-    if docker info >/dev/null 2>&1; then :; else
+    if ! docker info >/dev/null 2>&1; then
         echo "Left out: tests/system, because no container engine answers. To run them: make docker-engine base-image"
-    fi ;;
+    elif [ "${IMAGE_AHEAD:-yes}" = yes ] && [ $((${#RUN_CHEAP[@]} + ${#RUN_TOGETHER[@]})) != 0 ]; then build_ahead; fi ;;
 esac
 
 STATUS=0
 [ "${#RUN_CHEAP[@]}" = 0 ] || side_by_side "$(nproc)" "${RUN_CHEAP[@]}" || STATUS=$?
 # They wait about half of the time: for a server to start, for a browser, for a period to end.
 [ "${#RUN_TOGETHER[@]}" = 0 ] || side_by_side "$(($(nproc) * 3 / 2))" "${RUN_TOGETHER[@]}" || STATUS=$?
+if [ -n "$AHEAD" ]; then
+    wait "$AHEAD" || echo "The image's build could not begin ahead ($AHEAD_LOG); tests/system tries again."
+    trap - EXIT
+fi
 [ "${#RUN_ALONE[@]}" = 0 ] || "$PYTHON" -m pytest "${RUN_ALONE[@]}" || STATUS=$?
 exit "$STATUS"

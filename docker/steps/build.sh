@@ -9,6 +9,7 @@ MIN_FREE_GB="${MIN_FREE_GB:-$([ "$TORCH" = cuda ] && echo 20 || echo 5)}"
 NETWORK="${NETWORK:-default}"               # host: where containers reach no package mirror
 # no: a quicker image, whose first start computes by torch until a build in the background is done.
 MODEL_BUILD_IN_IMAGE="${MODEL_BUILD_IN_IMAGE:-yes}"
+STAGE="${STAGE:-}"                          # no image: only what the engine keeps for the next build, as far as this stage
 
 began=$SECONDS
 need_engine
@@ -44,6 +45,8 @@ fi
 created="$(git log -1 --format=%cI 2>/dev/null || true)"
 
 log="build/image.log"
+result=(--tag "$IMAGE" --tag "${IMAGE%:*}:$version")
+[ -z "$STAGE" ] || result=(--target "$STAGE" --output type=cacheonly)
 say image "$IMAGE, version $version, revision $revision (log: $log)"
 DOCKER_BUILDKIT=1 "$DOCKER" build \
     --build-arg "BASE_IMAGE=$BASE_IMAGE" \
@@ -55,8 +58,7 @@ DOCKER_BUILDKIT=1 "$DOCKER" build \
     --file docker/Dockerfile \
     --network "$NETWORK" \
     --progress plain \
-    --tag "$IMAGE" \
-    --tag "${IMAGE%:*}:$version" \
+    "${result[@]}" \
     . >"$log" 2>&1 &
 pid=$!
 shown=""
@@ -76,6 +78,10 @@ wait "$pid" || {
         "mend what it names, then: make image"
 }
 
+if [ -n "$STAGE" ]; then
+    say kept "stage $STAGE, in $((SECONDS - began)) s"
+    exit 0
+fi
 tagged="$(revision_tag "$IMAGE")"
 prune_images
 # What this build replaced, and nothing else: images of ours that no name and no container holds.

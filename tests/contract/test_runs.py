@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 import subprocess
 from collections import Counter
+from pathlib import Path
 
 import pytest
 
@@ -42,3 +45,52 @@ def test_unknown_part_is_named_beside_those_there_are() -> None:
 
     assert done.returncode == 2
     assert "no part nobody. Parts: unit contract vision" in done.stderr
+
+
+@pytest.fixture
+def checkout(tmp_path: Path) -> Path:
+    """The tests without anything that runs them: what stands for Python, Docker and the image's build says its name."""
+    shutil.copytree(ROOT / "tests", tmp_path / "tests", ignore=shutil.ignore_patterns("__pycache__"))
+    for program, text in {
+        ".venv/bin/python": 'echo "ran ${*: -1}"',
+        "bin/docker": "exit 0",
+        "docker/steps/build.sh": 'echo "stage $STAGE"; exit "${FAILS:-0}"',
+    }.items():
+        path = tmp_path / program
+        path.parent.mkdir(parents=True)
+        path.write_text(f"#!/usr/bin/env bash\n{text}\n")
+        path.chmod(0o755)
+    return tmp_path
+
+
+def run(checkout: Path, parts: str, **given: str) -> list[str]:
+    """What a run of these parts prints; it must succeed."""
+    environ = {"PATH": f"{checkout}/bin:{os.environ['PATH']}", **given}
+    command = [checkout / "tests" / "run.sh", parts]
+    done = subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=True)
+    return done.stdout.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("given", "said", "logged"),
+    [
+        ({}, [], ["stage model-tools", "stage dependencies"]),
+        ({"FAILS": "1"}, ["The image's build could not begin ahead (build/image-ahead.log)"], ["stage model-tools"]),
+        ({"IMAGE_AHEAD": "no"}, [], None),
+    ],
+    ids=["works", "fails", "is not wanted"],
+)
+def test_image_is_begun_beside_other_tests_and_its_own_run_whatever_comes_of_it(
+    checkout: Path, given: dict[str, str], said: list[str], logged: list[str] | None
+) -> None:
+    cheap, *between, alone = run(checkout, "contract,system", **given)
+
+    log = checkout / "build" / "image-ahead.log"
+    assert cheap.startswith("ran tests/contract/") and alone.startswith("ran tests/system/")
+    assert [each.partition(";")[0] for each in between] == said
+    assert (log.read_text().splitlines() if log.exists() else None) == logged
+
+
+def test_image_alone_is_built_by_its_tests(checkout: Path) -> None:
+    assert len(run(checkout, "system")) == 1
+    assert not (checkout / "build").exists()
