@@ -186,7 +186,7 @@ def _predicted(file: Path, reply: Reply, threshold: float) -> Predicted:
     from app import tasks
 
     said, result = reply.document["model"], reply.document["results"][0]
-    found = [each for each in result[tasks.of_row(result).rows] if each["score"] >= threshold]
+    found = [each for each in tasks.of_row(result).scored(result) if each["score"] >= threshold]
     return Predicted(file, found, (result["width"], result["height"]), f"{said['name']}@{said['version']}")
 
 

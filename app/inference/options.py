@@ -72,10 +72,10 @@ def parse(task: Task, raw: Mapping[str, Any], besides: Sequence[str] = (), witho
 def complete(params: TaskParams, manifest: Manifest) -> Options:
     """Fill what the caller left out from the model's manifest. Raises OptionError for a label that it does not know."""
     given = params.model_dump(exclude={"model", "version"}, exclude_none=True)
-    if "label" in given:
-        given["label"] = label(manifest, "label", given["label"])
     task = tasks.BY_NAME[manifest.task]
-    defaults, kind = task.default_options(manifest.serve), task.options
+    defaults, kind, name = task.default_options(manifest.serve), task.options, task.label_option
+    if name in given and name in kind.__dataclass_fields__:
+        given[name] = label(manifest, name, given[name])
     found: Options = kind(**{name: given.get(name, getattr(defaults, name)) for name in kind.__dataclass_fields__})
     return found
 

@@ -14,16 +14,17 @@ from app.tasks.detect import Detect
 ALL: tuple[Task, ...] = (Detect(), Classify())
 BY_NAME: Mapping[str, Task] = {task.name: task for task in ALL}
 OFFERED = tuple(BY_NAME)
+MERGED = tuple(task for task in ALL if task.is_merged)
 # In alphabetical order, as descriptions and metrics list them.
 NAMES = tuple(sorted(BY_NAME))
 
 if TYPE_CHECKING:
     Named = str
-    OfferedName = str
+    MergedName = str
 else:
     # Types for pydantic, which describes and refuses what is not among them.
     Named = Literal[NAMES]
-    OfferedName = Literal[OFFERED]
+    MergedName = Literal[tuple(task.name for task in MERGED)]
 
 
 def of_row(row: Mapping[str, Any]) -> Task:

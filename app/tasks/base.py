@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Protocol
+from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
 from pydantic import BaseModel, ConfigDict, Field
 from typing_extensions import TypedDict
@@ -62,6 +62,27 @@ class ModelIdentity(TypedDict):
 IDENTITY: ModelIdentity = {"name": "site-safety-classifier", "version": "1", "digest": "sha256:d33788fdca4f"}
 
 
+# How the page shows an answer: boxes over the picture, labels beside it, or a mask over it with its legend.
+Drawing = Literal["boxes", "labels", "mask"]
+
+
+@dataclass(frozen=True)
+class Control:
+    """An option of a task that the page offers, a number.
+
+    ``title``: English words. ``is_folded``: among the limits that are opened. ``range``: where it is not the API's.
+    ``is_of_labels``: at most as many as the model has labels.
+    """
+
+    name: str
+    title: str
+    step: float = 1
+    is_slider: bool = False
+    is_folded: bool = False
+    is_of_labels: bool = False
+    range: tuple[int, int] | None = None
+
+
 class TaskParams(BaseModel):
     """What every task understands."""
 
@@ -104,8 +125,24 @@ class Task(ABC):
     # Output tensors of the Open Inference Protocol, besides the sizes of the images.
     tensors: ClassVar[Sequence[dict[str, Any]]]
 
-    # Whether each row is an object with a place: people count them, and models prove that they find the place.
-    has_boxes: ClassVar[bool] = False
+    # Whether ensembles make one answer of several models' answers.
+    is_merged: ClassVar[bool] = True
+    # On pages, in English: what a person wants, and what a build's ``agreement`` counts; how an answer is drawn, and
+    # what may be set.
+    purpose: ClassVar[str]
+    agreement: ClassVar[str]
+    drawing: ClassVar[Drawing]
+    controls: ClassVar[Sequence[Control]]
+
+    @property
+    def has_boxes(self) -> bool:
+        """Whether each row is an object with a place: people count them, and models prove that they find the place."""
+        return self.drawing == "boxes"
+
+    @property
+    def can_explain(self) -> bool:
+        """Whether a caller may ask where the model looked."""
+        return "explain" in self.params.model_fields
 
     @property
     @abstractmethod
@@ -124,16 +161,16 @@ class Task(ABC):
     def to_tensors(self, answers: Sequence[Answer]) -> dict[str, np.ndarray]:
         """The values of ``tensors`` for the answers to one or many images."""
 
-    @abstractmethod
     def member_params(self, params: Any) -> dict[str, Any]:
         """What each member of an ensemble is asked, so that nothing is cut off before the answers are merged."""
+        raise NotImplementedError(f"{self.name} is not merged")
 
-    @abstractmethod
     def merged(self, answers: Sequence[Answer], params: Any, method: str, iou_threshold: float) -> Sequence[Any]:
         """One answer made of several members' answers to one image.
 
         ``method`` (fusion or suppression) and ``iou_threshold`` are for tasks that have boxes.
         """
+        raise NotImplementedError(f"{self.name} is not merged")
 
     @abstractmethod
     def check(self, row: Any) -> None:
@@ -163,6 +200,15 @@ class Task(ABC):
         """An answer from what ``results.to_dict`` made of its rows. Raises KeyError, TypeError."""
         read = self.row_from_json
         return [read(row) for row in rows]
+
+    def scored(self, result: Mapping[str, Any]) -> Sequence[Any]:
+        """The rows of a result as objects with ``label``, ``score`` and, where they have one, ``box``."""
+        rows: Sequence[Any] = result[self.rows]
+        return rows
+
+    def overlay(self, answer: Answer) -> str:
+        """A picture to lay over the image, as a ``data:`` address; empty where the answer holds none."""
+        return ""
 
     def noted(self, answer: Answer) -> list[dict[str, Any]]:
         """An answer in short, for the record of what a shadow would have answered."""

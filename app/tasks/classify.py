@@ -9,7 +9,7 @@ from pydantic import Field
 from typing_extensions import TypedDict
 
 from app.inference.results import MAX_RESULTS, TOP_K, Answer, Box, ClassifyOptions, Prediction
-from app.tasks.base import IDENTITY, Difference, Label, Side, Task, TaskParams, check_number, check_text
+from app.tasks.base import IDENTITY, Control, Difference, Label, Side, Task, TaskParams, check_number, check_text
 from app.texts import gettext_noop
 
 if TYPE_CHECKING:
@@ -75,6 +75,10 @@ class Classify(Task):
     }
     image = ClassifiedImage
     row = Prediction
+    purpose = gettext_noop("Name the picture")
+    agreement = gettext_noop("Same label")
+    drawing = "labels"
+    controls = (Control("top_k", gettext_noop("Labels shown"), is_slider=True, is_of_labels=True, range=(1, 20)),)
     rpc_sentence = gettext_noop("Names what is in images.")
     rpc_option = "top_k"
     rpc_example: ClassVar = {"top_k": 1}

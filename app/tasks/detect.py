@@ -11,6 +11,7 @@ from typing_extensions import TypedDict
 from app.inference.results import MAX_RESULTS, USUAL_RESULTS, Answer, Box, Detection, DetectOptions
 from app.tasks.base import (
     IDENTITY,
+    Control,
     Difference,
     Label,
     Pixels,
@@ -76,9 +77,20 @@ class Detect(Task):
     }
     image = DetectedImage
     row = Detection
+    purpose = gettext_noop("Find objects")
+    agreement = gettext_noop("Boxes found again")
+    drawing = "boxes"
+    controls = (
+        Control("score_threshold", gettext_noop("Score threshold"), 0.01, is_slider=True),
+        Control(
+            "iou_threshold", gettext_noop("Overlap (IoU) that makes one object"), 0.01, is_slider=True, is_folded=True
+        ),
+        Control("max_results", gettext_noop("Most objects"), is_folded=True),
+        Control("min_width", gettext_noop("Least width, px"), is_folded=True),
+        Control("min_height", gettext_noop("Least height, px"), is_folded=True),
+    )
     rpc_sentence = gettext_noop("Finds objects in images.")
     rpc_option = "score_threshold"
-    has_boxes = True
     tensors = (
         {"name": "labels", "datatype": "BYTES", "shape": [-1, -1]},
         {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},

@@ -46,7 +46,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.models.manifests", {"app.errors", "app.storage.files", "app.inference.results", "app.tasks"}),
     (
         "app.tasks",
-        {"app.tasks", "app.models.manifests", "app.ensembles.fusion", "app.inference.results", "app.runtimes"},
+        {"app.tasks", "app.models.manifests", "app.ensembles.fusion", "app.inference.results", "app.runtimes"}
+        | {"app.texts"},
     ),
     (
         "app.models.builds",

@@ -40,7 +40,9 @@ export class Answer {
   }
 
   #answered(answer, { detections, labels }) {
-    if (answer.task === "classify") return predictions(answer.results[0].predictions);
+    const [result] = answer.results;
+    if (result.predictions) return predictions(result.predictions);
+    if (result.segments) return segments(result.segments);
     return detections.length ? this.#detections(detections, labels) : null;
   }
 
@@ -70,11 +72,11 @@ export class Answer {
     this.timing.replaceChildren(html("dl", { className: "timing" }, ...steps, time(_("in all"), answer.milliseconds)));
   }
 
-  #showModel({ model }, isAnswered) {
+  #showModel({ model, drawing }, isAnswered) {
     this.model.hidden = !model;
     if (!model) return;
     const labels = model.labels.map((label) => html("li", {},
-      model.task === "detect" ? html("span", { className: `swatch ${hue(label, model.labels)}` }) : null, label));
+      drawing === "boxes" ? html("span", { className: `swatch ${hue(label, model.labels)}` }) : null, label));
     this.model.replaceChildren(
       html("p", { className: "model-name" }, model.name, " ", html("span", {}, _("version %(version)s", { version: model.version }))),
       html("p", { className: "model-facts" }, html("code", {}, shortDigest(model.digest))),
@@ -94,9 +96,19 @@ function predictions(rows) {
       html("span", { className: "row-score" }, percent(score, 1)), bar(score)))));
 }
 
+function segments(rows) {
+  const [largest] = rows;
+  return html("div", { className: "answer-part" },
+    html("h2", {}, largest ? largest.label : _("No class")),
+    largest ? html("p", { className: "summary" }, _("%(share)s of the picture", { share: percent(largest.area, 1) })) : null,
+    html("ol", { className: "found" }, ...rows.map(({ label, area, colour }) => html("li", { className: "row" },
+      svg("svg", { class: "swatch own", color: colour, "aria-hidden": "true" }), html("span", { className: "row-label" }, label),
+      bar(area, "own", colour), html("span", { className: "row-score" }, percent(area, 1))))));
+}
+
 const mostLikely = ({ score }) => _("Most likely, with %(score)s", { score: percent(score, 1) });
 
-const bar = (score, colour = "") => svg("svg", { class: `bar ${colour}`, "aria-hidden": "true" },
+const bar = (score, kind = "", color = "currentcolor") => svg("svg", { class: `bar ${kind}`, color, "aria-hidden": "true" },
   svg("rect", { width: share(score), height: "100%", rx: 3 }));
 
 const time = (words, value) => html("div", {}, html("dt", {}, words), html("dd", {}, milliseconds(value)));

@@ -3,12 +3,6 @@
 import { byId, html } from "./elements.js";
 import { _, number } from "./words.js";
 
-const LIMITS = {
-  detect: ["score_threshold", "iou_threshold", "max_results", "min_width", "min_height"],
-  classify: ["top_k"],
-};
-const TASKS = Object.keys(LIMITS);
-
 export class FormOptions extends EventTarget {
   #models = [];
   // What a person has set for one model is there again when they come back to it.
@@ -39,6 +33,20 @@ export class FormOptions extends EventTarget {
     return this.form.elements.task.value;
   }
 
+  /** How its answers are shown: boxes, labels or mask. */
+  get drawing() {
+    return this.#radio.dataset.drawing;
+  }
+
+  get #radio() {
+    return [...this.form.elements.task].find((radio) => radio.checked);
+  }
+
+  // The names of the limits that the chosen task knows.
+  get #limits() {
+    return this.#radio.dataset.limits.split(" ");
+  }
+
   /** The chosen model as /v1/models describes it; undefined as long as that is not known. */
   get model() {
     const fitting = this.#models.filter((model) => model.task === this.task);
@@ -54,7 +62,7 @@ export class FormOptions extends EventTarget {
   asked() {
     const { task, model } = this;
     const fields = model ? { model: model.name, version: model.version } : {};
-    for (const name of LIMITS[task]) {
+    for (const name of this.#limits) {
       const value = this.#input(name).value.trim();
       if (value !== "" && !(model && Number(value) === this.#default(name))) fields[name] = value;
     }
@@ -64,7 +72,7 @@ export class FormOptions extends EventTarget {
 
   /** Whether a person wants to see where a classifier looked. */
   get explains() {
-    return this.task === "classify" && byId("explain").checked;
+    return this.drawing === "labels" && byId("explain").checked;
   }
 
   /** Whether a detection of an earlier answer fits what is asked for now. */
@@ -94,7 +102,7 @@ export class FormOptions extends EventTarget {
 
   #moved(target) {
     const name = target.dataset.for ?? target.name;
-    if (!LIMITS[this.task].includes(name)) return;
+    if (!this.#limits.includes(name)) return;
     if (target.dataset.for) this.#input(name).value = Number(target.value).toFixed(digits(target));
     this.#show(name);
     this.#remembered.set(this.#remembering(), this.#values());
@@ -110,7 +118,7 @@ export class FormOptions extends EventTarget {
   #offerTasks() {
     const there = new Set(this.#models.map((model) => model.task));
     for (const radio of this.form.elements.task) radio.disabled = there.size > 0 && !there.has(radio.value);
-    const usable = TASKS.find((task) => there.has(task));
+    const usable = [...this.form.elements.task].map((radio) => radio.value).find((task) => there.has(task));
     if (usable && !there.has(this.task)) this.form.elements.task.value = usable;
   }
 
@@ -123,9 +131,9 @@ export class FormOptions extends EventTarget {
 
   #restore() {
     const labels = this.model?.labels.length;
-    if (labels) for (const input of this.#inputs("top_k")) input.max = labels;
+    if (labels) for (const input of this.form.querySelectorAll("[data-of-labels]")) input.max = labels;
     const values = this.#remembered.get(this.#remembering());
-    for (const name of LIMITS[this.task]) {
+    for (const name of this.#limits) {
       const value = values?.[name] ?? this.#default(name);
       const input = this.#input(name);
       if (value !== "") input.value = typeof value === "string" ? value : value.toFixed(digits(input));
@@ -136,7 +144,7 @@ export class FormOptions extends EventTarget {
   #default(name) {
     if (!this.model) return "";
     const value = this.model.defaults?.[name] ?? Number(this.#input(name).min);
-    return name === "top_k" ? Math.min(value, this.model.labels.length) : value;
+    return "ofLabels" in this.#input(name).dataset ? Math.min(value, this.model.labels.length) : value;
   }
 
   #show(name) {
@@ -159,12 +167,8 @@ export class FormOptions extends EventTarget {
     return byId(name);
   }
 
-  #inputs(name) {
-    return this.form.querySelectorAll(`#${name}, [data-for="${name}"]`);
-  }
-
   #values() {
-    return Object.fromEntries(LIMITS[this.task].map((name) => [name, this.#input(name).value]));
+    return Object.fromEntries(this.#limits.map((name) => [name, this.#input(name).value]));
   }
 
   #remembering() {

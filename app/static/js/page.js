@@ -102,7 +102,7 @@ function show(picture, detections, asked) {
   const labels = picture?.answer ? options.labels(picture.answer.model) : [];
   stage.show(picture, detections, labels);
   answer.show(picture, {
-    detections, labels, model: options.model, options: asked, url: service.url(asked.task),
+    detections, labels, model: options.model, drawing: options.drawing, options: asked, url: service.url(asked.task),
     threshold: options.number("score_threshold"),
   });
   if (picture) tell(picture, detections);
@@ -115,7 +115,7 @@ function shown({ answer: given, state }) {
 }
 
 function found(picture) {
-  return picture.answer?.task === "detect" ? shown(picture).length : undefined;
+  return picture.answer?.results[0].detections ? shown(picture).length : undefined;
 }
 
 function tell(picture, detections) {
@@ -125,10 +125,13 @@ function tell(picture, detections) {
 }
 
 function summary({ answer: given }, detections) {
-  if (given?.task === "detect") {
+  const result = given?.results[0];
+  if (result?.detections) {
     return detections.length ? `${objects(detections.length)}, ${countLabels(detections)}` : _("nothing found");
   }
-  const best = given?.results[0].predictions[0];
+  const largest = result?.segments?.[0];
+  if (largest) return _("%(label)s, %(share)s of the picture", { label: largest.label, share: percent(largest.area, 1) });
+  const best = result?.predictions?.[0];
   return best ? `${best.label}, ${percent(best.score, 1)}` : _("no label");
 }
 

@@ -73,7 +73,8 @@ export class Stage {
 
   #draw(result, detections, labels) {
     const boxes = detections.length ? [this.#boxes(result, detections, labels)] : [];
-    renew(this.overlay, ...boxes, ...(result?.explanation ? [looked(result.explanation)] : []));
+    const over = [result?.explanation && looked(result.explanation), result?.mask && mask(result)].filter(Boolean);
+    renew(this.overlay, ...boxes, ...over);
   }
 
   #boxes(result, detections, labels) {
@@ -104,6 +105,11 @@ export class Stage {
 // Where the model looked, laid over the picture.
 function looked({ label, overlay }) {
   return html("img", { className: "overlay", src: overlay, alt: _("Where the model looked for %(label)s", { label }) });
+}
+
+// Which class each part of the picture belongs to, laid over it; the list beside it is the legend.
+function mask({ mask: src }) {
+  return html("img", { className: "overlay is-mask", src, alt: _("Mask of the classes") });
 }
 
 function tag({ label, score, box }, index, { width, height }, labels) {

@@ -49,7 +49,7 @@ class EnsembleParams(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
-    task: tasks.OfferedName = Field(tasks.OFFERED[0], description="What all members are asked.")
+    task: tasks.MergedName = Field(tasks.MERGED[0].name, description="What all members are asked.")
     members: Annotated[str, Field(pattern=f"^{MEMBERS}$")] | None = Field(
         None, description="Whom to ask: models as `name` or `name@version`, other services by name; all when left out."
     )
@@ -67,7 +67,7 @@ class EnsembleParams(BaseModel):
 def _all_wishes() -> type[EnsembleParams]:
     """Those of every task as well, for the description."""
     found: dict[str, Any] = {}
-    for task in tasks.BY_NAME.values():
+    for task in tasks.MERGED:
         for name, field in task.params.model_fields.items():
             if name not in (*NOT_HERE, *found):
                 named = copy(field)
@@ -102,8 +102,8 @@ if TYPE_CHECKING:
 else:
     MergedImage = prediction_docs.typed_dict(
         "MergedImage",
-        "One image: `detections` or `predictions`, as the task has it.",
-        {"width": Side, "height": Side, **{task.rows: list[task.row] for task in tasks.ALL}},
+        f"One image: {' or '.join(f'`{task.rows}`' for task in tasks.MERGED)}, as the task has it.",
+        {"width": Side, "height": Side, **{task.rows: list[task.row] for task in tasks.MERGED}},
         total=False,
     )
 
@@ -111,14 +111,14 @@ else:
 class EnsembleAnswer(TypedDict):
     """What those who answered say together; ``results`` are in the order of the images."""
 
-    task: tasks.Named
+    task: tasks.MergedName
     members: list[AnsweredMember]
     missing: list[MissingMember]
     results: list[MergedImage]
     request_id: str
 
 
-_FIRST = tasks.ALL[0]
+_FIRST = tasks.MERGED[0]
 _MODEL = _FIRST.example["model"]
 EXAMPLE = {
     "task": _FIRST.name,

@@ -9,14 +9,13 @@ from flask import Blueprint, Response, jsonify, request
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
-from app import texts
+from app import tasks, texts
 from app.errors import ModelNotFoundError, OptionError, RequestError
 from app.inference.pipeline import ImageResult, Outcome, predictor
 from app.inference.results import MAX_RESULTS, SCORE_DIGITS, Detection, Prediction
 from app.jobs.jobs import State
 from app.jobs.store import told
 from app.models.manifests import Manifest
-from app.tasks import answer_from_json
 from app.tasks.detect import Detect, DetectParams
 from app.texts import gettext_noop
 from app.web.api import answers, bodies, excerpts, jobs, prediction_docs
@@ -235,9 +234,10 @@ def _as_before(row: dict[str, Any]) -> Found | JobImageNamed | JobImageFailed:
     """One result of a job; boxes stand in it as pixels of the upright image."""
     if "error" in row:
         return {"error": told(row)["error"]}
-    if "predictions" in row:
-        return {"labels": row["predictions"]}
-    detections = answer_from_json(Detect.name, row["detections"])
+    task = tasks.of_row(row)
+    if not task.has_boxes:
+        return {"labels": list(task.scored(row))}
+    detections = task.answer_of(row)
     return {
         "normalizedVertices": [
             _vertex(detection, row["width"], row["height"])

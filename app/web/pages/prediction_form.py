@@ -15,8 +15,9 @@ from app.models.manifests import Task
 from app.web.pages import samples
 
 TASKS = tasks.OFFERED
-MORE_LIMITS = ("iou_threshold", "max_results", "min_width", "min_height")
-LIMITS = ("score_threshold", "top_k", *MORE_LIMITS)
+_CONTROLS = [control for task in tasks.ALL for control in task.controls]
+FOLDED_LIMITS = tuple(control.name for control in _CONTROLS if control.is_folded)
+LIMITS = tuple(control.name for control in _CONTROLS)
 _OPTIONS = {
     name: what for params in PARAMS_OF_TASK.values() for name, what in params.model_json_schema()["properties"].items()
 }
@@ -45,14 +46,14 @@ class PredictionForm:
 
     @property
     def params(self) -> dict[str, str]:
-        """The limits that this task knows. The plain form holds those of both tasks, and so cannot leave any out."""
+        """The limits that this task knows. The plain form holds those of all tasks, and so cannot leave any out."""
         known = PARAMS_OF_TASK[self.task].model_fields
         found = {name: self[name] for name in LIMITS if name in known and self[name]}
         return {**found, "explain": "true"} if self.is_explained and "explain" in known else found
 
     @property
     def has_more_limits(self) -> bool:
-        return any(self[name] for name in MORE_LIMITS)
+        return any(self[name] for name in FOLDED_LIMITS)
 
 
 @dataclass(frozen=True, slots=True)

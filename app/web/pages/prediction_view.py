@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from app import tasks
 from app.errors import (
     CaskError,
     ImageEmptyError,
@@ -102,7 +103,7 @@ def _answered(asked: PredictionForm, upload: Upload, result: ImageResult, outcom
         preview=preview(predictor().decoder, upload.data, result.width, result.height, deadlines.current()),
         drawn=drawing.draw(detections, result.width, result.height, manifest.labels),
         timings={words: outcome.timings[step] for step, words in STEPS.items() if step in outcome.timings},
-        overlay=_overlay(result),
+        overlay=_overlay(result) or tasks.BY_NAME[manifest.task].overlay(result.answer),
         curl=curl.command(f"{api_url}/{asked.task}", [upload.name], _params(asked, manifest)),
     )
 

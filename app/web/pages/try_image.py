@@ -8,6 +8,7 @@ from dataclasses import replace
 from flask import Response, make_response, redirect, render_template, request, url_for
 from werkzeug.wrappers import Response as BaseResponse
 
+from app import tasks
 from app.inference.pipeline import ModelStatus, predictor
 from app.texts import gettext_noop
 from app.web.middleware import form_bodies
@@ -21,6 +22,7 @@ SHORT_DIGEST_CHARACTERS = 12
 API_PATH = "/v1"
 PAGE = a_page("The page; with answers, where pictures were sent.")
 REFUSED = a_page("The page, with what is wrong.")
+_PREDICTING = " and ".join(f"{API_PATH}/{name}" for name in prediction_form.TASKS)
 FORM = {
     "type": "object",
     "properties": {
@@ -28,7 +30,7 @@ FORM = {
         "task": {"enum": list(prediction_form.TASKS)},
     },
     "required": ["image_upload"],
-    "description": "Also `model` and the options of POST /v1/detect and /v1/classify, as the page sends them.",
+    "description": f"Also `model` and the options of POST {_PREDICTING}, as the page sends them.",
 }
 
 
@@ -75,6 +77,7 @@ def short_digest(digest: str) -> str:
     return f"{kind}:{characters[:SHORT_DIGEST_CHARACTERS]}" if kind else characters[:SHORT_DIGEST_CHARACTERS]
 
 
+pages.add_app_template_filter(tasks.BY_NAME.get, "task")
 pages.add_app_template_filter(drawing.hue, "hue")
 pages.add_app_template_filter(drawing.share, "share")
 pages.add_app_template_filter(drawing.count, "count_labels")
@@ -85,6 +88,7 @@ def _page(form: PredictionForm, answers: Sequence[Answered]) -> Response:
     page = render_template(
         "try_image.html",
         asked=form,
+        tasks=prediction_form.TASKS,
         ranges=prediction_form.RANGES,
         answered=answers,
         models=models,
