@@ -14,7 +14,7 @@ KNOWN: dict[str, tuple[int, int]] = {
     "model.py:add": (49, 14),
     "model.py:build": (24, 7),
     "predict.py:command": (36, 11),
-    "schema.py:setting": (29, 10),
+    "schema.py:setting": (29, 7),
     "worker.py:__init__": (37, 9),
     "pipeline.py:predict": (38, 9),
     "shadowing.py:offer": (30, 7),
