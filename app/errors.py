@@ -241,6 +241,14 @@ class ImageUndecodableError(RequestError):
     title = "The image cannot be decoded"
 
 
+class InputRefusedError(RequestError):
+    """A model with code says why it does not answer this item."""
+
+    code = "input_refused"
+    status = 422
+    title = "The model refuses this input"
+
+
 class TooManyRequestsError(RequestError):
     """The caller has sent as many requests as are allowed in this time."""
 
@@ -312,6 +320,13 @@ class ModelNotReadyError(UnavailableError):
 
     code = "model_not_ready"
     title = "The model is not ready"
+
+
+class ModelCrashedError(UnavailableError):
+    """The process of a model with code ended, or did not answer in its time, while it computed this request."""
+
+    code = "model_crashed"
+    title = "The model's process ended"
 
 
 class StateUnusableError(UnavailableError):

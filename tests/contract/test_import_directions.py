@@ -492,6 +492,13 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.jobs.stores", "app.supervision.pulse"),
         },
     ),
+    # Run in a model's own process, under a Python that may have none of our libraries.
+    ("app.model_code.child", {"app.engine.protocol", "app.model_code", "cask"}),
+    ("app.model_code.signature", {"app.model_code.kinds", "cask"}),
+    ("app.model_code.kinds", {"app.model_code.png", "cask"}),
+    ("app.model_code.png", set()),
+    ("app.model_code.worker", {"app.config", "app.engine.protocol", "app.errors"}),
+    ("app.model_code", {"app.errors"}),
     ("app.cli", None),
     ("app", set()),
     # The public surface: what models import stands alone.
@@ -594,10 +601,11 @@ ONLY: dict[str, tuple[str, ...]] = {
             "app.engine",
             "app.runtimes",
         ),
-        *("app.cache.keys", "app.inference.overlays", "app.models.shadowing", "cask", "loadtest"),
+        *("app.cache.keys", "app.inference.overlays", "app.models.shadowing", "loadtest"),
+        *("app.model_code.kinds", "cask"),
     ),
     "socket": (
-        *("app.decoding", "app.engine.client", "app.engine.server", "app.ensembles.upstreams"),
+        *("app.decoding", "app.engine.client", "app.engine.server", "app.ensembles.upstreams", "app.model_code"),
         *("apache.preflight", "app.cli", "app.jobs.webhooks", "loadtest"),
     ),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.

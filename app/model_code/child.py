@@ -1,0 +1,181 @@
+"""The process of one model with code: loads model.py, answers batches over a socket until the engine closes it.
+
+``python -m app.model_code.child SOCKET FOLDER MEMORY_MB PARENT``: a descriptor, a folder, a limit (0 for none) and the
+process that must be alive. May run under another Python than the engine: knows the standard library, ``cask`` and the
+frames. What the model prints goes to standard error.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import json
+import os
+import resource
+import signal
+import socket
+import sys
+import time
+import traceback
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import cask
+from app.engine import protocol
+from app.engine.protocol import Frame, FrameType
+from app.model_code import signature as signatures
+from app.model_code.kinds import KIND, Pixels
+from app.model_code.signature import Signature, SignatureError
+
+MEGABYTE = 1024 * 1024
+WHY_CHARACTERS = 500
+PR_SET_PDEATHSIG = 1
+# Of a parameter that travels as bytes beside the JSON.
+BESIDE = ("image", "bytes")
+
+# How one item ended, and the bytes of its answer.
+Outcome = tuple[dict[str, Any], bytes]
+
+
+class Served:
+    """One loaded model and what it promises."""
+
+    def __init__(self, model: cask.Model, found: Signature) -> None:
+        self._predict: Callable[..., Any] = model.predict  # type: ignore[attr-defined]
+        self.signature = found
+
+    def answer(self, batch: Frame, retrying: Callable[[], None]) -> list[Outcome]:
+        """One outcome for each item. ``retrying`` is called before an item is tried alone."""
+        given = batch.meta["options"]
+        options = {name: kind.read(given[name]) for name, (kind, _) in self.signature.options.items() if name in given}
+        read = [self._read(item, base, batch.payload) for item, base in batch.meta["items"]]
+        usable = [item for item in read if isinstance(item, list)]
+        answered = iter(self._call(usable, options, retrying) if usable else [])
+        return [next(answered) if isinstance(item, list) else item for item in read]
+
+    def _read(self, item: Sequence[Any], base: int, payload: Any) -> list[Any] | Outcome:
+        """The values of one item; a dataclass may refuse what its types allow."""
+        view = memoryview(payload)
+        try:
+            return [
+                kind.read(_beside(value, base, view) if kind.schema.get(KIND) in BESIDE else value)
+                for value, kind in zip(item, self.signature.inputs.values(), strict=True)
+            ]
+        except Exception as error:  # noqa: BLE001 - whatever the code of a dataclass raises
+            return {"refused": f"{error}"[:WHY_CHARACTERS]}, b""
+
+    def _call(self, items: list[list[Any]], options: dict[str, Any], retrying: Callable[[], None]) -> list[Outcome]:
+        try:
+            return self._call_once(items, options)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the model raises
+            traceback.print_exc()
+            if len(items) == 1:
+                return [({"failed": type(error).__name__}, b"")]
+        outcomes: list[Outcome] = []
+        for item in items:
+            retrying()
+            outcomes += self._call([item], options, retrying)
+        return outcomes
+
+    def _call_once(self, items: list[list[Any]], options: dict[str, Any]) -> list[Outcome]:
+        answers = self._predict(*(list(column) for column in zip(*items, strict=True)), **options)
+        if not isinstance(answers, list | tuple):
+            raise TypeError(f"predict returned {type(answers).__name__}, expected a list with {len(items)} answers")
+        if len(answers) != len(items):
+            raise ValueError(f"predict returned {len(answers)} answers for {len(items)} items")
+        return [self._written(answer) for answer in answers]
+
+    def _written(self, answer: Any) -> Outcome:
+        if isinstance(answer, cask.Refused):
+            return {"refused": str(answer.why)[:WHY_CHARACTERS]}, b""
+        try:
+            text = json.dumps(self.signature.answer.write(answer), allow_nan=False, separators=(",", ":"))
+        except (TypeError, ValueError) as error:
+            print(f"the answer does not fit the type that predict promises: {error}", file=sys.stderr)
+            return {"failed": type(error).__name__}, b""
+        return {}, text.encode()
+
+
+def _beside(value: Any, base: int, payload: memoryview) -> Any:
+    start, length, *picture = value
+    data = payload[base + start : base + start + length]
+    return Pixels(data, *picture) if picture else data
+
+
+def _load(folder: Path) -> Served:
+    found = signatures.model_class(folder)
+    promised = signatures.read(found, folder)
+    model = found()
+    model.load(folder)
+    return Served(model, promised)
+
+
+def _serve(sock: socket.socket, served: Served) -> None:
+    while True:
+        batch = protocol.read_frame(lambda count: _read_exactly(sock, count))
+        outcomes = served.answer(batch, lambda: _send(sock, Frame(FrameType.PROGRESS, {})))
+        rows = [{**outcome, "bytes": len(data)} for outcome, data in outcomes]
+        _send(sock, Frame(FrameType.ANSWER, {"rows": rows}, b"".join(data for _, data in outcomes)))
+
+
+def _read_exactly(sock: socket.socket, count: int) -> bytearray:
+    data = bytearray(count)
+    view = memoryview(data)
+    while view:
+        received = sock.recv_into(view)
+        if not received:
+            raise EOFError
+        view = view[received:]
+    return data
+
+
+def _send(sock: socket.socket, frame: Frame) -> None:
+    for buffer in protocol.encode(frame):
+        sock.sendall(buffer)
+
+
+def _limit(memory_mb: int, parent: int) -> None:
+    """End with the engine, leave no core, and fail to allocate beyond the limit instead of pressing others out."""
+    with contextlib.suppress(OSError, AttributeError):
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(0)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    if memory_mb:
+        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb * MEGABYTE, memory_mb * MEGABYTE))
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until the socket is closed. Returns 1 when the model cannot be loaded; the reason was sent before."""
+    descriptor, folder, memory_mb, parent = int(arguments[0]), Path(arguments[1]), int(arguments[2]), int(arguments[3])
+    # What the model prints is for its owner, and must not mix with frames.
+    os.dup2(2, 1)
+    _limit(memory_mb, parent)
+    # A process that the model starts must not keep the socket open.
+    os.set_inheritable(descriptor, False)
+    # Whatever the model imports is its own or a library's, not Cask's.
+    root = str(Path(__file__).resolve().parents[2])
+    sys.path[:] = [path for path in sys.path if path != root]
+    with socket.socket(fileno=descriptor) as sock:
+        started = time.monotonic()
+        try:
+            served = _load(folder)
+        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the model raises
+            traceback.print_exc()
+            text = str(error) if isinstance(error, SignatureError) else f"{type(error).__name__}: {error}"
+            _send(sock, Frame(FrameType.ERROR, {"message": text[:WHY_CHARACTERS]}))
+            return 1
+        meta = {"signature": served.signature.to_dict(), "seconds": round(time.monotonic() - started, 3)}
+        _send(sock, Frame(FrameType.STATUS_ANSWER, meta))
+        with contextlib.suppress(EOFError, OSError):
+            _serve(sock, served)
+    return 0
+
+
+if __name__ == "__main__":
+    code = main(sys.argv[1:])
+    sys.stdout.flush()
+    sys.stderr.flush()
+    # Threads that the model left behind do not keep the process.
+    os._exit(code)

@@ -1,0 +1,353 @@
+"""A model worker: the process of one model with code, seen from the engine. Started, asked, limited, replaced.
+
+One thread keeps the process: it starts it, notices its end or that it stands still, and starts the next one. Whoever
+asks does so from another thread, one batch at a time.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import select
+import signal
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, Any
+
+from app.config import ROOT
+from app.engine import protocol
+from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
+from app.errors import ModelCrashedError, ModelLoadError, ModelNotReadyError
+
+log = logging.getLogger("cask.engine")
+
+# How often the process is looked at; one that is stopped at two looks is replaced.
+LOOK_SECONDS = 0.5
+# A process that ended young is started again after a wait that doubles.
+FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, YOUNG_SECONDS = 0.5, 30.0, 60.0
+KEPT_LINES, LINE_BYTES = 40, 2000
+# More lines a second are counted, not logged.
+LOGGED_LINES_A_SECOND = 20
+
+
+@dataclass(frozen=True)
+class Spec:
+    """What a worker runs. ``python``: of its own environment or ours. ``timeout_seconds``: longest call of predict;
+    ``load_seconds``: longest start. ``memory_mb``: 0 for no limit.
+    """
+
+    key: str
+    folder: Path
+    python: Path
+    timeout_seconds: float = 30.0
+    load_seconds: float = 120.0
+    memory_mb: int = 4096
+    threads: int = 1
+
+
+class ModelWorker:
+    """One model's process and its successors. ``lines``: the last ones it wrote, for operators."""
+
+    def __init__(self, spec: Spec) -> None:
+        self.spec = spec
+        self.lines: deque[str] = deque(maxlen=KEPT_LINES)
+        self.signature: dict[str, Any] = {}
+        self.starts = 0
+        self.error = ""
+        self._process: subprocess.Popen[bytes] | None = None
+        self._socket: socket.socket | None = None
+        self._is_loaded = threading.Event()
+        # Set when the first start has ended, well or not.
+        self._is_settled = threading.Event()
+        self._is_closed = threading.Event()
+        self._lock = threading.Lock()
+        self._seconds = 0.0
+        self._keeper = threading.Thread(target=self._keep, name=f"keeper {spec.key}", daemon=True)
+
+    @property
+    def pid(self) -> int:
+        """Of the process that runs now; 0 for none."""
+        process = self._process
+        return process.pid if process is not None and process.poll() is None else 0
+
+    def start(self) -> None:
+        """Start the process and wait until the model is loaded. Raises ModelLoadError with the reason."""
+        self._keeper.start()
+        self._is_settled.wait()
+        if not self._is_loaded.is_set():
+            self.close()
+            raise ModelLoadError(
+                "%(name)s: %(reason)s",
+                hint="Its last lines: %(lines)s",
+                name=self.spec.key,
+                reason=self.error,
+                lines=self.tail(),
+            )
+
+    def tail(self, count: int = 5) -> str:
+        """The last lines that it wrote, in one."""
+        return " | ".join(list(self.lines)[-count:]) or "none"
+
+    def close(self) -> None:
+        """End the process and whatever it started. Returns when it is gone."""
+        self._is_closed.set()
+        self._kill()
+        if self._keeper.is_alive() and self._keeper is not threading.current_thread():
+            self._keeper.join()
+
+    def ask(self, options: dict[str, Any], items: Sequence[tuple[Sequence[Any], Buffer]]) -> list[dict[str, Any]]:
+        """Compute one batch: the values of each item, and the bytes that they point into.
+
+        A row has ``answer`` (bytes of JSON), ``refused`` (why) or ``failed`` (the name of what was raised).
+        Raises ModelNotReadyError while no process is loaded, ModelCrashedError when it ended or hung meanwhile.
+        """
+        sock = self._socket
+        if sock is None or not self._is_loaded.is_set():
+            raise self._not_ready()
+        bases, at = [], 0
+        for values, data in items:
+            bases.append([values, at])
+            at += len(data)
+        frame = Frame(FrameType.PREDICT, {"options": options, "items": bases}, b"".join(data for _, data in items))
+        try:
+            reply = self._exchange(sock, frame)
+            return _rows(reply, len(items))
+        except TimeoutError:
+            self._give_up(f"did not answer within {self.spec.timeout_seconds:g} s and is replaced")
+            raise self._crashed("it did not answer within %(seconds)g s", seconds=self.spec.timeout_seconds) from None
+        except (OSError, EOFError, ProtocolError, ValueError, KeyError, TypeError) as error:
+            self._give_up(f"ended while it computed ({type(error).__name__})")
+            raise self._crashed("its process ended while it computed") from None
+
+    def _exchange(self, sock: socket.socket, frame: Frame) -> Frame:
+        sock.settimeout(self.spec.timeout_seconds)
+        for buffer in protocol.encode(frame):
+            sock.sendall(buffer)
+        return _receive(sock, self.spec.timeout_seconds)
+
+    def _give_up(self, why: str) -> None:
+        log.warning("the worker of %s, process %d, %s", self.spec.key, self.pid, why)
+        self._is_loaded.clear()
+        self._kill()
+
+    def _not_ready(self) -> ModelNotReadyError:
+        return ModelNotReadyError(
+            "The model %(name)s is being started again.",
+            hint="Send it again after the time in Retry-After.",
+            retry_after_seconds=1.0 + self._seconds,
+            name=self.spec.key,
+        )
+
+    def _crashed(self, reason: str, **values: object) -> ModelCrashedError:
+        return ModelCrashedError(
+            "The model %(name)s gave no answer: " + reason + ".",
+            hint="Send it again after the time in Retry-After; if it stays so, tell the operator of this service.",
+            retry_after_seconds=1.0 + self._seconds,
+            name=self.spec.key,
+            **values,
+        )
+
+    # ── the keeper ────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _keep(self) -> None:
+        wait = 0.0
+        while not self._is_closed.wait(wait):
+            started = time.monotonic()
+            try:
+                self._run_one()
+            except Exception as error:
+                log.exception("the worker of %s could not be started", self.spec.key)
+                self.error = f"{type(error).__name__}: {error}"
+            is_first_failure = not self._is_settled.is_set()
+            self._is_settled.set()
+            if is_first_failure:
+                return
+            is_young = time.monotonic() - started < YOUNG_SECONDS
+            wait = min(LONGEST_WAIT_SECONDS, max(FIRST_WAIT_SECONDS, 2 * wait)) if is_young else 0.0
+
+    def _run_one(self) -> None:
+        """From one start to its end."""
+        ours, theirs = socket.socketpair()
+        with ours:
+            with theirs:
+                process = self._spawn(theirs.fileno())
+            try:
+                self._load(process, ours)
+                self._watch(process)
+            finally:
+                self._is_loaded.clear()
+                self._socket = None
+                self._kill()
+                process.wait()
+        log.info("the worker of %s, process %d, has ended with %s", self.spec.key, process.pid, process.returncode)
+
+    def _spawn(self, descriptor: int) -> subprocess.Popen[bytes]:
+        spec = self.spec
+        arguments = [str(descriptor), str(spec.folder), str(spec.memory_mb), str(os.getpid())]
+        with self._lock:
+            if self._is_closed.is_set():
+                raise ModelLoadError("it was closed")
+            # The settings of the service, secrets among them, are nothing to a model.
+            process = self._process = subprocess.Popen(
+                [str(spec.python), "-P", "-s", "-m", "app.model_code.child", *arguments],
+                cwd=spec.folder,
+                env=_environment(spec.threads),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                pass_fds=(descriptor,),
+                # Whatever it starts ends with it.
+                start_new_session=True,
+            )
+        self.starts += 1
+        assert process.stdout is not None
+        threading.Thread(target=self._listen, args=(process.stdout,), name=f"lines {spec.key}", daemon=True).start()
+        return process
+
+    def _load(self, process: subprocess.Popen[bytes], ours: socket.socket) -> None:
+        try:
+            reply = _receive(ours, self.spec.load_seconds)
+        except TimeoutError:
+            self.error = f"it did not load within {self.spec.load_seconds:g} s"
+            return
+        except (OSError, EOFError, ProtocolError):
+            self.error = f"its process ended while it loaded, status {_status(process)}"
+            return
+        if reply.type is FrameType.ERROR:
+            self.error = str(reply.meta.get("message"))
+            return
+        self.signature, self._seconds, self.error = reply.meta["signature"], float(reply.meta["seconds"]), ""
+        self._socket = ours
+        self._is_loaded.set()
+        self._is_settled.set()
+        log.info("the worker of %s is process %d, loaded in %.1f s", self.spec.key, process.pid, self._seconds)
+
+    def _watch(self, process: subprocess.Popen[bytes]) -> None:
+        """Return when the process has ended, or stands still and was killed."""
+        if not self._is_loaded.is_set():
+            return
+        looks = 0
+        with contextlib.closing(_Ending(process.pid)) as ending:
+            while not ending.wait(LOOK_SECONDS):
+                looks = looks + 1 if _is_stopped(process.pid) else 0
+                if looks >= 2:
+                    log.warning("the worker of %s, process %d, was stopped and is replaced", self.spec.key, process.pid)
+                    return
+
+    def _kill(self) -> None:
+        with self._lock:
+            process = self._process
+            if process is None or process.returncode is not None:
+                return
+            # It leads its group, and is not reaped before: the number is its own.
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, signal.SIGKILL)
+
+    def _listen(self, pipe: IO[bytes]) -> None:
+        second, count = 0, 0
+        with pipe:
+            while line := pipe.readline(LINE_BYTES):
+                text = line.decode(errors="replace").rstrip()
+                self.lines.append(text)
+                now = int(time.monotonic())
+                second, count = (second, count + 1) if now == second else (now, 1)
+                if count <= LOGGED_LINES_A_SECOND:
+                    log.info("%s wrote: %s", self.spec.key, text)
+                elif count == LOGGED_LINES_A_SECOND + 1:
+                    log.warning(
+                        "%s writes more than %d lines a second; the rest of this one is left out",
+                        self.spec.key,
+                        LOGGED_LINES_A_SECOND,
+                    )
+
+
+class _Ending:
+    """The end of a process that is a child of ours, waited for without reaping it."""
+
+    def __init__(self, pid: int) -> None:
+        self._descriptor = os.pidfd_open(pid)
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLIN)
+
+    def wait(self, seconds: float) -> bool:
+        return bool(self._poll.poll(seconds * 1000))
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+
+def own_python(folder: Path) -> Path:
+    """The interpreter of a version's own environment where it has one, else ours."""
+    own = folder / "environment" / "bin" / "python"
+    # In a process of Apache sys.executable need not be Python.
+    return own if own.exists() else Path(sys.prefix) / "bin" / "python"
+
+
+def _environment(threads: int) -> dict[str, str]:
+    number = str(threads)
+    return {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": number,
+        "OPENBLAS_NUM_THREADS": number,
+        "MKL_NUM_THREADS": number,
+    }
+
+
+def _receive(sock: socket.socket, seconds: float) -> Frame:
+    """The next frame that is not about progress, each of which gives as much time again."""
+    while True:
+        until = time.monotonic() + seconds
+
+        def read(count: int, until: float = until) -> bytearray:
+            data = bytearray(count)
+            view = memoryview(data)
+            while view:
+                left = until - time.monotonic()
+                if left <= 0:
+                    raise TimeoutError
+                sock.settimeout(left)
+                received = sock.recv_into(view)
+                if not received:
+                    raise EOFError
+                view = view[received:]
+            return data
+
+        frame = protocol.read_frame(read)
+        if frame.type is not FrameType.PROGRESS:
+            return frame
+
+
+def _rows(reply: Frame, count: int) -> list[dict[str, Any]]:
+    rows, data, at = reply.meta["rows"], bytes(reply.payload), 0
+    if len(rows) != count:
+        raise ProtocolError(f"{len(rows)} rows for {count} items")
+    for row in rows:
+        row["answer"] = data[at : at + row["bytes"]]
+        at += row["bytes"]
+    return list(rows)
+
+
+def _is_stopped(pid: int) -> bool:
+    """Whether somebody stopped it with a signal; under a debugger is another state."""
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
+    except (OSError, IndexError):
+        return False
+
+
+def _status(process: subprocess.Popen[bytes]) -> str:
+    with contextlib.suppress(subprocess.TimeoutExpired):
+        process.wait(1.0)
+    return str(process.returncode)

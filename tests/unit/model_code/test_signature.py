@@ -1,0 +1,191 @@
+"""What predict promises becomes a schema; what cannot be sent is refused with file, line, name and what to write."""
+
+from __future__ import annotations
+
+import dataclasses
+import enum
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import pytest
+
+import cask
+from app.model_code import kinds, signature
+from app.model_code.signature import SignatureError
+from tests.unit.model_code import folders
+
+
+@pytest.fixture(autouse=True)
+def _modules_as_before() -> Iterator[None]:
+    path = list(sys.path)
+    yield
+    sys.path[:] = path
+    sys.modules.pop("model", None)
+
+
+def read(folder: Path) -> signature.Signature:
+    return signature.read(signature.model_class(folder), folder)
+
+
+def test_hints_become_schemas(tmp_path: Path) -> None:
+    found = read(folders.tickets(tmp_path)).to_dict()
+
+    label = {
+        "type": "object",
+        "properties": {"label": {"type": "string"}, "score": {"type": "number"}},
+        "required": ["label", "score"],
+        "additionalProperties": False,
+    }
+    assert found == {
+        "api": 1,
+        "inputs": {"text": {"type": "string", "maxLength": 40}},
+        "options": {"top": {"type": "integer", "minimum": 1, "maximum": 5, "default": 1}},
+        "answer": {"type": "array", "items": label},
+        "max_batch_size": 16,
+        "max_wait_ms": 0.0,
+        "description": "Sorts a support ticket into a queue.",
+    }
+
+
+class Size(enum.Enum):
+    SMALL = "s"
+    LARGE = "l"
+
+
+@dataclasses.dataclass
+class House:
+    rooms: Annotated[int, cask.Range(1)]
+    size: Size
+    note: str | None = None
+
+
+@pytest.mark.parametrize(
+    ("hint", "sent", "value"),
+    [
+        (str, "a", "a"),
+        (float, 3, 3.0),
+        (bool, True, True),
+        (bytes, "YWI=", b"ab"),
+        (list[int], [1, 2], [1, 2]),
+        (int | None, None, None),
+        (Literal["a", 2], 2, 2),
+        (Size, "s", Size.SMALL),
+        (House, {"rooms": 3, "size": "l"}, House(3, Size.LARGE)),
+        (dict[str, int], {"a": 1}, {"a": 1}),
+        (Annotated[str, cask.Choice("de", "en")], "de", "de"),
+    ],
+)
+def test_value_crosses_both_ways(tmp_path: Path, hint: Any, sent: Any, value: Any) -> None:
+    kind = kinds.kind_of(hint, tmp_path)
+
+    assert kind.read(sent) == value
+    assert kind.read(kind.write(value)) == value
+
+
+def test_array_has_the_promised_sides_and_type(tmp_path: Path) -> None:
+    kind = kinds.kind_of(Annotated[np.ndarray, cask.Shape(None, 2, dtype="int16")], tmp_path)
+    array = kind.read([[1, 2], [3, 4]])
+
+    assert (array.dtype, array.shape) == (np.int16, (2, 2))
+    assert kind.schema["items"]["minItems"] == 2
+    assert kind.schema["items"]["items"]["maximum"] == 32767
+    assert kind.write(array) == [[1, 2], [3, 4]]
+    with pytest.raises(ValueError, match="promised"):
+        kind.write(np.zeros((2, 3)))
+
+
+def test_mask_is_sent_as_a_picture_and_areas(tmp_path: Path) -> None:
+    from io import BytesIO
+
+    from PIL import Image
+
+    classes = np.array([[0, 2, 2], [2, 2, 0]], np.uint8)
+    sent = kinds.kind_of(cask.Mask, tmp_path).write(cask.Mask(classes, ["road", "sky", "tree"]))
+    picture = Image.open(BytesIO(kinds.PLAIN[bytes].read(sent["png"])))
+
+    assert sent["areas"] == [{"label": "tree", "pixels": 4}, {"label": "road", "pixels": 2}]
+    assert np.array_equal(np.asarray(picture), classes)
+
+
+@pytest.mark.parametrize(
+    ("hint", "value"),
+    [
+        (int, "3"),
+        (int, True),
+        (float, float("nan")),
+        (str, 3),
+        (list[int], "12"),
+        (House, {"rooms": 1}),
+        (cask.Mask, np.zeros((2, 2))),
+        (cask.Mask, cask.Mask(np.full((1, 1), 7, np.uint8), ["one"])),
+        (cask.Embedding, cask.Embedding([float("inf")])),
+        (Literal["a"], "b"),
+    ],
+)
+def test_answer_off_its_type_is_no_answer(tmp_path: Path, hint: Any, value: Any) -> None:
+    with pytest.raises((TypeError, ValueError)):
+        kinds.kind_of(hint, tmp_path).write(value)
+
+
+# What a newcomer writes, the line of model.py that is named, and what is said.
+MISTAKES = [
+    ("self, text) -> list[str]", 4, "the parameter 'text' has no type"),
+    ("self, text: str) -> list[str]", 4, "write text: list[str]"),
+    ("self, text: list) -> list[str]", 4, "positional parameters are lists"),
+    ("self, text: list[str]) -> str", 4, "returns a list with one answer for each item"),
+    ("self, text: list[str])", 4, "returns a list"),
+    ("self) -> list[str]", 4, "takes no items"),
+    ("self, text: list[complex]) -> list[str]", 4, "the parameter 'text': complex cannot be sent"),
+    ("self, text: list[int | str]) -> list[str]", 4, "only T | None"),
+    ("self, text: list[str], *, top: int) -> list[str]", 4, "the option 'top' has no default"),
+    ("self, text: list[str], *, top: int = 'x') -> list[str]", 4, "the default of 'top' does not fit"),
+    ("self, text: list[str], **more: int) -> list[str]", 4, "cannot be described"),
+    ("self, text: list[str], *,\n        top: set[int] = 0) -> list[str]", 5, "the parameter 'top'"),
+    ("self, model: list[str]) -> list[str]", 4, "needs another name"),
+    ("self, text: list[Missing]) -> list[str]", 4, "name 'Missing' is not defined"),
+    ("self, text: list[np.ndarray]) -> list[str]", 4, "an array needs its sides"),
+    ("self, text: list[Annotated[str, Labels('no.txt')]]) -> list[str]", 4, "no.txt"),
+    ("self, text: list[Annotated[str, Range(1, 2)]]) -> list[str]", 4, "Range is for int or float"),
+    ("self, pair: list[list[Image]]) -> list[str]", 4, "own parameter"),
+]
+
+
+@pytest.mark.parametrize(("parameters", "line", "said"), MISTAKES)
+def test_mistake_is_named_with_its_place_and_what_to_write(
+    tmp_path: Path, parameters: str, line: int, said: str
+) -> None:
+    head = "from __future__ import annotations\nimport numpy as np; from typing import Annotated; from cask import *\n"
+    code = f"{head}class Mine(Model):\n    def predict({parameters}:\n        return []\n"
+    (tmp_path / "model.py").write_text(code)
+
+    with pytest.raises(SignatureError) as raised:
+        read(tmp_path)
+
+    assert said in str(raised.value)
+    assert f"{tmp_path / 'model.py'}, line {line}: " in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("def (", "line 1: invalid syntax"),
+        ("x = 1", "one class must derive from cask.Model; there is: none"),
+        ("\nimport nowhere_to_be_found", "line 2: ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
+        ("import sys\nsys.exit(3)", "line 2: SystemExit: 3"),
+        ("from cask import Model\nclass Mine(Model): pass", "Mine has no method predict"),
+        ("import cask\nclass A(cask.Model): pass\nclass B(cask.Model): pass", "there is: A, B"),
+    ],
+)
+def test_file_that_is_no_model_is_named(tmp_path: Path, code: str, said: str) -> None:
+    (tmp_path / "model.py").write_text(code)
+
+    with pytest.raises(SignatureError, match=said.replace("(", r"\(")):
+        read(tmp_path)
+
+
+def test_missing_file_says_what_is_wanted(tmp_path: Path) -> None:
+    with pytest.raises(SignatureError, match="a model with code is a class in a file of that name"):
+        signature.model_class(tmp_path)

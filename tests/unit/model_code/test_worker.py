@@ -1,0 +1,234 @@
+"""A model worker: answers, refuses, and costs only its own requests when it crashes, hangs, stops or lies."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from app.errors import ModelCrashedError, ModelLoadError, ModelNotReadyError, UnavailableError
+from app.model_code import worker
+from app.model_code.worker import ModelWorker, Spec
+from tests.unit.model_code import folders
+
+HEAD = "import os, sys, time, signal, ctypes\nimport numpy as np\nfrom cask import *\nclass Mine(Model):\n"
+SAME = "    def predict(self, x: list[int]) -> list[int]: return x\n"
+Open = Callable[..., ModelWorker]
+PATIENCE_SECONDS = 30.0
+
+
+@pytest.fixture
+def opened(tmp_path: Path) -> Iterator[Open]:
+    workers: list[ModelWorker] = []
+
+    def open_one(code: str = "", **limits: Any) -> ModelWorker:
+        folder = tmp_path / f"model{len(workers)}"
+        if code:
+            folder.mkdir()
+            (folder / "model.py").write_text(HEAD + code)
+        else:
+            folders.tickets(folder)
+        spec = dataclasses.replace(Spec("mine@1", folder, worker.own_python(folder)), **limits)
+        workers.append(ModelWorker(spec))
+        return workers[-1]
+
+    yield open_one
+    for each in workers:
+        each.close()
+
+
+def ask(running: ModelWorker, *values: Any, **options: Any) -> list[Any]:
+    """What each item of one parameter got: an answer, or how it failed."""
+    rows = running.ask(options, [([value], b"") for value in values])
+    return [json.loads(row["answer"]) if row["bytes"] else (row.get("refused") or row.get("failed")) for row in rows]
+
+
+def until(is_so: Callable[[], bool]) -> None:
+    end = time.monotonic() + PATIENCE_SECONDS
+    while not is_so():
+        assert time.monotonic() < end, "did not come to be"
+        time.sleep(0.02)
+
+
+def is_back(running: ModelWorker, *values: Any) -> bool:
+    try:
+        ask(running, *values)
+    except UnavailableError:
+        return False
+    return True
+
+
+def test_answers_refuses_and_prints_without_harm(opened: Open) -> None:
+    running = opened()
+    running.start()
+
+    answers = ask(running, "billing billing shipping", " ", top=1)
+
+    assert answers == [[{"label": "billing", "score": 2 / 3}], "the text is empty"]
+    until(lambda: "somebody asks" in running.lines)
+    assert running.signature["max_batch_size"] == 16
+
+
+def test_pixels_arrive_as_an_image(opened: Open) -> None:
+    running = opened(
+        "    def predict(self, photo: list[Image]) -> list[list[int]]:\n"
+        "        return [[*each.pixels.shape, each.width, int(each.pixels[1, 0, 2])] for each in photo]\n"
+    )
+    running.start()
+    pixels = np.arange(2 * 4 * 3, dtype=np.uint8).reshape(2, 4, 3)
+    item = ([[0, pixels.nbytes, pixels.shape, 40, 20]], pixels.reshape(-1).data)
+
+    rows = running.ask({}, [item, item])
+
+    assert [json.loads(row["answer"]) for row in rows] == [[2, 4, 3, 40, 14]] * 2
+
+
+@pytest.mark.parametrize(
+    ("body", "failed"),
+    [
+        ("return [10 // each for each in x]", "ZeroDivisionError"),
+        ("return [each for each in x if each]", "ValueError"),
+        ("return [each or None for each in x]", "TypeError"),
+        ("return [each or sys.exit(1) for each in x]", "SystemExit"),
+        ("return [each or np.zeros(10**11, 'uint8') for each in x]", "MemoryError|_ArrayMemoryError"),
+    ],
+)
+def test_only_the_guilty_item_fails(opened: Open, body: str, failed: str) -> None:
+    running = opened(f"    def predict(self, x: list[int]) -> list[int]:\n        {body}\n", memory_mb=2000)
+    running.start()
+
+    first, second, third = ask(running, 1, 0, 2)
+
+    assert isinstance(first, int)
+    assert isinstance(third, int)
+    assert second in failed.split("|")
+
+
+@pytest.mark.parametrize(
+    "death",
+    [
+        "os._exit(3)",
+        "os.kill(os.getpid(), signal.SIGKILL)",
+        "ctypes.string_at(0)",
+        "time.sleep(600)",
+        "os.kill(os.getpid(), signal.SIGSTOP)",
+        "os.closerange(3, 100)",
+    ],
+)
+def test_process_that_ends_or_hangs_costs_its_batch_and_comes_back(opened: Open, death: str) -> None:
+    running = opened(
+        f"    def predict(self, x: list[int]) -> list[int]:\n        if 0 in x: {death}\n        return x\n",
+        timeout_seconds=3.0,
+    )
+    running.start()
+    first = running.pid
+    started = time.monotonic()
+
+    with pytest.raises(ModelCrashedError) as raised:
+        ask(running, 0)
+
+    assert time.monotonic() - started < PATIENCE_SECONDS
+    assert raised.value.retry_after_seconds
+    until(lambda: is_back(running, 1))
+    assert ask(running, 1, 2) == [1, 2]
+    assert running.pid != first
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
+def test_idle_process_that_is_killed_or_stopped_is_replaced(opened: Open, sent: signal.Signals) -> None:
+    running = opened()
+    running.start()
+    first = running.pid
+    os.kill(first, sent)
+
+    until(lambda: running.pid not in (0, first))
+    until(lambda: is_back(running, "a"))
+    assert running.starts == 2
+
+
+def test_one_that_dies_at_once_is_started_ever_more_seldom(opened: Open, tmp_path: Path) -> None:
+    code = f"    def load(self, folder):\n        if os.path.exists({str(tmp_path / 'bad')!r}): os._exit(7)\n" + SAME
+    running = opened(code)
+    running.start()
+    (tmp_path / "bad").touch()
+    os.kill(running.pid, signal.SIGKILL)
+
+    until(lambda: "status 7" in running.error)
+    with pytest.raises(ModelNotReadyError):
+        ask(running, 1)
+    time.sleep(2.0)
+    # 0.5 s, 1 s, 2 s … after each other: no fork bomb.
+    assert running.starts <= 4
+    (tmp_path / "bad").unlink()
+    until(lambda: is_back(running, 1))
+
+
+@pytest.mark.parametrize(
+    ("code", "said"),
+    [
+        ("    def predict(self, x) -> list[int]: return x\n", "line 5: the parameter 'x' has no type"),
+        ("    def load(self, folder): raise OSError('no weights')\n" + SAME, "OSError: no weights"),
+        ("    def load(self, folder): os._exit(4)\n" + SAME, "status 4"),
+        ("    def load(self, folder): time.sleep(99)\n" + SAME, "within 2 s"),
+    ],
+)
+def test_model_that_does_not_load_says_why(opened: Open, code: str, said: str) -> None:
+    running = opened(code, load_seconds=2.0)
+
+    with pytest.raises(ModelLoadError) as raised:
+        running.start()
+
+    assert said in str(raised.value.message)
+    assert not running.pid
+
+
+def test_last_words_stand_in_the_error(opened: Open) -> None:
+    running = opened("    print('about to fail')\n    raise KeyError('weights')\n")
+
+    with pytest.raises(ModelLoadError) as raised:
+        running.start()
+
+    assert "KeyError" in str(raised.value.message)
+    assert "KeyError: 'weights'" in running.tail()
+
+
+def test_closing_ends_the_process_and_what_it_started(opened: Open, tmp_path: Path) -> None:
+    running = opened(
+        "    def load(self, folder):\n        import subprocess\n"
+        "        child = subprocess.Popen(['sleep', '600'])\n"
+        f"        open({str(tmp_path / 'pid')!r}, 'w').write(str(child.pid))\n" + SAME
+    )
+    running.start()
+    started = int((tmp_path / "pid").read_text())
+    running.close()
+
+    assert not running.pid
+    until(lambda: _is_gone(started))
+
+
+def _is_gone(pid: int) -> bool:
+    try:
+        state = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    except FileNotFoundError:
+        return True
+    return state == "Z"
+
+
+def test_model_sees_no_setting_and_no_module_of_the_service(opened: Open, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SECRET_KEY", "hidden")
+    running = opened(
+        "    def predict(self, x: list[int]) -> list[list[str]]:\n"
+        "        ours = [path for path in sys.path if os.path.exists(path + '/flask.wsgi')]\n"
+        "        return [[os.environ.get('SECRET_KEY', ''), *ours]]\n"
+    )
+    running.start()
+
+    assert ask(running, 1) == [[""]]
