@@ -7,7 +7,7 @@ MAKEFLAGS += --no-print-directory
 .PHONY: help serve stop reload dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-long test-attacks test-clients check \
 	format install lock docs postman fuzz \
 	model-add model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
-	model-shadow bench train clean
+	model-shadow model-give-up bench train clean
 
 # ENV, PORT and any other setting given to make reach the programs through the environment, as they were typed: a value is
 # never read by make ($(shell …) in it) nor by a shell (quotes, blanks, semicolons). app/given.sh makes arguments of them.
@@ -109,6 +109,9 @@ model-canary: ## Give a version a share: MODEL=x VERSION=2 SHARE=10; 0 ends
 model-shadow: ## Mirror requests to a version: MODEL=x VERSION=2
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) shadow :MODEL :VERSION @OPTIONS
+model-give-up: ## End a change of versions that is under way
+	@$(INSTALL) serve
+	@$(MODEL_COMMAND) give-up
 bench: ## Measure Cask and other servers: OPTIONS=--quick
 	@$(INSTALL) dev
 	@app/given.sh $(PY) -m bench.run @OPTIONS

@@ -397,6 +397,17 @@ def canary(model: str, version: str, share: float, is_built: bool, is_anyway: bo
         _print_lines(versions.canary(client, _say, model, version, share, is_anyway=is_anyway))
 
 
+@command.command("give-up")
+def give_up() -> None:
+    """End a change of versions that is under way.
+
+    What served goes on. A load that hangs goes on in the engine, but blocks no other change."""
+    from app.models import versions
+
+    with _engine() as (client, _):
+        _print_lines(versions.give_up(client, _say))
+
+
 @command.command()
 @model_argument
 @any_version_argument
@@ -431,7 +442,8 @@ def _engine() -> Iterator[tuple[EngineClient, Settings]]:
         ) from None
     except KeyboardInterrupt:
         raise terminal.Failure(
-            "Nobody watches any more, but the engine goes on with it.", next_step="make model-versions"
+            "Nobody watches any more, but the engine goes on with it.",
+            next_step="make model-versions, or make model-give-up to end it",
         ) from None
 
 

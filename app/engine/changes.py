@@ -7,6 +7,7 @@ moves (``app.models.roles``), by one rename. Versions that no role needs are let
 from __future__ import annotations
 
 import logging
+import os
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
@@ -14,18 +15,23 @@ from pathlib import Path
 from typing import Any
 
 from app.engine import pace
+from app.engine.current_change import CurrentChange
 from app.engine.worker import Clock, Say, Slot, Workers
 from app.errors import ChangeRefusedError, ManifestError, RolesInvalidError
 from app.host import machine
 from app.models import builds, manifests, roles
 from app.models.manifests import Manifest
 from app.models.roles import Roles
+from app.supervision import pulse
 
 log = logging.getLogger("cask.engine")
 
 # How soon to look again at a version whose last work is not answered yet.
 RELEASE_PERIOD_SECONDS = 0.02
+# What one may take before it is given up: loading gigabytes and proving their answers takes minutes.
+CHANGE_SECONDS = 900.0
 ACTIONS = ("promote", "rollback", "canary", "shadow", "reload")
+GIVE_UP = "give-up"
 
 
 @dataclass(frozen=True)
@@ -64,7 +70,11 @@ class Changes:
                 words = "%s@%s served last, but is not in the store or not in MODELS; %s serves"
                 log.warning(words, name, known[name].active, self.roles[name].active)
         self._workers: Workers
+        self._change_seconds = CHANGE_SECONDS
         self._change = threading.Lock()
+        self._current: CurrentChange | None = None
+        # Key of a version → the change that was given up while its load went on.
+        self._left: dict[str, CurrentChange] = {}
         # Guards what is needed against what is let go of.
         self._keeping = threading.Lock()
         # Thread of a change → the version that it is about to point to.
@@ -76,7 +86,7 @@ class Changes:
         self._images_seen: dict[str, int] = {}
         self._wake = threading.Event()
         makers = (self._promote, self._roll_back, self._canary, self._shadow, self._reload)
-        self._actions: dict[str, Callable[[Change, Say], Roles]] = dict(zip(ACTIONS, makers, strict=True))
+        self._actions: dict[str, Callable[[Change, CurrentChange], Roles]] = dict(zip(ACTIONS, makers, strict=True))
 
     def manifests_to_load(self) -> list[Manifest]:
         """What the start loads: every active version first, then canaries, shadows and what MODELS names.
@@ -119,20 +129,16 @@ class Changes:
         """Make one change. Returns the model's roles before and after. Raises ChangeRefusedError, ModelLoadError,
         ManifestError; then nothing has changed for callers.
         """
+        if change.action == GIVE_UP:
+            return {"given_up": self._give_up()}
         before = self._roles_of(change.model)
         slot = self._workers.slots.get(f"{change.model}@{before.active}")
         was_away = slot is None or slot.state == "failed"
         edited = self._edited(change, say)
-        try:
-            if self._is_instant(change, before):
-                # The way back is open also while something loads for minutes; that change then gives up.
-                after = self._actions[change.action](change, say)
-            else:
-                after = self._apply_alone(change, say)
-        finally:
-            with self._keeping:
-                self._claimed.pop(threading.get_ident(), None)
-            self._wake.set()
+        current = CurrentChange(_words(change), self._clock, say)
+        # The way back is open also while something loads for minutes; that change then gives up.
+        make = self._make if self._is_instant(change, before) else self._make_alone
+        after = make(change, current)
         moved = {"before": asdict(before), "after": asdict(after)}
         return {"model": change.model, **moved, "edited": edited, "was_away": was_away}
 
@@ -152,18 +158,58 @@ class Changes:
         say(f"{stored.key} was edited in place: {words}")
         return words
 
-    def _apply_alone(self, change: Change, say: Say) -> Roles:
+    def _make_alone(self, change: Change, current: CurrentChange) -> Roles:
         if not self._change.acquire(blocking=False):
             raise ChangeRefusedError(
-                "Another change of versions is under way.", hint="Wait until it has ended; then ask again."
+                f"Another change of versions is under way: {self._current}.",
+                hint="Wait until it has ended, or end it with make model-give-up; then ask again.",
             )
         try:
-            if not self._workers.is_started.is_set():
-                say("waiting until the models of the start are loaded")
-                self._workers.is_started.wait()
-            return self._actions[change.action](change, say)
+            self._refuse_left(change)
+            self._current = current
+            after: Roles = current.run(lambda: self._make_when_started(change, current), self._change_seconds)
+        except ChangeRefusedError:
+            if current.is_left:
+                log.warning("given up: %s; its thread goes on", current)
+                self._left[_key(change)] = current
+            raise
+        else:
+            return after
         finally:
             self._change.release()
+
+    def _refuse_left(self, change: Change) -> None:
+        left = self._left.get(_key(change))
+        if left is not None and left.is_left:
+            raise ChangeRefusedError(
+                f"{_key(change)} is still being loaded by a change that was given up: {left}.",
+                hint=f"Wait until that has ended, take another version, or end the engine: kill {os.getpid()}; "
+                "Apache starts a new one.",
+            )
+
+    def _make_when_started(self, change: Change, current: CurrentChange) -> Roles:
+        if not self._workers.is_started.is_set():
+            current.say("waiting until the models of the start are loaded")
+            self._workers.is_started.wait()
+        with pulse.heat.exempt():
+            return self._make(change, current)
+
+    def _make(self, change: Change, current: CurrentChange) -> Roles:
+        try:
+            return self._actions[change.action](change, current)
+        finally:
+            with self._keeping:
+                self._claimed.pop(threading.get_ident(), None)
+            self._wake.set()
+
+    def _give_up(self) -> str:
+        """End what is under way; returns what it was. Raises ChangeRefusedError when there is nothing to end."""
+        current = self._current
+        if current is None or not self._change.locked() or not current.give_up("an operator asked for it"):
+            raise ChangeRefusedError(
+                "No change of versions is under way.", hint="make model-versions shows what serves."
+            )
+        return str(current)
 
     def status(self) -> dict[str, Any]:
         """Roles by model, and why versions that should serve could not be read, for the status frame."""
@@ -202,65 +248,65 @@ class Changes:
 
     # ── actions ───────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _promote(self, change: Change, say: Say) -> Roles:
+    def _promote(self, change: Change, current: CurrentChange) -> Roles:
         now = self.roles[change.model]
-        self._make_ready(change, say)
-        self._refuse_slower(change, say)
-        return self._move(change.model, now, now.promote(change.version), say)
+        self._make_ready(change, current)
+        self._refuse_slower(change, current.say)
+        return self._move(change.model, now, now.promote(change.version), current)
 
-    def _roll_back(self, change: Change, say: Say) -> Roles:
+    def _roll_back(self, change: Change, current: CurrentChange) -> Roles:
         now = self.roles[change.model]
         after = now.roll_back()
         if after == now:
             return now
-        self._make_ready(Change(change.action, change.model, after.active), say)
-        return self._move(change.model, now, after, say)
+        self._make_ready(Change(change.action, change.model, after.active), current)
+        return self._move(change.model, now, after, current)
 
-    def _canary(self, change: Change, say: Say) -> Roles:
+    def _canary(self, change: Change, current: CurrentChange) -> Roles:
         now = self.roles[change.model]
         if not change.share:
-            return self._move(change.model, now, now.end_canary(), say)
+            return self._move(change.model, now, now.end_canary(), current)
         after = now.start_canary(change.version, change.share)
-        self._make_ready(change, say)
-        self._refuse_slower(change, say)
-        return self._move(change.model, now, after, say)
+        self._make_ready(change, current)
+        self._refuse_slower(change, current.say)
+        return self._move(change.model, now, after, current)
 
-    def _shadow(self, change: Change, say: Say) -> Roles:
+    def _shadow(self, change: Change, current: CurrentChange) -> Roles:
         now = self.roles[change.model]
         if not change.version:
-            return self._move(change.model, now, now.end_shadow(), say)
+            return self._move(change.model, now, now.end_shadow(), current)
         after = now.start_shadow(change.version)
-        self._make_ready(change, say)
-        return self._move(change.model, now, after, say)
+        self._make_ready(change, current)
+        return self._move(change.model, now, after, current)
 
-    def _reload(self, change: Change, say: Say) -> Roles:
+    def _reload(self, change: Change, current: CurrentChange) -> Roles:
         """The same version again, for instance when a faster form of it has been built."""
         now = self.roles[change.model]
         manifest = self._manifest(change.model, change.version or now.active)
         if manifest.key not in self._workers.slots:
             raise ChangeRefusedError(f"{manifest.key} is not loaded.", hint="Promote it, or restart the engine.")
-        self._workers.hold(manifest, say)
+        self._workers.hold(manifest, current.say, commit=current.commit)
         machine.return_memory()
         # Written again although nothing moved: web processes then read the manifest again, which may have changed.
-        return self._move(change.model, now, now, say)
+        return self._move(change.model, now, now, current)
 
-    def _make_ready(self, change: Change, say: Say) -> None:
+    def _make_ready(self, change: Change, current: CurrentChange) -> None:
         manifest = self._manifest(change.model, change.version)
         self._refuse_other_task(manifest)
         with self._keeping:
             self._claimed[threading.get_ident()] = manifest.key
         if self._workers.holds(manifest):
-            say(f"{manifest.key} is loaded already")
+            current.say(f"{manifest.key} is loaded already")
             return
         active = f"{change.model}@{self.roles[change.model].active}"
         slot = self._workers.slots.get(active)
         goes_on = f" beside {active}, which goes on" if slot is not None and slot.state == "ready" else ""
-        say(f"loading {manifest.key}{goes_on}")
+        current.say(f"loading {manifest.key}{goes_on}")
         # What has served before goes back without delay.
-        self._workers.hold(manifest, say, is_proven=change.action != "rollback")
+        self._workers.hold(manifest, current.say, is_proven=change.action != "rollback", commit=current.commit)
         self._unreadable.pop(manifest.key, None)
 
-    def _move(self, model: str, before: Roles, after: Roles, say: Say) -> Roles:
+    def _move(self, model: str, before: Roles, after: Roles, current: CurrentChange) -> Roles:
         """The moment of the change: before the rename the old roles hold, after it the new ones."""
         with self._moving:
             if self.roles[model] != before:
@@ -268,12 +314,13 @@ class Changes:
                     f"The versions of {model} were changed meanwhile; this change was not made.",
                     hint="Look with make model-versions; then ask again.",
                 )
+            current.commit()
             together = {**self.roles, model: after}
             self._write(together)
             with self._keeping:
                 self.roles = together
         if after != before:
-            say("the pointer has moved")
+            current.say("the pointer has moved")
             log.info("versions of %s: %s", model, asdict(after))
         return after
 
@@ -374,6 +421,14 @@ class Changes:
                 pause = None
             self._wake.wait(pause)
             self._wake.clear()
+
+
+def _key(change: Change) -> str:
+    return f"{change.model}@{change.version}" if change.version else change.model
+
+
+def _words(change: Change) -> str:
+    return f"{change.action} {_key(change)}"
 
 
 def _read(state_dir: Path) -> dict[str, Roles]:

@@ -20,7 +20,7 @@ import numpy as np
 from app.engine import protocol
 from app.engine.batcher import Work
 from app.engine.builder import Builder
-from app.engine.changes import ACTIONS, Change, Changes
+from app.engine.changes import ACTIONS, GIVE_UP, Change, Changes
 from app.engine.monitor import ModelMonitor
 from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
 from app.engine.shadows import ShadowedAnswer, Shadows
@@ -423,7 +423,7 @@ def _parse_change(frame: Frame) -> Change:
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"a change frame is wrong: {type(error).__name__}: {error}") from None
-    if change.action not in ACTIONS:
+    if change.action not in (*ACTIONS, GIVE_UP):
         raise ProtocolError(f"a change {change.action!r} is unknown")
     return change
 

@@ -203,10 +203,18 @@ class Workers:
         slot = self.slots.get(manifest.key)
         return slot is not None and slot.state == "ready" and slot.manifest.digest == manifest.digest
 
-    def hold(self, manifest: Manifest, say: Say = lambda line: None, *, is_proven: bool = True) -> None:
+    def hold(
+        self,
+        manifest: Manifest,
+        say: Say = lambda line: None,
+        *,
+        is_proven: bool = True,
+        commit: Callable[[], None] = lambda: None,
+    ) -> None:
         """Load a version beside those that serve; the same one again replaces itself between two batches.
 
-        ``is_proven``: its answers are compared with right ones first.
+        ``is_proven``: its answers are compared with right ones first. ``commit``: called before it replaces itself;
+        what it raises stops that.
         Raises ModelLoadError with the reason; whatever served before goes on.
         """
         slot = Slot(manifest)
@@ -219,6 +227,7 @@ class Workers:
         if slot.state == "failed":
             raise ModelLoadError(f"{manifest.key} cannot be served: {slot.error}", hint=slot.hint)
         if is_replaced:
+            commit()
             self._replace(slot)
 
     def _replace(self, slot: Slot) -> None:

@@ -97,6 +97,12 @@ def shadow(client: EngineClient, say: Say, model: str, version: str) -> list[str
     ]
 
 
+def give_up(client: EngineClient, say: Say) -> list[str]:
+    """End the change that is under way."""
+    done = client.change("give-up", "", say=say)
+    return [f"Given up: {done['given_up']}. What served goes on."]
+
+
 def held(client: EngineClient, model: str = "") -> list[dict[str, Any]]:
     """Each version that the engine holds, of one model or of all: role, state, share in percent, what computes it."""
     status = client.status()

@@ -23,6 +23,8 @@ LOOK_SECONDS = 0.5
 HOT_SHARE = 0.5
 # Of one core: a process that uses less, though it may share it with many others, has no thread that is hot.
 LEAST_SHARE = 0.05
+# A load that lasts longer passes for hung: the process is then watched as closely as without it.
+LOAD_SECONDS = 900.0
 # What a request may compute by itself before it passes for a loop: the longest takes a second.
 REQUEST_SECONDS = 3.0
 
@@ -85,7 +87,8 @@ class Heat:
 
 
 heat = Heat()
-_loading = 0
+# When each load that goes on began.
+_loading: list[float] = []
 _is_stopping = False
 _thread: threading.Thread | None = None
 _lock = threading.Lock()
@@ -104,16 +107,16 @@ def answered() -> None:
 @contextlib.contextmanager
 def loading() -> Iterator[None]:
     """Within it the process may be silent for long: libraries that are read from a slow disk hold Python's lock."""
-    global _loading
+    began = time.monotonic()
     with _lock:
-        _loading += 1
+        _loading.append(began)
     beat(0.0)
     try:
         with heat.exempt():
             yield
     finally:
         with _lock:
-            _loading -= 1
+            _loading.remove(began)
         # At once: one that is stopped right after it would else pass for loading.
         beat(0.0)
 
@@ -127,8 +130,13 @@ def stopping() -> None:
 
 def beat(stuck_seconds: float) -> None:
     """Give one sign."""
-    mood = shards.STOPPING if _is_stopping else shards.LOADING if _loading else shards.SERVING
+    mood = shards.STOPPING if _is_stopping else shards.LOADING if _is_loading() else shards.SERVING
     metrics.share().beat(stuck_seconds, mood)
+
+
+def _is_loading() -> bool:
+    with _lock:
+        return any(time.monotonic() - began < LOAD_SECONDS for began in _loading)
 
 
 def start(stuck_seconds: Callable[[], float] = lambda: 0.0, *, is_python_only: bool = False) -> None:

@@ -162,10 +162,12 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     ("app.engine.builder", {"app.models.builds", "app.config", "app.errors", "app.models.manifests"}),
     ("app.engine.pace", set()),
+    ("app.engine.current_change", {"app.errors"}),
     (
         "app.engine.changes",
         {
             *(
+                "app.engine.current_change",
                 "app.engine.pace",
                 "app.engine.worker",
                 "app.errors",
@@ -174,6 +176,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 "app.models.roles",
             ),
             "app.models.builds",
+            "app.supervision.pulse",
         },
     ),
     (

@@ -268,6 +268,69 @@ def test_what_was_tried_can_be_ended_while_something_loads(make: Callable[..., B
             on.ask("promote", "2")
 
 
+def test_a_load_that_hangs_is_named_and_can_be_given_up(make: Callable[..., Bench]) -> None:
+    on = make()
+    is_loading, gate = threading.Event(), threading.Event()
+
+    def hang(model: FakeModel) -> None:
+        if model.manifest.version == "2":
+            is_loading.set()
+            assert gate.wait(PATIENCE_SECONDS)
+
+    on.prepare.append(hang)
+    with ThreadPoolExecutor(1) as pool:
+        hung = pool.submit(on.ask, "promote", "2")
+        assert is_loading.wait(PATIENCE_SECONDS)
+        on.clock.now += 37
+        with pytest.raises(ChangeRefusedError, match="promote a@2, for 37 s, now loading the weights"):
+            on.ask("canary", "3", 10)
+        given_up = on.changes.apply(Change("give-up", ""))
+        with pytest.raises(ChangeRefusedError, match="an operator asked for it"):
+            hung.result(PATIENCE_SECONDS)
+        with pytest.raises(ChangeRefusedError, match="a@2 is still being loaded by a change that was given up"):
+            on.ask("promote", "2")
+        third = on.ask("promote", "3")
+        gate.set()
+
+    assert given_up == {"given_up": "promote a@2, for 37 s, now loading the weights"}
+    assert third == roles.read(on.state)["a"] == Roles("3", previous="1")
+    eventually(lambda: not on.changes._left["a@2"].is_left)
+    # Nothing of it takes effect, and once its thread has ended the version can be had again.
+    assert on.changes.roles["a"].active == "3"
+    assert on.ask("promote", "2").active == "2"
+
+
+def test_a_load_that_lasts_too_long_gives_up_by_itself(make: Callable[..., Bench]) -> None:
+    on, gate = make(), threading.Event()
+    on.changes._change_seconds = 0.2
+    on.prepare.append(lambda model: gate.wait(PATIENCE_SECONDS) and None)
+
+    with pytest.raises(ChangeRefusedError, match=r"given up while loading the weights: it took longer than 0\.2 s"):
+        on.ask("promote", "2")
+    gate.set()
+
+    assert roles.read(on.state)["a"] == FIRST
+
+
+def test_a_reload_that_was_given_up_replaces_nothing(make: Callable[..., Bench]) -> None:
+    on, gate = make(), threading.Event()
+    serving = on.workers.slots["a@1"].model
+    on.changes._change_seconds = 0.2
+    on.prepare.append(lambda model: gate.wait(PATIENCE_SECONDS) and None)
+
+    with pytest.raises(ChangeRefusedError, match="reload a was given up"):
+        on.ask("reload")
+    gate.set()
+    eventually(lambda: not on.changes._left["a"].is_left)
+
+    assert on.workers.slots["a@1"].model is serving
+
+
+def test_nothing_can_be_given_up_while_nothing_is_under_way(make: Callable[..., Bench]) -> None:
+    with pytest.raises(ChangeRefusedError, match="No change of versions is under way"):
+        make().changes.apply(Change("give-up", ""))
+
+
 # ── what nobody needs ─────────────────────────────────────────────────────────────────────────────────────────────────
 
 
