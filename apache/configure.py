@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from collections.abc import Sequence
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -23,16 +24,18 @@ sys.path.insert(0, str(ROOT))
 
 from app import config, factory  # noqa: E402 - the line above makes it importable
 from app.auth.tokens import TokenStore  # noqa: E402
-from app.config import Settings  # noqa: E402
+from app.config import Settings, plugin_settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
 from app.host import arrivals, sizing  # noqa: E402 - the line above makes it importable
+from app.plugins import claims, mounting  # noqa: E402 - the line above makes it importable
+from app.plugins.mounting import Plugin  # noqa: E402
 from app.storage import state_files  # noqa: E402 - the line above makes it importable
 from app.supervision import supervision  # noqa: E402
 from app.telemetry import logs  # noqa: E402
 from app.web import policy  # noqa: E402 - the line above makes it importable
 from app.web.middleware import admission, cached_lengths, cors, internal_networks, request_ids, shed_markers  # noqa: E402
 from app.web.middleware.admission_controller import LEAST_RETRY_AFTER_SECONDS, Refusal  # noqa: E402
-from app.web.middleware.security_headers import HEADERS  # noqa: E402
+from app.web.middleware.security_headers import HEADERS, POLICY  # noqa: E402
 
 CONF = ROOT / "apache" / "conf"
 # Where requirements/install.sh and the image's build put our modules: beside the Python that runs us.
@@ -70,12 +73,15 @@ NET_FACTOR = 2
 
 def main() -> int:
     """Render, check, and print the path of apachectl. Returns 2 and one line on stderr when something is wrong."""
+    # Who starts us reads our output; whatever plugins and libraries print on the way goes to the log.
+    output = os.dup(1)
+    os.dup2(2, 1)
     try:
         settings = config.load()
         server_root = settings.state_dir / "run" / "httpd"
         state_files.check(settings.state_dir)
-        check_application(settings)
-        render(settings, server_root)
+        plugins = check_application(settings)
+        render(settings, server_root, plugins)
         announce_sizes(settings)
         warn_without_tokens(settings)
         mend_counts(settings)
@@ -83,7 +89,7 @@ def main() -> int:
         message = f"{error.message} {error.hint}" if isinstance(error, CaskError) else str(error)
         logs.tell_refusal(message.strip())
         return 2
-    print(server_root / "apachectl")
+    os.write(output, f"{server_root / 'apachectl'}\n".encode())
     return 0
 
 
@@ -103,21 +109,26 @@ def warn_without_tokens(settings: Settings) -> None:
 
 
 def mend_counts(settings: Settings) -> None:
-    """Now, while no process counts. Not read where nothing is limited."""
-    if settings.rate_limit_per_address or settings.rate_limit_per_token:
+    """Now, while no process counts. Not read where nothing is limited; routes of plugins may be."""
+    if settings.rate_limit_per_address or settings.rate_limit_per_token or plugin_settings.folders(settings):
         from app.ratelimit import counters
 
         counters.mend(settings.state_dir)
 
 
-def check_application(settings: Settings) -> None:
-    """Build the app once, here, where a failure stops the start; in Apache it would be a 500 for ever."""
+def check_application(settings: Settings) -> list[Plugin]:
+    """Build the app once, here, where a failure stops the start; in Apache it would be a 500 for ever.
+
+    Returns the plugins on it.
+    """
     from app.factory import create_app
 
-    create_app(settings.model_copy(update={"engine_mode": "service"}))
+    app = create_app(settings.model_copy(update={"engine_mode": "service"}))
+    found: list[Plugin] = app.extensions[mounting.EXTENSION]
+    return found
 
 
-def render(settings: Settings, server_root: Path) -> None:
+def render(settings: Settings, server_root: Path, plugins: Sequence[Plugin] = ()) -> None:
     """Write the whole server root. Raises OSError when Apache would not take it, with Apache's own words."""
     check_modules()
     shutil.rmtree(server_root, ignore_errors=True)
@@ -125,6 +136,7 @@ def render(settings: Settings, server_root: Path) -> None:
     write_definitions(settings, server_root)
     write_headers(server_root)
     write_cors(settings, server_root)
+    write_plugins(server_root, plugins)
     write_error_documents(settings, server_root)
     write_refusal(settings, server_root)
     make_counted_log(server_root)
@@ -241,6 +253,19 @@ def write_headers(server_root: Path) -> None:
     for name, value in HEADERS.items():
         lines += [f"Header onsuccess unset {name}", f'Header always set {name} "{value}"']
     (server_root / "headers.conf").write_text("\n".join(lines) + "\n")
+
+
+def write_plugins(server_root: Path, plugins: Sequence[Plugin]) -> None:
+    """Files of plugins, and what their own pages may load besides."""
+    lines = []
+    for each in (each for each in plugins if not each.reason):
+        if (folder := (each.folder / "static").resolve()).is_dir():
+            lines += [f'Alias "{claims.STATIC}{each.name}/" "{folder}/"', f'<Directory "{folder}">']
+            lines += [f'    Include "{CONF / "files.conf"}"', "</Directory>"]
+        if each.content_security_policy and each.patterns:
+            lines += [f'<LocationMatch "^(?:{"|".join(each.patterns)})$">']
+            lines += [f'    Header always set {POLICY} "{each.content_security_policy}"', "</LocationMatch>"]
+    (server_root / "plugins.conf").write_text("".join(f"{line}\n" for line in lines))
 
 
 def write_cors(settings: Settings, server_root: Path) -> None:

@@ -49,6 +49,12 @@ class SettingsError(CaskError):
     code = "settings_invalid"
 
 
+class PluginError(CaskError):
+    """A plugin cannot be read, imported or mounted: its message names file, line and reason."""
+
+    code = "plugin_broken"
+
+
 class ManifestError(CaskError):
     """A model's manifest cannot be read or says something impossible."""
 

@@ -19,6 +19,7 @@ from app.ensembles.ensemble import Ensemble
 from app.errors import SettingsError
 from app.inference.pipeline import Engine, Predictor
 from app.jobs import stores
+from app.plugins import mounting
 from app.supervision import pulse
 from app.telemetry import alerts, logs, metrics, traces
 from app.web import middleware, policy
@@ -36,7 +37,7 @@ from app.web.pages import pages
 def create_app(settings: Settings | None = None, engine: Engine | None = None) -> Flask:
     """The WSGI application. Reads the settings and talks to the engine's socket unless told otherwise.
 
-    Raises SettingsError and ManifestError: a service that is set up wrongly must not start.
+    Raises SettingsError, ManifestError and PluginError: a service that is set up wrongly must not start.
     """
     _refuse_sub_interpreter()
     settings = settings or config.load()
@@ -54,6 +55,9 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.extensions["ensemble"] = Ensemble.of(settings)
     middleware.init_app(app, settings, predictor.decoder.budget)
     add_routes(app)
+    if role == "web":
+        mounting.mount(app, settings)
+        mounting.note(app, settings.state_dir)
     processes.register(settings.state_dir, role)
     request_metrics.init_app(app, lambda: start_telemetry(settings, role))
     return app

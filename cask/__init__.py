@@ -3,11 +3,20 @@
 Names, signatures and types here stay as they are while ``API_VERSION`` is the same. Loads neither Flask nor torch.
 """
 
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
 from cask.annotations import Choice, Labels, Range, Shape, Text
 from cask.model import Model, Refused, batch
 from cask.values import Box, Detection, Embedding, Image, Label, Mask
 
+if TYPE_CHECKING:
+    from cask.web import limit, predict, public, scope, settings
+
 API_VERSION = 1
+# For Flask code; models need none of it.
+WEB = ("limit", "predict", "public", "scope", "settings")
 
 __all__ = [
     "API_VERSION",
@@ -25,4 +34,17 @@ __all__ = [
     "Shape",
     "Text",
     "batch",
+    "limit",
+    "predict",
+    "public",
+    "scope",
+    "settings",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in WEB:
+        raise AttributeError(f"cask has no {name!r}; it has {', '.join(__all__)}.")
+    from cask import web
+
+    return getattr(web, name)

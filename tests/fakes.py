@@ -289,6 +289,7 @@ def running_engine(
 def make_settings(state_dir: Path, models_dir: Path, **changes: Any) -> config.Settings:
     """The settings of ENV=test, with a state folder and a model store of one's own."""
     changes = {"state_dir": state_dir, "models_dir": models_dir, "secret_key": SecretStr("for tests only"), **changes}
+    changes.setdefault("plugins_dir", state_dir / "no-plugins")
     changes.setdefault("engine_socket", state_dir / "run" / "engine.sock")
     return _described().model_copy(update=changes)
 

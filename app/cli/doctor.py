@@ -48,7 +48,7 @@ def command(context: click.Context, env: str, user: str, is_json: bool) -> None:
 
 def _examine(env: str, user: str) -> Iterator[Finding]:
     from app.cli import checks
-    from app.cli.checks import access, disk, installation, services, sizes
+    from app.cli.checks import access, disk, installation, plugins, services, sizes
 
     settings, finding = _settings(env)
     yield finding
@@ -57,7 +57,7 @@ def _examine(env: str, user: str) -> Iterator[Finding]:
     here = checks.Surroundings(settings, account)
     for check in (
         *(installation.interpreter, installation.libraries, installation.mod_wsgi, installation.apache),
-        *(disk.checkout, disk.state, disk.disk, disk.models),
+        *(disk.checkout, disk.state, disk.disk, disk.models, plugins.plugins),
         *(sizes.threads, sizes.memory, sizes.open_files),
         *(access.secrets, access.certificates, access.authorities, access.api_tokens),
         *(services.ports, services.running, services.redis, services.docker, services.clock),

@@ -8,6 +8,7 @@ import stat
 from pathlib import Path
 from urllib.parse import urlsplit
 
+from app.config import plugin_settings
 from app.config.refusals import refuse
 from app.config.schema import ENCRYPTED_REDIS, SECRETS, Settings
 from app.config.values import SECRET_MIN_CHARACTERS, SOCKET_PATH_MAX_BYTES
@@ -50,6 +51,7 @@ def check(settings: Settings) -> None:
             "a secret, as JOBS_WEBHOOK_HOSTS names some: unsigned, a message could be anybody's",
         )
     _check_ensemble(settings)
+    plugin_settings.check(settings)
 
 
 def _check_secrets(settings: Settings) -> None:

@@ -32,6 +32,7 @@ from app.config.values import (
     OptionalPath,
     Origins,
     PathPrefix,
+    PluginNames,
     PrefixedUrl,
     RateLimits,
     RedisUrl,
@@ -43,6 +44,8 @@ from app.config.values import (
 
 ROOT = Path(__file__).resolve().parents[2]
 ENCRYPTED_REDIS = "rediss:"
+# In lower case, as fields are: what plugins declare, see app.config.plugin_settings.
+PLUGIN_PREFIX = "plugin_"
 
 
 @dataclass(frozen=True)
@@ -313,6 +316,13 @@ class Settings(BaseSettings):
     )
     """The API token that is shown to those services."""
 
+    plugins_dir: RootedPath = setting("plugins", section="Plugins")
+    """The folder of your own Flask code: one folder with a plugin.toml for each plugin."""
+    plugins: PluginNames = setting("")
+    """Plugins to serve, with commas between; empty is all that are there."""
+    plugins_on_error: Literal["stop", "skip"] = setting("stop")
+    """What a broken plugin does: stop ends the start, skip serves without it and /status names it."""
+
     loadtest_host: PrefixedUrl = setting(
         lambda data: f"http://127.0.0.1:{data['port']}", by_default="http://127.0.0.1:<PORT>", section="Load test"
     )
@@ -334,6 +344,7 @@ class Settings(BaseSettings):
     """Cores the container may use, such as 1.5; 0 is all of them."""
 
     _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
+    _plugin_readings: Mapping[str, Reading] = PrivateAttr(default_factory=dict)
 
     @classmethod
     def settings_customise_sources(
@@ -348,6 +359,11 @@ class Settings(BaseSettings):
     def sources(self) -> Mapping[str, str]:
         """Field name → where its value came from: environment, file PATH, env/prod.env:LINE or default."""
         return MappingProxyType(self._sources)
+
+    @property
+    def plugin_readings(self) -> Mapping[str, Reading]:
+        """What is set for plugins, by name in lower case; see app.config.plugin_settings."""
+        return MappingProxyType(self._plugin_readings)
 
     @property
     def is_deployed(self) -> bool:

@@ -16,7 +16,7 @@ from pydantic import ValidationError
 
 from app.config.checks import SECRETS_DIRECTORY, check
 from app.config.refusals import refuse_name, refuse_value, shown
-from app.config.schema import DECLARATIONS, ROOT, SECRETS, Layer, Reading, Settings
+from app.config.schema import DECLARATIONS, PLUGIN_PREFIX, ROOT, SECRETS, Layer, Reading, Settings
 from app.errors import SettingsError
 
 ENVIRONMENTS = ("dev", "test", "staging", "prod")
@@ -38,7 +38,7 @@ HOST_ADDRESS = "CASK_HOST_ADDRESS"
 # TLS_… and REDIS_….
 OUR_PREFIXES = (
     *("ALERTS_", "AUTHENTICATION", "CORS_", "ENGINE_", "ENSEMBLE_", "HSTS_", "IMAGES_", "JOBS_", "LOADTEST_"),
-    *("METRICS_", "RATE_", "REQUEST_", "SERVER_", "TRACES_", "WEB_"),
+    *("METRICS_", "PLUGINS_", "RATE_", "REQUEST_", "SERVER_", "TRACES_", "WEB_"),
 )
 # Kubernetes (and Docker links) describe a neighbour called `engine` or `web` by the first three; gunicorn reads
 # WEB_CONCURRENCY and sets SERVER_SOFTWARE; the last are what CGI (RFC 3875) and its kin tell of a request.
@@ -109,6 +109,7 @@ def describe(env: str, root: Path = ROOT) -> Settings:
 
 def _build(root: Path, layers: Sequence[Layer]) -> Settings:
     readings = {name: reading for layer in reversed(layers) for name, reading in layer.items()}
+    layers = [{name: each for name, each in layer.items() if not _is_of_plugin(name)} for layer in layers]
     values: dict[str, Any] = {"root": root, "layers": layers}
     try:
         settings = Settings(**values)
@@ -116,7 +117,13 @@ def _build(root: Path, layers: Sequence[Layer]) -> Settings:
         field = str(error.errors(include_input=False, include_url=False)[0]["loc"][0])
         refuse_value(field, readings[field].value, readings[field].source)
     settings._sources = {name: readings[name].source if name in readings else "default" for name in DECLARATIONS}
+    settings._plugin_readings = {name: each for name, each in readings.items() if _is_of_plugin(name)}
     return settings
+
+
+def _is_of_plugin(field: str) -> bool:
+    """Whether it is for a plugin to declare; `check` asks them."""
+    return field.startswith(PLUGIN_PREFIX) and field not in DECLARATIONS
 
 
 def processor_limits(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
@@ -178,11 +185,9 @@ def _refuse_unknown_names(environ: Mapping[str, str]) -> None:
 
 
 def _read_environment(environ: Mapping[str, str]) -> Layer:
-    return {
-        field: Reading(environ[one.name], "environment")
-        for field, one in DECLARATIONS.items()
-        if environ.get(one.name) and field != "env"
-    }
+    names = {one.name: field for field, one in DECLARATIONS.items() if field != "env"}
+    names |= {name: name.lower() for name in environ if name.isupper() and _is_of_plugin(name.lower())}
+    return {field: Reading(environ[name], "environment") for name, field in names.items() if environ.get(name)}
 
 
 # A secret that an earlier place gives is not read again: the file may be for another user's eyes only.
@@ -203,7 +208,18 @@ def _read_secrets_directory(directory: Path, besides: Layer) -> Layer:
         path = directory / one.field
         if os.path.lexists(path) and (value := _read_secret(path, one.name)):
             layer[one.field] = Reading(value, f"file {path}")
+    for name in (name for name in _names(directory) if name.startswith(PLUGIN_PREFIX) and name not in besides):
+        if value := _read_secret(directory / name, name.upper()):
+            layer[name] = Reading(value, f"file {directory / name}")
     return layer
+
+
+def _names(directory: Path) -> list[str]:
+    """What lies in a folder; nothing where there is none, or where we may not look."""
+    try:
+        return sorted(os.listdir(directory))  # noqa: PTH208 - iterdir fails later, on the first name
+    except OSError:
+        return []
 
 
 def _read_secret(path: Path, name: str) -> str:
@@ -247,7 +263,7 @@ def _read_binding(binding: Binding, file: str, before: Layer) -> tuple[str, Read
     name, value = str(binding.key), str(binding.value)
     if name in REMOVED:
         return None
-    if name.lower() not in DECLARATIONS:
+    if name.lower() not in DECLARATIONS and not _is_of_plugin(name.lower()):
         refuse_name(name, value, source)
     if name.lower() in before:
         first = before[name.lower()].source

@@ -19,6 +19,8 @@ from app.inference.results import NAME
 CONTAINER_HOST = "container-host"
 HOST_NAME = re.compile(r"(?!-)[A-Za-z0-9-]{1,63}(?<!-)(\.(?!-)[A-Za-z0-9-]{1,63}(?<!-))*")
 MODEL_NAME = re.compile(f"{NAME}(@{NAME})?")
+# Becomes the name of a package, and part of the names of settings.
+PLUGIN_NAME = re.compile(r"[a-z][a-z0-9_]{0,39}")
 RATE_LIMIT = re.compile(r"[1-9][0-9]{0,8}/(second|minute|hour|day)")
 # No part of it begins with a dot, so none is `..`.
 PATH_PREFIX = re.compile(r"(?:/[A-Za-z0-9_~-][A-Za-z0-9._~-]*)+")
@@ -162,6 +164,9 @@ NetworksOrHost = Annotated[
 ]
 ModelNames = Annotated[
     Listed[Annotated[str, AfterValidator(_matching(MODEL_NAME))]], Expected("name or name@version, with commas between")
+]
+PluginNames = Annotated[
+    Listed[Annotated[str, AfterValidator(_matching(PLUGIN_NAME))]], Expected("names with commas between")
 ]
 ImageFormats = Annotated[
     Listed[Literal["jpeg", "png", "webp", "bmp", "gif", "tiff"]],

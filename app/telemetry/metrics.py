@@ -311,6 +311,9 @@ JOB_WEBHOOKS = _counter("cask_job_webhooks_total", "Webhooks sent at a job's end
 
 ROLE = Label(ROLES)
 READY = _looked_up("cask_ready", "1 when a prediction would succeed, as /readyz says.")
+PLUGIN_UP = _looked_up(
+    "cask_plugin_up", "1 when the plugin serves, 0 where it is left out: /status says why.", plugin=WORD
+)
 PROCESSES = _looked_up("cask_processes", "Processes alive.", role=ROLE)
 RESIDENT_BYTES = _looked_up(
     "cask_process_resident_bytes",

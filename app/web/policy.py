@@ -47,6 +47,7 @@ class RoutePolicy:
     ``is_own_host_only``: refused under a host name that is not ours.
     ``is_page``: failures are told as a page, whatever the caller accepts.
     ``is_form``: refused when a page of another site sends it, with or without a session.
+    ``limits``: limits of this route alone, such as ``30 per minute``, for each token, or address without one.
     ``max_body_bytes``: less than REQUEST_MAX_BYTES; None is that setting.
     """
 
@@ -59,6 +60,7 @@ class RoutePolicy:
     is_own_host_only: bool = True
     is_page: bool = False
     is_form: bool = False
+    limits: tuple[str, ...] = ()
     max_body_bytes: int | None = None
 
     @property
@@ -79,7 +81,8 @@ class RoutePolicy:
             "form": self.is_form,
             f"body<={self.max_body_bytes}": self.max_body_bytes is not None,
         }
-        return [word for word, is_in_force in words.items() if is_in_force]
+        own = [text.replace(" per ", "/").replace(" ", "") for text in self.limits]
+        return [*(word for word, is_in_force in words.items() if is_in_force), *own]
 
 
 GUARDED_ROUTE = RoutePolicy()
@@ -102,6 +105,12 @@ def of(app: Flask, endpoint: str | None) -> RoutePolicy:
         return own
     shared: RoutePolicy = getattr(app.blueprints.get(endpoint.rpartition(".")[0]), ATTRIBUTE, GUARDED_ROUTE)
     return shared
+
+
+def on(view: Callable[..., Any]) -> RoutePolicy:
+    """The policy that a view has so far; that of a view that says nothing else."""
+    found: RoutePolicy = getattr(view, ATTRIBUTE, GUARDED_ROUTE)
+    return found
 
 
 def put(holder: Callable[..., Any] | Blueprint, policy: RoutePolicy) -> None:

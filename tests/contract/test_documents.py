@@ -53,7 +53,14 @@ NOT_OURS = re.compile(
 # Upper-case words in code that are no settings: kernel, Apache, make and compose know them.
 OTHER_WORDS = {"AF_UNIX", "SOCK_STREAM", "SO_PEERCRED", "STOPSIGNAL", "NAME_FILE"}
 OPERATORS_ONLY = {
-    *("change_refused", "golden_check_failed", "manifest_invalid", "model_load_failed", "roles_invalid"),
+    *(
+        "change_refused",
+        "golden_check_failed",
+        "manifest_invalid",
+        "model_load_failed",
+        "plugin_broken",
+        "roles_invalid",
+    ),
     *("settings_invalid", "token_refused", "unavailable"),
 }
 

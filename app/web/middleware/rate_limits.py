@@ -5,6 +5,7 @@ Costs nothing where no limit is set: then nothing of this is put in place.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import math
 import time
@@ -12,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from flask import Flask, Response, g, request
+from flask import Flask, Response, after_this_request, current_app, g, request
 
 from app.config import Settings
 from app.errors import TooManyRequestsError
@@ -44,6 +45,13 @@ class Rates:
         """
         found = [self._count(item, kind, who) for item, kind, who in self._items(address, token_id)]
         return min(found, key=lambda row: row[1])
+
+    def count_one(self, address: str, token_id: str) -> tuple[int, int, float, int]:
+        """The same, of the token where there is one, and else of the address."""
+        kind, who, items = (
+            ("token", token_id, self.per_token) if token_id else ("address", network(address), self.per_address)
+        )
+        return min((self._count(item, kind, who) for item in items), key=lambda row: row[1])
 
     def _items(self, address: str, token_id: str) -> Iterator[tuple[Any, str, str]]:
         for item in self.per_address:
@@ -109,6 +117,34 @@ def make(settings: Settings) -> Rates:
         tuple(parse(each) for each in settings.rate_limit_per_address),
         tuple(parse(each) for each in settings.rate_limit_per_token),
     )
+
+
+def of_route(app: Flask, settings: Settings, endpoint: str, texts: tuple[str, ...]) -> Rates:
+    """Limits of one view, such as ``30 per minute``, counted apart for each token, or address without one."""
+    from limits import parse
+
+    shared = app.extensions.get("rates") or app.extensions.get("route_rates")
+    if shared is None:
+        shared = app.extensions["route_rates"] = make(settings)
+    items = tuple(parse(text) for text in texts)
+    for item in items:
+        item.namespace = f"LIMITER/{endpoint}"
+    return Rates(shared.strategy, items, items)
+
+
+def limited(view: Callable[..., Any], rates: Rates) -> Callable[..., Any]:
+    """The view behind limits of its own. Raises TooManyRequestsError when called too often."""
+
+    @functools.wraps(view)
+    def count_first(*arguments: Any, **named: Any) -> Any:
+        after_this_request(_tell)
+        token = authentication.caller()
+        found = rates.count_one(request.environ.get("REMOTE_ADDR", ""), token.id if token else "")
+        before = g.get("rate")
+        g.rate = found if before is None else min(before, found, key=lambda row: row[1])
+        return current_app.ensure_sync(view)(*arguments, **named)
+
+    return count_first
 
 
 def network(address: str) -> str:

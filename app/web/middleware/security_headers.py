@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 from flask import Flask, Response, current_app, request
 
 from app.web import policy
@@ -15,13 +17,26 @@ CONTENT_SECURITY_POLICY = (
     "font-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 # Referrer-Policy: other sites learn nothing, and browsers still say the origin when they send one of our own forms.
+POLICY = "Content-Security-Policy"
 HEADERS = {
-    "Content-Security-Policy": CONTENT_SECURITY_POLICY,
+    POLICY: CONTENT_SECURITY_POLICY,
     "Cross-Origin-Opener-Policy": "same-origin",
     "Referrer-Policy": "same-origin",
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
 }
+
+
+def extended(additions: Mapping[str, Sequence[str]]) -> str:
+    """The policy with further sources for some directives, for the pages of a plugin."""
+    found = {name: sources.split() for name, _, sources in (part.partition(" ") for part in _directives())}
+    for name, sources in additions.items():
+        found[name] = [*(each for each in found.get(name, ()) if each != "'none'"), *sources]
+    return "; ".join(" ".join((name, *sources)) for name, sources in found.items())
+
+
+def _directives() -> list[str]:
+    return [part.strip() for part in CONTENT_SECURITY_POLICY.split(";")]
 
 
 def init_app(app: Flask) -> None:

@@ -270,7 +270,7 @@ class _Document:
         # Browsers send a session's cookie with every form; programs with tokens never meet this.
         is_form = here.is_form or (tokens and origins.is_changing(rule.methods or ()))
         forms = (ForeignFormError,) if is_form else ()
-        rates_found = (TooManyRequestsError,) if self._has_rates and here.is_limited else ()
+        rates_found = (TooManyRequestsError,) if here.limits or (self._has_rates and here.is_limited) else ()
         return (*tokens, *forms, *rates_found, *((OutsideError,) if here.access is Access.ADMIN else ()))
 
     def _path(self, rule: Rule, operation: Operation) -> Iterator[dict[str, Any]]:

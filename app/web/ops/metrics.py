@@ -20,7 +20,7 @@ from app.telemetry import metrics
 from app.telemetry.metrics import Metric, Sums
 from app.web.middleware import internal_networks
 from app.web.openapi.operations import Answer, describe
-from app.web.ops import health, ops, processes
+from app.web.ops import health, ops, plugins, processes
 from app.web.ops.version import build
 from app.web.policy import WATCHED_ROUTE, Access
 
@@ -77,6 +77,8 @@ def look(state_dir: Path) -> Iterator[Row]:
     yield metrics.ENGINE_UP, {}, float(bool(engine))
     yield from _look_at_engine(engine)
     yield from _look_at_processes(state_dir, engine.get("pid"))
+    for row in plugins.rows(state_dir):
+        yield metrics.PLUGIN_UP, {"plugin": row["name"]}, float(row["state"] == plugins.SERVING)
     store: JobStore = current_app.extensions["jobs"]
     with contextlib.suppress(CaskError):
         counts = store.counts() if settings.jobs == "on" and store.exists else {}

@@ -16,6 +16,7 @@ from app.jobs.store import JobStore
 from app.web.openapi.operations import Answer, describe
 from app.web.ops import ops, processes
 from app.web.ops.health import jobs_row
+from app.web.ops.plugins import PluginRow, rows
 from app.web.ops.version import build
 
 STARTED = time.monotonic()
@@ -32,12 +33,13 @@ class Status(TypedDict):
     engine: dict[str, Any]
     processes: list[dict[str, Any]]
     jobs: dict[str, Any]
+    plugins: list[PluginRow]
 
 
 @ops.get("/status")
 @describe("Status", Answer("How it goes.", Status))
 def status() -> Response:
-    """Environment, version, engine, memory and processor time of every process."""
+    """Environment, version, engine, memory and processor time of every process, and plugins."""
     settings = current_app.extensions["settings"]
     engine = _engine()
     return jsonify(
@@ -49,6 +51,7 @@ def status() -> Response:
         engine=engine,
         processes=_processes(settings.state_dir, engine.get("pid")),
         jobs=_jobs(),
+        plugins=rows(settings.state_dir),
     )
 
 

@@ -28,6 +28,9 @@ class NavigationEntry:
         return "true" if endpoint in self.below else ""
 
 
+# Places of plugins, which come after ours.
+EXTENSION = "navigation"
+
 PLACES = (
     NavigationEntry("pages.try_image", gettext_noop("Images")),
     NavigationEntry("pages.jobs", gettext_noop("Jobs"), below=("pages.job",)),
@@ -41,4 +44,4 @@ def there() -> Iterable[NavigationEntry]:
     """Those whose page this app has."""
     left_out = {"pages.jobs"} if current_app.extensions["settings"].jobs == "off" else set()
     known = current_app.view_functions.keys() - left_out
-    return [place for place in PLACES if place.endpoint in known]
+    return [place for place in (*PLACES, *current_app.extensions.get(EXTENSION, ())) if place.endpoint in known]

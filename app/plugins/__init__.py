@@ -1,0 +1,1 @@
+"""Other people's Flask code: finding, checking, mounting."""

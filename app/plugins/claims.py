@@ -1,0 +1,84 @@
+"""What a plugin may not take from us or from another plugin: names, templates, addresses, views."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from pathlib import Path
+
+from flask import Flask
+from flask.blueprints import Blueprint
+from werkzeug.routing import Rule
+
+from app.config import ROOT
+from app.errors import PluginError
+from app.plugins.manifest import Manifest
+from app.plugins.snapshot import Snapshot
+from app.web import policy
+
+STATIC = "/static/plugins/"
+# Apache's own.
+RESERVED = re.compile(r"/_[^/]*(/.*)?|/server-status(/.*)?")
+OUR_TEMPLATES = ROOT / "app" / "templates"
+# Asked of every address by Flask itself.
+OTHER_METHODS = {"OPTIONS", "HEAD"}
+
+
+def check_name(app: Flask, plugin: Manifest, blueprint: Blueprint) -> None:
+    """Raises PluginError for the name of a blueprint that is there already."""
+    other = app.blueprints.get(blueprint.name)
+    if other is not None:
+        owner = "Cask" if other.import_name.startswith("app.") else f"another plugin ({other.import_name})"
+        raise PluginError(
+            f"plugin {plugin.name}: the name of its blueprint, {blueprint.name!r}, is one of {owner}; expected another,"
+            f" such as Blueprint({plugin.name!r}, __name__)."
+        )
+
+
+def check_templates(plugin: Manifest, others: Iterable[Path]) -> None:
+    """Raises PluginError for a template of a name that is there already: Flask would take the first, silently."""
+    folder = plugin.folder / "templates"
+    names = sorted(path.relative_to(folder) for path in folder.rglob("*") if path.is_file())
+    for name in names:
+        for owner in (OUR_TEMPLATES, *(each / "templates" for each in others)):
+            if (owner / name).is_file():
+                raise PluginError(
+                    f"plugin {plugin.name}: {folder / name} has the name of {owner / name}; expected another: put it"
+                    f" into templates/{plugin.name}/ and render {plugin.name}/{name}."
+                )
+
+
+def check_addresses(app: Flask, plugin: Manifest, before: Snapshot) -> list[Rule]:
+    """The plugin's own addresses. Raises PluginError where one is, or would hide, an address that was there."""
+    known = {id(rule) for rule in before.rules}
+    own = [rule for rule in app.url_map.iter_rules() if id(rule) not in known]
+    for rule in own:
+        other = next((each for each in before.rules if _is_same(rule, each)), None)
+        if other is not None or RESERVED.fullmatch(rule.rule):
+            taken = f"{other.rule} ({other.endpoint})" if other else "one of Apache's own"
+            raise PluginError(
+                f"plugin {plugin.name}: its address {rule.rule} ({rule.endpoint}) collides with {taken}; expected one"
+                f" that nobody has, such as /{plugin.name}."
+            )
+    for endpoint, view in before.views.items():
+        if app.view_functions.get(endpoint) is not view:
+            raise PluginError(
+                f"plugin {plugin.name}: it replaces the view {endpoint!r}; expected addresses of its own."
+            )
+    return own
+
+
+def _is_same(one: Rule, other: Rule) -> bool:
+    """Whether a request exists that both would answer."""
+    if not (_methods(one) & _methods(other)) or (one.rule.startswith(STATIC) and not other.rule.startswith(STATIC)):
+        return False
+    return any(re.fullmatch(policy.pattern(a.rule), _sample(b.rule)) for a, b in ((one, other), (other, one)))
+
+
+def _methods(rule: Rule) -> set[str]:
+    return set(rule.methods or ()) - OTHER_METHODS
+
+
+def _sample(rule: str) -> str:
+    """An address that a rule answers."""
+    return policy.PART.sub("1", rule)

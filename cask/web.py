@@ -1,0 +1,150 @@
+"""What a plugin's Flask code says of its routes and asks of Cask. Loaded when one of its names is first used."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import IO, Any, Literal, TypeVar
+
+from flask import has_request_context
+
+from app import tasks
+from app.inference.pipeline import predictor
+from app.web import policy
+from app.web.api import answers
+from app.web.middleware import deadlines
+from app.web.policy import Access
+
+View = TypeVar("View", bound=Callable[..., Any])
+Input = bytes | bytearray | memoryview | str | Path | IO[bytes]
+
+SCOPES = {"predict": Access.PREDICT, "admin": Access.ADMIN, "any": Access.ANY_TOKEN}
+RATE = re.compile(r"([1-9][0-9]{0,8}) ?(?:per|/) ?(second|minute|hour|day)s?")
+PACKAGE = re.compile(r"(cask_plugins\.\w+)(\..*)?")
+
+
+def public(view: View) -> View:
+    """Open a route to callers without a token. Limits, sizes and deadlines hold as before.
+
+    Raises TypeError where it stands above something that is no function.
+
+    >>> @public
+    ... def help_page() -> str:
+    ...     return "Send a photograph."
+    """
+    return _noted(view, "public", access=Access.PUBLIC)
+
+
+def scope(name: Literal["predict", "admin", "any"]) -> Callable[[View], View]:
+    """Say which scope a token needs; ``predict`` where a route says nothing. ``any``: whatever its scopes.
+
+    ``admin`` routes answer only ADMIN_NETWORKS. Raises ValueError for another name.
+
+    >>> @scope("admin")
+    ... def remove_all() -> str:
+    ...     return "done"
+    """
+    if name not in SCOPES:
+        raise ValueError(f"scope is {name!r}; expected one of {', '.join(SCOPES)}.")
+    return lambda view: _noted(view, "scope", access=SCOPES[name])
+
+
+def limit(rate: str) -> Callable[[View], View]:
+    """Limit how often one caller (a token, or an address without one) may call a route; beyond it is 429.
+
+    ``rate``: so many ``per second``, ``minute``, ``hour`` or ``day``. Counted over all processes, beside the limits of
+    the service. May stand more than once. Raises ValueError for another text.
+
+    >>> @limit("30 per minute")
+    ... def claim() -> str:
+    ...     return "noted"
+    """
+    found = RATE.fullmatch(rate) if isinstance(rate, str) else None
+    if found is None:
+        raise ValueError(f'limit is {rate!r}; expected a text such as "30 per minute".')
+    text = f"{found[1]} per {found[2]}"
+
+    def note(view: View) -> View:
+        return _noted(view, "limit", limits=(*policy.on(view).limits, text))
+
+    return note
+
+
+def predict(name: str, inputs: Input | Sequence[Input], *, version: str | None = None, **options: Any) -> Any:
+    """Ask a model of this service, within the request's deadline, admission, cache and canary.
+
+    ``inputs``: one image (bytes, an uploaded file, or the path of a file) or a list of them. ``options``: those of the
+    model's task; ``top=3`` is so many rows, whatever the task calls it.
+
+    Returns what ``POST /v1/<task>`` has for each image: a dict for one, a list of dicts in their order for a list.
+    Whatever it raises Cask answers: 404 no such model, 422 no image, 503 overloaded, 504 too late.
+
+    >>> def claim(photo: bytes) -> dict[str, object]:
+    ...     return {"damage": predict("damage", photo, top=3)["predictions"]}
+    """
+    is_list = isinstance(inputs, list | tuple)
+    data = [_bytes(each) for each in (inputs if isinstance(inputs, list | tuple) else (inputs,))]
+    asked = predictor()
+    task = asked.find(None, name, version).task
+    if "top" in options:
+        options[tasks.BY_NAME[task].count_option] = options.pop("top")
+    deadline = deadlines.current() if has_request_context() else None
+    outcome = asked.predict(task, data, options, model=name, version=version, deadline=deadline)
+    results: list[dict[str, Any]] = answers.document(outcome)["results"]
+    return results if is_list else results[0]
+
+
+class PluginSettings:
+    """The settings of the plugin that asks, as its plugin.toml declares them: ``settings.max_photos``.
+
+    Set by ``PLUGIN_<NAME>_MAX_PHOTOS``. Raises AttributeError for one that is not declared, and outside of a plugin.
+
+    >>> def is_too_many(photos: list[bytes]) -> bool:
+    ...     return len(photos) > settings.max_photos
+    """
+
+    def __getattr__(self, name: str) -> Any:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        values = _values(sys._getframe(1).f_globals.get("__name__", ""))
+        if name not in values:
+            raise AttributeError(
+                f"settings.{name}: plugin.toml declares no [settings.{name}]; it has {', '.join(values) or 'none'}."
+            )
+        return values[name]
+
+    def __repr__(self) -> str:
+        return "<settings of the plugin that asks>"
+
+
+settings = PluginSettings()
+
+
+def _values(module: str) -> Mapping[str, Any]:
+    found = PACKAGE.fullmatch(module)
+    package = sys.modules.get(found[1]) if found else None
+    values: Mapping[str, Any] | None = getattr(package, "__cask_settings__", None)
+    if values is None:
+        raise AttributeError(f"cask.settings is asked by {module!r}, which is no plugin that was loaded by Cask.")
+    return values
+
+
+def _noted(view: View, name: str, **changes: Any) -> View:
+    if not callable(view):
+        raise TypeError(f"@{name} stands above {view!r}; expected a function.")
+    policy.put(view, dataclasses.replace(policy.on(view), **changes))
+    return view
+
+
+def _bytes(data: Any) -> bytes:
+    if isinstance(data, str | Path):
+        return Path(data).read_bytes()
+    if isinstance(data, bytes | bytearray | memoryview):
+        return bytes(data)
+    if not callable(getattr(data, "read", None)):
+        raise TypeError(f"predict: an input is {type(data).__name__}; expected bytes, a file, or the path of one.")
+    content: bytes = data.read()
+    return content

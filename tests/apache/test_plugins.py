@@ -1,0 +1,126 @@
+"""Plugins through Apache: the example as it stands, beside one with a syntax error."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import signal
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests import bad_input, servers
+from tests.servers import Answer, Server
+
+EXAMPLES = servers.ROOT / "examples" / "plugins"
+CALLERS = 12
+PATIENCE_SECONDS = 60.0
+
+
+@pytest.fixture(scope="module")
+def plugins(open_folder: Path) -> Path:
+    """The examples and a plugin that nobody can import."""
+    folder = open_folder / "plugins"
+    shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    (folder / "broken").mkdir()
+    (folder / "broken" / "plugin.toml").write_text('name = "broken"\nversion = "1"\ncask = ">=1"\n')
+    (folder / "broken" / "__init__.py").write_text("import os\n\ndef view(:\n")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def server(plugins: Path) -> Iterator[Server]:
+    """Nobody waits for long, and what the tests stop is no hang to it."""
+    patient = {"ENGINE_HANG_SECONDS": "600", "REQUEST_TIMEOUT_SECONDS": "120", "REQUEST_MAX_WAIT_SECONDS": "0.01"}
+    ours = {"PLUGINS_DIR": str(plugins), "PLUGINS_ON_ERROR": "skip", "PLUGIN_CLAIMS_ROWS": "1", "CACHE": "off"}
+    with servers.running("test", AUTHENTICATION="required", **ours, **patient) as running:
+        yield running
+
+
+def claim(server: Server, image: bytes, token: str) -> Answer:
+    body, content_type = bad_input.multipart(image, field_name="photo")
+    return server.ask("/claims", body, {"Content-Type": content_type, "X-Api-Token": token})
+
+
+def test_route_predicts_behind_a_token_and_a_limit_of_its_own(server: Server, sample_path: Path) -> None:
+    image, token = sample_path.read_bytes(), servers.make_token(server.state_dir, "limited", "predict")
+
+    assert claim(server, image, "").status == 401
+    answers = [claim(server, image, token) for _ in range(31)]
+
+    assert [each.status for each in answers] == [200] * 30 + [429]
+    assert len(answers[0].json["damage"]) == 1
+    assert answers[-1].json["code"] == "rate_limited"
+    assert int(answers[-1].headers["Retry-After"]) >= 1
+
+
+def test_route_is_shed_while_the_engine_has_too_much_to_do(server: Server, sample_path: Path) -> None:
+    image, answers = sample_path.read_bytes(), list[Answer]()
+    tokens = [servers.make_token(server.state_dir, f"shed-{number}", "predict") for number in range(CALLERS)]
+    assert claim(server, image, tokens[0]).status == 200
+
+    def ask(token: str) -> None:
+        answers.extend(claim(server, image, token) for _ in range(2))
+
+    callers = [threading.Thread(target=ask, args=(token,)) for token in tokens]
+    engine = server.engine_pid()
+    os.kill(engine, signal.SIGSTOP)
+    for each in callers:
+        each.start()
+    try:
+        servers.wait_until(lambda: any(each.status == 503 for each in answers), PATIENCE_SECONDS, "a refusal")
+        page = server.ask("/claims/page")
+    finally:
+        servers.resume(engine)
+    for each in callers:
+        each.join(PATIENCE_SECONDS)
+
+    refused = next(each for each in answers if each.status == 503)
+    assert (refused.json["code"], refused.headers["Retry-After"]) == ("engine_busy", "1")
+    assert {each.status for each in answers} == {200, 503}
+    assert page.status == 200
+
+
+def test_page_has_its_place_its_files_and_its_own_policy(server: Server) -> None:
+    page, ours = server.ask("/claims/page"), server.ask("/models")
+    file = server.ask("/static/plugins/claims/claims.css")
+    refused = server.ask("/static/plugins/claims/claims.css", b"x")
+
+    assert 'aria-current="page">Claims</a>' in page.body.decode()
+    assert "/claims/page" in ours.body.decode()
+    assert "img-src 'self' data: blob: https://images.example.org;" in page.headers["Content-Security-Policy"]
+    assert "images.example.org" not in ours.headers["Content-Security-Policy"]
+    assert len(page.headers.get_all("Content-Security-Policy")) == 1
+    assert file.body == (EXAMPLES / "claims" / "static" / "claims.css").read_bytes()
+    # By Apache: Python lets callers keep it for an hour.
+    assert file.headers["Cache-Control"] == "public, no-cache"
+    assert (file.headers["Content-Type"], refused.status) == ("text/css", 405)
+    assert server.ask("/static/plugins/claims/").status == 404
+    assert server.ask("/static/plugins/claims/%2e%2e/plugin.toml").status in (400, 403, 404)
+
+
+def test_broken_plugin_is_named_everywhere_and_missing_nowhere_else(server: Server, plugins: Path) -> None:
+    rows = {row["name"]: row for row in server.ask("/status").json["plugins"]}
+    place = f"{plugins}/broken/__init__.py, line 3: SyntaxError"
+
+    assert (rows["claims"]["state"], rows["broken"]["state"]) == ("serving", "left out")
+    assert place in rows["broken"]["reason"]
+    metrics = server.ask("/metrics").body.decode()
+    assert 'cask_plugin_up{plugin="broken"} 0.0' in metrics
+    assert 'route="/claims"' in metrics
+    assert place in server.log()
+    assert "/claims" in server.ask("/openapi.json").json["paths"]
+
+
+def test_broken_plugin_ends_the_start_with_file_and_line(plugins: Path, open_folder: Path) -> None:
+    state = open_folder / "stopped"
+    state.mkdir(mode=0o777)
+    state.chmod(0o777)
+
+    with servers.start("test", servers.free_port(), state, PLUGINS_DIR=str(plugins)) as server:
+        status = server.process.wait(servers.START_SECONDS)
+
+    assert status == 2
+    assert f"plugin broken: {plugins}/broken/__init__.py, line 3: SyntaxError: invalid syntax" in server.log()
