@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from functools import cache
 
 import torch
 
@@ -24,13 +25,7 @@ def nearest(shapes: Mapping[str, Shape]) -> tuple[str, float]:
 
 
 def _share(architecture: str, known: Mapping[str, list[tuple[str, Shape]]]) -> float:
-    try:
-        # No memory and no numbers: names and shapes only.
-        with torch.device("meta"):
-            expected = architectures.bare(architecture).state_dict()
-    except Exception:  # noqa: BLE001 - an architecture that cannot be built so is no neighbour
-        return 0.0
-    wanted = [(name, tuple(value.shape)) for name, value in expected.items() if value.ndim]
+    wanted = _expected(architecture)
     hits = sum(
         any(shape == other and (full == name or full.endswith(f".{name}")) for full, other in known[_tail(name)])
         for name, shape in wanted
@@ -38,6 +33,18 @@ def _share(architecture: str, known: Mapping[str, list[tuple[str, Shape]]]) -> f
     )
     # What the file has besides speaks against a smaller relative.
     return hits / max(len(wanted), sum(1 for rows in known.values() for _, shape in rows if shape), 1)
+
+
+@cache
+def _expected(architecture: str) -> list[tuple[str, Shape]]:
+    """Its tensors with numbers; none where it cannot be built as it is, which makes it no neighbour."""
+    try:
+        # No memory and no numbers: names and shapes only.
+        with torch.device("meta"):
+            tensors = architectures.bare(architecture).state_dict()
+    except Exception:  # noqa: BLE001 - whatever a builder raises
+        return []
+    return [(name, tuple(value.shape)) for name, value in tensors.items() if value.ndim]
 
 
 def _tail(name: str) -> str:
