@@ -21,7 +21,6 @@ CHEAP=(tests/unit tests/contract)
 ALONE=(
     tests/apache/test_background_build.py
     tests/apache/test_built_models.py
-    tests/apache/test_documented_commands.py
     tests/attacks
     tests/clients
     tests/faults/test_cache_faults.py
