@@ -13,12 +13,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app import errors
-from app.engine import protocol
+from app.engine import protocol, tensors
 from app.engine.protocol import Frame, FrameType, ProtocolError
 from app.errors import CaskError, DeadlineExceededError, EngineAwayError
 from app.inference.results import EXPLAIN, Answer, ExplainOptions, Options, to_dict
 from app.models.manifests import Manifest
-from app.tasks import answer_from_json
+from app.tasks import IMAGE, from_wire
 from app.telemetry import logs
 from app.texts import Text, unpacked
 
@@ -299,19 +299,19 @@ def _predict_frame(
     deadline: float,
     size: tuple[int, int] | None = None,
 ) -> Frame:
+    rows, payload = tensors.pack({IMAGE: image})
     meta = {
         "id": number,
         "model": manifest.key,
         "digest": manifest.digest,
         "task": _task_of(manifest, options),
-        "shape": image.shape[:2],
+        "tensors": rows,
         "size": size,
         "options": to_dict(options),
         "request_id": logs.request_id.get(),
         "timeout_ms": max(0.0, (deadline - time.monotonic()) * 1000),
     }
-    # A view where the pixels lie in one piece, else a copy.
-    return Frame(FrameType.PREDICT, meta, image.reshape(-1).data)
+    return Frame(FrameType.PREDICT, meta, payload)
 
 
 def _task_of(manifest: Manifest, options: Options) -> str:
@@ -320,7 +320,8 @@ def _task_of(manifest: Manifest, options: Options) -> str:
 
 def _read_answer(manifest: Manifest, frame: Frame, options: Options) -> EngineAnswer:
     meta = frame.meta
-    answer = answer_from_json(_task_of(manifest, options), meta["answer"])
+    arrays = tensors.unpack(meta["tensors"], frame.payload) if "tensors" in meta else {}
+    answer = from_wire(_task_of(manifest, options), meta["answer"], arrays)
     form = str(meta.get("form", ""))
     return EngineAnswer(answer, meta["queue_ms"], meta["predict_ms"], meta["batch_size"], form)
 

@@ -1,4 +1,4 @@
-"""The bytes between web tier and engine: a fixed head, a JSON meta part, raw pixels. Never pickle. A leaf.
+"""The bytes between web tier and engine: a fixed head, a JSON meta part, tensors. Never pickle. A leaf.
 
 Head (20 bytes, big-endian): magic ``CASK`` · version u8 · type u8 · reserved u16 · meta bytes u32 · payload bytes u64.
 """
@@ -13,7 +13,8 @@ from enum import IntEnum
 from typing import Any
 
 MAGIC = b"CASK"
-VERSION = 1
+# 2: a payload holds named tensors and bytes, see ``tensors``; it was the pixels of one image.
+VERSION = 2
 HEAD = struct.Struct("!4sBBHIQ")
 MAX_META_BYTES = 8 * 1024 * 1024
 # The largest thing we send is one decoded image: 50 megapixels of RGB would be 150 MB, but images are scaled before.
@@ -55,7 +56,7 @@ class Head:
 
 @dataclass(frozen=True)
 class Frame:
-    """One message. ``payload`` holds the pixels of one image, uint8 RGB, row by row; empty in all other types."""
+    """One message. ``payload`` holds what ``meta["tensors"]`` names, see ``tensors``; empty where it names nothing."""
 
     type: FrameType
     meta: dict[str, Any]

@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from app.engine import protocol
+from app.engine import protocol, tensors
 from app.engine.batcher import Work
 from app.engine.builder import Builder
 from app.engine.changes import ACTIONS, GIVE_UP, Change, Changes
@@ -26,9 +26,9 @@ from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
 from app.engine.shadows import ShadowedAnswer, Shadows
 from app.engine.worker import Reply, Workers
 from app.errors import CaskError, ChangeRefusedError, EngineBusyError
-from app.inference.results import EXPLAIN, to_dict
+from app.inference.results import EXPLAIN
 from app.supervision import pulse
-from app.tasks import answer_from_json, options_from_json
+from app.tasks import IMAGE, answer_from_json, options_from_json, to_wire
 from app.texts import packed
 
 log = logging.getLogger("cask.engine")
@@ -282,7 +282,7 @@ class Connection:
                 raise ChangeRefusedError("The versions of this engine are fixed.", hint="Start it from the settings.")
             answer = Frame(FrameType.CHANGED, self._changes.apply(change, self._tell))
         except CaskError as error:
-            answer = _frame_of(0, Reply(error=error))
+            answer = _error_frame(0, error)
         self._send(protocol.encode(answer))
 
     def _tell(self, line: str) -> None:
@@ -297,36 +297,34 @@ class Connection:
         try:
             self._workers.submit(pending.work)
         except CaskError as error:
-            self._reply(pending.id, Reply(error=error))
+            self._reply(pending.id, Reply(error=error), "")
 
     def _parse_predict(self, frame: Frame) -> _Pending:
         try:
-            number = int(frame.meta["id"])
+            number, asked = int(frame.meta["id"]), str(frame.meta["task"])
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ProtocolError(f"a predict frame is wrong: {type(error).__name__}: {error}") from None
-        return _Pending(number, self._work(frame, lambda reply: self._reply(number, reply)))
+        return _Pending(number, self._work(frame, lambda reply: self._reply(number, reply, asked)))
 
     def _work(self, frame: Frame, reply: Callable[[Reply], None]) -> Work:
         meta = frame.meta
         try:
-            height, width = (int(side) for side in meta["shape"])
-            if min(height, width) < 1:
-                raise ValueError(f"an image of {height} × {width} pixels")
-            image = np.frombuffer(frame.payload, np.uint8).reshape(height, width, 3)
+            image = _image(tensors.unpack(meta["tensors"], frame.payload))
+            height, width = image.shape[:2]
+            asked = str(meta["task"])
             timeout_seconds = float(meta["timeout_ms"]) / 1000
             if not math.isfinite(timeout_seconds):
                 raise ValueError(f"a timeout of {timeout_seconds} s")
             now = self._workers.clock()
-            is_explanation = meta["task"] == EXPLAIN
             return Work(
                 model_key=str(meta["model"]),
                 # Predictions and explanations of one shape are computed by different networks.
-                shape=(height, width, EXPLAIN) if is_explanation else (height, width),
+                shape=(height, width, EXPLAIN) if asked == EXPLAIN else (height, width),
                 arrived=now,
                 deadline=now + timeout_seconds,
                 image=image,
                 size=_size(meta.get("size")),
-                options=options_from_json(meta["task"], meta["options"]),
+                options=options_from_json(asked, meta["options"]),
                 digest=str(meta.get("digest", "")),
                 reply=reply,
                 request_id=str(meta.get("request_id", ""))[:64],
@@ -334,12 +332,12 @@ class Connection:
         except (KeyError, TypeError, ValueError, OverflowError) as error:
             raise ProtocolError(f"a predict frame is wrong: {type(error).__name__}: {error}") from None
 
-    def _reply(self, number: int, reply: Reply) -> None:
+    def _reply(self, number: int, reply: Reply, asked: str) -> None:
         pending = self._pending.pop(number, None)
         if pending is None or pending.work.is_cancelled:
             return
         try:
-            buffers = protocol.encode(_frame_of(number, reply))
+            buffers = protocol.encode(_frame_of(number, reply, asked))
         except (ProtocolError, TypeError, ValueError) as error:
             request = {"request_id": pending.work.request_id}
             log.exception("%s gave an answer that cannot be sent", pending.work.model_key, extra=request)
@@ -348,7 +346,7 @@ class Connection:
                 hint="Tell the operator of this service the request id.",
                 reason=error,
             )
-            buffers = protocol.encode(_frame_of(number, Reply(error=failure)))
+            buffers = protocol.encode(_error_frame(number, failure))
         try:
             self._send(buffers)
         except OSError as error:
@@ -378,7 +376,7 @@ def _refuse_connection(sock: socket.socket) -> None:
     )
     with sock, contextlib.suppress(OSError):
         sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDTIMEO, SEND_TIMEOUT)
-        for buffer in protocol.encode(_frame_of(0, Reply(error=error))):
+        for buffer in protocol.encode(_error_frame(0, error)):
             sock.sendall(buffer)
         # What it sends is not read; without this end of ours it could lose our word with it.
         sock.shutdown(socket.SHUT_WR)
@@ -406,6 +404,8 @@ def _parse_asked(frame: Frame) -> ShadowedAnswer:
             float(meta["left"]),
             float(meta["top"]),
             str(meta["request_id"]),
+            int(meta["width"]),
+            int(meta["height"]),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise ProtocolError(f"a shadow frame is wrong: {type(error).__name__}: {error}") from None
@@ -428,26 +428,42 @@ def _parse_change(frame: Frame) -> Change:
     return change
 
 
-def _frame_of(number: int, reply: Reply) -> Frame:
-    if reply.error is not None:
-        error = reply.error
-        meta = {
-            "id": number,
-            "kind": type(error).__name__,
-            "message": packed(error.message),
-            "hint": packed(error.hint),
-            "retry_after_seconds": error.retry_after_seconds,
-        }
-        return Frame(FrameType.ERROR, meta)
+def _image(arrays: dict[str, Any]) -> np.ndarray:
+    """The image that a task is asked about. Raises KeyError, ValueError."""
+    image: np.ndarray = arrays[IMAGE]
+    if image.dtype != np.uint8 or image.ndim != 3 or image.shape[2] != 3 or min(image.shape) < 1:
+        raise ValueError(f"an image of {image.dtype} {image.shape}, expected uint8 [height, width, 3]")
+    return image
+
+
+def _error_frame(number: int, error: CaskError) -> Frame:
     meta = {
         "id": number,
-        "answer": [to_dict(row) for row in reply.answer or []],
+        "kind": type(error).__name__,
+        "message": packed(error.message),
+        "hint": packed(error.hint),
+        "retry_after_seconds": error.retry_after_seconds,
+    }
+    return Frame(FrameType.ERROR, meta)
+
+
+def _frame_of(number: int, reply: Reply, asked: str) -> Frame:
+    """``asked``: the task, or EXPLAIN."""
+    if reply.error is not None:
+        return _error_frame(number, reply.error)
+    rows, arrays = to_wire(asked, reply.answer or [])
+    meta = {
+        "id": number,
+        "answer": rows,
         "queue_ms": round(reply.queue_ms, 3),
         "predict_ms": round(reply.predict_ms, 3),
         "batch_size": reply.batch_size,
         "form": reply.form,
     }
-    return Frame(FrameType.ANSWER, meta)
+    if not arrays:
+        return Frame(FrameType.ANSWER, meta)
+    named, payload = tensors.pack(arrays)
+    return Frame(FrameType.ANSWER, {**meta, "tensors": named}, payload)
 
 
 def _listen(path: Path) -> socket.socket:

@@ -33,7 +33,7 @@ class ShadowedAnswer:
     """What a caller was answered, and what is needed to compare. ``answer``: boxes in pixels of the upright image.
 
     ``scale_x`` and ``scale_y``: pixels of the shadow's input for one pixel of that image; ``left`` and ``top``: where
-    that input begins in the image, in its pixels.
+    that input begins in the image, in its pixels. ``width`` and ``height``: of that image.
     """
 
     task: str
@@ -46,6 +46,8 @@ class ShadowedAnswer:
     left: float = 0.0
     top: float = 0.0
     request_id: str = ""
+    width: int = 1
+    height: int = 1
 
     def to_original(self, box: Box) -> Box:
         """A box in pixels of the shadow's input, as pixels of the upright image."""

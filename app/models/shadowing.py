@@ -14,6 +14,7 @@ from typing import Any, Protocol
 
 import numpy as np
 
+from app import tasks
 from app.errors import CaskError
 from app.inference import options
 from app.inference.images import ImageData, Picture
@@ -138,10 +139,12 @@ class Shadowing:
         about = {
             "scale_x": picture.scale_x,
             "scale_y": picture.scale_y,
+            "width": picture.width,
+            "height": picture.height,
             "left": picture.left,
             "top": picture.top,
             "answered_by": each.answered_by.version,
-            "answer": [to_dict(row) for row in each.answer],
+            "answer": [to_dict(row) for row in tasks.BY_NAME[each.shadow.task].lean(each.answer)],
             "request_id": each.request_id,
             "dropped": dropped,
         }

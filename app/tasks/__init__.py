@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
-from app.inference.results import EXPLAIN, Answer, ExplainOptions, Explanation, Options
+from app.inference.results import EXPLAIN, Answer, ExplainOptions, Explanation, Options, to_dict
 from app.tasks.base import Task
 from app.tasks.classify import Classify
 from app.tasks.detect import Detect
@@ -18,7 +18,12 @@ MERGED = tuple(task for task in ALL if task.is_merged)
 # In alphabetical order, as descriptions and metrics list them.
 NAMES = tuple(sorted(BY_NAME))
 
+# The tensor of an image that travels to the engine: uint8 [height, width, 3].
+IMAGE = "image"
+
 if TYPE_CHECKING:
+    import numpy as np
+
     Named = str
     MergedName = str
 else:
@@ -51,3 +56,13 @@ def options_from_json(asked: str, fields: dict[str, Any]) -> Options:
         return ExplainOptions(**fields)
     found: Options = BY_NAME[asked].options(**fields)
     return found
+
+
+def to_wire(asked: str, answer: Answer) -> tuple[list[dict[str, Any]], Mapping[str, np.ndarray | bytes]]:
+    """An answer of the engine as rows of JSON, and what follows them. ``asked``: a task's name, or EXPLAIN."""
+    return ([to_dict(row) for row in answer], {}) if asked == EXPLAIN else BY_NAME[asked].to_wire(answer)
+
+
+def from_wire(asked: str, rows: Sequence[dict[str, Any]], arrays: Mapping[str, Any]) -> Answer:
+    """The answer in what ``to_wire`` made. Raises KeyError, TypeError, ValueError."""
+    return answer_from_json(asked, rows) if asked == EXPLAIN else BY_NAME[asked].from_wire(rows, arrays)

@@ -30,7 +30,28 @@ MOST = 2**31
 
 
 class Placing(Protocol):
-    """Where the input of a model lies in the upright image; ``images.Picture`` is one."""
+    """Where the input of a model lies in the upright image of so many pixels; ``images.Picture`` is one.
+
+    ``left`` and ``top``: where it begins; the scales are pixels of the input for one of the image.
+    """
+
+    @property
+    def width(self) -> int: ...
+
+    @property
+    def height(self) -> int: ...
+
+    @property
+    def left(self) -> float: ...
+
+    @property
+    def top(self) -> float: ...
+
+    @property
+    def scale_x(self) -> float: ...
+
+    @property
+    def scale_y(self) -> float: ...
 
     def to_original(self, box: Box) -> Box:
         """A box in pixels of the input, as pixels of the upright image."""
@@ -209,6 +230,18 @@ class Task(ABC):
     def overlay(self, answer: Answer) -> str:
         """A picture to lay over the image, as a ``data:`` address; empty where the answer holds none."""
         return ""
+
+    def to_wire(self, answer: Answer) -> tuple[list[dict[str, Any]], Mapping[str, np.ndarray | bytes]]:
+        """The engine's answer as rows of JSON, and named tensors or bytes that follow them."""
+        return [to_dict(row) for row in answer], {}
+
+    def from_wire(self, rows: Sequence[dict[str, Any]], arrays: Mapping[str, Any]) -> Answer:
+        """The answer in what ``to_wire`` made. Raises KeyError, TypeError, ValueError."""
+        return self.answer_from_json(rows)
+
+    def lean(self, answer: Answer) -> Answer:
+        """An answer without what only people look at: a shadow's answer is compared with the rest."""
+        return answer
 
     def noted(self, answer: Answer) -> list[dict[str, Any]]:
         """An answer in short, for the record of what a shadow would have answered."""

@@ -130,11 +130,12 @@ TABLE: list[tuple[str, set[str] | None]] = [
         },
     ),
     ("app.engine.protocol", set()),
+    ("app.engine.tensors", {"app.engine.protocol"}),
     ("app.engine.batcher", {"app.errors"}),
     (
         "app.engine.client",
         {
-            "app.engine.protocol",
+            *("app.engine.protocol", "app.engine.tensors"),
             "app.errors",
             "app.models.manifests",
             "app.inference.results",
@@ -186,7 +187,13 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.engine.server",
         {
-            *("app.engine.protocol", "app.engine.batcher", "app.engine.worker", "app.engine.changes"),
+            *(
+                "app.engine.protocol",
+                "app.engine.tensors",
+                "app.engine.batcher",
+                "app.engine.worker",
+                "app.engine.changes",
+            ),
             "app.engine.shadows",
             "app.engine.builder",
             "app.engine.monitor",
@@ -269,6 +276,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.models.manifests",
             "app.inference.options",
             "app.inference.results",
+            "app.tasks",
             "app.telemetry",
         },
     ),

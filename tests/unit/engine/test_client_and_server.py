@@ -74,7 +74,7 @@ def predict_meta(manifest: Manifest, **changes: Any) -> dict[str, Any]:
         "id": 0,
         "model": manifest.key,
         "task": "classify",
-        "shape": [4, 4],
+        "tensors": [["image", "uint8", [4, 4, 3]]],
         "options": {"top_k": 1},
         "timeout_ms": 1e4,
         **changes,
@@ -347,7 +347,7 @@ def test_engine_that_crashed_and_left_its_socket_is_away(client: EngineClient, m
     assert client.peer_pid() is None
 
 
-@pytest.mark.parametrize("reply", [b"", HEAD.pack(b"CASK", 1, 2, 0, 100, 0)], ids=["before", "within"])
+@pytest.mark.parametrize("reply", [b"", HEAD.pack(b"CASK", protocol.VERSION, 2, 0, 100, 0)], ids=["before", "within"])
 def test_engine_that_dies_in_mid_request_is_away_at_once(
     client: EngineClient, manifest: Manifest, reply: bytes
 ) -> None:
@@ -484,9 +484,9 @@ def test_engine_that_never_reads_costs_no_more_than_the_deadline(client: EngineC
 
 GARBAGE = {
     "other protocol": b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n",
-    "other release": HEAD.pack(b"CASK", 9, 1, 0, 0, 0),
-    "too large": HEAD.pack(b"CASK", 1, 1, 0, 2**32 - 1, 0),
-    "meta not JSON": HEAD.pack(b"CASK", 1, 1, 0, 4, 0) + b"nope",
+    "other release": HEAD.pack(b"CASK", 1, 1, 0, 0, 0),
+    "too large": HEAD.pack(b"CASK", protocol.VERSION, 1, 0, 2**32 - 1, 0),
+    "meta not JSON": HEAD.pack(b"CASK", protocol.VERSION, 1, 0, 4, 0) + b"nope",
     "an answer": b"".join(bytes(b) for b in protocol.encode(Frame(FrameType.ANSWER, {"id": 0}))),
 }
 
@@ -512,12 +512,18 @@ def test_garbage_closes_its_connection_and_no_other(running: RunningEngine, mani
         {"id": float("inf")},
         {"model": None},
         {"model": ["a"]},
-        {"shape": [4]},
-        {"shape": [4, 5]},
-        {"shape": [-1, 4]},
-        {"shape": [0, 4]},
-        {"shape": [10**30, 4]},
-        {"shape": "4x"},
+        {"tensors": [["image", "uint8", [4, 3]]]},
+        {"tensors": [["image", "uint8", [4, 5, 3]]]},
+        {"tensors": [["image", "uint8", [-1, 4, 3]]]},
+        {"tensors": [["image", "uint8", [0, 4, 3]]]},
+        {"tensors": [["image", "uint8", [10**30, 4, 3]]]},
+        {"tensors": [["image", "uint8", "4x"]]},
+        {"tensors": [["image", "uint8", [6, 8]]]},
+        {"tensors": [["image", "int8", [4, 4, 3]]]},
+        {"tensors": [["picture", "uint8", [4, 4, 3]]]},
+        {"tensors": [["image", "object", [4, 4, 3]]]},
+        {"tensors": []},
+        {"task": None},
         {"options": None},
         {"options": {"top_q": 1}},
         {"timeout_ms": "soon"},
@@ -530,7 +536,7 @@ def test_predict_frame_that_is_wrong_harms_nobody_else(
     running: RunningEngine, manifest: Manifest, changes: dict[str, Any]
 ) -> None:
     meta = json.dumps(predict_meta(manifest, **changes)).encode()
-    data = HEAD.pack(b"CASK", 1, FrameType.PREDICT, 0, len(meta), 48) + meta + bytes(48)
+    data = HEAD.pack(b"CASK", protocol.VERSION, FrameType.PREDICT, 0, len(meta), 48) + meta + bytes(48)
 
     with raw(running.client.socket_path) as sock:
         sock.sendall(data)
@@ -799,6 +805,8 @@ def test_version_of_another_digest_is_not_asked(running: RunningEngine, manifest
 ABOUT = {
     "scale_x": 1.0,
     "scale_y": 1.0,
+    "width": 4,
+    "height": 4,
     "left": 0.0,
     "top": 0.0,
     "answered_by": "2",

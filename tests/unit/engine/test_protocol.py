@@ -18,7 +18,9 @@ JSON = st.recursive(
 )
 
 
-def head(magic: bytes = b"CASK", version: int = 1, kind: int = 1, meta_bytes: int = 2, payload_bytes: int = 0) -> bytes:
+def head(
+    magic: bytes = b"CASK", version: int = protocol.VERSION, kind: int = 1, meta_bytes: int = 2, payload_bytes: int = 0
+) -> bytes:
     return HEAD.pack(magic, version, kind, 0, meta_bytes, payload_bytes)
 
 
@@ -74,8 +76,8 @@ def test_head_with_another_magic_is_refused() -> None:
 
 
 def test_head_of_another_release_is_refused() -> None:
-    with pytest.raises(ProtocolError, match="version is 2, expected 1: web tier and engine are of different releases"):
-        protocol.decode_head(head(version=2))
+    with pytest.raises(ProtocolError, match="version is 1, expected 2: web tier and engine are of different releases"):
+        protocol.decode_head(head(version=1))
 
 
 def test_head_with_an_unknown_type_is_refused() -> None:
