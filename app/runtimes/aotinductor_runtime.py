@@ -5,42 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
 import torch
 
 from app.errors import ModelLoadError
-from app.runtimes import selection
-from app.runtimes.classifier import ClassifierRuntime
-from app.runtimes.detector import DetectorRuntime
-from app.runtimes.model import Images
-from app.runtimes.selection import Candidates
+from app.runtimes.model import Images, Run
 
 # The only network in a package; torch's name for it when none was given.
 NETWORK_NAME = "model"
-Run = Callable[[Images], list[np.ndarray]]
 
 
-def classifier_runtime(path: Path, threads: int) -> ClassifierRuntime:
-    """Probabilities by a package. ``threads``: how many predict at once. Raises ModelLoadError."""
-    run = _load(path, threads)
-    return lambda images: run(images)[0]
-
-
-def detector_runtime(path: Path, threads: int) -> DetectorRuntime:
-    """Candidates by a package. ``threads``: how many predict at once. Raises ModelLoadError."""
-    run = _load(path, threads)
-
-    def candidates(images: Images, score_threshold: float) -> Sequence[Candidates]:
-        boxes, scores = run(images)
-        return [selection.flatten(b, s, score_threshold) for b, s in zip(boxes, scores, strict=True)]
-
-    return candidates
-
-
-def _load(path: Path, threads: int) -> Run:
+def load(path: Path, threads: int) -> Run:
+    """A network by a package. ``threads``: how many predict at once. Raises ModelLoadError."""
     try:
         loader = torch._C._aoti.AOTIModelPackageLoader(str(path), NETWORK_NAME, False, threads, -1)
     except RuntimeError as error:

@@ -16,7 +16,7 @@ from app.inference.results import Answer, ClassifyOptions, ExplainOptions, Expla
 from app.models.manifests import InputSpec, Manifest
 from app.runtimes.build import agreement
 from app.runtimes.build.agreement import Agreement, Detections
-from app.runtimes.model import Arrays, Images, TaskModel
+from app.runtimes.model import Arrays, Images, Run, TaskModel, run_of_file
 
 if TYPE_CHECKING:
     from torch import nn
@@ -28,10 +28,6 @@ if TYPE_CHECKING:
 
 # A share in a score is worth so many digits.
 SHARE_DIGITS = 4
-
-# uint8 [B, H, W, 3] to probabilities, float32 [B, labels]; each row sums to 1. Must be safe to call from threads.
-ClassifierRuntime = Callable[[Images], np.ndarray]
-
 
 # uint8 [H, W, 3] and the place of a label, the best one's when None, to that place, its probability and the map of what
 # spoke for it, float32 [h, w]. Must be safe to call from threads.
@@ -52,9 +48,10 @@ class Classifier(TaskModel):
     can_be_recorded = True
     is_compared_with_torchvision = True
 
-    def __init__(self, manifest: Manifest, runtime: ClassifierRuntime, explaining: Explaining | None = None) -> None:
+    def __init__(self, manifest: Manifest, run: Run, explaining: Explaining | None = None) -> None:
+        """``run`` has one output, probabilities, float32 [B, labels]; each row sums to 1."""
         super().__init__(manifest)
-        self._runtime = runtime
+        self._run = run
         self._explaining = explaining
         self._explainer: Explainer | None = None
         self._explainer_lock = threading.Lock()
@@ -65,19 +62,16 @@ class Classifier(TaskModel):
     ) -> Classifier:
         from app.runtimes import grad_cam, torch_runtime
 
-        computed = torch_runtime.classifier_runtime(manifest, device, torch_runtime.form(runtime, precision))
-        return cls(manifest, computed, Explaining(grad_cam.METHOD, partial(grad_cam.explainer, manifest)))
+        run = torch_runtime.load(manifest, device, torch_runtime.form(runtime, precision))
+        return cls(manifest, run, Explaining(grad_cam.METHOD, partial(grad_cam.explainer, manifest)))
 
     @classmethod
     def load_file(cls, manifest: Manifest, candidate: Candidate, path: Path, workers: int) -> Classifier:
-        if candidate.runtime == "aotinductor":
-            from app.runtimes import aotinductor_runtime
+        from app.runtimes import cam
 
-            return cls(manifest, aotinductor_runtime.classifier_runtime(path, workers))
-        from app.runtimes import cam, openvino_runtime
-
-        explaining = Explaining(cam.METHOD, partial(cam.explainer, path))
-        return cls(manifest, openvino_runtime.classifier_runtime(path, candidate.precision, workers), explaining)
+        can_explain = candidate.runtime == "openvino"
+        explaining = Explaining(cam.METHOD, partial(cam.explainer, path)) if can_explain else None
+        return cls(manifest, run_of_file(candidate, path, workers), explaining)
 
     @classmethod
     def network_class(cls) -> type[nn.Module]:
@@ -165,7 +159,7 @@ class Classifier(TaskModel):
 
     def probabilities(self, images: Images) -> np.ndarray:
         """Probability of each label, float32 [B, labels], for images of one shape."""
-        return self._runtime(images)
+        return self._run(images)[0]
 
     def _predict_batch(self, images: Images, options: Sequence[Options]) -> Sequence[Answer]:
         rows = self.probabilities(images)

@@ -14,7 +14,7 @@ from app.models.manifests import InputSpec, Manifest
 from app.runtimes import selection
 from app.runtimes.build import agreement
 from app.runtimes.build.agreement import Agreement, Detections
-from app.runtimes.model import Arrays, Images, TaskModel
+from app.runtimes.model import Arrays, Images, Run, TaskModel, run_of_file
 from app.runtimes.selection import Candidates
 from app.tasks import answer_from_json
 
@@ -57,17 +57,13 @@ class Detector(TaskModel):
     def load(cls, manifest: Manifest, device: str = "cpu", runtime: str = "torch", precision: str = "fp32") -> Detector:
         from app.runtimes import torch_runtime
 
-        return cls(manifest, torch_runtime.detector_runtime(manifest, device, torch_runtime.form(runtime, precision)))
+        if not cls.is_dense(manifest.architecture):
+            return cls(manifest, torch_runtime.load_listing(manifest, device))
+        return cls(manifest, dense(torch_runtime.load(manifest, device, torch_runtime.form(runtime, precision))))
 
     @classmethod
     def load_file(cls, manifest: Manifest, candidate: Candidate, path: Path, workers: int) -> Detector:
-        if candidate.runtime == "aotinductor":
-            from app.runtimes import aotinductor_runtime
-
-            return cls(manifest, aotinductor_runtime.detector_runtime(path, workers))
-        from app.runtimes import openvino_runtime
-
-        return cls(manifest, openvino_runtime.detector_runtime(path, candidate.precision, workers))
+        return cls(manifest, dense(run_of_file(candidate, path, workers)))
 
     @classmethod
     def network_class(cls) -> type[nn.Module]:
@@ -77,7 +73,7 @@ class Detector(TaskModel):
 
     @classmethod
     def is_dense(cls, architecture: str) -> bool:
-        """``eager.is_dense`` without torch."""
+        """Whether it is built of the parts of torchvision's FCOS."""
         return "fcos" in architecture
 
     @classmethod
@@ -175,6 +171,16 @@ class Detector(TaskModel):
             selection.select(candidates, self.manifest.labels, image_options)
             for candidates, image_options in zip(found, params, strict=True)
         ]
+
+
+def dense(run: Run) -> DetectorRuntime:
+    """Candidates of a network that scores every label at every place: boxes [B, A, 4] and scores [B, A, labels]."""
+
+    def candidates(images: Images, score_threshold: float) -> Sequence[Candidates]:
+        boxes, scores = run(images)
+        return [selection.flatten(b, s, score_threshold) for b, s in zip(boxes, scores, strict=True)]
+
+    return candidates
 
 
 def _boxes_fault(stored: Arrays, now: Arrays, tolerance: float, iou_at_least: float) -> str:

@@ -24,6 +24,9 @@ if TYPE_CHECKING:
     from app.runtimes.importing.published import Published
 
 Images = np.ndarray  # uint8 [B, H, W, 3], RGB
+# What a runtime makes of a network: images to its outputs, as the task's ``network_class`` has them. Safe to call from
+# several threads.
+Run = Callable[[Images], list[np.ndarray]]
 # What a golden file holds, by name.
 Arrays = dict[str, np.ndarray]
 
@@ -188,6 +191,20 @@ class TaskModel(Model):
         cls, reference: list[Any], other: list[Any], manifest: Manifest, truth: Detections | None
     ) -> Agreement:
         """How far the ``outcome`` of another form is from the reference's."""
+
+
+def run_of_file(candidate: Candidate, path: Path, workers: int) -> Run:
+    """What a build wrote for another runtime than torch. ``workers``: how many threads predict at once.
+
+    Raises ModelLoadError.
+    """
+    if candidate.runtime == "aotinductor":
+        from app.runtimes import aotinductor_runtime
+
+        return aotinductor_runtime.load(path, workers)
+    from app.runtimes import openvino_runtime
+
+    return openvino_runtime.load(path, candidate.precision, workers)
 
 
 def warm_up_shape(spec: InputSpec) -> tuple[int, int]:

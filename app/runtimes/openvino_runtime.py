@@ -3,44 +3,23 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from app.errors import ModelLoadError
-from app.runtimes import selection
-from app.runtimes.classifier import ClassifierRuntime
-from app.runtimes.detector import DetectorRuntime
-from app.runtimes.model import Images
-from app.runtimes.selection import Candidates
+from app.runtimes.model import Images, Run
 
 # OpenVINO's words for how the processor computes; int8 files carry their precision in themselves.
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
-Infer = Callable[[Images], list[np.ndarray]]
 
+def load(path: Path, precision: str, threads: int) -> Run:
+    """A network by OpenVINO. ``threads``: how many predict at once. Raises ModelLoadError.
 
-def classifier_runtime(path: Path, precision: str, threads: int) -> ClassifierRuntime:
-    """Probabilities by OpenVINO. ``threads``: how many predict at once. Raises ModelLoadError."""
-    infer = _compile(path, precision, threads)
-    return lambda images: infer(images)[0]
-
-
-def detector_runtime(path: Path, precision: str, threads: int) -> DetectorRuntime:
-    """Candidates by OpenVINO. ``threads``: how many predict at once. Raises ModelLoadError."""
-    infer = _compile(path, precision, threads)
-
-    def run(images: Images, score_threshold: float) -> Sequence[Candidates]:
-        boxes, scores = infer(images)
-        return [selection.flatten(b, s, score_threshold) for b, s in zip(boxes, scores, strict=True)]
-
-    return run
-
-
-def _compile(path: Path, precision: str, threads: int) -> Infer:
-    """One copy of the weights; each thread that calls has a request of its own, and computes with one thread."""
+    One copy of the weights; each thread that calls has a request of its own, and computes with one thread.
+    """
     try:
         import openvino
     except ImportError as error:
@@ -57,7 +36,7 @@ def _compile(path: Path, precision: str, threads: int) -> Infer:
         raise ModelLoadError(f"{path} cannot be loaded: {error}", hint="Build it again: make model-build.") from None
     own = threading.local()
 
-    def infer(images: Images) -> list[np.ndarray]:
+    def run(images: Images) -> list[np.ndarray]:
         request: Any = getattr(own, "request", None)
         if request is None:
             request = own.request = compiled.create_infer_request()
@@ -65,4 +44,4 @@ def _compile(path: Path, precision: str, threads: int) -> Infer:
         # Copied: the request's own memory is written again by its next call.
         return [np.array(results[output]) for output in compiled.outputs]
 
-    return infer
+    return run

@@ -1,6 +1,6 @@
 """The first runtime: torch. As it is in fp32 it is the reference; its other forms are candidates of a build.
 
-Other runtimes stand beside it with the same two kinds of callable, and are made from the networks here.
+Other runtimes stand beside it with the same kind of callable, and are made from the networks here.
 """
 
 from __future__ import annotations
@@ -15,13 +15,11 @@ from torch import nn
 
 from app import tasks
 from app.models.manifests import InputSpec, Manifest
-from app.runtimes import architectures, cuda_graphs, demo_networks, selection, streams, weights
-from app.runtimes.classifier import ClassifierRuntime
+from app.runtimes import architectures, cuda_graphs, streams, weights
 from app.runtimes.detector import DetectorRuntime
-from app.runtimes.model import Images, warm_up_shape
+from app.runtimes.model import Images, Run, warm_up_shape
 from app.runtimes.operators import torchvision
 from app.runtimes.selection import Candidates
-from app.runtimes.streams import DeviceStream
 
 ImageList = torchvision.models.detection.image_list.ImageList
 
@@ -124,37 +122,9 @@ def network(manifest: Manifest) -> nn.Module:
     return built
 
 
-def is_dense(built: nn.Module) -> bool:
-    """Whether a detector's network can be wrapped in DenseDetectorNetwork."""
-    return isinstance(built, demo_networks.fcos.FCOS)
-
-
 def wrapped(manifest: Manifest, wanted: Form = PLAIN) -> nn.Module:
     """The network from uint8 images to what a runtime answers, in this form. Raises ModelLoadError."""
-    return _wrap(network(manifest), manifest, wanted)
-
-
-def classifier_runtime(manifest: Manifest, device: str, wanted: Form = PLAIN) -> ClassifierRuntime:
-    """Probabilities by torch. Raises ModelLoadError."""
-    whole, stream = streams.placed(wrapped(manifest, wanted), device), streams.to(device)
-    compute = cuda_graphs.Recorded(whole) if wanted.is_recorded else whole
-
-    def run(images: Images) -> np.ndarray:
-        with torch.inference_mode(), stream.open():
-            return stream.receive(compute(stream.send(images)))[0]
-
-    return run
-
-
-def detector_runtime(manifest: Manifest, device: str, wanted: Form = PLAIN) -> DetectorRuntime:
-    """Candidates by torch. Raises ModelLoadError."""
-    built, stream = network(manifest), streams.to(device)
-    if is_dense(built):
-        return _dense_runtime(streams.placed(_wrap(built, manifest, wanted), device), stream)
-    return _listing_runtime(streams.placed(built, device), stream)
-
-
-def _wrap(built: nn.Module, manifest: Manifest, wanted: Form) -> nn.Module:
+    built = network(manifest)
     whole = tasks.BY_NAME[manifest.task].model_class.network_class()(built, manifest.input).eval().requires_grad_(False)
     if wanted.is_fused:
         from app.runtimes import batchnorm_folding
@@ -168,21 +138,22 @@ def _wrap(built: nn.Module, manifest: Manifest, wanted: Form) -> nn.Module:
     return whole
 
 
-def _dtype(built: nn.Module) -> torch.dtype:
-    return next(built.parameters()).dtype
+def load(manifest: Manifest, device: str, wanted: Form = PLAIN) -> Run:
+    """A network by torch. Raises ModelLoadError."""
+    whole, stream = streams.placed(wrapped(manifest, wanted), device), streams.to(device)
+    compute = cuda_graphs.Recorded(whole) if wanted.is_recorded else whole
 
-
-def _dense_runtime(whole: nn.Module, stream: DeviceStream) -> DetectorRuntime:
-    def run(images: Images, score_threshold: float) -> Sequence[Candidates]:
+    def run(images: Images) -> list[np.ndarray]:
         with torch.inference_mode(), stream.open():
-            boxes, scores = stream.receive(*whole(stream.send(images)))
-        return [selection.flatten(b, s, score_threshold) for b, s in zip(boxes, scores, strict=True)]
+            outputs = compute(stream.send(images))
+            return stream.receive(*(outputs if isinstance(outputs, tuple) else (outputs,)))
 
     return run
 
 
-def _listing_runtime(built: nn.Module, stream: DeviceStream) -> DetectorRuntime:
-    """For detectors that make a list of boxes an image inside: two-stage ones, SSD, RetinaNet."""
+def load_listing(manifest: Manifest, device: str) -> DetectorRuntime:
+    """A detector that makes a list of boxes an image inside: two-stage ones, SSD, RetinaNet. Raises ModelLoadError."""
+    built, stream = streams.placed(network(manifest), device), streams.to(device)
 
     def run(images: Images, score_threshold: float) -> Sequence[Candidates]:
         with torch.inference_mode(), stream.open():
@@ -192,3 +163,7 @@ def _listing_runtime(built: nn.Module, stream: DeviceStream) -> DetectorRuntime:
             ]
 
     return run
+
+
+def _dtype(built: nn.Module) -> torch.dtype:
+    return next(built.parameters()).dtype

@@ -190,10 +190,10 @@ def test_the_processors_lane_copies_nothing() -> None:
 
 def test_torchs_own_error_halves_a_batch_and_the_answers_stay_right() -> None:
     manifest = find("site-safety-classifier")
-    run = torch_runtime.classifier_runtime(manifest, "cpu")
+    run = torch_runtime.load(manifest, "cpu")
     tried: list[int] = []
 
-    def with_little_memory(images: Images) -> np.ndarray:
+    def with_little_memory(images: Images) -> list[np.ndarray]:
         tried.append(len(images))
         if len(images) > 3:
             raise torch.OutOfMemoryError("CUDA out of memory.")
