@@ -45,8 +45,15 @@ from loadtest.statuses import LoadTestError, Status
 RESULTS = driver.ROOT / "loadtest" / "results"
 # An undecided run of a search is repeated at most so many times as long.
 LONGER_MOST = 6.0
-# Of a run and of a search: name, type, default, help.
-LOAD_OPTIONS: tuple[tuple[str, Any, Any, str], ...] = (
+# Name, type, default, help.
+Option = tuple[str, Any, Any, str]
+SEARCH_OPTIONS: tuple[Option, ...] = (
+    ("start", float, 4.0, "first rate to try, in requests per second"),
+    ("most", float, 4096.0, "highest rate to try; LOADTEST_MAX_RPS limits it too"),
+    ("resolution", float, search.RESOLUTION, "stop when the gap between passing and failing rate is this share of it"),
+)
+# Of a run and of a search.
+LOAD_OPTIONS: tuple[Option, ...] = (
     ("slo", str, "default", "limits to judge by: a table of loadtest/slo.toml"),
     ("mix", str, "", "mix of requests: a table of loadtest/mixes.toml, instead of the profile's"),
     ("model", str, None, "open: requests start on schedule; closed: --callers wait for each answer"),
@@ -98,20 +105,12 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run one load profile and judge it")
     run.set_defaults(command=_run, name="run")
     run.add_argument("--profile", default="smoke", help=f"one of {', '.join(profiles.names())}")
-    _add_load_options(run)
+    _add_options(run, LOAD_OPTIONS)
     find = commands.add_parser(
         "search", help="find the highest rate that meets the SLO, and write it down as the capacity"
     )
     find.set_defaults(command=_search, name="search", profile="probe")
-    find.add_argument("--start", type=float, default=4.0, help="first rate to try, in requests per second")
-    find.add_argument("--most", type=float, default=4096.0, help="highest rate to try; LOADTEST_MAX_RPS limits it too")
-    find.add_argument(
-        "--resolution",
-        type=float,
-        default=search.RESOLUTION,
-        help="stop when the gap between passing and failing rate is this share of it",
-    )
-    _add_load_options(find)
+    _add_options(find, (*SEARCH_OPTIONS, *LOAD_OPTIONS))
     versus = commands.add_parser("compare", help="compare runs before a change with runs after it")
     versus.set_defaults(command=_compare)
     for side in ("--before", "--after"):
@@ -126,8 +125,8 @@ def _parser() -> argparse.ArgumentParser:
     return parser
 
 
-def _add_load_options(parser: argparse.ArgumentParser) -> None:
-    for name, kind, default, words in LOAD_OPTIONS:
+def _add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> None:
+    for name, kind, default, words in options:
         # So that --help names a file, a number, not the option again.
         metavar = {Path: "PATH", str: "NAME"}.get(kind, "NUMBER")
         parser.add_argument(f"--{name}", type=kind, default=default, metavar=metavar, help=words)

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from app.storage import json_files
 from loadtest import sampling, scenarios, summary
 from loadtest.guard import Target
 from loadtest.plans import Plan
@@ -53,10 +54,7 @@ def publish(path: Path, target: Target, port: int, state_dir: Path) -> str:
     if not state_dir.is_dir():
         return f"For {page}: docker cp {path} CONTAINER:{shown} (STATE_DIR is not on this machine's disk)"
     try:
-        whole = shown.with_suffix(".new")
-        whole.write_bytes(path.read_bytes())
-        whole.chmod(0o644)
-        whole.replace(shown)
+        json_files.replace(shown, json.loads(path.read_bytes()), indent=1)
     except OSError as error:
         return f"{shown} could not be written ({error.strerror}). For {page}: sudo install -m 644 {path} {shown}"
     return f"Shown at {page}"

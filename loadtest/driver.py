@@ -80,32 +80,19 @@ def _with_surprises(verdict: Verdict, known: Reference, ended: str) -> Verdict:
 def command_of(plan: Plan) -> list[str]:
     """How Locust is started: headless, on loopback, one dispatcher a worker."""
     files = ",".join(filter(None, (str(ROOT / "loadtest" / "locustfile.py"), plan.theirs)))
-    command = [sys.executable, "-m", "locust", "-f", files, "--headless"]
-    command += [
-        "--run-folder",
-        str(plan.folder),
-        "--driver",
-        str(os.getpid()),
-        "--host",
-        plan.url,
-        "--only-summary",
-        "--reset-stats",
-    ]
-    command += ["--users", str(plan.workers), "--spawn-rate", str(plan.workers), "--loglevel", "WARNING"]
+    options: dict[str, object] = {"run-folder": plan.folder, "driver": os.getpid(), "host": plan.url}
+    options |= {"users": plan.workers, "spawn-rate": plan.workers, "loglevel": "WARNING"}
+    flags = ["--headless", "--only-summary", "--reset-stats"]
     if plan.join_port:
-        command += [
-            "--master",
-            "--expect-workers",
-            str(plan.workers),
-            "--expect-workers-max-wait",
-            str(int(START_SECONDS)),
-        ]
-        command += ["--master-bind-host", LOOPBACK, "--master-bind-port", str(plan.join_port)]
+        flags.append("--master")
+        options |= {"expect-workers": plan.workers, "expect-workers-max-wait": int(START_SECONDS)}
+        options |= {"master-bind-host": LOOPBACK, "master-bind-port": plan.join_port}
     elif plan.workers > 1:
-        port = str(_port())
-        command += ["--processes", str(plan.workers), "--master-port", port]
-        command += ["--master-bind-host", LOOPBACK, "--master-bind-port", port]
-    return command
+        port = _port()
+        options |= {"processes": plan.workers, "master-port": port}
+        options |= {"master-bind-host": LOOPBACK, "master-bind-port": port}
+    named = [f"--{name}={value}" for name, value in options.items()]
+    return [sys.executable, "-m", "locust", "-f", files, *flags, *named]
 
 
 def _port() -> int:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from app.storage import json_files
 from loadtest import scenarios
 from loadtest.profiles import Profile, Slo
 from loadtest.schedule import Stage, highest_rate
@@ -50,9 +51,7 @@ class Plan:
         table.pop("folder")
         table["slo"]["limits_ms"] = {str(share): limit for share, limit in self.slo.limits_ms.items()}
         # Whole or not at all: workers elsewhere wait for it.
-        written = self.folder / f"{FILE_NAME}.new"
-        written.write_text(json.dumps(table, indent=1))
-        written.rename(self.folder / FILE_NAME)
+        json_files.replace(self.folder / FILE_NAME, table, indent=1)
 
 
 def read(folder: Path) -> Plan:

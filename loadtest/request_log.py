@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from app.storage import json_files
 from loadtest.scenarios import Request
 
 
@@ -104,14 +105,12 @@ class Recorder:
         self.flush()
         self._file.close()
         self._examples_file.close()
-        done = self._folder / f"worker-{self._worker}.json"
-        whole = done.with_suffix(".new")
         refusals = [
             {"scenario": scenario, "status": status, "code": code, "count": count}
             for (scenario, status, code), count in self._refusals.items()
         ]
-        whole.write_text(json.dumps({"worker": self._worker, "rows": self.rows, "refusals": refusals, **summary}))
-        whole.rename(done)
+        table = {"worker": self._worker, "rows": self.rows, "refusals": refusals, **summary}
+        json_files.replace(self._folder / f"worker-{self._worker}.json", table)
 
 
 def read_timings(header: str) -> tuple[float, ...]:

@@ -65,12 +65,11 @@ class Sender:
         recorder: Recorder,
         clock: Callable[[], float],
         timeout_seconds: float,
-        tell: Callable[[Request, float, int, str], None] | None = None,
         guests: ForeignUsers | None = None,
     ) -> None:
         self._client, self._oracle, self._assets = client, oracle, assets
         self._recorder, self._clock = recorder, clock
-        self._timeout_seconds, self._tell = timeout_seconds, tell
+        self._timeout_seconds = timeout_seconds
         self._recent: deque[tuple[float, bool]] = deque()
         self._recent_bad = 0
         self._guests = guests
@@ -97,8 +96,6 @@ class Sender:
             self._recorder.refusal(NAMES[request.scenario], reply.status, reply.code)
         if words:
             self._recorder.example(outcome, request, done, words)
-        if self._tell:
-            self._tell(request, (done - intended) * 1000, reply.size, words)
         if reply.job:
             # Results take room that the next ones need; nobody waits for this.
             self._forget(reply.job, request)

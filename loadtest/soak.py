@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-import math
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -21,7 +19,6 @@ WINDOWS = 20
 WINDOWS_LEAST = 5
 # Correlation of what is left of neighbouring windows when the slope is taken out; beyond it they are merged.
 CORRELATED_FROM = 0.2
-ENUMERATED = 6
 # Fewer samples of the server's memory say nothing about its growth.
 MEMORY_SAMPLES_LEAST = 8
 SECONDS_AN_HOUR = 3600.0
@@ -126,18 +123,8 @@ def _merged(values: np.ndarray) -> np.ndarray:
 
 def chance_of_rise(values: np.ndarray) -> float:
     """One-sided p-value of Mann and Kendall: that the values rise so much when their order means nothing."""
-    if values.size < 3:
+    from scipy.stats import kendalltau
+
+    if values.size < 3 or np.ptp(values) == 0:
         return 1.0
-    score = _concordance(values)
-    if values.size <= ENUMERATED:
-        orders = [_concordance(np.array(order)) for order in itertools.permutations(values)]
-        return float(np.mean(np.array(orders) >= score))
-    size = values.size
-    _, ties = np.unique(values, return_counts=True)
-    variance = (size * (size - 1) * (2 * size + 5) - float(np.sum(ties * (ties - 1) * (2 * ties + 5)))) / 18
-    return math.erfc((score - 1) / math.sqrt(2 * variance)) / 2 if variance > 0 and score > 0 else 1.0
-
-
-def _concordance(values: np.ndarray) -> float:
-    first, second = np.triu_indices(values.size, 1)
-    return float(np.sum(np.sign(values[second] - values[first])))
+    return float(kendalltau(np.arange(values.size), values, alternative="greater").pvalue)

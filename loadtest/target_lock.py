@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import contextlib
-import fcntl
 import os
 import re
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from app.storage import file_locks
 from loadtest.statuses import UsageError
 
 
@@ -21,11 +21,9 @@ def hold(url: str, say: Callable[[str], None], folder: Path | None = None) -> It
     """
     path = (folder or _folder()) / re.sub(r"[^A-Za-z0-9.]+", "-", url)
     with path.open("ab") as lock:
-        try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
+        if not file_locks.hold(lock.fileno()):
             say(f"Another load test of {url} is running; this one continues when it has ended.")
-            fcntl.flock(lock, fcntl.LOCK_EX)
+            file_locks.hold(lock.fileno(), is_waiting=True)
         yield
 
 

@@ -15,10 +15,10 @@ from PIL import Image, ImageFilter
 from app import config
 from app.inference.results import Box, ClassifyOptions, Detection, DetectOptions, Prediction
 from app.models import builds, manifests
+from app.runtimes.build.agreement import mean_average_precision
 from app.runtimes.model import Model
 from app.runtimes.registry import Plan, load_model
 from training import publish, scenes
-from training.metrics import mean_average_precision
 from training.scenes import LABELS, Truth
 
 HELD_OUT_SEED = 3_000_000
@@ -161,13 +161,14 @@ def measure(detector: Model, classifier: Model, size: Size) -> Iterator[Figures]
     empty, crops = held_out_scenes(size.empty_scenes, are_empty=True), held_out_crops(size.crops)
     served = detector.manifest.default_options()
     assert isinstance(served, DetectOptions)
+    truth = [[Detection(each.label, 1.0, each.box) for each in picture.truths] for picture in with_objects]
     for name, condition in CONDITIONS.items():
         found = detect(detector, [condition(p.pixels, i) for i, p in enumerate(with_objects)], CURVE_OPTIONS)
         false = detect(detector, [condition(p.pixels, i) for i, p in enumerate(empty)], served)
         named = classify(classifier, [condition(p.pixels, i) for i, p in enumerate(crops)])
         yield Figures(
             condition=name,
-            map_50=round(mean_average_precision(found, [p.truths for p in with_objects], LABELS), 4),
+            map_50=round(mean_average_precision(truth, found), 4),
             false_boxes=sum(len(boxes) for boxes in false),
             top1=round(float(np.mean([n == p.truths[0].label for n, p in zip(named, crops, strict=True)])), 4),
         )

@@ -328,6 +328,7 @@ def build(model: str, use: str, only: str, limit_seconds: float, into_store: boo
             progress=say,
             advance=advance,
         )
+    click.echo("The engine serves it so after its next start.")
 
 
 # ── which version answers ────────────────────────────────────────────────────────────────────────────────────────────

@@ -23,13 +23,14 @@ def take(path: Path, mode: int = 0o600, *, is_waiting: bool = False) -> int | No
     return None
 
 
-def hold(descriptor: int, *, is_waiting: bool = False) -> bool:
+def hold(descriptor: int, *, is_waiting: bool = False, is_shared: bool = False) -> bool:
     """Hold an open file until it is closed or let go; False while another process does, unless it is waited for.
 
-    Raises OSError.
+    ``is_shared``: others may hold it so at the same time. Raises OSError.
     """
+    kind = fcntl.LOCK_SH if is_shared else fcntl.LOCK_EX
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if is_waiting else fcntl.LOCK_NB))
+        fcntl.flock(descriptor, kind | (0 if is_waiting else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     return True
@@ -44,9 +45,6 @@ def is_held(path: Path) -> bool:
     """Whether a process holds the file. Looking shares its lock for a moment, so that lookers do not see each other."""
     try:
         with path.open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            return not hold(file.fileno(), is_shared=True)
     except OSError:
         return False
-    return False

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import errno
-import fcntl
 import os
 import sqlite3
 import threading
@@ -114,8 +113,7 @@ class Database:
                     raise
             else:
                 # Whoever looks at this moment takes us for somebody else once; nobody is to wait here.
-                with contextlib.suppress(BlockingIOError):
-                    fcntl.flock(connection.ours, fcntl.LOCK_SH | fcntl.LOCK_NB)
+                file_locks.hold(connection.ours, is_shared=True)
                 return
 
     @contextlib.contextmanager

@@ -536,8 +536,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
         },
     ),
     ("cask", set()),
-    # The one who sends load knows the settings and nothing else of the service.
-    ("loadtest", {"app.config", "app.errors"}),
+    # The one who sends load knows the settings and two leaves, and nothing else of the service.
+    ("loadtest", {"app.config", "app.errors", "app.storage.file_locks", "app.storage.json_files"}),
     ("apache.jobs", {"app.config", "app.jobs.service", "app.telemetry"}),
     ("apache.engine", {"app.config", "app.engine.service", "app.telemetry"}),
     (

@@ -437,7 +437,7 @@ def build_all(
                     advance()
                 continue
             report = build_model(manifest, state_dir, build_options, progress, advance, is_shipped=is_shipped)
-            progress(f"\n{table(report)}\n\nThe engine serves it so after its next start.\n")
+            progress(f"\n{table(report)}\n")
 
 
 def last_report(state_dir: Path, manifest: Manifest, device: str) -> Report:
