@@ -9,7 +9,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,6 +53,8 @@ METRICS = (
     Metric("response p99, ms", ("response_ms", "p99")),
     Metric("right answers a second", ("right_rps",), is_worse_when_higher=False),
 )
+# By chance, Holm's first step needs a p-value of this.
+FIRST_STEP = CHANCE / len(METRICS)
 
 
 @dataclass(frozen=True)
@@ -153,51 +155,45 @@ def pairs_of(before: Sequence[Run], after: Sequence[Run]) -> list[tuple[Run, Run
 
 def changes_of_pairs(values: Sequence[Sequence[Sequence[float]]]) -> list[Change]:
     """From bare numbers: for each of METRICS the pairs, before and after. Changes are of the ratio within a pair."""
-    # A rate is 0 where nothing was answered right; a millionth of the others says the same and has a logarithm.
-    floors = [1e-6 * max(1e-6, *(max(pair) for pair in pairs)) for pairs in values]
-    logs = [np.log(np.maximum(np.array(pairs, float), floor)) for pairs, floor in zip(values, floors, strict=True)]
-    ratios = [log[:, 1] - log[:, 0] for log in logs]
-    p_paired = holm([paired(each) for each in ratios])
-    p_signs = holm([sign_flips(each, SEED) for each in ratios])
-    means = [np.exp(log.mean(axis=0)) for log in logs]
-    intervals = [bootstrap_mean(each, 1 - CHANCE, SEED) for each in ratios]
-    return [
-        Change(
-            metric,
-            before=float(mean[0]),
-            after=float(mean[1]),
-            change=math.expm1(float(ratio.mean())),
-            interval=(math.expm1(low), math.expm1(high)),
-            p_value=max(first, second),
-            visible=math.expm1(
-                detectable_change.detectable_mean(ratio, CHANCE / len(METRICS), math.log1p(MATTERS), SEED)
-            ),
-            pairs=len(ratio),
-        )
-        for metric, mean, ratio, (low, high), first, second in zip(
-            METRICS, means, ratios, intervals, p_paired, p_signs, strict=True
-        )
-    ]
+    return _corrected([_in_pairs(*each) for each in zip(METRICS, values, strict=True)])
 
 
 def changes(values: Sequence[Sequence[Sequence[float]]]) -> list[Change]:
     """Side against side, from bare numbers: for each of METRICS, before and after, one number a run."""
-    pairs = [(np.array(before, float), np.array(after, float)) for before, after in values]
-    p_welch = holm([welch(a, b) for a, b in pairs])
-    p_permutation = holm([permutation(a, b, SEED) for a, b in pairs])
-    # By chance, Holm's first step needs a p-value of CHANCE / metrics.
-    return [
-        Change(
-            metric,
-            float(a.mean()),
-            float(b.mean()),
-            float(b.mean() / a.mean() - 1),
-            bootstrap_change(a, b, 1 - CHANCE, SEED),
-            max(first, second),
-            detectable_change.detectable_change(a, b, CHANCE / len(METRICS), MATTERS, SEED),
-        )
-        for metric, (a, b), first, second in zip(METRICS, pairs, p_welch, p_permutation, strict=True)
-    ]
+    return _corrected([_side_by_side(*each) for each in zip(METRICS, values, strict=True)])
+
+
+# A change and its p-values, by a test that knows the noise's shape and by one that does not.
+Tested = tuple[Change, float, float]
+
+
+def _in_pairs(metric: Metric, pairs: Sequence[Sequence[float]]) -> Tested:
+    # A rate is 0 where nothing was answered right; a millionth of the others says the same and has a logarithm.
+    floor = 1e-6 * max(1e-6, *(max(pair) for pair in pairs))
+    logs = np.log(np.maximum(np.array(pairs, float), floor))
+    ratio = logs[:, 1] - logs[:, 0]
+    low, high = bootstrap_mean(ratio, 1 - CHANCE, SEED)
+    visible = detectable_change.detectable_mean(ratio, FIRST_STEP, math.log1p(MATTERS), SEED)
+    before, after = np.exp(logs.mean(axis=0)).tolist()
+    interval = (math.expm1(low), math.expm1(high))
+    change = Change(metric, before, after, math.expm1(ratio.mean()), interval, 1.0, math.expm1(visible), len(ratio))
+    return change, paired(ratio), sign_flips(ratio, SEED)
+
+
+def _side_by_side(metric: Metric, sides: Sequence[Sequence[float]]) -> Tested:
+    a, b = (np.array(side, float) for side in sides)
+    before, after = float(a.mean()), float(b.mean())
+    visible = detectable_change.detectable_change(a, b, FIRST_STEP, MATTERS, SEED)
+    interval = bootstrap_change(a, b, 1 - CHANCE, SEED)
+    change = Change(metric, before, after, float(b.mean() / a.mean() - 1), interval, 1.0, visible)
+    return change, welch(a, b), permutation(a, b, SEED)
+
+
+def _corrected(found: Sequence[Tested]) -> list[Change]:
+    """The larger of the two p-values of each, after Holm's correction over the metrics."""
+    changes, *tests = zip(*found, strict=True)
+    p_values = zip(*(holm(p_values) for p_values in tests), strict=True)
+    return [replace(change, p_value=max(both)) for change, both in zip(changes, p_values, strict=True)]
 
 
 def status_of(found: Sequence[Change]) -> Status:

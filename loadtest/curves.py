@@ -52,13 +52,11 @@ def over_time(plan: Plan, found: np.ndarray) -> Section:
 def latency_over_time(plan: Plan, found: np.ndarray) -> Section:
     """Percentiles of the response time in each window of the run."""
     edges = _windows(plan)
-    step = float(edges[1] - edges[0])
-    responses = request_log.response_ms(found)
-    places = np.digitize(found["intended"], edges) - 1
-    series = []
-    for share, colour in ((0.5, "blue"), (0.95, "amber"), (0.99, "red")):
-        values = [percentile(responses[places == number], share) for number in range(edges.size - 1)]
-        series.append(Series(word_of(share), colour, list(edges[:-1] + step / 2), values))
+    middle, windows = list((edges[:-1] + edges[1:]) / 2), _responses(found, edges)
+    series = [
+        Series(word_of(share), colour, middle, [percentile(window, share) for window in windows])
+        for share, colour in ((0.5, "blue"), (0.95, "amber"), (0.99, "red"))
+    ]
     limits = [(share, limit) for share, limit in plan.slo.limits_ms.items() if share in plan.profile.claims]
     marks = [Mark(limit, f"limit {word_of(share)}") for share, limit in limits[-1:]]
     chart = charts.lines(
@@ -73,19 +71,12 @@ def by_rate(plan: Plan, found: np.ndarray) -> Section:
     if not is_shaped(plan.profile):
         return _section("Latency against rate", "")
     edges = _windows(plan)
-    responses = request_log.response_ms(found)
-    places = np.digitize(found["intended"], edges) - 1
     step = float(edges[1] - edges[0])
-    points = [
-        (
-            float(np.sum(places == n)) / step,
-            percentile(responses[places == n], 0.5),
-            percentile(responses[places == n], 0.95),
-        )
-        for n in range(edges.size - 1)
-        if np.sum(places == n) >= WINDOW_LEAST
-    ]
-    points.sort()
+    points = sorted(
+        (window.size / step, percentile(window, 0.5), percentile(window, 0.95))
+        for window in _responses(found, edges)
+        if window.size >= WINDOW_LEAST
+    )
     rates, middle, high = (list(column) for column in zip(*points, strict=True)) if points else ([], [], [])
     series = [Series("p50", "blue", rates, middle, True), Series("p95", "amber", rates, high, True)]
     chart = charts.lines("Latency against rate", Axis("offered, requests a second"), Axis("milliseconds", True), series)
@@ -98,17 +89,13 @@ def response_and_service(found: np.ndarray) -> Section:
     answered = found[np.isfinite(responses)]
     places = [-math.log10(1 - share) for share in SHARES]
     ticks = [(place, word_of(share)) for place, share in zip(places, SHARES, strict=True)]
+    told = (
+        ("response: what callers felt", "amber", responses),
+        ("service: what a tool that waits its turn reports", "blue", request_log.service_ms(answered)),
+    )
     series = [
-        Series(
-            "response: what callers felt", "amber", places, [percentile(responses, share) for share in SHARES], True
-        ),
-        Series(
-            "service: what a tool that waits its turn reports",
-            "blue",
-            places,
-            [percentile(request_log.service_ms(answered), share) for share in SHARES],
-            True,
-        ),
+        Series(name, colour, places, [percentile(times, share) for share in SHARES], True)
+        for name, colour, times in told
     ]
     chart = charts.lines(
         "Response and service time", Axis("share of requests", ticks=ticks), Axis("milliseconds", True), series
@@ -200,6 +187,12 @@ def _windows(plan: Plan) -> np.ndarray:
     whole = seconds_of(plan.profile.stages)
     step = max(1.0, math.ceil(whole / WINDOWS_MOST))
     return np.arange(0.0, whole + step, step)
+
+
+def _responses(found: np.ndarray, edges: np.ndarray) -> list[np.ndarray]:
+    """Response times by the window in which a request was meant to start."""
+    responses, places = request_log.response_ms(found), np.digitize(found["intended"], edges) - 1
+    return [responses[places == number] for number in range(edges.size - 1)]
 
 
 def _time(seconds: float) -> Axis:

@@ -147,15 +147,7 @@ def fetch(target: Target, path: str) -> bytes:
     """GET one small body, following nothing. Raises LoadTestError when the target is away or answers otherwise."""
     if not path.startswith("/") or path.startswith("//"):
         raise RefusedError(f"{path!r} is no path on the target; expected one that begins with a single slash.")
-    connection = connect(target)
-    try:
-        connection.request("GET", target.prefix + path, headers=target.headers)
-        answer = connection.getresponse()
-        body = answer.read()
-    except (OSError, http.client.HTTPException) as error:
-        raise LoadTestError(why_not(target, error)) from None
-    finally:
-        connection.close()
+    answer, body = exchange(target, "GET", path)
     if moved_to := answer.getheader("Location"):
         raise LoadTestError(
             f"{target.url}{path} answers {answer.status} and points to {moved_to}; nothing is followed."
@@ -169,6 +161,22 @@ def fetch(target: Target, path: str) -> bytes:
     if answer.status != 200:
         raise LoadTestError(f"{target.url}{path} answers {answer.status}; expected 200.")
     return body
+
+
+def exchange(
+    target: Target, method: str, path: str, data: bytes | None = None, content_type: str = ""
+) -> tuple[http.client.HTTPResponse, bytes]:
+    """One request on a connection of its own: the answer and its body. Raises LoadTestError when there is none."""
+    connection = connect(target)
+    headers = {**target.headers, **({"Content-Type": content_type} if content_type else {})}
+    try:
+        connection.request(method, target.prefix + path, data, headers)
+        answer = connection.getresponse()
+        return answer, answer.read()
+    except (OSError, http.client.HTTPException) as error:
+        raise LoadTestError(why_not(target, error)) from None
+    finally:
+        connection.close()
 
 
 def why_not(target: Target, error: Exception) -> str:

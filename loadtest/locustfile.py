@@ -210,6 +210,17 @@ def _refuse(words: str, status: Status = Status.REFUSED) -> None:
     raise SystemExit(int(status))
 
 
+def _caller(
+    known: reference.Reference, mix: dict[str, float], samples: list[pictures.Picture], *, seed: int, **options: float
+) -> scenarios.Caller:
+    """Who makes the requests, as the target answered at rest."""
+    assets = [path for path in known.assets if path != "/"]
+    # Not from the plan: that is a file.
+    token = config.resolve().loadtest_token.get_secret_value()
+    usable = {"models": known.names, "usable": known.golden}
+    return scenarios.Caller(mix, samples, assets, seed=seed, token=token, **usable, **options)  # type: ignore[arg-type]
+
+
 class CaskDispatcher(User):
     """One a worker: starts every request of the worker's share at its moment."""
 
@@ -224,18 +235,8 @@ class CaskDispatcher(User):
         worker = max(0, getattr(self.environment.runner, "worker_index", 0))
         known, samples = reference.read(folder), pictures.samples()
         recorder, seed = Recorder(folder, worker), plan.seed * 1000 + worker
-        caller = scenarios.Caller(
-            plan.mix,
-            samples,
-            [path for path in known.assets if path != "/"],
-            repeat_share=plan.repeat_share,
-            seed=seed,
-            patience_seconds=plan.timeout_seconds,
-            models=known.names,
-            usable=known.golden,
-            # Not from the plan: that is a file.
-            token=config.resolve().loadtest_token.get_secret_value(),
-        )
+        options = {"repeat_share": plan.repeat_share, "patience_seconds": plan.timeout_seconds}
+        caller = _caller(known, plan.mix, samples, seed=seed, **options)
         moments = share_of_worker(arrivals(plan.profile.stages, plan.profile.arrivals, plan.seed), worker, plan.workers)
         began_at = begin.get()
         clock = clock_from(began_at)
@@ -294,17 +295,8 @@ class CaskCaller(FastHttpUser):
         """Each user has a chance of its own."""
         if self.is_refused:
             raise StopUser
-        known = self.reference
-        self._caller = scenarios.Caller(
-            self.mix,
-            self.samples,
-            [path for path in known.assets if path != "/"],
-            seed=id(self),
-            token=config.resolve().loadtest_token.get_secret_value(),
-            models=known.names,
-            usable=known.golden,
-        )
-        self._oracle = known.oracle()
+        self._caller = _caller(self.reference, self.mix, self.samples, seed=id(self))
+        self._oracle = self.reference.oracle()
         agent: Any = self.client.client
         agent.redirect_response_codes = frozenset()
 

@@ -90,9 +90,7 @@ def is_shaped(profile: Profile) -> bool:
 
 
 def scaled(profile: Profile, rate: float) -> Profile:
-    """The shape of the profile with this highest rate. Raises UsageError."""
-    if rate <= 0:
-        raise UsageError(f"RATE is {rate:g}; expected requests per second above 0.")
+    """The shape of the profile with this highest rate."""
     highest = max(max(stage.from_rate, stage.to_rate) for stage in profile.stages)
     factor = rate / highest
     stages = tuple(
@@ -103,11 +101,9 @@ def scaled(profile: Profile, rate: float) -> Profile:
 
 
 def stretched(profile: Profile, seconds: float | None) -> Profile:
-    """The shape of the profile in so many seconds after its warm-up, where they are given. Raises UsageError."""
+    """The shape of the profile in so many seconds after its warm-up, where they are given."""
     if seconds is None:
         return profile
-    if seconds <= 0:
-        raise UsageError(f"SECONDS is {seconds:g}; expected a span above 0.")
     warm_up = profile.warm_up_seconds
     factor = seconds / (sum(stage.seconds for stage in profile.stages) - warm_up)
     first, *others = profile.stages
@@ -121,15 +117,16 @@ def with_rate(profile: Profile, rate: float | None, seconds: float | None) -> Pr
     """The profile at this rate and of this length, where they are given; its warm-up comes on top.
 
     A level profile becomes one stage. A shape stays: the rate is its highest one, and all its stages are stretched.
+    Raises UsageError.
     """
-    if is_shaped(profile) and profile.model == "open":
-        return stretched(profile if rate is None else scaled(profile, rate), seconds)
-    if rate is None and seconds is None:
-        return profile
     if rate is not None and rate <= 0:
         raise UsageError(f"RATE is {rate:g}; expected requests per second above 0.")
     if seconds is not None and seconds <= 0:
         raise UsageError(f"SECONDS is {seconds:g}; expected a span above 0.")
+    if is_shaped(profile) and profile.model == "open":
+        return stretched(profile if rate is None else scaled(profile, rate), seconds)
+    if rate is None and seconds is None:
+        return profile
     first = profile.stages[0]
     judged = seconds or sum(stage.seconds for stage in profile.stages) - profile.warm_up_seconds
     level = rate if rate is not None else first.from_rate

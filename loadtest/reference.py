@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import json
 import time
 import zlib
@@ -107,21 +106,11 @@ def wait_until_at_rest(target: Target) -> None:
 
 
 def _ask(target: Target, task: str, picture: Picture) -> tuple[dict[str, Any], str]:
-    status, body = 0, b""
     for _ in range(ATTEMPTS):
-        connection = guard.connect(target)
-        try:
-            headers = {"Content-Type": "image/jpeg", **target.headers}
-            connection.request("POST", f"{target.prefix}/v1/{task}", picture.data, headers)
-            answer = connection.getresponse()
-            status, body = answer.status, answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise LoadTestError(guard.why_not(target, error)) from None
-        finally:
-            connection.close()
-        if status == 200:
+        answer, body = guard.exchange(target, "POST", f"/v1/{task}", picture.data, "image/jpeg")
+        if answer.status == 200:
             return scenarios.golden_of(body)
-    raise LoadTestError(f"{target.url}/v1/{task} answers {status} to {picture.name} at rest: {body[:200]!r}")
+    raise LoadTestError(f"{target.url}/v1/{task} answers {answer.status} to {picture.name} at rest: {body[:200]!r}")
 
 
 def _models(target: Target) -> list[dict[str, Any]]:

@@ -151,7 +151,7 @@ def healthy() -> Finding:
     """A server without faults passes."""
     with harness.faulty_server(slots=32, service_ms=5) as server:
         ran = run(server.url, "--rate", "100", "--seconds", "4", "--slo", "patient")
-    return Finding("no fault", ran.status == Status.PASS, f"exit {ran.status}", "exit 0")
+    return _ended("no fault", ran, Status.PASS)
 
 
 def leak() -> Finding:
@@ -170,7 +170,7 @@ def no_requests() -> Finding:
     """A run without a judged request proves nothing."""
     with harness.faulty_server() as server:
         ran = run(server.url, "--rate", "0.01", "--seconds", "2")
-    return Finding("no requests", ran.status == Status.INVALID, f"exit {ran.status}", "exit 3")
+    return _ended("no requests", ran, Status.INVALID)
 
 
 def killed_worker() -> Finding:
@@ -187,7 +187,7 @@ def killed_worker() -> Finding:
         thread.start()
         _kill_worker(folder)
         thread.join()
-    return Finding("killed worker", found[0].status == Status.INVALID, f"exit {found[0].status}", "exit 3")
+    return _ended("killed worker", found[0], Status.INVALID)
 
 
 def _kill_worker(folder: Path) -> None:
@@ -209,27 +209,23 @@ def _kill_worker(folder: Path) -> None:
 def not_listed() -> Finding:
     """A host that is not listed gets no packet."""
     with harness.faulty_server() as server, harness.faulty_server() as other:
-        ran = run(server.url, "--host", other.url)
-        arrived = arrived_at(other.url)
-    return Finding(
-        "host not listed",
-        (ran.status, arrived) == (Status.REFUSED, 0),
-        f"exit {ran.status}, {arrived} requests",
-        "exit 4, 0",
-    )
+        return _refused("host not listed", run(server.url, "--host", other.url), other.url)
 
 
 def unconfirmed() -> Finding:
     """Production is not loaded without a person's word."""
     with harness.faulty_server(env="prod") as server:
-        ran = run(server.url, "--rate", "5", env="prod")
-        arrived = arrived_at(server.url)
-    return Finding(
-        "prod, not confirmed",
-        (ran.status, arrived) == (Status.REFUSED, 0),
-        f"exit {ran.status}, {arrived} requests",
-        "exit 4, 0",
-    )
+        return _refused("prod, not confirmed", run(server.url, "--rate", "5", env="prod"), server.url)
+
+
+def _ended(name: str, ran: Ran, status: Status) -> Finding:
+    return Finding(name, ran.status == status, f"exit {ran.status}", f"exit {int(status)}")
+
+
+def _refused(name: str, ran: Ran, url: str) -> Finding:
+    arrived = arrived_at(url)
+    is_right = (ran.status, arrived) == (Status.REFUSED, 0)
+    return Finding(name, is_right, f"exit {ran.status}, {arrived} requests", "exit 4, 0")
 
 
 BY_LOGIC: tuple[Callable[[], Finding], ...] = (

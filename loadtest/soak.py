@@ -12,7 +12,7 @@ from loadtest.batch_means import correlation
 from loadtest.checks import Check
 from loadtest.profiles import Profile
 from loadtest.request_log import Record
-from loadtest.statistics import drift, percentile
+from loadtest.statistics import chance_of_rise, drift, percentile
 from loadtest.statuses import Status
 
 WINDOWS = 20
@@ -119,12 +119,3 @@ def _remainders(moments: np.ndarray, values: np.ndarray) -> np.ndarray:
 
 def _merged(values: np.ndarray) -> np.ndarray:
     return values[: values.size // 2 * 2].reshape(-1, 2).mean(axis=1)
-
-
-def chance_of_rise(values: np.ndarray) -> float:
-    """One-sided p-value of Mann and Kendall: that the values rise so much when their order means nothing."""
-    from scipy.stats import kendalltau
-
-    if values.size < 3 or np.ptp(values) == 0:
-        return 1.0
-    return float(kendalltau(np.arange(values.size), values, alternative="greater").pvalue)

@@ -130,3 +130,12 @@ def drift(moments: np.ndarray, values: np.ndarray) -> float:
     if values.size < 3:
         return 0.0
     return float(theilslopes(values, moments).slope * (moments[-1] - moments[0]) / np.median(values))
+
+
+def chance_of_rise(values: np.ndarray) -> float:
+    """One-sided p-value of Mann and Kendall: that the values rise so much when their order means nothing."""
+    from scipy.stats import kendalltau
+
+    if values.size < 3 or np.ptp(values) == 0:
+        return 1.0
+    return float(kendalltau(np.arange(values.size), values, alternative="greater").pvalue)

@@ -16,7 +16,7 @@ from typing import Literal
 
 from app.config import Settings
 from app.ensembles.upstream_answers import UpstreamError
-from app.ensembles.upstreams import Upstream
+from app.ensembles.upstreams import Upstream, late
 from app.errors import CaskError, DeadlineExceededError, RequestError, UnavailableError
 from app.host import sizing
 from app.inference.results import Answer
@@ -158,14 +158,14 @@ def _ask(member: Member, deadline: float, request_id: str) -> Answered:
     logs.request_id.set(request_id)
     began = time.monotonic()
     if began >= deadline:
-        raise _late(member)
+        raise late(member.name)
     opinion = member.ask(deadline)
     return Answered(member, opinion, (time.monotonic() - began) * 1000)
 
 
 def _sort_in(votes: Votes, member: Member, future: Future[Answered]) -> None:
     if future.cancelled() or not future.done():
-        votes.missing.append(Missing(member, _late(member)))
+        votes.missing.append(Missing(member, late(member.name)))
         return
     error = future.exception()
     if error is None:
@@ -177,14 +177,6 @@ def _sort_in(votes: Votes, member: Member, future: Future[Answered]) -> None:
         votes.missing.append(Missing(member, error))
     else:
         raise error
-
-
-def _late(member: Member) -> DeadlineExceededError:
-    return DeadlineExceededError(
-        "%(name)s did not answer in time.",
-        hint="Allow more time with member_timeout, or leave it out with members.",
-        name=member.name,
-    )
 
 
 def _nobody(missing: Sequence[Missing]) -> CaskError:

@@ -110,7 +110,7 @@ class Upstream:
         self._breaker.note_success()
         if status == http.HTTPStatus.GATEWAY_TIMEOUT:
             # It was told how much time is left, and may be the first to see that it is over.
-            raise _late(self.name)
+            raise late(self.name)
         if status != http.HTTPStatus.OK:
             raise upstream_answers.refused(self.name, status, retry_after, answer)
         return upstream_answers.read(self.name, task, len(images), answer)
@@ -136,7 +136,7 @@ class Upstream:
                 answer = _read_all(response, most_bytes)
             except TimeoutError:
                 connection.close()
-                raise _late(self.name) from None
+                raise late(self.name) from None
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
                 if is_fresh or not _is_stale(error):
@@ -157,7 +157,7 @@ class Upstream:
                 return self._idle.pop(), False
         seconds = min(CONNECT_TIMEOUT_SECONDS, deadline - time.monotonic())
         if seconds <= 0:
-            raise _late(self.name)
+            raise late(self.name)
         host = self._url.hostname or ""
         connection: http.client.HTTPConnection
         if self._url.scheme == "https":
@@ -250,7 +250,8 @@ def _away(name: str, rest_seconds: float) -> UpstreamError:
     )
 
 
-def _late(name: str) -> DeadlineExceededError:
+def late(name: str) -> DeadlineExceededError:
+    """The error of a member that had no more time."""
     return DeadlineExceededError(
         "%(name)s did not answer in time.",
         hint="Allow more time with member_timeout, or leave it out with members.",

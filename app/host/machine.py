@@ -55,13 +55,7 @@ def resident_bytes(pid: int | None = None) -> int:
 
 def cpu_seconds(pid: int | None = None) -> float:
     """Processor time that a process has used, its threads' too, in seconds; 0 when the process is gone."""
-    try:
-        stat = Path(f"/proc/{pid or os.getpid()}/stat").read_text()
-    except OSError:
-        return 0.0
-    # Fields 14 and 15 of proc(5); the name before them may hold blanks, so count from its closing bracket.
-    user, system = stat.rpartition(")")[2].split()[11:13]
-    return (int(user) + int(system)) / os.sysconf("SC_CLK_TCK")
+    return sum(int(ticks) for ticks in _stat(pid or os.getpid())[11:13]) / os.sysconf("SC_CLK_TCK")
 
 
 def proportional_bytes() -> int | None:
@@ -75,12 +69,8 @@ def proportional_bytes() -> int | None:
 
 def born(pid: int) -> int | None:
     """When a process began, in clock ticks since boot: tells it from a later one with the same number; None: gone."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return None
-    # Field 22 of proc(5); the name before it may hold blanks, so count from its closing bracket.
-    return int(stat.rpartition(")")[2].split()[19])
+    fields = _stat(pid)
+    return int(fields[19]) if fields else None
 
 
 def boot_clock() -> tuple[str, float]:
@@ -103,11 +93,7 @@ def most_threads(cgroup: Path = CGROUP) -> int | None:
 
 def is_stopped(pid: int) -> bool:
     """Whether a process was stopped by a signal (SIGSTOP, SIGTSTP); one that a debugger holds is not."""
-    try:
-        stat = Path(f"/proc/{pid}/stat").read_text()
-    except OSError:
-        return False
-    return stat.rpartition(")")[2].split()[0] == "T"
+    return _stat(pid)[:1] == ["T"]
 
 
 def thread_busy_seconds() -> dict[int, float]:
@@ -219,6 +205,17 @@ class Lull:
             return True
         self._has_worked |= not is_quiet
         return False
+
+
+def _stat(pid: int) -> list[str]:
+    """What the kernel tells of a process from its state on, field 3 of proc(5); nothing when it is gone.
+
+    The name before that may hold blanks and brackets, so the last closing one counts.
+    """
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    except OSError:
+        return []
 
 
 def _memory_limits(cgroup: Path, membership: Path) -> Iterator[Path]:

@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from loadtest import soak
-from loadtest.soak import CHANCE, WINDOWS, chance_of_rise, growth
-from loadtest.statistics import percentile
+from loadtest.soak import CHANCE, WINDOWS, growth
+from loadtest.statistics import chance_of_rise, percentile
 from loadtest.statuses import Status
 from tests.unit.loadtest_queues import Queue
 
@@ -71,4 +71,4 @@ def test_the_chance_of_a_rise_is_exact_for_few() -> None:
     assert chance_of_rise(np.arange(5.0)[::-1]) == 1
     assert chance_of_rise(np.full(20, 3.0)) == 1
     assert chance_of_rise(np.arange(20.0)) < 1e-8
-    assert soak.chance_of_rise(np.arange(2.0)) == 1
+    assert chance_of_rise(np.arange(2.0)) == 1
