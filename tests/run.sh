@@ -54,16 +54,22 @@ LONG=(
 SLOWEST=(
     tests/faults/test_shared_job_faults.py
     tests/faults/test_hangs.py
-    tests/apache/test_versions.py
     tests/browser/test_wcag.py
-    tests/faults/test_engine_faults.py
-    tests/apache/test_metrics.py
-    tests/apache/test_ensemble_tls.py
-    tests/apache/test_telling.py
-    tests/apache/test_ipv6.py
+    tests/browser/test_jobs.py
     tests/browser/test_preferences.py
     tests/apache/test_jobs.py
+    tests/apache/test_access.py
+    tests/apache/test_ensemble_tls.py
+    tests/faults/test_engine_faults.py
+    tests/apache/test_metrics.py
+    tests/apache/test_versions.py
+    tests/apache/test_rates.py
+    tests/apache/test_telling.py
+    tests/apache/test_ipv6.py
+    tests/apache/test_environments.py
     tests/apache/test_behind_proxies.py
+    tests/vision/test_checkpoints.py
+    tests/vision/test_architectures.py
     tests/vision/test_right_answers.py
 )
 
@@ -136,9 +142,10 @@ case " ${RUN_ALONE[*]}" in *" tests/system"*)
 esac
 
 STATUS=0
-[ "${#RUN_CHEAP[@]}" = 0 ] || side_by_side "$(nproc)" "${RUN_CHEAP[@]}" || STATUS=$?
+# More files than cores: they wait for disks and for other processes now and then.
+[ "${#RUN_CHEAP[@]}" = 0 ] || side_by_side "$(($(nproc) * 3 / 2))" "${RUN_CHEAP[@]}" || STATUS=$?
 # They wait about half of the time: for a server to start, for a browser, for a period to end.
-[ "${#RUN_TOGETHER[@]}" = 0 ] || side_by_side "$(($(nproc) * 3 / 2))" "${RUN_TOGETHER[@]}" || STATUS=$?
+[ "${#RUN_TOGETHER[@]}" = 0 ] || side_by_side "$(($(nproc) * 2))" "${RUN_TOGETHER[@]}" || STATUS=$?
 if [ -n "$AHEAD" ]; then
     wait "$AHEAD" || echo "The image's build could not begin ahead ($AHEAD_LOG); tests/system tries again."
     trap - EXIT

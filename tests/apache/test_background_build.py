@@ -12,9 +12,12 @@ from typing import Any
 import pytest
 
 from app.models.manifests import InputSpec
+from app.runtimes.build import build
+from app.runtimes.build.build import BuildOptions
 from app.runtimes.importing.add import NewModel, add_model
 from tests import servers
 from tests.servers import Server
+from tests.versioned import versioned
 
 NAME = "small"
 JPEG = {"Content-Type": "image/jpeg"}
@@ -96,3 +99,15 @@ def test_a_build_ends_with_the_engine(server: Server) -> None:
     server.stop()
 
     servers.wait_until(lambda: not any(Path(f"/proc/{pid}").exists() for pid in pids), 30, "the build to end")
+
+
+def test_a_form_built_meanwhile_is_loaded_beside_the_old_one_and_swapped_in(sample_path: Path) -> None:
+    requested = BuildOptions(only=("openvino fp32",), rounds=1)
+    with versioned() as service:
+        before = service.versions()["1"]["computed_by"]
+        build.build_model(service.manifests["1"], service.server.state_dir, requested, progress=lambda words: None)
+
+        service.change("reload", "1")
+
+        assert (before, service.versions()["1"]["computed_by"]) == ("torch fp32", "openvino fp32")
+        assert service.check(service.classify(sample_path.read_bytes())) == "1"

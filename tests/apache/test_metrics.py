@@ -180,33 +180,6 @@ def test_what_apache_answers_is_counted_too(server: Server) -> None:
     assert grown(before, after, "cask_refused_total", by="app", code="not_found") == 1
 
 
-def test_refusals_by_apache_on_the_apps_word_are_counted(sample_path: Path) -> None:
-    image = sample_path.read_bytes()
-    # The shortest there is: however quick the machine, what twelve callers ask for takes longer.
-    # And however slow, the engine is stopped for less than a hang or a deadline.
-    patient = {"ENGINE_HANG_SECONDS": "600", "REQUEST_TIMEOUT_SECONDS": "120"}
-    with servers.running("test", REQUEST_MAX_WAIT_SECONDS="0.01", **patient) as server:
-        assert classify(server, image) == 200
-        engine, notice = server.engine_pid(), server.state_dir / "run/refused/0/127.0.0.1"
-        os.kill(engine, signal.SIGSTOP)
-        callers = [threading.Thread(target=classify, args=(server, image)) for _ in range(12)]
-        for caller in callers:
-            caller.start()
-        servers.wait_until(notice.exists, PATIENCE_SECONDS, "the notice")
-        before = shown(server)
-        statuses = [classify(server, image) for _ in range(20)]
-        total = "cask_http_requests_total"
-        by_apache = {"route": "/v1/classify", "status": "503", "by": "apache"}
-        after = shown_when(server, lambda now: grown(before, now, total, **by_apache) >= 20)
-        servers.resume(engine)
-        for caller in callers:
-            caller.join(PATIENCE_SECONDS)
-
-    assert statuses == [503] * 20
-    assert grown(before, after, "cask_refused_total", code="engine_busy", by="apache") == 20
-    assert grown(before, after, total, **by_apache) == 20
-
-
 def test_it_answers_while_every_thread_of_web_is_taken(server: Server, sample_path: Path) -> None:
     for pid in server.pids("web"):
         os.kill(pid, signal.SIGSTOP)

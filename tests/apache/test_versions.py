@@ -11,8 +11,6 @@ from pathlib import Path
 
 import pytest
 
-from app.runtimes.build import build
-from app.runtimes.build.build import BuildOptions
 from tests import servers, stores
 from tests.stores import CLASSIFIER
 from tests.versioned import Versioned, versioned
@@ -208,14 +206,3 @@ def test_a_shadow_is_compared_and_no_caller_sees_it(service: Versioned, image: b
 
 def _compared(service: Versioned) -> int:
     return int(service.client.status()["shadows"].get(CLASSIFIER, {}).get("compared", 0))
-
-
-def test_a_form_built_meanwhile_is_loaded_beside_the_old_one_and_swapped_in(service: Versioned, image: bytes) -> None:
-    before = service.versions()["1"]["computed_by"]
-    requested = BuildOptions(only=("openvino fp32",), rounds=1)
-    build.build_model(service.manifests["1"], service.server.state_dir, requested, progress=lambda words: None)
-
-    service.change("reload", "1")
-
-    assert (before, service.versions()["1"]["computed_by"]) == ("torch fp32", "openvino fp32")
-    assert service.check(service.classify(image)) == "1"

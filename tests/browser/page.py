@@ -17,7 +17,7 @@ from selenium.webdriver.support.ui import WebDriverWait
 
 Found = TypeVar("Found")
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 PERIOD_SECONDS = 0.05
 PHONE_WIDTH = 600
 # Enough for every control of the page; a person who needs more has lost their way.

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 
 from tests import servers
+from tests.apache.test_metrics import grown, shown, shown_when
 from tests.servers import Answer, Server
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -22,7 +23,8 @@ PATIENCE_SECONDS = 60.0
 @pytest.fixture(scope="module", params=["off", "disk"])
 def server(request: pytest.FixtureRequest) -> Iterator[Server]:
     """A server on which nobody waits for long, without kept answers and with. What the tests stop is no hang to it, and
-    passes no deadline, however slow this machine.
+    passes no deadline, however slow this machine. The shortest wait there is: however quick, what the callers ask for
+    takes longer.
     """
     patient = {"ENGINE_HANG_SECONDS": "600", "REQUEST_TIMEOUT_SECONDS": "120"}
     with servers.running("test", REQUEST_MAX_WAIT_SECONDS="0.01", CACHE=request.param, **patient) as running:
@@ -106,3 +108,27 @@ def test_apache_refuses_whom_the_app_would_refuse_and_lets_in_again(server: Serv
     assert {each.status for each in answers} == {200, 503}
     assert len(answers) >= CALLERS
     assert classify(server, image).status == 200
+
+
+@pytest.mark.parametrize("server", ["off"], indirect=True)
+def test_refusals_by_apache_on_the_apps_word_are_counted(server: Server, sample_path: Path) -> None:
+    image, notice = sample_path.read_bytes(), server.state_dir / "run" / "refused" / "0" / "127.0.0.1"
+    assert classify(server, image).status == 200
+    engine = server.engine_pid()
+    os.kill(engine, signal.SIGSTOP)
+    callers = [threading.Thread(target=classify, args=(server, image)) for _ in range(CALLERS)]
+    for caller in callers:
+        caller.start()
+    servers.wait_until(notice.exists, PATIENCE_SECONDS, "the notice")
+    before = shown(server)
+    statuses = [classify(server, image).status for _ in range(20)]
+    total = "cask_http_requests_total"
+    by_apache = {"route": "/v1/classify", "status": "503", "by": "apache"}
+    after = shown_when(server, lambda now: grown(before, now, total, **by_apache) >= 20)
+    servers.resume(engine)
+    for caller in callers:
+        caller.join(PATIENCE_SECONDS)
+
+    assert statuses == [503] * 20
+    assert grown(before, after, "cask_refused_total", code="engine_busy", by="apache") == 20
+    assert grown(before, after, total, **by_apache) == 20
