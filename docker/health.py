@@ -1,13 +1,18 @@
-"""Exit 0 when the server in this container is ready; otherwise 1 and what is missing. Standard library only."""
+"""Exit 0 when the server in this container is ready; otherwise 1 and what is missing. Standard library only.
+
+With a number of seconds it looks again for so long: one start of Python for all looks.
+"""
 
 import json
 import os
 import sys
+import time
 import urllib.error
 import urllib.request
 from pathlib import Path
 
 TIMEOUT_SECONDS = 4
+PERIOD_SECONDS = 0.1
 
 
 def port() -> str:
@@ -26,21 +31,31 @@ def port() -> str:
     return "8000"
 
 
-def main() -> int:
-    """Ask once."""
+def missing() -> str:
+    """What /readyz says that is missing; empty when the server is ready."""
     try:
         with urllib.request.urlopen(f"http://127.0.0.1:{port()}/readyz", timeout=TIMEOUT_SECONDS):
-            return 0
+            return ""
     except urllib.error.HTTPError as error:
         body = error.read(4000)
         try:
-            print("; ".join(json.loads(body)["missing"]))
+            return "; ".join(json.loads(body)["missing"]) or "not ready"
         except (ValueError, KeyError, TypeError):
-            print(f"/readyz answered {error.code}")
+            return f"/readyz answered {error.code}"
     except OSError as error:
-        print(f"nothing answers: {getattr(error, 'reason', error)}")
-    return 1
+        return f"nothing answers: {getattr(error, 'reason', error)}"
+
+
+def main(seconds: float = 0.0) -> int:
+    """Ask until it is ready, for so many seconds; once without any."""
+    end = time.monotonic() + seconds
+    while found := missing():
+        if time.monotonic() >= end:
+            print(found)
+            return 1
+        time.sleep(PERIOD_SECONDS)
+    return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*map(float, sys.argv[1:])))

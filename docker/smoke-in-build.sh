@@ -16,10 +16,9 @@ give_up() {
     exit 1
 }
 
-until python docker/health.py >/tmp/health.log 2>&1; do
+until python docker/health.py 2 >/tmp/health.log 2>&1; do
     kill -0 "$server" 2>/dev/null || give_up "needs a server that stays, found one that ended"
     [ "$SECONDS" -lt "$WAIT_SECONDS" ] || give_up "needs a ready server within $WAIT_SECONDS s, found: $(cat /tmp/health.log)"
-    sleep 0.5
 done
 echo "ready after $SECONDS s"
 python docker/smoke.py "http://127.0.0.1:$PORT" || give_up "needs right answers to the sample images"

@@ -69,6 +69,7 @@ first_exit_status() { # first_exit_status SINCE : by now the engine may be start
         --format '{{index .Actor.Attributes "exitCode"}}' | head -n 1
 }
 
+LOOK_SECONDS=2 # so long one process looks, before the container itself is looked at again
 wait_ready() { # wait_ready SINCE RESTARTS : returns 1 and sets REASON where CONTAINER does not become ready
     local state restarts missing said="" began=$SECONDS
     while true; do
@@ -79,7 +80,7 @@ wait_ready() { # wait_ready SINCE RESTARTS : returns 1 and sets REASON where CON
             REASON="it ended with status $(first_exit_status "$1")"
             return 1
         fi
-        if missing="$("$DOCKER" exec "$CONTAINER" python -I docker/health.py 2>&1)"; then return 0; fi
+        if missing="$("$DOCKER" exec "$CONTAINER" python -I docker/health.py "$LOOK_SECONDS" 2>&1)"; then return 0; fi
         if [ $((SECONDS - began)) -ge "$WAIT_SECONDS" ]; then
             REASON="it is not ready after $WAIT_SECONDS s: $missing"
             return 1
@@ -88,8 +89,8 @@ wait_ready() { # wait_ready SINCE RESTARTS : returns 1 and sets REASON where CON
             said="$missing"
             say "$((SECONDS - began)) s" "${missing:-starting}"
         fi
-        # Each look costs the machine a start of Python, which it needs for other things now.
-        sleep 0.5
+        # Where an earlier release looks once only, each look costs a start of Python, which the machine needs for others.
+        sleep 0.2
     done
 }
 

@@ -338,7 +338,9 @@ def _add_with_key(folder: Path, url: str, answers: multiprocessing.Queue[str]) -
 
 def test_processes_that_send_the_same_at_once_get_one_job(store: JobStore, tmp_path: Path) -> None:
     # Not by fork: another thread of this process may be inside SQLite, whose locks the child would find taken for ever.
-    context = multiprocessing.get_context("spawn")
+    # So they are forks of a process that has nothing but these modules.
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__, "tests.unit.jobs.conftest"])
     answers: multiprocessing.Queue[str] = context.Queue()
     url = store._link._url if isinstance(store, RedisStore) else ""
     callers = [context.Process(target=_add_with_key, args=(tmp_path, url, answers)) for _ in range(6)]
