@@ -119,6 +119,21 @@ train: ## Train the demonstration models (20 minutes, two cores)
 	@$(INSTALL) serve
 	@app/given.sh $(PY) -m training.train @OPTIONS
 
+##@ Your own Flask code
+.PHONY: plugin-new plugin-list plugin-test plugin-load
+plugin-new: ## Begin one: a route, a page, a test: NAME=claims
+	@$(INSTALL) serve
+	@app/given.sh $(PY) -m app.cli plugin new :NAME
+plugin-list: ## List the plugins and what serves
+	@$(INSTALL) serve
+	@app/given.sh $(PY) -m app.cli plugin list @OPTIONS
+plugin-test: ## Run its tests with the models of the store: NAME=claims
+	@$(INSTALL) dev
+	@app/given.sh $(PY) -m app.cli plugin test :NAME @OPTIONS
+plugin-load: ## Run its load scenario: NAME=claims PROFILE=smoke
+	@$(INSTALL) loadtest
+	@app/given.sh $(PY) -m app.cli plugin load :NAME --profile:PROFILE $(RATE_OPTIONS)
+
 ##@ Load tests
 .PHONY: loadtest loadtest-docker loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-proof loadtest-ui
 loadtest: ## Run a load test: PROFILE=smoke ENV=dev SLO RATE SECONDS MIX

@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from app import config, factory  # noqa: E402 - the line above makes it importable
 from app.auth.tokens import TokenStore  # noqa: E402
-from app.config import Settings, plugin_settings  # noqa: E402
+from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
 from app.host import arrivals, sizing  # noqa: E402 - the line above makes it importable
 from app.plugins import claims, mounting  # noqa: E402 - the line above makes it importable
@@ -84,7 +84,7 @@ def main() -> int:
         render(settings, server_root, plugins)
         announce_sizes(settings)
         warn_without_tokens(settings)
-        mend_counts(settings)
+        mend_counts(settings, has_plugins=bool(plugins))
     except (CaskError, OSError) as error:
         message = f"{error.message} {error.hint}" if isinstance(error, CaskError) else str(error)
         logs.tell_refusal(message.strip())
@@ -108,9 +108,9 @@ def warn_without_tokens(settings: Settings) -> None:
         )
 
 
-def mend_counts(settings: Settings) -> None:
+def mend_counts(settings: Settings, *, has_plugins: bool) -> None:
     """Now, while no process counts. Not read where nothing is limited; routes of plugins may be."""
-    if settings.rate_limit_per_address or settings.rate_limit_per_token or plugin_settings.folders(settings):
+    if settings.rate_limit_per_address or settings.rate_limit_per_token or has_plugins:
         from app.ratelimit import counters
 
         counters.mend(settings.state_dir)

@@ -10,6 +10,7 @@ import contextlib
 import os
 import signal
 import ssl
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -19,7 +20,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from app import config  # noqa: E402 - the line above makes it importable
-from app.config import Settings  # noqa: E402
+from app.config import Settings, plugin_settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
 from app.host import certificates, permissions  # noqa: E402 - the line above makes it importable
 from app.storage import file_locks  # noqa: E402 - the line above makes it importable
@@ -30,6 +31,8 @@ PERIOD_SECONDS = 0.1
 # A new one is there within seconds; on a machine without a free core it takes longer.
 START_SECONDS = 60.0
 HANDSHAKE_SECONDS = 20.0
+# Importing them takes a second or so.
+CHECK_SECONDS = 120.0
 # The jobs' worker reads the settings when it ends; what it has in hand is predicted, the rest waits.
 SIGNALS = (("web", signal.SIGUSR1), ("ops", signal.SIGUSR1), ("jobs", signal.SIGTERM))
 
@@ -47,7 +50,7 @@ def main() -> int:
         return 2
     try:
         reload(settings)
-    except (ReloadError, OSError) as error:
+    except (ReloadError, CaskError, OSError) as error:
         print(f"FAIL: {error}", file=sys.stderr)
         return 2
     return 0
@@ -60,6 +63,7 @@ def reload(settings: Settings) -> None:
     server_root = settings.state_dir / "run" / "httpd"
     if not _pids(settings.state_dir, "web"):
         raise ReloadError(f"nothing runs with {settings.state_dir}.")
+    check_plugins(settings)
     with _alone(server_root / reload_requests.LOCK):
         is_new = is_certificate_new(settings)
         if is_new and settings.tls_certificate and settings.tls_key:
@@ -74,6 +78,16 @@ def reload(settings: Settings) -> None:
                 if not _replaced(settings.state_dir, role, pid, number, patience):
                     raise ReloadError(f"nobody has taken the place of {role} {pid}; see the error log.")
                 print(f"{role} {pid} was replaced.")
+
+
+def check_plugins(settings: Settings) -> None:
+    """Whether new processes could mount the plugins, asked in one of its own. Raises ReloadError where not."""
+    if settings.plugins_on_error == "skip" or not plugin_settings.folders(settings):
+        return
+    command = [sys.executable, "-B", "-m", "app.cli", "plugin", "check"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=CHECK_SECONDS, check=False)
+    if done.returncode:
+        raise ReloadError(f"{done.stderr.strip()} Nothing was touched.")
 
 
 def is_certificate_new(settings: Settings) -> bool:

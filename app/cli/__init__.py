@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "doctor": "doctor",
     "jobs": "jobs",
     "model": "model",
+    "plugin": "plugin",
     "predict": "predict",
     "routes": "routes",
     "status": "status",

@@ -35,12 +35,15 @@ def show(context: click.Context, env: str, is_json: bool) -> None:
     problem = config.problem(settings)
     if is_json:
         every = [values.row(settings, one) for one in config.DECLARATIONS.values()]
+        keys = ("section", "name", "value", "source", "meaning")
+        every += [dict(zip(keys, each, strict=True)) for each in values.plugin_rows(settings)]
         terminal.print_json({"env": settings.env, "problem": problem or None, "settings": every})
         return
     rows = [
         (one.section, one.name, values.shown(settings, one), settings.sources[one.field], one.sentence)
         for one in config.DECLARATIONS.values()
     ]
+    rows += values.plugin_rows(settings)
     heads = ("Setting", "Value", "Source", "Meaning")
     terminal.print_table(heads, rows, title=f"Settings in force for {settings.env}", has_sections=True)
     if problem:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from app.config import MASK, Declaration, Settings
+from app.config import MASK, Declaration, Settings, plugin_settings
 
 
 def row(settings: Settings, one: Declaration) -> dict[str, Any]:
@@ -29,6 +29,18 @@ def plain(settings: Settings, one: Declaration, *, is_revealed: bool = False) ->
         return (text if is_revealed else MASK) if text else None
     value = getattr(settings, one.field)
     return value if value is None or isinstance(value, bool | int | float | tuple) else text
+
+
+def plugin_rows(settings: Settings) -> list[tuple[str, str, str, str, str]]:
+    """What plugins declare: section, name, value, source and meaning, as people see them."""
+    found = []
+    for one in plugin_settings.every(settings)[0]:
+        reading = settings.plugin_readings.get(one.field)
+        value = reading.value if reading else ",".join(one.default) if one.kind == "list" else str(one.default)
+        shown = MASK if one.is_secret and value else value or "(not set)"
+        source = reading.source if reading else "default"
+        found.append((f"Plugin {one.plugin}", one.name, f"{shown} {one.unit}".strip(), source, one.meaning))
+    return found
 
 
 def shown(settings: Settings, one: Declaration) -> str:

@@ -80,5 +80,5 @@ def _hint(error: BaseException) -> str:
 
 
 def _forget(package: str) -> None:
-    for name in [each for each in sys.modules if each == package or each.startswith(f"{package}.")]:
+    for name in [each for each in tuple(sys.modules) if each == package or each.startswith(f"{package}.")]:
         del sys.modules[name]

@@ -23,6 +23,7 @@ class Snapshot:
         # What extensions are is theirs.
         self._tables["extensions"] = dict(app.extensions)
         self._babel = list(app.extensions["babel"].translation_directories)
+        self._converters = dict(app.url_map.converters)
         self.rules = list(app.url_map.iter_rules())
         self.views = dict(app.view_functions)
 
@@ -31,7 +32,10 @@ class Snapshot:
         for name, table in self._tables.items():
             setattr(self._app, name, table)
         self._app.extensions["babel"].translation_directories[:] = self._babel
-        self._app.url_map = self._app.url_map_class(rule.empty() for rule in self.rules)
+        self._app.url_map = found = self._app.url_map_class(host_matching=self._app.url_map.host_matching)
+        found.converters = self._converters
+        for rule in self.rules:
+            found.add(rule.empty())
 
 
 def _copied(value: Any) -> Any:

@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -114,6 +116,39 @@ def test_broken_plugin_is_named_everywhere_and_missing_nowhere_else(server: Serv
     assert "/claims" in server.ask("/openapi.json").json["paths"]
 
 
+def test_reload_with_a_broken_plugin_touches_nothing_and_with_a_right_one_serves_it(
+    server: Server, plugins: Path
+) -> None:
+    """A syntax error in a deploy: the old version goes on serving."""
+    before = server.pids("web")
+
+    refused = reload(server, plugins)
+
+    assert refused.returncode == 2
+    assert "broken/__init__.py, line 3: SyntaxError" in refused.stderr
+    assert "Nothing was touched" in refused.stderr
+    assert (server.pids("web"), server.ask("/claims/page").status) == (before, 200)
+
+    (plugins / "broken" / "__init__.py").write_text(
+        'from flask import Blueprint\nfrom cask import public\nblueprint = Blueprint("broken", __name__)\n'
+        '@blueprint.get("/mended")\n@public\ndef mended():\n    return "mended"\n'
+    )
+    done = reload(server, plugins)
+
+    assert done.returncode == 0, done.stderr
+    assert server.ask("/mended").body == b"mended"
+    assert [row["state"] for row in server.ask("/status").json["plugins"]] == ["serving", "serving"]
+    shutil.copy(plugins / "claims" / "plugin.toml", plugins / "broken")
+
+
+def reload(server: Server, plugins: Path) -> subprocess.CompletedProcess[str]:
+    settings = {"PORT": str(server.port), "STATE_DIR": str(server.state_dir), "PLUGINS_DIR": str(plugins)}
+    command = [sys.executable, str(servers.ROOT / "apache" / "reload.py")]
+    return subprocess.run(
+        command, env=servers.environment("test", **settings), capture_output=True, text=True, timeout=200, check=False
+    )
+
+
 def test_broken_plugin_ends_the_start_with_file_and_line(plugins: Path, open_folder: Path) -> None:
     state = open_folder / "stopped"
     state.mkdir(mode=0o777)
@@ -123,4 +158,4 @@ def test_broken_plugin_ends_the_start_with_file_and_line(plugins: Path, open_fol
         status = server.process.wait(servers.START_SECONDS)
 
     assert status == 2
-    assert f"plugin broken: {plugins}/broken/__init__.py, line 3: SyntaxError: invalid syntax" in server.log()
+    assert f"{plugins}/broken/plugin.toml: name is 'claims' in the folder 'broken'; expected" in server.log()

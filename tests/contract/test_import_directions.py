@@ -504,6 +504,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         },
     ),
     # Other people's Flask code is put on the app from here; nothing of ours imports theirs.
+    ("app.plugins.testing", {"app.config", "app.factory"}),
     (
         "app.plugins",
         {

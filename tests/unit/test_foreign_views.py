@@ -130,3 +130,76 @@ def test_requests_are_counted_by_their_address(app: Flask) -> None:
     routes: request_metrics.Routes = app.extensions["routes"]
 
     assert routes.of("/shop/7", "GET") == "/shop/{number}"
+
+
+HINTED = """
+import functools
+from typing import Any, TypedDict
+from dataclasses import dataclass
+from flask import Blueprint, Response
+from flask.views import MethodView
+from werkzeug.routing import BaseConverter
+
+class Claim(TypedDict):
+    damage: list[str]
+
+@dataclass
+class Part:
+    name: str
+
+@dataclass
+class Row:
+    part: Part
+    price: float
+
+class Codes(BaseConverter):
+    regex = "(a|b)"
+
+class Many(MethodView):
+    def get(self): return "all"
+    def post(self) -> Row: return {}
+
+blueprint = Blueprint("hinted", __name__)
+blueprint.record_once(lambda state: state.app.url_map.converters.update(codes=Codes))
+
+@blueprint.get("/h/claim")
+def claim() -> Claim: return {"damage": []}
+@blueprint.get("/h/rows")
+def rows() -> list[Row]: return []
+@blueprint.get("/h/page")
+def page() -> str: return ""
+@blueprint.get("/h/unknown")
+def unknown() -> "NotThere": return ""
+@blueprint.get("/h/response")
+def response() -> Response: return Response("")
+@blueprint.get("/h/pair")
+def pair() -> tuple[Claim, int]: return {"damage": []}, 200
+@blueprint.get('/h/<codes("x)y"):code>/<any(a, b):kind>')
+def coded(code, kind): return code
+def plain(number, factor=1): return str(number * factor)
+blueprint.add_url_rule("/h/partial/<int:number>", "partial", functools.partial(plain, factor=2))
+blueprint.add_url_rule("/h/many", view_func=Many.as_view("many"))
+"""
+
+
+def test_hints_describe_and_nothing_breaks_the_description(tmp_path: Path) -> None:
+    folder = tmp_path / "theirs" / "hinted"
+    folder.mkdir(parents=True)
+    (folder / "plugin.toml").write_text('name = "hinted"\nversion = "1"\ncask = ">=1"\n')
+    (folder / "__init__.py").write_text(HINTED)
+    client = fakes.make_app(tmp_path, FakeEngine(), plugins_dir=folder.parent).test_client()
+
+    document = json.loads(client.get("/openapi.json").data)
+
+    openapi_spec_validator.validate(document)
+    answers = {
+        path: row["get"]["responses"]["200"].get("content", {})
+        for path, row in document["paths"].items()
+        if "/h/" in path
+    }
+    assert answers["/h/claim"]["application/json"]["schema"]
+    assert answers["/h/rows"]["application/json"]["schema"]["items"]["$ref"].endswith("/Row")
+    assert answers["/h/page"] == {"text/html": {"schema": {"type": "string"}}}
+    assert (answers["/h/unknown"], answers["/h/response"]) == ({}, {})
+    assert {"/h/partial/{number}", "/h/many"} <= answers.keys()
+    assert client.get("/docs").status_code == 200

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import sys
+import typing
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
+
+from pydantic import TypeAdapter
 
 from app.errors import CaskError
 from app.web import policy as policies
@@ -112,9 +116,28 @@ def a_page(words: str) -> Answer:
 
 
 def of(app: Flask, rule: Rule) -> Operation:
-    """What an address promises. Where nobody has written it: its blueprint's name, and that it answers."""
+    """What an address promises. Where nobody has written it: its blueprint's name, and what its hint says."""
     blueprint, _, name = rule.endpoint.rpartition(".")
     own = getattr(app.view_functions[rule.endpoint], ATTRIBUTE, None)
     if own is None:
-        return Operation(blueprint or OTHERS, name.replace("_", " ").capitalize(), {200: Answer("Its answer.")})
+        answer = _hinted(app.view_functions[rule.endpoint])
+        return Operation(blueprint or OTHERS, name.replace("_", " ").capitalize(), {200: answer})
     return Operation(**{"tag": blueprint or OTHERS, **getattr(app.blueprints.get(blueprint), ATTRIBUTE, {}), **own})
+
+
+def _hinted(view: Callable[..., Any]) -> Answer:
+    """What the hint of a view says that it returns. No hint breaks the description."""
+    words = "Its answer."
+    try:
+        hint = typing.get_type_hints(view).get("return")
+        if hint is str:
+            return Answer(words, media_type=HTML)
+        if hint is None or hint is Any:
+            return Answer(words)
+        if sys.version_info < (3, 12) and typing.is_typeddict(hint):
+            # pydantic cannot read that of the standard library before Python 3.12.
+            return Answer(words, schema={"type": "object"})
+        TypeAdapter(hint).json_schema()
+    except Exception:  # noqa: BLE001 - a hint may be anything: a name that is not there, a Response
+        return Answer(words)
+    return Answer(words, schema=hint)

@@ -1,0 +1,57 @@
+"""Fixtures for a plugin's own tests: ``make plugin-test NAME=claims`` runs them with the models of the store."""
+
+from __future__ import annotations
+
+import io
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from flask import Flask
+from flask.testing import FlaskClient
+
+from app import config
+from app.factory import create_app
+
+READY_SECONDS = 120.0
+PERIOD_SECONDS = 0.05
+
+
+@pytest.fixture(scope="session")
+def app() -> Iterator[Flask]:
+    """Cask with the chosen plugins, an engine in this process, no tokens and a state folder of its own."""
+    with tempfile.TemporaryDirectory(prefix="cask-") as folder:
+        changes = {
+            "state_dir": Path(folder),
+            "engine_mode": "in_process",
+            "authentication": "off",
+            "log_level": "error",
+        }
+        made = create_app(config.load().model_copy(update={**changes, "jobs": "off", "plugins_on_error": "stop"}))
+        _wait_ready(made)
+        yield made
+
+
+@pytest.fixture
+def client(app: Flask) -> FlaskClient:
+    """Asks the app: ``client.get("/claims/page")``."""
+    return app.test_client()
+
+
+@pytest.fixture
+def photo() -> tuple[io.BytesIO, str]:
+    """A photograph to send: ``client.post("/claims", data={"photo": photo})``."""
+    samples = sorted((config.load().models_dir / "samples").glob("*.jpg"))
+    if not samples:
+        pytest.skip("models/samples has no picture to send")
+    return io.BytesIO(samples[0].read_bytes()), samples[0].name
+
+
+def _wait_ready(app: Flask) -> None:
+    end = time.monotonic() + READY_SECONDS
+    while app.test_client().get("/readyz").status_code != 200:
+        if time.monotonic() > end:
+            raise TimeoutError(f"no model was ready within {READY_SECONDS:g} s")
+        time.sleep(PERIOD_SECONDS)
