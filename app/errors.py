@@ -20,6 +20,8 @@ class CaskError(Exception):
     title = "Something went wrong on our side"
     # What the answer's headers say besides.
     headers: Mapping[str, str] = MappingProxyType({})
+    # Which of several things in one request it is about, where the engine says so; from 0.
+    number = 0
 
     def __init__(
         self, message: str, *, hint: str = "", retry_after_seconds: float | None = None, **values: object

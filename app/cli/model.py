@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -17,7 +17,7 @@ from app.cli import completion, terminal
 if TYPE_CHECKING:
     from app.config import Settings
     from app.engine.client import EngineClient
-    from app.models.manifests import InputKind, Manifest
+    from app.models.manifests import InputKind, Manifest, ServeSpec
 
 model_argument = click.argument("model", shell_complete=completion.models)
 any_model_argument = click.argument("model", required=False, default="", shell_complete=completion.models)
@@ -200,8 +200,14 @@ class Side(click.ParamType):
 
 
 @command.command()
-@click.option("--arch", required=True, help="A torchvision builder such as resnet50, narrow_resnet10 or narrow_fcos.")
-@click.option("--weights", required=True, help="A .pth or .safetensors file, DEFAULT, or random.")
+@click.option("--arch", help="A torchvision builder such as resnet50, narrow_resnet10 or narrow_fcos.")
+@click.option("--weights", help="A .pth or .safetensors file, DEFAULT, or random.")
+@click.option("--code", type=click.Path(path_type=Path), help="A folder with model.py, instead of an architecture.")
+@click.option("--timeout-seconds", type=click.FloatRange(1, 3600), default=30.0, help="With --code: longest call.")
+@click.option(
+    "--memory-mb", type=click.IntRange(0), default=4096, help="With --code: most it may allocate; 0: no limit."
+)
+@click.option("--trust", is_flag=True, help="With --code: also where it holds pickles, which run code when loaded.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Text, one label a line; where the weights have none.")
 @click.option("--name", required=True, help="Lower-case letters, digits, '.', '_' and '-'.")
 @click.option("--version", required=True, help="As the name: 1, 2, 2026-11 …")
@@ -246,15 +252,15 @@ def add(
 
     For example: flask model add --arch resnet50 --weights DEFAULT --name imagenet --version 1
     """
+    if numbers["code"] or not (arch and weights):
+        _add_code(_NewCode(numbers["code"], name, version, description, numbers), store, force=force)
+        return
     from app import config
-    from app.models.manifests import ServeSpec, ToleranceSpec
+    from app.models.manifests import ToleranceSpec
     from app.runtimes.importing import add as adding
 
     place = store or config.resolve().models_dir
     sizes = {key: numbers[key] for key in ("size", "resize_size", "min_size", "max_size")}
-    requested = {
-        key: numbers[key] for key in ("score_threshold", "top_k", "max_batch_size") if numbers[key] is not None
-    }
     with terminal.told_progress("Adding", adding.STEPS) as (say, advance):
         new = adding.NewModel(
             arch,
@@ -264,7 +270,7 @@ def add(
             version,
             description=description,
             input_spec=adding.input_spec(arch, input_kind, sizes, numbers["mean"], numbers["std"]),
-            serve=ServeSpec(**requested),
+            serve=_serve(numbers),
             tolerance=ToleranceSpec() if least_right is None else ToleranceSpec(right=least_right),
             sample_pictures=samples,
             architecture_options=options,
@@ -274,6 +280,41 @@ def add(
     click.echo(adding.next_step(place, manifest))
     if sentence := _default_sentence(place, manifest):
         click.echo(sentence)
+
+
+def _serve(numbers: dict[str, Any]) -> ServeSpec:
+    from app.models.manifests import ServeSpec
+
+    requested = ("score_threshold", "top_k", "max_batch_size")
+    return ServeSpec(**{key: numbers[key] for key in requested if numbers[key] is not None})
+
+
+class _NewCode(NamedTuple):
+    """A model with code, as the options say."""
+
+    folder: Path
+    name: str
+    version: str
+    description: str
+    limits: dict[str, Any]
+
+
+def _add_code(asked: _NewCode, store: Path | None, *, force: bool) -> None:
+    if not asked.folder:
+        raise click.UsageError("Give --arch and --weights, or --code with the folder of a model.py.")
+    from app import config
+    from app.model_code import adding
+    from app.models.manifests import CodeSpec
+
+    settings = config.resolve()
+    place = store or settings.models_dir
+    if settings.model_code == "off":
+        raise terminal.Failure("MODEL_CODE is off.", next_step="Where its code may run: MODEL_CODE=on")
+    spec = CodeSpec(asked.limits["timeout_seconds"], memory_mb=asked.limits["memory_mb"])
+    manifest = adding.add(adding.NewCode(*asked[:4], spec, asked.limits["trust"]), place, force=force, say=_say)
+    parameters = ", ".join((*manifest.signature["inputs"], *manifest.signature["options"]))
+    click.echo(f"It takes {parameters}, and is asked at POST /v1/models/{asked.name}/predict.")
+    click.echo(adding.next_step(place, manifest))
 
 
 def _default_sentence(place: Path, manifest: Manifest) -> str:

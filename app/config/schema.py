@@ -189,6 +189,8 @@ class Settings(BaseSettings):
     """What computes the models; auto is what `make model-build` chose, else torch."""
     precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = setting("auto")
     """The precision models are computed in; auto is what `make model-build` chose, else fp32."""
+    model_code: Literal["on", "off"] = setting("on")
+    """Whether models with code of their own (`model.py`) may run; each does in a process of its own."""
     model_build: Literal["background", "off"] = setting("off")
     """Whether the engine builds models that were not measured on this machine, beside serving them."""
     engine_max_batch_size: int = setting(0, Span(0, 1024, "images"))

@@ -377,7 +377,7 @@ class Changes:
         """A version that was not built yet may take ten times as long, which callers would be the first to notice."""
         old = self._workers.slots.get(f"{change.model}@{self.roles[change.model].active}")
         new = self._workers.slots[f"{change.model}@{change.version}"]
-        if old is new or old is None or old.model is None or new.model is None:
+        if old is new or old is None or old.model is None or new.model is None or new.manifest.code:
             return
         found = pace.slower(new.model, old.model)
         if found is None:

@@ -53,6 +53,16 @@ class EngineAnswer:
     form: str = ""
 
 
+@dataclass(frozen=True)
+class CallAnswer:
+    """What a model with code answers to one item: JSON, and where its time went (milliseconds)."""
+
+    json: bytes
+    queue_ms: float
+    predict_ms: float
+    batch_size: int
+
+
 class _Connection:
     """One open socket to the engine, used by one thread at a time."""
 
@@ -143,6 +153,31 @@ class EngineClient:
         ]
         replies = self._exchange(frames, deadline)
         return [_read_answer(manifest, replies[number], image_options) for number, image_options in enumerate(options)]
+
+    def call(
+        self,
+        manifest: Manifest,
+        items: Sequence[tuple[Sequence[Any], bytes]],
+        options: dict[str, Any],
+        deadline: float,
+    ) -> list[CallAnswer]:
+        """Ask a model with code: the values of each item and the bytes that they point into, and the options of all.
+
+        Raises InputRefusedError, ModelCrashedError, and what ``predict`` raises.
+        """
+        about = {
+            "model": manifest.key,
+            "digest": manifest.digest,
+            "options": options,
+            "request_id": logs.request_id.get(),
+            "timeout_ms": max(0.0, (deadline - time.monotonic()) * 1000),
+        }
+        frames = [
+            Frame(FrameType.CALL, {"id": number, "values": values, **about}, data)
+            for number, (values, data) in enumerate(items)
+        ]
+        replies = self._exchange(frames, deadline)
+        return [_read_call(replies[number]) for number in range(len(frames))]
 
     def status(self) -> dict[str, Any]:
         """What the engine says of itself. Raises EngineAwayError when it does not answer within a second."""
@@ -326,6 +361,11 @@ def _read_answer(manifest: Manifest, frame: Frame, options: Options) -> EngineAn
     return EngineAnswer(answer, meta["queue_ms"], meta["predict_ms"], meta["batch_size"], form)
 
 
+def _read_call(frame: Frame) -> CallAnswer:
+    meta = frame.meta
+    return CallAnswer(bytes(frame.payload), meta["queue_ms"], meta["predict_ms"], meta["batch_size"])
+
+
 def _error_of(meta: dict[str, Any]) -> CaskError:
     kind = getattr(errors, str(meta.get("kind")), None)
     if not (isinstance(kind, type) and issubclass(kind, CaskError)):
@@ -333,6 +373,7 @@ def _error_of(meta: dict[str, Any]) -> CaskError:
     error = kind(unpacked(meta.get("message", "The engine failed.")), hint=unpacked(meta.get("hint", "")))
     if meta.get("retry_after_seconds") is not None:
         error.retry_after_seconds = meta["retry_after_seconds"]
+    error.number = meta.get("id", 0)
     return error
 
 

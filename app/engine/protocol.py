@@ -39,6 +39,7 @@ class FrameType(IntEnum):
     PROGRESS = 7
     CHANGED = 8
     SHADOW = 9
+    CALL = 10
 
 
 # json.dumps would make one for each frame.

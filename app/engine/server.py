@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from app.engine import protocol, tensors
+from app.engine import calls, protocol, tensors
 from app.engine.batcher import Work
 from app.engine.builder import Builder
 from app.engine.changes import ACTIONS, GIVE_UP, Change, Changes
@@ -27,6 +27,7 @@ from app.engine.shadows import ShadowedAnswer, Shadows
 from app.engine.worker import Reply, Workers
 from app.errors import CaskError, ChangeRefusedError, EngineBusyError
 from app.inference.results import EXPLAIN
+from app.models.manifests import CODE
 from app.supervision import pulse
 from app.tasks import IMAGE, answer_from_json, options_from_json, to_wire
 from app.texts import packed
@@ -249,6 +250,8 @@ class Connection:
             self._send(protocol.encode(Frame(FrameType.STATUS_ANSWER, self._status())))
         elif frame.type is FrameType.PREDICT:
             self._handle_predict(frame)
+        elif frame.type is FrameType.CALL:
+            self._handle_call(frame)
         elif frame.type is FrameType.SHADOW:
             self._handle_shadow(frame)
         elif frame.type is FrameType.CHANGE:
@@ -289,8 +292,15 @@ class Connection:
         with contextlib.suppress(OSError):
             self._send(protocol.encode(Frame(FrameType.PROGRESS, {"line": line})))
 
+    def _handle_call(self, frame: Frame) -> None:
+        number = _number(frame)
+        work = calls.work(frame, self._workers.clock(), lambda reply: self._reply(number, reply, CODE))
+        self._submit(_Pending(number, work))
+
     def _handle_predict(self, frame: Frame) -> None:
-        pending = self._parse_predict(frame)
+        self._submit(self._parse_predict(frame))
+
+    def _submit(self, pending: _Pending) -> None:
         if pending.id in self._pending:
             raise ProtocolError(f"the id {pending.id} is in use already")
         self._pending[pending.id] = pending
@@ -300,10 +310,7 @@ class Connection:
             self._reply(pending.id, Reply(error=error), "")
 
     def _parse_predict(self, frame: Frame) -> _Pending:
-        try:
-            number, asked = int(frame.meta["id"]), str(frame.meta["task"])
-        except (KeyError, TypeError, ValueError, OverflowError) as error:
-            raise ProtocolError(f"a predict frame is wrong: {type(error).__name__}: {error}") from None
+        number, asked = _number(frame), str(frame.meta.get("task"))
         return _Pending(number, self._work(frame, lambda reply: self._reply(number, reply, asked)))
 
     def _work(self, frame: Frame, reply: Callable[[Reply], None]) -> Work:
@@ -382,6 +389,13 @@ def _refuse_connection(sock: socket.socket) -> None:
         sock.shutdown(socket.SHUT_WR)
 
 
+def _number(frame: Frame) -> int:
+    try:
+        return int(frame.meta["id"])
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise ProtocolError(f"a predict frame is wrong: {type(error).__name__}: {error}") from None
+
+
 def _size(sides: Any) -> tuple[int, int] | None:
     if sides is None:
         return None
@@ -451,6 +465,8 @@ def _frame_of(number: int, reply: Reply, asked: str) -> Frame:
     """``asked``: the task, or EXPLAIN."""
     if reply.error is not None:
         return _error_frame(number, reply.error)
+    if isinstance(reply.answer, bytes):
+        return calls.answer(number, reply)
     rows, arrays = to_wire(asked, reply.answer or [])
     meta = {
         "id": number,

@@ -23,7 +23,7 @@ from app.engine.worker import Model, Workers
 from app.errors import ModelLoadError
 from app.host import machine, sizing
 from app.models import builds, runtime_variant
-from app.models.manifests import Manifest
+from app.models.manifests import CODE, Manifest
 from app.supervision import pulse, supervision
 from app.telemetry import alerts, metrics
 
@@ -109,7 +109,7 @@ def _builder(settings: Settings, workers: Workers, changes: Changes) -> Builder 
 
     def held() -> list[Manifest]:
         workers.is_started.wait()
-        return [slot.manifest for slot in list(workers.slots.values())]
+        return [slot.manifest for slot in list(workers.slots.values()) if not slot.manifest.code]
 
     def reload(manifest: Manifest) -> None:
         changes.apply(Change("reload", manifest.name, manifest.version), log.info)
@@ -140,6 +140,10 @@ def _loader(settings: Settings, workers: int) -> Callable[[Manifest], Model]:
     """What loads one model; imports the vision package only when it is asked to."""
 
     def load(manifest: Manifest) -> Model:
+        if manifest.task == CODE:
+            from app.model_code import served
+
+            return served.load(manifest, settings.model_code == "on", settings.engine_torch_threads)
         from app.runtimes.registry import Plan, load_model
 
         plan = Plan(

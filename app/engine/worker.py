@@ -11,8 +11,6 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Protocol
 
-import numpy as np
-
 from app import tasks
 from app.engine.batcher import Batch, Batcher, Limits, Work
 from app.engine.drift import Summary, Watch
@@ -26,7 +24,7 @@ from app.errors import (
     ModelNotReadyError,
 )
 from app.host import machine
-from app.inference.results import Answer, ExplainOptions, Options
+from app.inference.results import Answer, ExplainOptions
 from app.models.manifests import Manifest
 from app.supervision import pulse
 from app.telemetry import metrics
@@ -42,6 +40,8 @@ FormOf = Callable[["Model"], str]
 ALLOWED_TIMES, EXPLANATION_TIMES = 4.0, 30.0
 # How long the next model waits at the start for one that loads; and all that comes after the start, in such times.
 LOAD_PATIENCE_SECONDS, START_PATIENCE_TIMES = 15.0, 8
+# How long a model that was replaced may answer what waits for it.
+RETIRE_SECONDS = 60.0
 # Digest of a model → its form.
 Announce = Callable[[dict[str, str]], None]
 
@@ -67,7 +67,7 @@ class Model(Protocol):
     def prove(self, say: Say) -> None:
         """Check answers on pictures whose right answer is known. Raises GoldenCheckError, ModelLoadError."""
 
-    def predict(self, images: Sequence[np.ndarray], options: Sequence[Options]) -> Sequence[Answer | CaskError]:
+    def predict(self, images: Sequence[Any], options: Sequence[Any]) -> Sequence[Answer | CaskError]:
         """One answer an image, in order, or why this very image has none.
 
         Images are uint8, height × width × 3, all of one shape.
@@ -88,6 +88,8 @@ class Slot:
     # Of its batches, explanations apart; the first is the warming up.
     longest_seconds: dict[bool, float] = field(default_factory=dict)
     watch: Watch = field(init=False)
+    # Of a model that computes in a process of its own: threads that wait for it, so that no other model has to.
+    own: Workers | None = None
 
     def __post_init__(self) -> None:
         self.watch = Watch(Summary(self.manifest.labels))
@@ -125,7 +127,8 @@ class Slot:
 class Reply:
     """How a work ended: an answer with its timings in milliseconds and the form of the model, or an error."""
 
-    answer: Answer | None = None
+    # Of a model with code: JSON as it wrote it.
+    answer: Answer | bytes | None = None
     error: CaskError | None = None
     queue_ms: float = 0.0
     predict_ms: float = 0.0
@@ -194,6 +197,10 @@ class Workers:
             is_done = not left and not self._busy_since
         for work in left:
             _refuse(work, EngineAwayError("The engine is stopping."))
+        for slot in list(self.slots.values()):
+            if (own := self._own(slot)) is not None:
+                is_done &= own.drain(max(0.0, until - self.clock()))
+                _close(slot)
         return is_done
 
     # ── versions ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -239,8 +246,12 @@ class Workers:
                 # The same model in another form: what came in has not changed.
                 slot.watch.summary = self.slots[key].watch.summary
             stale = [] if is_same else self._batcher.withdraw(key)
+            replaced = self.slots[key]
             self._put(slot)
         self._tell_forms()
+        if replaced.own is not None:
+            # What waits there is answered first.
+            threading.Thread(target=_retire, args=(replaced,), name=f"retire {key}", daemon=True).start()
         for work in stale:
             _refuse(work, _other_digest(slot))
 
@@ -250,8 +261,15 @@ class Workers:
             is_busy = any(slot.manifest.key == model_key for slot in self._busy_with.values())
             if is_busy or self._batcher.waiting(model_key):
                 return False
+            slot = self.slots.get(model_key)
+            own = self._own(slot) if slot is not None else None
+            if own is not None and not own.release(model_key):
+                return False
             self.slots.pop(model_key, None)
             self._batcher.forget(model_key)
+        if slot is not None and own is not None:
+            own.drain(0.0)
+            _close(slot)
         log.info("model %s is unloaded", model_key)
         return True
 
@@ -272,9 +290,12 @@ class Workers:
         try:
             with self._condition:
                 # Under the same lock as release: a version that is in line cannot go away.
-                self._check_held(work)
+                slot = self._check_held(work)
                 if self._is_stopping:
                     raise EngineAwayError("The engine is stopping.")
+                if (own := self._own(slot)) is not None:
+                    own.submit(work)
+                    return
                 self._put_in_line(work, gone)
                 self._condition.notify()
         finally:
@@ -321,7 +342,7 @@ class Workers:
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _check_held(self, work: Work) -> None:
+    def _check_held(self, work: Work) -> Slot:
         slot = self.slots.get(work.model_key)
         if slot is None:
             raise ModelNotFoundError(
@@ -331,6 +352,7 @@ class Workers:
             raise _not_ready(slot)
         if work.digest and work.digest != slot.manifest.digest:
             raise _other_digest(slot)
+        return slot
 
     def _put_in_line(self, work: Work, gone: list[Work]) -> None:
         """Work that nobody waits for any more keeps nobody out of a full queue; it is added to ``gone``."""
@@ -385,6 +407,7 @@ class Workers:
         else:
             slot.model, slot.load_seconds = model, self.clock() - started
             slot.form = self._form_of(model)
+            slot.own = self._apart(slot) if getattr(model, "is_apart", False) else None
             slot.watch.golden = {"at": round(time.time(), 3), "is_passed": True, "error": ""}
             with self._condition:
                 if self.slots.get(slot.manifest.key) is slot:
@@ -392,6 +415,19 @@ class Workers:
             slot.state = "ready"
             self._tell_forms()
             log.info("model %s is ready after %.1f s", slot.manifest.key, slot.load_seconds)
+
+    def _own(self, slot: Slot) -> Workers | None:
+        """The threads that wait for this model alone; None where they are these, or it has none."""
+        return None if slot.own is self else slot.own
+
+    def _apart(self, slot: Slot) -> Workers:
+        """One thread, and a queue as long as ours."""
+        most = self._batcher.max_queue_size
+        own = Workers((), self._load_model, threads=1, max_queue_size=most, limits=self._limits, clock=self.clock)
+        own._put(slot)
+        for thread in own._threads:
+            thread.start()
+        return own
 
     def _tell_forms(self) -> None:
         with self._condition:
@@ -492,6 +528,8 @@ class Workers:
 
     def _watch(self, slot: Slot, batch: Batch, answers: Sequence[Answer | CaskError]) -> None:
         """Once the answers are on their way; explanations are no input of their own."""
+        if slot.manifest.code is not None:
+            return
         task = tasks.BY_NAME[slot.manifest.task]
         try:
             for work, answer in zip(batch.works, answers, strict=True):
@@ -522,6 +560,19 @@ def _measure(batch: Batch, answers: Sequence[Answer | CaskError], started: float
         metrics.ENGINE_IMAGES.add(failed, model=model, outcome="failed")
     for work in batch.works:
         metrics.ENGINE_QUEUE_SECONDS.observe(started - work.arrived, model=model)
+
+
+def _retire(slot: Slot) -> None:
+    """Let a model that was replaced answer what it has, and end its process."""
+    if slot.own is not None:
+        slot.own.drain(RETIRE_SECONDS)
+    _close(slot)
+
+
+def _close(slot: Slot) -> None:
+    close = getattr(slot.model, "close", None)
+    if close is not None:
+        close()
 
 
 def _is_explanation(batch: Batch) -> bool:

@@ -19,7 +19,7 @@ from app.cache.entries import Entry
 from app.cache.predictions import ANY_AGE, Computed, Found, Freshness, PredictionCache
 from app.config import Settings
 from app.decoding.decoder import Decoder
-from app.engine.client import EngineAnswer
+from app.engine.client import CallAnswer, EngineAnswer
 from app.errors import (
     CaskError,
     ImageMissingError,
@@ -59,6 +59,14 @@ class Engine(Protocol):
         deadline: float,
         sizes: Sequence[tuple[int, int]] = (),
     ) -> list[EngineAnswer]: ...
+
+    def call(
+        self,
+        manifest: Manifest,
+        items: Sequence[tuple[Sequence[Any], bytes]],
+        options: dict[str, Any],
+        deadline: float,
+    ) -> list[CallAnswer]: ...
 
     def status(self) -> dict[str, Any]: ...
 
@@ -471,11 +479,16 @@ class _FreeWork:
         return nullcontext(lambda seconds: None)
 
 
+def free_work(items: int) -> Work:
+    """For callers whom nobody had to admit."""
+    return _FreeWork(items)
+
+
 @contextmanager
 def _work(asked: _Request, kind: str, images: int) -> Iterator[Work]:
     """While the engine is asked: it is room that others wait for."""
     work = asked.caller.work(kind, images, asked.deadline) if asked.caller else None
-    work = work or _FreeWork(images)
+    work = work or free_work(images)
     with work:
         yield work
 

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import hashlib
+import json
 import re
 import tomllib
 from collections.abc import Iterator, Sequence
@@ -46,8 +48,15 @@ SERVE_RANGES: tuple[tuple[str, int, int, type | tuple[type, ...]], ...] = (
     ("max_gpu_batch_size", 1, 1024, int),
     ("max_queue_delay_ms", 0, 10000, (int, float)),
 )
+CODE_RANGES: tuple[tuple[str, int, int, type | tuple[type, ...]], ...] = (
+    ("timeout_seconds", 1, 3600, (int, float)),
+    ("load_seconds", 1, 3600, (int, float)),
+    ("memory_mb", 0, 4_000_000, int),
+)
 # Keys that may be left out without a default of the manifest's own.
 SERVE_OPTIONAL = ("max_queue_delay_ms",)
+# The word for a model with code where others have a task.
+CODE = "code"
 # What is wrong, and the hint that mends it.
 Wrong = tuple[str, str]
 
@@ -101,6 +110,20 @@ class ToleranceSpec:
 
 
 @dataclass(frozen=True)
+class CodeSpec:
+    """How the process of a model with code is limited, and what it promises.
+
+    ``timeout_seconds``: longest call of predict. ``load_seconds``: longest start. ``memory_mb``: most that it may
+    allocate; 0 is no limit. ``signature``: JSON, as model-add wrote it.
+    """
+
+    timeout_seconds: float = 30.0
+    load_seconds: float = 120.0
+    memory_mb: int = 4096
+    signature: str = "{}"
+
+
+@dataclass(frozen=True)
 class Manifest:
     """One version of one model. ``digest`` identifies weights and everything that shapes the answers."""
 
@@ -124,6 +147,14 @@ class Manifest:
     tolerance: ToleranceSpec = ToleranceSpec()
     # Other names for labels, by which callers may ask for them; answers have the labels.
     aliases: dict[str, str] = field(default_factory=dict)
+    # Of a model with code.
+    code: CodeSpec | None = None
+
+    @functools.cached_property
+    def signature(self) -> dict[str, Any]:
+        """What a model with code takes and gives, see ``app.model_code.signature``; empty for another."""
+        found: dict[str, Any] = json.loads(self.code.signature) if self.code else {}
+        return found
 
     def label_of(self, text: str) -> str:
         """The label that a caller means by this text: a label or an alias, without regard to case where none is exact.
@@ -152,6 +183,8 @@ class Manifest:
         """The options used where the caller gave none."""
         from app import tasks
 
+        if self.code:
+            return results.Options()
         return tasks.BY_NAME[self.task].default_options(self.serve)
 
 
@@ -181,15 +214,17 @@ def _build(path: Path, table: dict[str, Any], digest: str) -> Manifest:
         raise ManifestError(f"{path}: unknown key {unknown[0]!r}.", hint=f"Known keys: {', '.join(sorted(known))}.")
     try:
         spec = dict(table.get("input", {}))
+        code = CodeSpec(**table["code"]) if table.get("task") == CODE else None
         if not_square := sorted({"width", "height"} & set(spec)):
             raise ManifestError(f"{path}: unknown key input.{not_square[0]}.", hint=NOT_SQUARE)
         for name in ("mean", "std"):
             if name in spec:
                 spec[name] = tuple(float(x) for x in spec[name])
         return Manifest(
-            **{k: v for k, v in table.items() if k not in ("input", "serve", "tolerance", "labels")},
-            labels=tuple(_list(table["labels"])),
-            input=InputSpec(**spec),
+            **{k: v for k, v in table.items() if k not in ("input", "serve", "tolerance", "labels", "code")},
+            labels=() if code else tuple(_list(table["labels"])),
+            code=code,
+            input=InputSpec("fit") if code else InputSpec(**spec),
             serve=ServeSpec(**table.get("serve", {})),
             tolerance=ToleranceSpec(**table.get("tolerance", {})),
             directory=path.parent,
@@ -208,11 +243,13 @@ def _list(value: Any) -> list[Any]:
 
 
 def _check(path: Path, manifest: Manifest) -> None:
+    of_images = () if manifest.code else (*_wrong_labels(manifest), *_wrong_input(manifest.input))
     for what, hint in (
         *_wrong_texts(manifest),
         *_wrong_aliases(manifest),
         *_wrong_identity(manifest),
-        *_wrong_input(manifest.input),
+        *of_images,
+        *_wrong_code(manifest.code),
     ):
         raise ManifestError(f"{path}: {what}.", hint=hint)
     for what, hint in (*_wrong_serve(manifest.serve), *_wrong_tolerance(manifest.tolerance)):
@@ -223,6 +260,9 @@ def _wrong_texts(manifest: Manifest) -> Iterator[Wrong]:
     for key in TEXTS:
         if not isinstance(getattr(manifest, key), str):
             yield f"{key} is {getattr(manifest, key)!r}", "It must be a text, in quotes."
+
+
+def _wrong_labels(manifest: Manifest) -> Iterator[Wrong]:
     if not manifest.labels or not all(isinstance(label, str) and label for label in manifest.labels):
         yield "labels is empty or not all of it is text", "Give one label a class, in the order of the outputs."
 
@@ -241,7 +281,7 @@ def _task_names() -> tuple[str, ...]:
     # Here and not above: the processes that decode images read no manifest, and start sooner without these types.
     from app import tasks
 
-    return tasks.NAMES
+    return (*tasks.NAMES, CODE)
 
 
 def _wrong_identity(manifest: Manifest) -> Iterator[Wrong]:
@@ -278,6 +318,20 @@ def _wrong_input(spec: InputSpec) -> Iterator[Wrong]:
         yield "input.mean or input.std has one number", GREY
     elif len(spec.mean) != 3 or len(spec.std) != 3 or min(spec.std) <= 0:
         yield "input.mean or input.std is not usable", "Three numbers each, those of std above 0."
+
+
+def _wrong_code(code: CodeSpec | None) -> Iterator[Wrong]:
+    if code is None:
+        return
+    for key, low, high, kind in CODE_RANGES:
+        if not _is_between(getattr(code, key), low, high, kind):
+            yield f"code.{key} is {getattr(code, key)!r}", f"A number from {low} to {high}."
+    try:
+        is_known = json.loads(code.signature)["api"] == 1
+    except (ValueError, TypeError, KeyError, RecursionError):
+        is_known = False
+    if not is_known:
+        yield "code.signature is not what this release writes", "Add the model again: make model-add CODE=folder."
 
 
 def _wrong_serve(serve: ServeSpec) -> Iterator[Wrong]:

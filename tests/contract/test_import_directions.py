@@ -56,6 +56,18 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.models.roles", {"app.errors", "app.storage.files", "app.storage.json_files", "app.models.manifests"}),
     ("app.models.routing", {"app.errors", "app.storage.json_files", "app.models.manifests", "app.models.roles"}),
     ("app.inference.options", {"app.errors", "app.inference.results", "app.models.manifests", "app.tasks"}),
+    (
+        "app.inference.code_calls",
+        {
+            *("app.engine.client", "app.errors", "app.inference.code_images", "app.inference.memory_budget"),
+            *("app.inference.pipeline", "app.model_code.validation", "app.models.manifests", "app.models.routing"),
+            "app.telemetry.metrics",
+        },
+    ),
+    (
+        "app.inference.code_images",
+        {"app.decoding.decoder", "app.inference.images", "app.inference.memory_budget", "app.models.manifests"},
+    ),
     ("app.inference.resampling", set()),
     ("app.inference.overlays", {"app.inference.results"}),
     ("app.inference.memory_ledger", {"app.storage.file_locks", "app.host.machine"}),
@@ -132,6 +144,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.engine.protocol", set()),
     ("app.engine.tensors", {"app.engine.protocol"}),
     ("app.engine.batcher", {"app.errors"}),
+    ("app.engine.calls", {"app.engine.batcher", "app.engine.protocol", "app.engine.worker"}),
     (
         "app.engine.client",
         {
@@ -187,6 +200,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.engine.server",
         {
+            "app.engine.calls",
+            "app.models.manifests",
             *(
                 "app.engine.protocol",
                 "app.engine.tensors",
@@ -203,6 +218,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.engine.service",
         {
+            "app.model_code.served",
             *("app.supervision.pulse", "app.supervision.supervision"),
             *(
                 "app.models.builds",
@@ -390,6 +406,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.web.openapi",
         {
+            "app.models.manifests",
             *(
                 "app.web.openapi",
                 "app.web.middleware.authentication",
@@ -403,6 +420,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.web.api",
         {
+            "app.inference.code_calls",
             *(
                 "app.web.api",
                 "app.web.middleware",
@@ -525,6 +543,14 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.model_code.kinds", {"app.model_code.png", "cask"}),
     ("app.model_code.png", set()),
     ("app.model_code.worker", {"app.config", "app.engine.protocol", "app.errors"}),
+    (
+        "app.model_code.served",
+        {"app.engine.calls", "app.errors", "app.model_code.folder", "app.model_code.worker", "app.models.manifests"},
+    ),
+    (
+        "app.model_code.adding",
+        {"app.errors", "app.model_code", "app.models.manifests"},
+    ),
     ("app.model_code", {"app.errors"}),
     ("app.cli", None),
     ("app", set()),
@@ -614,6 +640,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "safetensors": ("app.runtimes",),
     "openvino": ("app.runtimes",),
     "PIL": (
+        "app.inference.code_images",
         "app.inference.colors",
         "app.inference.images",
         "app.inference.overlays",
@@ -638,7 +665,7 @@ ONLY: dict[str, tuple[str, ...]] = {
             "app.runtimes",
         ),
         *("app.cache.keys", "app.inference.overlays", "app.models.shadowing", "loadtest"),
-        *("app.model_code.kinds", "cask"),
+        *("app.inference.code_images", "app.model_code.kinds", "cask"),
     ),
     "socket": (
         *("app.decoding", "app.engine.client", "app.engine.server", "app.ensembles.upstreams", "app.model_code"),

@@ -4,4 +4,4 @@ from flask import Blueprint
 
 api = Blueprint("api", __name__, url_prefix="/v1")
 
-from app.web.api import ensemble, jobs, models, predict  # noqa: E402, F401 - they add their views to the blueprint
+from app.web.api import code_models, ensemble, jobs, models, predict  # noqa: E402, F401 - they add their views to the blueprint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flask import Response, jsonify
 from pydantic import Field
@@ -12,12 +12,17 @@ from app import tasks
 from app.inference import overlays
 from app.inference.pipeline import ImageResult, Outcome
 from app.inference.results import PIXEL_DIGITS, rounded, to_dict
-from app.models.manifests import Manifest
+from app.models.manifests import CODE, Manifest
 from app.models.roles import Role
 from app.tasks.base import ModelIdentity
 from app.web.api.builds import Build
 from app.web.middleware import request_ids
 
+if TYPE_CHECKING:
+    ModelTask = str
+else:
+    # Also of models with code.
+    ModelTask = Literal[(*tasks.NAMES, CODE)]
 ModelState = Literal["ready", "loading", "failed", "unloaded", "unavailable"]
 ModelRole = Annotated[Role, Field(description="What the version is for.")]
 RequestShare = Annotated[float, Field(ge=0, le=100, description="Percent of the requests that it answers.")]
@@ -29,7 +34,7 @@ class ModelRow(TypedDict):
     name: str
     version: str
     digest: str
-    task: tasks.Named
+    task: ModelTask
     labels: list[str]
     role: ModelRole
     share: RequestShare

@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from typing_extensions import TypedDict
 
 from app import tasks
-from app.errors import CaskError, OptionError
+from app.errors import CaskError, ModelNotFoundError, OptionError
 from app.inference.options import PARAMS_OF_TASK
 from app.inference.pipeline import ImageData, Outcome, predictor
 from app.models.manifests import Manifest
@@ -108,7 +108,7 @@ INFERRED = Answer(
 )
 def infer(name: str, version: str | None = None) -> Response:
     """Predict the images of a tensor: encoded ones as BYTES, or pixels as UINT8. Takes and gives binary tensors too."""
-    manifest = predictor().find(None, name, version)
+    manifest = known(name, version)
     asked, images = _read()
     _check_outputs(asked, manifest)
     outcome = predictor().predict(
@@ -123,6 +123,19 @@ def infer(name: str, version: str | None = None) -> Response:
 
 
 # ── what was asked ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def known(name: str, version: str | None) -> Manifest:
+    """The model of this name, one that takes images. Raises ModelNotFoundError."""
+    found = predictor().find(None, name, version)
+    if found.code:
+        raise ModelNotFoundError(
+            "%(name)s is a model with code, which this protocol does not reach.",
+            hint="Ask POST /v1/models/%(plain)s/predict.",
+            name=found.key,
+            plain=found.name,
+        )
+    return found
 
 
 def _read() -> tuple[InferRequest, Sequence[ImageData]]:

@@ -14,7 +14,7 @@ from app import __version__
 from app.errors import ModelNotFoundError, ModelNotReadyError, RequestError
 from app.inference.pipeline import ModelStatus, predictor
 from app.web.api import bodies
-from app.web.api.inference import INPUTS, OUTPUTS, PATH, Failure, inference, validate
+from app.web.api.inference import INPUTS, OUTPUTS, PATH, Failure, inference, known, validate
 from app.web.api.tensors import TensorError
 from app.web.middleware import error_handlers
 from app.web.openapi.operations import JSON, Answer, Body, View, describe
@@ -181,7 +181,7 @@ def ready() -> Response:
 @of_model("", "Model metadata", Answer("What it takes and gives.", Metadata))
 def metadata(name: str, version: str | None = None) -> Response:
     """The tensors that a model takes and gives."""
-    manifest = predictor().find(None, name, version)
+    manifest = known(name, version)
     versions = [status.manifest.version for status in predictor().models() if status.manifest.name == name]
     return jsonify(name=name, versions=versions, platform="cask", inputs=INPUTS, outputs=OUTPUTS[manifest.task])
 
@@ -198,13 +198,13 @@ def model_ready(name: str, version: str | None = None) -> Response:
 @describe("Models", Answer("Their names.", Models))
 def names() -> Response:
     """The names of all models, as KServe lists them."""
-    return jsonify(models=[each.name for each in predictor().manifests])
+    return jsonify(models=[each.name for each in predictor().manifests if not each.code])
 
 
 @of_model("/config", "Model configuration", Answer("In Triton's words.", Config))
 def config(name: str, version: str | None = None) -> Response:
     """The tensors that a model takes and gives, as Triton's configuration has them."""
-    manifest = predictor().find(None, name, version)
+    manifest = known(name, version)
     return jsonify(
         name=name,
         platform="cask",

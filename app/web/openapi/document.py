@@ -29,7 +29,7 @@ from app.errors import (
 from app.web import policy
 from app.web.middleware import authentication, origins, rate_limits
 from app.web.middleware.trusted_hosts import HostError
-from app.web.openapi import operations
+from app.web.openapi import code_paths, operations
 from app.web.openapi.operations import Answer, Body, Operation
 from app.web.policy import Access, RoutePolicy
 
@@ -204,6 +204,7 @@ class _Document:
         for method, rule, operation in rows:
             path = paths.setdefault(policy.template(rule.rule), {})
             path[method.lower()] = self._operation(rule, operation, method)
+        code_paths.add(paths, self._manifests)
         return {
             "openapi": VERSION,
             "info": {

@@ -1,0 +1,147 @@
+"""Take a folder with a model.py into the store: ``make model-add CODE=folder``. Whole, or not at all."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import tempfile
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from app.errors import ManifestError, ModelLoadError
+from app.model_code import folder as folders
+from app.model_code import worker
+from app.model_code.signature import FILE_NAME
+from app.model_code.worker import ModelWorker, Spec
+from app.models import manifests
+from app.models.manifests import CodeSpec, Manifest
+
+Progress = Callable[[str], None]
+# Files that run code when they are read, by their ending or their first bytes (protocols 2 to 5).
+PICKLE_ENDINGS = frozenset({".pkl", ".pickle", ".pt", ".pth", ".joblib", ".ckpt", ".dill"})
+PICKLE_STARTS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
+REQUIREMENTS = "requirements.txt"
+
+
+@dataclass(frozen=True)
+class NewCode:
+    """What is to be added. ``is_trusted``: its pickles may be loaded."""
+
+    folder: Path
+    name: str
+    version: str
+    description: str = ""
+    limits: CodeSpec = field(default_factory=CodeSpec)
+    is_trusted: bool = False
+
+
+def add(new: NewCode, store: Path, *, force: bool = False, say: Progress = lambda line: None) -> Manifest:
+    """Copy the folder, start it once, and write its manifest. Raises ModelLoadError, ManifestError."""
+    target = store / new.name / new.version
+    if target.exists() and not force:
+        raise ManifestError(f"{target} exists already.", hint="Give another VERSION; --force replaces it.")
+    if not (new.folder / FILE_NAME).is_file():
+        raise ModelLoadError(
+            f"{new.folder} holds no {FILE_NAME}.", hint="A model with code is a class in a file of that name."
+        )
+    _check_pickles(new)
+    store.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as scratch:
+        made = Path(scratch) / new.name / new.version
+        _copy(new.folder, made)
+        say("starting it once, to read what it promises")
+        promised = _signature(new, made)
+        (made / manifests.FILE_NAME).write_text(_manifest(new, made, promised), encoding="utf-8")
+        manifests.read(made)
+        _publish(made, target)
+    say(f"added {new.name}@{new.version} to {store}")
+    return manifests.read(target)
+
+
+def _check_pickles(new: NewCode) -> None:
+    found = [path for path in folders.files(new.folder) if _is_pickle(path)]
+    if found and not new.is_trusted:
+        names = ", ".join(str(path.relative_to(new.folder)) for path in found[:5])
+        raise ModelLoadError(
+            f"{new.folder} holds pickles, which run code when they are loaded: {names}.",
+            hint="Save weights as safetensors, or add --trust (OPTIONS=--trust) where you know who made them.",
+        )
+
+
+def _is_pickle(path: Path) -> bool:
+    with path.open("rb") as file:
+        return path.suffix.lower() in PICKLE_ENDINGS or file.read(2) in PICKLE_STARTS
+
+
+def _copy(source: Path, made: Path) -> None:
+    """What the digest covers, readable for the user who serves, and nothing else."""
+    for path in folders.files(source):
+        copy = made / path.relative_to(source)
+        copy.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path, copy, follow_symlinks=False)
+        copy.chmod(0o644)
+    for directory in (made, *(path for path in made.rglob("*") if path.is_dir())):
+        directory.chmod(0o755)
+
+
+def _signature(new: NewCode, made: Path) -> str:
+    limits = new.limits
+    if (made / REQUIREMENTS).exists():
+        raise ModelLoadError(
+            f"{new.folder / REQUIREMENTS} is not installed by model-add yet.",
+            hint="Remove the file; what the bundle brings (torch, numpy, Pillow, OpenVINO …) can be imported.",
+        )
+    running = ModelWorker(
+        Spec(
+            f"{new.name}@{new.version}",
+            made,
+            worker.own_python(made),
+            limits.timeout_seconds,
+            limits.load_seconds,
+            limits.memory_mb,
+        )
+    )
+    try:
+        running.start()
+        return json.dumps(running.signature, sort_keys=True)
+    finally:
+        running.close()
+
+
+def _manifest(new: NewCode, made: Path, promised: str) -> str:
+    signature = json.loads(promised)
+    top = {
+        "name": new.name,
+        "version": new.version,
+        "task": manifests.CODE,
+        "architecture": manifests.CODE,
+        "weights": FILE_NAME,
+        "sha256": folders.digest(made),
+        "description": new.description or signature["description"].partition("\n")[0],
+    }
+    serve = {"max_batch_size": signature["max_batch_size"], "max_queue_delay_ms": signature["max_wait_ms"]}
+    tables = {"serve": serve, "code": {**asdict(new.limits), "signature": promised}}
+    lines = [f"{key} = {_toml(value)}" for key, value in top.items()]
+    for name, table in tables.items():
+        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
+    return "\n".join(lines) + "\n"
+
+
+def _toml(value: object) -> str:
+    # TOML's basic strings and JSON's agree, but for DEL, which JSON leaves as it is.
+    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
+
+
+def _publish(made: Path, target: Path) -> None:
+    target.parent.mkdir(exist_ok=True)
+    if target.exists():
+        target.rename(made.parent / "replaced")
+    made.rename(target)
+
+
+def next_step(store: Path, manifest: Manifest) -> str:
+    """What makes it serve."""
+    if len(manifests.versions(store)[manifest.name]) > 1:
+        return f"While the service runs: make model-promote MODEL={manifest.name} VERSION={manifest.version}"
+    return "It is served from the next start on: make serve"

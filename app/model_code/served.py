@@ -1,0 +1,92 @@
+"""The engine's half of a model with code: its process, asked as every other model is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from app.engine.calls import Item
+from app.errors import CaskError, InputRefusedError, ModelLoadError
+from app.model_code import folder, worker
+from app.model_code.worker import ModelWorker, Spec
+from app.models.manifests import Manifest
+
+OFF_HINT = "Set MODEL_CODE=on where its code may run, or take it out of MODELS."
+
+
+class CodeModel:
+    """One version, loaded in a process of its own. See ``app.engine.worker.Model``."""
+
+    # Whoever asks waits for another process: not a thread that other models need.
+    is_apart = True
+    computed_by = "code"
+    device = "cpu"
+    processor = ""
+
+    def __init__(self, running: ModelWorker, manifest: Manifest) -> None:
+        self.running = running
+        self.manifest = manifest
+        self.best_batch_size = manifest.serve.max_batch_size
+
+    def warm_up(self) -> None:
+        """Nothing: only the model knows what it takes."""
+
+    def golden_check(self) -> None:
+        """Nothing is stored."""
+
+    def prove(self, say: Callable[[str], None]) -> None:
+        """Nothing is known."""
+
+    def predict(self, items: Sequence[Item], options: Sequence[Any]) -> list[Any]:
+        """The JSON of each answer as bytes, or why this item has none. All have the same options."""
+        rows = self.running.ask(options[0], [(item.values, item.data) for item in items])
+        return [_answer(row) for row in rows]
+
+    def close(self) -> None:
+        """End the process."""
+        self.running.close()
+
+
+def load(manifest: Manifest, is_allowed: bool, threads: int) -> CodeModel:
+    """Start the process of one version. ``is_allowed``: as MODEL_CODE says. Raises ModelLoadError."""
+    spec = manifest.code
+    if spec is None or not is_allowed:
+        raise ModelLoadError(f"{manifest.key} is a model with code, and MODEL_CODE is off.", hint=OFF_HINT)
+    found = folder.digest(manifest.directory)
+    if found != manifest.sha256:
+        raise ModelLoadError(
+            f"{manifest.directory} was altered: its digest is {found[:16]}…, the manifest has {manifest.sha256[:16]}…",
+            hint="Add it again under another version: make model-add.",
+        )
+    running = ModelWorker(
+        Spec(
+            manifest.key,
+            manifest.directory,
+            worker.own_python(manifest.directory),
+            spec.timeout_seconds,
+            spec.load_seconds,
+            spec.memory_mb,
+            threads,
+        )
+    )
+    running.start()
+    if running.signature != manifest.signature:
+        running.close()
+        raise ModelLoadError(
+            f"{manifest.key} promises something else here than when it was added.",
+            hint="Its types depend on the machine; write them down, and add it again.",
+        )
+    return CodeModel(running, manifest)
+
+
+def _answer(row: dict[str, Any]) -> bytes | CaskError:
+    if "refused" in row:
+        return InputRefusedError("%(why)s", hint="The model says so; change the input.", why=row["refused"])
+    if "failed" in row:
+        return CaskError(
+            "The model failed: %(reason)s.",
+            hint="Tell the operator of this service the request id.",
+            reason=row["failed"],
+        )
+    data: bytes = row["answer"]
+    return data

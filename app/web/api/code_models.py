@@ -1,0 +1,164 @@
+"""POST /v1/models/<name>/predict: ask a model with code. What it takes and gives, its own hints say."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from flask import Response, request
+
+from app.errors import InputRefusedError, ModelCrashedError, OptionError, RequestError
+from app.inference import code_calls
+from app.inference.code_calls import KIND, Call
+from app.inference.pipeline import predictor
+from app.models.manifests import CODE, Manifest
+from app.texts import Text
+from app.web.api import answers, api, base64_images, bodies, prediction_docs
+from app.web.api.models import Versioned
+from app.web.middleware import canary_header, deadlines, form_bodies, request_ids
+from app.web.middleware.request_context import RequestContext
+from app.web.openapi.operations import JSON, Answer, Body, describe
+from app.web.policy import PREDICTING_ROUTE
+
+ITEMS = "items"
+FORM = "multipart/form-data"
+BESIDE = ("image", "bytes")
+ANY_OBJECT = {"type": "object"}
+ANSWERS = {
+    "type": "object",
+    "properties": {"model": ANY_OBJECT, "results": {"type": "array", "items": {}}, "request_id": {"type": "string"}},
+    "required": ["model", "results", "request_id"],
+}
+
+
+@api.post("/models/<name>/predict")
+@describe(
+    "Ask a model with code",
+    Answer("One result an item, in their order.", ANSWERS, headers=("Server-Timing",)),
+    policy=PREDICTING_ROUTE,
+    tag="Predictions",
+    path={"name": "A name from `/v1/models`, of a model whose task is `code`."},
+    query=Versioned,
+    bodies=(
+        Body(JSON, ANY_OBJECT),
+        Body(FORM, ANY_OBJECT),
+        Body("image/*", prediction_docs.BINARY),
+        Body("application/octet-stream", prediction_docs.BINARY),
+    ),
+    headers=(canary_header.HEADER,),
+    errors=(*prediction_docs.PREDICTION_ERRORS, InputRefusedError, ModelCrashedError),
+)
+def ask_model(name: str) -> Response:
+    """Ask a model with code: an object with its parameters and options, or a list ``items`` of such beside options."""
+    given = bodies.in_address(request)
+    version = given.pop("version", None)
+    manifest = predictor().routing.choose(CODE, name, version, canary_header.requested(request)).manifest
+    items, options = _read(manifest, given)
+    asked = Call(name, version, items, options, deadlines.current())
+    called = code_calls.call(predictor(), asked, RequestContext())
+    return _answer(called)
+
+
+def _answer(called: code_calls.Called) -> Response:
+    head = json.dumps({"model": answers.model_identity(called.manifest), "request_id": request_ids.current()})
+    body = head[:-1].encode() + b', "results": [' + b", ".join(called.answers) + b"]}\n"
+    response = Response(body, mimetype=JSON)
+    response.headers["Server-Timing"] = answers.server_timing(called.timings)
+    return response
+
+
+# ── what was asked ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def _read(manifest: Manifest, given: Mapping[str, str]) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """The items and the options. ``given``: the options in the address. Raises RequestError, MediaTypeError."""
+    signature, kind = manifest.signature, request.mimetype
+    beside = [name for name, schema in signature["inputs"].items() if schema.get(KIND) in BESIDE]
+    typed = _typed(signature["options"], given)
+    if kind == JSON:
+        items, options = _from_json(signature, bodies.read_json(request))
+        return items, {**typed, **options}
+    if kind == FORM:
+        return _from_form(signature, beside, typed)
+    if len(beside) == len(signature["inputs"]) == 1 and (
+        kind.startswith("image/") or kind == "application/octet-stream"
+    ):
+        return [{beside[0]: bodies.read_whole(request)}], typed
+    raw = Text(", or the bytes alone as image/* or application/octet-stream") if len(beside) == 1 else ""
+    raise bodies.media_type_error(kind, Text("application/json or multipart/form-data%(raw)s", raw=raw))
+
+
+def _from_json(signature: Mapping[str, Any], document: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    if not isinstance(document, dict):
+        raise RequestError("The JSON is no object.", hint=_hint(signature))
+    if ITEMS in document:
+        rows = document.pop(ITEMS)
+        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
+            raise OptionError("%(field)s is no list of objects.", hint=_hint(signature), field=ITEMS)
+        return [_bytes_of(signature, row, f"{ITEMS}[{number}].") for number, row in enumerate(rows)], document
+    names = signature["inputs"].keys() & document.keys()
+    return [_bytes_of(signature, {name: document.pop(name) for name in names}, "")], document
+
+
+def _bytes_of(signature: Mapping[str, Any], row: dict[str, Any], where: str) -> dict[str, Any]:
+    """Base64 becomes bytes where the model takes an image or bytes."""
+    found = dict(row)
+    for name, schema in signature["inputs"].items():
+        if schema.get(KIND) in BESIDE and name in found:
+            try:
+                found[name] = base64_images.decode(found[name]) if isinstance(found[name], str) else None
+            except ValueError:
+                found[name] = None
+            if found[name] is None:
+                hint = "Send its bytes in base64, or as a part of a form."
+                raise OptionError("%(field)s is no base64 text.", hint=hint, field=f"{where}{name}")
+    return found
+
+
+def _from_form(
+    signature: Mapping[str, Any], beside: list[str], typed: dict[str, Any]
+) -> tuple[list[dict[str, Any]], dict[str, Any]]:
+    """One item: files in parts named as its parameters, everything else in fields."""
+    if not beside:
+        item: dict[str, Any] = {}
+        fields = form_bodies.once(request.form)
+    else:
+        fields = bodies.fields_beside(request, tuple(beside))
+        item = {name: _file(name) for name in beside if name in request.files}
+    known = {**signature["inputs"], **signature["options"]}
+    values = _typed(known, fields)
+    item |= {name: values.pop(name) for name in signature["inputs"].keys() & values.keys()}
+    return [item], {**typed, **values}
+
+
+def _file(name: str) -> bytes:
+    files = request.files.getlist(name)
+    if len(files) > 1:
+        raise RequestError(
+            "The form has %(count)s files named %(name)s.",
+            hint="A form is one item; send several as JSON, or one after the other.",
+            count=len(files),
+            name=name,
+        )
+    return files[0].read()
+
+
+def _typed(schemas: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
+    """Texts of a form or an address as the JSON values that they stand for."""
+    return {name: _value(schemas.get(name, {}), text) for name, text in fields.items()}
+
+
+def _value(schema: Mapping[str, Any], text: str) -> Any:
+    if schema.get("type") == "string" or (text in schema.get("enum", ())):
+        return text
+    try:
+        return bodies.load(text.encode())
+    except RequestError:
+        # The check says what is expected instead.
+        return text
+
+
+def _hint(signature: Mapping[str, Any]) -> Text:
+    names = ", ".join((*signature["inputs"], *signature["options"]))
+    return Text('An object with %(names)s; or {"items": [objects], …} with options beside it.', names=names)

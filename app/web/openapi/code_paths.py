@@ -1,0 +1,69 @@
+"""Models with code in the description: an address for each, with what the hints of its ``predict`` say."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from app.models.manifests import Manifest
+
+GENERAL = "/v1/models/{name}/predict"
+ITEMS = "items"
+BESIDE = ("image", "bytes")
+Schema = dict[str, Any]
+
+
+def add(paths: dict[str, Any], manifests: Iterable[Manifest]) -> None:
+    """Put the address of each model with code into ``paths`` in place of the general one, which says nothing."""
+    general = paths.pop(GENERAL, None)
+    for manifest in manifests:
+        if manifest.code and general:
+            paths[GENERAL.replace("{name}", manifest.name)] = {"post": _operation(general["post"], manifest)}
+
+
+def _operation(general: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
+    signature = manifest.signature
+    found: dict[str, Any] = copy.deepcopy(dict(general))
+    lines = signature["description"].splitlines() or [f"Ask {manifest.name}."]
+    found |= {
+        "operationId": f"post_api_ask_model_{manifest.name}",
+        "summary": f"Ask {manifest.name}",
+        "description": lines[0],
+        "parameters": [
+            each for each in general["parameters"] if (each.get("in"), each.get("name")) != ("path", "name")
+        ],
+        "requestBody": {"required": True, "content": _bodies(signature)},
+    }
+    answer = found["responses"]["200"]["content"]["application/json"]["schema"]
+    answer["properties"]["results"]["items"] = signature["answer"]
+    return found
+
+
+def _bodies(signature: Mapping[str, Any]) -> dict[str, Any]:
+    inputs = {name: _base64(schema) for name, schema in signature["inputs"].items()}
+    options = signature["options"]
+    required = [name for name, schema in inputs.items() if "anyOf" not in schema]
+    one = {"type": "object", "properties": {**inputs, **options}, "required": required, "additionalProperties": False}
+    item = {"type": "object", "properties": inputs, "required": required, "additionalProperties": False}
+    several = {
+        "type": "object",
+        "properties": {ITEMS: {"type": "array", "items": item, "minItems": 1}, **options},
+        "required": [ITEMS],
+        "additionalProperties": False,
+    }
+    content: dict[str, Any] = {"application/json": {"schema": {"anyOf": [one, several]}}}
+    beside = [name for name, schema in signature["inputs"].items() if schema.get("x-cask-kind") in BESIDE]
+    if beside:
+        binary = {"type": "string", "format": "binary"}
+        form = {**one, "properties": {**inputs, **options, **dict.fromkeys(beside, binary)}}
+        content["multipart/form-data"] = {"schema": form}
+    if len(beside) == len(inputs) == 1:
+        content |= {
+            kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/*", "application/octet-stream")
+        }
+    return content
+
+
+def _base64(schema: Schema) -> Schema:
+    return {**schema, "format": "base64-image"} if schema.get("x-cask-kind") == "image" else schema

@@ -1,0 +1,261 @@
+"""Models with code behind the real Apache: two of at most twenty lines; asked, killed, stopped, changed, refused."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import os
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from app.engine.client import EngineClient
+from app.model_code import adding
+from app.model_code.adding import NewCode
+from tests import bad_input, servers
+from tests.servers import ROOT, Answer, Server, wait_until
+
+EXAMPLES = ROOT / "examples" / "models"
+NAMES = ("tickets", "brightness")
+PATIENCE_SECONDS = 60.0
+MAX_REQUESTS_EACH = 5000
+LATE = {"text": "My parcel is late"}
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Path]:
+    """The demonstration models and two models with code."""
+    folder = servers.make_state_dir()
+    place = folder / "models"
+    shutil.copytree(ROOT / "models", place)
+    for name in NAMES:
+        adding.add(NewCode(EXAMPLES / name, name, "1"), place)
+    yield place
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def server(store: Path) -> Iterator[Server]:
+    with servers.running(MODELS_DIR=str(store), REQUEST_MAX_WAIT_SECONDS="60") as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def photo() -> bytes:
+    return (ROOT / "models" / "samples" / "cone.jpg").read_bytes()
+
+
+def ask(server: Server, name: str, document: Any, query: str = "") -> Answer:
+    kind = {"Content-Type": "application/json"}
+    return server.ask(f"/v1/models/{name}/predict{query}", json.dumps(document).encode(), kind)
+
+
+def worker_pid(server: Server, name: str) -> int:
+    """The process of a model with code; 0 while there is none."""
+    engine = server.engine_pid()
+    for path in Path(f"/proc/{engine}/task").glob("*/children"):
+        for child in path.read_text().split():
+            if f"/{name}/" in Path(f"/proc/{child}/cmdline").read_text():
+                return int(child)
+    return 0
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_user_writes_one_file_of_at_most_twenty_lines(name: str) -> None:
+    lines = [line for line in (EXAMPLES / name / "model.py").read_text().splitlines() if line.strip()]
+
+    assert len(lines) <= 20
+
+
+def test_text_is_answered_one_and_several_in_their_order(server: Server) -> None:
+    one = ask(server, "tickets", {**LATE, "top": 2})
+    several = ask(server, "tickets", {"items": [LATE, {"text": "refund refund"}]}, "?top=1")
+
+    assert one.status == 200, one.body
+    assert one.json["results"] == [[{"label": "shipping", "score": 0.5}, {"label": "billing", "score": 0.0}]]
+    assert one.json["model"]["name"] == "tickets"
+    assert "predict;dur=" in one.headers["Server-Timing"]
+    assert [rows[0]["label"] for rows in several.json["results"]] == ["shipping", "returns"]
+
+
+@pytest.mark.parametrize(
+    ("document", "code", "said"),
+    [
+        ({"text": " "}, "input_refused", "the text is empty"),
+        ({"items": [LATE, {"text": ""}]}, "input_refused", "items[1]: the text is empty"),
+        ({"text": 3}, "option_invalid", "text is 3."),
+        ({"items": [LATE, {"text": None}]}, "option_invalid", "items[1].text is None."),
+        ({"text": "a" * 4001}, "option_invalid", "text is 'aaa"),
+        ({**LATE, "top": 6}, "option_invalid", "top is 6."),
+        ({**LATE, "topp": 6}, "option_invalid", "'topp' is unknown."),
+        ({"top": 1}, "option_invalid", "text is missing."),
+        ({"items": [LATE, {"texte": "a"}]}, "option_invalid", "'items[1].texte' is unknown."),
+        ({"items": "a"}, "option_invalid", "items is no list of objects."),
+        ({"items": []}, "image_missing", ""),
+        ({**LATE, "items": [LATE]}, "option_invalid", "'text' is unknown."),
+    ],
+)  # fmt: skip
+def test_what_does_not_fit_is_refused_by_name(server: Server, document: Any, code: str, said: str) -> None:
+    answer = ask(server, "tickets", document)
+
+    assert (answer.json["code"], answer.status) == (code, 400 if code == "image_missing" else 422)
+    assert answer.json["detail"].startswith(said)
+
+
+def test_picture_comes_in_three_ways_with_the_same_answer(server: Server, photo: bytes) -> None:
+    path = "/v1/models/brightness/predict"
+    form, kind = bad_input.multipart(photo, field_name="photo", threshold="0.4")
+    answers = [
+        ask(server, "brightness", {"photo": base64.b64encode(photo).decode(), "threshold": 0.4}),
+        server.ask(path, form, {"Content-Type": kind}),
+        server.ask(f"{path}?threshold=0.4", photo, {"Content-Type": "image/jpeg"}),
+    ]
+
+    assert [answer.status for answer in answers] == [200] * 3, [answer.body for answer in answers]
+    results = [answer.json["results"] for answer in answers]
+    assert results[0] == results[1] == results[2]
+    assert sum(row["pixels"] for row in results[0][0]["areas"]) == 64 * 64
+    assert Image.open(io.BytesIO(base64.b64decode(results[0][0]["png"]))).size == (64, 64)
+
+
+@pytest.mark.parametrize(("data", "status", "code"), [(b"junk", 415, "image_unsupported"), (b"", 422, "image_empty")])
+def test_bytes_that_are_no_picture_never_reach_the_model(server: Server, data: bytes, status: int, code: str) -> None:
+    answer = ask(server, "brightness", {"photo": base64.b64encode(data).decode()})
+
+    assert (answer.status, answer.json["code"]) == (status, code)
+    assert answer.json["detail"].startswith("photo: ")
+
+
+def test_description_has_the_models_own_parameters(server: Server) -> None:
+    paths = server.ask("/openapi.json").json["paths"]
+    content = paths["/v1/models/tickets/predict"]["post"]["requestBody"]["content"]
+    one = content["application/json"]["schema"]["anyOf"][0]
+
+    assert one["properties"]["top"] == {"type": "integer", "minimum": 1, "maximum": 5, "default": 1}
+    assert set(content) == {"application/json"}
+    assert "multipart/form-data" in paths["/v1/models/brightness/predict"]["post"]["requestBody"]["content"]
+
+
+def test_other_protocols_and_pages_live_beside_models_with_code(server: Server) -> None:
+    answers = {path: server.ask(path).status for path in ("/", "/models", "/v1/models", "/v2/models", "/readyz")}
+
+    assert set(answers.values()) == {200}, answers
+    assert server.ask("/v2/models/tickets").status == 404
+    assert server.ask("/v1/models/tickets").json["task"] == "code"
+    assert ask(server, "site-safety-classifier", LATE).status == 404
+    assert server.ask("/v1/classify?model=tickets", b"junk", {"Content-Type": "image/jpeg"}).status == 404
+
+
+class Load:
+    """Callers of three models until the block ends: the status of every answer, with its moment."""
+
+    def __init__(self, server: Server, photo: bytes) -> None:
+        self._server, self._photo = server, photo
+        self.found: dict[str, list[tuple[float, int]]] = {"tickets": [], "brightness": [], "classify": []}
+        self._is_over = threading.Event()
+        self._threads = [threading.Thread(target=self._run, args=(name,)) for name in self.found]
+
+    def __enter__(self) -> Load:
+        for thread in self._threads:
+            thread.start()
+        wait_until(lambda: all(map(len, self.found.values())), PATIENCE_SECONDS, "first answers")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        for thread in self._threads:
+            thread.join()
+
+    def last(self, name: str) -> int:
+        """The latest status."""
+        return self.found[name][-1][1]
+
+    def _run(self, name: str) -> None:
+        for _ in range(MAX_REQUESTS_EACH):
+            if self._is_over.is_set():
+                return
+            if name == "tickets":
+                status = ask(self._server, name, LATE).status
+            else:
+                path = "/v1/classify" if name == "classify" else f"/v1/models/{name}/predict"
+                status = self._server.ask(path, self._photo, {"Content-Type": "image/jpeg"}).status
+            self.found[name].append((time.monotonic(), status))
+
+
+@pytest.mark.parametrize("sent", [signal.SIGKILL, signal.SIGSTOP])
+def test_worker_that_is_killed_or_stopped_costs_others_nothing_and_is_back(
+    server: Server, photo: bytes, sent: signal.Signals
+) -> None:
+    with Load(server, photo) as load:
+        first = worker_pid(server, "tickets")
+        at = time.monotonic()
+        os.kill(first, sent)
+        wait_until(lambda: worker_pid(server, "tickets") not in (0, first), PATIENCE_SECONDS, "another process")
+        wait_until(lambda: load.last("tickets") == 200, PATIENCE_SECONDS, "answers again")
+        seconds = time.monotonic() - at
+        seen = {name: len(rows) for name, rows in load.found.items()}
+        wait_until(
+            lambda: all(len(load.found[name]) > seen[name] + 3 for name in seen), PATIENCE_SECONDS, "more answers"
+        )
+
+    print(f"{sent.name}: back after {seconds:.1f} s, { ({name: len(rows) for name, rows in load.found.items()}) }")
+    assert {status for name in ("brightness", "classify") for _, status in load.found[name]} == {200}
+    assert {status for _, status in load.found["tickets"]} <= {200, 503}
+
+
+def test_version_is_changed_under_load_without_a_lost_request(server: Server, store: Path, photo: bytes) -> None:
+    changed = store.parent / "changed"
+    shutil.copytree(EXAMPLES / "tickets", changed)
+    (changed / "words.txt").write_text("other: parcel\n")
+    adding.add(NewCode(changed, "tickets", "2"), store)
+    client = EngineClient(server.state_dir / "run" / "engine.sock")
+    with Load(server, photo) as load:
+        for version in ("2", "1", "2"):
+            client.change("promote", "tickets", version, say=lambda line: None)
+            wait_until(lambda version=version: _version(server) == version, PATIENCE_SECONDS, f"version {version}")
+    client.change("rollback", "tickets", say=lambda line: None)
+
+    assert {status for rows in load.found.values() for _, status in rows} == {200}
+    wait_until(lambda: _version(server) == "1", PATIENCE_SECONDS, "version 1")
+
+
+def _version(server: Server) -> str:
+    version: str = ask(server, "tickets", LATE).json["model"]["version"]
+    return version
+
+
+def test_file_that_was_changed_after_it_was_added_is_not_run(server: Server, store: Path) -> None:
+    adding.add(NewCode(EXAMPLES / "tickets", "tickets", "3"), store)
+    with (store / "tickets" / "3" / "model.py").open("a") as file:
+        file.write("\n")
+    client = EngineClient(server.state_dir / "run" / "engine.sock")
+
+    with pytest.raises(Exception, match="was altered"):
+        client.change("promote", "tickets", "3", say=lambda line: None)
+    assert ask(server, "tickets", LATE).status == 200
+
+
+def test_no_code_runs_where_it_is_switched_off(store: Path) -> None:
+    settings = {"MODELS_DIR": str(store), "MODELS": "tickets@1,site-safety-classifier", "MODEL_CODE": "off"}
+    with servers.running(wait=False, **settings) as off:
+        wait_until(lambda: _state(off) == "failed", PATIENCE_SECONDS, "a refusal")
+
+        assert ask(off, "tickets", LATE).json["code"] == "model_not_ready"
+        assert "MODEL_CODE is off" in off.ask("/v1/models/tickets").json["error"]
+        assert not worker_pid(off, "tickets")
+
+
+def _state(server: Server) -> str:
+    try:
+        rows = server.ask("/v1/models").json["models"]
+    except (OSError, ValueError, KeyError):
+        return ""
+    return str(next((row["state"] for row in rows if row["name"] == "tickets"), ""))
