@@ -98,15 +98,33 @@ refused_by_engine() { # sets REASON from what it wrote to $LOG
     REASON="the engine did not start it: $(grep -iE 'error|cannot|in use' "$LOG" | grep -v 'Encountered errors' | tail -n 1 | cut -c 1-400)"
 }
 
-# One change at a time; until this process ends.
+# One change at a time on this machine, from whichever folder; until this process ends.
 take_turn() {
-    mkdir -p build
-    exec 9>"build/compose.$PROJECT.lock"
+    local folder=/run/lock lock
+    [ -w "$folder" ] || folder=/tmp
+    lock="$folder/cask.$PROJECT.lock"
+    # Another user's file is opened for reading, which a lock does not mind.
+    [ -e "$lock" ] || (umask 0 && : >"$lock")
+    exec 9<"$lock"
+    # leave may run while a command writes to a file.
+    exec 8>&2
+    trap leave EXIT
     flock -n 9 || fail 1 "needs to be the only one who changes the project «$PROJECT», found another command that does." "wait for it, then again"
     forget_beside
     # Of a check that was interrupted.
     "$DOCKER" ps -aq --filter "label=com.docker.compose.project=$PROJECT" --filter label=com.docker.compose.oneoff=True |
         xargs -r "$DOCKER" rm --force >/dev/null
+}
+
+# Whatever ends a step: nothing is left of what never served. Ctrl-C and a closed terminal end it too.
+leave() {
+    local unserved="$UNSERVED"
+    [ -z "${STAGE:-}" ] || rm -rf "$STAGE"
+    [ -z "$OLD" ] || forget_beside
+    forget_unserved
+    [ -z "$FAILED" ] && [ -n "$OLD$unserved" ] || return 0
+    printf '\nFAIL: interrupted before release %s served. What served before serves on.\nNext: make %s again\n' \
+        "$RELEASE" "$(basename "$0" .sh)" >&8
 }
 
 # Until a container that is stopping takes no connection any more and has sent its last answer; 1 where that cannot be seen.
@@ -158,6 +176,8 @@ start_beside() { # start_beside NUMBER BEFORE : sets OLD for as long as that one
     "$DOCKER" network connect "$BESIDE" "$CONTAINER"
     "$DOCKER" start "$CONTAINER" >/dev/null 2>"$LOG" || { refused_by_engine; return 1; }
     wait_ready "$began" 0 || return 1
+    # From here to the end of the change nobody may be left without a container: a closed terminal and Ctrl-C must wait.
+    trap '' HUP INT TERM
     say change "it is ready; the old one finishes what it has"
     OLD=""
     "$DOCKER" stop -t 60 "$2" >/dev/null &
@@ -175,6 +195,7 @@ start_beside() { # start_beside NUMBER BEFORE : sets OLD for as long as that one
     wait "$stopping" || true
     "$DOCKER" rm "$2" >/dev/null
     forget_beside
+    trap - HUP INT TERM
     if has_others "$1"; then
         compose_release "$1" up -d --remove-orphans >"$LOG" 2>&1 </dev/null || { refused_by_engine; return 1; }
     fi
@@ -193,9 +214,6 @@ forget_beside() { # what an interrupted change left, and the network
     "$DOCKER" network rm "$BESIDE" >/dev/null
 }
 
-# One that never served is nothing to go back to.
-forget_failed() { [ "${0##*/}" != up.sh ] || remove_release "$1"; }
-
 # Takes what does not serve away, and starts what served before where that has been stopped. Always ends with status 1.
 restore_release() { # restore_release FAILED BEFORE : BEFORE is empty where there was nothing
     local reason="$REASON" next="mend what it names, then: make up ENV=$ENV" said=""
@@ -213,16 +231,16 @@ restore_release() { # restore_release FAILED BEFORE : BEFORE is empty where ther
     if [ -n "$OLD" ]; then
         [ "$CONTAINER" = "$OLD" ] || "$DOCKER" rm --force "$CONTAINER" >/dev/null
         forget_beside
-        forget_failed "$1"
-        fail 1 "release $1 does not serve, for $reason. $(release_words "$2") serves on." "$next"
+        forget_unserved
+        fail 1 "release $1 does not serve, for ${reason%.}. $(release_words "$2") serves on." "$next"
     fi
     say restore "$(release_words "$2")"
     all_containers | xargs -r "$DOCKER" rm --force >/dev/null
-    forget_failed "$1"
+    forget_unserved
     # Short for the new one may be too short for what is known to work.
     [ "$WAIT_SECONDS" -ge 180 ] || WAIT_SECONDS=180
     if start_release "$2"; then
-        fail 1 "release $1 does not serve, for $reason. $(release_words "$2") serves again." "$next"
+        fail 1 "release $1 does not serve, for ${reason%.}. $(release_words "$2") serves again." "$next"
     fi
-    fail 1 "release $1 does not serve, for $reason. Nor does $(release_words "$2") any more, for $REASON." "make logs; $next"
+    fail 1 "release $1 does not serve, for ${reason%.}. Nor does $(release_words "$2") any more, for $REASON." "make logs; $next"
 }

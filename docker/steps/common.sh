@@ -18,11 +18,13 @@ MONITORING_SUBNET="${MONITORING_SUBNET:-172.30.251.0/28}"
 PROMETHEUS_IMAGE="${PROMETHEUS_IMAGE:-cask-prometheus:latest}"
 GRAFANA_IMAGE="${GRAFANA_IMAGE:-grafana/grafana-oss:11.6.0}"
 BASE_IMAGE="${BASE_IMAGE:-debian:bookworm-slim}"
+FAILED=""                                     # yes: the reason has been said
 
 say() { printf '  %-12s %s\n' "$1" "$2"; }
 
 fail() { # fail STATUS WHAT NEXT
     printf 'FAIL: %s\nNext: %s\n' "$2" "$3" >&2
+    FAILED=yes
     exit "$1"
 }
 

@@ -6,6 +6,7 @@
 # checked, whatever became of the files since, and a way back needs nothing but the engine.
 
 KEPT_RELEASES=3
+UNSERVED=""                                 # the release that was made just now and has not served yet
 
 # --- looking ----------------------------------------------------------------------------------------------------------
 
@@ -37,12 +38,11 @@ copy_secret() { # copy_secret FILE NAME
 }
 
 # In memory where that can be, for nobody else's eyes: what is hashed, checked and started is this one copy.
-stage_release() { # sets STAGE
+stage_release() { # sets STAGE, which leave takes away (changeover.sh)
     local field name file folder=/dev/shm
     [ -w "$folder" ] || folder="${TMPDIR:-/tmp}"
     umask 077
     STAGE="$(mktemp -d "$folder/cask-release.XXXXXX")"
-    trap 'rm -rf "$STAGE"' EXIT
     mkdir "$STAGE/settings" "$STAGE/secrets"
     cp -RL "$ENV_DIR/." "$STAGE/settings" 2>"$STAGE/refused" ||
         fail 2 "needs to read all of $ENV_DIR: $(head -n 1 "$STAGE/refused").$(still_serves)" "mend that file, then: make up ENV=$ENV"
@@ -85,6 +85,7 @@ fill_volume() { # fill_volume NUMBER FOLDER MODE : for the container's user, who
 make_release() { # make_release DIGEST : sets RELEASE
     local kind
     RELEASE=$(($(releases | head -n 1) + 1))
+    UNSERVED="$RELEASE"
     sed -i "s/RELEASENUMBER/$RELEASE/g; s/RELEASEDIGEST/$1/g" "$STAGE/compose.yaml"
     for kind in run secrets settings; do
         local labels=(--label "cask.project=$PROJECT" --label "cask.release=$RELEASE")
@@ -94,15 +95,19 @@ make_release() { # make_release DIGEST : sets RELEASE
         fi
         "$DOCKER" volume create "${labels[@]}" "${PROJECT}_$kind-$RELEASE" >/dev/null
     done
-    { fill_volume "$RELEASE" settings 'a=rX' && fill_volume "$RELEASE" secrets 'u=rX,go='; } || {
-        remove_release "$RELEASE"
+    { fill_volume "$RELEASE" settings 'a=rX' && fill_volume "$RELEASE" secrets 'u=rX,go='; } ||
         fail 1 "needs the engine to keep copies of settings and secrets; it did not (above).$(still_serves)" "make up ENV=$ENV"
-    }
 }
 
 remove_release() { # remove_release NUMBER
     local kind
     for kind in settings secrets run; do "$DOCKER" volume rm "${PROJECT}_$kind-$1" >/dev/null 2>&1 || true; done
+}
+
+# One that never served is nothing to go back to.
+forget_unserved() {
+    [ -z "$UNSERVED" ] || remove_release "$UNSERVED"
+    UNSERVED=""
 }
 
 # The newest stay, and the one that serves; so do the images that they need.

@@ -13,7 +13,7 @@ need_engine
 take_turn
 before="$(container)"
 from="$([ -z "$before" ] || container_label "$before" release)"
-kept="$(releases | tr '\n' ' ')"
+kept="$(releases | paste -sd ' ')"
 case "$RELEASE" in *[!0-9]*) fail 2 "needs RELEASE to be a number, found «$RELEASE»; kept are: ${kept:-none}." "make rollback" ;; esac
 if [ -z "$RELEASE" ]; then
     # After `make down` the newest is what served last.

@@ -82,10 +82,7 @@ if [ -n "$from" ] && [ "$(container_label "$before" digest)" = "$digest" ]; then
     say unchanged "$(release_words "$from"), ENV=$ENV"
 else
     make_release "$digest"
-    reason="$(check_release "$RELEASE")" || {
-        remove_release "$RELEASE"
-        fail 2 "$reason$(still_serves)" "mend what it names, then: make up ENV=$ENV"
-    }
+    reason="$(check_release "$RELEASE")" || fail 2 "$reason$(still_serves)" "mend what it names, then: make up ENV=$ENV"
     say start "$(release_words "$RELEASE") as project «$PROJECT», ENV=$ENV"
 fi
 began=$SECONDS
@@ -94,6 +91,7 @@ if ! start_release "$RELEASE"; then
     [ "$RELEASE" != "$from" ] || from=""
     restore_release "$RELEASE" "$from"
 fi
+UNSERVED=""
 [ -n "$MONITORING" ] || forget_monitoring
 prune_releases "$RELEASE"
 

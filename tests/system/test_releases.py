@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import socket
 import ssl
 import subprocess
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -19,7 +21,7 @@ from tests.servers import ROOT, free_port, wait_until
 from tests.system import containers
 from tests.system.callers import asking
 from tests.system.conftest import prepared
-from tests.system.containers import Stack
+from tests.system.containers import IMAGE, Stack
 
 ROLLBACK_SECONDS = 30.0
 # From the old container's last answer to the new one's first: its end, 3 to 4 s, is none of it.
@@ -188,24 +190,114 @@ def test_a_release_that_cannot_have_its_port_is_taken_away_and_the_one_before_st
     assert change.ask("/readyz").status == 200
 
 
-def test_what_an_interrupted_change_left_is_cleared_away_by_the_next(change: Stack) -> None:
+@contextmanager
+def beginning(stack: Stack, steps: Path = containers.STEPS) -> Iterator[subprocess.Popen[str]]:
+    """`make up` as a terminal runs it: in a process group of its own, which Ctrl-C and a lost connection end."""
+    environ = {**containers.environment(), **stack.settings(), "BUILD": "no"}
+    begun = subprocess.Popen(
+        # What started the tests may have told its children to ignore them.
+        ["env", "--default-signal=HUP,INT,TERM", steps / "up.sh"],
+        env=environ,
+        start_new_session=True,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    try:
+        yield begun
+    finally:
+        begun.kill()
+        begun.communicate()
+
+
+def is_beside(stack: Stack) -> bool:
+    return f"{stack.project}_beside" in containers.docker("network", "ls")
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM], ids=lambda number: number.name)
+def test_a_change_that_is_ended_before_it_is_ready_leaves_nothing(change: Stack, number: signal.Signals) -> None:
+    serving = release(change)
+    local(change, "JOBS_MAX_IMAGES=4")
+
+    with asking(change) as callers, beginning(change) as begun:
+        wait_until(lambda: is_beside(change), 90, "a second container")
+        os.killpg(begun.pid, number)
+        said, _ = begun.communicate(timeout=60)
+    local(change)
+
+    assert f"interrupted before release {serving + 1} served. What served before serves on." in said
+    assert not callers.lost, callers.describe()
+    assert release(change) == serving
+    assert not is_beside(change)
+    assert f"{change.project}_settings-{serving + 1}" not in containers.docker("volume", "ls", "-q")
+
+
+def test_a_connection_that_is_lost_during_the_switch_does_not_stop_it(change: Stack) -> None:
+    serving = release(change)
+    local(change, "JOBS_MAX_IMAGES=6")
+
+    with asking(change) as callers, beginning(change) as begun:
+        assert begun.stdout is not None
+        wait_until(lambda: "the old one finishes" in begun.stdout.readline(), 120, "the switch")
+        for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
+            os.killpg(begun.pid, number)
+        said, _ = begun.communicate(timeout=120)
+    local(change)
+
+    assert begun.returncode == 0, said
+    assert callers.gap_seconds < GAP_SECONDS * crowd()
+    assert release(change) == serving + 1
+    assert in_force(change, "JOBS_MAX_IMAGES") == "6"
+
+
+def test_one_change_at_a_time_from_whichever_folder(change: Stack, tmp_path: Path) -> None:
+    other = tmp_path / "other"
+    subprocess.run(["git", "clone", "-q", ROOT, other], check=True)
+    shutil.copytree(containers.STEPS, other / "docker" / "steps", dirs_exist_ok=True)
+    local(change, "JOBS_MAX_IMAGES=9")
+
+    with beginning(change) as begun:
+        wait_until(lambda: is_beside(change), 90, "a second container")
+        with beginning(change, other / "docker" / "steps") as second:
+            refused, _ = second.communicate(timeout=60)
+        said, _ = begun.communicate(timeout=120)
+    local(change)
+
+    assert second.returncode == 1
+    assert "found another command that does" in refused
+    assert begun.returncode == 0, said
+
+
+def test_a_container_of_others_that_has_the_name_is_said(change: Stack) -> None:
+    serving = release(change)
+    names = [f"{change.project}{mark}cask{mark}{number}" for mark in "_-" for number in range(1, 20)]
+    taken = set(containers.docker("ps", "-a", "--format", "{{.Names}}").split())
+    made = [containers.docker("create", "--name", name, IMAGE) for name in names if name not in taken]
+    local(change, "JOBS_MAX_IMAGES=11")
+
+    done = step(change, "up")
+    local(change)
+    containers.docker("rm", *made)
+
+    assert done.status == 1
+    assert "is already in use by container" in done.err
+    assert "serves on" in done.err
+    assert release(change) == serving
+
+
+def test_what_a_killed_change_left_is_cleared_away_by_the_next(change: Stack) -> None:
     local(change, "JOBS_MAX_IMAGES=5")
-    environ = {**containers.environment(), **change.settings(), "BUILD": "no"}
-    begun = subprocess.Popen([containers.STEPS / "up.sh"], cwd=ROOT, env=environ, start_new_session=True)
-    wait_until(lambda: f"{change.project}_beside" in containers.docker("network", "ls"), 90, "a second container")
-    second = step(change, "up")
-    # As Ctrl-C does: all that it started, too.
-    os.killpg(begun.pid, signal.SIGKILL)
-    begun.wait()
+    with beginning(change) as begun:
+        wait_until(lambda: is_beside(change), 90, "a second container")
+        os.killpg(begun.pid, signal.SIGKILL)
 
     done = step(change, "up")
     local(change)
 
-    assert second.status == 1
-    assert "found another command that does" in second.err
     assert done.status == 0
     assert len(change.id.split()) == 1
-    assert f"{change.project}_beside" not in containers.docker("network", "ls")
+    assert not is_beside(change)
     assert in_force(change, "JOBS_MAX_IMAGES") == "5"
 
 
