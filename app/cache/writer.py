@@ -67,4 +67,4 @@ class Keeper:
             try:
                 self.flush()
             except Exception:
-                log.exception("answers could not be kept")
+                log.exception("answers could not be cached")

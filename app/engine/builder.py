@@ -98,7 +98,7 @@ class Builder:
             try:
                 self.build_missing()
             except Exception:
-                log.exception("building in the background stumbled; serving goes on")
+                log.exception("background build failed; serving continues")
             self._is_stopped.wait(PERIOD_SECONDS)
 
     def _build(self, manifest: Manifest) -> bool:
@@ -115,7 +115,7 @@ class Builder:
                 stderr=subprocess.STDOUT,
                 text=True,
             )
-        log.info("building %s in the background, process %d; it serves meanwhile", manifest.key, child.pid)
+        log.info("building %s in the background, process %d; the current form keeps serving", manifest.key, child.pid)
         with contextlib.ExitStack() as files:
             for file in filter(None, (child.stdin, child.stdout)):
                 files.enter_context(file)
@@ -123,7 +123,7 @@ class Builder:
                 log.info("build of %s: %s", manifest.key, line.rstrip())
             code = child.wait()
         if code and not self._is_stopped.is_set():
-            log.warning("building %s failed with status %d; it serves as before", manifest.key, code)
+            log.warning("building %s failed with status %d; the current form keeps serving", manifest.key, code)
         return code == 0
 
     def _swap(self, manifest: Manifest) -> None:
@@ -133,11 +133,11 @@ class Builder:
             try:
                 self._reload(manifest)
             except ChangeRefusedError as error:
-                log.info("the build of %s is swapped in later: %s", manifest.key, error.message)
+                log.info("the build of %s will be swapped in later: %s", manifest.key, error.message)
                 self._is_stopped.wait(PERIOD_SECONDS)
             except CaskError as error:
                 log.warning("the build of %s is not swapped in: %s %s", manifest.key, error.message, error.hint)
                 return
             else:
-                log.info("%s serves as it was built; the fastest faithful form is %s", manifest.key, report.chosen.name)
+                log.info("%s keeps its build; the fastest accurate runtime is %s", manifest.key, report.chosen.name)
                 return

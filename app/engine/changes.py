@@ -417,7 +417,7 @@ class Changes:
             try:
                 pause = self.unload()
             except Exception:
-                log.exception("unloading stumbled; it goes on")
+                log.exception("unloading failed; will retry")
                 pause = None
             self._wake.wait(pause)
             self._wake.clear()

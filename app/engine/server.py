@@ -134,7 +134,7 @@ class Server:
                     break
                 # Too many open files, or a client that gave up: the next ones are to be heard all the same.
                 if not is_told:
-                    log.warning("connections cannot be taken: %s; each is refused until they can", error)
+                    log.warning("cannot accept connections: %s; they are refused until it can", error)
                 is_told = True
                 spare = self._refuse_one(listener, spare)
                 continue
@@ -143,7 +143,7 @@ class Server:
                 is_told = False
             except (OSError, RuntimeError) as error:
                 if not is_told:
-                    log.warning("no thread for a connection: %s; each is refused until there is", error)
+                    log.warning("no thread for a connection: %s; connections are refused until there is one", error)
                 is_told = True
                 _refuse_connection(sock)
                 self._is_stopped.wait(SCARCITY_PAUSE_SECONDS)
@@ -216,7 +216,7 @@ class Connection:
         except EOFError:
             pass
         except ProtocolError as error:
-            log.warning("a client sent what is not a frame: %s", error)
+            log.warning("a client sent an invalid frame: %s", error)
         except OSError as error:
             log.debug("a client's connection broke: %s", error)
         finally:
@@ -347,7 +347,7 @@ class Connection:
             buffers = protocol.encode(_frame_of(number, reply, asked))
         except (ProtocolError, TypeError, ValueError) as error:
             request = {"request_id": pending.work.request_id}
-            log.exception("%s gave an answer that cannot be sent", pending.work.model_key, extra=request)
+            log.exception("%s returned an answer that cannot be sent", pending.work.model_key, extra=request)
             failure = CaskError(
                 "The model gave an answer that cannot be sent: %(reason)s.",
                 hint="Tell the operator of this service the request id.",

@@ -81,7 +81,7 @@ def run(settings: Settings) -> None:
     # Before any thread begins, for each has a level of its own (Linux).
     os.nice(settings.engine_nice)
     for name in config.removed():
-        log.warning("the setting %s is given and has no effect any more", name)
+        log.warning("the setting %s no longer has an effect", name)
     alerts.configure(settings, "engine")
     metrics.begin(settings.state_dir, "engine")
     metrics.watch_memory("engine")

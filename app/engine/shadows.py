@@ -142,7 +142,7 @@ class Shadows:
         try:
             append(roles.record_path(self._state_dir, asked.model), json.dumps(row, separators=(",", ":")))
         except OSError as error:
-            log.warning("a shadow's difference could not be written down: %s", error)
+            log.warning("the difference of a shadow version could not be stored: %s", error)
 
 
 def append(file: Path, line: str) -> None:

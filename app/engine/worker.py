@@ -436,7 +436,7 @@ class Workers:
             self._announce(forms)
         except OSError as error:
             # Kept answers are then not found; new ones are computed.
-            log.warning("how the models are computed could not be written down: %s", error)
+            log.warning("the list of model runtimes could not be stored: %s", error)
 
     def _mark_failed(self, slot: Slot, message: str, hint: str) -> None:
         slot.error, slot.hint, slot.state = message, hint, "failed"
@@ -537,7 +537,7 @@ class Workers:
                     slot.watch.summary.note(work.image, work.size, *task.seen(answer))
         except Exception:
             # Whatever a model answers: this thread has others to serve.
-            log.exception("the drift of %s could not be noted", batch.model_key)
+            log.exception("the drift of %s could not be recorded", batch.model_key)
 
     def _answer_all(self, batch: Batch, answers: Sequence[Answer | CaskError], started: float, form: str) -> None:
         predict_ms = (self.clock() - started) * 1000
@@ -599,7 +599,7 @@ def _reply(work: Work, reply: Reply) -> None:
     try:
         work.reply(reply)
     except Exception:
-        log.exception("replying to a work for %s failed", work.model_key)
+        log.exception("sending an answer of %s failed", work.model_key)
 
 
 def _late_error() -> CaskError:

@@ -92,7 +92,7 @@ class Service:
                 self._store.sweep()
                 if expired := self._store.expire():
                     metrics.JOBS.add(expired, outcome="expired")
-                    log.info("the results of %d jobs were kept long enough and are gone", expired)
+                    log.info("the results of %d jobs have expired and were deleted", expired)
             # Not before: what is put back must not be of this worker.
             if self._is_recovered:
                 self._worker.look()
@@ -104,7 +104,7 @@ class Service:
                 log.warning("%s: %s", error.code, error.message)
         except OSError as error:
             if self._is_news(str(error)):
-                log.warning("the jobs' folder cannot be used: %s", error)
+                log.warning("the folder of jobs cannot be used: %s", error)
 
     def stuck_seconds(self) -> float:
         """For how long an image, or a round, has lasted beyond what it may."""
@@ -117,7 +117,7 @@ class Service:
         self._is_recovered = True
         self._trouble = ""
         if again:
-            log.info("%d images were begun by a worker that ended; they are predicted again", again)
+            log.info("%d images were in progress in a worker that ended; they are predicted again", again)
 
     def _is_news(self, trouble: str) -> bool:
         """Told once, until it is over or another one."""
@@ -145,12 +145,12 @@ def run(settings: Settings) -> None:
         )
         service = Service(settings, store, worker, Messenger(store, settings, clock=store.now))
         pulse.start(service.stuck_seconds)
-        log.info("jobs are worked off by process %d, lock %d", os.getpid(), lock)
+        log.info("process %d runs the jobs, lock %d", os.getpid(), lock)
         while not stop.wait(LOOK_SECONDS):
             service.turn()
     except (SystemExit, KeyboardInterrupt):
         # mod_wsgi turns SIGTERM into SystemExit in a service script; standalone does so elsewhere.
-        log.info("jobs stop; images in hand are finished, the others wait for the next start")
+        log.info("jobs stop: images in progress are finished, the others wait for the next start")
     pulse.stopping()
     if worker is not None:
         worker.stop(DRAIN_SECONDS)

@@ -147,7 +147,7 @@ class Messenger:
         next_at = None if pause is None else self._clock() + pause
         self._store.note_webhook(job.id, attempts=attempts + 1, error=error, next_at=next_at)
         what_now = "it is given up" if pause is None else f"again in {pause:g} s"
-        log.warning("job %s: its end could not be told (%s); %s", job.id, error, what_now)
+        log.warning("job %s: the webhook could not be called (%s); %s", job.id, error, what_now)
 
     def _try(self, job: Job, url: str) -> str:
         """Why it failed; empty when it was heard."""
@@ -181,7 +181,7 @@ class Messenger:
             while self.step():
                 pass
         except Exception:
-            log.exception("telling of jobs' ends stumbled; it goes on")
+            log.exception("sending webhooks of jobs failed; will retry")
         finally:
             self._store.close()
             with self._lock:

@@ -150,7 +150,7 @@ class Worker:
         if ended is not None:
             metrics.JOBS.add(outcome=ended.state)
             metrics.JOB_SECONDS.observe((ended.ended_at or 0.0) - ended.created_at)
-            log.info("job %s %s: %d images, %d without an answer", ended.id, ended.state, ended.total, ended.failed)
+            log.info("job %s %s: %d images, %d failed", ended.id, ended.state, ended.total, ended.failed)
             self._store.sweep()
         return True
 
@@ -196,7 +196,7 @@ class Worker:
             self._pause(error)
             log.warning("%s: %s", error.code, error.message)
         except Exception:
-            log.exception("a thread of the jobs stumbled; another goes on")
+            log.exception("a thread of the jobs failed; another continues")
         finally:
             with self._lock:
                 self._busy_since.pop(me, None)

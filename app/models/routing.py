@@ -131,7 +131,7 @@ class Routing:
             try:
                 self._table = self._read()
             except CaskError as error:
-                log.warning("versions stay as they were: %s", error.message)
+                log.warning("versions are unchanged: %s", error.message)
             self._stamp = stamp
 
     def choose(
@@ -198,7 +198,7 @@ class Routing:
         """One model that cannot be read is no reason against the others; the engine may go on with what it has."""
         before = self._table.routes.get(name)
         if before is not None:
-            log.warning("%s stays as it was: %s", name, error.message)
+            log.warning("%s is unchanged: %s", name, error.message)
             table.routes[name] = before
             return
         log.error("model %s@%s cannot be served: %s %s", name, version, error.message, error.hint)

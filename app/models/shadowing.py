@@ -126,9 +126,9 @@ class Shadowing:
                     self._send(engine, copy)
                 except CaskError as error:
                     # The engine is away, or the picture does not suit the shadow; the caller has long been answered.
-                    log.debug("a copy for the shadow was not sent: %s", error.message)
+                    log.debug("a copy of a request for the shadow version was not sent: %s", error.message)
                 except Exception:
-                    log.exception("a copy for the shadow was not sent")
+                    log.exception("a copy of a request for the shadow version was not sent")
 
     def _send(self, engine: ShadowEngine, each: Copy) -> None:
         picture = each.image

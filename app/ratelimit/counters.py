@@ -254,7 +254,7 @@ def mend(state_dir: Path) -> None:
         is_whole = False
     database.close()
     if not is_whole:
-        log.warning("%s was damaged; rate limits begin anew", FILE_NAME)
+        log.warning("%s was damaged; rate limits start from zero", FILE_NAME)
         database.start_anew()
 
 

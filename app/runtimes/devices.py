@@ -22,7 +22,7 @@ def resolve(requested: str) -> str:
     if not fault:
         return device
     if requested == "auto":
-        log.warning("a GPU is visible, and torch cannot use it: %s; the processor computes (DEVICE=cpu says so)", fault)
+        log.warning("a GPU is visible but torch cannot use it: %s; the CPU is used (DEVICE=cpu silences this)", fault)
         return CPU
     raise ModelLoadError(
         f"DEVICE is {requested}, and torch cannot use it: {fault}; expected a GPU of NVIDIA's that this process "

@@ -83,7 +83,7 @@ def _load_portable(manifest: Manifest, plan: Plan) -> Model | None:
                 model = _load(manifest, plan, report, candidate, CPU)
                 model.golden_check()
             except CaskError as error:
-                log.warning("model %s is not computed by %s here: %s", manifest.key, candidate.name, error.message)
+                log.warning("model %s does not use %s here: %s", manifest.key, candidate.name, error.message)
             else:
                 return model
     return None
@@ -97,7 +97,7 @@ def processor(requested: str) -> str:
 def _load(manifest: Manifest, plan: Plan, report: Report | None, candidate: Candidate, device: str) -> Model:
     if report is None or (candidate.runtime, candidate.precision) == builds.REFERENCE:
         return tasks.BY_NAME[manifest.task].model_class.load(manifest, device)
-    log.info("model %s is computed by %s", manifest.key, candidate.name)
+    log.info("model %s uses %s", manifest.key, candidate.name)
     path = report.path(candidate, manifest)
     if candidate.file:
         _check_digest(path, candidate)

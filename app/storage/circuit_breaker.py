@@ -112,7 +112,7 @@ class CircuitBreaker:
             is_news = self._is_news(words, now)
             self._start()
         if is_news:
-            log.warning("%s is left alone until it works again: %s", self._name, words)
+            log.warning("%s is not used until it works again: %s", self._name, words)
 
     def probe(self) -> None:
         """See whether it is well again. Never raises."""

@@ -164,5 +164,5 @@ def _run(stuck_seconds: Callable[[], float], only: Callable[[], set[int]] | None
                 looked_at, hot = time.monotonic(), heat.seconds(only)
             beat(max(hot, stuck_seconds()))
         except Exception:
-            log.exception("the sign of life stumbled; it goes on")
+            log.exception("the heartbeat failed; will retry")
         time.sleep(PERIOD_SECONDS)

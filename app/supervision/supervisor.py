@@ -134,7 +134,7 @@ class Supervisor:
         try:
             self._kill(sign.pid)
         except ProcessLookupError:
-            log.info("the %s process %d had ended already", sign.role, sign.pid)
+            log.info("the %s process %d had already ended", sign.role, sign.pid)
         except OSError as error:
             log.error("the %s process %d cannot be ended: %s", sign.role, sign.pid, error)  # noqa: TRY400
 
@@ -157,4 +157,4 @@ def watch(look: Callable[[], None], period_seconds: float) -> None:
         try:
             look()
         except Exception:
-            log.exception("the watchdog stumbled; it goes on")
+            log.exception("the watchdog failed; will retry")

@@ -90,4 +90,4 @@ class Watchdog:
         try:
             self._kill(pid)
         except ProcessLookupError:
-            log.info("the engine %d had ended already", pid)
+            log.info("the engine %d had already ended", pid)

@@ -162,7 +162,7 @@ class Sender:
                 self._tell(alert)
                 self._tell_again()
             except Exception:
-                log.warning("an alert could not be told", exc_info=True)
+                log.warning("an alert could not be sent", exc_info=True)
             finally:
                 del alert
                 with self._is_idle:

@@ -143,7 +143,7 @@ class Metric:
                     found = _share.values, _share.find(Series(self.kind, self.name, key), self.size)
                 except OverflowError:
                     # Labels are bounded, so this is a fault of ours; callers shall not notice.
-                    log.exception("%s %s is not counted", self.name, key)
+                    log.exception("%s %s was not counted in the metrics", self.name, key)
                     found = memoryview(bytearray(8 * self.size)).cast("d"), 0
                 self._series[key] = found
         return found
@@ -362,14 +362,14 @@ def begin(state_dir: Path, role: str) -> None:
     try:
         share, ended = MetricsShard.claim(state_dir, role)
     except OSError:
-        log.exception("this process's metrics are not seen by others")
+        log.exception("the metrics of this process cannot be shared")
         share, ended = MetricsShard.in_memory(), None
     _use(share)
     _place = (state_dir, role)
     if ended is not None and role in ROLES:
         RESTARTS.add(role=role, cause=ended)
     if ended == "crash":
-        log.error("the %s process before this one ended without a word: a crash, a kill or lack of memory", role)
+        log.error("the previous %s process ended without logging why: a crash, a kill or lack of memory", role)
 
 
 def watch_memory(role: str) -> None:

@@ -80,7 +80,7 @@ def test_auto_takes_the_processor_and_says_so_where_a_visible_gpu_cannot_be_used
     monkeypatch.setattr(machine, "has_gpu", lambda: True)
 
     assert devices.resolve("auto") == "cpu"
-    assert "a GPU is visible, and torch cannot use it: torch" in caplog.text
+    assert "a GPU is visible but torch cannot use it: torch" in caplog.text
 
 
 @without_gpu

@@ -98,7 +98,7 @@ def _lengths(app: Flask, settings: Settings) -> cached_lengths.Lengths:
     try:
         return cached_lengths.Lengths(settings.state_dir / cached_lengths.FILE)
     except (OSError, ValueError) as error:
-        log.warning("the table of lengths cannot be shared (%s); Apache may refuse who has a kept answer", error)
+        log.warning("the table of cached lengths cannot be shared (%s); Apache may refuse cached answers", error)
         return cached_lengths.Lengths()
 
 
@@ -110,7 +110,7 @@ def _notices(
         return None
     slot = shed_markers.claim_slot(settings.state_dir, sizes.web_processes.value)
     if slot is None:
-        log.warning("no folder for notices in %s is free; Apache asks the app about each refusal", settings.state_dir)
+        log.warning("no free folder for shed markers in %s; Apache asks the app each time", settings.state_dir)
         return None
     folder, app.extensions["slot_lock"] = slot
     return shed_markers.ShedMarkers(folder, controller.is_refused)

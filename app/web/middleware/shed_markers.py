@@ -89,7 +89,7 @@ class ShedMarkers:
             except OSError as error:
                 # Python refuses all the same, only dearer.
                 if not self._is_told:
-                    log.warning("the notice for %s cannot be changed: %s", caller, error)
+                    log.warning("the shed marker for %s cannot be changed: %s", caller, error)
                 self._is_told = True
 
     def _write(self, caller: str, *, is_refused: bool) -> None:

@@ -119,7 +119,7 @@ class ApacheLog:
                 except FileNotFoundError:
                     raise
                 except Exception:
-                    log.exception("Apache's own answers could not be counted; it goes on")
+                    log.exception("Apache's own answers could not be counted; will retry")
             time.sleep(PERIOD_SECONDS)
 
 

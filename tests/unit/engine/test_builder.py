@@ -101,7 +101,7 @@ def test_a_failed_build_is_logged_and_not_tried_again(
 
     assert tried.read_text() == "x"
     assert engine.reloaded == []
-    assert f"building {manifest.key} failed with status 3; it serves as before" in caplog.text
+    assert f"building {manifest.key} failed with status 3; the current form keeps serving" in caplog.text
 
 
 def test_a_version_with_another_digest_is_built_too(tmp_path: Path, manifest: Manifest) -> None:

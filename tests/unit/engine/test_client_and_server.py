@@ -878,7 +878,7 @@ def test_callers_are_refused_at_once_while_the_engine_has_no_file_left(
             ask(EngineClient(running.client.socket_path), manifest, number)
         taken.append(time.monotonic() - began)
         assert caught.value.retry_after_seconds
-    told = [record for record in caplog.records if "connections cannot be taken" in record.message]
+    told = [record for record in caplog.records if "cannot accept connections" in record.message]
     is_short.clear()
 
     assert max(taken) < 2

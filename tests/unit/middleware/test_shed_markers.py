@@ -148,7 +148,7 @@ def test_folder_that_cannot_be_written_is_logged_and_harms_nobody(
     board.update(CALLER)
     board.ended()
 
-    assert f"the notice for {CALLER} cannot be changed" in caplog.text
+    assert f"the shed marker for {CALLER} cannot be changed" in caplog.text
 
 
 def test_no_notice_stays_behind_when_refusals_and_ends_race(tmp_path: Path) -> None:

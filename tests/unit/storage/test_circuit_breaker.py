@@ -144,10 +144,10 @@ def test_each_distinct_failure_is_logged_once_until_it_clears(
     breaker.note_failure(ConnectionError("refused"))
 
     assert messages(caplog) == [
-        "it is left alone until it works again: TimeoutError: no answer for 0 ms",
-        "it is left alone until it works again: ConnectionError: refused",
+        "it is not used until it works again: TimeoutError: no answer for 0 ms",
+        "it is not used until it works again: ConnectionError: refused",
         "it is used again",
-        "it is left alone until it works again: ConnectionError: refused",
+        "it is not used until it works again: ConnectionError: refused",
     ]
 
 

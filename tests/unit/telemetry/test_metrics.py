@@ -188,7 +188,7 @@ def test_where_no_file_can_be_made_requests_are_answered_all_the_same(
     metrics.begin(tmp_path, "web")
     JOBS.add(outcome="queued")
 
-    assert "not seen by others" in caplog.text
+    assert "cannot be shared" in caplog.text
 
 
 def test_a_full_file_loses_counts_but_no_request(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -198,7 +198,7 @@ def test_a_full_file_loses_counts_but_no_request(tmp_path: Path, caplog: pytest.
         if caplog.records:
             break
 
-    assert "is not counted" in caplog.text
+    assert "was not counted" in caplog.text
     assert len(metrics.read(tmp_path)[REQUESTS]) > 1000
 
 
