@@ -23,7 +23,8 @@ IMAGE = {"Content-Type": "image/jpeg"}
 
 @pytest.fixture(scope="module")
 def prod() -> Iterator[Server]:
-    with servers.running("prod", SECRET_KEY=KEY, WEB_PROCESSES="4", LOG_FORMAT="text") as server:
+    settings = {"WEB_PROCESSES": "4", "LOG_FORMAT": "text", "CASK_ANNOUNCE": "yes"}
+    with servers.running("prod", SECRET_KEY=KEY, **settings) as server:
         yield server
 
 
@@ -87,12 +88,11 @@ def test_first_start_says_that_nobody_has_a_token() -> None:
     assert "flask token create NAME" in done.stderr
 
 
-def test_start_tries_a_prediction_although_tokens_are_asked_for() -> None:
-    with servers.running("prod", SECRET_KEY=KEY, LOG_FORMAT="text", CASK_ANNOUNCE="yes") as server:
-        servers.wait_until(lambda: "Cask answers at" in server.log(), 60, "the announcement")
+def test_start_tries_a_prediction_although_tokens_are_asked_for(prod: Server) -> None:
+    servers.wait_until(lambda: "Cask answers at" in prod.log(), 60, "the announcement")
 
-        assert "found" in server.log().partition("Cask answers at")[2].splitlines()[0]
-        assert "Nobody has a token yet" not in server.log()
+    assert "found" in prod.log().partition("Cask answers at")[2].splitlines()[0]
+    assert "Nobody has a token yet" not in prod.log()
 
 
 def test_make_smoke_makes_itself_a_token(prod: Server) -> None:

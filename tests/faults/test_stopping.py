@@ -26,38 +26,33 @@ def head(length: int) -> bytes:
     return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
 
-def test_a_slow_upload_is_answered_though_the_server_stops(sample_path: Path) -> None:
+def test_what_is_under_way_is_answered_though_the_server_stops(sample_path: Path) -> None:
+    """One request is still arriving over a slow line, another is in the engine."""
     # More than Apache keeps in memory: it is seen to be under way.
     image = sample_path.read_bytes() + b"\0" * 200_000
+    answers: list[Answer] = []
     with servers.running("test") as server, socket.create_connection(("127.0.0.1", server.port), 60) as connection:
         connection.sendall(head(len(image)) + image[:150_000])
-        servers.wait_until(lambda: _is_arriving(server), 30, "the request to be accepted")
+        servers.wait_until(lambda: _is_arriving(server), 30, "the upload to be accepted")
+        engine, caller = server.engine_pid(), threading.Thread(target=lambda: answers.append(detect(server, image)))
+        os.kill(engine, signal.SIGSTOP)
+        caller.start()
+        servers.wait_until(lambda: _busy_connections(server) > 0, 30, "the other to reach a web process")
 
         server.process.send_signal(signal.SIGWINCH)
         servers.wait_until(lambda: not _listens(server), 30, "the listener to close")
         connection.sendall(image[150_000:])
-        answer = _read(connection)
-
-    assert answer.startswith(b"HTTP/1.1 200")
-
-
-def test_a_prediction_in_the_engine_is_answered_though_the_server_stops(sample_path: Path) -> None:
-    answers: list[Answer] = []
-    with servers.running("test") as server:
-        engine = server.engine_pid()
-        os.kill(engine, signal.SIGSTOP)
-        image = sample_path.read_bytes()
-        caller = threading.Thread(target=lambda: answers.append(server.ask("/v1/detect", image, JPEG, timeout=60)))
-        caller.start()
-        servers.wait_until(lambda: _busy_connections(server) > 0, 30, "the request to be accepted")
-
-        server.process.send_signal(signal.SIGWINCH)
-        servers.wait_until(lambda: not _listens(server), 30, "the listener to close")
         servers.resume(engine)
+        uploaded = _read(connection)
         caller.join(60)
 
+    assert uploaded.startswith(b"HTTP/1.1 200")
     assert answers[0].status == 200
     assert answers[0].json["results"][0]["detections"]
+
+
+def detect(server: Server, image: bytes) -> Answer:
+    return server.ask("/v1/detect", image, JPEG, timeout=60)
 
 
 def test_make_stop_waits_until_it_has_ended_and_can_be_said_twice() -> None:
