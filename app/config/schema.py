@@ -41,6 +41,7 @@ from app.config.values import (
     Upstreams,
     WebhookHosts,
 )
+from app.plain_numbers import PlainNumbers
 
 ROOT = Path(__file__).resolve().parents[2]
 ENCRYPTED_REDIS = "rediss:"
@@ -86,7 +87,7 @@ def setting(
     return Field(**start, **bounds, json_schema_extra=about)
 
 
-class Settings(BaseSettings):
+class Settings(PlainNumbers, BaseSettings):
     """Every setting of this start, checked and frozen. Made by :func:`load`, never by hand.
 
     The environment variable of a field is its name in upper case.

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import struct
+from typing import NamedTuple
 
 from app.image_headers import orientation
 from app.image_headers.header import CutOffError, Head, HeadError, TooComplexError
 from app.texts import Text
 
 FILL = 0xFF
-START_OF_SCAN, END_OF_IMAGE, COMMENT = 0xDA, 0xD9, 0xFE
+START_OF_SCAN, END_OF_IMAGE, COMMENT, RESTART_INTERVAL = 0xDA, 0xD9, 0xFE, 0xDD
 # Segments that only we read, or nobody. JFIF (E0) and Adobe's (EE) say what the colours are.
 APPLICATIONS = range(0xE0, 0xF0)
 COLOURS = (0xE0, 0xEE)
@@ -19,6 +21,9 @@ XMP_PREFIX = b"http://ns.adobe.com/xap/1.0/\0"
 FRAMES = set(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}
 PROGRESSIVE = {0xC2, 0xC6, 0xCA, 0xCE}
 HUFFMAN = {0xC0, 0xC1, 0xC2}
+# Within compressed data they stand where decoding begins anew, numbered from 0 to 7 over and over.
+RESTARTS = bytes(range(0xD0, 0xD8))
+RESTART = re.compile(b"\xff([\xd0-\xd7])")
 WITHOUT_LENGTH = {0x00, 0x01, *range(0xD0, 0xD8)}
 # A camera writes some twenty; a profile of 16 MB takes 256.
 MAX_SEGMENTS = 4096
@@ -30,7 +35,7 @@ SECONDS_PER_BYTE, SECONDS_PER_PIXEL, SECONDS_PER_SCANNED_PIXEL = 10e-9, 3e-9, 0.
 
 def look(data: bytes) -> Head:
     """Read the head. Raises HeadError, struct.error and IndexError where it ends early."""
-    exif, xmp, frame = b"", b"", b""
+    exif, xmp, frame, interval = b"", b"", b"", 0
     kind, at, kept_from = 0, 2, 0
     kept: list[bytes] = []
     for _ in range(MAX_SEGMENTS):
@@ -49,6 +54,8 @@ def look(data: bytes) -> Head:
             break
         if marker in FRAMES:
             kind, frame = marker, data[at + 4 : end]
+        if marker == RESTART_INTERVAL:
+            (interval,) = struct.unpack_from(">H", data, at + 4)
         if marker == COMMENT or (marker in APPLICATIONS and marker not in COLOURS):
             body = data[at + 4 : end] if marker == EXIF else b""
             exif = exif or (body if body.startswith(orientation.EXIF_PREFIX) else b"")
@@ -59,7 +66,7 @@ def look(data: bytes) -> Head:
     else:
         raise TooComplexError("has more than %(most)s segments before its pixels", most=MAX_SEGMENTS)
     plain = b"".join((*kept, data[kept_from:])) if kept else data
-    return _head(plain, kind, frame, data[at + 4], len(data) - at, orientation.find(exif, xmp))
+    return _head(plain, kind, frame, _Scan(data[at + 4], len(data) - at, interval), orientation.find(exif, xmp))
 
 
 def _next_marker(data: bytes, at: int) -> int:
@@ -76,8 +83,16 @@ def _next_marker(data: bytes, at: int) -> int:
     return at + len(data[at : at + MAX_SEGMENTS]) - len(rest) - 1
 
 
-def _head(data: bytes, kind: int, frame: bytes, scanned: int, entropy_bytes: int, turned: int) -> Head:
-    """``frame``: the segment that says the size; ``scanned``: how many colours the first scan has."""
+class _Scan(NamedTuple):
+    """The first scan: how many colours it has, bytes from its head on, blocks between two restart markers (0: none)."""
+
+    colours: int
+    entropy_bytes: int
+    interval: int
+
+
+def _head(data: bytes, kind: int, frame: bytes, scan: _Scan, turned: int) -> Head:
+    """``frame``: the segment that says the size."""
     if not frame:
         raise HeadError("it does not say its size before its pixels")
     _, height, width, count = struct.unpack_from(">BHHB", frame)
@@ -87,21 +102,46 @@ def _head(data: bytes, kind: int, frame: bytes, scanned: int, entropy_bytes: int
             "it says it is %(width)s×%(height)s pixels of %(count)s colours", width=width, height=height, count=count
         )
     scans = 1
-    if kind in PROGRESSIVE or scanned < count:
+    if kind in PROGRESSIVE or scan.colours < count:
         # Within compressed data, 0xFF is never followed by this byte.
-        scans = data.count(b"\xff\xda", len(data) - entropy_bytes)
+        scans = data.count(b"\xff\xda", len(data) - scan.entropy_bytes)
         if scans > MAX_SCANS:
             raise TooComplexError("has %(scans)s scans; at most %(most)s are accepted", scans=scans, most=MAX_SCANS)
     full = max(across for across, _ in factors) * max(down for _, down in factors)
     lacks = ""
     # Each block has at least one bit.
-    if kind in HUFFMAN and entropy_bytes * 8 < width * height / 64 * factors[0][0] * factors[0][1] / full:
+    if kind in HUFFMAN and scan.entropy_bytes * 8 < width * height / 64 * factors[0][0] * factors[0][1] / full:
         lacks = Text(
-            "%(count)s bytes cannot hold %(width)s×%(height)s pixels", count=entropy_bytes, width=width, height=height
+            "%(count)s bytes cannot hold %(width)s×%(height)s pixels",
+            count=scan.entropy_bytes,
+            width=width,
+            height=height,
+        )
+    elif scan.interval and scans == 1 and kind in HUFFMAN - PROGRESSIVE:
+        lacks = _missing_restarts(
+            data[len(data) - scan.entropy_bytes :], _blocks(width, height, factors) // scan.interval
         )
     # More than one scan: all coefficients are kept, 2 bytes each.
     coefficients = 2 * sum(across * down for across, down in factors) / full if scans > 1 else 0.0
     pixels = width * height
-    seconds = entropy_bytes * SECONDS_PER_BYTE + pixels * SECONDS_PER_PIXEL + scans * pixels * SECONDS_PER_SCANNED_PIXEL
+    seconds = (
+        scan.entropy_bytes * SECONDS_PER_BYTE + pixels * SECONDS_PER_PIXEL + scans * pixels * SECONDS_PER_SCANNED_PIXEL
+    )
     pixel_bytes = 8.0 if count != 3 or turned != orientation.UPRIGHT else 4.0
     return Head(width, height, data, turned, pixel_bytes, seconds, coefficients, shrinks=True, lacks=lacks)
+
+
+def _blocks(width: int, height: int, factors: list[tuple[int, int]]) -> int:
+    """How many there are besides the last one, with all colours of a place in one (ITU T.81, A.2)."""
+    single = len(factors) == 1
+    across = 8 * (1 if single else max(across for across, _ in factors))
+    down = 8 * (1 if single else max(down for _, down in factors))
+    return -(-width // across) * -(-height // down) - 1
+
+
+def _missing_restarts(entropy: bytes, wanted: int) -> Text | str:
+    """What to say where a restart marker is missing: all after it would be decoded for another place."""
+    found = b"".join(RESTART.findall(entropy))[:wanted]
+    if found == (RESTARTS * (wanted // len(RESTARTS) + 1))[:wanted]:
+        return ""
+    return Text("some of its %(count)s restart markers are missing", count=wanted)

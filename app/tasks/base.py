@@ -7,10 +7,11 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
 from app.inference.results import MAX_RESULTS, NAME, Answer, Box, Options, rounded, to_dict
+from app.plain_numbers import PlainNumbers
 
 if TYPE_CHECKING:
     import numpy as np
@@ -104,7 +105,7 @@ class Control:
     range: tuple[int, int] | None = None
 
 
-class TaskParams(BaseModel):
+class TaskParams(PlainNumbers):
     """What every task understands."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

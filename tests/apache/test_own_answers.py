@@ -61,6 +61,35 @@ REFUSED = {
     "another host": (b"GET http://other.example/v1/models" + END + b"\r\n", 400, "host_unknown"),
     "no host": (b"GET /v1/models HTTP/1.1\r\nConnection: close\r\n\r\n", 400, "bad_request"),
     "two hosts": (b"GET /v1/models" + END + b"Host: localhost\r\n\r\n", 400, "bad_request"),
+    "expect twice": (
+        POST + b"Expect: 100-continue\r\n" * 2 + b"Content-Length: 3\r\n\r\nabc",
+        417,
+        "expectation_unknown",
+    ),
+    "expect, too large": (
+        POST + b"Expect: 100-continue\r\nContent-Length: 99999999999\r\n\r\n",
+        413,
+        "request_too_large",
+    ),
+    "a chunk that is too large": (
+        POST + b"Transfer-Encoding: chunked\r\n\r\nFFFFFFFFFFFFFFFFFF\r\n",
+        413,
+        "request_too_large",
+    ),
+    "coding twice": (POST + b"Transfer-Encoding: chunked\r\n" * 2 + b"\r\n0\r\n\r\n", 501, "transfer_coding_unknown"),
+    "length twice": (POST + b"Content-Length: 3\r\n" * 2 + b"\r\nabc", 400, "bad_request"),
+    "a length of Python's": (POST + b"Content-Length: 1_0\r\n\r\n" + LONG, 400, "bad_request"),
+    "length and coding": (
+        POST + b"Content-Length: 5\r\nTransfer-Encoding: chunked\r\n\r\n0\r\n\r\nGET /livez" + END + b"\r\n",
+        415,
+        "media_type_unsupported",
+    ),
+    "a fragment": (b"GET /v1/models#x" + END + b"\r\n", 400, "bad_request"),
+    "an authority": (b"GET localhost:80" + END + b"\r\n", 400, "bad_request"),
+    "bare line feeds": (b"GET /livez HTTP/1.1\nHost: localhost\nConnection: close\n\n", 400, "bad_request"),
+    "a blank before the colon": (b"GET /livez" + END + b"X-A : a\r\n\r\n", 400, "bad_request"),
+    "a NUL in a header": (b"GET /livez" + END + b"X-A: a\0b\r\n\r\n", 400, "bad_request"),
+    "a NUL in the address": (b"GET /v1/models%00" + END + b"\r\n", 404, "not_found"),
     "half a head": (b"GET /livez HTTP/1.1\r\nHost: loc", 400, "bad_request"),
 }
 
@@ -129,6 +158,23 @@ def test_options_of_a_file_name_what_it_takes(served: Server) -> None:
 @pytest.mark.parametrize("line", [b"GET http://localhost/v1/models", b"GET https://localhost/v1/models"])
 def test_an_absolute_address_of_ours_is_answered(served: Server, line: bytes) -> None:
     assert read(ask(served, line + END + b"\r\n"))[0].status == 200
+
+
+OFFERS = {
+    "h2c": b"Connection: Upgrade, HTTP2-Settings, close\r\nHTTP2-Settings: AAMAAABk\r\nUpgrade: h2c\r\n",
+    "websocket": b"Connection: Upgrade, close\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\n",
+    "both": b"Connection: Upgrade, close\r\nUpgrade: h2c, WebSocket\r\n",
+}
+
+
+@pytest.mark.parametrize("name", OFFERS)
+@pytest.mark.parametrize("path", [b"/v1/models", b"/livez", b"/static/site.css"])
+def test_an_offer_of_another_protocol_is_not_taken(served: Server, name: str, path: bytes) -> None:
+    head = b"GET " + path + b" HTTP/1.1\r\nHost: localhost\r\n"
+
+    answer = ask(served, head + OFFERS[name] + b"\r\n")
+
+    assert answer.startswith(b"HTTP/1.1 200 "), answer
 
 
 def test_half_a_request_line_gets_no_answer_and_holds_nothing(served: Server) -> None:

@@ -237,6 +237,7 @@ def test_default_of_each_declaration_is_a_right_value(checkout: Checkout) -> Non
 # Wrong values, one line each
 
 WRONG_VALUES = [
+    ("PORT", "80_00", "a whole number from 1 to 65535."),
     ("PORT", "80a", "a whole number from 1 to 65535."),
     ("PORT", "0", "a whole number from 1 to 65535."),
     ("PORT", "70000", "a whole number from 1 to 65535."),

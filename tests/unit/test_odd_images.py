@@ -79,6 +79,11 @@ def jpeg(**how: Any) -> bytes:
     return encoded(plain(), "JPEG", quality=95, **how)
 
 
+def restarting(size: tuple[int, int] = (64, 64)) -> bytes:
+    """With a restart marker behind every second block."""
+    return encoded(plain(size=size), "JPEG", quality=95, restart_marker_blocks=2)
+
+
 def with_segment(marker: int, body: bytes, times: int = 1) -> bytes:
     whole = jpeg()
     return whole[:2] + (bytes((0xFF, marker)) + struct.pack(">H", len(body) + 2) + body) * times + whole[2:]
@@ -128,6 +133,8 @@ def endless_exif() -> bytes:
 
 # Name → file, accepted formats, colour of the picture's middle.
 READ: dict[str, tuple[Callable[[], bytes], tuple[str, ...], tuple[int, int, int]]] = {
+    "JPEG with restart markers": (restarting, USUAL, RED),
+    "JPEG with restart markers, of half blocks": (lambda: restarting((61, 47)), USUAL, RED),
     "JPEG of one pixel": (lambda: encoded(plain(size=(1, 1)), "JPEG"), USUAL, (254, 0, 0)),
     "JPEG, progressive": (lambda: jpeg(progressive=True), USUAL, (254, 0, 0)),
     "JPEG, grey": (lambda: encoded(plain(100, "L"), "JPEG"), USUAL, GREY),
@@ -251,6 +258,18 @@ REFUSED: dict[str, tuple[Callable[[], bytes], tuple[str, ...], str, str]] = {
         USUAL,
         "image_undecodable",
         "cannot hold 800×800 pixels",
+    ),
+    "JPEG without one of its restart markers": (
+        lambda: (whole := restarting())[: (at := whole.index(b"\xff\xd3"))] + whole[at + 2 :],
+        USUAL,
+        "image_undecodable",
+        "restart markers are missing",
+    ),
+    "JPEG with a stretch lost between two restart markers": (
+        lambda: (whole := restarting())[: whole.index(b"\xff\xd2")] + whole[whole.index(b"\xff\xd4") :],
+        USUAL,
+        "image_undecodable",
+        "restart markers are missing",
     ),
     "PNG of three bytes": (lambda: b"\x89PN", USUAL, "image_undecodable", "first eight bytes were altered"),
     "PNG sent as text": (

@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flask import Response, current_app, jsonify, request
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, create_model
+from pydantic import ConfigDict, Field, ValidationError, create_model
 from typing_extensions import TypedDict
 
 from app import tasks
@@ -20,6 +20,7 @@ from app.inference import options
 from app.inference.pipeline import Outcome, predictor
 from app.inference.results import rounded
 from app.models.manifests import Task
+from app.plain_numbers import PlainNumbers
 from app.tasks.base import ModelIdentity, Side
 from app.texts import Text
 from app.web.api import answers, api, bodies, excerpts, prediction_docs
@@ -44,7 +45,7 @@ class EnsembleLoopError(CaskError):
     title = "Ensembles ask each other"
 
 
-class EnsembleParams(BaseModel):
+class EnsembleParams(PlainNumbers):
     """Options of POST /v1/ensemble, besides those of the task."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)

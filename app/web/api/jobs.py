@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from flask import Response, current_app, jsonify, request, url_for
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
 from app import tasks
@@ -37,6 +37,7 @@ from app.jobs import webhooks
 from app.jobs.jobs import Job, State, Wanted
 from app.jobs.jobs import row as jobs_row
 from app.jobs.store import PAGE_ROWS, JobStore
+from app.plain_numbers import PlainNumbers
 from app.tasks.base import ModelIdentity, Side
 from app.telemetry import metrics
 from app.texts import Text
@@ -162,7 +163,7 @@ class JobList(TypedDict):
     next: Annotated[str | None, Field(description="Where older ones are; null: there are none.")]
 
 
-class _Page(BaseModel):
+class _Page(PlainNumbers):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     limit: int = Field(PAGE_ROWS, ge=1, le=MOST_ROWS, description="At most so many.")

@@ -9,6 +9,7 @@ from flask import Flask, g, request
 
 from app.config import Settings
 from app.errors import OptionError
+from app.plain_numbers import number
 
 HEADER = "X-Request-Timeout"
 
@@ -32,7 +33,7 @@ def _requested(most_seconds: float) -> float | None:
     if text is None:
         return None
     try:
-        seconds = float(text)
+        seconds = number(text)
     except ValueError:
         seconds = math.nan
     if not 0 < seconds <= most_seconds:

@@ -52,7 +52,9 @@ def test_text_and_number_mean_the_same(name: str, value: Any) -> None:
     assert getattr(parse(**{name: value}), name) == float(value)
 
 
-@pytest.mark.parametrize("value", ["nan", "NaN", "inf", "-inf", float("nan"), float("inf"), "-0.01", 1.01, "x", "0,5"])
+@pytest.mark.parametrize(
+    "value", ["nan", "NaN", "inf", "-inf", float("nan"), float("inf"), "-0.01", 1.01, "x", "0,5", "0_1", "\u0660"]
+)
 @pytest.mark.parametrize("name", ["score_threshold", "iou_threshold"])
 def test_threshold_outside_its_range_is_refused(name: str, value: object) -> None:
     error = refusal(**{name: value})
@@ -61,7 +63,7 @@ def test_threshold_outside_its_range_is_refused(name: str, value: object) -> Non
     assert error.hint
 
 
-@pytest.mark.parametrize("value", ["-1", "1001", "2.5", "1e3", "nan", "", [], "9" * 5000])
+@pytest.mark.parametrize("value", ["-1", "1001", "2.5", "1e3", "nan", "", [], "9" * 5000, "1_0", "0x10", "\uff11"])
 def test_count_outside_its_range_is_refused(value: object) -> None:
     if value == "":
         assert parse("classify", top_k=value).top_k is None
