@@ -20,6 +20,16 @@ TYPES: dict[str, type] = {"text": str, "whole number": int, "number": float, "ye
 # As TOML and Python call them.
 OTHER_WORDS = {"str": "text", "int": "whole number", "float": "number", "bool": "yes or no"}
 KEYS = ("type", "default", "meaning", "unit", "choices", "at_least", "at_most", "secret")
+# What else is said of a setting: its type, one of it, and in words.
+RIGHT: dict[str, tuple[Any, Any, str]] = {
+    "meaning": (str, "", "one sentence"),
+    "unit": (str, "", "a text"),
+    "choices": (list, [], "a list"),
+    "at_least": (int | float, 0, "a number"),
+    "at_most": (int | float, 0, "a number"),
+    "secret": (bool, False, "true or false"),
+}
+NUMBERS = ("at_least", "at_most")
 BOOLEANS = {"true": True, "false": False}
 
 
@@ -114,6 +124,11 @@ def _declaration(path: Path, plugin: str, key: str, row: Any) -> PluginSetting:
         raise PluginError(f"{place}: type is {given!r}; expected one of {', '.join(words)}.")
     if not str(row.get("meaning", "")).strip():
         raise PluginError(f"{place} has no meaning; expected one sentence that says what it is for.")
+    for word, right in RIGHT.items():
+        if not isinstance(row.get(word, right[1]), right[0]) or (word in NUMBERS and isinstance(row.get(word), bool)):
+            raise PluginError(f"{place}: {word} is {row[word]!r}; expected {right[2]}.")
+    if kind == "list" and not isinstance(row.get("default", []), list):
+        raise PluginError(f"{place}: default is {row['default']!r}; expected a list.")
     default = tuple(row.get("default", ())) if kind == "list" else row.get("default", TYPES[kind]())
     one = PluginSetting(
         plugin, key, kind, default, row["meaning"], row.get("unit", ""), tuple(row.get("choices", ())),

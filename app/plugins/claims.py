@@ -8,10 +8,11 @@ from pathlib import Path
 
 from flask import Flask
 from flask.blueprints import Blueprint
+from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
 from app.config import ROOT
-from app.errors import PluginError
+from app.errors import CaskError, PluginError
 from app.plugins.manifest import Manifest
 from app.plugins.snapshot import Snapshot
 from app.web import policy
@@ -66,6 +67,18 @@ def check_addresses(app: Flask, plugin: Manifest, before: Snapshot) -> list[Rule
                 f"plugin {plugin.name}: it replaces the view {endpoint!r}; expected addresses of its own."
             )
     return own
+
+
+def check_handlers(app: Flask, plugin: Manifest, before: Snapshot) -> None:
+    """Raises PluginError where failures of every address, ours too, would be answered in the plugin's shape."""
+    found, known = app.error_handler_spec.get(None, {}), before.handlers()
+    for code, kind in ((code, kind) for code, kinds in found.items() for kind in kinds):
+        is_ours = code is not None or issubclass(kind, HTTPException | CaskError) or issubclass(CaskError, kind)
+        if is_ours and found[code][kind] is not known.get(code, {}).get(kind):
+            raise PluginError(
+                f"plugin {plugin.name}: it handles {kind.__name__} for all addresses; expected"
+                " @blueprint.errorhandler, which handles it for its own."
+            )
 
 
 def _is_same(one: Rule, other: Rule) -> bool:

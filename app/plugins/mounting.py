@@ -103,6 +103,7 @@ def _mount(app: Flask, settings: Settings, plugin: Manifest, before: Snapshot) -
             app.register_blueprint(each)
     _add_files(app, plugin, blueprints)
     rules = claims.check_addresses(app, plugin, before)
+    claims.check_handlers(app, plugin, before)
     _limit(app, settings, {rule.endpoint for rule in rules})
     _navigate(app, plugin, {rule.endpoint for rule in rules})
     patterns = {policy.pattern(rule.rule) for rule in rules if not rule.rule.startswith(STATIC)}

@@ -27,6 +27,11 @@ class Snapshot:
         self.rules = list(app.url_map.iter_rules())
         self.views = dict(app.view_functions)
 
+    def handlers(self) -> dict[Any, dict[Any, Any]]:
+        """Who handled failures of all addresses: status (None for a class alone) → class → function."""
+        found: dict[Any, dict[Any, Any]] = self._tables["error_handler_spec"].get(None, {})
+        return found
+
     def restore(self) -> None:
         """Make the app what it was."""
         for name, table in self._tables.items():

@@ -170,6 +170,31 @@ def test_own_modules_are_found_and_no_library_is_hidden(tmp_path: Path) -> None:
     assert sys.modules["json"] is json
 
 
+def test_two_plugins_have_modules_of_one_name(tmp_path: Path) -> None:
+    """Where all plugins are on sys.path, the second gets the first's (feedBack issue 354)."""
+    for name in ("first", "second"):
+        write(tmp_path / "theirs", "from .parts import blueprint\n", name=name)
+        (tmp_path / "theirs" / name / "parts.py").write_text(VIEW.format(name=name, path=f"/{name}"))
+
+    client = make(tmp_path, tmp_path / "theirs").test_client()
+
+    assert [client.get(path).status_code for path in ("/first", "/second")] == [200, 200]
+
+
+def test_own_failures_are_handled_by_its_own_handler_and_nobody_elses(tmp_path: Path) -> None:
+    code = (
+        VIEW.format(name="mine", path="/mine")
+        .replace("return 'mine'", "")
+        .replace('return "mine"', "raise KeyError(1)")
+        + "@blueprint.errorhandler(KeyError)\ndef told(error):\n    return 'told', 418\n"
+    )
+
+    client = make(tmp_path, write(tmp_path / "theirs", code)).test_client()
+
+    assert client.get("/mine").status_code == 418
+    assert (client.get("/nowhere").json or {})["code"] == "not_found"
+
+
 def test_init_app_is_called_and_may_add_what_it_needs(tmp_path: Path) -> None:
     code = "def init_app(app):\n    app.extensions['theirs'] = 1\n    app.add_url_rule('/plain', 'plain', lambda: 'plain')\n"
 
@@ -206,6 +231,10 @@ BROKEN = {
     "Apache's address": (VIEW.format(name="mine", path="/_alive"), "collides with one of Apache's own"),
     "our files": (VIEW.format(name="mine", path="/static/a.js"), "collides with /static/<path:filename>"),
     "our view": ("def init_app(app):\n    app.view_functions['pages.models'] = print\n", "replaces the view"),
+    "our first page": (VIEW.format(name="mine", path="/"), "/ (mine.view) collides with /"),
+    "every failure": ("def init_app(app):\n    app.register_error_handler(404, str)\n", "it handles NotFound for all addresses"),
+    "every exception": ("def init_app(app):\n    app.register_error_handler(Exception, str)\n", "handles Exception for all"),
+    "name with a dot": (VIEW.format(name="a.b", path="/mine"), "line 3: ValueError: 'name' may not contain a dot"),
     "init_app that fails": ("def init_app(app):\n    1 / 0\n", "line 2: ZeroDivisionError: division by zero"),
 }  # fmt: skip
 MANIFESTS = {
