@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -63,42 +63,6 @@ def golden_pictures(is_detector: bool) -> list[np.ndarray]:
     if is_detector:
         return [scenes.letterbox(scenes.render(rng, library, 320, 240, 5).pixels)[0] for _ in range(2)]
     return [scenes.classification_sample(rng, library)[0] for _ in range(4)]
-
-
-MODEL_SAMPLES = 200
-MODEL_SAMPLES_SEED = 5_000_000
-MODEL_SAMPLE_QUALITY = 80
-
-
-def write_model_samples(name: str, store: Path = STORE) -> None:
-    """Write the pictures that `make model-build` compares and calibrates with; no training or test uses their seed.
-
-    For the detector index.json beside them lists the objects that are truly there, label and box in pixels.
-    """
-    folder = store / name / VERSION / "samples"
-    folder.mkdir(parents=True, exist_ok=True)
-    entries = []
-    for number, (pixels, objects) in enumerate(model_samples(is_detector=name == DETECTOR)):
-        file = f"{number:03d}.jpg"
-        Image.fromarray(pixels).save(folder / file, "JPEG", quality=MODEL_SAMPLE_QUALITY)
-        entries.append({"file": file, "objects": _objects(objects)})
-    if name == DETECTOR:
-        lines = ",\n".join(json.dumps(entry) for entry in entries)
-        (folder / "index.json").write_text(f"[\n{lines}\n]\n", encoding="utf-8")
-
-
-def model_samples(*, is_detector: bool) -> Iterator[tuple[np.ndarray, Sequence[scenes.Truth]]]:
-    """Pixels and objects of each of these pictures; the same each time. Classifiers' objects are not listed."""
-    rng, library = np.random.default_rng(MODEL_SAMPLES_SEED), scenes.SpriteLibrary(MODEL_SAMPLES_SEED, per_kind=24)
-    for _ in range(MODEL_SAMPLES):
-        if not is_detector:
-            yield scenes.classification_sample(rng, library)[0], ()
-            continue
-        # One in ten is empty: what is not there must not be found either.
-        objects = 0 if rng.random() < 0.1 else int(rng.integers(1, 7))
-        width, height = scenes.random_size(rng, scenes.DETECTOR_SIZE_PX)
-        scene = scenes.render(rng, library, width, height, objects)
-        yield scene.pixels, scene.objects
 
 
 def _objects(objects: Sequence[scenes.Truth]) -> list[dict[str, Any]]:

@@ -8,7 +8,6 @@ import logging
 import math
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Sequence
@@ -20,6 +19,7 @@ import numpy as np
 from app.decoding import child
 from app.decoding.slots import SlotQueue, late
 from app.errors import DecodersBusyError, ImageTooComplexError, RequestError
+from app.host import machine
 from app.image_headers.inspection import Look
 from app.inference.images import Picture
 from app.models.manifests import InputSpec
@@ -36,8 +36,7 @@ ENVIRONMENT = {"OPENBLAS_NUM_THREADS": "1", "OMP_NUM_THREADS": "1"}
 
 def command() -> Sequence[str]:
     """What starts one."""
-    # In a process of Apache sys.executable need not be Python.
-    return [str(Path(sys.prefix) / "bin" / "python"), "-m", "app.decoding.child"]
+    return [machine.python(), "-m", "app.decoding.child"]
 
 
 @dataclass

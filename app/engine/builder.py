@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import logging
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from app.config import ROOT
 from app.errors import CaskError, ChangeRefusedError
+from app.host import machine
 from app.models import builds
 from app.models.manifests import Manifest
 
@@ -31,9 +31,7 @@ Command = Callable[[Manifest], Sequence[str]]
 
 def command(manifest: Manifest) -> list[str]:
     """What builds one model; with the settings of this process."""
-    # In a process of Apache sys.executable need not be Python.
-    python = Path(sys.prefix) / "bin" / "python"
-    return [str(python), "-m", "app.runtimes.build.build", "--background", "--model", manifest.key]
+    return [machine.python(), "-m", "app.runtimes.build.build", "--background", "--model", manifest.key]
 
 
 class Builder:

@@ -30,6 +30,11 @@ MAPPINGS = Path("/proc/self/maps")
 QUIET_SHARE = 0.05
 
 
+def python() -> str:
+    """The interpreter of this installation. In a process of Apache sys.executable need not be Python."""
+    return str(Path(sys.prefix) / "bin" / "python")
+
+
 def available_cores(cgroup: Path = CGROUP) -> int:
     """Cores this process may use: its CPU affinity, cut to the quota of its cgroup (v2 or v1), at least 1."""
     affinity = len(os.sched_getaffinity(0))

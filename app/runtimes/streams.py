@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import threading
-from typing import Protocol
 
 import numpy as np
 import torch
@@ -14,36 +13,23 @@ from app.host.machine import CPU
 from app.runtimes.model import Images
 
 
-class DeviceStream(Protocol):
-    """One way to a device. Safe to use from several threads; what is sent in ``open()`` is computed in it."""
+class HostStream:
+    """The way to the processor: nothing is copied. Safe to use from several threads."""
 
     def open(self) -> contextlib.AbstractContextManager[object]:
         """What is computed inside belongs to this stream."""
-
-    def send(self, images: Images) -> torch.Tensor:
-        """uint8 [B, H, W, 3] to [B, 3, H, W] on the device; the memory stays in the order of channels_last."""
-
-    def receive(self, *results: torch.Tensor) -> list[np.ndarray]:
-        """The results as arrays, once they are computed."""
-
-
-class HostLane:
-    """The processor: nothing is copied."""
-
-    def open(self) -> contextlib.AbstractContextManager[object]:
-        """Nothing to open."""
         return contextlib.nullcontext()
 
     def send(self, images: Images) -> torch.Tensor:
-        """See ``DeviceStream``."""
+        """uint8 [B, H, W, 3] to [B, 3, H, W] on the device; the memory stays in the order of channels_last."""
         return torch.from_numpy(np.require(images, requirements=["C", "W"])).permute(0, 3, 1, 2)
 
     def receive(self, *results: torch.Tensor) -> list[np.ndarray]:
-        """See ``DeviceStream``."""
+        """The results as arrays, once they are computed."""
         return [result.numpy() for result in results]
 
 
-class GpuLane(threading.local):
+class GpuStream(threading.local):
     """A stream for each thread: one thread's copies do not wait for another one's computing."""
 
     def __init__(self, device: str) -> None:
@@ -51,16 +37,16 @@ class GpuLane(threading.local):
         self._stream = torch.cuda.Stream(device)
 
     def open(self) -> contextlib.AbstractContextManager[object]:
-        """See ``DeviceStream``."""
+        """See ``HostStream``."""
         return torch.cuda.stream(self._stream)
 
     def send(self, images: Images) -> torch.Tensor:
-        """See ``DeviceStream``. Through page-locked memory, which the GPU reads by itself; torch keeps it for later."""
+        """See ``HostStream``. Through page-locked memory, which the GPU reads by itself; torch keeps it for later."""
         pinned = torch.from_numpy(np.require(images, requirements=["C", "W"])).pin_memory()
         return pinned.to(self._device, non_blocking=True).permute(0, 3, 1, 2)
 
     def receive(self, *results: torch.Tensor) -> list[np.ndarray]:
-        """See ``DeviceStream``."""
+        """See ``HostStream``."""
         pinned = [torch.empty(result.shape, dtype=result.dtype, pin_memory=True) for result in results]
         for target, result in zip(pinned, results, strict=True):
             target.copy_(result, non_blocking=True)
@@ -68,9 +54,9 @@ class GpuLane(threading.local):
         return [target.numpy() for target in pinned]
 
 
-def to(device: str) -> DeviceStream:
+def to(device: str) -> HostStream | GpuStream:
     """The way to a device."""
-    return HostLane() if device == CPU else GpuLane(device)
+    return HostStream() if device == CPU else GpuStream(device)
 
 
 def placed(network: nn.Module, device: str) -> nn.Module:

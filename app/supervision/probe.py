@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import http.client
-import threading
 import time
 from collections.abc import Callable
 
@@ -34,7 +33,7 @@ class Probe:
 
     def start(self) -> None:
         """Ask in a thread until the process ends."""
-        threading.Thread(target=watch, args=(self.look, PERIOD_SECONDS), name="probe", daemon=True).start()
+        watch(self.look, PERIOD_SECONDS, "probe")
 
     def look(self) -> None:
         """Ask once."""

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import logging
 import subprocess
-import sys
-import threading
 from collections.abc import Callable
 from pathlib import Path
 
+from app.host import machine
 from app.storage import file_locks
 from app.supervision.supervisor import watch
 
@@ -24,8 +23,7 @@ STANDARD_ERROR = 2
 
 def begin() -> None:
     """Start a reload that outlives this process, which it replaces. Raises OSError."""
-    # In a process of Apache sys.executable need not be Python.
-    command = [str(Path(sys.prefix) / "bin" / "python"), str(ROOT / "apache" / "reload.py")]
+    command = [machine.python(), str(ROOT / "apache" / "reload.py")]
     subprocess.Popen(
         command,
         cwd=ROOT,
@@ -46,7 +44,7 @@ class ReloadRequests:
 
     def start(self) -> None:
         """Look in a thread until the process ends."""
-        threading.Thread(target=watch, args=(self.look, PERIOD_SECONDS), name="reloads", daemon=True).start()
+        watch(self.look, PERIOD_SECONDS, "reloads")
 
     def look(self) -> None:
         """Begin a reload where one was asked for and none runs. Raises OSError."""

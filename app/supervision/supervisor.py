@@ -77,7 +77,7 @@ class Supervisor:
 
     def start(self) -> None:
         """Look in a thread until the process ends."""
-        threading.Thread(target=watch, args=(self.look, PERIOD_SECONDS), name="supervisor", daemon=True).start()
+        watch(self.look, PERIOD_SECONDS, "supervisor")
 
     def look(self) -> None:
         """One look; ends who was stopped, silent or stuck for too long."""
@@ -90,7 +90,8 @@ class Supervisor:
         for seen in self._seen.values():
             reason = self._reason(seen)
             if reason and not seen.is_ended:
-                self._end(seen, reason)
+                seen.is_ended = True
+                end(seen.sign.role, seen.sign.pid, reason, self._kill, self._note)
 
     def troubles(self) -> list[str]:
         """Who is not well at the moment, in words, without the jobs' worker: callers who wait need it not."""
@@ -126,18 +127,6 @@ class Supervisor:
         patience = max(LOADING_SECONDS, self._hang_seconds) if seen.sign.mood == LOADING else self._hang_seconds
         return _words(seen, float("inf"), patience)
 
-    def _end(self, seen: _Seen, reason: str) -> None:
-        sign = seen.sign
-        log.error("ending the %s process %d: it %s; Apache starts a new one", sign.role, sign.pid, reason)
-        seen.is_ended = True
-        self._note(sign.pid)
-        try:
-            self._kill(sign.pid)
-        except ProcessLookupError:
-            log.info("the %s process %d had already ended", sign.role, sign.pid)
-        except OSError as error:
-            log.error("the %s process %d cannot be ended: %s", sign.role, sign.pid, error)  # noqa: TRY400
-
 
 def _words(seen: _Seen, stopped_seconds: float, seconds: float) -> str:
     """What is wrong with it for at least so long; empty when nothing is."""
@@ -150,8 +139,24 @@ def _words(seen: _Seen, stopped_seconds: float, seconds: float) -> str:
     return ""
 
 
-def watch(look: Callable[[], None], period_seconds: float) -> None:
-    """Look again and again, for ever."""
+def end(role: str, pid: int, reason: str, kill: Callable[[int], None], note: Callable[[int], None]) -> None:
+    """End a process whose place Apache fills; ``note`` is told first. One that cannot be ended is logged."""
+    log.error("ending the %s process %d: it %s; Apache starts a new one", role, pid, reason)
+    note(pid)
+    try:
+        kill(pid)
+    except ProcessLookupError:
+        log.info("the %s process %d had already ended", role, pid)
+    except OSError as error:
+        log.error("the %s process %d cannot be ended: %s", role, pid, error)  # noqa: TRY400
+
+
+def watch(look: Callable[[], None], period_seconds: float, name: str) -> None:
+    """Look again and again in a thread of this name, until the process ends."""
+    threading.Thread(target=_watch, args=(look, period_seconds), name=name, daemon=True).start()
+
+
+def _watch(look: Callable[[], None], period_seconds: float) -> None:
     while True:
         time.sleep(period_seconds)
         try:

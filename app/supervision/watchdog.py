@@ -5,16 +5,12 @@ A crash needs no watchdog: Apache sees it. A process that gives no sign of life 
 
 from __future__ import annotations
 
-import logging
-import threading
 import time
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from app.errors import CaskError
-from app.supervision.supervisor import LOADING_SECONDS, MOST_SPAN_SECONDS, kill, watch
-
-log = logging.getLogger("cask.ops")
+from app.supervision.supervisor import LOADING_SECONDS, MOST_SPAN_SECONDS, end, kill, watch
 
 PERIOD_SECONDS = 1.0
 # A look lasts as long as the engine's answer, at most a second.
@@ -60,7 +56,7 @@ class Watchdog:
 
     def start(self) -> None:
         """Watch in a thread until the process ends."""
-        threading.Thread(target=watch, args=(self.look, PERIOD_SECONDS), name="watchdog", daemon=True).start()
+        watch(self.look, PERIOD_SECONDS, "watchdog")
 
     def look(self) -> None:
         """One look; ends an engine that has not answered for longer than ``hang_seconds``."""
@@ -77,17 +73,5 @@ class Watchdog:
         self._silent_pid = pid
         patience = max(LOADING_SECONDS, self._hang_seconds) if self._is_loading() else self._hang_seconds
         if pid is not None and self._silent_seconds > patience:
-            self._end(pid)
-
-    def _end(self, pid: int) -> None:
-        log.error(
-            "ending the engine process %d: it has not answered for %.0f s; Apache starts a new one",
-            pid,
-            self._silent_seconds,
-        )
-        self._silent_pid = None
-        self._note(pid)
-        try:
-            self._kill(pid)
-        except ProcessLookupError:
-            log.info("the engine %d had already ended", pid)
+            self._silent_pid = None
+            end("engine", pid, f"has not answered for {self._silent_seconds:.0f} s", self._kill, self._note)

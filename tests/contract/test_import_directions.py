@@ -81,7 +81,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.decoding.child", {"app.errors", "app.image_headers", "app.inference.images", "app.models.manifests"}),
     (
         "app.decoding.children",
-        {"app.decoding", "app.errors", "app.image_headers", "app.inference.images", "app.models.manifests"},
+        {
+            *("app.decoding", "app.errors", "app.host.machine", "app.image_headers", "app.inference.images"),
+            "app.models.manifests",
+        },
     ),
     (
         "app.decoding.decoder",
@@ -175,7 +178,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.supervision.pulse", "app.tasks"),
         },
     ),
-    ("app.engine.builder", {"app.models.builds", "app.config", "app.errors", "app.models.manifests"}),
+    (
+        "app.engine.builder",
+        {"app.models.builds", "app.config", "app.errors", "app.host.machine", "app.models.manifests"},
+    ),
     ("app.engine.pace", set()),
     ("app.engine.current_change", {"app.errors"}),
     (
