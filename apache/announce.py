@@ -130,6 +130,8 @@ def _token(settings: Settings) -> Iterator[str]:
 def _try(settings: Settings, base: str, token: str) -> str:
     """Send a sample and say what was found. Raises OSError where there is no answer."""
     tasks = {model["task"] for model in _ask(settings, f"{base}/v1/models", token)["models"]}
+    if not tasks & {"detect", "classify"}:
+        return "ready"
     # A detector's answer says more: of a classifier one only sees how many labels it gave.
     task = "detect" if "detect" in tasks else "classify"
     sample = _sample(task)

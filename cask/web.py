@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import re
 import sys
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
@@ -12,7 +13,9 @@ from typing import IO, Any, Literal, TypeVar
 from flask import has_request_context
 
 from app import tasks
-from app.inference.pipeline import predictor
+from app.inference import code_calls
+from app.inference.pipeline import Predictor, predictor
+from app.models.manifests import Manifest
 from app.web import policy
 from app.web.api import answers
 from app.web.middleware import deadlines
@@ -20,6 +23,8 @@ from app.web.policy import Access
 
 View = TypeVar("View", bound=Callable[..., Any])
 Input = bytes | bytearray | memoryview | str | Path | IO[bytes]
+# Of a model with code: its parameters by name.
+Parameters = Mapping[str, Any]
 
 SCOPES = {"predict": Access.PREDICT, "admin": Access.ADMIN, "any": Access.ANY_TOKEN}
 RATE = re.compile(r"([1-9][0-9]{0,8}) ?(?:per|/) ?(second|minute|hour|day)s?")
@@ -73,28 +78,51 @@ def limit(rate: str) -> Callable[[View], View]:
     return note
 
 
-def predict(name: str, inputs: Input | Sequence[Input], *, version: str | None = None, **options: Any) -> Any:
+def predict(
+    name: str, inputs: Input | Parameters | Sequence[Input | Parameters], *, version: str | None = None, **options: Any
+) -> Any:
     """Ask a model of this service, within the request's deadline, admission, cache and canary.
 
     ``inputs``: one image (bytes, an uploaded file, or the path of a file) or a list of them. ``options``: those of the
     model's task; ``top=3`` is so many rows, whatever the task calls it.
 
-    Returns what ``POST /v1/<task>`` has for each image: a dict for one, a list of dicts in their order for a list.
+    A model with code takes its parameters: ``predict("tickets", {"text": "Where is it?"}, top=2)``; where there is one
+    parameter, its value will do.
+
+    Returns what ``POST /v1/<task>`` has for each image: a dict for one, a list of dicts in their order for a list; of a
+    model with code what it answers.
     Whatever it raises Cask answers: 404 no such model, 422 no image, 503 overloaded, 504 too late.
 
     >>> def claim(photo: bytes) -> dict[str, object]:
     ...     return {"damage": predict("damage", photo, top=3)["predictions"]}
     """
     is_list = isinstance(inputs, list | tuple)
-    data = [_bytes(each) for each in (inputs if isinstance(inputs, list | tuple) else (inputs,))]
+    given = inputs if isinstance(inputs, list | tuple) else (inputs,)
     asked = predictor()
-    task = asked.find(None, name, version).task
+    manifest = asked.find(None, name, version)
+    task = manifest.task
+    if manifest.code:
+        rows = [_parameters(manifest, each) for each in given]
+        found = code_calls.ask(asked, code_calls.Call(name, version, rows, options, _deadline(asked)))
+        return found if is_list else found[0]
+    data = [_bytes(each) for each in given]
     if "top" in options:
         options[tasks.BY_NAME[task].count_option] = options.pop("top")
-    deadline = deadlines.current() if has_request_context() else None
-    outcome = asked.predict(task, data, options, model=name, version=version, deadline=deadline)
+    outcome = asked.predict(task, data, options, model=name, version=version, deadline=_deadline(asked))
     results: list[dict[str, Any]] = answers.document(outcome)["results"]
     return results if is_list else results[0]
+
+
+def _deadline(asked: Predictor) -> float:
+    return deadlines.current() if has_request_context() else time.monotonic() + asked.timeout_seconds
+
+
+def _parameters(manifest: Manifest, given: Any) -> dict[str, Any]:
+    """The parameters of a model with code by name; files become bytes."""
+    inputs = manifest.signature["inputs"]
+    row = dict(given) if isinstance(given, Mapping) else dict.fromkeys(list(inputs)[:1], given)
+    beside = [name for name in row if inputs.get(name, {}).get(code_calls.KIND) in code_calls.BESIDE]
+    return {**row, **{name: _bytes(row[name]) for name in beside}}
 
 
 class PluginSettings:

@@ -16,7 +16,7 @@ from urllib.parse import urlencode
 
 import click
 
-from app.cli import completion, terminal
+from app.cli import code_answers, completion, terminal
 from app.inference.results import MAX_RESULTS
 
 if TYPE_CHECKING:
@@ -34,6 +34,8 @@ COORDINATES = ("x_min", "y_min", "x_max", "y_max")
 COLUMNS = ("image", "label", "score", *COORDINATES, "error")
 AT_ONCE = 4
 STANDARD_INPUT = Path("-")
+# The task of a model with code, in /v1/models.
+CODE = "code"
 
 
 @dataclass(frozen=True)
@@ -82,6 +84,8 @@ def command(
     paths = _files(images)
     service = context.with_resource(_service(url, token))
     row = _choose(service, model, version)
+    if row["task"] == CODE:
+        context.exit(terminal.REFUSED if code_answers.send(service, row, paths, top) else 0)
     ask = _question(service, row, version, top, threshold)
     # Lines that are printed as they come would run into the bar.
     is_bar_shown = not (is_json or is_csv) or not sys.stdout.isatty()
@@ -150,7 +154,9 @@ def _choose(service: Service, name: str, version: str) -> dict[str, Any]:
         raise terminal.Failure(reply.problem, next_step="flask doctor tells what is wrong with a service that runs.")
     rows: list[dict[str, Any]] = reply.document["models"]
     for row in rows:
-        if name in ("", row["name"]) and (row["version"] == version if version else row["role"] == "active"):
+        # A model with code takes what its own hints say: it is asked by its name.
+        is_meant = row["name"] == name or (not name and row["task"] != CODE)
+        if is_meant and (row["version"] == version if version else row["role"] == "active"):
             return row
     served = ", ".join(f"{row['name']}@{row['version']}" for row in rows) or "none"
     requested = f"{name or 'a model'}{'@' + version if version else ''}"

@@ -88,7 +88,8 @@ class Service:
         if self.host:
             headers["Host"] = self.host
         if body is not None:
-            headers["Content-Type"] = "application/octet-stream"
+            # No image begins so.
+            headers["Content-Type"] = "application/json" if body[:1] == b"{" else "application/octet-stream"
         if self.token:
             headers["X-Api-Token"] = self.token
         for is_last in (False, True):

@@ -108,13 +108,16 @@ class Slot:
 
     def to_dict(self) -> dict[str, Any]:
         """For the status frame."""
+        # Of a model whose process died and does not start again.
+        trouble = str(getattr(self.model, "trouble", ""))
+        state = "failed" if trouble else self.state
         return {
             "name": self.manifest.name,
             "version": self.manifest.version,
             "digest": self.manifest.digest,
-            "state": self.state,
-            "warm": self.state == "ready",
-            "error": self.error,
+            "state": state,
+            "warm": state == "ready",
+            "error": trouble or self.error,
             "computed_by": self.model.computed_by if self.model else "",
             "device": self.model.device if self.model else "",
             "processor": self.model.processor if self.model else "",

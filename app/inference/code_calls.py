@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -19,6 +20,8 @@ from app.telemetry import metrics
 from app.texts import Text
 
 KIND = "x-cask-kind"
+# Kinds that travel as bytes, not as JSON.
+BESIDE = ("image", "bytes")
 # One item: its values by name; bytes where the model takes bytes or an image.
 Item = Mapping[str, Any]
 
@@ -61,6 +64,11 @@ def call(predictor: Predictor, asked: Call, caller: Caller | None) -> Called:
                 raise
             choice = again
     return _ask(predictor, choice, asked, caller)
+
+
+def ask(predictor: Predictor, asked: Call) -> list[Any]:
+    """For code in this process: what the model answers to each item. Raises as ``call``."""
+    return [json.loads(answer) for answer in call(predictor, asked, predictor.caller).answers]
 
 
 def _ask(predictor: Predictor, choice: Choice, asked: Call, caller: Caller | None) -> Called:
@@ -140,7 +148,7 @@ def _item(
             shape, width, height, pixels = _picture(predictor, schema, item[name], deadline, hold, f"{where}{name}")
             values.append([len(data), len(pixels), shape, width, height])
             data += pixels
-        elif kind == "bytes":
+        elif kind in BESIDE:
             values.append([len(data), len(item[name])])
             data += item[name]
         else:

@@ -192,13 +192,13 @@ class Predictor:
         """Reads the manifests of the chosen models. ``kept``: answers of before. Raises ManifestError."""
         self.engine = engine
         self.kept = kept
-        self._caller = caller
+        self.caller = caller
         self._forms = Forms(Path(settings.state_dir))
         self.routing = Routing(
             Path(settings.models_dir), Path(settings.state_dir), settings.models, defaults=settings.models_default
         )
         self._max_images = settings.request_max_images
-        self._timeout_seconds = settings.request_timeout_seconds
+        self.timeout_seconds = settings.request_timeout_seconds
         self.decoder = Decoder.of(settings)
         self._shadowing = Shadowing(self.decoder.read)
         self._status_lock = threading.Lock()
@@ -227,8 +227,8 @@ class Predictor:
         engine raises.
         """
         if deadline is None:
-            deadline = time.monotonic() + self._timeout_seconds
-        caller = caller or self._caller
+            deadline = time.monotonic() + self.timeout_seconds
+        caller = caller or self.caller
         parsed = options.parse(task, {**params, **_given(model=model, version=version)})
         requested = [parsed] * len(data) if each is None else each
         if canary is None:
@@ -248,7 +248,7 @@ class Predictor:
 
         Raises ModelNotFoundError, OptionError.
         """
-        return self.routing.choose(task, name, version, self._caller.canary() if self._caller else "")
+        return self.routing.choose(task, name, version, self.caller.canary() if self.caller else "")
 
     @property
     def manifests(self) -> list[Manifest]:

@@ -28,6 +28,11 @@ class CodeModel:
         self.manifest = manifest
         self.best_batch_size = manifest.serve.max_batch_size
 
+    @property
+    def trouble(self) -> str:
+        """Why its process does not start again; empty while it runs, or is about to."""
+        return self.running.trouble
+
     def warm_up(self) -> None:
         """Nothing: only the model knows what it takes."""
 

@@ -78,6 +78,11 @@ class ModelWorker:
         process = self._process
         return process.pid if process is not None and process.poll() is None else 0
 
+    @property
+    def trouble(self) -> str:
+        """Why a process that had run does not load again, with its last lines; empty where it does."""
+        return f"{self.error}; its last lines: {self.tail()}" if self.error and not self._is_loaded.is_set() else ""
+
     def start(self) -> None:
         """Start the process and wait until the model is loaded. Raises ModelLoadError with the reason."""
         self._keeper.start()

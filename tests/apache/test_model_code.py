@@ -8,6 +8,8 @@ import json
 import os
 import shutil
 import signal
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -42,9 +44,33 @@ def store() -> Iterator[Path]:
     shutil.rmtree(folder)
 
 
+PLUGIN = """
+from flask import Blueprint, request
+
+from cask import predict
+
+blueprint = Blueprint("desk", __name__)
+
+
+@blueprint.post("/desk")
+def sort():
+    photo = request.files["photo"]
+    return {
+        "one": predict("tickets", "My parcel is late"),
+        "several": predict("tickets", [{"text": "refund"}, {"text": "parcel"}], top=2),
+        "areas": predict("brightness", photo, threshold=0.3)["areas"],
+    }
+"""
+
+
 @pytest.fixture(scope="module")
 def server(store: Path) -> Iterator[Server]:
-    with servers.running(MODELS_DIR=str(store), REQUEST_MAX_WAIT_SECONDS="60") as running:
+    plugin = store.parent / "plugins" / "desk"
+    plugin.mkdir(parents=True)
+    (plugin / "plugin.toml").write_text('name = "desk"\nversion = "1"\ncask = ">=1,<2"\n')
+    (plugin / "__init__.py").write_text(PLUGIN)
+    ours = {"PLUGINS_DIR": str(plugin.parent), "REQUEST_MAX_WAIT_SECONDS": "60"}
+    with servers.running(MODELS_DIR=str(store), **ours) as running:
         yield running
 
 
@@ -230,6 +256,55 @@ def test_version_is_changed_under_load_without_a_lost_request(server: Server, st
 def _version(server: Server) -> str:
     version: str = ask(server, "tickets", LATE).json["model"]["version"]
     return version
+
+
+def test_flask_code_of_a_plugin_asks_models_with_code(server: Server, photo: bytes) -> None:
+    form, kind = bad_input.multipart(photo, field_name="photo")
+    answer = server.ask("/desk", form, {"Content-Type": kind})
+
+    assert answer.status == 200, answer.body
+    assert answer.json["one"] == [{"label": "shipping", "score": 0.5}]
+    assert [len(rows) for rows in answer.json["several"]] == [2, 2]
+    assert answer.json["areas"]
+
+
+def test_command_line_asks_a_model_with_code(server: Server, photo: bytes, tmp_path: Path) -> None:
+    (tmp_path / "late.json").write_text(json.dumps(LATE))
+    (tmp_path / "cone.jpg").write_bytes(photo)
+    (tmp_path / "empty.json").write_text('{"text": ""}')
+    late = command(server, "tickets", str(tmp_path / "late.json"), "--top", "1")
+    cone = command(server, "brightness", str(tmp_path / "cone.jpg"))
+    empty = command(server, "tickets", str(tmp_path / "empty.json"))
+
+    assert json.loads(late.stdout)["results"] == [[{"label": "shipping", "score": 0.5}]], late.stderr
+    assert json.loads(cone.stdout)["results"][0]["areas"]
+    assert empty.returncode == 1
+    assert "the text is empty" in empty.stderr
+    assert command(server, "", str(tmp_path / "cone.jpg"), "--json").returncode == 0
+
+
+def command(server: Server, model: str, *arguments: str) -> subprocess.CompletedProcess[str]:
+    chosen = ("--model", model) if model else ()
+    call = [sys.executable, "-m", "app.cli", "predict", *arguments, *chosen, "--url", server.url]
+    return subprocess.run(call, cwd=ROOT, env=servers.environment("test"), capture_output=True, text=True)
+
+
+def test_model_that_does_not_start_again_is_named_with_what_it_wrote(server: Server, store: Path) -> None:
+    """What a disk that was lost does: the process dies, and its successors find no file."""
+    words = store / "tickets" / "1" / "words.txt"
+    kept = words.read_bytes()
+    words.unlink()
+    os.kill(worker_pid(server, "tickets"), signal.SIGKILL)
+    wait_until(lambda: _state(server) == "failed", PATIENCE_SECONDS, "a model that failed")
+    row = server.ask("/v1/models/tickets").json
+    refused = ask(server, "tickets", LATE)
+    words.write_bytes(kept)
+    wait_until(lambda: _state(server) == "ready", PATIENCE_SECONDS, "the model to be back")
+
+    assert "FileNotFoundError" in row["error"]
+    assert "words.txt" in row["error"]
+    assert (refused.status, refused.json["code"]) == (503, "model_not_ready")
+    assert ask(server, "tickets", LATE).status == 200
 
 
 def test_file_that_was_changed_after_it_was_added_is_not_run(server: Server, store: Path) -> None:

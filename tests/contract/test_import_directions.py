@@ -566,7 +566,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "cask.web",
         {
             *("cask", "app.tasks", "app.inference.pipeline", "app.web.policy", "app.web.api.answers"),
-            "app.web.middleware.deadlines",
+            *("app.web.middleware.deadlines", "app.inference.code_calls", "app.models.manifests"),
         },
     ),
     ("cask", set()),

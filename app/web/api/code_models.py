@@ -10,7 +10,7 @@ from flask import Response, request
 
 from app.errors import InputRefusedError, ModelCrashedError, OptionError, RequestError
 from app.inference import code_calls
-from app.inference.code_calls import KIND, Call
+from app.inference.code_calls import BESIDE, KIND, Call
 from app.inference.pipeline import predictor
 from app.models.manifests import CODE, Manifest
 from app.texts import Text
@@ -23,7 +23,6 @@ from app.web.policy import PREDICTING_ROUTE
 
 ITEMS = "items"
 FORM = "multipart/form-data"
-BESIDE = ("image", "bytes")
 ANY_OBJECT = {"type": "object"}
 ANSWERS = {
     "type": "object",

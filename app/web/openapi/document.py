@@ -281,7 +281,7 @@ class _Document:
             yield {**row, "description": operation.path.get(name, ""), **({"example": example} if example else {})}
 
     def _example_of(self, name: str, rule: Rule) -> str:
-        manifest = self._manifests[0]
+        manifest = next((each for each in self._manifests if not each.code), self._manifests[0])
         is_sample = rule.endpoint == "pages.sample"
         sample = next(iter(sorted(self._samples())), "")
         return (

@@ -10,7 +10,7 @@ from werkzeug.datastructures import FileStorage
 from app import tasks
 from app.errors import ImageMissingError, OptionError, RequestError
 from app.inference.options import PARAMS_OF_TASK
-from app.inference.pipeline import predictor
+from app.inference.pipeline import ModelStatus, predictor
 from app.models.manifests import Task
 from app.web.pages import samples
 
@@ -64,6 +64,11 @@ class Upload:
     data: bytes
 
 
+def is_offered(status: ModelStatus) -> bool:
+    """Whether the form offers this version: it is served, and takes pictures as the form sends them."""
+    return status.role in ("active", "held") and status.manifest.task in TASKS
+
+
 def first() -> PredictionForm:
     """What the page starts with: the first task that a model is there for."""
     there = {manifest.task for manifest in predictor().manifests}
@@ -77,7 +82,9 @@ def read(form: Mapping[str, str]) -> PredictionForm:
     limits = {limit: form.get(limit, "").strip() for limit in LIMITS}
     explains = form.get("explain") == "true"
     if name:
-        return PredictionForm(predictor().find(None, name, version or None).task, name, version, limits, explains)
+        # A model with code has no such form.
+        found = predictor().find(None, name, version or None)
+        return PredictionForm(_task(found.task), name, version, limits, explains)
     return PredictionForm(_task(form.get("task") or first().task), "", version, limits, explains)
 
 

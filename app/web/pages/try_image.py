@@ -84,7 +84,7 @@ pages.add_app_template_filter(drawing.count, "count_labels")
 
 
 def _page(form: PredictionForm, answers: Sequence[Answered]) -> Response:
-    models = [status for status in predictor().models() if status.role in ("active", "held")]
+    models = [status for status in predictor().models() if prediction_form.is_offered(status)]
     page = render_template(
         "try_image.html",
         asked=form,
