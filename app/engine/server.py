@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from app.engine import calls, protocol, tensors
+from app.engine import calls, frame_sockets, protocol, tensors
 from app.engine.batcher import Work
 from app.engine.builder import Builder
 from app.engine.changes import ACTIONS, GIVE_UP, Change, Changes
@@ -212,7 +212,7 @@ class Connection:
     def _serve(self) -> None:
         try:
             while True:
-                self._handle(protocol.read_frame(self._read_exactly))
+                self._handle(frame_sockets.receive(self._socket))
         except EOFError:
             pass
         except ProtocolError as error:
@@ -234,16 +234,6 @@ class Connection:
         """End both directions; whoever reads or sends here notices at once."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
-
-    def _read_exactly(self, count: int) -> bytearray:
-        data = bytearray(count)
-        view = memoryview(data)
-        while view:
-            received = self._socket.recv_into(view)
-            if not received:
-                raise EOFError
-            view = view[received:]
-        return data
 
     def _handle(self, frame: Frame) -> None:
         if frame.type is FrameType.STATUS:

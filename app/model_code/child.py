@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any
 
 import cask
-from app.engine import protocol
+from app.engine import frame_sockets
 from app.engine.protocol import Frame, FrameType
 from app.model_code import signature as signatures
 from app.model_code.kinds import KIND, Pixels
@@ -113,26 +113,10 @@ def _load(folder: Path) -> Served:
 
 def _serve(sock: socket.socket, served: Served) -> None:
     while True:
-        batch = protocol.read_frame(lambda count: _read_exactly(sock, count))
-        outcomes = served.answer(batch, lambda: _send(sock, Frame(FrameType.PROGRESS, {})))
+        batch = frame_sockets.receive(sock)
+        outcomes = served.answer(batch, lambda: frame_sockets.send(sock, Frame(FrameType.PROGRESS, {})))
         rows = [{**outcome, "bytes": len(data)} for outcome, data in outcomes]
-        _send(sock, Frame(FrameType.ANSWER, {"rows": rows}, b"".join(data for _, data in outcomes)))
-
-
-def _read_exactly(sock: socket.socket, count: int) -> bytearray:
-    data = bytearray(count)
-    view = memoryview(data)
-    while view:
-        received = sock.recv_into(view)
-        if not received:
-            raise EOFError
-        view = view[received:]
-    return data
-
-
-def _send(sock: socket.socket, frame: Frame) -> None:
-    for buffer in protocol.encode(frame):
-        sock.sendall(buffer)
+        frame_sockets.send(sock, Frame(FrameType.ANSWER, {"rows": rows}, b"".join(data for _, data in outcomes)))
 
 
 def _limit(memory_mb: int, parent: int) -> None:
@@ -164,10 +148,10 @@ def main(arguments: Sequence[str]) -> int:
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the model raises
             traceback.print_exc()
             text = str(error) if isinstance(error, SignatureError) else f"{type(error).__name__}: {error}"
-            _send(sock, Frame(FrameType.ERROR, {"message": text[:WHY_CHARACTERS]}))
+            frame_sockets.send(sock, Frame(FrameType.ERROR, {"message": text[:WHY_CHARACTERS]}))
             return 1
         meta = {"signature": served.signature.to_dict(), "seconds": round(time.monotonic() - started, 3)}
-        _send(sock, Frame(FrameType.STATUS_ANSWER, meta))
+        frame_sockets.send(sock, Frame(FrameType.STATUS_ANSWER, meta))
         with contextlib.suppress(EOFError, OSError):
             _serve(sock, served)
     return 0

@@ -13,7 +13,6 @@ import select
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from collections import deque
@@ -23,9 +22,10 @@ from pathlib import Path
 from typing import IO, Any
 
 from app.config import ROOT
-from app.engine import protocol
+from app.engine import frame_sockets
 from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
 from app.errors import ModelCrashedError, ModelLoadError, ModelNotReadyError
+from app.host import machine
 
 log = logging.getLogger("cask.engine")
 
@@ -134,8 +134,7 @@ class ModelWorker:
 
     def _exchange(self, sock: socket.socket, frame: Frame) -> Frame:
         sock.settimeout(self.spec.timeout_seconds)
-        for buffer in protocol.encode(frame):
-            sock.sendall(buffer)
+        frame_sockets.send(sock, frame)
         return _receive(sock, self.spec.timeout_seconds)
 
     def _give_up(self, why: str) -> None:
@@ -242,7 +241,7 @@ class ModelWorker:
         looks = 0
         with contextlib.closing(_Ending(process.pid)) as ending:
             while not ending.wait(LOOK_SECONDS):
-                looks = looks + 1 if _is_stopped(process.pid) else 0
+                looks = looks + 1 if machine.is_stopped(process.pid) else 0
                 if looks >= 2:
                     log.warning("the worker of %s, process %d, was stopped and is replaced", self.spec.key, process.pid)
                     return
@@ -292,8 +291,7 @@ class _Ending:
 def own_python(folder: Path) -> Path:
     """The interpreter of a version's own environment where it has one, else ours."""
     own = folder / "environment" / "bin" / "python"
-    # In a process of Apache sys.executable need not be Python.
-    return own if own.exists() else Path(sys.prefix) / "bin" / "python"
+    return own if own.exists() else Path(machine.python())
 
 
 def _environment(threads: int) -> dict[str, str]:
@@ -313,23 +311,7 @@ def _environment(threads: int) -> dict[str, str]:
 def _receive(sock: socket.socket, seconds: float) -> Frame:
     """The next frame that is not about progress, each of which gives as much time again."""
     while True:
-        until = time.monotonic() + seconds
-
-        def read(count: int, until: float = until) -> bytearray:
-            data = bytearray(count)
-            view = memoryview(data)
-            while view:
-                left = until - time.monotonic()
-                if left <= 0:
-                    raise TimeoutError
-                sock.settimeout(left)
-                received = sock.recv_into(view)
-                if not received:
-                    raise EOFError
-                view = view[received:]
-            return data
-
-        frame = protocol.read_frame(read)
+        frame = frame_sockets.receive(sock, time.monotonic() + seconds)
         if frame.type is not FrameType.PROGRESS:
             return frame
 
@@ -342,14 +324,6 @@ def _rows(reply: Frame, count: int) -> list[dict[str, Any]]:
         row["answer"] = data[at : at + row["bytes"]]
         at += row["bytes"]
     return list(rows)
-
-
-def _is_stopped(pid: int) -> bool:
-    """Whether somebody stopped it with a signal; under a debugger is another state."""
-    try:
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T"
-    except (OSError, IndexError):
-        return False
 
 
 def _status(process: subprocess.Popen[bytes]) -> str:

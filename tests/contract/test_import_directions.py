@@ -146,6 +146,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         },
     ),
     ("app.engine.protocol", set()),
+    ("app.engine.frame_sockets", {"app.engine.protocol"}),
     ("app.engine.tensors", {"app.engine.protocol"}),
     ("app.engine.batcher", {"app.errors"}),
     ("app.engine.calls", {"app.engine.batcher", "app.engine.protocol", "app.engine.worker"}),
@@ -210,6 +211,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.engine.calls",
             "app.models.manifests",
             *(
+                "app.engine.frame_sockets",
                 "app.engine.protocol",
                 "app.engine.tensors",
                 "app.engine.batcher",
@@ -545,11 +547,14 @@ TABLE: list[tuple[str, set[str] | None]] = [
         },
     ),
     # Run in a model's own process, under a Python that may have none of our libraries.
-    ("app.model_code.child", {"app.engine.protocol", "app.model_code", "cask"}),
+    ("app.model_code.child", {"app.engine.frame_sockets", "app.engine.protocol", "app.model_code", "cask"}),
     ("app.model_code.signature", {"app.model_code.kinds", "cask"}),
     ("app.model_code.kinds", {"app.model_code.png", "cask"}),
     ("app.model_code.png", set()),
-    ("app.model_code.worker", {"app.config", "app.engine.protocol", "app.errors"}),
+    (
+        "app.model_code.worker",
+        {"app.config", "app.engine.frame_sockets", "app.engine.protocol", "app.errors", "app.host.machine"},
+    ),
     (
         "app.model_code.served",
         {"app.engine.calls", "app.errors", "app.model_code.folder", "app.model_code.worker", "app.models.manifests"},
@@ -682,7 +687,8 @@ ONLY: dict[str, tuple[str, ...]] = {
         *("app.inference.code_images", "app.model_code.kinds", "cask"),
     ),
     "socket": (
-        *("app.decoding", "app.engine.client", "app.engine.server", "app.ensembles.upstreams", "app.model_code"),
+        *("app.decoding", "app.engine.client", "app.engine.frame_sockets", "app.engine.server"),
+        *("app.ensembles.upstreams", "app.model_code"),
         *("apache.preflight", "app.cli", "app.jobs.webhooks", "loadtest"),
     ),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.
