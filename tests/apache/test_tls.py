@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import http.client
+import json
 import socket
 import ssl
 import subprocess
@@ -123,3 +124,14 @@ def test_old_protocols_are_refused(server: Server, https_port: int) -> None:
 
     assert done.returncode != 0
     assert b"Cipher is (NONE)" in done.stdout
+
+
+def test_plain_http_at_the_port_for_https_is_told_so(server: Server, https_port: int) -> None:
+    connection = http.client.HTTPConnection("localhost", https_port, timeout=20)
+    connection.request("GET", "/v1/models")
+    answer = connection.getresponse()
+    problem = json.loads(answer.read())
+
+    assert (answer.status, problem["code"]) == (400, "bad_request")
+    assert problem["detail"] == "The request came as plain HTTP to a port that takes HTTPS only."
+    assert problem["hint"] == "Begin the address with https://."
