@@ -134,9 +134,10 @@ def render(settings: Settings, server_root: Path, plugins: Sequence[Plugin] = ()
     shutil.rmtree(server_root, ignore_errors=True)
     server_root.mkdir(parents=True)
     write_definitions(settings, server_root)
-    write_headers(server_root)
+    write_headers(server_root, plugins)
     write_cors(settings, server_root)
     write_plugins(server_root, plugins)
+    write_applications(settings, server_root, plugins)
     write_error_documents(settings, server_root)
     write_refusal(settings, server_root)
     make_counted_log(server_root)
@@ -247,11 +248,13 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
     (server_root / "definitions.conf").write_text("\n".join(lines) + "\n")
 
 
-def write_headers(server_root: Path) -> None:
-    """The app's security headers, for answers that Python never sees."""
+def write_headers(server_root: Path, plugins: Sequence[Plugin]) -> None:
+    """The app's security headers, for answers that Python never sees. An application of others has its own."""
+    mounts = "|".join(each.application.mount for each in plugins if each.application)
+    ours = f' "expr=%{{REQUEST_URI}} !~ m#^(?:{mounts})(?:/|$)#"' if mounts else ""
     lines = []
     for name, value in HEADERS.items():
-        lines += [f"Header onsuccess unset {name}", f'Header always set {name} "{value}"']
+        lines += [f"Header onsuccess unset {name}{ours}", f'Header always set {name} "{value}"{ours}']
     (server_root / "headers.conf").write_text("\n".join(lines) + "\n")
 
 
@@ -266,6 +269,28 @@ def write_plugins(server_root: Path, plugins: Sequence[Plugin]) -> None:
             lines += [f'<LocationMatch "^(?:{"|".join(each.patterns)})$">']
             lines += [f'    Header always set {POLICY} "{each.content_security_policy}"', "</LocationMatch>"]
     (server_root / "plugins.conf").write_text("".join(f"{line}\n" for line in lines))
+
+
+def write_applications(settings: Settings, server_root: Path, plugins: Sequence[Plugin]) -> None:
+    """Each whole application of somebody else's: a daemon group of its own, so that a broken one harms nobody else."""
+    folder, lines = server_root / "applications", list[str]()
+    folder.mkdir()
+    limits = f"request-timeout={int(settings.request_max_timeout_seconds * NET_FACTOR)} startup-timeout=60"
+    limits += f" shutdown-timeout={settings.server_shutdown_seconds}"
+    for name, home, found in ((each.name, each.folder, each.application) for each in plugins):
+        if found is None:
+            continue
+        script, group = folder / f"{name}.wsgi", f"plugin-{name}"
+        script.write_text(f"from {found.module} import {found.name} as application\n")
+        environment = f' python-home="{found.environment}"' if found.environment else ""
+        lines += [
+            f'WSGIDaemonProcess {group} display-name=(wsgi:{group}) home="{home}" python-path="{home}"{environment}'
+            f" processes={found.processes} threads={found.threads} lang=C.UTF-8 locale=C.UTF-8 {limits}",
+            f'RedirectMatch 308 "^({found.mount})$" "$1/"',
+            f'WSGIScriptAlias {found.mount} "{script}" process-group={group} application-group=%{{GLOBAL}}',
+        ]
+    lines += [f'<Directory "{folder}">', "    Require all granted", "</Directory>"] if lines else []
+    (server_root / "applications.conf").write_text("".join(f"{line}\n" for line in lines))
 
 
 def write_cors(settings: Settings, server_root: Path) -> None:

@@ -69,6 +69,16 @@ def check_addresses(app: Flask, plugin: Manifest, before: Snapshot) -> list[Rule
     return own
 
 
+def check_mounts(plugin: Manifest, rules: Iterable[Rule], mounts: Iterable[str]) -> None:
+    """Raises PluginError for an address that Apache gives to an application of another plugin."""
+    for rule, mount in ((rule, mount) for rule in rules for mount in mounts):
+        if f"{rule.rule}/".startswith(f"{mount}/"):
+            raise PluginError(
+                f"plugin {plugin.name}: its address {rule.rule} ({rule.endpoint}) lies below {mount}, where another"
+                " plugin's application is; expected one that nobody has."
+            )
+
+
 def check_handlers(app: Flask, plugin: Manifest, before: Snapshot) -> None:
     """Raises PluginError where failures of every address, ours too, would be answered in the plugin's shape."""
     found, known = app.error_handler_spec.get(None, {}), before.handlers()

@@ -13,6 +13,8 @@ from app.config import did_you_mean, plugin_settings
 from app.config.plugin_settings import FILE, PluginSetting, read_table
 from app.config.values import PLUGIN_NAME
 from app.errors import PluginError
+from app.plugins import applications
+from app.plugins.applications import Application
 
 KEYS = ("name", "version", "cask", "navigation", "settings", "content_security_policy", "wsgi")
 BOUND = re.compile(r"(>=|<=|==|<|>)\s*(\d+)(?:\.0)*")
@@ -41,6 +43,7 @@ class Manifest:
     navigation: tuple[Place, ...]
     settings: tuple[PluginSetting, ...]
     policy: Mapping[str, tuple[str, ...]]
+    application: Application | None = None
 
     @property
     def package(self) -> str:
@@ -65,7 +68,9 @@ def read(folder: Path) -> Manifest:
         raise PluginError(f'{path}: version is {version!r}; expected one such as "1.0".')
     _check_interface(path, table.get("cask"))
     settings = plugin_settings.declared(path, folder.name)
-    return Manifest(folder.name, version, folder, _navigation(path, table), settings, _policy(path, table))
+    application = applications.read(folder, table["wsgi"], path) if "wsgi" in table else None
+    rows = (_navigation(path, table), settings, _policy(path, table), application)
+    return Manifest(folder.name, version, folder, *rows)
 
 
 def _check_interface(path: Path, wanted: Any) -> None:

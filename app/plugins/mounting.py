@@ -12,7 +12,8 @@ from flask.blueprints import Blueprint
 
 from app.config import Settings, plugin_settings
 from app.errors import CaskError, PluginError
-from app.plugins import claims, loading, manifest
+from app.plugins import applications, claims, loading, manifest
+from app.plugins.applications import Application
 from app.plugins.claims import STATIC
 from app.plugins.manifest import Manifest
 from app.plugins.snapshot import Snapshot
@@ -39,6 +40,7 @@ class Plugin:
     folder: Path = Path()
     patterns: tuple[str, ...] = ()
     content_security_policy: str = ""
+    application: Application | None = None
 
     def row(self) -> PluginRow:
         """For /status."""
@@ -85,6 +87,11 @@ def _leave_out(settings: Settings, found: list[Plugin], folder: Path, error: Cas
 
 
 def _mount(app: Flask, settings: Settings, plugin: Manifest, before: Snapshot) -> Plugin:
+    taken = [each.application.mount for each in app.extensions[EXTENSION] if each.application]
+    if plugin.application is not None:
+        # Apache runs it, in processes of its own.
+        applications.check(app, plugin.application, plugin.folder / plugin_settings.FILE, taken)
+        return Plugin(plugin.name, plugin.version, "", plugin.folder, application=plugin.application)
     module = loading.load(plugin, plugin_settings.values(settings, plugin.settings))
     blueprints = loading.blueprints(module)
     init_app = getattr(module, "init_app", None)
@@ -103,6 +110,7 @@ def _mount(app: Flask, settings: Settings, plugin: Manifest, before: Snapshot) -
             app.register_blueprint(each)
     _add_files(app, plugin, blueprints)
     rules = claims.check_addresses(app, plugin, before)
+    claims.check_mounts(plugin, rules, taken)
     claims.check_handlers(app, plugin, before)
     _limit(app, settings, {rule.endpoint for rule in rules})
     _navigate(app, plugin, {rule.endpoint for rule in rules})

@@ -21,11 +21,31 @@ CALLERS = 12
 PATIENCE_SECONDS = 60.0
 
 
+# An application as it is, with inline scripts and a policy of its own.
+SHOP = """
+import os, pathlib
+from flask import Flask, url_for, request
+app = Flask(__name__)
+@app.get("/")
+def first():
+    return f"<script>1</script>{url_for('basket', _external=True)} {os.getpid()} {pathlib.Path.cwd().name}"
+@app.post("/basket")
+def basket():
+    return {"bytes": len(request.get_data())}, 201, {"Content-Security-Policy": "script-src 'unsafe-inline'"}
+"""
+
+
 @pytest.fixture(scope="module")
 def plugins(open_folder: Path) -> Path:
     """The examples and a plugin that nobody can import."""
     folder = open_folder / "plugins"
     shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("__pycache__"))
+    for name, code in {"shop": SHOP, "ruin": "raise ImportError('ruined')\n"}.items():
+        (folder / name).mkdir()
+        (folder / name / f"{name}.py").write_text(code)
+        (folder / name / "plugin.toml").write_text(
+            f'name = "{name}"\nversion = "1"\ncask = ">=1"\n[wsgi]\napplication = "{name}:app"\nmount = "/{name}"\n'
+        )
     (folder / "broken").mkdir()
     (folder / "broken" / "plugin.toml").write_text('name = "broken"\nversion = "1"\ncask = ">=1"\n')
     (folder / "broken" / "__init__.py").write_text("import os\n\ndef view(:\n")
@@ -103,6 +123,26 @@ def test_page_has_its_place_its_files_and_its_own_policy(server: Server) -> None
     assert server.ask("/static/plugins/claims/%2e%2e/plugin.toml").status in (400, 403, 404)
 
 
+def test_application_of_others_runs_as_it_is_in_processes_of_its_own(server: Server) -> None:
+    first, basket = server.ask("/shop/"), server.ask("/shop/basket", b"12345")
+    missing, ruined = server.ask("/shop/nothing"), server.ask("/ruin/")
+
+    address, pid, folder = first.body.decode().removeprefix("<script>1</script>").split()
+    assert (address, folder) == (f"{server.url}/shop/basket", "shop")
+    assert int(pid) not in server.pids("web") + server.pids("ops")
+    # Neither our policy nor our shape of failures is forced on it.
+    assert "Content-Security-Policy" not in first.headers
+    assert basket.headers["Content-Security-Policy"] == "script-src 'unsafe-inline'"
+    assert (basket.status, basket.json) == (201, {"bytes": 5})
+    assert (missing.status, missing.headers["Content-Type"]) == (404, "text/html; charset=utf-8")
+    assert server.ask("/shop", headers={"X-Other": "1"}).body == first.body
+    # One that cannot be imported harms nobody else.
+    assert ruined.status == 500
+    assert server.ask("/v1/models").status == 200
+    assert "ImportError: ruined" in server.log()
+    assert "default-src 'none'" in server.ask("/shopping").headers["Content-Security-Policy"]
+
+
 def test_broken_plugin_is_named_everywhere_and_missing_nowhere_else(server: Server, plugins: Path) -> None:
     rows = {row["name"]: row for row in server.ask("/status").json["plugins"]}
     place = f"{plugins}/broken/__init__.py, line 3: SyntaxError"
@@ -137,7 +177,7 @@ def test_reload_with_a_broken_plugin_touches_nothing_and_with_a_right_one_serves
 
     assert done.returncode == 0, done.stderr
     assert server.ask("/mended").body == b"mended"
-    assert [row["state"] for row in server.ask("/status").json["plugins"]] == ["serving", "serving"]
+    assert [row["state"] for row in server.ask("/status").json["plugins"]] == ["serving"] * 4
     shutil.copy(plugins / "claims" / "plugin.toml", plugins / "broken")
 
 

@@ -246,6 +246,12 @@ MANIFESTS = {
         "default is 9; expected a whole number of at most 5",
     ),
     "unknown page": ('\nnavigation = { endpoint = "claims.pgae", words = "x" }', "one of claims.claim, claims.help_page"),
+    "application without a name": ('\n[wsgi]\napplication = "shop"\nmount = "/shop"', 'expected module:name such as "shop:app"'),
+    "application that is not there": ('\n[wsgi]\napplication = "shop:app"\nmount = "/shop"', "but there is no"),
+    "mount without a slash": ('\n[wsgi]\napplication = "a:app"\nmount = "shop"', 'expected a path such as "/shop"'),
+    "mount over ours": ('\n[wsgi]\napplication = "__init__:app"\nmount = "/v1"', "collides with /v1/"),
+    "no environment": ('\n[wsgi]\napplication = "__init__:app"\nmount = "/a"\nenvironment = "venv"', "with bin/python"),
+    "too many threads": ('\n[wsgi]\napplication = "__init__:app"\nmount = "/a"\nthreads = 0', "threads is 0; expected a whole"),
     "policy with a semicolon": ('\n[content_security_policy]\nimg-src = ["a; script-src *"]', "a list of sources"),
 }  # fmt: skip
 
@@ -293,6 +299,15 @@ def test_two_plugins_with_one_address_are_refused(tmp_path: Path) -> None:
     plugins = write(write(tmp_path / "theirs"), VIEW.format(name="shop", path="/claims"), name="shop")
 
     assert "/claims (shop.view) collides with /claims (claims.claim)" in refusal(tmp_path, plugins)
+
+
+def test_address_below_an_application_of_another_plugin_is_refused(tmp_path: Path) -> None:
+    plugins = write(tmp_path / "theirs", VIEW.format(name="shop", path="/mount/x"), name="shop")
+    write(plugins, "", name="a", manifest='[wsgi]\napplication = "__init__:app"\nmount = "/mount"\n')
+    assert "/mount/x (shop.view) lies below /mount" in refusal(tmp_path, plugins)
+
+    write(plugins, "", name="b", manifest='[wsgi]\napplication = "__init__:app"\nmount = "/mount/b"\n')
+    assert "mount /mount/b collides with /mount of another plugin" in refusal(tmp_path, plugins)
 
 
 @pytest.mark.parametrize("kind", ["syntax error", "end of the process", "our address", "init_app that fails"])

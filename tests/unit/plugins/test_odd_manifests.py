@@ -22,8 +22,11 @@ VALUES = st.recursive(
     ),
     max_leaves=4,
 )
-WORDS = ("type", "default", "meaning", "unit", "choices", "at_least", "at_most", "secret")
-SETTING = st.dictionaries(st.sampled_from(WORDS), VALUES)
+# Mostly right, so that what is wrong stands alone.
+SETTING = st.fixed_dictionaries(
+    {"type": st.sampled_from(["int", "list", "text", "bool", "number"]), "meaning": st.just("Rows.")},
+    optional=dict.fromkeys(("default", "unit", "choices", "at_least", "at_most", "secret"), VALUES),
+)
 TABLES = st.fixed_dictionaries(
     {},
     optional={
