@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import tomllib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NotRequired
 
 from flask import Flask
@@ -64,81 +64,47 @@ DESCRIPTION = (
     "A Flask app and a torch model in one Apache container. Every failure is a problem document (RFC 9457), unless the "
     "protocol of an address has a shape of its own. Send `X-Request-Id` to find a request in the logs again."
 )
+
+
+def _header(words: str, kind: str = "string", **bounds: Any) -> dict[str, Any]:
+    return {"description": words, "schema": {"type": kind, **bounds}}
+
+
 HEADERS: dict[str, dict[str, Any]] = {
-    "X-Request-Id": {"description": "The id under which the logs have this request.", "schema": {"type": "string"}},
-    "Retry-After": {
-        "description": "Seconds after which to send it again.",
-        "schema": {"type": "integer", "minimum": 1},
-    },
-    "Location": {
-        "description": "The address of what was made.",
-        "schema": {"type": "string", "format": "uri-reference"},
-    },
-    **{
-        name: {"description": words, "schema": {"type": "string" if name == "RateLimit-Policy" else "integer"}}
-        for name, words in (
-            ("RateLimit-Limit", "How many requests the limit allows that is nearest to its end."),
-            ("RateLimit-Remaining", "How many are left of them."),
-            ("RateLimit-Reset", "Seconds until they begin anew."),
-            ("RateLimit-Policy", "The limit and the seconds that it is for: `600;w=60`."),
-        )
-    },
-    "WWW-Authenticate": {"description": "How to come in: `Bearer`.", "schema": {"type": "string"}},
-    "Server-Timing": {
-        "description": "Milliseconds of each step: cache, decode, queue, predict, engine.",
-        "schema": {"type": "string"},
-    },
-    "ETag": {
-        "description": "Names this answer: send it in `If-None-Match` to hear whether it has changed.",
-        "schema": {"type": "string"},
-    },
-    "X-Cache": {
-        "description": "Where the answers are from; absent where none are kept.",
-        "schema": {"type": "string", "enum": ["hit", "shared", "miss", "bypass", "partial"]},
-    },
-    "Age": {
-        "description": "Seconds since the oldest answer was computed; with kept answers only.",
-        "schema": {"type": "integer", "minimum": 0},
-    },
+    "X-Request-Id": _header("The id under which the logs have this request."),
+    "Retry-After": _header("Seconds after which to send it again.", "integer", minimum=1),
+    "Location": _header("The address of what was made.", format="uri-reference"),
+    "RateLimit-Limit": _header("How many requests the limit allows that is nearest to its end.", "integer"),
+    "RateLimit-Remaining": _header("How many are left of them.", "integer"),
+    "RateLimit-Reset": _header("Seconds until they begin anew.", "integer"),
+    "RateLimit-Policy": _header("The limit and the seconds that it is for: `600;w=60`."),
+    "WWW-Authenticate": _header("How to come in: `Bearer`."),
+    "Server-Timing": _header("Milliseconds of each step: cache, decode, queue, predict, engine."),
+    "ETag": _header("Names this answer: send it in `If-None-Match` to hear whether it has changed."),
+    "X-Cache": _header(
+        "Where the answers are from; absent where none are kept.", enum=["hit", "shared", "miss", "bypass", "partial"]
+    ),
+    "Age": _header("Seconds since the oldest answer was computed; with kept answers only.", "integer", minimum=0),
 }
-PARAMETERS: dict[str, dict[str, Any]] = {
-    "X-Request-Timeout": {
-        "name": "X-Request-Timeout",
-        "in": "header",
-        "description": "Seconds that you are willing to wait.",
-        "schema": {"type": "number", "exclusiveMinimum": 0},
-    },
-    "X-Request-Id": {
-        "name": "X-Request-Id",
-        "in": "header",
-        "description": "Your own id for this request, 8 to 64 of `A-Z a-z 0-9 @ . _ -`; another is replaced.",
-        "schema": {"type": "string"},
-    },
-    "Idempotency-Key": {
-        "name": "Idempotency-Key",
-        "in": "header",
-        "description": "Your own name for this job: sent again with the same body, the same job is answered.",
-        "schema": {"type": "string", "maxLength": 255, "pattern": "^[!-~]*$"},
-    },
-    "X-Model-Canary": {
-        "name": "X-Model-Canary",
-        "in": "header",
-        "description": "Only the version that is tried out, or surely not that one; its share decides when left out.",
-        "schema": {"type": "string", "enum": ["always", "never"]},
-    },
-    "If-None-Match": {
-        "name": "If-None-Match",
-        "in": "header",
-        "description": "The `ETag` of an answer that you have: 304 where it is still the same.",
-        "schema": {"type": "string"},
-    },
-    "Cache-Control": {
-        "name": "Cache-Control",
-        "in": "header",
-        "description": "`no-cache`: compute anew; `no-store`: nor keep it; `max-age=60`: a younger answer will do.",
-        "schema": {"type": "string"},
-    },
+# What callers may send.
+SENT = {
+    "X-Request-Timeout": _header("Seconds that you are willing to wait.", "number", exclusiveMinimum=0),
+    "X-Request-Id": _header("Your own id for this request, 8 to 64 of `A-Z a-z 0-9 @ . _ -`; another is replaced."),
+    "Idempotency-Key": _header(
+        "Your own name for this job: sent again with the same body, the same job is answered.",
+        maxLength=255,
+        pattern="^[!-~]*$",
+    ),
+    "X-Model-Canary": _header(
+        "Only the version that is tried out, or surely not that one; its share decides when left out.",
+        enum=["always", "never"],
+    ),
+    "If-None-Match": _header("The `ETag` of an answer that you have: 304 where it is still the same."),
+    "Cache-Control": _header(
+        "`no-cache`: compute anew; `no-store`: nor keep it; `max-age=60`: a younger answer will do."
+    ),
 }
+PARAMETERS: dict[str, dict[str, Any]] = {name: {"name": name, "in": "header", **row} for name, row in SENT.items()}
 # Not in every answer of those that name them.
 SOMETIMES = ("X-Cache", "Age")
 # For parts of an address that no model names.
@@ -281,18 +247,10 @@ class _Document:
             yield {**row, "description": operation.path.get(name, ""), **({"example": example} if example else {})}
 
     def _example_of(self, name: str, rule: Rule) -> str:
+        if rule.endpoint == "pages.sample":
+            return next(iter(sorted(self._samples())), "")
         manifest = next((each for each in self._manifests if not each.code), self._manifests[0])
-        is_sample = rule.endpoint == "pages.sample"
-        sample = next(iter(sorted(self._samples())), "")
-        return (
-            sample
-            if is_sample
-            else EXAMPLES.get(name)
-            or {
-                "name": manifest.name,
-                "version": manifest.version,
-            }.get(name, "")
-        )
+        return {**EXAMPLES, "name": manifest.name, "version": manifest.version}.get(name, "")
 
     def _samples(self) -> list[str]:
         return [path.name for path in (self._settings.models_dir / "samples").glob("*.jpg")]
@@ -358,7 +316,7 @@ class _Document:
     def _responses(self, rule: Rule, operation: Operation) -> dict[str, Any]:
         found = {str(status): self._answer(answer) for status, answer in operation.answers.items()}
         for status, problems in sorted(self._problems(rule, operation).items()):
-            answer = found.setdefault(status, self._failure(status))
+            answer = found.setdefault(status, _answered(FAILURES[status], OWN_HEADERS.get(status, ())))
             content = answer.setdefault("content", {}).setdefault(
                 PROBLEM_MEDIA_TYPE, {"schema": self._schema(Problem), "examples": {}}
             )
@@ -370,11 +328,7 @@ class _Document:
         return found
 
     def _answer(self, answer: Answer) -> dict[str, Any]:
-        names = ("X-Request-Id", *answer.headers)
-        found: dict[str, Any] = {
-            "description": answer.description,
-            "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
-        }
+        found = _answered(answer.description, answer.headers)
         if answer.media_type and (answer.schema is not None or answer.media_type != operations.JSON):
             row = {"schema": self._schema(answer.schema) if answer.schema is not None else {"type": "string"}}
             example = {"example": answer.example} if answer.example is not None else {}
@@ -382,13 +336,6 @@ class _Document:
         if answer.is_binary_too:
             found["content"]["application/octet-stream"] = {"schema": {"type": "string", "format": "binary"}}
         return found
-
-    def _failure(self, status: str) -> dict[str, Any]:
-        names = ["X-Request-Id", *OWN_HEADERS.get(status, ())]
-        return {
-            "description": FAILURES[status],
-            "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names},
-        }
 
     def _problems(self, rule: Rule, operation: Operation) -> dict[str, list[dict[str, Any]]]:
         """Status → problem documents that can come with it, each code once."""
@@ -419,7 +366,7 @@ class _Document:
                 "value": operation.error_example(example(kind), EXAMPLE_REQUEST_ID)
             }
         for status, examples in by_status.items():
-            answer = found.setdefault(status, self._failure(status))
+            answer = found.setdefault(status, _answered(FAILURES[status], OWN_HEADERS.get(status, ())))
             schema = self._schema(operation.error_schema)
             answer.setdefault("content", {})[operations.JSON] = {"schema": schema, "examples": examples}
 
@@ -455,6 +402,13 @@ FAILURES = {
 def example(kind: type[CaskError]) -> CaskError:
     """A failure of this kind, told in the words of its class."""
     return kind((kind.__doc__ or "").splitlines()[0])
+
+
+def _answered(words: str, headers: Iterable[str]) -> dict[str, Any]:
+    return {
+        "description": words,
+        "headers": {name: {"$ref": f"#/components/headers/{name}"} for name in ("X-Request-Id", *headers)},
+    }
 
 
 def _first_line(view: Callable[..., Any]) -> str:
