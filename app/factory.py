@@ -30,7 +30,7 @@ from app.web.api.rpc import rpc
 from app.web.middleware import request_metrics
 from app.web.middleware.request_context import RequestContext
 from app.web.openapi import openapi
-from app.web.ops import ops, processes
+from app.web.ops import ops
 from app.web.pages import pages
 
 
@@ -58,7 +58,6 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     if role == "web":
         mounting.mount(app, settings)
         mounting.note(app, settings.state_dir)
-    processes.register(settings.state_dir, role)
     request_metrics.init_app(app, lambda: start_telemetry(settings, role))
     return app
 

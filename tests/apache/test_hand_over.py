@@ -61,7 +61,7 @@ def link_run(state: Path, victim: Path) -> None:
 
 def link_below_run(state: Path, victim: Path) -> None:
     (state / "run").mkdir()
-    for name in ("processes", "refused", "metrics", "httpd"):
+    for name in ("refused", "metrics", "httpd"):
         (state / "run" / name).symlink_to(victim)
 
 

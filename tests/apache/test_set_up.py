@@ -177,7 +177,7 @@ def test_a_stop_during_the_start_is_heard() -> None:
     folder = servers.make_state_dir()
     with servers.start("test", servers.free_port(), folder) as server:
         # Bash runs by now; Apache does not yet.
-        servers.wait_until((folder / "run" / "processes").exists, 30, "the start to begin")
+        servers.wait_until((folder / "run" / "metrics").exists, 30, "the start to begin")
         server.process.send_signal(signal.SIGWINCH)
         status = server.process.wait(30)
 

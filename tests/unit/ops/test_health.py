@@ -12,6 +12,7 @@ from flask.testing import FlaskClient
 
 from app.errors import EngineAwayError, ManifestError
 from app.models.routing import Broken, Routing
+from app.web.ops import processes
 from tests import fakes
 from tests.fakes import FakeEngine
 
@@ -95,10 +96,11 @@ def test_ready_names_a_state_folder_that_cannot_be_written(client: FlaskClient, 
     assert missing == [f"state: {tmp_path / 'nowhere'} cannot be written by this process"]
 
 
-def test_ready_from_the_ops_group_asks_for_a_web_process(client: FlaskClient, app: Flask, tmp_path: Path) -> None:
+def test_ready_from_the_ops_group_asks_for_a_web_process(
+    client: FlaskClient, app: Flask, monkeypatch: pytest.MonkeyPatch
+) -> None:
     app.extensions["role"] = "ops"
-    for note in (tmp_path / "state" / "run" / "processes").iterdir():
-        note.unlink()
+    monkeypatch.setattr(processes, "alive", lambda state_dir: [])
 
     missing = client.get("/readyz").get_json()["missing"]
 
