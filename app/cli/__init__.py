@@ -8,25 +8,24 @@ the settings do not. ``flask run`` and ``flask shell`` get the real one.
 from __future__ import annotations
 
 import importlib
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
 if TYPE_CHECKING:
     from flask import Flask
 
-# Command → module below app.cli that holds it, as an object `command`. All of them are imported by `flask --help`, so a
-# module imports click and app.cli.terminal at its top, and everything else inside the functions that need it.
+# Command → what `flask --help` says of it. Each is the object `command` of the module of its name.
 COMMANDS: dict[str, str] = {
-    "config": "config",
-    "doctor": "doctor",
-    "jobs": "jobs",
-    "model": "model",
-    "plugin": "plugin",
-    "predict": "predict",
-    "routes": "routes",
-    "status": "status",
-    "token": "token",
+    "config": "Show, compare, check and document the settings.",
+    "doctor": "Say what is wrong, and what to do about it.",
+    "jobs": "See, cancel, try again and clear away background jobs.",
+    "model": "Models: see, add, build, and change which one answers.",
+    "plugin": "Your own Flask code: see, begin, check, test.",
+    "predict": "Send images to the running service and print what it says.",
+    "routes": "Print every address of the service.",
+    "status": "Print /readyz and /status of the service on this machine as JSON; 1 when it is not ready.",
+    "token": "API tokens: who may call the service, and for what.",
 }
 # Those that the group may keep: Flask's own, and ours of a name that Flask has too (requirements/environment).
 SERVING = {"run", "shell"}
@@ -42,14 +41,25 @@ def create_app() -> Flask:
 
     app = Flask("cask", static_folder=None)
     for name in COMMANDS:
-        app.cli.add_command(load(name), name)
+        app.cli.add_command(Deferred(name))
     _clear(context)
     return app
 
 
+class Deferred(click.Command):
+    """A command in the list of all; its module is read when it is run, explained or completed."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(name, help=COMMANDS[name])
+
+    def make_context(self, *given: Any, **more: Any) -> click.Context:
+        """That of the command itself."""
+        return load(str(self.name)).make_context(*given, **more)
+
+
 def load(name: str) -> click.Command:
     """The command of that name in COMMANDS."""
-    command: click.Command = importlib.import_module(f"{__name__}.{COMMANDS[name]}").command
+    command: click.Command = importlib.import_module(f"{__name__}.{name}").command
     return command
 
 

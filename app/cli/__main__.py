@@ -1,4 +1,4 @@
-"""``python -m app.cli``: the same commands as ``flask``, without Flask; only the one that is asked for is read."""
+"""``python -m app.cli``: the same commands as ``flask``, without Flask."""
 
 from __future__ import annotations
 
@@ -7,19 +7,7 @@ import click
 from app import cli
 
 
-class Commands(click.Group):
-    """Every command of the table."""
-
-    def list_commands(self, ctx: click.Context) -> list[str]:
-        """Their names."""
-        return sorted(cli.COMMANDS)
-
-    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:
-        """One of them; None where there is none of that name."""
-        return cli.load(cmd_name) if cmd_name in cli.COMMANDS else None
-
-
-@click.command(cls=Commands)
+@click.group(commands=[cli.Deferred(name) for name in cli.COMMANDS])
 def main() -> None:
     """Operators' commands. `flask` from the project's root has the same ones."""
 

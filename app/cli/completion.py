@@ -8,18 +8,18 @@ from collections.abc import Iterable
 import click
 from click.shell_completion import CompletionItem
 
+from app import config
+from app.errors import CaskError
+from app.models import manifests
+
 
 def environments(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """dev, test, staging, prod."""
-    from app import config
-
     return _matching(incomplete, [(name, "") for name in config.ENVIRONMENTS])
 
 
 def settings(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Names of settings with their meaning."""
-    from app import config
-
     return _matching(incomplete.upper(), [(one.name, one.sentence) for one in config.DECLARATIONS.values()])
 
 
@@ -36,10 +36,6 @@ def versions(context: click.Context, parameter: click.Parameter, incomplete: str
 
 
 def _store() -> dict[str, list[str]]:
-    from app import config
-    from app.errors import CaskError
-    from app.models import manifests
-
     # A proposal that cannot be made is none; the command itself will say what is wrong.
     with contextlib.suppress(CaskError, OSError):
         return manifests.versions(config.resolve().models_dir)

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
-
 import click
 
-from app.cli import completion, terminal
-
-if TYPE_CHECKING:
-    from app.config import Sources
-
+from app import config
+from app.cli import completion, settings_document, terminal, values
+from app.config import Sources
+from app.errors import SettingsError
 
 env_option = click.option(
     "--env", default="", shell_complete=completion.environments, help="The environment; else the one that ENV names."
@@ -28,9 +25,6 @@ def command() -> None:
 @click.pass_context
 def show(context: click.Context, env: str, is_json: bool) -> None:
     """Print every value in force, where it comes from and what it means. Secrets are masked."""
-    from app import config
-    from app.cli import values
-
     settings = config.resolve(*_place(context).of(env))
     problem = config.problem(settings)
     if is_json:
@@ -57,9 +51,6 @@ def show(context: click.Context, env: str, is_json: bool) -> None:
 @click.pass_context
 def diff(context: click.Context, a: str, b: str, is_json: bool) -> None:
     """Print what differs between two environments, such as dev and prod, as the repository describes them."""
-    from app import config
-    from app.cli import values
-
     left, right = (config.describe(name, _place(context).root) for name in (a, b))
     # Secrets are no part of the repository's description, so there is nothing to compare.
     every = (one for one in config.DECLARATIONS.values() if not one.is_secret)
@@ -83,8 +74,6 @@ def diff(context: click.Context, a: str, b: str, is_json: bool) -> None:
 @click.pass_context
 def check(context: click.Context, env: str, is_json: bool) -> None:
     """Exit 0 if the service may start so; else say why not and exit 2."""
-    from app import config
-
     environ, root, secrets = _place(context).of(env)
     settings = config.load(environ, root, secrets)
     for name in config.removed(environ, root):
@@ -104,10 +93,6 @@ def check(context: click.Context, env: str, is_json: bool) -> None:
 @click.pass_context
 def get(context: click.Context, name: str, env: str, is_revealed: bool, is_json: bool) -> None:
     """Print one value, such as that of PORT, for scripts."""
-    from app import config
-    from app.cli import values
-    from app.errors import SettingsError
-
     one = config.DECLARATIONS.get(name.lower())
     if one is None:
         known = [one.name for one in config.DECLARATIONS.values()]
@@ -125,15 +110,10 @@ def get(context: click.Context, name: str, env: str, is_revealed: bool, is_json:
 @click.pass_context
 def docs(context: click.Context) -> None:
     """Write docs/configuration.md anew."""
-    from app import config
-    from app.cli import settings_document
-
     root = _place(context).root
     (root / config.DOCUMENT).write_text(settings_document.text(root), encoding="utf-8")
     click.echo(f"Wrote {config.DOCUMENT}.")
 
 
 def _place(context: click.Context) -> Sources:
-    from app.config import Sources
-
     return context.find_object(Sources) or Sources()

@@ -4,16 +4,16 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import asdict
-from typing import TYPE_CHECKING
 
 import click
 
-from app.cli import completion, terminal
-
-if TYPE_CHECKING:
-    from app.cli.checks import Check, Finding, Surroundings
-    from app.config import Settings
-    from app.host.permissions import Account
+from app import config
+from app.cli import checks, completion, terminal
+from app.cli.checks import Check, Finding, Surroundings
+from app.config import Settings
+from app.errors import SettingsError
+from app.host import permissions
+from app.host.permissions import Account
 
 # Who serves when root starts us, as in apache/serve.sh.
 SERVICE_USER = "www-data"
@@ -47,7 +47,6 @@ def command(context: click.Context, env: str, user: str, is_json: bool) -> None:
 
 
 def _examine(env: str, user: str) -> Iterator[Finding]:
-    from app.cli import checks
     from app.cli.checks import access, disk, installation, plugins, services, sizes
 
     settings, finding = _settings(env)
@@ -68,8 +67,6 @@ def _examine(env: str, user: str) -> Iterator[Finding]:
 
 def _look(check: Check, here: Surroundings) -> Iterator[Finding]:
     """The findings of one check; what it cannot look at is told and does not end the doctor."""
-    from app.cli import checks
-
     try:
         yield from check(here)
     except Exception as error:  # noqa: BLE001 - whatever it is, the other checks are of use
@@ -80,10 +77,6 @@ def _look(check: Check, here: Surroundings) -> Iterator[Finding]:
 
 def _settings(env: str) -> tuple[Settings, Finding]:
     """Those of this start; where they are wrong, those of the repository, so that all else can be looked at."""
-    from app import config
-    from app.cli import checks
-    from app.errors import SettingsError
-
     place = config.Sources().of(env)
     if not checks.is_container() and checks.CONTAINER_SECRETS.is_dir() and not place.secrets_directory.is_dir():
         # `make up` hands them on; a service without a container has them by NAME_FILE.
@@ -108,16 +101,11 @@ def _settings(env: str) -> tuple[Settings, Finding]:
 
 
 def _known_environment(env: str) -> str:
-    from app import config
-
     return env if env in (*config.ENVIRONMENTS, *config.OTHER_NAMES) else "dev"
 
 
 def _account(user: str) -> tuple[Account, Finding]:
     """Who serves: ourselves, or whom root hands over to."""
-    from app.cli import checks
-    from app.host import permissions
-
     own = permissions.own_account()
     if own.uid != 0:
         return own, checks.ok("Service user", f"{own.name}, who runs this")

@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
+import json
 import time
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from app import config
 from app.cli import terminal
-
-if TYPE_CHECKING:
-    from app.jobs.jobs import Job
-    from app.jobs.store import JobStore
+from app.host import permissions
+from app.jobs import stores
+from app.jobs.jobs import Job, row
+from app.jobs.store import JobStore, told
 
 HEADS = ("Job", "State", "Task", "Done", "Failed", "Of", "Made", "Owner")
 PERIOD_SECONDS = 0.5
@@ -32,8 +34,6 @@ def command() -> None:
 @click.option("--limit", default=50, show_default=True, type=click.IntRange(1, MOST_ROWS), help="At most so many.")
 def list_jobs(is_json: bool, is_open: bool, limit: int) -> None:
     """Print jobs, the newest first."""
-    from app.jobs.jobs import row
-
     found = _store().list(limit=limit, is_open=is_open)
     if is_json:
         terminal.print_json([{**row(job), "owner": job.owner} for job in found])
@@ -52,8 +52,6 @@ def list_jobs(is_json: bool, is_open: bool, limit: int) -> None:
 @click.option("--follow", "-f", is_flag=True, help="Wait for its end, with a bar on a terminal.")
 def show(job_id: str, is_json: bool, has_results: bool, follow: bool) -> None:
     """Print one job."""
-    from app.jobs.jobs import row
-
     store = _store()
     job = _follow(store, job_id) if follow else store.get(job_id)
     if has_results:
@@ -108,10 +106,6 @@ def purge(older_than: float, is_sure: bool) -> None:
 
 def _store() -> JobStore:
     """The jobs of this service. Ends the command where there have never been any."""
-    from app import config
-    from app.host import permissions
-    from app.jobs import stores
-
     settings = config.resolve()
     permissions.become_owner(settings.state_dir)
     store = stores.of(settings)
@@ -146,10 +140,6 @@ def _follow(store: JobStore, job_id: str) -> Job:
 
 
 def _print_results(store: JobStore, job: Job) -> None:
-    import json
-
-    from app.jobs.store import told
-
     if job.state != "expired":
         for result in store.all_results(job.id):
             click.echo(json.dumps(told(result), ensure_ascii=False))

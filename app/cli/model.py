@@ -8,16 +8,20 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import Any, NamedTuple
 
 import click
 
+from app import config
 from app.cli import completion, terminal
-
-if TYPE_CHECKING:
-    from app.config import Settings
-    from app.engine.client import EngineClient
-    from app.models.manifests import InputKind, Manifest, ServeSpec
+from app.config import Settings
+from app.engine.client import EngineClient
+from app.errors import CaskError, EngineAwayError, ManifestError
+from app.host import permissions
+from app.models import manifests, versions
+from app.models.manifests import CodeSpec, InputKind, Manifest, ServeSpec, ToleranceSpec
+from app.models.routing import Routing
+from app.runtimes import devices
 
 model_argument = click.argument("model", shell_complete=completion.models)
 any_model_argument = click.argument("model", required=False, default="", shell_complete=completion.models)
@@ -39,9 +43,6 @@ def list_models(is_json: bool) -> None:
     """Print what lies in the store.
 
     And what of it serves, if the service runs."""
-    from app import config
-    from app.models import manifests
-
     settings = config.resolve()
     store = manifests.versions(settings.models_dir)
     manifests.choose(settings.models_dir)
@@ -61,9 +62,6 @@ def list_models(is_json: bool) -> None:
 
 
 def _store_row(folder: Path, held: dict[str, Any]) -> dict[str, Any]:
-    from app.errors import ManifestError
-    from app.models import manifests
-
     try:
         manifest = manifests.read(folder)
     except ManifestError as error:
@@ -87,10 +85,6 @@ def _store_row(folder: Path, held: dict[str, Any]) -> dict[str, Any]:
 
 def _held(settings: Settings) -> list[dict[str, Any]]:
     """What the engine holds; nothing where none runs."""
-    from app.engine.client import EngineClient
-    from app.errors import EngineAwayError
-    from app.models import versions
-
     with contextlib.suppress(EngineAwayError):
         return versions.held(EngineClient(settings.engine_socket))
     return []
@@ -101,8 +95,6 @@ def _held(settings: Settings) -> list[dict[str, Any]]:
 @terminal.json_option
 def held_versions(model: str, is_json: bool) -> None:
     """Print what the running engine holds, and what for."""
-    from app.models import versions
-
     with _engine() as (client, _):
         rows = versions.held(client, model)
         ways_back = versions.ways_back(client, model)
@@ -130,9 +122,6 @@ def held_versions(model: str, is_json: bool) -> None:
 @terminal.json_option
 def report(model: str, is_json: bool) -> None:
     """Print what was built, how fast and how faithful."""
-    from app import config
-    from app.models import manifests
-    from app.runtimes import devices
     from app.runtimes.build import build
 
     settings = config.resolve()
@@ -161,8 +150,6 @@ def check(context: click.Context, quick: bool, runtime: str, precision: str, sto
         raise terminal.Failure(
             f"This needs {error.name}, which the image does not bring.", next_step="Run it in a checkout."
         ) from None
-    from app import config
-
     place = store or config.resolve().models_dir
     if not held_out.check(place, runtime, precision, is_quick=quick, as_json=is_json):
         context.exit(terminal.REFUSED)
@@ -192,8 +179,6 @@ class Side(click.ParamType):
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         """The number; fails with a sentence of its own for ``640x480``."""
-        from app.models import manifests
-
         if re.fullmatch(r"\W*\d+\W*[x×, ]\W*\d+\W*", str(value)):
             self.fail(f"{value!r} are two sides. {manifests.NOT_SQUARE}", param, ctx)
         return int(click.INT.convert(value, param, ctx))
@@ -255,8 +240,6 @@ def add(
     if numbers["code"] or not (arch and weights):
         _add_code(_NewCode(numbers["code"], name, version, description, numbers), store, force=force)
         return
-    from app import config
-    from app.models.manifests import ToleranceSpec
     from app.runtimes.importing import add as adding
 
     place = store or config.resolve().models_dir
@@ -283,8 +266,6 @@ def add(
 
 
 def _serve(numbers: dict[str, Any]) -> ServeSpec:
-    from app.models.manifests import ServeSpec
-
     requested = ("score_threshold", "top_k", "max_batch_size")
     return ServeSpec(**{key: numbers[key] for key in requested if numbers[key] is not None})
 
@@ -302,9 +283,7 @@ class _NewCode(NamedTuple):
 def _add_code(asked: _NewCode, store: Path | None, *, force: bool) -> None:
     if not asked.folder:
         raise click.UsageError("Give --arch and --weights, or --code with the folder of a model.py.")
-    from app import config
     from app.model_code import adding
-    from app.models.manifests import CodeSpec
 
     settings = config.resolve()
     place = store or settings.models_dir
@@ -319,10 +298,6 @@ def _add_code(asked: _NewCode, store: Path | None, *, force: bool) -> None:
 
 def _default_sentence(place: Path, manifest: Manifest) -> str:
     """Which model answers requests that name none; empty where another store is served, or nothing can be told."""
-    from app import config
-    from app.errors import CaskError
-    from app.models.routing import Routing
-
     try:
         settings = config.resolve()
         if settings.models_dir.resolve() != place.resolve():
@@ -347,10 +322,6 @@ def build(model: str, use: str, only: str, limit_seconds: float, into_store: boo
     """Build a model, or all of MODELS, for this machine.
 
     Tries each form it can be computed in, and chooses the fastest faithful one. Takes minutes."""
-    from app import config
-    from app.host import permissions
-    from app.models import manifests
-    from app.runtimes import devices
     from app.runtimes.build import build as building
 
     settings = config.resolve()
@@ -389,8 +360,6 @@ def promote(model: str, version: str, is_built: bool, is_anyway: bool) -> None:
 
     It is loaded beside the one that serves, and checked before anything changes. One that is slower here is
     refused, unless --anyway."""
-    from app.models import versions
-
     with _engine() as (client, settings):
         if is_built:
             _build_first(client, settings, model, version)
@@ -399,9 +368,6 @@ def promote(model: str, version: str, is_built: bool, is_anyway: bool) -> None:
 
 def _build_first(client: EngineClient, settings: Settings, model: str, version: str) -> None:
     """Build a version for this machine where it was not; the engine then computes it so."""
-    from app.host import permissions
-    from app.models import manifests, versions
-    from app.runtimes import devices
     from app.runtimes.build import build as building
 
     chosen = manifests.find(settings.models_dir, (f"{model}@{version}",))
@@ -415,8 +381,6 @@ def _build_first(client: EngineClient, settings: Settings, model: str, version: 
 @model_argument
 def rollback(model: str) -> None:
     """Let the previous version answer again."""
-    from app.models import versions
-
     with _engine() as (client, _):
         _print_lines(versions.roll_back(client, _say, model))
 
@@ -431,8 +395,6 @@ def canary(model: str, version: str, share: float, is_built: bool, is_anyway: bo
     """Let a version answer a share of the requests.
 
     Share 0 ends that. One that is slower here is refused, unless --anyway."""
-    from app.models import versions
-
     with _engine() as (client, settings):
         if is_built and share:
             _build_first(client, settings, model, version)
@@ -444,8 +406,6 @@ def give_up() -> None:
     """End a change of versions that is under way.
 
     What served goes on. A load that hangs goes on in the engine, but blocks no other change."""
-    from app.models import versions
-
     with _engine() as (client, _):
         _print_lines(versions.give_up(client, _say))
 
@@ -458,8 +418,6 @@ def shadow(model: str, version: str, end: bool) -> None:
     """Ask a version too, unseen by callers.
 
     Without VERSION, print how its answers differ."""
-    from app.models import versions
-
     with _engine() as (client, settings):
         if version or end:
             _print_lines(versions.shadow(client, _say, model, "" if end else version))
@@ -470,10 +428,6 @@ def shadow(model: str, version: str, end: bool) -> None:
 @contextlib.contextmanager
 def _engine() -> Iterator[tuple[EngineClient, Settings]]:
     """The door to the running engine; says what to look at where it does not answer."""
-    from app import config
-    from app.engine.client import EngineClient
-    from app.errors import EngineAwayError
-
     settings = config.resolve()
     try:
         yield EngineClient(settings.engine_socket), settings

@@ -9,16 +9,17 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import click
+from flask import Flask
 
+from app import config, tasks
 from app.cli import terminal
-
-if TYPE_CHECKING:
-    from flask import Flask
-
-    from app.config import Settings
+from app.config import Settings, plugin_settings
+from app.config.values import PLUGIN_NAME
+from app.engine.client import EngineClient
+from app.models import manifests
+from app.web.ops import plugins
 
 # What a new plugin is made from.
 EXAMPLE = "claims"
@@ -34,10 +35,6 @@ def command() -> None:
 @terminal.json_option
 def list_plugins(is_json: bool) -> None:
     """Print what lies in PLUGINS_DIR, and what of it serves, if the service runs."""
-    from app import config
-    from app.config import plugin_settings
-    from app.web.ops import plugins
-
     settings = config.resolve()
     noted = {row["name"]: row for row in plugins.rows(settings.state_dir)}
     rows = [
@@ -63,7 +60,6 @@ def list_plugins(is_json: bool) -> None:
 @command.command()
 def check() -> None:
     """Mount all plugins on an app that nobody asks; exit 2 where one is broken. Runs their code."""
-    from app import config
     from app.plugins import mounting
 
     settings = config.load()
@@ -76,9 +72,6 @@ def check() -> None:
 @click.argument("name")
 def new(name: str) -> None:
     """Begin a plugin with a route, a page, a test and a load scenario."""
-    from app import config
-    from app.config.values import PLUGIN_NAME
-
     settings = config.resolve()
     if not PLUGIN_NAME.fullmatch(name):
         raise terminal.Failure(
@@ -102,9 +95,6 @@ def new(name: str) -> None:
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def test(name: str, options: tuple[str, ...]) -> None:
     """Run the tests of a plugin, with the models of the store; OPTIONS are pytest's."""
-    from app import config
-    from app.config import plugin_settings
-
     settings = config.load().model_copy(update={"plugins": (name,)})
     folder = plugin_settings.folders(settings)[0]
     if not list((folder / "tests").rglob("test_*.py")):
@@ -134,9 +124,6 @@ def test(name: str, options: tuple[str, ...]) -> None:
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
 def load(name: str, options: tuple[str, ...]) -> None:
     """Send the load scenario of a plugin, its loadtest.py; OPTIONS are those of a load test."""
-    from app import config
-    from app.config import plugin_settings
-
     settings = config.resolve().model_copy(update={"plugins": (name,)})
     path = plugin_settings.folders(settings)[0] / "loadtest.py"
     if not path.is_file():
@@ -148,7 +135,6 @@ def load(name: str, options: tuple[str, ...]) -> None:
 
 
 def _mounted(settings: Settings) -> Flask:
-    from app.engine.client import EngineClient
     from app.factory import create_app
 
     with tempfile.TemporaryDirectory(prefix="cask-") as folder:
@@ -163,9 +149,6 @@ def _mounted(settings: Settings) -> Flask:
 
 def _detector(settings: Settings) -> str:
     """A detector of this store, for the route to ask."""
-    from app import tasks
-    from app.models import manifests
-
     for name, versions in manifests.versions(settings.models_dir).items():
         task = manifests.read(settings.models_dir / name / versions[-1]).task
         if tasks.BY_NAME[task].rows == "detections":

@@ -11,25 +11,17 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlencode
 
 import click
 
-from app.cli import code_answers, completion, terminal
+from app import config, tasks
+from app.cli import code_answers, completion, service, terminal
+from app.cli.service import Reply, Service
 from app.inference.results import MAX_RESULTS
 
-if TYPE_CHECKING:
-    from app.cli.service import Reply, Service
-
-SUFFIXES = {
-    "jpeg": (".jpg", ".jpeg"),
-    "png": (".png",),
-    "webp": (".webp",),
-    "bmp": (".bmp",),
-    "gif": (".gif",),
-    "tiff": (".tif", ".tiff"),
-}
+SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 COORDINATES = ("x_min", "y_min", "x_max", "y_max")
 COLUMNS = ("image", "label", "score", *COORDINATES, "error")
 AT_ONCE = 4
@@ -120,15 +112,14 @@ def _in_order(
 def _files(given: Sequence[Path]) -> list[Path]:
     """The files, and those below folders that look like images. Raises Failure where a folder holds none."""
     found: list[Path] = []
-    suffixes = {suffix for suffixe in SUFFIXES.values() for suffix in suffixe}
     for path in given:
         if not path.is_dir():
             found.append(path)
             continue
-        below = sorted(each for each in path.rglob("*") if each.suffix.lower() in suffixes and each.is_file())
+        below = sorted(each for each in path.rglob("*") if each.suffix.lower() in SUFFIXES and each.is_file())
         if not below:
             raise terminal.Failure(
-                f"{path} holds no image.", next_step=f"Names of images end in {', '.join(sorted(suffixes))}."
+                f"{path} holds no image.", next_step=f"Names of images end in {', '.join(SUFFIXES)}."
             )
         found += below
     return found
@@ -136,9 +127,6 @@ def _files(given: Sequence[Path]) -> list[Path]:
 
 @contextlib.contextmanager
 def _service(url: str, token: str) -> Iterator[Service]:
-    from app import config
-    from app.cli import service
-
     if url:
         yield service.Service(url.rstrip("/"), token=token)
         return
@@ -167,8 +155,6 @@ def _question(
     service: Service, model: dict[str, Any], version: str, top: int | None, threshold: float | None
 ) -> Callable[[Path], Predicted]:
     """What is asked of each image."""
-    from app import tasks
-
     task = tasks.BY_NAME[model["task"]]
     params: dict[str, Any] = {"model": model["name"], "version": version or None}
     params |= {task.count_option: top}
@@ -189,8 +175,6 @@ def _question(
 def _predicted(file: Path, reply: Reply, threshold: float) -> Predicted:
     if reply.status != 200:
         return Predicted(file, error=reply.problem)
-    from app import tasks
-
     said, result = reply.document["model"], reply.document["results"][0]
     found = [each for each in tasks.of_row(result).scored(result) if each["score"] >= threshold]
     return Predicted(file, found, (result["width"], result["height"]), f"{said['name']}@{said['version']}")

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
+from flask import Flask
+from werkzeug.routing import Rule
 
+from app import config
 from app.cli import terminal
-
-if TYPE_CHECKING:
-    from flask import Flask
-    from werkzeug.routing import Rule
-
-    from app.web.policy import RoutePolicy
+from app.engine.client import EngineClient
+from app.errors import SettingsError
+from app.factory import create_app
+from app.web import policy
+from app.web.openapi import document, operations
+from app.web.policy import RoutePolicy
 
 HEADS = ("Address", "Methods", "Who may ask", "What it is")
 FILES = "Files"
@@ -43,11 +46,6 @@ def command(is_json: bool, is_policy: bool, path: str) -> None:
 
 def _application() -> Flask:
     """The real application, whose engine nobody will ask, with a state folder that is gone at once."""
-    from app import config
-    from app.engine.client import EngineClient
-    from app.errors import SettingsError
-    from app.factory import create_app
-
     try:
         settings = config.resolve()
     except SettingsError as error:
@@ -60,17 +58,11 @@ def _application() -> Flask:
 
 def _rows(app: Flask) -> list[dict[str, Any]]:
     """One for each address and view, in the order of the description's groups."""
-    from app.web import policy
-    from app.web.openapi import document
-
     found = [_row(app, rule, here) for rule, here in policy.routes(app)]
     return sorted(found, key=lambda row: (row["tag"] == FILES, document.order(row["tag"]), row["path"], row["methods"]))
 
 
 def _row(app: Flask, rule: Rule, here: RoutePolicy) -> dict[str, Any]:
-    from app.web import policy
-    from app.web.openapi import operations
-
     operation = operations.of(app, rule)
     is_file = here == policy.FILE_ROUTE
     return {

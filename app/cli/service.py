@@ -12,14 +12,15 @@ import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import Any
 from urllib.parse import urlsplit
 
 from app import config
+from app.auth.tokens import FILE_NAME, TokenStore
 from app.cli.terminal import Failure
-
-if TYPE_CHECKING:
-    from app.config import Settings
+from app.config import Settings
+from app.errors import StateUnusableError
+from app.host import permissions
 
 TIMEOUT_SECONDS = 60.0
 # So long is asked again when the service says 503 or 429, each time after what Retry-After says.
@@ -127,10 +128,6 @@ def own_token(settings: Settings, scopes: tuple[str, ...] = ("predict",)) -> Ite
 
     Empty otherwise; the service then says what it needs.
     """
-    from app.auth.tokens import FILE_NAME, TokenStore
-    from app.errors import StateUnusableError
-    from app.host import permissions
-
     if settings.authentication == "off" or not os.access(settings.state_dir / FILE_NAME, os.W_OK):
         yield ""
         return
@@ -151,10 +148,13 @@ def own_token(settings: Settings, scopes: tuple[str, ...] = ("predict",)) -> Ite
 
 def local(settings: Settings, token: str = "") -> Service:
     """The service of these settings, on this machine."""
-    address = ipaddress.ip_address(settings.listen_host) if _is_address(settings.listen_host) else None
+    try:
+        address = ipaddress.ip_address(settings.listen_host)
+    except ValueError:
+        address = ipaddress.ip_address("0.0.0.0")  # noqa: S104 - any address of this machine
     host = settings.listen_host
-    if address is None or address.is_unspecified:
-        host = "::1" if address is not None and address.version == 6 else "127.0.0.1"
+    if address.is_unspecified:
+        host = "::1" if address.version == 6 else "127.0.0.1"
     base, name = config.in_url(host), config.in_url(settings.server_name)
     if not settings.tls_enabled:
         return Service(f"http://{base}:{settings.port}", f"{name}:{settings.port}", token)
@@ -163,14 +163,6 @@ def local(settings: Settings, token: str = "") -> Service:
     tls.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
     tls.check_hostname = False
     return Service(f"https://{base}:{settings.https_port}", f"{name}:{settings.https_port}", token, tls)
-
-
-def _is_address(text: str) -> bool:
-    try:
-        ipaddress.ip_address(text)
-    except ValueError:
-        return False
-    return True
 
 
 def _reason(error: Exception) -> str:

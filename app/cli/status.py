@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import click
 
-from app.cli import completion, terminal
+from app import config
+from app.cli import completion, service, terminal
 
 
 @click.command(cls=terminal.Command)
@@ -15,9 +16,6 @@ def command(context: click.Context, env: str) -> None:
 
     Needs no token of you, as long as you may write the state.
     """
-    from app import config
-    from app.cli import service
-
     settings = config.resolve(*config.Sources().of(env))
     with service.own_token(settings, ("predict", "admin")) as token:
         asked = service.local(settings, token)

@@ -6,17 +6,15 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import click
 
+from app import config
+from app.auth.tokens import SCOPES, Token, TokenStore
 from app.cli import terminal
+from app.host import permissions
 
-if TYPE_CHECKING:
-    from app.auth.tokens import Token, TokenStore
-
-# app.auth.tokens has them too; it is read only when a command runs.
-SCOPES = ("predict", "admin")
 DAY_SECONDS = 86400.0
 DEFAULT_DAYS = 365.0
 INTERNAL_SECONDS = 300.0
@@ -96,10 +94,6 @@ def revoke(known_as: str, is_json: bool) -> None:
 
 @contextmanager
 def _store() -> Iterator[TokenStore]:
-    from app import config
-    from app.auth.tokens import TokenStore
-    from app.host import permissions
-
     # Not checked: only the folder is needed, and secrets may be for the service's eyes alone.
     state_dir = config.resolve().state_dir
     permissions.become_owner(state_dir)

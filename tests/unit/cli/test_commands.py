@@ -38,14 +38,25 @@ def test_module_lists_the_same_commands() -> None:
     assert listed == sorted(cli.COMMANDS)
 
 
-@pytest.mark.parametrize("name", cli.COMMANDS)
-def test_module_of_a_command_imports_nothing_heavy(name: str) -> None:
-    code = (
-        "import sys; from app import cli; cli.load(sys.argv[1]);"
-        "print(*(each for each in ('flask', 'numpy', 'pydantic', 'redis', 'rich', 'torch') if each in sys.modules))"
-    )
+HEAVY = "print(*(each for each in ('flask', 'numpy', 'pydantic', 'redis', 'rich', 'torch') if each in sys.modules))"
 
-    assert run(sys.executable, "-c", code, name).stdout.strip() == ""
+
+def test_list_of_all_commands_reads_none_of_them() -> None:
+    code = f"import sys; from app.cli.__main__ import main; main(['--help'], standalone_mode=False); {HEAVY}"
+
+    assert run(sys.executable, "-c", code).stdout.splitlines()[-1] == ""
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_command_that_is_explained_loads_no_torch(name: str) -> None:
+    done = run(sys.executable, "-c", f"import sys; from app import cli; cli.load(sys.argv[1]); {HEAVY}", name)
+
+    assert not {"redis", "rich", "torch"} & set(done.stdout.split())
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_list_says_of_a_command_what_it_says_of_itself(name: str) -> None:
+    assert (cli.load(name).help or "").startswith(cli.COMMANDS[name])
 
 
 KEY = "5c1f0b7e93a84d26ba0e17c4f2d8396b"
