@@ -98,7 +98,5 @@ class Flights:
 
     def land(self, key: str, flight: Flight, entry: Entry | None) -> None:
         """End a flight: with its answer, or None when it failed; then the next who wants it computes it anew."""
-        with self._lock:
-            if self._flights.get(key) is flight:
-                del self._flights[key]
+        self.overtake(key, flight)
         flight.land(entry)

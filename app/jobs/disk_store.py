@@ -393,11 +393,6 @@ class DiskStore(JobStore):
                 (int(not is_counted), claim.job_id, claim.number),
             )
 
-    @property
-    def has_due_webhook(self) -> bool:
-        """Whether the end of a job is to be told now."""
-        return self.due_webhook() is not None
-
     def due_webhook(self, busy: Collection[str] = ()) -> tuple[Job, str, int] | None:
         """A job whose end is to be sent now, to which URL, and how often that was tried; None when none is."""
         now = self._clock()

@@ -15,13 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
-from app.errors import (
-    ImageTooLargeError,
-    RequestTooLargeError,
-    StateUnusableError,
-    StorageFullError,
-    TooManyImagesError,
-)
+from app import errors
 from app.jobs.jobs import Limits
 
 PIECE_BYTES = 256 * 1024
@@ -59,7 +53,7 @@ class Pack:
     def add(self, name: str, source: bytes | BinaryIO) -> None:
         """Append one image. Raises TooManyImagesError, RequestTooLargeError, ImageTooLargeError, StorageFullError."""
         if len(self.entries) >= self._limits.max_images:
-            raise TooManyImagesError(
+            raise errors.TooManyImagesError(
                 "The job has more than %(count)s images.",
                 hint="Make several jobs of them; the operator of this service sets the limit.",
                 count=self._limits.max_images,
@@ -127,14 +121,14 @@ class Pack:
     def _count(self, name: str, more_bytes: int, start: int) -> None:
         self.size_bytes += more_bytes
         if self.size_bytes - start > self._limits.max_image_bytes:
-            raise ImageTooLargeError(
+            raise errors.ImageTooLargeError(
                 "%(name)s has more than %(count)s bytes.",
                 hint="Save it smaller; the operator of this service sets the limit.",
                 name=ascii(name[:MAX_NAME_CHARACTERS]),
                 count=self._limits.max_image_bytes,
             )
         if self.size_bytes > self._limits.max_bytes:
-            raise RequestTooLargeError(
+            raise errors.RequestTooLargeError(
                 "The images of the job have more than %(count)s bytes.",
                 hint="Make several jobs of them; the operator of this service sets the limit.",
                 count=self._limits.max_bytes,
@@ -159,19 +153,19 @@ def _pieces(source: bytes | BinaryIO) -> Iterator[bytes]:
         yield piece
 
 
-def disk_full() -> StorageFullError:
+def disk_full() -> errors.StorageFullError:
     """What a caller is told whose job finds no room."""
-    return StorageFullError(
+    return errors.StorageFullError(
         "The disk of this server has no room for the images of this job.",
         hint="Try again later; if it stays so, tell the operator of this service.",
         retry_after_seconds=RETRY_AFTER_SECONDS,
     )
 
 
-def _unusable(error: OSError, path: Path) -> StorageFullError | StateUnusableError:
+def _unusable(error: OSError, path: Path) -> errors.StorageFullError | errors.StateUnusableError:
     if error.errno in (errno.ENOSPC, errno.EDQUOT):
         return disk_full()
-    return StateUnusableError(
+    return errors.StateUnusableError(
         "The folder %(name)s of the state folder cannot be used: %(reason)s.",
         hint="Tell the operator of this service: it is a matter of the folder's owner or rights.",
         name=path.parent.name,

@@ -62,14 +62,6 @@ class RedisStore(JobStore):
         self._last_token = 0
         self._in_hand: set[int] = set()
 
-    @property
-    def exists(self) -> bool:
-        """Always: there is nothing that asking could make."""
-        return True
-
-    def close(self) -> None:
-        """Nothing: whichever thread asks takes one of the connections that are free."""
-
     # ── taking jobs ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def add(self, wanted: Wanted, pack: Pack) -> tuple[Job, bool]:

@@ -12,14 +12,8 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.errors import (
-    CaskError,
-    ChangeRefusedError,
-    IdempotencyError,
-    JobNotFoundError,
-    JobsFullError,
-    StorageFullError,
-)
+from app import errors
+from app.errors import CaskError
 from app.host import machine
 from app.jobs import image_packs
 from app.jobs.image_packs import Pack
@@ -63,12 +57,11 @@ class JobStore(abc.ABC):
         return self._clock()
 
     @property
-    @abc.abstractmethod
     def exists(self) -> bool:
         """Whether there may be jobs: asking makes nothing that was not there."""
+        return True
 
-    @abc.abstractmethod
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027 - most stores have none of their own
         """Close this thread's connections; the next use opens others."""
 
     # ── taking jobs ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -173,9 +166,9 @@ class JobStore(abc.ABC):
         """Put an image back into the line. ``is_counted``: whether this attempt says something against the image."""
 
     @property
-    @abc.abstractmethod
     def has_due_webhook(self) -> bool:
         """Whether the end of a job is to be sent now."""
+        return self.due_webhook() is not None
 
     @abc.abstractmethod
     def due_webhook(self, busy: Collection[str] = ()) -> tuple[Job, str, int] | None:
@@ -234,8 +227,8 @@ class JobStore(abc.ABC):
                 if time.time() - path.stat().st_mtime > INCOMING_SECONDS:
                     path.unlink()
 
-    def _full(self, waiting: int) -> JobsFullError:
-        return JobsFullError(
+    def _full(self, waiting: int) -> errors.JobsFullError:
+        return errors.JobsFullError(
             "%(count)s jobs wait or run; at most %(most)s may.",
             hint="Send it again after the time in Retry-After.",
             retry_after_seconds=RETRY_AFTER_SECONDS,
@@ -243,8 +236,8 @@ class JobStore(abc.ABC):
             most=self.limits.max_queued,
         )
 
-    def _no_room(self, taken_bytes: int, more_bytes: int) -> StorageFullError:
-        return StorageFullError(
+    def _no_room(self, taken_bytes: int, more_bytes: int) -> errors.StorageFullError:
+        return errors.StorageFullError(
             "The jobs take %(taken)s bytes, and this one %(more)s more; at most %(most)s are theirs.",
             hint="Remove jobs whose results you have (DELETE), or come later; the operator sets the limit.",
             retry_after_seconds=image_packs.RETRY_AFTER_SECONDS,
@@ -275,18 +268,18 @@ def webhook_state(error: str, next_at: float | None) -> str:
     return "pending" if next_at is not None else "failed" if error else "delivered"
 
 
-def not_found(job_id: str) -> JobNotFoundError:
+def not_found(job_id: str) -> errors.JobNotFoundError:
     """Nobody knows this job, or not this caller."""
-    return JobNotFoundError(
+    return errors.JobNotFoundError(
         "There is no job %(name)s.",
         hint="It was removed, or its time is over; GET /v1/jobs lists those that there are.",
         name=ascii(job_id[:80]),
     )
 
 
-def key_reused(key: str) -> IdempotencyError:
+def key_reused(key: str) -> errors.IdempotencyError:
     """The key stands for another request."""
-    return IdempotencyError(
+    return errors.IdempotencyError(
         "The Idempotency-Key %(key)s came before with other images or options.",
         hint="Use a new key for a new job; send the same request to ask for the same job again.",
         key=repr(key[:80]),
@@ -296,7 +289,7 @@ def key_reused(key: str) -> IdempotencyError:
 def check_retry(job: Job) -> None:
     """Whether its images without a prediction can be tried again. Raises ChangeRefusedError."""
     if job.is_open or job.state == "expired" or not job.failed:
-        raise ChangeRefusedError(
+        raise errors.ChangeRefusedError(
             "Job %(id)s is %(state)s and has %(failed)s images without a prediction.",
             hint="Only a job that ended, has such images and has not expired can be tried again.",
             id=job.id,

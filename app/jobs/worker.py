@@ -11,17 +11,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, Protocol
 
-from app import tasks
-from app.errors import (
-    CaskError,
-    DeadlineExceededError,
-    EngineAwayError,
-    JobImageAbandonedError,
-    ModelNotReadyError,
-    RequestError,
-    StateUnusableError,
-    UnavailableError,
-)
+from app import errors, tasks
+from app.errors import CaskError
 from app.jobs.jobs import Claim
 from app.jobs.pauses import JobPauses
 from app.jobs.store import JobStore, problem
@@ -124,10 +115,10 @@ class Worker:
         head = {"number": claim.number, "name": claim.name}
         try:
             answer = self._predict(claim)
-        except (RequestError, JobImageAbandonedError) as error:
+        except (errors.RequestError, errors.JobImageAbandonedError) as error:
             # Asked again, it would be the same.
             answer = {"error": problem(error)}
-        except ModelNotReadyError as error:
+        except errors.ModelNotReadyError as error:
             if self._pauses.begin(claim.job_id):
                 log.debug("job %s waits: %s", claim.job_id, error.message)
                 self._store.release(claim, is_counted=False)
@@ -156,7 +147,7 @@ class Worker:
 
     def _predict(self, claim: Claim) -> dict[str, Any]:
         if claim.attempt > MAX_ATTEMPTS:
-            raise JobImageAbandonedError(
+            raise errors.JobImageAbandonedError(
                 "The image was begun %(count)s times, and each time the engine or the worker ended.",
                 hint="Try it alone; if it ends the engine again, tell the operator of this service.",
                 count=claim.attempt - 1,
@@ -181,7 +172,7 @@ class Worker:
                 LONGEST_PAUSE_SECONDS,
             )
             self._resume_at = self._clock() + self._pause_seconds
-        level = logging.DEBUG if isinstance(error, UnavailableError) else logging.WARNING
+        level = logging.DEBUG if isinstance(error, errors.UnavailableError) else logging.WARNING
         log.log(level, "jobs wait %.1f s: %s", self._pause_seconds, error.message)
 
     def _run(self) -> None:
@@ -192,7 +183,7 @@ class Worker:
                     self._busy_since[me] = self._clock()
                 if not self.step():
                     return
-        except StateUnusableError as error:
+        except errors.StateUnusableError as error:
             self._pause(error)
             log.warning("%s: %s", error.code, error.message)
         except Exception:
@@ -206,7 +197,7 @@ class Worker:
     def _has_work(self) -> bool:
         try:
             return self._store.has_work(self._pauses.current())
-        except StateUnusableError as error:
+        except errors.StateUnusableError as error:
             self._pause(error)
             log.warning("%s: %s", error.code, error.message)
             return False
@@ -217,4 +208,6 @@ def _may_be_at_fault(error: CaskError) -> bool:
 
     An engine that was away before says nothing, however long it is away.
     """
-    return isinstance(error, DeadlineExceededError) or (isinstance(error, EngineAwayError) and error.was_working)
+    return isinstance(error, errors.DeadlineExceededError) or (
+        isinstance(error, errors.EngineAwayError) and error.was_working
+    )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import bisect
+import functools
 import http
 import itertools
 import logging
@@ -69,6 +70,7 @@ ROUTE = Label(pattern=r"/[^\s\"]{0,119}|\(none\)", of="the app's addresses, or `
 CODE = Label(pattern=r"[a-z0-9_]{1,60}", of="the codes in errors.md, or `other`")
 MODEL = Label(pattern=r"[A-Za-z0-9._-]{1,64}", of="the models held")
 WORD = Label(pattern=r"[^\"\n\\]{0,128}", of="what is held")
+VERSION = {"model": MODEL, "version": WORD}
 
 
 @dataclass(eq=False)
@@ -152,27 +154,17 @@ class Metric:
 DECLARED: dict[str, Metric] = {}
 
 
-def _declare(kind: Kind, name: str, sentence: str, **how: object) -> Metric:
-    labels = {key: value for key, value in how.items() if isinstance(value, Label)}
-    metric = Metric(kind, name, sentence, labels, **{k: v for k, v in how.items() if k not in labels})  # type: ignore[arg-type]
-    DECLARED[name] = metric
-    return metric
+def _declare(
+    kind: Kind, name: str, sentence: str, *, buckets: Iterable[float] = (), is_looked_up: bool = False, **labels: Label
+) -> Metric:
+    found = DECLARED[name] = Metric(kind, name, sentence, labels, tuple(map(float, buckets)), is_looked_up)
+    return found
 
 
-def _counter(name: str, sentence: str, **labels: Label) -> Metric:
-    return _declare("counter", name, sentence, **labels)
-
-
-def _gauge(name: str, sentence: str, **labels: Label) -> Metric:
-    return _declare("gauge", name, sentence, **labels)
-
-
-def _looked_up(name: str, sentence: str, kind: Kind = "gauge", **labels: Label) -> Metric:
-    return _declare(kind, name, sentence, is_looked_up=True, **labels)
-
-
-def _histogram(name: str, sentence: str, buckets: Iterable[float] = SECONDS, **labels: Label) -> Metric:
-    return _declare("histogram", name, sentence, buckets=tuple(float(each) for each in buckets), **labels)
+_counter = functools.partial(_declare, "counter")
+_gauge = functools.partial(_declare, "gauge")
+_looked_up = functools.partial(_gauge, is_looked_up=True)
+_histogram = functools.partial(_declare, "histogram", buckets=SECONDS)
 
 
 def metric(name: str) -> Metric:
@@ -221,7 +213,7 @@ ENGINE_QUEUE_SECONDS = _histogram(
     "cask_engine_queue_seconds", "Time an image waited in the engine for its batch.", model=MODEL
 )
 ENGINE_PREDICT_SECONDS = _histogram("cask_engine_predict_seconds", "Time to compute one batch.", model=MODEL)
-ENGINE_BATCH_IMAGES = _histogram("cask_engine_batch_images", "Images computed together.", IMAGES, model=MODEL)
+ENGINE_BATCH_IMAGES = _histogram("cask_engine_batch_images", "Images computed together.", buckets=IMAGES, model=MODEL)
 ENGINE_IMAGES = _counter(
     "cask_engine_images_total",
     "Images that the engine was asked for: answered, failed (the model or this image), late (nobody waits any more).",
@@ -237,51 +229,37 @@ ENGINE_OLDEST_BATCH = _looked_up("cask_engine_oldest_batch_seconds", "How long t
 MODEL_INFO = _looked_up(
     "cask_model_info",
     "1 for each version that is held: what it is, what computes it, what it is for.",
-    model=MODEL,
-    version=WORD,
-    digest=WORD,
-    runtime=WORD,
-    precision=WORD,
-    device=WORD,
-    role=WORD,
+    **VERSION,
+    **dict.fromkeys(("digest", "runtime", "precision", "device", "role"), WORD),
 )
 MODEL_READY = _looked_up(
-    "cask_model_ready", "1 when the version predicts, 0 while it loads or after it failed.", model=MODEL, version=WORD
+    "cask_model_ready", "1 when the version predicts, 0 while it loads or after it failed.", **VERSION
 )
 
 SELF_TEST_PASSED = _looked_up(
-    "cask_self_test_passed",
-    "1 when the version gave its stored answers the last time, else 0.",
-    model=MODEL,
-    version=WORD,
+    "cask_self_test_passed", "1 when the version gave its stored answers the last time, else 0.", **VERSION
 )
 SELF_TEST_TIME = _looked_up(
-    "cask_self_test_time_seconds",
-    "When the version was last asked for its stored answers (Unix time).",
-    model=MODEL,
-    version=WORD,
+    "cask_self_test_time_seconds", "When the version was last asked for its stored answers (Unix time).", **VERSION
 )
 FIGURE = Label(("brightness", "size", "labels", "score"))
 DRIFT_PSI = _looked_up(
     "cask_drift_psi",
     "How far the latest input is from the model's sample pictures (population stability index): brightness, size of the"
     " original, labels given, score of the best. Above 0.25 much has changed.",
-    model=MODEL,
-    version=WORD,
+    **VERSION,
     figure=FIGURE,
 )
 DRIFT_BY_CHANCE = _looked_up(
     "cask_drift_psi_by_chance",
     "What cask_drift_psi would be about by chance alone; with few images it is large.",
-    model=MODEL,
-    version=WORD,
+    **VERSION,
     figure=FIGURE,
 )
 DRIFT_MEAN = _looked_up(
     "cask_drift_mean",
     "Mean of the latest input: brightness (0 to 255), size (megapixels), score of the best (0 to 1).",
-    model=MODEL,
-    version=WORD,
+    **VERSION,
     figure=FIGURE,
 )
 
@@ -303,7 +281,7 @@ JOBS = _counter(
     outcome=Label(("queued", "succeeded", "failed", "cancelled", "expired")),
 )
 JOB_IMAGES = _counter("cask_job_images_total", "Images of jobs that got a result.")
-JOB_SECONDS = _histogram("cask_job_seconds", "Time from taking a job in to its end.", LONG_SECONDS)
+JOB_SECONDS = _histogram("cask_job_seconds", "Time from taking a job in to its end.", buckets=LONG_SECONDS)
 JOBS_WAITING = _looked_up("cask_jobs_waiting", "Jobs queued or running; with JOBS_STORE=redis on all machines.")
 JOB_WEBHOOKS = _counter("cask_job_webhooks_total", "Webhooks sent at a job's end.", outcome=Label(("sent", "failed")))
 
