@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from flask import current_app
 from pydantic import Field
@@ -26,6 +26,10 @@ class BuildCandidate(TypedDict):
     map_50: Annotated[float | None, Field(description="Against the true boxes, where they are known.")]
     is_chosen: bool
     verdict: Annotated[str, Field(description="Why it was chosen, or why not.")]
+
+
+# Null where it could not be computed.
+MEASURED = ("images_per_second", "best_batch_size", "agreement", "largest_difference", "map_loss")
 
 
 class BuildReport(TypedDict):
@@ -53,6 +57,12 @@ class Build(TypedDict):
     report: BuildReport | None
 
 
+def like(kind: type, *sources: object) -> dict[str, Any]:
+    """The members of a type, in its order, each from the first source that has one of the name."""
+    found = {name: next((each for each in sources if hasattr(each, name)), None) for name in kind.__annotations__}
+    return {name: getattr(source, name) for name, source in found.items() if source is not None}
+
+
 def build(status: ModelStatus) -> Build:
     """What is known of a model's builds on this machine."""
     state_dir = current_app.extensions["settings"].state_dir
@@ -66,29 +76,13 @@ def build(status: ModelStatus) -> Build:
 
 
 def _report(report: Report) -> BuildReport:
-    return {
-        "processor": report.processor,
-        "device": report.device,
-        "versions": report.versions,
-        "built_at": report.built_at,
-        "build_seconds": report.build_seconds,
-        "images": report.images,
-        "calibration_images": report.calibration_images,
-        "candidates": [_candidate(candidate, is_detector=bool(report.truth)) for candidate in report.candidates],
-    }
+    candidates = [_candidate(each, is_detector=bool(report.truth)) for each in report.candidates]
+    return {**like(BuildReport, report), "candidates": candidates}  # type: ignore[typeddict-item]
 
 
 def _candidate(each: Candidate, *, is_detector: bool) -> BuildCandidate:
-    is_measured = each.is_measured
-    return {
-        "runtime": each.runtime,
-        "precision": each.precision,
-        "images_per_second": each.images_per_second if is_measured else None,
-        "best_batch_size": each.best_batch_size if is_measured else None,
-        "agreement": round(each.agreement, 5) if is_measured else None,
-        "largest_difference": round(each.largest_difference, 5) if is_measured else None,
-        "map_loss": round(each.map_loss, 5) if is_measured and is_detector else None,
-        "map_50": None if each.map_50 is None else round(each.map_50, 5),
-        "is_chosen": each.is_chosen,
-        "verdict": each.verdict,
-    }
+    found = like(BuildCandidate, each)
+    for name in ("agreement", "largest_difference", "map_loss", "map_50"):
+        found[name] = None if found[name] is None else round(found[name], 5)
+    unknown = MEASURED if not each.is_measured else () if is_detector else ("map_loss",)
+    return {**found, **dict.fromkeys(unknown)}  # type: ignore[typeddict-item]

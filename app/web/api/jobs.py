@@ -12,25 +12,7 @@ from flask import Response, current_app, jsonify, request, url_for
 from pydantic import ConfigDict, Field, ValidationError
 from typing_extensions import TypedDict
 
-from app import tasks
-from app.errors import (
-    ArchiveError,
-    IdempotencyError,
-    ImageEmptyError,
-    ImageMissingError,
-    ImageTooComplexError,
-    ImageTooLargeError,
-    ImageUndecodableError,
-    JobNotFoundError,
-    JobsFullError,
-    JobsOffError,
-    ModelNotFoundError,
-    OptionError,
-    RequestError,
-    StateUnusableError,
-    StorageFullError,
-    TooManyImagesError,
-)
+from app import errors, tasks
 from app.inference.results import Detection, Prediction
 from app.jobs import store as jobs_store
 from app.jobs import webhooks
@@ -70,7 +52,7 @@ class Uploads:
     def place(self) -> Iterator[None]:
         """Hold one while the body is read. Raises JobsFullError."""
         if not self.places.acquire(blocking=False) and not self._wait():
-            raise JobsFullError(
+            raise errors.JobsFullError(
                 "%(count)s jobs are being sent at the moment.",
                 hint="Send it again after the time in Retry-After.",
                 count=UPLOADS_AT_ONCE,
@@ -241,24 +223,24 @@ BODIES = (
     Body("image/*", prediction_docs.BINARY),
 )
 MAKING_ERRORS = (
-    RequestError,
+    errors.RequestError,
     bodies.MediaTypeError,
-    JobsOffError,
-    ModelNotFoundError,
-    OptionError,
-    ArchiveError,
-    IdempotencyError,
-    ImageEmptyError,
-    ImageMissingError,
-    ImageTooComplexError,
-    ImageTooLargeError,
-    ImageUndecodableError,
-    TooManyImagesError,
-    JobsFullError,
-    StateUnusableError,
-    StorageFullError,
+    errors.JobsOffError,
+    errors.ModelNotFoundError,
+    errors.OptionError,
+    errors.ArchiveError,
+    errors.IdempotencyError,
+    errors.ImageEmptyError,
+    errors.ImageMissingError,
+    errors.ImageTooComplexError,
+    errors.ImageTooLargeError,
+    errors.ImageUndecodableError,
+    errors.TooManyImagesError,
+    errors.JobsFullError,
+    errors.StateUnusableError,
+    errors.StorageFullError,
 )
-ERRORS = (JobsOffError, JobNotFoundError, StateUnusableError)
+ERRORS = (errors.JobsOffError, errors.JobNotFoundError, errors.StateUnusableError)
 PATH = {"job_id": "Id of the job."}
 
 
@@ -305,7 +287,7 @@ def make_job() -> Response:
     Answer("The newest first.", JobList, example={"jobs": [_ROW], "next": None}),
     tag=TAG,
     query=JobsPage,
-    errors=(JobsOffError, OptionError, StateUnusableError),
+    errors=(errors.JobsOffError, errors.OptionError, errors.StateUnusableError),
 )
 def list_jobs() -> Response:
     """Your jobs as they stand, without results."""
@@ -322,7 +304,7 @@ def list_jobs() -> Response:
     tag=TAG,
     path=PATH,
     query=ResultsPage,
-    errors=(*ERRORS, OptionError),
+    errors=(*ERRORS, errors.OptionError),
 )
 def show_job(job_id: str) -> Response:
     """How far it is, and the results so far; many results come in pages."""
@@ -375,7 +357,7 @@ def remove_job(job_id: str) -> Response:
 def store() -> JobStore:
     """The jobs of the current app. Raises JobsOffError."""
     if current_app.extensions["settings"].jobs == "off":
-        raise JobsOffError(
+        raise errors.JobsOffError(
             "This service takes no background jobs.", hint="Ask the operator of this service whether it can take them."
         )
     found: JobStore = current_app.extensions[EXTENSION]
@@ -406,4 +388,4 @@ def _parse(kind: Any) -> Any:
         return kind.model_validate(given)
     except ValidationError as error:
         hint = Text("Known options: %(names)s.", names=", ".join(kind.model_fields))
-        raise OptionError(excerpts.first_fault(error, Text("The address")), hint=hint) from None
+        raise errors.OptionError(excerpts.first_fault(error, Text("The address")), hint=hint) from None

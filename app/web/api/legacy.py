@@ -11,7 +11,7 @@ from typing_extensions import TypedDict
 
 from app import tasks, texts
 from app.errors import ModelNotFoundError, OptionError, RequestError
-from app.inference.pipeline import ImageResult, Outcome, predictor
+from app.inference.pipeline import ImageResult, predictor
 from app.inference.results import MAX_RESULTS, SCORE_DIGITS, Detection, Prediction
 from app.jobs.jobs import State
 from app.jobs.store import told
@@ -282,22 +282,18 @@ def _find(entries: Sequence[Entry]) -> tuple[list[Found], dict[str, float]]:
     for manifest in dict.fromkeys(manifest.key for manifest, _ in chosen):
         numbers = [number for number, (each, _) in enumerate(chosen) if each.key == manifest]
         requested = [entries[each].requested.params(chosen[each][1]) for each in numbers]
-        outcome = _ask(chosen[numbers[0]][0], [images[each] for each in numbers], requested)
+        outcome = predictor().predict(
+            "detect",
+            [images[each] for each in numbers],
+            {},
+            model=chosen[numbers[0]][0].name,
+            deadline=deadlines.current(),
+            each=requested,
+        )
         timings = {name: timings.get(name, 0.0) + value for name, value in outcome.timings.items()}
         for number, result in zip(numbers, outcome.results, strict=True):
             found[number] = _vertices(result)
     return [found[number] for number in range(len(entries))], timings
-
-
-def _ask(manifest: Manifest, images: Sequence[bytes], requested: Sequence[LegacyParams]) -> Outcome:
-    return predictor().predict(
-        Detect.name,
-        images,
-        {},
-        model=manifest.name,
-        deadline=deadlines.current(),
-        each=requested,
-    )
 
 
 def _choose(kind: str | None) -> tuple[Manifest, str]:

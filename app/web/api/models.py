@@ -13,7 +13,7 @@ from app.inference.options import NUMBERS
 from app.inference.pipeline import ModelStatus, predictor
 from app.inference.results import to_dict
 from app.web.api import answers, api, bodies
-from app.web.api.builds import build
+from app.web.api.builds import build, like
 from app.web.openapi.operations import CONDITION, UNCHANGED, Answer, describe
 from app.web.policy import RoutePolicy
 
@@ -66,7 +66,7 @@ def show_model(name: str) -> Response:
                 architecture=status.manifest.architecture,
                 held_out=status.manifest.held_out,
                 error=status.error,
-                versions=[_version(each) for each in versions],
+                versions=[like(answers.ModelVersion, each, each.manifest) for each in versions],
                 build=build(status),
                 golden=_golden(status),
                 drift=_drift(status),
@@ -96,30 +96,7 @@ def rows() -> list[dict[str, Any]]:
     return [_row(status) for status in predictor().models()]
 
 
-def _version(status: ModelStatus) -> dict[str, Any]:
-    return {
-        "version": status.manifest.version,
-        "digest": status.manifest.digest,
-        "role": status.role,
-        "share": status.share,
-        "state": status.state,
-        "computed_by": status.computed_by,
-        "error": status.error,
-    }
-
-
 def _row(status: ModelStatus) -> dict[str, Any]:
     manifest = status.manifest
-    return {
-        **answers.model_identity(manifest),
-        "task": manifest.task,
-        "labels": list(manifest.labels),
-        "role": status.role,
-        "share": status.share,
-        "state": status.state,
-        "computed_by": status.computed_by,
-        "device": status.device,
-        "demonstration": manifest.demonstration,
-        "random_weights": manifest.random_weights,
-        "defaults": {name: value for name, value in to_dict(manifest.default_options()).items() if name in NUMBERS},
-    }
+    defaults = {name: value for name, value in to_dict(manifest.default_options()).items() if name in NUMBERS}
+    return {**like(answers.ModelRow, status, manifest), "defaults": defaults}

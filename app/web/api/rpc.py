@@ -95,14 +95,6 @@ class Method:
     example: dict[str, Any] | None = None
 
 
-def _index(_: dict[str, Any]) -> str:
-    return f"Welcome to Cask {__version__}"
-
-
-def _list(_: dict[str, Any]) -> list[dict[str, Any]]:
-    return models.rows()
-
-
 def _predict(task: Task) -> Callable[[dict[str, Any]], dict[str, Any]]:
     def run(params: dict[str, Any]) -> dict[str, Any]:
         images, given = _images(params)
@@ -120,8 +112,8 @@ def _images(params: dict[str, Any]) -> tuple[list[bytes], dict[str, Any]]:
 
 IMAGE = {"image": EXAMPLE_IMAGE}
 METHODS = {
-    "App.index": Method(_index, gettext_noop("Says who answers.")),
-    "Model.list": Method(_list, gettext_noop("All models, as GET /v1/models lists them.")),
+    "App.index": Method(lambda _: f"Welcome to Cask {__version__}", gettext_noop("Says who answers.")),
+    "Model.list": Method(lambda _: models.rows(), gettext_noop("All models, as GET /v1/models lists them.")),
     **{
         f"Image.{name}": Method(
             _predict(name), task.rpc_sentence, ("image", task.rpc_option), {**IMAGE, **task.rpc_example}

@@ -12,16 +12,10 @@ from flask import Flask, current_app, g, redirect, request, session, url_for
 from flask.sessions import SessionMixin
 from werkzeug.wrappers import Response
 
+from app import errors
 from app.auth.tokens import Token, TokenTable
 from app.config import Settings
-from app.errors import (
-    CaskError,
-    ForeignFormError,
-    OutsideError,
-    ScopeMissingError,
-    TokenInvalidError,
-    TokenMissingError,
-)
+from app.errors import CaskError
 from app.web import policy
 from app.web.middleware import internal_networks, origins
 from app.web.middleware.sessions import LIFETIME
@@ -57,14 +51,14 @@ def authorize() -> Response | None:
     """Let the request pass, send a person to the way in, or raise why not."""
     here = policy.of(current_app, request.endpoint)
     if (g.is_session or here.is_form) and origins.is_forged():
-        raise ForeignFormError(
+        raise errors.ForeignFormError(
             "This form was sent by a page of another site.", hint="Open this service's own page and send it from there."
         )
     # What does not exist needs no token; the browser's question before a request from another origin brings none.
     if not here.needs_token or request.method == "OPTIONS":
         return None
     if here.access is Access.ADMIN and not internal_networks.is_inside():
-        raise OutsideError(
+        raise errors.OutsideError(
             "This address is for operators and not answered from here.",
             hint="Ask the operator of this service from which networks it is.",
         )
@@ -74,7 +68,7 @@ def authorize() -> Response | None:
         return _refuse()
     scope = "admin" if here.access is Access.ADMIN else "predict"
     if scope not in g.token.scopes and here.access is not Access.ANY_TOKEN:
-        raise ScopeMissingError(
+        raise errors.ScopeMissingError(
             "The token %(id)s (%(name)s) has not the scope %(scope)s.",
             hint="Ask the operator of this service for a token with the scope %(scope)s.",
             id=g.token.id,
@@ -145,7 +139,7 @@ def _shown_token(table: TokenTable) -> Token | None:
 
 def _token_of_session(table: TokenTable) -> Token | None:
     """Of the first session that lives; None where none came. Raises what is wrong with the last."""
-    error: TokenInvalidError | None = None
+    error: errors.TokenInvalidError | None = None
     for each in _shown_sessions():
         if SESSION_ID not in each:
             continue
@@ -153,7 +147,7 @@ def _token_of_session(table: TokenTable) -> Token | None:
         try:
             values = (str(each.get(SESSION, "")), str(each[SESSION_ID]))
             return table.by_session(*values, float(each.get(SESSION_CREATED, 0.0)))
-        except TokenInvalidError as invalid:
+        except errors.TokenInvalidError as invalid:
             error = invalid
     if error is not None:
         raise error
@@ -166,12 +160,12 @@ def _shown_sessions() -> tuple[SessionMixin, ...]:
 
 
 def _refuse() -> Response:
-    if g.token_error is not None and not isinstance(g.token_error, TokenInvalidError):
+    if g.token_error is not None and not isinstance(g.token_error, errors.TokenInvalidError):
         raise g.token_error
     if _is_person():
         requested = f"{request.script_root}{request.full_path}".rstrip("?") if request.method == "GET" else None
         return redirect(url_for("pages.sign_in", next=requested), 303)
-    raise g.token_error or TokenMissingError(
+    raise g.token_error or errors.TokenMissingError(
         "This address answers only those who show a token.",
         hint="Send it as %(header)s: cask_… or Authorization: Bearer cask_…; ask the operator of this service for one.",
         header=HEADER,

@@ -12,20 +12,9 @@ from pydantic import TypeAdapter
 from typing_extensions import TypedDict
 from werkzeug.routing import Rule
 
-from app import __version__, tasks
+from app import __version__, errors, tasks
 from app.config import ROOT
-from app.errors import (
-    CaskError,
-    ContentEncodingError,
-    ForeignFormError,
-    OptionError,
-    OutsideError,
-    RequestTooLargeError,
-    ScopeMissingError,
-    TokenInvalidError,
-    TokenMissingError,
-    TooManyRequestsError,
-)
+from app.errors import CaskError
 from app.web import policy
 from app.web.middleware import authentication, origins, rate_limits
 from app.web.middleware.trusted_hosts import HostError
@@ -233,12 +222,16 @@ class _Document:
     def _refusals(self, rule: Rule) -> tuple[type[CaskError], ...]:
         """How callers are refused who may not ask."""
         here = self._policy(rule)
-        tokens = (TokenMissingError, TokenInvalidError, ScopeMissingError) if self._needs_token(rule) else ()
+        tokens = (
+            (errors.TokenMissingError, errors.TokenInvalidError, errors.ScopeMissingError)
+            if self._needs_token(rule)
+            else ()
+        )
         # Browsers send a session's cookie with every form; programs with tokens never meet this.
         is_form = here.is_form or (tokens and origins.is_changing(rule.methods or ()))
-        forms = (ForeignFormError,) if is_form else ()
-        rates_found = (TooManyRequestsError,) if here.limits or (self._has_rates and here.is_limited) else ()
-        return (*tokens, *forms, *rates_found, *((OutsideError,) if here.access is Access.ADMIN else ()))
+        forms = (errors.ForeignFormError,) if is_form else ()
+        rates_found = (errors.TooManyRequestsError,) if here.limits or (self._has_rates and here.is_limited) else ()
+        return (*tokens, *forms, *rates_found, *((errors.OutsideError,) if here.access is Access.ADMIN else ()))
 
     def _path(self, rule: Rule, operation: Operation) -> Iterator[dict[str, Any]]:
         for kind, name in policy.PART.findall(rule.rule):
@@ -343,7 +336,14 @@ class _Document:
         own = () if operation.error_schema is not None else operation.errors
         hosts = (HostError,) if self._policy(rule).is_own_host_only else ()
         kinds: tuple[type[CaskError], ...] = (
-            *(*own, *self._refusals(rule), *_of_bodies(operation), OptionError, RequestTooLargeError, CaskError),
+            *(
+                *own,
+                *self._refusals(rule),
+                *_of_bodies(operation),
+                errors.OptionError,
+                errors.RequestTooLargeError,
+                CaskError,
+            ),
             *hosts,
         )
         for kind in kinds:
@@ -360,7 +360,7 @@ class _Document:
         """A protocol's own shape beside the problem documents of guards and Apache."""
         assert operation.error_example is not None
         by_status: dict[str, dict[str, Any]] = {}
-        guards: tuple[type[CaskError], ...] = (OptionError, RequestTooLargeError, CaskError, HostError)
+        guards: tuple[type[CaskError], ...] = (errors.OptionError, errors.RequestTooLargeError, CaskError, HostError)
         for kind in (*operation.errors, *_of_bodies(operation), *guards, *refusals):
             by_status.setdefault(str(kind.status), {})[kind.code] = {
                 "value": operation.error_example(example(kind), EXAMPLE_REQUEST_ID)
@@ -417,7 +417,7 @@ def _first_line(view: Callable[..., Any]) -> str:
 
 def _of_bodies(operation: Operation) -> tuple[type[CaskError], ...]:
     """How bodies are refused that nobody looks into."""
-    return (ContentEncodingError,) if operation.bodies else ()
+    return (errors.ContentEncodingError,) if operation.bodies else ()
 
 
 @functools.cache

@@ -6,7 +6,6 @@ given back to the disk as a hole (fallocate(2)), and the file takes up next to n
 
 from __future__ import annotations
 
-import contextlib
 import ctypes
 import logging
 import os
@@ -113,13 +112,13 @@ class ApacheLog:
 
     def _run(self) -> None:
         while True:
-            with contextlib.suppress(FileNotFoundError):
-                try:
-                    self.read()
-                except FileNotFoundError:
-                    raise
-                except Exception:
-                    log.exception("Apache's own answers could not be counted; will retry")
+            try:
+                self.read()
+            except FileNotFoundError:
+                # Nothing has been written yet.
+                pass
+            except Exception:
+                log.exception("Apache's own answers could not be counted; will retry")
             time.sleep(PERIOD_SECONDS)
 
 

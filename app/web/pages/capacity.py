@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from flask import current_app, render_template
+from pydantic import AliasPath, BaseModel, Field
 
 from app.web.openapi.operations import a_page, describe
 from app.web.pages import pages
@@ -20,34 +18,46 @@ ROOT = Path(__file__).resolve().parents[3]
 MOST_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True)
-class Step:
+class Step(BaseModel):
     """One rate that was tried. ``rate`` in requests a second, ``p95_ms`` of the answers."""
 
     rate: float
-    right: float
-    p95_ms: float | None
-    is_kept: bool
+    right: float = Field(validation_alias="right_rps")
+    p95_ms: float | None = Field(None, validation_alias=AliasPath("response_ms", "p95"))
+    verdict: str
+
+    @property
+    def is_kept(self) -> bool:
+        return self.verdict.upper().startswith("PASS")
 
 
-@dataclass(frozen=True)
-class Card:
+class Card(BaseModel):
     """What `make loadtest-search` found. ``limits``: milliseconds by percentile, such as p95."""
 
-    rate: float
-    failing: float | None
+    rate: float = Field(validation_alias="capacity_rps")
+    lowest_failing: float | None = Field(None, validation_alias="lowest_failing_rps")
+    not_measured: Any = None
     measured_at: str
     env: str
-    limits: Mapping[str, float]
-    failed_share: float
+    limits: dict[str, float] = Field(validation_alias=AliasPath("promise", "limits_ms"))
+    failed_share: float = Field(validation_alias=AliasPath("promise", "max_failed_share"))
     confidence: float
-    mix: Mapping[str, float]
-    cores: float | None
-    processor: str
-    models: Mapping[str, str]
-    version: str
-    command: str
-    steps: list[Step]
+    weights: dict[str, float] = Field(validation_alias="mix")
+    cores: float | None = Field(None, validation_alias=AliasPath("server", "cores"))
+    fingerprint: dict[str, Any]
+    command: str = ""
+    steps: list[Step] = []
+
+    @property
+    def failing(self) -> float | None:
+        """What could not be measured is not shown as too much."""
+        return None if self.not_measured else self.lowest_failing
+
+    @property
+    def mix(self) -> dict[str, float]:
+        """Who called, as shares of one."""
+        total = sum(self.weights.values()) or 1.0
+        return {name: weight / total for name, weight in self.weights.items()}
 
 
 @pages.get("/capacity")
@@ -69,38 +79,8 @@ def read(path: Path) -> Card | None:
     try:
         if path.stat().st_size > MOST_BYTES:
             return None
-        return _card(json.loads(path.read_bytes()))
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        card = Card.model_validate_json(path.read_bytes())
+    except (OSError, ValueError):
         return None
-
-
-def _card(table: Mapping[str, Any]) -> Card:
-    prints, promise, server = table["fingerprint"], table["promise"], table.get("server") or {}
-    return Card(
-        rate=float(table["capacity_rps"]),
-        # What could not be measured is not shown as too much.
-        failing=None if table.get("not_measured") else table.get("lowest_failing_rps"),
-        measured_at=str(table["measured_at"]),
-        env=str(table["env"]),
-        limits={str(name): float(limit) for name, limit in promise["limits_ms"].items()},
-        failed_share=float(promise["max_failed_share"]),
-        confidence=float(table["confidence"]),
-        mix=_shares(table["mix"]),
-        cores=server.get("cores"),
-        processor=str(prints.get("generator_cpu", "")),
-        models={str(name): str(how) for name, how in (prints.get("computed_by") or {}).items()},
-        version=str(prints.get("server_version", "")),
-        command=str(table.get("command", "")),
-        steps=sorted((_step(row) for row in table.get("steps", [])), key=lambda step: step.rate),
-    )
-
-
-def _shares(mix: Mapping[str, Any]) -> dict[str, float]:
-    total = sum(float(weight) for weight in mix.values()) or 1.0
-    return {str(name): float(weight) / total for name, weight in mix.items()}
-
-
-def _step(row: Mapping[str, Any]) -> Step:
-    p95 = (row.get("response_ms") or {}).get("p95")
-    is_kept = str(row["verdict"]).upper().startswith("PASS")
-    return Step(float(row["rate"]), float(row["right_rps"]), None if p95 is None else float(p95), is_kept)
+    card.steps.sort(key=lambda step: step.rate)
+    return card

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from werkzeug.datastructures import FileStorage
 
 from app import tasks
-from app.errors import ImageMissingError, OptionError, RequestError
+from app.errors import ImageMissingError, OptionError
 from app.inference.options import PARAMS_OF_TASK
 from app.inference.pipeline import ModelStatus, predictor
 from app.models.manifests import Task
@@ -110,10 +110,8 @@ def _task(text: str) -> Task:
 def _sample(name: str) -> bytes:
     data = samples.read(name)
     if data is None:
-        raise _no_sample(name)
+        known = ", ".join(each.name for each in samples.find()) or "none"
+        raise OptionError(
+            "There is no sample %(name)s.", hint="There are: %(names)s.", name=repr(name[:80]), names=known
+        )
     return data
-
-
-def _no_sample(name: str) -> RequestError:
-    known = ", ".join(each.name for each in samples.find()) or "none"
-    return OptionError("There is no sample %(name)s.", hint="There are: %(names)s.", name=repr(name[:80]), names=known)

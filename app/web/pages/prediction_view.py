@@ -6,15 +6,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from app import tasks
-from app.errors import (
-    CaskError,
-    ImageEmptyError,
-    ImageTooComplexError,
-    ImageTooLargeError,
-    ImageUndecodableError,
-    ImageUnsupportedError,
-)
+from app import errors, tasks
+from app.errors import CaskError
 from app.inference import overlays
 from app.inference.pipeline import CanaryPreference, ImageResult, Outcome, predictor
 from app.inference.results import Detection
@@ -28,7 +21,13 @@ from app.web.pages.previews import Preview, preview
 
 # Trouble with one picture leaves the others alone; every other failure is the whole request's.
 OF_ONE_PICTURE = (
-    *(ImageEmptyError, ImageUnsupportedError, ImageTooLargeError, ImageTooComplexError, ImageUndecodableError),
+    *(
+        errors.ImageEmptyError,
+        errors.ImageUnsupportedError,
+        errors.ImageTooLargeError,
+        errors.ImageTooComplexError,
+        errors.ImageUndecodableError,
+    ),
 )
 # Which timings a person may want to know, and in which words; the rest is for the log.
 STEPS = {

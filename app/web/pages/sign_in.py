@@ -85,10 +85,6 @@ def _next() -> str:
     requested = request.values.get("next", "")
     home = url_for("pages.try_image")
     parts = urlsplit(requested)
-    is_ours = (
-        requested.startswith("/") and not parts.netloc and not requested.startswith("//") and "\\" not in requested
-    )
-    is_printable = requested.isprintable()
-    if not (is_ours and is_printable) or parts.path == url_for("pages.sign_in"):
-        return home
-    return requested
+    is_path = requested.startswith("/") and not requested.startswith("//") and not parts.netloc
+    is_ours = is_path and "\\" not in requested and requested.isprintable()
+    return requested if is_ours and parts.path != url_for("pages.sign_in") else home

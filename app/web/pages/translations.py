@@ -23,8 +23,8 @@ from app.inference.options import PARAMS_OF_TASK
 from app.web.pages import languages, raised_errors
 
 ROOT = Path(__file__).resolve().parents[3]
-METHODS = [("app/**.py", "python"), ("app/templates/**.html", "jinja2"), ("app/static/js/**.js", "javascript")]
-OPTIONS = {"app/static/js/**.js": {"parse_template_string": "true"}, "app/templates/**.html": {"newstyle": "true"}}
+METHODS = [("**.py", "python"), ("templates/**.html", "jinja2"), ("static/js/**.js", "javascript")]
+OPTIONS = {"static/js/**.js": {"parse_template_string": "true"}, "templates/**.html": {"newstyle": "true"}}
 KEYWORDS = {"_": None, "gettext": None, "gettext_noop": None, "Text": None, "ngettext": (1, 2)}
 # A moment would make each run look like a change.
 NO_MOMENT = datetime(2026, 11, 1, tzinfo=UTC)
@@ -47,7 +47,7 @@ def path(language: str = LANGUAGE) -> Path:
 def extract() -> Catalog:
     """All words in the code, without translations."""
     catalogue = Catalog(charset="utf-8")
-    found = extract_from_dir(ROOT / "app", _methods(), _options(), keywords=KEYWORDS, comment_tags=("Translators:",))
+    found = extract_from_dir(ROOT / "app", METHODS, OPTIONS, keywords=KEYWORDS, comment_tags=("Translators:",))
     for name, _, message, comments, context in found:
         catalogue.add(message, None, [(f"app/{name}", 0)], auto_comments=comments, context=context)
     for path in raised_errors.paths():
@@ -109,14 +109,6 @@ def main() -> int:
     if lacking:
         sys.stdout.write("Next: write the German words there, then make translations once more.\n")
     return 1 if lacking else 0
-
-
-def _methods() -> list[tuple[str, str]]:
-    return [(pattern.removeprefix("app/"), method) for pattern, method in METHODS]
-
-
-def _options() -> dict[str, dict[str, str]]:
-    return {pattern.removeprefix("app/"): options for pattern, options in OPTIONS.items()}
 
 
 def texts(message: Message) -> Iterator[str]:
