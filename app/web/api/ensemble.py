@@ -9,7 +9,7 @@ from functools import partial
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flask import Response, current_app, jsonify, request
-from pydantic import ConfigDict, Field, ValidationError, create_model
+from pydantic import ConfigDict, Field, create_model
 from typing_extensions import TypedDict
 
 from app import tasks
@@ -22,7 +22,7 @@ from app.inference.results import rounded
 from app.models.manifests import Task
 from app.plain_numbers import PlainNumbers
 from app.tasks.base import ModelIdentity, Side
-from app.texts import Text
+from app.texts import Text, gettext_noop
 from app.web.api import answers, api, bodies, excerpts, prediction_docs
 from app.web.middleware import canary_header, deadlines, request_ids
 from app.web.middleware.request_context import DetachedContext
@@ -178,10 +178,8 @@ def _ensemble() -> Ensemble:
 def _split(raw: Mapping[str, Any]) -> tuple[EnsembleParams, options.TaskParams]:
     """Our own params, and those for the members. Raises OptionError."""
     own = {name: value for name, value in raw.items() if name in OWN and value not in ("", None)}
-    try:
-        params = EnsembleParams.model_validate(own)
-    except ValidationError as error:
-        raise OptionError(excerpts.first_fault(error, Text("The options")), hint="GET /docs shows them.") from None
+    hint = gettext_noop("GET /docs shows them.")
+    params = excerpts.fitting(EnsembleParams, own, Text("The options"), OptionError, hint)
     rest = {name: value for name, value in raw.items() if name not in OWN}
     for name in NOT_HERE:
         if name in rest:

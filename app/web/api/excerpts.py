@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
-from pydantic import ValidationError
+from typing import Any, TypeVar
 
+from pydantic import BaseModel, ValidationError
+
+from app.errors import CaskError
 from app.inference import options
 from app.texts import Text
+
+Kind = TypeVar("Kind", bound=BaseModel)
 
 MAX_CHARACTERS = 80
 MAX_PLACE_CHARACTERS = 120
@@ -14,6 +19,14 @@ MAX_PLACE_CHARACTERS = 120
 def shown(text: str, most: int = MAX_CHARACTERS) -> str:
     """The beginning of a text. Half a surrogate pair, which JSON may hold, becomes a question mark."""
     return text[:most].encode("utf-8", "replace").decode()
+
+
+def fitting(kind: type[Kind], given: Any, whole: str, failure: type[CaskError], hint: str = "") -> Kind:
+    """What was given, as this type. ``whole``: its name in a sentence. Raises ``failure`` with the first fault."""
+    try:
+        return kind.model_validate(given)
+    except ValidationError as error:
+        raise failure(first_fault(error, whole), hint=hint) from None
 
 
 def first_fault(error: ValidationError, whole: str) -> Text:

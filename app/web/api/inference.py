@@ -9,7 +9,6 @@ from typing import Any, NotRequired
 
 import numpy as np
 from flask import Blueprint, Response, jsonify, request
-from pydantic import ValidationError
 from typing_extensions import TypedDict
 
 from app import tasks
@@ -142,7 +141,7 @@ def _read() -> tuple[InferRequest, Sequence[ImageData]]:
     """The JSON part and the images. Raises RequestError, TensorError, MediaTypeError."""
     body = bodies.read_whole(request)
     length = _header_length(len(body))
-    asked = validate(InferRequest, bodies.load(body[:length]))
+    asked = excerpts.fitting(InferRequest, bodies.load(body[:length]), Text("The JSON"), TensorError)
     _check_shared_memory(asked)
     parts = tensors.binary_parts(asked.inputs, memoryview(body)[length:])
     if len(asked.inputs) != 1 or (asked.inputs[0].name, asked.inputs[0].datatype) not in _INPUT_KINDS:
@@ -175,14 +174,6 @@ def _header_length(whole: int) -> int:
             whole=whole,
         )
     return int(text)
-
-
-def validate(kind: Any, document: Any) -> Any:
-    """A document of this kind, a pydantic model. Raises TensorError."""
-    try:
-        return kind.model_validate(document)
-    except ValidationError as error:
-        raise TensorError(excerpts.first_fault(error, Text("The JSON"))) from None
 
 
 def _check_shared_memory(asked: InferRequest) -> None:

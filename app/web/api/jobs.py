@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from typing import Annotated, Any, Literal
 
 from flask import Response, current_app, jsonify, request, url_for
-from pydantic import ConfigDict, Field, ValidationError
+from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
 from app import errors, tasks
@@ -384,8 +384,5 @@ def row(job: Job) -> dict[str, Any]:
 def _parse(kind: Any) -> Any:
     """The options in the address. Raises OptionError."""
     given = {name: value for name, value in bodies.in_address(request).items() if value != ""}
-    try:
-        return kind.model_validate(given)
-    except ValidationError as error:
-        hint = Text("Known options: %(names)s.", names=", ".join(kind.model_fields))
-        raise errors.OptionError(excerpts.first_fault(error, Text("The address")), hint=hint) from None
+    hint = Text("Known options: %(names)s.", names=", ".join(kind.model_fields))
+    return excerpts.fitting(kind, given, Text("The address"), errors.OptionError, hint)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Annotated, Any
 
 from flask import Blueprint, Response, jsonify, request
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field
 from typing_extensions import TypedDict
 
 from app import tasks, texts
@@ -251,21 +251,9 @@ def _parse(document: Any) -> Entries | Single:
     """The request in one of its two forms. Raises RequestError for another shape, OptionError for a wrong requested."""
     if not isinstance(document, dict) or not {"requests", "image"} & set(document):
         raise RequestError('The JSON has neither "requests" nor "image".', hint=HINT)
-    form = Entries if "requests" in document else Single
-    try:
-        return form.model_validate(document)
-    except ValidationError as error:
-        raise _option_error(error) from None
-
-
-def _option_error(error: ValidationError) -> OptionError:
-    known = ", ".join(Features.model_fields)
-    return OptionError(
-        excerpts.first_fault(error, texts.Text("The JSON")),
-        hint="%(how)s Options: %(known)s.",
-        how=texts.Text(HINT),
-        known=known,
-    )
+    form: type[Entries | Single] = Entries if "requests" in document else Single
+    hint = texts.Text("%(how)s Options: %(known)s.", how=texts.Text(HINT), known=", ".join(Features.model_fields))
+    return excerpts.fitting(form, document, texts.Text("The JSON"), OptionError, hint)
 
 
 def _entry(single: Single) -> Entry:

@@ -8,49 +8,33 @@ from typing import Any
 from pydantic import BaseModel
 from typing_extensions import TypedDict
 
-from app.errors import (
-    CaskError,
-    DeadlineExceededError,
-    EngineAwayError,
-    EngineBusyError,
-    GpuOutOfMemoryError,
-    ImageEmptyError,
-    ImageMissingError,
-    ImageTooComplexError,
-    ImageTooLargeError,
-    ImageUndecodableError,
-    ImageUnsupportedError,
-    ModelNotFoundError,
-    ModelNotReadyError,
-    OptionError,
-    RequestError,
-    TooManyImagesError,
-)
+from app import errors
+from app.errors import CaskError
 from app.tasks.base import ModelIdentity, Task
 from app.web.api.bodies import IMAGE_PART, IMAGES_KEY, MediaTypeError
 from app.web.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body
 
 IMAGE_ERRORS: tuple[type[CaskError], ...] = (
-    ImageEmptyError,
-    ImageMissingError,
-    ImageTooComplexError,
-    ImageTooLargeError,
-    ImageUndecodableError,
-    ImageUnsupportedError,
-    TooManyImagesError,
+    errors.ImageEmptyError,
+    errors.ImageMissingError,
+    errors.ImageTooComplexError,
+    errors.ImageTooLargeError,
+    errors.ImageUndecodableError,
+    errors.ImageUnsupportedError,
+    errors.TooManyImagesError,
 )
 ENGINE_ERRORS: tuple[type[CaskError], ...] = (
-    DeadlineExceededError,
-    EngineAwayError,
-    EngineBusyError,
-    GpuOutOfMemoryError,
-    ModelNotReadyError,
+    errors.DeadlineExceededError,
+    errors.EngineAwayError,
+    errors.EngineBusyError,
+    errors.GpuOutOfMemoryError,
+    errors.ModelNotReadyError,
 )
 PREDICTION_ERRORS: tuple[type[CaskError], ...] = (
-    RequestError,
+    errors.RequestError,
     MediaTypeError,
-    ModelNotFoundError,
-    OptionError,
+    errors.ModelNotFoundError,
+    errors.OptionError,
     *IMAGE_ERRORS,
     *ENGINE_ERRORS,
 )

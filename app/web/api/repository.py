@@ -13,8 +13,9 @@ from typing_extensions import TypedDict
 from app import __version__
 from app.errors import ModelNotFoundError, ModelNotReadyError, RequestError
 from app.inference.pipeline import ModelStatus, predictor
-from app.web.api import bodies
-from app.web.api.inference import INPUTS, OUTPUTS, PATH, Failure, inference, known, validate
+from app.texts import Text
+from app.web.api import bodies, excerpts
+from app.web.api.inference import INPUTS, OUTPUTS, PATH, Failure, inference, known
 from app.web.api.tensors import TensorError
 from app.web.middleware import error_handlers
 from app.web.openapi.operations import JSON, Answer, Body, View, describe
@@ -242,7 +243,7 @@ def index() -> Response:
     """Every version of every model that is served here."""
     body = bodies.read_whole(request)
     document = bodies.load(body) if body else None
-    params = validate(IndexParams, {} if document is None else document)
+    params = excerpts.fitting(IndexParams, {} if document is None else document, Text("The JSON"), TensorError)
     rows = [
         {
             "name": status.manifest.name,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, NotRequired
 
 from flask import Blueprint, Response, jsonify, render_template, request
-from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, StrictStr
 from typing_extensions import TypedDict
 
 from app import __version__, tasks
@@ -223,10 +223,7 @@ def _call(document: Any) -> Reply | None:
 
 
 def _read(document: Any) -> Call:
-    try:
-        call = Call.model_validate(document)
-    except ValidationError as error:
-        raise CallError(excerpts.first_fault(error, Text("the call")), hint=HINT) from None
+    call = excerpts.fitting(Call, document, Text("the call"), CallError, HINT)
     if call.method not in METHODS:
         raise MethodError(
             "There is no method %(name)s.",

@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask, current_app, g, has_request_context, request
 
@@ -34,10 +35,6 @@ TICKET_KEY = "cask.ticket"
 # With one of these in Cache-Control no kept answer will do (app.web.middleware.request_context reads it in full).
 COMPUTED = re.compile(r"no-cache|no-store|max-age=\W?0\b", re.IGNORECASE)
 LOG_PERIOD_SECONDS = 5.0
-
-StartResponse = Callable[..., Any]
-Environ = dict[str, Any]
-Wsgi = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 
 @dataclass
@@ -148,7 +145,7 @@ class Admission:
 
     def __init__(
         self,
-        application: Wsgi,
+        application: WSGIApplication,
         controller: AdmissionController,
         paths: Container[str],
         pages: Container[str] = (),
@@ -163,7 +160,7 @@ class Admission:
         self._lengths = lengths
         self._logged = -math.inf
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Pass the request on, or answer 503 with Retry-After without touching its body."""
         route = environ.get("PATH_INFO", "")
         is_page = False
@@ -186,7 +183,9 @@ class Admission:
             return self._application(environ, start_response)
         return _refuse(environ, start_response, found)
 
-    def _admit(self, ticket: Ticket, length: int, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _admit(
+        self, ticket: Ticket, length: int, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
         status = ""
 
         def note_status(line: str, *rest: Any, **named: Any) -> Any:
@@ -243,12 +242,12 @@ def init_app(
             controller.leave(ticket, is_answered=error is None)
 
 
-def _is_computed(environ: Environ) -> bool:
+def _is_computed(environ: WSGIEnvironment) -> bool:
     said: str = environ.get("HTTP_CACHE_CONTROL") or environ.get("HTTP_PRAGMA") or ""
     return bool(said) and COMPUTED.search(said) is not None
 
 
-def _length(environ: Environ) -> int:
+def _length(environ: WSGIEnvironment) -> int:
     """Of the body in bytes; 0 where it is not said."""
     said: str = environ.get("CONTENT_LENGTH") or "0"
     return int(said) if said.isdecimal() else 0
@@ -260,7 +259,7 @@ def _outcome(ticket: Ticket) -> Outcome:
     return Outcome.COMPUTED if ticket.has_asked else Outcome.KEPT
 
 
-def _timeout_seconds(environ: Environ) -> float:
+def _timeout_seconds(environ: WSGIEnvironment) -> float:
     try:
         return float(environ.get(TIMEOUT_KEY, math.inf))
     except ValueError:
@@ -268,7 +267,7 @@ def _timeout_seconds(environ: Environ) -> float:
         return math.inf
 
 
-def _refuse(environ: Environ, start_response: StartResponse, refused: Refusal) -> list[bytes]:
+def _refuse(environ: WSGIEnvironment, start_response: StartResponse, refused: Refusal) -> list[bytes]:
     error = _count(refused)
     metrics.REFUSED.add(code=error.code, by="app")
     request_id = request_ids.choose(environ.get(REQUEST_ID_KEY, ""))

@@ -11,15 +11,13 @@ import time
 from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask
 
 from app.web import policy
 from app.web.middleware import request_ids
 
-StartResponse = Callable[..., Any]
-Environ = dict[str, Any]
-Wsgi = Callable[[Environ, StartResponse], Iterable[bytes]]
 Headers = list[tuple[str, str]]
 
 # With one of these a request is not like any other; Flask answers it.
@@ -53,7 +51,7 @@ class Microcache:
 
     def __init__(
         self,
-        application: Wsgi,
+        application: WSGIApplication,
         paths: Container[str],
         keep_seconds: float,
         clock: Callable[[], float] = time.monotonic,
@@ -64,7 +62,7 @@ class Microcache:
         self._clock = clock
         self._kept: dict[tuple[str, ...], Kept] = {}
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer from memory, or pass the request on and remember."""
         path = environ.get("PATH_INFO", "")
         if not _is_plain(environ) or path not in self._paths:
@@ -80,7 +78,7 @@ class Microcache:
         start_response(kept.status, [*kept.headers, (request_ids.HEADER, request_id)])
         return [kept.body]
 
-    def _fetch(self, key: tuple[str, ...], environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def _fetch(self, key: tuple[str, ...], environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         noted: list[tuple[str, Headers]] = []
 
         def note(status: str, headers: Headers, *rest: Any) -> Any:
@@ -113,5 +111,5 @@ def init_app(app: Flask, keep_ms: int) -> None:
         app.wsgi_app = Microcache(app.wsgi_app, paths, keep_ms / 1000)  # type: ignore[method-assign]
 
 
-def _is_plain(environ: Environ) -> bool:
+def _is_plain(environ: WSGIEnvironment) -> bool:
     return environ["REQUEST_METHOD"] == "GET" and not environ.get("QUERY_STRING") and PERSONAL.isdisjoint(environ)

@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from typing import Any
+from collections.abc import Iterable
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask
 
 from app.config import Settings
-
-StartResponse = Callable[..., Any]
-Environ = dict[str, Any]
-Wsgi = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 KEY = "HTTP_X_FORWARDED_PREFIX"
 
@@ -19,10 +15,10 @@ KEY = "HTTP_X_FORWARDED_PREFIX"
 class Forwarded:
     """WSGI middleware under Apache, which lets this header pass from TRUSTED_PROXIES only (proxies.conf there)."""
 
-    def __init__(self, application: Wsgi) -> None:
+    def __init__(self, application: WSGIApplication) -> None:
         self._application = application
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer as if mounted there."""
         if KEY in environ:
             environ["SCRIPT_NAME"] = environ[KEY]
@@ -32,11 +28,11 @@ class Forwarded:
 class Mounted:
     """WSGI middleware for other servers: PATH_PREFIX, whether or not the proxy takes it out of the address."""
 
-    def __init__(self, application: Wsgi, prefix: str) -> None:
+    def __init__(self, application: WSGIApplication, prefix: str) -> None:
         self._application = application
         self._prefix = prefix
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer as if mounted there."""
         path = environ.get("PATH_INFO", "")
         if f"{path}/".startswith(f"{self._prefix}/"):

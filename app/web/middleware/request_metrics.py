@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable
 from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask
 from werkzeug.exceptions import HTTPException, MethodNotAllowed
@@ -16,10 +17,6 @@ from app.supervision import probe, pulse
 from app.telemetry import metrics, traces
 from app.web import policy
 from app.web.middleware import request_ids
-
-StartResponse = Callable[..., Any]
-Environ = dict[str, Any]
-Wsgi = Callable[[Environ, StartResponse], Iterable[bytes]]
 
 NO_ROUTE = "(none)"
 # Addresses with a part of their own, such as a job's, are looked up anew when so many others came between.
@@ -52,7 +49,7 @@ class Routes:
 class Measures:
     """WSGI middleware that counts."""
 
-    def __init__(self, application: Wsgi, routes: Routes, begin: Callable[[], None]) -> None:
+    def __init__(self, application: WSGIApplication, routes: Routes, begin: Callable[[], None]) -> None:
         """``begin`` is called once, at the latest with the first request."""
         self._application = application
         self._routes = routes
@@ -67,7 +64,7 @@ class Measures:
                 self._begin()
                 self._is_begun = True
 
-    def __call__(self, environ: Environ, start_response: StartResponse) -> Iterable[bytes]:
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Pass the request on; its answer is counted before the caller sees any of it."""
         if not self._is_begun:
             self.begin()
@@ -122,7 +119,7 @@ def _alive(start_response: StartResponse) -> list[bytes]:
     return []
 
 
-def _note_queue(environ: Environ) -> None:
+def _note_queue(environ: WSGIEnvironment) -> None:
     try:
         since = float(environ[QUEUE_START_KEY])
     except (KeyError, ValueError):
