@@ -1,4 +1,4 @@
-"""Counts of requests that all processes share: storages for ``limits``, whose strategies ask them. A leaf.
+"""Counts of requests that all processes share. A leaf.
 
 In one SQLite file below STATE_DIR, exact over processes: each count is one statement, and SQLite lets one at a time in.
 Over machines, in the Redis that REDIS_URL names; while that is away, in the file.
@@ -13,16 +13,12 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
-
-from limits.storage import Storage
+from typing import Any, Protocol
 
 from app.errors import StateUnusableError
 from app.storage.circuit_breaker import PAUSE_SECONDS, CircuitBreaker
 from app.storage.redis_connections import options
 from app.storage.sqlite import Database
-
-T = TypeVar("T")
 
 log = logging.getLogger("cask.web")
 
@@ -36,8 +32,8 @@ MIGRATIONS = (
 # A window begins with the first request in it; the count of one that has ended begins anew. So does that of one whose
 # end is farther off than a window is long: it began before the time of day was set back.
 COUNT = """
-    INSERT INTO counts VALUES (:key, :amount, :now + :seconds) ON CONFLICT (key) DO UPDATE SET
-        count = CASE WHEN expires > :now AND expires <= :now + :seconds THEN count + :amount ELSE :amount END,
+    INSERT INTO counts VALUES (:key, 1, :now + :seconds) ON CONFLICT (key) DO UPDATE SET
+        count = CASE WHEN expires > :now AND expires <= :now + :seconds THEN count + 1 ELSE 1 END,
         expires = CASE WHEN expires > :now AND expires <= :now + :seconds THEN expires ELSE :now + :seconds END
     RETURNING count, expires
 """
@@ -50,48 +46,34 @@ SWEEP_SECONDS = 30.0
 REDIS_SECONDS = 0.1
 
 
-class FileStorage(Storage):
+class Storage(Protocol):
+    """Where requests are counted."""
+
+    def count(self, key: str, seconds: int) -> tuple[int, float]:
+        """Count one; how many there are in this window of so many seconds, and when that ends by the time of day."""
+
+    def check(self) -> bool:
+        """Whether it can be used."""
+
+
+class FileStorage:
     """Counts in STATE_DIR. ``now`` is the time of day, which all processes share. Raises StateUnusableError."""
 
-    STORAGE_SCHEME = ["cask-file"]  # noqa: RUF012 - as the base class has it
-
     def __init__(self, state_dir: Path, now: Callable[[], float] = time.time) -> None:
-        super().__init__()
         # After a loss of power some counts may be missing: nobody waits for a disk because of them.
         self._database = Database(state_dir / FILE_NAME, MIGRATIONS, busy_seconds=BUSY_SECONDS, is_expendable=True)
         self._now = now
         self._swept = 0.0
-        self._last = threading.local()
 
-    @property
-    def base_exceptions(self) -> type[Exception]:
-        """What may be raised."""
-        return StateUnusableError
-
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Count, and say how many there are in this window of ``expiry`` seconds."""
+    def count(self, key: str, seconds: int) -> tuple[int, float]:
+        """As ``Storage``."""
         now = self._now()
         with self._database.reading() as connection:
-            values = {"key": key, "amount": amount, "now": now, "seconds": expiry}
-            row = _count(connection, values)
-            self._last.row = (key, row["expires"])
-            if row["count"] == amount and now - self._swept > SWEEP_SECONDS:
+            row = _count(connection, {"key": key, "now": now, "seconds": seconds})
+            if row["count"] == 1 and now - self._swept > SWEEP_SECONDS:
                 self._swept = now
                 connection.execute("DELETE FROM counts WHERE expires <= ?", (now,))
-            return int(row["count"])
-
-    def get(self, key: str) -> int:
-        """How many there are in this window."""
-        row = self._row(key)
-        return int(row["count"]) if row else 0
-
-    def get_expiry(self, key: str) -> float:
-        """When the window ends; now, where there is none."""
-        known, expires = getattr(self._last, "row", ("", 0.0))
-        if known == key:  # asked right after the count
-            return float(expires)
-        row = self._row(key)
-        return float(row["expires"]) if row else self._now()
+            return int(row["count"]), float(row["expires"])
 
     def check(self) -> bool:
         """Whether it can be used."""
@@ -102,21 +84,6 @@ class FileStorage(Storage):
         except StateUnusableError:
             return False
         return True
-
-    def reset(self) -> int:
-        """Forget all counts; how many there were."""
-        with self._database.transaction() as connection:
-            return int(connection.execute("DELETE FROM counts").rowcount)
-
-    def clear(self, key: str) -> None:
-        """Forget one count."""
-        with self._database.transaction() as connection:
-            connection.execute("DELETE FROM counts WHERE key = ?", (key,))
-
-    def _row(self, key: str) -> Any:
-        with self._database.reading() as connection:
-            query = "SELECT count, expires FROM counts WHERE key = ? AND expires > ?"
-            return connection.execute(query, (key, self._now())).fetchone()
 
 
 def _count(connection: sqlite3.Connection, values: dict[str, Any]) -> Any:
@@ -136,13 +103,10 @@ def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA data_version").fetchone()[0])
 
 
-class MemoryStorage(Storage):
+class MemoryStorage:
     """Counts of this process alone. The package has one that goes by the time of day, which can be set."""
 
-    STORAGE_SCHEME = ["cask-memory"]  # noqa: RUF012 - as the base class has it
-
     def __init__(self, clock: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time) -> None:
-        super().__init__()
         self._clock = clock
         self._now = now
         self._lock = threading.Lock()
@@ -150,96 +114,61 @@ class MemoryStorage(Storage):
         # How many, and when the window ends by the clock.
         self._counts: dict[str, tuple[int, float]] = {}
 
-    @property
-    def base_exceptions(self) -> tuple[type[Exception], ...]:
-        """Nothing."""
-        return ()
-
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
-        """Count, and say how many there are in this window of ``expiry`` seconds."""
+    def count(self, key: str, seconds: int) -> tuple[int, float]:
+        """As ``Storage``."""
         clock = self._clock()
         with self._lock:
             if clock - self._swept > SWEEP_SECONDS:
                 self._swept = clock
                 self._counts = {each: row for each, row in self._counts.items() if row[1] > clock}
             count, end = self._counts.get(key, (0, 0.0))
-            self._counts[key] = (count + amount, end) if clock < end else (amount, clock + expiry)
-            return self._counts[key][0]
-
-    def get(self, key: str) -> int:
-        """How many there are in this window."""
-        count, end = self._counts.get(key, (0, 0.0))
-        return count if self._clock() < end else 0
-
-    def get_expiry(self, key: str) -> float:
-        """When the window ends, by the time of day; now, where there is none."""
-        return self._now() + max(0.0, self._counts.get(key, (0, 0.0))[1] - self._clock())
+            count, end = self._counts[key] = (count + 1, end) if clock < end else (1, clock + seconds)
+        return count, self._now() + end - clock
 
     def check(self) -> bool:
         """It works always."""
         return True
 
-    def reset(self) -> int:
-        """Forget all counts; how many there were."""
-        counts, self._counts = self._counts, {}
-        return len(counts)
 
-    def clear(self, key: str) -> None:
-        """Forget one count."""
-        self._counts.pop(key, None)
+class RedisStorage:
+    """Counts that several machines share, by the package's own scripts. Raises the errors of ``redis``."""
+
+    def __init__(self, url: str) -> None:
+        # Imported here: it takes longer than all else at the start, and only few have one.
+        from limits.storage import RedisStorage as Scripts
+
+        self._scripts = Scripts(url, key_prefix="cask:limit", **options(url, REDIS_SECONDS))
+        self.check = self._scripts.check
+
+    def count(self, key: str, seconds: int) -> tuple[int, float]:
+        """As ``Storage``."""
+        return self._scripts.incr(key, seconds), self._scripts.get_expiry(key)
 
 
-class FallbackStorage(Storage):
+class FallbackStorage:
     """The first of several storages that works; the last one never fails. Nothing is raised.
 
     ``storages``: each with its name for the log.
     """
 
-    STORAGE_SCHEME = ["cask-falling"]  # noqa: RUF012 - as the base class has it
-
     def __init__(self, storages: list[tuple[str, Storage]], probe_seconds: float = PAUSE_SECONDS) -> None:
-        super().__init__()
         self._guarded = [
             (CircuitBreaker(f"counting requests in {name}", storage.check, pause_seconds=probe_seconds), storage)
             for name, storage in storages[:-1]
         ]
         self._last = storages[-1][1]
 
-    @property
-    def base_exceptions(self) -> tuple[type[Exception], ...]:
-        """Nothing."""
-        return ()
-
-    def incr(self, key: str, expiry: int, amount: int = 1) -> int:
+    def count(self, key: str, seconds: int) -> tuple[int, float]:
         """As the first that works says."""
-        return self._ask(lambda storage: storage.incr(key, expiry, amount))
-
-    def get(self, key: str) -> int:
-        """As the first that works says."""
-        return self._ask(lambda storage: storage.get(key))
-
-    def get_expiry(self, key: str) -> float:
-        """As the first that works says."""
-        return self._ask(lambda storage: storage.get_expiry(key))
+        for breaker, storage in self._guarded:
+            found = breaker.call(functools.partial(storage.count, key, seconds))
+            if found is not None:
+                return found
+        return self._last.count(key, seconds)
 
     def check(self) -> bool:
         """Whether all of them are used."""
         return all(breaker.state == "closed" for breaker, _ in self._guarded)
-
-    def reset(self) -> int | None:
-        """Forget all counts of the first that works."""
-        return self._ask(lambda storage: storage.reset())
-
-    def clear(self, key: str) -> None:
-        """Forget one count, in all that work."""
-        self._ask(lambda storage: storage.clear(key))
-
-    def _ask(self, question: Callable[[Storage], T]) -> T:
-        for breaker, storage in self._guarded:
-            found = breaker.call(functools.partial(question, storage))
-            if found is not None:
-                return found
-        return question(self._last)
 
 
 def mend(state_dir: Path) -> None:
@@ -262,12 +191,5 @@ def make(state_dir: Path, redis_url: str = "", probe_seconds: float = PAUSE_SECO
     """The counts of this service: in Redis where there is one, in the file, at last in this process alone."""
     storages: list[tuple[str, Storage]] = [("the file", FileStorage(state_dir)), ("memory", MemoryStorage())]
     if redis_url:
-        storages.insert(0, ("Redis", _redis(redis_url)))
+        storages.insert(0, ("Redis", RedisStorage(redis_url)))
     return FallbackStorage(storages, probe_seconds)
-
-
-def _redis(url: str) -> Storage:
-    """Imported here: it takes longer than all else at the start, and only few have one."""
-    from limits.storage import RedisStorage
-
-    return RedisStorage(url, key_prefix="cask:limit", **options(url, REDIS_SECONDS))

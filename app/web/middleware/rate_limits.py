@@ -11,7 +11,7 @@ import math
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from flask import Flask, Response, after_this_request, current_app, g, request
 
@@ -21,6 +21,9 @@ from app.texts import Text
 from app.web import policy
 from app.web.middleware import authentication
 
+if TYPE_CHECKING:
+    from app.ratelimit.counters import Storage
+
 HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLimit-Policy")
 # One home or machine has so much of IPv6: it could have a new address for each request.
 IPV6_PREFIX = 64
@@ -29,9 +32,9 @@ MAX_FULL = 10_000
 
 @dataclass
 class Rates:
-    """The limits in force. ``strategy`` and items are those of the package ``limits``. Thread-safe."""
+    """The limits in force; items are those of the package ``limits``. Thread-safe."""
 
-    strategy: Any
+    storage: Storage
     per_address: tuple[Any, ...]
     per_token: tuple[Any, ...]
     now: Callable[[], float] = time.time
@@ -66,9 +69,7 @@ class Rates:
         # One that ends later than a window is long was noted before the clock was set back.
         if now < end <= now + item.get_expiry():
             raise _too_many(item, kind, end, now)
-        storage = self.strategy.storage
-        count = storage.incr(key, item.get_expiry())
-        end = storage.get_expiry(key)
+        count, end = self.storage.count(key, item.get_expiry())
         if count > item.amount:
             self._note_full(key, end, now)
             raise _too_many(item, kind, end, now)
@@ -107,13 +108,11 @@ def init_app(app: Flask, settings: Settings) -> None:
 def make(settings: Settings) -> Rates:
     """The limits of these settings, counted where all processes count. The package is read here, only where needed."""
     from limits import parse
-    from limits.strategies import FixedWindowRateLimiter
 
     from app.ratelimit import counters
 
-    storage = counters.make(settings.state_dir, settings.redis_address)
     return Rates(
-        FixedWindowRateLimiter(storage),
+        counters.make(settings.state_dir, settings.redis_address),
         tuple(parse(each) for each in settings.rate_limit_per_address),
         tuple(parse(each) for each in settings.rate_limit_per_token),
     )
@@ -129,7 +128,7 @@ def of_route(app: Flask, settings: Settings, endpoint: str, texts: tuple[str, ..
     items = tuple(parse(text) for text in texts)
     for item in items:
         item.namespace = f"LIMITER/{endpoint}"
-    return Rates(shared.strategy, items, items)
+    return Rates(shared.storage, items, items)
 
 
 def limited(view: Callable[..., Any], rates: Rates) -> Callable[..., Any]:

@@ -12,14 +12,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from limits import parse
-from limits.storage import MemoryStorage, Storage
-from limits.strategies import FixedWindowRateLimiter
 
 from app.config import ROOT
 from app.errors import StateUnusableError
 from app.ratelimit import counters
-from app.ratelimit.counters import FallbackStorage, FileStorage
+from app.ratelimit.counters import FallbackStorage, FileStorage, MemoryStorage, Storage
 from tests import redis_servers
 from tests.fakes import FakeClock, eventually
 from tests.redis_servers import RedisServer
@@ -43,86 +40,77 @@ def redis() -> Iterator[RedisServer]:
         yield server
 
 
+def counts(storage: Storage, times: int = 1) -> list[int]:
+    """What so many requests of one caller are told."""
+    return [storage.count("a", 60)[0] for _ in range(times)]
+
+
 def test_window_begins_with_its_first_request_and_then_anew(storage: FileStorage, now: FakeClock) -> None:
-    assert [storage.incr("a", 60) for _ in range(3)] == [1, 2, 3]
-    assert storage.get_expiry("a") == now.now + 60
+    begin = now.now
+    assert [storage.count("a", 60) for _ in range(3)] == [(1, begin + 60), (2, begin + 60), (3, begin + 60)]
     now.now += 59.9
-    assert (storage.incr("a", 60), storage.get("a")) == (4, 4)
+    assert storage.count("a", 60) == (4, begin + 60)
     now.now += 0.1
-    assert storage.get("a") == 0
-    assert (storage.incr("a", 60), storage.get_expiry("a")) == (1, now.now + 60)
+    assert storage.count("a", 60) == (1, now.now + 60)
 
 
 @pytest.mark.parametrize("hours", [-24, -1, 1, 24])
 def test_a_clock_that_is_set_refuses_nobody_for_longer_than_a_window(
     storage: FileStorage, now: FakeClock, hours: int
 ) -> None:
-    storage.incr("a", 60, 1000)
+    counts(storage, 100)
     now.now += hours * 3600
 
-    assert storage.incr("a", 60) == 1
-    assert storage.get_expiry("a") == now.now + 60
+    assert storage.count("a", 60) == (1, now.now + 60)
 
 
 @pytest.mark.parametrize("hours", [-24, 24])
 def test_counts_in_memory_go_by_a_clock_that_nobody_sets(now: FakeClock, hours: int) -> None:
     clock = FakeClock()
     storage = counters.MemoryStorage(clock, now)
-    assert [storage.incr("a", 60) for _ in range(3)] == [1, 2, 3]
+    assert counts(storage, 3) == [1, 2, 3]
 
     now.now += hours * 3600
     clock.now += 59
-    assert (storage.incr("a", 60), storage.get_expiry("a")) == (4, now.now + 1)
+    assert storage.count("a", 60) == (4, now.now + 1)
     clock.now += 1
-    assert (storage.get("a"), storage.incr("a", 60), storage.get_expiry("a")) == (0, 1, now.now + 60)
+    assert storage.count("a", 60) == (1, now.now + 60)
 
 
 def test_windows_in_memory_that_have_ended_are_swept() -> None:
     clock = FakeClock(1000.0)
     storage = counters.MemoryStorage(clock)
     for number in range(100):
-        storage.incr(str(number), 10)
+        storage.count(str(number), 10)
     clock.now += counters.SWEEP_SECONDS + 1
-    storage.incr("later", 10)
+    storage.count("later", 10)
 
     assert set(storage._counts) == {"later"}
 
 
 def test_counts_of_several_keys_do_not_mix(storage: FileStorage, now: FakeClock) -> None:
-    storage.incr("a", 60, 5)
-    storage.incr("b", 10)
+    counts(storage, 5)
 
-    assert (storage.get("a"), storage.get("b"), storage.get("c")) == (5, 1, 0)
-    assert (storage.get_expiry("a"), storage.get_expiry("b"), storage.get_expiry("c")) == (
-        now.now + 60,
-        now.now + 10,
-        now.now,
-    )
-    storage.clear("a")
-    assert (storage.get("a"), storage.reset(), storage.get("b")) == (0, 1, 0)
+    assert storage.count("b", 10) == (1, now.now + 10)
+    assert storage.count("a", 60) == (6, now.now + 60)
 
 
-def test_windows_that_have_ended_are_swept(storage: FileStorage, now: FakeClock) -> None:
+def test_windows_that_have_ended_are_swept(storage: FileStorage, now: FakeClock, tmp_path: Path) -> None:
     for key in range(50):
-        storage.incr(str(key), 10)
+        storage.count(str(key), 10)
     now.now += counters.SWEEP_SECONDS + 11
 
-    storage.incr("new", 10)
+    storage.count("new", 10)
 
-    assert storage.reset() == 1
-
-
-def test_strategy_of_limits_works_with_it(storage: FileStorage) -> None:
-    strategy, item = FixedWindowRateLimiter(storage), parse("3/minute")
-
-    assert [strategy.hit(item, "a") for _ in range(5)] == [True] * 3 + [False] * 2
-    assert strategy.hit(item, "b")
+    with sqlite3.connect(tmp_path / counters.FILE_NAME) as file:
+        assert file.execute("SELECT key FROM counts").fetchall() == [("new",)]
+    file.close()
 
 
 COUNT_MANY = """
 import sys; from pathlib import Path; from app.ratelimit.counters import FileStorage
 storage = FileStorage(Path(sys.argv[1]))
-print(sum(storage.incr("a", 3600) <= 100 for _ in range(500)))
+print(sum(storage.count("a", 3600)[0] <= 100 for _ in range(500)))
 """
 
 
@@ -133,7 +121,7 @@ def test_exactly_as_many_as_allowed_pass_over_processes(tmp_path: Path) -> None:
     passed = [int(each.communicate(timeout=60)[0]) for each in several]
 
     assert sum(passed) == 100
-    assert FileStorage(tmp_path).get("a") == 2000
+    assert FileStorage(tmp_path).count("a", 3600)[0] == 2001
 
 
 class BrokenStorage(MemoryStorage):
@@ -142,11 +130,11 @@ class BrokenStorage(MemoryStorage):
     is_broken = True
     asked = 0
 
-    def incr(self, key: str, expiry: float, amount: int = 1) -> int:
+    def count(self, key: str, seconds: int) -> tuple[int, float]:
         self.asked += 1
         if self.is_broken:
             raise StateUnusableError("It is broken.")
-        return super().incr(key, expiry, amount)
+        return super().count(key, seconds)
 
     def check(self) -> bool:
         return not self.is_broken
@@ -156,11 +144,11 @@ def test_storage_that_failed_is_left_alone_until_it_is_well() -> None:
     broken = BrokenStorage()
     storage = FallbackStorage([("first", broken), ("memory", MemoryStorage())], probe_seconds=0.01)
 
-    assert [storage.incr("a", 60) for _ in range(3)] == [1, 2, 3]
+    assert counts(storage, 3) == [1, 2, 3]
     assert (broken.asked, storage.check()) == (1, False)
     broken.is_broken = False
     eventually(storage.check, "the storage to be asked again")
-    assert storage.incr("a", 60) == 1
+    assert counts(storage) == [1]
 
 
 def test_file_that_cannot_be_used_costs_no_error(tmp_path: Path) -> None:
@@ -168,29 +156,29 @@ def test_file_that_cannot_be_used_costs_no_error(tmp_path: Path) -> None:
 
     storage = counters.make(tmp_path)
 
-    assert [storage.incr("a", 60) for _ in range(3)] == [1, 2, 3]
+    assert counts(storage, 3) == [1, 2, 3]
 
 
 def test_damaged_file_is_begun_anew_at_the_start(tmp_path: Path) -> None:
     counters.mend(tmp_path)
     assert not list(tmp_path.iterdir())
-    FileStorage(tmp_path).incr("a", 60)
+    counts(FileStorage(tmp_path))
     counters.mend(tmp_path)
-    assert FileStorage(tmp_path).get("a") == 1
+    assert counts(FileStorage(tmp_path)) == [2]
     for path in tmp_path.iterdir():
         path.write_bytes(b"this is no database " * 100)
 
     counters.mend(tmp_path)
 
-    assert FileStorage(tmp_path).incr("a", 60) == 1
+    assert counts(FileStorage(tmp_path)) == [1]
 
 
 def test_redis_counts_for_several_machines(tmp_path: Path, redis: RedisServer, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counters, "REDIS_SECONDS", 20.0)  # a busy machine is no failure
     one, two = (counters.make(tmp_path / name, redis.url) for name in ("one", "two"))
 
-    assert [one.incr("a", 60), two.incr("a", 60), one.incr("a", 60)] == [1, 2, 3]
-    assert 58 < one.get_expiry("a") - time.time() <= 60
+    assert [*counts(one), *counts(two), *counts(one)] == [1, 2, 3]
+    assert 58 < one.count("a", 60)[1] - time.time() <= 60
     assert not list(tmp_path.rglob(counters.FILE_NAME))
 
 
@@ -199,18 +187,18 @@ def test_redis_that_is_down_or_hangs_costs_a_moment_once(
     tmp_path: Path, redis: RedisServer, how: signal.Signals
 ) -> None:
     storage: Storage = counters.make(tmp_path, redis.url)
-    assert storage.incr("a", 60) == 1
+    assert counts(storage) == [1]
     redis.process.send_signal(how)
     if how == signal.SIGKILL:
         redis.process.wait()
 
-    counts, seconds = [], []
+    told, seconds = [], []
     for _ in range(5):
         began = time.monotonic()
-        counts.append(storage.incr("a", 60))
+        told += counts(storage)
         seconds.append(time.monotonic() - began)
 
-    assert counts == [1, 2, 3, 4, 5]
+    assert told == [1, 2, 3, 4, 5]
     # Redis' patience is 0.1 s; the rest is for a busy machine.
     assert seconds[0] < 1.0
     assert sum(seconds[1:]) < 1.0
@@ -218,14 +206,14 @@ def test_redis_that_is_down_or_hangs_costs_a_moment_once(
 
 def test_redis_that_comes_back_is_asked_again(tmp_path: Path, redis: RedisServer) -> None:
     storage = counters.make(tmp_path, redis.url, probe_seconds=0.02)
-    storage.incr("a", 60)
+    counts(storage)
     redis.process.send_signal(signal.SIGSTOP)
-    assert storage.incr("a", 60) == 1
+    assert counts(storage) == [1]
 
     redis.process.send_signal(signal.SIGCONT)
 
     eventually(storage.check, "Redis to be asked again")
-    assert storage.incr("a", 60) >= 2
+    assert counts(storage)[0] >= 2
 
 
 # ── somebody else holds the file ─────────────────────────────────────────────────────────────────────────────────────
@@ -235,10 +223,10 @@ def test_locked_file_costs_one_request_a_moment_and_is_counted_in_again(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     storage, before = counters.make(tmp_path, probe_seconds=0.05), set(threading.enumerate())
-    storage.incr("a", 60)
+    counts(storage)
     with sqlite3.connect(tmp_path / counters.FILE_NAME, isolation_level=None) as holder:
         holder.execute("BEGIN IMMEDIATE")
-        spent = [timed(lambda: storage.incr("a", 60)) for _ in range(20)]
+        spent = [timed(lambda: counts(storage)) for _ in range(20)]
         told = len(caplog.records)
         threads = [each for each in set(threading.enumerate()) - before if each.name.startswith("probe of ")]
         holder.execute("ROLLBACK")
@@ -247,14 +235,14 @@ def test_locked_file_costs_one_request_a_moment_and_is_counted_in_again(
     assert told == len(threads) == 1
     assert sum(spent) < 1
     eventually(storage.check, "the file to be counted in again")
-    assert storage.incr("a", 60) == 2
+    assert counts(storage) == [2]
 
 
 def test_who_waits_while_others_count_is_counted_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(counters, "BUSY_SECONDS", 0.5)
     monkeypatch.setattr(counters, "MAX_CONTENDED_SECONDS", 30.0)
     storage = counters.make(tmp_path)
-    storage.incr("a", 60)
+    counts(storage)
     is_held, stop = threading.Event(), threading.Event()
 
     def hold() -> None:
@@ -274,7 +262,7 @@ def test_who_waits_while_others_count_is_counted_with_them(tmp_path: Path, monke
     try:
         ending = threading.Timer(0.8, stop.set)
         ending.start()
-        assert storage.incr("a", 60) == 2
+        assert counts(storage) == [2]
     finally:
         stop.set()
         thread.join()
