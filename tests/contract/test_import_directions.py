@@ -668,6 +668,7 @@ ONLY: dict[str, tuple[str, ...]] = {
         "app.tasks",
         "app.web.api",
         "app.web.openapi",
+        "app.web.pages.capacity",
     ),
     "dotenv": ("app.config",),
     "numpy": (

@@ -22,7 +22,7 @@ from app.inference.results import rounded
 from app.models.manifests import Task
 from app.plain_numbers import PlainNumbers
 from app.tasks.base import ModelIdentity, Side
-from app.texts import Text, gettext_noop
+from app.texts import Text
 from app.web.api import answers, api, bodies, excerpts, prediction_docs
 from app.web.middleware import canary_header, deadlines, request_ids
 from app.web.middleware.request_context import DetachedContext
@@ -178,8 +178,7 @@ def _ensemble() -> Ensemble:
 def _split(raw: Mapping[str, Any]) -> tuple[EnsembleParams, options.TaskParams]:
     """Our own params, and those for the members. Raises OptionError."""
     own = {name: value for name, value in raw.items() if name in OWN and value not in ("", None)}
-    hint = gettext_noop("GET /docs shows them.")
-    params = excerpts.fitting(EnsembleParams, own, Text("The options"), OptionError, hint)
+    params = excerpts.fitting(EnsembleParams, own, Text("The options"), OptionError, hint="GET /docs shows them.")
     rest = {name: value for name, value in raw.items() if name not in OWN}
     for name in NOT_HERE:
         if name in rest:

@@ -21,12 +21,17 @@ def shown(text: str, most: int = MAX_CHARACTERS) -> str:
     return text[:most].encode("utf-8", "replace").decode()
 
 
-def fitting(kind: type[Kind], given: Any, whole: str, failure: type[CaskError], hint: str = "") -> Kind:
-    """What was given, as this type. ``whole``: its name in a sentence. Raises ``failure`` with the first fault."""
+def fitting(
+    kind: type[Kind], given: Any, whole: str, failure: type[CaskError], *, hint: str = "", **values: Any
+) -> Kind:
+    """What was given, as this type. ``whole``: its name in a sentence. Raises ``failure`` with the first fault.
+
+    ``hint`` and ``values``: as of ``CaskError``.
+    """
     try:
         return kind.model_validate(given)
     except ValidationError as error:
-        raise failure(first_fault(error, whole), hint=hint) from None
+        raise failure(first_fault(error, whole), hint=hint, **values) from None
 
 
 def first_fault(error: ValidationError, whole: str) -> Text:

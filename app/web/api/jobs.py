@@ -385,4 +385,4 @@ def _parse(kind: Any) -> Any:
     """The options in the address. Raises OptionError."""
     given = {name: value for name, value in bodies.in_address(request).items() if value != ""}
     hint = Text("Known options: %(names)s.", names=", ".join(kind.model_fields))
-    return excerpts.fitting(kind, given, Text("The address"), errors.OptionError, hint)
+    return excerpts.fitting(kind, given, Text("The address"), errors.OptionError, hint=hint)

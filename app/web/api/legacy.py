@@ -252,8 +252,15 @@ def _parse(document: Any) -> Entries | Single:
     if not isinstance(document, dict) or not {"requests", "image"} & set(document):
         raise RequestError('The JSON has neither "requests" nor "image".', hint=HINT)
     form: type[Entries | Single] = Entries if "requests" in document else Single
-    hint = texts.Text("%(how)s Options: %(known)s.", how=texts.Text(HINT), known=", ".join(Features.model_fields))
-    return excerpts.fitting(form, document, texts.Text("The JSON"), OptionError, hint)
+    return excerpts.fitting(
+        form,
+        document,
+        texts.Text("The JSON"),
+        OptionError,
+        hint="%(how)s Options: %(known)s.",
+        how=texts.Text(HINT),
+        known=", ".join(Features.model_fields),
+    )
 
 
 def _entry(single: Single) -> Entry:
@@ -271,7 +278,7 @@ def _find(entries: Sequence[Entry]) -> tuple[list[Found], dict[str, float]]:
         numbers = [number for number, (each, _) in enumerate(chosen) if each.key == manifest]
         requested = [entries[each].requested.params(chosen[each][1]) for each in numbers]
         outcome = predictor().predict(
-            "detect",
+            Detect.name,
             [images[each] for each in numbers],
             {},
             model=chosen[numbers[0]][0].name,

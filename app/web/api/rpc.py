@@ -223,7 +223,7 @@ def _call(document: Any) -> Reply | None:
 
 
 def _read(document: Any) -> Call:
-    call = excerpts.fitting(Call, document, Text("the call"), CallError, HINT)
+    call = excerpts.fitting(Call, document, Text("the call"), CallError, hint=HINT)
     if call.method not in METHODS:
         raise MethodError(
             "There is no method %(name)s.",
