@@ -10,8 +10,8 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from app.errors import ManifestError, ModelLoadError
+from app.model_code import environments, worker
 from app.model_code import folder as folders
-from app.model_code import worker
 from app.model_code.signature import FILE_NAME
 from app.model_code.worker import ModelWorker, Spec
 from app.models import manifests
@@ -21,7 +21,6 @@ Progress = Callable[[str], None]
 # Files that run code when they are read, by their ending or their first bytes (protocols 2 to 5).
 PICKLE_ENDINGS = frozenset({".pkl", ".pickle", ".pt", ".pth", ".joblib", ".ckpt", ".dill"})
 PICKLE_STARTS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
-REQUIREMENTS = "requirements.txt"
 
 
 @dataclass(frozen=True)
@@ -50,6 +49,7 @@ def add(new: NewCode, store: Path, *, force: bool = False, say: Progress = lambd
     with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as scratch:
         made = Path(scratch) / new.name / new.version
         _copy(new.folder, made)
+        environments.make(made, say)
         say("starting it once, to read what it promises")
         promised = _signature(new, made)
         (made / manifests.FILE_NAME).write_text(_manifest(new, made, promised), encoding="utf-8")
@@ -87,11 +87,6 @@ def _copy(source: Path, made: Path) -> None:
 
 def _signature(new: NewCode, made: Path) -> str:
     limits = new.limits
-    if (made / REQUIREMENTS).exists():
-        raise ModelLoadError(
-            f"{new.folder / REQUIREMENTS} is not installed by model-add yet.",
-            hint="Remove the file; what the bundle brings (torch, numpy, Pillow, OpenVINO …) can be imported.",
-        )
     running = ModelWorker(
         Spec(
             f"{new.name}@{new.version}",

@@ -38,7 +38,6 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no model.py": (lambda source: (source / "model.py").unlink(), "holds no model.py"),
     "a pickle": (_pickle, "holds pickles, which run code when they are loaded: weights.bin"),
     "a link": (lambda source: (source / "link").symlink_to("/etc/passwd"), "link is no regular file"),
-    "requirements": (lambda source: (source / "requirements.txt").write_text("numpy"), "is not installed"),
     "a syntax error": (lambda source: (source / "model.py").write_text("class ("), "line 1: invalid syntax"),
     "an exit": (lambda source: (source / "model.py").write_text("import os; os._exit(3)"), "status 3"),
 }
