@@ -139,6 +139,8 @@ class Task(ABC):
     # Types that describe one image of that answer, a TypedDict, and one of its rows.
     image: ClassVar[type[Any]]
     row: ClassVar[type[Any]]
+    # What such an image holds beside its rows, by key.
+    beside: ClassVar[Mapping[str, Any]] = {}
     # The method Image.<name> of JSON-RPC: what it does, the option that may follow the image without a name, and the
     # options of its example.
     rpc_sentence: ClassVar[str]

@@ -6,14 +6,13 @@ import contextlib
 import json
 import threading
 from collections.abc import Iterator
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from flask import Response, current_app, jsonify, request, url_for
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
 from app import errors, tasks
-from app.inference.results import Detection, Prediction
 from app.jobs import store as jobs_store
 from app.jobs import webhooks
 from app.jobs.jobs import Job, State, Wanted
@@ -93,17 +92,31 @@ class ImageProblem(TypedDict):
     hint: str
 
 
-class JobResult(TypedDict, total=False):
-    """The result of one image: `detections` or `predictions` with the model, or `error`."""
+def _of_tasks() -> dict[str, Any]:
+    """What an image's result holds of its task's answer, for all tasks."""
+    fields: dict[str, Any] = {}
+    for task in tasks.ALL:
+        fields |= {task.rows: list[task.row], **task.beside}  # type: ignore[name-defined]
+    return fields
 
-    number: Annotated[int, Field(ge=1, description="The image's place in the job.")]
-    name: str
-    model: ModelIdentity
-    width: Side
-    height: Side
-    detections: list[Detection]
-    predictions: list[Prediction]
-    error: ImageProblem
+
+if TYPE_CHECKING:
+    JobResult = dict[str, Any]
+else:
+    JobResult = prediction_docs.typed_dict(
+        "JobResult",
+        f"The result of one image: {' or '.join(f'`{task.rows}`' for task in tasks.ALL)} with the model, or `error`.",
+        {
+            "number": Annotated[int, Field(ge=1, description="The image's place in the job.")],
+            "name": str,
+            "model": ModelIdentity,
+            "width": Side,
+            "height": Side,
+            **_of_tasks(),
+            "error": ImageProblem,
+        },
+        total=False,
+    )
 
 
 class JobWebhook(TypedDict):
