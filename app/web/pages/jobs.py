@@ -194,7 +194,7 @@ def _result(row: dict[str, Any]) -> ShownResult:
     if "error" in row:
         return ShownResult(row["number"], row["name"], error=told(row, languages.told)["error"])
     task = tasks.of_row(row)
-    rows = task.answer_of(row)
+    rows = task.answer_of(row) if task.has_boxes else task.scored(row)
     return ShownResult(row["number"], row["name"], rows=rows, is_counted=task.has_boxes)
 
 
