@@ -38,6 +38,7 @@ from app.inference.results import (
 )
 from app.models import manifests
 from app.models.manifests import Manifest
+from app.tasks.segment import ClassMap, SegmentOptions
 
 # Longer than any of these tests should wait for anything; a test that waits so long has failed.
 PATIENCE_SECONDS = 20.0
@@ -45,6 +46,7 @@ PATIENCE_SECONDS = 20.0
 INPUTS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "crop", "size": 8, "resize_size": 8},
     "detect": {"kind": "letterbox", "size": 32},
+    "segment": {"kind": "fit", "min_size": 32, "max_size": 64},
 }
 
 
@@ -157,6 +159,8 @@ class FakeModel:
             return [Explanation(requested.label or name_of(image), 0.5, "cam", [[0.0, 1.0], [0.25, 0.5]])]
         if isinstance(requested, ClassifyOptions):
             return [Prediction(name_of(image), 1.0)]
+        if isinstance(requested, SegmentOptions):
+            return [ClassMap(np.zeros(image.shape[:2], np.uint8), {0: self.manifest.labels[0]})]
         height, width = image.shape[:2]
         whole = Detection(name_of(image), 1.0, Box(0.0, 0.0, float(width), float(height)))
         return [whole] if requested.label in ("", whole.label) else []

@@ -45,6 +45,14 @@ TABLE: list[tuple[str, set[str] | None]] = [
     # The engine's half of a task is imported when the engine asks for it.
     # Tasks only when a manifest is read: see manifests._task_names.
     ("app.models.manifests", {"app.errors", "app.storage.files", "app.inference.results", "app.tasks"}),
+    # The engine's half of a task whose network stands beside it.
+    (
+        "app.tasks.segment_model",
+        {
+            *("app.errors", "app.inference.images", "app.inference.results", "app.models.builds"),
+            *("app.models.manifests", "app.tasks", "app.runtimes"),
+        },
+    ),
     (
         "app.tasks",
         {"app.tasks", "app.models.manifests", "app.ensembles.fusion", "app.inference.results", "app.runtimes"}
@@ -647,7 +655,10 @@ ONLY: dict[str, tuple[str, ...]] = {
         *WEB,
         "app.cli",
     ),
-    "torch": ("app.runtimes", "app.engine.worker", "app.engine.service"),
+    "torch": (
+        *("app.tasks.segment_model", "app.tasks.segment_network"),
+        *("app.runtimes", "app.engine.worker", "app.engine.service"),
+    ),
     "torchvision": ("app.runtimes",),
     "safetensors": ("app.runtimes",),
     "openvino": ("app.runtimes",),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import jsonschema
@@ -27,7 +28,14 @@ STATUSES_OF_GOOD_REQUESTS = (200, 202, 204, 303)
 def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
     """One app for all tests; none of these requests changes it."""
     with fakes.logging_kept():
-        yield fakes.make_app(tmp_path_factory.mktemp("app"), FakeEngine())
+        yield make_app(tmp_path_factory.mktemp("app"))
+
+
+def make_app(folder: Path) -> Flask:
+    """An app with a model for every task."""
+    for name, task in {"classifier": "classify", "detector": "detect", "segmenter": "segment"}.items():
+        fakes.write_model(folder / "models", name, task=task)
+    return fakes.make_app(folder, FakeEngine())
 
 
 @pytest.fixture(scope="module")
@@ -179,7 +187,7 @@ def _example_path(path: str, operation: dict[str, Any]) -> str:
 
 def test_every_process_has_the_same_document(app: Flask, tmp_path_factory: pytest.TempPathFactory) -> None:
     with fakes.logging_kept():
-        other = fakes.make_app(tmp_path_factory.mktemp("other"), FakeEngine())
+        other = make_app(tmp_path_factory.mktemp("other"))
     etags = {each.test_client().get("/openapi.json").headers["ETag"] for each in (app, other)}
 
     assert len(etags) == 1

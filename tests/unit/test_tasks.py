@@ -22,10 +22,12 @@ from app.inference.results import (
 )
 from app.models.manifests import ServeSpec
 from app.tasks.base import Task
+from app.tasks.segment import Segmentation
 
 ANSWERS: dict[str, list[Answer]] = {
     "classify": [[Prediction("cone", 0.75), Prediction("sign", 0.25)], [Prediction("sign", 0.5)]],
     "detect": [[Detection("cone", 0.75, Box(1.5, 2, 3, 4))], []],
+    "segment": [[Segmentation([{"label": "road", "area": 1.0, "colour": "#000000"}], "iVBO")]] * 2,
 }
 
 each_task = pytest.mark.parametrize("task", tasks.ALL, ids=tasks.OFFERED)
@@ -74,6 +76,7 @@ def test_answers_kept_by_earlier_releases_are_read(task: Task) -> None:
         "classify": '[1000.0,64,48,[{"label":"cone","score":0.75}]]',
         "detect": '[1000.0,64,48,[{"label":"cone","score":0.75,'
         '"box":{"x_min":1.5,"y_min":2.0,"x_max":3.0,"y_max":4.0}}]]',
+        "segment": '[1000.0,64,48,[{"segments":[{"label":"road","area":0.5,"colour":"#000000"}],"mask":"iVBO"}]]',
     }
     entry = entries.from_text(task.name, kept[task.name], 0.0)
 

@@ -65,7 +65,7 @@ def test_defaults_of_each_task_come_from_the_serve_table(tmp_path: Path) -> None
         ({"labels": "abc"}, "labels is 'abc', expected a list"),
         ({"labels": ["a", 5]}, "not all of it is text"),
         ({"labels": ["a", ""]}, "not all of it is text"),
-        ({"task": "segment", "input": fakes.INPUTS["classify"]}, "task 'segment' is unknown"),
+        ({"task": "paint", "input": fakes.INPUTS["classify"]}, "task 'paint' is unknown"),
         ({"sha256": "abc"}, "sha256 is not a SHA-256"),
         ({"sha256": "A" * 64}, "sha256 is not a SHA-256"),
         ({"sha256": 5}, "sha256 is 5"),
