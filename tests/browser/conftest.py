@@ -33,14 +33,21 @@ def chromium_without_script() -> Iterator[webdriver.Chrome]:
 
 
 @pytest.fixture
-def page(chromium: webdriver.Chrome, base_url: str) -> Iterator[Page]:
-    """The page at desktop size, in light colours, with nothing asked yet."""
+def window(chromium: webdriver.Chrome, base_url: str) -> Iterator[Page]:
+    """At desktop size, in light colours, with whatever page the test before left: for tests that go elsewhere first."""
     opened = Page(chromium, base_url)
     opened.resize(*DESKTOP)
     opened.prefer("light")
-    opened.open()
+    opened.forget()
     yield opened
     opened.go_online()
+
+
+@pytest.fixture
+def page(window: Page) -> Page:
+    """The page that tries an image, with nothing asked yet."""
+    window.open()
+    return window
 
 
 @pytest.fixture

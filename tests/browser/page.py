@@ -54,13 +54,16 @@ class Page:
     def open_plain(self) -> None:
         """Open the page and forget what the browser logged before."""
         self.driver.get(f"{self.base_url}/")
-        self.console()
-        self.requests()
+        self.forget()
 
     def resize(self, width: int, height: int) -> None:
         """Give the window this size, as a phone has it below 600 pixels."""
         metrics = {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": width < PHONE_WIDTH}
         self.driver.execute_cdp_cmd("Emulation.setDeviceMetricsOverride", metrics)
+
+    def forget_cookies(self) -> None:
+        """Without a session and without preferences, whatever page is shown."""
+        self.driver.execute_cdp_cmd("Network.clearBrowserCookies", {})
 
     def prefer(self, scheme: str) -> None:
         """Ask for light or dark colours."""
@@ -163,6 +166,11 @@ class Page:
         raise AssertionError(f"{MOST_TABS} tabs did not reach {selector}")
 
     # ── Logs of the browser; each call returns what is new ───────────────────────────────────────────────────────────
+
+    def forget(self) -> None:
+        """What the browser logged before is of no interest."""
+        self.console()
+        self.requests()
 
     def console(self) -> list[str]:
         """What the page complained about."""

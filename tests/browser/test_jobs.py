@@ -14,6 +14,12 @@ from tests.browser.test_looks import CONTRAST, SIZES
 LONG = 110
 
 
+@pytest.fixture
+def page(window: Page) -> Page:
+    """Each test goes to a page of its own."""
+    return window
+
+
 def go(page: Page, path: str = "/jobs") -> None:
     page.driver.get(page.base_url + path)
     page.console()

@@ -168,11 +168,11 @@ def test_a_phone_offers_the_models_and_speaks_of_no_mouse(page: Page) -> None:
 
 @pytest.mark.parametrize("language", ["en", "de"])
 @pytest.mark.parametrize("width", [360, 390, 768])
-def test_the_navigation_stands_in_one_row(page: Page, width: int, language: str) -> None:
-    page.resize(width, 844)
-    page.driver.get(f"{page.base_url}/models?lang={language}")
-    rows = {round(link.rect["y"]) for link in page.all(".places a")}
-    page.driver.get(f"{page.base_url}/models?lang=en")
+def test_the_navigation_stands_in_one_row(window: Page, width: int, language: str) -> None:
+    window.resize(width, 844)
+    window.driver.get(f"{window.base_url}/models?lang={language}")
+    rows = {round(link.rect["y"]) for link in window.all(".places a")}
+    window.driver.get(f"{window.base_url}/models?lang=en")
 
     assert len(rows) == 1
 

@@ -21,12 +21,11 @@ TEXT = ("h1", ".places a", ".footer span", ".footer .switch a", ".footer .switch
 
 
 @pytest.fixture
-def page(page: Page) -> Iterator[Page]:
+def window(window: Page) -> Iterator[Page]:
     """With no preference remembered, before and after."""
-    page.driver.delete_all_cookies()
-    page.open()
-    yield page
-    page.driver.delete_all_cookies()
+    window.forget_cookies()
+    yield window
+    window.forget_cookies()
 
 
 def visit(page: Page, path: str, **preferences: str) -> None:
@@ -47,34 +46,34 @@ def background(page: Page) -> int:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_every_page_fits_in_both_languages(page: Page, path: str) -> None:
+def test_every_page_fits_in_both_languages(window: Page, path: str) -> None:
     for language in ("de", "en"):
         for width in WIDTHS:
-            page.resize(width, 800)
-            visit(page, path, lang=language)
+            window.resize(width, 800)
+            visit(window, path, lang=language)
 
-            assert page.overflow() == 0, (language, width)
-            assert page.script("return document.documentElement.lang") == language
+            assert window.overflow() == 0, (language, width)
+            assert window.script("return document.documentElement.lang") == language
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("path", PATHS)
-def test_text_is_readable_on_every_page(page: Page, path: str, scheme: str) -> None:
-    visit(page, path, colours=scheme)
+def test_text_is_readable_on_every_page(window: Page, path: str, scheme: str) -> None:
+    visit(window, path, colours=scheme)
 
-    contrasts = {selector: page.script(CONTRAST, page.see(selector)) for selector in TEXT}
+    contrasts = {selector: window.script(CONTRAST, window.see(selector)) for selector in TEXT}
 
     assert {selector: ratio for selector, ratio in contrasts.items() if ratio < 4.5} == {}
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_a_screen_reader_finds_its_way(page: Page, path: str) -> None:
-    visit(page, path, lang="de")
-    nodes = tree(page)
+def test_a_screen_reader_finds_its_way(window: Page, path: str) -> None:
+    visit(window, path, lang="de")
+    nodes = tree(window)
 
     roles = Counter(node["role"]["value"] for node in nodes)
-    levels = page.script("return [...document.querySelectorAll('h1, h2, h3')].map((each) => Number(each.tagName[1]))")
-    pictures = page.script("return [...document.images].filter((each) => !each.hasAttribute('alt')).length")
+    levels = window.script("return [...document.querySelectorAll('h1, h2, h3')].map((each) => Number(each.tagName[1]))")
+    pictures = window.script("return [...document.images].filter((each) => !each.hasAttribute('alt')).length")
     controls = ("button", "link", "radio", "checkbox", "slider", "spinbutton", "combobox", "textbox")
     unnamed = [n for n in nodes if n["role"]["value"] in controls and not n.get("name", {}).get("value", "").strip()]
 
@@ -87,30 +86,30 @@ def test_a_screen_reader_finds_its_way(page: Page, path: str) -> None:
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_the_first_key_leads_past_the_navigation(page: Page, path: str) -> None:
-    visit(page, path, lang="de")
+def test_the_first_key_leads_past_the_navigation(window: Page, path: str) -> None:
+    visit(window, path, lang="de")
 
-    page.press(Keys.TAB)
-    skip = page.driver.switch_to.active_element
+    window.press(Keys.TAB)
+    skip = window.driver.switch_to.active_element
     assert skip.text == "Zum Inhalt springen"
     assert skip.rect["y"] >= 0
-    page.press(Keys.ENTER)
+    window.press(Keys.ENTER)
 
-    page.until(lambda: page.script("return document.activeElement.id") == "main", "the focus in the content")
+    window.until(lambda: window.script("return document.activeElement.id") == "main", "the focus in the content")
 
 
 @pytest.mark.parametrize("path", PATHS)
-def test_no_control_holds_the_keyboard(page: Page, path: str) -> None:
+def test_no_control_holds_the_keyboard(window: Page, path: str) -> None:
     """From the first control to the switches at the end, and each shows that it has the focus."""
-    visit(page, path, lang="en")
+    visit(window, path, lang="en")
     seen = set()
 
     for _ in range(90):
-        page.press(Keys.TAB)
-        place = page.script("return [...document.querySelectorAll('*')].indexOf(document.activeElement)")
-        if page.script("return document.activeElement.matches('.footer .switch:last-child a:last-child')"):
+        window.press(Keys.TAB)
+        place = window.script("return [...document.querySelectorAll('*')].indexOf(document.activeElement)")
+        if window.script("return document.activeElement.matches('.footer .switch:last-child a:last-child')"):
             break
-        shown = page.script(
+        shown = window.script(
             "const e = document.activeElement; const near = e.closest('label') ?? e;"
             "return [e, near, e.closest('.choice label') ?? e].some((x) => getComputedStyle(x).outlineStyle !== 'none')"
         )
@@ -133,23 +132,23 @@ def test_the_language_is_chosen_with_a_link_and_remembered(page: Page) -> None:
     page.see("h1", "Models")
 
 
-def test_the_script_speaks_german_too(page: Page, tmp_path: Path) -> None:
-    visit(page, "/", lang="de")
-    page.see("#answer .labels")
-    page.see("#engine", "Bereit")
-    page.take_sample()
-    labels = page.see_boxes()
-    assert page.see("#answer h2").text == f"{len(labels)} Objekte"
-    assert "," in page.all("#answer .row-score")[0].text
-    assert "\u00a0%" in page.script("return document.querySelector('#answer .row-score').textContent")
+def test_the_script_speaks_german_too(window: Page, tmp_path: Path) -> None:
+    visit(window, "/", lang="de")
+    window.see("#answer .labels")
+    window.see("#engine", "Bereit")
+    window.take_sample()
+    labels = window.see_boxes()
+    assert window.see("#answer h2").text == f"{len(labels)} Objekte"
+    assert "," in window.all("#answer .row-score")[0].text
+    assert "\u00a0%" in window.script("return document.querySelector('#answer .row-score').textContent")
 
     letter = tmp_path / "letter.jpg"
     letter.write_text("This is a letter.")
-    page.choose(letter)
+    window.choose(letter)
 
-    notice = page.see("#answer .notice.is-bad", "Dieses Bildformat wird nicht angenommen")
+    notice = window.see("#answer .notice.is-bad", "Dieses Bildformat wird nicht angenommen")
     assert "Die 17 Bytes sind kein Bild in einem angenommenen Format." in notice.text
-    assert page.console()[1:] == []
+    assert window.console()[1:] == []
 
 
 def test_colours_change_at_once_and_are_remembered(page: Page) -> None:
@@ -169,14 +168,14 @@ def test_colours_change_at_once_and_are_remembered(page: Page) -> None:
     assert background(page) < 50
 
 
-def test_colours_are_chosen_with_the_keyboard(page: Page) -> None:
-    visit(page, "/models", lang="en")
-    page.script("document.querySelector('.footer [data-colours=light]').focus()")
+def test_colours_are_chosen_with_the_keyboard(window: Page) -> None:
+    visit(window, "/models", lang="en")
+    window.script("document.querySelector('.footer [data-colours=light]').focus()")
 
-    page.press(Keys.TAB, Keys.ENTER)
+    window.press(Keys.TAB, Keys.ENTER)
 
-    page.until(lambda: background(page) < 50, "dark colours")
-    assert page.see('.footer [aria-current="true"][data-colours]').text == "Dark"
+    window.until(lambda: background(window) < 50, "dark colours")
+    assert window.see('.footer [aria-current="true"][data-colours]').text == "Dark"
 
 
 def test_where_the_model_looked_lies_over_the_picture(page: Page) -> None:

@@ -64,8 +64,28 @@ def page(browser: webdriver.Chrome, guarded: Server) -> Page:
     """At desktop size, with nobody signed in."""
     window = Page(browser, guarded.url)
     window.resize(*DESKTOP)
-    browser.delete_all_cookies()
+    window.forget_cookies()
     return window
+
+
+@pytest.fixture(scope="module")
+def session(browser: webdriver.Chrome, guarded: Server) -> list[dict[str, Any]]:
+    """The cookies of somebody who has signed in by the form."""
+    page = Page(browser, guarded.url)
+    go(page, "/sign-in")
+    page.see("#token").send_keys(guarded.token + Keys.ENTER)
+    page.see(".account-name")
+    cookies: list[dict[str, Any]] = browser.get_cookies()
+    return cookies
+
+
+@pytest.fixture
+def signed_in(session: list[dict[str, Any]], page: Page) -> Page:
+    """The same window, with that person in front of it."""
+    for cookie in session:
+        known = {name: cookie[name] for name in ("name", "value", "path", "httpOnly")}
+        page.driver.execute_cdp_cmd("Network.setCookie", {**known, "url": page.base_url})
+    return page
 
 
 def go(page: Page, path: str) -> None:
@@ -158,12 +178,6 @@ def nowhere(page: Page, path: Path) -> None:
 SCENES = (try_image, boxes, overlay, several, refused, jobs, job, models, capacity, calls, nowhere)
 
 
-def sign_in(page: Page, guarded: Server) -> None:
-    go(page, "/sign-in")
-    page.see("#token").send_keys(guarded.token + Keys.ENTER)
-    page.see(".account-name")
-
-
 def violations(page: Page, name: str) -> list[str]:
     """What axe has to say of the page as it is, in light and in dark colours. What it cannot decide is the contrast of
     text before a picture or below another element; that is measured here.
@@ -187,14 +201,14 @@ def contrast(page: Page, finding: axe.Finding) -> float:
 
 @pytest.mark.parametrize("language", ["de", "en"])
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: scene.__name__)
-def test_page_keeps_every_rule(page: Page, guarded: Server, tmp_path: Path, scene: Scene, language: str) -> None:
-    sign_in(page, guarded)
-    go(page, f"/capacity?lang={language}")
+def test_page_keeps_every_rule(signed_in: Page, tmp_path: Path, scene: Scene, language: str) -> None:
+    go(signed_in, f"/capacity?lang={language}")
 
-    scene(page, tmp_path)
+    scene(signed_in, tmp_path)
 
-    assert page.script("return document.documentElement.lang") == language
-    assert violations(page, scene.__name__) == []
+    assert signed_in.script("return document.documentElement.lang") == language
+    assert signed_in.all(".account-name")
+    assert violations(signed_in, scene.__name__) == []
 
 
 @pytest.mark.parametrize("language", ["de", "en"])
@@ -208,18 +222,17 @@ def test_form_of_sign_in_keeps_every_rule(page: Page, language: str) -> None:
 
 
 @pytest.mark.parametrize("scene", [boxes, job, models, capacity], ids=lambda scene: scene.__name__)
-def test_page_on_a_phone_keeps_every_rule(page: Page, guarded: Server, tmp_path: Path, scene: Scene) -> None:
-    page.resize(*PHONE)
-    sign_in(page, guarded)
+def test_page_on_a_phone_keeps_every_rule(signed_in: Page, tmp_path: Path, scene: Scene) -> None:
+    signed_in.resize(*PHONE)
 
-    scene(page, tmp_path)
+    scene(signed_in, tmp_path)
 
-    assert violations(page, scene.__name__) == []
+    assert violations(signed_in, scene.__name__) == []
 
 
-def test_page_made_by_the_server_alone_keeps_every_rule(page: Page, guarded: Server) -> None:
+def test_page_made_by_the_server_alone_keeps_every_rule(signed_in: Page) -> None:
     """Drawn while the browser runs no script; axe itself needs them again."""
-    sign_in(page, guarded)
+    page = signed_in
     page.driver.execute_cdp_cmd("Emulation.setScriptExecutionDisabled", {"value": True})
     try:
         go(page, "/")
