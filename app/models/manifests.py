@@ -38,27 +38,15 @@ GREY = (
     "Networks take RGB here: give mean and std three times. One for grey pictures (1 channel) must be widened first: "
     "w.repeat(1, 3, 1, 1) / 3 on its first convolution."
 )
-# A batch of 0 would never be taken, and the engine would spin.
-SERVE_RANGES: tuple[tuple[str, int, int, type | tuple[type, ...]], ...] = (
-    ("top_k", 0, results.MAX_RESULTS, int),
-    ("score_threshold", 0, 1, (int, float)),
-    ("iou_threshold", 0, 1, (int, float)),
-    ("max_results", 0, results.MAX_RESULTS, int),
-    ("max_batch_size", 1, 1024, int),
-    ("max_gpu_batch_size", 1, 1024, int),
-    ("max_queue_delay_ms", 0, 10000, (int, float)),
-)
-CODE_RANGES: tuple[tuple[str, int, int, type | tuple[type, ...]], ...] = (
-    ("timeout_seconds", 1, 3600, (int, float)),
-    ("load_seconds", 1, 3600, (int, float)),
-    ("memory_mb", 0, 4_000_000, int),
-)
-# Keys that may be left out without a default of the manifest's own.
-SERVE_OPTIONAL = ("max_queue_delay_ms",)
 # The word for a model with code where others have a task.
 CODE = "code"
 # What is wrong, and the hint that mends it.
 Wrong = tuple[str, str]
+
+
+def between(default: Any, least: int, most: int) -> Any:
+    """A number of a manifest: its default, and the bounds of what is right for it, both included."""
+    return field(default=default, metadata={"least": least, "most": most})
 
 
 @dataclass(frozen=True)
@@ -86,15 +74,16 @@ class InputSpec:
 class ServeSpec:
     """What is used when the caller does not say, and how the engine may batch."""
 
-    top_k: int = results.TOP_K
-    score_threshold: float = results.SCORE_THRESHOLD
-    iou_threshold: float = results.IOU_THRESHOLD
-    max_results: int = results.USUAL_RESULTS
-    max_batch_size: int = 8
+    top_k: int = between(results.TOP_K, 0, results.MAX_RESULTS)
+    score_threshold: float = between(results.SCORE_THRESHOLD, 0, 1)
+    iou_threshold: float = between(results.IOU_THRESHOLD, 0, 1)
+    max_results: int = between(results.USUAL_RESULTS, 0, results.MAX_RESULTS)
+    # A batch of 0 would never be taken, and the engine would spin.
+    max_batch_size: int = between(8, 1, 1024)
     # Instead of the former where a GPU computes.
-    max_gpu_batch_size: int = 64
+    max_gpu_batch_size: int = between(64, 1, 1024)
     # None: as ENGINE_MAX_QUEUE_DELAY_MS says for all models.
-    max_queue_delay_ms: float | None = None
+    max_queue_delay_ms: float | None = between(None, 0, 10000)
 
 
 @dataclass(frozen=True)
@@ -104,9 +93,9 @@ class ToleranceSpec:
     ``right``: of the samples whose right answer is known, the least share that the model must answer right.
     """
 
-    agreement: float = 0.995
-    map_loss: float = 0.005
-    right: float = 0.5
+    agreement: float = between(0.995, 0, 1)
+    map_loss: float = between(0.005, 0, 1)
+    right: float = between(0.5, 0, 1)
 
 
 @dataclass(frozen=True)
@@ -117,9 +106,9 @@ class CodeSpec:
     allocate; 0 is no limit. ``signature``: JSON, as model-add wrote it.
     """
 
-    timeout_seconds: float = 30.0
-    load_seconds: float = 120.0
-    memory_mb: int = 4096
+    timeout_seconds: float = between(30.0, 1, 3600)
+    load_seconds: float = between(120.0, 1, 3600)
+    memory_mb: int = between(4096, 0, 4_000_000)
     signature: str = "{}"
 
 
@@ -250,9 +239,9 @@ def _check(path: Path, manifest: Manifest) -> None:
         *_wrong_identity(manifest),
         *of_images,
         *_wrong_code(manifest.code),
+        *_wrong_numbers("serve", manifest.serve),
+        *_wrong_numbers("tolerance", manifest.tolerance, "share"),
     ):
-        raise ManifestError(f"{path}: {what}.", hint=hint)
-    for what, hint in (*_wrong_serve(manifest.serve), *_wrong_tolerance(manifest.tolerance)):
         raise ManifestError(f"{path}: {what}.", hint=hint)
 
 
@@ -323,9 +312,7 @@ def _wrong_input(spec: InputSpec) -> Iterator[Wrong]:
 def _wrong_code(code: CodeSpec | None) -> Iterator[Wrong]:
     if code is None:
         return
-    for key, low, high, kind in CODE_RANGES:
-        if not _is_between(getattr(code, key), low, high, kind):
-            yield f"code.{key} is {getattr(code, key)!r}", f"A number from {low} to {high}."
+    yield from _wrong_numbers("code", code)
     try:
         is_known = json.loads(code.signature)["api"] == 1
     except (ValueError, TypeError, KeyError, RecursionError):
@@ -334,19 +321,14 @@ def _wrong_code(code: CodeSpec | None) -> Iterator[Wrong]:
         yield "code.signature is not what this release writes", "Add the model again: make model-add CODE=folder."
 
 
-def _wrong_serve(serve: ServeSpec) -> Iterator[Wrong]:
-    for key, low, high, kind in SERVE_RANGES:
-        if key in SERVE_OPTIONAL and getattr(serve, key) is None:
+def _wrong_numbers(table: str, spec: ServeSpec | ToleranceSpec | CodeSpec, what: str = "number") -> Iterator[Wrong]:
+    """Those beyond the bounds of their fields, see ``between``; None is right where it may be left out."""
+    for each in fields(spec):
+        value, low, high = getattr(spec, each.name), each.metadata.get("least"), each.metadata.get("most")
+        if low is None or high is None or (value is None and each.default is None):
             continue
-        if not _is_between(getattr(serve, key), low, high, kind):
-            yield f"serve.{key} is {getattr(serve, key)!r}", f"A number from {low} to {high}."
-
-
-def _wrong_tolerance(tolerance: ToleranceSpec) -> Iterator[Wrong]:
-    for key in fields(tolerance):
-        value = getattr(tolerance, key.name)
-        if not _is_between(value, 0, 1, (int, float)):
-            yield f"tolerance.{key.name} is {value!r}", "A share from 0 to 1."
+        if not _is_between(value, low, high, int if each.type == "int" else (int, float)):
+            yield f"{table}.{each.name} is {value!r}", f"A {what} from {low} to {high}."
 
 
 def _is_between(value: Any, low: int, high: int, kind: type | tuple[type, ...]) -> bool:
