@@ -68,9 +68,16 @@ SLOWEST=(
     tests/apache/test_ipv6.py
     tests/apache/test_environments.py
     tests/apache/test_behind_proxies.py
+    tests/apache/test_model_code.py
+    tests/apache/test_plugins.py
     tests/vision/test_checkpoints.py
     tests/vision/test_architectures.py
     tests/vision/test_right_answers.py
+    tests/unit/decoding/test_children.py
+    tests/unit/model_code/test_worker.py
+    tests/unit/test_makefile.py
+    tests/unit/test_loadtest_compare.py
+    tests/unit/cli/test_commands.py
 )
 
 is_below() { # is_below FILE PATH… : whether the file is one of the paths, or in one of them
@@ -110,7 +117,7 @@ sort_in() { # sort_in FILE : into one of the three runs
     else RUN_TOGETHER+=("$1"); fi
 }
 for FILE in "${SLOWEST[@]}" $(find "${WANTED[@]}" -name "test_*.py" | sort); do
-    is_below "$FILE" "${WANTED[@]}" && ! is_below "$FILE" "${RUN_TOGETHER[@]}" || continue
+    is_below "$FILE" "${WANTED[@]}" && ! is_below "$FILE" "${RUN_CHEAP[@]}" "${RUN_TOGETHER[@]}" || continue
     if [ -n "$IS_LONG" ]; then
         if is_below "$FILE" "${LONG[@]}"; then [ "$IS_LONG" = yes ] || continue; else [ "$IS_LONG" = no ] || continue; fi
         ! is_below "$FILE" tests/clients || continue
