@@ -14,6 +14,7 @@ from werkzeug.test import TestResponse
 
 from app.auth.tokens import TokenStore
 from app.jobs.worker import Worker
+from app.telemetry import metrics
 from tests import fakes
 from tests.fakes import FakeEngine, picture
 
@@ -82,6 +83,22 @@ def test_running_job_says_how_long_it_will_take(app: Flask, client: FlaskClient)
     text = client.get(where).text
     assert "4 of 8" in text
     assert "left" in text
+
+
+def test_jobs_of_the_page_are_counted_like_those_of_the_api(client: FlaskClient) -> None:
+    client.get("/livez")  # this process counts where others can see it from its first request on
+    before = counted()
+    where = leave(client).headers["Location"]
+    client.post(f"{where}/remove")
+
+    assert [counted()[outcome] - before[outcome] for outcome in ("queued", "cancelled")] == [1, 1]
+
+
+def counted() -> dict[str, float]:
+    """What this process has counted of jobs, by what became of them."""
+    outcomes = metrics.JOBS.labels["outcome"].values
+    places = (metrics.JOBS._find({"outcome": outcome}) for outcome in outcomes)
+    return dict(zip(outcomes, (values[at] for values, at in places), strict=True))
 
 
 def test_button_removes_a_job(app: Flask, client: FlaskClient) -> None:

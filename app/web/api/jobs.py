@@ -15,6 +15,7 @@ from typing_extensions import TypedDict
 from app import errors, tasks
 from app.jobs import store as jobs_store
 from app.jobs import webhooks
+from app.jobs.image_packs import Pack
 from app.jobs.jobs import Job, State, Wanted
 from app.jobs.jobs import row as jobs_row
 from app.jobs.store import PAGE_ROWS, JobStore
@@ -275,17 +276,8 @@ PATH = {"job_id": "Id of the job."}
 )
 def make_job() -> Response:
     """Leave one or many images, or an archive of them; they are predicted behind those who wait."""
-    jobs = store()
-    with UPLOADS.place(), jobs.packing() as pack:
-        said = job_requests.read(request, pack)
-        key, request_id = job_requests.key(request), request_ids.current()
-        if said.webhook_url:
-            webhooks.check(said.webhook_url, current_app.extensions["settings"].jobs_webhook_hosts)
-        answered_by = job_requests.answered_by(said)
-        wanted = Wanted(said.task, said.params, owner(), key, request_id, said.webhook_url, answered_by)
-        job, is_new = jobs.add(wanted, pack)
-    if is_new:
-        metrics.JOBS.add(outcome="queued")
+    with UPLOADS.place(), store().packing() as pack:
+        job, is_new = take(job_requests.read(request, pack), pack, job_requests.key(request))
     response = jsonify(row(job))
     response.status_code = 202
     response.headers["Location"] = row(job)["url"]
@@ -362,8 +354,7 @@ def job_results(job_id: str) -> Response:
 )
 def remove_job(job_id: str) -> Response:
     """Cancel a job that is open; forget its images and results."""
-    if store().remove(job_id, seen_by()).is_open:
-        metrics.JOBS.add(outcome="cancelled")
+    remove(job_id)
     return Response(status=204)
 
 
@@ -375,6 +366,23 @@ def store() -> JobStore:
         )
     found: JobStore = current_app.extensions[EXTENSION]
     return found
+
+
+def take(said: job_requests.Said, pack: Pack, key: str = "") -> tuple[Job, bool]:
+    """A new job of the caller's. False: the same was taken before, under the same key. Raises as ``JobStore.add``."""
+    if said.webhook_url:
+        webhooks.check(said.webhook_url, current_app.extensions["settings"].jobs_webhook_hosts)
+    told = (owner(), key, request_ids.current(), said.webhook_url)
+    job, is_new = store().add(Wanted(said.task, said.params, *told, job_requests.answered_by(said)), pack)
+    if is_new:
+        metrics.JOBS.add(outcome="queued")
+    return job, is_new
+
+
+def remove(job_id: str) -> None:
+    """Cancel a job of the caller's that is open, and forget it. Raises JobNotFoundError."""
+    if store().remove(job_id, seen_by()).is_open:
+        metrics.JOBS.add(outcome="cancelled")
 
 
 def owner() -> str:

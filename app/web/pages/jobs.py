@@ -16,13 +16,13 @@ from app.errors import ImageMissingError
 from app.inference.pipeline import predictor
 from app.jobs import archives
 from app.jobs.image_packs import Pack
-from app.jobs.jobs import Job, Wanted
+from app.jobs.jobs import Job
 from app.jobs.store import told
 from app.telemetry import shards
 from app.texts import gettext_noop
 from app.web.api import job_requests
-from app.web.api.jobs import UPLOADS, owner, seen_by, store
-from app.web.middleware import form_bodies, request_ids
+from app.web.api.jobs import UPLOADS, remove, seen_by, store, take
+from app.web.middleware import form_bodies
 from app.web.openapi.operations import Body, a_page, describe
 from app.web.pages import languages, pages, prediction_form, try_image
 
@@ -123,10 +123,7 @@ def leave_pictures() -> BaseResponse:
         fields = form_bodies.once(request.form)
         name, _, version = fields.get("model", "").partition("@")
         task = predictor().find(None, name, version or None).task if name else fields.get("task", "")
-        said = job_requests.said({"task": task, "model": name, "version": version})
-        answered_by = job_requests.answered_by(said)
-        wanted = Wanted(said.task, said.params, owner(), request_id=request_ids.current(), answered_by=answered_by)
-        job, _ = store().add(wanted, pack)
+        job, _ = take(job_requests.said({"task": task, "model": name, "version": version}), pack)
     return redirect(url_for("pages.job", job_id=job.id), 303)
 
 
@@ -154,7 +151,7 @@ def job(job_id: str) -> str:
 @describe("The button that removes a job", path=PATH, answers={303: TO_A_PAGE, 404: REFUSED})
 def remove_job(job_id: str) -> BaseResponse:
     """Cancel a job that is open, forget it, and go back to the others."""
-    store().remove(job_id, seen_by())
+    remove(job_id)
     return redirect(url_for("pages.jobs"), 303)
 
 
