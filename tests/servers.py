@@ -134,6 +134,10 @@ def resume(pid: int) -> None:
         os.kill(pid, signal.SIGCONT)
 
 
+# Plugins of whoever runs the tests are not what is tested.
+OURS = {"CASK_ANNOUNCE": "no", "LISTEN_HOST": "127.0.0.1", "PLUGINS_DIR": "build/no-plugins"}
+
+
 def service_user() -> str:
     """Who serves when the tests run as root; Apache refuses root. Empty otherwise."""
     return "www-data" if os.getuid() == 0 else ""
@@ -234,7 +238,7 @@ def start(
 def environment(env: str, **settings: str) -> dict[str, str]:
     """This process's environment without settings of its own, and with these."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG", "SERVICE_USER") if name in os.environ}
-    return {**kept, "ENV": env, "CASK_ANNOUNCE": "no", "LISTEN_HOST": "127.0.0.1", **settings}
+    return {**kept, "ENV": env, **OURS, **settings}
 
 
 def _wait_ready(server: Server) -> None:

@@ -6,9 +6,12 @@ import contextlib
 import importlib
 import importlib.machinery
 import importlib.util
+import logging
 import sys
+import threading
 import traceback
 import types
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +20,10 @@ from flask import Blueprint
 from app.errors import CaskError, PluginError
 from app.plugins.manifest import Manifest
 
+log = logging.getLogger("cask.plugins")
+
 PARENT = "cask_plugins"
+LONG_SECONDS = 10.0
 
 
 def load(plugin: Manifest, values: dict[str, Any]) -> types.ModuleType:
@@ -32,7 +38,7 @@ def load(plugin: Manifest, values: dict[str, Any]) -> types.ModuleType:
     sys.modules.setdefault(PARENT, types.ModuleType(PARENT)).__path__ = []
     sys.modules[plugin.package] = module
     # What starts the service reads our standard output.
-    with telling(plugin), contextlib.redirect_stdout(sys.stderr):
+    with telling(plugin), watched(plugin), contextlib.redirect_stdout(sys.stderr):
         spec.loader.exec_module(module)
     return module
 
@@ -42,6 +48,24 @@ def blueprints(module: types.ModuleType) -> list[Blueprint]:
     found = list(dict.fromkeys(each for each in vars(module).values() if isinstance(each, Blueprint)))
     nested = [child for each in found for child, _ in each._blueprints]
     return [each for each in found if each not in nested]
+
+
+@contextlib.contextmanager
+def watched(plugin: Manifest) -> Iterator[None]:
+    """Say where an import is that takes long: nobody would know why the service does not start."""
+    thread = threading.get_ident()
+
+    def tell() -> None:
+        stack = traceback.extract_stack(sys._current_frames().get(thread))
+        log.warning("plugin %s: %sits import takes long", plugin.name, _line(plugin, stack))
+
+    timer = threading.Timer(LONG_SECONDS, tell)
+    timer.daemon = True
+    timer.start()
+    try:
+        yield
+    finally:
+        timer.cancel()
 
 
 @contextlib.contextmanager
@@ -63,7 +87,11 @@ def _where(plugin: Manifest, error: BaseException) -> str:
     """``/srv/plugins/claims/views.py, line 7: ``, or nothing where no line of the plugin is to blame."""
     if isinstance(error, SyntaxError) and error.filename:
         return f"{error.filename}, line {error.lineno}: "
-    frames = traceback.extract_tb(error.__traceback__)
+    return _line(plugin, traceback.extract_tb(error.__traceback__))
+
+
+def _line(plugin: Manifest, frames: traceback.StackSummary) -> str:
+    """The last line of a plugin in a trace."""
     ours = [each for each in frames if Path(each.filename).is_relative_to(plugin.folder)]
     return f"{ours[-1].filename}, line {ours[-1].lineno}: " if ours else ""
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 import io
 import json
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from flask import Flask
 
 from app.auth.tokens import TokenStore
 from app.errors import PluginError
+from app.plugins import loading
 from tests import fakes
 from tests.fakes import FakeEngine, picture
 
@@ -335,6 +337,24 @@ def test_half_a_plugin_leaves_no_hook(tmp_path: Path) -> None:
 
     assert client.get("/v1/models").json
     assert client.get("/half").status_code == 404
+
+
+def test_import_that_takes_long_is_told_with_its_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    said, gate = list[str](), threading.Event()
+
+    def hear(words: str, *values: object) -> None:
+        said.append(words % values)
+        gate.set()
+
+    monkeypatch.setattr(loading, "LONG_SECONDS", 0.01)
+    monkeypatch.setattr(loading.log, "warning", hear)
+    monkeypatch.setattr(threading, "its_gate", gate, raising=False)
+    code = f"import threading\nassert threading.its_gate.wait({fakes.PATIENCE_SECONDS})\n{CLAIMS}"
+    folder = write(tmp_path / "theirs", code)
+
+    make(tmp_path, folder)
+
+    assert said == [f"plugin claims: {folder}/claims/__init__.py, line 2: its import takes long"]
 
 
 def test_missing_plugin_that_is_named_ends_the_start(tmp_path: Path, plugins: Path) -> None:
