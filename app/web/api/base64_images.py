@@ -32,7 +32,20 @@ def _without_address(text: str) -> str:
     return rest
 
 
+def _has_lost_plus(text: str) -> bool:
+    """Whether blanks stand where nobody breaks a line: lines that a shell has joined are all of one length."""
+    parts = [len(each) for each in text.split(" ") if each]
+    if len(parts) < 2 or len(text.split()) != len(parts):
+        return False
+    whole, blanks = sum(parts), len(parts) - 1
+    if len(set(parts[:-1])) > 1:
+        return True
+    return parts[0] % 4 > 0 and whole % 4 > 0 and (whole + blanks) % 4 == 0
+
+
 def _decode_other_forms(text: str) -> bytes:
+    if _has_lost_plus(text.strip()):
+        raise ValueError("it has blanks where + was: a form or an address was decoded; write + as %2B there")
     bare = "".join(text.split()).translate(FROM_URL_SAFE).rstrip("=")
     if not bare.isascii():
         raise ValueError("it holds characters that are not ASCII")

@@ -40,13 +40,18 @@ def read(request: Request) -> tuple[list[bytes], dict[str, Any]]:
         data, params = _read_json(read_whole(request))
     elif kind == "multipart/form-data":
         data, params = _read_multipart(request)
-    elif kind.startswith("image/") or kind == "application/octet-stream":
+    elif holds_bytes(kind):
         data, params = [read_whole(request)], {}
     else:
         raise media_type_error(
             kind, Text("multipart/form-data with image parts, image/* with the bytes of one image, or application/json")
         )
     return data, {**in_address(request), **params}
+
+
+def holds_bytes(kind: str) -> bool:
+    """Whether a body of this type is one image as it is. Amazon S3 and its tools say binary/octet-stream."""
+    return kind.startswith("image/") or kind in ("application/octet-stream", "binary/octet-stream")
 
 
 def media_type_error(kind: str, accepted: str) -> MediaTypeError:
@@ -75,7 +80,7 @@ def decode(number: int, text: Any) -> bytes:
             "Image %(number)s is %(found)s, expected base64 text.",
             hint=HINT,
             number=number,
-            found=type(text).__name__,
+            found=json_bodies.kind_of(text),
         )
     try:
         return base64_images.decode(text)
@@ -177,7 +182,7 @@ def flat(document: Mapping[str, Any]) -> dict[str, Any]:
                 "%(name)s is %(found)s, expected a number or a text.",
                 hint=HINT,
                 name=repr(name),
-                found=type(value).__name__,
+                found=json_bodies.kind_of(value),
             )
         if value == "":
             raise OptionError("%(name)s is empty.", hint="Leave it out, or say null.", name=ascii(name))

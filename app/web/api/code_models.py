@@ -80,9 +80,7 @@ def _read(manifest: Manifest, given: Mapping[str, str]) -> tuple[list[dict[str, 
         return items, {**typed, **options}
     if kind == FORM:
         return _from_form(signature, beside, typed)
-    if len(beside) == len(signature["inputs"]) == 1 and (
-        kind.startswith("image/") or kind == "application/octet-stream"
-    ):
+    if len(beside) == len(signature["inputs"]) == 1 and bodies.holds_bytes(kind):
         return [{beside[0]: bodies.read_whole(request)}], typed
     raw = Text(", or the bytes alone as image/* or application/octet-stream") if len(beside) == 1 else ""
     raise bodies.media_type_error(kind, Text("application/json or multipart/form-data%(raw)s", raw=raw))

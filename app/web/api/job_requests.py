@@ -16,7 +16,7 @@ from app.inference.pipeline import predictor
 from app.jobs import archives
 from app.jobs.image_packs import Pack
 from app.models.manifests import Task
-from app.web.api import bodies
+from app.web.api import bodies, json_bodies
 from app.web.middleware import body_limits
 
 ARCHIVE_PART = "archive"
@@ -55,7 +55,7 @@ def read(request: Request, pack: Pack) -> Said:
         with tempfile.SpooledTemporaryFile(max_size=2**20) as file:
             _copy(request, file)
             archives.fill(pack, cast(BinaryIO, file))
-    elif kind.startswith("image/") or kind == "application/octet-stream":
+    elif bodies.holds_bytes(kind):
         pack.add("image", bodies.read_whole(request))
     else:
         raise bodies.media_type_error(
@@ -135,7 +135,7 @@ def _read_json(request: Request, pack: Pack) -> dict[str, Any]:
     document = bodies.load(bodies.read_whole(request), bodies.HINT)
     if not isinstance(document, dict):
         raise RequestError(
-            "The JSON is %(found)s, expected an object.", hint=bodies.HINT, found=type(document).__name__
+            "The JSON is %(found)s, expected an object.", hint=bodies.HINT, found=json_bodies.kind_of(document)
         )
     texts = document.pop(bodies.IMAGES_KEY, None)
     if not isinstance(texts, list):

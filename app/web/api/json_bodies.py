@@ -16,6 +16,16 @@ MAX_SHOWN_CHARACTERS = 80
 SURROGATE = re.compile(r"\\u[dD][89a-fA-F]")
 
 
+def kind_of(value: Any) -> str:
+    """What JSON calls this value (RFC 8259, section 3), for people who do not know Python's names."""
+    if value is None:
+        return "null"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    kinds: dict[type, str] = {dict: "an object", list: "an array", str: "a string"}
+    return kinds.get(type(value), "a number")
+
+
 def load(body: bytes, hint: str = "") -> Any:
     """The document. Raises RequestError, with ``hint``, for what is no JSON.
 

@@ -16,7 +16,7 @@ from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StrictStr
 
 from app.errors import RequestError
 from app.texts import gettext_noop
-from app.web.api import base64_images, bodies
+from app.web.api import base64_images, bodies, json_bodies
 
 # Each text is preceded by its length in bytes.
 LENGTH = struct.Struct("<I")
@@ -190,7 +190,7 @@ def _decode(tensor: InputTensor, text: Any) -> bytes:
             "An element of %(name)s is %(found)s, not base64 text.",
             hint=hint,
             name=tensor.name,
-            found=type(text).__name__,
+            found=json_bodies.kind_of(text),
         )
     try:
         return base64_images.decode(text)

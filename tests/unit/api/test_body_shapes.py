@@ -44,6 +44,8 @@ BASE64 = {
     "MIME lines": lines(PLAIN, 76, "\r\n"),
     "lines of Unix and Android": lines(PLAIN, 76, "\n"),
     "in blanks": f"  {PLAIN[:10]} {PLAIN[10:]}\t\n",
+    "lines joined by a shell": lines(PLAIN, 76, " "),
+    "unpadded lines joined by a shell": lines(PLAIN.rstrip("="), 64, " "),
     "data address": f"data:image/png;base64,{PLAIN}",
     "data address, odd case": f"DATA:image/PNG;charset=utf-8;BASE64,{PLAIN}",
     "data address with lines": "data:image/png;base64," + lines(PLAIN, 64, "\n"),
@@ -53,6 +55,8 @@ BASE64 = {
     "padded too much": PLAIN + "==",
 }
 NO_BASE64 = {
+    "+ lost in a form": (PLAIN.replace("+", " "), "blanks where + was"),
+    "+ lost in a data address": (f"data:image/png;base64,{PLAIN.replace('+', ' ')}", "blanks where + was"),
     "cut off": (PLAIN.rstrip("=")[: len(PLAIN) // 4 * 4 - 7], "characters cannot be whole bytes"),
     "no base64": ("!" + PLAIN, "characters that base64 does not have"),
     "not ASCII": ("é" + PLAIN, "not ASCII"),
@@ -163,6 +167,12 @@ SENT = {
     "raw with odd case": Sent(IMAGE, 'IMAGE/Png; charset="binary"'),
     "raw with the wrong image type": Sent(IMAGE, "image/jpeg"),
     "raw as octets": Sent(IMAGE, "application/octet-stream"),
+    "raw from S3": Sent(IMAGE, "binary/octet-stream"),
+    "JSON with a null": Sent(b'{"images": [null]}', "application/json", 400, "Image 1 is null, expected"),
+    "JSON with an object": Sent(
+        b'{"images": [{"b64": ""}]}', "application/json", 400, "Image 1 is an object, expected"
+    ),
+    "JSON with a number": Sent(b'{"images": [5]}', "application/json", 400, "Image 1 is a number, expected"),
     "raw without a type": Sent(IMAGE, None, 415, "Content-Type is 'missing'"),
     "raw as text": Sent(IMAGE, "text/plain", 415, "Content-Type is 'text/plain'"),
     "raw as curl sends it": Sent(IMAGE, "application/x-www-form-urlencoded", 415, "curl sends it where no other is"),
