@@ -76,7 +76,8 @@ class ModelWorker:
     def pid(self) -> int:
         """Of the process that runs now; 0 for none."""
         process = self._process
-        return process.pid if process is not None and process.poll() is None else 0
+        # Not reaped here: its number must stay its own until its group was killed.
+        return process.pid if process is not None and _ending(process) is None else 0
 
     @property
     def trouble(self) -> str:
@@ -326,7 +327,21 @@ def _rows(reply: Frame, count: int) -> list[dict[str, Any]]:
     return list(rows)
 
 
+def _ending(process: subprocess.Popen[bytes]) -> str | None:
+    """How a process ended, without reaping it: its status, or minus its signal; None while it runs."""
+    if process.returncode is not None:
+        return str(process.returncode)
+    try:
+        found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        # The keeper has just reaped it.
+        return "unknown"
+    if found is None:
+        return None
+    return str(found.si_status if found.si_code == os.CLD_EXITED else -found.si_status)
+
+
 def _status(process: subprocess.Popen[bytes]) -> str:
-    with contextlib.suppress(subprocess.TimeoutExpired):
-        process.wait(1.0)
-    return str(process.returncode)
+    with contextlib.closing(_Ending(process.pid)) as ending:
+        ending.wait(1.0)
+    return _ending(process) or "unknown"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import contextlib
 import io
 import json
 import os
@@ -22,6 +23,7 @@ from PIL import Image
 from app.engine.client import EngineClient
 from app.model_code import adding
 from app.model_code.adding import NewCode
+from app.models.manifests import CodeSpec
 from tests import bad_input, servers
 from tests.servers import ROOT, Answer, Server, wait_until
 
@@ -40,8 +42,34 @@ def store() -> Iterator[Path]:
     shutil.copytree(ROOT / "models", place)
     for name in NAMES:
         adding.add(NewCode(EXAMPLES / name, name, "1"), place)
+    hostile = folder / "hostile"
+    hostile.mkdir()
+    (hostile / "model.py").write_text(HOSTILE)
+    adding.add(NewCode(hostile, "hostile", "1", limits=CodeSpec(timeout_seconds=3.0, memory_mb=500)), place)
     yield place
     shutil.rmtree(folder)
+
+
+HOSTILE = """
+import ctypes, os, subprocess, sys, time
+
+from cask import Model
+
+
+class Hostile(Model):
+    def predict(self, do: list[str]) -> list[str]:
+        return [getattr(self, each)() for each in do]
+
+    def nothing(self): return "done"
+    def hang(self): time.sleep(600)
+    def leave(self): os._exit(0)
+    def segfault(self): ctypes.string_at(0)
+    def allocate(self): return str(len(bytearray(10_000_000_000)))
+    def flood(self): return str(print("line\\n" * 200_000))
+    def stop(self): sys.exit(3)
+    def wrong(self): return 3
+    def children(self): [subprocess.Popen(["sleep", "601"]) for _ in range(20)]; os._exit(0)
+"""
 
 
 PLUGIN = """
@@ -69,7 +97,7 @@ def server(store: Path) -> Iterator[Server]:
     plugin.mkdir(parents=True)
     (plugin / "plugin.toml").write_text('name = "desk"\nversion = "1"\ncask = ">=1,<2"\n')
     (plugin / "__init__.py").write_text(PLUGIN)
-    ours = {"PLUGINS_DIR": str(plugin.parent), "REQUEST_MAX_WAIT_SECONDS": "60"}
+    ours = {"PLUGINS_DIR": str(plugin.parent), "REQUEST_MAX_WAIT_SECONDS": "60", "MODELS_KEEP_PREVIOUS_SECONDS": "0"}
     with servers.running(MODELS_DIR=str(store), **ours) as running:
         yield running
 
@@ -86,12 +114,19 @@ def ask(server: Server, name: str, document: Any, query: str = "") -> Answer:
 
 def worker_pid(server: Server, name: str) -> int:
     """The process of a model with code; 0 while there is none."""
-    engine = server.engine_pid()
-    for path in Path(f"/proc/{engine}/task").glob("*/children"):
-        for child in path.read_text().split():
-            if f"/{name}/" in Path(f"/proc/{child}/cmdline").read_text():
-                return int(child)
-    return 0
+    return next(iter(worker_pids(server, name)), 0)
+
+
+def worker_pids(server: Server, name: str) -> list[int]:
+    """The processes of all versions of a model with code."""
+    found = []
+    for path in Path(f"/proc/{server.engine_pid()}/task").glob("*/children"):
+        # A thread or a process may end while it is looked at.
+        with contextlib.suppress(OSError):
+            for child in path.read_text().split():
+                if f"/{name}/" in Path(f"/proc/{child}/cmdline").read_text():
+                    found.append(int(child))
+    return found
 
 
 @pytest.mark.parametrize("name", NAMES)
@@ -237,6 +272,43 @@ def test_worker_that_is_killed_or_stopped_costs_others_nothing_and_is_back(
     assert {status for _, status in load.found["tickets"]} <= {200, 503}
 
 
+@pytest.mark.parametrize(
+    ("does", "status", "code"),
+    [
+        ("hang", 503, "model_crashed"),
+        ("leave", 503, "model_crashed"),
+        ("segfault", 503, "model_crashed"),
+        ("children", 503, "model_crashed"),
+        ("allocate", 500, "internal_error"),
+        ("stop", 500, "internal_error"),
+        ("wrong", 500, "internal_error"),
+        ("no_such", 500, "internal_error"),
+        ("flood", 200, ""),
+    ],
+)
+def test_hostile_code_costs_its_own_request_only(
+    server: Server, photo: bytes, does: str, status: int, code: str
+) -> None:
+    wait_until(lambda: ask(server, "hostile", {"do": "nothing"}).status == 200, PATIENCE_SECONDS, "the process")
+    with Load(server, photo) as load:
+        answer = ask(server, "hostile", {"do": does})
+        seen = {name: len(rows) for name, rows in load.found.items()}
+        wait_until(lambda: all(len(load.found[name]) > seen[name] for name in seen), PATIENCE_SECONDS, "more answers")
+
+    assert (answer.status, answer.json.get("code", "")) == (status, code), answer.body
+    assert (status == 503) == ("Retry-After" in answer.headers)
+    assert b"Traceback" not in answer.body
+    assert {status for rows in load.found.values() for _, status in rows} == {200}
+
+
+def test_caller_waits_no_longer_than_it_said(server: Server) -> None:
+    wait_until(lambda: ask(server, "hostile", {"do": "nothing"}).status == 200, PATIENCE_SECONDS, "the process")
+    kind = {"Content-Type": "application/json", "X-Request-Timeout": "1"}
+    answer = server.ask("/v1/models/hostile/predict", b'{"do": "hang"}', kind)
+
+    assert (answer.status, answer.json["code"]) == (504, "deadline_exceeded")
+
+
 def test_version_is_changed_under_load_without_a_lost_request(server: Server, store: Path, photo: bytes) -> None:
     changed = store.parent / "changed"
     shutil.copytree(EXAMPLES / "tickets", changed)
@@ -251,6 +323,7 @@ def test_version_is_changed_under_load_without_a_lost_request(server: Server, st
 
     assert {status for rows in load.found.values() for _, status in rows} == {200}
     wait_until(lambda: _version(server) == "1", PATIENCE_SECONDS, "version 1")
+    wait_until(lambda: len(worker_pids(server, "tickets")) == 1, PATIENCE_SECONDS, "the end of the other process")
 
 
 def _version(server: Server) -> str:

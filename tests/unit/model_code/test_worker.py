@@ -201,6 +201,30 @@ def test_last_words_stand_in_the_error(opened: Open) -> None:
     assert "KeyError: 'weights'" in running.tail()
 
 
+@pytest.mark.parametrize("when", ["it computes", "it loads"])
+def test_process_that_ends_takes_with_it_what_it_started(opened: Open, tmp_path: Path, when: str) -> None:
+    pids, bad = tmp_path / "pids", tmp_path / "bad"
+    code = (
+        "    def leave(self):\n        import subprocess\n"
+        "        children = [subprocess.Popen(['sleep', '600']) for _ in range(5)]\n"
+        f"        open({str(pids)!r}, 'a').write(''.join(f'{{each.pid}} ' for each in children)); os._exit(0)\n"
+        f"    def load(self, folder):\n        if os.path.exists({str(bad)!r}): self.leave()\n"
+        "    def predict(self, x: list[int]) -> list[int]: self.leave()\n"
+    )
+    running = opened(code)
+    if when == "it loads":
+        bad.touch()
+        with pytest.raises(ModelLoadError):
+            running.start()
+    else:
+        running.start()
+        with pytest.raises(ModelCrashedError):
+            ask(running, 1)
+
+    assert len(pids.read_text().split()) == 5
+    until(lambda: all(_is_gone(int(pid)) for pid in pids.read_text().split()))
+
+
 def test_closing_ends_the_process_and_what_it_started(opened: Open, tmp_path: Path) -> None:
     running = opened(
         "    def load(self, folder):\n        import subprocess\n"
