@@ -25,6 +25,8 @@ def distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
             return math.inf
         if "predictions" in other:
             return _of_predictions(one["predictions"], other["predictions"])
+        if "segments" in other:
+            return _of_segments(one["segments"], other["segments"])
         return _of_detections(one["detections"], other["detections"])
     except (KeyError, TypeError):
         return math.inf
@@ -56,6 +58,13 @@ def _of_predictions(found: Rows, expected: Rows) -> float:
     scores, wanted = ({row["label"]: row["score"] for row in rows} for rows in (found, expected))
     labels = scores.keys() | wanted.keys()
     apart = (abs(scores.get(label, 0.0) - wanted.get(label, 0.0)) for label in labels)
+    return max(apart, default=0.0) / SCORE_TOLERANCE
+
+
+def _of_segments(found: Rows, expected: Rows) -> float:
+    """By the areas of classes; one that is not there has none. The mask itself is not looked at."""
+    areas, wanted = ({row["label"]: row["area"] for row in rows} for rows in (found, expected))
+    apart = (abs(areas.get(label, 0.0) - wanted.get(label, 0.0)) for label in areas.keys() | wanted.keys())
     return max(apart, default=0.0) / SCORE_TOLERANCE
 
 

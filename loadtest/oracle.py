@@ -126,10 +126,12 @@ def _image(tensors: Mapping[str, Any], number: int, ranks: int, count: int) -> d
     return {"width": width, "height": height, "detections": rows}
 
 
+# Under which of these an entry of ``results`` has its rows depends on the task.
+ROWS = ("predictions", "detections", "segments")
 BOX_SIDES = ("x_min", "y_min", "x_max", "y_max")
 READERS: Mapping[str, Callable[[dict[str, Any]], Read]] = {"predict": _predicted, "infer": _inferred, "job": _job}
 
 
 def _short(result: Mapping[str, Any]) -> str:
-    rows: Sequence[Mapping[str, Any]] = result.get("predictions") or result.get("detections") or []
-    return ", ".join(f"{each['label']} {each['score']:.2f}" for each in rows[:3]) or "nothing"
+    rows: Sequence[Mapping[str, Any]] = next((result[name] for name in ROWS if result.get(name)), [])
+    return ", ".join(f"{each['label']} {each.get('score', each.get('area', 0)):.2f}" for each in rows[:3]) or "nothing"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
@@ -46,6 +47,12 @@ class Picture:
     @cached_property
     def _tail_base64(self) -> bytes:
         return base64.b64encode(self.tail)
+
+
+def meant_for(task: str, pictures: Sequence[Picture]) -> list[int]:
+    """The numbers of the pictures that a task is sent: those made for it, or all where none is."""
+    made = [number for number, picture in enumerate(pictures) if picture.task == task]
+    return made or list(range(len(pictures)))
 
 
 def comment(nonce: int, padding: int = 0) -> bytes:

@@ -14,7 +14,7 @@ from loadtest import guard, scenarios
 from loadtest.answer_distance import distinct
 from loadtest.guard import Target
 from loadtest.oracle import Oracle
-from loadtest.pictures import Picture
+from loadtest.pictures import Picture, meant_for
 from loadtest.statuses import LoadTestError
 
 FILE_NAME = "reference.json"
@@ -66,9 +66,8 @@ def take(target: Target, mix: Mapping[str, float], pictures: Sequence[Picture]) 
     digests: dict[str, str] = {}
     for task in scenarios.tasks_of(mix):
         golden[task] = {}
-        for number, picture in enumerate(pictures):
-            if picture.task == task:
-                golden[task][number], digests[task] = _ask(target, task, picture)
+        for number in meant_for(task, pictures):
+            golden[task][number], digests[task] = _ask(target, task, pictures[number])
     models = _models(target)
     _check_named(mix, digests, models)
     assets: dict[str, int] = {}

@@ -13,7 +13,7 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple
 
-from loadtest.pictures import Picture
+from loadtest.pictures import Picture, meant_for
 
 BOUNDARY = b"cask-load-test-3d9f0c"
 SEVERAL = 4
@@ -117,6 +117,8 @@ SCENARIOS: dict[str, Scenario] = {
         Scenario("detect_infer", "/v2/models/{model}/infer", "detect", BINARY_TYPE, 1, raw, "infer"),
         Scenario("classify_job", "/v1/jobs?task=classify", "classify", "image/jpeg", 1, raw, "job"),
         Scenario("detect_job_several", "/v1/jobs?task=detect", "detect", FORM_TYPE, SEVERAL, multipart, "job"),
+        Scenario("segment_raw", "/v1/segment", "segment", "image/jpeg", 1, raw),
+        Scenario("segment_multipart", "/v1/segment", "segment", FORM_TYPE, 1, multipart),
     )
 }
 # Tasks of other people's user classes stand in rows and tables by this name, after ours.
@@ -166,12 +168,8 @@ class Caller:
         self._numbers = [NAMES.index(name) for name in mix]
         self._weights = list(itertools.accumulate(mix.values()))
         self._by_task = {
-            task: [
-                number
-                for number, picture in enumerate(pictures)
-                if picture.task == task and (usable is None or number in usable.get(task, ()))
-            ]
-            for task in ("classify", "detect")
+            task: [number for number in meant_for(task, pictures) if usable is None or number in usable.get(task, ())]
+            for task in tasks_of(mix)
         }
         self._paths = ("/", *assets)
         self._repeat_share = repeat_share

@@ -295,12 +295,31 @@ def test_the_page_is_fetched_with_its_assets() -> None:
     assert caller({"page": 1}).next().paths == ("/", "/static/site.css")
 
 
+TASKS_SENT = ("classify", "detect", "segment")
+
+
 @pytest.mark.parametrize("name", [name for name, each in scenarios.SCENARIOS.items() if each.task])
 def test_each_way_to_send_carries_as_many_images_as_it_says(name: str) -> None:
     request = caller({name: 1}).next()
 
     assert len(request.pictures) == scenarios.SCENARIOS[name].count
-    assert all(SAMPLES[number].task == request.task for number in request.pictures)
+    assert set(request.pictures) <= set(pictures.meant_for(request.task, SAMPLES))
+
+
+def test_a_task_without_pictures_of_its_own_is_sent_those_of_others() -> None:
+    made_for = {task: {SAMPLES[each].task for each in pictures.meant_for(task, SAMPLES)} for task in TASKS_SENT}
+
+    assert made_for == {"classify": {"classify"}, "detect": {"detect"}, "segment": {"classify", "detect"}}
+
+
+def test_masks_are_compared_by_the_areas_of_their_classes() -> None:
+    def said(**areas: float) -> dict[str, Any]:
+        return {"width": 4, "height": 3, "segments": [{"label": name, "area": area} for name, area in areas.items()]}
+
+    assert answer_distance.alike(said(road=0.9, sky=0.1), said(road=0.91, sky=0.09))
+    assert answer_distance.alike(said(road=1.0), said(road=0.99, sky=0.01))
+    assert not answer_distance.alike(said(road=0.9, sky=0.1), said(road=0.8, sky=0.2))
+    assert not answer_distance.alike({"width": 4, "height": 3, "predictions": []}, said(road=1.0))
 
 
 def test_a_mix_with_an_unknown_scenario_is_refused(tmp_path) -> None:
