@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app import errors
-from app.engine import protocol, tensors
+from app.engine import protocol
 from app.engine.protocol import Frame, FrameType, ProtocolError
 from app.errors import CaskError, DeadlineExceededError, EngineAwayError
 from app.inference.results import EXPLAIN, Answer, ExplainOptions, Options, to_dict
@@ -334,6 +334,9 @@ def _predict_frame(
     deadline: float,
     size: tuple[int, int] | None = None,
 ) -> Frame:
+    # With numpy, which a worker of jobs that has no work does without.
+    from app.engine import tensors
+
     rows, payload = tensors.pack({IMAGE: image})
     meta = {
         "id": number,
@@ -355,6 +358,8 @@ def _task_of(manifest: Manifest, options: Options) -> str:
 
 def _read_answer(manifest: Manifest, frame: Frame, options: Options) -> EngineAnswer:
     meta = frame.meta
+    from app.engine import tensors
+
     arrays = tensors.unpack(meta["tensors"], frame.payload) if "tensors" in meta else {}
     answer = from_wire(_task_of(manifest, options), meta["answer"], arrays)
     form = str(meta.get("form", ""))
