@@ -5,6 +5,7 @@ The only reader of the environment.
 
 from __future__ import annotations
 
+import io
 import os
 import re
 from collections.abc import Mapping, Sequence
@@ -18,7 +19,10 @@ from app.config.checks import SECRETS_DIRECTORY, check
 from app.config.refusals import refuse_name, refuse_value, shown
 from app.config.schema import DECLARATIONS, PLUGIN_PREFIX, ROOT, SECRETS, Layer, Reading, Settings
 from app.errors import SettingsError
+from app.storage import files
 
+# An env file or a secret: a FIFO would hold up the start for ever, and /dev/zero fill the memory.
+MOST_BYTES = 1 << 20
 ENVIRONMENTS = ("dev", "test", "staging", "prod")
 OTHER_NAMES = {"development": "dev", "production": "prod"}
 LOCAL_FILE = "env/local.env"
@@ -222,9 +226,16 @@ def _names(directory: Path) -> list[str]:
         return []
 
 
+def _text_of(path: Path) -> str:
+    """A regular file of text, with any line ends as \\n. Raises OSError, UnicodeDecodeError."""
+    # Editors on Windows put a mark before the first line.
+    text = files.read(path, MOST_BYTES).decode("utf-8-sig")
+    return text.replace("\r\n", "\n").replace("\r", "\n")
+
+
 def _read_secret(path: Path, name: str) -> str:
     try:
-        return path.read_text("utf-8").rstrip("\r\n")
+        return _text_of(path).rstrip("\r\n")
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SettingsError(
@@ -237,9 +248,7 @@ def read_env_file(root: Path, name: str) -> Layer:
     if name == LOCAL_FILE and not os.path.lexists(root / name):
         return {}
     try:
-        # Editors on Windows put a mark before the first line.
-        with (root / name).open(encoding="utf-8-sig") as stream:
-            bindings = list(parse_stream(stream))
+        bindings = list(parse_stream(io.StringIO(_text_of(root / name))))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SettingsError(f"{name} cannot be read ({reason}); expected an env file in {root}.") from None

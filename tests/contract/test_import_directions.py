@@ -29,7 +29,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.storage.circuit_breaker", set()),
     # The commands that show settings answer to `python -m app.config` too.
     ("app.config.__main__", {"app.cli.config"}),
-    ("app.config", {"app.config", "app.errors", "app.inference.results"}),
+    ("app.config", {"app.config", "app.errors", "app.inference.results", "app.storage.files"}),
     ("app.storage.sqlite", {"app.storage.file_locks", "app.errors"}),
     ("app.auth.tokens", {"app.storage.sqlite", "app.errors"}),
     ("app.storage.state_files", {"app.config", "app.errors", "app.jobs.disk_store", "app.auth.tokens"}),

@@ -338,8 +338,12 @@ def test_both_ports_may_not_be_the_same(checkout: Checkout) -> None:
 def test_key_that_only_root_may_see_is_not_called_missing(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
     checkout.write("cert.pem", "")
 
-    def forbidden(path: Path) -> os.stat_result:
-        raise PermissionError
+    look = Path.stat
+
+    def forbidden(path: Path, **how: bool) -> os.stat_result:
+        if path.name == "key.pem":
+            raise PermissionError
+        return look(path, **how)
 
     monkeypatch.setattr(Path, "stat", forbidden)
 
@@ -563,6 +567,25 @@ def test_secret_file_that_cannot_be_read_is_refused(checkout: Checkout, path: st
     assert message.startswith(
         f"SECRET_KEY_FILE is to come from the file {checkout.root / path}, which cannot be read ("
     )
+
+
+@pytest.mark.parametrize("name", ["secrets/secret_key", "env/local.env"])
+@pytest.mark.parametrize("kind", ["a FIFO (named pipe)", "a device"])
+def test_file_that_never_ends_is_refused(checkout: Checkout, name: str, kind: str) -> None:
+    path = checkout.root / name
+    path.parent.mkdir(exist_ok=True)
+    if kind == "a device":
+        path.symlink_to("/dev/zero")
+    else:
+        os.mkfifo(path)
+
+    assert f"cannot be read (it is {kind}, not a regular file)" in checkout.refusal()
+
+
+def test_mark_before_a_secret_is_no_part_of_it(checkout: Checkout) -> None:
+    (checkout.secrets / "secret_key").write_bytes(b"\xef\xbb\xbf" + REAL_SECRET.encode() + b"\r\n")
+
+    assert checkout.load().secret_key.get_secret_value() == REAL_SECRET
 
 
 def test_secret_file_that_is_not_text_is_refused(checkout: Checkout) -> None:
