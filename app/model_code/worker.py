@@ -34,6 +34,8 @@ LOOK_SECONDS = 0.5
 # A process that ended young is started again after a wait that doubles.
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, YOUNG_SECONDS = 0.5, 30.0, 60.0
 KEPT_LINES, LINE_BYTES = 40, 2000
+# How long to wait for the rest of what a process wrote that has ended.
+LISTEN_SECONDS = 2.0
 # More lines a second are counted, not logged.
 LOGGED_LINES_A_SECOND = 20
 
@@ -70,6 +72,7 @@ class ModelWorker:
         self._is_closed = threading.Event()
         self._lock = threading.Lock()
         self._seconds = 0.0
+        self._listener: threading.Thread
         self._keeper = threading.Thread(target=self._keep, name=f"keeper {spec.key}", daemon=True)
 
     @property
@@ -91,11 +94,8 @@ class ModelWorker:
         if not self._is_loaded.is_set():
             self.close()
             raise ModelLoadError(
-                "%(name)s: %(reason)s",
-                hint="Its last lines: %(lines)s",
-                name=self.spec.key,
-                reason=self.error,
-                lines=self.tail(),
+                f"{self.spec.key}: {self.error}; its last lines: {self.tail()}",
+                hint="Mend it and add it as another version; the whole of what it wrote is in the log.",
             )
 
     def tail(self, count: int = 5) -> str:
@@ -192,6 +192,8 @@ class ModelWorker:
                 self._socket = None
                 self._kill()
                 process.wait()
+                # Its last words are part of what is said about it.
+                self._listener.join(LISTEN_SECONDS)
         log.info("the worker of %s, process %d, has ended with %s", self.spec.key, process.pid, process.returncode)
 
     def _spawn(self, descriptor: int) -> subprocess.Popen[bytes]:
@@ -214,7 +216,10 @@ class ModelWorker:
             )
         self.starts += 1
         assert process.stdout is not None
-        threading.Thread(target=self._listen, args=(process.stdout,), name=f"lines {spec.key}", daemon=True).start()
+        self._listener = threading.Thread(
+            target=self._listen, args=(process.stdout,), name=f"lines {spec.key}", daemon=True
+        )
+        self._listener.start()
         return process
 
     def _load(self, process: subprocess.Popen[bytes], ours: socket.socket) -> None:
