@@ -148,3 +148,18 @@ def test_openvino_gives_the_same_masks_and_is_chosen_by_mean_iou(tmp_path):
     picture = images.from_pixels(PICTURE, manifest.input, LIMITS)
     plain, same = (each.classes(picture.pixels[None])[0] for each in (load_model(manifest), built))
     assert mean_iou(plain, same) > 0.99
+
+
+def test_a_shadow_is_compared_by_areas_and_gets_no_mask(model):
+    picture = images.from_pixels(PICTURE, model.manifest.input, LIMITS)
+    (answered,) = model.predict([picture.pixels], [SegmentOptions()])
+    (largest,) = model.predict([picture.pixels], [SegmentOptions(max_classes=1)])
+    placed, other = (TASK.placed(each, picture) for each in (answered, largest))
+
+    lean = TASK.lean(placed)
+
+    assert lean[0].mask == ""
+    assert placed[0].mask
+    assert TASK.difference(lean, placed) == segment.Difference(True, 0.0)
+    lost = placed[0].segments[1]["area"]
+    assert TASK.difference(lean, other) == segment.Difference(True, lost)
