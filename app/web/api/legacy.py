@@ -44,7 +44,7 @@ Base64 = Annotated[str, Field(strict=True, json_schema_extra=prediction_docs.BAS
 
 
 class Features(BaseModel):
-    """What the caller params for one image; what is left out or null comes from the model."""
+    """What the caller asks of one image; what is left out or null comes from the model."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 

@@ -22,7 +22,7 @@ SHORT_DIGEST_CHARACTERS = 12
 API_PATH = "/v1"
 PAGE = a_page("The page; with answers, where pictures were sent.")
 REFUSED = a_page("The page, with what is wrong.")
-_PREDICTING = " and ".join(f"{API_PATH}/{name}" for name in prediction_form.TASKS)
+_PREDICTING = ", ".join(f"{API_PATH}/{name}" for name in prediction_form.TASKS)
 FORM = {
     "type": "object",
     "properties": {
