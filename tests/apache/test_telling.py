@@ -130,6 +130,6 @@ def test_a_crash_is_told_by_webhook(server: Server, alerts: HttpSink) -> None:
     def texts() -> list[str]:
         return [json.loads(post.body)["text"] for post in alerts.posts]
 
-    words = "the engine process before this one ended without a word"
+    words = "the previous engine process ended without logging why"
     servers.wait_until(lambda: any(words in text for text in texts()), PATIENCE_SECONDS, "the alert")
     assert all(re.match(r"ERROR on localhost \(test\), ", text) for text in texts())

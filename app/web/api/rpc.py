@@ -157,8 +157,10 @@ SCHEMA = {"anyOf": [*map(_call_schema, METHODS), CALLS]}
 @rpc.get("/api", endpoint="page")
 @describe("The methods, to try", a_page("A page."))
 def page() -> str:
-    """Every method with an example that can be sent from the page."""
-    return render_template("rpc.html", methods=METHODS, examples={**EXAMPLES, "A batch": BATCH})
+    """Every method, with an example where there is a model to answer it."""
+    there = {f"Image.{manifest.task}" for manifest in predictor().manifests}
+    shown = {name: call for name, call in EXAMPLES.items() if name in there or name not in PARAMS}
+    return render_template("rpc.html", methods=METHODS, examples={**shown, "A batch": BATCH})
 
 
 @rpc.post("/api")

@@ -103,7 +103,7 @@ def jobs() -> str:
         older=found[-1].id if len(found) == LISTED_ROWS else "",
         is_away=not _is_worked_off(),
         models=[status for status in predictor().models() if prediction_form.is_offered(status)],
-        tasks=[task for task in prediction_form.TASKS if task in {manifest.task for manifest in predictor().manifests}],
+        tasks=prediction_form.offered_tasks(),
         limits=current_app.extensions["settings"],
         archives=ARCHIVES,
         api_url=_api_url(),

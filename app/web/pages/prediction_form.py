@@ -69,10 +69,15 @@ def is_offered(status: ModelStatus) -> bool:
     return status.role in ("active", "held") and status.manifest.task in TASKS
 
 
+def offered_tasks() -> list[Task]:
+    """The tasks that a model is there for; all where there is no model."""
+    there = {manifest.task for manifest in predictor().manifests}
+    return [task for task in TASKS if task in there] or list(TASKS)
+
+
 def first() -> PredictionForm:
     """What the page starts with: the first task that a model is there for."""
-    there = {manifest.task for manifest in predictor().manifests}
-    return PredictionForm(next((task for task in TASKS if task in there), TASKS[0]))
+    return PredictionForm(offered_tasks()[0])
 
 
 def read(form: Mapping[str, str]) -> PredictionForm:

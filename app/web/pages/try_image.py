@@ -88,7 +88,7 @@ def _page(form: PredictionForm, answers: Sequence[Answered]) -> Response:
     page = render_template(
         "try_image.html",
         asked=form,
-        tasks=prediction_form.TASKS,
+        tasks=prediction_form.offered_tasks(),
         ranges=prediction_form.RANGES,
         answered=answers,
         models=models,
