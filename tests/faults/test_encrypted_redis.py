@@ -14,8 +14,8 @@ from tests.servers import Answer, Server
 JPEG = {"Content-Type": "image/jpeg"}
 PASSWORD = "a-password-of-redis"  # noqa: S105 - for this test's own Redis
 LEFT = (
-    "the store of kept answers is left alone",
-    "counting requests in Redis is left alone",
+    "the store of kept answers is not used",
+    "counting requests in Redis is not used",
     "the Redis of the jobs at",
 )
 

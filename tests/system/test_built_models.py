@@ -61,7 +61,7 @@ def test_on_another_processor_int8_serves_at_once_and_is_measured_again_beside_i
 
     wait_until(lambda: _model(elsewhere, CLASSIFIER)["build"]["state"] == "current", BUILD_SECONDS, "the build")
 
-    wait_until(lambda: "serves as it was built" in elsewhere.logs(), READY_SECONDS, "the swap")
+    wait_until(lambda: "keeps its build" in elsewhere.logs(), READY_SECONDS, "the swap")
     model = _model(elsewhere, CLASSIFIER)
     verdicts = {
         f"{row['runtime']} {row['precision']}": row["verdict"] for row in model["build"]["report"]["candidates"]
