@@ -1,9 +1,12 @@
-"""What docker/Dockerfile copies is what runs there: a stage that knows few of our files has all that those import."""
+"""What an image is given is what runs there: a stage or image that knows few of our files has all that those import."""
 
 from __future__ import annotations
 
 import ast
+import json
 import re
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -11,6 +14,15 @@ from tests.servers import ROOT
 
 DOCKERFILE = ROOT / "docker" / "Dockerfile"
 STAGE = "model-builds-yes"
+LOADTEST_FILES = ROOT / "docker" / "loadtest.Dockerfile.dockerignore"
+IMPORT_ALL = """
+import importlib, json, pkgutil, sys
+import loadtest
+for module in pkgutil.iter_modules(loadtest.__path__):
+    if module.name not in ("__main__", "locustfile"):
+        importlib.import_module(f"loadtest.{module.name}")
+print(json.dumps([module.__file__ for name, module in sys.modules.items() if name.split(".")[0] in ("app", "cask")]))
+"""
 
 
 def copied() -> set[Path]:
@@ -50,3 +62,13 @@ def test_stage_that_builds_models_has_all_that_building_imports() -> None:
     assert ROOT / "app" / "runtimes" / "build" / "build.py" in there
     assert len(wanted) > 20
     assert {f"{path.name} imports {file.relative_to(ROOT)}" for path, file in wanted if file not in there} == set()
+
+
+def test_image_of_the_load_test_lets_in_what_it_imports() -> None:
+    allowed = [line[1:] for line in LOADTEST_FILES.read_text().splitlines() if line.startswith("!")]
+
+    done = subprocess.run([sys.executable, "-c", IMPORT_ALL], cwd=ROOT, capture_output=True, text=True, check=True)
+    imported = [str(path).removeprefix(f"{ROOT}/") for path in json.loads(done.stdout)]
+
+    assert imported
+    assert [path for path in imported if not any(path == each or path.startswith(f"{each}/") for each in allowed)] == []
