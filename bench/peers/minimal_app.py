@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 ROOT = Path(__file__).resolve().parents[2]
-SERVED = ("apache", "app", "env", "requirements")
+SERVED = ("apache", "app", "cask", "env", "requirements")
 TIMEOUT_SECONDS = 10.0
 Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 

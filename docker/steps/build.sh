@@ -38,7 +38,7 @@ docker/steps/wheels.sh "$wheels"
 
 version="$(sed -n 's/^__version__ = "\(.*\)"/\1/p' app/__init__.py)"
 revision="$(git rev-parse --short=12 HEAD 2>/dev/null || echo unknown)"
-if [ "$revision" != unknown ] && [ -n "$(git status --porcelain -- apache app docker env flask.wsgi models requirements)" ]; then
+if [ "$revision" != unknown ] && [ -n "$(git status --porcelain -- apache app cask docker env flask.wsgi models plugins requirements)" ]; then
     revision="$revision-changed"
 fi
 # The commit's moment, not now: the same source gives the same image.

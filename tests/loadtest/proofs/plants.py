@@ -10,7 +10,7 @@ from pathlib import Path
 
 from tests.servers import ROOT
 
-COPIED = ("apache", "app", "env", "flask.wsgi", ".flaskenv")
+COPIED = ("apache", "app", "cask", "env", "flask.wsgi", ".flaskenv")
 LINKED = (".venv", "models")
 
 # A variable that threads share and no lock guards, as one forgets it: now and then somebody gets another's results.
