@@ -120,7 +120,7 @@ def test_only_the_guilty_item_fails(opened: Open, body: str, failed: str) -> Non
         "ctypes.string_at(0)",
         "time.sleep(600)",
         "os.kill(os.getpid(), signal.SIGSTOP)",
-        "os.closerange(3, 100)",
+        "os.closerange(3, 65536)",
     ],
 )
 def test_process_that_ends_or_hangs_costs_its_batch_and_comes_back(opened: Open, death: str) -> None:
