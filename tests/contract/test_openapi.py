@@ -185,6 +185,24 @@ def _example_path(path: str, operation: dict[str, Any]) -> str:
     )
 
 
+@pytest.mark.parametrize("task", ["classify", "detect", "segment"])
+def test_description_is_valid_where_a_task_has_no_model(tmp_path: Path, task: str) -> None:
+    fakes.write_model(tmp_path / "models", "only", task=task)
+    with fakes.logging_kept():
+        found = fakes.make_app(tmp_path, FakeEngine()).test_client().get("/openapi.json").json
+
+    def enums(part: Any) -> Iterator[list[Any]]:
+        if isinstance(part, dict):
+            if isinstance(part.get("enum"), list):
+                yield part["enum"]
+            part = list(part.values())
+        if isinstance(part, list):
+            for each in part:
+                yield from enums(each)
+
+    assert all(enums(found))
+
+
 def test_every_process_has_the_same_document(app: Flask, tmp_path_factory: pytest.TempPathFactory) -> None:
     with fakes.logging_kept():
         other = make_app(tmp_path_factory.mktemp("other"))

@@ -258,13 +258,17 @@ class _Document:
             is_required = name in document.get("required", ())
             row = {"name": name, "in": "query", "required": is_required, "allowEmptyValue": not is_required}
             if name in LABELS:
-                plain["enum"] = self._labels(LABELS[name])
+                plain |= self._labels(LABELS[name])
             yield {**row, "schema": plain, "description": schema.get("description", "")}
 
-    def _labels(self, task: str) -> list[str]:
-        """Every label that a model of this task can name, and their aliases; the types cannot know them."""
+    def _labels(self, task: str) -> dict[str, Any]:
+        """Every label that a model of this task can name, and their aliases; the types cannot know them.
+
+        Nothing where there is no such model: an empty ``enum`` is no valid schema.
+        """
         every = (name for each in self._manifests if each.task == task for name in (*each.labels, *each.aliases))
-        return list(dict.fromkeys(every))
+        found = list(dict.fromkeys(every))
+        return {"enum": found} if found else {}
 
     def _body(self, body: Body) -> dict[str, Any]:
         found: dict[str, Any] = {"schema": self._localized(self._schema(body.schema))}
@@ -289,7 +293,7 @@ class _Document:
             # In a form there is no null.
             for each in label.get("anyOf", [label]):
                 if each.get("type") == "string" and "format" in each:
-                    each["enum"] = self._labels(LABELS[name])
+                    each |= self._labels(LABELS[name])
         for name, value in (("model", model.name), ("version", model.version)):
             if "pattern" in str(properties.get(name)):
                 properties[name]["examples"] = [value]
