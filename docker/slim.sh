@@ -26,6 +26,6 @@ without "tests in Python" find mpmath networkx numpy sympy -type d -name tests -
 
 # What was edited is tried: everything that serving imports still imports and computes.
 "$venv/bin/python" -W ignore -c '
-import flask, numpy, PIL, pydantic_settings, safetensors, torch
+import flask, limits, numpy, PIL, pydantic_settings, redis, safetensors, sentry_sdk, torch
 torch.nn.Linear(2, 2)(torch.ones(1, 2))'
 printf '  %5s MB  left of %s\n' "$(size "$venv")" "$before"

@@ -72,3 +72,11 @@ def test_image_of_the_load_test_lets_in_what_it_imports() -> None:
 
     assert imported
     assert [path for path in imported if not any(path == each or path.startswith(f"{each}/") for each in allowed)] == []
+
+
+def test_nothing_that_serving_needs_is_taken_out_of_the_image() -> None:
+    line = re.search(r"pip .*uninstall --quiet --yes (.+?) *\\?$", DOCKERFILE.read_text(), re.M)
+    assert line
+    locks = "".join((ROOT / "requirements" / name).read_text() for name in ("serve.txt", "apache.txt"))
+
+    assert [name for name in line[1].split() if re.search(rf"^{name}==", locks, re.M)] == []
