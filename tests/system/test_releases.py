@@ -92,7 +92,7 @@ def test_nothing_changed_changes_nothing(change: Stack) -> None:
 
 def test_a_changed_setting_and_secret_are_in_force_after_one_command(change: Stack) -> None:
     # Limits load a package that nothing else needs.
-    limit = "RATE_LIMIT_PER_ADDRESS=1000000 per minute\r"
+    limit = "RATE_LIMIT_PER_ADDRESS=1000000/minute\r"
     local(change, "JOBS_MAX_IMAGES=321\r", "SERVER_NAME=localhost\r", limit)
     (change.folder / "secrets" / "ensemble_token").write_text(ODD_SECRET + "\n")
 
