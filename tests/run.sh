@@ -21,6 +21,8 @@ CHEAP=(tests/unit tests/contract)
 ALONE=(
     tests/apache/test_background_build.py
     tests/apache/test_built_models.py
+    tests/apache/test_model_code.py
+    tests/apache/test_rates.py
     tests/attacks
     tests/clients
     tests/faults/test_cache_faults.py
@@ -63,12 +65,10 @@ SLOWEST=(
     tests/faults/test_engine_faults.py
     tests/apache/test_metrics.py
     tests/apache/test_versions.py
-    tests/apache/test_rates.py
     tests/apache/test_telling.py
     tests/apache/test_ipv6.py
     tests/apache/test_environments.py
     tests/apache/test_behind_proxies.py
-    tests/apache/test_model_code.py
     tests/apache/test_plugins.py
     tests/vision/test_checkpoints.py
     tests/vision/test_architectures.py
