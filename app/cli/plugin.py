@@ -7,7 +7,6 @@ import re
 import shutil
 import subprocess
 import sys
-import tempfile
 from pathlib import Path
 
 import click
@@ -17,7 +16,6 @@ from app import config, tasks
 from app.cli import terminal
 from app.config import Settings, plugin_settings
 from app.config.values import PLUGIN_NAME
-from app.engine.client import EngineClient
 from app.models import manifests
 from app.web.ops import plugins
 
@@ -135,16 +133,9 @@ def load(name: str, options: tuple[str, ...]) -> None:
 
 
 def _mounted(settings: Settings) -> Flask:
-    from app.factory import create_app
+    from app.cli import routes
 
-    with tempfile.TemporaryDirectory(prefix="cask-") as folder:
-        changes = {
-            "state_dir": Path(folder),
-            "log_level": "error",
-            "engine_mode": "service",
-            "plugins_on_error": "stop",
-        }
-        return create_app(settings.model_copy(update=changes), EngineClient(settings.engine_socket))
+    return routes.application(settings, plugins_on_error="stop")
 
 
 def _detector(settings: Settings) -> str:

@@ -12,6 +12,7 @@ from werkzeug.routing import Rule
 
 from app import config
 from app.cli import terminal
+from app.config import Settings
 from app.engine.client import EngineClient
 from app.errors import SettingsError
 from app.factory import create_app
@@ -45,14 +46,18 @@ def command(is_json: bool, is_policy: bool, path: str) -> None:
 
 
 def _application() -> Flask:
-    """The real application, whose engine nobody will ask, with a state folder that is gone at once."""
     try:
         settings = config.resolve()
     except SettingsError as error:
         terminal.print_note(f"The settings are wrong, so these are the addresses of dev: {error.message}")
         settings = config.describe("dev")
+    return application(settings)
+
+
+def application(settings: Settings, **changed: object) -> Flask:
+    """The real application, for a look at its routes: no engine is started, and its state folder is deleted at once."""
     with tempfile.TemporaryDirectory(prefix="cask-") as folder:
-        changes = {"state_dir": Path(folder), "log_level": "error", "engine_mode": "service"}
+        changes = {"state_dir": Path(folder), "log_level": "error", "engine_mode": "service", **changed}
         return create_app(settings.model_copy(update=changes), EngineClient(settings.engine_socket))
 
 
