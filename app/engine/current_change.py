@@ -77,7 +77,7 @@ class CurrentChange:
         try:
             made = make()
             self.commit()
-        except BaseException as error:  # noqa: BLE001 - whoever waits raises it
+        except BaseException as error:  # noqa: BLE001 - raised again in the thread that waits
             with contextlib.suppress(InvalidStateError):
                 self._outcome.set_exception(error)
         else:

@@ -213,7 +213,7 @@ class Lull:
 
 
 def _stat(pid: int) -> list[str]:
-    """What the kernel tells of a process from its state on, field 3 of proc(5); nothing when it is gone.
+    """The fields of /proc/PID/stat from the state on, field 3 of proc(5); nothing when the process is gone.
 
     The name before that may hold blanks and brackets, so the last closing one counts.
     """

@@ -480,7 +480,7 @@ class _FreeWork:
 
 
 def free_work(items: int) -> Work:
-    """For callers whom nobody had to admit."""
+    """For requests that need no admission."""
     return _FreeWork(items)
 
 

@@ -16,7 +16,7 @@ except ImportError:
 else:
     IS_VECTORISED = True
 
-# Modes with alpha, and their premultiplied forms: a transparent pixel must not colour its neighbours.
+# Modes with alpha, and their premultiplied forms: a transparent pixel must not colour the pixels around it.
 WEIGHED = {"LA": "La", "RGBA": "RGBa"}
 # Four megabytes: beside them, an image of any size takes only its own.
 STRIP_PIXELS = 1 << 20

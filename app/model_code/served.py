@@ -17,7 +17,7 @@ OFF_HINT = "Set MODEL_CODE=on where its code may run, or take it out of MODELS."
 class CodeModel:
     """One version, loaded in a process of its own. See ``app.engine.worker.Model``."""
 
-    # Whoever asks waits for another process: not a thread that other models need.
+    # A thread that asks this model waits for another process, so it must be none that other models need.
     is_apart = True
     computed_by = "code"
     device = "cpu"

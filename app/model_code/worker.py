@@ -1,7 +1,7 @@
 """A model worker: the process of one model with code, seen from the engine. Started, asked, limited, replaced.
 
-One thread keeps the process: it starts it, notices its end or that it stands still, and starts the next one. Whoever
-asks does so from another thread, one batch at a time.
+One thread supervises the process: it starts it, notices when it ends or is stopped, and starts the next one. Other
+threads send it batches, one at a time.
 """
 
 from __future__ import annotations
@@ -241,7 +241,7 @@ class ModelWorker:
         log.info("the worker of %s is process %d, loaded in %.1f s", self.spec.key, process.pid, self._seconds)
 
     def _watch(self, process: subprocess.Popen[bytes]) -> None:
-        """Return when the process has ended, or stands still and was killed."""
+        """Return when the process has ended, or was stopped and killed."""
         if not self._is_loaded.is_set():
             return
         looks = 0

@@ -238,7 +238,7 @@ def colour(number: int) -> tuple[int, int, int]:
     """Red, green and blue of a class, 0 … 255; the first one, mostly the background, is black."""
     if number in (0, NO_CLASS):
         return 0, 0, 0
-    # Hues a golden angle apart: neighbours in the list of labels differ most.
+    # Hues a golden angle apart: labels that follow each other in the list get colours that differ most.
     red, green, blue = colorsys.hsv_to_rgb(number * 0.618034 % 1, 0.75, 0.95 - 0.25 * (number % 3) / 2)
     return round(red * 255), round(green * 255), round(blue * 255)
 

@@ -223,7 +223,7 @@ class Admission:
 def init_app(
     app: Flask, controller: AdmissionController, markers: ShedMarkers | None = None, lengths: Lengths | None = None
 ) -> None:
-    """Put the controller before the app; ``markers`` tell Apache whom to refuse; ``lengths`` as in ``Admission``."""
+    """Put the controller before the app; ``markers``: files that make Apache shed; ``lengths`` as in ``Admission``."""
     paths, pages = (policy.Paths(app, each) for each in (policy.predicting, policy.predicting_pages))
     middleware = Admission(app.wsgi_app, controller, paths, pages, markers, lengths)
     app.wsgi_app = middleware  # type: ignore[method-assign]

@@ -1,4 +1,4 @@
-"""Which of our processes are alive: each has a file with its role in ``run/metrics``; the kernel tells of the rest."""
+"""Which of our processes are alive: each has a file with its role in ``run/metrics``; the rest is read from /proc."""
 
 from __future__ import annotations
 
