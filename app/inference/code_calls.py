@@ -14,14 +14,12 @@ from app.inference import code_images
 from app.inference.memory_budget import Hold
 from app.inference.pipeline import MAX_CHOICES, Caller, Predictor, free_work
 from app.model_code import validation
+from app.model_code.schema_marks import BESIDE, KIND
 from app.models.manifests import CODE, Manifest
 from app.models.routing import Choice
 from app.telemetry import metrics
 from app.texts import Text
 
-KIND = "x-cask-kind"
-# Kinds that travel as bytes, not as JSON.
-BESIDE = ("image", "bytes")
 # One item: its values by name; bytes where the model takes bytes or an image.
 Item = Mapping[str, Any]
 

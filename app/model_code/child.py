@@ -25,14 +25,13 @@ import cask
 from app.engine import frame_sockets
 from app.engine.protocol import Frame, FrameType
 from app.model_code import signature as signatures
-from app.model_code.kinds import KIND, Pixels
+from app.model_code.kinds import Pixels
+from app.model_code.schema_marks import BESIDE, KIND
 from app.model_code.signature import Signature, SignatureError
 
 MEGABYTE = 1024 * 1024
 WHY_CHARACTERS = 500
 PR_SET_PDEATHSIG = 1
-# Of a parameter that travels as bytes beside the JSON.
-BESIDE = ("image", "bytes")
 
 # How one item ended, and the bytes of its answer.
 Outcome = tuple[dict[str, Any], bytes]

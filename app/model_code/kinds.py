@@ -17,10 +17,9 @@ from typing import Annotated, Any, Literal, NamedTuple, Union
 
 import cask
 from app.model_code import png
+from app.model_code.schema_marks import DTYPE, KIND, SHAPE
 
 Schema = dict[str, Any]
-# Marks of ours in a schema: what a value becomes, and the sides and type of an array.
-KIND, SHAPE, DTYPE = "x-cask-kind", "x-cask-shape", "x-cask-dtype"
 NULL: Schema = {"type": "null"}
 MOST_LABELS = 256
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Union
 
 import cask
-from app.model_code import kinds
+from app.model_code import kinds, schema_marks
 from app.model_code.kinds import Kind, UnsupportedError
 from cask.model import BATCHING
 
@@ -163,7 +163,7 @@ def _input(name: str, hint: Any, folder: Path, at: _Places) -> Kind:
 def _option(parameter: inspect.Parameter, hint: Any, folder: Path, at: _Places) -> tuple[Kind, Any]:
     name = parameter.name
     kind = _kind(name, hint, folder, at)
-    if kind.schema.get(kinds.KIND) == "image":
+    if kind.schema.get(schema_marks.KIND) == "image":
         raise at.error(name, f"the option {name!r} is an Image; an Image must stand before the *, in a list")
     if parameter.default is parameter.empty:
         raise at.error(name, f"the option {name!r} has no default; write {name}: … = …")

@@ -10,8 +10,9 @@ from flask import Response, request
 
 from app.errors import InputRefusedError, ModelCrashedError, OptionError, RequestError
 from app.inference import code_calls
-from app.inference.code_calls import BESIDE, KIND, Call
+from app.inference.code_calls import Call
 from app.inference.pipeline import predictor
+from app.model_code.schema_marks import BESIDE, KIND
 from app.models.manifests import CODE, Manifest
 from app.texts import Text
 from app.web.api import answers, api, base64_images, bodies, prediction_docs

@@ -6,11 +6,11 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from app.model_code.schema_marks import BESIDE, KIND
 from app.models.manifests import Manifest
 
 GENERAL = "/v1/models/{name}/predict"
 ITEMS = "items"
-BESIDE = ("image", "bytes")
 Schema = dict[str, Any]
 
 
@@ -53,7 +53,7 @@ def _bodies(signature: Mapping[str, Any]) -> dict[str, Any]:
         "additionalProperties": False,
     }
     content: dict[str, Any] = {"application/json": {"schema": {"anyOf": [one, several]}}}
-    beside = [name for name, schema in signature["inputs"].items() if schema.get("x-cask-kind") in BESIDE]
+    beside = [name for name, schema in signature["inputs"].items() if schema.get(KIND) in BESIDE]
     if beside:
         binary = {"type": "string", "format": "binary"}
         form = {**one, "properties": {**inputs, **options, **dict.fromkeys(beside, binary)}}
