@@ -23,6 +23,8 @@ LOCKED_TIMES = 2
 # While another program reads for hours, the journal grows; afterwards it keeps so much of it.
 MOST_JOURNAL_BYTES = 16 * 1024**2
 OPENING_PERIOD_SECONDS = 0.002
+# Only ours open under this lock, each for milliseconds: a new file, or a slow disk, may hold several up.
+OPENING_SECONDS = 5.0
 # What SQLite takes by itself.
 PAGES_KIB = 2000
 OWNER_ONLY = 0o077
@@ -186,7 +188,7 @@ class Database:
     def _open(self) -> _Connection:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # One at a time: of several that make a new file, or change its journal, SQLite fails some at once.
-        with _alone(self.path.parent, self._busy_seconds):
+        with _alone(self.path.parent, OPENING_SECONDS):
             return self._open_alone()
 
     def _open_alone(self) -> _Connection:

@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,7 @@ from app.config import ROOT
 from app.errors import StateUnusableError
 from app.ratelimit import counters
 from app.ratelimit.counters import FallbackStorage, FileStorage, MemoryStorage, Storage
+from app.storage import sqlite
 from tests import redis_servers
 from tests.fakes import FakeClock, eventually
 from tests.redis_servers import RedisServer
@@ -238,35 +240,28 @@ def test_locked_file_costs_one_request_a_moment_and_is_counted_in_again(
     assert counts(storage) == [2]
 
 
-def test_who_waits_while_others_count_is_counted_with_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(counters, "BUSY_SECONDS", 0.5)
-    monkeypatch.setattr(counters, "MAX_CONTENDED_SECONDS", 30.0)
-    storage = counters.make(tmp_path)
+def test_whoever_waits_for_one_that_has_lost_its_core_is_counted_with_it(tmp_path: Path) -> None:
+    slow, storage = FileStorage(tmp_path), counters.make(tmp_path)
     counts(storage)
-    is_held, stop = threading.Event(), threading.Event()
+    with slow._database.transaction():
+        waiting = ThreadPoolExecutor(1).submit(counts, storage)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.4)
 
-    def hold() -> None:
-        """Take the file again at once whenever it is given back, so that others seldom get in between."""
-        with sqlite3.connect(tmp_path / counters.FILE_NAME, isolation_level=None) as holder:
-            while not stop.is_set():
-                holder.execute("BEGIN IMMEDIATE")
-                holder.execute("INSERT OR REPLACE INTO counts VALUES ('b', ?, 0)", (time.monotonic_ns() % 1000,))
-                is_held.set()
-                stop.wait(0.05)
-                holder.execute("COMMIT")
-        holder.close()
-
-    thread = threading.Thread(target=hold)
-    thread.start()
-    is_held.wait()
-    try:
-        ending = threading.Timer(0.8, stop.set)
-        ending.start()
-        assert counts(storage) == [2]
-    finally:
-        stop.set()
-        thread.join()
+    assert waiting.result() == [2]
     assert storage.check()
+
+
+def test_whoever_waits_for_others_to_open_their_files_is_counted_with_them(tmp_path: Path) -> None:
+    storage = counters.make(tmp_path)
+    with sqlite._alone(tmp_path, 1):
+        waiting = ThreadPoolExecutor(1).submit(counts, storage)
+        with pytest.raises(TimeoutError):
+            waiting.result(0.4)
+
+    assert waiting.result() == [1]
+    assert storage.check()
+    assert counts(FileStorage(tmp_path)) == [2]
 
 
 def timed(call: Callable[[], object]) -> float:
