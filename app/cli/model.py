@@ -260,7 +260,7 @@ def add(
             half=half,
         )
         manifest = adding.add_model(new, place, force=force, progress=say, advance=advance)
-    click.echo(adding.next_step(place, manifest))
+    click.echo(versions.next_step(place, manifest))
     if sentence := _default_sentence(place, manifest):
         click.echo(sentence)
 
@@ -293,7 +293,7 @@ def _add_code(asked: _NewCode, store: Path | None, *, force: bool) -> None:
     manifest = adding.add(adding.NewCode(*asked[:4], spec, asked.limits["trust"]), place, force=force, say=_say)
     parameters = ", ".join((*manifest.signature["inputs"], *manifest.signature["options"]))
     click.echo(f"It takes {parameters}, and is asked at POST /v1/models/{asked.name}/predict.")
-    click.echo(adding.next_step(place, manifest))
+    click.echo(versions.next_step(place, manifest))
 
 
 def _default_sentence(place: Path, manifest: Manifest) -> str:

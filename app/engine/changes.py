@@ -32,6 +32,8 @@ RELEASE_PERIOD_SECONDS = 0.02
 CHANGE_SECONDS = 900.0
 ACTIONS = ("promote", "rollback", "canary", "shadow", "reload")
 GIVE_UP = "give-up"
+# The roles of a model that does not serve yet.
+NOTHING = Roles("")
 
 
 @dataclass(frozen=True)
@@ -131,7 +133,7 @@ class Changes:
         """
         if change.action == GIVE_UP:
             return {"given_up": self._give_up()}
-        before = self._roles_of(change.model)
+        before = self._roles_of(change)
         slot = self._workers.slots.get(f"{change.model}@{before.active}")
         was_away = slot is None or slot.state == "failed"
         edited = self._edited(change, say)
@@ -249,7 +251,7 @@ class Changes:
     # ── actions ───────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _promote(self, change: Change, current: CurrentChange) -> Roles:
-        now = self.roles[change.model]
+        now = self._now(change.model)
         self._make_ready(change, current)
         self._refuse_slower(change, current.say)
         return self._move(change.model, now, now.promote(change.version), current)
@@ -298,7 +300,7 @@ class Changes:
         if self._workers.holds(manifest):
             current.say(f"{manifest.key} is loaded already")
             return
-        active = f"{change.model}@{self.roles[change.model].active}"
+        active = self._active(change.model)
         slot = self._workers.slots.get(active)
         goes_on = f" beside {active}, which goes on" if slot is not None and slot.state == "ready" else ""
         current.say(f"loading {manifest.key}{goes_on}")
@@ -309,7 +311,7 @@ class Changes:
     def _move(self, model: str, before: Roles, after: Roles, current: CurrentChange) -> Roles:
         """The moment of the change: before the rename the old roles hold, after it the new ones."""
         with self._moving:
-            if self.roles[model] != before:
+            if self._now(model) != before:
                 raise ChangeRefusedError(
                     f"The versions of {model} were changed meanwhile; this change was not made.",
                     hint="Look with make model-versions; then ask again.",
@@ -335,13 +337,31 @@ class Changes:
 
     # ── what is allowed, and what is needed ───────────────────────────────────────────────────────────────────────
 
-    def _roles_of(self, model: str) -> Roles:
-        if model not in self.roles:
+    def _roles_of(self, change: Change) -> Roles:
+        """What serves now. A model that was added since the start has no roles before its first promotion."""
+        if change.model in self.roles:
+            return self.roles[change.model]
+        if change.model not in manifests.versions(self._models_dir):
             raise ChangeRefusedError(
-                f"No model {model!r} is served here.",
-                hint=f"There are: {', '.join(self.roles)}. A new model is served from the next start on.",
+                f"No model {change.model!r} is served here.",
+                hint=f"There are: {', '.join(self.roles)}. A new one: make model-add, then make model-promote.",
             )
-        return self.roles[model]
+        if self._selection:
+            raise ChangeRefusedError(
+                f"MODELS does not name {change.model}.", hint=f"Write {change.model} into MODELS, and start again."
+            )
+        if change.action != "promote":
+            raise ChangeRefusedError(
+                f"{change.model} is not served yet.", hint=f"First: make model-promote MODEL={change.model} VERSION=…"
+            )
+        return NOTHING
+
+    def _now(self, model: str) -> Roles:
+        return self.roles.get(model, NOTHING)
+
+    def _active(self, model: str) -> str:
+        """The key of the version that answers; no version's where none does."""
+        return f"{model}@{self._now(model).active}"
 
     def _manifest(self, model: str, version: str) -> Manifest:
         """The version as it lies in the store now. Raises ChangeRefusedError, ManifestError."""
@@ -366,7 +386,7 @@ class Changes:
         return (change.action == "canary" and not change.share) or (change.action == "shadow" and not change.version)
 
     def _refuse_other_task(self, manifest: Manifest) -> None:
-        active = self._workers.slots.get(f"{manifest.name}@{self.roles[manifest.name].active}")
+        active = self._workers.slots.get(self._active(manifest.name))
         if active is not None and active.manifest.task != manifest.task:
             raise ChangeRefusedError(
                 f"{manifest.key} is for {manifest.task}, {active.manifest.key} is for {active.manifest.task}.",
@@ -375,7 +395,7 @@ class Changes:
 
     def _refuse_slower(self, change: Change, say: Say) -> None:
         """A version that was not built yet may take ten times as long, which callers would be the first to notice."""
-        old = self._workers.slots.get(f"{change.model}@{self.roles[change.model].active}")
+        old = self._workers.slots.get(self._active(change.model))
         new = self._workers.slots[f"{change.model}@{change.version}"]
         if old is new or old is None or old.model is None or new.model is None or new.manifest.code:
             return
@@ -403,7 +423,7 @@ class Changes:
     def _is_needed(self, model_key: str) -> bool:
         name, _, version = model_key.partition("@")
         return (
-            model_key in self._claimed.values() or version in self.roles[name].serving or version in self._pinned(name)
+            model_key in self._claimed.values() or version in self._now(name).serving or version in self._pinned(name)
         )
 
     def _pinned(self, model: str) -> list[str]:

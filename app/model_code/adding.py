@@ -133,10 +133,3 @@ def _publish(made: Path, target: Path) -> None:
     if target.exists():
         target.rename(made.parent / "replaced")
     made.rename(target)
-
-
-def next_step(store: Path, manifest: Manifest) -> str:
-    """What makes it serve."""
-    if len(manifests.versions(store)[manifest.name]) > 1:
-        return f"While the service runs: make model-promote MODEL={manifest.name} VERSION={manifest.version}"
-    return "It is served from the next start on: make serve"

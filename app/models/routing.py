@@ -177,6 +177,9 @@ class Routing:
 
     def _build(self, known: dict[str, Roles]) -> Table:
         settled = roles.settle(self._models_dir, self._selection, known)
+        if known and not self._selection:
+            # What was added since is not loaded: the engine writes it down at its start, or when it is promoted.
+            settled = {name: each for name, each in settled.items() if name in known or name in self._defaults}
         pins = roles.pins(self._models_dir, self._selection)
         for name in self._defaults:
             if name not in settled:

@@ -6,11 +6,14 @@ next. Raises EngineAwayError, ChangeRefusedError, ModelLoadError, ManifestError.
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 from app.config import Settings
 from app.engine.client import EngineClient, Say
 from app.errors import ChangeRefusedError, SettingsError
+from app.models import manifests
+from app.models.manifests import Manifest
 from app.models.roles import Roles, record_path
 
 LAST_DIFFERENCES = 10
@@ -38,6 +41,8 @@ def promote(
         return [f"{model}@{after.active} is loaded, and answers again.", *_back(model, after)]
     if before == after:
         return [f"{model}@{after.active} answers already; nothing changed.", *_back(model, after)]
+    if not before.active:
+        return [*_serves(model, after), "It is new here, and is loaded at each start from now on."]
     return [
         *_serves(model, after),
         *_ended_canary(before),
@@ -153,6 +158,14 @@ def differences(client: EngineClient, settings: Settings, model: str) -> list[st
         f"The last differences, of {file}:" if lines else "No difference was worth a line.",
         *lines,
     ]
+
+
+def next_step(store: Path, manifest: Manifest) -> str:
+    """What makes a version serve that was just added."""
+    promote = f"while the service runs: make model-promote MODEL={manifest.name} VERSION={manifest.version}"
+    if len(manifests.versions(store)[manifest.name]) > 1:
+        return f"It serves nobody yet; {promote}"
+    return f"It is served from the next start on (where MODELS is set, name it there), or {promote}"
 
 
 # ── words ────────────────────────────────────────────────────────────────────────────────────────────────────────────

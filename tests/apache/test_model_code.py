@@ -326,6 +326,31 @@ def test_version_is_changed_under_load_without_a_lost_request(server: Server, st
     wait_until(lambda: len(worker_pids(server, "tickets")) == 1, PATIENCE_SECONDS, "the end of the other process")
 
 
+def test_new_names_with_code_and_without_are_taken_into_the_running_service(
+    server: Server, store: Path, photo: bytes
+) -> None:
+    adding.add(NewCode(EXAMPLES / "tickets", "newcomer", "1"), store)
+    old = ROOT / "models" / "site-safety-classifier" / "1"
+    weights_only = store / "newcomer-classifier" / "1"
+    shutil.copytree(old, weights_only)
+    manifest = (old / "manifest.toml").read_text()
+    (weights_only / "manifest.toml").write_text(manifest.replace('"site-safety-classifier"', '"newcomer-classifier"'))
+    client = EngineClient(server.state_dir / "run" / "engine.sock")
+    picture = {"Content-Type": "image/jpeg"}
+    with Load(server, photo) as load:
+        for name in ("newcomer", "newcomer-classifier"):
+            client.change("promote", name, "1", say=lambda line: None)
+            assert server.is_ready()
+        wait_until(lambda: ask(server, "newcomer", LATE).status == 200, PATIENCE_SECONDS, "the model with code")
+        asked = "/v1/classify?model=newcomer-classifier"
+        wait_until(lambda: server.ask(asked, photo, picture).status == 200, PATIENCE_SECONDS, "the classifier")
+
+    assert {status for rows in load.found.values() for _, status in rows} == {200}
+    assert "/v1/models/newcomer/predict" in server.ask("/openapi.json").json["paths"]
+    answer = server.ask("/v1/classify", photo, picture).json
+    assert answer["model"]["name"] == "site-safety-classifier"
+
+
 def _version(server: Server) -> str:
     version: str = ask(server, "tickets", LATE).json["model"]["version"]
     return version

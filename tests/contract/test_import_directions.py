@@ -396,7 +396,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     ("app.jobs.__main__", {"app.jobs.service", "app.supervision.standalone"}),
     ("app.jobs", set()),
-    ("app.models.versions", {"app.config", "app.engine.client", "app.errors", "app.models.roles"}),
+    (
+        "app.models.versions",
+        {"app.config", "app.engine.client", "app.errors", "app.models.manifests", "app.models.roles"},
+    ),
     # The page of a failure is the one step back: see failures._page.
     (
         "app.web.middleware",

@@ -321,13 +321,3 @@ def input_spec(
     if kind and kind != usual.kind:
         return InputSpec(kind, **({"mean": usual.mean, "std": usual.std} | asked))
     return replace(usual, **asked)
-
-
-def next_step(store: Path, manifest: Manifest) -> str:
-    """A model that is served already changes its version by a command; a new one is served from the next start on."""
-    if len(manifests.versions(store)[manifest.name]) > 1:
-        return (
-            f"It serves nobody yet. While the service runs: make model-promote MODEL={manifest.name} "
-            f"VERSION={manifest.version}"
-        )
-    return f"Serve it with MODELS={manifest.key}, or leave MODELS empty to serve every model."

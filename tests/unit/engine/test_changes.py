@@ -604,3 +604,48 @@ def test_edited_manifest_that_fails_its_checks_leaves_what_serves(make: Callable
         on.ask("promote", "1")
 
     assert on.workers.slots["a@1"].manifest.digest == before
+
+
+def test_new_name_is_taken_into_the_running_engine(make: Callable[..., Bench]) -> None:
+    on = make(selection=())
+    fakes.write_model(on.store, "new", "1")
+    fakes.write_model(on.store, "new", "2")
+
+    after = on.ask("promote", "1", model="new")
+    on.changes.unload()
+
+    assert after == Roles("1")
+    assert on.held() == {"a@1", "new@1"}
+    assert list(roles.read(on.state)) == ["a", "new"]
+    assert on.ask("canary", "2", 10, model="new") == Roles("1", canary="2", canary_share=10)
+
+
+def test_new_name_that_does_not_load_serves_nobody_and_goes(make: Callable[..., Bench]) -> None:
+    on = make(selection=(), keep_seconds=0)
+    fakes.write_model(on.store, "new", "1")
+    on.prepare.append(lambda model: setattr(model, "golden_error", GoldenCheckError("other answers")))
+
+    with pytest.raises(ModelLoadError):
+        on.ask("promote", "1", model="new")
+    on.changes.unload()
+
+    assert "new@1" not in on.workers.slots
+    assert roles.read(on.state) == {"a": FIRST}
+
+
+@pytest.mark.parametrize(
+    ("selection", "action", "said"),
+    [
+        ((), "canary", "new is not served yet"),
+        ((), "rollback", "new is not served yet"),
+        (("a",), "promote", "MODELS does not name new"),
+    ],
+)
+def test_new_name_is_refused_with_what_to_do(
+    make: Callable[..., Bench], selection: tuple[str, ...], action: str, said: str
+) -> None:
+    on = make(selection=selection)
+    fakes.write_model(on.store, "new", "1")
+
+    with pytest.raises(ChangeRefusedError, match=said):
+        on.ask(action, "1", 10, model="new")

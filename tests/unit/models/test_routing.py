@@ -219,3 +219,15 @@ def test_the_setting_names_who_answers(store: Path, state: Path) -> None:
 def test_a_default_that_is_not_served_is_refused_by_name(store: Path, state: Path) -> None:
     with pytest.raises(ManifestError, match="MODELS_DEFAULT names 'gone', which is not served"):
         Routing(store, state, (), defaults=("gone",))
+
+
+def test_model_that_was_added_since_the_start_is_routed_once_the_pointer_names_it(store: Path, state: Path) -> None:
+    point(state, a=Roles("1"))
+    routing = Routing(store, state, ())
+    fakes.write_model(store, "new", "1")
+    point(state, a=Roles("2"))
+    before = "new" in routing.routes
+    point(state, a=Roles("2"), new=Roles("1"))
+
+    assert not before
+    assert list(routing.routes) == ["b", "a", "new"]
