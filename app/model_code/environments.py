@@ -15,24 +15,29 @@ from pathlib import Path
 from app.errors import ModelLoadError
 
 REQUIREMENTS = "requirements.txt"
+# Packages that are installed without what they ask for, where they ask for too much or for versions of years ago.
+WITHOUT_THEIR_OWN = "requirements-no-deps.txt"
 # What was installed, exactly; part of the digest.
 LOCK = "requirements.lock"
 NAME = "environment"
+LISTS: dict[str, tuple[str, ...]] = {REQUIREMENTS: (), WITHOUT_THEIR_OWN: ("--no-deps",)}
 TIMEOUT_SECONDS = 1800.0
 
 
 def make(folder: Path, say: Callable[[str], None]) -> None:
-    """Install ``requirements.txt`` into ``environment``, where the folder has one. Raises ModelLoadError."""
-    requirements = folder / REQUIREMENTS
-    if not requirements.exists():
+    """Install the folder's lists of requirements into ``environment``, where it has any. Raises ModelLoadError."""
+    wanted = {name: options for name, options in LISTS.items() if (folder / name).exists()}
+    if not wanted:
         return
-    say(f"installing {REQUIREMENTS} into an environment of its own")
+    say(f"installing {' and '.join(wanted)} into an environment of its own")
     target, ours = folder / NAME, str(Path(sys.prefix) / "bin" / "python")
     _run(folder, ours, "-m", "venv", "--without-pip", str(target))
     packages = next(target.glob("lib/python*/site-packages"))
-    (packages / "bundle.pth").write_text(f"{sysconfig.get_path('purelib')}\n")
+    # As a site folder, so that its own .pth files count: one of them lets torchvision be imported.
+    (packages / "bundle.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
     pip = (ours, "-m", "pip", "--python", str(target / "bin" / "python"), "--disable-pip-version-check", "--no-input")
-    _run(folder, *pip, "install", "--quiet", "--requirement", str(requirements))
+    for name, options in wanted.items():
+        _run(folder, *pip, "install", "--quiet", *options, "--requirement", name)
     (folder / LOCK).write_text(_run(folder, *pip, "freeze", "--path", str(packages)))
     for path in target.rglob("*"):
         if not path.is_symlink():
@@ -47,12 +52,12 @@ def _run(folder: Path, *command: str) -> str:
         )
     except subprocess.TimeoutExpired:
         raise ModelLoadError(
-            f"{REQUIREMENTS} was not installed within {TIMEOUT_SECONDS:g} s.", hint="See whether the index answers."
+            f"{command[-1]} was not installed within {TIMEOUT_SECONDS:g} s.", hint="See whether the index answers."
         ) from None
     if done.returncode:
         lines = [line for line in done.stderr.splitlines() if line.strip()] or [f"status {done.returncode}"]
         raise ModelLoadError(
-            f"{REQUIREMENTS} cannot be installed: {' '.join(lines[-2:])}",
-            hint="Try it with pip install -r requirements.txt in an environment of your own.",
+            f"{command[-1]} cannot be installed: {' '.join(lines[-2:])}",
+            hint=f"Try it with pip install -r {command[-1]} in an environment of your own.",
         )
     return done.stdout

@@ -28,12 +28,12 @@ class Mine(Model):
 """
 
 
-def wheel(folder: Path, name: str, version: str, code: str) -> None:
+def wheel(folder: Path, name: str, version: str, code: str, wants: str = "") -> None:
     """A wheel with one module, as the specification of binary distributions has it."""
     about = f"{name}-{version}.dist-info"
     with zipfile.ZipFile(folder / f"{name}-{version}-py3-none-any.whl", "w") as file:
         file.writestr(f"{name}.py", code)
-        file.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n")
+        file.writestr(f"{about}/METADATA", f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n{wants}")
         file.writestr(f"{about}/WHEEL", "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n")
         file.writestr(f"{about}/RECORD", "")
 
@@ -72,3 +72,21 @@ def test_requirement_that_cannot_be_had_is_named_and_nothing_is_left(tmp_path: P
     with pytest.raises(ModelLoadError, match="No matching distribution found for nowhere-to-be-found-for-tests==3"):
         adding.add(NewCode(made, "mine", "1"), tmp_path / "store")
     assert not list((tmp_path / "store").glob("*"))
+
+
+def test_package_that_asks_for_old_versions_is_installed_without_them(tmp_path: Path) -> None:
+    """And torchvision, which needs a .pth file of the bundle where torch is a build for the CPU, can be imported."""
+    made = source(tmp_path, "words_for_tests==1.0")
+    wheel(tmp_path / "wheels", "old_for_tests", "1.0", "WORD = 'own'\n", "Requires-Dist: torch <2.3.0,>=2.2.0\n")
+    lists = (made / "requirements.txt").read_text()
+    (made / "requirements-no-deps.txt").write_text(lists.replace("words_for_tests", "old_for_tests"))
+    (made / "model.py").write_text(
+        MODEL.replace("import click", "import old_for_tests as click").replace(
+            "import numpy", "import torchvision as numpy"
+        )
+    )
+
+    manifest = adding.add(NewCode(made, "mine", "1"), tmp_path / "store")
+
+    lock = (manifest.directory / "requirements.lock").read_text().split()
+    assert lock == ["old_for_tests==1.0", "words_for_tests==1.0"]
