@@ -12,11 +12,11 @@ from cask.model import Model, Refused, batch
 from cask.values import Box, Detection, Embedding, Image, Label, Mask
 
 if TYPE_CHECKING:
-    from cask.web import limit, predict, public, scope, settings
+    from cask.web import count, limit, predict, public, scope, settings
 
 API_VERSION = 1
 # For Flask code; models need none of it.
-WEB = ("limit", "predict", "public", "scope", "settings")
+WEB = ("count", "limit", "predict", "public", "scope", "settings")
 
 __all__ = [
     "API_VERSION",
@@ -34,6 +34,7 @@ __all__ = [
     "Shape",
     "Text",
     "batch",
+    "count",
     "limit",
     "predict",
     "public",

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import re
 import sys
 import time
@@ -16,6 +17,7 @@ from app import tasks
 from app.inference import code_calls
 from app.inference.pipeline import Predictor, predictor
 from app.models.manifests import Manifest
+from app.telemetry import metrics
 from app.web import policy
 from app.web.api import answers
 from app.web.middleware import deadlines
@@ -28,7 +30,11 @@ Parameters = Mapping[str, Any]
 
 SCOPES = {"predict": Access.PREDICT, "admin": Access.ADMIN, "any": Access.ANY_TOKEN}
 RATE = re.compile(r"([1-9][0-9]{0,8}) ?(?:per|/) ?(second|minute|hour|day)s?")
-PACKAGE = re.compile(r"(cask_plugins\.\w+)(\..*)?")
+PACKAGE = re.compile(r"(cask_plugins\.(\w+))(\..*)?")
+EVENT = re.compile(r"[a-z][a-z0-9_]{0,39}")
+MOST_EVENTS = 50
+# Plugin → the words that this process has counted.
+_events: dict[str, set[str]] = {}
 
 
 def public(view: View) -> View:
@@ -125,6 +131,27 @@ def _parameters(manifest: Manifest, given: Any) -> dict[str, Any]:
     return {**row, **{name: _bytes(row[name]) for name in beside}}
 
 
+def count(event: str, amount: float = 1) -> None:
+    """Count something of this plugin: ``cask_plugin_events_total{plugin="claims", event="unreadable"}`` at /metrics.
+
+    ``event``: small letters, digits and _, at most 40; a fixed word, no value of a request, as each is a series of its
+    own: beyond 50 they count as ``other``. ``amount``: 0 or more. Raises ValueError for another event or amount.
+
+    >>> def unreadable() -> None:
+    ...     count("unreadable")
+    """
+    if not isinstance(event, str) or not EVENT.fullmatch(event):
+        raise ValueError(f"count: event is {event!r}; expected a word of small letters, digits and _, at most 40.")
+    if not 0 <= amount < math.inf:
+        raise ValueError(f"count: amount is {amount!r}; expected 0 or more.")
+    plugin = _plugin(sys._getframe(1).f_globals.get("__name__", ""))
+    known = _events.setdefault(plugin, set())
+    if event not in known and len(known) >= MOST_EVENTS:
+        event = metrics.OTHER
+    known.add(event)
+    metrics.PLUGIN_EVENTS.add(amount, plugin=plugin, event=event)
+
+
 class PluginSettings:
     """The settings of the plugin that asks, as its plugin.toml declares them: ``settings.max_photos``.
 
@@ -158,6 +185,13 @@ def _values(module: str) -> Mapping[str, Any]:
     if values is None:
         raise AttributeError(f"cask.settings is asked by {module!r}, which is no plugin that was loaded by Cask.")
     return values
+
+
+def _plugin(module: str) -> str:
+    found = PACKAGE.fullmatch(module)
+    if found is None:
+        raise ValueError(f"cask.count is called by {module!r}, which is no plugin that was loaded by Cask.")
+    return found[2]
 
 
 def _noted(view: View, name: str, **changes: Any) -> View:

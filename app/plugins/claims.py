@@ -12,6 +12,7 @@ from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
 from app.config import ROOT
+from app.config.plugin_settings import PluginSetting
 from app.errors import CaskError, PluginError
 from app.plugins.manifest import Manifest
 from app.plugins.snapshot import Snapshot
@@ -21,6 +22,8 @@ STATIC = "/static/plugins/"
 # Apache's own.
 RESERVED = re.compile(r"/_[^/]*(/.*)?|/server-status(/.*)?")
 OUR_TEMPLATES = ROOT / "app" / "templates"
+# A later release of ours may answer there.
+OUR_VERSIONS = re.compile(r"/v[0-9]+(/.*)?")
 # Asked of every address by Flask itself.
 OTHER_METHODS = {"OPTIONS", "HEAD"}
 
@@ -49,6 +52,17 @@ def check_templates(plugin: Manifest, others: Iterable[Path]) -> None:
                 )
 
 
+def check_settings(plugin: Manifest, others: Iterable[PluginSetting]) -> None:
+    """Raises PluginError for a setting that another plugin has: ``b_c`` of ``a`` is called like ``c`` of ``a_b``."""
+    taken = {one.field: one for one in others}
+    for one in plugin.settings:
+        if other := taken.get(one.field):
+            raise PluginError(
+                f"plugin {plugin.name}: [settings.{one.key}] is {one.name}, as is [settings.{other.key}] of plugin"
+                f" {other.plugin}; expected another name: one value would be meant for both."
+            )
+
+
 def check_addresses(app: Flask, plugin: Manifest, before: Snapshot) -> list[Rule]:
     """The plugin's own addresses. Raises PluginError where one is, or would hide, an address that was there."""
     known = {id(rule) for rule in before.rules}
@@ -60,6 +74,11 @@ def check_addresses(app: Flask, plugin: Manifest, before: Snapshot) -> list[Rule
             raise PluginError(
                 f"plugin {plugin.name}: its address {rule.rule} ({rule.endpoint}) collides with {taken}; expected one"
                 f" that nobody has, such as /{plugin.name}."
+            )
+        if OUR_VERSIONS.fullmatch(rule.rule):
+            raise PluginError(
+                f"plugin {plugin.name}: its address {rule.rule} ({rule.endpoint}) lies among those of Cask, whose next"
+                f" release may have it; expected one such as /{plugin.name}."
             )
     for endpoint, view in before.views.items():
         if app.view_functions.get(endpoint) is not view:

@@ -1,4 +1,4 @@
-"""A plugin's package, imported under a name of its own, and what went wrong with it in one line."""
+"""A plugin's package, imported under a name of its own."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import threading
 import traceback
 import types
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
-from flask import Blueprint
+from flask import Blueprint, Flask
 
-from app.errors import CaskError, PluginError
-from app.plugins.manifest import Manifest
+from app.config.plugin_settings import FILE
+from app.errors import PluginError
+from app.plugins import faults
+from app.plugins.manifest import PARENT, Manifest
 
 log = logging.getLogger("cask.plugins")
 
-PARENT = "cask_plugins"
 LONG_SECONDS = 10.0
 
 
@@ -38,9 +38,31 @@ def load(plugin: Manifest, values: dict[str, Any]) -> types.ModuleType:
     sys.modules.setdefault(PARENT, types.ModuleType(PARENT)).__path__ = []
     sys.modules[plugin.package] = module
     # What starts the service reads our standard output.
-    with telling(plugin), watched(plugin), contextlib.redirect_stdout(sys.stderr):
+    with faults.telling(plugin), watched(plugin), contextlib.redirect_stdout(sys.stderr):
         spec.loader.exec_module(module)
     return module
+
+
+def no_blueprint(plugin: Manifest, module: types.ModuleType) -> PluginError:
+    """What is to be written where a package has no blueprint, by what it has instead."""
+    own = f'blueprint = Blueprint("{plugin.name}", __name__)'
+    words = f"has no blueprint; expected {own} there, or init_app(app)."
+    application = next((key for key, each in vars(module).items() if isinstance(each, Flask)), "")
+    if application:
+        words = (
+            f"makes an application, {application} = Flask(…); expected {own} and @blueprint above its views, or in"
+            f' {FILE} [wsgi] with application = "…:{application}", which runs it as it is.'
+        )
+    elsewhere = [each for each in _submodules(plugin) if blueprints(each)]
+    if elsewhere:
+        parts = elsewhere[0].__name__.removeprefix(f"{plugin.package}.")
+        name = next(key for key, each in vars(elsewhere[0]).items() if isinstance(each, Blueprint))
+        words = f"does not hold the blueprint of {elsewhere[0].__file__}; expected from .{parts} import {name}."
+    return PluginError(f"plugin {plugin.name}: {module.__file__} {words}")
+
+
+def _submodules(plugin: Manifest) -> list[types.ModuleType]:
+    return [each for name, each in sys.modules.items() if name.startswith(f"{plugin.package}.")]
 
 
 def blueprints(module: types.ModuleType) -> list[Blueprint]:
@@ -57,7 +79,7 @@ def watched(plugin: Manifest) -> Iterator[None]:
 
     def tell() -> None:
         stack = traceback.extract_stack(sys._current_frames().get(thread))
-        log.warning("plugin %s: %sits import takes long", plugin.name, _line(plugin, stack))
+        log.warning("plugin %s: %sits import takes long", plugin.name, faults.line(plugin, stack))
 
     timer = threading.Timer(LONG_SECONDS, tell)
     timer.daemon = True
@@ -66,45 +88,6 @@ def watched(plugin: Manifest) -> Iterator[None]:
         yield
     finally:
         timer.cancel()
-
-
-@contextlib.contextmanager
-def telling(plugin: Manifest) -> Any:
-    """Whatever a plugin's code raises in the block, its end of the process too, is a PluginError with file and line."""
-    try:
-        yield
-    except CaskError as error:
-        raise PluginError(f"plugin {plugin.name}: {_where(plugin, error)}{error.message}", hint=error.hint) from error
-    except KeyboardInterrupt:
-        raise
-    except BaseException as error:
-        raise PluginError(
-            f"plugin {plugin.name}: {_where(plugin, error)}{_reason(error)}", hint=_hint(error)
-        ) from error
-
-
-def _where(plugin: Manifest, error: BaseException) -> str:
-    """``/srv/plugins/claims/views.py, line 7: ``, or nothing where no line of the plugin is to blame."""
-    if isinstance(error, SyntaxError) and error.filename:
-        return f"{error.filename}, line {error.lineno}: "
-    return _line(plugin, traceback.extract_tb(error.__traceback__))
-
-
-def _line(plugin: Manifest, frames: traceback.StackSummary) -> str:
-    """The last line of a plugin in a trace."""
-    ours = [each for each in frames if Path(each.filename).is_relative_to(plugin.folder)]
-    return f"{ours[-1].filename}, line {ours[-1].lineno}: " if ours else ""
-
-
-def _reason(error: BaseException) -> str:
-    words = error.msg if isinstance(error, SyntaxError) else str(error)
-    return " ".join(f"{type(error).__name__}: {words}".split())
-
-
-def _hint(error: BaseException) -> str:
-    if isinstance(error, ModuleNotFoundError):
-        return f"A module of its own is imported by a dot: from . import {error.name}. A library must be installed."
-    return ""
 
 
 def _forget(package: str) -> None:

@@ -19,6 +19,8 @@ from app.plugins.applications import Application
 KEYS = ("name", "version", "cask", "navigation", "settings", "content_security_policy", "wsgi")
 BOUND = re.compile(r"(>=|<=|==|<|>)\s*(\d+)(?:\.0)*")
 COMPARED = {">=": int.__ge__, "<=": int.__le__, "==": int.__eq__, "<": int.__lt__, ">": int.__gt__}
+# Plugins are imported below it.
+PARENT = "cask_plugins"
 VERSION = re.compile(r"[0-9A-Za-z][0-9A-Za-z.+_-]{0,39}")
 DIRECTIVE = re.compile(r"[a-z]+(-[a-z]+)*")
 # Neither ends a header nor begins another directive.
@@ -48,7 +50,7 @@ class Manifest:
     @property
     def package(self) -> str:
         """Under which it is imported, so that it takes no name from another library."""
-        return f"cask_plugins.{self.name}"
+        return f"{PARENT}.{self.name}"
 
 
 def read(folder: Path) -> Manifest:

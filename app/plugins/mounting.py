@@ -11,8 +11,9 @@ from flask import Flask, Response, send_from_directory
 from flask.blueprints import Blueprint
 
 from app.config import Settings, plugin_settings
+from app.config.plugin_settings import PluginSetting
 from app.errors import CaskError, PluginError
-from app.plugins import applications, claims, loading, manifest
+from app.plugins import applications, claims, faults, loading, manifest, views
 from app.plugins.applications import Application
 from app.plugins.claims import STATIC
 from app.plugins.manifest import Manifest
@@ -41,6 +42,7 @@ class Plugin:
     patterns: tuple[str, ...] = ()
     content_security_policy: str = ""
     application: Application | None = None
+    settings: tuple[PluginSetting, ...] = ()
 
     def row(self) -> PluginRow:
         """For /status."""
@@ -92,16 +94,16 @@ def _mount(app: Flask, settings: Settings, plugin: Manifest, before: Snapshot) -
         # Apache runs it, in processes of its own.
         applications.check(app, plugin.application, plugin.folder / plugin_settings.FILE, taken)
         return Plugin(plugin.name, plugin.version, "", plugin.folder, application=plugin.application)
+    claims.check_settings(plugin, [one for each in app.extensions[EXTENSION] for one in each.settings])
     module = loading.load(plugin, plugin_settings.values(settings, plugin.settings))
     blueprints = loading.blueprints(module)
     init_app = getattr(module, "init_app", None)
     if not blueprints and init_app is None:
-        raise PluginError(
-            f"plugin {plugin.name}: {module.__file__} has no blueprint; expected"
-            f' blueprint = Blueprint("{plugin.name}", __name__) there, or init_app(app).'
-        )
+        raise loading.no_blueprint(plugin, module)
+    if init_app is None:
+        views.check_blueprints(plugin, blueprints)
     claims.check_templates(plugin, [each.folder for each in app.extensions[EXTENSION]])
-    with loading.telling(plugin):
+    with faults.telling(plugin):
         if init_app is not None:
             init_app(app)
         for each in blueprints:
@@ -110,13 +112,18 @@ def _mount(app: Flask, settings: Settings, plugin: Manifest, before: Snapshot) -
             app.register_blueprint(each)
     _add_files(app, plugin, blueprints)
     rules = claims.check_addresses(app, plugin, before)
+    views.check(app, plugin, rules)
     claims.check_mounts(plugin, rules, taken)
     claims.check_handlers(app, plugin, before)
+    for endpoint in {rule.endpoint for rule in rules}:
+        app.view_functions[endpoint] = views.explained(plugin, app.view_functions[endpoint])
     _limit(app, settings, {rule.endpoint for rule in rules})
     _navigate(app, plugin, {rule.endpoint for rule in rules})
     patterns = {policy.pattern(rule.rule) for rule in rules if not rule.rule.startswith(STATIC)}
     policy_text = security_headers.extended(plugin.policy) if plugin.policy else ""
-    return Plugin(plugin.name, plugin.version, "", plugin.folder, tuple(sorted(patterns)), policy_text)
+    return Plugin(
+        plugin.name, plugin.version, "", plugin.folder, tuple(sorted(patterns)), policy_text, settings=plugin.settings
+    )
 
 
 def _prepare(plugin: Manifest, blueprint: Blueprint) -> None:

@@ -292,6 +292,9 @@ READY = _looked_up("cask_ready", "1 when a prediction would succeed, as /readyz 
 PLUGIN_UP = _looked_up(
     "cask_plugin_up", "1 when the plugin serves, 0 where it is left out: /status says why.", plugin=WORD
 )
+PLUGIN_EVENTS = _counter(
+    "cask_plugin_events_total", "What plugins count themselves, with cask.count.", plugin=WORD, event=CODE
+)
 PROCESSES = _looked_up("cask_processes", "Processes alive.", role=ROLE)
 RESIDENT_BYTES = _looked_up(
     "cask_process_resident_bytes",

@@ -584,6 +584,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {
             *("cask", "app.tasks", "app.inference.pipeline", "app.web.policy", "app.web.api.answers"),
             *("app.web.middleware.deadlines", "app.inference.code_calls", "app.models.manifests"),
+            "app.telemetry.metrics",
         },
     ),
     ("cask", set()),

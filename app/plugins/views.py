@@ -1,0 +1,83 @@
+"""A plugin's views: mistakes that Flask notices only when somebody asks, or never."""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterable
+from typing import Any
+
+from flask import Flask
+from flask.blueprints import Blueprint
+from jinja2 import TemplateNotFound
+from werkzeug.routing import Rule
+
+from app.config import did_you_mean
+from app.errors import PluginError
+from app.plugins.manifest import Manifest
+
+View = Callable[..., Any]
+# What Flask makes no answer of. True and False are numbers.
+NO_ANSWER = (type(None), int, float, set, frozenset)
+
+
+def check_blueprints(plugin: Manifest, blueprints: Iterable[Blueprint]) -> None:
+    """Raises PluginError where none has a route or hook: the views were written for something else."""
+    if not any(each.deferred_functions or each._blueprints for each in blueprints):
+        names = ", ".join(repr(each.name) for each in blueprints)
+        raise PluginError(
+            f"plugin {plugin.name}: its blueprint {names} has no route; expected some, such as"
+            f' @blueprint.get("/{plugin.name}") above a view.'
+        )
+
+
+def check(app: Flask, plugin: Manifest, rules: Iterable[Rule]) -> None:
+    """Raises PluginError for a view that could answer nobody."""
+    for rule in rules:
+        view = app.view_functions[rule.endpoint]
+        if inspect.iscoroutinefunction(view):
+            raise PluginError(f"plugin {plugin.name}: {place(view)}async def {view.__name__}; expected def.")
+        try:
+            inspect.signature(view, follow_wrapped=False).bind(**dict.fromkeys(rule.arguments))
+        except TypeError as error:
+            parts = ", ".join(sorted(rule.arguments))
+            raise PluginError(
+                f"plugin {plugin.name}: {place(view)}{_name(view)} does not take what {rule.rule} hands over ({error});"
+                f" expected def {_name(view)}({parts})."
+            ) from None
+
+
+def explained(plugin: Manifest, view: View) -> View:
+    """The view; where it fails by a newcomer's mistake, the traceback in the log says what to write."""
+
+    @functools.wraps(view)
+    def ask(*args: Any, **kwargs: Any) -> Any:
+        try:
+            answer = view(*args, **kwargs)
+        except TemplateNotFound as error:
+            error.add_note(_template(plugin, str(error.name)))
+            raise
+        if isinstance(answer, NO_ANSWER):
+            raise TypeError(
+                f"{place(view)}{_name(view)}() returned {answer!r}; expected a text, a dict, a list or a response:"
+                " end it with return."
+            )
+        return answer
+
+    return ask
+
+
+def place(view: View) -> str:
+    """``/srv/plugins/claims/views.py, line 7: ``; nothing of what has no code of its own."""
+    code = getattr(inspect.unwrap(view), "__code__", None)
+    return f"{code.co_filename}, line {code.co_firstlineno}: " if code else ""
+
+
+def _template(plugin: Manifest, name: str) -> str:
+    folder = plugin.folder / "templates"
+    there = [str(path.relative_to(folder)) for path in sorted(folder.rglob("*")) if path.is_file()]
+    return f"plugin {plugin.name}: there is no {folder / name}; expected it there.{did_you_mean(name, there)}"
+
+
+def _name(view: View) -> str:
+    return getattr(view, "__name__", type(view).__name__)
