@@ -16,6 +16,7 @@ from flask import has_request_context
 from app import tasks
 from app.inference import code_calls
 from app.inference.pipeline import Predictor, predictor
+from app.model_code.schema_marks import BESIDE, KIND
 from app.models.manifests import Manifest
 from app.telemetry import metrics
 from app.web import policy
@@ -127,7 +128,7 @@ def _parameters(manifest: Manifest, given: Any) -> dict[str, Any]:
     """The parameters of a model with code by name; files become bytes."""
     inputs = manifest.signature["inputs"]
     row = dict(given) if isinstance(given, Mapping) else dict.fromkeys(list(inputs)[:1], given)
-    beside = [name for name in row if inputs.get(name, {}).get(code_calls.KIND) in code_calls.BESIDE]
+    beside = [name for name in row if inputs.get(name, {}).get(KIND) in BESIDE]
     return {**row, **{name: _bytes(row[name]) for name in beside}}
 
 

@@ -192,6 +192,12 @@ class Side(click.ParamType):
 @click.option(
     "--memory-mb", type=click.IntRange(0), default=4096, help="With --code: most it may allocate; 0: no limit."
 )
+@click.option(
+    "--tolerance",
+    type=click.FloatRange(0, 1),
+    default=0.001,
+    help="With --code: numbers may so much differ from stored ones.",
+)
 @click.option("--trust", is_flag=True, help="With --code: also where it holds pickles, which run code when loaded.")
 @click.option("--labels", type=click.Path(path_type=Path), help="Text, one label a line; where the weights have none.")
 @click.option("--name", required=True, help="Lower-case letters, digits, '.', '_' and '-'.")
@@ -289,7 +295,8 @@ def _add_code(asked: _NewCode, store: Path | None, *, force: bool) -> None:
     place = store or settings.models_dir
     if settings.model_code == "off":
         raise terminal.Failure("MODEL_CODE is off.", next_step="Where its code may run: MODEL_CODE=on")
-    spec = CodeSpec(asked.limits["timeout_seconds"], memory_mb=asked.limits["memory_mb"])
+    given = asked.limits
+    spec = CodeSpec(given["timeout_seconds"], memory_mb=given["memory_mb"], tolerance=given["tolerance"])
     manifest = adding.add(adding.NewCode(*asked[:4], spec, asked.limits["trust"]), place, force=force, say=_say)
     parameters = ", ".join((*manifest.signature["inputs"], *manifest.signature["options"]))
     click.echo(f"It takes {parameters}, and is asked at POST /v1/models/{asked.name}/predict.")

@@ -22,7 +22,7 @@ import numpy as np
 from app import tasks
 from app.engine.drift import LEAST_IMAGES, Summary, from_json
 from app.engine.worker import Slot, Workers
-from app.errors import CaskError
+from app.errors import CaskError, ModelNotReadyError
 from app.models.manifests import Manifest
 from app.storage import json_files
 from app.supervision import pulse
@@ -83,6 +83,9 @@ class ModelMonitor:
         error = ""
         try:
             slot.model.golden_check()
+        except ModelNotReadyError:
+            # Its process is being started again: asked the next time.
+            return
         except CaskError as failure:
             error = failure.message
             # Not its trace: what differs stands in the message.

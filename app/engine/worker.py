@@ -203,7 +203,7 @@ class Workers:
         for slot in list(self.slots.values()):
             if (own := self._own(slot)) is not None:
                 is_done &= own.drain(max(0.0, until - self.clock()))
-                _close(slot)
+                _close(slot.model)
         return is_done
 
     # ── versions ──────────────────────────────────────────────────────────────────────────────────────────────────
@@ -272,7 +272,7 @@ class Workers:
             self._batcher.forget(model_key)
         if slot is not None and own is not None:
             own.drain(0.0)
-            _close(slot)
+            _close(slot.model)
         log.info("model %s is unloaded", model_key)
         return True
 
@@ -388,6 +388,7 @@ class Workers:
 
     def _load_now(self, slot: Slot, say: Say, is_proven: bool) -> None:
         started = self.clock()
+        model: Model | None = None
         try:
             say("loading the weights")
             model = self._load_model(slot.manifest)
@@ -403,8 +404,10 @@ class Workers:
             # By now the runtime has made of the weights what it computes with.
             machine.forget_mapped_files()
         except CaskError as error:
+            _close(model)
             self._mark_failed(slot, error.message, error.hint)
         except Exception as error:
+            _close(model)
             log.exception("loading %s failed in an unexpected way", slot.manifest.key)
             self._mark_failed(slot, f"{type(error).__name__}: {error}", "See the engine's log.")
         else:
@@ -569,11 +572,12 @@ def _retire(slot: Slot) -> None:
     """Let a model that was replaced answer what it has, and end its process."""
     if slot.own is not None:
         slot.own.drain(RETIRE_SECONDS)
-    _close(slot)
+    _close(slot.model)
 
 
-def _close(slot: Slot) -> None:
-    close = getattr(slot.model, "close", None)
+def _close(model: Model | None) -> None:
+    """End its process, where it has one."""
+    close = getattr(model, "close", None)
     if close is not None:
         close()
 

@@ -9,13 +9,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.engine.client import CallAnswer
-from app.errors import CaskError, InputRefusedError, ModelNotFoundError, ModelNotReadyError, OptionError
-from app.inference import code_images
+from app.errors import InputRefusedError, ModelNotFoundError, ModelNotReadyError
+from app.inference import code_images, code_items
+from app.inference.images import Picture
 from app.inference.memory_budget import Hold
 from app.inference.pipeline import MAX_CHOICES, Caller, Predictor, free_work
-from app.model_code import validation
-from app.model_code.schema_marks import BESIDE, KIND
-from app.models.manifests import CODE, Manifest
+from app.models.manifests import CODE, InputSpec, Manifest
 from app.models.routing import Choice
 from app.telemetry import metrics
 from app.texts import Text
@@ -71,7 +70,7 @@ def ask(predictor: Predictor, asked: Call) -> list[Any]:
 
 def _ask(predictor: Predictor, choice: Choice, asked: Call, caller: Caller | None) -> Called:
     manifest, started = choice.manifest, time.perf_counter()
-    options = _options(manifest.signature, asked.options)
+    options = code_items.options(manifest.signature, asked.options)
     work = (caller.work(manifest.key, len(asked.items), asked.deadline) if caller else None) or free_work(
         len(asked.items)
     )
@@ -108,57 +107,16 @@ def _timings(started: float, decoded: float, answers: Sequence[CallAnswer]) -> d
     }
 
 
-def _options(signature: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
-    """All options of the model, checked. Raises OptionError."""
-    known: Mapping[str, Any] = signature["options"]
-    for name in given:
-        if name not in known:
-            names = ", ".join((*signature["inputs"], *known))
-            raise OptionError("%(name)s is unknown.", hint="There are: %(names)s.", name=ascii(name[:80]), names=names)
-    return {
-        name: validation.check(schema, given[name], name) if name in given else schema["default"]
-        for name, schema in known.items()
-    }
-
-
 def _item(
     predictor: Predictor, signature: Mapping[str, Any], item: Item, deadline: float, hold: Hold, number: int | None
 ) -> tuple[list[Any], bytes]:
-    """The values of one item, and the bytes that they point into. Raises OptionError."""
     where = "" if number is None else f"items[{number}]."
-    known: Mapping[str, Any] = signature["inputs"]
-    for name in item:
-        if name not in known:
-            names = ", ".join(known)
-            raise OptionError(
-                "%(name)s is unknown.", hint="There are: %(names)s.", name=ascii(f"{where}{name}"[:80]), names=names
-            )
-    values: list[Any] = []
-    data = bytearray()
-    for name, schema in known.items():
-        if name not in item:
-            if schema.get("anyOf"):
-                values.append(None)
-                continue
-            raise OptionError("%(field)s is missing.", hint="Send it.", field=f"{where}{name}")
-        kind = schema.get(KIND)
-        if kind == "image":
-            shape, width, height, pixels = _picture(predictor, schema, item[name], deadline, hold, f"{where}{name}")
-            values.append([len(data), len(pixels), shape, width, height])
-            data += pixels
-        elif kind in BESIDE:
-            values.append([len(data), len(item[name])])
-            data += item[name]
-        else:
-            values.append(validation.check(schema, item[name], f"{where}{name}"))
-    return values, bytes(data)
+    decoder = predictor.decoder
 
+    def decode(data: bytes, spec: InputSpec) -> Picture:
+        return decoder.read(data, spec, deadline, hold)
 
-def _picture(
-    predictor: Predictor, schema: Mapping[str, Any], data: bytes, deadline: float, hold: Hold, field_name: str
-) -> tuple[Sequence[int], int, int, Any]:
-    try:
-        return code_images.read(predictor.decoder, data, schema.get("x-cask-shape"), deadline, hold)
-    except CaskError as error:
-        error.message = Text("%(field)s: %(said)s", field=field_name, said=error.message)
-        raise
+    def read_picture(data: bytes, shape: Sequence[int | None] | None) -> code_items.Pixels:
+        return code_images.read(data, shape, decoder.limits, decode)
+
+    return code_items.item(signature, item, read_picture, where)

@@ -2,29 +2,28 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
 from PIL import Image
 
-from app.decoding.decoder import Decoder
-from app.inference import images
-from app.inference.memory_budget import Hold
+from app.inference import code_items, images
+from app.inference.images import Limits, Picture
 from app.models.manifests import InputSpec
 
+Decode = Callable[[bytes, InputSpec], Picture]
 
-def read(
-    decoder: Decoder, data: bytes, shape: Sequence[int | None] | None, deadline: float, hold: Hold
-) -> tuple[Sequence[int], int, int, Any]:
-    """Shape of the pixels, width and height of the upright original, and the pixels. Raises what ``Decoder.read`` does.
+
+def read(data: bytes, shape: Sequence[int | None] | None, limits: Limits, decode: Decode) -> code_items.Pixels:
+    """One picture as the model asks for it. Raises what ``images.look`` and ``decode`` do.
 
     ``shape``: height, width and 3 for RGB; height and width for grey; None for a side of its own, or RGB as it comes.
     """
-    head = images.look(data, decoder.limits).head
+    head = images.look(data, limits).head
     sides = (head.height, head.width) if head.orientation in images.QUARTER_TURNS else (head.width, head.height)
     wanted = (shape[1], shape[0]) if shape and shape[0] else None
-    picture = decoder.read(data, _spec(sides, wanted), deadline, hold)
+    picture = decode(data, _spec(sides, wanted))
     pixels = picture.pixels
     if (wanted and pixels.shape[1::-1] != wanted) or (shape and len(shape) == 2):
         pixels = _fitted(pixels, wanted, is_grey=bool(shape) and len(shape or ()) == 2)

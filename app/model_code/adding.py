@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from app.errors import ManifestError, ModelLoadError
-from app.model_code import environments, worker
+from app.model_code import environments, examples, worker
 from app.model_code import folder as folders
 from app.model_code.signature import FILE_NAME
 from app.model_code.worker import ModelWorker, Spec
@@ -50,8 +50,7 @@ def add(new: NewCode, store: Path, *, force: bool = False, say: Progress = lambd
         made = Path(scratch) / new.name / new.version
         _copy(new.folder, made)
         environments.make(made, say)
-        say("starting it once, to read what it promises")
-        promised = _signature(new, made)
+        promised = _promised(new, made, say)
         (made / manifests.FILE_NAME).write_text(_manifest(new, made, promised), encoding="utf-8")
         manifests.read(made)
         _publish(made, target)
@@ -85,7 +84,8 @@ def _copy(source: Path, made: Path) -> None:
         directory.chmod(0o755)
 
 
-def _signature(new: NewCode, made: Path) -> str:
+def _promised(new: NewCode, made: Path, say: Progress) -> str:
+    """What it promises, in JSON; its examples are asked, and what they lack is stored."""
     limits = new.limits
     running = ModelWorker(
         Spec(
@@ -98,10 +98,23 @@ def _signature(new: NewCode, made: Path) -> str:
         )
     )
     try:
+        say("starting it once, to read what it promises")
         running.start()
+        _ask_examples(running, made, limits.tolerance, say)
         return json.dumps(running.signature, sort_keys=True)
     finally:
         running.close()
+
+
+def _ask_examples(running: ModelWorker, made: Path, tolerance: float, say: Progress) -> None:
+    found = examples.paths(made)
+    if not found:
+        return
+    say(f"asking its examples: {len(found)}")
+    signature, size = running.signature, running.signature["max_batch_size"]
+    for name in examples.store_missing(made, signature, running.ask, size):
+        say(f"{name} had no expected answer; what was answered now is stored: see that it is right")
+    examples.check(made, signature, running.ask, size, tolerance)
 
 
 def _manifest(new: NewCode, made: Path, promised: str) -> str:

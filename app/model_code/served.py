@@ -27,6 +27,8 @@ class CodeModel:
         self.running = running
         self.manifest = manifest
         self.best_batch_size = manifest.serve.max_batch_size
+        # What reads pictures is imported for them only.
+        self._has_examples = (manifest.directory / "examples").is_dir()
 
     @property
     def trouble(self) -> str:
@@ -34,10 +36,20 @@ class CodeModel:
         return self.running.trouble
 
     def warm_up(self) -> None:
-        """Nothing: only the model knows what it takes."""
+        """Ask its examples: only they say what it takes. What differs, the golden check tells."""
+        if self._has_examples:
+            from app.model_code import examples
+
+            for path in examples.paths(self.manifest.directory):
+                examples.answer(examples.read(path, self.manifest.signature), self.running.ask, self.best_batch_size)
 
     def golden_check(self) -> None:
-        """Nothing is stored."""
+        """Compare the answers to its examples with the stored ones. Raises GoldenCheckError."""
+        if self._has_examples and self.manifest.code is not None:
+            from app.model_code import examples
+
+            spec, signature = self.manifest.code, self.manifest.signature
+            examples.check(self.manifest.directory, signature, self.running.ask, self.best_batch_size, spec.tolerance)
 
     def prove(self, say: Callable[[str], None]) -> None:
         """Nothing is known."""

@@ -71,6 +71,8 @@ class ModelWorker:
         self._is_settled = threading.Event()
         self._is_closed = threading.Event()
         self._lock = threading.Lock()
+        # One batch at a time: the self-test asks besides the callers.
+        self._asking = threading.Lock()
         self._seconds = 0.0
         self._listener: threading.Thread
         self._keeper = threading.Thread(target=self._keep, name=f"keeper {spec.key}", daemon=True)
@@ -115,17 +117,20 @@ class ModelWorker:
         A row has ``answer`` (bytes of JSON), ``refused`` (why) or ``failed`` (the name of what was raised).
         Raises ModelNotReadyError while no process is loaded, ModelCrashedError when it ended or hung meanwhile.
         """
-        sock = self._socket
-        if sock is None or not self._is_loaded.is_set():
-            raise self._not_ready()
         bases, at = [], 0
         for values, data in items:
             bases.append([values, at])
             at += len(data)
         frame = Frame(FrameType.PREDICT, {"options": options, "items": bases}, b"".join(data for _, data in items))
+        with self._asking:
+            return self._ask(frame, len(items))
+
+    def _ask(self, frame: Frame, count: int) -> list[dict[str, Any]]:
+        sock = self._socket
+        if sock is None or not self._is_loaded.is_set():
+            raise self._not_ready()
         try:
-            reply = self._exchange(sock, frame)
-            return _rows(reply, len(items))
+            return _rows(self._exchange(sock, frame), count)
         except TimeoutError:
             self._give_up(f"did not answer within {self.spec.timeout_seconds:g} s and is replaced")
             raise self._crashed("it did not answer within %(seconds)g s", seconds=self.spec.timeout_seconds) from None

@@ -103,12 +103,14 @@ class CodeSpec:
     """How the process of a model with code is limited, and what it promises.
 
     ``timeout_seconds``: longest call of predict. ``load_seconds``: longest start. ``memory_mb``: most that it may
-    allocate; 0 is no limit. ``signature``: JSON, as model-add wrote it.
+    allocate; 0 is no limit. ``tolerance``: how far numbers may be from the stored answers to its examples, as a part of
+    those above 1. ``signature``: JSON, as model-add wrote it.
     """
 
     timeout_seconds: float = between(30.0, 1, 3600)
     load_seconds: float = between(120.0, 1, 3600)
     memory_mb: int = between(4096, 0, 4_000_000)
+    tolerance: float = between(0.001, 0, 1)
     signature: str = "{}"
 
 

@@ -69,15 +69,17 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.inference.code_calls",
         {
-            *("app.engine.client", "app.errors", "app.inference.code_images", "app.inference.memory_budget"),
-            *("app.inference.pipeline", "app.model_code.validation", "app.models.manifests", "app.models.routing"),
+            *("app.engine.client", "app.errors", "app.inference.code_images", "app.inference.code_items"),
+            *("app.inference.images", "app.inference.memory_budget"),
+            *("app.inference.pipeline", "app.models.manifests", "app.models.routing"),
             "app.telemetry.metrics",
         },
     ),
     (
         "app.inference.code_images",
-        {"app.decoding.decoder", "app.inference.images", "app.inference.memory_budget", "app.models.manifests"},
+        {"app.inference.code_items", "app.inference.images", "app.models.manifests"},
     ),
+    ("app.inference.code_items", {"app.errors", "app.model_code.validation", "app.model_code.schema_marks"}),
     ("app.inference.resampling", set()),
     ("app.inference.overlays", {"app.inference.results"}),
     ("app.inference.memory_ledger", {"app.storage.file_locks", "app.host.machine"}),
@@ -568,8 +570,24 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {"app.config", "app.engine.frame_sockets", "app.engine.protocol", "app.errors", "app.host.machine"},
     ),
     (
+        "app.model_code.examples",
+        {
+            *("app.errors", "app.storage.files"),
+            *("app.inference.code_images", "app.inference.code_items", "app.inference.images"),
+            *("app.model_code.differences", "app.model_code.schema_marks"),
+        },
+    ),
+    ("app.model_code.differences", set()),
+    (
         "app.model_code.served",
-        {"app.engine.calls", "app.errors", "app.model_code.folder", "app.model_code.worker", "app.models.manifests"},
+        {
+            "app.engine.calls",
+            "app.errors",
+            "app.model_code.examples",
+            "app.model_code.folder",
+            "app.model_code.worker",
+            "app.models.manifests",
+        },
     ),
     (
         "app.model_code.adding",
@@ -670,6 +688,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "PIL": (
         "app.inference.code_images",
         "app.inference.colors",
+        "app.model_code.differences",
         "app.inference.images",
         "app.inference.overlays",
         "app.inference.resampling",
@@ -701,7 +720,7 @@ ONLY: dict[str, tuple[str, ...]] = {
             "app.runtimes",
         ),
         *("app.cache.keys", "app.inference.overlays", "app.models.shadowing", "loadtest"),
-        *("app.inference.code_images", "app.model_code.kinds", "cask"),
+        *("app.inference.code_images", "app.model_code.differences", "app.model_code.kinds", "cask"),
     ),
     "socket": (
         *("app.decoding", "app.engine.client", "app.engine.frame_sockets", "app.engine.server"),

@@ -1,0 +1,71 @@
+"""What a model with code is asked, checked against what it promises: values as JSON, pixels and bytes beside them."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+from app.errors import CaskError, OptionError
+from app.model_code import validation
+from app.model_code.schema_marks import BESIDE, KIND, SHAPE
+from app.texts import Text
+
+# Shape of the pixels, width and height of the upright original, and the pixels.
+Pixels = tuple[Sequence[int], int, int, Any]
+# The bytes of a picture, and the shape that the model asks for.
+ReadPicture = Callable[[bytes, Sequence[int | None] | None], Pixels]
+
+
+def options(signature: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options of the model, checked. Raises OptionError."""
+    known: Mapping[str, Any] = signature["options"]
+    _refuse_unknown(given, known, "", (*signature["inputs"], *known))
+    return {
+        name: validation.check(schema, given[name], name) if name in given else schema["default"]
+        for name, schema in known.items()
+    }
+
+
+def item(
+    signature: Mapping[str, Any], given: Mapping[str, Any], read_picture: ReadPicture, where: str = ""
+) -> tuple[list[Any], bytes]:
+    """The values of one item, and the bytes that they point into. ``where``: before the names in messages.
+
+    Raises OptionError, and what ``read_picture`` raises, with the parameter's name before it.
+    """
+    known: Mapping[str, Any] = signature["inputs"]
+    _refuse_unknown(given, known, where, known)
+    values: list[Any] = []
+    data = bytearray()
+    for name, schema in known.items():
+        if name not in given:
+            if schema.get("anyOf"):
+                values.append(None)
+                continue
+            raise OptionError("%(field)s is missing.", hint="Send it.", field=f"{where}{name}")
+        kind = schema.get(KIND)
+        if kind == "image":
+            shape, width, height, pixels = _picture(schema, given[name], read_picture, f"{where}{name}")
+            values.append([len(data), len(pixels), shape, width, height])
+            data += pixels
+        elif kind in BESIDE:
+            values.append([len(data), len(given[name])])
+            data += given[name]
+        else:
+            values.append(validation.check(schema, given[name], f"{where}{name}"))
+    return values, bytes(data)
+
+
+def _refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any], where: str, there: Sequence[str] | Any) -> None:
+    for name in given:
+        if name not in known:
+            shown, names = ascii(f"{where}{name}"[:80]), ", ".join(there)
+            raise OptionError("%(name)s is unknown.", hint="There are: %(names)s.", name=shown, names=names)
+
+
+def _picture(schema: Mapping[str, Any], data: bytes, read_picture: ReadPicture, field_name: str) -> Pixels:
+    try:
+        return read_picture(data, schema.get(SHAPE))
+    except CaskError as error:
+        error.message = Text("%(field)s: %(said)s", field=field_name, said=error.message)
+        raise
