@@ -33,7 +33,7 @@ Command = Callable[[int, Path], list[str]]
 
 @dataclass(frozen=True)
 class Contender:
-    """One server. ``kind``: ours, minimal (our engine without our app) or peer.
+    """One server. ``kind``: ours, minimal (our engine without our app), code (a model with code) or peer.
 
     Paths are of the URL; an empty one: it has no such route.
 
@@ -159,6 +159,7 @@ def _still_there(pids: list[int]) -> list[int]:
 
 
 MINIMAL = "ours-minimal"
+WITH_CODE = "ours-code"
 # What each row of ours asks the engine for.
 VARIANTS = {
     "auto": ("Cask, automatic", {}),
@@ -182,6 +183,20 @@ def minimal() -> Contender:
         command=lambda port, folder: [str(environment.PYTHON), "-m", "bench.peers.minimal_app", str(folder / "code")],
         predict_path="/predict",
         label_of=lambda body: json.loads(body)["label"],
+        plain_path="",
+        flask_path="",
+        static_path="",
+    )
+
+
+def with_code() -> Contender:
+    """The same network in eager torch as a model with code, in its own process; to be compared with ours-torch."""
+    return replace(
+        _ours(WITH_CODE, "Cask, the same in eager torch as a model with code", {"MODEL_CODE": "on"}),
+        # No build, and no raw limit: it is the code that computes.
+        kind="code",
+        predict_path=f"/v1/models/{model.CODE_NAME}/predict?top=1",
+        label_of=lambda body: json.loads(body)["results"][0][0]["label"],
         plain_path="",
         flask_path="",
         static_path="",

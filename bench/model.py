@@ -10,6 +10,8 @@ from __future__ import annotations
 import io
 import json
 import os
+import shutil
+import tempfile
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -20,6 +22,7 @@ import torch
 from PIL import Image
 from torch import nn
 
+from app.model_code import adding
 from app.models import builds, manifests
 from app.models.manifests import Manifest
 from app.runtimes.build import build, samples
@@ -35,6 +38,9 @@ STORE = pictures.FOLDER / "models"
 BUILT_STATE = network.FOLDER / "state"
 REFERENCE = pictures.FOLDER / "reference.json"
 NAME, VERSION = "bench-resnet18", "1"
+# The same network as a model with code.
+CODE_NAME = "bench-code"
+CODE = Path(__file__).resolve().parent / "code_model"
 MEAN, STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 TRAINING_SEED = 6_000_000
 TRAINING_PICTURES = 3000
@@ -72,11 +78,22 @@ def ensure() -> Manifest:
         )
         _write_samples(directory / samples.FOLDER)
     manifest = manifests.read(directory)
+    if not (STORE / CODE_NAME / VERSION).exists():
+        _add_code(directory / manifest.weights)
     if builds.read(BUILT_STATE, manifest) is None:
         print(build.table(build.build_model(manifest, BUILT_STATE)), flush=True)
     if not REFERENCE.exists() or json.loads(REFERENCE.read_text())["digest"] != manifest.digest:
         _write_reference(manifest)
     return manifest
+
+
+def _add_code(weights: Path) -> None:
+    """The folder ``code_model`` with the same weights and labels."""
+    with tempfile.TemporaryDirectory() as scratch:
+        folder = shutil.copytree(CODE, Path(scratch) / "code", ignore=shutil.ignore_patterns("__pycache__"))
+        shutil.copy(weights, folder / "weights.safetensors")
+        (folder / "labels.txt").write_text("\n".join(LABELS) + "\n")
+        adding.add(adding.NewCode(folder, CODE_NAME, VERSION), STORE)
 
 
 def _write_samples(folder: Path) -> None:

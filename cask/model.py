@@ -12,17 +12,18 @@ Function = TypeVar("Function", bound=Callable[..., Any])
 BATCHING = "__cask_batching__"
 MOST_ITEMS = 1024
 LONGEST_WAIT_MS = 10_000.0
+MOST_THREADS = 64
 
 
 class Model:
     """Your model. Derive one class from it in ``model.py`` and give it ``predict``; ``load`` is optional.
 
-    ``predict`` is called in one process, one call at a time. Positional parameters are lists with one item for each
-    caller, also where nothing is batched. Keyword-only parameters are options of a request; each needs a default, and
-    requests with equal options are computed together. It returns a list as long, with an answer or a ``Refused`` for
-    each item. Every parameter needs a type: ``str int float bool bytes``, ``Image``, a dataclass, an array with
-    ``Shape``, ``list[T]``, ``T | None``, ``Literal`` or an enum. If it raises, each item is tried alone, and only
-    those that raise again are answered with status 500.
+    ``predict`` is called in one process, one call at a time unless ``batch`` allows more. Positional parameters are
+    lists with one item for each caller, also where nothing is batched. Keyword-only parameters are options of a
+    request; each needs a default, and requests with equal options are computed together. It returns a list as long,
+    with an answer or a ``Refused`` for each item. Every parameter needs a type: ``str int float bool bytes``,
+    ``Image``, a dataclass, an array with ``Shape``, ``list[T]``, ``T | None``, ``Literal`` or an enum. If it raises,
+    each item is tried alone, and only those that raise again are answered with status 500.
 
     >>> class Length(Model):
     ...     def predict(self, text: list[str]) -> list[int]: return [len(each) for each in text]
@@ -37,11 +38,13 @@ class Model:
         """
 
 
-def batch(*, max_size: int = 8, max_wait_ms: float = 0.0) -> Callable[[Function], Function]:
+def batch(*, max_size: int = 8, max_wait_ms: float = 0.0, threads: int = 1) -> Callable[[Function], Function]:
     """Let ``predict`` have up to ``max_size`` items at once: 1 to 1024; without the decorator it is 1.
 
     ``max_wait_ms``: how many milliseconds an item waits for others to join, 0 to 10 000. With 0 a batch is what came
-    while the model was busy. Raises ValueError for values outside of that.
+    while the model was busy. ``threads``: from how many threads ``predict`` may be called at once, up to 64, and never
+    more than the service computes batches at once; 0: as many as that. More than 1 only where ``predict`` changes
+    nothing that its calls share, as networks of torch in ``eval()``. Raises ValueError for values outside of that.
 
     >>> @batch(max_size=16)
     ... def predict(text: list[str]) -> list[int]: return [len(each) for each in text]
@@ -53,8 +56,11 @@ def batch(*, max_size: int = 8, max_wait_ms: float = 0.0) -> Callable[[Function]
     if not 0 <= max_wait_ms <= LONGEST_WAIT_MS:
         raise ValueError(f"max_wait_ms is {max_wait_ms!r}, expected milliseconds from 0 to {LONGEST_WAIT_MS:g}")
 
+    if isinstance(threads, bool) or not isinstance(threads, int) or not 0 <= threads <= MOST_THREADS:
+        raise ValueError(f"threads is {threads!r}, expected a whole number from 0 to {MOST_THREADS}")
+
     def decorate(function: Function) -> Function:
-        setattr(function, BATCHING, (max_size, float(max_wait_ms)))
+        setattr(function, BATCHING, (max_size, float(max_wait_ms), threads))
         return function
 
     return decorate

@@ -143,7 +143,7 @@ def _loader(settings: Settings, workers: int) -> Callable[[Manifest], Model]:
         if manifest.task == CODE:
             from app.model_code import served
 
-            return served.load(manifest, settings.model_code == "on", settings.engine_torch_threads)
+            return served.load(manifest, settings.model_code == "on", settings.engine_torch_threads, workers)
         from app.runtimes.registry import Plan, load_model
 
         plan = Plan(

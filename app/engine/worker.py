@@ -427,9 +427,9 @@ class Workers:
         return None if slot.own is self else slot.own
 
     def _apart(self, slot: Slot) -> Workers:
-        """One thread, and a queue as long as ours."""
-        most = self._batcher.max_queue_size
-        own = Workers((), self._load_model, threads=1, max_queue_size=most, limits=self._limits, clock=self.clock)
+        """As many threads as it takes calls at once, and a queue as long as ours."""
+        most, calls = self._batcher.max_queue_size, getattr(slot.model, "calls", 1)
+        own = Workers((), self._load_model, threads=calls, max_queue_size=most, limits=self._limits, clock=self.clock)
         own._put(slot)
         for thread in own._threads:
             thread.start()

@@ -1,6 +1,7 @@
 """The process of one model with code: loads model.py, answers batches over a socket until the engine closes it.
 
-``python -m app.model_code.child SOCKET FOLDER MEMORY_MB PARENT``: a descriptor, a folder, a limit (0 for none) and the
+``python -m app.model_code.child SOCKETS FOLDER MEMORY_MB PARENT``: descriptors with commas between, each answered by a
+thread of its own, a folder, a limit (0 for none) and the
 process that must be alive. May run under another Python than the engine: knows the standard library, ``cask`` and the
 frames. What the model prints goes to standard error.
 """
@@ -15,6 +16,7 @@ import resource
 import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from collections.abc import Callable, Sequence
@@ -131,16 +133,18 @@ def _limit(memory_mb: int, parent: int) -> None:
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until the socket is closed. Returns 1 when the model cannot be loaded; the reason was sent before."""
-    descriptor, folder, memory_mb, parent = int(arguments[0]), Path(arguments[1]), int(arguments[2]), int(arguments[3])
+    descriptors = [int(each) for each in arguments[0].split(",")]
+    folder, memory_mb, parent = Path(arguments[1]), int(arguments[2]), int(arguments[3])
     # What the model prints is for its owner, and must not mix with frames.
     os.dup2(2, 1)
     _limit(memory_mb, parent)
     # A process that the model starts must not keep the socket open.
-    os.set_inheritable(descriptor, False)
+    for descriptor in descriptors:
+        os.set_inheritable(descriptor, False)
     # Whatever the model imports is its own or a library's, not Cask's.
     root = str(Path(__file__).resolve().parents[2])
     sys.path[:] = [path for path in sys.path if path != root]
-    with socket.socket(fileno=descriptor) as sock:
+    with socket.socket(fileno=descriptors[0]) as sock:
         started = time.monotonic()
         try:
             served = _load(folder)
@@ -151,6 +155,8 @@ def main(arguments: Sequence[str]) -> int:
             return 1
         meta = {"signature": served.signature.to_dict(), "seconds": round(time.monotonic() - started, 3)}
         frame_sockets.send(sock, Frame(FrameType.STATUS_ANSWER, meta))
+        for descriptor in descriptors[1:]:
+            threading.Thread(target=_serve, args=(socket.socket(fileno=descriptor), served), daemon=True).start()
         with contextlib.suppress(EOFError, OSError):
             _serve(sock, served)
     return 0

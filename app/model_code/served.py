@@ -26,6 +26,8 @@ class CodeModel:
     def __init__(self, running: ModelWorker, manifest: Manifest) -> None:
         self.running = running
         self.manifest = manifest
+        # How many batches it takes at once.
+        self.calls = running.spec.calls
         self.best_batch_size = manifest.serve.max_batch_size
         # What reads pictures is imported for them only.
         self._has_examples = (manifest.directory / "examples").is_dir()
@@ -64,8 +66,10 @@ class CodeModel:
         self.running.close()
 
 
-def load(manifest: Manifest, is_allowed: bool, threads: int) -> CodeModel:
-    """Start the process of one version. ``is_allowed``: as MODEL_CODE says. Raises ModelLoadError."""
+def load(manifest: Manifest, is_allowed: bool, threads: int, most_calls: int = 1) -> CodeModel:
+    """Start the process of one version. ``is_allowed``: as MODEL_CODE says. ``most_calls``: so many batches the engine
+    computes at once. Raises ModelLoadError.
+    """
     spec = manifest.code
     if spec is None or not is_allowed:
         raise ModelLoadError(f"{manifest.key} is a model with code, and MODEL_CODE is off.", hint=OFF_HINT)
@@ -84,6 +88,7 @@ def load(manifest: Manifest, is_allowed: bool, threads: int) -> CodeModel:
             spec.load_seconds,
             spec.memory_mb,
             threads,
+            min(manifest.signature["threads"] or most_calls, most_calls),
         )
     )
     running.start()

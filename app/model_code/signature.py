@@ -35,6 +35,7 @@ class Signature(NamedTuple):
     answer: Kind
     max_batch_size: int
     max_wait_ms: float
+    threads: int
     description: str
 
     def to_dict(self) -> dict[str, Any]:
@@ -48,6 +49,7 @@ class Signature(NamedTuple):
             "answer": self.answer.schema,
             "max_batch_size": self.max_batch_size,
             "max_wait_ms": self.max_wait_ms,
+            "threads": self.threads,
             "description": self.description,
         }
 
@@ -115,9 +117,9 @@ def read(found: type[cask.Model], folder: Path) -> Signature:
             inputs[name] = _input(name, hints[name], folder, at)
     if not inputs:
         raise at.error("predict", "predict takes no items; give it one list at least, such as text: list[str]")
-    size, wait = getattr(predict, BATCHING, (1, 0.0))
+    size, wait, threads = getattr(predict, BATCHING, (1, 0.0, 1))
     doc = (inspect.getdoc(found) if found.__doc__ else "") or ""
-    return Signature(inputs, options, _answer(hints, folder, at), size, wait, doc[:DOC_CHARACTERS])
+    return Signature(inputs, options, _answer(hints, folder, at), size, wait, threads, doc[:DOC_CHARACTERS])
 
 
 class _Places:

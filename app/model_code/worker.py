@@ -1,7 +1,7 @@
 """A model worker: the process of one model with code, seen from the engine. Started, asked, limited, replaced.
 
 One thread supervises the process: it starts it, notices when it ends or is stopped, and starts the next one. Other
-threads send it batches, one at a time.
+threads send it batches, each over a socket of its own: one at a time, or as many as the model allows.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import queue
 import select
 import signal
 import socket
@@ -44,6 +45,7 @@ LOGGED_LINES_A_SECOND = 20
 class Spec:
     """What a worker runs. ``python``: of its own environment or ours. ``timeout_seconds``: longest call of predict;
     ``load_seconds``: longest start. ``memory_mb``: 0 for no limit.
+    ``threads``: of one call, as libraries read it; ``calls``: so many at once.
     """
 
     key: str
@@ -53,6 +55,7 @@ class Spec:
     load_seconds: float = 120.0
     memory_mb: int = 4096
     threads: int = 1
+    calls: int = 1
 
 
 class ModelWorker:
@@ -65,14 +68,13 @@ class ModelWorker:
         self.starts = 0
         self.error = ""
         self._process: subprocess.Popen[bytes] | None = None
-        self._socket: socket.socket | None = None
+        # Those of the process that is loaded that no call uses.
+        self._idle: queue.LifoQueue[socket.socket] | None = None
         self._is_loaded = threading.Event()
         # Set when the first start has ended, well or not.
         self._is_settled = threading.Event()
         self._is_closed = threading.Event()
         self._lock = threading.Lock()
-        # One batch at a time: the self-test asks besides the callers.
-        self._asking = threading.Lock()
         self._seconds = 0.0
         self._listener: threading.Thread
         self._keeper = threading.Thread(target=self._keep, name=f"keeper {spec.key}", daemon=True)
@@ -117,33 +119,38 @@ class ModelWorker:
         A row has ``answer`` (bytes of JSON), ``refused`` (why) or ``failed`` (the name of what was raised).
         Raises ModelNotReadyError while no process is loaded, ModelCrashedError when it ended or hung meanwhile.
         """
+        idle = self._idle
+        if idle is None or not self._is_loaded.is_set():
+            raise self._not_ready()
         bases, at = [], 0
         for values, data in items:
             bases.append([values, at])
             at += len(data)
         frame = Frame(FrameType.PREDICT, {"options": options, "items": bases}, b"".join(data for _, data in items))
-        with self._asking:
-            return self._ask(frame, len(items))
-
-    def _ask(self, frame: Frame, count: int) -> list[dict[str, Any]]:
-        sock = self._socket
-        if sock is None or not self._is_loaded.is_set():
-            raise self._not_ready()
+        # Whoever asks while all calls are in use, the self-test too, waits for one to end.
+        sock = idle.get()
         try:
-            return _rows(self._exchange(sock, frame), count)
+            if self._idle is not idle:
+                raise self._not_ready()
+            return _rows(self._exchange(sock, frame), len(items))
         except TimeoutError:
-            self._give_up(f"did not answer within {self.spec.timeout_seconds:g} s and is replaced")
+            self._give_up(idle, f"did not answer within {self.spec.timeout_seconds:g} s and is replaced")
             raise self._crashed("it did not answer within %(seconds)g s", seconds=self.spec.timeout_seconds) from None
         except (OSError, EOFError, ProtocolError, ValueError, KeyError, TypeError) as error:
-            self._give_up(f"ended while it computed ({type(error).__name__})")
+            self._give_up(idle, f"ended while it computed ({type(error).__name__})")
             raise self._crashed("its process ended while it computed") from None
+        finally:
+            idle.put(sock)
 
     def _exchange(self, sock: socket.socket, frame: Frame) -> Frame:
         sock.settimeout(self.spec.timeout_seconds)
         frame_sockets.send(sock, frame)
         return _receive(sock, self.spec.timeout_seconds)
 
-    def _give_up(self, why: str) -> None:
+    def _give_up(self, idle: queue.LifoQueue[socket.socket], why: str) -> None:
+        if self._idle is not idle:
+            # Another call has said so, and the next process may run already.
+            return
         log.warning("the worker of %s, process %d, %s", self.spec.key, self.pid, why)
         self._is_loaded.clear()
         self._kill()
@@ -185,25 +192,26 @@ class ModelWorker:
 
     def _run_one(self) -> None:
         """From one start to its end."""
-        ours, theirs = socket.socketpair()
-        with ours:
-            with theirs:
-                process = self._spawn(theirs.fileno())
+        pairs = [socket.socketpair() for _ in range(self.spec.calls)]
+        with contextlib.ExitStack() as opened:
+            ours = [opened.enter_context(one) for one, _ in pairs]
+            with contextlib.ExitStack() as lent:
+                process = self._spawn([lent.enter_context(other).fileno() for _, other in pairs])
             try:
                 self._load(process, ours)
                 self._watch(process)
             finally:
                 self._is_loaded.clear()
-                self._socket = None
+                self._idle = None
                 self._kill()
                 process.wait()
                 # Its last words are part of what is said about it.
                 self._listener.join(LISTEN_SECONDS)
         log.info("the worker of %s, process %d, has ended with %s", self.spec.key, process.pid, process.returncode)
 
-    def _spawn(self, descriptor: int) -> subprocess.Popen[bytes]:
+    def _spawn(self, descriptors: list[int]) -> subprocess.Popen[bytes]:
         spec = self.spec
-        arguments = [str(descriptor), str(spec.folder), str(spec.memory_mb), str(os.getpid())]
+        arguments = [",".join(map(str, descriptors)), str(spec.folder), str(spec.memory_mb), str(os.getpid())]
         with self._lock:
             if self._is_closed.is_set():
                 raise ModelLoadError("it was closed")
@@ -215,7 +223,7 @@ class ModelWorker:
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
-                pass_fds=(descriptor,),
+                pass_fds=descriptors,
                 # Whatever it starts ends with it.
                 start_new_session=True,
             )
@@ -227,9 +235,9 @@ class ModelWorker:
         self._listener.start()
         return process
 
-    def _load(self, process: subprocess.Popen[bytes], ours: socket.socket) -> None:
+    def _load(self, process: subprocess.Popen[bytes], ours: list[socket.socket]) -> None:
         try:
-            reply = _receive(ours, self.spec.load_seconds)
+            reply = _receive(ours[0], self.spec.load_seconds)
         except TimeoutError:
             self.error = f"it did not load within {self.spec.load_seconds:g} s"
             return
@@ -240,7 +248,10 @@ class ModelWorker:
             self.error = str(reply.meta.get("message"))
             return
         self.signature, self._seconds, self.error = reply.meta["signature"], float(reply.meta["seconds"]), ""
-        self._socket = ours
+        idle: queue.LifoQueue[socket.socket] = queue.LifoQueue()
+        for sock in ours:
+            idle.put(sock)
+        self._idle = idle
         self._is_loaded.set()
         self._is_settled.set()
         log.info("the worker of %s is process %d, loaded in %.1f s", self.spec.key, process.pid, self._seconds)

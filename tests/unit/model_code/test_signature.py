@@ -46,6 +46,7 @@ def test_hints_become_schemas(tmp_path: Path) -> None:
         "answer": {"type": "array", "items": label},
         "max_batch_size": 16,
         "max_wait_ms": 0.0,
+        "threads": 1,
         "description": "Sorts a support ticket into a queue.",
     }
 

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -89,6 +90,40 @@ def test_pixels_arrive_as_an_image(opened: Open) -> None:
     rows = running.ask({}, [item, item])
 
     assert [json.loads(row["answer"]) for row in rows] == [[2, 4, 3, 40, 14]] * 2
+
+
+def test_calls_run_at_once_where_the_model_allows_it(opened: Open) -> None:
+    meet = "    met = threading.Barrier(2)\n"
+    wait = "    def predict(self, x: list[int]) -> list[int]:\n        self.met.wait(20)\n        return x\n"
+    running = opened(f"    import threading\n{meet}{wait}", calls=2)
+    running.start()
+
+    # Neither returns before the other has come.
+    with ThreadPoolExecutor(2) as callers:
+        answers = list(callers.map(lambda value: ask(running, value), (1, 2)))
+
+    assert answers == [[1], [2]]
+
+
+@pytest.mark.parametrize("calls", [1, 2])
+def test_end_of_the_process_costs_every_call_in_flight_and_none_after(opened: Open, calls: int) -> None:
+    running = opened(
+        "    def predict(self, x: list[int]) -> list[int]:\n"
+        "        print('asked\\n', end='', flush=True)\n        if x[0]: time.sleep(600)\n        return x\n",
+        calls=calls,
+    )
+    running.start()
+
+    with ThreadPoolExecutor(4) as callers:
+        found = [callers.submit(ask, running, 1) for _ in range(calls + 1)]
+        until(lambda: list(running.lines).count("asked") == calls)
+        os.kill(running.pid, signal.SIGKILL)
+        for each in found:
+            with pytest.raises((ModelCrashedError, ModelNotReadyError)):
+                each.result()
+
+    until(lambda: is_back(running, 0))
+    assert running.starts == 2
 
 
 @pytest.mark.parametrize(
