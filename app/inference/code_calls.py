@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.engine.client import CallAnswer
-from app.errors import InputRefusedError, ModelNotFoundError, ModelNotReadyError
+from app.errors import ImageMissingError, InputRefusedError, ModelNotFoundError, ModelNotReadyError
 from app.inference import code_images, code_items
 from app.inference.images import Picture
 from app.inference.memory_budget import Hold
@@ -34,13 +34,26 @@ class Called:
 
 @dataclass(frozen=True)
 class Call:
-    """One request. ``deadline``: a moment of ``time.monotonic``."""
+    """One request. ``deadline``: a moment of ``time.monotonic``. ``choice``: who answers, where that is decided."""
 
     name: str
     version: str | None
     items: Sequence[Item]
     options: Mapping[str, Any]
     deadline: float
+    choice: Choice | None = None
+
+
+def choose(predictor: Predictor, name: str, version: str | None, caller: Caller | None) -> Choice:
+    """Which version answers a request, for who needs to know what it takes. Raises ModelNotFoundError, OptionError."""
+    return predictor.routing.choose(CODE, name, version, caller.canary() if caller else "")
+
+
+def check_count(predictor: Predictor, count: int) -> None:
+    """Whether a request may hold so many items. Raises ImageMissingError, TooManyImagesError."""
+    if count == 0:
+        raise ImageMissingError("The request holds no item.", hint="Send one at least.")
+    predictor.check_count(count)
 
 
 def call(predictor: Predictor, asked: Call, caller: Caller | None) -> Called:
@@ -48,8 +61,8 @@ def call(predictor: Predictor, asked: Call, caller: Caller | None) -> Called:
     engine raises.
     """
     canary = caller.canary() if caller else ""
-    choice = predictor.routing.choose(CODE, asked.name, asked.version, canary)
-    predictor.check_count(len(asked.items))
+    choice = asked.choice or choose(predictor, asked.name, asked.version, caller)
+    check_count(predictor, len(asked.items))
     for _ in range(MAX_CHOICES - 1):
         try:
             return _ask(predictor, choice, asked, caller)

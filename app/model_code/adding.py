@@ -101,7 +101,8 @@ def _promised(new: NewCode, made: Path, say: Progress) -> str:
         say("starting it once, to read what it promises")
         running.start()
         _ask_examples(running, made, limits.tolerance, say)
-        return json.dumps(running.signature, sort_keys=True)
+        # In the order of the parameters, by which values go to them.
+        return json.dumps(running.signature)
     finally:
         running.close()
 

@@ -92,7 +92,9 @@ def load(manifest: Manifest, is_allowed: bool, threads: int, most_calls: int = 1
         )
     )
     running.start()
-    if running.signature != manifest.signature:
+    # Values go to it in the order of its parameters.
+    is_same_order = list(running.signature["inputs"]) == list(manifest.signature["inputs"])
+    if running.signature != manifest.signature or not is_same_order:
         running.close()
         raise ModelLoadError(
             f"{manifest.key} promises something else here than when it was added.",

@@ -13,7 +13,7 @@ from app.inference import code_calls
 from app.inference.code_calls import Call
 from app.inference.pipeline import predictor
 from app.model_code.schema_marks import BESIDE, KIND
-from app.models.manifests import CODE, Manifest
+from app.models.manifests import Manifest
 from app.texts import Text
 from app.web.api import answers, api, base64_images, bodies, prediction_docs
 from app.web.api.models import Versioned
@@ -53,10 +53,11 @@ def ask_model(name: str) -> Response:
     """Ask a model with code: an object with its parameters and options, or a list ``items`` of such beside options."""
     given = bodies.in_address(request)
     version = given.pop("version", None)
-    manifest = predictor().routing.choose(CODE, name, version, canary_header.requested(request)).manifest
-    items, options = _read(manifest, given)
-    asked = Call(name, version, items, options, deadlines.current())
-    called = code_calls.call(predictor(), asked, RequestContext())
+    caller = RequestContext()
+    choice = code_calls.choose(predictor(), name, version, caller)
+    items, options = _read(choice.manifest, given)
+    asked = Call(name, version, items, options, deadlines.current(), choice)
+    called = code_calls.call(predictor(), asked, caller)
     return _answer(called)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from typing import Any, Literal
+from typing import Any, Literal, NotRequired
 
 from flask import Response, jsonify, request
 from pydantic import BaseModel, ConfigDict, StrictBool
@@ -15,15 +15,15 @@ from app.errors import ModelNotFoundError, ModelNotReadyError, RequestError
 from app.inference.pipeline import ModelStatus, predictor
 from app.texts import Text
 from app.web.api import bodies, excerpts
-from app.web.api.inference import INPUTS, OUTPUTS, PATH, Failure, inference, known
+from app.web.api.inference import PATH, Failure, inference, known, tensors_of
 from app.web.api.tensors import TensorError
 from app.web.middleware import error_handlers
 from app.web.openapi.operations import JSON, Answer, Body, View, describe
 from app.web.policy import WATCHED_ROUTE
 
 STATES = {"ready": "READY", "loading": "LOADING"}
-# Names of data types in Triton's configuration of a model.
-CONFIG_TYPES = {"BYTES": "TYPE_STRING", "UINT8": "TYPE_UINT8", "INT32": "TYPE_INT32", "FP32": "TYPE_FP32"}
+# Names of data types in Triton's configuration of a model; the others are the protocol's with TYPE_ before them.
+CONFIG_TYPES = {"BYTES": "TYPE_STRING"}
 
 
 class Server(TypedDict):
@@ -54,15 +54,19 @@ class ModelReady(TypedDict):
 
 
 class Tensor(TypedDict):
-    """A tensor that a model takes or gives; -1 stands for any number."""
+    """A tensor that a model takes or gives; -1 stands for any number.
+
+    ``parameters``, of models with code: ``content_type`` is what BYTES hold (``str``, ``base64`` or ``json``).
+    """
 
     name: str
     datatype: str
     shape: list[int]
+    parameters: NotRequired[dict[str, Any]]
 
 
 class Metadata(TypedDict):
-    """What a model takes and gives. Either input is enough."""
+    """What a model takes and gives. Of a model for images either input is enough."""
 
     name: str
     versions: list[str]
@@ -184,7 +188,8 @@ def metadata(name: str, version: str | None = None) -> Response:
     """The tensors that a model takes and gives."""
     manifest = known(name, version)
     versions = [status.manifest.version for status in predictor().models() if status.manifest.name == name]
-    return jsonify(name=name, versions=versions, platform="cask", inputs=INPUTS, outputs=OUTPUTS[manifest.task])
+    inputs, outputs = tensors_of(manifest)
+    return jsonify(name=name, versions=versions, platform="cask", inputs=inputs, outputs=outputs)
 
 
 @of_model("/ready", "Model ready", Answer("It is ready.", ModelReady), answers={503: NOT_READY})
@@ -199,20 +204,20 @@ def model_ready(name: str, version: str | None = None) -> Response:
 @describe("Models", Answer("Their names.", Models))
 def names() -> Response:
     """The names of all models, as KServe lists them."""
-    return jsonify(models=[each.name for each in predictor().manifests if not each.code])
+    return jsonify(models=[each.name for each in predictor().manifests])
 
 
 @of_model("/config", "Model configuration", Answer("In Triton's words.", Config))
 def config(name: str, version: str | None = None) -> Response:
     """The tensors that a model takes and gives, as Triton's configuration has them."""
-    manifest = known(name, version)
+    inputs, outputs = tensors_of(known(name, version))
     return jsonify(
         name=name,
         platform="cask",
         backend="",
         max_batch_size=0,
-        input=[_config_tensor(row) for row in INPUTS],
-        output=[_config_tensor(row) for row in OUTPUTS[manifest.task]],
+        input=[_config_tensor(row) for row in inputs],
+        output=[_config_tensor(row) for row in outputs],
     )
 
 
@@ -257,7 +262,11 @@ def index() -> Response:
 
 
 def _config_tensor(row: dict[str, Any]) -> ConfigTensor:
-    return {"name": row["name"], "data_type": CONFIG_TYPES[row["datatype"]], "dims": row["shape"]}
+    return {
+        "name": row["name"],
+        "data_type": CONFIG_TYPES.get(row["datatype"], f"TYPE_{row['datatype']}"),
+        "dims": row["shape"],
+    }
 
 
 def _stats(statuses: list[ModelStatus]) -> Iterator[ModelStats]:

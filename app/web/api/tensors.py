@@ -6,6 +6,7 @@ https://github.com/triton-inference-server/server/blob/main/docs/protocol/extens
 
 from __future__ import annotations
 
+import base64
 import math
 import struct
 from collections.abc import Mapping, Sequence
@@ -20,7 +21,12 @@ from app.web.api import base64_images, bodies, json_bodies
 
 # Each text is preceded by its length in bytes.
 LENGTH = struct.Struct("<I")
-NUMBERS = {"FP32": np.dtype("<f4"), "INT32": np.dtype("<i4"), "UINT8": np.dtype("u1")}
+NUMBERS = {
+    **{f"FP{8 * size}": np.dtype(f"<f{size}") for size in (2, 4, 8)},
+    **{f"INT{8 * size}": np.dtype(f"<i{size}") for size in (1, 2, 4, 8)},
+    **{f"UINT{8 * size}": np.dtype(f"<u{size}") for size in (1, 2, 4, 8)},
+    "BOOL": np.dtype("?"),
+}
 
 Side = Annotated[int, Field(strict=True, ge=0, le=2**31), BeforeValidator(bodies.whole)]
 # Clients add members and parameters of their own; those that we do not know are ignored, and null is left out.
@@ -75,7 +81,7 @@ def read_texts(tensor: InputTensor, binary: memoryview | None) -> list[bytes]:
     if binary is not None:
         elements = _split(tensor, binary)
     else:
-        elements = [_decode(tensor, each) for each in _flat(tensor.data or [])]
+        elements = [_decode(tensor, each) for each in flat(tensor.data or [])]
     if len(elements) != count:
         raise TensorError(
             "%(name)s has %(count)s elements; its shape %(shape)s says %(wanted)s.",
@@ -134,11 +140,14 @@ def binary_parts(tensors: Sequence[InputTensor], body: memoryview) -> list[memor
 
 
 def write(name: str, values: np.ndarray, *, is_binary: bool) -> tuple[dict[str, Any], bytes]:
-    """One output tensor: its JSON, and its binary data (empty where the data is in the JSON)."""
+    """One output tensor: its JSON, and its binary data (empty where the data is in the JSON).
+
+    Elements of BYTES are texts, or bytes, which are base64 in JSON.
+    """
     datatype = "BYTES" if values.dtype == object else next(key for key, kind in NUMBERS.items() if kind == values.dtype)
     head: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(values.shape)}
     if not is_binary:
-        return {**head, "data": values.ravel().tolist()}, b""
+        return {**head, "data": [_in_json(each) for each in values.ravel().tolist()]}, b""
     data = _join(values) if datatype == "BYTES" else values.tobytes()
     return {**head, "parameters": {"binary_data_size": len(data)}}, data
 
@@ -154,8 +163,12 @@ def wants_binary(requested_output: RequestedOutput | None, parameters: Mapping[s
     return wanted
 
 
+def _in_json(element: Any) -> Any:
+    return base64.b64encode(element).decode() if isinstance(element, bytes) else element
+
+
 def _join(values: np.ndarray) -> bytes:
-    texts = [str(each).encode() for each in values.ravel()]
+    texts = [each if isinstance(each, bytes) else str(each).encode() for each in values.ravel()]
     return b"".join(LENGTH.pack(len(text)) + text for text in texts)
 
 
@@ -174,7 +187,7 @@ def _split(tensor: InputTensor, binary: memoryview) -> list[bytes]:
     return elements
 
 
-def _flat(data: list[Any]) -> list[Any]:
+def flat(data: list[Any]) -> list[Any]:
     """The elements row by row; nesting is allowed by the protocol. Deeper lists than a shape has sides stay lists."""
     for _ in range(8):
         if not any(isinstance(each, list) for each in data):
@@ -201,7 +214,7 @@ def _decode(tensor: InputTensor, text: Any) -> bytes:
 
 
 def _numbers(tensor: InputTensor) -> np.ndarray:
-    flat = [bodies.whole(each) for each in _flat(tensor.data or [])]
-    if not all(type(each) is int and 0 <= each <= 255 for each in flat):
+    values = [bodies.whole(each) for each in flat(tensor.data or [])]
+    if not all(type(each) is int and 0 <= each <= 255 for each in values):
         raise TensorError("%(name)s holds something else than whole numbers from 0 to 255.", name=tensor.name)
-    return np.array(flat, np.uint8)
+    return np.array(values, np.uint8)
