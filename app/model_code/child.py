@@ -81,7 +81,8 @@ class Served:
 
     def _call_once(self, items: list[list[Any]], options: dict[str, Any]) -> list[Outcome]:
         answers = self._predict(*(list(column) for column in zip(*items, strict=True)), **options)
-        if not isinstance(answers, list | tuple):
+        # An array or a tensor is as good as a list; a text or a table is a mistake.
+        if isinstance(answers, str | bytes | dict | set) or not hasattr(answers, "__len__"):
             raise TypeError(f"predict returned {type(answers).__name__}, expected a list with {len(items)} answers")
         if len(answers) != len(items):
             raise ValueError(f"predict returned {len(answers)} answers for {len(items)} items")

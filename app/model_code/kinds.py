@@ -22,6 +22,10 @@ from app.model_code.schema_marks import DTYPE, KIND, SHAPE
 Schema = dict[str, Any]
 NULL: Schema = {"type": "null"}
 MOST_LABELS = 256
+KNOWN = (
+    "str, int, float, bool, bytes, Image, a dataclass, an array with Shape, list[T], dict[str, T], T | None, Literal"
+    " or an enum; in answers also Label, Box, Detection, Mask, Embedding"
+)
 
 
 class UnsupportedError(Exception):
@@ -65,7 +69,7 @@ def kind_of(hint: Any, folder: Path) -> Kind:
         raise UnsupportedError("an array needs its sides: Annotated[np.ndarray, Shape(None, 4)]")
     if isinstance(hint, type):
         return _of_class(hint, folder)
-    raise UnsupportedError(f"{hint!r} cannot be sent")
+    raise UnsupportedError(f"{hint!r} cannot be sent; use {KNOWN}")
 
 
 def _of_class(hint: type, folder: Path) -> Kind:
@@ -75,10 +79,12 @@ def _of_class(hint: type, folder: Path) -> Kind:
         return _enum(hint)
     if dataclasses.is_dataclass(hint):
         return _row(hint, folder)
-    known = (
-        "str, int, float, bool, bytes, Image, a dataclass, an array with Shape, list[T], T | None, Literal or an enum"
-    )
-    raise UnsupportedError(f"{getattr(hint, '__name__', hint)} cannot be sent; use {known}")
+    name = getattr(hint, "__name__", str(hint))
+    if name == cask.Image.__name__:
+        raise UnsupportedError(f"{hint.__module__}.{name} cannot be sent; use cask.Image, whose pixels are an array")
+    if hint in (dict, list):
+        raise UnsupportedError(f"{name} does not say what is in it; write {name}[{'str, ' * (hint is dict)}float]")
+    raise UnsupportedError(f"{name} cannot be sent; use {KNOWN}")
 
 
 # ── plain values ─────────────────────────────────────────────────────────────────────────────────────────────────────

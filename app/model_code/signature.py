@@ -76,6 +76,8 @@ def model_class(folder: Path) -> type[cask.Model]:
         for each in vars(module).values()
         if isinstance(each, type) and issubclass(each, cask.Model) and each.__module__ == MODULE_NAME
     ]
+    # A class that others here derive from is their base, and no model of its own.
+    found = [each for each in found if not any(issubclass(other, each) for other in found if other is not each)]
     if len(found) != 1:
         names = ", ".join(each.__name__ for each in found) or "none"
         raise SignatureError(f"{path}: one class must derive from cask.Model; there is: {names}")
@@ -95,11 +97,14 @@ def _place_of(error: BaseException, path: Path) -> str:
 def read(found: type[cask.Model], folder: Path) -> Signature:
     """Check ``predict`` of a class. Raises SignatureError."""
     path = folder / FILE_NAME
-    predict = vars(found).get("predict") or getattr(found, "predict", None)
+    written = inspect.getattr_static(found, "predict", None)
+    predict = getattr(found, "predict", None)
     if not callable(predict):
         raise SignatureError(f"{path}: {found.__name__} has no method predict")
     lines = _lines(path, found.__name__)
     at = _Places(path, lines)
+    if isinstance(written, staticmethod | classmethod):
+        raise at.error("predict", f"predict is a {type(written).__name__}; write def predict(self, …) without it")
     hints = _hints(predict, at)
     inputs: dict[str, Kind] = {}
     options: dict[str, tuple[Kind, Any]] = {}
@@ -137,7 +142,7 @@ def _lines(path: Path, class_name: str) -> dict[str, int]:
     for node in ast.walk(ast.parse(path.read_bytes())):
         if isinstance(node, ast.ClassDef) and node.name == class_name:
             for method in node.body:
-                if isinstance(method, ast.FunctionDef) and method.name == "predict":
+                if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) and method.name == "predict":
                     given = method.args
                     named = (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg)
                     lines = {each.arg: each.lineno for each in named if each is not None}
@@ -148,6 +153,8 @@ def _lines(path: Path, class_name: str) -> dict[str, int]:
 def _hints(predict: Callable[..., Any], at: _Places) -> dict[str, Any]:
     if inspect.iscoroutinefunction(predict):
         raise at.error("predict", "predict is async; write def predict")
+    if inspect.isgeneratorfunction(predict):
+        raise at.error("predict", "predict has a yield; return a list with one answer for each item")
     try:
         return typing.get_type_hints(predict, include_extras=True)
     except Exception as error:

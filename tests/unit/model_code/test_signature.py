@@ -140,6 +140,9 @@ MISTAKES = [
     ("self, text: list[str])", 4, "returns a list"),
     ("self) -> list[str]", 4, "takes no items"),
     ("self, text: list[complex]) -> list[str]", 4, "the parameter 'text': complex cannot be sent"),
+    ("self, text: list[PIL.Image.Image]) -> list[str]", 4, "PIL.Image.Image cannot be sent; use cask.Image"),
+    ("self, text: list[dict]) -> list[str]", 4, "dict does not say what is in it; write dict[str, float]"),
+    ("self, text: list[str]) -> list[tuple[str, float]]", 4, "tuple[str, float] cannot be sent; use str, int"),
     ("self, text: list[int | str]) -> list[str]", 4, "only T | None"),
     ("self, text: list[str], *, top: int) -> list[str]", 4, "the option 'top' has no default"),
     ("self, text: list[str], *, top: int = 'x') -> list[str]", 4, "the default of 'top' does not fit"),
@@ -158,7 +161,7 @@ MISTAKES = [
 def test_mistake_is_named_with_its_place_and_what_to_write(
     tmp_path: Path, parameters: str, line: int, said: str
 ) -> None:
-    head = "from __future__ import annotations\nimport numpy as np; from typing import Annotated; from cask import *\n"
+    head = "from __future__ import annotations\nimport numpy as np, PIL.Image; from typing import Annotated; from cask import *\n"
     code = f"{head}class Mine(Model):\n    def predict({parameters}:\n        return []\n"
     (tmp_path / "model.py").write_text(code)
 
@@ -167,6 +170,9 @@ def test_mistake_is_named_with_its_place_and_what_to_write(
 
     assert said in str(raised.value)
     assert f"{tmp_path / 'model.py'}, line {line}: " in str(raised.value)
+
+
+METHOD = "import cask\nclass Mine(cask.Model):\n    {} -> list[int]: return x"
 
 
 @pytest.mark.parametrize(
@@ -178,6 +184,10 @@ def test_mistake_is_named_with_its_place_and_what_to_write(
         ("import sys\nsys.exit(3)", "line 2: SystemExit: 3"),
         ("from cask import Model\nclass Mine(Model): pass", "Mine has no method predict"),
         ("import cask\nclass A(cask.Model): pass\nclass B(cask.Model): pass", "there is: A, B"),
+        (METHOD.format("@staticmethod\n    def predict(x: list[int])"), "line 3: predict is a staticmethod; write"),
+        (METHOD.format("@classmethod\n    def predict(cls, x: list[int])"), "line 3: predict is a classmethod; write"),
+        (METHOD.format("async def predict(self, x: list[int])"), "line 3: predict is async; write def predict"),
+        (METHOD.format("def predict(self, x: list[int])") + "; yield x", "line 3: predict has a yield; return a list"),
     ],
 )
 def test_file_that_is_no_model_is_named(tmp_path: Path, code: str, said: str) -> None:
@@ -185,6 +195,15 @@ def test_file_that_is_no_model_is_named(tmp_path: Path, code: str, said: str) ->
 
     with pytest.raises(SignatureError, match=said.replace("(", r"\(")):
         read(tmp_path)
+
+
+def test_base_class_beside_the_model_is_no_second_model(tmp_path: Path) -> None:
+    base = "import cask\nclass Base(cask.Model): pass\n"
+    (tmp_path / "model.py").write_text(
+        f"{base}class Mine(Base):\n    def predict(self, x: list[int]) -> list[int]: ..."
+    )
+
+    assert signature.model_class(tmp_path).__name__ == "Mine"
 
 
 def test_missing_file_says_what_is_wanted(tmp_path: Path) -> None:

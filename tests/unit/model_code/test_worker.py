@@ -92,6 +92,13 @@ def test_pixels_arrive_as_an_image(opened: Open) -> None:
     assert [json.loads(row["answer"]) for row in rows] == [[2, 4, 3, 40, 14]] * 2
 
 
+def test_array_of_answers_is_as_good_as_a_list(opened: Open) -> None:
+    running = opened("    def predict(self, x: list[int]) -> list[float]: return np.array(x, 'float32') / 2\n")
+    running.start()
+
+    assert ask(running, 1, 2) == [0.5, 1.0]
+
+
 def test_calls_run_at_once_where_the_model_allows_it(opened: Open) -> None:
     meet = "    met = threading.Barrier(2)\n"
     wait = "    def predict(self, x: list[int]) -> list[int]:\n        self.met.wait(20)\n        return x\n"
