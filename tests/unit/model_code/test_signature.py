@@ -161,7 +161,8 @@ MISTAKES = [
 def test_mistake_is_named_with_its_place_and_what_to_write(
     tmp_path: Path, parameters: str, line: int, said: str
 ) -> None:
-    head = "from __future__ import annotations\nimport numpy as np, PIL.Image; from typing import Annotated; from cask import *\n"
+    imports = "import numpy as np, PIL.Image; from typing import Annotated; from cask import *"
+    head = f"from __future__ import annotations\n{imports}\n"
     code = f"{head}class Mine(Model):\n    def predict({parameters}:\n        return []\n"
     (tmp_path / "model.py").write_text(code)
 
@@ -184,8 +185,8 @@ METHOD = "import cask\nclass Mine(cask.Model):\n    {} -> list[int]: return x"
         ("import sys\nsys.exit(3)", "line 2: SystemExit: 3"),
         ("from cask import Model\nclass Mine(Model): pass", "Mine has no method predict"),
         ("import cask\nclass A(cask.Model): pass\nclass B(cask.Model): pass", "there is: A, B"),
-        (METHOD.format("@staticmethod\n    def predict(x: list[int])"), "line 3: predict is a staticmethod; write"),
-        (METHOD.format("@classmethod\n    def predict(cls, x: list[int])"), "line 3: predict is a classmethod; write"),
+        (METHOD.format("@staticmethod\n    def predict(x: list[int])"), "line 4: predict is a staticmethod; write"),
+        (METHOD.format("@classmethod\n    def predict(cls, x: list[int])"), "line 4: predict is a classmethod; write"),
         (METHOD.format("async def predict(self, x: list[int])"), "line 3: predict is async; write def predict"),
         (METHOD.format("def predict(self, x: list[int])") + "; yield x", "line 3: predict has a yield; return a list"),
     ],
@@ -199,9 +200,8 @@ def test_file_that_is_no_model_is_named(tmp_path: Path, code: str, said: str) ->
 
 def test_base_class_beside_the_model_is_no_second_model(tmp_path: Path) -> None:
     base = "import cask\nclass Base(cask.Model): pass\n"
-    (tmp_path / "model.py").write_text(
-        f"{base}class Mine(Base):\n    def predict(self, x: list[int]) -> list[int]: ..."
-    )
+    mine = "class Mine(Base):\n    def predict(self, x: list[int]) -> list[int]: return x\n"
+    (tmp_path / "model.py").write_text(base + mine)
 
     assert signature.model_class(tmp_path).__name__ == "Mine"
 
