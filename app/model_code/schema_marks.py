@@ -6,3 +6,7 @@ from __future__ import annotations
 KIND, SHAPE, DTYPE = "x-cask-kind", "x-cask-shape", "x-cask-dtype"
 # Kinds that travel as bytes beside the JSON.
 BESIDE = ("image", "bytes")
+# A picture of 8×8 pixels, so that examples in JSON can be sent as they stand.
+EXAMPLE_IMAGE = (
+    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mN8ViHHgA0wMeAAg1MCAC3HAYwwIk7yAAAAAElFTkSuQmCC"
+)

@@ -429,7 +429,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.web.openapi",
         {
-            "app.models.manifests",
+            *("app.model_code.example_bodies", "app.models.manifests"),
             *(
                 "app.web.openapi",
                 "app.web.middleware.authentication",
@@ -443,7 +443,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.web.api",
         {
-            "app.inference.code_calls",
+            *("app.inference.code_calls", "app.model_code.example_bodies"),
             *(
                 "app.web.api",
                 "app.web.middleware",
@@ -578,6 +578,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         },
     ),
     ("app.model_code.differences", set()),
+    ("app.model_code.example_bodies", {"app.models.manifests", "app.storage.files"}),
     (
         "app.model_code.served",
         {

@@ -8,21 +8,20 @@ from typing import Any
 
 from flask import Response, request
 
-from app.errors import InputRefusedError, ModelCrashedError, OptionError, RequestError
+from app.errors import InputRefusedError, ModelCrashedError, RequestError
 from app.inference import code_calls
 from app.inference.code_calls import Call
 from app.inference.pipeline import predictor
 from app.model_code.schema_marks import BESIDE, KIND
 from app.models.manifests import Manifest
 from app.texts import Text
-from app.web.api import answers, api, base64_images, bodies, prediction_docs
+from app.web.api import answers, api, bodies, code_bodies, prediction_docs
 from app.web.api.models import Versioned
 from app.web.middleware import canary_header, deadlines, form_bodies, request_ids
 from app.web.middleware.request_context import RequestContext
 from app.web.openapi.operations import JSON, Answer, Body, describe
 from app.web.policy import PREDICTING_ROUTE
 
-ITEMS = "items"
 FORM = "multipart/form-data"
 ANY_OBJECT = {"type": "object"}
 ANSWERS = {
@@ -58,10 +57,11 @@ def ask_model(name: str) -> Response:
     items, options = _read(choice.manifest, given)
     asked = Call(name, version, items, options, deadlines.current(), choice)
     called = code_calls.call(predictor(), asked, caller)
-    return _answer(called)
+    return answer(called)
 
 
-def _answer(called: code_calls.Called) -> Response:
+def answer(called: code_calls.Called) -> Response:
+    """The answers as the model gave them, never parsed here."""
     head = json.dumps({"model": answers.model_identity(called.manifest), "request_id": request_ids.current()})
     body = head[:-1].encode() + b', "results": [' + b", ".join(called.answers) + b"]}\n"
     response = Response(body, mimetype=JSON)
@@ -78,7 +78,7 @@ def _read(manifest: Manifest, given: Mapping[str, str]) -> tuple[list[dict[str, 
     beside = [name for name, schema in signature["inputs"].items() if schema.get(KIND) in BESIDE]
     typed = _typed(signature["options"], given)
     if kind == JSON:
-        items, options = _from_json(signature, bodies.read_json(request))
+        items, options = code_bodies.from_json(signature, bodies.read_json(request))
         return items, {**typed, **options}
     if kind == FORM:
         return _from_form(signature, beside, typed)
@@ -86,33 +86,6 @@ def _read(manifest: Manifest, given: Mapping[str, str]) -> tuple[list[dict[str, 
         return [{beside[0]: bodies.read_whole(request)}], typed
     raw = Text(", or the bytes alone as image/* or application/octet-stream") if len(beside) == 1 else ""
     raise bodies.media_type_error(kind, Text("application/json or multipart/form-data%(raw)s", raw=raw))
-
-
-def _from_json(signature: Mapping[str, Any], document: Any) -> tuple[list[dict[str, Any]], dict[str, Any]]:
-    if not isinstance(document, dict):
-        raise RequestError("The JSON is no object.", hint=_hint(signature))
-    if ITEMS in document:
-        rows = document.pop(ITEMS)
-        if not isinstance(rows, list) or not all(isinstance(row, dict) for row in rows):
-            raise OptionError("%(field)s is no list of objects.", hint=_hint(signature), field=ITEMS)
-        return [_bytes_of(signature, row, f"{ITEMS}[{number}].") for number, row in enumerate(rows)], document
-    names = signature["inputs"].keys() & document.keys()
-    return [_bytes_of(signature, {name: document.pop(name) for name in names}, "")], document
-
-
-def _bytes_of(signature: Mapping[str, Any], row: dict[str, Any], where: str) -> dict[str, Any]:
-    """Base64 becomes bytes where the model takes an image or bytes."""
-    found = dict(row)
-    for name, schema in signature["inputs"].items():
-        if schema.get(KIND) in BESIDE and name in found:
-            try:
-                found[name] = base64_images.decode(found[name]) if isinstance(found[name], str) else None
-            except ValueError:
-                found[name] = None
-            if found[name] is None:
-                hint = "Send its bytes in base64, or as a part of a form."
-                raise OptionError("%(field)s is no base64 text.", hint=hint, field=f"{where}{name}")
-    return found
 
 
 def _from_form(
@@ -156,8 +129,3 @@ def _value(schema: Mapping[str, Any], text: str) -> Any:
     except RequestError:
         # The check says what is expected instead.
         return text
-
-
-def _hint(signature: Mapping[str, Any]) -> Text:
-    names = ", ".join((*signature["inputs"], *signature["options"]))
-    return Text('An object with %(names)s; or {"items": [objects], …} with options beside it.', names=names)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Literal, NotRequired
@@ -11,12 +12,15 @@ from pydantic import BaseModel, ConfigDict, Field, StrictFloat, StrictInt, Stric
 from typing_extensions import TypedDict
 
 from app import __version__, tasks
-from app.errors import CaskError, OptionError, RequestError
+from app.errors import CaskError, InputRefusedError, ModelCrashedError, OptionError, RequestError
+from app.inference import code_calls
 from app.inference.pipeline import predictor
+from app.model_code import example_bodies
 from app.models.manifests import Task
 from app.texts import Text, gettext_noop
-from app.web.api import answers, bodies, excerpts, models, prediction_docs
+from app.web.api import answers, bodies, code_bodies, excerpts, models, prediction_docs
 from app.web.middleware import canary_header, deadlines, error_handlers, request_ids
+from app.web.middleware.request_context import RequestContext
 from app.web.openapi import operations
 from app.web.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, a_page, describe
 from app.web.policy import PREDICTING_ROUTE
@@ -110,10 +114,37 @@ def _images(params: dict[str, Any]) -> tuple[list[bytes], dict[str, Any]]:
     return bodies.pictures(image if isinstance(image, list) else [image]), bodies.flat(given)
 
 
+def _ask_model(params: dict[str, Any]) -> dict[str, Any]:
+    """A model with code: the body of POST /v1/models/<name>/predict, with ``model`` and ``version`` beside it."""
+    given = dict(params)
+    name, version = given.pop("model", None), given.pop("version", None)
+    for field, value in (("model", name), ("version", version)):
+        if not isinstance(value, str) and (field == "model" or value is not None):
+            raise OptionError(
+                "%(field)s is %(value)s.",
+                hint="A name from `/v1/models`, of a model whose task is `code`.",
+                field=field,
+                value=ascii(str(value)[:80]),
+            )
+    caller = RequestContext()
+    choice = code_calls.choose(predictor(), name, version, caller)
+    items, options = code_bodies.from_json(choice.manifest.signature, given)
+    call = code_calls.Call(name, version, items, options, deadlines.current(), choice)
+    called = code_calls.call(predictor(), call, caller)
+    return {"model": answers.model_identity(called.manifest), "results": [json.loads(each) for each in called.answers]}
+
+
 IMAGE = {"image": EXAMPLE_IMAGE}
+ASK_MODEL = "Model.predict"
 METHODS = {
     "App.index": Method(lambda _: f"Welcome to Cask {__version__}", gettext_noop("Says who answers.")),
     "Model.list": Method(lambda _: models.rows(), gettext_noop("All models, as GET /v1/models lists them.")),
+    ASK_MODEL: Method(
+        _ask_model,
+        gettext_noop("A model with code, as POST /v1/models/<name>/predict asks it."),
+        ("model", "items"),
+        {"model": "tickets", "text": "My parcel is late"},
+    ),
     **{
         f"Image.{name}": Method(
             _predict(name), task.rpc_sentence, ("image", task.rpc_option), {**IMAGE, **task.rpc_example}
@@ -128,9 +159,20 @@ EXAMPLES = {
 BATCH = [EXAMPLES["App.index"], EXAMPLES[f"Image.{tasks.ALL[0].name}"], {"jsonrpc": "2.0", "method": "Model.list"}]
 
 
+def _without_code(examples: dict[str, Any]) -> dict[str, Any]:
+    """Those that any service answers; where it has a model with code, one of its own is put there."""
+    return {name: example for name, example in examples.items() if name != ASK_MODEL}
+
+
 def _call_schema(name: str) -> dict[str, Any]:
     method, accepted = METHODS[name], PARAMS.get(name)
     head = {"jsonrpc": {"const": "2.0"}, "method": {"const": name}, "id": {"type": ["string", "number", "null"]}}
+    if name == ASK_MODEL:
+        named = prediction_docs.an_object({"model": {"type": "string"}, "version": {"type": "string"}}, "model")
+        row = [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]
+        listed = {"type": "array", "prefixItems": row, "items": {}, "minItems": 2, "maxItems": 2}
+        params = {"anyOf": [{**named, "additionalProperties": {}}, listed]}
+        return prediction_docs.an_object({**head, "params": params}, "jsonrpc", "method", "params")
     if accepted is None:
         params = {"anyOf": [{"type": "object", "maxProperties": 0}, {"type": "array", "maxItems": 0, "items": {}}]}
         return prediction_docs.an_object({**head, "params": params}, "jsonrpc", "method")
@@ -158,8 +200,10 @@ SCHEMA = {"anyOf": [*map(_call_schema, METHODS), CALLS]}
 @describe("The methods, to try", a_page("A page."))
 def page() -> str:
     """Every method, with an example where there is a model to answer it."""
-    there = {f"Image.{manifest.task}" for manifest in predictor().manifests}
-    shown = {name: call for name, call in EXAMPLES.items() if name in there or name not in PARAMS}
+    manifests = predictor().manifests
+    there = {f"Image.{manifest.task}" for manifest in manifests}
+    shown = {name: call for name, call in _without_code(EXAMPLES).items() if name in there or name not in PARAMS}
+    shown |= example_bodies.calls(manifests)
     return render_template("rpc.html", methods=METHODS, examples={**shown, "A batch": BATCH})
 
 
@@ -173,9 +217,9 @@ def page() -> str:
         headers=("X-Cache", "Age"),
     ),
     policy=PREDICTING_ROUTE,
-    bodies=(Body(JSON, SCHEMA, examples={**EXAMPLES, "a batch": BATCH}),),
+    bodies=(Body(JSON, SCHEMA, examples={**_without_code(EXAMPLES), "a batch": BATCH}),),
     answers={204: Answer("All calls were notifications.")},
-    errors=(*prediction_docs.PREDICTION_ERRORS, MethodError, CallError),
+    errors=(*prediction_docs.PREDICTION_ERRORS, InputRefusedError, ModelCrashedError, MethodError, CallError),
     headers=(canary_header.HEADER, prediction_docs.FRESHNESS),
 )
 def call() -> Response:

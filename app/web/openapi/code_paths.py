@@ -6,17 +6,23 @@ import copy
 from collections.abc import Iterable, Mapping
 from typing import Any
 
+from app.model_code import example_bodies
 from app.model_code.schema_marks import BESIDE, KIND
 from app.models.manifests import Manifest
 
 GENERAL = "/v1/models/{name}/predict"
+RPC = "/api"
 ITEMS = "items"
 Schema = dict[str, Any]
 
 
 def add(paths: dict[str, Any], manifests: Iterable[Manifest]) -> None:
     """Put the address of each model with code into ``paths`` in place of the general one, which says nothing."""
-    general = paths.pop(GENERAL, None)
+    manifests, general = list(manifests), paths.pop(GENERAL, None)
+    if rpc := paths.get(RPC):
+        rpc["post"]["requestBody"]["content"]["application/json"]["examples"] |= {
+            name: {"value": call} for name, call in example_bodies.calls(manifests).items()
+        }
     for manifest in manifests:
         if manifest.code and general:
             paths[GENERAL.replace("{name}", manifest.name)] = {"post": _operation(general["post"], manifest)}
@@ -33,14 +39,15 @@ def _operation(general: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]
         "parameters": [
             each for each in general["parameters"] if (each.get("in"), each.get("name")) != ("path", "name")
         ],
-        "requestBody": {"required": True, "content": _bodies(signature)},
+        "requestBody": {"required": True, "content": _bodies(manifest)},
     }
     answer = found["responses"]["200"]["content"]["application/json"]["schema"]
     answer["properties"]["results"]["items"] = signature["answer"]
     return found
 
 
-def _bodies(signature: Mapping[str, Any]) -> dict[str, Any]:
+def _bodies(manifest: Manifest) -> dict[str, Any]:
+    signature = manifest.signature
     inputs = {name: _base64(schema) for name, schema in signature["inputs"].items()}
     options = signature["options"]
     required = [name for name, schema in inputs.items() if "anyOf" not in schema]
@@ -52,7 +59,8 @@ def _bodies(signature: Mapping[str, Any]) -> dict[str, Any]:
         "required": [ITEMS],
         "additionalProperties": False,
     }
-    content: dict[str, Any] = {"application/json": {"schema": {"anyOf": [one, several]}}}
+    examples = {"an example": {"value": example_bodies.body(manifest)}}
+    content: dict[str, Any] = {"application/json": {"schema": {"anyOf": [one, several]}, "examples": examples}}
     beside = [name for name, schema in signature["inputs"].items() if schema.get(KIND) in BESIDE]
     if beside:
         binary = {"type": "string", "format": "binary"}

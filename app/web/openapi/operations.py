@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from pydantic import TypeAdapter
 
 from app.errors import CaskError
+from app.model_code import schema_marks
 from app.web import policy as policies
 from app.web.policy import RoutePolicy
 
@@ -25,10 +26,7 @@ ATTRIBUTE = "cask_operation"
 JSON = "application/json"
 HTML = "text/html"
 
-# A picture of 8×8 pixels, so that examples in JSON can be sent as they stand.
-EXAMPLE_IMAGE = (
-    "iVBORw0KGgoAAAANSUhEUgAAAAgAAAAICAIAAABLbSncAAAAFUlEQVR42mN8ViHHgA0wMeAAg1MCAC3HAYwwIk7yAAAAAElFTkSuQmCC"
-)
+EXAMPLE_IMAGE = schema_marks.EXAMPLE_IMAGE
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""Models with code by the Open Inference Protocol, with Triton's own client, under Apache."""
+"""Models with code by the Open Inference Protocol (Triton's own client), and by JSON-RPC, under Apache."""
 
 from __future__ import annotations
 
@@ -215,3 +215,64 @@ def test_a_refusal_reaches_the_client_in_words(client: http.InferenceServerClien
         client.infer("tickets", [texts("text", "refund", " ")])
     with pytest.raises(InferenceServerException, match="photo: "):
         client.infer("brightness", [texts("photo", b"junk")])
+
+
+# ── JSON-RPC ──────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def call(server: Server, *calls: Any) -> Answer:
+    document = [{"jsonrpc": "2.0", "method": "Model.predict", "params": each, "id": n} for n, each in enumerate(calls)]
+    kind = {"Content-Type": "application/json"}
+    return server.ask("/api", json.dumps(document if len(document) > 1 else document[0]).encode(), kind)
+
+
+def test_json_rpc_asks_a_model_with_code_as_its_own_address_does(server: Server) -> None:
+    items = [{"text": "refund refund"}, {"text": "My parcel is late"}]
+
+    one = call(server, {"model": "tickets", "version": "1", "text": "My parcel is late", "top": 2})
+    replies = call(
+        server,
+        {"model": "tickets", "items": items},
+        ["tickets", items],
+        {"model": "kinds", **FACTS, "is_loud": True},
+        {"model": "tickets", "text": " "},
+        {"model": "nobody", "text": "a"},
+        {"text": "a"},
+        {"model": "tickets", "text": "a", "topp": 2},
+    ).json
+
+    assert one.json["result"]["results"] == [
+        [{"label": "shipping", "score": 0.5}, {"label": "billing", "score": 0.0}]
+    ], one.body
+    assert one.json["result"]["model"]["name"] == "tickets"
+    assert [each[0]["label"] for each in replies[0]["result"]["results"]] == ["returns", "shipping"]
+    assert replies[0]["result"] == replies[1]["result"]
+    assert replies[2]["result"]["results"][0]["name"] == "BOLT"
+    failures = [(each["error"]["data"]["code"], each["error"]["message"]) for each in replies[3:]]
+    assert failures == [
+        ("input_refused", "the text is empty"),
+        ("model_not_found", failures[1][1]),
+        ("option_invalid", "model is 'None'."),
+        ("option_invalid", "'topp' is unknown."),
+    ]
+
+
+def test_descriptions_hold_a_call_that_is_answered(server: Server) -> None:
+    paths = server.ask("/openapi.json").json["paths"]
+
+    def examples(path: str) -> dict[str, Any]:
+        content = paths[path]["post"]["requestBody"]["content"]["application/json"]
+        return {name: row["value"] for name, row in content["examples"].items()}
+
+    asked = [("/api", examples("/api")["Model.predict"])]
+    asked += [
+        (path, examples(path)["an example"])
+        for path in paths
+        if path.startswith("/v1/models/") and path.endswith("/predict")
+    ]
+    kind = {"Content-Type": "application/json"}
+    answers = {path: server.ask(path, json.dumps(body).encode(), kind) for path, body in asked}
+
+    assert len(answers) == 4
+    assert {path: answer.body for path, answer in answers.items() if answer.status != 200} == {}
+    assert "Model.predict" in server.ask("/api").text
