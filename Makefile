@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 # ENV, PORT and any other setting given to make reach the programs through the environment, as they were typed: a value is
 # never read by make ($(shell …) in it) nor by a shell (quotes, blanks, semicolons). app/given.sh makes arguments of them.
 $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
-GIVEN := A AFTER ANYWAY ARCH B BEFORE BUILD CODE CONFIRM FOLDER LABELS MIX MODEL NAME OPTIONS PART PROFILE RATE SAMPLES SECONDS SHARE SLO VERSION WEIGHTS
+GIVEN := A AFTER ANYWAY ARCH B BEFORE BUILD CODE CONFIRM FILE FOLDER LABELS MIX MODEL NAME OPTIONS PART PROFILE RATE SAMPLES SECONDS SHARE SLO TASK VERSION WEIGHTS
 $(foreach name,$(GIVEN),$(eval export GIVEN_$(name) := $$(value $(name))))
 override PY := .venv/bin/python
 # Its words are for people; programs read what follows.
@@ -79,9 +79,9 @@ doctor: ## Check what the service needs, and what to do: ENV=prod
 	@app/given.sh $(PY) -m app.cli doctor @OPTIONS
 
 ##@ Models
-model-add: ## Add a model: ARCH=… WEIGHTS=file NAME=x, or CODE=folder
+model-add: ## Add a model: ARCH=… WEIGHTS=…, FILE=… TASK=…, or CODE=…
 	@$(INSTALL) serve
-	@$(MODEL_COMMAND) add --arch:ARCH --code:CODE --weights:WEIGHTS --labels:LABELS --name:NAME --version:VERSION --samples:SAMPLES @OPTIONS
+	@$(MODEL_COMMAND) add --arch:ARCH --code:CODE --file:FILE --task:TASK --weights:WEIGHTS --labels:LABELS --name:NAME --version:VERSION --samples:SAMPLES @OPTIONS
 model-list: ## List the models of the store and what serves
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) list @OPTIONS

@@ -188,9 +188,21 @@ class Side(click.ParamType):
 @click.option("--arch", help="A torchvision builder such as resnet50, narrow_resnet10 or narrow_fcos.")
 @click.option("--weights", help="A .pth or .safetensors file, DEFAULT, or random.")
 @click.option("--code", type=click.Path(path_type=Path), help="A folder with model.py, instead of an architecture.")
-@click.option("--timeout-seconds", type=click.FloatRange(1, 3600), default=30.0, help="With --code: longest call.")
+@click.option("--file", "network", type=click.Path(path_type=Path), help="ONNX, OpenVINO .xml, .pt2 or TorchScript.")
+@click.option("--task", help="With --file: what it is asked.")
+@click.option("--values", type=click.Choice(["0-1", "0-255"]), help="With --file: of colours, before mean and std.")
+@click.option("--layout", type=click.Choice(["nchw", "nhwc"]), help="With --file: where its shape does not say.")
+@click.option("--channels", type=click.Choice(["rgb", "bgr"]), default="rgb", help="With --file: order of colours.")
+@click.option("--output", default="", help="With --file: the output that is read, by name.")
 @click.option(
-    "--memory-mb", type=click.IntRange(0), default=4096, help="With --code: most it may allocate; 0: no limit."
+    "--timeout-seconds",
+    type=click.FloatRange(1, 3600),
+    help="With --code: longest call (30). With --file: longest conversion (600).",
+)
+@click.option(
+    "--memory-mb",
+    type=click.IntRange(0),
+    help="With --code (4096) or for the conversion of --file (8192): most it may allocate; 0: no limit.",
 )
 @click.option(
     "--tolerance",
@@ -243,6 +255,11 @@ def add(
 
     For example: flask model add --arch resnet50 --weights DEFAULT --name imagenet --version 1
     """
+    tolerance = ToleranceSpec() if least_right is None else ToleranceSpec(right=least_right)
+    if numbers["network"]:
+        numbers["input_kind"] = input_kind
+        _add_network(_NewNetwork(labels, name, version, description, samples, tolerance, numbers), store, force=force)
+        return
     if numbers["code"] or not (arch and weights):
         _add_code(_NewCode(numbers["code"], name, version, description, numbers), store, force=force)
         return
@@ -260,20 +277,53 @@ def add(
             description=description,
             input_spec=adding.input_spec(arch, input_kind, sizes, numbers["mean"], numbers["std"]),
             serve=_serve(numbers),
-            tolerance=ToleranceSpec() if least_right is None else ToleranceSpec(right=least_right),
+            tolerance=tolerance,
             sample_pictures=samples,
             architecture_options=options,
             half=half,
         )
         manifest = adding.add_model(new, place, force=force, progress=say, advance=advance)
-    click.echo(versions.next_step(place, manifest))
-    if sentence := _default_sentence(place, manifest):
-        click.echo(sentence)
+    _say_next(place, manifest)
+
+
+def _add_network(asked: _NewNetwork, store: Path | None, *, force: bool) -> None:
+    given = asked.given
+    if not given["task"]:
+        raise click.UsageError("--file needs --task: what the network is asked (TASK=classify).")
+    from app.runtimes.importing import add_network as adding
+
+    place = store or config.resolve().models_dir
+    with terminal.told_progress("Adding", adding.STEPS) as (say, advance):
+        new = adding.NewNetwork(
+            given["network"],
+            given["task"],
+            *asked[:4],
+            {key: given[key] for key in adding.READING_OPTIONS if given[key]},
+            _serve(given),
+            asked.tolerance,
+            asked.samples,
+            given["timeout_seconds"] or adding.LIMIT_SECONDS,
+            adding.MEMORY_MB if given["memory_mb"] is None else given["memory_mb"],
+        )
+        manifest = adding.add_network(new, place, force=force, progress=say, advance=advance)
+    _say_next(place, manifest)
 
 
 def _serve(numbers: dict[str, Any]) -> ServeSpec:
     requested = ("score_threshold", "top_k", "max_batch_size")
     return ServeSpec(**{key: numbers[key] for key in requested if numbers[key] is not None})
+
+
+class _NewNetwork(NamedTuple):
+    """A whole network, as the options say."""
+
+    labels: Path | None
+    name: str
+    version: str
+    description: str
+    samples: Path | None
+    tolerance: ToleranceSpec
+    given: dict[str, Any]
 
 
 class _NewCode(NamedTuple):
@@ -288,19 +338,25 @@ class _NewCode(NamedTuple):
 
 def _add_code(asked: _NewCode, store: Path | None, *, force: bool) -> None:
     if not asked.folder:
-        raise click.UsageError("Give --arch and --weights, or --code with the folder of a model.py.")
+        raise click.UsageError("Give --arch and --weights, --file and --task, or --code with the folder of a model.py.")
     from app.model_code import adding
 
     settings = config.resolve()
     place = store or settings.models_dir
     if settings.model_code == "off":
         raise terminal.Failure("MODEL_CODE is off.", next_step="Where its code may run: MODEL_CODE=on")
-    given = asked.limits
-    spec = CodeSpec(given["timeout_seconds"], memory_mb=given["memory_mb"], tolerance=given["tolerance"])
+    names = ("timeout_seconds", "memory_mb", "tolerance")
+    spec = CodeSpec(**{key: asked.limits[key] for key in names if asked.limits[key] is not None})
     manifest = adding.add(adding.NewCode(*asked[:4], spec, asked.limits["trust"]), place, force=force, say=_say)
     parameters = ", ".join((*manifest.signature["inputs"], *manifest.signature["options"]))
     click.echo(f"It takes {parameters}, and is asked at POST /v1/models/{asked.name}/predict.")
     click.echo(versions.next_step(place, manifest))
+
+
+def _say_next(place: Path, manifest: Manifest) -> None:
+    click.echo(versions.next_step(place, manifest))
+    if sentence := _default_sentence(place, manifest):
+        click.echo(sentence)
 
 
 def _default_sentence(place: Path, manifest: Manifest) -> str:

@@ -33,6 +33,8 @@ LIBRARIES = {"openvino": "openvino", "aotinductor": "torch"}
 CPU_FLAGS = ("avx2", "avx512f", "avx512_vnni", "avx_vnni", "avx512_bf16", "amx_bf16", "amx_int8")
 # Eager fp32: what all others are compared with, and what serves where nothing was built.
 REFERENCE = ("torch", "fp32")
+# The same of a model that was added as a whole network, see ``reference``.
+NETWORK_REFERENCE = ("openvino", "fp32")
 # With fewer pictures an agreement of 99.5 % means nothing, and int8 has too little to learn its ranges from.
 LEAST_IMAGES = 50
 
@@ -108,12 +110,19 @@ class Report:
         return self.processor == (on or processor()) and self.versions == versions()
 
     def path(self, candidate: Candidate, manifest: Manifest) -> Path:
-        """Where the file of a candidate lies."""
+        """Where the file of a candidate lies; one without a file is computed from the model's own."""
+        if not candidate.file:
+            return manifest.weights_path
         return (shipped_folder(manifest) if candidate.is_shipped else self.folder) / candidate.file
 
     def golden_path(self, candidate: Candidate) -> Path:
         """Where the stored answers of a candidate lie, beside the report."""
         return self.folder / f"{candidate.runtime}-{candidate.precision}.golden.safetensors"
+
+
+def reference(manifest: Manifest) -> tuple[str, str]:
+    """Runtime and precision that serve where nothing was built, and that others are compared with."""
+    return NETWORK_REFERENCE if manifest.is_network else REFERENCE
 
 
 def folder(state_dir: Path, manifest: Manifest) -> Path:

@@ -38,6 +38,8 @@ GREY = (
     "Networks take RGB here: give mean and std three times. One for grey pictures (1 channel) must be widened first: "
     "w.repeat(1, 3, 1, 1) / 3 on its first convolution."
 )
+# The ending of a whole network, converted when it was added; other weights belong to an architecture by name.
+NETWORK_SUFFIX = ".xml"
 # The word for a model with code where others have a task.
 CODE = "code"
 # What is wrong, and the hint that mends it.
@@ -156,6 +158,11 @@ class Manifest:
         if text in names:
             return names[text]
         return next((label for name, label in names.items() if name.casefold() == text.casefold()), "")
+
+    @property
+    def is_network(self) -> bool:
+        """Whether its weights are a whole network that OpenVINO computes, not those of an architecture of torch."""
+        return self.weights.endswith(NETWORK_SUFFIX)
 
     @property
     def weights_path(self) -> Path:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from app.inference.images import Picture
     from app.models.builds import Candidate
     from app.runtimes.architectures import Architecture
+    from app.runtimes.importing.network_heads import Head
+    from app.runtimes.importing.network_wanted import Wanted
     from app.runtimes.importing.published import Published
 
 # A share in a score is worth so many digits.
@@ -72,6 +74,12 @@ class Classifier(TaskModel):
         can_explain = candidate.runtime == "openvino"
         explaining = Explaining(cam.METHOD, partial(cam.explainer, path)) if can_explain else None
         return cls(manifest, run_of_file(candidate, path, workers), explaining)
+
+    @classmethod
+    def file_head(cls, network: Any, wanted: Wanted, side: int) -> Head:
+        from app.runtimes.importing import network_heads
+
+        return network_heads.scores(network, wanted)
 
     @classmethod
     def network_class(cls) -> type[nn.Module]:

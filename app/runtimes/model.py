@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any, ClassVar, Self
 import numpy as np
 
 from app import tasks
-from app.errors import ExplanationUnsupportedError
+from app.errors import ExplanationUnsupportedError, ModelLoadError
 from app.inference.results import Answer, ExplainOptions, Explanation, Options
-from app.models.manifests import InputSpec, Manifest
+from app.models.manifests import InputKind, InputSpec, Manifest
 
 if TYPE_CHECKING:
     from torch import nn
@@ -21,6 +21,8 @@ if TYPE_CHECKING:
     from app.models.builds import Candidate
     from app.runtimes.architectures import Architecture
     from app.runtimes.build.agreement import Agreement, Detections
+    from app.runtimes.importing.network_heads import Head
+    from app.runtimes.importing.network_wanted import Wanted
     from app.runtimes.importing.published import Published
 
 Images = np.ndarray  # uint8 [B, H, W, 3], RGB
@@ -108,6 +110,13 @@ class TaskModel(Model):
     other_heads: ClassVar[str] = ""
     # Whether its labels are compared with those that torchvision's own scaling gives, where the weights are published.
     is_compared_with_torchvision: ClassVar[bool] = False
+    # Of somebody's whole network, where neither the file nor its owner says it: the side of its input in pixels, how
+    # pictures are scaled to it, and whether they are normalised as for ImageNet.
+    file_side: ClassVar[int] = 224
+    file_input_kind: ClassVar[InputKind] = "crop"
+    is_file_of_imagenet: ClassVar[bool] = True
+    # Whether its outputs are of labels, which somebody must name.
+    has_labels: ClassVar[bool] = True
 
     def golden_check(self) -> None:
         from app.runtimes.checks import golden_answers
@@ -137,6 +146,16 @@ class TaskModel(Model):
     @classmethod
     def prepare(cls, network: nn.Module, spec: InputSpec) -> None:
         """Change what was built into what is served, before weights are loaded; nothing by default."""
+
+    @classmethod
+    def file_head(cls, network: Any, wanted: Wanted, side: int) -> Head:
+        """What becomes of the outputs of somebody's whole network, of OpenVINO, for pictures of so many pixels a side.
+
+        Raises ModelLoadError where no output fits.
+        """
+        raise ModelLoadError(
+            f"TASK={wanted.task} is not for files with a whole network.", hint="Add it with ARCH=… WEIGHTS=…"
+        )
 
     @classmethod
     @abstractmethod

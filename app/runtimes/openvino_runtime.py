@@ -35,8 +35,12 @@ def load(path: Path, precision: str, threads: int) -> Run:
     except RuntimeError as error:
         raise ModelLoadError(f"{path} cannot be loaded: {error}", hint="Build it again: make model-build.") from None
     own = threading.local()
+    batch = compiled.inputs[0].get_partial_shape()[0]
+    is_single = batch.is_static and batch.get_length() == 1
 
     def run(images: Images) -> list[np.ndarray]:
+        if is_single and len(images) > 1:
+            return [np.concatenate(each) for each in zip(*(run(image[None]) for image in images), strict=True)]
         request: Any = getattr(own, "request", None)
         if request is None:
             request = own.request = compiled.create_infer_request()

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from app import tasks
@@ -50,6 +50,9 @@ def load_model(manifest: Manifest, plan: Plan | None = None) -> Model:
     cannot be used or has no room, or what the plan params was not built.
     """
     plan = plan or Plan()
+    if manifest.is_network:
+        # RUNTIME and DEVICE choose among torch's forms; this one has a runtime of its own.
+        plan = replace(plan, runtime=AUTO, device=CPU)
     device = devices.resolve(plan.device)
     if device == CPU and (portable := _load_portable(manifest, plan)) is not None:
         return portable
@@ -95,7 +98,10 @@ def processor(requested: str) -> str:
 
 
 def _load(manifest: Manifest, plan: Plan, report: Report | None, candidate: Candidate, device: str) -> Model:
-    if report is None or (candidate.runtime, candidate.precision) == builds.REFERENCE:
+    is_reference = report is None or (candidate.runtime, candidate.precision) == builds.reference(manifest)
+    if is_reference and manifest.is_network:
+        return load_candidate(manifest, candidate, manifest.weights_path, plan.workers)
+    if report is None or is_reference:
         return tasks.BY_NAME[manifest.task].model_class.load(manifest, device)
     log.info("model %s uses %s", manifest.key, candidate.name)
     path = report.path(candidate, manifest)
@@ -116,7 +122,7 @@ def _choose(manifest: Manifest, plan: Plan, device: str) -> tuple[Report | None,
     fitting = next((each for each in reports if each.fits(name)), None)
     if fitting is not None:
         return fitting, _requested(manifest, plan, fitting.candidates)
-    return None, _requested(manifest, plan, [Candidate(*builds.REFERENCE, is_chosen=True)])
+    return None, _requested(manifest, plan, [Candidate(*builds.reference(manifest), is_chosen=True)])
 
 
 def _requested(manifest: Manifest, plan: Plan, known: Sequence[Candidate]) -> Candidate:
@@ -138,6 +144,8 @@ def _is_wished(plan: Plan, candidate: Candidate) -> bool:
 
 def load_candidate(manifest: Manifest, candidate: Candidate, path: Path, workers: int, device: str = CPU) -> TaskModel:
     """A model as one candidate computes it. ``workers``: how many threads predict at once. Raises ModelLoadError."""
+    if manifest.is_network and path == manifest.weights_path:
+        _check_network(manifest)
     if candidate.runtime.startswith("torch"):
         model = tasks.BY_NAME[manifest.task].model_class.load(manifest, device, candidate.runtime, candidate.precision)
     else:
@@ -161,6 +169,22 @@ def _check_digest(path: Path, candidate: Candidate) -> None:
             f"{path} was altered after it was built: its SHA-256 is {found[:16]}…, the report says "
             f"{candidate.sha256[:16]}….",
             hint="Build it again: make model-build.",
+        )
+
+
+def _check_network(manifest: Manifest) -> None:
+    path = manifest.weights_path
+    try:
+        found = builds.digest(path)
+    except OSError as error:
+        raise ModelLoadError(
+            f"The network {path} cannot be read: {files.reason(error)}.",
+            hint="Restore it and its .bin from a backup, or add the model again.",
+        ) from None
+    if found != manifest.sha256:
+        raise ModelLoadError(
+            f"{path} and its .bin have SHA-256 {found}; the manifest expects {manifest.sha256}.",
+            hint="A file was altered or cut off. Restore both, or add the model as a new version.",
         )
 
 

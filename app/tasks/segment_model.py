@@ -23,6 +23,8 @@ if TYPE_CHECKING:
     from app.inference.images import Picture
     from app.models.builds import Candidate
     from app.runtimes.architectures import Architecture
+    from app.runtimes.importing.network_heads import Head
+    from app.runtimes.importing.network_wanted import Wanted
     from app.runtimes.importing.published import Published
 
 # As torchvision's presets scale; longer strips than twice as long as wide are scaled down further.
@@ -37,6 +39,8 @@ class Segmenter(TaskModel):
     can_be_recorded = True
     # torchvision trains with a second head that no prediction reads.
     other_heads = r"aux_classifier\."
+    file_side = 512
+    file_input_kind = "letterbox"
 
     def __init__(self, manifest: Manifest, run: Run) -> None:
         super().__init__(manifest)
@@ -58,6 +62,12 @@ class Segmenter(TaskModel):
     @classmethod
     def load_file(cls, manifest: Manifest, candidate: Candidate, path: Path, workers: int) -> Segmenter:
         return cls(manifest, run_of_file(candidate, path, workers))
+
+    @classmethod
+    def file_head(cls, network: Any, wanted: Wanted, side: int) -> Head:
+        from app.runtimes.importing import network_heads
+
+        return network_heads.classes_of_pixels(network, wanted, side)
 
     @classmethod
     def network_class(cls) -> type[nn.Module]:

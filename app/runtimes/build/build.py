@@ -181,9 +181,9 @@ class _Build:
             Trials(self.manifest, self.build_options.limit_seconds, self.build_options.device) as trials,
             work_folder(self.place) as work,
         ):
-            rows = [self._tried(each, trials, Path(work), before) for each in _planned(self.build_options)]
+            rows = [self._tried(each, trials, Path(work), before) for each in self._planned()]
             if rows[0].verdict:
-                raise ModelLoadError(f"{self.manifest.key} cannot be computed by torch: {rows[0].verdict}")
+                raise ModelLoadError(f"{self.manifest.key} cannot be computed by {rows[0].runtime}: {rows[0].verdict}")
             self._prove(rows[0], trials)
             rows = self._choose(self._timed(rows, trials))
             self._write_golden(rows, trials)
@@ -191,6 +191,14 @@ class _Build:
         builds.write(self.place, report)
         self._clean([report, *before])
         return report
+
+    def _planned(self) -> list[Candidate]:
+        """What is tried; of a whole network only what OpenVINO makes of it, whose fp32 is the reference."""
+        planned = _planned(self.build_options)
+        if not self.manifest.is_network:
+            return planned
+        others = [each for each in planned if each.runtime == "openvino" and each.precision != "fp32"]
+        return [Candidate(*builds.NETWORK_REFERENCE, is_faithful=False), *others]
 
     def _prove(self, reference: Candidate, trials: Trials) -> None:
         """What all others are compared with must be right itself."""
@@ -219,7 +227,7 @@ class _Build:
             candidate,
             self.manifest,
             self.samples,
-            is_dense=self.task.model_class.is_dense(self.manifest.architecture),
+            is_dense=self.manifest.is_network or self.task.model_class.is_dense(self.manifest.architecture),
             has_file=reused is not None,
             device=self.build_options.device,
         )
@@ -255,7 +263,7 @@ class _Build:
         return None
 
     def _made(self, candidate: Candidate, trials: Trials, work: Path) -> Candidate:
-        name = conversion.file_name(candidate)
+        name = conversion.file_name(candidate, self.manifest)
         if not name:
             return candidate
         if name not in self.made:
@@ -275,6 +283,8 @@ class _Build:
         return target.name, sha256
 
     def _path(self, candidate: Candidate) -> Path:
+        if not candidate.file:
+            return self.manifest.weights_path
         return (builds.shipped_folder(self.manifest) if candidate.is_shipped else self.place) / candidate.file
 
     def _compare(self, outcome: list[Any]) -> Agreement:

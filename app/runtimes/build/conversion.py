@@ -18,7 +18,7 @@ import numpy as np
 
 from app import tasks
 from app.host.machine import CPU
-from app.models.builds import REFERENCE, Candidate
+from app.models.builds import Candidate, reference
 from app.models.manifests import Manifest
 from app.runtimes.build.samples import LEAST, Samples
 from app.runtimes.model import warm_up_shape
@@ -29,8 +29,10 @@ EXAMPLE_BATCH_SIZE = 4
 MAX_BATCH_SIZE = 1024
 
 
-def file_name(candidate: Candidate) -> str:
-    """The file that a candidate is computed from; empty where it needs none. OpenVINO's fp32 file serves bf16 too."""
+def file_name(candidate: Candidate, manifest: Manifest) -> str:
+    """The file that is made for a candidate; empty where it needs none. OpenVINO's fp32 file serves bf16 too."""
+    if manifest.is_network and candidate.precision != "int8":
+        return ""
     if candidate.runtime == "openvino":
         return "int8.xml" if candidate.precision == "int8" else "fp32.xml"
     return f"{candidate.precision}.pt2" if candidate.runtime == "aotinductor" else ""
@@ -43,13 +45,13 @@ def obstacle(
     runtime, precision = candidate.runtime, candidate.precision
     if device != CPU and not runtime.startswith("torch"):
         return f"it computes on the processor, and this build is for {device}"
-    if (runtime, precision) == REFERENCE:
+    if (runtime, precision) == reference(manifest):
         return ""
     if runtime == "torch-graphs" and not tasks.BY_NAME[manifest.task].model_class.can_be_recorded:
         return "it makes its anchors anew for each batch, which cannot be recorded"
     if not is_dense:
         return "it lists boxes inside the network, which no other form takes"
-    if file_name(candidate) and manifest.input.kind == "fit":
+    if file_name(candidate, manifest) and manifest.input.kind == "fit":
         return "its pictures keep their shape (input.kind is fit), and a built file knows one shape"
     if precision != "fp32" and not samples.are_enough:
         return f"at least {LEAST} sample pictures must show its agreement; there are {len(samples.comparison)}"
@@ -75,7 +77,7 @@ def make(candidate: Candidate, manifest: Manifest, samples: Samples, folder: Pat
     with _quiet():
         if candidate.runtime == "aotinductor":
             return _compile(candidate, manifest, folder)
-        path = _convert(manifest, folder)
+        path = manifest.weights_path if manifest.is_network else _convert(manifest, folder)
         return _quantise(path, samples, folder) if candidate.precision == "int8" else path
 
 

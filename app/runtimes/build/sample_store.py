@@ -30,12 +30,11 @@ def bring(manifest: Manifest, store: Path, given: Path | None, say: Say) -> None
         known = len(known_answers.read(manifest))
         say(f"{len(samples.paths(manifest))} sample pictures, {known} with a right answer")
         return
-    for version in _before(manifest, store):
-        if _pictures(before := store / manifest.name / version / samples.FOLDER):
-            _copy(before, manifest)
-            say(f"the sample pictures of {manifest.name}@{version} are carried over")
-            _drop_other_answers(manifest, say)
-            return
+    if (earlier := before(manifest.name, manifest.version, store)) is not None:
+        _copy(earlier, manifest)
+        say(f"the sample pictures of {manifest.name}@{earlier.parent.name} are carried over")
+        _drop_other_answers(manifest, say)
+        return
     say("it has no sample pictures; give some with SAMPLES=folder: builds and checks compare on them")
 
 
@@ -50,10 +49,16 @@ def check(given: Path) -> None:
         )
 
 
-def _before(manifest: Manifest, store: Path) -> list[str]:
+def before(name: str, version: str, store: Path) -> Path | None:
+    """The sample pictures that ``bring`` would take of an earlier version; None where there are none."""
+    folders = (store / name / each / samples.FOLDER for each in _before(name, version, store))
+    return next((folder for folder in folders if _pictures(folder)), None)
+
+
+def _before(name: str, version: str, store: Path) -> list[str]:
     """The version itself, where it is replaced, then the others, newest first."""
-    others = manifests.versions(store).get(manifest.name, [])
-    return sorted(others, key=lambda each: (each == manifest.version, manifests.version_order(each)), reverse=True)
+    others = manifests.versions(store).get(name, [])
+    return sorted(others, key=lambda each: (each == version, manifests.version_order(each)), reverse=True)
 
 
 def _pictures(folder: Path) -> list[Path]:

@@ -6,10 +6,9 @@ once and whole, or not at all.
 
 from __future__ import annotations
 
-import json
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -18,14 +17,14 @@ import numpy as np
 import torch
 
 from app import tasks
-from app.errors import ManifestError, ModelLoadError
+from app.errors import ModelLoadError
 from app.models import manifests
 from app.models.manifests import InputKind, InputSpec, Manifest, ServeSpec, ToleranceSpec
 from app.runtimes import architectures, weights
 from app.runtimes.architectures import Architecture
 from app.runtimes.build import sample_store
 from app.runtimes.checks import golden_answers, proof, reference
-from app.runtimes.importing import checkpoints, label_files, published, weight_files
+from app.runtimes.importing import checkpoints, entries, label_files, published, weight_files
 from app.runtimes.model import TaskModel
 from app.runtimes.registry import load_model
 
@@ -86,13 +85,10 @@ def add_model(
     """
     architecture = architectures.find(new.arch)
     target = store / new.name / new.version
-    if target.exists() and not force:
-        raise ManifestError(
-            f"{target} exists already.", hint="Give another VERSION; --force replaces it, which a server may notice."
-        )
+    entries.check_free(target, force=force)
     known = published.describe(architecture)
     manifest = _manifest(new, architecture, known, target)
-    _check_name(manifest)
+    entries.check_name(manifest)
     if new.sample_pictures is not None:
         sample_store.check(new.sample_pictures)
     _tell_what_is_odd(new, manifest, progress)
@@ -106,7 +102,7 @@ def add_model(
         if known and known.transform and _are_published(new.weights, known):
             progress(reference.compare(model, known.transform, known.labels, proof.originals(model)))
         advance()
-        _publish(made, target)
+        entries.publish(made, target)
     progress(f"added {new.name}@{new.version} to {store}")
     return manifests.read(target)
 
@@ -144,14 +140,6 @@ def _manifest(
         architecture_options=options,
         held_out=new.held_out or {},
     )
-
-
-def _check_name(manifest: Manifest) -> None:
-    for value, what in ((manifest.name, "NAME"), (manifest.version, "VERSION")):
-        if not manifests.NAME_PATTERN.fullmatch(value):
-            raise ManifestError(
-                f"{what} {value!r} is not usable.", hint="Lower-case letters, digits, '.', '_' and '-', at most 64."
-            )
 
 
 def _are_published(weights_from: str, known: published.Published) -> bool:
@@ -233,7 +221,7 @@ def _write_version(
     (made / golden_answers.FILE_NAME).write_bytes(golden_answers.make(_loaded(manifest), new.golden_pictures))
     manifest = replace(manifest, golden=golden_answers.FILE_NAME)
     advance()
-    (made / manifests.FILE_NAME).write_text(to_toml(manifest), encoding="utf-8")
+    (made / manifests.FILE_NAME).write_text(entries.to_toml(manifest), encoding="utf-8")
     progress("loading it as the engine will, and comparing")
     _loaded(manifests.read(made)).golden_check()
     advance()
@@ -245,60 +233,6 @@ def _loaded(manifest: Manifest) -> TaskModel:
     model = load_model(manifest)
     assert isinstance(model, TaskModel)
     return model
-
-
-def _publish(made: Path, target: Path) -> None:
-    """Move the finished version to its place by rename."""
-    target.parent.mkdir(exist_ok=True)
-    # temporary folders are readable by their owner alone; the engine runs as another user.
-    made.chmod(0o755)
-    if target.exists():
-        target.rename(made.parent / "replaced")
-    made.rename(target)
-
-
-def to_toml(manifest: Manifest) -> str:
-    """The manifest as the text of its file: only what differs from a default, besides what is always told."""
-    top = {
-        "name": manifest.name,
-        "version": manifest.version,
-        "task": manifest.task,
-        "architecture": manifest.architecture,
-        "weights": manifest.weights,
-        "sha256": manifest.sha256,
-        "golden": manifest.golden,
-        "description": manifest.description,
-        "demonstration": manifest.demonstration,
-        "random_weights": manifest.random_weights,
-        "labels": list(manifest.labels),
-    }
-    sizes = {key: value for key, value in asdict(manifest.input).items() if value != 0}
-    tables = {
-        "aliases": manifest.aliases,
-        "input": sizes,
-        "serve": {key: value for key, value in asdict(manifest.serve).items() if value is not None},
-        "tolerance": {} if manifest.tolerance == ToleranceSpec() else asdict(manifest.tolerance),
-        "architecture_options": manifest.architecture_options,
-        "held_out": manifest.held_out,
-    }
-    lines = [f"{key} = {_toml_value(value)}" for key, value in top.items() if value not in ("", False)]
-    for table, entries in tables.items():
-        if entries:
-            lines += ["", f"[{table}]", *(f"{key} = {_toml_value(value)}" for key, value in entries.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _toml_value(value: Any) -> str:
-    if isinstance(value, bool):
-        return "true" if value else "false"
-    if isinstance(value, str):
-        # TOML's basic strings and JSON's agree, but for DEL, which JSON leaves as it is.
-        return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
-    if isinstance(value, list | tuple):
-        parts = [_toml_value(part) for part in value]
-        short = f"[{', '.join(parts)}]"
-        return short if len(short) <= 100 else "[\n" + "".join(f"    {part},\n" for part in parts) + "]"
-    return repr(value)
 
 
 def input_spec(

@@ -24,6 +24,7 @@ from app.storage import files
 
 _HEAD_BYTES = 512
 _SAVE_IT = "Where you trained it: torch.save(model.state_dict(), 'weights.pth'), and add that file."
+_WHOLE = "Add it as a whole: make model-add FILE=… TASK=classify LABELS=… NAME=… VERSION=…"
 _AGAIN = "Download or copy it again, and compare its size with the original's."
 # First bytes, what they mean, what to do.
 _HEADS: tuple[tuple[bytes, str, str], ...] = (
@@ -87,7 +88,7 @@ def _other_kinds(path: Path, head: bytes, size: int) -> Iterator[tuple[str, str]
     if head[4:8] == b"TFL3":
         yield "is a TensorFlow Lite file", f"Only PyTorch weights are read. {_SAVE_IT}"
     if _is_onnx(path, head):
-        yield "is an ONNX file, which holds a whole network", f"Only the weights of known networks are read. {_SAVE_IT}"
+        yield "is an ONNX file, which holds a whole network", _WHOLE
     if path.suffix == ".safetensors" and not _is_safetensors(head, size):
         yield "is named safetensors and is none, or is cut off", _AGAIN
     if head and head[:1] not in (b"\x80", b"P") and not _is_safetensors(head, size):
@@ -177,7 +178,7 @@ def _archive_kind(names: list[str]) -> tuple[str, str]:
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
         return (
             "it is TorchScript (torch.jit.save), which holds code",
-            "torch.save(torch.jit.load('it.pt').state_dict(), 'weights.pth'), and add that file.",
+            _WHOLE,
         )
     if any(name.endswith("data.pkl") for name in names):
         return "", ""
@@ -186,5 +187,5 @@ def _archive_kind(names: list[str]) -> tuple[str, str]:
     if any(name.endswith(".weights.h5") for name in names):
         return "it is a model of Keras", f"Only PyTorch weights are read. {_SAVE_IT}"
     if any(name.endswith(".pt2") or "/models/" in name or "archive_format" in name for name in names):
-        return "it is a program of torch.export (.pt2)", _SAVE_IT
+        return "it is a program of torch.export (.pt2)", _WHOLE
     return f"it is a zip archive of something else ({', '.join(names[:3])})", "Unpack it, and give the file inside."

@@ -1,0 +1,145 @@
+"""From a file to a network of OpenVINO, and to what the file itself answers, to be compared. In a process apart only:
+files of torch may bring pickles.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from app.errors import ModelLoadError
+from app.runtimes.importing import network_files, network_input
+from app.runtimes.importing.network_wanted import Wanted
+
+# One batch as the file's network takes it, to its outputs.
+Original = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+_EXPORT_HINT = "Export it with operators of ONNX alone, or serve it as a model with code."
+_TORCH_HINT = "Save it with the torch of this machine, or export it to ONNX where it was made."
+
+
+@dataclass(frozen=True)
+class Network:
+    """``model``: of OpenVINO, as the file has it. ``original``: the answers of the file. ``by``: what computes them."""
+
+    model: Any
+    original: Original
+    by: str
+
+
+def read(wanted: Wanted) -> Network:
+    """The network in the file. Raises ModelLoadError with the file, what was found and what to do."""
+    if wanted.kind in (network_files.ONNX, network_files.IR):
+        return _by_openvino(wanted)
+    return _exported(wanted) if wanted.kind == network_files.EXPORTED else _torchscript(wanted)
+
+
+def _by_openvino(wanted: Wanted) -> Network:
+    import openvino
+
+    core = openvino.Core()
+    try:
+        model = core.read_model(wanted.file)
+        original = core.read_model(wanted.file)
+    except RuntimeError as error:
+        raise _unreadable(wanted, str(error)) from None
+    compiled: dict[str, Any] = {}
+
+    def answer(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        if "" not in compiled:
+            compiled[""] = core.compile_model(original, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+        results = compiled[""](list(inputs))
+        return [np.array(results[place]) for place in range(len(compiled[""].outputs))]
+
+    return Network(model, answer, "OpenVINO fp32, reading the file itself")
+
+
+def _unreadable(wanted: Wanted, said: str) -> ModelLoadError:
+    """OpenVINO's words are a page; what matters is which operator it lacks."""
+    missing = sorted(set(wanted.operators) | set(re.findall(r"\b(?:[\w.]+\.)?[A-Z]\w+(?=-\d+\b)", said)))
+    if "not supported" in said.lower() or "no conversion rule" in said.lower() or wanted.operators:
+        names = ", ".join(missing) or said.strip().splitlines()[-1][:200]
+        opset = f" (its opset is {wanted.opset})" if wanted.opset else ""
+        return ModelLoadError(f"{wanted.file} has operators that OpenVINO lacks: {names}{opset}.", hint=_EXPORT_HINT)
+    lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(("Exception", "Check"))]
+    words = (lines or [said])[-1][:200]
+    return ModelLoadError(f"{wanted.file} cannot be read by OpenVINO: {words}.", hint=network_files.AGAIN)
+
+
+def _exported(wanted: Wanted) -> Network:
+    import openvino
+    import torch
+
+    from app.runtimes import operators  # noqa: F401 - programs may hold torchvision's operators
+
+    try:
+        program = torch.export.load(wanted.file)
+    except Exception as error:  # noqa: BLE001 - whatever a library raises for somebody's file
+        raise _of_torch(wanted, error) from None
+    try:
+        model = openvino.convert_model(program)
+    except Exception as error:  # noqa: BLE001 - whatever a library raises for somebody's file
+        raise _not_converted(wanted, error) from None
+    # OpenVINO opens every side; the program was made for its own.
+    names = set(program.graph_signature.user_inputs)
+    sides = [list(node.meta["val"].shape) for node in program.graph.nodes if node.name in names]
+    fixed = [openvino.PartialShape([side if isinstance(side, int) else -1 for side in each]) for each in sides]
+    model.reshape(dict(zip(model.inputs, fixed, strict=True)))
+    return Network(model, _by_torch(program.module()), f"torch {torch.__version__}")
+
+
+def _torchscript(wanted: Wanted) -> Network:
+    import openvino
+    import torch
+
+    from app.runtimes import operators  # noqa: F401 - programs may hold torchvision's operators
+
+    try:
+        program = torch.jit.load(wanted.file, map_location="cpu").eval()
+    except Exception as error:  # noqa: BLE001 - whatever a library raises for somebody's file
+        raise _of_torch(wanted, error) from None
+    side = wanted.size or network_input.model_class(wanted).file_side
+    example = torch.zeros(1, 3, side, side)
+    try:
+        model = openvino.convert_model(
+            program, example_input=example, input=[openvino.PartialShape([-1, 3, side, side])]
+        )
+    except Exception as error:  # noqa: BLE001 - whatever a library raises for somebody's file
+        raise _not_converted(wanted, error) from None
+    return Network(model, _by_torch(program), f"torch {torch.__version__}")
+
+
+def _of_torch(wanted: Wanted, error: Exception) -> ModelLoadError:
+    import torch
+
+    words = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
+    return ModelLoadError(f"{wanted.file} cannot be read by torch {torch.__version__}: {words}", hint=_TORCH_HINT)
+
+
+def _not_converted(wanted: Wanted, error: Exception) -> ModelLoadError:
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    words = next(
+        (line for line in lines if "No conversion rule" in line or "not supported" in line), (lines or ["?"])[0]
+    )
+    return ModelLoadError(f"{wanted.file} cannot be converted by OpenVINO: {words[:200]}", hint=_EXPORT_HINT)
+
+
+def _by_torch(module: Any) -> Original:
+    import torch
+
+    def answer(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        with torch.inference_mode():
+            return [each.numpy() for each in _tensors(module(*map(torch.from_numpy, inputs)))]
+
+    return answer
+
+
+def _tensors(answer: Any) -> list[Any]:
+    """The tensors of an answer, in order."""
+    if hasattr(answer, "numpy"):
+        return [answer]
+    values = answer.values() if isinstance(answer, dict) else answer
+    return [tensor for each in values for tensor in _tensors(each)]

@@ -1,0 +1,80 @@
+"""What is asked of a conversion, and what it answers: values that cross to the process apart as JSON."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from app.models.manifests import InputSpec
+
+# How a network's values are counted before mean and std.
+VALUES = ("0-1", "0-255")
+LAYOUTS = ("nchw", "nhwc")
+CHANNELS = ("rgb", "bgr")
+
+
+@dataclass(frozen=True)
+class Wanted:
+    """How a file is to be read. Empty texts and zeros are left to the file, then to what is usual for the task.
+
+    ``labels``: how many there are; 0 where nobody gave any. ``mean`` and ``std`` count as ``values`` says. ``samples``:
+    a folder with pictures for the comparison. ``options``: those of the task's head.
+    """
+
+    file: str
+    kind: str
+    task: str
+    labels: int = 0
+    values: str = ""
+    layout: str = ""
+    channels: str = "rgb"
+    input_kind: str = ""
+    size: int = 0
+    resize_size: int = 0
+    mean: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
+    output: str = ""
+    samples: str = ""
+    operators: tuple[str, ...] = ()
+    opset: int = 0
+    options: dict[str, Any] = field(default_factory=dict)
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, text: str) -> Wanted:
+        """The value in what ``to_json`` made."""
+        table = json.loads(text)
+        tuples = {name: tuple(table[name]) for name in ("mean", "std", "operators")}
+        return cls(**{**table, **tuples})
+
+    @property
+    def path(self) -> Path:
+        return Path(self.file)
+
+
+@dataclass(frozen=True)
+class Converted:
+    """What was made. ``outputs``: how many labels it scores, 0 where that cannot be told. ``is_single``: it computes
+    one picture at a time. ``options``: for the manifest's architecture_options. ``said``: what people should know.
+    """
+
+    input: InputSpec
+    outputs: int
+    is_single: bool
+    options: dict[str, Any]
+    said: tuple[str, ...]
+
+    def to_json(self) -> str:
+        """One line."""
+        return json.dumps(asdict(self))
+
+    @classmethod
+    def from_json(cls, table: dict[str, Any]) -> Converted:
+        """The value in the table that ``to_json`` wrote."""
+        spec = {**table["input"], **{name: tuple(table["input"][name]) for name in ("mean", "std")}}
+        return cls(**{**table, "input": InputSpec(**spec), "said": tuple(table["said"])})

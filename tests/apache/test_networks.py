@@ -1,0 +1,72 @@
+"""Whole networks taken into the running service: a file, make model-add, make model-promote, and every door asks it."""
+
+from __future__ import annotations
+
+import base64
+import json
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.engine.client import EngineClient
+from app.runtimes.importing.add_network import NewNetwork, add_network
+from tests import onnx_files, servers, stores
+from tests.servers import Server
+
+JPEG = {"Content-Type": "image/jpeg"}
+JSON = {"Content-Type": "application/json"}
+PATIENCE_SECONDS = 60
+
+
+@pytest.fixture(scope="module")
+def store() -> Iterator[Path]:
+    folder = Path(tempfile.mkdtemp())
+    # The service's own user reads it.
+    folder.chmod(0o755)
+    yield stores.make(folder)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+@pytest.fixture(scope="module")
+def server(store: Path) -> Iterator[Server]:
+    state_dir = servers.make_state_dir()
+    with servers.start("test", servers.free_port(), state_dir, MODELS_DIR=str(store)) as running:
+        servers.wait_until(running.is_ready, PATIENCE_SECONDS, "the models")
+        yield running
+    shutil.rmtree(state_dir, ignore_errors=True)
+
+
+def take(server: Server, store: Path, content: bytes, task: str, name: str, **changes: Any) -> None:
+    """Add the file to the store of the service that runs, and promote it."""
+    path = store.parent / f"{name}.onnx"
+    path.write_bytes(content)
+    given = {"labels": ("cat", "dog", "owl"), "name": name, "version": "1"} | changes
+    add_network(NewNetwork(path, task, **given), store)
+    EngineClient(server.state_dir / "run" / "engine.sock").change("promote", name, "1", say=lambda line: None)
+
+
+def test_every_door_asks_a_classifier_from_onnx(server: Server, store: Path, sample_path: Path) -> None:
+    image = sample_path.read_bytes()
+    take(server, store, onnx_files.classifier(), "classify", "animals")
+    address = "/v1/classify?model=animals"
+    servers.wait_until(lambda: server.ask(address, image, JPEG).status == 200, PATIENCE_SECONDS, "the classifier")
+
+    answer = server.ask(address, image, JPEG).json["results"][0]["predictions"]
+    text = base64.b64encode(image).decode()
+    call = {"jsonrpc": "2.0", "method": "Image.classify", "params": {"image": text, "model": "animals"}, "id": 1}
+    named = server.ask("/api", json.dumps(call).encode(), JSON).json["result"]["results"][0]["predictions"]
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [text]}
+    inferred = server.ask("/v2/models/animals/infer", json.dumps({"inputs": [tensor]}).encode(), JSON).json
+    about = server.ask("/v1/models/animals").json
+
+    assert sorted(each["label"] for each in answer) == ["cat", "dog", "owl"]
+    assert sum(each["score"] for each in answer) == pytest.approx(1, abs=1e-4)
+    assert named == answer
+    labels = next(each for each in inferred["outputs"] if each["name"] == "labels")
+    assert labels["data"][:3] == [each["label"] for each in answer]
+    assert (about["architecture"], about["task"]) == ("onnx", "classify")
+    assert about["computed_by"] == "openvino fp32"

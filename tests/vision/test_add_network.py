@@ -1,0 +1,401 @@
+"""Whole networks from files: what becomes of usual ones, and the sentence that each lie gets."""
+
+from __future__ import annotations
+
+import io
+import os
+import warnings
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import openvino
+import pytest
+import torch
+from click.testing import CliRunner
+from PIL import Image
+
+from app.cli.model import command
+from app.errors import CaskError
+from app.inference.results import ClassifyOptions
+from app.models import manifests
+from app.models.builds import LEAST_IMAGES
+from app.models.manifests import InputSpec, Manifest
+from app.runtimes.build.build import BuildOptions, build_model
+from app.runtimes.importing import network_conversion, network_files, network_process
+from app.runtimes.importing.add_network import NewNetwork, add_network
+from app.runtimes.importing.network_wanted import Converted, Wanted
+from app.runtimes.registry import Plan, load_model
+from tests import onnx_files
+
+LABELS = ("cat", "dog", "owl")
+Add = Callable[..., Manifest]
+
+
+@pytest.fixture
+def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
+    """Add this file for a task, to a store of its own. Converted in this process, which saves a second each time."""
+
+    def convert(wanted: Wanted, folder: Path, *, limit_seconds: float, memory_mb: int) -> Converted:
+        with warnings.catch_warnings():
+            # As the process apart does: libraries warn of each other.
+            warnings.simplefilter("ignore")
+            return network_conversion.convert(Wanted.from_json(wanted.to_json()), folder)
+
+    monkeypatch.setattr(network_process, "convert", convert)
+
+    def added(content: bytes | Path, task: str = "classify", name: str = "network.onnx", **changes) -> Manifest:
+        path = content if isinstance(content, Path) else tmp_path / name
+        if isinstance(content, bytes):
+            path.write_bytes(content)
+        given = {"labels": LABELS, "limit_seconds": 120} | changes
+        labels = given.pop("labels")
+        return add_network(NewNetwork(path, task, labels, "mine", "1", **given), tmp_path / "models")
+
+    return added
+
+
+@pytest.fixture
+def picture() -> np.ndarray:
+    return np.random.default_rng(1).integers(0, 256, (32, 32, 3), np.uint8)
+
+
+def probabilities(manifest: Manifest, picture: np.ndarray) -> dict[str, float]:
+    (answer,) = load_model(manifest).predict([picture], [ClassifyOptions(3)])
+    return {each.label: each.score for each in answer}
+
+
+def expected(
+    picture: np.ndarray, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), unit: float = 255
+) -> np.ndarray:
+    """The planted classifier by torch, from a picture, uint8 [32, 32, C]."""
+    random = np.random.default_rng(5)
+    channels = picture.shape[2]
+    weights = [random.normal(size=size).astype(np.float32) for size in ((8, channels, 3, 3), (3, 8), 3)]
+    kernel, linear, bias = map(torch.from_numpy, weights)
+    pixels = (picture / unit - np.float32(mean)[:channels]) / np.float32(std)[:channels]
+    values = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
+    found = torch.relu(torch.conv2d(values, kernel, stride=2)).mean((2, 3)) @ linear.T + bias
+    return torch.softmax(found, 1)[0].numpy()
+
+
+def check(manifest: Manifest, picture: np.ndarray, shares: np.ndarray, tolerance: float = 1e-5) -> None:
+    found = probabilities(manifest, picture)
+    assert [found[label] for label in LABELS] == pytest.approx(list(shares), abs=tolerance)
+
+
+# ── usual files ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_onnx_answers_what_torch_computes_of_the_same_weights(add: Add, picture: np.ndarray) -> None:
+    manifest = add(onnx_files.classifier())
+
+    assert (manifest.architecture, manifest.weights, manifest.is_network) == ("onnx", "network.xml", True)
+    assert manifest.input == InputSpec("crop", size=32, resize_size=37)
+    check(manifest, picture, expected(picture))
+
+
+def test_mean_and_std_of_bytes_blue_first(add: Add, picture: np.ndarray) -> None:
+    wanted = {"values": "0-255", "channels": "bgr", "mean": (104.0, 117.0, 123.0), "std": (58.0, 57.0, 56.0)}
+
+    manifest = add(onnx_files.classifier(), wanted=wanted)
+
+    check(manifest, picture, expected(picture[..., ::-1], wanted["mean"], wanted["std"], 1))
+
+
+@pytest.mark.parametrize(
+    ("shape", "kind", "tolerance"),
+    [
+        (("n", 32, 32, 3), onnx_files.FLOAT, 1e-5),
+        ((1, 3, 32, 32), onnx_files.FLOAT, 1e-5),
+        (("n", 3, "h", "w"), onnx_files.FLOAT, 1e-5),
+        (("n", 3, 32, 32), onnx_files.FLOAT16, 0.01),
+    ],
+    ids=["height, width, channels", "one picture at a time", "open sides", "fp16"],
+)
+def test_inputs_that_exporters_write(add: Add, picture: np.ndarray, shape, kind: int, tolerance: float) -> None:
+    manifest = add(onnx_files.classifier(shape=shape, kind=kind), wanted={"size": 32})
+
+    check(manifest, picture, expected(picture), tolerance)
+    assert len(load_model(manifest).predict([picture] * 3, [ClassifyOptions()] * 3)) == 3
+
+
+def test_bytes_are_not_normalised(add: Add, picture: np.ndarray) -> None:
+    manifest = add(onnx_files.classifier(kind=onnx_files.UINT8))
+
+    check(manifest, picture, expected(picture, (0, 0, 0), (1, 1, 1), 1))
+
+
+def test_a_grey_network_gets_grey_pictures(add: Add, picture: np.ndarray) -> None:
+    manifest = add(onnx_files.classifier(shape=("n", 1, 32, 32)), wanted={"values": "0-1"})
+
+    grey = np.asarray(Image.fromarray(picture).convert("L"))[..., None]
+    check(manifest, picture, expected(grey, (0, 0, 0), (1, 1, 1)), 0.02)
+
+
+def test_a_batch_that_is_written_into_the_network_is_noticed(add: Add, picture: np.ndarray) -> None:
+    """OpenVINO opens the side of the batch, and the mean over it would mix what callers send."""
+    ends = [onnx_files.node("ReduceMean", ["scores"], ["mixed"], axes=[0], keepdims=1)]
+
+    manifest = add(onnx_files.classifier(ends=ends, output="mixed", shape=(1, 3, 32, 32)))
+
+    assert manifest.serve.max_batch_size == 1
+    other = 255 - picture
+    both = load_model(manifest).predict([picture, other], [ClassifyOptions(3)] * 2)
+    assert [each.score for each in both[0]] == pytest.approx(sorted(expected(picture), reverse=True), abs=1e-5)
+
+
+def test_softmax_is_not_applied_twice(add: Add, picture: np.ndarray) -> None:
+    ends = [onnx_files.node("Softmax", ["scores"], ["shares"], axis=1)]
+
+    check(add(onnx_files.classifier(ends=ends, output="shares")), picture, expected(picture))
+
+
+def test_labels_that_the_exporter_wrote_into_the_file(add: Add) -> None:
+    notes = {"names": "{0: 'ant', 1: 'bee', 2: 'fly'}", "task": "classify"}
+
+    assert add(onnx_files.classifier(notes=notes), labels=None).labels == ("ant", "bee", "fly")
+
+
+def network() -> torch.nn.Module:
+    torch.manual_seed(3)
+    layers = torch.nn.Conv2d(3, 8, 3, stride=2), torch.nn.ReLU(), torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()
+    return torch.nn.Sequential(*layers, torch.nn.Linear(8, 3)).eval()
+
+
+def by_torch(picture: np.ndarray) -> np.ndarray:
+    pixels = (picture / 255 - np.float32((0.485, 0.456, 0.406))) / np.float32((0.229, 0.224, 0.225))
+    with torch.inference_mode():
+        scores = network()(torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None])
+    return torch.softmax(scores, 1)[0].numpy()
+
+
+def test_programs_of_torch_export_and_torchscript(add: Add, picture: np.ndarray, tmp_path: Path) -> None:
+    batch = torch.export.Dim("batch", min=1, max=64)
+    example = torch.zeros(2, 3, 32, 32)
+    torch.export.save(torch.export.export(network(), (example,), dynamic_shapes=({0: batch},)), tmp_path / "a.pt2")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.trace(network(), example).save(tmp_path / "a.pt")
+
+    for name, wanted in (("a.pt2", {}), ("a.pt", {"size": 32})):
+        check(add(tmp_path / name, wanted=wanted), picture, by_torch(picture))
+        (tmp_path / "models" / "mine" / "1").rename(tmp_path / name.replace(".", "-"))
+
+
+def test_openvinos_own_files_and_the_command(picture: np.ndarray, tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(onnx_files.classifier())
+    openvino.save_model(openvino.Core().read_model(tmp_path / "a.onnx"), tmp_path / "a.xml", compress_to_fp16=False)
+    (tmp_path / "labels.txt").write_text("\n".join(LABELS))
+    arguments = ["add", "--file", "a.xml", "--task", "classify", "--labels", "labels.txt", "--name", "mine"]
+    arguments = [str(tmp_path / each) if each in ("a.xml", "labels.txt") else each for each in arguments]
+
+    ran = CliRunner().invoke(command, [*arguments, "--version", "1", "--store", str(tmp_path / "models")])
+
+    assert ran.exit_code == 0, ran.output
+    assert "1 picture compared with OpenVINO fp32, reading the file itself: the largest difference is" in ran.output
+    check(manifests.read(tmp_path / "models" / "mine" / "1"), picture, expected(picture))
+
+
+def test_classes_of_pixels_also_from_a_smaller_map(add: Add) -> None:
+    """The best class of each pixel is the colour that it has most of."""
+    kernel = np.eye(3, dtype=np.float32).reshape(3, 3, 1, 1)
+    nodes = [
+        onnx_files.node("AveragePool", ["images"], ["small"], kernel_shape=[2, 2], strides=[2, 2]),
+        onnx_files.node("Conv", ["small", "w"], ["scores"], kernel_shape=[1, 1]),
+    ]
+    content = onnx_files.model(
+        nodes,
+        {"w": kernel},
+        [onnx_files.value("images", ["n", 3, 32, 32])],
+        [onnx_files.value("scores", ["n", 3, 16, 16])],
+    )
+    picture = np.zeros((32, 32, 3), np.uint8)
+    picture[:16, :, 0] = picture[16:, :16, 1] = picture[16:, 16:, 2] = 200
+
+    manifest = add(content, "segment", wanted={"values": "0-1"})
+
+    ((answer,),) = load_model(manifest).predict([picture], [manifest.default_options()])
+    assert manifest.input.kind == "letterbox"
+    assert answer.labels == {0: "cat", 1: "dog", 2: "owl"}
+    assert (answer.numbers[:15] == 0).all()
+    assert (answer.numbers[17:, :15] == 1).all()
+    assert (answer.numbers[17:, 17:] == 2).all()
+
+
+def test_int8_and_bf16_are_built_and_compared_with_openvino_fp32(add: Add, tmp_path: Path) -> None:
+    random = np.random.default_rng(2)
+    (tmp_path / "samples").mkdir()
+    for number in range(2 * LEAST_IMAGES):
+        pixels = random.integers(0, 256, (1, 1, 3)) + random.integers(-20, 20, (40, 40, 3))
+        Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(tmp_path / "samples" / f"{number:03}.png")
+    manifest = add(onnx_files.classifier(), sample_pictures=tmp_path / "samples")
+
+    report = build_model(manifest, tmp_path, BuildOptions(rounds=1), progress=lambda line: None)
+
+    rows = {each.name: each for each in report.candidates}
+    assert list(rows) == ["openvino fp32", "openvino bf16", "openvino int8"]
+    assert all(each.is_measured for each in rows.values()), rows
+    assert rows["openvino int8"].agreement > 0.9
+    for precision in ("fp32", "bf16", "int8"):
+        model = load_model(manifest, Plan(tmp_path, precision=precision))
+        model.golden_check()
+        assert model.computed_by == f"openvino {precision}"
+
+
+# ── files that lie ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def refusal(add: Add, *given, **changes) -> str:
+    with pytest.raises(CaskError) as refused:
+        add(*given, **changes)
+    return f"{refused.value.message} {refused.value.hint}"
+
+
+def external(location: str) -> bytes:
+    """A network whose one weight lies in another file."""
+    return onnx_files.model(
+        [onnx_files.node("Gemm", ["images", "w"], ["scores"])],
+        {},
+        [onnx_files.value("images", ["n", 4])],
+        [onnx_files.value("scores", ["n", 3])],
+        tensors=[onnx_files.external("w", [4, 3], location)],
+    )
+
+
+@pytest.mark.parametrize(
+    ("location", "words"),
+    [
+        ("/etc/passwd", "wants weights from '/etc/passwd', which is outside of its folder"),
+        ("../weights", "wants weights from '../weights', which is outside of its folder"),
+        ("weights", "wants weights from 'weights', which is not beside it"),
+        ("short", "short has 4 bytes; network.onnx wants 48 from it"),
+        ("link", "link is a link"),
+    ],
+)
+def test_weights_in_another_file(add: Add, tmp_path: Path, location: str, words: str) -> None:
+    (tmp_path / "short").write_bytes(b"four")
+    (tmp_path / "link").symlink_to("/etc/hostname")
+
+    assert words in refusal(add, external(location))
+
+
+@pytest.mark.parametrize(
+    ("content", "words"),
+    [
+        (onnx_files.classifier()[:-400], "it is cut off, damaged or something else"),
+        (b"", "is empty (0 bytes)"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
+        (b"\x80\x02}q\x00.", "is a pickle, which runs code when it is read"),
+        (b"<html>", "begins with b'<html>', as no network does"),
+    ],
+)
+def test_content_that_is_none(add: Add, content: bytes, words: str) -> None:
+    assert words in refusal(add, content, name="network.onnx" if content[:1] == b"\x08" else "network")
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"labels": 5}, "network.onnx scores 5 labels, LABELS has 3"),
+        ({"shape": ("n", 4, 32, 32)}, "4 channels"),
+        ({"shape": ("n", 3, 24, 32)}, "32 × 24 pixels"),
+    ],
+)
+def test_a_network_for_something_else(add: Add, changes, words: str) -> None:
+    assert words in refusal(add, onnx_files.classifier(**changes))
+
+
+@pytest.mark.parametrize(
+    ("wanted", "words"),
+    [
+        ({"size": 64}, "32 pixels, not 64"),
+        ({"output": "logits"}, "has no output 'logits'. There are: scores f32 [n, 3]"),
+        ({"mean": (123.7, 116.3, 103.5)}, "are not of [0, 1]. For values from 0 to 255: --values 0-255"),
+        ({"input_kind": "fit"}, "letterbox keeps the whole picture"),
+    ],
+)
+def test_options_that_do_not_fit(add: Add, wanted, words: str) -> None:
+    assert words in refusal(add, onnx_files.classifier(), wanted=wanted)
+
+
+def test_labels_that_nobody_gives(add: Add) -> None:
+    assert "does not name its 3 labels" in refusal(add, onnx_files.classifier(), labels=None)
+
+
+def test_operators_that_openvino_lacks(add: Add) -> None:
+    content = onnx_files.model(
+        [onnx_files.node("Magic", ["images"], ["scores"], domain="acme")],
+        {},
+        [onnx_files.value("images", ["n", 3, 32, 32])],
+        [onnx_files.value("scores", ["n", 3])],
+        domain="acme",
+    )
+
+    assert "has operators that OpenVINO lacks: acme.Magic (its opset is 17)" in refusal(add, content)
+
+
+def test_two_inputs(add: Add) -> None:
+    content = onnx_files.model(
+        [onnx_files.node("Add", ["a", "b"], ["sum"])],
+        {},
+        [onnx_files.value("a", ["n", 3]), onnx_files.value("b", ["n", 3])],
+        [onnx_files.value("sum", ["n", 3])],
+    )
+
+    assert "takes 2 inputs: a f32 [n, 3], b f32 [n, 3]" in refusal(add, content)
+
+
+def test_an_archive_that_unpacks_to_much_more(add: Add) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a/data.pkl", b"\0" * 4_000_000)
+
+    assert "would unpack to 4000000" in refusal(add, buffer.getvalue(), name="network.pt2")
+
+
+def test_a_program_of_another_torch(add: Add, tmp_path: Path) -> None:
+    torch.export.save(torch.export.export(network(), (torch.zeros(2, 3, 32, 32),)), tmp_path / "a.pt2")
+    with zipfile.ZipFile(tmp_path / "a.pt2") as archive, zipfile.ZipFile(tmp_path / "b.pt2", "w") as other:
+        for name in archive.namelist():
+            changed = archive.read(name)
+            if name.endswith("models/model.json"):
+                changed = changed.replace(b'"schema_version":', b'"schema_version": {"major": 99, "minor": 0}, "x":', 1)
+            other.writestr(name, changed)
+
+    words = refusal(add, tmp_path / "b.pt2")
+
+    assert f"cannot be read by torch {torch.__version__}" in words
+    assert "Save it with the torch of this machine" in words
+
+
+def test_a_link_and_a_fifo_are_no_files(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").symlink_to("b.onnx")
+    os.mkfifo(tmp_path / "c.onnx")
+
+    for name, words in (("a.onnx", "is a link to b.onnx"), ("c.onnx", "a FIFO"), ("d.onnx", "does not exist")):
+        with pytest.raises(CaskError, match=words):
+            network_files.look(tmp_path / name)
+
+
+def test_a_conversion_has_an_end_and_a_size(tmp_path: Path) -> None:
+    (tmp_path / "a.onnx").write_bytes(onnx_files.classifier())
+    given = tmp_path / "a.onnx", "classify", LABELS, "mine", "1"
+
+    for limits, words in (({"limit_seconds": 0.01}, "within 0.01 s"), ({"memory_mb": 50}, "--memory-mb")):
+        with pytest.raises(CaskError) as refused:
+            add_network(NewNetwork(*given, **limits), tmp_path / "models")
+        assert words in f"{refused.value.message} {refused.value.hint}"
+    assert not list((tmp_path / "models").glob("*"))
+
+
+def test_a_changed_byte_keeps_it_from_loading(add: Add) -> None:
+    manifest = add(onnx_files.classifier())
+    path = manifest.directory / "network.bin"
+    content = bytearray(path.read_bytes())
+    content[100] ^= 1
+    path.write_bytes(content)
+
+    with pytest.raises(CaskError, match=r"network\.xml and its \.bin have SHA-256"):
+        load_model(manifest)
