@@ -12,13 +12,13 @@ MAKEFLAGS += --no-print-directory
 # ENV, PORT and any other setting given to make reach the programs through the environment, as they were typed: a value is
 # never read by make ($(shell …) in it) nor by a shell (quotes, blanks, semicolons). app/given.sh makes arguments of them.
 $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
-GIVEN := A AFTER ANYWAY ARCH B BEFORE BUILD CODE CONFIRM FILE FOLDER LABELS MIX MODEL NAME OPTIONS PART PROFILE RATE SAMPLES SECONDS SHARE SLO TASK VERSION WEIGHTS
+GIVEN := A AFTER ANYWAY ARCH B BEFORE BUILD CODE CONFIRM FILE FOLDER LABELS MIX MODEL NAME OPENAPI OPTIONS PART PROFILE RATE REPLAY SAMPLES SCENARIO SECONDS SHARE SLO SPEED TASK VERSION WEIGHTS
 $(foreach name,$(GIVEN),$(eval export GIVEN_$(name) := $$(value $(name))))
 override PY := .venv/bin/python
 # Its words are for people; programs read what follows.
 override INSTALL := >&2 requirements/install.sh
 override MODEL_COMMAND := app/given.sh $(PY) -m app.cli model
-override RATE_OPTIONS := --slo:SLO --mix:MIX --rate:RATE --seconds:SECONDS --confirm:CONFIRM @OPTIONS
+override RATE_OPTIONS := --slo:SLO --scenario:SCENARIO --mix:MIX --rate:RATE --seconds:SECONDS --confirm:CONFIRM @OPTIONS
 
 help: ## Print this help
 	@awk 'BEGIN {FS = ":.*## "; print "\n\033[1mCask\033[0m  a Flask app and a torch model in one Apache container"} \
@@ -120,7 +120,7 @@ train: ## Train the demonstration models (20 minutes, two cores)
 	@app/given.sh $(PY) -m training.train @OPTIONS
 
 ##@ Your own Flask code
-.PHONY: plugin-new plugin-list plugin-test plugin-load
+.PHONY: plugin-new plugin-list plugin-test
 plugin-new: ## Begin one: a route, a page, a test: NAME=claims
 	@$(INSTALL) serve
 	@app/given.sh $(PY) -m app.cli plugin new :NAME
@@ -130,13 +130,10 @@ plugin-list: ## List the plugins and what serves
 plugin-test: ## Run its tests with the models of the store: NAME=claims
 	@$(INSTALL) dev
 	@app/given.sh $(PY) -m app.cli plugin test :NAME @OPTIONS
-plugin-load: ## Run its load scenario: NAME=claims PROFILE=smoke
-	@$(INSTALL) loadtest
-	@app/given.sh $(PY) -m app.cli plugin load :NAME --profile:PROFILE $(RATE_OPTIONS)
 
 ##@ Load tests
 .PHONY: loadtest loadtest-docker loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-proof loadtest-ui
-loadtest: ## Run a load test: PROFILE=smoke ENV=dev SLO RATE SECONDS MIX
+loadtest: ## Run a load test: PROFILE=smoke ENV=dev SCENARIO=file.py MIX
 	@$(INSTALL) loadtest
 	@app/given.sh $(PY) -m loadtest run --profile:PROFILE $(RATE_OPTIONS)
 loadtest-docker: ## Run it from containers: WORKERS=2 PROFILE=smoke
@@ -158,7 +155,7 @@ loadtest-proof: ## Check the figures on the real service: PART="search"
 	@app/given.sh $(PY) -m tests.loadtest.proofs @PART @OPTIONS
 loadtest-ui: ## Open Locust's own page on loopback, for ENV's target
 	@$(INSTALL) loadtest
-	@app/given.sh $(PY) -m locust -f loadtest/locustfile.py --confirm:CONFIRM @OPTIONS
+	@app/given.sh $(PY) -m locust -f loadtest/locustfile.py --scenario:SCENARIO --mix:MIX --confirm:CONFIRM @OPTIONS
 
 ##@ Develop
 test: ## Run the quick tests: PART=unit,apache for some of them

@@ -6,6 +6,7 @@ import argparse
 import dataclasses
 import functools
 import os
+import shlex
 import shutil
 import signal
 import sys
@@ -18,12 +19,12 @@ from app import config
 from app.errors import SettingsError
 from loadtest import (
     capacity,
+    choice,
     compare,
     diagnosis,
     driver,
     fingerprint,
     guard,
-    pictures,
     plans,
     profiles,
     reference,
@@ -55,7 +56,8 @@ SEARCH_OPTIONS: tuple[Option, ...] = (
 # Of a run and of a search.
 LOAD_OPTIONS: tuple[Option, ...] = (
     ("slo", str, "default", "limits to judge by: a table of loadtest/slo.toml"),
-    ("mix", str, "", "mix of requests: a table of loadtest/mixes.toml, instead of the profile's"),
+    ("scenario", str, "", "Python files with request() and check(), or with Locust user classes"),
+    ("mix", str, "", "who calls, such as claims:1 classify:3, instead of the profile's mix"),
     ("model", str, None, "open: requests start on schedule; closed: --callers wait for each answer"),
     ("callers", int, 1, "closed model: number of concurrent callers"),
     ("rate", float, None, "requests per second instead of the profile's; where the rate changes, the peak"),
@@ -68,8 +70,6 @@ LOAD_OPTIONS: tuple[Option, ...] = (
     ("join", int, 0, "wait for workers started elsewhere, which connect to this port on loopback"),
     ("timeout", float, 10.0, "request timeout in seconds"),
     ("slots", int, None, "most concurrent requests of a worker; default: from rate and timeout"),
-    ("theirs", Path, None, "a locustfile with user classes of your own, run beside ours"),
-    ("theirs-share", float, 1.0, "share of requests that the classes of --theirs make, 0 … 1"),
     ("host", str, "", "the target; must be the address in LOADTEST_HOST"),
     ("ca", Path, None, "PEM file of the certificate authority of the target"),
     ("confirm", str, "", "name of the environment, where LOADTEST_ALLOW=confirm asks for it"),
@@ -137,7 +137,7 @@ def _run(arguments: argparse.Namespace) -> Status:
     profile = _profile(arguments, settings.env)
     target = _admit(arguments, settings, highest_rate(profile.stages))
     with target_lock.hold(target.url, _say):
-        plan, known = prepare(arguments, profile, target, settings.env)
+        plan, known = prepare(arguments, profile, target, settings)
         verdict = driver.run(plan, target, known, show=_show if sys.stderr.isatty() else None)
     report.write(plan.folder)
     print(summary.render(plan, verdict))
@@ -150,9 +150,9 @@ def _search(arguments: argparse.Namespace) -> Status:
     target = _admit(arguments, settings, most)
     base = profiles.read_profile("probe")
     with target_lock.hold(target.url, _say):
-        first, known = prepare(arguments, base, target, settings.env)
+        first, known = prepare(arguments, base, target, settings)
     probes = _Probes(first, target, known, arguments.seconds)
-    print(f"Searching {target.url} ({settings.env}), {scenarios.describe(first.mix)}, SLO {first.slo.name}")
+    print(f"Searching {target.url} ({settings.env}), {first.callers}, SLO {first.slo.name}")
     found = search.search(probes.probe, arguments.start, most, arguments.resolution, _tell)
     table = capacity.table_of(found, first)
     path = capacity.write(RESULTS if arguments.folder is None else first.folder, settings.env, table)
@@ -175,6 +175,11 @@ class _Probes:
 
     def __init__(self, plan: Plan, target: Target, known: reference.Reference, seconds: float | None) -> None:
         self._plan, self._target, self._known, self._seconds = plan, target, known, seconds
+        found = scenarios.build(plan.mix, plan.sources)
+        # Of a service that does not say whether it is at rest.
+        self._caller = (
+            None if plan.is_cask else scenarios.Caller(found, [1.0] * len(found), known.known, token=target.token)
+        )
         self._count = 0
 
     def probe(self, rate: float, is_confirmation: bool) -> Verdict:
@@ -204,7 +209,7 @@ class _Probes:
         )
         # Between two rates another may have its turn.
         with target_lock.hold(self._target.url, _say):
-            reference.wait_until_at_rest(self._target)
+            reference.wait_until_at_rest(self._target, self._caller)
             return driver.run(plan, self._target, self._known, show=_show if sys.stderr.isatty() else None)
 
 
@@ -239,45 +244,41 @@ def _profile(arguments: argparse.Namespace, env: str) -> Profile:
 
 def _admit(arguments: argparse.Namespace, settings: config.Settings, highest_rps: float) -> Target:
     ask = input if sys.stdin.isatty() else None
-    target = guard.admit(settings, host=arguments.host, highest_rps=highest_rps, confirmed=arguments.confirm, ask=ask)
-    guard.check_environment(target, settings.env)
-    return target
+    return guard.admit(settings, host=arguments.host, highest_rps=highest_rps, confirmed=arguments.confirm, ask=ask)
 
 
 def prepare(
-    arguments: argparse.Namespace, profile: Profile, target: Target, env: str
+    arguments: argparse.Namespace, profile: Profile, target: Target, settings: config.Settings
 ) -> tuple[Plan, reference.Reference]:
     """The plan of one run and the golden answers for it. Asks the target at rest. Raises LoadTestError."""
     _check_options(arguments)
-    mix = profiles.read_mix(arguments.mix or profile.mix, scenarios.SCENARIOS)
-    known = reference.take(target, mix, pictures.samples())
+    env = settings.env
+    chosen = choice.choose(target, settings, arguments.mix, arguments.scenario, profile.mix)
+    known = reference.take(target, chosen.scenarios, chosen.models, patience=arguments.timeout)
     plan = Plan(
         folder=_new_folder(arguments.folder, env, profile.name),
         url=target.url,
         env=env,
         profile=profile,
         slo=profiles.read_slo(arguments.slo),
-        mix=mix,
+        mix=chosen.mix,
         seed=arguments.seed,
         workers=arguments.processes,
         slots=arguments.slots or plans.slots_for(profile, arguments.timeout, arguments.processes),
         timeout_seconds=arguments.timeout,
         repeat_share=arguments.repeats,
-        fingerprint=fingerprint.take(target, driver.ROOT, known.models, known.digests),
+        fingerprint=fingerprint.take(target, driver.ROOT, known.models, known.digests, is_cask=chosen.is_cask),
         command=command_of(arguments, target, env),
-        theirs=str(arguments.theirs.resolve()) if arguments.theirs else "",
-        theirs_share=arguments.theirs_share,
+        sources=chosen.sources,
+        is_cask=chosen.is_cask,
         join_port=arguments.join,
     )
     return plan, known
 
 
 def _check_options(arguments: argparse.Namespace) -> None:
-    if arguments.theirs and not arguments.theirs.is_file():
-        raise profiles.UsageError(f"--theirs is {str(arguments.theirs)!r}, which is no file; expected a locustfile.")
     for name, value, least, most in (
         ("repeats", arguments.repeats, 0, 1),
-        ("theirs-share", arguments.theirs_share, 0, 1),
         ("processes", arguments.processes, 1, 256),
         ("timeout", arguments.timeout, 0.001, 3600),
         ("seed", arguments.seed, 0, 2**31),
@@ -308,7 +309,7 @@ def command_of(arguments: argparse.Namespace, target: Target, env: str) -> str:
     for name, _, default, _ in LOAD_OPTIONS:
         value = getattr(arguments, name.replace("-", "_"), default)
         if name == "seed" or (name not in NOT_REPEATED and value != default):
-            words.append(f"--{name} {value}")
+            words.append(f"--{name} {shlex.quote(str(value))}")
     return " ".join(words)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 # Batches of another size, or another thread, round a little differently.
@@ -23,12 +23,11 @@ def distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
     try:
         if (one["width"], one["height"]) != (other["width"], other["height"]):
             return math.inf
-        if "predictions" in other:
-            return _of_predictions(one["predictions"], other["predictions"])
-        if "segments" in other:
-            return _of_segments(one["segments"], other["segments"])
-        return _of_detections(one["detections"], other["detections"])
-    except (KeyError, TypeError):
+        for name, of_rows in OF_ROWS.items():
+            if name in other:
+                return of_rows(one[name], other[name])
+        return _of_values(one, other)
+    except (KeyError, TypeError, AttributeError):
         return math.inf
 
 
@@ -80,8 +79,30 @@ def _of_detections(found: Rows, expected: Rows) -> float:
     return farthest
 
 
+def _of_values(found: Any, expected: Any) -> float:
+    """Of a task of another shape, such as a vector: by its numbers, each in tolerances of its size."""
+    if isinstance(expected, Mapping):
+        if found.keys() != expected.keys():
+            return math.inf
+        return max((_of_values(found[key], value) for key, value in expected.items()), default=0.0)
+    if isinstance(expected, list):
+        if len(found) != len(expected):
+            return math.inf
+        return max(map(_of_values, found, expected), default=0.0)
+    if isinstance(expected, float):
+        return float(abs(found - expected) / (SCORE_TOLERANCE * max(1.0, abs(expected))))
+    return 0.0 if found == expected else math.inf
+
+
 def _of_detection(found: Mapping[str, Any], expected: Mapping[str, Any]) -> float:
     if found["label"] != expected["label"]:
         return math.inf
     sides = (abs(found["box"][side] - value) / BOX_TOLERANCE_PX for side, value in expected["box"].items())
     return max(abs(found["score"] - expected["score"]) / SCORE_TOLERANCE, *sides)
+
+
+OF_ROWS: Mapping[str, Callable[[Rows, Rows], float]] = {
+    "predictions": _of_predictions,
+    "segments": _of_segments,
+    "detections": _of_detections,
+}

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.storage import json_files
-from loadtest import sampling, scenarios, summary
+from loadtest import mixes, sampling, summary
 from loadtest.guard import Target
 from loadtest.plans import Plan
 from loadtest.profiles import word_of
@@ -112,7 +112,7 @@ def rows_of_card(table: dict[str, Any]) -> list[list[str]]:
     failed = f"at most {table['promise']['max_failed_share']:.1%} failed, {table['confidence']:.0%} sure"
     return [
         ["machine", _machine(table)],
-        ["callers", scenarios.describe(table["mix"])],
+        ["callers", mixes.describe(table["mix"])],
         ["SLO", f"{promised}, {failed}"],
         ["models", ", ".join(f"{name}: {how}" for name, how in prints["computed_by"].items()) or "unknown"],
         ["server", f"{prints['server_version']}, {prints['server'].get('engine_workers')} engine workers"],

@@ -11,9 +11,9 @@ import numpy as np
 
 from loadtest import charts, request_log
 from loadtest.charts import Axis, Chart, Mark, Series
+from loadtest.outcomes import Outcome
 from loadtest.plans import Plan
 from loadtest.profiles import is_shaped, word_of
-from loadtest.request_log import Outcome
 from loadtest.schedule import seconds as seconds_of
 from loadtest.statistics import percentile
 from loadtest.tables import Section

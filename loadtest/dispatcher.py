@@ -5,20 +5,18 @@ from __future__ import annotations
 import random
 import time
 from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gevent
 import numpy as np
 from gevent.pool import Pool
 
+from loadtest.outcomes import Outcome
 from loadtest.precise_timer import Timer
-from loadtest.request_log import Outcome, Recorder
-from loadtest.scenarios import Caller, Request
+from loadtest.request_log import Recorder
+from loadtest.scenarios import Caller
 from loadtest.sender import WATCH_SECONDS, Sender
-
-if TYPE_CHECKING:
-    # It imports Locust, which replaces parts of the standard library.
-    from loadtest.foreign_users import ForeignUsers
+from loadtest.turns import Turn
 
 FLUSH_SECONDS = 0.25
 AHEAD = 16
@@ -75,7 +73,7 @@ class Dispatcher:
     def __init__(
         self,
         sender: Sender,
-        caller: Caller | ForeignUsers,
+        caller: Caller,
         recorder: Recorder,
         clock: Callable[[], float],
         *,
@@ -92,10 +90,10 @@ class Dispatcher:
 
         An arrival without a free slot is recorded as dropped, never delayed.
         """
-        crew, flushed, alarm, requests = GreenletPool(slots, self._sender.send), 0.0, Timer(), self._requests()
+        crew, flushed, alarm, turns = GreenletPool(slots, self._sender.send), 0.0, Timer(), self._turns()
         for intended in moments.tolist():
             # Made while there is time, so that it costs none when the moment has come.
-            request = next(requests)
+            turn = next(turns)
             while (wait := intended - self._clock()) > 0:
                 if wait > FLUSH_SECONDS / 5 and self._clock() - flushed > FLUSH_SECONDS:
                     self._recorder.flush()
@@ -103,7 +101,7 @@ class Dispatcher:
                 alarm.sleep(min(wait, FLUSH_SECONDS))
             if self._must_stop():
                 break
-            if not crew.begin(request, intended):
+            if not crew.begin(turn, intended):
                 self._sender.drop(intended)
             if self._clock() - flushed > FLUSH_SECONDS:
                 self._recorder.flush()
@@ -113,7 +111,7 @@ class Dispatcher:
         while crew.join(FLUSH_SECONDS):
             self._recorder.flush()
 
-    def _requests(self) -> Iterator[Request]:
+    def _turns(self) -> Iterator[Turn]:
         """One after another, made several at once: then what makes them is in the processor's caches."""
         while True:
             yield from [self._caller.next() for _ in range(AHEAD)]

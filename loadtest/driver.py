@@ -12,6 +12,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 from loadtest import progress, request_log, sampling, schedule
@@ -41,7 +42,8 @@ def run(plan: Plan, target: Target, known: Reference, *, show: Callable[[str], N
     plan.write()
     server, host = plan.folder / sampling.SERVER_FILE, plan.folder / sampling.HOST_FILE
     is_shared = sampling.is_this_machine(target.host)
-    with Sampler(lambda: sampling.of_server(target), server), Sampler(lambda: sampling.of_host(is_shared), host):
+    of_server = partial(sampling.of_server, target) if plan.is_cask else dict
+    with Sampler(of_server, server), Sampler(lambda: sampling.of_host(is_shared), host):
         ended = _drive(plan, show)
     record = request_log.read(plan.folder, plan.workers)
     judged = judge(record, plan.profile, plan.slo, sampling.read(server), sampling.read(host))
@@ -79,7 +81,6 @@ def _with_surprises(verdict: Verdict, known: Reference, ended: str) -> Verdict:
 
 def command_of(plan: Plan) -> list[str]:
     """How Locust is started: headless, on loopback, one dispatcher a worker."""
-    files = ",".join(filter(None, (str(ROOT / "loadtest" / "locustfile.py"), plan.theirs)))
     options: dict[str, object] = {"run-folder": plan.folder, "driver": os.getpid(), "host": plan.url}
     options |= {"users": plan.workers, "spawn-rate": plan.workers, "loglevel": "WARNING"}
     flags = ["--headless", "--only-summary", "--reset-stats"]
@@ -92,7 +93,7 @@ def command_of(plan: Plan) -> list[str]:
         options |= {"processes": plan.workers, "master-port": port}
         options |= {"master-bind-host": LOOPBACK, "master-bind-port": port}
     named = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "locust", "-f", files, *flags, *named]
+    return [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py"), *flags, *named]
 
 
 def _port() -> int:

@@ -190,7 +190,7 @@ def _fixed(path: str, state: State) -> tuple[int, bytes]:
     table = {
         "/status": status,
         "/version": {"version": "faulty", "revision": "none"},
-        "/v1/models": {"models": [{"name": "faulty", "digest": DIGEST, "computed_by": "nothing"}]},
+        "/v1/models": {"models": [{"name": "faulty", "task": "classify", "digest": DIGEST, "computed_by": "nothing"}]},
         "/arrived": {"arrived": state.arrived, "planted": state.planted},
     }
     return (200, json.dumps(table[path]).encode()) if path in table else (404, NOTHING_ELSE)

@@ -11,8 +11,9 @@ import numpy as np
 
 from loadtest import request_log as records
 from loadtest import soak
+from loadtest.outcomes import Outcome
 from loadtest.profiles import Profile
-from loadtest.request_log import Outcome, Record
+from loadtest.request_log import Record
 from loadtest.statistics import percentile
 
 

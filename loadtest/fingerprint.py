@@ -19,19 +19,21 @@ from loadtest.statuses import LoadTestError
 COMPARED = ("revision", "is_modified", "server_version", "digests", "computed_by", "server")
 
 
-def take(target: Target, root: Path, models: Sequence[Mapping[str, Any]], digests: Mapping[str, str]) -> dict[str, Any]:
+def take(
+    target: Target, root: Path, models: Sequence[Mapping[str, Any]], digests: Mapping[str, str], *, is_cask: bool = True
+) -> dict[str, Any]:
     """The fingerprint of this generator, and of the target as far as it tells."""
     return {
         "revision": _git(root, "rev-parse", "--short=12", "HEAD") or _built_revision(root),
         "is_modified": bool(_git(root, "status", "--porcelain", "--untracked-files=no")),
-        "server_version": _version(target),
+        "server_version": _version(target) if is_cask else "another service",
         "digests": dict(digests),
         "computed_by": {str(model.get("name")): model.get("computed_by") for model in models},
         "generator_cpu": cpu_name(),
         "generator_cores": len(os.sched_getaffinity(0)),
         "kernel": platform.release(),
         "python": platform.python_version(),
-        "server": _server(target),
+        "server": _server(target) if is_cask else {},
     }
 
 

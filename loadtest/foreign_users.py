@@ -1,10 +1,12 @@
-"""User classes of other people under our schedule: each arrival of theirs is one task of a user who is idle then."""
+"""User classes of Locust as a scenario: each arrival is one task of a user who is idle then."""
 
 from __future__ import annotations
 
-import random
+import importlib.util
+import sys
 from collections import defaultdict
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import gevent
@@ -12,11 +14,11 @@ from locust import TaskSet, User
 from locust.env import Environment
 from locust.exception import InterruptTaskSet, RescheduleTask, StopUser
 from locust.user.task import DefaultTaskSet
+from locust.util.load_locustfile import is_user_class
 
-from loadtest.request_log import Outcome
-from loadtest.scenarios import FOREIGN, FOREIGN_NUMBER, Caller, Request
+from loadtest.outcomes import REFUSALS, Outcome
+from loadtest.turns import Turn
 
-REFUSALS = (429, 503)
 # A TaskSet that only interrupts itself would be entered and left without end.
 MOVES_MOST = 20
 
@@ -54,32 +56,23 @@ class ForeignUser:
 
 
 class ForeignUsers:
-    """Their users, and whose turn it is: ``share`` (0 … 1) of the arrivals is theirs, by the weights of the classes."""
+    """The users of one file, and whose turn it is by the weights of the classes."""
 
-    def __init__(
-        self, environment: Environment, classes: Sequence[type[User]], ours: Caller, share: float, seed: int
-    ) -> None:
-        self._environment, self._ours, self._share = environment, ours, share
+    def __init__(self, environment: Environment, classes: Sequence[type[User]]) -> None:
+        self._environment = environment
         self._classes = {class_.__name__: class_ for class_ in classes}
         self._weights = [class_.weight for class_ in classes]
-        self._chance = random.Random(seed)  # noqa: S311 - chance, not a secret
         self._idle: dict[str, list[ForeignUser]] = defaultdict(list)
         # What Locust tells of the requests of each task under way.
         self._told: dict[Any, list[dict[str, Any]]] = {}
         environment.events.request.add_listener(self._note)
 
-    def next(self) -> Request:
-        """The next request: one of ours, or the class whose user does a task."""
-        if self._chance.random() >= self._share:
-            return self._ours.next()
-        (name,) = self._chance.choices(list(self._classes), self._weights)
-        return Request(FOREIGN_NUMBER, FOREIGN, "", "", (name,), {}, b"", (), "", True)
-
-    def ask(self, name: str) -> tuple[Outcome, str, int, int]:
-        """Have a user of this class do one task: its outcome, what was wrong, the last status, and bytes of answers.
+    def perform(self, turn: Turn) -> tuple[Outcome, str, str]:
+        """Have a user of one class do one task: its outcome, what was wrong, and a code.
 
         What fails in Locust's statistics fails here; 429 and 503 are refusals.
         """
+        (name,) = turn.chance.choices(list(self._classes), self._weights)
         idle, me = self._idle[name], gevent.getcurrent()
         told, words, guest = self._told.setdefault(me, []), "", None
         try:
@@ -93,17 +86,28 @@ class ForeignUsers:
             del self._told[me]
         if guest:
             idle.append(guest)
-        status = next((_status(each) for each in reversed(told) if _status(each)), 0)
-        size = sum(int(each.get("response_length") or 0) for each in told)
+        turn.status = next((_status(each) for each in reversed(told) if _status(each)), 0)
+        turn.size = sum(int(each.get("response_length") or 0) for each in told)
         if failed := next((each for each in told if each.get("exception")), None):
-            status, words = _status(failed), f"{name}: {failed.get('name')}: {failed['exception']}"
+            turn.status, words = _status(failed), f"{name}: {failed.get('name')}: {failed['exception']}"
         if not words:
-            return Outcome.RIGHT, "", status, size
-        return Outcome.REFUSED if status in REFUSALS else Outcome.FAILED, words[:200], status, size
+            return Outcome.RIGHT, "", ""
+        return Outcome.REFUSED if turn.status in REFUSALS else Outcome.FAILED, words[:200], ""
 
     def _note(self, **told: Any) -> None:
         if (mine := self._told.get(gevent.getcurrent())) is not None:
             mine.append(told)
+
+
+def classes_of(path: Path) -> list[type[User]]:
+    """The user classes that a file defines, as Locust finds them, under a name that shadows no module of ours."""
+    spec = importlib.util.spec_from_file_location(f"users_of_{path.parent.name}_{path.stem}", path)
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    sys.path.append(str(path.parent))
+    spec.loader.exec_module(module)
+    return [each for each in vars(module).values() if is_user_class(each)]
 
 
 def _status(told: dict[str, Any]) -> int:

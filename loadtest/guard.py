@@ -7,8 +7,9 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
+from http import HTTPStatus
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
 
@@ -143,6 +144,22 @@ def check_environment(target: Target, env: str, ask: Callable[[Target, str], byt
         )
 
 
+def is_cask(target: Target) -> bool:
+    """Whether the target is a service of this kind: its /status tells an environment, or refuses as ours does.
+
+    Any other answer is another service's. Raises LoadTestError when it is away.
+    """
+    answer, body = exchange(target, "GET", "/status")
+    if answer.status >= 500 and answer.status != HTTPStatus.NOT_IMPLEMENTED:
+        raise LoadTestError(f"{target.url}/status answers {answer.status}; expected a service that is well.")
+    try:
+        told = json.loads(body)
+    except ValueError:
+        return False
+    known = ("environment",) if answer.status == 200 else ("code", "request_id")
+    return isinstance(told, dict) and all(name in told for name in known)
+
+
 def fetch(target: Target, path: str) -> bytes:
     """GET one small body, following nothing. Raises LoadTestError when the target is away or answers otherwise."""
     if not path.startswith("/") or path.startswith("//"):
@@ -164,13 +181,12 @@ def fetch(target: Target, path: str) -> bytes:
 
 
 def exchange(
-    target: Target, method: str, path: str, data: bytes | None = None, content_type: str = ""
+    target: Target, method: str, path: str, data: bytes | None = None, headers: Mapping[str, str] | None = None
 ) -> tuple[http.client.HTTPResponse, bytes]:
     """One request on a connection of its own: the answer and its body. Raises LoadTestError when there is none."""
     connection = connect(target)
-    headers = {**target.headers, **({"Content-Type": content_type} if content_type else {})}
     try:
-        connection.request(method, target.prefix + path, data, headers)
+        connection.request(method, target.prefix + path, data, {**target.headers, **(headers or {})})
         answer = connection.getresponse()
         return answer, answer.read()
     except (OSError, http.client.HTTPException) as error:

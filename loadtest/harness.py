@@ -62,7 +62,8 @@ def run(url: str, *options: str, env: str = "test", folder: Path | None = None, 
     """Run the tool as a person would, against an address that is allowed for this run."""
     with tempfile.TemporaryDirectory(prefix="cask-loadtest-") as scratch:
         kept = folder or Path(scratch) / "run"
-        done = command("run", "--mix", "classify", "--folder", str(kept), *options, url=url, env=env, **settings)
+        mix = () if "--scenario" in options else ("--mix", "classify")
+        done = command("run", *mix, "--folder", str(kept), *options, url=url, env=env, **settings)
         path = kept / "verdict.json"
         table = json.loads(path.read_text()) if path.exists() else {}
         return Ran(done.returncode, table, done.stdout + done.stderr)

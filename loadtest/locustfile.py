@@ -7,17 +7,20 @@ that folder: the open model, raw rows, no statistics of Locust's.
 
 from __future__ import annotations
 
+import dataclasses
 import gc
 import logging
 import os
 import time
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import flask
 import gevent
 from gevent.event import AsyncResult
-from locust import FastHttpUser, User, between, events, task
+from locust import User, between, events, task
 from locust.argument_parser import LocustArgumentParser
 from locust.env import Environment
 from locust.exception import StopUser
@@ -25,19 +28,23 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from app import config
 from app.errors import SettingsError
-from loadtest import connections, guard, pictures, plans, profiles, reference, scenarios, sender
+from loadtest import choice, foreign_users, guard, plans, reference, scenarios
 from loadtest.connections import Connections
 from loadtest.dispatcher import Dispatcher, clock_from
-from loadtest.foreign_users import ForeignUsers
+from loadtest.outcomes import REFUSALS, Outcome
 from loadtest.request_log import Recorder
+from loadtest.scenario import Scenario
+from loadtest.scenarios import Caller
 from loadtest.schedule import arrivals, share_of_worker
 from loadtest.sender import Sender
-from loadtest.statuses import LoadTestError, Status
+from loadtest.statuses import LoadTestError, Status, UsageError
 
 BEGIN = "cask-begin"
 # Long enough for every worker to hear it.
 HEAD_START_SECONDS = 1.0
 PLAN_SECONDS = 120.0
+# Of a person at the page.
+TIMEOUT_SECONDS = 30.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
 begin: AsyncResult = AsyncResult()
@@ -48,7 +55,8 @@ log = logging.getLogger("loadtest")
 def _add_options(parser: LocustArgumentParser) -> None:
     parser.add_argument("--run-folder", default="", include_in_web_ui=False, help="Drive the plan in this folder.")
     parser.add_argument("--driver", type=int, default=0, include_in_web_ui=False, help="Ends when that process does.")
-    parser.add_argument("--mix", default="callers", help="Who calls: a table of loadtest/mixes.toml.")
+    parser.add_argument("--mix", default="", help="Who calls: as MIX of make loadtest.")
+    parser.add_argument("--scenario", default="", include_in_web_ui=False, help="A file with request() and check().")
     parser.add_argument(
         "--confirm", default="", include_in_web_ui=False, help="The environment's name, where a person must agree."
     )
@@ -61,35 +69,32 @@ def _prepare(environment: Environment, runner: Any, **_: Any) -> None:
     options: Any = environment.parsed_options
     if not options.headless and not options.worker and options.web_host not in LOOPBACK:
         _refuse(f"--web-host is {options.web_host!r}; the page has no login, expected one of {', '.join(LOOPBACK)}.")
+    if options.run_folder:
+        _prepare_plan(environment, runner, Path(options.run_folder))
+        return
     # A person may bring a class of their own in another file; Locust's own list then holds it, and it runs.
     theirs = [class_ for class_ in environment.user_classes if class_ not in (CaskDispatcher, CaskCaller)]
-    if options.run_folder:
-        _prepare_plan(environment, runner, Path(options.run_folder), theirs)
-        return
     environment.user_classes = theirs or [CaskCaller]
     for their in theirs:
-        _check_theirs(their)
+        _allow(their)
     if theirs:
-        log.warning("Running %s of yours instead of CaskCaller; its answers are not compared.", _names(theirs))
+        named = ", ".join(their.__name__ for their in theirs)
+        log.warning("Running %s of yours instead of CaskCaller; its answers are not compared.", named)
     if not isinstance(runner, MasterRunner):
         _prepare_callers(environment)
-    for their in theirs:
-        their.host = config.resolve().loadtest_host
     if environment.web_ui:
         _refuse_in_the_page(environment, options.confirm)
 
 
-def _names(classes: list[type[User]]) -> str:
-    return ", ".join(class_.__name__ for class_ in classes)
-
-
-def _check_theirs(theirs: type[User]) -> None:
+def _allow(theirs: type[User]) -> None:
     """The host of a class of the user's is the one that may be loaded, too."""
+    settings = config.resolve()
     if theirs.host:
         try:
-            guard.admit(config.resolve(), host=theirs.host, confirmed=config.resolve().env)
+            guard.admit(settings, host=theirs.host, confirmed=settings.env)
         except LoadTestError as error:
             _refuse(f"{theirs.__name__}.host is {theirs.host!r}: {error}")
+    theirs.host = guard.target_of(settings.loadtest_host).url
 
 
 def _refuse_in_the_page(environment: Environment, confirmed: str) -> None:
@@ -124,21 +129,32 @@ def _typed_host(environment: Environment) -> str | None:
     return None
 
 
-def _prepare_plan(environment: Environment, runner: Any, folder: Path, theirs: list[type[User]]) -> None:
+def _prepare_plan(environment: Environment, runner: Any, folder: Path) -> None:
     environment.user_classes = [CaskDispatcher]
     _wait_for(folder / plans.FILE_NAME)
-    CaskDispatcher.plan = plans.read(folder)
-    CaskDispatcher.host = CaskDispatcher.plan.url
-    CaskDispatcher.theirs = theirs
-    for their in theirs:
-        _check_theirs(their)
-        their.host = CaskDispatcher.plan.url
-    environment.host = CaskDispatcher.plan.url
+    plan = CaskDispatcher.plan = plans.read(folder)
+    environment.host = CaskDispatcher.host = plan.url
+    try:
+        CaskDispatcher.scenarios = [
+            each if each.request else _of_users(environment, each) for each in scenarios.build(plan.mix, plan.sources)
+        ]
+    except LoadTestError as error:
+        _refuse(str(error), error.status)
     options: Any = environment.parsed_options
     # By its number, for it may be gone before this line. A worker's parent is another: Locust's own master.
     gevent.spawn(_end_with_parent, os.getppid() if isinstance(runner, WorkerRunner) else options.driver)
     if isinstance(runner, WorkerRunner):
         runner.register_message(BEGIN, lambda msg, **_: begin.set(msg.data["epoch"]))
+
+
+def _of_users(environment: Environment, scenario: Scenario) -> Scenario:
+    """The scenario with the user classes of its file."""
+    classes = foreign_users.classes_of(Path(scenario.source))
+    if not classes:
+        raise UsageError(f"{scenario.source} has neither request() nor a Locust user class.")
+    for each in classes:
+        _allow(each)
+    return dataclasses.replace(scenario, perform=foreign_users.ForeignUsers(environment, classes).perform)
 
 
 def _wait_for(path: Path) -> None:
@@ -194,12 +210,10 @@ def _prepare_callers(environment: Environment) -> None:
     try:
         settings = config.resolve()
         target = guard.admit(settings, host=environment.host or "", confirmed=options.confirm)
-        guard.check_environment(target, settings.env)
-        CaskCaller.mix = profiles.read_mix(options.mix, scenarios.SCENARIOS)
-        CaskCaller.samples = pictures.samples()
-        CaskCaller.reference = reference.take(target, CaskCaller.mix, CaskCaller.samples)
-        CaskCaller.host = target.url
-        CaskCaller.ssl_context_factory = staticmethod(connections.factory(target.ca_file))
+        chosen = choice.choose(target, settings, options.mix, options.scenario)
+        known = reference.take(target, chosen.scenarios, chosen.models)
+        CaskCaller.target, CaskCaller.host = target, target.url
+        CaskCaller.make = partial(Caller, chosen.scenarios, list(chosen.mix.values()), known.known)
     except (LoadTestError, SettingsError) as error:
         status = error.status if isinstance(error, LoadTestError) else Status.USAGE
         _refuse(str(error), status)
@@ -210,22 +224,11 @@ def _refuse(words: str, status: Status = Status.REFUSED) -> None:
     raise SystemExit(int(status))
 
 
-def _caller(
-    known: reference.Reference, mix: dict[str, float], samples: list[pictures.Picture], *, seed: int, **options: float
-) -> scenarios.Caller:
-    """Who makes the requests, as the target answered at rest."""
-    assets = [path for path in known.assets if path != "/"]
-    # Not from the plan: that is a file.
-    token = config.resolve().loadtest_token.get_secret_value()
-    usable = {"models": known.names, "usable": known.golden}
-    return scenarios.Caller(mix, samples, assets, seed=seed, token=token, **usable, **options)  # type: ignore[arg-type]
-
-
 class CaskDispatcher(User):
     """One a worker: starts every request of the worker's share at its moment."""
 
     plan: plans.Plan
-    theirs: list[type[User]]
+    scenarios: list[Scenario]
     runner: Any = None
 
     @task
@@ -233,21 +236,15 @@ class CaskDispatcher(User):
         """Drive the plan, leave the record, and wait to be ended."""
         plan, folder = self.plan, self.plan.folder
         worker = max(0, getattr(self.environment.runner, "worker_index", 0))
-        known, samples = reference.read(folder), pictures.samples()
         recorder, seed = Recorder(folder, worker), plan.seed * 1000 + worker
-        options = {"repeat_share": plan.repeat_share, "patience_seconds": plan.timeout_seconds}
-        caller = _caller(known, plan.mix, samples, seed=seed, **options)
+        settings, caller = config.resolve(), self._caller(seed)
         moments = share_of_worker(arrivals(plan.profile.stages, plan.profile.arrivals, plan.seed), worker, plan.workers)
         began_at = begin.get()
         clock = clock_from(began_at)
-        connections = Connections(plan.url, plan.slots, str(config.resolve().loadtest_ca_file or ""))
-        guests = None
-        if self.theirs:
-            guests = ForeignUsers(self.environment, self.theirs, caller, plan.theirs_share, seed)
-        judged = (known.oracle(), known.assets, recorder, clock, plan.timeout_seconds)
-        sending = Sender(connections, *judged, guests=guests)
+        connections = Connections(plan.url, plan.slots, str(settings.loadtest_ca_file or ""))
+        sending = Sender(connections, recorder, clock, plan.timeout_seconds)
         stop_when_bad = plan.profile.stop_when_bad
-        driving = Dispatcher(sending, guests or caller, recorder, clock, stop_when_bad=stop_when_bad, seed=seed)
+        driving = Dispatcher(sending, caller, recorder, clock, stop_when_bad=stop_when_bad, seed=seed)
         # A collection in mid-run is a pause that the server would be blamed for.
         gc.collect()
         gc.freeze()
@@ -269,6 +266,19 @@ class CaskDispatcher(User):
         )
         raise StopUser
 
+    def _caller(self, seed: int) -> Caller:
+        plan = self.plan
+        return Caller(
+            self.scenarios,
+            list(plan.mix.values()),
+            reference.read(plan.folder).known,
+            seed=seed,
+            # Not from the plan: that is a file.
+            token=config.resolve().loadtest_token.get_secret_value(),
+            repeat_share=plan.repeat_share,
+            patience_seconds=plan.timeout_seconds,
+        )
+
     def _drive_callers(self, driving: Dispatcher, plan: plans.Plan, worker: int) -> None:
         began, running = 0.0, []
         for stage in plan.profile.stages:
@@ -280,61 +290,54 @@ class CaskDispatcher(User):
         gevent.joinall(running, raise_error=True)
 
 
-class CaskCaller(FastHttpUser):
+class CaskCaller(User):
     """A person at Locust's page counts these: one caller who asks, reads the answer, thinks and asks again."""
 
-    insecure = False
     wait_time = between(0.5, 1.5)
-    network_timeout = connection_timeout = 30.0
     is_refused = False
-    mix: dict[str, float]
-    samples: list[pictures.Picture]
-    reference: reference.Reference
+    target: guard.Target
+    make: Callable[..., Caller]
 
     def on_start(self) -> None:
         """Each user has a chance of its own."""
         if self.is_refused:
             raise StopUser
-        self._caller = _caller(self.reference, self.mix, self.samples, seed=id(self))
-        self._oracle = self.reference.oracle()
-        agent: Any = self.client.client
-        agent.redirect_response_codes = frozenset()
+        cls = type(self)
+        self._caller = cls.make(seed=id(self), token=cls.target.token)
+        connections = Connections(cls.target.url, 1, cls.target.ca_file)
+        names = [each.name for each in self._caller.scenarios]
+        record: Any = LocustRecorder(self.environment, names)
+        self._sender = Sender(connections, record, time.perf_counter, TIMEOUT_SECONDS)
 
     @task
     def ask(self) -> None:
-        """One request of the mix; a wrong answer is a failure, too."""
-        request = self._caller.next()
-        name = scenarios.NAMES[request.scenario]
-        for path in request.paths:
-            client: Any = self.client
-            with client.request(
-                request.method, path, name=name, data=request.body, headers=request.headers, catch_response=True
-            ) as answer:
-                if request.task:
-                    self._oracle.sent(request.task, request.pictures)
-                if request.kind == "job" and answer.status_code == 202:
-                    self._follow(request, sender.job_path(answer.content or b""))
-                elif answer.status_code != 200:
-                    answer.failure(f"status {answer.status_code}")
-                elif request.task:
-                    self._judge(answer, request, request.request_id)
+        """One turn of the mix; a wrong answer is a failure, too."""
+        self._sender.send(self._caller.next(), time.perf_counter())
 
-    def _judge(self, answer: Any, request: scenarios.Request, request_id: str) -> None:
-        body = answer.content or b""
-        outcome, words = self._oracle.judge(request.task, request.pictures, request_id, body, request.kind)
-        if words:
-            answer.failure(f"{outcome.name.lower()}: {words}"[:120])
 
-    def _follow(self, request: scenarios.Request, path: str) -> None:
-        """Ask for a job until it is done; each time is a request of its own on Locust's page."""
-        client, headers, is_open = self.client, sender.follow_headers(request), True
-        while is_open:
-            gevent.sleep(sender.POLL_SECONDS)
-            with client.request("GET", path, name="job: how far", headers=headers, catch_response=True) as answer:
-                state = (answer.json() or {}).get("state") if answer.status_code == 200 else "gone"
-                is_open = state in sender.OPEN_STATES
-                if state == "succeeded":
-                    self._judge(answer, request, path.rpartition("/")[2])
-                elif not is_open:
-                    answer.failure(f"the job is {state}")
-        client.request("DELETE", path, name="job: remove", headers=headers)
+class LocustRecorder:
+    """Tells Locust of each turn by its scenario's name: its time, the answers' size, and what was wrong."""
+
+    def __init__(self, environment: Environment, names: list[str]) -> None:
+        self._request, self._names = environment.events.request, names
+
+    def add(self, row: tuple[Any, ...]) -> None:
+        """One row of Recorder's."""
+        _, sent, done, outcome, index, _, _, _, size, _ = row
+        self._row = (self._names[index], (done - sent) * 1000, size)
+        if outcome == Outcome.RIGHT:
+            self._tell(None)
+
+    def refusal(self, scenario: str, status: int, code: str) -> None:
+        """A refusal has no words of its own."""
+        if status in REFUSALS:
+            self._tell(AssertionError(f"refused: {status} {code}"))
+
+    def example(self, outcome: Outcome, request_id: str, moment: float, words: str) -> None:
+        """What was wrong, which Locust counts by its words."""
+        self._tell(AssertionError(f"{outcome.name.lower()}: {words}"[:120]))
+
+    def _tell(self, error: Exception | None) -> None:
+        name, milliseconds, size = self._row
+        told = {"request_type": "TURN", "name": name, "response_time": milliseconds, "response_length": size}
+        self._request.fire(**told, exception=error, context={})

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from loadtest.answer_distance import alike, apart
-from loadtest.request_log import Outcome
+from loadtest.answer_distance import OF_ROWS, alike, apart
+from loadtest.outcomes import Outcome
 
 KNOWN_MOST = 4096
 # An answer can belong to another request that is under way, or was one of so many before.
@@ -126,12 +126,11 @@ def _image(tensors: Mapping[str, Any], number: int, ranks: int, count: int) -> d
     return {"width": width, "height": height, "detections": rows}
 
 
-# Under which of these an entry of ``results`` has its rows depends on the task.
-ROWS = ("predictions", "detections", "segments")
 BOX_SIDES = ("x_min", "y_min", "x_max", "y_max")
 READERS: Mapping[str, Callable[[dict[str, Any]], Read]] = {"predict": _predicted, "infer": _inferred, "job": _job}
 
 
 def _short(result: Mapping[str, Any]) -> str:
-    rows: Sequence[Mapping[str, Any]] = next((result[name] for name in ROWS if result.get(name)), [])
-    return ", ".join(f"{each['label']} {each.get('score', each.get('area', 0)):.2f}" for each in rows[:3]) or "nothing"
+    rows: Sequence[Mapping[str, Any]] = next((result[name] for name in OF_ROWS if result.get(name)), [])
+    told = ", ".join(f"{each['label']} {each.get('score', each.get('area', 0)):.2f}" for each in rows[:3])
+    return told or ("nothing" if OF_ROWS.keys() & result.keys() else f"{result!r:.80}")

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from app.storage import json_files
-from loadtest import scenarios
+from loadtest.mixes import describe
 from loadtest.profiles import Profile, Slo
 from loadtest.schedule import Stage, highest_rate
 
@@ -35,15 +35,14 @@ class Plan:
     repeat_share: float
     fingerprint: dict[str, Any] = field(default_factory=dict)
     command: str = ""
-    theirs: str = ""  # a file with user classes of other people; empty: none
-    theirs_share: float = 1.0  # of the arrivals
+    sources: dict[str, str] = field(default_factory=dict)  # scenario → the file it is in, for those that are not ours
+    is_cask: bool = True  # the target tells of itself, as this service does
     join_port: int = 0  # workers come from elsewhere and join at this port of loopback; 0: they are started here
 
     @property
     def callers(self) -> str:
         """Who calls, as people read it."""
-        ours = scenarios.describe(self.mix)
-        return f"{ours}; {self.theirs_share:.0%} of the arrivals by {Path(self.theirs).name}" if self.theirs else ours
+        return describe(self.mix)
 
     def write(self) -> None:
         """Leave run.json in the run's folder."""

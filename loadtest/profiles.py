@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -190,17 +190,6 @@ def read_slo(name: str = "default", path: Path = FOLDER / "slo.toml") -> Slo:
     return slo
 
 
-def read_mix(name: str, known: Mapping[str, object], path: Path = FOLDER / "mixes.toml") -> dict[str, float]:
-    """Scenario → weight, of one table of mixes.toml. Raises UsageError for an unknown scenario or no weight above 0."""
-    mix = {each: float(weight) for each, weight in _choose(_read(path), name, path).items()}
-    for each in mix:
-        if each not in known:
-            raise UsageError(f"Mix {name!r} names the scenario {each!r}; expected some of {', '.join(known)}.")
-    if not any(weight > 0 for weight in mix.values()) or any(weight < 0 for weight in mix.values()):
-        raise UsageError(f"Mix {name!r} has no usable weights; expected numbers above 0.")
-    return {each: weight for each, weight in mix.items() if weight > 0}
-
-
 def names(path: Path = FOLDER / "profiles.toml") -> dict[str, str]:
     """Profile → the question it answers."""
     return {name: str(table.get("question", "")) for name, table in _read(path).items()}
@@ -215,10 +204,15 @@ def _read(path: Path) -> dict[str, dict[str, Any]]:
 
 def _choose(tables: Mapping[str, dict[str, Any]], name: str, path: Path) -> dict[str, Any]:
     if name not in tables:
-        near = difflib.get_close_matches(name, tables, 1)
-        hint = f" Did you mean {near[0]!r}?" if near else ""
-        raise UsageError(f"{path.name} has no table {name!r}; it has {', '.join(tables)}.{hint}")
+        raise unknown(f"table of {path.name}", name, list(tables))
     return dict(tables[name])
+
+
+def unknown(what: str, name: str, known: Sequence[str]) -> UsageError:
+    """Nobody is called so; perhaps another was meant."""
+    near = difflib.get_close_matches(name, known, 1)
+    hint = f" Did you mean {near[0]!r}?" if near else ""
+    return UsageError(f"There is no {what} {name!r}; there are {', '.join(known)}.{hint}")
 
 
 def _stage(table: Mapping[str, Any], name: str, capacity_rps: float | None) -> Stage:

@@ -7,8 +7,8 @@ import time
 import numpy as np
 
 from loadtest import request_log as records
+from loadtest.outcomes import Outcome
 from loadtest.plans import Plan
-from loadtest.request_log import Outcome
 from loadtest.schedule import arrivals, seconds
 from loadtest.statistics import percentile
 from loadtest.verdict import so_far

@@ -1,21 +1,21 @@
-"""Ask the target at rest: what is right, which models answer, what the page consists of. Before the load begins."""
+"""Ask the target at rest: what scenarios set up, which models answer, whether each gets through. Before the load."""
 
 from __future__ import annotations
 
 import json
 import time
-import zlib
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from loadtest import guard, scenarios
-from loadtest.answer_distance import distinct
+from loadtest import guard
 from loadtest.guard import Target
-from loadtest.oracle import Oracle
-from loadtest.pictures import Picture, meant_for
-from loadtest.statuses import LoadTestError
+from loadtest.outcomes import REFUSALS, Outcome
+from loadtest.scenario import Scenario
+from loadtest.scenarios import Caller
+from loadtest.statuses import LoadTestError, Status, UsageError
+from loadtest.turns import Answer, Request, Turn, said_of, to_request
 
 FILE_NAME = "reference.json"
 # A busy target may refuse a question at rest; more than this and it is not at rest.
@@ -24,74 +24,139 @@ REST_SECONDS = 60.0
 REST_PERIOD_SECONDS = 0.2
 
 
+class WrongAtRestError(LoadTestError):
+    """An answer was wrong before there was any load."""
+
+    status = Status.FAIL
+
+
 @dataclass(frozen=True)
 class Reference:
-    """Golden answers by task and picture number, digests by task, and the page's assets with their checksums.
+    """What was found at rest. ``known``: by group of scenarios, what they set up; ``models``: rows of /v1/models."""
 
-    ``golden`` holds the pictures that are sent: those whose answers can be told apart. ``left_out``: the others' names.
-    """
-
-    golden: dict[str, dict[int, dict[str, Any]]]
-    digests: dict[str, str]
-    models: list[dict[str, Any]]
-    assets: dict[str, int]
-    surprises: list[str]
-    left_out: list[str] = field(default_factory=list)
+    known: dict[str, Any]
+    models: list[dict[str, Any]] = field(default_factory=list)
 
     @property
-    def names(self) -> dict[str, str]:
-        """Task → the name of the model that answers it, as far as /v1/models tells."""
-        by_digest = {str(model.get("digest")): str(model.get("name")) for model in self.models}
-        return {task: by_digest[digest] for task, digest in self.digests.items() if digest in by_digest}
+    def digests(self) -> dict[str, str]:
+        """Task → digest of the model that answers it."""
+        return {group: told["digest"] for group, told in self._of_tasks()}
 
-    def oracle(self) -> Oracle:
-        """What tells right answers from wrong ones during the run."""
-        return Oracle(self.golden, self.digests)
+    @property
+    def surprises(self) -> list[str]:
+        """Answers of ours that were wrong at rest."""
+        return [each for _, told in self._of_tasks() for each in told["surprises"]]
+
+    def _of_tasks(self) -> list[tuple[str, Any]]:
+        return [(name, told) for name, told in self.known.items() if isinstance(told, dict) and "golden" in told]
 
     def write(self, folder: Path) -> None:
-        """Leave it where the workers find it."""
-        (folder / FILE_NAME).write_text(json.dumps(asdict(self)))
+        """Leave it where the workers find it, for nobody else: a setup may have signed in."""
+        path = folder / FILE_NAME
+        path.touch(0o600)
+        path.write_text(json.dumps(asdict(self)))
 
 
 def read(folder: Path) -> Reference:
     """What :meth:`Reference.write` left."""
-    table = json.loads((folder / FILE_NAME).read_text())
-    golden = {task: {int(number): entry for number, entry in by.items()} for task, by in table.pop("golden").items()}
-    return Reference(golden=golden, **table)
+    return Reference(**json.loads((folder / FILE_NAME).read_text()))
 
 
-def take(target: Target, mix: Mapping[str, float], pictures: Sequence[Picture]) -> Reference:
-    """Send each picture once, alone. Raises LoadTestError when the target does not answer as this service does."""
-    golden: dict[str, dict[int, dict[str, Any]]] = {}
-    digests: dict[str, str] = {}
-    for task in scenarios.tasks_of(mix):
-        golden[task] = {}
-        for number in meant_for(task, pictures):
-            golden[task][number], digests[task] = _ask(target, task, pictures[number])
-    models = _models(target)
-    _check_named(mix, digests, models)
-    assets: dict[str, int] = {}
-    if "page" in mix:
-        paths = ["/", *scenarios.assets_of(guard.fetch(target, "/"), target.prefix)]
-        assets = {path: zlib.crc32(guard.fetch(target, path)) for path in paths}
-    surprises = _surprises(golden, digests, models, pictures)
-    sent = {task: {number: by[number] for number in distinct(by)} for task, by in golden.items()}
-    left_out = [pictures[number].name for task, by in golden.items() for number in by if number not in sent[task]]
-    return Reference(sent, digests, models, assets, surprises, left_out)
+def tasks_of(models: Sequence[Mapping[str, Any]]) -> tuple[str, ...] | None:
+    """The tasks of these models; None where they do not tell."""
+    return tuple(dict.fromkeys(str(each["task"]) for each in models if each.get("task"))) or None
 
 
-def _check_named(mix: Mapping[str, float], digests: Mapping[str, str], models: Sequence[Mapping[str, Any]]) -> None:
-    named = {model.get("digest") for model in models}
-    for name in mix:
-        scenario = scenarios.SCENARIOS[name]
-        if scenario.kind == "infer" and digests[scenario.task] not in named:
-            raise LoadTestError(
-                f"{name} needs the model's name, and /v1/models has none with {digests[scenario.task]}."
-            )
+def models_of(target: Target) -> list[dict[str, Any]]:
+    """Rows of /v1/models; none where it does not tell."""
+    try:
+        models: list[dict[str, Any]] = json.loads(guard.fetch(target, "/v1/models"))["models"]
+    except (LoadTestError, ValueError, KeyError, TypeError):
+        return []
+    return models
 
 
-def wait_until_at_rest(target: Target) -> None:
-    """Return when nothing waits in the engine any more, so that one run's backlog is not the next one's latency."""
+def take(
+    target: Target, scenarios: Sequence[Scenario], models: Sequence[dict[str, Any]] = (), *, patience: float = 30.0
+) -> Reference:
+    """Set up each group once, then send a request of each scenario of a file, alone.
+
+    Raises LoadTestError where one fails, WrongAtRestError where an answer is wrong, UsageError where a scenario raises.
+    """
+    known: dict[str, Any] = {}
+    for each in scenarios:
+        if each.group not in known:
+            known[each.group] = _set_up(target, each) if each.setup else None
+    caller = Caller(scenarios, [1.0] * len(scenarios), known, token=target.token, patience_seconds=patience)
+    for index in range(len(scenarios)):
+        rehearse(target, caller, index)
+    return Reference(known, list(models))
+
+
+def _set_up(target: Target, scenario: Scenario) -> Any:
+    def ask(asked: Request | dict[str, Any]) -> Answer:
+        turn = Turn(scenario, 0, 0, None, None, target.token, prefix=target.prefix)  # type: ignore[arg-type]
+        request = asked if isinstance(asked, Request) else to_request(asked, turn)
+        for _ in range(ATTEMPTS):
+            status, headers, body = _exchange(target, request)
+            if status in request.status:
+                return Answer(status, headers, body, asked, turn)
+            if status < 500 and status not in REFUSALS:
+                break
+        where = f"{target.url}{request.path}"
+        raise LoadTestError(f"{where} answers {status} at rest, to the setup of {scenario.name}: {body[:200]!r}")
+
+    assert scenario.setup
+    try:
+        told = scenario.setup(ask)
+        json.dumps(told)
+    except LoadTestError:
+        raise
+    except Exception as error:  # noqa: BLE001 - whatever a scenario raises is told of it
+        said = said_of(error)
+        raise UsageError(f"The setup of {scenario.name} raised: {said}; expected what JSON can hold.") from None
+    return told
+
+
+def rehearse(target: Target, caller: Caller, index: int) -> None:
+    """One turn of a scenario at rest. Of ours only its request is made: its answers were had by the setup."""
+    scenario = caller.scenarios[index]
+    if not scenario.request:
+        return
+    outcome, words = Outcome.REFUSED, ""
+    for _ in range(ATTEMPTS):
+        turn = caller.turn(index)
+        if turn.error:
+            raise UsageError(f"request() of {scenario.name} raised: {turn.error}")
+        if not scenario.source:
+            return
+        outcome, words, _ = turn.perform(lambda request: _exchange(target, request))
+        for request in turn.afterwards:
+            _exchange(target, request)
+        if outcome != Outcome.REFUSED:
+            break
+    if outcome in (Outcome.WRONG, Outcome.MIXED_UP):
+        raise WrongAtRestError(f"{scenario.name}, before any load: {words}. See {scenario.source}.")
+    if outcome != Outcome.RIGHT:
+        raise LoadTestError(
+            f"{scenario.name} gets no answer at rest: {words or 'it was refused'}. See {scenario.source}."
+        )
+
+
+def _exchange(target: Target, request: Request) -> tuple[int, Mapping[str, str], bytes]:
+    answer, body = guard.exchange(target, request.method, request.path, request.body or None, request.headers)
+    return answer.status, {name.lower(): value for name, value in answer.getheaders()}, body
+
+
+def wait_until_at_rest(target: Target, caller: Caller | None = None) -> None:
+    """Return when nothing waits in the engine any more, so that one run's backlog is not the next one's latency.
+
+    ``caller``: of a service that does not tell; there a turn of each scenario is answered: what waited before it, was.
+    """
+    if caller:
+        for index in range(len(caller.scenarios)):
+            rehearse(target, caller, index)
+        return
     end = time.monotonic() + REST_SECONDS
     while time.monotonic() < end:
         try:
@@ -102,37 +167,3 @@ def wait_until_at_rest(target: Target) -> None:
             return
         time.sleep(REST_PERIOD_SECONDS)
     raise LoadTestError(f"{target.url} does not come to rest within {REST_SECONDS:g} s; somebody else loads it.")
-
-
-def _ask(target: Target, task: str, picture: Picture) -> tuple[dict[str, Any], str]:
-    for _ in range(ATTEMPTS):
-        answer, body = guard.exchange(target, "POST", f"/v1/{task}", picture.data, "image/jpeg")
-        if answer.status == 200:
-            return scenarios.golden_of(body)
-    raise LoadTestError(f"{target.url}/v1/{task} answers {answer.status} to {picture.name} at rest: {body[:200]!r}")
-
-
-def _models(target: Target) -> list[dict[str, Any]]:
-    try:
-        models: list[dict[str, Any]] = json.loads(guard.fetch(target, "/v1/models"))["models"]
-    except (LoadTestError, ValueError, KeyError, TypeError):
-        return []
-    return models
-
-
-def _surprises(
-    golden: Mapping[str, Mapping[int, dict[str, Any]]],
-    digests: Mapping[str, str],
-    models: Sequence[Mapping[str, Any]],
-    pictures: Sequence[Picture],
-) -> list[str]:
-    """Where the demonstration model, whose pictures we know, does not see at rest what is in them."""
-    shown = {model["digest"] for model in models if model.get("demonstration") and not model.get("random_weights")}
-    if digests.get("classify") not in shown:
-        return []
-    found = []
-    for number, result in golden["classify"].items():
-        best, truth = result["predictions"][0]["label"], pictures[number].truth
-        if truth and best != truth:
-            found.append(f"{pictures[number].name} is a {truth}; at rest the answer is {best}")
-    return found

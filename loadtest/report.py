@@ -73,7 +73,7 @@ def render(plan: Plan, verdict: dict[str, Any], found: np.ndarray, samples: Sequ
             curves.by_rate(plan, found),
             curves.response_and_service(judged),
             curves.waterfall(judged),
-            tables.by_scenario(judged),
+            tables.by_scenario(list(plan.mix), judged),
             curves.server(samples, seconds_of(plan.profile.stages)),
             tables.refusals(figures.get("refusals", ())),
             tables.examples(verdict.get("examples", ())),

@@ -6,31 +6,16 @@ import json
 import re
 from collections import Counter
 from dataclasses import dataclass
-from enum import IntEnum
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from app.storage import json_files
-from loadtest.scenarios import Request
+from loadtest.outcomes import SCENARIO_BROKE, Outcome
 
-
-class Outcome(IntEnum):
-    """How a request ended."""
-
-    RIGHT = 0
-    WRONG = 1  # another answer than the golden one, by more than the tolerance
-    MIXED_UP = 2  # an answer that belongs to another request
-    REFUSED = 3  # 429 or 503: the server said no in time
-    FAILED = 4  # any other status that is not success, or a body that is none
-    BROKEN = 5  # the connection was refused or closed
-    TIMED_OUT = 6  # no answer within the caller's patience
-    DROPPED = 7  # no free slot at its moment: never sent
-
-
-# Why an exchange broke that the server had no part in: no file, port or memory was left for a socket, or no name found.
-GENERATORS_OWN = frozenset(("EMFILE", "ENFILE", "EADDRNOTAVAIL", "ENOBUFS", "ENOMEM", "gaierror"))
+# Why an exchange broke that the server had no part in: no file, port or memory for a socket, no name, no request made.
+GENERATORS_OWN = frozenset(("EMFILE", "ENFILE", "EADDRNOTAVAIL", "ENOBUFS", "ENOMEM", "gaierror", SCENARIO_BROKE))
 
 ROW = np.dtype(
     [
@@ -40,8 +25,7 @@ ROW = np.dtype(
         ("outcome", "u1"),
         ("scenario", "u1"),
         ("status", "u2"),
-        ("picture", "u2"),
-        ("repeated", "u2"),  # 1: the same bytes as before, so a cache may answer
+        ("repeated", "u1"),  # 1: bytes that may have been sent before, so a cache may answer
         ("cache", "u1"),  # the server's X-Cache: see CACHE
         ("bytes", "u4"),
         ("decode_ms", "f4"),  # the server's own account, NaN where it gives none
@@ -81,12 +65,12 @@ class Recorder:
         self._waiting.append(row)
         self.rows += 1
 
-    def example(self, outcome: Outcome, request: Request, moment: float, words: str) -> None:
+    def example(self, outcome: Outcome, request_id: str, moment: float, words: str) -> None:
         """Keep what was wrong with an answer, for the report; the first few of each kind."""
         count = self._examples.get(outcome, 0)
         self._examples[outcome] = count + 1
         if count < EXAMPLES_MOST:
-            row = {"outcome": outcome.name, "request_id": request.request_id, "at": round(moment, 3), "what": words}
+            row = {"outcome": outcome.name, "request_id": request_id, "at": round(moment, 3), "what": words}
             self._examples_file.write(json.dumps(row) + "\n")
 
     def refusal(self, scenario: str, status: int, code: str) -> None:

@@ -1,233 +1,256 @@
-"""What callers do, one row a scenario: how the body is made, and of which pictures. No sockets."""
+"""What callers do: scenarios of one Python file, of a plugin, or our own, by name; and a mix of them. No sockets."""
 
 from __future__ import annotations
 
+import ast
 import bisect
+import importlib.util
+import inspect
 import itertools
-import json
 import random
-import re
 import secrets
-import struct
-from collections.abc import Callable, Collection, Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from functools import cached_property
+from pathlib import Path
+from types import ModuleType
+from typing import Any
 
-from loadtest.pictures import Picture, meant_for
+from loadtest import mixes, ours
+from loadtest.profiles import unknown
+from loadtest.scenario import Scenario
+from loadtest.statuses import UsageError
+from loadtest.turns import Turn, said_of
 
-BOUNDARY = b"cask-load-test-3d9f0c"
-SEVERAL = 4
-# Of the 64 that a picture's comment has room for; a run counts up from there.
+FILE_NAME = "loadtest.py"
+PARTS = ("request", "check", "setup")
+# Of the 64 that a picture's comment has room for; a run counts up from there, by so many as one request may need.
 NONCE_BITS = 60
-JSON_TYPE = "application/json"
-BINARY_TYPE = "application/octet-stream"
-HEADER_LENGTH = "Inference-Header-Content-Length"
-FORM_TYPE = f"multipart/form-data; boundary={BOUNDARY.decode()}"
-ASSET = r'(?:href|src)="%s(/static/[^"]+)"'
+STEP = 4
+NAMES_MOST = 250
 
-Body = Callable[[Sequence[Picture], "int | None"], bytes]
+
+def name_of(path: Path) -> str:
+    """What the scenarios of a file are called: the file, or its folder where all such files have one name."""
+    return path.resolve().parent.name if path.name == FILE_NAME else path.stem
+
+
+def from_file(path: Path) -> list[Scenario]:
+    """The scenarios of a file: request() by the file's name, request_help() by that and _help; or its Locust users.
+
+    Raises UsageError for a file that cannot be read, raises, or has none.
+    """
+    name = name_of(path)
+    try:
+        tree = ast.parse(path.read_bytes(), str(path))
+    except (OSError, SyntaxError, ValueError) as error:
+        raise UsageError(f"{path} cannot be read as Python: {error}; expected a scenario file.") from None
+    functions = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    if not any(part_of(each)[0] == "request" for each in functions):
+        if any(_is_of_locust(node) for node in ast.walk(tree)):
+            # Not imported here: Locust replaces parts of the standard library.
+            return [Scenario(name, None, source=str(path.resolve()))]
+        raise UsageError(f"{path} has neither request() nor a Locust user class; docs/loadtest.md shows both.")
+    return _scenarios(name, _module(path, name), path)
+
+
+def part_of(function: str) -> tuple[str, str]:
+    """request_help → request, _help; two empty words for a function that is none of a scenario's."""
+    part, found, rest = function.partition("_")
+    return (part, found + rest) if part in PARTS else ("", "")
+
+
+def _is_of_locust(node: ast.AST) -> bool:
+    named = [node.module or ""] if isinstance(node, ast.ImportFrom) else []
+    named += [each.name for each in node.names] if isinstance(node, ast.Import) else []
+    return any(name.partition(".")[0] == "locust" for name in named)
+
+
+def _module(path: Path, name: str) -> ModuleType:
+    # As Locust and pytest do: what lies beside it can be imported.
+    if str(path.resolve().parent) not in sys.path:
+        sys.path.append(str(path.resolve().parent))
+    spec = importlib.util.spec_from_file_location(f"scenario_{name}", path.resolve())
+    assert spec
+    assert spec.loader
+    module = importlib.util.module_from_spec(spec)
+    try:
+        spec.loader.exec_module(module)
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a scenario raises is told of it
+        told = error if isinstance(error, Exception) else RuntimeError(f"it ends the program with {error}")
+        raise UsageError(f"{path} cannot be imported: {said_of(told)}.") from None
+    return module
+
+
+def _scenarios(name: str, module: ModuleType, path: Path) -> list[Scenario]:
+    found: dict[str, dict[str, Callable[..., Any]]] = {}
+    for function, value in vars(module).items():
+        part, suffix = part_of(function)
+        if part and inspect.isfunction(value):
+            if inspect.iscoroutinefunction(value) or inspect.isasyncgenfunction(value):
+                raise UsageError(f"{function} of {path} is async; expected a plain function: Locust's sockets wait.")
+            found.setdefault(suffix, {})[part] = value
+    if alone := [suffix for suffix, parts in found.items() if "request" not in parts and suffix]:
+        told = ", ".join(f"{part}{suffix}" for suffix in alone for part in found[suffix])
+        raise UsageError(f"{path} has {told}, but no request{alone[0]}; expected one for each.")
+    shared = found.get("", {}).get("setup")
+    return [
+        Scenario(
+            name + suffix,
+            _with_turn(parts["request"]),
+            parts.get("check"),
+            parts.get("setup", shared),
+            group=name + (suffix if "setup" in parts else ""),
+            source=str(path.resolve()),
+        )
+        for suffix, parts in found.items()
+        if "request" in parts
+    ]
+
+
+def _with_turn(request: Callable[..., Any]) -> Callable[[Turn], Any]:
+    return request if inspect.signature(request).parameters else lambda _: request()
 
 
 @dataclass(frozen=True)
-class Scenario:
-    """One way to call. ``task`` is empty for the page, which is fetched with its assets as a browser does.
+class Registry:
+    """Every scenario that can be named: of files, of plugins, ours. ``tasks``: of the service; None: not known."""
 
-    ``kind``: predict (one request, one answer), page, infer (Open Inference Protocol; the path names the model), or job
-    (submit, poll until it is done, fetch the results; then it is removed, which nobody waits for).
-    """
+    files: tuple[Path, ...] = ()
+    plugins: tuple[Path, ...] = ()
+    tasks: tuple[str, ...] | None = None
 
-    name: str
-    path: str
-    task: str
-    content_type: str
-    count: int
-    body: Body
-    kind: str = "predict"
+    @cached_property
+    def own(self) -> dict[str, list[Scenario]]:
+        """The scenarios of each file by its name. Raises UsageError for a name that we use."""
+        found: dict[str, list[Scenario]] = {}
+        for path in self.files:
+            name = name_of(path)
+            if name in found or name in mixes.tables() or name == ours.PAGE:
+                raise UsageError(f"SCENARIO {str(path)!r} is called {name!r}, as another one is; rename the file.")
+            found[name] = from_file(path)
+        return found
 
+    def mix(self, words: str) -> dict[str, float]:
+        """Scenario → weight, of words such as ``claims:1 classify:3``. Raises UsageError.
 
-class Request(NamedTuple):
-    """One request, ready to send. ``pictures`` are numbers of the run's list; ``paths`` more than one for the page."""
+        A word is a table of mixes.toml, a file or a plugin (all of its scenarios), a scenario, or a task of ours.
+        """
+        found: dict[str, float] = {}
+        for word in words.replace(",", " ").split():
+            name, _, given = word.partition(":")
+            weights, weight = self._named(name), _weight(word, given)
+            for each, share in weights.items():
+                found[each] = found.get(each, 0.0) + weight * share / sum(weights.values())
+        if not any(found.values()):
+            raise UsageError(f"MIX {words!r} has no usable weights; expected numbers above 0.")
+        if len(found) > NAMES_MOST:
+            raise UsageError(f"MIX {words!r} has {len(found)} scenarios; expected at most {NAMES_MOST}.")
+        return {each: weight for each, weight in found.items() if weight}
 
-    scenario: int
-    kind: str
-    task: str
-    method: str
-    paths: tuple[str, ...]
-    headers: dict[str, str]
-    body: bytes
-    pictures: tuple[int, ...]
-    request_id: str
-    is_repeated: bool
+    def _named(self, name: str) -> dict[str, float]:
+        tables = mixes.tables()
+        if name in tables:
+            for each in tables[name]:
+                self.find(each)
+            return {each: float(weight) for each, weight in tables[name].items()}
+        if scenarios := self._of_source(name):
+            return dict.fromkeys([each.name for each in scenarios], 1.0)
+        return {self.find(f"{name}_raw" if ours.is_task(name, self.tasks) else name).name: 1.0}
 
+    def _of_source(self, name: str) -> list[Scenario]:
+        if name in self.own:
+            return self.own[name]
+        path = next((each / FILE_NAME for each in self.plugins if each.name == name), None)
+        return from_file(path) if path and path.is_file() else []
 
-def raw(pictures: Sequence[Picture], nonce: int | None) -> bytes:
-    """The bytes of one image."""
-    return pictures[0].data if nonce is None else pictures[0].with_nonce(nonce)
+    def find(self, name: str) -> Scenario:
+        """One scenario. Raises UsageError for a name that nobody has."""
+        sources = [*self.own, *(each.name for each in self.plugins if name.startswith(each.name))]
+        for source in sources:
+            for each in self._of_source(source):
+                if each.name == name:
+                    return each
+        if found := ours.named(name, self.tasks):
+            return found
+        raise unknown("scenario", name, [*(each.name for s in self.own for each in self.own[s]), *self._all()])
 
-
-def multipart(pictures: Sequence[Picture], nonce: int | None) -> bytes:
-    """A form with one part an image (RFC 7578)."""
-    parts = []
-    for number, picture in enumerate(pictures):
-        parts.append(
-            b'--%s\r\nContent-Disposition: form-data; name="image"; filename="%d.jpg"\r\n' % (BOUNDARY, number)
-        )
-        parts.append(b"Content-Type: image/jpeg\r\n\r\n")
-        parts.append(picture.data if nonce is None else picture.with_nonce(nonce + number))
-        parts.append(b"\r\n")
-    return b"".join([*parts, b"--%s--\r\n" % BOUNDARY])
-
-
-def base64_json(pictures: Sequence[Picture], nonce: int | None) -> bytes:
-    """A JSON body with base64 images."""
-    images = [picture.base64_with_nonce(None if nonce is None else nonce + n) for n, picture in enumerate(pictures)]
-    return b'{"images":["' + b'","'.join(images) + b'"]}'
-
-
-def infer(pictures: Sequence[Picture], nonce: int | None, request_id: str) -> tuple[bytes, int]:
-    """The body of the Open Inference Protocol as stock clients send it, and how much of it is JSON.
-
-    The image goes behind the JSON as a tensor of BYTES: its length in four bytes, little-endian, then itself.
-    """
-    elements = [struct.pack("<I", len(data)) + data for data in (raw([each], nonce) for each in pictures)]
-    sizes = {"binary_data_size": sum(map(len, elements))}
-    tensor = {"name": "image", "datatype": "BYTES", "shape": [len(pictures)], "parameters": sizes}
-    head = json.dumps({"id": request_id, "inputs": [tensor]}).encode()
-    return b"".join([head, *elements]), len(head)
-
-
-def nothing(_pictures: Sequence[Picture], _nonce: int | None) -> bytes:
-    """No body."""
-    return b""
+    def _all(self) -> list[str]:
+        plugins = [each.name for each in self.plugins if (each / FILE_NAME).is_file()]
+        return [*plugins, *mixes.tables(), *ours.names(self.tasks or ())]
 
 
-SCENARIOS: dict[str, Scenario] = {
-    each.name: each
-    for each in (
-        Scenario("classify_raw", "/v1/classify", "classify", "image/jpeg", 1, raw),
-        Scenario("classify_multipart", "/v1/classify", "classify", FORM_TYPE, 1, multipart),
-        Scenario("classify_json", "/v1/classify", "classify", JSON_TYPE, 1, base64_json),
-        Scenario("classify_several", "/v1/classify", "classify", FORM_TYPE, SEVERAL, multipart),
-        Scenario("detect_raw", "/v1/detect", "detect", "image/jpeg", 1, raw),
-        Scenario("detect_multipart", "/v1/detect", "detect", FORM_TYPE, 1, multipart),
-        Scenario("detect_json", "/v1/detect", "detect", JSON_TYPE, 1, base64_json),
-        Scenario("detect_several", "/v1/detect", "detect", FORM_TYPE, SEVERAL, multipart),
-        Scenario("page", "/", "", "", 0, nothing, "page"),
-        Scenario("classify_infer", "/v2/models/{model}/infer", "classify", BINARY_TYPE, 1, raw, "infer"),
-        Scenario("detect_infer", "/v2/models/{model}/infer", "detect", BINARY_TYPE, 1, raw, "infer"),
-        Scenario("classify_job", "/v1/jobs?task=classify", "classify", "image/jpeg", 1, raw, "job"),
-        Scenario("detect_job_several", "/v1/jobs?task=detect", "detect", FORM_TYPE, SEVERAL, multipart, "job"),
-        Scenario("segment_raw", "/v1/segment", "segment", "image/jpeg", 1, raw),
-        Scenario("segment_multipart", "/v1/segment", "segment", FORM_TYPE, 1, multipart),
-    )
-}
-# Tasks of other people's user classes stand in rows and tables by this name, after ours.
-FOREIGN = "theirs"
-NAMES = (*SCENARIOS, FOREIGN)
-FOREIGN_NUMBER = len(SCENARIOS)
+def _weight(word: str, given: str) -> float:
+    try:
+        weight = float(given or 1)
+    except ValueError:
+        weight = -1.0
+    if not 0 <= weight < float("inf"):
+        raise UsageError(f"MIX says {word!r}; expected such as claims:1, with a number of 0 or more.")
+    return weight
 
 
-def tasks_of(mix: Mapping[str, float]) -> list[str]:
-    """The tasks that a mix needs golden answers for."""
-    return list(dict.fromkeys(SCENARIOS[name].task for name in mix if SCENARIOS[name].task))
-
-
-def assets_of(page: bytes, prefix: str = "") -> list[str]:
-    """What a browser fetches with the page: style sheets, scripts and pictures of this server, below its prefix."""
-    named = re.findall(ASSET % re.escape(prefix), page.decode("utf-8", "replace"))
-    return list(dict.fromkeys(named))
+def build(mix: Mapping[str, float], sources: Mapping[str, str]) -> list[Scenario]:
+    """The scenarios of a mix, by name; ``sources``: the files of those that are not ours. Raises UsageError."""
+    found = {each.name: each for path in set(sources.values()) for each in from_file(Path(path))}
+    for name in mix:
+        if name not in found:
+            found[name] = known = ours.named(name, None) or Scenario(name, None)
+            if not known.request:
+                raise UsageError(f"{sources.get(name, 'loadtest')} has no scenario {name!r} any more.")
+    return [found[name] for name in mix]
 
 
 class Caller:
-    """Chooses and makes requests: the same pictures in the same ways for the same seed, in bytes that are always new.
+    """Chooses scenarios and has them make requests: the same for the same seed, but for the numbers in their bytes.
 
-    ``first_nonce``: the number in the first request's bytes and in its id; by chance when left out, whatever the seed,
-    for a server that keeps answers would know the bytes of an earlier run.
+    ``known``: by group, what the scenarios' setups returned.
+    ``first_nonce``: the number of the first turn; by chance when left out, whatever the seed, for a server that keeps
+    answers would know the bytes of an earlier run.
     ``token``: shown with every request, unless empty.
     ``repeat_share`` (0 … 1) is the share of requests whose bytes are the same each time, so that a cache can answer.
-    ``usable``: task → the pictures that may be sent; all of them when left out.
-    ``models``: task → name of the model, for scenarios whose path names it.
     """
 
     def __init__(
         self,
-        mix: Mapping[str, float],
-        pictures: Sequence[Picture],
-        assets: Sequence[str] = (),
+        scenarios: Sequence[Scenario],
+        weights: Sequence[float],
+        known: Mapping[str, Any],
         *,
         repeat_share: float = 0.0,
         seed: int = 0,
         patience_seconds: float = 30.0,
-        models: Mapping[str, str] | None = None,
         token: str = "",
         first_nonce: int | None = None,
-        usable: Mapping[str, Collection[int]] | None = None,
     ) -> None:
-        self.pictures = pictures
-        self._scenarios = [SCENARIOS[name] for name in mix]
-        self._numbers = [NAMES.index(name) for name in mix]
-        self._weights = list(itertools.accumulate(mix.values()))
-        self._by_task = {
-            task: [number for number in meant_for(task, pictures) if usable is None or number in usable.get(task, ())]
-            for task in tasks_of(mix)
-        }
-        self._paths = ("/", *assets)
-        self._repeat_share = repeat_share
-        self._models = models or {}
-        self._patience = f"{patience_seconds:g}"
-        self._token = {"X-Api-Token": token} if token else {}
+        self.scenarios = scenarios
+        self._weights = list(itertools.accumulate(weights))
+        opened: dict[str, Any] = {}
+        for each in scenarios:
+            if each.group not in opened:
+                opened[each.group] = each.open(known.get(each.group))
+        self._known = [opened[each.group] for each in scenarios]
+        self._repeat_share, self._patience, self._token = repeat_share, patience_seconds, token
         self._chance = random.Random(seed)  # noqa: S311 - chance, not a secret
         self._nonce = secrets.randbits(NONCE_BITS) if first_nonce is None else first_nonce
 
-    def next(self) -> Request:
-        """The next request, by the weights of the mix."""
+    def next(self) -> Turn:
+        """The next turn, by the weights of the mix, its first request made."""
         # As Random.choices does, without its checks.
-        chance, weights = self._chance.random, self._weights
-        choice = bisect.bisect(weights, chance() * weights[-1], 0, len(weights) - 1)
-        scenario = self._scenarios[choice]
-        self._nonce += SEVERAL
-        request_id = f"load-{self._nonce:016x}"
-        if not scenario.task:
-            headers = {"X-Request-Id": request_id, **self._token}
-            return Request(self._numbers[choice], "page", "", "GET", self._paths, headers, b"", (), request_id, True)
-        usable = self._by_task[scenario.task]
-        numbers = tuple([usable[int(chance() * len(usable))] for _ in range(scenario.count)])
-        is_repeated = chance() < self._repeat_share
-        images, nonce = [self.pictures[each] for each in numbers], None if is_repeated else self._nonce
-        headers = {
-            "Content-Type": scenario.content_type,
-            "X-Request-Id": request_id,
-            "X-Request-Timeout": self._patience,
-            **self._token,
-        }
-        path = scenario.path
-        if scenario.kind == "infer":
-            body, head_length = infer(images, nonce, request_id)
-            headers[HEADER_LENGTH], path = str(head_length), path.format(model=self._models[scenario.task])
-        else:
-            body = scenario.body(images, nonce)
-        return Request(
-            self._numbers[choice],
-            scenario.kind,
-            scenario.task,
-            "POST",
-            (path,),
-            headers,
-            body,
-            numbers,
-            request_id,
-            is_repeated,
-        )
+        weights = self._weights
+        return self.turn(bisect.bisect(weights, self._chance.random() * weights[-1], 0, len(weights) - 1))
 
-
-def describe(mix: Mapping[str, float]) -> str:
-    """A mix as people read it: ``classify_raw 75 %, detect_raw 25 %``."""
-    total = sum(mix.values())
-    return ", ".join(f"{name} {weight / total:.0%}" for name, weight in mix.items())
-
-
-def golden_of(body: bytes) -> tuple[dict[str, Any], str]:
-    """The one entry of ``results`` and the model's digest. Raises ValueError or KeyError for another shape."""
-    answer = json.loads(body)
-    (result,) = answer["results"]
-    return result, answer["model"]["digest"]
+    def turn(self, index: int) -> Turn:
+        """A turn of one scenario."""
+        self._nonce += STEP
+        return Turn(
+            self.scenarios[index],
+            index,
+            self._nonce,
+            self._chance,
+            self._known[index],
+            self._token,
+            self._patience,
+            self._chance.random() < self._repeat_share,
+        ).begin()

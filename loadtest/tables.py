@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 
 from loadtest.charts import Chart
+from loadtest.outcomes import Outcome
 from loadtest.plans import Plan
-from loadtest.request_log import Outcome, response_ms
-from loadtest.scenarios import NAMES
+from loadtest.request_log import response_ms
 from loadtest.statistics import percentile
 
 
@@ -65,10 +65,10 @@ def checks(checks: Sequence[dict[str, Any]]) -> Section:
     return Section("Verdict", lead, heads, rows, styles)
 
 
-def by_scenario(found: np.ndarray) -> Section:
+def by_scenario(names: Sequence[str], found: np.ndarray) -> Section:
     """Counts and percentiles of each scenario."""
     rows = []
-    for index, name in enumerate(NAMES):
+    for index, name in enumerate(names):
         part = found[found["scenario"] == index]
         if part.size:
             responses = response_ms(part)

@@ -12,8 +12,9 @@ from loadtest import diagnosis, figures, schedule, soak
 from loadtest import request_log as records
 from loadtest.batch_means import Evidence, evidence, strata_of
 from loadtest.checks import Check, Verdict, together
+from loadtest.outcomes import Outcome
 from loadtest.profiles import Profile, Slo, word_of
-from loadtest.request_log import Outcome, Record
+from loadtest.request_log import Record
 from loadtest.statistics import least_requests, percentile
 from loadtest.statuses import Status
 

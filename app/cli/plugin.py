@@ -117,21 +117,6 @@ def test(name: str, options: tuple[str, ...]) -> None:
     raise SystemExit(done.returncode)
 
 
-@command.command(context_settings={"ignore_unknown_options": True})
-@click.argument("name")
-@click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def load(name: str, options: tuple[str, ...]) -> None:
-    """Send the load scenario of a plugin, its loadtest.py; OPTIONS are those of a load test."""
-    settings = config.resolve().model_copy(update={"plugins": (name,)})
-    path = plugin_settings.folders(settings)[0] / "loadtest.py"
-    if not path.is_file():
-        raise terminal.Failure(f"There is no {path}; expected a locustfile.", next_step="docs/extending.md, Load")
-    done = subprocess.run(
-        [sys.executable, "-m", "loadtest", "run", "--theirs", path, *options], cwd=settings.root, check=False
-    )
-    raise SystemExit(done.returncode)
-
-
 def _mounted(settings: Settings) -> Flask:
     from app.cli import routes
 

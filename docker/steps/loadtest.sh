@@ -54,6 +54,24 @@ done
 # the same in here and outside, and the guard's answer holds.
 options=(--network host --user "$(id -u):$(id -g)" --read-only --tmpfs /tmp --cap-drop ALL
     --security-opt no-new-privileges --volume "$results:$results" --volume "$(realpath "$ENV_DIR"):/app/env:ro" --env "ENV=$ENV")
+# Scenarios of plugins, and those of SCENARIO with what lies beside them, under the paths that they have out here.
+if [ -d "${PLUGINS_DIR:-plugins}" ]; then options+=(--volume "$(realpath "${PLUGINS_DIR:-plugins}"):/app/plugins:ro"); fi
+given=()
+for each in "$@"; do
+    case "$each" in
+        --scenario=*)
+            paths=""
+            for path in ${each#--scenario=}; do
+                [ -f "$path" ] || fail 2 "needs SCENARIO to name files, found «$path», which is none." "make loadtest-docker SCENARIO=mine.py"
+                path="$(realpath "$path")"
+                paths="$paths $path"
+                options+=(--volume "$(dirname "$path"):$(dirname "$path"):ro")
+            done
+            each="--scenario=${paths# }"
+            ;;
+    esac
+    given+=("$each")
+done
 for setting in PORT SERVER_NAME LOADTEST_HOST LOADTEST_ALLOW LOADTEST_MAX_RPS LOADTEST_TOKEN; do
     if [ -n "${!setting:-}" ]; then options+=(--env "$setting"); fi
 done
@@ -76,7 +94,7 @@ terminal=()
 if [ -t 1 ] && [ -t 0 ]; then terminal=(--interactive --tty); fi
 status=0
 "$DOCKER" run --rm --name "cask-$name" "${terminal[@]}" "${options[@]}" "$LOADTEST_IMAGE" \
-    loadtest run --processes "$WORKERS" --join "$port" --folder "$results/$name" "$@" || status=$?
+    loadtest run --processes "$WORKERS" --join "$port" --folder "$results/$name" "${given[@]}" || status=$?
 if [ "$status" = 3 ]; then
     for worker in "${workers[@]}"; do "$DOCKER" logs --tail 3 "$worker" 2>&1 | sed 's/^/    /' >&2; done
 fi

@@ -17,7 +17,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from loadtest import driver, harness, pictures, request_log, scenarios, selftest
+from loadtest import driver, harness, outcomes, pictures, request_log, selftest
 from loadtest.selftest import Finding
 from loadtest.statuses import Status
 from tests import servers
@@ -262,21 +262,20 @@ class Mine(HttpUser):
 
 def test_a_class_of_the_users_own_runs_beside_ours_under_one_verdict(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(THEIRS)
-    options = ("--theirs", str(tmp_path / "mine.py"), "--theirs-share", "0.5", "--rate", "60", "--seconds", "4")
+    options = ("--scenario", str(tmp_path / "mine.py"), "--mix", "mine:1 classify:1", "--rate", "60", "--seconds", "4")
     with harness.faulty_server(slots=16, service_ms=5) as server:
         ran = harness.run(server.url, *options, "--slo", "patient", folder=tmp_path / "run")
 
     sent = request_log.read(tmp_path / "run", 1).rows
-    theirs = sent[sent["scenario"] == scenarios.FOREIGN_NUMBER]
-    ours = sent[sent["scenario"] != scenarios.FOREIGN_NUMBER]
+    theirs, ours = (sent[sent["scenario"] == index] for index in (0, 1))
     assert ran.status == Status.FAIL, ran.printed
     assert 0.3 < theirs.size / sent.size < 0.7
     # A quarter of their tasks misses, as Locust counts it; ours are all right.
-    assert 0.1 < np.mean(theirs["outcome"] == request_log.Outcome.FAILED) < 0.4
+    assert 0.1 < np.mean(theirs["outcome"] == outcomes.Outcome.FAILED) < 0.4
     assert set(theirs["status"]) == {200, 404}
-    assert set(ours["outcome"]) == {request_log.Outcome.RIGHT}
+    assert set(ours["outcome"]) == {outcomes.Outcome.RIGHT}
     assert "Mine: miss" in str(ran.table["examples"])
-    assert ">theirs<" in (tmp_path / "run" / "report.html").read_text()
+    assert ">mine<" in (tmp_path / "run" / "report.html").read_text()
 
 
 STEPS = """
@@ -321,13 +320,13 @@ class Buyer(HttpUser):
 
 def test_task_sets_of_the_users_own_go_a_step_at_each_arrival(tmp_path: Path) -> None:
     (tmp_path / "mine.py").write_text(STEPS.format(log=str(tmp_path / "log")))
-    options = ("--theirs", str(tmp_path / "mine.py"), "--rate", "40", "--seconds", "4", "--slo", "patient")
+    options = ("--scenario", str(tmp_path / "mine.py"), "--rate", "40", "--seconds", "4", "--slo", "patient")
     with harness.faulty_server(slots=16, service_ms=5) as server:
         ran = harness.run(server.url, *options, folder=tmp_path / "run")
 
     sent = request_log.read(tmp_path / "run", 1).rows
     noted = [line.split() for line in (tmp_path / "log").read_text().splitlines()]
-    assert set(sent["outcome"]) == {request_log.Outcome.RIGHT}, ran.printed
+    assert set(sent["outcome"]) == {outcomes.Outcome.RIGHT}, ran.printed
     for user in {who for who, _ in noted}:
         words = [word for who, word in noted if who == user]
         whole = ["start", "choose", "pay", "stop"] * (len(words) // 4 + 1)
@@ -339,7 +338,7 @@ def test_task_sets_of_the_users_own_go_a_step_at_each_arrival(tmp_path: Path) ->
 def test_a_class_of_the_users_own_whose_host_is_not_listed_sends_nothing(tmp_path: Path) -> None:
     with harness.faulty_server() as server, harness.faulty_server() as other:
         (tmp_path / "mine.py").write_text(THEIRS.replace("(HttpUser):", f"(HttpUser):\n    host = '{other.url}'"))
-        ran = harness.run(server.url, "--theirs", str(tmp_path / "mine.py"), "--rate", "20", "--seconds", "3")
+        ran = harness.run(server.url, "--scenario", str(tmp_path / "mine.py"), "--rate", "20", "--seconds", "3")
 
         assert ran.status == Status.INVALID, ran.printed
         assert "Mine.host" in ran.printed

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 
+from loadtest.outcomes import Outcome
 from loadtest.profiles import Profile, Slo
-from loadtest.request_log import ROW, Outcome, Record
+from loadtest.request_log import ROW, Record
 from loadtest.schedule import Stage
 
 PROFILE = Profile("made", "?", (Stage(100, 10, 10),), "classify", claims=(0.5, 0.99))

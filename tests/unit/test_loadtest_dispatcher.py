@@ -15,17 +15,17 @@ import gevent
 import numpy as np
 import pytest
 
-from loadtest import request_log
+from loadtest import ours, request_log
 from loadtest.dispatcher import Dispatcher
-from loadtest.oracle import Oracle
-from loadtest.pictures import samples
-from loadtest.request_log import TIMINGS, Outcome, Recorder, read_timings
+from loadtest.outcomes import Outcome
+from loadtest.pictures import meant_for, samples
+from loadtest.request_log import TIMINGS, Recorder, read_timings
 from loadtest.scenarios import Caller
 from loadtest.sender import Sender
 
 SAMPLES = samples()
 RESULT = {"width": 1, "height": 1, "predictions": [{"label": "cone", "score": 1.0}]}
-ORACLE = Oracle({"classify": dict.fromkeys(range(len(SAMPLES)), RESULT)}, {"classify": "d"})
+KNOWN = {"golden": dict.fromkeys(meant_for("classify", SAMPLES), RESULT), "digest": "d", "model": "m"}
 TIMING = "decode;dur=2.5, queue;dur=0.5, predict;dur=7, engine;dur=8"
 
 
@@ -41,6 +41,9 @@ class FakeResponse:
 
     def get(self, name: str) -> str | None:
         return {"server-timing": TIMING, "x-cache": "hit"}.get(name)
+
+    def info(self) -> dict[str, str]:
+        return {}
 
     def release(self) -> None:
         """Nothing is held."""
@@ -64,6 +67,12 @@ class FakeClients:
         return FakeResponse(self.status, json.dumps(answer).encode())
 
 
+def caller(name: str = "classify_raw") -> Caller:
+    scenario = ours.named(name, None)
+    assert scenario
+    return Caller([scenario], [1], {"classify": KNOWN})
+
+
 def clock() -> Callable[[], float]:
     began = time.perf_counter()
     return lambda: time.perf_counter() - began
@@ -74,9 +83,9 @@ def dispatched(
 ) -> request_log.Record:
     """The record after the moments have been sent."""
     recorder, now = Recorder(folder, 0), clock()
-    sender = Sender(clients, ORACLE, {}, recorder, now, timeout_seconds=options.pop("timeout", 5.0))
+    sender = Sender(clients, recorder, now, timeout_seconds=options.pop("timeout", 5.0))
     options.setdefault("stop_when_bad", 1.0)
-    dispatcher = Dispatcher(sender, Caller({"classify_raw": 1}, SAMPLES), recorder, now, **options)
+    dispatcher = Dispatcher(sender, caller(), recorder, now, **options)
     dispatcher.open(np.array(moments), slots)
     recorder.close({"planned": len(moments), "stopped_early": dispatcher.stopped_early})
     return request_log.read(folder, 1)
@@ -186,7 +195,7 @@ def test_an_example_is_kept_also_where_connections_have_taken_all_files(
     recorder = Recorder(tmp_path, 0)
     with monkeypatch.context() as full:
         full.setattr(Path, "open", none_left)
-        recorder.example(Outcome.BROKEN, Caller({"classify_raw": 1}, SAMPLES).next(), 1.0, "no file left")
+        recorder.example(Outcome.BROKEN, "load-1", 1.0, "no file left")
     recorder.close({})
 
     assert [row["what"] for row in request_log.examples(tmp_path)] == ["no file left"]
@@ -194,11 +203,10 @@ def test_an_example_is_kept_also_where_connections_have_taken_all_files(
 
 def test_only_the_first_examples_of_a_kind_are_kept(tmp_path: Path) -> None:
     recorder = Recorder(tmp_path, 0)
-    request = Caller({"classify_raw": 1}, SAMPLES).next()._replace(request_id="load-1")
 
     for _ in range(100):
-        recorder.example(Outcome.WRONG, request, 1.0, "what was wrong")
-    recorder.example(Outcome.MIXED_UP, request, 1.0, "another kind")
+        recorder.example(Outcome.WRONG, "load-1", 1.0, "what was wrong")
+    recorder.example(Outcome.MIXED_UP, "load-1", 1.0, "another kind")
     recorder.close({})
 
     kept = [each["outcome"] for each in request_log.examples(tmp_path)]
@@ -214,9 +222,8 @@ def test_callers_of_the_closed_model_think_after_an_answer(tmp_path: Path, monke
         moment[0] += 0.001
         return moment[0]
 
-    sender = Sender(FakeClients(), ORACLE, {}, recorder, now, timeout_seconds=5.0)
-    caller = Caller({"classify_raw": 1}, SAMPLES)
-    dispatcher = Dispatcher(sender, caller, recorder, now, stop_when_bad=1.0, seed=7)
+    sender = Sender(FakeClients(), recorder, now, timeout_seconds=5.0)
+    dispatcher = Dispatcher(sender, caller(), recorder, now, stop_when_bad=1.0, seed=7)
     dispatcher._ask_again_and_again(0.0, 2.0, 0.5)
     recorder.close({})
 
@@ -249,8 +256,8 @@ class FakeJobs(FakeClients):
 
 def sent_job(folder: Path, clients: FakeJobs, timeout: float = 5.0) -> request_log.Record:
     recorder, now = Recorder(folder, 0), clock()
-    sender = Sender(clients, ORACLE, {}, recorder, now, timeout_seconds=timeout)
-    sender.send(Caller({"classify_job": 1}, SAMPLES).next(), 0.0)
+    sender = Sender(clients, recorder, now, timeout_seconds=timeout)
+    sender.send(caller("classify_job").next(), 0.0)
     recorder.close({})
     return request_log.read(folder, 1)
 

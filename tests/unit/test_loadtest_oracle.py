@@ -1,4 +1,4 @@
-"""Right, wrong, mixed up; bytes that differ while the pixels stay the same; requests by weight and seed."""
+"""Our scenarios: right, wrong, mixed up; bytes that differ while the pixels stay the same; by weight and seed."""
 
 from __future__ import annotations
 
@@ -9,16 +9,17 @@ import itertools
 import json
 import math
 import random
-from collections import Counter
+import zlib
 from typing import Any
 
 import pytest
 from PIL import Image
 
-from loadtest import answer_distance, pictures, profiles, scenarios
+from loadtest import answer_distance, ours, pictures
 from loadtest.oracle import Oracle
-from loadtest.request_log import Outcome
-from loadtest.statuses import UsageError
+from loadtest.outcomes import Outcome
+from loadtest.scenarios import Caller
+from loadtest.turns import Request
 
 SAMPLES = pictures.samples()
 DIGEST = "sha256:1"
@@ -218,13 +219,6 @@ def test_distance_is_counted_in_tolerances() -> None:
     assert answer_distance.distance({}, CONE) == math.inf
 
 
-def test_only_usable_pictures_are_sent() -> None:
-    usable = {"classify": [4], "detect": [0]}
-    caller = scenarios.Caller({"classify_several": 1, "detect_raw": 1}, SAMPLES, usable=usable)
-
-    assert {picture for _ in range(50) for picture in caller.next().pictures} == {0, 4}
-
-
 # ── Pictures ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -246,68 +240,97 @@ def test_base64_with_a_number_decodes_to_the_same_pixels(picture: pictures.Pictu
     assert pixels(base64.b64decode(picture.base64_with_nonce(7), validate=True)) == pixels(picture.data)
 
 
-# ── Scenarios ────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── Our scenarios ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+TASKS = ("classify", "detect", "segment")
 
 
-def caller(mix: dict[str, float], **options: Any) -> scenarios.Caller:
-    models = {"classify": "classifier", "detect": "detector"}
-    return scenarios.Caller(mix, SAMPLES, ["/static/site.css"], models=models, **options)
+def told_of(task: str) -> dict[str, Any]:
+    """What the setup of a task would have found at rest."""
+    golden = {str(number): CONE for number in pictures.meant_for(task, SAMPLES)}
+    return {"golden": golden, "digest": DIGEST, "model": f"{task}-model", "surprises": []}
+
+
+def caller(*names: str, **options: Any) -> Caller:
+    found = [each for name in names if (each := ours.named(name, TASKS))]
+    known = {**{task: told_of(task) for task in TASKS}, **options.pop("known", {})}
+    weights = options.pop("weights", [1.0] * len(found))
+    return Caller(found, weights, {**known, "page": {"/": 0, "/static/site.css": 1}}, **options)
+
+
+def first(made: Caller) -> Request:
+    """The first request of the next turn."""
+    request = made.next().first
+    assert request
+    return request
+
+
+def test_only_usable_pictures_are_sent() -> None:
+    known = {"classify": {**told_of("classify"), "golden": {"4": CONE}}}
+    made = caller("classify_several", known=known)
+
+    assert {picture for _ in range(20) for picture in made.next().expect} == {4}
 
 
 def test_scenarios_come_by_their_weights() -> None:
-    made = caller({"classify_raw": 3, "detect_raw": 1}, seed=1)
+    made = caller("classify_raw", "detect_raw", weights=[3, 1], seed=1)
 
-    counts = Counter(scenarios.NAMES[made.next().scenario] for _ in range(2000))
-
-    assert counts["classify_raw"] / 2000 == pytest.approx(0.75, abs=0.04)
+    assert [made.next().index for _ in range(2000)].count(0) / 2000 == pytest.approx(0.75, abs=0.04)
 
 
 def test_the_same_seed_makes_the_same_requests() -> None:
-    mix = {"classify_raw": 1, "detect_multipart": 1}
-    first, again = (caller(mix, seed=5, first_nonce=7) for _ in range(2))
+    one, again = (caller("classify_raw", "detect_multipart", seed=5, first_nonce=7) for _ in range(2))
 
-    assert [first.next() for _ in range(20)] == [again.next() for _ in range(20)]
+    assert [first(one) for _ in range(20)] == [first(again) for _ in range(20)]
 
 
 def test_the_same_seed_sends_the_same_pictures_in_new_bytes() -> None:
-    mix = {"classify_raw": 1, "detect_json": 1, "classify_infer": 1}
-    first, again = ([made.next() for _ in range(20)] for made in (caller(mix, seed=5), caller(mix, seed=5)))
+    names = ("classify_raw", "detect_json", "classify_infer")
+    one, again = ([made.next() for _ in range(20)] for made in (caller(*names, seed=5), caller(*names, seed=5)))
 
-    assert [each.pictures for each in first] == [each.pictures for each in again]
-    assert not {each.body for each in first} & {each.body for each in again}
-    assert not {each.request_id for each in first} & {each.request_id for each in again}
+    assert [each.expect for each in one] == [each.expect for each in again]
+    assert not {each.first.body for each in one if each.first} & {each.first.body for each in again if each.first}
+    assert not {each.id for each in one} & {each.id for each in again}
 
 
 def test_no_two_bodies_are_the_same_unless_repeats_are_asked_for() -> None:
-    unique, repeated = caller({"classify_raw": 1}, seed=1), caller({"classify_raw": 1}, seed=1, repeat_share=1.0)
+    unique, repeated = caller("classify_raw", seed=1), caller("classify_raw", seed=1, repeat_share=1.0)
 
-    assert len({unique.next().body for _ in range(200)}) == 200
-    assert len({repeated.next().body for _ in range(200)}) <= len(SAMPLES)
+    assert len({first(unique).body for _ in range(200)}) == 200
+    assert len({first(repeated).body for _ in range(200)}) <= len(SAMPLES)
 
 
 def test_the_share_of_repeats_is_the_one_asked_for() -> None:
-    made = caller({"classify_raw": 1}, seed=1, repeat_share=0.3)
+    made = caller("classify_raw", seed=1, repeat_share=0.3)
 
-    assert sum(made.next().is_repeated for _ in range(2000)) / 2000 == pytest.approx(0.3, abs=0.04)
-
-
-def test_the_page_is_fetched_with_its_assets() -> None:
-    assert caller({"page": 1}).next().paths == ("/", "/static/site.css")
+    assert sum(not first(made).is_new for _ in range(2000)) / 2000 == pytest.approx(0.3, abs=0.04)
 
 
-TASKS_SENT = ("classify", "detect", "segment")
+@pytest.mark.parametrize("damaged", [b"", b"other"])
+def test_the_page_is_fetched_with_its_assets(damaged: bytes) -> None:
+    asked: list[str] = []
+
+    def exchange(request: Request) -> tuple[int, dict[str, str], bytes]:
+        asked.append(request.path)
+        return 200, {}, damaged
+
+    turn = caller("page").next()
+    turn.known["/static/site.css"] = zlib.crc32(b"")
+
+    assert turn.perform(exchange)[0] == (Outcome.WRONG if damaged else Outcome.RIGHT)
+    assert asked == ["/", "/static/site.css"]
 
 
-@pytest.mark.parametrize("name", [name for name, each in scenarios.SCENARIOS.items() if each.task])
+@pytest.mark.parametrize("name", ours.names(TASKS)[1:])
 def test_each_way_to_send_carries_as_many_images_as_it_says(name: str) -> None:
-    request = caller({name: 1}).next()
+    turn = caller(name).next()
 
-    assert len(request.pictures) == scenarios.SCENARIOS[name].count
-    assert set(request.pictures) <= set(pictures.meant_for(request.task, SAMPLES))
+    assert len(turn.expect) == ours.WAYS[name.partition("_")[2]].count
+    assert set(turn.expect) <= set(pictures.meant_for(name.partition("_")[0], SAMPLES))
 
 
 def test_a_task_without_pictures_of_its_own_is_sent_those_of_others() -> None:
-    made_for = {task: {SAMPLES[each].task for each in pictures.meant_for(task, SAMPLES)} for task in TASKS_SENT}
+    made_for = {task: {SAMPLES[each].task for each in pictures.meant_for(task, SAMPLES)} for task in TASKS}
 
     assert made_for == {"classify": {"classify"}, "detect": {"detect"}, "segment": {"classify", "detect"}}
 
@@ -322,26 +345,30 @@ def test_masks_are_compared_by_the_areas_of_their_classes() -> None:
     assert not answer_distance.alike({"width": 4, "height": 3, "predictions": []}, said(road=1.0))
 
 
-def test_a_mix_with_an_unknown_scenario_is_refused(tmp_path) -> None:
-    path = tmp_path / "mixes.toml"
-    path.write_text("[odd]\nclasify = 1\n")
+def test_answers_of_a_task_that_nobody_named_here_are_compared_by_their_numbers() -> None:
+    def said(*vector: float) -> dict[str, Any]:
+        return {"width": 4, "height": 3, "embedding": list(vector)}
 
-    with pytest.raises(UsageError, match="clasify"):
-        profiles.read_mix("odd", scenarios.SCENARIOS, path)
+    assert answer_distance.alike(said(0.5, -0.2), said(0.51, -0.2))
+    assert not answer_distance.alike(said(0.5, -0.2), said(0.5, 0.2))
+    assert not answer_distance.alike(said(0.5), said(0.5, 0.2))
+    assert not answer_distance.alike({"width": 4, "height": 3, "text": "a"}, said(0.5))
 
 
 def test_the_inference_protocol_carries_the_image_behind_the_json() -> None:
-    request = caller({"classify_infer": 1}, seed=2).next()
+    turn = caller("classify_infer", seed=2).next()
+    request = turn.first
+    assert request
 
     head_length = int(request.headers["Inference-Header-Content-Length"])
     head, data = json.loads(request.body[:head_length]), request.body[head_length:]
-    assert request.paths == ("/v2/models/classifier/infer",)
-    assert (head["id"], head["inputs"][0]["parameters"]) == (request.request_id, {"binary_data_size": len(data)})
+    assert request.path == "/v2/models/classify-model/infer"
+    assert (head["id"], head["inputs"][0]["parameters"]) == (turn.id, {"binary_data_size": len(data)})
     assert int.from_bytes(data[:4], "little") == len(data) - 4
-    assert pixels(data[4:]) == pixels(SAMPLES[request.pictures[0]].data)
+    assert pixels(data[4:]) == pixels(SAMPLES[turn.expect[0]].data)
 
 
-@pytest.mark.parametrize("mix", [{"classify_raw": 1.0}, {"page": 1.0}])
-def test_every_request_shows_the_token_if_there_is_one(mix: dict[str, float]) -> None:
-    assert caller(mix, token="cask_1_2").next().headers["X-Api-Token"] == "cask_1_2"  # noqa: S106 - made up
-    assert "X-Api-Token" not in caller(mix).next().headers
+@pytest.mark.parametrize("name", ["classify_raw", "page"])
+def test_every_request_shows_the_token_if_there_is_one(name: str) -> None:
+    assert first(caller(name, token="cask_1_2")).headers["X-Api-Token"] == "cask_1_2"  # noqa: S106 - made up
+    assert "X-Api-Token" not in first(caller(name)).headers

@@ -6,8 +6,8 @@ import json
 from pathlib import Path
 
 from loadtest import progress
+from loadtest.outcomes import Outcome
 from loadtest.plans import Plan
-from loadtest.request_log import Outcome
 from tests.unit.loadtest_rows import PROFILE, SLO, rows
 
 COLUMNS = 80

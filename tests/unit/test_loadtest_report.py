@@ -16,8 +16,8 @@ import pytest
 from loadtest import capacity, charts, report
 from loadtest.charts import Axis, Mark, Series
 from loadtest.checks import Verdict
+from loadtest.outcomes import Outcome
 from loadtest.plans import Plan, read
-from loadtest.request_log import Outcome
 from loadtest.search import Search, Step
 from loadtest.statuses import Status, UsageError
 from loadtest.verdict import judge

@@ -1,16 +1,13 @@
-"""A load scenario: `make plugin-load NAME=claims` sends it; PROFILE, RATE and SECONDS as for `make loadtest`."""
+"""Somebody sends a photograph: `make loadtest PROFILE=smoke MIX=claims`, or MIX="claims:1 classify:3" with others."""
 
-import random
 from pathlib import Path
-
-from locust import HttpUser, task
 
 PHOTOS = [path.read_bytes() for path in sorted(Path("models/samples").glob("*.jpg"))]
 
 
-class Caller(HttpUser):
-    """Somebody who sends one photograph."""
+def request(turn):
+    return {"path": "/claims", "files": {"photo": ("photo.jpg", turn.chance.choice(PHOTOS), "image/jpeg")}}
 
-    @task
-    def claim(self):
-        self.client.post("/claims", files={"photo": ("photo.jpg", random.choice(PHOTOS))})  # noqa: S311
+
+def check(answer):
+    assert isinstance(answer.json()["damage"], list)

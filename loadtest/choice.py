@@ -1,0 +1,54 @@
+"""Which scenarios a run is of, and whether its target is one that they may be sent to."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.config import Settings, plugin_settings
+from loadtest import guard, reference, scenarios
+from loadtest.guard import Target
+from loadtest.scenario import Scenario
+from loadtest.statuses import LoadTestError
+
+DEFAULT_MIX = "callers"
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A mix of scenarios, and what the target says of its models; ``is_cask``: it is a service of this kind."""
+
+    mix: dict[str, float]
+    scenarios: list[Scenario]
+    models: list[dict[str, Any]]
+    is_cask: bool
+
+    @property
+    def sources(self) -> dict[str, str]:
+        """Scenario → its file, of those that are not ours."""
+        return {each.name: each.source for each in self.scenarios if each.source}
+
+
+def choose(target: Target, settings: Settings, mix: str = "", files: str = "", default: str = DEFAULT_MIX) -> Choice:
+    """The scenarios of ``mix`` (MIX); left out, all of the ``files`` (SCENARIO, words), or the ``default``.
+
+    Asks the target what it is. Raises RefusedError where it is another environment than was asked, UsageError.
+    """
+    paths = tuple(Path(word) for word in files.split())
+    words = mix or " ".join(scenarios.name_of(path) for path in paths) or default
+    is_cask = guard.is_cask(target)
+    if is_cask:
+        guard.check_environment(target, settings.env)
+    models = reference.models_of(target) if is_cask else []
+    plugins = tuple(plugin_settings.folders(settings)) if settings.plugins_dir.is_dir() else ()
+    registry = scenarios.Registry(paths, plugins, reference.tasks_of(models))
+    found = registry.mix(words)
+    chosen = [registry.find(name) for name in found]
+    own = [each.name for each in chosen if not each.source]
+    if own and not is_cask:
+        raise LoadTestError(
+            f"{target.url} is no Cask: its /status tells no environment; {own[0]} needs one. SCENARIO=file.py loads"
+            " another service, and MIX chooses among its scenarios."
+        )
+    return Choice(found, chosen, models, is_cask)

@@ -1,0 +1,156 @@
+"""A scenario is one file: it runs against a service that is no Cask, and what its check says no to is wrong."""
+
+from __future__ import annotations
+
+import contextlib
+import http.server
+import itertools
+import json
+import re
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from loadtest import harness, request_log
+from loadtest.outcomes import Outcome
+from loadtest.statuses import Status
+from tests.servers import ROOT
+
+FAST = ("--rate", "40", "--seconds", "3", "--slo", "patient")
+
+
+LOGIN = "def request():\n    return {'path': '/login', 'json': {}}\n"
+
+
+class Shop(http.server.BaseHTTPRequestHandler):
+    """Another service: signs in, sells, and once in so many orders says another sum than was asked for."""
+
+    protocol_version = "HTTP/1.1"
+    disable_nagle_algorithm = True
+    orders = itertools.count(1)
+    wrong_every = 0
+    seen: list[tuple[str, str]]
+
+    def do_GET(self) -> None:
+        self.answer(404, {"error": "not found"})
+
+    def do_POST(self) -> None:
+        asked = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+        self.seen.append((self.path, self.headers.get("Authorization", "")))
+        if self.path == "/login":
+            self.answer(200, {"token": "t1"})
+        elif self.headers.get("Authorization") != "Bearer t1":
+            self.answer(401, {"error": "sign in"})
+        else:
+            is_wrong = self.wrong_every and next(self.orders) % self.wrong_every == 0
+            self.answer(201, {"sum": asked["price"] * asked["count"] + bool(is_wrong)})
+
+    def answer(self, status: int, table: dict[str, object]) -> None:
+        body = json.dumps(table).encode()
+        self.send_response(status)
+        self.send_header("Content-Length", str(len(body)))
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        """Nobody reads it."""
+
+
+@contextlib.contextmanager
+def shop(wrong_every: int = 0) -> Iterator[tuple[str, list[tuple[str, str]]]]:
+    seen: list[tuple[str, str]] = []
+    of_this = type("OfThis", (Shop,), {"wrong_every": wrong_every, "orders": itertools.count(1), "seen": seen})
+    with http.server.ThreadingHTTPServer(("127.0.0.1", 0), of_this) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield f"http://127.0.0.1:{server.server_port}", seen
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture
+def documented(tmp_path: Path) -> Path:
+    """The scenario in docs/loadtest.md for a service that is not Cask."""
+    text = (ROOT / "docs" / "loadtest.md").read_text()
+    found = re.search(r"```python orders\.py\n(.*?)```", text, re.S)
+    assert found
+    assert found[1].count("\n") <= 20
+    path = tmp_path / "orders.py"
+    path.write_text(found[1])
+    return path
+
+
+def test_documented_scenario_loads_a_service_that_is_not_cask(documented: Path, tmp_path: Path) -> None:
+    with shop() as (url, seen):
+        ran = harness.run(url, "--scenario", str(documented), *FAST, folder=tmp_path / "run")
+
+    assert ran.status == Status.PASS, ran.printed
+    assert "orders 100%" in ran.printed
+    assert ran.figures["counts"]["right"] > 80
+    # Signed in once, at rest; the token is in no other file than the one for the workers.
+    assert [path for path, _ in seen].count("/login") == 1
+    assert {path for path, _ in seen} == {"/login", "/orders"}
+    assert (tmp_path / "run" / "reference.json").stat().st_mode & 0o077 == 0
+    assert ">orders<" in (tmp_path / "run" / "report.html").read_text()
+
+
+def test_what_its_check_says_no_to_is_wrong_and_not_failed(documented: Path, tmp_path: Path) -> None:
+    with shop(wrong_every=10) as (url, _):
+        ran = harness.run(url, "--scenario", str(documented), *FAST, folder=tmp_path / "run")
+
+    rows = request_log.read(tmp_path / "run", 1).rows
+    assert ran.status == Status.FAIL, ran.printed
+    assert abs(sum(rows["outcome"] == Outcome.WRONG) - rows.size / 10) <= 2
+    assert not sum(rows["outcome"] == Outcome.FAILED)
+    assert "orders.py:" in ran.table["examples"][0]["what"]
+
+
+@pytest.mark.parametrize(
+    ("code", "status", "words"),
+    [
+        ("def request():\n    return {'path': '/orders', 'json': {}}\n", Status.INVALID, "answers 401"),
+        ("def request():\n    return {'path': '/login', 'jsn': {}}\n", Status.USAGE, "has jsn; expected a dict"),
+        ("def request():\n    return {'url': '/login'}\n", Status.USAGE, "expected a dict with path"),
+        ("def request():\n    return 1 / 0\n", Status.USAGE, "ZeroDivisionError: division by zero (mine.py:2)"),
+        ("def requst():\n    pass\n", Status.USAGE, "neither request() nor a Locust user class"),
+        ("def request():\n    pass\ndef check_x(answer):\n    pass\n", Status.USAGE, "check_x, but no request_x"),
+        ("async def request():\n    pass\ndef request_b():\n    pass\n", Status.USAGE, "is async"),
+        ("def request(:\n", Status.USAGE, "mine.py, line 1"),
+        ("raise SystemExit(0)\ndef request():\n    pass\n", Status.USAGE, "ends the program"),
+        (
+            f"{LOGIN}def check(answer):\n    assert answer.json()['id']\n",
+            Status.FAIL,
+            "before any load: KeyError: 'id' (mine.py:4)",
+        ),
+        (
+            f"{LOGIN}def setup(ask):\n    return {{1, 2}}\n",
+            Status.USAGE,
+            "expected what JSON can hold",
+        ),
+        (
+            f"{LOGIN}def check(answer):\n    return answer.json()\n",
+            Status.FAIL,
+            "expected True, False or nothing",
+        ),
+    ],
+)
+def test_a_mistake_in_a_scenario_is_said_before_any_load(tmp_path: Path, code: str, status: Status, words: str) -> None:
+    (tmp_path / "mine.py").write_text(code)
+    with shop() as (url, seen):
+        ran = harness.run(url, "--scenario", str(tmp_path / "mine.py"), *FAST)
+
+    assert ran.status == status, ran.printed
+    assert words in ran.printed
+    assert len(seen) <= 1
+
+
+def test_ours_are_not_sent_to_another_service(tmp_path: Path) -> None:
+    with shop() as (url, _):
+        ran = harness.run(url, "--rate", "5")
+
+    assert ran.status == Status.INVALID
+    assert "is no Cask: its /status tells no environment; classify_raw needs one" in ran.printed
