@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from app.errors import ManifestError, ModelLoadError
-from app.model_code import environments, examples, worker
+from app.model_code import environments, examples
 from app.model_code import folder as folders
 from app.model_code.signature import FILE_NAME
 from app.model_code.worker import ModelWorker, Spec
@@ -91,7 +91,6 @@ def _promised(new: NewCode, made: Path, say: Progress) -> str:
         Spec(
             f"{new.name}@{new.version}",
             made,
-            worker.own_python(made),
             limits.timeout_seconds,
             limits.load_seconds,
             limits.memory_mb,

@@ -60,3 +60,30 @@ def _file_digest(path: Path) -> str:
     except OSError as error:
         raise ModelLoadError(f"{path} cannot be read: {error.strerror}.", hint="Open it to the service user.") from None
     return found.hexdigest()
+
+
+class Seal:
+    """Whether a folder is what was added. Read whole the first time, and again once a file of it was touched."""
+
+    def __init__(self, folder: Path, sha256: str) -> None:
+        self._folder, self._sha256 = folder, sha256
+        self._checked: tuple[tuple[object, ...], ...] = ()
+
+    def check(self) -> None:
+        """Raises ModelLoadError where it was altered."""
+        stamps = tuple(_stamp(path) for path in files(self._folder))
+        if stamps and stamps == self._checked:
+            return
+        found = digest(self._folder)
+        if found != self._sha256:
+            raise ModelLoadError(
+                f"{self._folder} was altered: its digest is {found[:16]}…, the manifest has {self._sha256[:16]}…",
+                hint="Add it again under another version: make model-add.",
+            )
+        self._checked = stamps
+
+
+def _stamp(path: Path) -> tuple[object, ...]:
+    # The time of the last change of the inode cannot be set back, as that of the contents can.
+    found = path.stat(follow_symlinks=False)
+    return path, found.st_ino, found.st_dev, found.st_size, found.st_mtime_ns, found.st_ctime_ns

@@ -7,7 +7,7 @@ from typing import Any
 
 from app.engine.calls import Item
 from app.errors import CaskError, InputRefusedError, ModelLoadError
-from app.model_code import folder, worker
+from app.model_code import folder
 from app.model_code.worker import ModelWorker, Spec
 from app.models.manifests import Manifest
 
@@ -73,22 +73,17 @@ def load(manifest: Manifest, is_allowed: bool, threads: int, most_calls: int = 1
     spec = manifest.code
     if spec is None or not is_allowed:
         raise ModelLoadError(f"{manifest.key} is a model with code, and MODEL_CODE is off.", hint=OFF_HINT)
-    found = folder.digest(manifest.directory)
-    if found != manifest.sha256:
-        raise ModelLoadError(
-            f"{manifest.directory} was altered: its digest is {found[:16]}…, the manifest has {manifest.sha256[:16]}…",
-            hint="Add it again under another version: make model-add.",
-        )
+    seal = folder.Seal(manifest.directory, manifest.sha256)
     running = ModelWorker(
         Spec(
             manifest.key,
             manifest.directory,
-            worker.own_python(manifest.directory),
             spec.timeout_seconds,
             spec.load_seconds,
             spec.memory_mb,
             threads,
             min(manifest.signature["threads"] or most_calls, most_calls),
+            seal.check,
         )
     )
     running.start()

@@ -10,23 +10,24 @@ import contextlib
 import logging
 import os
 import queue
-import select
 import signal
 import socket
 import subprocess
 import threading
 import time
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from app.config import ROOT
 from app.engine import frame_sockets
 from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
 from app.errors import ModelCrashedError, ModelLoadError, ModelNotReadyError
 from app.host import machine
+from app.model_code.process import Ending, environment, how_ended, own_python
+from app.model_code.process import status as process_status
+from app.telemetry import metrics
 
 log = logging.getLogger("cask.engine")
 
@@ -34,7 +35,7 @@ log = logging.getLogger("cask.engine")
 LOOK_SECONDS = 0.5
 # A process that ended young is started again after a wait that doubles.
 FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, YOUNG_SECONDS = 0.5, 30.0, 60.0
-KEPT_LINES, LINE_BYTES = 40, 2000
+KEPT_LINES, TOLD_LINES, LINE_BYTES = 40, 12, 2000
 # How long to wait for the rest of what a process wrote that has ended.
 LISTEN_SECONDS = 2.0
 # More lines a second are counted, not logged.
@@ -43,19 +44,19 @@ LOGGED_LINES_A_SECOND = 20
 
 @dataclass(frozen=True)
 class Spec:
-    """What a worker runs. ``python``: of its own environment or ours. ``timeout_seconds``: longest call of predict;
-    ``load_seconds``: longest start. ``memory_mb``: 0 for no limit.
-    ``threads``: of one call, as libraries read it; ``calls``: so many at once.
+    """What a worker runs. ``timeout_seconds``: longest call of predict; ``load_seconds``: longest start.
+    ``memory_mb``: 0 for no limit. ``threads``: of one call, as libraries read it; ``calls``: so many at once.
+    ``check``: before each start; raises ModelLoadError where it must not be run.
     """
 
     key: str
     folder: Path
-    python: Path
     timeout_seconds: float = 30.0
     load_seconds: float = 120.0
     memory_mb: int = 4096
     threads: int = 1
     calls: int = 1
+    check: Callable[[], None] = lambda: None
 
 
 class ModelWorker:
@@ -67,6 +68,8 @@ class ModelWorker:
         self.signature: dict[str, Any] = {}
         self.starts = 0
         self.error = ""
+        # Why the last process ended: the label of the metric.
+        self._why = ""
         self._process: subprocess.Popen[bytes] | None = None
         # Those of the process that is loaded that no call uses.
         self._idle: queue.LifoQueue[socket.socket] | None = None
@@ -84,12 +87,12 @@ class ModelWorker:
         """Of the process that runs now; 0 for none."""
         process = self._process
         # Not reaped here: its number must stay its own until its group was killed.
-        return process.pid if process is not None and _ending(process) is None else 0
+        return process.pid if process is not None and how_ended(process) is None else 0
 
     @property
     def trouble(self) -> str:
         """Why a process that had run does not load again, with its last lines; empty where it does."""
-        return f"{self.error}; its last lines: {self.tail()}" if self.error and not self._is_loaded.is_set() else ""
+        return self._said() if self.error and not self._is_loaded.is_set() else ""
 
     def start(self) -> None:
         """Start the process and wait until the model is loaded. Raises ModelLoadError with the reason."""
@@ -98,13 +101,14 @@ class ModelWorker:
         if not self._is_loaded.is_set():
             self.close()
             raise ModelLoadError(
-                f"{self.spec.key}: {self.error}; its last lines: {self.tail()}",
+                f"{self.spec.key}: {self._said()}",
                 hint="Mend it and add it as another version; the whole of what it wrote is in the log.",
             )
 
-    def tail(self, count: int = 5) -> str:
-        """The last lines that it wrote, in one."""
-        return " | ".join(list(self.lines)[-count:]) or "none"
+    def _said(self) -> str:
+        """Why it does not load, and the last lines that it wrote."""
+        lines = " | ".join(list(self.lines)[-TOLD_LINES:])
+        return f"{self.error}; its last lines: {lines}" if lines else self.error
 
     def close(self) -> None:
         """End the process and whatever it started. Returns when it is gone."""
@@ -134,10 +138,10 @@ class ModelWorker:
                 raise self._not_ready()
             return _rows(self._exchange(sock, frame), len(items))
         except TimeoutError:
-            self._give_up(idle, f"did not answer within {self.spec.timeout_seconds:g} s and is replaced")
+            self._give_up(idle, f"did not answer within {self.spec.timeout_seconds:g} s and is replaced", "hung")
             raise self._crashed("it did not answer within %(seconds)g s", seconds=self.spec.timeout_seconds) from None
         except (OSError, EOFError, ProtocolError, ValueError, KeyError, TypeError) as error:
-            self._give_up(idle, f"ended while it computed ({type(error).__name__})")
+            self._give_up(idle, f"ended while it computed ({type(error).__name__})", "")
             raise self._crashed("its process ended while it computed") from None
         finally:
             idle.put(sock)
@@ -147,11 +151,12 @@ class ModelWorker:
         frame_sockets.send(sock, frame)
         return _receive(sock, self.spec.timeout_seconds)
 
-    def _give_up(self, idle: queue.LifoQueue[socket.socket], why: str) -> None:
+    def _give_up(self, idle: queue.LifoQueue[socket.socket], words: str, why: str) -> None:
         if self._idle is not idle:
             # Another call has said so, and the next process may run already.
             return
-        log.warning("the worker of %s, process %d, %s", self.spec.key, self.pid, why)
+        log.warning("the worker of %s, process %d, %s", self.spec.key, self.pid, words)
+        self._why = self._why or why
         self._is_loaded.clear()
         self._kill()
 
@@ -178,11 +183,18 @@ class ModelWorker:
         wait = 0.0
         while not self._is_closed.wait(wait):
             started = time.monotonic()
+            if self.starts:
+                name = self.spec.key.partition("@")[0]
+                metrics.MODEL_WORKER_RESTARTS.add(model=name, reason=self._why or "signal")
             try:
+                self.spec.check()
                 self._run_one()
+            except ModelLoadError as error:
+                self.error, self._why = error.message, "refused"
+                log.error("the worker of %s is not started: %s", self.spec.key, error.message)  # noqa: TRY400
             except Exception as error:
                 log.exception("the worker of %s could not be started", self.spec.key)
-                self.error = f"{type(error).__name__}: {error}"
+                self.error, self._why = f"{type(error).__name__}: {error}", "refused"
             is_first_failure = not self._is_settled.is_set()
             self._is_settled.set()
             if is_first_failure:
@@ -192,6 +204,7 @@ class ModelWorker:
 
     def _run_one(self) -> None:
         """From one start to its end."""
+        self._why = ""
         pairs = [socket.socketpair() for _ in range(self.spec.calls)]
         with contextlib.ExitStack() as opened:
             ours = [opened.enter_context(one) for one, _ in pairs]
@@ -203,6 +216,7 @@ class ModelWorker:
             finally:
                 self._is_loaded.clear()
                 self._idle = None
+                self._why = self._why or ("exit" if (how_ended(process) or "-").isdecimal() else "signal")
                 self._kill()
                 process.wait()
                 # Its last words are part of what is said about it.
@@ -215,11 +229,10 @@ class ModelWorker:
         with self._lock:
             if self._is_closed.is_set():
                 raise ModelLoadError("it was closed")
-            # The settings of the service, secrets among them, are nothing to a model.
             process = self._process = subprocess.Popen(
-                [str(spec.python), "-P", "-s", "-m", "app.model_code.child", *arguments],
+                [str(own_python(spec.folder)), "-P", "-s", "-m", "app.model_code.child", *arguments],
                 cwd=spec.folder,
-                env=_environment(spec.threads),
+                env=environment(spec.threads),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,
@@ -239,13 +252,13 @@ class ModelWorker:
         try:
             reply = _receive(ours[0], self.spec.load_seconds)
         except TimeoutError:
-            self.error = f"it did not load within {self.spec.load_seconds:g} s"
+            self.error, self._why = f"it did not load within {self.spec.load_seconds:g} s", "failed"
             return
         except (OSError, EOFError, ProtocolError):
-            self.error = f"its process ended while it loaded, status {_status(process)}"
+            self.error, self._why = f"its process ended while it loaded, status {process_status(process)}", "failed"
             return
         if reply.type is FrameType.ERROR:
-            self.error = str(reply.meta.get("message"))
+            self.error, self._why = str(reply.meta.get("message")), "failed"
             return
         self.signature, self._seconds, self.error = reply.meta["signature"], float(reply.meta["seconds"]), ""
         idle: queue.LifoQueue[socket.socket] = queue.LifoQueue()
@@ -261,11 +274,12 @@ class ModelWorker:
         if not self._is_loaded.is_set():
             return
         looks = 0
-        with contextlib.closing(_Ending(process.pid)) as ending:
+        with contextlib.closing(Ending(process.pid)) as ending:
             while not ending.wait(LOOK_SECONDS):
                 looks = looks + 1 if machine.is_stopped(process.pid) else 0
                 if looks >= 2:
                     log.warning("the worker of %s, process %d, was stopped and is replaced", self.spec.key, process.pid)
+                    self._why = "stopped"
                     return
 
     def _kill(self) -> None:
@@ -295,41 +309,6 @@ class ModelWorker:
                     )
 
 
-class _Ending:
-    """The end of a process that is a child of ours, waited for without reaping it."""
-
-    def __init__(self, pid: int) -> None:
-        self._descriptor = os.pidfd_open(pid)
-        self._poll = select.poll()
-        self._poll.register(self._descriptor, select.POLLIN)
-
-    def wait(self, seconds: float) -> bool:
-        return bool(self._poll.poll(seconds * 1000))
-
-    def close(self) -> None:
-        os.close(self._descriptor)
-
-
-def own_python(folder: Path) -> Path:
-    """The interpreter of a version's own environment where it has one, else ours."""
-    own = folder / "environment" / "bin" / "python"
-    return own if own.exists() else Path(machine.python())
-
-
-def _environment(threads: int) -> dict[str, str]:
-    number = str(threads)
-    return {
-        "PATH": os.defpath,
-        "LANG": "C.UTF-8",
-        "PYTHONPATH": str(ROOT),
-        "PYTHONUNBUFFERED": "1",
-        "PYTHONDONTWRITEBYTECODE": "1",
-        "OMP_NUM_THREADS": number,
-        "OPENBLAS_NUM_THREADS": number,
-        "MKL_NUM_THREADS": number,
-    }
-
-
 def _receive(sock: socket.socket, seconds: float) -> Frame:
     """The next frame that is not about progress, each of which gives as much time again."""
     while True:
@@ -346,23 +325,3 @@ def _rows(reply: Frame, count: int) -> list[dict[str, Any]]:
         row["answer"] = data[at : at + row["bytes"]]
         at += row["bytes"]
     return list(rows)
-
-
-def _ending(process: subprocess.Popen[bytes]) -> str | None:
-    """How a process ended, without reaping it: its status, or minus its signal; None while it runs."""
-    if process.returncode is not None:
-        return str(process.returncode)
-    try:
-        found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-    except ChildProcessError:
-        # The keeper has just reaped it.
-        return "unknown"
-    if found is None:
-        return None
-    return str(found.si_status if found.si_code == os.CLD_EXITED else -found.si_status)
-
-
-def _status(process: subprocess.Popen[bytes]) -> str:
-    with contextlib.closing(_Ending(process.pid)) as ending:
-        ending.wait(1.0)
-    return _ending(process) or "unknown"

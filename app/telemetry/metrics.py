@@ -220,6 +220,13 @@ ENGINE_IMAGES = _counter(
     model=MODEL,
     outcome=Label(("answered", "failed", "late")),
 )
+MODEL_WORKER_RESTARTS = _counter(
+    "cask_model_worker_restarts_total",
+    "Processes of models with code that were started again, by why the one before ended: `exit`, `signal` (a crash, or"
+    " killed from outside), `hung` (no answer in time), `stopped`, `failed` (did not load), `refused` (altered files).",
+    model=MODEL,
+    reason=Label(("exit", "signal", "hung", "stopped", "failed", "refused")),
+)
 ENGINE_UP = _looked_up("cask_engine_up", "1 when the engine answers, else 0.")
 ENGINE_WAITING = _looked_up("cask_engine_waiting_images", "Images that wait in the engine.")
 ENGINE_QUEUE_SIZE = _looked_up("cask_engine_queue_limit_images", "Images that may wait; beyond that callers get 503.")

@@ -17,6 +17,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 from PIL import Image
 
@@ -46,9 +47,40 @@ def store() -> Iterator[Path]:
     hostile.mkdir()
     (hostile / "model.py").write_text(HOSTILE)
     adding.add(NewCode(hostile, "hostile", "1", limits=CodeSpec(timeout_seconds=3.0, memory_mb=500)), place)
+    fragile = folder / "fragile"
+    fragile.mkdir()
+    (fragile / "model.py").write_text(FRAGILE.replace("LAMP", str(folder / "lamp")))
+    (folder / "lamp").touch()
+    (folder / "lamp").chmod(0o644)
+    adding.add(NewCode(fragile, "fragile", "1"), place)
     yield place
     shutil.rmtree(folder)
 
+
+FRAGILE = """
+from cask import Model
+
+
+class Fragile(Model):
+    def load(self, folder):
+        print("looking for the lamp")
+        open("LAMP").close()
+
+    def predict(self, x: list[int]) -> list[int]:
+        return x
+"""
+
+HEAVY = """
+from cask import Model
+
+
+class Heavy(Model):
+    def load(self, folder):
+        self.held = b"x" * int((folder / "bytes.txt").read_text())
+
+    def predict(self, x: list[int]) -> list[int]:
+        return x
+"""
 
 HOSTILE = """
 import ctypes, os, subprocess, sys, time
@@ -382,26 +414,81 @@ def test_command_line_asks_a_model_with_code(server: Server, photo: bytes, tmp_p
 
 def command(server: Server, model: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     chosen = ("--model", model) if model else ()
-    call = [sys.executable, "-m", "app.cli", "predict", *arguments, *chosen, "--url", server.url]
-    return subprocess.run(call, cwd=ROOT, env=servers.environment("test"), capture_output=True, text=True)
+    return flask(server, "predict", *arguments, *chosen, "--url", server.url)
 
 
-def test_model_that_does_not_start_again_is_named_with_what_it_wrote(server: Server, store: Path) -> None:
+def flask(server: Server, *arguments: str) -> subprocess.CompletedProcess[str]:
+    env = servers.environment("test", PORT=str(server.port), STATE_DIR=str(server.state_dir))
+    call = [sys.executable, "-m", "app.cli", *arguments]
+    return subprocess.run(call, cwd=ROOT, env=env, capture_output=True, text=True)
+
+
+def test_worker_that_does_not_start_again_is_named_with_what_it_wrote(server: Server, store: Path) -> None:
     """What a disk that was lost does: the process dies, and its successors find no file."""
+    lamp = store.parent / "lamp"
+    lamp.unlink()
+    os.kill(worker_pid(server, "fragile"), signal.SIGKILL)
+    wait_until(lambda: _state(server, "fragile") == "failed", PATIENCE_SECONDS, "a model that failed")
+    row = server.ask("/v1/models/fragile").json
+    ready = server.ask("/readyz")
+    status = next(each for each in server.ask("/status").json["engine"]["models"] if each["name"] == "fragile")
+    refused = ask(server, "fragile", {"x": 1})
+    doctor = flask(server, "doctor", "--json")
+    counted = server.ask("/metrics").body.decode()
+    lamp.touch()
+    wait_until(lambda: _state(server, "fragile") == "ready", PATIENCE_SECONDS, "the model to be back")
+
+    for said in (row["error"], str(ready.json["missing"]), status["error"], doctor.stdout):
+        assert "FileNotFoundError" in said
+        assert "looking for the lamp" in said
+    assert (ready.status, refused.status, refused.json["code"]) == (503, 503, "model_not_ready")
+    assert 'cask_model_worker_restarts_total{model="fragile",reason="signal"}' in counted
+    assert ask(server, "fragile", {"x": 1}).status == 200
+
+
+def test_file_that_is_changed_while_it_serves_does_not_run_after_a_restart(server: Server, store: Path) -> None:
     words = store / "tickets" / "1" / "words.txt"
     kept = words.read_bytes()
-    words.unlink()
+    words.write_bytes(kept + b"\n")
+    assert ask(server, "tickets", LATE).status == 200
     os.kill(worker_pid(server, "tickets"), signal.SIGKILL)
     wait_until(lambda: _state(server) == "failed", PATIENCE_SECONDS, "a model that failed")
-    row = server.ask("/v1/models/tickets").json
-    refused = ask(server, "tickets", LATE)
+    error = server.ask("/v1/models/tickets").json["error"]
     words.write_bytes(kept)
     wait_until(lambda: _state(server) == "ready", PATIENCE_SECONDS, "the model to be back")
 
-    assert "FileNotFoundError" in row["error"]
-    assert "words.txt" in row["error"]
-    assert (refused.status, refused.json["code"]) == (503, "model_not_ready")
-    assert ask(server, "tickets", LATE).status == 200
+    assert "was altered" in error
+
+
+def test_unloading_returns_the_memory(server: Server, store: Path) -> None:
+    heavy = store.parent / "heavy"
+    heavy.mkdir()
+    (heavy / "model.py").write_text(HEAVY)
+    for version, count in (("1", 0), ("2", 300_000_000)):
+        (heavy / "bytes.txt").write_text(str(count))
+        adding.add(NewCode(heavy, "heavy", version), store)
+    client = EngineClient(server.state_dir / "run" / "engine.sock")
+    client.change("promote", "heavy", "1", say=lambda line: None)
+    before = pss(server)
+    client.change("promote", "heavy", "2", say=lambda line: None)
+    loaded = pss(server)
+    client.change("rollback", "heavy", say=lambda line: None)
+    wait_until(lambda: len(worker_pids(server, "heavy")) == 1, PATIENCE_SECONDS, "the end of the other process")
+    after = pss(server)
+
+    print(f"PSS in MB: {before / 1e6:.0f} before, {loaded / 1e6:.0f} with it, {after / 1e6:.0f} after")
+    assert loaded - before > 290_000_000
+    assert abs(after - before) < 50_000_000
+
+
+def pss(server: Server) -> int:
+    """Memory of the engine and all its processes, what is shared divided among those who share it."""
+    engine, total = psutil.Process(server.engine_pid()), 0
+    for each in (engine, *engine.children(recursive=True)):
+        # A process may end while it is looked at.
+        with contextlib.suppress(psutil.NoSuchProcess, FileNotFoundError):
+            total += each.memory_full_info().pss
+    return total
 
 
 def test_file_that_was_changed_after_it_was_added_is_not_run(server: Server, store: Path) -> None:
@@ -425,9 +512,9 @@ def test_no_code_runs_where_it_is_switched_off(store: Path) -> None:
         assert not worker_pid(off, "tickets")
 
 
-def _state(server: Server) -> str:
+def _state(server: Server, name: str = "tickets") -> str:
     try:
         rows = server.ask("/v1/models").json["models"]
     except (OSError, ValueError, KeyError):
         return ""
-    return str(next((row["state"] for row in rows if row["name"] == "tickets"), ""))
+    return str(next((row["state"] for row in rows if row["name"] == name), ""))

@@ -429,7 +429,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.web.openapi",
         {
-            *("app.model_code.example_bodies", "app.models.manifests"),
+            *("app.inference.pipeline", "app.model_code.example_bodies", "app.models.manifests"),
             *(
                 "app.web.openapi",
                 "app.web.middleware.authentication",
@@ -567,8 +567,12 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.model_code.png", set()),
     (
         "app.model_code.worker",
-        {"app.config", "app.engine.frame_sockets", "app.engine.protocol", "app.errors", "app.host.machine"},
+        {
+            *("app.engine.frame_sockets", "app.engine.protocol", "app.errors", "app.host.machine"),
+            *("app.model_code.process", "app.telemetry.metrics"),
+        },
     ),
+    ("app.model_code.process", {"app.config", "app.host.machine"}),
     (
         "app.model_code.examples",
         {

@@ -8,6 +8,7 @@ from typing import Any
 
 from flask import Response, abort, current_app, jsonify, render_template, request, send_from_directory
 
+from app.inference.pipeline import predictor
 from app.web.openapi import document, openapi
 from app.web.openapi.operations import CONDITION, UNCHANGED, Answer, a_page, describe
 from app.web.policy import FILE_ROUTE, Access, RoutePolicy
@@ -63,11 +64,14 @@ def asset(name: str) -> Response:
 
 
 def _document() -> dict[str, Any]:
-    """Made once in each process: it changes only with code and settings."""
-    found: dict[str, Any] = current_app.extensions.setdefault(EXTENSION, {})
-    if not found:
-        found.update(document.build(current_app))
-    return found
+    """Made anew in each process when another version of a model answers: it names their labels and parameters."""
+    answering = tuple(manifest.digest for manifest in predictor().manifests)
+    made_for, found = current_app.extensions.get(EXTENSION, ((), {}))
+    if made_for != answering or not found:
+        found = document.build(current_app)
+        current_app.extensions[EXTENSION] = (answering, found)
+    described: dict[str, Any] = found
+    return described
 
 
 def _folder(package: str) -> Path:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import json
 import os
@@ -16,8 +17,9 @@ import numpy as np
 import pytest
 
 from app.errors import ModelCrashedError, ModelLoadError, ModelNotReadyError, UnavailableError
-from app.model_code import worker
+from app.model_code import folder
 from app.model_code.worker import ModelWorker, Spec
+from app.telemetry import metrics
 from tests.unit.model_code import folders
 
 HEAD = "import os, sys, time, signal, ctypes\nimport numpy as np\nfrom cask import *\nclass Mine(Model):\n"
@@ -31,13 +33,13 @@ def opened(tmp_path: Path) -> Iterator[Open]:
     workers: list[ModelWorker] = []
 
     def open_one(code: str = "", **limits: Any) -> ModelWorker:
-        folder = tmp_path / f"model{len(workers)}"
+        place = tmp_path / f"model{len(workers)}"
         if code:
-            folder.mkdir()
-            (folder / "model.py").write_text(HEAD + code)
+            place.mkdir()
+            (place / "model.py").write_text(HEAD + code)
         else:
-            folders.tickets(folder)
-        spec = dataclasses.replace(Spec("mine@1", folder, worker.own_python(folder)), **limits)
+            folders.tickets(place)
+        spec = dataclasses.replace(Spec("mine@1", place), **limits)
         workers.append(ModelWorker(spec))
         return workers[-1]
 
@@ -300,3 +302,43 @@ def test_model_sees_no_setting_and_no_module_of_the_service(opened: Open, monkey
     running.start()
 
     assert ask(running, 1) == [[""]]
+
+
+def test_changed_file_does_not_run_when_the_process_is_started_again(opened: Open, tmp_path: Path) -> None:
+    running = opened(SAME)
+    seal = folder.Seal(running.spec.folder, folder.digest(running.spec.folder))
+    running.spec = dataclasses.replace(running.spec, check=seal.check)
+    running.start()
+    path = running.spec.folder / "model.py"
+    added = path.read_bytes()
+    path.write_bytes(added.replace(b"return x", b"return y"))
+    os.kill(running.pid, signal.SIGKILL)
+
+    until(lambda: "was altered" in running.trouble)
+    assert running.starts == 1
+    path.write_bytes(added)
+    until(lambda: is_back(running, 1))
+
+
+@pytest.mark.parametrize(
+    ("does", "reason"),
+    [
+        ("os._exit(3)", "exit"),
+        ("os.kill(os.getpid(), signal.SIGSEGV)", "signal"),
+        ("time.sleep(600)", "hung"),
+        ("os.kill(os.getpid(), signal.SIGSTOP)", "stopped"),
+    ],
+)
+def test_restart_is_counted_with_its_reason(
+    opened: Open, monkeypatch: pytest.MonkeyPatch, does: str, reason: str
+) -> None:
+    counted: list[dict[str, str]] = []
+    monkeypatch.setattr(metrics.MODEL_WORKER_RESTARTS, "add", lambda count=1, **labels: counted.append(labels))
+    code = f"    def predict(self, x: list[int]) -> list[int]:\n        if 0 in x: {does}\n        return x\n"
+    running = opened(code, timeout_seconds=2.0 if reason == "hung" else 60.0)
+    running.start()
+    with contextlib.suppress(UnavailableError):
+        ask(running, 0)
+
+    until(lambda: counted != [])
+    assert counted == [{"model": "mine", "reason": reason}]

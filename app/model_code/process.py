@@ -1,0 +1,71 @@
+"""The operating system's side of a model worker: which Python, which environment, how a process has ended."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import subprocess
+from pathlib import Path
+
+from app.config import ROOT
+from app.host import machine
+
+
+class Ending:
+    """The end of a process that is a child of ours, waited for without reaping it."""
+
+    def __init__(self, pid: int) -> None:
+        self._descriptor = os.pidfd_open(pid)
+        self._poll = select.poll()
+        self._poll.register(self._descriptor, select.POLLIN)
+
+    def wait(self, seconds: float) -> bool:
+        """Whether it has ended, at most so many seconds from now."""
+        return bool(self._poll.poll(seconds * 1000))
+
+    def close(self) -> None:
+        """The process is not touched."""
+        os.close(self._descriptor)
+
+
+def own_python(folder: Path) -> Path:
+    """The interpreter of a version's own environment where it has one, else ours."""
+    own = folder / "environment" / "bin" / "python"
+    return own if own.exists() else Path(machine.python())
+
+
+def environment(threads: int) -> dict[str, str]:
+    """All that a model sees of variables: the settings of the service, secrets among them, are nothing to it."""
+    number = str(threads)
+    return {
+        "PATH": os.defpath,
+        "LANG": "C.UTF-8",
+        "PYTHONPATH": str(ROOT),
+        "PYTHONUNBUFFERED": "1",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        "OMP_NUM_THREADS": number,
+        "OPENBLAS_NUM_THREADS": number,
+        "MKL_NUM_THREADS": number,
+    }
+
+
+def how_ended(process: subprocess.Popen[bytes]) -> str | None:
+    """How a process ended, without reaping it: its status, or minus its signal; None while it runs."""
+    if process.returncode is not None:
+        return str(process.returncode)
+    try:
+        found = os.waitid(os.P_PID, process.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+    except ChildProcessError:
+        # The keeper has just reaped it.
+        return "unknown"
+    if found is None:
+        return None
+    return str(found.si_status if found.si_code == os.CLD_EXITED else -found.si_status)
+
+
+def status(process: subprocess.Popen[bytes]) -> str:
+    """As ``how_ended``, of a process that is about to end."""
+    with contextlib.closing(Ending(process.pid)) as ending:
+        ending.wait(1.0)
+    return how_ended(process) or "unknown"
