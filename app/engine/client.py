@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from app import errors
 from app.engine import protocol
-from app.engine.protocol import Frame, FrameType, ProtocolError
+from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
 from app.errors import CaskError, DeadlineExceededError, EngineAwayError
 from app.inference.results import EXPLAIN, Answer, ExplainOptions, Options, to_dict
 from app.models.manifests import Manifest
@@ -63,6 +64,9 @@ class CallAnswer:
     batch_size: int
 
 
+Received = TypeVar("Received", bytes, int)
+
+
 class _Connection:
     """One open socket to the engine, used by one thread at a time."""
 
@@ -103,18 +107,33 @@ class _Connection:
         except BlockingIOError:
             raise TimeoutError from None
 
-    def _read_exactly(self, count: int, deadline: float) -> bytes:
+    def _read_exactly(self, count: int, deadline: float) -> Buffer:
+        if count > RECEIVE_BYTES:
+            return self._read_large(count, deadline)
         while len(self._ahead) < count:
-            self._limit(socket.SO_RCVTIMEO, deadline)
-            try:
-                received = self._socket.recv(RECEIVE_BYTES)
-            except BlockingIOError:
-                raise TimeoutError from None
-            if not received:
-                raise ConnectionResetError("the engine closed the connection")
+            received = self._received(deadline, lambda: self._socket.recv(RECEIVE_BYTES))
             self._ahead += received
         data, self._ahead = self._ahead[:count], self._ahead[count:]
         return data
+
+    def _read_large(self, count: int, deadline: float) -> Buffer:
+        """Into one piece of memory: to put 64 KiB pieces together again and again takes 10 s for 100 MB."""
+        data = bytearray(count)
+        data[: len(self._ahead)] = self._ahead[:count]
+        view, self._ahead = memoryview(data)[len(self._ahead) :], self._ahead[count:]
+        while view:
+            view = view[self._received(deadline, partial(self._socket.recv_into, view)) :]
+        return data
+
+    def _received(self, deadline: float, receive: Callable[[], Received]) -> Received:
+        self._limit(socket.SO_RCVTIMEO, deadline)
+        try:
+            received = receive()
+        except BlockingIOError:
+            raise TimeoutError from None
+        if not received:
+            raise ConnectionResetError("the engine closed the connection")
+        return received
 
     def _limit(self, what: int, deadline: float) -> None:
         left = deadline - time.monotonic()

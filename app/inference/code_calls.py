@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from app.engine.client import CallAnswer
-from app.errors import ImageMissingError, InputRefusedError, ModelNotFoundError, ModelNotReadyError
+from app.errors import InputRefusedError, ModelNotFoundError, ModelNotReadyError, OptionError
 from app.inference import code_images, code_items
 from app.inference.images import Picture
 from app.inference.memory_budget import Hold
@@ -50,9 +50,9 @@ def choose(predictor: Predictor, name: str, version: str | None, caller: Caller 
 
 
 def check_count(predictor: Predictor, count: int) -> None:
-    """Whether a request may hold so many items. Raises ImageMissingError, TooManyImagesError."""
+    """Whether a request may hold so many items. Raises OptionError, TooManyImagesError."""
     if count == 0:
-        raise ImageMissingError("The request holds no item.", hint="Send one at least.")
+        raise OptionError("The request holds no item.", hint="Send one at least.")
     predictor.check_count(count)
 
 

@@ -50,7 +50,9 @@ def add(new: NewCode, store: Path, *, force: bool = False, say: Progress = lambd
         made = Path(scratch) / new.name / new.version
         _copy(new.folder, made)
         environments.make(made, say)
+        before = set(folders.files(made))
         promised = _promised(new, made, say)
+        _check_unwritten(made, before)
         (made / manifests.FILE_NAME).write_text(_manifest(new, made, promised), encoding="utf-8")
         manifests.read(made)
         _publish(made, target)
@@ -115,6 +117,17 @@ def _ask_examples(running: ModelWorker, made: Path, tolerance: float, say: Progr
     for name in examples.store_missing(made, signature, running.ask, size):
         say(f"{name} had no expected answer; what was answered now is stored: see that it is right")
     examples.check(made, signature, running.ask, size, tolerance)
+
+
+def _check_unwritten(made: Path, before: set[Path]) -> None:
+    """Where it serves, the folder belongs to another user and may be on a read-only disk."""
+    written = [path for path in folders.files(made) if path not in before and examples.FOLDER not in path.parts]
+    if written:
+        names = ", ".join(str(path.relative_to(made)) for path in written[:5])
+        raise ModelLoadError(
+            f"The model wrote {names} into its own folder, which is read-only where it serves.",
+            hint="Write into a folder of tempfile.mkdtemp(), or make the file before and add it with the model.",
+        )
 
 
 def _manifest(new: NewCode, made: Path, promised: str) -> str:

@@ -33,6 +33,8 @@ from app.model_code.signature import Signature, SignatureError
 
 MEGABYTE = 1024 * 1024
 WHY_CHARACTERS = 500
+# Web processes and engine hold an answer whole, several times.
+MOST_ANSWER_BYTES, MOST_BATCH_BYTES = 16 * MEGABYTE, 128 * MEGABYTE
 PR_SET_PDEATHSIG = 1
 
 # How one item ended, and the bytes of its answer.
@@ -113,10 +115,27 @@ def _load(folder: Path) -> Served:
     return Served(model, promised)
 
 
+def _bounded(outcomes: list[Outcome]) -> list[Outcome]:
+    """Without answers that the service would choke on: what is too large by itself, and the largest of a batch."""
+    kept, left = list(outcomes), MOST_BATCH_BYTES
+    for number in sorted(range(len(kept)), key=lambda each: len(kept[each][1])):
+        count = len(kept[number][1])
+        left -= count
+        if count > MOST_ANSWER_BYTES or left < 0:
+            print(
+                f"an answer has {count} bytes of JSON; at most {MOST_ANSWER_BYTES} can be sent, and {MOST_BATCH_BYTES}"
+                " of a batch: answer less, or make the batch smaller",
+                file=sys.stderr,
+            )
+            kept[number] = ({"failed": "AnswerTooLarge"}, b"")
+    return kept
+
+
 def _serve(sock: socket.socket, served: Served) -> None:
     while True:
         batch = frame_sockets.receive(sock)
         outcomes = served.answer(batch, lambda: frame_sockets.send(sock, Frame(FrameType.PROGRESS, {})))
+        outcomes = _bounded(outcomes)
         rows = [{**outcome, "bytes": len(data)} for outcome, data in outcomes]
         frame_sockets.send(sock, Frame(FrameType.ANSWER, {"rows": rows}, b"".join(data for _, data in outcomes)))
 

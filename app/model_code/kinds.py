@@ -341,6 +341,9 @@ def _array(shape: cask.Shape) -> Kind:
     schema: Schema = {"type": {"f": "number", "b": "boolean"}.get(dtype.kind, "integer")}
     if dtype.kind in "iu":
         schema |= {"minimum": int(np.iinfo(dtype).min), "maximum": int(np.iinfo(dtype).max)}
+    if dtype.kind == "f" and dtype.itemsize < np.dtype(float).itemsize:
+        # What is beyond would be infinite in the array.
+        schema |= {"minimum": float(np.finfo(dtype).min), "maximum": float(np.finfo(dtype).max)}
     for side in reversed(shape.sides):
         schema = {"type": "array", "items": schema, **({} if side is None else {"minItems": side, "maxItems": side})}
 
@@ -355,7 +358,9 @@ def _array(shape: cask.Shape) -> Kind:
         return array.tolist()
 
     schema |= {KIND: "array", SHAPE: list(shape.sides), DTYPE: dtype.name}
-    return Kind(schema, lambda value: np.asarray(value, dtype), write)
+    # An empty list does not say how long its rows would be.
+    empty = tuple(side or 0 for side in shape.sides)
+    return Kind(schema, lambda value: np.asarray(value, dtype) if value else np.empty(empty, dtype), write)
 
 
 def _shown(value: Any) -> str:

@@ -6,6 +6,7 @@ import base64
 import binascii
 import math
 import re
+import sys
 from collections.abc import Mapping
 from typing import Any
 
@@ -62,7 +63,8 @@ def _base64(value: str, field: str) -> str:
 def _number(schema: Mapping[str, Any], value: Any, field: str) -> Any:
     is_whole = schema["type"] == "integer"
     wanted = Text("a whole number") if is_whole else Text("a number")
-    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= MOST_INTEGER:
+    most = MOST_INTEGER if is_whole else sys.float_info.max
+    if isinstance(value, bool) or not isinstance(value, int | float) or not abs(value) <= most:
         raise _error(field, value, wanted)
     if is_whole and value != int(value):
         raise _error(field, value, wanted)
@@ -83,12 +85,20 @@ def _array(schema: Mapping[str, Any], value: Any, field: str) -> Any:
         raise _error(field, value, Text("a list"))
     low, high = schema.get("minItems", 0), schema.get("maxItems", math.inf)
     if not low <= len(value) <= high:
-        raise _error(field, len(value), Text("a list of %(low)s to %(high)s", low=low, high=high))
+        raise _error(field, Text("a list of %(count)s", count=len(value)), _length(low, high))
     items = schema["items"]
     checked = [check(items, each, f"{field}[{number}]") for number, each in enumerate(value)]
     if items.get("type") == "array" and len({len(each) for each in checked}) > 1 and "x-cask-shape" in schema:
         raise _error(field, value, Text("rows of one length"))
     return checked
+
+
+def _length(low: int, high: float) -> Text:
+    if low == high:
+        return Text("a list of %(count)s", count=low)
+    if high == math.inf:
+        return Text("a list of %(low)s at least", low=low)
+    return Text("a list of %(low)s to %(high)s", low=low, high=high)
 
 
 def _object(schema: Mapping[str, Any], value: Any, field: str) -> Any:
@@ -127,7 +137,7 @@ def _error(field: str, value: Any, expected: Any) -> OptionError:
         "%(field)s is %(value)s.",
         hint="Expected: %(expected)s.",
         field=_short(field),
-        value=_short(repr(value)),
+        value=value if isinstance(value, Text) else _short(repr(value)),
         expected=expected,
     )
 

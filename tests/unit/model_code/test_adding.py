@@ -39,6 +39,14 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "a pickle": (_pickle, "holds pickles, which run code when they are loaded: weights.bin"),
     "a link": (lambda source: (source / "link").symlink_to("/etc/passwd"), "link is no regular file"),
     "a syntax error": (lambda source: (source / "model.py").write_text("class ("), "line 1: invalid syntax"),
+    "writes into its folder": (
+        lambda source: (source / "model.py").write_text(
+            "from cask import Model\nclass Mine(Model):\n"
+            "    def load(self, folder): (folder / 'words.cache').write_text('a')\n"
+            "    def predict(self, x: list[int]) -> list[int]: return x\n"
+        ),
+        "wrote words.cache into its own folder",
+    ),
     "an exit": (lambda source: (source / "model.py").write_text("import os; os._exit(3)"), "status 3"),
 }
 

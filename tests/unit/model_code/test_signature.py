@@ -94,6 +94,8 @@ def test_array_has_the_promised_sides_and_type(tmp_path: Path) -> None:
     assert kind.schema["items"]["minItems"] == 2
     assert kind.schema["items"]["items"]["maximum"] == 32767
     assert kind.write(array) == [[1, 2], [3, 4]]
+    # A list without rows, too, has two columns.
+    assert kind.read([]).shape == (0, 2)
     with pytest.raises(ValueError, match="promised"):
         kind.write(np.zeros((2, 3)))
 

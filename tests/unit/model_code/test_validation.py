@@ -25,7 +25,7 @@ SCORES = Annotated[list[Annotated[float, cask.Range(0, 1)]], None]
         (int, True, "text is True."),
         (int, 2.5, "text is 2.5."),
         (float, float("nan"), "text is nan."),
-        (float, 1e300, "text is 1e+300."),
+        (float, 10**400, "text is 1000"),
         (Annotated[int, cask.Range(1, 5)], 6, "text is 6."),
         (bool, 1, "text is 1."),
         (bytes, "no base64!", "text is 'no base64!'."),
@@ -36,7 +36,8 @@ SCORES = Annotated[list[Annotated[float, cask.Range(0, 1)]], None]
         (cask.Label, {"label": "x"}, "text.score is missing."),
         (cask.Label, {"label": "x", "score": 1, "more": 2}, "text.more is unknown."),
         (cask.Label, ["x"], "text is ['x']."),
-        (Annotated[np.ndarray, cask.Shape(2)], [1, 2, 3], "text is 3."),
+        (Annotated[np.ndarray, cask.Shape(2)], [1, 2, 3], "text is a list of 3."),
+        (Annotated[np.ndarray, cask.Shape(None, dtype="float32")], [1e39], "text[0] is 1e+39."),
         (Annotated[np.ndarray, cask.Shape(None, None)], [[1], [1, 2]], "text is [[1], [1, 2]]."),
     ],
 )
@@ -44,7 +45,7 @@ def test_fault_is_named(tmp_path: Path, hint: Any, value: Any, said: str) -> Non
     with pytest.raises(OptionError) as raised:
         validation.check(kinds.kind_of(hint, tmp_path).schema, value, "text")
 
-    assert str(raised.value.message) == said
+    assert str(raised.value.message).startswith(said)
     assert str(raised.value.hint)
 
 
@@ -53,6 +54,7 @@ def test_fault_is_named(tmp_path: Path, hint: Any, value: Any, said: str) -> Non
     [
         (int, 3.0, 3),
         (float, 3, 3),
+        (float, 1e300, 1e300),
         (int | None, None, None),
         (str, "ß 你", "ß 你"),
         (list[str], [], []),

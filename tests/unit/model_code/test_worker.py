@@ -101,6 +101,18 @@ def test_array_of_answers_is_as_good_as_a_list(opened: Open) -> None:
     assert ask(running, 1, 2) == [0.5, 1.0]
 
 
+def test_answer_too_large_for_the_service_fails_alone(opened: Open) -> None:
+    running = opened("    def predict(self, x: list[int]) -> list[str]: return ['a' * each for each in x]\n")
+    running.start()
+
+    assert ask(running, 2, 17 * 1024**2, 1) == ["aa", "AnswerTooLarge", "a"]
+    # As a batch they are too large together: the largest are left out.
+    large = 15 * 1024**2
+    answers = ask(running, *[large] * 9, 1)
+    assert [answers.count(each) for each in ("a" * large, "AnswerTooLarge", "a")] == [8, 1, 1]
+    until(lambda: any("answer less" in line for line in running.lines))
+
+
 def test_calls_run_at_once_where_the_model_allows_it(opened: Open) -> None:
     meet = "    met = threading.Barrier(2)\n"
     wait = "    def predict(self, x: list[int]) -> list[int]:\n        self.met.wait(20)\n        return x\n"
