@@ -29,7 +29,12 @@ class Model:
     ...     def predict(self, text: list[str]) -> list[int]: return [len(each) for each in text]
     >>> Length().predict(["two", "words"])
     [3, 5]
+
+    ``cache``: whether an answer may be given again to an equal item with equal options, without asking ``predict``.
+    Set it to True where the answer depends on nothing else: no clock, no chance, no other system.
     """
+
+    cache: bool = False
 
     def load(self, folder: Path) -> None:
         """Read what the model needs from ``folder``, where ``model.py`` lies. Called once, before any ``predict``.

@@ -61,6 +61,8 @@ class Kinds(Model):
 
     cache = True
 
+    cache = True
+
     @batch(max_size=4)
     def predict(
         self,

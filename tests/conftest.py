@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from app.config import Settings
-from tests import servers
+from tests import code_examples, servers
 from tests.certificates import Authority
 
 SAMPLES = servers.ROOT / "models" / "samples"
@@ -32,6 +32,16 @@ def served() -> Iterator[servers.Server]:
     """The whole service under Apache for ENV=test, ready to answer. Tests may not harm it."""
     with servers.running("test", LOG_LEVEL="info") as server:
         yield server
+
+
+@pytest.fixture(scope="session")
+def coded() -> Iterator[servers.Server]:
+    """The same with the models with code of ``code_examples``, and kept answers. Tests may not harm it."""
+    folder = servers.make_state_dir()
+    place = code_examples.store(folder / "models", "tickets", "brightness")
+    with servers.running("test", MODELS_DIR=str(place), CACHE="disk", WEB_PROCESSES="1") as server:
+        yield server
+    shutil.rmtree(folder)
 
 
 @pytest.fixture(scope="session")

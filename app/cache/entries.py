@@ -7,22 +7,41 @@ from dataclasses import dataclass
 
 from app import tasks
 from app.inference.results import Answer, to_dict
-from app.models.manifests import Task
+from app.models.manifests import CODE, Task
 from app.tasks.base import check_number
+
+# A larger answer of a model with code costs more to keep than most cost to compute.
+MAX_RAW_BYTES = 64 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """The answer for one image; ``width`` and ``height``: pixels of the upright original. ``kept_at``: Unix time."""
+    """The answer for one image; ``width`` and ``height``: pixels of the upright original. ``kept_at``: Unix time.
+
+    ``raw``: the answer of a model with code, as it wrote it; the others are empty then.
+    """
 
     width: int
     height: int
     answer: Answer
     kept_at: float
+    raw: bytes = b""
+
+    @property
+    def is_kept(self) -> bool:
+        """Whether it is small enough to be worth its place."""
+        return len(self.raw) <= MAX_RAW_BYTES
+
+
+def of_code(answer: bytes, kept_at: float) -> Entry:
+    """What a model with code answered to one item."""
+    return Entry(0, 0, [], kept_at, answer)
 
 
 def to_text(entry: Entry) -> str:
     """As it is stored."""
+    if entry.raw:
+        return json.dumps([entry.kept_at, entry.raw.decode()])
     rows = [to_dict(row) for row in entry.answer]
     return json.dumps([entry.kept_at, entry.width, entry.height, rows], separators=(",", ":"))
 
@@ -31,6 +50,8 @@ def from_text(task: Task, text: str | bytes | None, oldest: float) -> Entry | No
     """What ``to_text`` made; None for anything else, and for what was kept before ``oldest``."""
     if text is None:
         return None
+    if task == CODE:
+        return _code_from_text(text, oldest)
     asked = tasks.BY_NAME[task]
     try:
         kept_at, width, height, rows = json.loads(text)
@@ -43,3 +64,13 @@ def from_text(task: Task, text: str | bytes | None, oldest: float) -> Entry | No
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
     return Entry(width, height, answer, kept_at) if kept_at >= oldest else None
+
+
+def _code_from_text(text: str | bytes, oldest: float) -> Entry | None:
+    try:
+        kept_at, answer = json.loads(text)
+        json.loads(answer)
+        entry = of_code(answer.encode(), float(kept_at))
+    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
+        return None
+    return entry if entry.kept_at >= oldest else None

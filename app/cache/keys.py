@@ -6,6 +6,8 @@ import base64
 import functools
 import hashlib
 import json
+from collections.abc import Mapping
+from typing import Any
 
 import numpy as np
 
@@ -31,6 +33,18 @@ def key(image: bytes | np.ndarray, image_options: Options, model_digest: str, fo
     else:
         hashed.update(f"{image_options!r} {image.shape}\n".encode())
         hashed.update(np.ascontiguousarray(image).data)
+    return base64.b64encode(hashed.digest()[:KEY_BYTES]).decode()
+
+
+def code_key(item: Mapping[str, Any], options: Mapping[str, Any], model_digest: str) -> str:
+    """The key for one item of a model with code, as it came: values by name, of which some are bytes."""
+    hashed = _start(model_digest, "code").copy()
+    values = {name: value for name, value in item.items() if not isinstance(value, bytes)}
+    hashed.update(json.dumps([values, options], sort_keys=True).encode() + b"\n")
+    for name, value in sorted(item.items()):
+        if isinstance(value, bytes):
+            hashed.update(f"{name} {len(value)}\n".encode())
+            hashed.update(value)
     return base64.b64encode(hashed.digest()[:KEY_BYTES]).decode()
 
 

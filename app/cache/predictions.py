@@ -150,6 +150,8 @@ class PredictionCache:
         return {key: Found(entry, "miss" if key in missing else "shared") for key, entry in landing.items()}
 
     def _keep(self, computed: Computed) -> None:
+        if not computed.entry.is_kept:
+            return
         self._recent.put(computed.key, computed.entry)
         self.keeper.keep(computed.key, computed.entry)
 

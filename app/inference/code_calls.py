@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from app.cache import entries, keys
+from app.cache.predictions import ANY_AGE, Computed, PredictionCache
 from app.engine.client import CallAnswer
 from app.errors import InputRefusedError, ModelNotFoundError, ModelNotReadyError, OptionError
 from app.inference import code_images, code_items
@@ -82,32 +84,68 @@ def ask(predictor: Predictor, asked: Call) -> list[Any]:
 
 
 def _ask(predictor: Predictor, choice: Choice, asked: Call, caller: Caller | None) -> Called:
-    manifest, started = choice.manifest, time.perf_counter()
-    options = code_items.options(manifest.signature, asked.options)
-    work = (caller.work(manifest.key, len(asked.items), asked.deadline) if caller else None) or free_work(
-        len(asked.items)
-    )
-    with work, predictor.decoder.budget.hold("pixels") as hold:
-        items = [
-            _item(predictor, manifest.signature, item, asked.deadline, hold, number if len(asked.items) > 1 else None)
-            for number, item in enumerate(asked.items)
+    manifest = choice.manifest
+    request = _Request(predictor, manifest, asked, code_items.options(manifest.signature, asked.options), caller)
+    if predictor.kept is not None and manifest.signature.get("cache"):
+        return _gather(predictor.kept, request)
+    answers, timings = _compute(request, range(len(asked.items)))
+    return Called(manifest, answers, timings)
+
+
+@dataclass(frozen=True)
+class _Request:
+    """One request to one version. ``options``: complete and checked."""
+
+    predictor: Predictor
+    manifest: Manifest
+    asked: Call
+    options: dict[str, Any]
+    caller: Caller | None
+
+
+def _gather(kept: PredictionCache, request: _Request) -> Called:
+    """What was answered before to equal items and options; the model is asked for the others."""
+    started, manifest, timings = time.perf_counter(), request.manifest, dict[str, float]()
+    known = [keys.code_key(item, request.options, manifest.digest) for item in request.asked.items]
+
+    def compute(numbers: Sequence[int]) -> list[Computed]:
+        answers, spent = _compute(request, numbers)
+        timings.update(spent)
+        now = time.time()
+        return [
+            Computed(entries.of_code(answer, now), known[number])
+            for answer, number in zip(answers, numbers, strict=True)
         ]
+
+    freshness = request.caller.freshness() if request.caller else ANY_AGE
+    found = kept.gather(CODE, known, compute, request.asked.deadline, freshness)
+    if request.caller:
+        request.caller.tell(found)
+    spent = (time.perf_counter() - started) * 1000 - timings.get("decode", 0.0) - timings.get("engine", 0.0)
+    return Called(manifest, [each.entry.raw for each in found], {"cache": spent, **timings})
+
+
+def _compute(request: _Request, numbers: Sequence[int]) -> tuple[list[bytes], dict[str, float]]:
+    """Ask the model about the items of these numbers."""
+    predictor, manifest, asked, started = request.predictor, request.manifest, request.asked, time.perf_counter()
+    work = request.caller.work(manifest.key, len(numbers), asked.deadline) if request.caller else None
+    work = work or free_work(len(numbers))
+    with work, predictor.decoder.budget.hold("pixels") as hold:
+        items = [_item(request, number, hold) for number in numbers]
         decoded = time.perf_counter()
         with work.turn(len(items)) as took:
-            answers = _answers(predictor, manifest, items, options, asked.deadline)
+            answers = _answers(request, numbers, items)
             took(sum(each.predict_ms / each.batch_size for each in answers) / 1000)
     metrics.PREDICTED_IMAGES.add(len(answers), task=CODE)
-    return Called(manifest, [each.json for each in answers], _timings(started, decoded, answers))
+    return [each.json for each in answers], _timings(started, decoded, answers)
 
 
-def _answers(
-    predictor: Predictor, manifest: Manifest, items: Sequence[tuple[list[Any], bytes]], options: Any, deadline: float
-) -> list[CallAnswer]:
+def _answers(request: _Request, numbers: Sequence[int], items: Sequence[tuple[list[Any], bytes]]) -> list[CallAnswer]:
     try:
-        return predictor.engine.call(manifest, items, options, deadline)
+        return request.predictor.engine.call(request.manifest, items, request.options, request.asked.deadline)
     except InputRefusedError as error:
-        if len(items) > 1:
-            error.message = Text("items[%(number)s]: %(said)s", number=error.number, said=error.message)
+        if len(request.asked.items) > 1:
+            error.message = Text("items[%(number)s]: %(said)s", number=numbers[error.number], said=error.message)
         raise
 
 
@@ -120,16 +158,14 @@ def _timings(started: float, decoded: float, answers: Sequence[CallAnswer]) -> d
     }
 
 
-def _item(
-    predictor: Predictor, signature: Mapping[str, Any], item: Item, deadline: float, hold: Hold, number: int | None
-) -> tuple[list[Any], bytes]:
-    where = "" if number is None else f"items[{number}]."
-    decoder = predictor.decoder
+def _item(request: _Request, number: int, hold: Hold) -> tuple[list[Any], bytes]:
+    asked, decoder = request.asked, request.predictor.decoder
+    where = f"items[{number}]." if len(asked.items) > 1 else ""
 
     def decode(data: bytes, spec: InputSpec) -> Picture:
-        return decoder.read(data, spec, deadline, hold)
+        return decoder.read(data, spec, asked.deadline, hold)
 
     def read_picture(data: bytes, shape: Sequence[int | None] | None) -> code_items.Pixels:
         return code_images.read(data, shape, decoder.limits, decode)
 
-    return code_items.item(signature, item, read_picture, where)
+    return code_items.item(request.manifest.signature, asked.items[number], read_picture, where)

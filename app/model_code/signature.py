@@ -37,6 +37,7 @@ class Signature(NamedTuple):
     max_wait_ms: float
     threads: int
     description: str
+    is_cached: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """For the manifest: plain JSON types, from which requests are checked without the code."""
@@ -51,6 +52,7 @@ class Signature(NamedTuple):
             "max_wait_ms": self.max_wait_ms,
             "threads": self.threads,
             "description": self.description,
+            **({"cache": True} if self.is_cached else {}),
         }
 
 
@@ -124,7 +126,15 @@ def read(found: type[cask.Model], folder: Path) -> Signature:
         raise at.error("predict", "predict takes no items; give it one list at least, such as text: list[str]")
     size, wait, threads = getattr(predict, BATCHING, (1, 0.0, 1))
     doc = (inspect.getdoc(found) if found.__doc__ else "") or ""
-    return Signature(inputs, options, _answer(hints, folder, at), size, wait, threads, doc[:DOC_CHARACTERS])
+    return Signature(
+        inputs, options, _answer(hints, folder, at), size, wait, threads, doc[:DOC_CHARACTERS], _is_cached(found, path)
+    )
+
+
+def _is_cached(found: type[cask.Model], path: Path) -> bool:
+    if not isinstance(found.cache, bool):
+        raise SignatureError(f"{path}: {found.__name__}.cache is {found.cache!r}; write cache = True, or leave it out")
+    return found.cache
 
 
 class _Places:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import base64
 import json
-import shutil
 from collections.abc import Iterator
 from typing import Any
 
@@ -13,18 +12,14 @@ import pytest
 from tritonclient import http
 from tritonclient.utils import InferenceServerException
 
-from tests import code_examples, servers
+from tests import servers
 from tests.code_examples import FACTS
 from tests.servers import Answer, Server
 
 
-@pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
-    folder = servers.make_state_dir()
-    place = code_examples.store(folder / "models", "tickets", "brightness")
-    with servers.running(MODELS_DIR=str(place)) as running:
-        yield running
-    shutil.rmtree(folder)
+@pytest.fixture
+def server(coded: Server) -> Server:
+    return coded
 
 
 @pytest.fixture

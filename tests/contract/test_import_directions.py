@@ -70,6 +70,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.inference.code_calls",
         {
             *("app.engine.client", "app.errors", "app.inference.code_images", "app.inference.code_items"),
+            *("app.cache.entries", "app.cache.keys", "app.cache.predictions"),
             *("app.inference.images", "app.inference.memory_budget"),
             *("app.inference.pipeline", "app.models.manifests", "app.models.routing"),
             "app.telemetry.metrics",

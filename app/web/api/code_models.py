@@ -34,7 +34,7 @@ ANSWERS = {
 @api.post("/models/<name>/predict")
 @describe(
     "Ask a model with code",
-    Answer("One result an item, in their order.", ANSWERS, headers=("Server-Timing",)),
+    Answer("One result an item, in their order.", ANSWERS, headers=prediction_docs.PREDICTED),
     policy=PREDICTING_ROUTE,
     tag="Predictions",
     path={"name": "A name from `/v1/models`, of a model whose task is `code`."},
@@ -45,7 +45,7 @@ ANSWERS = {
         Body("image/*", prediction_docs.BINARY),
         Body("application/octet-stream", prediction_docs.BINARY),
     ),
-    headers=(canary_header.HEADER,),
+    headers=(canary_header.HEADER, prediction_docs.FRESHNESS),
     errors=(*prediction_docs.PREDICTION_ERRORS, InputRefusedError, ModelCrashedError),
 )
 def ask_model(name: str) -> Response:

@@ -19,6 +19,16 @@ def test_entry_comes_back_to_the_last_digit() -> None:
     assert entries.from_text("classify", entries.to_text(NAMED).encode(), 0.0) == NAMED
 
 
+def test_answer_of_a_model_with_code_comes_back_as_it_was() -> None:
+    found = entries.of_code('[{"label": "é"}]'.encode(), 1000.0)
+
+    assert entries.from_text("code", entries.to_text(found), 0.0) == found
+    assert entries.from_text("code", entries.to_text(found), 1000.1) is None
+    for text in ("", "null", "[1000]", '[1000, "{"]', "[1000, 7]", '["a", "1"]', entries.to_text(FOUND)):
+        assert entries.from_text("code", text, 0.0) is None
+    assert not entries.of_code(b"7" * 70_000, 1.0).is_kept
+
+
 def test_too_old_is_not_there() -> None:
     assert entries.from_text("detect", entries.to_text(FOUND), 1000.0) == FOUND
     assert entries.from_text("detect", entries.to_text(FOUND), 1000.1) is None
