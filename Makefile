@@ -191,6 +191,7 @@ postman: ## Write build/cask.postman_collection.json
 docs: ## Write the generated documents
 	@$(PY) -m app.cli config docs
 	@$(PY) -m app.telemetry
+	@$(PY) -m app.cli.reference_document
 .PHONY: translations
 translations: ## Update the German catalogue; list what is missing
 	@$(INSTALL) serve

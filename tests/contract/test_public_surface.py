@@ -7,13 +7,16 @@ from __future__ import annotations
 
 import doctest
 import inspect
+import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
 
 import cask
+from app.cli import reference_document
 from app.config import ROOT
 
 SURFACE = Path(__file__).with_name("public_surface.txt")
@@ -79,6 +82,20 @@ def test_wrong_limits_are_refused_where_they_are_written() -> None:
     for make in wrong:
         with pytest.raises(ValueError, match=r"expected|empty|fits|regular|offers|needs"):
             make()
+
+
+def test_reference_says_what_the_docstrings_say() -> None:
+    assert (ROOT / reference_document.DOCUMENT).read_text() == reference_document.document(), "Run `make docs`."
+    assert set(re.findall(r"^### (\w+)$", reference_document.document(), re.M)) == {*cask.__all__} - {"API_VERSION"}
+
+
+def test_examples_are_checked_as_strictly_as_the_package() -> None:
+    """``make check`` does it: mypy once for all takes seconds, and once more here would take as many again."""
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
+    strict = next(row for row in settings["overrides"] if "cask.*" in row["module"])
+
+    assert "examples/models" in settings["files"]
+    assert "examples.models.*" in strict["module"]
 
 
 def test_package_says_that_it_has_types() -> None:
