@@ -55,7 +55,7 @@ SEARCH_OPTIONS: tuple[Option, ...] = (
 )
 # Of a run and of a search.
 LOAD_OPTIONS: tuple[Option, ...] = (
-    ("slo", str, "default", "limits to judge by: a table of loadtest/slo.toml"),
+    ("slo", str, "default", "limits to judge by: a table of loadtest/slo.toml, or FILE.toml:table"),
     ("scenario", str, "", "Python files with request() and check(), or with Locust user classes"),
     ("mix", str, "", "who calls, such as claims:1 classify:3, instead of the profile's mix"),
     ("model", str, None, "open: requests start on schedule; closed: --callers wait for each answer"),
@@ -140,7 +140,7 @@ def _run(arguments: argparse.Namespace) -> Status:
         plan, known = prepare(arguments, profile, target, settings)
         verdict = driver.run(plan, target, known, show=_show if sys.stderr.isatty() else None)
     report.write(plan.folder)
-    print(summary.render(plan, verdict))
+    print(summary.render(plan, verdict, shutil.get_terminal_size().columns if sys.stdout.isatty() else 0))
     return verdict.status
 
 
@@ -253,14 +253,15 @@ def prepare(
     """The plan of one run and the golden answers for it. Asks the target at rest. Raises LoadTestError."""
     _check_options(arguments)
     env = settings.env
-    chosen = choice.choose(target, settings, arguments.mix, arguments.scenario, profile.mix)
+    slo = profiles.read_slo(arguments.slo)
+    chosen = choice.choose(target, settings, arguments.mix, arguments.scenario, profile.mix, slo.scenarios)
     known = reference.take(target, chosen.scenarios, chosen.models, patience=arguments.timeout)
     plan = Plan(
         folder=_new_folder(arguments.folder, env, profile.name),
         url=target.url,
         env=env,
         profile=profile,
-        slo=profiles.read_slo(arguments.slo),
+        slo=slo,
         mix=chosen.mix,
         seed=arguments.seed,
         workers=arguments.processes,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,7 @@ from app.config import Settings, plugin_settings
 from loadtest import guard, reference, scenarios
 from loadtest.guard import Target
 from loadtest.scenario import Scenario
-from loadtest.statuses import LoadTestError
+from loadtest.statuses import LoadTestError, UsageError
 
 DEFAULT_MIX = "callers"
 
@@ -30,9 +31,17 @@ class Choice:
         return {each.name: each.source for each in self.scenarios if each.source}
 
 
-def choose(target: Target, settings: Settings, mix: str = "", files: str = "", default: str = DEFAULT_MIX) -> Choice:
+def choose(
+    target: Target,
+    settings: Settings,
+    mix: str = "",
+    files: str = "",
+    default: str = DEFAULT_MIX,
+    limited: Iterable[str] = (),
+) -> Choice:
     """The scenarios of ``mix`` (MIX); left out, all of the ``files`` (SCENARIO, words), or the ``default``.
 
+    ``limited``: scenarios with limits of their own.
     Asks the target what it is. Raises RefusedError where it is another environment than was asked, UsageError.
     """
     paths = tuple(Path(word) for word in files.split())
@@ -45,6 +54,11 @@ def choose(target: Target, settings: Settings, mix: str = "", files: str = "", d
     registry = scenarios.Registry(paths, plugins, reference.tasks_of(models))
     found = registry.mix(words)
     chosen = [registry.find(name) for name in found]
+    for name in limited:
+        try:
+            registry.find(name)
+        except UsageError as error:
+            raise UsageError(f"The SLO has limits of {name!r}. {error}") from None
     own = [each.name for each in chosen if not each.source]
     if own and not is_cask:
         raise LoadTestError(

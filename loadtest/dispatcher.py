@@ -102,7 +102,7 @@ class Dispatcher:
             if self._must_stop():
                 break
             if not crew.begin(turn, intended):
-                self._sender.drop(intended)
+                self._sender.drop(turn, intended)
             if self._clock() - flushed > FLUSH_SECONDS:
                 self._recorder.flush()
                 flushed = self._clock()

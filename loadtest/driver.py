@@ -46,7 +46,7 @@ def run(plan: Plan, target: Target, known: Reference, *, show: Callable[[str], N
     with Sampler(of_server, server), Sampler(lambda: sampling.of_host(is_shared), host):
         ended = _drive(plan, show)
     record = request_log.read(plan.folder, plan.workers)
-    judged = judge(record, plan.profile, plan.slo, sampling.read(server), sampling.read(host))
+    judged = judge(record, plan.profile, plan.slo, sampling.read(server), sampling.read(host), list(plan.mix))
     verdict = _with_surprises(judged, known, ended)
     write(plan, verdict)
     return verdict

@@ -70,6 +70,27 @@ def of_run(judged: np.ndarray, record: Record, seconds: float) -> dict[str, Any]
     }
 
 
+def of_scenarios(judged: np.ndarray, names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """Of each scenario: requests, right answers, percentiles of the response in milliseconds, mean size of answers."""
+    found = {}
+    for index, name in enumerate(names):
+        part = judged[judged["scenario"] == index]
+        if part.size:
+            found[name] = {
+                "requests": int(part.size),
+                "right": int(np.sum(part["outcome"] == Outcome.RIGHT)),
+                "response_ms": _percentiles(records.response_ms(part)),
+                "bytes": _number(float(np.mean(part["bytes"]))),
+            }
+    return found
+
+
+def of_metrics(record: Record, profile: Profile) -> dict[str, dict[str, float | None]]:
+    """Of each figure that checks noted: how often, and percentiles."""
+    judged = {name: rows[rows[:, 0] >= profile.judged_from, 1] for name, rows in record.metrics.items()}
+    return {name: {"count": values.size, **_percentiles(values)} for name, values in judged.items()}
+
+
 def refusals(record: Record) -> list[dict[str, Any]]:
     """What was not answered with success, warm-up included: scenario, status, problem code; the commonest first."""
     kinds: Counter[tuple[str, int, str]] = Counter()

@@ -328,6 +328,9 @@ class LocustRecorder:
         if outcome == Outcome.RIGHT:
             self._tell(None)
 
+    def metrics(self, intended: float, noted: Any) -> None:
+        """Locust has no place for them."""
+
     def refusal(self, scenario: str, status: int, code: str) -> None:
         """A refusal has no words of its own."""
         if status in REFUSALS:

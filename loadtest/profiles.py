@@ -44,13 +44,18 @@ class Profile:
 
 @dataclass(frozen=True)
 class Slo:
-    """Limits that decide, as in slo.toml. ``limits_ms``: percentile share → milliseconds."""
+    """Limits that decide, as in slo.toml. ``limits_ms``: percentile share → milliseconds.
+
+    ``scenarios``: a scenario's own limits, ``metrics``: those of figures that checks note; both as they stand there.
+    """
 
     name: str
     limits_ms: Mapping[float, float]
     max_failed_share: float = 0.0
     confidence: float = 0.95
     max_lag_p99_ms: float = 20.0
+    scenarios: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
+    metrics: Mapping[str, Mapping[str, float]] = dataclasses.field(default_factory=dict)
 
 
 def read_profile(name: str, capacity_rps: float | None = None, path: Path = FOLDER / "profiles.toml") -> Profile:
@@ -174,13 +179,16 @@ def with_model(profile: Profile, model: str | None, callers: int) -> Profile:
 
 
 def read_slo(name: str = "default", path: Path = FOLDER / "slo.toml") -> Slo:
-    """One table of slo.toml. Raises UsageError for what is unknown or wrong."""
+    """One table of slo.toml, or of a file of the user's: ``mine.toml:table``. Raises UsageError for what is wrong."""
+    if ".toml" in name:
+        file, _, name = name.partition(":")
+        path, name = Path(file), name or "default"
     table = _choose(_read(path), name, path)
-    limits = {
-        _share(key.removesuffix("_ms"), name): table.pop(key)
-        for key in list(table)
-        if key.endswith("_ms") and key[0] == "p"
-    }
+    limits = limits_of({key: table.pop(key) for key in list(table) if key.endswith("_ms") and key[0] == "p"}, name)
+    for scenario, own in table.get("scenarios", {}).items():
+        limits_of({key: value for key, value in own.items() if key != "max_failed_share"}, f"{name}.{scenario}")
+    for metric, own in table.get("metrics", {}).items():
+        limits_of(own, f"{name}.{metric}", ("_most", "_least"))
     try:
         slo = Slo(name, limits, **table)
     except TypeError:
@@ -188,6 +196,18 @@ def read_slo(name: str = "default", path: Path = FOLDER / "slo.toml") -> Slo:
     if not 0.5 <= slo.confidence < 1:
         raise UsageError(f"confidence of {name!r} is {slo.confidence}; expected 0.5 or more and less than 1.")
     return slo
+
+
+def limits_of(table: Mapping[str, float], name: str, endings: tuple[str, ...] = ("_ms",)) -> dict[float, float]:
+    """Percentile share → limit, of keys such as p95_ms. Raises UsageError for another key, or what is no number."""
+    found = {}
+    for key, limit in table.items():
+        ending = next((each for each in endings if key.endswith(each)), None)
+        if ending is None or isinstance(limit, bool) or not isinstance(limit, int | float):
+            right = " or ".join(f"p95{each} = 40" for each in endings)
+            raise UsageError(f"{name!r} says {key} = {limit!r}; expected such as {right}.")
+        found[_share(key.removesuffix(ending), name)] = float(limit)
+    return found
 
 
 def names(path: Path = FOLDER / "profiles.toml") -> dict[str, str]:
@@ -249,11 +269,12 @@ def _share(word: str, name: str) -> float:
         share = float(f"0.{word.removeprefix('p')}")
     except ValueError:
         share = 0.0
-    if not word.startswith("p") or not 0 < share < 1:
-        raise UsageError(f"{name!r} names the percentile {word!r}; expected such as p50, p95, p99, p999.")
+    # p5 could be 5 % or, read as p50 is, a half.
+    if not word.startswith("p") or len(word) < 3 or not 0 < share < 1:
+        raise UsageError(f"{name!r} names the percentile {word!r}; expected such as p05, p50, p95, p99, p999.")
     return share
 
 
 def word_of(share: float) -> str:
     """A percentile as people write it: 0.95 → p95, 0.999 → p99.9."""
-    return f"p{share * 100:.4g}"
+    return f"p{'0' * (share < 0.1)}{share * 100:.4g}"

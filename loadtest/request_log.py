@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 import re
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -58,6 +59,7 @@ class Recorder:
         self._waiting: list[tuple[Any, ...]] = []
         self._examples: dict[Outcome, int] = {}
         self._refusals: Counter[tuple[str, int, str]] = Counter()
+        self._metrics_file = (folder / f"metrics-{worker}.jsonl").open("a", buffering=1 << 16)
         self.rows = 0
 
     def add(self, row: tuple[Any, ...]) -> None:
@@ -72,6 +74,11 @@ class Recorder:
         if count < EXAMPLES_MOST:
             row = {"outcome": outcome.name, "request_id": request_id, "at": round(moment, 3), "what": words}
             self._examples_file.write(json.dumps(row) + "\n")
+
+    def metrics(self, intended: float, noted: Sequence[tuple[str, float]]) -> None:
+        """Keep figures that a check noted of the request that was meant to start then."""
+        for name, value in noted:
+            self._metrics_file.write(f"{json.dumps([intended, name, value])}\n")
 
     def refusal(self, scenario: str, status: int, code: str) -> None:
         """Count a request that was not answered with success, by status and problem code, or by its exception."""
@@ -89,6 +96,7 @@ class Recorder:
         self.flush()
         self._file.close()
         self._examples_file.close()
+        self._metrics_file.close()
         refusals = [
             {"scenario": scenario, "status": status, "code": code, "count": count}
             for (scenario, status, code), count in self._refusals.items()
@@ -112,6 +120,8 @@ class Record:
     rows: np.ndarray
     workers: list[dict[str, Any]]
     expected_workers: int
+    # Name → [intended, value], of figures that checks noted.
+    metrics: Mapping[str, np.ndarray] = field(default_factory=dict)
 
     @property
     def lost_workers(self) -> int:
@@ -129,7 +139,18 @@ def read(folder: Path, expected_workers: int) -> Record:
     parts = [read_one(path) for path in sorted(folder.glob("rows-*.bin"))]
     rows = np.concatenate(parts) if parts else np.empty(0, ROW)
     workers = [json.loads(path.read_text()) for path in sorted(folder.glob("worker-*.json"))]
-    return Record(rows[np.argsort(rows["intended"], kind="stable")], workers, expected_workers)
+    return Record(rows[np.argsort(rows["intended"], kind="stable")], workers, expected_workers, _metrics(folder))
+
+
+def _metrics(folder: Path) -> dict[str, np.ndarray]:
+    found: dict[str, list[tuple[float, float]]] = {}
+    for path in sorted(folder.glob("metrics-*.jsonl")):
+        # Of a worker that is at work the last line may not be whole.
+        for line in path.read_text().splitlines(keepends=True):
+            if line.endswith("\n"):
+                intended, name, value = json.loads(line)
+                found.setdefault(name, []).append((intended, value))
+    return {name: np.array(sorted(rows)) for name, rows in found.items()}
 
 
 def examples(folder: Path) -> list[dict[str, Any]]:

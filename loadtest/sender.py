@@ -76,6 +76,8 @@ class Sender:
         self.note(done, is_bad=outcome in BAD and code not in GENERATORS_OWN)
         if outcome in NOT_ANSWERED:
             self._recorder.refusal(turn.scenario.name, turn.status or reply.status, code)
+        if turn.metrics:
+            self._recorder.metrics(intended, turn.metrics)
         if words:
             self._recorder.example(outcome, turn.id, done, words)
         for request in turn.afterwards:
@@ -83,9 +85,9 @@ class Sender:
                 self._exchange(request, reply)
         return outcome
 
-    def drop(self, intended: float) -> None:
+    def drop(self, turn: Turn, intended: float) -> None:
         """Record an arrival that found no free slot."""
-        self._recorder.add((intended, intended, intended, Outcome.DROPPED, 255, 0, 0, 0, 0, ""))
+        self._recorder.add((intended, intended, intended, Outcome.DROPPED, turn.index, 0, 0, 0, 0, ""))
         self.note(self._clock(), is_bad=True)
 
     def note(self, moment: float, *, is_bad: bool) -> None:

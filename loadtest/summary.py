@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
 from typing import Any
 
+from loadtest import tables
 from loadtest.checks import Verdict
 from loadtest.plans import Plan
 from loadtest.statuses import Status
@@ -16,18 +18,16 @@ MEANING = {
 }
 
 
-def render(plan: Plan, verdict: Verdict) -> str:
-    """Some twenty lines of plain text."""
-    checks = [["check", "verdict", "found", "limit", "how sure"]]
-    checks += [[check.name, check.status.name, check.found, check.limit, check.sureness] for check in verdict.checks]
+def render(plan: Plan, verdict: Verdict, width: int = 0) -> str:
+    """Some twenty lines of plain text, for a terminal of so many columns; 0: as wide as they are."""
     return "\n".join(
         [
             "",
             f"{verdict.status.name}: {MEANING[verdict.status]}",
-            *([f"  {verdict.cause}"] if verdict.cause else []),
-            f"  {plan.profile.name} on {plan.url} ({plan.env}): {plan.callers}",
+            *(_wrapped(verdict.cause, width, "  ") if verdict.cause else []),
+            *_wrapped(f"{plan.profile.name} on {plan.url} ({plan.env}): {plan.callers}", width, "  "),
             "",
-            *(f"  {line}" for line in table(checks)),
+            *(f"  {line}" for line in _checks(verdict, width)),
             "",
             *(f"  {line}" for line in _figures(verdict.figures)),
             "",
@@ -35,6 +35,22 @@ def render(plan: Plan, verdict: Verdict) -> str:
             f"  Again: {plan.command}",
         ]
     )
+
+
+def _wrapped(words: str, width: int, indent: str) -> list[str]:
+    return textwrap.wrap(words, width or 10**6, initial_indent=indent, subsequent_indent=indent, break_long_words=False)
+
+
+def _checks(verdict: Verdict, width: int) -> list[str]:
+    """All in one table where that fits, else how sure each is below it."""
+    rows = [["check", "verdict", "found", "limit", "how sure"]]
+    rows += [[check.name, check.status.name, check.found, check.limit, check.sureness] for check in verdict.checks]
+    lines = table(rows)
+    if not width or max(map(len, lines)) + 2 <= width:
+        return lines
+    lines = table([row[:-1] for row in rows])
+    below = [[], *(_wrapped(row[-1], width - 2, "    ") for row in rows[1:])]
+    return [each for line, more in zip(lines, below, strict=True) for each in (line, *more)]
 
 
 def table(rows: list[list[str]]) -> list[str]:
@@ -58,7 +74,14 @@ def _figures(figures: dict[str, Any]) -> list[str]:
         f" the generator took {_number(cost)} µs of processor a request",
         *_cache(figures.get("cache") or {}),
         *table(rows),
+        *_scenarios(figures.get("scenarios") or {}),
     ]
+
+
+def _scenarios(found: dict[str, Any]) -> list[str]:
+    """Nothing where there is one: its figures stand above."""
+    heads = ["scenario", "requests", "right", "p50", "p95", "p99"]
+    return ["", *table([heads, *tables.scenario_rows(found)])] if len(found) > 1 else []
 
 
 def _cache(shares: dict[str, float | None]) -> list[str]:

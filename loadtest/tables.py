@@ -7,13 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-import numpy as np
-
 from loadtest.charts import Chart
-from loadtest.outcomes import Outcome
 from loadtest.plans import Plan
-from loadtest.request_log import response_ms
-from loadtest.statistics import percentile
 
 
 @dataclass
@@ -65,19 +60,38 @@ def checks(checks: Sequence[dict[str, Any]]) -> Section:
     return Section("Verdict", lead, heads, rows, styles)
 
 
-def by_scenario(names: Sequence[str], found: np.ndarray) -> Section:
+def by_scenario(found: dict[str, Any]) -> Section:
     """Counts and percentiles of each scenario."""
-    rows = []
-    for index, name in enumerate(names):
-        part = found[found["scenario"] == index]
-        if part.size:
-            responses = response_ms(part)
-            right = int(np.sum(part["outcome"] == Outcome.RIGHT))
-            times = [milliseconds(percentile(responses, share)) for share in (0.5, 0.95, 0.99)]
-            rows.append([name, str(part.size), str(right), *times, f"{float(np.mean(part['bytes'])) / 1000:.1f} kB"])
     heads = ("scenario", "requests", "right", "p50", "p95", "p99", "mean answer")
-    lead = "Few requests make a percentile uncertain; the verdict is on all of them."
+    rows = [
+        [*row, f"{(each['bytes'] or 0) / 1000:.1f} kB"]
+        for row, each in zip(scenario_rows(found), found.values(), strict=True)
+    ]
+    lead = "Few requests make a percentile uncertain; limits of a scenario's own stand in the SLO file."
     return Section("By scenario", lead, heads, rows)
+
+
+def scenario_rows(found: dict[str, Any]) -> list[list[str]]:
+    """Name, requests, right answers, p50, p95 and p99 of each scenario."""
+    return [
+        [
+            name,
+            str(each["requests"]),
+            str(each["right"]),
+            *(milliseconds(each["response_ms"][share]) for share in ("p50", "p95", "p99")),
+        ]
+        for name, each in found.items()
+    ]
+
+
+def metrics(found: dict[str, Any]) -> Section:
+    """Figures that checks noted."""
+    heads = ("figure", "noted", "p50", "p95", "p99", "most")
+    rows = [
+        [name, str(each["count"]), *(f"{each[share] or 0:.4g}" for share in ("p50", "p95", "p99", "max"))]
+        for name, each in found.items()
+    ]
+    return Section("Own figures", "What the scenarios' checks noted of right and wrong answers.", heads, rows)
 
 
 def examples(examples: Sequence[dict[str, Any]]) -> Section:

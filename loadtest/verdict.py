@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from loadtest import diagnosis, figures, schedule, soak
+from loadtest import diagnosis, figures, profiles, schedule, soak
 from loadtest import request_log as records
 from loadtest.batch_means import Evidence, evidence, strata_of
 from loadtest.checks import Check, Verdict, together
@@ -29,9 +29,11 @@ def judge(
     slo: Slo,
     samples: Sequence[Mapping[str, Any]] = (),
     host: Sequence[Mapping[str, Any]] = (),
+    names: Sequence[str] = (),
 ) -> Verdict:
     """The verdict on a run. A share is judged by bounds that know how many independent observations it is made of.
 
+    ``names``: the scenarios by their numbers in rows.
     ``samples``: what the server said of itself meanwhile, ``host``: what this machine did, both with the moment ``at``
     of the wall clock.
     """
@@ -43,11 +45,15 @@ def judge(
         *_correctness(record, slo),
         *_latencies(judged, profile, slo),
         *_failures(judged, profile, slo),
+        *_of_scenarios(judged, profile, slo, names),
+        *_of_metrics(record, profile, slo),
         *soak.checks(record, judged, profile, samples),
     ]
     if any(check.status == Status.INVALID for check in checks):
         checks += _own_faults(judged, profile, slo)
     found = figures.of_run(judged, record, seconds)
+    found["scenarios"] = figures.of_scenarios(judged, names)
+    found["metrics"] = figures.of_metrics(record, profile)
     found["server"] = figures.of_server(record, profile, samples)
     found["needs_seconds"] = needs_seconds(checks, seconds)
     found["machine"] = diagnosis.machine(host, found)
@@ -170,14 +176,53 @@ def _latencies(judged: np.ndarray, profile: Profile, slo: Slo) -> Iterator[Check
         yield _latency(seen, percentile(responses, share), share, limit_ms)
 
 
-def _latency(seen: Evidence, found_ms: float, share: float, limit_ms: float) -> Check:
+def _of_scenarios(judged: np.ndarray, profile: Profile, slo: Slo, names: Sequence[str]) -> Iterator[Check]:
+    """A scenario's own limits, where it is in this mix."""
+    for name in (each for each in names if each in slo.scenarios):
+        own = dict(slo.scenarios[name])
+        part, failed = judged[judged["scenario"] == names.index(name)], own.pop("max_failed_share", None)
+        if part.size == 0:
+            yield Check(f"{name} requests", Status.INVALID, "none", "at least one", "run longer, or weight it more")
+            continue
+        responses, strata = records.response_ms(part), strata_of(profile.stages, part["intended"])
+        for share, limit_ms in profiles.limits_of(own, name).items():
+            seen = evidence(responses > limit_ms, responses, limit_ms, slo.confidence, strata)
+            yield _latency(seen, percentile(responses, share), share, limit_ms, name)
+        if failed is not None:
+            seen = _share_of(part, FAILED, profile, slo)
+            yield _failure(f"{name} failed", seen, failed, 1 - max(profile.claims))
+
+
+def _of_metrics(record: Record, profile: Profile, slo: Slo) -> Iterator[Check]:
+    """Limits of figures that checks noted: p95_most is kept when at most 5 % are above, p5_least when 5 % are below."""
+    for name, limits in slo.metrics.items():
+        noted = record.metrics.get(name, np.empty((0, 2)))
+        noted = noted[noted[:, 0] >= profile.judged_from]
+        if not noted.size:
+            yield Check(name, Status.INVALID, "never noted", "a figure", f'answer.metric("{name}", …) in a check')
+            continue
+        values, strata = noted[:, 1], strata_of(profile.stages, noted[:, 0])
+        for key, limit in limits.items():
+            ((share, _),) = profiles.limits_of({key: limit}, name, ("_most", "_least")).items()
+            is_most = key.endswith("_most")
+            # What is no number keeps no limit.
+            beyond = ~(values <= limit if is_most else values >= limit)
+            seen, allowed = evidence(beyond, values, limit, slo.confidence, strata), 1 - share if is_most else share
+            status, longer = _status(seen, allowed)
+            said = f"{seen.words('beyond')}, allowed {allowed:.4g}"
+            word = f"at {'most' if is_most else 'least'} {limit:g}"
+            label = f"{name} {word_of(share)}"
+            yield Check(label, status, f"{percentile(values, share):.4g}", word, said, longer=longer)
+
+
+def _latency(seen: Evidence, found_ms: float, share: float, limit_ms: float, name: str = "response") -> Check:
     allowed = 1 - share
     status, longer = _status(seen, allowed)
     sureness = f"{seen.words('late')}, allowed {allowed:.4g}"
     if status == Status.UNDECIDED and seen.independent < (needed := least_requests(share, seen.confidence)):
         sureness += f"; {word_of(share)} needs at least {needed} independent ones"
     found_text = "no answer" if math.isinf(found_ms) else f"{found_ms:.1f} ms"
-    return Check(f"response {word_of(share)}", status, found_text, f"{limit_ms:g} ms", sureness, longer=longer)
+    return Check(f"{name} {word_of(share)}", status, found_text, f"{limit_ms:g} ms", sureness, longer=longer)
 
 
 def _status(seen: Evidence, allowed: float) -> tuple[Status, float]:

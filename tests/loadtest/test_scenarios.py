@@ -21,6 +21,7 @@ from tests.servers import ROOT
 FAST = ("--rate", "40", "--seconds", "3", "--slo", "patient")
 
 
+SLO = "[shop]\np95_ms = 9000\nmax_failed_share = 0.01\nmax_lag_p99_ms = 5000\n"
 LOGIN = "def request():\n    return {'path': '/login', 'json': {}}\n"
 
 
@@ -85,11 +86,17 @@ def documented(tmp_path: Path) -> Path:
 
 
 def test_documented_scenario_loads_a_service_that_is_not_cask(documented: Path, tmp_path: Path) -> None:
+    slo = tmp_path / "shop.toml"
+    slo.write_text(f"{SLO}[shop.scenarios.orders]\np95_ms = 8000\n[shop.metrics.count]\np50_least = 2\n")
+    with documented.open("a") as file:
+        file.write("    answer.metric('count', answer.request['json']['count'])\n")
     with shop() as (url, seen):
-        ran = harness.run(url, "--scenario", str(documented), *FAST, folder=tmp_path / "run")
+        options = ("--scenario", str(documented), *FAST, "--slo", f"{slo}:shop")
+        ran = harness.run(url, *options, folder=tmp_path / "run")
 
     assert ran.status == Status.PASS, ran.printed
     assert "orders 100%" in ran.printed
+    assert {"orders p95", "count p50"} <= {check["name"] for check in ran.table["checks"]}
     assert ran.figures["counts"]["right"] > 80
     # Signed in once, at rest; the token is in no other file than the one for the workers.
     assert [path for path, _ in seen].count("/login") == 1
@@ -146,6 +153,17 @@ def test_a_mistake_in_a_scenario_is_said_before_any_load(tmp_path: Path, code: s
     assert ran.status == status, ran.printed
     assert words in ran.printed
     assert len(seen) <= 1
+
+
+def test_limits_of_a_scenario_that_nobody_has_are_refused(documented: Path, tmp_path: Path) -> None:
+    slo = tmp_path / "shop.toml"
+    slo.write_text(f"{SLO}[shop.scenarios.ordres]\np95_ms = 800\n")
+    with shop() as (url, seen):
+        ran = harness.run(url, "--scenario", str(documented), "--slo", f"{slo}:shop")
+
+    assert (ran.status, seen) == (Status.USAGE, [])
+    assert "limits of 'ordres'" in ran.printed
+    assert "Did you mean 'orders'?" in ran.printed
 
 
 def test_ours_are_not_sent_to_another_service(tmp_path: Path) -> None:
