@@ -15,8 +15,8 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 from app import errors
 from app.engine import protocol
-from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
-from app.errors import CaskError, DeadlineExceededError, EngineAwayError
+from app.engine.protocol import Buffer, Frame, FrameTooLargeError, FrameType, ProtocolError
+from app.errors import CaskError, DeadlineExceededError, EngineAwayError, RequestTooLargeError
 from app.inference.results import EXPLAIN, Answer, ExplainOptions, Options, to_dict
 from app.models.manifests import Manifest
 from app.tasks import IMAGE, from_wire
@@ -294,6 +294,13 @@ class EngineClient:
                 # Closing tells the engine that nobody waits any more.
                 connection.close()
                 raise _late() from None
+            except FrameTooLargeError as error:
+                connection.close()
+                raise RequestTooLargeError(
+                    "The request is too large for the engine: %(why)s.",
+                    hint="Send less at once: smaller pictures, or fewer and shorter values.",
+                    why=str(error),
+                ) from None
             except (OSError, ProtocolError) as error:
                 connection.close()
                 if is_fresh:

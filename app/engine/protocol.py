@@ -27,6 +27,10 @@ class ProtocolError(Exception):
     """The bytes are not a frame. The connection that brought them must be closed."""
 
 
+class FrameTooLargeError(ProtocolError):
+    """What is to be sent does not fit into a frame. Nothing was sent."""
+
+
 class FrameType(IntEnum):
     """What a frame asks or answers."""
 
@@ -65,10 +69,13 @@ class Frame:
 
 
 def encode(frame: Frame) -> list[Buffer]:
-    """The frame as buffers to send in order; the payload is not copied. Raises ProtocolError when it is too large."""
+    """The frame as buffers to send in order; the payload is not copied. Raises FrameTooLargeError."""
     meta = _ENCODER.encode(frame.meta).encode()
     payload_bytes = memoryview(frame.payload).nbytes
-    _check_sizes(len(meta), payload_bytes)
+    try:
+        _check_sizes(len(meta), payload_bytes)
+    except ProtocolError as error:
+        raise FrameTooLargeError(str(error)) from None
     head = HEAD.pack(MAGIC, VERSION, frame.type, 0, len(meta), payload_bytes)
     return [head + meta, frame.payload] if payload_bytes else [head + meta]
 

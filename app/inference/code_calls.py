@@ -65,6 +65,7 @@ def call(predictor: Predictor, asked: Call, caller: Caller | None) -> Called:
     canary = caller.canary() if caller else ""
     choice = asked.choice or choose(predictor, asked.name, asked.version, caller)
     check_count(predictor, len(asked.items))
+    code_items.check_size(asked.items, asked.options)
     for _ in range(MAX_CHOICES - 1):
         try:
             return _ask(predictor, choice, asked, caller)

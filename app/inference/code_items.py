@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from app.errors import CaskError, OptionError
+from app.errors import CaskError, OptionError, RequestTooLargeError
 from app.model_code import validation
 from app.model_code.schema_marks import BESIDE, KIND, SHAPE
 from app.texts import Text
@@ -13,6 +13,7 @@ from app.texts import Text
 # Shape of the pixels, width and height of the upright original, and the pixels.
 Pixels = tuple[Sequence[int], int, int, Any]
 # The bytes of a picture, and the shape that the model asks for.
+MOST_VALUES = 1_000_000
 ReadPicture = Callable[[bytes, Sequence[int | None] | None], Pixels]
 
 
@@ -24,6 +25,23 @@ def options(signature: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
         name: validation.check(schema, given[name], name) if name in given else schema["default"]
         for name, schema in known.items()
     }
+
+
+def check_size(items: Sequence[Mapping[str, Any]], given: Mapping[str, Any]) -> None:
+    """Whether they can be checked in a moment: each value is looked at. Raises RequestTooLargeError."""
+    count, waiting = 0, [*(each for item in items for each in item.values()), *given.values()]
+    while waiting:
+        value = waiting.pop()
+        if not isinstance(value, list | dict):
+            continue
+        count += len(value)
+        if count > MOST_VALUES:
+            raise RequestTooLargeError(
+                "The request has more than %(most)s values.",
+                hint="Send fewer at once; large arrays belong into a parameter of bytes, or an Image.",
+                most=MOST_VALUES,
+            )
+        waiting += value.values() if isinstance(value, dict) else value
 
 
 def item(

@@ -51,7 +51,12 @@ class Served:
     def answer(self, batch: Frame, retrying: Callable[[], None]) -> list[Outcome]:
         """One outcome for each item. ``retrying`` is called before an item is tried alone."""
         given = batch.meta["options"]
-        options = {name: kind.read(given[name]) for name, (kind, _) in self.signature.options.items() if name in given}
+        try:
+            options = {
+                name: kind.read(given[name]) for name, (kind, _) in self.signature.options.items() if name in given
+            }
+        except Exception as error:  # noqa: BLE001 - whatever the code of a dataclass raises
+            return [({"refused": f"{error}"[:WHY_CHARACTERS]}, b"") for _ in batch.meta["items"]]
         read = [self._read(item, base, batch.payload) for item, base in batch.meta["items"]]
         usable = [item for item in read if isinstance(item, list)]
         answered = iter(self._call(usable, options, retrying) if usable else [])

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import IO, Any
 
 from app.engine import frame_sockets
-from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
+from app.engine.protocol import Buffer, Frame, FrameTooLargeError, FrameType, ProtocolError
 from app.errors import ModelCrashedError, ModelLoadError, ModelNotReadyError
 from app.host import machine
 from app.model_code.process import Ending, environment, how_ended, own_python
@@ -137,6 +137,9 @@ class ModelWorker:
             if self._idle is not idle:
                 raise self._not_ready()
             return _rows(self._exchange(sock, frame), len(items))
+        except FrameTooLargeError as error:
+            if len(items) == 1:
+                return [{"failed": f"{error}", "bytes": 0, "answer": b""}]
         except TimeoutError:
             self._give_up(idle, f"did not answer within {self.spec.timeout_seconds:g} s and is replaced", "hung")
             raise self._crashed("it did not answer within %(seconds)g s", seconds=self.spec.timeout_seconds) from None
@@ -145,6 +148,9 @@ class ModelWorker:
             raise self._crashed("its process ended while it computed") from None
         finally:
             idle.put(sock)
+        # Nothing was sent: each fits alone, together they do not.
+        half = len(items) // 2
+        return self.ask(options, items[:half]) + self.ask(options, items[half:])
 
     def _exchange(self, sock: socket.socket, frame: Frame) -> Frame:
         sock.settimeout(self.spec.timeout_seconds)

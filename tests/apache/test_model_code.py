@@ -89,7 +89,7 @@ from cask import Model
 
 
 class Hostile(Model):
-    def predict(self, do: list[str]) -> list[str]:
+    def predict(self, do: list[str], more: list[list[float] | None]) -> list[str]:
         return [getattr(self, each)() for each in do]
 
     def nothing(self): return "done"
@@ -100,6 +100,7 @@ class Hostile(Model):
     def flood(self): return str(print("line\\n" * 200_000))
     def stop(self): sys.exit(3)
     def wrong(self): return 3
+    def large(self): return "a" * 17_000_000
     def children(self): [subprocess.Popen(["sleep", "601"]) for _ in range(20)]; os._exit(0)
 """
 
@@ -201,6 +202,29 @@ def test_what_does_not_fit_is_refused_by_name(server: Server, document: Any, cod
 
     assert (answer.json["code"], answer.status) == (code, 422)
     assert answer.json["detail"].startswith(said)
+
+
+@pytest.mark.parametrize(
+    ("document", "status", "said"),
+    [
+        ({"do": "nothing", "more": [1.5] * 200_000}, 200, ""),
+        ({"do": "nothing", "more": [1] * 6_000_000}, 413, "The request has more than 1000000 values."),
+        ({"do": "nothing", "more": [0.12345678901234567] * 900_000}, 413, "The request is too large for the engine"),
+        ({"do": "a" * 12_000_000}, 413, "The request is too large for the engine"),
+        ({"do": "large"}, 500, "The model failed: AnswerTooLarge."),
+    ],
+    ids=["many", "too many", "long", "text", "answer"],
+)
+def test_large_request_or_answer_costs_nobody_else_anything(
+    server: Server, document: Any, status: int, said: str
+) -> None:
+    web, worker = server.pids("web"), worker_pid(server, "hostile")
+
+    answer = ask(server, "hostile", document)
+
+    assert (answer.status, answer.json.get("detail", "")[: len(said)]) == (status, said)
+    assert ask(server, "tickets", LATE).status == 200
+    assert (server.pids("web"), worker_pid(server, "hostile")) == (web, worker)
 
 
 def test_picture_comes_in_three_ways_with_the_same_answer(server: Server, photo: bytes) -> None:

@@ -23,6 +23,10 @@ from app.telemetry import metrics
 from tests.unit.model_code import folders
 
 HEAD = "import os, sys, time, signal, ctypes\nimport numpy as np\nfrom cask import *\nclass Mine(Model):\n"
+BOX = (
+    "from dataclasses import dataclass\nfrom cask import *\n@dataclass\nclass Box:\n    a: int\n"
+    "    def __post_init__(self):\n        if self.a < 0: raise ValueError('a is negative')\nclass Mine(Model):\n"
+)
 SAME = "    def predict(self, x: list[int]) -> list[int]: return x\n"
 Open = Callable[..., ModelWorker]
 PATIENCE_SECONDS = 30.0
@@ -32,11 +36,11 @@ PATIENCE_SECONDS = 30.0
 def opened(tmp_path: Path) -> Iterator[Open]:
     workers: list[ModelWorker] = []
 
-    def open_one(code: str = "", **limits: Any) -> ModelWorker:
+    def open_one(code: str = "", head: str = HEAD, **limits: Any) -> ModelWorker:
         place = tmp_path / f"model{len(workers)}"
         if code:
             place.mkdir()
-            (place / "model.py").write_text(HEAD + code)
+            (place / "model.py").write_text(head + code)
         else:
             folders.tickets(place)
         spec = dataclasses.replace(Spec("mine@1", place), **limits)
@@ -111,6 +115,23 @@ def test_answer_too_large_for_the_service_fails_alone(opened: Open) -> None:
     answers = ask(running, *[large] * 9, 1)
     assert [answers.count(each) for each in ("a" * large, "AnswerTooLarge", "a")] == [8, 1, 1]
     until(lambda: any("answer less" in line for line in running.lines))
+
+
+def test_batch_too_large_for_one_frame_is_asked_in_parts(opened: Open) -> None:
+    running = opened("    def predict(self, x: list[str]) -> list[int]: return [len(each) for each in x]\n")
+    running.start()
+
+    assert ask(running, *["a" * 3 * 1024**2] * 5) == [3 * 1024**2] * 5
+    assert running.starts == 1
+
+
+def test_option_that_its_own_class_refuses_costs_nobody_else_anything(opened: Open) -> None:
+    running = opened("    def predict(self, x: list[int], *, box: Box = Box(1)) -> list[int]: return x\n", BOX)
+    running.start()
+
+    assert ask(running, 1, 2, box={"a": -1}) == ["a is negative"] * 2
+    assert ask(running, 1, box={"a": 1}) == [1]
+    assert running.starts == 1
 
 
 def test_calls_run_at_once_where_the_model_allows_it(opened: Open) -> None:
