@@ -160,6 +160,7 @@ loadtest-ui: ## Open Locust's own page on loopback, for ENV's target
 ##@ Develop
 test: ## Run the quick tests: PART=unit,apache for some of them
 	@$(INSTALL) dev
+	@requirements/examples.sh
 	@app/given.sh tests/run.sh @PART
 test-long: ## Run the long ones: attacks, faults, load, releases, builds
 	@$(INSTALL) dev

@@ -28,6 +28,7 @@ from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
 from app.host import arrivals, sizing  # noqa: E402 - the line above makes it importable
 from app.plugins import claims, mounting  # noqa: E402 - the line above makes it importable
+from app.plugins.applications import Application  # noqa: E402 - the line above makes it importable
 from app.plugins.mounting import Plugin  # noqa: E402
 from app.storage import state_files  # noqa: E402 - the line above makes it importable
 from app.supervision import supervision  # noqa: E402
@@ -36,6 +37,7 @@ from app.web import policy  # noqa: E402 - the line above makes it importable
 from app.web.middleware import admission, cached_lengths, cors, internal_networks, request_ids, shed_markers  # noqa: E402
 from app.web.middleware.admission_controller import LEAST_RETRY_AFTER_SECONDS, Refusal  # noqa: E402
 from app.web.middleware.security_headers import HEADERS, POLICY  # noqa: E402
+from app.web.ops import applications  # noqa: E402
 
 CONF = ROOT / "apache" / "conf"
 # Where requirements/install.sh and the image's build put our modules: beside the Python that runs us.
@@ -69,6 +71,14 @@ READS_GERMAN = (
 EXPRESS_TIMEOUT_SECONDS = 60
 # Only a safety net against requests that hang for ever: mod_wsgi ends the process when it fires. Deadlines are ours.
 NET_FACTOR = 2
+WAITING_FACTOR = 8
+# Of an application of others: the class in apache/application.py, which its own Python shall not find by a name.
+APPLICATION_SCRIPT = """import importlib.util
+spec = importlib.util.spec_from_file_location("cask_application", {path!r})
+module = importlib.util.module_from_spec(spec)
+spec.loader.exec_module(module)
+application = module.Application(*{values!r})
+"""
 
 
 def main() -> int:
@@ -275,22 +285,44 @@ def write_applications(settings: Settings, server_root: Path, plugins: Sequence[
     """Each whole application of somebody else's: a daemon group of its own, so that a broken one harms nobody else."""
     folder, lines = server_root / "applications", list[str]()
     folder.mkdir()
-    limits = f"request-timeout={int(settings.request_max_timeout_seconds * NET_FACTOR)} startup-timeout=60"
-    limits += f" shutdown-timeout={settings.server_shutdown_seconds}"
-    for name, home, found in ((each.name, each.folder, each.application) for each in plugins):
-        if found is None:
-            continue
-        script, group = folder / f"{name}.wsgi", f"plugin-{name}"
-        script.write_text(f"from {found.module} import {found.name} as application\n")
-        environment = f' python-home="{found.environment}"' if found.environment else ""
-        lines += [
-            f'WSGIDaemonProcess {group} display-name=(wsgi:{group}) home="{home}" python-path="{home}"{environment}'
-            f" processes={found.processes} threads={found.threads} lang=C.UTF-8 locale=C.UTF-8 {limits}",
-            f'RedirectMatch 308 "^({found.mount})$" "$1/"',
-            f'WSGIScriptAlias {found.mount} "{script}" process-group={group} application-group=%{{GLOBAL}}',
-        ]
+    for plugin in plugins:
+        if plugin.application is not None:
+            lines += application_lines(settings, folder, plugin, plugin.application)
     lines += [f'<Directory "{folder}">', "    Require all granted", "</Directory>"] if lines else []
     (server_root / "applications.conf").write_text("".join(f"{line}\n" for line in lines))
+
+
+def application_lines(settings: Settings, folder: Path, plugin: Plugin, found: Application) -> list[str]:
+    """Apache's lines for one. Writes its script, and makes the folder below STATE_DIR that is its own."""
+    own = settings.state_dir / applications.OWN / plugin.name
+    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    script, group, mount = folder / f"{plugin.name}.wsgi", f"plugin-{plugin.name}", found.mount
+    notes = settings.state_dir / applications.FOLDER / plugin.name
+    shutil.rmtree(notes, ignore_errors=True)
+    values = (plugin.name, f"{found.module}:{found.name}", str(notes), found.variables_in(own))
+    script.write_text(APPLICATION_SCRIPT.format(path=str(ROOT / "apache" / "application.py"), values=values))
+    seconds = found.timeout_seconds or int(settings.request_max_timeout_seconds * NET_FACTOR)
+    # Beyond so many callers who wait, one more is refused: each holds a thread of Apache's.
+    waiting = found.processes * found.threads * WAITING_FACTOR
+    environment = f' python-home="{found.environment}"' if found.environment else ""
+    options = f"{environment} processes={found.processes} threads={found.threads} lang=C.UTF-8 locale=C.UTF-8"
+    options += f" request-timeout={seconds} socket-timeout={seconds} queue-timeout={seconds} connect-timeout=2"
+    options += f" listen-backlog={waiting} deadlock-timeout=60 startup-timeout=60"
+    options += (
+        f" graceful-timeout={settings.server_shutdown_seconds} shutdown-timeout={settings.server_shutdown_seconds}"
+    )
+    limit = [f'<Location "{mount}">', f"    LimitRequestBody {found.max_body_bytes}", "</Location>"]
+    where = f'"{script}" process-group={group} application-group=%{{GLOBAL}}'
+    return [
+        f'WSGIDaemonProcess {group} display-name=(wsgi:{group}) home="{plugin.folder}" python-path="{plugin.folder}"'
+        + options,
+        f'RedirectMatch 308 "^({mount})$" "$1/"',
+        f"WSGIScriptAlias {mount} {where}",
+        # At once, not when somebody asks: whether it is there shall be known.
+        f"WSGIImportScript {where}",
+        f'SetEnvIf Request_URI "^{mount}(/|$)" CASK_APPLICATION={plugin.name}',
+        *(limit if found.max_body_bytes else []),
+    ]
 
 
 def write_cors(settings: Settings, server_root: Path) -> None:

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import re
+import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,15 +16,26 @@ from app.config import did_you_mean
 from app.errors import PluginError
 from app.web import policy
 
-KEYS = ("application", "mount", "environment", "processes", "threads")
-APPLICATION = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*)")
+KEYS = (
+    *("application", "mount", "environment", "processes", "threads"),
+    *("timeout_seconds", "max_body_bytes", "variables"),
+)
+APPLICATION = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\(\))?)")
 MOUNT = re.compile(r"(?:/[A-Za-z0-9][A-Za-z0-9_-]*)+")
-MOST = 64
+VERSION = re.compile(r"^version(?:_info)?\s*=\s*(\d+\.\d+)", re.MULTILINE)
+VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
+# In the value of a variable: the folder below STATE_DIR that is the application's own.
+STATE = "{state}"
+# Key → least, most.
+NUMBERS = {"processes": (1, 64), "threads": (1, 64), "timeout_seconds": (1, 3600), "max_body_bytes": (1, 1 << 40)}
 
 
 @dataclass(frozen=True)
 class Application:
-    """``environment``: the folder of its virtual environment; that of Cask for None."""
+    """``environment``: the folder of its virtual environment; that of Cask for None.
+
+    ``timeout_seconds``, ``max_body_bytes``: those of the service for None. ``variables``: what it finds in os.environ.
+    """
 
     module: str
     name: str
@@ -29,6 +43,13 @@ class Application:
     environment: Path | None
     processes: int
     threads: int
+    timeout_seconds: int | None
+    max_body_bytes: int | None
+    variables: Mapping[str, str]
+
+    def variables_in(self, folder: Path) -> dict[str, str]:
+        """Its variables, where ``folder`` is its own below STATE_DIR."""
+        return {name: value.replace(STATE, str(folder)) for name, value in self.variables.items()}
 
 
 def read(folder: Path, row: Any, file: Path) -> Application:
@@ -48,7 +69,8 @@ def read(folder: Path, row: Any, file: Path) -> Application:
     module = folder.joinpath(*named[1].split("."))
     if not module.with_suffix(".py").is_file() and not (module / "__init__.py").is_file():
         raise PluginError(f"{file}: [wsgi] application names {named[1]!r}, but there is no {module}.py.")
-    return Application(named[1], named[2], mount, _environment(folder, row, file), *_sizes(row, file))
+    environment, variables = _environment(folder, row, file), _variables(row, file)
+    return Application(named[1], named[2], mount, environment, **_numbers(row, file), variables=variables)
 
 
 def _environment(folder: Path, row: dict[str, Any], file: Path) -> Path | None:
@@ -56,17 +78,47 @@ def _environment(folder: Path, row: dict[str, Any], file: Path) -> Path | None:
     if given is None:
         return None
     path = folder / str(given)
-    if not (path / "bin" / "python").exists():
-        raise PluginError(f"{file}: [wsgi] environment is {given!r}; expected a virtual environment, with bin/python.")
+    if not os.access(path / "bin" / "python", os.X_OK):
+        raise PluginError(
+            f"{file}: [wsgi] environment is {given!r}; expected a virtual environment, with bin/python that the"
+            " service's user may run."
+        )
+    made = VERSION.search(_text(path / "pyvenv.cfg"))
+    ours = f"{sys.version_info.major}.{sys.version_info.minor}"
+    if made and made[1] != ours:
+        raise PluginError(
+            f"{file}: [wsgi] environment {given!r} was made with Python {made[1]}, and Apache runs {ours}; make it anew"
+            f" with python{ours} -m venv {path}."
+        )
     return path.absolute()
 
 
-def _sizes(row: dict[str, Any], file: Path) -> tuple[int, int]:
-    found = (row.get("processes", 1), row.get("threads", 5))
-    for key, value in zip(("processes", "threads"), found, strict=True):
-        if type(value) is not int or not 1 <= value <= MOST:
-            raise PluginError(f"{file}: [wsgi] {key} is {value!r}; expected a whole number from 1 to {MOST}.")
+def _text(path: Path) -> str:
+    try:
+        return path.read_text("utf-8", "replace")
+    except OSError:
+        return ""
+
+
+def _numbers(row: dict[str, Any], file: Path) -> dict[str, Any]:
+    found = {**dict.fromkeys(NUMBERS), "processes": 1, "threads": 5}
+    found |= {key: value for key, value in row.items() if key in NUMBERS}
+    for key, (least, most) in NUMBERS.items():
+        value = found[key]
+        if key in row and (type(value) is not int or not least <= value <= most):
+            raise PluginError(f"{file}: [wsgi] {key} is {value!r}; expected a whole number from {least} to {most}.")
     return found
+
+
+def _variables(row: dict[str, Any], file: Path) -> dict[str, str]:
+    rows = row.get("variables", {})
+    for name, value in rows.items() if isinstance(rows, dict) else [("", rows)]:
+        if not VARIABLE.fullmatch(name) or not isinstance(value, str) or "\0" in value:
+            raise PluginError(
+                f"{file}: [wsgi] variables has {name} = {value!r}; expected a name and a text, such as"
+                ' DATABASE_URL = "sqlite:///{state}/shop.db".'
+            )
+    return dict(rows)
 
 
 def check(app: Flask, application: Application, file: Path, taken: list[str]) -> None:

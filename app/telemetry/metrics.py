@@ -299,6 +299,15 @@ READY = _looked_up("cask_ready", "1 when a prediction would succeed, as /readyz 
 PLUGIN_UP = _looked_up(
     "cask_plugin_up", "1 when the plugin serves, 0 where it is left out: /status says why.", plugin=WORD
 )
+APPLICATION_REQUESTS = _counter(
+    "cask_application_requests_total",
+    "Requests to whole applications of others, as Apache answered them; not in cask_http_requests_total.",
+    plugin=WORD,
+    status=Label((*STATUSES, OTHER)),
+)
+APPLICATION_SECONDS = _histogram(
+    "cask_application_request_seconds", "Time from a request's arrival to the end of its answer.", plugin=WORD
+)
 PLUGIN_EVENTS = _counter(
     "cask_plugin_events_total", "What plugins count themselves, with cask.count.", plugin=WORD, event=CODE
 )

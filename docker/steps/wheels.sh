@@ -145,12 +145,14 @@ if [ "$what" = all ] || [ "$what" = dev ]; then
     for lock in loadtest dev; do
         download_wheels -r "requirements/$lock.txt" || give_up "needs the files that requirements/$lock.txt names."
     done
+    download_wheels -r examples/applications/ledger/requirements.txt ||
+        give_up "needs the files that examples/applications/ledger/requirements.txt names."
     wanted "${DEV_LOCKS[@]}" >"$WHEELS_DIR/.complete-dev"
 fi
 
 # What an earlier lock named goes: a file stays when one of the locks holds its hash.
 for file in "$WHEELS_DIR"/*.whl "$WHEELS_DIR"/*.tar.gz "$WHEELS_DIR"/dev/*.whl "$WHEELS_DIR"/quantise/*.whl; do
-    if [ -f "$file" ] && ! grep -qhF "$(sha256sum "$file" | cut -d' ' -f1)" requirements/*.txt; then
+    if [ -f "$file" ] && ! grep -qhF "$(sha256sum "$file" | cut -d' ' -f1)" requirements/*.txt examples/applications/*/requirements.txt; then
         say removed "${file##*/}: no lock names it"
         rm -f "$file"
     fi

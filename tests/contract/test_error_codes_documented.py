@@ -28,6 +28,9 @@ def codes() -> dict[str, set[int]]:
         found.setdefault(code, set()).add(status)
     for status, words in APACHE.items():
         found.setdefault(words["code"], set()).add(int(status[:3]))
+    # What answers for an application of others, in a process without our classes.
+    for code in re.findall(r'"(application_\w+)"', (ROOT / "apache" / "application.py").read_text()):
+        found.setdefault(code, set()).add(503)
     return found
 
 

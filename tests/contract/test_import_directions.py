@@ -628,14 +628,17 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 "app.supervision",
             ),
             "app.telemetry.shards",
+            *("app.plugins.manifest", "app.plugins.trial", "app.web.ops.applications"),
         },
     ),
+    # Runs in the Python of somebody else's application.
+    ("apache.application", set()),
     (
         "apache",
         {
             "app.host.arrivals",
             *("app.host.certificates", "app.storage.state_files"),
-            *("app.factory", "app.plugins"),
+            *("app.factory", "app.plugins", "app.web.ops.applications"),
             "app.web.policy",
             "app.config",
             "app.errors",

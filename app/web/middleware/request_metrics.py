@@ -99,8 +99,12 @@ class Measures:
 def count(route: str, method: str, status: str, by: str) -> None:
     """Count one answer. What the declaration does not know counts as other."""
     method = method if method in metrics.METHODS else metrics.OTHER
-    status = status if status in metrics.STATUSES else metrics.OTHER
-    metrics.REQUESTS.add(route=route, method=method, status=status, by=by)
+    metrics.REQUESTS.add(route=route, method=method, status=known(status), by=by)
+
+
+def known(status: str) -> str:
+    """The status, or other where none is declared."""
+    return status if status in metrics.STATUSES else metrics.OTHER
 
 
 def init_app(app: Flask, begin: Callable[[], None]) -> None:

@@ -27,6 +27,7 @@ log = logging.getLogger("cask.ops")
 # Written by apache/conf/logging.conf: status, whether it was refused for admission, method, path.
 FILE = "run/httpd/counted.log"
 LINE = re.compile(rb"(\d{3}|-) (\S+) (\S+) (.*)")
+APPLICATION_LINE = re.compile(rb"@([a-z][a-z0-9_]{0,39}) (\d{3}|-) (\d+)")
 NOT_REFUSED = "-"
 PERIOD_SECONDS = 2.0
 READ_BYTES = 1 << 20
@@ -92,6 +93,11 @@ class ApacheLog:
 
     def _count(self, lines: list[bytes]) -> None:
         for line in lines:
+            if found := APPLICATION_LINE.fullmatch(line):
+                plugin, status, microseconds = (part.decode() for part in found.groups())
+                metrics.APPLICATION_REQUESTS.add(plugin=plugin, status=request_metrics.known(status))
+                metrics.APPLICATION_SECONDS.observe(int(microseconds) / 1e6, plugin=plugin)
+                continue
             found = LINE.fullmatch(line)
             if found is None:
                 continue

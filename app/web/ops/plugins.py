@@ -7,13 +7,15 @@ from pathlib import Path
 
 from typing_extensions import TypedDict
 
+from app.web.ops import applications
+
 # Below STATE_DIR. Health shall not depend on other people's code, so the process that answers it mounts none.
 FILE = Path("run") / "plugins.json"
 SERVING = "serving"
 
 
 class PluginRow(TypedDict):
-    """One plugin. ``state``: serving or left out; ``reason``: why it is left out."""
+    """One plugin. ``state``: serving or left out; of a whole application also loading or failed. ``reason``: why."""
 
     name: str
     version: str
@@ -27,4 +29,12 @@ def rows(state_dir: Path) -> list[PluginRow]:
         found: list[PluginRow] = json.loads((state_dir / FILE).read_bytes())
     except (OSError, ValueError):
         return []
-    return found
+    return [_as_now(state_dir, row) for row in found]
+
+
+def _as_now(state_dir: Path, row: PluginRow) -> PluginRow:
+    """An application is imported by processes of its own, after the others mounted nothing of it."""
+    if row["state"] != SERVING or not (state_dir / applications.FOLDER / row["name"]).is_dir():
+        return row
+    state, reason = applications.state(state_dir, row["name"])
+    return {**row, "state": state, "reason": reason}
