@@ -406,6 +406,22 @@ def build(model: str, use: str, only: str, limit_seconds: float, into_store: boo
     click.echo("The engine serves it so after its next start.")
 
 
+@command.command()
+@model_argument
+@version_argument
+def environment(model: str, version: str) -> None:
+    """Install what a model with code needs, from its lock.
+
+    For a store that came from another machine. Without internet: from build/wheels/models."""
+    from app.model_code import environments
+
+    manifest = manifests.read(config.resolve().models_dir / model / version)
+    if not (manifest.directory / environments.LOCK).exists():
+        raise terminal.Failure(f"{manifest.key} has no {environments.LOCK}.", next_step="It needs no environment.")
+    environments.install(manifest.directory, _say)
+    click.echo(f"{environments.place(manifest.directory)} holds what {manifest.key} needs.")
+
+
 # ── which version answers ────────────────────────────────────────────────────────────────────────────────────────────
 
 

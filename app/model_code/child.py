@@ -14,6 +14,7 @@ import json
 import os
 import resource
 import signal
+import site
 import socket
 import sys
 import threading
@@ -156,6 +157,13 @@ def _limit(memory_mb: int, parent: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_mb * MEGABYTE, memory_mb * MEGABYTE))
 
 
+def _put_first(packages: str) -> None:
+    """The packages of its own environment come before those of the bundle."""
+    before = list(sys.path)
+    site.addsitedir(packages)
+    sys.path[:] = [path for path in sys.path if path not in before] + before
+
+
 def main(arguments: Sequence[str]) -> int:
     """Serve until the socket is closed. Returns 1 when the model cannot be loaded; the reason was sent before."""
     descriptors = [int(each) for each in arguments[0].split(",")]
@@ -169,6 +177,8 @@ def main(arguments: Sequence[str]) -> int:
     # Whatever the model imports is its own or a library's, not Cask's.
     root = str(Path(__file__).resolve().parents[2])
     sys.path[:] = [path for path in sys.path if path != root]
+    if len(arguments) > 4:
+        _put_first(arguments[4])
     with socket.socket(fileno=descriptors[0]) as sock:
         started = time.monotonic()
         try:

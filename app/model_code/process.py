@@ -6,10 +6,8 @@ import contextlib
 import os
 import select
 import subprocess
-from pathlib import Path
 
 from app.config import ROOT
-from app.host import machine
 
 
 class Ending:
@@ -27,12 +25,6 @@ class Ending:
     def close(self) -> None:
         """The process is not touched."""
         os.close(self._descriptor)
-
-
-def own_python(folder: Path) -> Path:
-    """The interpreter of a version's own environment where it has one, else ours."""
-    own = folder / "environment" / "bin" / "python"
-    return own if own.exists() else Path(machine.python())
 
 
 def environment(threads: int) -> dict[str, str]:

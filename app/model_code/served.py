@@ -7,7 +7,7 @@ from typing import Any
 
 from app.engine.calls import Item
 from app.errors import CaskError, InputRefusedError, ModelLoadError
-from app.model_code import folder
+from app.model_code import environments, folder
 from app.model_code.worker import ModelWorker, Spec
 from app.models.manifests import Manifest
 
@@ -73,6 +73,7 @@ def load(manifest: Manifest, is_allowed: bool, threads: int, most_calls: int = 1
     spec = manifest.code
     if spec is None or not is_allowed:
         raise ModelLoadError(f"{manifest.key} is a model with code, and MODEL_CODE is off.", hint=OFF_HINT)
+    environments.check(manifest.directory)
     seal = folder.Seal(manifest.directory, manifest.sha256)
     running = ModelWorker(
         Spec(

@@ -25,7 +25,8 @@ from app.engine import frame_sockets
 from app.engine.protocol import Buffer, Frame, FrameTooLargeError, FrameType, ProtocolError
 from app.errors import ModelCrashedError, ModelLoadError, ModelNotReadyError
 from app.host import machine
-from app.model_code.process import Ending, environment, how_ended, own_python
+from app.model_code import environments
+from app.model_code.process import Ending, environment, how_ended
 from app.model_code.process import status as process_status
 from app.telemetry import metrics
 
@@ -232,11 +233,13 @@ class ModelWorker:
     def _spawn(self, descriptors: list[int]) -> subprocess.Popen[bytes]:
         spec = self.spec
         arguments = [",".join(map(str, descriptors)), str(spec.folder), str(spec.memory_mb), str(os.getpid())]
+        python, packages = environments.command(spec.folder)
+        arguments += [str(packages)] if packages else []
         with self._lock:
             if self._is_closed.is_set():
                 raise ModelLoadError("it was closed")
             process = self._process = subprocess.Popen(
-                [str(own_python(spec.folder)), "-P", "-s", "-m", "app.model_code.child", *arguments],
+                [*python, "-P", "-s", "-m", "app.model_code.child", *arguments],
                 cwd=spec.folder,
                 env=environment(spec.threads),
                 stdin=subprocess.DEVNULL,

@@ -35,6 +35,11 @@ case "$what" in
     all | dev | image | loadtest | serve) ;;
     *) fail 2 "needs image, serve, loadtest or nothing, found «$what»." "docker/steps/wheels.sh image" ;;
 esac
+# What models with code in the store need beyond the bundle; each names it with hashes.
+shopt -s nullglob
+model_locks=(models/*/*/requirements.lock)
+shopt -u nullglob
+wanted_models() { echo "$pip_tag $(cat /dev/null "${model_locks[@]}" | sha256sum | cut -c1-16)"; }
 is_complete() { # is_complete SET LOCK…
     [ "$(cat "$WHEELS_DIR/.complete-$1" 2>/dev/null)" = "$(wanted "${@:2}")" ]
 }
@@ -44,6 +49,7 @@ has_all() {
         return
     fi
     is_complete serve "${SERVE_LOCKS[@]}" || return
+    [ ${#model_locks[@]} -eq 0 ] || [ "$(cat "$WHEELS_DIR/.complete-models" 2>/dev/null)" = "$(wanted_models)" ] || return
     [ "$what" != serve ] || return 0
     is_complete quantise "${QUANTISE_LOCKS[@]}" || return
     [ "$what" = image ] || is_complete dev "${DEV_LOCKS[@]}"
@@ -55,7 +61,7 @@ fi
 command -v "$PYTHON" >/dev/null || fail 2 "needs a Python to run pip with, found no $PYTHON." "apt-get install python3-venv"
 "$PYTHON" -c 'import ensurepip, venv' 2>/dev/null ||
     fail 2 "needs Python's venv, found $PYTHON without it." "apt-get install python3-venv"
-mkdir -p "$WHEELS_DIR/dev" "$WHEELS_DIR/quantise"
+mkdir -p "$WHEELS_DIR/dev" "$WHEELS_DIR/quantise" "$WHEELS_DIR/models"
 free_gb=$(($(df -Pk "$WHEELS_DIR" | awk 'NR == 2 {print $4}') / 1048576))
 [ "$free_gb" -ge "$MIN_FREE_GB" ] ||
     fail 2 "needs $MIN_FREE_GB GB of free disk for $WHEELS_DIR, found $free_gb GB." "make room, or set WHEELS_DIR."
@@ -130,6 +136,20 @@ say wheels "mod_wsgi's source"
 # pip asks a source for its metadata, and mod_wsgi's asks apxs for paths; none are needed to fetch it.
 APXS=/bin/true download --no-build-isolation --no-binary mod_wsgi -r requirements/apache.txt ||
     give_up "needs the source that requirements/apache.txt names."
+if [ ${#model_locks[@]} -gt 0 ]; then
+    say wheels "what models with code need"
+    # Apart, because only their own environments take them.
+    into="$WHEELS_DIR/models"
+    for lock in "${model_locks[@]}"; do
+        download_wheels --find-links "$into" -r "$lock" ||
+            give_up "needs the files that $lock names, for Python $IMAGE_PYTHON on $IMAGE_ARCH." \
+                "reach a package index; where the lock is of another Python, add the model anew with that one, then: make wheels"
+    done
+    for file in "$into"/*; do
+        grep -qhF "$(sha256sum "$file" | cut -d' ' -f1)" "${model_locks[@]}" || rm -f "$file"
+    done
+    wanted_models >"$WHEELS_DIR/.complete-models"
+fi
 if [ "$what" != serve ]; then
     say wheels "what makes int8 of models"
     # Apart, because the image itself has no use for them.

@@ -570,10 +570,11 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.model_code.worker",
         {
             *("app.engine.frame_sockets", "app.engine.protocol", "app.errors", "app.host.machine"),
-            *("app.model_code.process", "app.telemetry.metrics"),
+            *("app.model_code.environments", "app.model_code.process", "app.telemetry.metrics"),
         },
     ),
-    ("app.model_code.process", {"app.config", "app.host.machine"}),
+    ("app.model_code.process", {"app.config"}),
+    ("app.model_code.environments", {"app.config", "app.errors", "app.host.machine"}),
     (
         "app.model_code.examples",
         {
@@ -590,6 +591,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.engine.calls",
             "app.errors",
             "app.model_code.examples",
+            "app.model_code.environments",
             "app.model_code.folder",
             "app.model_code.worker",
             "app.models.manifests",

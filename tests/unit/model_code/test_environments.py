@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -11,8 +12,10 @@ import pytest
 
 from app.engine.calls import Item
 from app.errors import ModelLoadError
-from app.model_code import adding, served
+from app.model_code import adding, environments, served
 from app.model_code.adding import NewCode
+from app.models import manifests
+from app.models.manifests import Manifest
 
 MODEL = """
 import click
@@ -49,21 +52,81 @@ def source(folder: Path, *requirements: str) -> Path:
     return made
 
 
-def test_own_libraries_come_first_and_the_bundle_stays_as_it_is(tmp_path: Path) -> None:
-    before = importlib.metadata.version("click")
-    made = source(tmp_path, "words_for_tests==1.0", "click==0.1")
-    manifest = adding.add(NewCode(made, "mine", "1"), tmp_path / "store")
+def answer(manifest: Manifest) -> list[str]:
     model = served.load(manifest, is_allowed=True, threads=1)
     try:
-        (answer,) = model.predict([Item(["a"])], [{}])
+        (found,) = model.predict([Item(["a"])], [{}])
     finally:
         model.close()
+    words: list[str] = json.loads(found)
+    return words
+
+
+def locked(manifest: Manifest) -> list[str]:
+    """The names and versions in the lock; the first line apart."""
+    lines = (manifest.directory / "requirements.lock").read_text().splitlines()
+    return [line.split(" --hash=sha256:")[0] for line in lines if "==" in line]
+
+
+def test_what_the_bundle_has_is_not_installed_again(tmp_path: Path) -> None:
+    made = source(tmp_path, "words_for_tests==1.0", "numpy", "torch")
+    (made / "model.py").write_text(MODEL.replace("import click", "import words_for_tests as click"))
+    wheel(tmp_path / "wheels", "words_for_tests", "1.0", "WORD = 'own'\n", "Requires-Dist: torch\n")
+    manifest = adding.add(NewCode(made, "mine", "1"), tmp_path / "store")
 
     import numpy
 
-    assert json.loads(answer) == ["own", "another click", numpy.__version__]
+    assert locked(manifest) == ["words_for_tests==1.0"]
+    assert answer(manifest) == ["own", "own", numpy.__version__]
+    packages = environments.place(manifest.directory)
+    assert {path.name.split("-")[0] for path in packages.iterdir()} == {
+        "words_for_tests",
+        "words_for_tests.py",
+        "__pycache__",
+    }
+
+
+def test_conflict_with_the_bundle_gets_an_environment_alone_and_says_so(tmp_path: Path) -> None:
+    before, said = importlib.metadata.version("click"), list[str]()
+    made = source(tmp_path, "words_for_tests==1.0", "click==0.1")
+    (made / "model.py").write_text(
+        MODEL.replace("import numpy", "import importlib.util").replace(
+            "numpy.__version__", "str(importlib.util.find_spec('numpy') or importlib.util.find_spec('torch'))"
+        )
+    )
+    manifest = adding.add(NewCode(made, "mine", "1"), tmp_path / "store", say=said.append)
+
+    assert answer(manifest) == ["own", "another click", "None"]
     assert importlib.metadata.version("click") == before != "0.1"
-    assert (manifest.directory / "requirements.lock").read_text().split() == ["click==0.1", "words_for_tests==1.0"]
+    assert locked(manifest) == ["click==0.1", "words_for_tests==1.0"]
+    (told,) = [line for line in said if "without Cask's packages" in line]
+    assert "click==0.1" in told
+
+
+def test_environment_works_at_another_path_and_is_made_anew_from_its_lock_alone(tmp_path: Path) -> None:
+    made = source(tmp_path, "words_for_tests==1.0")
+    (made / "model.py").write_text(MODEL.replace("import click", "import words_for_tests as click"))
+    adding.add(NewCode(made, "mine", "1"), tmp_path / "store")
+    moved = (tmp_path / "store").rename(tmp_path / "elsewhere")
+    manifest = manifests.read(moved / "mine" / "1")
+    assert answer(manifest)[0] == "own"
+
+    shutil.rmtree(manifest.directory / "environment")
+    with pytest.raises(ModelLoadError, match="has no environment for") as raised:
+        served.load(manifest, is_allowed=True, threads=1)
+    assert "flask model environment mine 1" in str(raised.value.hint)
+    environments.install(manifest.directory)
+    assert answer(manifest)[0] == "own"
+
+
+def test_other_bytes_under_the_same_version_are_not_installed(tmp_path: Path) -> None:
+    made = source(tmp_path, "words_for_tests==1.0")
+    (made / "model.py").write_text(MODEL.replace("import click", "import words_for_tests as click"))
+    manifest = adding.add(NewCode(made, "mine", "1"), tmp_path / "store")
+    wheel(tmp_path / "wheels", "words_for_tests", "1.0", "WORD = 'evil'\n")
+
+    with pytest.raises(ModelLoadError, match=r"requirements\.lock cannot be installed"):
+        environments.install(manifest.directory)
 
 
 def test_requirement_that_cannot_be_had_is_named_and_nothing_is_left(tmp_path: Path) -> None:
@@ -88,5 +151,4 @@ def test_package_that_asks_for_old_versions_is_installed_without_them(tmp_path: 
 
     manifest = adding.add(NewCode(made, "mine", "1"), tmp_path / "store")
 
-    lock = (manifest.directory / "requirements.lock").read_text().split()
-    assert lock == ["old_for_tests==1.0", "words_for_tests==1.0"]
+    assert locked(manifest) == ["old_for_tests==1.0", "words_for_tests==1.0"]
