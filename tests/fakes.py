@@ -38,6 +38,7 @@ from app.inference.results import (
 )
 from app.models import manifests
 from app.models.manifests import Manifest
+from app.tasks.embed import Embedding, EmbedOptions
 from app.tasks.segment import ClassMap, SegmentOptions
 
 # Longer than any of these tests should wait for anything; a test that waits so long has failed.
@@ -47,6 +48,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "crop", "size": 8, "resize_size": 8},
     "detect": {"kind": "letterbox", "size": 32},
     "segment": {"kind": "fit", "min_size": 32, "max_size": 64},
+    "embed": {"kind": "crop", "size": 8, "resize_size": 8},
 }
 
 
@@ -161,6 +163,8 @@ class FakeModel:
             return [Prediction(name_of(image), 1.0)]
         if isinstance(requested, SegmentOptions):
             return [ClassMap(np.zeros(image.shape[:2], np.uint8), {0: self.manifest.labels[0]})]
+        if isinstance(requested, EmbedOptions):
+            return [Embedding([float(image[0, 0, 2]), 1.0, 0.0])]
         height, width = image.shape[:2]
         whole = Detection(name_of(image), 1.0, Box(0.0, 0.0, float(width), float(height)))
         return [whole] if requested.label in ("", whole.label) else []

@@ -193,6 +193,7 @@ class Side(click.ParamType):
 @click.option("--values", type=click.Choice(["0-1", "0-255"]), help="With --file: of colours, before mean and std.")
 @click.option("--layout", type=click.Choice(["nchw", "nhwc"]), help="With --file: where its shape does not say.")
 @click.option("--channels", type=click.Choice(["rgb", "bgr"]), default="rgb", help="With --file: order of colours.")
+@click.option("--not-normalised", is_flag=True, help="With --file: vectors as they are, not of length 1.")
 @click.option("--output", default="", help="With --file: the output that is read, by name.")
 @click.option(
     "--timeout-seconds",
@@ -298,7 +299,8 @@ def _add_network(asked: _NewNetwork, store: Path | None, *, force: bool) -> None
             given["network"],
             given["task"],
             *asked[:4],
-            {key: given[key] for key in adding.READING_OPTIONS if given[key]},
+            {key: given[key] for key in adding.READING_OPTIONS if given[key]}
+            | ({"options": {"normalised": False}} if given["not_normalised"] else {}),
             _serve(given),
             asked.tolerance,
             asked.samples,

@@ -44,7 +44,7 @@ FAULTS = {
 }
 
 # TaskParams that are texts; the others are numbers, or yes and no.
-TEXTS = {*TaskParams.model_fields, *(task.label_option for task in tasks.ALL)}
+TEXTS = {*TaskParams.model_fields, *(task.label_option for task in tasks.ALL)} - {""}
 MAX_LABELS_SHOWN = 20
 NUMBERS = {name for kind in PARAMS_OF_TASK.values() for name in kind.model_fields} - TEXTS
 

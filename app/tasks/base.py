@@ -84,8 +84,8 @@ class ModelIdentity(TypedDict):
 IDENTITY: ModelIdentity = {"name": "site-safety-classifier", "version": "1", "digest": "sha256:d33788fdca4f"}
 
 
-# How the page shows an answer: boxes over the picture, labels beside it, or a mask over it with its legend.
-Drawing = Literal["boxes", "labels", "mask"]
+# How the page shows an answer: boxes over the picture, labels beside it, a mask over it with its legend, or numbers.
+Drawing = Literal["boxes", "labels", "mask", "vector"]
 
 
 @dataclass(frozen=True)
@@ -129,7 +129,7 @@ class Task(ABC):
     # The options as a caller sends them, and as the engine gets them.
     params: ClassVar[type[TaskParams]]
     options: ClassVar[type[Any]]
-    # The option that takes a label of the model, and the one that says how many rows are wanted.
+    # The option that takes a label of the model (empty: none does), and the one that says how many rows are wanted.
     label_option: ClassVar[str]
     count_option: ClassVar[str]
     # POST /v1/<name> in the API's description: a summary, what it does, and an example of its answer.

@@ -14,7 +14,7 @@ import pytest
 
 from app.engine.client import EngineClient
 from app.runtimes.importing.add_network import NewNetwork, add_network
-from tests import onnx_files, servers, stores
+from tests import bad_input, onnx_files, servers, stores
 from tests.servers import Server
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -70,3 +70,31 @@ def test_every_door_asks_a_classifier_from_onnx(server: Server, store: Path, sam
     assert labels["data"][:3] == [each["label"] for each in answer]
     assert (about["architecture"], about["task"]) == ("onnx", "classify")
     assert about["computed_by"] == "openvino fp32"
+
+
+def test_every_door_gives_the_same_vector(server: Server, store: Path, sample_path: Path) -> None:
+    image = sample_path.read_bytes()
+    take(server, store, onnx_files.classifier(8), "embed", "look", labels=None)
+    servers.wait_until(lambda: server.ask("/v1/embed", image, JPEG).status == 200, PATIENCE_SECONDS, "the embedder")
+
+    vector = server.ask("/v1/embed", image, JPEG).json["results"][0]["embedding"]
+    text = base64.b64encode(image).decode()
+    call = {"jsonrpc": "2.0", "method": "Image.embed", "params": [text], "id": 1}
+    named = server.ask("/api", json.dumps(call).encode(), JSON).json["result"]["results"][0]["embedding"]
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [text]}
+    inferred = server.ask("/v2/models/look/infer", json.dumps({"inputs": [tensor]}).encode(), JSON).json
+    embeddings = next(each for each in inferred["outputs"] if each["name"] == "embeddings")
+    job = f"/v1/jobs/{server.ask('/v1/jobs?task=embed', image, JPEG).json['id']}"
+    servers.wait_until(lambda: server.ask(job).json["state"] == "succeeded", PATIENCE_SECONDS, "the job")
+    form, kind = bad_input.multipart(image, field_name="image_upload", task="embed")
+    page = server.ask("/upload", form, {"Content-Type": kind, "Accept": "text/html"}).body.decode()
+
+    assert sum(value * value for value in vector) == pytest.approx(1, abs=1e-4)
+    assert len(vector) == 8
+    assert named == vector
+    assert (embeddings["datatype"], embeddings["shape"]) == ("FP32", [1, 8])
+    assert embeddings["data"] == pytest.approx(vector)
+    assert server.ask(job).json["results"][0]["embedding"] == vector
+    assert "A vector of 8 numbers" in page
+    assert server.ask("/v1/embed?dimensions=0", image, JPEG).status == 422
+    assert len(server.ask("/v1/embed?dimensions=2", image, JPEG).json["results"][0]["embedding"]) == 2

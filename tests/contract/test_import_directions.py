@@ -47,12 +47,15 @@ TABLE: list[tuple[str, set[str] | None]] = [
     # Tasks only when a manifest is read: see manifests._task_names.
     ("app.models.manifests", {"app.errors", "app.storage.files", "app.inference.results", "app.tasks"}),
     # The engine's half of a task whose network stands beside it.
-    (
-        "app.tasks.segment_model",
-        {
-            *("app.errors", "app.inference.images", "app.inference.results", "app.models.builds"),
-            *("app.models.manifests", "app.tasks", "app.runtimes"),
-        },
+    *(
+        (
+            f"app.tasks.{name}_model",
+            {
+                *("app.errors", "app.inference.images", "app.inference.results", "app.models.builds"),
+                *("app.models.manifests", "app.tasks", "app.runtimes"),
+            },
+        )
+        for name in ("embed", "segment")
     ),
     (
         "app.tasks",
@@ -690,7 +693,7 @@ ONLY: dict[str, tuple[str, ...]] = {
         "app.cli",
     ),
     "torch": (
-        *("app.tasks.segment_model", "app.tasks.segment_network"),
+        *("app.tasks.embed_model", "app.tasks.segment_model", "app.tasks.segment_network"),
         *("app.runtimes", "app.engine.worker", "app.engine.service"),
     ),
     "torchvision": ("app.runtimes",),

@@ -33,7 +33,12 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
 
 def make_app(folder: Path) -> Flask:
     """An app with a model for every task."""
-    for name, task in {"classifier": "classify", "detector": "detect", "segmenter": "segment"}.items():
+    for name, task in {
+        "classifier": "classify",
+        "detector": "detect",
+        "segmenter": "segment",
+        "embedder": "embed",
+    }.items():
         fakes.write_model(folder / "models", name, task=task)
     return fakes.make_app(folder, FakeEngine())
 
@@ -185,7 +190,7 @@ def _example_path(path: str, operation: dict[str, Any]) -> str:
     )
 
 
-@pytest.mark.parametrize("task", ["classify", "detect", "segment"])
+@pytest.mark.parametrize("task", ["classify", "detect", "embed", "segment"])
 def test_description_is_valid_where_a_task_has_no_model(tmp_path: Path, task: str) -> None:
     fakes.write_model(tmp_path / "models", "only", task=task)
     with fakes.logging_kept():

@@ -22,11 +22,13 @@ from app.inference.results import (
 )
 from app.models.manifests import ServeSpec
 from app.tasks.base import Task
+from app.tasks.embed import Embedding
 from app.tasks.segment import Segmentation
 
 ANSWERS: dict[str, list[Answer]] = {
     "classify": [[Prediction("cone", 0.75), Prediction("sign", 0.25)], [Prediction("sign", 0.5)]],
     "detect": [[Detection("cone", 0.75, Box(1.5, 2, 3, 4))], []],
+    "embed": [[Embedding([0.6, 0.0, -0.8])], [Embedding([0.0, 1.0, 0.0])]],
     "segment": [[Segmentation([{"label": "road", "area": 1.0, "colour": "#000000"}], "iVBO")]] * 2,
 }
 
@@ -50,7 +52,7 @@ def test_options_come_back_from_the_wire_as_they_were(task: Task) -> None:
 
 @each_task
 def test_every_option_of_the_engine_has_a_default_or_a_wish(task: Task) -> None:
-    assert {task.label_option, task.count_option} <= task.params.model_fields.keys()
+    assert {task.label_option, task.count_option} - {""} <= task.params.model_fields.keys()
     assert isinstance(task.default_options(ServeSpec()), task.options)
 
 
@@ -76,6 +78,7 @@ def test_answers_kept_by_earlier_releases_are_read(task: Task) -> None:
         "classify": '[1000.0,64,48,[{"label":"cone","score":0.75}]]',
         "detect": '[1000.0,64,48,[{"label":"cone","score":0.75,'
         '"box":{"x_min":1.5,"y_min":2.0,"x_max":3.0,"y_max":4.0}}]]',
+        "embed": '[1000.0,64,48,[{"vector":[0.6,0.0,-0.8]}]]',
         "segment": '[1000.0,64,48,[{"segments":[{"label":"road","area":0.5,"colour":"#000000"}],"mask":"iVBO"}]]',
     }
     entry = entries.from_text(task.name, kept[task.name], 0.0)

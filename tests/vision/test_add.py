@@ -236,7 +236,7 @@ def test_command_adds_and_says_how_to_serve(store, labels):
     done = CliRunner().invoke(command, ["add", *arguments, "--version", "1", "--top-k", "2"])
 
     assert (done.exit_code, done.stderr) == (0, "")
-    assert "MODELS=tiny@1" in done.stdout
+    assert "make model-promote MODEL=tiny VERSION=1" in done.stdout
     added = manifests.read(store / "tiny" / "1")
     assert (added.input.size, added.input.mean, added.serve.top_k) == (64, (0.1, 0.2, 0.3), 2)
 

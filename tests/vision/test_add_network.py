@@ -27,6 +27,7 @@ from app.runtimes.importing import network_conversion, network_files, network_pr
 from app.runtimes.importing.add_network import NewNetwork, add_network
 from app.runtimes.importing.network_wanted import Converted, Wanted
 from app.runtimes.registry import Plan, load_model
+from app.tasks.embed import EmbedOptions
 from tests import onnx_files
 
 LABELS = ("cat", "dog", "owl")
@@ -70,14 +71,19 @@ def expected(
     picture: np.ndarray, mean=(0.485, 0.456, 0.406), std=(0.229, 0.224, 0.225), unit: float = 255
 ) -> np.ndarray:
     """The planted classifier by torch, from a picture, uint8 [32, 32, C]."""
-    random = np.random.default_rng(5)
     channels = picture.shape[2]
-    weights = [random.normal(size=size).astype(np.float32) for size in ((8, channels, 3, 3), (3, 8), 3)]
-    kernel, linear, bias = map(torch.from_numpy, weights)
+    kernel, linear, bias = planted(channels, 3)
     pixels = (picture / unit - np.float32(mean)[:channels]) / np.float32(std)[:channels]
     values = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
     found = torch.relu(torch.conv2d(values, kernel, stride=2)).mean((2, 3)) @ linear.T + bias
     return torch.softmax(found, 1)[0].numpy()
+
+
+def planted(channels: int, outputs: int) -> list[torch.Tensor]:
+    """The weights of ``onnx_files.classifier``."""
+    random = np.random.default_rng(5)
+    sizes = (8, channels, 3, 3), (outputs, 8), (outputs,)
+    return [torch.from_numpy(random.normal(size=size).astype(np.float32)) for size in sizes]
 
 
 def check(manifest: Manifest, picture: np.ndarray, shares: np.ndarray, tolerance: float = 1e-5) -> None:
@@ -196,6 +202,24 @@ def test_openvinos_own_files_and_the_command(picture: np.ndarray, tmp_path: Path
     assert ran.exit_code == 0, ran.output
     assert "1 picture compared with OpenVINO fp32, reading the file itself: the largest difference is" in ran.output
     check(manifests.read(tmp_path / "models" / "mine" / "1"), picture, expected(picture))
+
+
+@pytest.mark.parametrize("is_normalised", [True, False])
+def test_a_vector_for_each_picture(add: Add, picture: np.ndarray, is_normalised: bool) -> None:
+    manifest = add(onnx_files.classifier(8), "embed", labels=None, wanted={"options": {"normalised": is_normalised}})
+    model = load_model(manifest)
+
+    (whole,), (short,) = model.predict([picture] * 2, [EmbedOptions(), EmbedOptions(4)])
+
+    kernel, linear, bias = planted(3, 8)
+    pixels = (picture / 255 - np.float32((0.485, 0.456, 0.406))) / np.float32((0.229, 0.224, 0.225))
+    values = torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None]
+    vector = (torch.relu(torch.conv2d(values, kernel, stride=2)).mean((2, 3)) @ linear.T + bias)[0].numpy()
+    length = np.linalg.norm(vector) if is_normalised else 1
+    assert whole.vector == pytest.approx(list(vector / length), abs=1e-5)
+    assert np.linalg.norm(short.vector) == pytest.approx(1 if is_normalised else np.linalg.norm(vector[:4]), rel=1e-4)
+    assert len(short.vector) == 4
+    model.golden_check()
 
 
 def test_classes_of_pixels_also_from_a_smaller_map(add: Add) -> None:

@@ -43,6 +43,7 @@ export class Answer {
     const [result] = answer.results;
     if (result.predictions) return predictions(result.predictions);
     if (result.segments) return segments(result.segments);
+    if (result.embedding) return vector(result.embedding);
     return detections.length ? this.#detections(detections, labels) : null;
   }
 
@@ -104,6 +105,12 @@ function segments(rows) {
     html("ol", { className: "found" }, ...rows.map(({ label, area, colour }) => html("li", { className: "row" },
       svg("svg", { class: "swatch own", color: colour, "aria-hidden": "true" }), html("span", { className: "row-label" }, label),
       bar(area, "own", colour), html("span", { className: "row-score" }, percent(area, 1))))));
+}
+
+function vector(numbers) {
+  return html("div", { className: "answer-part" },
+    html("h2", {}, _("A vector of %(count)s numbers", { count: numbers.length })),
+    html("p", { className: "summary" }, html("code", {}, numbers.slice(0, 8).join(", "), numbers.length > 8 ? ", …" : "")));
 }
 
 const mostLikely = ({ score }) => _("Most likely, with %(score)s", { score: percent(score, 1) });

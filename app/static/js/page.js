@@ -129,6 +129,7 @@ function summary({ answer: given }, detections) {
   if (result?.detections) {
     return detections.length ? `${objects(detections.length)}, ${countLabels(detections)}` : _("nothing found");
   }
+  if (result?.embedding) return _("A vector of %(count)s numbers", { count: result.embedding.length });
   const largest = result?.segments?.[0];
   if (largest) return _("%(label)s, %(share)s of the picture", { label: largest.label, share: percent(largest.area, 1) });
   const best = result?.predictions?.[0];

@@ -39,7 +39,7 @@ TAGS = (
 # An image in a form, and in JSON.
 IMAGE_FORMATS = ("binary", "base64-image")
 # The options whose right values are the labels of the models that are served, and for which task.
-LABELS = {task.label_option: task.name for task in tasks.ALL}
+LABELS = {task.label_option: task.name for task in tasks.ALL if task.label_option}
 METHODS = ("GET", "POST", "PUT", "PATCH", "DELETE")
 # What Apache answers before Python sees a request, whatever the address; words from apache/errors.toml.
 APACHE_STATUSES = ("400", "408", "413", "414", "431", "500", "502", "503", "504")
