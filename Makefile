@@ -6,13 +6,13 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help serve stop reload dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-long test-attacks test-clients check \
 	format install lock docs postman fuzz \
-	model-add model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
+	model-add model-new model-test model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
 	model-shadow model-give-up bench train clean
 
 # ENV, PORT and any other setting given to make reach the programs through the environment, as they were typed: a value is
 # never read by make ($(shell …) in it) nor by a shell (quotes, blanks, semicolons). app/given.sh makes arguments of them.
 $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
-GIVEN := A AFTER ANYWAY ARCH B BEFORE BUILD CODE CONFIRM FILE FOLDER LABELS MIX MODEL NAME OPENAPI OPTIONS PART PROFILE RATE REPLAY SAMPLES SCENARIO SECONDS SHARE SLO SPEED TASK VERSION WEIGHTS
+GIVEN := A AFTER ANYWAY ARCH B BEFORE BUILD CODE CONFIRM FILE FOLDER LABELS MIX MODEL NAME OPENAPI OPTIONS PART PROFILE RATE REPLAY SAMPLES SCENARIO SECONDS SHARE SLO SPEED TASK TEMPLATE VERSION WEIGHTS
 $(foreach name,$(GIVEN),$(eval export GIVEN_$(name) := $$(value $(name))))
 override PY := .venv/bin/python
 # Its words are for people; programs read what follows.
@@ -82,6 +82,12 @@ doctor: ## Check what the service needs, and what to do: ENV=prod
 model-add: ## Add a model: ARCH=… WEIGHTS=…, FILE=… TASK=…, or CODE=…
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) add --arch:ARCH --code:CODE --file:FILE --task:TASK --weights:WEIGHTS --labels:LABELS --name:NAME --version:VERSION --samples:SAMPLES @OPTIONS
+model-new: ## Begin one with code: NAME=x TEMPLATE=text|table|image|…
+	@$(INSTALL) serve
+	@$(MODEL_COMMAND) new :NAME --template:TEMPLATE --folder:FOLDER @OPTIONS
+model-test: ## Test one with code as callers meet it: MODEL=folder
+	@$(INSTALL) serve
+	@$(MODEL_COMMAND) test :MODEL @OPTIONS
 model-list: ## List the models of the store and what serves
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) list @OPTIONS

@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import click
 
 from app import config
-from app.cli import completion, terminal
+from app.cli import code_models, completion, terminal
 from app.config import Settings
 from app.engine.client import EngineClient
 from app.errors import CaskError, EngineAwayError, ManifestError
@@ -32,6 +32,10 @@ any_version_argument = click.argument("version", required=False, default="", she
 @click.group(cls=terminal.Group)
 def command() -> None:
     """Models: see, add, build, and change which one answers."""
+
+
+for each in (code_models.new, code_models.test):
+    command.add_command(each)
 
 
 # ── looking ──────────────────────────────────────────────────────────────────────────────────────────────────────────

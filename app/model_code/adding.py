@@ -102,6 +102,11 @@ def _promised(new: NewCode, made: Path, say: Progress) -> str:
         say("starting it once, to read what it promises")
         running.start()
         _ask_examples(running, made, limits.tolerance, say)
+    except ModelLoadError as error:
+        # Its owner knows the folder that was copied, and not the copy.
+        said = f"{running.spec.key}: {running.reason}".replace(str(made), str(new.folder))
+        raise ModelLoadError(said, hint="Mend it, and add it again.") from error
+    else:
         # In the order of the parameters, by which values go to them.
         return json.dumps(running.signature)
     finally:

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import faulthandler
 import json
 import os
 import resource
@@ -48,6 +49,8 @@ class Served:
     def __init__(self, model: cask.Model, found: Signature) -> None:
         self._predict: Callable[..., Any] = model.predict  # type: ignore[attr-defined]
         self.signature = found
+        # How long the last call of predict took by itself.
+        self.predict_seconds = 0.0
 
     def answer(self, batch: Frame, retrying: Callable[[], None]) -> list[Outcome]:
         """One outcome for each item. ``retrying`` is called before an item is tried alone."""
@@ -79,21 +82,28 @@ class Served:
             return self._call_once(items, options)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the model raises
             traceback.print_exc()
+            said = _said(error)
             if len(items) == 1:
-                return [({"failed": type(error).__name__}, b"")]
+                return [({"failed": type(error).__name__, "why": said}, b"")]
         outcomes: list[Outcome] = []
         for item in items:
             retrying()
             outcomes += self._call([item], options, retrying)
-        return outcomes
+        return [({**outcome, "alone": said}, data) for outcome, data in outcomes]
 
     def _call_once(self, items: list[list[Any]], options: dict[str, Any]) -> list[Outcome]:
-        answers = self._predict(*(list(column) for column in zip(*items, strict=True)), **options)
+        columns = [list(column) for column in zip(*items, strict=True)]
+        started = time.perf_counter()
+        answers = self._predict(*columns, **options)
+        self.predict_seconds = time.perf_counter() - started
         # An array or a tensor is as good as a list; a text or a table is a mistake.
         if isinstance(answers, str | bytes | dict | set) or not hasattr(answers, "__len__"):
             raise TypeError(f"predict returned {type(answers).__name__}, expected a list with {len(items)} answers")
         if len(answers) != len(items):
-            raise ValueError(f"predict returned {len(answers)} answers for {len(items)} items")
+            raise ValueError(
+                f"predict returned {len(answers)} answers for {len(items)} items; "
+                'the list must be as long: an answer or Refused("why") for each item'
+            )
         return [self._written(answer) for answer in answers]
 
     def _written(self, answer: Any) -> Outcome:
@@ -102,9 +112,22 @@ class Served:
         try:
             text = json.dumps(self.signature.answer.write(answer), allow_nan=False, separators=(",", ":"))
         except (TypeError, ValueError) as error:
-            print(f"the answer does not fit the type that predict promises: {error}", file=sys.stderr)
-            return {"failed": type(error).__name__}, b""
+            said = f"the answer does not fit the type that predict promises: {error}"
+            print(said, file=sys.stderr)
+            return {"failed": type(error).__name__, "why": said[:WHY_CHARACTERS]}, b""
         return {}, text.encode()
+
+
+def _said(error: BaseException) -> str:
+    """What was raised, and the last line of the model that had a part in it; for the model's owner, not for callers."""
+    trace, place = error.__traceback__, ""
+    folder = str(Path.cwd())
+    while trace is not None:
+        path = trace.tb_frame.f_code.co_filename
+        if path.startswith(folder):
+            place = f"{path}, line {trace.tb_lineno}: "
+        trace = trace.tb_next
+    return f"{place}{type(error).__name__}: {error}"[:WHY_CHARACTERS]
 
 
 def _beside(value: Any, base: int, payload: memoryview) -> Any:
@@ -143,7 +166,8 @@ def _serve(sock: socket.socket, served: Served) -> None:
         outcomes = served.answer(batch, lambda: frame_sockets.send(sock, Frame(FrameType.PROGRESS, {})))
         outcomes = _bounded(outcomes)
         rows = [{**outcome, "bytes": len(data)} for outcome, data in outcomes]
-        frame_sockets.send(sock, Frame(FrameType.ANSWER, {"rows": rows}, b"".join(data for _, data in outcomes)))
+        meta = {"rows": rows, "seconds": served.predict_seconds}
+        frame_sockets.send(sock, Frame(FrameType.ANSWER, meta, b"".join(data for _, data in outcomes)))
 
 
 def _limit(memory_mb: int, parent: int) -> None:
@@ -171,6 +195,8 @@ def main(arguments: Sequence[str]) -> int:
     # What the model prints is for its owner, and must not mix with frames.
     os.dup2(2, 1)
     _limit(memory_mb, parent)
+    # A crash in C, or an end because of a hang (SIGABRT), says in which file and line.
+    faulthandler.enable()
     # A process that the model starts must not keep the socket open.
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
@@ -185,7 +211,7 @@ def main(arguments: Sequence[str]) -> int:
             served = _load(folder)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the model raises
             traceback.print_exc()
-            text = str(error) if isinstance(error, SignatureError) else f"{type(error).__name__}: {error}"
+            text = str(error) if isinstance(error, SignatureError) else _said(error)
             frame_sockets.send(sock, Frame(FrameType.ERROR, {"message": text[:WHY_CHARACTERS]}))
             return 1
         meta = {"signature": served.signature.to_dict(), "seconds": round(time.monotonic() - started, 3)}

@@ -59,7 +59,7 @@ class CodeModel:
     def predict(self, items: Sequence[Item], options: Sequence[Any]) -> list[Any]:
         """The JSON of each answer as bytes, or why this item has none. All have the same options."""
         rows = self.running.ask(options[0], [(item.values, item.data) for item in items])
-        return [_answer(row) for row in rows]
+        return [outcome(row) for row in rows]
 
     def close(self) -> None:
         """End the process."""
@@ -99,7 +99,8 @@ def load(manifest: Manifest, is_allowed: bool, threads: int, most_calls: int = 1
     return CodeModel(running, manifest)
 
 
-def _answer(row: dict[str, Any]) -> bytes | CaskError:
+def outcome(row: dict[str, Any]) -> bytes | CaskError:
+    """What the process says of one item: the JSON of its answer, or why there is none."""
     if "refused" in row:
         return InputRefusedError("%(why)s", hint="The model says so; change the input.", why=row["refused"])
     if "failed" in row:

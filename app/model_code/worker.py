@@ -25,7 +25,7 @@ from app.engine import frame_sockets
 from app.engine.protocol import Buffer, Frame, FrameTooLargeError, FrameType, ProtocolError
 from app.errors import ModelCrashedError, ModelLoadError, ModelNotReadyError
 from app.host import machine
-from app.model_code import environments
+from app.model_code import environments, last_words
 from app.model_code.process import Ending, environment, how_ended
 from app.model_code.process import status as process_status
 from app.telemetry import metrics
@@ -39,6 +39,8 @@ FIRST_WAIT_SECONDS, LONGEST_WAIT_SECONDS, YOUNG_SECONDS = 0.5, 30.0, 60.0
 KEPT_LINES, TOLD_LINES, LINE_BYTES = 40, 12, 2000
 # How long to wait for the rest of what a process wrote that has ended.
 LISTEN_SECONDS = 2.0
+# A process that hangs has so long to write where it is.
+ABORT_SECONDS = 0.5
 # More lines a second are counted, not logged.
 LOGGED_LINES_A_SECOND = 20
 
@@ -71,6 +73,8 @@ class ModelWorker:
         self.error = ""
         # Why the last process ended: the label of the metric.
         self._why = ""
+        # How long the last call of predict took by itself, without the way to it.
+        self.predict_seconds = 0.0
         self._process: subprocess.Popen[bytes] | None = None
         # Those of the process that is loaded that no call uses.
         self._idle: queue.LifoQueue[socket.socket] | None = None
@@ -80,6 +84,7 @@ class ModelWorker:
         self._is_closed = threading.Event()
         self._lock = threading.Lock()
         self._seconds = 0.0
+        self._has_said = False
         self._listener: threading.Thread
         self._keeper = threading.Thread(target=self._keep, name=f"keeper {spec.key}", daemon=True)
 
@@ -105,6 +110,13 @@ class ModelWorker:
                 f"{self.spec.key}: {self._said()}",
                 hint="Mend it and add it as another version; the whole of what it wrote is in the log.",
             )
+
+    @property
+    def reason(self) -> str:
+        """Why it does not load, in a sentence: what it said, or where it crashed or hung; else with its last lines."""
+        lines = list(self.lines)
+        place = last_words.place(lines, self.spec.folder)
+        return f"{place}{self.error}{last_words.crash(lines)}" if self._has_said or place else self._said()
 
     def _said(self) -> str:
         """Why it does not load, and the last lines that it wrote."""
@@ -137,11 +149,14 @@ class ModelWorker:
         try:
             if self._idle is not idle:
                 raise self._not_ready()
-            return _rows(self._exchange(sock, frame), len(items))
+            reply = self._exchange(sock, frame)
+            self.predict_seconds = float(reply.meta.get("seconds", 0.0))
+            return _rows(reply, len(items))
         except FrameTooLargeError as error:
             if len(items) == 1:
                 return [{"failed": f"{error}", "bytes": 0, "answer": b""}]
         except TimeoutError:
+            self._abort()
             self._give_up(idle, f"did not answer within {self.spec.timeout_seconds:g} s and is replaced", "hung")
             raise self._crashed("it did not answer within %(seconds)g s", seconds=self.spec.timeout_seconds) from None
         except (OSError, EOFError, ProtocolError, ValueError, KeyError, TypeError) as error:
@@ -262,12 +277,13 @@ class ModelWorker:
             reply = _receive(ours[0], self.spec.load_seconds)
         except TimeoutError:
             self.error, self._why = f"it did not load within {self.spec.load_seconds:g} s", "failed"
+            self._abort()
             return
         except (OSError, EOFError, ProtocolError):
             self.error, self._why = f"its process ended while it loaded, status {process_status(process)}", "failed"
             return
         if reply.type is FrameType.ERROR:
-            self.error, self._why = str(reply.meta.get("message")), "failed"
+            self.error, self._why, self._has_said = str(reply.meta.get("message")), "failed", True
             return
         self.signature, self._seconds, self.error = reply.meta["signature"], float(reply.meta["seconds"]), ""
         idle: queue.LifoQueue[socket.socket] = queue.LifoQueue()
@@ -290,6 +306,17 @@ class ModelWorker:
                     log.warning("the worker of %s, process %d, was stopped and is replaced", self.spec.key, process.pid)
                     self._why = "stopped"
                     return
+
+    def _abort(self) -> None:
+        """Let a process that hangs write where it is (faulthandler), and wait a moment for that."""
+        with self._lock:
+            process = self._process
+            if process is None or how_ended(process) is not None:
+                return
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.kill(process.pid, signal.SIGABRT)
+        with contextlib.suppress(ProcessLookupError), contextlib.closing(Ending(process.pid)) as ending:
+            ending.wait(ABORT_SECONDS)
 
     def _kill(self) -> None:
         with self._lock:

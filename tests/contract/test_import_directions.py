@@ -573,11 +573,17 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.model_code.worker",
         {
             *("app.engine.frame_sockets", "app.engine.protocol", "app.errors", "app.host.machine"),
-            *("app.model_code.environments", "app.model_code.process", "app.telemetry.metrics"),
+            *(
+                "app.model_code.environments",
+                "app.model_code.last_words",
+                "app.model_code.process",
+                "app.telemetry.metrics",
+            ),
         },
     ),
     ("app.model_code.process", {"app.config"}),
     ("app.model_code.environments", {"app.config", "app.errors", "app.host.machine"}),
+    ("app.model_code.last_words", set()),
     (
         "app.model_code.examples",
         {
@@ -605,6 +611,14 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {"app.errors", "app.model_code", "app.models.manifests"},
     ),
     ("app.model_code", {"app.errors"}),
+    # Tools for people who write one: above the web tier, known to commands only.
+    (
+        "app.model_making",
+        {
+            *("app.config", "app.engine.client", "app.engine.service", "app.errors", "app.factory", "app.model_code"),
+            *("app.model_making", "app.models.manifests"),
+        },
+    ),
     ("app.cli", None),
     ("app", set()),
     # The public surface: what models import stands alone.
@@ -721,6 +735,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     ),
     "dotenv": ("app.config",),
     "numpy": (
+        "app.model_making.samples",
         *(
             "app.inference.colors",
             "app.decoding",
