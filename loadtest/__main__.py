@@ -25,6 +25,7 @@ from loadtest import (
     driver,
     fingerprint,
     guard,
+    new_scenario,
     plans,
     profiles,
     reference,
@@ -119,6 +120,12 @@ def _parser() -> argparse.ArgumentParser:
     page = commands.add_parser("report", help="write the HTML report of a run or a search again")
     page.set_defaults(command=_report)
     page.add_argument("folder", type=Path, help="below loadtest/results")
+    new = commands.add_parser("new", help="write a scenario file from an OpenAPI description (3.0 or 3.1)")
+    new.set_defaults(command=_new)
+    new.add_argument("--openapi", required=True, metavar="PLACE", help="a file, or an address such as …/openapi.json")
+    new.add_argument("--name", required=True, metavar="NAME", help="of the scenario; the file is NAME.py")
+    new.add_argument("--folder", type=Path, default=Path(), metavar="PATH", help="where to write it, instead of here")
+    new.add_argument("--only", default="", metavar="PATH", help="only operations whose path begins so")
     test = commands.add_parser("selftest", help="check that this tool finds the faults of a faulty test server")
     test.add_argument("parts", nargs="*", metavar="PART", help=f"some of {', '.join(selftest.PARTS)}; all when none")
     test.set_defaults(command=lambda given: selftest.main(given.parts))
@@ -223,6 +230,25 @@ def _tell(step: search.Step) -> None:
 
 def _report(arguments: argparse.Namespace) -> Status:
     print(report.write(arguments.folder))
+    return Status.PASS
+
+
+def _new(arguments: argparse.Namespace) -> Status:
+    path = arguments.folder / f"{arguments.name}.py"
+    if not new_scenario.NAME.fullmatch(arguments.name):
+        raise profiles.UsageError(f"NAME is {arguments.name!r}; expected small letters, digits and _, such as shop.")
+    if path.exists():
+        raise profiles.UsageError(f"{path} is there already; nothing was touched.")
+    target = guard.target_of(config.resolve().loadtest_host)
+    document = new_scenario.read(arguments.openapi, target)
+    written = new_scenario.write(document, target.prefix, arguments.only)
+    path.write_text(written.text, encoding="utf-8")
+    print(
+        f"{path} has {written.count} scenarios, called {arguments.name}_…; what they send is made up where it says so."
+    )
+    for each in written.left_out:
+        print(f"  left out: {each}")
+    print(f"Next: make loadtest PROFILE=smoke SCENARIO={path}")
     return Status.PASS
 
 

@@ -88,8 +88,14 @@ def take(
         if each.group not in known:
             known[each.group] = _set_up(target, each) if each.setup else None
     caller = Caller(scenarios, [1.0] * len(scenarios), known, token=target.token, patience_seconds=patience)
+    failed: list[LoadTestError] = []
     for index in range(len(scenarios)):
-        rehearse(target, caller, index)
+        try:
+            rehearse(target, caller, index)
+        except LoadTestError as error:
+            failed.append(error)
+    if failed:
+        raise type(failed[0])("\n".join(map(str, failed)))
     return Reference(known, list(models))
 
 

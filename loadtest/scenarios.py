@@ -135,19 +135,22 @@ class Registry:
     def mix(self, words: str) -> dict[str, float]:
         """Scenario → weight, of words such as ``claims:1 classify:3``. Raises UsageError.
 
-        A word is a table of mixes.toml, a file or a plugin (all of its scenarios), a scenario, or a task of ours.
+        A word is a table of mixes.toml, a file or a plugin (all of its scenarios), a scenario, or a task of ours; one
+        with a weight of 0 leaves out.
         """
         found: dict[str, float] = {}
+        left_out: set[str] = set()
         for word in words.replace(",", " ").split():
             name, _, given = word.partition(":")
             weights, weight = self._named(name), _weight(word, given)
+            left_out |= set() if weight else set(weights)
             for each, share in weights.items():
                 found[each] = found.get(each, 0.0) + weight * share / sum(weights.values())
-        if not any(found.values()):
+        if not any(weight for each, weight in found.items() if each not in left_out):
             raise UsageError(f"MIX {words!r} has no usable weights; expected numbers above 0.")
         if len(found) > NAMES_MOST:
             raise UsageError(f"MIX {words!r} has {len(found)} scenarios; expected at most {NAMES_MOST}.")
-        return {each: weight for each, weight in found.items() if weight}
+        return {each: weight for each, weight in found.items() if weight and each not in left_out}
 
     def _named(self, name: str) -> dict[str, float]:
         tables = mixes.tables()

@@ -241,7 +241,9 @@ def _body(asked: Mapping[str, Any], turn: Turn) -> tuple[bytes, str]:
 def _parts(files: Any, fields: Mapping[str, Any], boundary: bytes) -> Iterator[bytes]:
     """A form with files (RFC 7578): each bytes, or a file name with bytes and perhaps a type."""
     head = b'--%s\r\nContent-Disposition: form-data; name="%s"'
-    for name, value in fields.items():
+    for name, value in (
+        (name, one) for name, each in fields.items() for one in (each if isinstance(each, list) else [each])
+    ):
         yield (head + b"\r\n\r\n%s\r\n") % (boundary, str(name).encode(), str(value).encode())
     for name, given in files.items() if isinstance(files, Mapping) else files:
         file_name, data, *kind = ("file", given) if isinstance(given, bytes) else given

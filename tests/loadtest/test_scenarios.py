@@ -16,7 +16,7 @@ import pytest
 from loadtest import harness, request_log
 from loadtest.outcomes import Outcome
 from loadtest.statuses import Status
-from tests.servers import ROOT
+from tests.servers import ROOT, Server
 
 FAST = ("--rate", "40", "--seconds", "3", "--slo", "patient")
 
@@ -172,3 +172,18 @@ def test_ours_are_not_sent_to_another_service(tmp_path: Path) -> None:
 
     assert ran.status == Status.INVALID
     assert "is no Cask: its /status tells no environment; classify_raw needs one" in ran.printed
+
+
+def test_a_file_made_from_our_own_description_runs_as_it_is_written(served: Server, tmp_path: Path) -> None:
+    options = ("--openapi", f"{served.url}/openapi.json", "--name", "made", "--folder", str(tmp_path))
+    written = harness.command("new", *options, url=served.url)
+    # There is no model that segments.
+    chosen = ("--scenario", str(tmp_path / "made.py"), "--mix", "made:1 made_post_api_segment:0")
+    ran = harness.run(served.url, *chosen, "--rate", "8", "--seconds", "8", *FAST[4:])
+
+    assert ran.figures, ran.printed
+    counts = ran.figures["counts"]
+    assert written.returncode == 0, written.stdout + written.stderr
+    assert counts["right"] > 20, ran.printed
+    # A busy machine may refuse or be slow; what it answers is right.
+    assert (counts["wrong"], counts["failed"]) == (0, 0), ran.printed
