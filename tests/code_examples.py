@@ -14,6 +14,8 @@ EXAMPLES = ROOT / "examples" / "models"
 # Every kind of parameter, and an answer that says what arrived.
 KINDS = '''
 import enum
+import os
+import time
 from dataclasses import dataclass
 from typing import Annotated, Literal
 
@@ -87,6 +89,10 @@ class Kinds(Model):
     def one(self, part, number, is_whole, colour, matrix, file, words, limit, scale, is_loud):
         if part.name == "refused":
             return Refused("that name is refused")
+        if part.name == "crash":
+            os._exit(3)
+        if part.name == "slow":
+            time.sleep(0.2)
         if part.name == "fault":
             raise RuntimeError("planted")
         name = part.name.upper() if is_loud else part.name

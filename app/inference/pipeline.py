@@ -243,7 +243,7 @@ class Predictor:
                 choice = self._choose_again(choice, parsed, task, error, canary)
         return self._answer(choice, parsed, requested, data, deadline, caller)
 
-    def settle(self, task: Task, name: str | None = None, version: str | None = None) -> Choice:
+    def settle(self, task: Task | None, name: str | None = None, version: str | None = None) -> Choice:
         """Which version answers the current request, for who needs to know before, or asks several times.
 
         Raises ModelNotFoundError, OptionError.

@@ -14,6 +14,7 @@ from app.config import Settings
 from app.engine.client import EngineClient
 from app.errors import CaskError
 from app.jobs import stores
+from app.jobs.jobs import Claim
 from app.jobs.store import JobStore
 from app.jobs.webhooks import Messenger
 from app.jobs.worker import IMAGE_SECONDS, Worker
@@ -50,12 +51,21 @@ class DeferredPredictor:
 
     def predict(self, task: Any, data: Any, params: Any, *, deadline: float | None = None) -> Outcome:
         """As ``Predictor.predict``."""
+        return self._made().predict(task, data, params, deadline=deadline)
+
+    def answer_code(self, claim: Claim, deadline: float) -> dict[str, Any]:
+        """As ``code_items.answer``."""
+        from app.jobs import code_items
+
+        return code_items.answer(self._made(), claim, deadline)
+
+    def _made(self) -> Predictor:
         with self._lock:
             if self._predictor is None:
                 from app.inference.pipeline import Predictor
 
                 self._predictor = Predictor(self._settings, self._engine)
-        return self._predictor.predict(task, data, params, deadline=deadline)
+            return self._predictor
 
 
 class Service:

@@ -16,6 +16,7 @@ from app.errors import CaskError
 from app.jobs.jobs import Claim
 from app.jobs.pauses import JobPauses
 from app.jobs.store import JobStore, problem
+from app.models.manifests import CODE
 from app.telemetry import logs, metrics
 
 if TYPE_CHECKING:
@@ -27,6 +28,8 @@ log = logging.getLogger("cask.jobs")
 IMAGE_SECONDS = 60.0
 # So often one image may end its worker or the engine before it is given up.
 MAX_ATTEMPTS = 10
+# An item that ends the process of its model ends that of nobody else, so it is known sooner what is at fault.
+MAX_CRASHES = 3
 # While callers wait, an image of a job waits too, for at most a second.
 STEP_ASIDE_SECONDS, MOST_STEPS_ASIDE = 0.02, 50
 # Each time the engine has no room, twice as long is waited.
@@ -38,6 +41,8 @@ class PredictionService(Protocol):
     """What the worker needs of the predictor."""
 
     def predict(self, task: Any, data: Any, params: Any, *, deadline: float | None = None) -> Outcome: ...
+
+    def answer_code(self, claim: Claim, deadline: float) -> dict[str, Any]: ...
 
 
 class Worker:
@@ -125,9 +130,15 @@ class Worker:
                 return True
             answer = {"error": problem(error)}
         except CaskError as error:
-            self._store.release(claim, is_counted=_may_be_at_fault(error))
-            self._pause(error)
-            return False
+            if not _is_of_the_item(error, claim):
+                self._store.release(claim, is_counted=_may_be_at_fault(error))
+                # The process of that model starts again; nobody else has to wait for it.
+                if isinstance(error, errors.ModelCrashedError):
+                    self._pauses.begin(claim.job_id)
+                    return True
+                self._pause(error)
+                return False
+            answer = {"error": problem(error)}
         except Exception:
             log.exception("job %s, image %d: an unexpected failure", claim.job_id, claim.number)
             self._store.release(claim, is_counted=True)
@@ -152,6 +163,8 @@ class Worker:
                 hint="Try it alone; if it ends the engine again, tell the operator of this service.",
                 count=claim.attempt - 1,
             )
+        if claim.task == CODE:
+            return self._predictor.answer_code(claim, time.monotonic() + IMAGE_SECONDS)
         outcome = self._predictor.predict(
             claim.task, [claim.data], claim.params, deadline=time.monotonic() + IMAGE_SECONDS
         )
@@ -203,11 +216,18 @@ class Worker:
             return False
 
 
+def _is_of_the_item(error: CaskError, claim: Claim) -> bool:
+    """Whether a model with code fails at this item, however often it is asked: it raised, or crashed several times."""
+    if isinstance(error, errors.ModelCrashedError):
+        return claim.attempt >= MAX_CRASHES
+    return claim.task == CODE and type(error) is CaskError
+
+
 def _may_be_at_fault(error: CaskError) -> bool:
     """Whether this attempt says something against the image: it may have ended the engine, or kept it busy for ever.
 
     An engine that was away before says nothing, however long it is away.
     """
-    return isinstance(error, errors.DeadlineExceededError) or (
+    return isinstance(error, errors.DeadlineExceededError | errors.ModelCrashedError) or (
         isinstance(error, errors.EngineAwayError) and error.was_working
     )

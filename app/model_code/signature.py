@@ -20,7 +20,7 @@ FILE_NAME = "model.py"
 MODULE_NAME = "model"
 DOC_CHARACTERS = 2000
 # Beside the parameters in a request.
-RESERVED = ("model", "version", "inputs", "options")
+RESERVED = ("model", "version", "inputs", "options", "items", "task", "webhook_url")
 
 
 class SignatureError(Exception):

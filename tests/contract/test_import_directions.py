@@ -379,8 +379,15 @@ TABLE: list[tuple[str, set[str] | None]] = [
         },
     ),
     (
+        "app.jobs.code_items",
+        {
+            *("app.errors", "app.inference.code_calls", "app.inference.pipeline", "app.jobs.jobs"),
+        },
+    ),
+    (
         "app.jobs.worker",
         {
+            "app.models.manifests",
             "app.jobs.jobs",
             "app.jobs.pauses",
             "app.jobs.store",
@@ -447,7 +454,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.web.api",
         {
-            *("app.inference.code_calls", "app.model_code.example_bodies"),
+            *("app.inference.code_calls", "app.inference.code_items", "app.model_code.example_bodies"),
+            "app.jobs.code_items",
             *(
                 "app.web.api",
                 "app.web.middleware",

@@ -8,7 +8,7 @@ from typing import Any
 from app.errors import OptionError, RequestError
 from app.model_code.schema_marks import BESIDE, KIND
 from app.texts import Text
-from app.web.api import base64_images
+from app.web.api import base64_images, bodies
 
 ITEMS = "items"
 
@@ -50,6 +50,21 @@ def _bytes_of(signature: Mapping[str, Any], row: dict[str, Any], where: str) -> 
                 hint = "Send its bytes in base64, or as a part of a form."
                 raise OptionError("%(field)s is no base64 text.", hint=hint, field=f"{where}{name}")
     return found
+
+
+def typed(schemas: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
+    """Texts of a form or an address as the JSON values that they stand for."""
+    return {name: _value(schemas.get(name, {}), text) for name, text in fields.items()}
+
+
+def _value(schema: Mapping[str, Any], text: str) -> Any:
+    if schema.get("type") == "string" or (text in schema.get("enum", ())):
+        return text
+    try:
+        return bodies.load(text.encode())
+    except RequestError:
+        # The check says what is expected instead.
+        return text
 
 
 def _hint(signature: Mapping[str, Any]) -> Text:

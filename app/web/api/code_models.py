@@ -76,7 +76,7 @@ def _read(manifest: Manifest, given: Mapping[str, str]) -> tuple[list[dict[str, 
     """The items and the options. ``given``: the options in the address. Raises RequestError, MediaTypeError."""
     signature, kind = manifest.signature, request.mimetype
     beside = [name for name, schema in signature["inputs"].items() if schema.get(KIND) in BESIDE]
-    typed = _typed(signature["options"], given)
+    typed = code_bodies.typed(signature["options"], given)
     if kind == JSON:
         items, options = code_bodies.from_json(signature, bodies.read_json(request))
         return items, {**typed, **options}
@@ -99,7 +99,7 @@ def _from_form(
         fields = bodies.fields_beside(request, tuple(beside))
         item = {name: _file(name) for name in beside if name in request.files}
     known = {**signature["inputs"], **signature["options"]}
-    values = _typed(known, fields)
+    values = code_bodies.typed(known, fields)
     item |= {name: values.pop(name) for name in signature["inputs"].keys() & values.keys()}
     return [item], {**typed, **values}
 
@@ -114,18 +114,3 @@ def _file(name: str) -> bytes:
             name=name,
         )
     return files[0].read()
-
-
-def _typed(schemas: Mapping[str, Any], fields: Mapping[str, str]) -> dict[str, Any]:
-    """Texts of a form or an address as the JSON values that they stand for."""
-    return {name: _value(schemas.get(name, {}), text) for name, text in fields.items()}
-
-
-def _value(schema: Mapping[str, Any], text: str) -> Any:
-    if schema.get("type") == "string" or (text in schema.get("enum", ())):
-        return text
-    try:
-        return bodies.load(text.encode())
-    except RequestError:
-        # The check says what is expected instead.
-        return text

@@ -15,8 +15,9 @@ from app.inference import options
 from app.inference.pipeline import predictor
 from app.jobs import archives
 from app.jobs.image_packs import Pack
-from app.models.manifests import Task
-from app.web.api import bodies, json_bodies
+from app.models.manifests import CODE, Task
+from app.models.routing import Choice
+from app.web.api import bodies, code_jobs, json_bodies
 from app.web.middleware import body_limits
 
 ARCHIVE_PART = "archive"
@@ -37,6 +38,8 @@ class Said(NamedTuple):
     task: Task
     params: dict[str, Any]
     webhook_url: str
+    # Model and version that answer, where that is decided already.
+    answered_by: Mapping[str, str] | None = None
 
 
 def read(request: Request, pack: Pack) -> Said:
@@ -44,12 +47,28 @@ def read(request: Request, pack: Pack) -> Said:
 
     Raises RequestError, MediaTypeError, OptionError, ArchiveError, ImageMissingError, and what ``Pack.add`` raises.
     """
+    address = bodies.in_address(request)
+    document = _json_document(request) if request.mimetype == "application/json" else {}
+    choice = code_jobs.choice({**address, **document})
+    if choice and request.mimetype in ("application/json", code_jobs.JSON_LINES):
+        given = code_jobs.read_items(choice, document or bodies.read_whole(request), pack)
+        return _said_of_code(choice, {**code_jobs.typed(choice, address), **given})
+    given = {**address, **_read_images(request, document, pack)}
+    choice = choice or code_jobs.choice(given)
+    if choice:
+        code_jobs.check_files(choice)
+        return _said_of_code(choice, code_jobs.typed(choice, given))
+    return said(given)
+
+
+def _read_images(request: Request, document: dict[str, Any], pack: Pack) -> Mapping[str, Any]:
+    """Images into the pack; what stands beside them."""
     kind = request.mimetype
     beside: Mapping[str, Any] = {}
     if kind == "multipart/form-data":
         beside = _read_multipart(request, pack)
     elif kind == "application/json":
-        beside = _read_json(request, pack)
+        beside = _read_json(document, pack)
     elif kind in archives.MEDIA_TYPES:
         # In memory while it is small.
         with tempfile.SpooledTemporaryFile(max_size=2**20) as file:
@@ -68,7 +87,15 @@ def read(request: Request, pack: Pack) -> Said:
             "The request holds no image.",
             hint='Send parts named "image" or one named "archive", or JSON {"images": [base64, …]}.',
         )
-    return said({**bodies.in_address(request), **beside})
+    return beside
+
+
+def _said_of_code(choice: Choice, given: Mapping[str, Any]) -> Said:
+    options = {name: value for name, value in given.items() if name not in (TASK, WEBHOOK_URL, *code_jobs.NAMES)}
+    code_jobs.check_options(choice, options)
+    url, manifest = str(given.get(WEBHOOK_URL) or ""), choice.manifest
+    asked = {name: given[name] for name in code_jobs.NAMES if given.get(name)}
+    return Said(CODE, {**asked, **options}, url, {"model": manifest.name, "version": manifest.version})
 
 
 def said(given: Mapping[str, Any]) -> Said:
@@ -95,6 +122,8 @@ def answered_by(said: Said) -> dict[str, str]:
     Chosen now and not when its turn comes: one version answers them all, and a model that does not exist is the
     caller's mistake. Raises ModelNotFoundError, OptionError.
     """
+    if said.answered_by is not None:
+        return dict(said.answered_by)
     manifest = predictor().settle(said.task, said.params.get("model"), said.params.get("version")).manifest
     # A label that this version does not know is refused here, and not once an image.
     options.complete(options.parse(said.task, said.params), manifest)
@@ -131,12 +160,16 @@ def _read_multipart(request: Request, pack: Pack) -> dict[str, Any]:
     return fields
 
 
-def _read_json(request: Request, pack: Pack) -> dict[str, Any]:
+def _json_document(request: Request) -> dict[str, Any]:
     document = bodies.load(bodies.read_whole(request), bodies.HINT)
     if not isinstance(document, dict):
         raise RequestError(
             "The JSON is %(found)s, expected an object.", hint=bodies.HINT, found=json_bodies.kind_of(document)
         )
+    return document
+
+
+def _read_json(document: dict[str, Any], pack: Pack) -> dict[str, Any]:
     texts = document.pop(bodies.IMAGES_KEY, None)
     if not isinstance(texts, list):
         raise RequestError('The JSON has no list "%(list)s".', hint=bodies.HINT, list=bodies.IMAGES_KEY)

@@ -24,6 +24,7 @@ from app.tasks.base import ModelIdentity, Side
 from app.telemetry import metrics
 from app.texts import Text
 from app.web.api import api, bodies, excerpts, job_requests, prediction_docs
+from app.web.api.answers import ModelTask
 from app.web.middleware import accept_language, authentication, canary_header, request_ids
 from app.web.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
 
@@ -114,6 +115,7 @@ else:
             "width": Side,
             "height": Side,
             **_of_tasks(),
+            "answer": Annotated[Any, Field(description="Of a model with code: what it answers.")],
             "error": ImageProblem,
         },
         total=False,
@@ -134,7 +136,7 @@ class JobRow(TypedDict):
 
     id: str
     state: State
-    task: tasks.Named
+    task: ModelTask
     options: dict[str, Any]
     progress: Progress
     created_at: Moment
@@ -213,12 +215,28 @@ _OPTIONS = {
         if name not in job_requests.NOT_HERE
     },
 }
+ITEM = {"type": "object"}
+OF_CODE = {
+    **prediction_docs.an_object(
+        {"model": {"type": "string"}, "version": {"type": "string"}, "items": {"type": "array", "items": ITEM}},
+        *("model", "items"),
+    ),
+    "additionalProperties": {},
+    "description": "For a model with code: what POST /v1/models/<name>/predict takes, with `model` beside it; or "
+    "JSON lines (application/x-ndjson), an item each, with `model` in the address.",
+}
 BODIES = (
     Body(
         JSON,
-        prediction_docs.an_object(
-            {bodies.IMAGES_KEY: prediction_docs.a_list(prediction_docs.BASE64_IMAGE, LIMIT), **_OPTIONS}, "images"
-        ),
+        {
+            "anyOf": [
+                prediction_docs.an_object(
+                    {bodies.IMAGES_KEY: prediction_docs.a_list(prediction_docs.BASE64_IMAGE, LIMIT), **_OPTIONS},
+                    "images",
+                ),
+                OF_CODE,
+            ]
+        },
         examples={"one image": {bodies.IMAGES_KEY: [EXAMPLE_IMAGE]}},
     ),
     Body(

@@ -15,7 +15,7 @@ from app.inference.pipeline import ImageResult, predictor
 from app.inference.results import MAX_RESULTS, SCORE_DIGITS, Detection, Prediction
 from app.jobs.jobs import State
 from app.jobs.store import told
-from app.models.manifests import Manifest
+from app.models.manifests import CODE, Manifest
 from app.tasks.detect import Detect, DetectParams
 from app.texts import gettext_noop
 from app.web.api import answers, bodies, excerpts, jobs, prediction_docs
@@ -220,6 +220,8 @@ def get_result() -> Response:
         raise OptionError("job_id is missing.", hint="GET /get_result?job_id=… with the id that POST /v1/jobs gave.")
     store = jobs.store()
     job = store.get(job_id, jobs.seen_by())
+    if job.task == CODE:
+        raise OptionError("Job %(id)s asks a model with code.", hint="GET /v1/jobs/<id> has its results.", id=job.id)
     found = {} if job.state == "expired" else {row["number"]: _as_before(row) for row in store.all_results(job.id)}
     return jsonify(
         job_id=job.id,

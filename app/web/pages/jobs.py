@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -28,6 +29,7 @@ from app.web.pages import languages, pages, prediction_form, try_image
 
 LISTED_ROWS = 20
 RESULT_ROWS = 100
+SHOWN_TEXT = 500
 ARCHIVES = (".zip", ".tar", ".tar.gz", ".tgz")
 # A rate from fewer images says little of the rest.
 LEAST_FOR_FORECAST = 3
@@ -89,6 +91,8 @@ class ShownResult:
     # Counted by label, or the best ones read.
     rows: Sequence[Any] = ()
     is_counted: bool = False
+    # The answer of a model with code.
+    text: str = ""
     error: dict[str, Any] | None = None
 
 
@@ -190,6 +194,8 @@ def _fill(pack: Pack) -> None:
 def _result(row: dict[str, Any]) -> ShownResult:
     if "error" in row:
         return ShownResult(row["number"], row["name"], error=told(row, languages.told)["error"])
+    if "answer" in row:
+        return ShownResult(row["number"], row["name"], text=json.dumps(row["answer"], ensure_ascii=False)[:SHOWN_TEXT])
     task = tasks.of_row(row)
     rows = task.answer_of(row) if task.has_boxes else task.scored(row)
     return ShownResult(row["number"], row["name"], rows=rows, is_counted=task.has_boxes)

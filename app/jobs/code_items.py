@@ -1,0 +1,63 @@
+"""Items of a job for a model with code: as they lie in its pack, and how one of them is answered."""
+
+from __future__ import annotations
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+from app.errors import OptionError
+from app.inference import code_calls
+from app.inference.code_calls import Call
+from app.inference.pipeline import Predictor
+from app.jobs.jobs import Claim
+from app.model_code.schema_marks import BESIDE, KIND
+
+NAMES = ("model", "version")
+
+
+def lone_file(signature: Mapping[str, Any]) -> str:
+    """The one parameter of a model that takes an image or bytes and nothing else; empty for another.
+
+    Its items lie in the pack as the files that they are, all others as JSON.
+    """
+    inputs = signature["inputs"]
+    return next((name for name in inputs if inputs[name].get(KIND) in BESIDE), "") if len(inputs) == 1 else ""
+
+
+def pack(signature: Mapping[str, Any], item: Mapping[str, Any], where: str) -> bytes:
+    """One item with bytes where the model takes them. Raises OptionError."""
+    name = lone_file(signature)
+    if not name:
+        values = {key: _text(value) if isinstance(value, bytes) else value for key, value in item.items()}
+        return json.dumps(values, ensure_ascii=False).encode()
+    if list(item) != [name]:
+        raise OptionError("%(field)s is missing, or not alone.", hint="Send it.", field=f"{where}{name}")
+    found: bytes = item[name]
+    return found
+
+
+def unpack(signature: Mapping[str, Any], data: bytes) -> dict[str, Any]:
+    """What ``pack`` made of it."""
+    if name := lone_file(signature):
+        return {name: data}
+    beside = [name for name, schema in signature["inputs"].items() if schema.get(KIND) in BESIDE]
+    found: dict[str, Any] = json.loads(data)
+    return {name: base64.b64decode(value) if name in beside else value for name, value in found.items()}
+
+
+def answer(predictor: Predictor, claim: Claim, deadline: float) -> dict[str, Any]:
+    """Ask about one item; the answer as results of jobs have it. Raises as ``code_calls.call``."""
+    name, version = (claim.params[key] for key in NAMES)
+    options = {key: value for key, value in claim.params.items() if key not in NAMES}
+    choice = code_calls.choose(predictor, name, version, None)
+    item = unpack(choice.manifest.signature, claim.data)
+    called = code_calls.call(predictor, Call(name, version, [item], options, deadline, choice), None)
+    manifest = called.manifest
+    identity = {"name": manifest.name, "version": manifest.version, "digest": manifest.digest}
+    return {"model": identity, "answer": json.loads(called.answers[0])}
+
+
+def _text(value: bytes) -> str:
+    return base64.b64encode(value).decode()
