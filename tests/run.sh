@@ -36,6 +36,7 @@ LONG=(
     tests/apache/test_background_build.py
     tests/apache/test_built_models.py
     tests/apache/test_description.py
+    tests/apache/test_examples_with_requirements.py
     tests/attacks
     tests/faults/test_cache_faults.py
     tests/faults/test_encrypted_redis.py

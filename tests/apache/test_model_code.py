@@ -162,13 +162,6 @@ def worker_pids(server: Server, name: str) -> list[int]:
     return found
 
 
-@pytest.mark.parametrize("name", NAMES)
-def test_user_writes_one_file_of_at_most_twenty_lines(name: str) -> None:
-    lines = [line for line in (EXAMPLES / name / "model.py").read_text().splitlines() if line.strip()]
-
-    assert len(lines) <= 20
-
-
 def test_text_is_answered_one_and_several_in_their_order(server: Server) -> None:
     one = ask(server, "tickets", {**LATE, "top": 2})
     several = ask(server, "tickets", {"items": [LATE, {"text": "refund refund"}]}, "?top=1")
