@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from app.errors import ManifestError, ModelLoadError
-from app.model_code import environments, examples
+from app.model_code import environments, examples, pickles
 from app.model_code import folder as folders
 from app.model_code.signature import FILE_NAME
 from app.model_code.worker import ModelWorker, Spec
@@ -18,9 +18,7 @@ from app.models import manifests
 from app.models.manifests import CodeSpec, Manifest
 
 Progress = Callable[[str], None]
-# Files that run code when they are read, by their ending or their first bytes (protocols 2 to 5).
-PICKLE_ENDINGS = frozenset({".pkl", ".pickle", ".pt", ".pth", ".joblib", ".ckpt", ".dill"})
-PICKLE_STARTS = tuple(bytes((0x80, protocol)) for protocol in range(2, 6))
+MOST_TOLD = 5
 
 
 @dataclass(frozen=True)
@@ -44,7 +42,7 @@ def add(new: NewCode, store: Path, *, force: bool = False, say: Progress = lambd
         raise ModelLoadError(
             f"{new.folder} holds no {FILE_NAME}.", hint="A model with code is a class in a file of that name."
         )
-    _check_pickles(new)
+    _check_pickles(new, say)
     store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as scratch:
         made = Path(scratch) / new.name / new.version
@@ -60,19 +58,15 @@ def add(new: NewCode, store: Path, *, force: bool = False, say: Progress = lambd
     return manifests.read(target)
 
 
-def _check_pickles(new: NewCode) -> None:
-    found = [path for path in folders.files(new.folder) if _is_pickle(path)]
-    if found and not new.is_trusted:
-        names = ", ".join(str(path.relative_to(new.folder)) for path in found[:5])
+def _check_pickles(new: NewCode, say: Progress) -> None:
+    told = [f"{name} {words}" for name, words in pickles.found(new.folder).items()]
+    if told and not new.is_trusted:
         raise ModelLoadError(
-            f"{new.folder} holds pickles, which run code when they are loaded: {names}.",
+            f"{new.folder} holds pickles, which run code when they are loaded: {'; '.join(told[:MOST_TOLD])}.",
             hint="Save weights as safetensors, or add --trust (OPTIONS=--trust) where you know who made them.",
         )
-
-
-def _is_pickle(path: Path) -> bool:
-    with path.open("rb") as file:
-        return path.suffix.lower() in PICKLE_ENDINGS or file.read(2) in PICKLE_STARTS
+    for line in told:
+        say(f"trusted: {line}")
 
 
 def _copy(source: Path, made: Path) -> None:

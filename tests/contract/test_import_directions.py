@@ -601,6 +601,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         },
     ),
     ("app.model_code.differences", set()),
+    ("app.model_code.pickles", {"app.model_code.folder"}),
     ("app.model_code.example_bodies", {"app.models.manifests", "app.storage.files"}),
     (
         "app.model_code.served",

@@ -36,7 +36,7 @@ def _pickle(source: Path) -> None:
 
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no model.py": (lambda source: (source / "model.py").unlink(), "holds no model.py"),
-    "a pickle": (_pickle, "holds pickles, which run code when they are loaded: weights.bin"),
+    "a pickle": (_pickle, "holds pickles, which run code when they are loaded: weights.bin imports nothing"),
     "a link": (lambda source: (source / "link").symlink_to("/etc/passwd"), "link is no regular file"),
     "a syntax error": (lambda source: (source / "model.py").write_text("class ("), "line 1: invalid syntax"),
     "writes into its folder": (
