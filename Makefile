@@ -6,7 +6,7 @@ MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
 .PHONY: help serve stop reload dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-long test-attacks test-clients check \
 	format install lock docs postman fuzz \
-	example model-add model-new model-test model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
+	example model-add model-new model-test model-dev model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
 	model-shadow model-give-up bench train clean
 
 # ENV, PORT and any other setting given to make reach the programs through the environment, as they were typed: a value is
@@ -88,6 +88,9 @@ model-new: ## Begin one with code: NAME=x TEMPLATE=text|table|image|…
 model-test: ## Test one with code as callers meet it: MODEL=folder
 	@$(INSTALL) serve
 	@$(MODEL_COMMAND) test :MODEL @OPTIONS
+model-dev: ## Serve one with code while you write it: MODEL=folder
+	@$(INSTALL) serve
+	@$(MODEL_COMMAND) dev :MODEL @OPTIONS
 example: ## Add a model of examples/models and ask it: NAME=read-text
 	@$(INSTALL) serve
 	@app/given.sh examples/models/add.sh :NAME

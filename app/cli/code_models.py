@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import mimetypes
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -86,6 +87,61 @@ def test(context: click.Context, model: str, write_expected: bool, trust: bool, 
         click.echo(f"\n  {_count(found)} in {sum(verdict.seconds for verdict in found):.1f} s.")
     if not is_green:
         context.exit(terminal.REFUSED)
+
+
+@click.command(cls=terminal.Command)
+@click.argument("model")
+@click.option("--load-seconds", type=click.FloatRange(1, 3600), default=60.0, help="Longest start.")
+@click.option("--memory-mb", type=click.IntRange(0), default=4096, help="Most it may allocate; 0: no limit.")
+def dev(model: str, **limits: Any) -> None:
+    """Serve a folder with a model.py while you write it.
+
+    MODEL is a folder, or a name in drafts/. Each save starts its process anew; the last good one answers until then.
+    breakpoint() in predict stops in this terminal. Needs no Apache; serves no other model. Ctrl-C ends it."""
+    import threading
+
+    from app.model_making.development import Development
+    from app.supervision import standalone
+
+    settings = config.load()
+    _refuse_off(settings)
+    if settings.is_deployed:
+        raise terminal.Failure(f"This is for development, and ENV is {settings.env!r}.", next_step="ENV=dev")
+    folder = next((each for each in (Path(model), DRAFTS / model) if (each / "model.py").is_file()), None)
+    if folder is None:
+        raise terminal.Failure(
+            f"MODEL is {model!r}: no folder with a model.py, and none in {_short(DRAFTS)}/.",
+            next_step="Begin one: make model-new NAME=tickets TEMPLATE=text",
+        )
+    folder = folder.resolve()
+    name = folder.name if manifests.NAME_PATTERN.fullmatch(folder.name) else "model"
+    address = f"http://{config.in_url(settings.listen_host)}:{settings.port}"
+    standalone.handle_signals()
+    with Development(folder, name, settings, CodeSpec(**limits), _tell) as development:
+        server = development.server()
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        click.echo(f"{name}  {_short(folder)}\n\n{_how_to_ask(folder, name, address)}")
+        try:
+            development.watch()
+        except KeyboardInterrupt:
+            click.echo()
+        finally:
+            server.shutdown()
+
+
+def _how_to_ask(folder: Path, name: str, address: str) -> str:
+    path = f"{address}/v1/models/{name}/predict"
+    found = [each for each in sorted((folder / "examples").glob("*")) if not each.name.endswith(".expected.json")]
+    if not found:
+        return f"  {path}\n  {address}/docs\n"
+    kind = mimetypes.guess_type(found[0].name)[0] or "application/octet-stream"
+    data = _short(found[0])
+    return f"  curl -H 'Content-Type: {kind}' --data-binary @{data} \\\n    {path}\n"
+
+
+def _tell(line: str) -> None:
+    word = line.split()[0]
+    click.echo(f"  {line.replace(word, click.style(word, fg=terminal.COLOURS.get(word)), 1)}")
 
 
 def _subject(model: str, settings: Settings, limits: CodeSpec, *, is_trusted: bool) -> testing.Subject:

@@ -34,7 +34,7 @@ def command() -> None:
     """Models: see, add, build, and change which one answers."""
 
 
-for each in (code_models.new, code_models.test):
+for each in (code_models.new, code_models.test, code_models.dev):
     command.add_command(each)
 
 

@@ -51,7 +51,7 @@ def add(new: NewCode, store: Path, *, force: bool = False, say: Progress = lambd
         before = set(folders.files(made))
         promised = _promised(new, made, say)
         _check_unwritten(made, before)
-        (made / manifests.FILE_NAME).write_text(_manifest(new, made, promised), encoding="utf-8")
+        (made / manifests.FILE_NAME).write_text(manifest_text(new, made, promised), encoding="utf-8")
         manifests.read(made)
         _publish(made, target)
     say(f"added {new.name}@{new.version} to {store}")
@@ -129,7 +129,8 @@ def _check_unwritten(made: Path, before: set[Path]) -> None:
         )
 
 
-def _manifest(new: NewCode, made: Path, promised: str) -> str:
+def manifest_text(new: NewCode, made: Path, promised: str) -> str:
+    """TOML. ``made``: the folder whose files the digest covers. ``promised``: JSON, see ``Signature.to_dict``."""
     signature = json.loads(promised)
     top = {
         "name": new.name,

@@ -130,6 +130,16 @@ def _said(error: BaseException) -> str:
     return f"{place}{type(error).__name__}: {error}"[:WHY_CHARACTERS]
 
 
+def _print(error: BaseException | None, folder: Path) -> None:
+    """The stack from the model's own file on; nothing for None."""
+    if error is None:
+        return
+    trace = error.__traceback__
+    while trace is not None and not trace.tb_frame.f_code.co_filename.startswith(f"{folder}/"):
+        trace = trace.tb_next
+    traceback.print_exception(error.with_traceback(trace))
+
+
 def _beside(value: Any, base: int, payload: memoryview) -> Any:
     start, length, *picture = value
     data = payload[base + start : base + start + length]
@@ -210,7 +220,8 @@ def main(arguments: Sequence[str]) -> int:
         try:
             served = _load(folder)
         except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the model raises
-            traceback.print_exc()
+            # What is wrong with the signature is said in one sentence; the stack is that of what model.py raised.
+            _print(error.__cause__ if isinstance(error, SignatureError) else error, folder)
             text = str(error) if isinstance(error, SignatureError) else _said(error)
             frame_sockets.send(sock, Frame(FrameType.ERROR, {"message": text[:WHY_CHARACTERS]}))
             return 1

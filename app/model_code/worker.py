@@ -60,6 +60,8 @@ class Spec:
     threads: int = 1
     calls: int = 1
     check: Callable[[], None] = lambda: None
+    # To this process's own input and output, as a debugger wants it; else what it writes is logged.
+    is_attached: bool = False
 
 
 class ModelWorker:
@@ -85,7 +87,7 @@ class ModelWorker:
         self._lock = threading.Lock()
         self._seconds = 0.0
         self._has_said = False
-        self._listener: threading.Thread
+        self._listener: threading.Thread | None = None
         self._keeper = threading.Thread(target=self._keep, name=f"keeper {spec.key}", daemon=True)
 
     @property
@@ -242,7 +244,8 @@ class ModelWorker:
                 self._kill()
                 process.wait()
                 # Its last words are part of what is said about it.
-                self._listener.join(LISTEN_SECONDS)
+                if self._listener is not None:
+                    self._listener.join(LISTEN_SECONDS)
         log.info("the worker of %s, process %d, has ended with %s", self.spec.key, process.pid, process.returncode)
 
     def _spawn(self, descriptors: list[int]) -> subprocess.Popen[bytes]:
@@ -257,19 +260,20 @@ class ModelWorker:
                 [*python, "-P", "-s", "-m", "app.model_code.child", *arguments],
                 cwd=spec.folder,
                 env=environment(spec.threads),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.STDOUT,
+                stdin=None if spec.is_attached else subprocess.DEVNULL,
+                stdout=None if spec.is_attached else subprocess.PIPE,
+                stderr=None if spec.is_attached else subprocess.STDOUT,
                 pass_fds=descriptors,
                 # Whatever it starts ends with it.
                 start_new_session=True,
             )
         self.starts += 1
-        assert process.stdout is not None
-        self._listener = threading.Thread(
-            target=self._listen, args=(process.stdout,), name=f"lines {spec.key}", daemon=True
-        )
-        self._listener.start()
+        if process.stdout is not None:
+            listen = threading.Thread(
+                target=self._listen, args=(process.stdout,), name=f"lines {spec.key}", daemon=True
+            )
+            listen.start()
+            self._listener = listen
         return process
 
     def _load(self, process: subprocess.Popen[bytes], ours: list[socket.socket]) -> None:

@@ -625,7 +625,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.model_making",
         {
             *("app.config", "app.engine.client", "app.engine.service", "app.errors", "app.factory", "app.model_code"),
-            *("app.model_making", "app.models.manifests"),
+            *("app.model_making", "app.models.manifests", "app.engine.server"),
         },
     ),
     ("app.cli", None),
@@ -712,6 +712,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "flask_caching": ("app.cache",),
     "cachelib": (),
     "werkzeug": (
+        "app.model_making.development",
         *WEB,
         "app.cli",
     ),

@@ -1,0 +1,189 @@
+"""``make model-dev``: serve one folder while it is written. A save starts its process anew; the old one goes on.
+
+Web tier and engine run in this process, the model in its own, whose input and output are the terminal's: a debugger
+that stops in predict can be talked to.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import logging
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from werkzeug.serving import BaseWSGIServer, make_server
+
+from app.config import Settings
+from app.engine import service
+from app.engine.client import EngineClient
+from app.engine.server import Server
+from app.errors import CaskError, ModelLoadError
+from app.factory import create_app
+from app.model_code import adding, environments
+from app.model_code import folder as folders
+from app.model_code.adding import NewCode
+from app.model_code.served import CodeModel
+from app.model_code.worker import ModelWorker, Spec
+from app.models import manifests
+from app.models.manifests import CodeSpec, Manifest
+
+VERSION = "dev"
+PERIOD_SECONDS, SETTLED_SECONDS = 0.05, 0.1
+# A person may sit before a debugger for so long.
+PATIENCE_SECONDS = 24 * 3600.0
+CHANGES: dict[str, Any] = {
+    "authentication": "off",
+    "cache": "off",
+    "jobs": "off",
+    "log_level": "error",
+    "models": (),
+    "ensemble_upstreams": (),
+    "rate_limit_per_address": (),
+    "request_timeout_seconds": 3600.0,
+    "request_max_wait_seconds": 3600.0,
+    "models_keep_previous_seconds": 0,
+    "engine_self_test_seconds": 0,
+}
+Say = Callable[[str], None]
+Stamp = dict[str, tuple[int, int]]
+
+
+class Development:
+    """One folder, served under ``name``. Use it as a context."""
+
+    def __init__(self, folder: Path, name: str, settings: Settings, limits: CodeSpec, say: Say) -> None:
+        self._new = NewCode(folder, name, VERSION, limits=limits, is_trusted=True)
+        self._say = say
+        self._scratch = tempfile.TemporaryDirectory(prefix="cask-")
+        place = Path(self._scratch.name)
+        self._store = place / "models"
+        state = {"state_dir": place, "models_dir": self._store, "engine_socket": place / "engine.sock"}
+        self._settings = settings.model_copy(update={**CHANGES, **state})
+        self._app: Any = None
+        self._engine: Server | None = None
+        self._next: ModelWorker | None = None
+        self._error = "it was not loaded yet"
+        self._installed = b""
+
+    def __enter__(self) -> Development:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._engine is not None:
+            self._engine.stop(0)
+        self._scratch.cleanup()
+
+    def server(self) -> BaseWSGIServer:
+        """What listens at the address of the settings. Raises OSError where somebody else does."""
+        logging.getLogger("werkzeug").setLevel(logging.ERROR)
+        return make_server(self._settings.listen_host, self._settings.port, self._answer, threaded=True)
+
+    def watch(self) -> None:
+        """Load it, and again after each save, until this process is told to end."""
+        seen: Stamp = {}
+        while True:
+            now = _stamp(self._new.folder)
+            if now != seen:
+                saved = time.monotonic() - PERIOD_SECONDS
+                now = _settled(self._new.folder, now)
+                changed = sorted(name for name in seen.keys() | now.keys() if seen.get(name) != now.get(name))
+                self.load(", ".join(changed[:3]) if seen else "first load", saved)
+                seen = now
+            time.sleep(PERIOD_SECONDS)
+
+    def load(self, why: str, saved: float) -> None:
+        """Start it anew and let it answer; what served goes on where that fails. Says which, and how long it took.
+
+        ``saved``: the moment of ``time.monotonic`` from which that is counted.
+        """
+        try:
+            self._install()
+            self._take(self._started())
+        except CaskError as error:
+            self._error = str(error.message)
+            goes_on = "The last good version goes on answering." if self._app else "Requests are answered with 503."
+            self._say(f"fail  {why}: {self._error}\n        {goes_on} Mend it and save.")
+        else:
+            self._error = ""
+            self._say(f"ok    {why}: it answers, {time.monotonic() - saved:.2f} s after the save")
+
+    def _install(self) -> None:
+        """What it requires, into ``environment`` in its folder, with a lock; again where that has changed."""
+        folder = self._new.folder
+        lists = [folder / name for name in environments.LISTS if (folder / name).exists()]
+        wanted = b"".join(path.read_bytes() for path in lists)
+        if wanted == self._installed:
+            return
+        if not (environments.place(folder).is_dir() and _is_newer(folder / environments.LOCK, lists)):
+            environments.make(folder, self._say)
+        self._installed = wanted
+
+    def _started(self) -> ModelWorker:
+        limits, folder = self._new.limits, self._new.folder
+        spec = Spec(f"{self._new.name}@{VERSION}", folder, PATIENCE_SECONDS, limits.load_seconds, limits.memory_mb)
+        running = ModelWorker(dataclasses.replace(spec, is_attached=True))
+        try:
+            running.start()
+        except ModelLoadError:
+            raise ModelLoadError(running.reason) from None
+        return running
+
+    def _take(self, running: ModelWorker) -> None:
+        """Write what it promises, and let it take the place of the one before."""
+        place = self._store / self._new.name / VERSION
+        place.mkdir(parents=True, exist_ok=True)
+        (place / "model.py").touch()
+        text = adding.manifest_text(self._new, self._new.folder, json.dumps(running.signature))
+        (place / manifests.FILE_NAME).write_text(text, encoding="utf-8")
+        self._next = running
+        if self._engine is None:
+            self._engine = service.build(self._settings, self._model)
+            self._engine.start()
+            self._app = create_app(self._settings, EngineClient(self._settings.engine_socket))
+            return
+        client = EngineClient(self._settings.engine_socket)
+        client.change("reload", self._new.name, VERSION, say=lambda line: None)
+
+    def _model(self, manifest: Manifest) -> CodeModel:
+        """For the engine: the process that was started last."""
+        assert self._next is not None
+        return CodeModel(self._next, manifest)
+
+    def _answer(self, environ: dict[str, Any], start_response: Callable[..., Any]) -> Any:
+        if self._app is not None:
+            return self._app(environ, start_response)
+        start_response("503 Service Unavailable", [("Content-Type", "text/plain; charset=utf-8"), ("Retry-After", "1")])
+        return [f"The model does not load: {self._error}\n".encode()]
+
+
+def _stamp(folder: Path) -> Stamp:
+    """Time and size of what a person saves there; what editors and Cask put beside it does not count."""
+    found: Stamp = {}
+    for path in folder.rglob("*"):
+        parts = path.relative_to(folder).parts
+        if folders.LEFT_OUT & set(parts) or path.name.startswith(".") or path.name.endswith("~"):
+            continue
+        try:
+            about = path.stat()
+        except OSError:
+            continue
+        if path.is_file() and path.name != environments.LOCK:
+            found["/".join(parts)] = about.st_mtime_ns, about.st_size
+    return found
+
+
+def _settled(folder: Path, now: Stamp) -> Stamp:
+    """An editor may write in several steps, and a person save several files."""
+    while True:
+        time.sleep(SETTLED_SECONDS)
+        before, now = now, _stamp(folder)
+        if now == before:
+            return now
+
+
+def _is_newer(path: Path, others: list[Path]) -> bool:
+    return path.exists() and all(path.stat().st_mtime >= other.stat().st_mtime for other in others)
