@@ -24,7 +24,7 @@ sys.path.insert(0, str(ROOT))
 
 from app import config, factory  # noqa: E402 - the line above makes it importable
 from app.auth.tokens import TokenStore  # noqa: E402
-from app.config import Settings  # noqa: E402
+from app.config import Settings, plugin_settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
 from app.host import arrivals, sizing  # noqa: E402 - the line above makes it importable
 from app.plugins import claims, mounting  # noqa: E402 - the line above makes it importable
@@ -294,7 +294,7 @@ def write_applications(settings: Settings, server_root: Path, plugins: Sequence[
 
 def application_lines(settings: Settings, folder: Path, plugin: Plugin, found: Application) -> list[str]:
     """Apache's lines for one. Writes its script, and makes the folder below STATE_DIR that is its own."""
-    own = settings.state_dir / applications.OWN / plugin.name
+    own = plugin_settings.own_folder(settings, plugin.name)
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
     script, group, mount = folder / f"{plugin.name}.wsgi", f"plugin-{plugin.name}", found.mount
     notes = settings.state_dir / applications.FOLDER / plugin.name

@@ -96,7 +96,7 @@ def _hosted(settings: Settings) -> list[Manifest]:
 def _replace(settings: Settings, plugin: Manifest) -> str:
     """Replace the processes of an application, one by one; why not, where it cannot be imported: they serve on."""
     assert plugin.application is not None
-    own = settings.state_dir / applications.OWN / plugin.name
+    own = plugin_settings.own_folder(settings, plugin.name)
     if fault := trial.fault(plugin.application, plugin.folder, own):
         if applications.state(settings.state_dir, plugin.name)[0] == applications.SERVING:
             return f"plugin {plugin.name} was not reloaded, its processes serve on: {fault}"

@@ -15,6 +15,8 @@ from app.config.schema import PLUGIN_PREFIX, Reading, Settings
 from app.errors import PluginError, SettingsError
 
 FILE = "plugin.toml"
+# In a text: the plugin's own folder below STATE_DIR.
+STATE = "{state}"
 KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 TYPES: dict[str, type] = {"text": str, "whole number": int, "number": float, "yes or no": bool, "list": tuple}
 # As TOML and Python call them.
@@ -146,8 +148,17 @@ def _declaration(path: Path, plugin: str, key: str, row: Any) -> PluginSetting:
 
 
 def values(settings: Settings, declarations: tuple[PluginSetting, ...]) -> dict[str, Any]:
-    """Key → value in force. Raises SettingsError for a value that is not right."""
-    return {one.key: _value(settings, one) for one in declarations}
+    """Key → value in force, STATE in texts replaced. Raises SettingsError for a value that is not right."""
+    return {one.key: _placed(settings, one, _value(settings, one)) for one in declarations}
+
+
+def own_folder(settings: Settings, plugin: str) -> Path:
+    """Where a plugin keeps what it likes."""
+    return Path(settings.state_dir) / "plugins" / plugin
+
+
+def _placed(settings: Settings, one: PluginSetting, value: Any) -> Any:
+    return value.replace(STATE, str(own_folder(settings, one.plugin))) if one.kind == "text" else value
 
 
 def _value(settings: Settings, one: PluginSetting) -> Any:

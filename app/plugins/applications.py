@@ -13,6 +13,7 @@ from typing import Any
 from flask import Flask
 
 from app.config import did_you_mean
+from app.config.plugin_settings import STATE
 from app.errors import PluginError
 from app.web import policy
 
@@ -24,8 +25,6 @@ APPLICATION = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\(\
 MOUNT = re.compile(r"(?:/[A-Za-z0-9][A-Za-z0-9_-]*)+")
 VERSION = re.compile(r"^version(?:_info)?\s*=\s*(\d+\.\d+)", re.MULTILINE)
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# In the value of a variable: the folder below STATE_DIR that is the application's own.
-STATE = "{state}"
 # Key → least, most.
 NUMBERS = {"processes": (1, 64), "threads": (1, 64), "timeout_seconds": (1, 3600), "max_body_bytes": (1, 1 << 40)}
 

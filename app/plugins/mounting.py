@@ -95,6 +95,7 @@ def _mount(app: Flask, settings: Settings, plugin: Manifest, before: Snapshot) -
         applications.check(app, plugin.application, plugin.folder / plugin_settings.FILE, taken)
         return Plugin(plugin.name, plugin.version, "", plugin.folder, application=plugin.application)
     claims.check_settings(plugin, [one for each in app.extensions[EXTENSION] for one in each.settings])
+    plugin_settings.own_folder(settings, plugin.name).mkdir(mode=0o700, parents=True, exist_ok=True)
     module = loading.load(plugin, plugin_settings.values(settings, plugin.settings))
     blueprints = loading.blueprints(module)
     init_app = getattr(module, "init_app", None)

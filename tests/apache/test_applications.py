@@ -111,7 +111,7 @@ def test_person_signs_in_uploads_and_reads(server: Server) -> None:
     servers.wait_until(
         lambda: b'data-cents="1250"' in person.ask("/ledger/").body, PATIENCE_SECONDS, "the thread's sum"
     )
-    assert (server.state_dir / "applications" / "ledger" / "ledger.db").exists()
+    assert (server.state_dir / "plugins" / "ledger" / "ledger.db").exists()
 
 
 def test_uploads_beyond_its_limit_and_bodies_within_ours_are_refused(server: Server) -> None:

@@ -8,6 +8,8 @@ import signal
 import subprocess
 import sys
 import threading
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -124,6 +126,26 @@ def test_page_has_its_place_its_files_and_its_own_policy(server: Server) -> None
     assert server.ask("/static/plugins/claims/%2e%2e/plugin.toml").status in (400, 403, 404)
 
 
+def test_second_example_keeps_a_table_of_its_own_and_speaks_german(server: Server) -> None:
+    text = "Camera 3 is dark"
+    token = {"X-Api-Token": servers.make_token(server.state_dir, "notes")}
+    stranger = urllib.request.Request(f"{server.url}/notes", b"text=x", {"X-Api-Token": "no such token"})
+    with pytest.raises(urllib.error.HTTPError, match="401"):
+        urllib.request.urlopen(stranger, timeout=PATIENCE_SECONDS)
+    kept = server.ask("/notes", f"text={text}".encode(), token)
+    page = server.ask("/notes", headers={"Accept-Language": "de"}).body.decode()
+
+    assert kept.status == 200  # by way of 303 to the page
+    assert text in page
+    assert "Was sollen andere wissen?" in page
+    assert (server.state_dir / "plugins" / "notes" / "notes.db").exists()
+    servers.wait_until(
+        lambda: 'cask_plugin_events_total{event="kept",plugin="notes"} 1.0' in server.ask("/metrics").body.decode(),
+        PATIENCE_SECONDS,
+        "the count",
+    )
+
+
 def test_application_of_others_runs_as_it_is_in_processes_of_its_own(server: Server) -> None:
     first, basket = server.ask("/shop/"), server.ask("/shop/basket", b"12345")
     missing, ruined = server.ask("/shop/nothing"), server.ask("/ruin/")
@@ -179,7 +201,7 @@ def test_reload_with_a_broken_plugin_touches_nothing_and_with_a_right_one_serves
     assert done.returncode == 0, done.stderr
     assert server.ask("/mended").body == b"mended"
     assert [row["state"] for row in server.ask("/status").json["plugins"]] == [
-        *("serving", "serving", "failed", "serving")
+        *("serving", "serving", "serving", "failed", "serving")
     ]
     shutil.copy(plugins / "claims" / "plugin.toml", plugins / "broken")
 

@@ -10,8 +10,6 @@ from pathlib import Path
 
 # Below STATE_DIR: a folder for each, with a file for each process.
 FOLDER = Path("run") / "applications"
-# The same, for what they keep.
-OWN = Path("applications")
 SERVING, FAILED, LOADING = "serving", "failed", "loading"
 
 

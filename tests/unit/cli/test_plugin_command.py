@@ -36,6 +36,13 @@ def test_new_plugin_passes_its_own_tests_with_a_real_model(made: Path) -> None:
     assert "2 passed" in done.stdout
 
 
+def test_second_example_passes_its_own_tests() -> None:
+    done = run(ROOT / "examples", "plugin", "test", "notes")
+
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "3 passed" in done.stdout
+
+
 def test_failing_test_is_a_failure(made: Path) -> None:
     (made / "plugins" / "shop_2" / "tests" / "test_wrong.py").write_text("def test_wrong():\n    assert False\n")
 
