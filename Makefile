@@ -132,13 +132,16 @@ train: ## Train the demonstration models (20 minutes, two cores)
 	@app/given.sh $(PY) -m training.train @OPTIONS
 
 ##@ Your own Flask code
-.PHONY: plugin-new plugin-list plugin-test
+.PHONY: plugin-new plugin-list plugin-install plugin-test
 plugin-new: ## Begin one: a route, a page, a test: NAME=claims
 	@$(INSTALL) serve
 	@app/given.sh $(PY) -m app.cli plugin new :NAME
 plugin-list: ## List the plugins and what serves
 	@$(INSTALL) serve
 	@app/given.sh $(PY) -m app.cli plugin list @OPTIONS
+plugin-install: ## Lock and install its requirements.txt: NAME=claims
+	@$(INSTALL) serve
+	@app/given.sh $(PY) -m app.cli plugin install :NAME
 plugin-test: ## Run its tests with the models of the store: NAME=claims
 	@$(INSTALL) dev
 	@app/given.sh $(PY) -m app.cli plugin test :NAME @OPTIONS

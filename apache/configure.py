@@ -16,6 +16,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+import venv
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -304,7 +305,9 @@ def application_lines(settings: Settings, folder: Path, plugin: Plugin, found: A
     seconds = found.timeout_seconds or int(settings.request_max_timeout_seconds * NET_FACTOR)
     # Beyond so many callers who wait, one more is refused: each holds a thread of Apache's.
     waiting = found.processes * found.threads * WAITING_FACTOR
-    environment = f' python-home="{found.environment}"' if found.environment else ""
+    home = found.environment or (empty_environment(folder / f"{plugin.name}-python") if found.libraries else None)
+    environment = f' python-home="{home}"' if home else ""
+    packages = f"{plugin.folder}:{found.libraries}" if found.libraries else str(plugin.folder)
     options = f"{environment} processes={found.processes} threads={found.threads} lang=C.UTF-8 locale=C.UTF-8"
     options += f" request-timeout={seconds} socket-timeout={seconds} queue-timeout={seconds} connect-timeout=2"
     options += f" listen-backlog={waiting} deadlock-timeout=60 startup-timeout=60"
@@ -314,7 +317,7 @@ def application_lines(settings: Settings, folder: Path, plugin: Plugin, found: A
     limit = [f'<Location "{mount}">', f"    LimitRequestBody {found.max_body_bytes}", "</Location>"]
     where = f'"{script}" process-group={group} application-group=%{{GLOBAL}}'
     return [
-        f'WSGIDaemonProcess {group} display-name=(wsgi:{group}) home="{plugin.folder}" python-path="{plugin.folder}"'
+        f'WSGIDaemonProcess {group} display-name=(wsgi:{group}) home="{plugin.folder}" python-path="{packages}"'
         + options,
         f'RedirectMatch 308 "^({mount})$" "$1/"',
         f"WSGIScriptAlias {mount} {where}",
@@ -323,6 +326,12 @@ def application_lines(settings: Settings, folder: Path, plugin: Plugin, found: A
         f'SetEnvIf Request_URI "^{mount}(/|$)" CASK_APPLICATION={plugin.name}',
         *(limit if found.max_body_bytes else []),
     ]
+
+
+def empty_environment(folder: Path) -> Path:
+    """A Python without the packages of Cask: links only, nothing is installed."""
+    venv.EnvBuilder(symlinks=True).create(folder)
+    return folder
 
 
 def write_cors(settings: Settings, server_root: Path) -> None:

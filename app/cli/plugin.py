@@ -88,33 +88,50 @@ def new(name: str) -> None:
     )
 
 
-@command.command(context_settings={"ignore_unknown_options": True})
+@command.command()
 @click.argument("name")
+def install(name: str) -> None:
+    """Lock and install the libraries that a plugin's requirements.txt names."""
+    from app.plugins import libraries
+
+    settings = config.resolve()
+    folder = plugin_settings.folders(settings.model_copy(update={"plugins": (name,)}))[0]
+    is_alone = _is_application(folder)
+    others = [each for each in plugin_settings.folders(settings) if each != folder and not _is_application(each)]
+    libraries.install(folder, () if is_alone else others, click.echo, is_alone=is_alone)
+    click.echo(f"{folder / 'requirements.lock'} is installed. Next: make plugin-test NAME={name}, then make reload")
+
+
+def _is_application(folder: Path) -> bool:
+    return "wsgi" in plugin_settings.read_table(folder / plugin_settings.FILE)
+
+
+@command.command(context_settings={"ignore_unknown_options": True})
+@click.argument("name", required=False)
 @click.argument("options", nargs=-1, type=click.UNPROCESSED)
-def test(name: str, options: tuple[str, ...]) -> None:
-    """Run the tests of a plugin, with the models of the store; OPTIONS are pytest's."""
-    settings = config.load().model_copy(update={"plugins": (name,)})
-    folder = plugin_settings.folders(settings)[0]
-    if not list((folder / "tests").rglob("test_*.py")):
-        raise terminal.Failure(f"{folder / 'tests'} has no test_*.py.", next_step="docs/extending.md, Tests")
-    arguments = [
-        "-q",
-        "-p",
-        "app.plugins.testing",
-        "-p",
-        "no:cacheprovider",
-        "-c",
-        os.devnull,
-        "--rootdir",
-        str(folder),
-    ]
-    arguments.append("--import-mode=importlib")
-    done = subprocess.run(
-        ["env", f"PLUGINS={name}", sys.executable, "-m", "pytest", *arguments, *options, str(folder / "tests")],
-        cwd=settings.root,
-        check=False,
-    )
-    raise SystemExit(done.returncode)
+def test(name: str | None, options: tuple[str, ...]) -> None:
+    """Run the tests of a plugin, or of all that have some, with the models of the store; OPTIONS are pytest's."""
+    settings = config.load()
+    chosen = settings.model_copy(update={"plugins": (name,)}) if name else settings
+    folders = [each for each in plugin_settings.folders(chosen) if name or _has_tests(each)]
+    if name and not _has_tests(folders[0]):
+        raise terminal.Failure(f"{folders[0] / 'tests'} has no test_*.py.", next_step="docs/extending.md, Tests")
+    statuses = [_test(settings, folder, options) for folder in folders]
+    if not folders:
+        click.echo(f"No plugin in {settings.plugins_dir} has tests.")
+    raise SystemExit(next((status for status in statuses if status), 0))
+
+
+def _has_tests(folder: Path) -> bool:
+    # Those of a whole application are run as its people run them, with its own libraries.
+    return not _is_application(folder) and any((folder / "tests").rglob("test_*.py"))
+
+
+def _test(settings: Settings, folder: Path, options: tuple[str, ...]) -> int:
+    plugins = ("-p", "app.plugins.testing", "-p", "no:cacheprovider")
+    place = ("-c", os.devnull, "--rootdir", str(folder), "--import-mode=importlib")
+    command = [sys.executable, "-m", "pytest", "-q", *plugins, *place, *options, str(folder / "tests")]
+    return subprocess.run(["env", f"PLUGINS={folder.name}", *command], cwd=settings.root, check=False).returncode
 
 
 def _mounted(settings: Settings) -> Flask:

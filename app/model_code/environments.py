@@ -51,11 +51,11 @@ def make(folder: Path, say: Say) -> None:
         return
     say(f"resolving {' and '.join(wanted)}")
     try:
-        kind, found = BESIDE, _resolved(folder, wanted, _bundle())
+        kind, found = BESIDE, resolved(folder, wanted, bundle())
     except ModelLoadError as conflict:
-        kind, found = ALONE, _resolved(folder, wanted, None)
+        kind, found = ALONE, resolved(folder, wanted, None)
         say(f"an environment of its own, without Cask's packages, as they conflict: {conflict.message}")
-    lines = [kind, *_sources(folder, wanted), *sorted(found)]
+    lines = [kind, *sources(folder, wanted), *sorted(found)]
     (folder / LOCK).write_text("\n".join(lines) + "\n")
     install(folder, say)
 
@@ -97,16 +97,16 @@ def command(folder: Path) -> tuple[list[str], Path | None]:
 # ── resolving ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def _resolved(folder: Path, wanted: list[str], bundle: list[importlib.metadata.Distribution] | None) -> set[str]:
+def resolved(folder: Path, wanted: list[str], beside: list[importlib.metadata.Distribution] | None) -> set[str]:
     """Lines of a lock: what is to be installed beside the bundle's packages, or alone. Raises ModelLoadError."""
     lines: set[str] = set()
     with tempfile.TemporaryDirectory() as scratch:
         seen = Path(scratch)
         _run(folder, machine.python(), "-m", "venv", "--without-pip", str(seen / "python"))
-        for each in bundle or ():
+        for each in beside or ():
             _show(each, next(seen.glob("python/lib/python*/site-packages")))
         constraints = seen / "constraints.txt"
-        constraints.write_text("".join(f"{each.metadata['Name']}=={each.version}\n" for each in bundle or ()))
+        constraints.write_text("".join(f"{each.metadata['Name']}=={each.version}\n" for each in beside or ()))
         for name in wanted:
             report = seen / "report.json"
             options = ("--quiet", "--dry-run", *LISTS[name], "--constraint", str(constraints), "--report", str(report))
@@ -116,7 +116,7 @@ def _resolved(folder: Path, wanted: list[str], bundle: list[importlib.metadata.D
     return lines
 
 
-def _bundle() -> list[importlib.metadata.Distribution]:
+def bundle() -> list[importlib.metadata.Distribution]:
     """The packages that every installation of Cask has: neither pip itself nor what tests need."""
     found = {_normal(each.metadata["Name"]): each for each in importlib.metadata.distributions()}
     if not OUR_LOCK.exists():
@@ -144,7 +144,7 @@ def _line(row: dict[str, Any]) -> str:
     return f"{about['name']}=={about['version']} --hash=sha256:{hashes['sha256']}"
 
 
-def _sources(folder: Path, wanted: list[str]) -> Iterator[str]:
+def sources(folder: Path, wanted: list[str]) -> Iterator[str]:
     lines = [line.strip() for name in wanted for line in (folder / name).read_text().splitlines()]
     yield from dict.fromkeys(line for line in lines if SOURCES.match(line))
 

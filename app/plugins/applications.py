@@ -15,6 +15,7 @@ from flask import Flask
 from app.config import did_you_mean
 from app.config.plugin_settings import STATE
 from app.errors import PluginError
+from app.plugins import libraries
 from app.web import policy
 
 KEYS = (
@@ -33,6 +34,7 @@ NUMBERS = {"processes": (1, 64), "threads": (1, 64), "timeout_seconds": (1, 3600
 class Application:
     """``environment``: the folder of its virtual environment; that of Cask for None.
 
+    ``libraries``: the folder of what its requirements.txt names, which it has instead of Cask's packages.
     ``timeout_seconds``, ``max_body_bytes``: those of the service for None. ``variables``: what it finds in os.environ.
     """
 
@@ -45,6 +47,7 @@ class Application:
     timeout_seconds: int | None
     max_body_bytes: int | None
     variables: Mapping[str, str]
+    libraries: Path | None
 
     def variables_in(self, folder: Path) -> dict[str, str]:
         """Its variables, where ``folder`` is its own below STATE_DIR."""
@@ -69,7 +72,10 @@ def read(folder: Path, row: Any, file: Path) -> Application:
     if not module.with_suffix(".py").is_file() and not (module / "__init__.py").is_file():
         raise PluginError(f"{file}: [wsgi] application names {named[1]!r}, but there is no {module}.py.")
     environment, variables = _environment(folder, row, file), _variables(row, file)
-    return Application(named[1], named[2], mount, environment, **_numbers(row, file), variables=variables)
+    own = None if environment else libraries.installed(folder)
+    return Application(
+        named[1], named[2], mount, environment, **_numbers(row, file), variables=variables, libraries=own
+    )
 
 
 def _environment(folder: Path, row: dict[str, Any], file: Path) -> Path | None:

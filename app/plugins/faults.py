@@ -110,4 +110,7 @@ def _missing(plugin: Manifest, name: str) -> str:
         return "A module of another plugin is out of reach: copy what you need, or make a library of it."
     if (plugin.folder / f"{name}.py").exists() or (plugin.folder / name).is_dir():
         return f"A module of its own is imported by a dot: from . import {name}."
-    return f"A module of its own is imported by a dot: from . import {name}. A library must be installed."
+    return (
+        f"A module of its own is imported by a dot: from . import {name}. A library must be installed: name it in"
+        f" {plugin.folder / 'requirements.txt'}, then make plugin-install NAME={plugin.name}."
+    )

@@ -13,7 +13,7 @@ from flask.blueprints import Blueprint
 from app.config import Settings, plugin_settings
 from app.config.plugin_settings import PluginSetting
 from app.errors import CaskError, PluginError
-from app.plugins import applications, claims, faults, loading, manifest, views
+from app.plugins import applications, claims, faults, libraries, loading, manifest, views
 from app.plugins.applications import Application
 from app.plugins.claims import STATIC
 from app.plugins.manifest import Manifest
@@ -95,6 +95,7 @@ def _mount(app: Flask, settings: Settings, plugin: Manifest, before: Snapshot) -
         applications.check(app, plugin.application, plugin.folder / plugin_settings.FILE, taken)
         return Plugin(plugin.name, plugin.version, "", plugin.folder, application=plugin.application)
     claims.check_settings(plugin, [one for each in app.extensions[EXTENSION] for one in each.settings])
+    libraries.add(plugin.folder, [each.folder for each in app.extensions[EXTENSION] if not each.application])
     plugin_settings.own_folder(settings, plugin.name).mkdir(mode=0o700, parents=True, exist_ok=True)
     module = loading.load(plugin, plugin_settings.values(settings, plugin.settings))
     blueprints = loading.blueprints(module)

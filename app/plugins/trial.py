@@ -31,11 +31,15 @@ os._exit(0)
 
 def fault(application: Application, folder: Path, own: Path) -> str:
     """Why it cannot be imported, in its last lines; empty where it can. ``own``: its folder below STATE_DIR."""
-    python = application.environment / "bin" / "python" if application.environment else Path(sys.executable)
+    python = [str(application.environment / "bin" / "python") if application.environment else sys.executable]
     variables = [f"{name}={value}" for name, value in application.variables_in(own).items()]
+    if application.libraries:
+        # Without the packages of Cask.
+        python.append("-S")
+        variables.append(f"PYTHONPATH={application.libraries}")
     try:
         done = subprocess.run(
-            ["env", *variables, python, *OPTIONS, "-c", CODE, application.module, application.name],
+            ["env", *variables, *python, *OPTIONS, "-c", CODE, application.module, application.name],
             cwd=folder,
             stdin=subprocess.DEVNULL,
             capture_output=True,

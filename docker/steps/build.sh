@@ -9,6 +9,8 @@ MIN_FREE_GB="${MIN_FREE_GB:-$([ "$TORCH" = cuda ] && echo 20 || echo 5)}"
 NETWORK="${NETWORK:-default}"               # host: where containers reach no package mirror
 # no: a quicker image, whose first start computes by torch until a build in the background is done.
 MODEL_BUILD_IN_IMAGE="${MODEL_BUILD_IN_IMAGE:-yes}"
+# no: without the tests of the plugins, which otherwise stop the build, and so a deploy, when one is red.
+PLUGIN_TESTS="${PLUGIN_TESTS:-yes}"
 STAGE="${STAGE:-}"                          # no image: only what the engine keeps for the next build, as far as this stage
 
 began=$SECONDS
@@ -30,6 +32,20 @@ case "$TORCH" in cpu | cuda) ;; *) fail 2 "needs TORCH to be cpu or cuda, found 
 if [ "$TORCH" = cuda ] && ! ls build/wheels/cuda/torch-*.whl >/dev/null 2>&1; then
     fail 2 "needs torch for CUDA and the libraries it names in build/wheels/cuda, found no torch there." \
         "docs/container.md says how to collect them"
+fi
+
+shopt -s nullglob
+plugin_tests=(plugins/*/tests/test_*.py)
+shopt -u nullglob
+if [ "$PLUGIN_TESTS" = yes ] && [ -z "$STAGE" ] && [ ${#plugin_tests[@]} -gt 0 ]; then
+    say plugins "their tests (log: build/plugin-tests.log)"
+    mkdir -p build
+    requirements/install.sh dev >&2
+    if ! ENV=test .venv/bin/python -m app.cli plugin test >build/plugin-tests.log 2>&1; then
+        tail -n 20 build/plugin-tests.log | sed 's/^/    /' >&2
+        fail 1 "needs the tests of every plugin to pass, found one that failed (above). Nothing was built or touched." \
+            "mend it: make plugin-test NAME=…; or leave them out: PLUGIN_TESTS=no"
+    fi
 fi
 
 # --- from here on, something changes ----------------------------------------------------------------------------------

@@ -35,9 +35,9 @@ case "$what" in
     all | dev | image | loadtest | serve) ;;
     *) fail 2 "needs image, serve, loadtest or nothing, found «$what»." "docker/steps/wheels.sh image" ;;
 esac
-# What models with code in the store need beyond the bundle; each names it with hashes.
+# What models with code and plugins need beyond the bundle; each names it with hashes.
 shopt -s nullglob
-model_locks=(models/*/*/requirements.lock)
+model_locks=(models/*/*/requirements.lock plugins/*/requirements.lock)
 shopt -u nullglob
 wanted_models() { echo "$pip_tag $(cat /dev/null "${model_locks[@]}" | sha256sum | cut -c1-16)"; }
 is_complete() { # is_complete SET LOCK…
@@ -137,13 +137,13 @@ say wheels "mod_wsgi's source"
 APXS=/bin/true download --no-build-isolation --no-binary mod_wsgi -r requirements/apache.txt ||
     give_up "needs the source that requirements/apache.txt names."
 if [ ${#model_locks[@]} -gt 0 ]; then
-    say wheels "what models with code need"
+    say wheels "what models with code and plugins need"
     # Apart, because only their own environments take them.
     into="$WHEELS_DIR/models"
     for lock in "${model_locks[@]}"; do
         download_wheels --find-links "$into" -r "$lock" ||
             give_up "needs the files that $lock names, for Python $IMAGE_PYTHON on $IMAGE_ARCH." \
-                "reach a package index; where the lock is of another Python, add the model anew with that one, then: make wheels"
+                "reach a package index; where the lock is of another Python, add the model (plugin-install the plugin) anew with that one, then: make wheels"
     done
     for file in "$into"/*; do
         grep -qhF "$(sha256sum "$file" | cut -d' ' -f1)" "${model_locks[@]}" || rm -f "$file"

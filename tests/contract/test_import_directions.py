@@ -568,6 +568,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 "app.storage.json_files",
                 "app.web.policy",
                 "app.web.ops.plugins",
+                "app.model_code.environments",
             ),
             *("app.web.middleware.rate_limits", "app.web.middleware.security_headers", "app.web.pages.navigation"),
         },

@@ -49,6 +49,8 @@ def test_failing_test_is_a_failure(made: Path) -> None:
     done = run(made, "plugin", "test", "shop_2", "-k", "wrong")
 
     assert (done.returncode, "1 failed" in done.stdout) == (1, True)
+    # Without a name, as before each build of the image: all that have some.
+    assert run(made, "plugin", "test", "--", "-k", "wrong").returncode == 1
 
 
 def test_there_is_no_word_of_the_example_left(made: Path) -> None:
