@@ -7,6 +7,7 @@ import io
 import json
 import random
 import shutil
+import subprocess
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -27,13 +28,18 @@ DRAWN = [draw(random.Random(seed), 3) for seed in range(100, 112)]  # noqa: S311
 
 
 @pytest.fixture(scope="module")
-def server() -> Iterator[Server]:
+def store() -> Iterator[Path]:
     folder = servers.make_state_dir()
     for name in NAMES:
         adding.add(NewCode(EXAMPLES / name, name, "1"), folder)
-    with servers.running(MODELS_DIR=str(folder), REQUEST_MAX_WAIT_SECONDS="60") as running:
-        yield running
+    yield folder
     shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="module")
+def server(store: Path) -> Iterator[Server]:
+    with servers.running(MODELS_DIR=str(store), REQUEST_MAX_WAIT_SECONDS="60") as running:
+        yield running
 
 
 def ask(server: Server, name: str, document: Any) -> Answer:
@@ -130,3 +136,27 @@ def test_batch_is_answered_as_one_by_one(server: Server) -> None:
     for rows, others in zip(several, alone, strict=True):
         for row, other in zip(rows, others, strict=True):
             assert list(row["box"].values()) == pytest.approx(list(other["box"].values()), abs=0.1)
+
+
+def test_example_is_added_taken_in_and_asked_as_the_command_says(server: Server, store: Path) -> None:
+    """``make example NAME=tickets``, twice, and the line for curl that it prints."""
+    ours = servers.environment("test", PORT=str(server.port), STATE_DIR=str(server.state_dir), MODELS_DIR=str(store))
+    call = [EXAMPLES / "add.sh", "tickets"]
+    for _ in range(2):
+        done = subprocess.run(call, env=ours, cwd=ROOT, capture_output=True, text=True, timeout=120, check=False)
+        assert done.returncode == 0, done.stdout + done.stderr
+    line = next(line for line in done.stdout.splitlines() if line.strip().startswith("curl "))
+    asked = subprocess.run(
+        ["bash", "-c", f"{line} -s"], cwd=ROOT, capture_output=True, text=True, timeout=60, check=True
+    )
+
+    assert json.loads(asked.stdout)["results"] == [
+        [{"label": "shipping", "score": 0.5}, {"label": "billing", "score": 0}]
+    ]
+
+
+def test_example_that_is_none_is_refused_with_the_names() -> None:
+    done = subprocess.run([EXAMPLES / "add.sh", "nothing"], capture_output=True, text=True, timeout=60, check=False)
+
+    assert done.returncode == 2
+    assert "NAME=nothing is no example. There are: brightness faces read-text segment" in done.stderr

@@ -94,8 +94,8 @@ def test_examples_are_checked_as_strictly_as_the_package() -> None:
     settings = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["mypy"]
     strict = next(row for row in settings["overrides"] if "cask.*" in row["module"])
 
-    assert "examples/models" in settings["files"]
-    assert "examples.models.*" in strict["module"]
+    assert {"examples/models", "examples/templates"} <= {*settings["files"]}
+    assert {"examples.models.*", "examples.templates.*"} <= {*strict["module"]}
 
 
 def test_package_says_that_it_has_types() -> None:
