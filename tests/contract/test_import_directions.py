@@ -499,9 +499,19 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.errors", "app.inference.pipeline", "app.inference.results", "app.tasks", "app.telemetry.shards"),
         },
     ),
+    # The form of a model with code asks as the API does.
+    (
+        "app.web.pages.try_model",
+        {
+            *("app.errors", "app.inference.code_calls", "app.inference.pipeline", "app.models.manifests"),
+            *("app.web.api.code_bodies", "app.web.middleware", "app.web.openapi.operations", "app.web.pages"),
+            "app.web.policy",
+        },
+    ),
     (
         "app.web.pages",
         {
+            *("app.inference.images", "app.model_code.example_bodies"),
             *(
                 "app.web.pages",
                 "app.web.middleware",
@@ -731,6 +741,7 @@ ONLY: dict[str, tuple[str, ...]] = {
         "app.inference.images",
         "app.inference.overlays",
         "app.inference.resampling",
+        "app.web.pages.model_answer",
         "app.web.pages.previews",
         "app.runtimes",
     ),
@@ -753,6 +764,7 @@ ONLY: dict[str, tuple[str, ...]] = {
             "app.inference.images",
             "app.ensembles.fusion",
             "app.tasks",
+            "app.web.pages.model_answer",
             "app.web.api.code_elements",
             "app.web.api.code_tensors",
             "app.web.api.infer_requests",

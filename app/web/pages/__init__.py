@@ -14,9 +14,9 @@ policy.put(pages, policy.PAGE_ROUTE)
 operations.put(pages, tag="The page")
 
 # The views register themselves on `pages`, so they can only be imported once it exists.
-from app.web.pages import capacity, jobs, languages, layout, models, samples, sign_in, try_image  # noqa: E402
+from app.web.pages import capacity, jobs, languages, layout, models, samples, sign_in, try_image, try_model  # noqa: E402
 
 pages.record_once(lambda state: languages.init_app(cast(Flask, state.app)))
 pages.app_context_processor(layout.context)
 
-__all__ = ["capacity", "jobs", "layout", "models", "pages", "samples", "sign_in", "try_image"]
+__all__ = ["capacity", "jobs", "layout", "models", "pages", "samples", "sign_in", "try_image", "try_model"]

@@ -34,7 +34,7 @@ EXTENSION = "navigation"
 PLACES = (
     NavigationEntry("pages.try_image", gettext_noop("Images")),
     NavigationEntry("pages.jobs", gettext_noop("Jobs"), below=("pages.job",)),
-    NavigationEntry("pages.models", gettext_noop("Models")),
+    NavigationEntry("pages.models", gettext_noop("Models"), below=("pages.try_model", "pages.ask_with_form")),
     NavigationEntry("pages.capacity", gettext_noop("Capacity")),
     NavigationEntry("openapi.swagger", gettext_noop("API"), below=("openapi.redoc", "rpc.page", "rpc.browse")),
 )

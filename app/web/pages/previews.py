@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from PIL import Image
 
 from app.decoding.decoder import Decoder
+from app.inference import images
 from app.models.manifests import InputSpec
 
 # Twice the size on phones, about one to one on a desktop; a photograph then weighs some 60 to 150 kB.
@@ -40,6 +41,13 @@ def preview(decoder: Decoder, data: bytes, width: int, height: int, deadline: fl
     Image.fromarray(pixels).save(buffer, "JPEG", quality=JPEG_QUALITY)
     encoded = base64.b64encode(buffer.getvalue()).decode("ascii")
     return Preview(f"data:image/jpeg;base64,{encoded}", *fit(width, height))
+
+
+def measured(decoder: Decoder, data: bytes, deadline: float) -> tuple[Preview, tuple[int, int]]:
+    """The same for a picture whose width and height are not known yet, with them."""
+    head = images.look(data, decoder.limits).head
+    sides = (head.height, head.width) if head.orientation in images.QUARTER_TURNS else (head.width, head.height)
+    return preview(decoder, data, *sides, deadline), sides
 
 
 def fit(width: int, height: int) -> tuple[int, int]:
