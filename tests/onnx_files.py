@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-FLOAT, UINT8, INT64, FLOAT16 = 1, 2, 7, 10
+FLOAT, UINT8, INT64, STRING, FLOAT16 = 1, 2, 7, 8, 10
 TYPES = {
     np.dtype(np.float32): FLOAT,
     np.dtype(np.uint8): UINT8,
@@ -130,6 +130,17 @@ def classifier(
         opset=opset,
         notes=notes,
     )
+
+
+def table(batch: int | str = "n") -> bytes:
+    """Scores of a row with four features, and the best one: two outputs of different kinds."""
+    nodes = [
+        node("Gemm", ["features", "w", "b"], ["scores"]),
+        node("ArgMax", ["scores"], ["best"], axis=1, keepdims=0),
+    ]
+    weights = {"w": np.eye(4, 3, dtype=np.float32), "b": np.array([0, 0, 0.5], np.float32)}
+    outputs = [value("scores", [batch, 3]), value("best", [batch], INT64)]
+    return model(nodes, weights, [value("features", [batch, 4])], outputs)
 
 
 def _attribute(name: str, given: object) -> bytes:

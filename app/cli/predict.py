@@ -27,7 +27,8 @@ COLUMNS = ("image", "label", "score", *COORDINATES, "error")
 AT_ONCE = 4
 STANDARD_INPUT = Path("-")
 # The task of a model with code, in /v1/models.
-CODE = "code"
+# Asked by their signatures; as ``manifests.BY_SIGNATURE``, which would be imported for this alone.
+BY_SIGNATURE = ("code", "tensor")
 
 
 @dataclass(frozen=True)
@@ -76,7 +77,7 @@ def command(
     paths = _files(images)
     service = context.with_resource(_service(url, token))
     row = _choose(service, model, version)
-    if row["task"] == CODE:
+    if row["task"] in BY_SIGNATURE:
         context.exit(terminal.REFUSED if code_answers.send(service, row, paths, top) else 0)
     ask = _question(service, row, version, top, threshold)
     # Lines that are printed as they come would run into the bar.
@@ -143,7 +144,7 @@ def _choose(service: Service, name: str, version: str) -> dict[str, Any]:
     rows: list[dict[str, Any]] = reply.document["models"]
     for row in rows:
         # A model with code takes what its own hints say: it is asked by its name.
-        is_meant = row["name"] == name or (not name and row["task"] != CODE)
+        is_meant = row["name"] == name or (not name and row["task"] not in BY_SIGNATURE)
         if is_meant and (row["version"] == version if version else row["role"] == "active"):
             return row
     served = ", ".join(f"{row['name']}@{row['version']}" for row in rows) or "none"

@@ -144,6 +144,10 @@ def _loader(settings: Settings, workers: int) -> Callable[[Manifest], Model]:
             from app.model_code import served
 
             return served.load(manifest, settings.model_code == "on", settings.engine_torch_threads, workers)
+        if manifest.code:
+            from app.runtimes import tensor_model
+
+            return tensor_model.load(manifest, workers)
         from app.runtimes.registry import Plan, load_model
 
         plan = Plan(

@@ -42,6 +42,9 @@ GREY = (
 NETWORK_SUFFIX = ".xml"
 # The word for a model with code where others have a task.
 CODE = "code"
+# And for a network whose arrays are taken and given as they are. Both are asked by what they promise, their signature.
+TENSOR = "tensor"
+BY_SIGNATURE = (CODE, TENSOR)
 # What is wrong, and the hint that mends it.
 Wrong = tuple[str, str]
 
@@ -212,7 +215,7 @@ def _build(path: Path, table: dict[str, Any], digest: str) -> Manifest:
         raise ManifestError(f"{path}: unknown key {unknown[0]!r}.", hint=f"Known keys: {', '.join(sorted(known))}.")
     try:
         spec = dict(table.get("input", {}))
-        code = CodeSpec(**table["code"]) if table.get("task") == CODE else None
+        code = CodeSpec(**table["code"]) if table.get("task") in BY_SIGNATURE else None
         if not_square := sorted({"width", "height"} & set(spec)):
             raise ManifestError(f"{path}: unknown key input.{not_square[0]}.", hint=NOT_SQUARE)
         for name in ("mean", "std"):
@@ -279,7 +282,7 @@ def _task_names() -> tuple[str, ...]:
     # Here and not above: the processes that decode images read no manifest, and start sooner without these types.
     from app import tasks
 
-    return (*tasks.NAMES, CODE)
+    return (*tasks.NAMES, *BY_SIGNATURE)
 
 
 def _wrong_identity(manifest: Manifest) -> Iterator[Wrong]:

@@ -146,7 +146,7 @@ class Routing:
             if each in table.broken and (name or task is None or table.broken[each].task in (task, None)):
                 raise _not_readable(table.broken[each])
             route = table.routes.get(each)
-            if route is None or (task is not None and route.active.task != task):
+            if route is None or not _is_for(route.active, task):
                 continue
             manifest = route.manifests.get(version) if version else self._pick(route, canary)
             if manifest is not None:
@@ -218,6 +218,10 @@ class Routing:
                 # Callers of the active version are not to suffer from another one.
                 log.warning("%s@%s cannot be chosen: %s", name, version, error.message)
         return Route(name, known, found)
+
+
+def _is_for(manifest: Manifest, task: Task | None) -> bool:
+    return task in (None, manifest.task) or (task == manifests.CODE and manifest.task in manifests.BY_SIGNATURE)
 
 
 def _not_readable(broken: Broken) -> ModelNotReadyError:

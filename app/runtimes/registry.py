@@ -145,7 +145,7 @@ def _is_wished(plan: Plan, candidate: Candidate) -> bool:
 def load_candidate(manifest: Manifest, candidate: Candidate, path: Path, workers: int, device: str = CPU) -> TaskModel:
     """A model as one candidate computes it. ``workers``: how many threads predict at once. Raises ModelLoadError."""
     if manifest.is_network and path == manifest.weights_path:
-        _check_network(manifest)
+        check_network(manifest)
     if candidate.runtime.startswith("torch"):
         model = tasks.BY_NAME[manifest.task].model_class.load(manifest, device, candidate.runtime, candidate.precision)
     else:
@@ -172,7 +172,8 @@ def _check_digest(path: Path, candidate: Candidate) -> None:
         )
 
 
-def _check_network(manifest: Manifest) -> None:
+def check_network(manifest: Manifest) -> None:
+    """Compare a whole network with the manifest's SHA-256. Raises ModelLoadError."""
     path = manifest.weights_path
     try:
         found = builds.digest(path)

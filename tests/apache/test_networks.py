@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from app.engine.client import EngineClient
@@ -98,3 +99,43 @@ def test_every_door_gives_the_same_vector(server: Server, store: Path, sample_pa
     assert "A vector of 8 numbers" in page
     assert server.ask("/v1/embed?dimensions=0", image, JPEG).status == 422
     assert len(server.ask("/v1/embed?dimensions=2", image, JPEG).json["results"][0]["embedding"]) == 2
+
+
+def test_arrays_are_taken_and_given_as_they_are(server: Server, store: Path) -> None:
+    take(server, store, onnx_files.table(), "tensor", "rows", labels=None)
+    address = "/v1/models/rows/predict"
+    row = json.dumps({"features": [1, 2, 3, 4]}).encode()
+    servers.wait_until(lambda: server.ask(address, row, JSON).status == 200, PATIENCE_SECONDS, "the network")
+
+    one = server.ask(address, row, JSON).json
+    two = server.ask(address, json.dumps({"items": [{"features": [1, 2, 3, 4]}] * 2}).encode(), JSON).json
+    wrong = server.ask(address, json.dumps({"features": [1, 2, 3]}).encode(), JSON)
+    metadata = server.ask("/v2/models/rows").json
+    values = np.array([[1, 2, 3, 4], [9, 0, 0, 0]], np.float32)
+    tensor = {"name": "features", "datatype": "FP32", "shape": [2, 4]}
+    plain = json.dumps({"inputs": [{**tensor, "data": values.ravel().tolist()}]}).encode()
+    inferred = server.ask("/v2/models/rows/infer", plain, JSON).json
+    parameters = {"binary_data_size": values.nbytes}
+    head = json.dumps(
+        {"inputs": [{**tensor, "parameters": parameters}], "parameters": {"binary_data_output": True}}
+    ).encode()
+    kind = {"Content-Type": "application/octet-stream", "Inference-Header-Content-Length": str(len(head))}
+    binary = server.ask("/v2/models/rows/infer", head + values.tobytes(), kind)
+    length = int(binary.headers["Inference-Header-Content-Length"])
+    params = {"model": "rows", "items": [{"features": [1, 2, 3, 4]}]}
+    call = {"jsonrpc": "2.0", "method": "Model.predict", "params": params, "id": 1}
+
+    assert one["results"] == [{"scores": [1, 2, 3.5], "best": 2}]
+    assert two["results"] == one["results"] * 2
+    assert (wrong.status, wrong.json["code"]) == (422, "option_invalid")
+    assert "features" in wrong.json["detail"]
+    assert metadata["inputs"] == [{"name": "features", "datatype": "FP32", "shape": [-1, 4]}]
+    assert [(each["name"], each["datatype"]) for each in metadata["outputs"]] == [("scores", "FP32"), ("best", "INT64")]
+    assert {each["name"]: each["data"] for each in inferred["outputs"]} == {
+        "scores": [1, 2, 3.5, 9, 0, 0.5],
+        "best": [2, 0],
+    }
+    assert np.frombuffer(binary.body[length : length + 24], "<f4").tolist() == [1, 2, 3.5, 9, 0, 0.5]
+    assert server.ask("/v1/models/rows").json["task"] == "tensor"
+    assert server.ask("/api", json.dumps(call).encode(), JSON).json["result"]["results"] == one["results"]
+    assert address in server.ask("/openapi.json").json["paths"]

@@ -255,6 +255,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             ),
             *(
                 "app.runtimes.registry",
+                "app.runtimes.tensor_model",
                 "app.runtimes.build.samples",
                 "app.telemetry.alerts",
                 "app.telemetry.metrics",

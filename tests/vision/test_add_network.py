@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import warnings
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
+from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import openvino
@@ -16,14 +18,17 @@ import torch
 from click.testing import CliRunner
 from PIL import Image
 
+import cask
 from app.cli.model import command
 from app.errors import CaskError
 from app.inference.results import ClassifyOptions
+from app.model_code import kinds
 from app.models import manifests
 from app.models.builds import LEAST_IMAGES
 from app.models.manifests import InputSpec, Manifest
+from app.runtimes import tensor_model
 from app.runtimes.build.build import BuildOptions, build_model
-from app.runtimes.importing import network_conversion, network_files, network_process
+from app.runtimes.importing import network_conversion, network_files, network_process, network_tensors
 from app.runtimes.importing.add_network import NewNetwork, add_network
 from app.runtimes.importing.network_wanted import Converted, Wanted
 from app.runtimes.registry import Plan, load_model
@@ -39,10 +44,11 @@ def add(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Add:
     """Add this file for a task, to a store of its own. Converted in this process, which saves a second each time."""
 
     def convert(wanted: Wanted, folder: Path, *, limit_seconds: float, memory_mb: int) -> Converted:
+        kind = network_tensors if wanted.task == manifests.TENSOR else network_conversion
         with warnings.catch_warnings():
             # As the process apart does: libraries warn of each other.
             warnings.simplefilter("ignore")
-            return network_conversion.convert(Wanted.from_json(wanted.to_json()), folder)
+            return kind.convert(Wanted.from_json(wanted.to_json()), folder)
 
     monkeypatch.setattr(network_process, "convert", convert)
 
@@ -266,6 +272,98 @@ def test_int8_and_bf16_are_built_and_compared_with_openvino_fp32(add: Add, tmp_p
         model = load_model(manifest, Plan(tmp_path, precision=precision))
         model.golden_check()
         assert model.computed_by == f"openvino {precision}"
+
+
+# ── arrays as they are ───────────────────────────────────────────────────────────────────────────────────────────────
+
+
+class Item(NamedTuple):
+    """What one caller sends."""
+
+    values: list[Any]
+
+
+def asked(manifest: Manifest, *items: list[Any]) -> list[Any]:
+    """The answers of a tensor model, or why an item has none."""
+    answers = tensor_model.load(manifest, 1).predict([Item(each) for each in items], [{}] * len(items))
+    return [json.loads(each) if isinstance(each, bytes) else each.message for each in answers]
+
+
+@pytest.mark.parametrize("batch", ["n", 1])
+def test_arrays_in_and_out_as_they_are(add: Add, batch: int | str) -> None:
+    manifest = add(onnx_files.table(batch), "tensor", labels=None)
+
+    found = asked(manifest, [[1, 2, 3, 4]], [[2.0, 0, 0, 0]])
+
+    assert found == [{"scores": [1, 2, 3.5], "best": 2}, {"scores": [2, 0, 0.5], "best": 0}]
+    assert list(manifest.signature["inputs"]) == ["features"]
+    assert list(manifest.signature["answer"]["properties"]) == ["scores", "best"]
+    assert manifest.architecture_options == {"batch": "rows", "dtypes": ["float32"]}
+
+
+@pytest.mark.parametrize("dtype", ["float32", "float16", "int64", "uint8", "bool"])
+def test_an_array_is_described_as_for_a_model_with_code(dtype: str) -> None:
+    sides = (None, 3)
+
+    found = network_tensors.schema_of(tensor_model.Array("a", dtype, sides))
+
+    assert found == kinds.kind_of(Annotated[np.ndarray, cask.Shape(*sides, dtype=dtype)], Path()).schema
+
+
+def test_a_network_that_mixes_its_items_gets_one_at_a_time(add: Add) -> None:
+    nodes = [
+        onnx_files.node("ReduceSum", ["a"], ["whole"], keepdims=1),
+        onnx_files.node("Add", ["a", "whole"], ["sum"]),
+    ]
+    content = onnx_files.model(nodes, {}, [onnx_files.value("a", ["n", 2])], [onnx_files.value("sum", ["n", 2])])
+
+    manifest = add(content, "tensor", labels=None)
+
+    assert asked(manifest, [[1, 2]], [[10, 20]]) == [{"sum": [4, 5]}, {"sum": [40, 50]}]
+    assert manifest.architecture_options["batch"] == "one"
+
+
+def test_several_inputs_of_any_length_and_an_array_without_items(add: Add) -> None:
+    content = onnx_files.model(
+        [onnx_files.node("Add", ["a", "b"], ["sum"]), onnx_files.node("ReduceMax", ["sum"], ["most"], keepdims=0)],
+        {},
+        [onnx_files.value("a", ["rows", "columns"]), onnx_files.value("b", ["columns"])],
+        [onnx_files.value("sum", ["rows", "columns"]), onnx_files.value("most", [])],
+    )
+
+    manifest = add(content, "tensor", labels=None)
+    found = asked(manifest, [[[1, 2], [3, 4]], [10, 20]], [[[1, 2, 3]], [0, 0, 0]], [[[1, 2]], [0, 0, 0]])
+
+    assert found[:2] == [{"sum": [[11, 22], [13, 24]], "most": 24}, {"sum": [[1, 2, 3]], "most": 3}]
+    assert "it does not compute arrays of [1, 2], [3]" in found[2]
+    assert manifest.architecture_options["batch"] == "whole"
+
+
+def test_texts_cannot_be_sent_as_arrays(add: Add) -> None:
+    content = onnx_files.model(
+        [onnx_files.node("Identity", ["texts"], ["same"])],
+        {},
+        [onnx_files.value("texts", ["n", 2], onnx_files.STRING)],
+        [onnx_files.value("same", ["n", 2], onnx_files.STRING)],
+    )
+
+    assert "texts need a model with code" in refusal(add, content, "tensor", labels=None)
+
+
+def test_a_program_of_torch_with_two_inputs(add: Add, tmp_path: Path) -> None:
+    class Both(torch.nn.Module):
+        def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
+            return a * 2 + b
+
+    batch = torch.export.Dim("batch", min=1, max=64)
+    examples = torch.zeros(2, 3), torch.zeros(2, 3)
+    program = torch.export.export(Both(), examples, dynamic_shapes=({0: batch}, {0: batch}))
+    torch.export.save(program, tmp_path / "a.pt2")
+
+    manifest = add(tmp_path / "a.pt2", "tensor", labels=None)
+
+    (answer,) = asked(manifest, [[1, 2, 3], [0, 0, 1]])
+    assert list(answer.values()) == [[2, 4, 7]]
 
 
 # ── files that lie ───────────────────────────────────────────────────────────────────────────────────────────────────

@@ -438,6 +438,9 @@ def build_all(
     _check_names((*build_options.only, *filter(None, [build_options.use])), build_options.device)
     with _alone(state_dir):
         for manifest in chosen:
+            if manifest.code:
+                progress(f"{manifest.key}: nothing is built for a model of the task {manifest.task}.")
+                continue
             if (
                 is_missing_only
                 and builds.read(state_dir, manifest, devices.processor(build_options.device)) is not None

@@ -6,6 +6,7 @@ The file is converted once, in a process apart, and compared with what it was; t
 from __future__ import annotations
 
 import ast
+import json
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -14,7 +15,7 @@ from pathlib import Path
 from app import tasks
 from app.errors import ModelLoadError
 from app.models import builds, manifests
-from app.models.manifests import Manifest, ServeSpec, ToleranceSpec
+from app.models.manifests import TENSOR, CodeSpec, Manifest, ServeSpec, ToleranceSpec
 from app.runtimes.build import sample_store, samples
 from app.runtimes.checks import golden_answers
 from app.runtimes.importing import entries, label_files, network_files, network_process
@@ -66,8 +67,8 @@ def add_network(
     """Add one version to the store. Raises ModelLoadError, ManifestError, GoldenCheckError; the store is as it was."""
     target = store / new.name / new.version
     entries.check_free(target, force=force)
-    if new.task not in tasks.NAMES:
-        raise ModelLoadError(f"TASK {new.task!r} is unknown.", hint=f"One of: {', '.join(tasks.NAMES)}.")
+    if new.task not in (*tasks.NAMES, TENSOR):
+        raise ModelLoadError(f"TASK {new.task!r} is unknown.", hint=f"One of: {', '.join((*tasks.NAMES, TENSOR))}.")
     if new.sample_pictures is not None:
         sample_store.check(new.sample_pictures)
     file = network_files.look(new.file)
@@ -83,7 +84,10 @@ def add_network(
         converted = _convert(new, file, labels, made, store, progress)
         advance()
         manifest = _manifest(new, file, labels, converted, made)
-        _finish(manifest, new, store, progress, advance)
+        if manifest.code:
+            _finish_tensors(manifest, advance)
+        else:
+            _finish(manifest, new, store, progress, advance)
         entries.publish(made, target)
     progress(f"added {new.name}@{new.version} to {store}")
     return manifests.read(target)
@@ -91,11 +95,15 @@ def add_network(
 
 def _labels(new: NewNetwork, file: NetworkFile) -> tuple[str, ...]:
     """Those that were given, else those that the exporter wrote into the file."""
-    if not tasks.BY_NAME[new.task].model_class.has_labels:
-        return (new.name,)
+    if not _has_labels(new.task):
+        return () if new.task == TENSOR else (new.name,)
     if isinstance(new.labels, Path):
         return label_files.read(new.labels)
     return new.labels or _noted_labels(file)
+
+
+def _has_labels(task: str) -> bool:
+    return task != TENSOR and tasks.BY_NAME[task].model_class.has_labels
 
 
 def _noted_labels(file: NetworkFile) -> tuple[str, ...]:
@@ -115,7 +123,7 @@ def _convert(
         file=str(new.file.absolute()),
         kind=file.kind,
         task=new.task,
-        labels=len(labels) if tasks.BY_NAME[new.task].model_class.has_labels else 0,
+        labels=len(labels) if _has_labels(new.task) else 0,
         samples=str(given.absolute()) if given else "",
         operators=file.operators,
         opset=file.opset,
@@ -130,7 +138,7 @@ def _convert(
 
 
 def _check_labels(new: NewNetwork, labels: tuple[str, ...], found: Converted) -> None:
-    if not labels:
+    if not labels and _has_labels(new.task):
         count = f" {found.outputs}" if found.outputs else ""
         raise ModelLoadError(
             f"LABELS is missing, and {new.file.name} does not name its{count} labels.",
@@ -145,6 +153,9 @@ def _check_labels(new: NewNetwork, labels: tuple[str, ...], found: Converted) ->
 
 def _manifest(new: NewNetwork, file: NetworkFile, labels: tuple[str, ...], found: Converted, made: Path) -> Manifest:
     serve = replace(new.serve, max_batch_size=1, max_gpu_batch_size=1) if found.is_single else new.serve
+    options = dict(found.options)
+    if signature := options.pop("signature", None):
+        serve = replace(serve, max_batch_size=signature["max_batch_size"])
     manifest = Manifest(
         name=new.name,
         version=new.version,
@@ -159,7 +170,8 @@ def _manifest(new: NewNetwork, file: NetworkFile, labels: tuple[str, ...], found
         directory=made,
         digest="",
         description=new.description,
-        architecture_options=found.options,
+        architecture_options=options,
+        code=CodeSpec(signature=json.dumps(signature)) if signature else None,
         golden=golden_answers.FILE_NAME,
     )
     entries.check_name(manifest)
@@ -179,6 +191,16 @@ def _finish(manifest: Manifest, new: NewNetwork, store: Path, progress: Progress
     model = _loaded(manifests.read(manifest.directory))
     model.golden_check()
     model.prove(progress)
+    advance()
+
+
+def _finish_tensors(manifest: Manifest, advance: Callable[[], None]) -> None:
+    """Its golden answers lie there already; what the engine will check when it loads it."""
+    from app.runtimes import tensor_model
+
+    (manifest.directory / manifests.FILE_NAME).write_text(entries.to_toml(manifest), encoding="utf-8")
+    advance()
+    tensor_model.load(manifests.read(manifest.directory), 1).golden_check()
     advance()
 
 

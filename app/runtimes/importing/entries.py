@@ -57,11 +57,12 @@ def to_toml(manifest: Manifest) -> str:
     sizes = {key: value for key, value in asdict(manifest.input).items() if value != 0}
     tables = {
         "aliases": manifest.aliases,
-        "input": sizes,
+        "input": {} if manifest.code else sizes,
         "serve": {key: value for key, value in asdict(manifest.serve).items() if value is not None},
         "tolerance": {} if manifest.tolerance == ToleranceSpec() else asdict(manifest.tolerance),
         "architecture_options": manifest.architecture_options,
         "held_out": manifest.held_out,
+        "code": asdict(manifest.code) if manifest.code else {},
     }
     lines = [f"{key} = {_toml_value(value)}" for key, value in top.items() if value not in ("", False)]
     for table, entries in tables.items():

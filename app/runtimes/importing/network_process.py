@@ -19,6 +19,7 @@ from typing import Any
 
 from app.config import ROOT
 from app.errors import CaskError, GoldenCheckError, ModelLoadError
+from app.models.manifests import TENSOR
 from app.runtimes.importing.network_wanted import Converted, Wanted
 
 MEGABYTE = 1 << 20
@@ -80,10 +81,11 @@ def main() -> int:
 
 
 def _said(wanted: Wanted, folder: Path) -> str:
-    from app.runtimes.importing import network_conversion
+    from app.runtimes.importing import network_conversion, network_tensors
 
+    convert_to = network_tensors.convert if wanted.task == TENSOR else network_conversion.convert
     try:
-        return network_conversion.convert(wanted, folder).to_json()
+        return convert_to(wanted, folder).to_json()
     except CaskError as error:
         return json.dumps({"error": error.message, "hint": error.hint, "kind": type(error).__name__})
     except MemoryError:

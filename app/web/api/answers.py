@@ -12,7 +12,7 @@ from app import tasks
 from app.inference import overlays
 from app.inference.pipeline import ImageResult, Outcome
 from app.inference.results import PIXEL_DIGITS, rounded, to_dict
-from app.models.manifests import CODE, Manifest
+from app.models.manifests import BY_SIGNATURE, Manifest
 from app.models.roles import Role
 from app.tasks.base import ModelIdentity
 from app.web.api.builds import Build
@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     ModelTask = str
 else:
     # Also of models with code.
-    ModelTask = Literal[(*tasks.NAMES, CODE)]
+    ModelTask = Literal[(*tasks.NAMES, *BY_SIGNATURE)]
 ModelState = Literal["ready", "loading", "failed", "unloaded", "unavailable"]
 ModelRole = Annotated[Role, Field(description="What the version is for.")]
 RequestShare = Annotated[float, Field(ge=0, le=100, description="Percent of the requests that it answers.")]
