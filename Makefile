@@ -150,12 +150,12 @@ plugin-test: ## Run its tests with the models of the store: NAME=claims
 .PHONY: loadtest loadtest-new loadtest-docker loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-proof loadtest-ui
 loadtest: ## Run a load test: PROFILE=smoke ENV=dev SCENARIO=file.py MIX
 	@$(INSTALL) loadtest
-	@app/given.sh $(PY) -m loadtest run --profile:PROFILE $(RATE_OPTIONS)
+	@app/given.sh $(PY) -m loadtest run --profile:PROFILE --replay:REPLAY --speed:SPEED $(RATE_OPTIONS)
 loadtest-new: ## Write a scenario file: OPENAPI=url-or-file NAME=shop
 	@$(INSTALL) loadtest
 	@app/given.sh $(PY) -m loadtest new --openapi:OPENAPI --name:NAME @OPTIONS
 loadtest-docker: ## Run it from containers: WORKERS=2 PROFILE=smoke
-	@app/given.sh docker/steps/loadtest.sh --profile:PROFILE $(RATE_OPTIONS)
+	@app/given.sh docker/steps/loadtest.sh --profile:PROFILE --replay:REPLAY --speed:SPEED $(RATE_OPTIONS)
 loadtest-search: ## Find the highest rate within the SLO: ENV=staging
 	@$(INSTALL) loadtest
 	@app/given.sh $(PY) -m loadtest search $(RATE_OPTIONS)

@@ -29,6 +29,7 @@ from loadtest import (
     plans,
     profiles,
     reference,
+    replay,
     report,
     scenarios,
     search,
@@ -76,6 +77,11 @@ LOAD_OPTIONS: tuple[Option, ...] = (
     ("confirm", str, "", "name of the environment, where LOADTEST_ALLOW=confirm asks for it"),
     ("folder", Path, None, "folder for the results, instead of a new one in loadtest/results"),
 )
+# Of a run.
+RUN_OPTIONS: tuple[Option, ...] = (
+    ("replay", str, "", "access logs whose arrivals are sent again, instead of the profile's"),
+    ("speed", float, 1.0, "replay so many times as fast"),
+)
 # These stand in no command that repeats a run.
 NOT_REPEATED = ("folder", "confirm", "host", "join")
 
@@ -106,7 +112,7 @@ def _parser() -> argparse.ArgumentParser:
     run = commands.add_parser("run", help="run one load profile and judge it")
     run.set_defaults(command=_run, name="run")
     run.add_argument("--profile", default="smoke", help=f"one of {', '.join(profiles.names())}")
-    _add_options(run, LOAD_OPTIONS)
+    _add_options(run, (*LOAD_OPTIONS, *RUN_OPTIONS))
     find = commands.add_parser(
         "search", help="find the highest rate that meets the SLO, and write it down as the capacity"
     )
@@ -141,11 +147,42 @@ def _add_options(parser: argparse.ArgumentParser, options: Sequence[Option]) -> 
 
 def _run(arguments: argparse.Namespace) -> Status:
     settings = _settings(arguments)
+    if arguments.replay:
+        return _replay(arguments, settings)
     profile = _profile(arguments, settings.env)
     target = _admit(arguments, settings, highest_rate(profile.stages))
     with target_lock.hold(target.url, _say):
         plan, known = prepare(arguments, profile, target, settings)
-        verdict = driver.run(plan, target, known, show=_show if sys.stderr.isatty() else None)
+        return _drive(plan, known, target)
+
+
+def _replay(arguments: argparse.Namespace, settings: config.Settings) -> Status:
+    if arguments.rate is not None or arguments.model == "closed":
+        raise profiles.UsageError("REPLAY has its own arrivals: give SPEED instead of RATE, and the open model.")
+    prefix = guard.target_of(settings.loadtest_host).prefix
+    log, told = replay.log_of(arguments.replay, arguments.speed, arguments.seconds, prefix)
+    # Whatever is left out later makes it less.
+    most = replay.Replay([entry.at for entry in log.entries], [], [], "").highest_rate
+    target = _admit(arguments, settings, most)
+    profile = profiles.read_profile("smoke")
+    profile = dataclasses.replace(profile, name="replay", question=f"How is {arguments.replay} answered again?")
+    profile = dataclasses.replace(profile, mix=replay.words_for(log.entries), warm_up_seconds=arguments.warm_up or 0.0)
+    with target_lock.hold(target.url, _say):
+        plan, known = prepare(arguments, profile, target, settings)
+        found = scenarios.build(plan.mix, plan.sources)
+        caller = scenarios.Caller(found, list(plan.mix.values()), known.known, token=target.token)
+        again = replay.plan(log.entries, told, caller, list(plan.mix.values()), plan.seed)
+        _say(f"Replaying {again.told}.")
+        again.write(plan.folder)
+        profile = dataclasses.replace(profile, stages=(again.stage,))
+        slots = arguments.slots or plans.slots_for(profile, arguments.timeout, arguments.processes)
+        plan = dataclasses.replace(plan, profile=profile, mix=again.mix, replay=again.told, slots=slots)
+        return _drive(plan, known, target)
+
+
+def _drive(plan: Plan, known: reference.Reference, target: Target) -> Status:
+    """Send, judge, report."""
+    verdict = driver.run(plan, target, known, show=_show if sys.stderr.isatty() else None)
     report.write(plan.folder)
     print(summary.render(plan, verdict, shutil.get_terminal_size().columns if sys.stdout.isatty() else 0))
     return verdict.status
@@ -333,7 +370,7 @@ def command_of(arguments: argparse.Namespace, target: Target, env: str) -> str:
     words = [f"ENV={env}", f"LOADTEST_HOST={target.url}", ".venv/bin/python -m loadtest", arguments.name]
     if arguments.name == "run":
         words.append(f"--profile {arguments.profile}")
-    for name, _, default, _ in LOAD_OPTIONS:
+    for name, _, default, _ in (*LOAD_OPTIONS, *RUN_OPTIONS):
         value = getattr(arguments, name.replace("-", "_"), default)
         if name == "seed" or (name not in NOT_REPEATED and value != default):
             words.append(f"--{name} {shlex.quote(str(value))}")

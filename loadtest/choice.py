@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from app.config import Settings, plugin_settings
-from loadtest import guard, reference, scenarios
+from loadtest import guard, ours, reference, scenarios
 from loadtest.guard import Target
 from loadtest.scenario import Scenario
 from loadtest.statuses import LoadTestError, UsageError
@@ -41,18 +41,19 @@ def choose(
 ) -> Choice:
     """The scenarios of ``mix`` (MIX); left out, all of the ``files`` (SCENARIO, words), or the ``default``.
 
-    ``limited``: scenarios with limits of their own.
+    Words of the default that end in ``?`` may be missing. ``limited``: scenarios with limits of their own.
     Asks the target what it is. Raises RefusedError where it is another environment than was asked, UsageError.
     """
     paths = tuple(Path(word) for word in files.split())
-    words = mix or " ".join(scenarios.name_of(path) for path in paths) or default
     is_cask = guard.is_cask(target)
     if is_cask:
         guard.check_environment(target, settings.env)
     models = reference.models_of(target) if is_cask else []
+    tasks = reference.tasks_of(models)
+    words = mix or " ".join(scenarios.name_of(path) for path in paths) or _that_are_there(default, is_cask, tasks)
     plugins = tuple(plugin_settings.folders(settings)) if settings.plugins_dir.is_dir() else ()
-    registry = scenarios.Registry(paths, plugins, reference.tasks_of(models))
-    found = registry.mix(words)
+    registry = scenarios.Registry(paths, plugins, tasks)
+    found = registry.mix(words) if words else {}
     chosen = [registry.find(name) for name in found]
     for name in limited:
         try:
@@ -66,3 +67,8 @@ def choose(
             " another service, and MIX chooses among its scenarios."
         )
     return Choice(found, chosen, models, is_cask)
+
+
+def _that_are_there(words: str, is_cask: bool, tasks: tuple[str, ...] | None) -> str:
+    named = {word: word.removesuffix("?") for word in words.split()}
+    return " ".join(name for word, name in named.items() if name == word or (is_cask and ours.named(name, tasks)))

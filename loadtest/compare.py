@@ -236,7 +236,7 @@ def _check_distinct(runs: Sequence[Run]) -> None:
 def _check_alike(runs: Sequence[Run]) -> None:
     first = runs[0]
     for run in runs[1:]:
-        for key in ("profile", "mix", "env", "workers", "timeout_seconds", "repeat_share", "sources"):
+        for key in ("profile", "mix", "env", "workers", "timeout_seconds", "repeat_share", "sources", "replay"):
             if run.plan.get(key) != first.plan.get(key):
                 raise UsageError(
                     f"{run.folder.name} and {first.folder.name} differ in {key}; only like runs are compared."

@@ -13,6 +13,7 @@ from gevent.pool import Pool
 
 from loadtest.outcomes import Outcome
 from loadtest.precise_timer import Timer
+from loadtest.replay import Replayer
 from loadtest.request_log import Recorder
 from loadtest.scenarios import Caller
 from loadtest.sender import WATCH_SECONDS, Sender
@@ -73,7 +74,7 @@ class Dispatcher:
     def __init__(
         self,
         sender: Sender,
-        caller: Caller,
+        caller: Caller | Replayer,
         recorder: Recorder,
         clock: Callable[[], float],
         *,

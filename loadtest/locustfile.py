@@ -28,14 +28,14 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from app import config
 from app.errors import SettingsError
-from loadtest import choice, foreign_users, guard, plans, reference, scenarios
+from loadtest import choice, foreign_users, guard, plans, reference, replay, scenarios
 from loadtest.connections import Connections
 from loadtest.dispatcher import Dispatcher, clock_from
 from loadtest.outcomes import REFUSALS, Outcome
 from loadtest.request_log import Recorder
 from loadtest.scenario import Scenario
 from loadtest.scenarios import Caller
-from loadtest.schedule import arrivals, share_of_worker
+from loadtest.schedule import share_of_worker
 from loadtest.sender import Sender
 from loadtest.statuses import LoadTestError, Status, UsageError
 
@@ -136,7 +136,8 @@ def _prepare_plan(environment: Environment, runner: Any, folder: Path) -> None:
     environment.host = CaskDispatcher.host = plan.url
     try:
         CaskDispatcher.scenarios = [
-            each if each.request else _of_users(environment, each) for each in scenarios.build(plan.mix, plan.sources)
+            each if each.request else _of_users(environment, each)
+            for each in scenarios.build(plan.mix, plan.sources, {replay.REPLAYED: replay.scenario()})
         ]
     except LoadTestError as error:
         _refuse(str(error), error.status)
@@ -238,13 +239,15 @@ class CaskDispatcher(User):
         worker = max(0, getattr(self.environment.runner, "worker_index", 0))
         recorder, seed = Recorder(folder, worker), plan.seed * 1000 + worker
         settings, caller = config.resolve(), self._caller(seed)
-        moments = share_of_worker(arrivals(plan.profile.stages, plan.profile.arrivals, plan.seed), worker, plan.workers)
+        moments = share_of_worker(plans.moments(plan), worker, plan.workers)
         began_at = begin.get()
         clock = clock_from(began_at)
         connections = Connections(plan.url, plan.slots, str(settings.loadtest_ca_file or ""))
         sending = Sender(connections, recorder, clock, plan.timeout_seconds)
         stop_when_bad = plan.profile.stop_when_bad
-        driving = Dispatcher(sending, caller, recorder, clock, stop_when_bad=stop_when_bad, seed=seed)
+        again = replay.read(folder)
+        asking = replay.Replayer(caller, again, worker, plan.workers) if again else caller
+        driving = Dispatcher(sending, asking, recorder, clock, stop_when_bad=stop_when_bad, seed=seed)
         # A collection in mid-run is a pause that the server would be blamed for.
         gc.collect()
         gc.freeze()

@@ -236,7 +236,7 @@ class _Operation:
         )
         media = next((each for kind, each in (response.get("content") or {}).items() if "json" in kind), None)
         schema = self._values.resolve((media or {}).get("schema", {}))
-        schema = self._values._merged(schema) if isinstance(schema, Mapping) and "allOf" in schema else schema
+        schema = self._values.merged(schema) if isinstance(schema, Mapping) and "allOf" in schema else schema
         if not isinstance(schema, Mapping) or not media:
             return []
         wanted = sorted(set(schema.get("required") or ()) - _only_sent(schema))

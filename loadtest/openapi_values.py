@@ -91,7 +91,7 @@ class Values:
         if shown is not NOTHING:
             return shown
         if "allOf" in schema:
-            return self._of(self._merged(schema), name)
+            return self._of(self.merged(schema), name)
         for word in ("oneOf", "anyOf"):
             if schema.get(word):
                 return self._one_of(schema, word, name)
@@ -107,11 +107,14 @@ class Values:
         self.made_up.append(name)
         return _text(schema) if kind == "string" else _number(schema, kind)
 
-    def _merged(self, schema: Mapping[str, Any]) -> dict[str, Any]:
+    def merged(self, schema: Mapping[str, Any], depth: int = 0) -> dict[str, Any]:
+        """One schema that asks for what all of ``allOf`` do. Raises Endless where it holds itself."""
+        if depth > DEPTH_MOST:
+            raise Endless("allOf")
         merged: dict[str, Any] = {"properties": {}, "required": []}
         rest = {key: value for key, value in schema.items() if key != "allOf"}
         for part in (*map(self.resolve, schema["allOf"]), rest):
-            part = self._merged(part) if isinstance(part, Mapping) and "allOf" in part else part
+            part = self.merged(part, depth + 1) if isinstance(part, Mapping) and "allOf" in part else part
             for key, value in part.items() if isinstance(part, Mapping) else ():
                 if key == "properties":
                     merged[key].update(value)

@@ -8,10 +8,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from app.storage import json_files
+from loadtest import replay
 from loadtest.mixes import describe
 from loadtest.profiles import Profile, Slo
-from loadtest.schedule import Stage, highest_rate
+from loadtest.schedule import Stage, arrivals, highest_rate
 
 FILE_NAME = "run.json"
 SLOTS_MOST = 2000
@@ -36,13 +39,15 @@ class Plan:
     fingerprint: dict[str, Any] = field(default_factory=dict)
     command: str = ""
     sources: dict[str, str] = field(default_factory=dict)  # scenario → the file it is in, for those that are not ours
+    replay: str = ""  # an access log whose arrivals are sent again, in words; replay.json has them
     is_cask: bool = True  # the target tells of itself, as this service does
     join_port: int = 0  # workers come from elsewhere and join at this port of loopback; 0: they are started here
 
     @property
     def callers(self) -> str:
         """Who calls, as people read it."""
-        return describe(self.mix)
+        replay = f"; replayed: {self.replay}" if self.replay else ""
+        return f"{describe(self.mix)}{replay}"
 
     def write(self) -> None:
         """Leave run.json in the run's folder."""
@@ -51,6 +56,12 @@ class Plan:
         table["slo"]["limits_ms"] = {str(share): limit for share, limit in self.slo.limits_ms.items()}
         # Whole or not at all: workers elsewhere wait for it.
         json_files.replace(self.folder / FILE_NAME, table, indent=1)
+
+
+def moments(plan: Plan) -> np.ndarray:
+    """When each request is meant to start, in seconds from the beginning."""
+    found = replay.read(plan.folder)
+    return np.array(found.moments) if found else arrivals(plan.profile.stages, plan.profile.arrivals, plan.seed)
 
 
 def read(folder: Path) -> Plan:

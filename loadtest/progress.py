@@ -8,8 +8,8 @@ import numpy as np
 
 from loadtest import request_log as records
 from loadtest.outcomes import Outcome
-from loadtest.plans import Plan
-from loadtest.schedule import arrivals, seconds
+from loadtest.plans import Plan, moments
+from loadtest.schedule import seconds
 from loadtest.statistics import percentile
 from loadtest.verdict import so_far
 
@@ -23,7 +23,7 @@ class Follower:
         self._plan = plan
         self._began = time.monotonic()
         is_open = plan.profile.model == "open"
-        self._planned = arrivals(plan.profile.stages, plan.profile.arrivals, plan.seed).size if is_open else 0
+        self._planned = moments(plan).size if is_open else 0
         self._seconds = seconds(plan.profile.stages)
 
     def line(self) -> str:

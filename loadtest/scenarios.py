@@ -14,7 +14,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from types import ModuleType
+from types import MappingProxyType, ModuleType
 from typing import Any
 
 from loadtest import mixes, ours
@@ -194,12 +194,14 @@ def _weight(word: str, given: str) -> float:
     return weight
 
 
-def build(mix: Mapping[str, float], sources: Mapping[str, str]) -> list[Scenario]:
-    """The scenarios of a mix, by name; ``sources``: the files of those that are not ours. Raises UsageError."""
+def build(
+    mix: Mapping[str, float], sources: Mapping[str, str], more: Mapping[str, Scenario] = MappingProxyType({})
+) -> list[Scenario]:
+    """The scenarios of a mix, by name; ``sources``: the files of those that are not ours; ``more``: others."""
     found = {each.name: each for path in set(sources.values()) for each in from_file(Path(path))}
     for name in mix:
         if name not in found:
-            found[name] = known = ours.named(name, None) or Scenario(name, None)
+            found[name] = known = more.get(name) or ours.named(name, None) or Scenario(name, None)
             if not known.request:
                 raise UsageError(f"{sources.get(name, 'loadtest')} has no scenario {name!r} any more.")
     return [found[name] for name in mix]
@@ -244,10 +246,10 @@ class Caller:
         weights = self._weights
         return self.turn(bisect.bisect(weights, self._chance.random() * weights[-1], 0, len(weights) - 1))
 
-    def turn(self, index: int) -> Turn:
-        """A turn of one scenario."""
+    def turn(self, index: int, expect: Any = None) -> Turn:
+        """A turn of one scenario; ``expect``: what it is told."""
         self._nonce += STEP
-        return Turn(
+        turn = Turn(
             self.scenarios[index],
             index,
             self._nonce,
@@ -256,4 +258,6 @@ class Caller:
             self._token,
             self._patience,
             self._chance.random() < self._repeat_share,
-        ).begin()
+        )
+        turn.expect = expect
+        return turn.begin()

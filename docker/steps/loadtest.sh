@@ -59,15 +59,15 @@ if [ -d "${PLUGINS_DIR:-plugins}" ]; then options+=(--volume "$(realpath "${PLUG
 given=()
 for each in "$@"; do
     case "$each" in
-        --scenario=*)
+        --scenario=* | --replay=*)
             paths=""
-            for path in ${each#--scenario=}; do
-                [ -f "$path" ] || fail 2 "needs SCENARIO to name files, found «$path», which is none." "make loadtest-docker SCENARIO=mine.py"
+            for path in ${each#--*=}; do
+                [ -f "$path" ] || fail 2 "needs SCENARIO and REPLAY to name files, found «$path», which is none." "make loadtest-docker SCENARIO=mine.py"
                 path="$(realpath "$path")"
                 paths="$paths $path"
                 options+=(--volume "$(dirname "$path"):$(dirname "$path"):ro")
             done
-            each="--scenario=${paths# }"
+            each="${each%%=*}=${paths# }"
             ;;
     esac
     given+=("$each")

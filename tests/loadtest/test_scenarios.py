@@ -166,6 +166,64 @@ def test_limits_of_a_scenario_that_nobody_has_are_refused(documented: Path, tmp_
     assert "Did you mean 'orders'?" in ran.printed
 
 
+BREAKS = """
+import itertools
+numbers = itertools.count()
+
+def request(turn):
+    number = next(numbers)
+    if number > 40 and number % 10 == 0:
+        raise KeyError("no more users")
+    return {"path": "/login", "json": {}}
+"""
+
+
+def test_a_request_that_raises_in_mid_run_is_the_generators_fault(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(BREAKS)
+    with shop() as (url, _):
+        ran = harness.run(url, "--scenario", str(tmp_path / "mine.py"), *FAST)
+
+    assert ran.status == Status.INVALID, ran.printed
+    assert "the scenario raised" in ran.printed
+    assert "KeyError: 'no more users' (mine.py:8)" in str(ran.table["examples"])
+
+
+LINE = '192.0.2.7 - - [29/Nov/2026:10:00:{:02d} +0000] "{} HTTP/1.1" {} 12\n'
+
+
+def test_an_access_log_is_replayed_with_the_bodies_of_a_scenario(documented: Path, tmp_path: Path) -> None:
+    rows = [(second, f"GET /item/{second}", 404) for second in range(0, 20, 2)]
+    rows += [(second, "POST /orders", 201) for second in range(40) for _ in range(2)]
+    lines = [LINE.format(*row) for row in (*rows, (7, "DELETE /orders/1", 204))]
+    (tmp_path / "access.log").write_text("".join([*lines, "no request\n"]))
+    options = ("--scenario", str(documented), "--replay", str(tmp_path / "access.log"), "--speed", "10")
+    with shop() as (url, seen):
+        fast = harness.run(url, *options, *FAST[4:], LOADTEST_MAX_RPS="10")
+        refused = len(seen)
+        ran = harness.run(url, *options, *FAST[4:], folder=tmp_path / "run")
+
+    assert (fast.status, refused) == (Status.REFUSED, 0), fast.printed
+    assert ran.figures["counts"]["right"] == len(rows), ran.printed
+    assert "1 lines are no request" in ran.printed
+    assert "1 × DELETE /orders/1" in ran.printed
+    assert "orders 89%, replayed 11%" in ran.printed
+    intended = request_log.read(tmp_path / "run", 1).rows["intended"]
+    assert 3.9 <= intended[-1] <= 4.0
+
+
+def test_our_own_log_needs_no_scenario_and_no_closed_model(tmp_path: Path) -> None:
+    line = "10:00:{:02d} ACCESS  httpd  200 POST /v1/classify?top_k=1 1234us 99b 127.0.0.1  [load-1]\n"
+    (tmp_path / "cask.log").write_text("".join(line.format(second) for second in range(60)))
+    options = ("--replay", str(tmp_path / "cask.log"), "--speed", "20", "--mix", "")
+    with harness.faulty_server(slots=16, service_ms=5) as server:
+        ran = harness.run(server.url, *options, "--slo", "patient")
+        closed = harness.run(server.url, *options, "--model", "closed")
+
+    assert ran.figures["counts"]["right"] == 60, ran.printed
+    assert "classify_" in ran.printed
+    assert closed.status == Status.USAGE
+
+
 def test_ours_are_not_sent_to_another_service(tmp_path: Path) -> None:
     with shop() as (url, _):
         ran = harness.run(url, "--rate", "5")

@@ -23,6 +23,8 @@ PARTS: dict[str, Any] = {
     "Node": NODE,
     "Tree": {"type": "object", "required": ["leaves"], "properties": {"leaves": {"items": {"$ref": "#/d/Tree"}}}},
     "Itself": {"type": "object", "required": ["me"], "properties": {"me": {"$ref": "#/d/Itself"}}},
+    "AllOfItself": {"allOf": [{"$ref": "#/d/AllOfItself"}, {"type": "object"}]},
+    "OneOfItself": {"oneOf": [{"$ref": "#/d/OneOfItself"}]},
     "Cat": {
         "type": "object",
         "required": ["kind", "lives"],
@@ -72,9 +74,10 @@ def test_bounds_of_3_0_exclude_by_a_flag() -> None:
     assert value_of({"type": "integer", "minimum": 3, "exclusiveMinimum": True}) > 3
 
 
-def test_what_requires_itself_has_no_value() -> None:
+@pytest.mark.parametrize("name", ["Itself", "AllOfItself", "OneOfItself"])
+def test_what_requires_itself_has_no_value(name: str) -> None:
     with pytest.raises(Endless):
-        value_of({"$ref": "#/d/Itself"})
+        value_of({"$ref": f"#/d/{name}"})
 
 
 def test_the_kind_of_one_of_several_is_named() -> None:
