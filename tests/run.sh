@@ -61,6 +61,7 @@ SLOWEST=(
     tests/browser/test_jobs.py
     tests/browser/test_preferences.py
     tests/apache/test_jobs.py
+    tests/apache/test_tutorial.py
     tests/apache/test_access.py
     tests/apache/test_ensemble_tls.py
     tests/faults/test_engine_faults.py

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from app import config, tasks
 from app.cli import terminal
 from app.config import Settings, plugin_settings
 from app.config.values import PLUGIN_NAME
+from app.errors import ManifestError
 from app.models import manifests
 from app.web.ops import plugins
 
@@ -143,9 +145,11 @@ def _mounted(settings: Settings) -> Flask:
 def _detector(settings: Settings) -> str:
     """A detector of this store, for the route to ask."""
     for name, versions in manifests.versions(settings.models_dir).items():
-        task = manifests.read(settings.models_dir / name / versions[-1]).task
-        if tasks.BY_NAME[task].rows == "detections":
-            return name
+        with contextlib.suppress(ManifestError):
+            # A model with code has no task of ours.
+            task = tasks.BY_NAME.get(manifests.read(settings.models_dir / name / versions[-1]).task)
+            if task is not None and task.rows == "detections":
+                return name
     return MODEL
 
 
