@@ -213,6 +213,7 @@ def main(arguments: Sequence[str]) -> int:
     # Whatever the model imports is its own or a library's, not Cask's.
     root = str(Path(__file__).resolve().parents[2])
     sys.path[:] = [path for path in sys.path if path != root]
+    os.environ.pop("PYTHONPATH", None)
     if len(arguments) > 4:
         _put_first(arguments[4])
     with socket.socket(fileno=descriptors[0]) as sock:

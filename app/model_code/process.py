@@ -8,6 +8,7 @@ import select
 import subprocess
 
 from app.config import ROOT
+from app.model_code import leftovers
 
 
 class Ending:
@@ -27,7 +28,7 @@ class Ending:
         os.close(self._descriptor)
 
 
-def environment(threads: int) -> dict[str, str]:
+def environment(threads: int, mark: str) -> dict[str, str]:
     """All that a model sees of variables: the settings of the service, secrets among them, are nothing to it."""
     number = str(threads)
     return {
@@ -35,6 +36,9 @@ def environment(threads: int) -> dict[str, str]:
         "LANG": "C.UTF-8",
         "PYTHONPATH": str(ROOT),
         "PYTHONUNBUFFERED": "1",
+        # A crash in C says where.
+        "PYTHONFAULTHANDLER": "1",
+        leftovers.VARIABLE: mark,
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": number,
         "OPENBLAS_NUM_THREADS": number,

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import ast
+import importlib.abc
+import importlib.machinery
 import importlib.util
 import inspect
 import sys
+import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -56,14 +59,39 @@ class Signature(NamedTuple):
         }
 
 
+class _FromSource(importlib.machinery.SourceFileLoader):
+    """Compiles anew: what lies in ``__pycache__`` may be of another time, or of somebody else."""
+
+    def get_code(self, fullname: str) -> types.CodeType:
+        path = self.get_filename(fullname)
+        return self.source_to_code(self.get_data(path), path)
+
+
+def _hook(folder: Path) -> Callable[[str], Any]:
+    loaders: list[tuple[type[importlib.abc.Loader], list[str]]] = [
+        (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
+        (_FromSource, importlib.machinery.SOURCE_SUFFIXES),
+    ]
+    found = importlib.machinery.FileFinder.path_hook(*loaders)
+
+    def hook(path: str) -> Any:
+        if not Path(path).is_relative_to(folder) or Path(path).is_relative_to(folder / "environment"):
+            raise ImportError(path)
+        return found(path)
+
+    return hook
+
+
 def model_class(folder: Path) -> type[cask.Model]:
     """Run model.py and return the one class in it that derives from ``cask.Model``. Raises SignatureError."""
     path = folder / FILE_NAME
-    spec = importlib.util.spec_from_file_location(MODULE_NAME, path)
+    spec = importlib.util.spec_from_file_location(MODULE_NAME, path, loader=_FromSource(MODULE_NAME, str(path)))
     if not path.is_file() or spec is None or spec.loader is None:
         raise SignatureError(f"{path} is missing: a model with code is a class in a file of that name")
-    # Modules beside it are found first.
+    # Modules beside it are found first, and compiled from what the digest covers.
     sys.path.insert(0, str(folder))
+    sys.path_hooks.insert(0, _hook(folder))
+    sys.path_importer_cache.clear()
     module = importlib.util.module_from_spec(spec)
     # Dataclasses and pickles look their module up.
     sys.modules[MODULE_NAME] = module

@@ -25,7 +25,7 @@ from app.engine import frame_sockets
 from app.engine.protocol import Buffer, Frame, FrameTooLargeError, FrameType, ProtocolError
 from app.errors import ModelCrashedError, ModelLoadError, ModelNotReadyError
 from app.host import machine
-from app.model_code import environments, last_words
+from app.model_code import environments, last_words, leftovers
 from app.model_code.process import Ending, environment, how_ended
 from app.model_code.process import status as process_status
 from app.telemetry import metrics
@@ -229,11 +229,13 @@ class ModelWorker:
     def _run_one(self) -> None:
         """From one start to its end."""
         self._why = ""
+        leftovers.end_of_dead_engines(self.spec.folder)
+        mark = leftovers.mark(self.spec.folder)
         pairs = [socket.socketpair() for _ in range(self.spec.calls)]
         with contextlib.ExitStack() as opened:
             ours = [opened.enter_context(one) for one, _ in pairs]
             with contextlib.ExitStack() as lent:
-                process = self._spawn([lent.enter_context(other).fileno() for _, other in pairs])
+                process = self._spawn([lent.enter_context(other).fileno() for _, other in pairs], mark)
             try:
                 self._load(process, ours)
                 self._watch(process)
@@ -243,12 +245,17 @@ class ModelWorker:
                 self._why = self._why or ("exit" if (how_ended(process) or "-").isdecimal() else "signal")
                 self._kill()
                 process.wait()
+                leftovers.end(mark)
+                for sock in ours:
+                    # A caller who waits for an answer must not wait for whoever holds the other end still.
+                    with contextlib.suppress(OSError):
+                        sock.shutdown(socket.SHUT_RDWR)
                 # Its last words are part of what is said about it.
                 if self._listener is not None:
                     self._listener.join(LISTEN_SECONDS)
         log.info("the worker of %s, process %d, has ended with %s", self.spec.key, process.pid, process.returncode)
 
-    def _spawn(self, descriptors: list[int]) -> subprocess.Popen[bytes]:
+    def _spawn(self, descriptors: list[int], mark: str) -> subprocess.Popen[bytes]:
         spec = self.spec
         arguments = [",".join(map(str, descriptors)), str(spec.folder), str(spec.memory_mb), str(os.getpid())]
         python, packages = environments.command(spec.folder)
@@ -259,7 +266,7 @@ class ModelWorker:
             process = self._process = subprocess.Popen(
                 [*python, "-P", "-s", "-m", "app.model_code.child", *arguments],
                 cwd=spec.folder,
-                env=environment(spec.threads),
+                env=environment(spec.threads, mark),
                 stdin=None if spec.is_attached else subprocess.DEVNULL,
                 stdout=None if spec.is_attached else subprocess.PIPE,
                 stderr=None if spec.is_attached else subprocess.STDOUT,

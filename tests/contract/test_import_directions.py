@@ -596,12 +596,14 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *(
                 "app.model_code.environments",
                 "app.model_code.last_words",
+                "app.model_code.leftovers",
                 "app.model_code.process",
                 "app.telemetry.metrics",
             ),
         },
     ),
-    ("app.model_code.process", {"app.config"}),
+    ("app.model_code.process", {"app.config", "app.model_code.leftovers"}),
+    ("app.model_code.leftovers", {"app.host.machine"}),
     ("app.model_code.environments", {"app.config", "app.errors", "app.host.machine"}),
     ("app.model_code.last_words", set()),
     (

@@ -46,7 +46,10 @@ def test_document_names_no_path_of_this_machine() -> None:
 
 
 def test_nothing_else_in_the_app_reads_the_environment() -> None:
-    readers = [path for path in sorted((config.ROOT / "app").rglob("*.py")) if _reads_environment(path)]
+    # What runs a model takes a variable of ours away from it.
+    left_out = config.ROOT / "app/model_code/child.py"
+    paths = sorted((config.ROOT / "app").rglob("*.py"))
+    readers = [path for path in paths if path != left_out and _reads_environment(path)]
 
     assert [path.name for path in readers if path.parent != config.ROOT / "app/config"] == []
 

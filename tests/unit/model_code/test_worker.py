@@ -6,7 +6,11 @@ import contextlib
 import dataclasses
 import json
 import os
+import py_compile
 import signal
+import socket
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -16,6 +20,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from app.config import ROOT
 from app.errors import ModelCrashedError, ModelLoadError, ModelNotReadyError, UnavailableError
 from app.model_code import folder
 from app.model_code.worker import ModelWorker, Spec
@@ -376,3 +381,95 @@ def test_restart_is_counted_with_its_reason(
 
     until(lambda: counted != [])
     assert counted == [{"model": "mine", "reason": reason}]
+
+
+@pytest.mark.parametrize("when", ["it is killed", "the engine is killed"])
+def test_what_left_the_session_goes_too(opened: Open, tmp_path: Path, when: str) -> None:
+    """As a daemon that a library starts: a session of its own, out of reach for a signal to the group."""
+    pids = tmp_path / "pids"
+    code = (
+        "    def load(self, folder):\n        import subprocess\n"
+        "        child = subprocess.Popen(['sleep', '600'], start_new_session=True)\n"
+        f"        open({str(pids)!r}, 'a').write(f'{{child.pid}} ')\n" + SAME
+    )
+    if when == "it is killed":
+        running = opened(code)
+        running.start()
+        os.kill(running.pid, signal.SIGKILL)
+    else:
+        running = opened(code)
+        engine = (
+            "import sys, time; from pathlib import Path; from app.model_code.worker import ModelWorker, Spec\n"
+            "ModelWorker(Spec('mine@1', Path(sys.argv[1]))).start(); print('loaded', flush=True); time.sleep(600)"
+        )
+        command = [sys.executable, "-c", engine, str(running.spec.folder)]
+        with subprocess.Popen(command, stdout=subprocess.PIPE, cwd=ROOT) as other:
+            assert other.stdout is not None
+            assert other.stdout.readline() == b"loaded\n"
+            other.kill()
+        running.start()
+
+    first = int(pids.read_text().split()[0])
+    until(lambda: _is_gone(first))
+    until(lambda: is_back(running, 1))
+
+
+def test_caller_does_not_wait_for_a_child_that_holds_the_socket(opened: Open) -> None:
+    """A forked child keeps the descriptor that its parent had; nobody reads it."""
+    running = opened(
+        "    def predict(self, x: list[int]) -> list[int]:\n"
+        "        if 0 in x and os.fork() == 0: os.setsid(); time.sleep(600)\n"
+        "        if 0 in x: os._exit(0)\n        return x\n",
+        timeout_seconds=PATIENCE_SECONDS * 4,
+    )
+    running.start()
+    started = time.monotonic()
+    with pytest.raises(ModelCrashedError):
+        ask(running, 0)
+
+    assert time.monotonic() - started < PATIENCE_SECONDS
+    until(lambda: is_back(running, 1))
+
+
+def test_model_inherits_no_descriptor_and_no_path_of_the_engine(opened: Open) -> None:
+    held = socket.socket()
+    held.set_inheritable(True)
+    with held:
+        running = opened(
+            "    def predict(self, x: list[int]) -> list[list[str]]:\n"
+            "        held = ['/proc/self/fd/' + each for each in os.listdir('/proc/self/fd')]\n"
+            "        found = [os.readlink(each) for each in held if os.path.lexists(each)]\n"
+            "        return [[os.environ.get('PYTHONPATH', ''), *found]]\n"
+        )
+        running.start()
+        (((path, *descriptors),),) = (ask(running, 1),)
+
+    assert path == ""
+    assert sorted(each.partition(":")[0] for each in descriptors) == ["/dev/null", "pipe", "pipe", "socket"]
+
+
+def test_stale_bytecode_is_not_run(opened: Open) -> None:
+    """With the time and size of the source, as an edit within a second has, or somebody who may write there."""
+    running = opened(
+        "    def predict(self, x: list[int]) -> list[int]:\n        import beside; return [beside.A for _ in x]\n"
+    )
+    for name in ("model", "beside"):
+        path = running.spec.folder / f"{name}.py"
+        good = path.read_text() if path.exists() else "A = 1\n"
+        path.write_text(good.replace("A = 1", "A = 2").replace("beside.A", "7 + 0000"[:8]))
+        py_compile.compile(str(path), doraise=True)
+        stamp = path.stat()
+        path.write_text(good)
+        os.utime(path, ns=(stamp.st_atime_ns, stamp.st_mtime_ns))
+    running.start()
+
+    assert ask(running, 3) == [1]
+
+
+def test_crash_in_c_says_where(opened: Open) -> None:
+    running = opened("    def predict(self, x: list[int]) -> list[int]: return ctypes.string_at(0)\n")
+    running.start()
+    with pytest.raises(ModelCrashedError):
+        ask(running, 1)
+
+    until(lambda: any("model.py" in line and "in predict" in line for line in running.lines))
