@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # before it reads this: make --no-print-directory -C here status.)
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: help serve stop reload dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-long test-attacks test-clients check \
+.PHONY: backup backup-check restore help serve stop reload dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-long test-attacks test-clients check \
 	format install lock docs postman fuzz \
 	example model-add model-new model-test model-dev model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
 	model-shadow model-give-up bench train clean
@@ -37,6 +37,17 @@ reload: ## Apply env/*.env and certificates, losing no request
 dev: ## Flask's reloader with an engine, without Apache
 	@$(INSTALL) serve
 	@app/dev.sh
+
+##@ Back it up
+backup: ## Back up state, settings, secrets, models: FILE=… (no stop)
+	@$(INSTALL) serve
+	@app/given.sh $(PY) -m app.cli backup create :FILE @OPTIONS
+backup-check: ## Compare a backup and start a throw-away service: FILE=…
+	@$(INSTALL) serve
+	@app/given.sh $(PY) -m app.cli backup check :FILE
+restore: ## Put a backup back; the service is stopped: FILE=…
+	@$(INSTALL) serve
+	@app/given.sh $(PY) -m app.cli backup restore :FILE @OPTIONS
 
 ##@ Run it in a container
 up: ## Build, check and start: ENV=prod GPUS=all MONITORING=1

@@ -272,6 +272,13 @@ class TokenError(CaskError):
     title = "That cannot be done with tokens"
 
 
+class BackupError(CaskError):
+    """A backup cannot be made, read or put back."""
+
+    code = "backup_refused"
+    title = "That cannot be done with backups"
+
+
 class UnavailableError(CaskError):
     """Not now; try again. Always carries Retry-After."""
 

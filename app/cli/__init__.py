@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 # Command → what `flask --help` says of it. Each is the object `command` of the module of its name.
 COMMANDS: dict[str, str] = {
+    "backup": "Back up what only this machine has, while it serves; check and restore a backup.",
     "config": "Show, compare, check and document the settings.",
     "doctor": "Say what is wrong, and what to do about it.",
     "jobs": "See, cancel, try again and clear away background jobs.",

@@ -124,6 +124,16 @@ class Database:
         with self._failures(), self._connection() as connection:
             yield connection
 
+    def copy(self, target: Path) -> None:
+        """Write what it holds at one moment into a new file. Raises StateUnusableError."""
+        # By a connection of its own: SQLite waits for ever to copy from one that is within a transaction.
+        with (
+            self._failures(),
+            contextlib.closing(sqlite3.connect(self.path)) as source,
+            contextlib.closing(sqlite3.connect(target)) as copy,
+        ):
+            source.backup(copy)
+
     def close(self) -> None:
         """Close the connections that no thread uses; the next use opens another."""
         idle = self._idle.get(os.getpid(), [])

@@ -61,7 +61,7 @@ OPERATORS_ONLY = {
         "plugin_broken",
         "roles_invalid",
     ),
-    *("settings_invalid", "token_refused", "unavailable"),
+    *("settings_invalid", "backup_refused", "token_refused", "unavailable"),
 }
 
 

@@ -34,6 +34,13 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.storage.sqlite", {"app.storage.file_locks", "app.errors"}),
     ("app.auth.tokens", {"app.storage.sqlite", "app.errors"}),
     ("app.storage.state_files", {"app.config", "app.errors", "app.jobs.disk_store", "app.auth.tokens"}),
+    (
+        "app.backups",
+        {
+            *("app.auth.tokens", "app.backups", "app.config", "app.errors", "app.jobs.disk_store"),
+            "app.storage.sqlite",
+        },
+    ),
     ("app.host.certificates", set()),
     ("app.storage.redis_connections", set()),
     (
@@ -782,7 +789,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     ),
     "socket": (
         *("app.decoding", "app.engine.client", "app.engine.frame_sockets", "app.engine.server"),
-        *("app.ensembles.upstreams", "app.model_code"),
+        *("app.backups.trial", "app.ensembles.upstreams", "app.model_code"),
         *("apache.preflight", "app.cli", "app.jobs.webhooks", "loadtest"),
     ),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.
@@ -801,7 +808,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "fcntl": ("app.storage.file_locks", "app.storage.sqlite", "loadtest.target_lock"),
     "scipy": ("loadtest.statistics",),
     # For the name of an error only: see test_nothing_is_unpickled.
-    "sqlite3": ("app.storage.sqlite", "app.storage.state_files", "app.ratelimit.counters"),
+    "sqlite3": ("app.storage.sqlite", "app.storage.state_files"),
     "click": ("app.cli",),
     "rich": ("app.cli.terminal",),
     "pickle": ("app.runtimes.importing.weight_files",),

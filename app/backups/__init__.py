@@ -1,0 +1,1 @@
+"""Backups: what only this machine has, in one archive made while the service runs."""
