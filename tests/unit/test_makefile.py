@@ -46,10 +46,11 @@ RECORDER = '#!/usr/bin/python3\nimport json, sys\nopen("asked.jsonl", "a").write
 def checkout(tmp_path: Path) -> Path:
     """The Makefile beside stand-ins for all programs that it calls."""
     shutil.copy(ROOT / "Makefile", tmp_path)
-    for name in (".venv/bin/python", "requirements/install.sh", "tests/run.sh", "docker/steps/loadtest.sh"):
+    programs = ("requirements/install.sh", "requirements/examples.sh", "tests/run.sh", "docker/steps/loadtest.sh")
+    for name in (".venv/bin/python", *programs):
         path = tmp_path / name
         path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(RECORDER if name != "requirements/install.sh" else "#!/bin/sh\n")
+        path.write_text("#!/bin/sh\n" if name.startswith("requirements/") else RECORDER)
         path.chmod(path.stat().st_mode | stat.S_IXUSR)
     (tmp_path / "app").mkdir()
     shutil.copy(ROOT / "app" / "given.sh", tmp_path / "app")
