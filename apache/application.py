@@ -173,4 +173,7 @@ def _theirs(trace: str) -> str:
 
 def _placed(key: str, value: str, mount: str) -> str:
     """A cookie for the whole host belongs to the application alone: others have one of its name, and want it back."""
-    return COOKIE_PATH.sub(rf"\g<1>{mount or '/'}", value) if key.lower() == "set-cookie" else value
+    # A browser takes one with this prefix for the whole host or not at all.
+    if key.lower() != "set-cookie" or value.startswith("__Host-"):
+        return value
+    return COOKIE_PATH.sub(rf"\g<1>{mount}", value)

@@ -145,8 +145,9 @@ def render(settings: Settings, server_root: Path, plugins: Sequence[Plugin] = ()
     shutil.rmtree(server_root, ignore_errors=True)
     server_root.mkdir(parents=True)
     write_definitions(settings, server_root)
+    define_mounts(server_root, plugins)
     write_headers(server_root, plugins)
-    write_cors(settings, server_root)
+    write_cors(settings, server_root, plugins)
     write_plugins(server_root, plugins)
     write_applications(settings, server_root, plugins)
     write_error_documents(settings, server_root)
@@ -259,10 +260,16 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
     (server_root / "definitions.conf").write_text("\n".join(lines) + "\n")
 
 
+def define_mounts(server_root: Path, plugins: Sequence[Plugin]) -> None:
+    """Where applications of others are, as alternatives of an expression that already has one."""
+    mounts = "".join(f"|{each.application.mount[1:]}/" for each in plugins if each.application)
+    with (server_root / "definitions.conf").open("a") as file:
+        file.write(f'Define CASK_MOUNTS "{mounts}"\n')
+
+
 def write_headers(server_root: Path, plugins: Sequence[Plugin]) -> None:
     """The app's security headers, for answers that Python never sees. An application of others has its own."""
-    mounts = "|".join(each.application.mount for each in plugins if each.application)
-    ours = f' "expr=%{{REQUEST_URI}} !~ m#^(?:{mounts})(?:/|$)#"' if mounts else ""
+    ours = f' "expr={_is_ours(plugins)}"' if _is_ours(plugins) else ""
     lines = []
     for name, value in HEADERS.items():
         lines += [f"Header onsuccess unset {name}{ours}", f'Header always set {name} "{value}"{ours}']
@@ -334,20 +341,30 @@ def empty_environment(folder: Path) -> Path:
     return folder
 
 
-def write_cors(settings: Settings, server_root: Path) -> None:
-    """What browsers are told of pages of other origins, on every answer: the app's too, which leaves it to us."""
+def write_cors(settings: Settings, server_root: Path, plugins: Sequence[Plugin] = ()) -> None:
+    """What browsers are told of pages of other origins, on every answer: the app's too, which leaves it to us.
+
+    An application of others says it by itself.
+    """
     lines = []
     if settings.cors_origins:
         is_any = cors.ALL in settings.cors_origins
-        is_allowed = f"req_novary('Origin') =~ m#^(?:{cors.pattern(settings)})$#i"
+        ours = _is_ours(plugins)
+        is_allowed = f"req_novary('Origin') =~ m#^(?:{cors.pattern(settings)})$#i" + (f" && {ours}" if ours else "")
         # A browser that asks first says which method it means.
         asks = "%{REQUEST_METHOD} == 'OPTIONS' && -n req_novary('Access-Control-Request-Method')"
         answer = cors.answer_headers(cors.ANY if is_any else "expr=%{req_novary:Origin}")
         lines += [f'Header always set {name} "{value}" "expr={is_allowed}"' for name, value in answer.items()]
         preflight = cors.preflight_headers()
         lines += [f'Header always set {name} "{v}" "expr={is_allowed} && {asks}"' for name, v in preflight.items()]
-        lines += [] if is_any else ["Header always merge Vary Origin"]
+        lines += [] if is_any else ["Header always merge Vary Origin" + (f' "expr={ours}"' if ours else "")]
     (server_root / "cors.conf").write_text("\n".join(lines) + "\n")
+
+
+def _is_ours(plugins: Sequence[Plugin]) -> str:
+    """Apache's expression for: no application of others is asked; empty where there is none."""
+    mounts = "|".join(each.application.mount for each in plugins if each.application)
+    return f"%{{REQUEST_URI}} !~ m#^(?:{mounts})(?:/|$)#" if mounts else ""
 
 
 def write_error_documents(settings: Settings, server_root: Path) -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import http.client
 import http.cookiejar
 import os
 import re
@@ -16,12 +18,16 @@ from pathlib import Path
 
 import pytest
 
+from app.plugins import libraries
 from tests import bad_input, servers
 from tests.servers import Answer, Server
+from tests.unit.model_code.test_environments import wheel
 
 EXAMPLES = servers.ROOT / "examples" / "applications"
 ENVIRONMENT = servers.ROOT / "build" / "examples" / "ledger"
 PATIENCE_SECONDS = 60.0
+ORIGIN = "https://a.example"
+FORM = "application/x-www-form-urlencoded"
 MANIFEST = 'name = "{name}"\nversion = "1"\ncask = ">=1"\n[wsgi]\napplication = "{name}:app"\nmount = "/{name}"\n'
 # What their people got wrong; each has one process.
 BROKEN = {
@@ -32,6 +38,16 @@ BROKEN = {
     "loops": "while True: pass\n",
     "nothing": "app = 5\n",
 }
+# One with a library that only it has.
+LIBRARY = """
+import importlib.util, words_for_tests
+def app(environ, start_response):
+    cookies = [("Set-Cookie", "__Host-a=1; Secure; Path=/"), ("Set-Cookie", "b=1; HttpOnly; path=/; Secure")]
+    start_response("200 OK", [("Content-Type", "text/plain"), *cookies])
+    if environ["PATH_INFO"] != "/":
+        return [f"{len(environ['PATH_INFO'])} {environ.get('HTTP_AUTHORIZATION')}".encode()]
+    return [words_for_tests.WORD, b" ", str(importlib.util.find_spec("flask") is None).encode()]
+"""
 # One that says which of its versions answers.
 STEADY = """
 import time
@@ -49,16 +65,20 @@ def plugins(open_folder: Path) -> Path:
     folder = open_folder / "plugins"
     shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("__pycache__", ".venv"))
     (folder / "ledger" / ".venv").symlink_to(ENVIRONMENT)
-    for name, code in {**BROKEN, "steady": STEADY.format(version=1)}.items():
+    for name, code in {**BROKEN, "steady": STEADY.format(version=1), "library": LIBRARY}.items():
         (folder / name).mkdir()
         (folder / name / f"{name}.py").write_text(code)
         (folder / name / "plugin.toml").write_text(MANIFEST.format(name=name))
+    wheel(folder, "words_for_tests", "1.0", "WORD = b'own'\n")
+    (folder / "library" / "requirements.txt").write_text(f"--no-index\n--find-links {folder}\nwords_for_tests\n")
+    libraries.install(folder / "library", (), print, is_alone=True)
     return folder
 
 
 @pytest.fixture(scope="module")
 def server(plugins: Path) -> Iterator[Server]:
-    with servers.running("test", PLUGINS_DIR=str(plugins), PLUGINS_ON_ERROR="stop") as running:
+    settings = {"PLUGINS_DIR": str(plugins), "PLUGINS_ON_ERROR": "stop"}
+    with servers.running("test", **settings, TRUSTED_PROXIES="127.0.0.1", CORS_ORIGINS=ORIGIN) as running:
         yield running
 
 
@@ -119,12 +139,40 @@ def test_uploads_beyond_its_limit_and_bodies_within_ours_are_refused(server: Ser
     assert server.ask("/steady/", b"x" * 1_000_001).status == 200
 
 
-def test_callers_learn_where_they_are_behind_a_proxy_and_over_whole_hosts(server: Server) -> None:
-    # SCRIPT_NAME has the path of a trusted proxy in front; who is none is not believed.
-    answer = server.ask("/ledger/sign-in", headers={"X-Forwarded-Prefix": "/office"})
+def test_it_knows_where_it_is_behind_a_proxy_with_a_path(server: Server) -> None:
+    """As many an app behind a proxy does not: redirects and links without the proxy's path (flask issue 5033)."""
+    behind = {"X-Forwarded-Prefix": "/office", "X-Forwarded-For": "192.0.2.7", "X-Forwarded-Proto": "https"}
+    page = server.ask("/ledger/sign-in", headers=behind)
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
+    with contextlib.closing(connection):
+        connection.request("POST", "/ledger/sign-in", "name=eve&password=x", {"Content-Type": FORM, **behind})
+        answer = connection.getresponse()
+        answer.read()
 
-    assert b'href="/ledger/static/ledger.css"' in answer.body
+    assert b'href="/office/ledger/static/ledger.css"' in page.body
+    assert answer.headers["Location"] == "/office/ledger/"
+    assert "Path=/office/ledger" in answer.headers["Set-Cookie"]
     assert server.ask("/ledger").status == 200  # by way of /ledger/
+
+
+def test_application_with_libraries_of_its_own_sees_none_of_ours(server: Server) -> None:
+    answer = server.ask("/library/")
+
+    assert answer.body == b"own True"
+    # A browser takes __Host- cookies for the whole host or not at all.
+    assert answer.headers.get_all("Set-Cookie") == [
+        "__Host-a=1; Secure; Path=/",
+        "b=1; HttpOnly; path=/library; Secure",
+    ]
+
+
+def test_long_addresses_tokens_and_other_origins_are_its_own_business(server: Server) -> None:
+    """Links with signed tokens are longer than names of files; CORS_ORIGINS are those of our own API."""
+    answer = server.ask(f"/library/{'a' * 300}", headers={"Authorization": "Bearer x", "Origin": ORIGIN})
+
+    assert answer.body == b"301 Bearer x"
+    assert "Access-Control-Allow-Origin" not in answer.headers
+    assert server.ask("/v1/models", headers={"Origin": ORIGIN}).headers["Access-Control-Allow-Origin"] == ORIGIN
 
 
 @pytest.mark.parametrize(
