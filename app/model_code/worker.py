@@ -17,7 +17,7 @@ import threading
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -68,7 +68,8 @@ class ModelWorker:
     """One model's process and its successors. ``lines``: the last ones it wrote, for operators."""
 
     def __init__(self, spec: Spec) -> None:
-        self.spec = spec
+        # The process has the folder as its own, from where a relative path leads nowhere.
+        self.spec = replace(spec, folder=spec.folder.absolute())
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
         self.signature: dict[str, Any] = {}
         self.starts = 0

@@ -30,6 +30,15 @@ def test_added_model_is_what_was_promised_and_loads(tmp_path: Path) -> None:
     model.close()
 
 
+def test_store_may_be_a_relative_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folders.tickets(tmp_path / "source")
+    monkeypatch.chdir(tmp_path)
+
+    manifest = adding.add(NewCode(Path("source"), "tickets", "1"), Path("store"))
+
+    served.load(manifest, is_allowed=True, threads=1).close()
+
+
 def _pickle(source: Path) -> None:
     (source / "weights.bin").write_bytes(pickle.dumps([1]))
 
