@@ -279,6 +279,7 @@ class Changes:
             return self._move(change.model, now, now.end_shadow(), current)
         after = now.start_shadow(change.version)
         self._make_ready(change, current)
+        self._refuse_other_parameters(change)
         return self._move(change.model, now, after, current)
 
     def _reload(self, change: Change, current: CurrentChange) -> Roles:
@@ -391,6 +392,17 @@ class Changes:
             raise ChangeRefusedError(
                 f"{manifest.key} is for {manifest.task}, {active.manifest.key} is for {active.manifest.task}.",
                 hint="A version must do what the one before it did; add it under another name.",
+            )
+
+    def _refuse_other_parameters(self, change: Change) -> None:
+        """A shadow with code is asked what callers ask of the version that answers."""
+        keys = (self._active(change.model), f"{change.model}@{change.version}")
+        slots = [self._workers.slots.get(key) for key in keys]
+        taken = [[slot.manifest.signature.get(part) for part in ("inputs", "options")] for slot in slots if slot]
+        if any(each != taken[0] for each in taken):
+            raise ChangeRefusedError(
+                f"{keys[1]} takes other parameters than {keys[0]}, so it cannot be asked what callers ask of that.",
+                hint=f"Try it by its version in requests, or with a canary: make model-canary MODEL={change.model} …",
             )
 
     def _refuse_slower(self, change: Change, say: Say) -> None:

@@ -21,6 +21,7 @@ from app.engine import calls, frame_sockets, protocol, tensors
 from app.engine.batcher import Work
 from app.engine.builder import Builder
 from app.engine.changes import ACTIONS, GIVE_UP, Change, Changes
+from app.engine.code_shadows import CodeShadows
 from app.engine.monitor import ModelMonitor
 from app.engine.protocol import Buffer, Frame, FrameType, ProtocolError
 from app.engine.shadows import ShadowedAnswer, Shadows
@@ -62,6 +63,7 @@ class Server:
         self._workers = workers
         self._changes = changes
         self._shadows = shadows
+        self._code_shadows = CodeShadows(workers, changes, shadows) if changes and shadows else None
         self._builder = builder
         self._inspector = inspector
         self._started = time.time()
@@ -139,7 +141,7 @@ class Server:
                 spare = self._refuse_one(listener, spare)
                 continue
             try:
-                Connection(sock, self._workers, self.status, self._changes, self._shadows).start()
+                Connection(sock, self._workers, self.status, self._changes, self._shadows, self._code_shadows).start()
                 is_told = False
             except (OSError, RuntimeError) as error:
                 if not is_told:
@@ -190,6 +192,7 @@ class Connection:
         status: Callable[[], dict[str, Any]],
         changes: Changes | None = None,
         shadows: Shadows | None = None,
+        code_shadows: CodeShadows | None = None,
     ) -> None:
         self._socket = sock
         # Python's own timeout would hold for reading too, and a client may well be silent between two requests.
@@ -198,6 +201,7 @@ class Connection:
         self._status = status
         self._changes = changes
         self._shadows = shadows
+        self._code_shadows = code_shadows
         self._send_lock = threading.Lock()
         self._pending: dict[int, _Pending] = {}
 
@@ -284,7 +288,13 @@ class Connection:
 
     def _handle_call(self, frame: Frame) -> None:
         number = _number(frame)
-        work = calls.work(frame, self._workers.clock(), lambda reply: self._reply(number, reply, CODE))
+
+        def answer(reply: Reply) -> None:
+            self._reply(number, reply, CODE)
+            if self._code_shadows is not None:
+                self._code_shadows.offer(work, reply)
+
+        work = calls.work(frame, self._workers.clock(), answer)
         self._submit(_Pending(number, work))
 
     def _handle_predict(self, frame: Frame) -> None:

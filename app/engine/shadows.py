@@ -55,6 +55,18 @@ class ShadowedAnswer:
         return Box(box.x_min / x + left, box.y_min / y + top, box.x_max / x + left, box.y_max / y + top)
 
 
+@dataclass(frozen=True)
+class ShadowedCall:
+    """What a model with code answered, as JSON. ``tolerance``: within which numbers are the same."""
+
+    model: str
+    version: str
+    shadow: str
+    answer: bytes
+    tolerance: float
+    request_id: str = ""
+
+
 @dataclass
 class _Counts:
     since: float
@@ -96,11 +108,7 @@ class Shadows:
     def note(self, asked: ShadowedAnswer, reply: Reply) -> None:
         """Compare what the shadow replied with what was answered."""
         if reply.error is not None or reply.answer is None:
-            is_late = isinstance(reply.error, DeadlineExceededError)
-            with self._lock:
-                counts = self._of(asked.model, asked.shadow)
-                counts.dropped += is_late
-                counts.failed += not is_late
+            self._note_missing(asked, reply)
             return
         task = tasks.BY_NAME[asked.task]
         shadowed = task.placed(reply.answer, asked)
@@ -109,6 +117,28 @@ class Shadows:
             self._count(self._of(asked.model, asked.shadow), difference)
             if not difference.is_same or difference.largest >= RECORDED_DIFFERENCE:
                 self._record(asked, shadowed, difference)
+
+    def note_call(self, asked: ShadowedCall, reply: Reply) -> None:
+        """Compare two answers of a model with code. One that is not the same is written down with its first place."""
+        if not isinstance(reply.answer, bytes):
+            self._note_missing(asked, reply)
+            return
+        from app.model_code import differences
+
+        answered, shadowed = json.loads(asked.answer), json.loads(reply.answer)
+        words = differences.difference(answered, shadowed, asked.tolerance)
+        found = Difference(not words, differences.largest(answered, shadowed))
+        with self._lock:
+            self._count(self._of(asked.model, asked.shadow), found)
+            if words:
+                self._write(asked, {"same": False, "largest_difference": round(found.largest, 5), "difference": words})
+
+    def _note_missing(self, asked: ShadowedAnswer | ShadowedCall, reply: Reply) -> None:
+        is_late = isinstance(reply.error, DeadlineExceededError)
+        with self._lock:
+            counts = self._of(asked.model, asked.shadow)
+            counts.dropped += is_late
+            counts.failed += not is_late
 
     def status(self) -> dict[str, Any]:
         """Counts by model, for the status frame."""
@@ -127,10 +157,6 @@ class Shadows:
 
     def _record(self, asked: ShadowedAnswer, shadowed: Answer, difference: Difference) -> None:
         row = {
-            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock())),
-            "request_id": asked.request_id,
-            "answered_by": asked.version,
-            "shadow": asked.shadow,
             "same": difference.is_same,
             "largest_difference": round(difference.largest, 5),
             "matched": difference.matched,
@@ -138,6 +164,16 @@ class Shadows:
             "only_shadow": difference.only_shadow,
             "answer": tasks.BY_NAME[asked.task].noted(asked.answer),
             "shadow_answer": tasks.BY_NAME[asked.task].noted(shadowed),
+        }
+        self._write(asked, row)
+
+    def _write(self, asked: ShadowedAnswer | ShadowedCall, about: dict[str, Any]) -> None:
+        row = {
+            "time": time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime(self._clock())),
+            "request_id": asked.request_id,
+            "answered_by": asked.version,
+            "shadow": asked.shadow,
+            **about,
         }
         try:
             append(roles.record_path(self._state_dir, asked.model), json.dumps(row, separators=(",", ":")))

@@ -309,9 +309,11 @@ class Workers:
         """Put one work behind all others, to be done while the engine has nothing better to do. False: dropped."""
         with self._condition:
             try:
-                self._check_held(work)
+                slot = self._check_held(work)
             except CaskError:
                 return False
+            if (own := self._own(slot)) is not None:
+                return own.offer(work)
             if self._is_stopping or len(self._batcher) or not self._batcher.offer(work):
                 return False
             self._condition.notify()

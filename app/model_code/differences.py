@@ -36,6 +36,15 @@ def difference(stored: Any, now: Any, tolerance: float, where: str = "the answer
     return "" if is_same else f"{where} is {_shown(now)}, stored is {_shown(stored)}"
 
 
+def largest(first: Any, second: Any) -> float:
+    """The largest difference of two numbers at the same place; 0 where there is none."""
+    if isinstance(first, dict) and isinstance(second, dict):
+        return max((largest(first[key], second[key]) for key in first.keys() & second.keys()), default=0.0)
+    if isinstance(first, list) and isinstance(second, list):
+        return max((largest(*pair) for pair in zip(first, second, strict=False)), default=0.0)
+    return float(abs(first - second)) if _is_number(first) and _is_number(second) else 0.0
+
+
 def _first(found: Iterator[str]) -> str:
     return next(filter(None, found), "")
 

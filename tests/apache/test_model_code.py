@@ -477,6 +477,33 @@ def test_file_that_is_changed_while_it_serves_does_not_run_after_a_restart(serve
     assert "was altered" in error
 
 
+def test_shadow_is_asked_too_and_its_differences_are_told(server: Server, store: Path) -> None:
+    other = store.parent / "shadowed"
+    shutil.copytree(EXAMPLES / "tickets", other)
+    adding.add(NewCode(other, "shadowed", "1"), store)
+    (other / "words.txt").write_text("other: parcel\n")
+    adding.add(NewCode(other, "shadowed", "2"), store)
+    client = EngineClient(server.state_dir / "run" / "engine.sock")
+    client.change("promote", "shadowed", "1", say=lambda line: None)
+    client.change("shadow", "shadowed", "2", say=lambda line: None)
+    wait_until(lambda: ask(server, "shadowed", LATE).status == 200, PATIENCE_SECONDS, "the model")
+
+    def counts() -> dict[str, Any]:
+        answer = ask(server, "shadowed", LATE)
+        assert answer.status == 200
+        assert answer.json["model"]["version"] == "1"
+        known = server.ask("/status").json["engine"]["shadows"]
+        found: dict[str, Any] = known.get("shadowed", {"compared": 0})
+        return found
+
+    wait_until(lambda: counts()["compared"] > 2, PATIENCE_SECONDS, "comparisons")
+    last = counts()
+    assert (last["same"], last["failed"], last["version"]) == (0, 0, "2")
+    told = flask(server, "model", "shadow", "shadowed")
+    assert "the answer" in told.stdout, told.stderr
+    client.change("shadow", "shadowed", "", say=lambda line: None)
+
+
 def test_unloading_returns_the_memory(server: Server, store: Path) -> None:
     heavy = store.parent / "heavy"
     heavy.mkdir()

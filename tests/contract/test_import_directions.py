@@ -208,6 +208,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.engine.pace", set()),
     ("app.engine.current_change", {"app.errors"}),
     (
+        "app.engine.code_shadows",
+        {"app.engine.batcher", "app.engine.changes", "app.engine.shadows", "app.engine.worker"},
+    ),
+    (
         "app.engine.changes",
         {
             *(
@@ -225,11 +229,15 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     (
         "app.engine.shadows",
-        {"app.engine.worker", "app.errors", "app.inference.results", "app.models.roles", "app.tasks"},
+        {
+            *("app.engine.worker", "app.errors", "app.inference.results", "app.models.roles", "app.tasks"),
+            "app.model_code.differences",
+        },
     ),
     (
         "app.engine.server",
         {
+            "app.engine.code_shadows",
             "app.engine.calls",
             "app.models.manifests",
             *(
