@@ -26,7 +26,7 @@ def distance(one: Mapping[str, Any], other: Mapping[str, Any]) -> float:
         for name, of_rows in OF_ROWS.items():
             if name in other:
                 return of_rows(one[name], other[name])
-        return _of_values(one, other)
+        return of_values(one, other)
     except (KeyError, TypeError, AttributeError):
         return math.inf
 
@@ -79,17 +79,17 @@ def _of_detections(found: Rows, expected: Rows) -> float:
     return farthest
 
 
-def _of_values(found: Any, expected: Any) -> float:
-    """Of a task of another shape, such as a vector: by its numbers, each in tolerances of its size."""
+def of_values(found: Any, expected: Any) -> float:
+    """Of answers of another shape, such as a vector: by their numbers, each in tolerances of its size."""
     if isinstance(expected, Mapping):
-        if found.keys() != expected.keys():
+        if not isinstance(found, Mapping) or found.keys() != expected.keys():
             return math.inf
-        return max((_of_values(found[key], value) for key, value in expected.items()), default=0.0)
+        return max((of_values(found[key], value) for key, value in expected.items()), default=0.0)
     if isinstance(expected, list):
-        if len(found) != len(expected):
+        if not isinstance(found, list) or len(found) != len(expected):
             return math.inf
-        return max(map(_of_values, found, expected), default=0.0)
-    if isinstance(expected, float):
+        return max(map(of_values, found, expected), default=0.0)
+    if isinstance(expected, float) and isinstance(found, int | float):
         return float(abs(found - expected) / (SCORE_TOLERANCE * max(1.0, abs(expected))))
     return 0.0 if found == expected else math.inf
 

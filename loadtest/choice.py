@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.config import Settings, plugin_settings
-from loadtest import guard, ours, reference, scenarios
+from loadtest import guard, model_examples, ours, reference, scenarios
 from loadtest.guard import Target
 from loadtest.scenario import Scenario
 from loadtest.statuses import LoadTestError, UsageError
@@ -52,7 +52,7 @@ def choose(
     tasks = reference.tasks_of(models)
     words = mix or " ".join(scenarios.name_of(path) for path in paths) or _that_are_there(default, is_cask, tasks)
     plugins = tuple(plugin_settings.folders(settings)) if settings.plugins_dir.is_dir() else ()
-    registry = scenarios.Registry(paths, plugins, tasks)
+    registry = scenarios.Registry(paths, plugins, _with_examples(models, settings.models_dir), tasks)
     found = registry.mix(words) if words else {}
     chosen = [registry.find(name) for name in found]
     for name in limited:
@@ -67,6 +67,12 @@ def choose(
             " another service, and MIX chooses among its scenarios."
         )
     return Choice(found, chosen, models, is_cask)
+
+
+def _with_examples(models: Iterable[Mapping[str, Any]], store: Path) -> tuple[Path, ...]:
+    """The folders here of the versions that answer there, of those that show examples."""
+    folders = (store / str(each.get("name")) / str(each.get("version")) for each in models)
+    return tuple(each for each in folders if (each / model_examples.FOLDER).is_dir())
 
 
 def _that_are_there(words: str, is_cask: bool, tasks: tuple[str, ...] | None) -> str:

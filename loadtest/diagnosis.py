@@ -59,7 +59,10 @@ def of_verdict(status: Status, checks: Sequence[Check], found: Mapping[str, Any]
 
 def _answers(wrong: set[str]) -> Iterator[str]:
     if "wrong answers" in wrong:
-        yield "answers differ from those at rest: see the examples, and whether a canary or another version answers"
+        yield (
+            "answers differ from those at rest, or a check says no: see the examples, and whether a canary or another"
+            " version answers"
+        )
     if "mixed-up answers" in wrong:
         yield "callers got each other's answers: look for state that requests share"
     if AWAY in wrong:

@@ -17,7 +17,7 @@ from pathlib import Path
 from types import MappingProxyType, ModuleType
 from typing import Any
 
-from loadtest import mixes, ours
+from loadtest import mixes, model_examples, ours
 from loadtest.profiles import unknown
 from loadtest.scenario import Scenario
 from loadtest.statuses import UsageError
@@ -37,10 +37,13 @@ def name_of(path: Path) -> str:
 
 
 def from_file(path: Path) -> list[Scenario]:
-    """The scenarios of a file: request() by the file's name, request_help() by that and _help; or its Locust users.
+    """The scenarios of a model's folder or of a file: request() by its name, request_help() by that and _help; users.
+
 
     Raises UsageError for a file that cannot be read, raises, or has none.
     """
+    if path.is_dir():
+        return [model_examples.scenario(path)]
     name = name_of(path)
     try:
         tree = ast.parse(path.read_bytes(), str(path))
@@ -115,10 +118,14 @@ def _with_turn(request: Callable[..., Any]) -> Callable[[Turn], Any]:
 
 @dataclass(frozen=True)
 class Registry:
-    """Every scenario that can be named: of files, of plugins, ours. ``tasks``: of the service; None: not known."""
+    """Every scenario that can be named: of files, plugins, models with code, ours.
+
+    ``models``: folders of the versions that answer. ``tasks``: of the service; None: not known.
+    """
 
     files: tuple[Path, ...] = ()
     plugins: tuple[Path, ...] = ()
+    models: tuple[Path, ...] = ()
     tasks: tuple[str, ...] | None = None
 
     @cached_property
@@ -165,12 +172,13 @@ class Registry:
     def _of_source(self, name: str) -> list[Scenario]:
         if name in self.own:
             return self.own[name]
-        path = next((each / FILE_NAME for each in self.plugins if each.name == name), None)
-        return from_file(path) if path and path.is_file() else []
+        places = [each / FILE_NAME for each in self.plugins if each.name == name]
+        places += [each for each in self.models if each.parent.name == name]
+        return next((from_file(each) for each in places if each.exists()), [])
 
     def find(self, name: str) -> Scenario:
         """One scenario. Raises UsageError for a name that nobody has."""
-        sources = [*self.own, *(each.name for each in self.plugins if name.startswith(each.name))]
+        sources = [*self.own, *(each.name for each in self.plugins if name.startswith(each.name)), name]
         for source in sources:
             for each in self._of_source(source):
                 if each.name == name:
@@ -181,6 +189,7 @@ class Registry:
 
     def _all(self) -> list[str]:
         plugins = [each.name for each in self.plugins if (each / FILE_NAME).is_file()]
+        plugins += [each.parent.name for each in self.models]
         return [*plugins, *mixes.tables(), *ours.names(self.tasks or ())]
 
 

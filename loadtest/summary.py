@@ -70,8 +70,8 @@ def _figures(figures: dict[str, Any]) -> list[str]:
     cost = figures["generator"]["cpu_us_per_request"]
     return [
         f"{counts['judged']} judged of {counts['all']}: {kinds or 'none'}",
-        f"offered {_number(figures['offered_rps'])} a second, right {_number(figures['right_rps'])};"
-        f" the generator took {_number(cost)} µs of processor a request",
+        f"offered {_number(figures['offered_rps'])} a second, right {_number(figures['right_rps'])}",
+        f"the generator took {_number(cost)} µs of processor a request",
         *_cache(figures.get("cache") or {}),
         *table(rows),
         *_scenarios(figures.get("scenarios") or {}),
