@@ -198,6 +198,7 @@ class Side(click.ParamType):
 @click.option("--layout", type=click.Choice(["nchw", "nhwc"]), help="With --file: where its shape does not say.")
 @click.option("--channels", type=click.Choice(["rgb", "bgr"]), default="rgb", help="With --file: order of colours.")
 @click.option("--not-normalised", is_flag=True, help="With --file: vectors as they are, not of length 1.")
+@click.option("--labels-from", type=click.IntRange(0, 1), help="With --file: number of the first label.")
 @click.option("--output", default="", help="With --file: the output that is read, by name.")
 @click.option(
     "--timeout-seconds",
@@ -303,8 +304,7 @@ def _add_network(asked: _NewNetwork, store: Path | None, *, force: bool) -> None
             given["network"],
             given["task"],
             *asked[:4],
-            {key: given[key] for key in adding.READING_OPTIONS if given[key]}
-            | ({"options": {"normalised": False}} if given["not_normalised"] else {}),
+            {key: given[key] for key in adding.READING_OPTIONS if given[key]} | {"options": _head_options(given)},
             _serve(given),
             asked.tolerance,
             asked.samples,
@@ -357,6 +357,11 @@ def _add_code(asked: _NewCode, store: Path | None, *, force: bool) -> None:
     parameters = ", ".join((*manifest.signature["inputs"], *manifest.signature["options"]))
     click.echo(f"It takes {parameters}, and is asked at POST /v1/models/{asked.name}/predict.")
     click.echo(versions.next_step(place, manifest))
+
+
+def _head_options(given: dict[str, Any]) -> dict[str, Any]:
+    found: dict[str, Any] = {"normalised": False} if given["not_normalised"] else {}
+    return found if given["labels_from"] is None else {**found, "first_label": given["labels_from"]}
 
 
 def _say_next(place: Path, manifest: Manifest) -> None:

@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from app.inference.images import Picture
     from app.models.builds import Candidate
     from app.runtimes.architectures import Architecture
+    from app.runtimes.importing.network_heads import Head
+    from app.runtimes.importing.network_wanted import Wanted
     from app.runtimes.importing.published import Published
 
 # Low, for average precision looks at the whole curve.
@@ -48,6 +50,9 @@ class Detector(TaskModel):
 
     # Heads for masks and keypoints; they are not loaded.
     other_heads = r"roi_heads\.(mask|keypoint)_"
+    file_side = 640
+    file_input_kind = "letterbox"
+    is_file_of_imagenet = False
 
     def __init__(self, manifest: Manifest, runtime: DetectorRuntime) -> None:
         super().__init__(manifest)
@@ -63,7 +68,18 @@ class Detector(TaskModel):
 
     @classmethod
     def load_file(cls, manifest: Manifest, candidate: Candidate, path: Path, workers: int) -> Detector:
-        return cls(manifest, dense(run_of_file(candidate, path, workers)))
+        run = run_of_file(candidate, path, workers)
+        if manifest.is_network:
+            from app.runtimes import detection_heads
+
+            return cls(manifest, detection_heads.runtime(run, manifest))
+        return cls(manifest, dense(run))
+
+    @classmethod
+    def file_head(cls, network: Any, wanted: Wanted, side: int) -> Head:
+        from app.runtimes.importing import detection_outputs
+
+        return detection_outputs.find(network, wanted)
 
     @classmethod
     def network_class(cls) -> type[nn.Module]:

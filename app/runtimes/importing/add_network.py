@@ -16,6 +16,7 @@ from app import tasks
 from app.errors import ModelLoadError
 from app.models import builds, manifests
 from app.models.manifests import TENSOR, CodeSpec, Manifest, ServeSpec, ToleranceSpec
+from app.runtimes import selection
 from app.runtimes.build import sample_store, samples
 from app.runtimes.checks import golden_answers
 from app.runtimes.importing import entries, label_files, network_files, network_process
@@ -82,6 +83,8 @@ def add_network(
         made = Path(folder) / new.name / new.version
         made.mkdir(parents=True)
         converted = _convert(new, file, labels, made, store, progress)
+        labels = _numbered(labels, converted)
+        _check_labels(new, labels, converted)
         advance()
         manifest = _manifest(new, file, labels, converted, made)
         if manifest.code:
@@ -133,8 +136,15 @@ def _convert(
     found = network_process.convert(wanted, made, limit_seconds=new.limit_seconds, memory_mb=new.memory_mb)
     for line in found.said:
         progress(line)
-    _check_labels(new, labels, found)
     return found
+
+
+def _numbered(labels: tuple[str, ...], found: Converted) -> tuple[str, ...]:
+    """With the background first where the network counts labels from 1."""
+    is_named = labels and labels[0].strip("_ ").lower() == "background"
+    if labels and found.options.get("first_label"):
+        return (selection.BACKGROUND_LABEL, *(labels[1:] if is_named else labels))
+    return labels
 
 
 def _check_labels(new: NewNetwork, labels: tuple[str, ...], found: Converted) -> None:

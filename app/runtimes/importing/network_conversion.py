@@ -190,6 +190,8 @@ def _finisher(head: Head) -> Any:
 
 def _apart(first: np.ndarray, second: np.ndarray) -> float:
     """Of masks the share of pixels that differ; else the largest difference, as a share of the largest value or 1."""
+    if first.shape != second.shape:
+        return float("inf")
     if first.dtype == np.uint8:
         return float((first != second).mean())
     scale = max(1.0, float(np.abs(first).max(initial=0)))
