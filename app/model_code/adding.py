@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from app.errors import ManifestError, ModelLoadError
-from app.model_code import environments, examples, pickles
+from app.errors import GoldenCheckError, ManifestError, ModelLoadError
+from app.model_code import environments, examples, last_words, pickles
 from app.model_code import folder as folders
-from app.model_code.signature import FILE_NAME
+from app.model_code.model_class import FILE_NAME
 from app.model_code.worker import ModelWorker, Spec
 from app.models import manifests
 from app.models.manifests import CodeSpec, Manifest
@@ -71,7 +71,14 @@ def _check_pickles(new: NewCode, say: Progress) -> None:
 
 def _copy(source: Path, made: Path) -> None:
     """What the digest covers, readable for the user who serves, and nothing else."""
-    for path in folders.files(source):
+    found = list(folders.files(source))
+    size, free = sum(path.lstat().st_size for path in found), shutil.disk_usage(made.parents[2]).free
+    if size > free:
+        raise ModelLoadError(
+            f"{source} holds {size / 1e9:.1f} GB, and {free / 1e9:.1f} GB are free where the store lies.",
+            hint="Make room, or give --store.",
+        )
+    for path in found:
         copy = made / path.relative_to(source)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path, copy, follow_symlinks=False)
@@ -100,6 +107,12 @@ def _promised(new: NewCode, made: Path, say: Progress) -> str:
         # Its owner knows the folder that was copied, and not the copy.
         said = f"{running.spec.key}: {running.reason}".replace(str(made), str(new.folder))
         raise ModelLoadError(said, hint="Mend it, and add it again.") from error
+    except GoldenCheckError as error:
+        # When the process is gone, all that it wrote is there.
+        running.close()
+        place = last_words.place(list(running.lines), made)
+        said = f"{place}{error.message}".replace(f"{made}/", "")
+        raise GoldenCheckError(said, hint=str(error.hint)) from error
     else:
         # In the order of the parameters, by which values go to them.
         return json.dumps(running.signature)

@@ -28,10 +28,12 @@ from typing import Any
 import cask
 from app.engine import frame_sockets
 from app.engine.protocol import Frame, FrameType
+from app.model_code import model_class
 from app.model_code import signature as signatures
 from app.model_code.kinds import Pixels
+from app.model_code.model_class import SignatureError
 from app.model_code.schema_marks import BESIDE, KIND
-from app.model_code.signature import Signature, SignatureError
+from app.model_code.signature import Signature
 
 MEGABYTE = 1024 * 1024
 WHY_CHARACTERS = 500
@@ -80,7 +82,7 @@ class Served:
     def _call(self, items: list[list[Any]], options: dict[str, Any], retrying: Callable[[], None]) -> list[Outcome]:
         try:
             return self._call_once(items, options)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the model raises
+        except BaseException as error:  # noqa: BLE001 - whatever the model raises
             traceback.print_exc()
             said = _said(error)
             if len(items) == 1:
@@ -93,8 +95,11 @@ class Served:
 
     def _call_once(self, items: list[list[Any]], options: dict[str, Any]) -> list[Outcome]:
         columns = [list(column) for column in zip(*items, strict=True)]
-        started = time.perf_counter()
-        answers = self._predict(*columns, **options)
+        started, pid = time.perf_counter(), os.getpid()
+        try:
+            answers = self._predict(*columns, **options)
+        finally:
+            _end_copy(pid)
         self.predict_seconds = time.perf_counter() - started
         # An array or a tensor is as good as a list; a text or a table is a mistake.
         if isinstance(answers, str | bytes | dict | set) or not hasattr(answers, "__len__"):
@@ -146,12 +151,23 @@ def _beside(value: Any, base: int, payload: memoryview) -> Any:
     return Pixels(data, *picture) if picture else data
 
 
+def _end_copy(pid: int) -> None:
+    """What os.fork() in a model.py makes must not answer besides: it has the same socket."""
+    if os.getpid() != pid:
+        os.write(2, b"A copy of this process, made by os.fork(), came back from model.py and was ended.\n")
+        os._exit(0)
+
+
 def _load(folder: Path) -> Served:
-    found = signatures.model_class(folder)
-    promised = signatures.read(found, folder)
-    model = found()
-    model.load(folder)
-    return Served(model, promised)
+    pid = os.getpid()
+    try:
+        found = model_class.find(folder)
+        promised = signatures.read(found, folder)
+        model = found()
+        model.load(folder)
+        return Served(model, promised)
+    finally:
+        _end_copy(pid)
 
 
 def _bounded(outcomes: list[Outcome]) -> list[Outcome]:
@@ -220,7 +236,7 @@ def main(arguments: Sequence[str]) -> int:
         started = time.monotonic()
         try:
             served = _load(folder)
-        except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever the model raises
+        except BaseException as error:  # noqa: BLE001 - whatever the model raises
             # What is wrong with the signature is said in one sentence; the stack is that of what model.py raised.
             _print(error.__cause__ if isinstance(error, SignatureError) else error, folder)
             text = str(error) if isinstance(error, SignatureError) else _said(error)

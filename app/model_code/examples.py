@@ -53,7 +53,11 @@ class Example:
 def paths(folder: Path) -> list[Path]:
     """The files that are asked, in their order. Raises GoldenCheckError where two have one name, or there are many."""
     place = folder / FOLDER
-    found = sorted(p for p in place.iterdir() if not p.name.endswith(EXPECTED)) if place.is_dir() else []
+    found = (
+        sorted(p for p in place.iterdir() if not p.name.endswith(EXPECTED) and p.name[0] != ".")
+        if place.is_dir()
+        else []
+    )
     stems = [path.stem for path in found]
     twice = next((path for path in found if stems.count(path.stem) > 1), None)
     if twice is not None:
@@ -143,7 +147,8 @@ def answer(example: Example, ask: Ask, batch_size: int) -> Any:
 def _outcome(example: Example, row: Mapping[str, Any]) -> Any:
     if "failed" in row:
         raise GoldenCheckError(
-            f"{example.name}: predict raised {row['failed']}.", hint="The log has the traceback; mend it, or the file."
+            f"{example.name}: predict raised {row.get('why', row['failed'])}.",
+            hint="The log has the traceback; mend it, or the file.",
         )
     return {"refused": row["refused"]} if "refused" in row else json.loads(row["answer"])
 

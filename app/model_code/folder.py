@@ -31,6 +31,11 @@ def _walk(folder: Path) -> Iterator[Path]:
         if entry.name in LEFT_OUT:
             continue
         path = Path(entry.path)
+        if not entry.name.isprintable():
+            # Neither a manifest nor a message can hold it.
+            raise ModelLoadError(
+                f"{folder} holds a file whose name is {entry.name!a}.", hint="Name it in plain UTF-8 text."
+            )
         if entry.is_dir(follow_symlinks=False):
             yield from _walk(path)
             continue

@@ -28,6 +28,17 @@ KNOWN = (
 )
 
 
+# What stands inside of Annotated, and the type that it is for.
+NARROWED: dict[type, str] = {
+    cask.Range: "int",
+    cask.Text: "str",
+    cask.Choice: "str",
+    cask.Labels: "str",
+    cask.Shape: "Image",
+}
+NOTES = tuple(NARROWED)
+
+
 class UnsupportedError(Exception):
     """A type that cannot be sent; the text says which, and what can."""
 
@@ -69,7 +80,13 @@ def kind_of(hint: Any, folder: Path) -> Kind:
         raise UnsupportedError("an array needs its sides: Annotated[np.ndarray, Shape(None, 4)]")
     if isinstance(hint, type):
         return _of_class(hint, folder)
-    raise UnsupportedError(f"{hint!r} cannot be sent; use {KNOWN}")
+    if isinstance(hint, types.ModuleType):
+        name = hint.__name__.rpartition(".")[2]
+        known = f"; write from cask import {name}" if hasattr(cask, name) else ""
+        raise UnsupportedError(f"{hint.__name__} is a module, not a type{known}")
+    if isinstance(hint, NOTES):
+        raise UnsupportedError(f"{hint!r} narrows a type; write Annotated[{NARROWED[type(hint)]}, …] around it")
+    raise UnsupportedError(f"{shown_hint(hint)} cannot be sent; use {KNOWN}")
 
 
 def _of_class(hint: type, folder: Path) -> Kind:
@@ -84,6 +101,8 @@ def _of_class(hint: type, folder: Path) -> Kind:
         raise UnsupportedError(f"{hint.__module__}.{name} cannot be sent; use cask.Image, whose pixels are an array")
     if hint in (dict, list):
         raise UnsupportedError(f"{name} does not say what is in it; write {name}[{'str, ' * (hint is dict)}float]")
+    if hint.__module__ == "model" and isinstance(vars(hint).get("__annotations__"), dict):
+        raise UnsupportedError(f"{name} is a class with fields; write @dataclass above it, without a base")
     raise UnsupportedError(f"{name} cannot be sent; use {KNOWN}")
 
 
@@ -278,6 +297,8 @@ def _annotated(base: Any, notes: Sequence[Any], folder: Path) -> Kind:
 
 
 def _narrowed(kind: Kind, note: Any, folder: Path) -> Kind:
+    if note in NOTES:
+        raise UnsupportedError(f"{note.__name__} stands without its values; write {note.__name__}(…)")
     kinds = kind.schema.get("type")
     if isinstance(note, cask.Range):
         _must(kinds in ("integer", "number"), "Range", "int or float")
@@ -303,10 +324,19 @@ def _must(is_so: bool, note: str, types_: str) -> None:
 
 
 def _lines(folder: Path, name: str) -> list[str]:
+    path = folder / name
+    if not path.resolve().is_relative_to(folder.resolve()):
+        raise UnsupportedError(f"Labels({name!r}) lies outside of the model's folder; put a copy of the file into it")
     try:
-        lines = [line.strip() for line in (folder / name).read_text().splitlines()]
+        lines = [line.strip() for line in path.read_text().splitlines()]
+    except FileNotFoundError:
+        there = ", ".join(sorted(each.name for each in path.parent.glob("*.txt"))) or "none"
+        said = f"Labels({name!r}): there is no such file in the model's folder; text files there: {there}"
+        raise UnsupportedError(said) from None
     except (OSError, ValueError) as error:
-        raise UnsupportedError(f"Labels({name!r}) cannot be read in the model's folder: {error}") from None
+        raise UnsupportedError(
+            f"Labels({name!r}) cannot be read: {error}; write a text with one label a line"
+        ) from None
     if not any(lines):
         raise UnsupportedError(f"Labels({name!r}) holds no line")
     return [line for line in lines if line]
@@ -366,3 +396,24 @@ def _array(shape: cask.Shape) -> Kind:
 def _shown(value: Any) -> str:
     text = repr(value)
     return f"{type(value).__name__} {text if len(text) <= 60 else text[:57] + '…'}"
+
+
+def shown_hint(hint: Any) -> str:
+    """A type as people write it."""
+    if _is_array(hint):
+        return "np.ndarray"
+    if isinstance(hint, type) and not typing.get_args(hint):
+        return hint.__name__
+    return str(hint).replace("typing.", "").replace("model.", "")
+
+
+def check_limits(schema: Schema, value: Any) -> None:
+    """Raises ValueError for a value, as JSON, beyond what its annotations allow."""
+    is_text = isinstance(value, str) and "enum" not in schema
+    low, high = (schema.get(key) for key in (("minLength", "maxLength") if is_text else ("minimum", "maximum")))
+    size = len(value) if is_text else value
+    if (low is not None and size < low) or (high is not None and size > high):
+        limits = f"{'-∞' if low is None else low} to {'∞' if high is None else high}"
+        raise ValueError(
+            f"{size} characters where {limits} were promised" if is_text else f"{size} where {limits} was promised"
+        )

@@ -2,13 +2,7 @@
 
 from __future__ import annotations
 
-import ast
-import importlib.abc
-import importlib.machinery
-import importlib.util
 import inspect
-import sys
-import types
 import typing
 from collections.abc import Callable
 from pathlib import Path
@@ -17,17 +11,13 @@ from typing import Any, NamedTuple, Union
 import cask
 from app.model_code import kinds, schema_marks
 from app.model_code.kinds import Kind, UnsupportedError
+from app.model_code.model_class import FILE_NAME, SignatureError, lines
 from cask.model import BATCHING
 
-FILE_NAME = "model.py"
-MODULE_NAME = "model"
 DOC_CHARACTERS = 2000
+NO_SELF = inspect.Parameter("self", inspect.Parameter.POSITIONAL_ONLY)
 # Beside the parameters in a request.
 RESERVED = ("model", "version", "inputs", "options", "items", "task", "webhook_url")
-
-
-class SignatureError(Exception):
-    """The model cannot be served as it is written. The text names file and line, what is wrong and what to write."""
 
 
 class Signature(NamedTuple):
@@ -59,86 +49,25 @@ class Signature(NamedTuple):
         }
 
 
-class _FromSource(importlib.machinery.SourceFileLoader):
-    """Compiles anew: what lies in ``__pycache__`` may be of another time, or of somebody else."""
-
-    def get_code(self, fullname: str) -> types.CodeType:
-        path = self.get_filename(fullname)
-        return self.source_to_code(self.get_data(path), path)
-
-
-def _hook(folder: Path) -> Callable[[str], Any]:
-    loaders: list[tuple[type[importlib.abc.Loader], list[str]]] = [
-        (importlib.machinery.ExtensionFileLoader, importlib.machinery.EXTENSION_SUFFIXES),
-        (_FromSource, importlib.machinery.SOURCE_SUFFIXES),
-    ]
-    found = importlib.machinery.FileFinder.path_hook(*loaders)
-
-    def hook(path: str) -> Any:
-        if not Path(path).is_relative_to(folder) or Path(path).is_relative_to(folder / "environment"):
-            raise ImportError(path)
-        return found(path)
-
-    return hook
-
-
-def model_class(folder: Path) -> type[cask.Model]:
-    """Run model.py and return the one class in it that derives from ``cask.Model``. Raises SignatureError."""
-    path = folder / FILE_NAME
-    spec = importlib.util.spec_from_file_location(MODULE_NAME, path, loader=_FromSource(MODULE_NAME, str(path)))
-    if not path.is_file() or spec is None or spec.loader is None:
-        raise SignatureError(f"{path} is missing: a model with code is a class in a file of that name")
-    # Modules beside it are found first, and compiled from what the digest covers.
-    sys.path.insert(0, str(folder))
-    sys.path_hooks.insert(0, _hook(folder))
-    sys.path_importer_cache.clear()
-    module = importlib.util.module_from_spec(spec)
-    # Dataclasses and pickles look their module up.
-    sys.modules[MODULE_NAME] = module
-    try:
-        spec.loader.exec_module(module)
-    except SyntaxError as error:
-        raise SignatureError(f"{error.filename}, line {error.lineno}: {error.msg}") from error
-    except (Exception, SystemExit) as error:
-        raise SignatureError(f"{_place_of(error, path)}: {type(error).__name__}: {error}") from error
-    found = [
-        each
-        for each in vars(module).values()
-        if isinstance(each, type) and issubclass(each, cask.Model) and each.__module__ == MODULE_NAME
-    ]
-    # A class that others here derive from is their base, and no model of its own.
-    found = [each for each in found if not any(issubclass(other, each) for other in found if other is not each)]
-    if len(found) != 1:
-        names = ", ".join(each.__name__ for each in found) or "none"
-        raise SignatureError(f"{path}: one class must derive from cask.Model; there is: {names}")
-    return found[0]
-
-
-def _place_of(error: BaseException, path: Path) -> str:
-    """The last line of the model's own files that had a part in it."""
-    lines, trace = [], error.__traceback__
-    while trace is not None:
-        if Path(trace.tb_frame.f_code.co_filename).parent == path.parent:
-            lines.append(f"{trace.tb_frame.f_code.co_filename}, line {trace.tb_lineno}")
-        trace = trace.tb_next
-    return lines[-1] if lines else str(path)
-
-
 def read(found: type[cask.Model], folder: Path) -> Signature:
     """Check ``predict`` of a class. Raises SignatureError."""
     path = folder / FILE_NAME
     written = inspect.getattr_static(found, "predict", None)
     predict = getattr(found, "predict", None)
     if not callable(predict):
-        raise SignatureError(f"{path}: {found.__name__} has no method predict")
-    lines = _lines(path, found.__name__)
-    at = _Places(path, lines)
+        line = lines(path, found.__name__).get("class", 1)
+        text = "has no method predict; write def predict(self, text: list[str]) -> list[str], for example"
+        raise SignatureError(f"{path}, line {line}: {found.__name__} {text}")
+    at = _Places(path, lines(path, found.__name__))
     if isinstance(written, staticmethod | classmethod):
         raise at.error("predict", f"predict is a {type(written).__name__}; write def predict(self, …) without it")
     hints = _hints(predict, at)
     inputs: dict[str, Kind] = {}
     options: dict[str, tuple[Kind, Any]] = {}
-    for parameter in list(inspect.signature(predict).parameters.values())[1:]:
+    own, *parameters = [*inspect.signature(predict).parameters.values()] or [NO_SELF]
+    if own is NO_SELF or own.name in hints:
+        raise at.error("predict", "predict has no self; write def predict(self, …)")
+    for parameter in parameters:
         name = parameter.name
         if name in RESERVED or name.startswith("_"):
             raise at.error(name, f"the parameter {name!r} needs another name: {', '.join(RESERVED)} are Cask's own")
@@ -149,7 +78,7 @@ def read(found: type[cask.Model], folder: Path) -> Signature:
         if parameter.kind is parameter.KEYWORD_ONLY:
             options[name] = _option(parameter, hints[name], folder, at)
         else:
-            inputs[name] = _input(name, hints[name], folder, at)
+            inputs[name] = _input(parameter, hints[name], folder, at)
     if not inputs:
         raise at.error("predict", "predict takes no items; give it one list at least, such as text: list[str]")
     size, wait, threads = getattr(predict, BATCHING, (1, 0.0, 1))
@@ -176,18 +105,6 @@ class _Places:
         return SignatureError(f"{self._path}, line {line}: {text}" if line else f"{self._path}: {text}")
 
 
-def _lines(path: Path, class_name: str) -> dict[str, int]:
-    for node in ast.walk(ast.parse(path.read_bytes())):
-        if isinstance(node, ast.ClassDef) and node.name == class_name:
-            for method in node.body:
-                if isinstance(method, ast.FunctionDef | ast.AsyncFunctionDef) and method.name == "predict":
-                    given = method.args
-                    named = (*given.posonlyargs, *given.args, *given.kwonlyargs, given.vararg, given.kwarg)
-                    lines = {each.arg: each.lineno for each in named if each is not None}
-                    return {**lines, "predict": method.lineno, "return": (method.returns or method).lineno}
-    return {}
-
-
 def _hints(predict: Callable[..., Any], at: _Places) -> dict[str, Any]:
     if inspect.iscoroutinefunction(predict):
         raise at.error("predict", "predict is async; write def predict")
@@ -199,11 +116,17 @@ def _hints(predict: Callable[..., Any], at: _Places) -> dict[str, Any]:
         raise at.error("predict", f"a type of predict cannot be read: {type(error).__name__}: {error}") from error
 
 
-def _input(name: str, hint: Any, folder: Path, at: _Places) -> Kind:
+def _input(parameter: inspect.Parameter, hint: Any, folder: Path, at: _Places) -> Kind:
+    name, shown = parameter.name, kinds.shown_hint(hint)
+    if parameter.default is not parameter.empty:
+        option = f"{name}: {shown} = {parameter.default!r}"
+        raise at.error(
+            name, f"the parameter {name!r} has a default, as options have; write it behind a star: *, {option}"
+        )
     if typing.get_origin(hint) is not list or not typing.get_args(hint):
-        shown = getattr(hint, "__name__", str(hint))
         text = f"the parameter {name!r} is {shown}; positional parameters are lists with one item for each caller: "
-        raise at.error(name, f"{text}write {name}: list[{shown}], or put it behind * as an option")
+        wanted = {"list": "str", "np.ndarray": "Annotated[np.ndarray, Shape(None, 4)]"}.get(shown, shown)
+        raise at.error(name, f"{text}write {name}: list[{wanted}], or put it behind * as an option")
     return _kind(name, typing.get_args(hint)[0], folder, at)
 
 
@@ -213,9 +136,10 @@ def _option(parameter: inspect.Parameter, hint: Any, folder: Path, at: _Places) 
     if kind.schema.get(schema_marks.KIND) == "image":
         raise at.error(name, f"the option {name!r} is an Image; an Image must stand before the *, in a list")
     if parameter.default is parameter.empty:
-        raise at.error(name, f"the option {name!r} has no default; write {name}: … = …")
+        shown = kinds.shown_hint(hint)
+        raise at.error(name, f"the option {name!r} has no default; write {name}: {shown} = …")
     try:
-        kind.write(parameter.default)
+        kinds.check_limits(kind.schema, kind.write(parameter.default))
     except (TypeError, ValueError) as error:
         raise at.error(name, f"the default of {name!r} does not fit its type: {error}") from None
     return kind, parameter.default
@@ -224,9 +148,10 @@ def _option(parameter: inspect.Parameter, hint: Any, folder: Path, at: _Places) 
 def _answer(hints: dict[str, Any], folder: Path, at: _Places) -> Kind:
     hint = hints.get("return")
     if typing.get_origin(hint) is not list or not typing.get_args(hint):
-        raise at.error(
-            "return", "predict must say that it returns a list with one answer for each item: -> list[Label]"
-        )
+        wanted = "list[Label]" if hint is None or hint is list else f"list[{kinds.shown_hint(hint)}]"
+        found = "nothing" if hint is None else kinds.shown_hint(hint)
+        text = f"it returns {found}; predict returns a list with one answer for each item: write -> {wanted}"
+        raise at.error("return", text)
     inner = typing.get_args(hint)[0]
     if cask.Refused in typing.get_args(inner):
         inner = Union[tuple(each for each in typing.get_args(inner) if each is not cask.Refused)]  # noqa: UP007
@@ -236,6 +161,8 @@ def _answer(hints: dict[str, Any], folder: Path, at: _Places) -> Kind:
 def _kind(name: str, hint: Any, folder: Path, at: _Places) -> Kind:
     try:
         return kinds.kind_of(hint, folder)
+    except RecursionError:
+        raise at.error(name, f"the type of {name} holds itself; write it without that") from None
     except UnsupportedError as error:
         what = "the answer" if name == "return" else f"the parameter {name!r}"
         raise at.error(name, f"{what}: {error}") from None

@@ -159,7 +159,6 @@ class ModelWorker:
             if len(items) == 1:
                 return [{"failed": f"{error}", "bytes": 0, "answer": b""}]
         except TimeoutError:
-            self._abort()
             self._give_up(idle, f"did not answer within {self.spec.timeout_seconds:g} s and is replaced", "hung")
             raise self._crashed("it did not answer within %(seconds)g s", seconds=self.spec.timeout_seconds) from None
         except (OSError, EOFError, ProtocolError, ValueError, KeyError, TypeError) as error:
@@ -183,6 +182,8 @@ class ModelWorker:
         log.warning("the worker of %s, process %d, %s", self.spec.key, self.pid, words)
         self._why = self._why or why
         self._is_loaded.clear()
+        if why == "hung":
+            self._abort()
         self._kill()
 
     def _not_ready(self) -> ModelNotReadyError:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import pickle
+import socket
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from app.errors import ManifestError, ModelLoadError
+from app.errors import GoldenCheckError, ManifestError, ModelLoadError
 from app.model_code import adding, folder, served
 from app.model_code.adding import NewCode
 from app.models import manifests
+from app.models.manifests import CodeSpec
 from tests.unit.model_code import folders
 
 
@@ -43,6 +46,7 @@ def _pickle(source: Path) -> None:
     (source / "weights.bin").write_bytes(pickle.dumps([1]))
 
 
+ECHO = "from cask import Model\nclass Mine(Model):\n    def predict(self, x: list[int]) -> list[int]:\n"
 REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     "no model.py": (lambda source: (source / "model.py").unlink(), "holds no model.py"),
     "a pickle": (_pickle, "holds pickles, which run code when they are loaded: weights.bin imports nothing"),
@@ -57,7 +61,69 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
         "wrote words.cache into its own folder",
     ),
     "an exit": (lambda source: (source / "model.py").write_text("import os; os._exit(3)"), "status 3"),
+    "a polite exit": (lambda source: _code(source, "raise SystemExit(3)"), "model.py, line 1: SystemExit: 3"),
+    "an interrupt": (lambda source: _code(source, "raise KeyboardInterrupt"), "model.py, line 1: KeyboardInterrupt"),
+    "a pipe": (lambda source: os.mkfifo(source / "pipe"), "pipe is no regular file"),
+    "a pipe as model.py": (lambda source: ((source / "model.py").unlink(), os.mkfifo(source / "model.py")), "holds no"),
+    "a socket": (lambda source: _socket(source / "socket"), "socket is no regular file"),
+    "a linked folder": (lambda source: (source / "more").symlink_to("/etc"), "more is no regular file"),
+    "more than fits": (lambda source: os.truncate(_touched(source / "big"), 2**43), "GB are free where the store lies"),
+    "a name in bytes": (
+        lambda source: _touched(Path(os.fsdecode(bytes(source) + b"/\xff"))),
+        "whose name is '\\udcff'",
+    ),
+    "10 GB": (lambda source: _code(source, "x = bytearray(10_000_000_000)"), "model.py, line 1: MemoryError"),
+    "a hang": (
+        lambda source: _code(source, "import time\ntime.sleep(600)"),
+        "model.py, line 2: it did not load within 8",
+    ),
+    "a crash in C": (
+        lambda source: _code(source, "import ctypes\nctypes.string_at(0)"),
+        "model.py, line 2: its process ended while it loaded, status -11 (Segmentation fault)",
+    ),
+    "requirements that are none": (
+        lambda source: (source / "requirements.txt").write_text("torch ==== 1\n"),
+        "requirements.txt cannot be installed",
+    ),
+    "requirements that are not there": (
+        lambda source: (source / "requirements.txt").write_text("--no-index\nnot-there-at-all==1\n"),
+        "No matching distribution found for not-there-at-all==1",
+    ),
+    "a crash at an example": (
+        lambda source: _code(source, f"{ECHO}        import ctypes; ctypes.string_at(0)\n", example='{"x": 1}'),
+        "model.py, line 4: examples/01.json: The model tickets@1 gave no answer",
+    ),
+    "an error at an example": (
+        lambda source: _code(source, f"{ECHO}        return [1 // each for each in x]\n", example='{"x": 0}'),
+        "examples/01.json: predict raised model.py, line 4: ZeroDivisionError",
+    ),
 }
+# What is loud or odd, and can be served.
+ENDLESS = "import threading, time\nthreading.Thread(target=time.sleep, args=(600,)).start()\n"
+TAKEN = {
+    "prints": f"print('hello', flush=True)\n{ECHO}        print(x); return x\n",
+    "a thread that never ends": f"{ENDLESS}{ECHO}        return x\n",
+    "a copy of itself": f"import os\nos.fork()\n{ECHO}        os.fork(); return x\n",
+    "a child": f"import subprocess\nsubprocess.Popen(['sleep', '600'])\n{ECHO}        return x\n",
+}
+
+
+def _code(source: Path, code: str, example: str = "") -> None:
+    (source / "model.py").write_text(code)
+    if example:
+        (source / "examples").mkdir()
+        (source / "examples" / "01.json").write_text(example)
+
+
+def _touched(path: Path) -> Path:
+    path.touch()
+    return path
+
+
+def _socket(path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as sock:
+        # A path of a test may be longer than a socket's may.
+        sock.bind(f"/proc/self/fd/{os.open(path.parent, os.O_PATH)}/{path.name}")
 
 
 @pytest.mark.parametrize("what", REFUSED)
@@ -66,12 +132,30 @@ def test_folder_that_cannot_be_served_is_refused_and_leaves_nothing(tmp_path: Pa
     spoil, said = REFUSED[what]
     spoil(source)
 
-    with pytest.raises(ModelLoadError) as raised:
-        adding.add(NewCode(source, "tickets", "1"), store)
+    # A busy machine takes seconds to start a process; only what hangs is to meet the limit.
+    limits = CodeSpec(load_seconds=8.0 if what == "a hang" else 60.0, memory_mb=2000)
+    with pytest.raises((ModelLoadError, GoldenCheckError)) as raised:
+        adding.add(NewCode(source, "tickets", "1", limits=limits), store)
 
     assert said in str(raised.value.message)
     assert str(raised.value.hint)
     assert not list(store.glob("*")) if store.exists() else True
+
+
+@pytest.mark.parametrize("what", TAKEN)
+def test_folder_whose_code_is_odd_is_taken_and_answers(tmp_path: Path, what: str) -> None:
+    source = tmp_path / "source"
+    source.mkdir()
+    _code(source, TAKEN[what], example='{"items": [{"x": 1}, {"x": 2}]}')
+    manifest = adding.add(NewCode(source, "odd", "1"), tmp_path / "store")
+    model = served.load(manifest, is_allowed=True, threads=1)
+    try:
+        answers = [model.running.ask({}, [([number], b"")])[0]["answer"] for number in range(5)]
+    finally:
+        model.close()
+
+    # A copy that os.fork() made does not answer besides.
+    assert answers == [b"0", b"1", b"2", b"3", b"4"]
 
 
 def test_pickle_is_taken_from_whom_one_trusts(tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import enum
+import re
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,8 +14,8 @@ import numpy as np
 import pytest
 
 import cask
-from app.model_code import kinds, signature
-from app.model_code.signature import SignatureError
+from app.model_code import kinds, model_class, signature
+from app.model_code.model_class import SignatureError
 from tests.unit.model_code import folders
 
 
@@ -27,7 +28,7 @@ def _modules_as_before() -> Iterator[None]:
 
 
 def read(folder: Path) -> signature.Signature:
-    return signature.read(signature.model_class(folder), folder)
+    return signature.read(model_class.find(folder), folder)
 
 
 def test_hints_become_schemas(tmp_path: Path) -> None:
@@ -137,23 +138,59 @@ def test_answer_off_its_type_is_no_answer(tmp_path: Path, hint: Any, value: Any)
 MISTAKES = [
     ("self, text) -> list[str]", 4, "the parameter 'text' has no type"),
     ("self, text: str) -> list[str]", 4, "write text: list[str]"),
-    ("self, text: list) -> list[str]", 4, "positional parameters are lists"),
-    ("self, text: list[str]) -> str", 4, "returns a list with one answer for each item"),
-    ("self, text: list[str])", 4, "returns a list"),
+    (
+        "self, text: list) -> list[str]",
+        4,
+        "positional parameters are lists with one item for each caller: write text: list[str]",
+    ),
+    ("self, x: np.ndarray) -> list[str]", 4, "write x: list[Annotated[np.ndarray, Shape(None, 4)]]"),
+    (
+        "self, text: list[str], top: int = 1) -> list[str]",
+        4,
+        "has a default, as options have; write it behind a star: *, top: int = 1",
+    ),
+    ("self, text: list[str], top: list[int] = 1) -> list[str]", 4, "the parameter 'top' has a default"),
+    ("text: list[str]) -> list[str]", 4, "predict has no self; write def predict(self, …)"),
+    (") -> list[str]", 4, "predict has no self"),
+    (
+        "self, text: list[str]) -> str",
+        4,
+        "it returns str; predict returns a list with one answer for each item: write -> list[str]",
+    ),
+    ("self, text: list[str]) -> dict[str, float]", 4, "it returns dict[str, float]; predict returns a list"),
+    ("self, text: list[str])", 4, "it returns nothing; predict returns a list"),
+    (
+        "self, photo: list[PIL.Image]) -> list[str]",
+        4,
+        "PIL.Image is a module, not a type; write from cask import Image",
+    ),
+    ("self, x: list[Range(1, 5)]) -> list[str]", 4, "narrows a type; write Annotated[int, …] around it"),
+    ("self, x: list[Annotated[str, Text]]) -> list[str]", 4, "Text stands without its values; write Text(…)"),
+    ("self, x: list[Annotated[str, Labels('/etc/passwd')]]) -> list[str]", 4, "lies outside of the model's folder"),
+    ("self, x: list[str], *, n: Annotated[int, Range(1, 5)] = 9) -> list[str]", 4, "9 where 1 to 5 was promised"),
+    (
+        "self, x: list[str], *, n: Annotated[str, Text(1)] = '') -> list[str]",
+        4,
+        "0 characters where 1 to ∞ were promised",
+    ),
     ("self) -> list[str]", 4, "takes no items"),
     ("self, text: list[complex]) -> list[str]", 4, "the parameter 'text': complex cannot be sent"),
     ("self, text: list[PIL.Image.Image]) -> list[str]", 4, "PIL.Image.Image cannot be sent; use cask.Image"),
     ("self, text: list[dict]) -> list[str]", 4, "dict does not say what is in it; write dict[str, float]"),
     ("self, text: list[str]) -> list[tuple[str, float]]", 4, "tuple[str, float] cannot be sent; use str, int"),
     ("self, text: list[int | str]) -> list[str]", 4, "only T | None"),
-    ("self, text: list[str], *, top: int) -> list[str]", 4, "the option 'top' has no default"),
+    ("self, text: list[str], *, top: int) -> list[str]", 4, "the option 'top' has no default; write top: int = …"),
     ("self, text: list[str], *, top: int = 'x') -> list[str]", 4, "the default of 'top' does not fit"),
     ("self, text: list[str], **more: int) -> list[str]", 4, "cannot be described"),
     ("self, text: list[str], *,\n        top: set[int] = 0) -> list[str]", 5, "the parameter 'top'"),
     ("self, model: list[str]) -> list[str]", 4, "needs another name"),
     ("self, text: list[Missing]) -> list[str]", 4, "name 'Missing' is not defined"),
     ("self, text: list[np.ndarray]) -> list[str]", 4, "an array needs its sides"),
-    ("self, text: list[Annotated[str, Labels('no.txt')]]) -> list[str]", 4, "no.txt"),
+    (
+        "self, text: list[Annotated[str, Labels('no.txt')]]) -> list[str]",
+        4,
+        "Labels('no.txt'): there is no such file in the model's folder; text files there: none",
+    ),
     ("self, text: list[Annotated[str, Range(1, 2)]]) -> list[str]", 4, "Range is for int or float"),
     ("self, pair: list[list[Image]]) -> list[str]", 4, "own parameter"),
 ]
@@ -175,6 +212,7 @@ def test_mistake_is_named_with_its_place_and_what_to_write(
     assert f"{tmp_path / 'model.py'}, line {line}: " in str(raised.value)
 
 
+NODE = "import dataclasses\n@dataclasses.dataclass\nclass Node:\n    next: 'Node | None' = None\n"
 METHOD = "import cask\nclass Mine(cask.Model):\n    {} -> list[int]: return x"
 
 
@@ -185,8 +223,39 @@ METHOD = "import cask\nclass Mine(cask.Model):\n    {} -> list[int]: return x"
         ("x = 1", "one class must derive from cask.Model; there is: none"),
         ("\nimport nowhere_to_be_found", "line 2: ModuleNotFoundError: No module named 'nowhere_to_be_found'"),
         ("import sys\nsys.exit(3)", "line 2: SystemExit: 3"),
-        ("from cask import Model\nclass Mine(Model): pass", "Mine has no method predict"),
-        ("import cask\nclass A(cask.Model): pass\nclass B(cask.Model): pass", "there is: A, B"),
+        (
+            "from cask import Model\nclass Mine(Model): pass",
+            "line 2: Mine has no method predict; write def predict(self",
+        ),
+        (
+            "import cask\nclass A(cask.Model): pass\nclass B(cask.Model): pass",
+            "there is: A in line 2, B in line 3. Leave",
+        ),
+        (
+            "class Mine:\n    def predict(self): pass",
+            "line 1: Mine does not derive from cask.Model; write class Mine(Model):",
+        ),
+        ("from cask import Modell", "line 1: ImportError: cannot import name 'Modell' from 'cask' .*; is it Model?"),
+        (
+            "import nowhere",
+            "line 1: ModuleNotFoundError: No module named 'nowhere'; name its package in requirements.txt",
+        ),
+        ("from .parts import x", "line 1: ImportError: .*; files beside model.py are imported without the dot"),
+        (
+            METHOD.format("def load(self): pass\n    def predict(self, x: list[int])"),
+            "line 3: load takes (self); write def load",
+        ),
+        (
+            METHOD.format("def __init__(self, x): pass\n    def predict(self, x: list[int])"),
+            "line 3: __init__ takes (self, x); write",
+        ),
+        (
+            METHOD.format("@cask.batch\n    def predict(self, x: list[int])"),
+            "line 3: TypeError: batch.*; write @batch(max_size=8)",
+        ),
+        ("class Row:\n    a: int\n" + METHOD.format("def predict(self, x: list[Row])"), "write @dataclass above it"),
+        (NODE + METHOD.format("def predict(self, x: list[Node])"), "line 7: the type of x holds itself"),
+        ("raise KeyboardInterrupt", "line 1: KeyboardInterrupt"),
         (METHOD.format("@staticmethod\n    def predict(x: list[int])"), "line 4: predict is a staticmethod; write"),
         (METHOD.format("@classmethod\n    def predict(cls, x: list[int])"), "line 4: predict is a classmethod; write"),
         (METHOD.format("async def predict(self, x: list[int])"), "line 3: predict is async; write def predict"),
@@ -196,7 +265,7 @@ METHOD = "import cask\nclass Mine(cask.Model):\n    {} -> list[int]: return x"
 def test_file_that_is_no_model_is_named(tmp_path: Path, code: str, said: str) -> None:
     (tmp_path / "model.py").write_text(code)
 
-    with pytest.raises(SignatureError, match=said.replace("(", r"\(")):
+    with pytest.raises(SignatureError, match=re.sub(r"([()?])", r"\\\1", said)):
         read(tmp_path)
 
 
@@ -205,9 +274,9 @@ def test_base_class_beside_the_model_is_no_second_model(tmp_path: Path) -> None:
     mine = "class Mine(Base):\n    def predict(self, x: list[int]) -> list[int]: return x\n"
     (tmp_path / "model.py").write_text(base + mine)
 
-    assert signature.model_class(tmp_path).__name__ == "Mine"
+    assert model_class.find(tmp_path).__name__ == "Mine"
 
 
 def test_missing_file_says_what_is_wanted(tmp_path: Path) -> None:
     with pytest.raises(SignatureError, match="a model with code is a class in a file of that name"):
-        signature.model_class(tmp_path)
+        model_class.find(tmp_path)
