@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
 from flask import has_request_context
+from werkzeug.datastructures import FileStorage
 
 from app import tasks
 from app.inference import code_calls
@@ -25,7 +26,8 @@ from app.web.middleware import deadlines
 from app.web.policy import Access
 
 View = TypeVar("View", bound=Callable[..., Any])
-Input = bytes | bytearray | memoryview | str | Path | IO[bytes]
+# A FileStorage reads by __getattr__, so it is no IO[bytes] for mypy.
+Input = bytes | bytearray | memoryview | str | Path | IO[bytes] | FileStorage
 # Of a model with code: its parameters by name.
 Parameters = Mapping[str, Any]
 

@@ -107,10 +107,11 @@ def test_drawn_faces_are_found_where_they_are(server: Server) -> None:
     picture = Image.new("RGB", (640, 400), (150, 160, 170))
     draw_face(picture, 40, 60, 200, (214, 170, 140))
     draw_face(picture, 340, 80, 260, (150, 105, 80))
-    found, none = ask(server, "faces", picture.filter(ImageFilter.GaussianBlur(1.5)), Image.new("RGB", (640, 400)))
+    empty = [Image.new("RGB", size) for size in ((640, 400), (1, 1), (19, 300), (20, 20))]
+    found, *none = ask(server, "faces", picture.filter(ImageFilter.GaussianBlur(1.5)), *empty)
 
     centres = sorted((row["box"]["x_min"] + row["box"]["x_max"]) / 2 for row in found)
-    assert none == []
+    assert none == [[]] * len(empty)
     assert {row["label"] for row in found} == {"face"}
     assert centres == [pytest.approx(140, abs=20), pytest.approx(470, abs=20)]
 
@@ -137,6 +138,14 @@ def test_text_is_read_in_its_place_upright_and_upside_down(server: Server, name:
         # A letter that two boxes share may be read twice.
         assert difflib.SequenceMatcher(None, words(rows), "Invoice2047Total318.50").ratio() > 0.9, words(rows)
         assert all(0 <= row["box"]["x_min"] < row["box"]["x_max"] <= 480 and row["score"] > 0.6 for row in rows)
+
+
+@pytest.mark.parametrize("size", [(1, 97), (1, 5000), (5000, 1), (2, 60), (1, 1), (33, 1), (3000, 101)])
+def test_narrow_picture_is_answered_in_time(server: Server, size: tuple[int, int]) -> None:
+    """The package enlarges the shorter side: 1 × 97 pixels became 52 megapixels."""
+    answer = _asked(server, "read-text", {"photo": _png(Image.new("RGB", size, "white"))})
+
+    assert answer.json.get("results") == [[]] or answer.json["code"] == "input_refused", answer.body
 
 
 def words(rows: list[dict[str, Any]]) -> str:

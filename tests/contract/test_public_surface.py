@@ -11,13 +11,16 @@ import re
 import subprocess
 import sys
 import tomllib
+import typing
 from pathlib import Path
 
 import pytest
+from werkzeug.datastructures import FileStorage
 
 import cask
 from app.cli import reference_document
 from app.config import ROOT
+from cask import web
 
 SURFACE = Path(__file__).with_name("public_surface.txt")
 MODULES = sorted(f"cask.{path.stem}" for path in (ROOT / "cask").glob("[!_]*.py"))
@@ -96,6 +99,11 @@ def test_examples_are_checked_as_strictly_as_the_package() -> None:
 
     assert {"examples/models", "examples/templates"} <= {*settings["files"]}
     assert {"examples.models.*", "examples.templates.*"} <= {*strict["module"]}
+
+
+def test_uploaded_file_is_an_input_for_mypy_too() -> None:
+    """``predict("damage", request.files["photo"])`` is what plugins write first."""
+    assert FileStorage in typing.get_args(web.Input)
 
 
 def test_package_says_that_it_has_types() -> None:

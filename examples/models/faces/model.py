@@ -16,7 +16,10 @@ class Faces(Model):
         return [self.find(each, threshold) for each in photo]
 
     def find(self, photo: Image, threshold: float) -> list[Detection]:
-        self.network.min_face_size = max(20, min(photo.width, photo.height) // 20)
+        side = min(photo.width, photo.height)
+        if side < 20:
+            return []
+        self.network.min_face_size = max(20, side // 20)
         boxes, scores = self.network.detect(photo.pixels)
         found = zip(boxes, scores, strict=True) if boxes is not None else ()
         return [Detection("face", float(score), Box(*map(float, box))) for box, score in found if score >= threshold]
