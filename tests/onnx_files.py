@@ -143,6 +143,26 @@ def table(batch: int | str = "n") -> bytes:
     return model(nodes, weights, [value("features", [batch, 4])], outputs)
 
 
+def colours(cell: int = 8, side: int = 64) -> bytes:
+    """A detector of red, green and blue cells with YOLO's head: a cell's score is how much of the colour it has."""
+    count = side // cell
+    centres = (np.arange(count) + 0.5) * cell
+    sizes = np.full(count * count, cell)
+    boxes = np.stack([np.tile(centres, count), np.repeat(centres, count), sizes, sizes]).astype(np.float32)[None]
+    nodes = [
+        node("AveragePool", ["images"], ["means"], kernel_shape=[cell, cell], strides=[cell, cell]),
+        node("Reshape", ["means", "shape"], ["scores"]),
+        # So that there are as many boxes as pictures.
+        node("ReduceMean", ["scores"], ["mean"], axes=[1, 2], keepdims=1),
+        node("Mul", ["mean", "zero"], ["nothing"]),
+        node("Add", ["boxes", "nothing"], ["places"]),
+        node("Concat", ["places", "scores"], ["output0"], axis=1),
+    ]
+    weights = {"shape": np.array([-1, 3, count * count]), "zero": np.zeros(1, np.float32), "boxes": boxes}
+    outputs = [value("output0", ["n", 7, count * count])]
+    return model(nodes, weights, [value("images", ["n", 3, side, side])], outputs)
+
+
 def _attribute(name: str, given: object) -> bytes:
     # Type 2 is a whole number, 1 a float, 3 a text, 7 a list of whole numbers.
     if isinstance(given, int):

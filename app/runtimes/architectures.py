@@ -16,6 +16,11 @@ from app.models.manifests import Manifest, Task
 from app.runtimes import selection
 from app.runtimes.operators import torchvision
 
+TIMM = "timm:"
+TIMM_EXPORT = (
+    "torch.export.save(torch.export.export(timm.create_model('…', pretrained=True).eval(), (torch.zeros(2, 3, 224, "
+    "224),), dynamic_shapes=({0: torch.export.Dim('n', min=1, max=64)},)), 'network.pt2')"
+)
 # Keys of architecture_options that are ours and not the builder's.
 FROZEN_BATCH_NORM_EPS = "frozen_batch_norm_eps"
 
@@ -43,6 +48,11 @@ def find(name: str) -> Architecture:
     """The architecture of this name. Raises ModelLoadError with the nearest names."""
     if name in known():
         return known()[name]
+    if name.startswith(TIMM):
+        raise ModelLoadError(
+            f"{name} is of timm, which is no part of this service.",
+            hint=f"Save it where timm is installed, and add the file with FILE=network.pt2 TASK=…: {TIMM_EXPORT}",
+        )
     near = difflib.get_close_matches(name, known(), n=4) or ["resnet50", "fasterrcnn_resnet50_fpn"]
     raise ModelLoadError(
         f"The architecture {name!r} is unknown.",

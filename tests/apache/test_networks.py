@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import io
 import json
 import shutil
 import tempfile
@@ -12,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from app.engine.client import EngineClient
 from app.runtimes.importing.add_network import NewNetwork, add_network
@@ -99,6 +101,23 @@ def test_every_door_gives_the_same_vector(server: Server, store: Path, sample_pa
     assert "A vector of 8 numbers" in page
     assert server.ask("/v1/embed?dimensions=0", image, JPEG).status == 422
     assert len(server.ask("/v1/embed?dimensions=2", image, JPEG).json["results"][0]["embedding"]) == 2
+
+
+def test_boxes_of_a_detector_with_yolos_head_lie_on_the_upright_picture(server: Server, store: Path) -> None:
+    take(server, store, onnx_files.colours(), "detect", "colours", labels=("red", "green", "blue"))
+    picture = Image.new("RGB", (256, 128))
+    # Input pixels are four of the picture: one cell.
+    picture.paste((0, 255, 0), (64, 32, 96, 64))
+    buffer = io.BytesIO()
+    picture.save(buffer, "PNG")
+    address, kind = "/v1/detect?model=colours", {"Content-Type": "image/png"}
+    servers.wait_until(lambda: server.ask(address, buffer.getvalue(), kind).status == 200, PATIENCE_SECONDS, "it")
+
+    (result,) = server.ask(address, buffer.getvalue(), kind).json["results"]
+
+    assert [each["label"] for each in result["detections"]] == ["green"]
+    assert result["detections"][0]["score"] > 0.85
+    assert list(result["detections"][0]["box"].values()) == pytest.approx([64, 32, 96, 64], abs=0.5)
 
 
 def test_arrays_are_taken_and_given_as_they_are(server: Server, store: Path) -> None:
