@@ -18,7 +18,7 @@ from app.web.pages import languages, pages, stored_texts, try_image
 
 # What a state of a build means, in a person's words.
 BUILDS = {
-    "none": gettext_noop("Not built on this machine: torch computes it in fp32."),
+    "none": gettext_noop("Not built on this machine: it computes in the form it came in."),
     "running": gettext_noop("A build is running. The model answers meanwhile as it did."),
     "failed": gettext_noop("The last build failed. The model answers as it did before."),
     "elsewhere": gettext_noop("Measured on another machine, or with other libraries."),
@@ -65,7 +65,12 @@ class Section:
     @property
     def words(self) -> str:
         """What a person must know of the build, in English; empty when there is nothing."""
-        return BUILDS.get(self.standing.state, "")
+        return "" if self.status.manifest.code else BUILDS.get(self.standing.state, "")
+
+    @property
+    def takes(self) -> str:
+        """The parameters of a model with code; empty for another."""
+        return ", ".join(self.status.manifest.signature.get("inputs", ()))
 
     @property
     def figures(self) -> list[tuple[str, Mapping[str, Any]]]:
