@@ -23,7 +23,7 @@ MOST_TOLD = 5
 
 @dataclass(frozen=True)
 class NewCode:
-    """What is to be added. ``is_trusted``: its pickles may be loaded."""
+    """What is to be added. ``is_trusted``: its pickles may be loaded. ``is_locked``: it has a lock, which is taken."""
 
     folder: Path
     name: str
@@ -31,6 +31,7 @@ class NewCode:
     description: str = ""
     limits: CodeSpec = field(default_factory=CodeSpec)
     is_trusted: bool = False
+    is_locked: bool = False
 
 
 def add(new: NewCode, store: Path, *, force: bool = False, say: Progress = lambda line: None) -> Manifest:
@@ -47,7 +48,10 @@ def add(new: NewCode, store: Path, *, force: bool = False, say: Progress = lambd
     with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as scratch:
         made = Path(scratch) / new.name / new.version
         _copy(new.folder, made)
-        environments.make(made, say)
+        if new.is_locked and (made / environments.LOCK).exists():
+            environments.install(made, say)
+        else:
+            environments.make(made, say)
         before = set(folders.files(made))
         promised = _promised(new, made, say)
         _check_unwritten(made, before)

@@ -90,7 +90,9 @@ def _added(subject: Subject, scratch: Path, *, writes_expected: bool) -> Manifes
     limits = replace(subject.limits, signature="{}")
     source = _without_expected(subject.folder, scratch / "source") if writes_expected else subject.folder
     try:
-        manifest = adding.add(NewCode(source, name, "1", "", limits, subject.is_trusted), scratch / "models")
+        manifest = adding.add(
+            NewCode(source, name, "1", "", limits, subject.is_trusted, subject.added is not None), scratch / "models"
+        )
     except CaskError as error:
         said = str(error.message).replace(str(source), str(subject.folder))
         raise type(error)(said, hint=str(error.hint)) from error

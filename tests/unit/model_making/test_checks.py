@@ -8,10 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from click.testing import CliRunner
+from click.testing import CliRunner, Result
 
 from app.cli import code_models
+from app.model_code import adding
+from app.model_code.adding import NewCode
 from app.model_making import samples
+from tests.unit.model_code.test_environments import wheel
 
 HEAD = """
 import ctypes, os, sys, time
@@ -136,3 +139,33 @@ def test_samples_reach_the_edges_of_each_type_and_are_the_same_again() -> None:
     assert {each["top"] for each in found if "top" in each} == {1, 2, 3, 5}
     assert {name for name, _ in wrong} == {"text", "n", "top", "how", "an unknown name", "no text"}
     assert found == list(samples.fitting(signature))
+
+
+def test_added_version_is_tested_from_its_lock_and_as_it_was_added(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source, wheels, store = tmp_path / "source", tmp_path / "wheels", tmp_path / "store"
+    wheels.mkdir()
+    wheel(wheels, "words_for_tests", "1.0", "WORD = 'one'\n")
+    write(source, RIGHT, one={"text": "one"})
+    code = "import words_for_tests\nfrom cask import Model\n\n\nclass Mine(Model):\n"
+    predict = (
+        "    def predict(self, text: list[str]) -> list[str]:\n        return [words_for_tests.WORD for _ in text]\n"
+    )
+    (source / "model.py").write_text(code + predict)
+    (source / "requirements.txt").write_text(f"--no-index\n--find-links {wheels}\nwords_for_tests\n")
+    manifest = adding.add(NewCode(source, "mine", "1"), store)
+    # Resolved anew, it would answer otherwise than its example says.
+    wheel(wheels, "words_for_tests", "2.0", "WORD = 'two'\n")
+    monkeypatch.setenv("MODELS_DIR", str(store))
+
+    def test(name: str) -> Result:
+        return CliRunner().invoke(code_models.test, [name, "--json"])
+
+    green = test("mine@1")
+    assert green.exit_code == 0, green.output
+    (manifest.directory / "model.py").write_text(code + predict + "# changed\n")
+    red = test("mine")
+    assert red.exit_code == 1
+    assert "was altered after it was added" in json.loads(red.stdout)["checks"][0]["words"]
+    assert "no folder with a model.py, nothing in drafts/, and not in the store" in test("nowhere").output
