@@ -12,7 +12,7 @@ import gc
 import logging
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -135,10 +135,8 @@ def _prepare_plan(environment: Environment, runner: Any, folder: Path) -> None:
     plan = CaskDispatcher.plan = plans.read(folder)
     environment.host = CaskDispatcher.host = plan.url
     try:
-        CaskDispatcher.scenarios = [
-            each if each.request else _of_users(environment, each)
-            for each in scenarios.build(plan.mix, plan.sources, {replay.REPLAYED: replay.scenario()})
-        ]
+        found = scenarios.build(plan.mix, plan.sources, {replay.REPLAYED: replay.scenario()})
+        CaskDispatcher.scenarios = _with_users(environment, found)
     except LoadTestError as error:
         _refuse(str(error), error.status)
     options: Any = environment.parsed_options
@@ -148,8 +146,12 @@ def _prepare_plan(environment: Environment, runner: Any, folder: Path) -> None:
         runner.register_message(BEGIN, lambda msg, **_: begin.set(msg.data["epoch"]))
 
 
+def _with_users(environment: Environment, found: Iterable[Scenario]) -> list[Scenario]:
+    """The scenarios; those of Locust's users with the classes of their files."""
+    return [each if each.request else _of_users(environment, each) for each in found]
+
+
 def _of_users(environment: Environment, scenario: Scenario) -> Scenario:
-    """The scenario with the user classes of its file."""
     classes = foreign_users.classes_of(Path(scenario.source))
     if not classes:
         raise UsageError(f"{scenario.source} has neither request() nor a Locust user class.")
@@ -214,7 +216,8 @@ def _prepare_callers(environment: Environment) -> None:
         chosen = choice.choose(target, settings, options.mix, options.scenario)
         known = reference.take(target, chosen.scenarios, chosen.models)
         CaskCaller.target, CaskCaller.host = target, target.url
-        CaskCaller.make = partial(Caller, chosen.scenarios, list(chosen.mix.values()), known.known)
+        found = _with_users(environment, chosen.scenarios)
+        CaskCaller.make = partial(Caller, found, list(chosen.mix.values()), known.known)
     except (LoadTestError, SettingsError) as error:
         status = error.status if isinstance(error, LoadTestError) else Status.USAGE
         _refuse(str(error), status)

@@ -194,6 +194,19 @@ def test_plain_locust_runs_headless_and_judges_answers() -> None:
     assert "wrong:" in printed
 
 
+def test_plain_locust_runs_a_scenario_and_the_users_of_a_file(tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text(THEIRS)
+    (tmp_path / "look.py").write_text("def request():\n    return {'path': '/version'}\n")
+    files = f"{tmp_path}/mine.py {tmp_path}/look.py"
+    options = ("--headless", "--users", "4", "--spawn-rate", "4", "--run-time", "4s", "--scenario", files, "--mix", "")
+    with harness.faulty_server(slots=16) as server, locust(*options, url=server.url) as process:
+        printed, _ = process.communicate(timeout=60)
+
+    assert "TURN     look" in printed, printed
+    assert "TURN     mine" in printed, printed
+    assert "failed: Mine: miss" in printed, printed
+
+
 def test_plain_locust_refuses_a_host_that_is_not_listed() -> None:
     with harness.faulty_server() as server, harness.faulty_server() as other:
         with locust("--headless", "--run-time", "2s", "--host", other.url, url=server.url) as process:
