@@ -82,8 +82,10 @@ class Served:
     def _call(self, items: list[list[Any]], options: dict[str, Any], retrying: Callable[[], None]) -> list[Outcome]:
         try:
             return self._call_once(items, options)
-        except BaseException as error:  # noqa: BLE001 - whatever the model raises
-            traceback.print_exc()
+        except BaseException as error:  # noqa: BLE001 - whatever the model raises, KeyboardInterrupt too
+            # It may have closed its own output.
+            with contextlib.suppress(OSError, ValueError):
+                traceback.print_exc()
             said = _said(error)
             if len(items) == 1:
                 return [({"failed": type(error).__name__, "why": said}, b"")]

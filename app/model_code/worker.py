@@ -146,7 +146,9 @@ class ModelWorker:
         for values, data in items:
             bases.append([values, at])
             at += len(data)
-        frame = Frame(FrameType.PREDICT, {"options": options, "items": bases}, b"".join(data for _, data in items))
+        # A picture of 12 megapixels is not copied once more.
+        data = items[0][1] if len(items) == 1 else b"".join(data for _, data in items)
+        frame = Frame(FrameType.PREDICT, {"options": options, "items": bases}, data)
         # Whoever asks while all calls are in use, the self-test too, waits for one to end.
         sock = idle.get()
         try:
