@@ -22,4 +22,8 @@ if [ "$("$PYTHON" -m app.cli config get JOBS)" = on ]; then
     JOBS_WORKER=$!
 fi
 trap 'kill "$ENGINE" $JOBS_WORKER 2>/dev/null || true' EXIT
-"$PYTHON" -m flask --app app.factory run --debug --host "$HOST" --port "$PORT"
+# The reloader knows what was imported; a plugin.toml is read.
+shopt -s nullglob
+MANIFESTS=("$("$PYTHON" -m app.cli config get PLUGINS_DIR)"/*/plugin.toml)
+EXTRA_FILES=$(IFS=:; echo "${MANIFESTS[*]-}")
+"$PYTHON" -m flask --app app.factory run --debug --host "$HOST" --port "$PORT" ${EXTRA_FILES:+--extra-files "$EXTRA_FILES"}
