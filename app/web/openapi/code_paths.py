@@ -11,7 +11,7 @@ from app.model_code.schema_marks import BESIDE, KIND
 from app.models.manifests import Manifest
 
 GENERAL = "/v1/models/{name}/predict"
-RPC = "/api"
+RPC, PAGE = "/api", "/models/{name}"
 ITEMS = "items"
 Schema = dict[str, Any]
 
@@ -23,22 +23,34 @@ def add(paths: dict[str, Any], manifests: Iterable[Manifest]) -> None:
         rpc["post"]["requestBody"]["content"]["application/json"]["examples"] |= {
             name: {"value": call} for name, call in example_bodies.calls(manifests).items()
         }
+    page = paths.pop(PAGE, {})
     for manifest in manifests:
         if manifest.code and general:
             paths[GENERAL.replace("{name}", manifest.name)] = {"post": _operation(general["post"], manifest)}
+            paths[PAGE.replace("{name}", manifest.name)] = {
+                method: _named(operation, manifest) for method, operation in page.items()
+            }
+
+
+def _named(general: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
+    """An operation on this model: its name is no parameter."""
+    parameters = [each for each in general["parameters"] if (each.get("in"), each.get("name")) != ("path", "name")]
+    named = f"{general['operationId']}_{manifest.name}"
+    return {
+        **copy.deepcopy(dict(general)),
+        "operationId": named,
+        "summary": f"{general['summary']}: {manifest.name}",
+        "parameters": parameters,
+    }
 
 
 def _operation(general: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
     signature = manifest.signature
-    found: dict[str, Any] = copy.deepcopy(dict(general))
+    found = _named(general, manifest)
     lines = signature["description"].splitlines() or [f"Ask {manifest.name}."]
     found |= {
-        "operationId": f"post_api_ask_model_{manifest.name}",
         "summary": f"Ask {manifest.name}",
         "description": lines[0],
-        "parameters": [
-            each for each in general["parameters"] if (each.get("in"), each.get("name")) != ("path", "name")
-        ],
         "requestBody": {"required": True, "content": _bodies(manifest)},
     }
     answer = found["responses"]["200"]["content"]["application/json"]["schema"]

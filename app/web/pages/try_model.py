@@ -65,12 +65,10 @@ def try_model(name: str) -> BaseResponse:
     policy=replace(PAGE_ROUTE, predicts=True),
     path=PATH,
     bodies=(Body("multipart/form-data", FORM),),
-    answers={303: TO_IMAGES, **dict.fromkeys((400, 404, 413, 415, 422, 500, 503, 504), REFUSED)},
+    answers=dict.fromkeys((400, 404, 413, 415, 422, 500, 503, 504), REFUSED),
 )
 def ask_with_form(name: str) -> BaseResponse:
     """Answer the form with the same page; what is wrong stands beside its field."""
-    if not predictor().find(None, name).code:
-        return redirect(url_for("pages.try_image"), 303)
     caller = RequestContext()
     choice = code_calls.choose(predictor(), name, None, caller)
     manifest = choice.manifest
