@@ -215,28 +215,12 @@ _OPTIONS = {
         if name not in job_requests.NOT_HERE
     },
 }
-ITEM = {"type": "object"}
-OF_CODE = {
-    **prediction_docs.an_object(
-        {"model": {"type": "string"}, "version": {"type": "string"}, "items": {"type": "array", "items": ITEM}},
-        *("model", "items"),
-    ),
-    "additionalProperties": {},
-    "description": "For a model with code: what POST /v1/models/<name>/predict takes, with `model` beside it; or "
-    "JSON lines (application/x-ndjson), an item each, with `model` in the address.",
-}
 BODIES = (
     Body(
         JSON,
-        {
-            "anyOf": [
-                prediction_docs.an_object(
-                    {bodies.IMAGES_KEY: prediction_docs.a_list(prediction_docs.BASE64_IMAGE, LIMIT), **_OPTIONS},
-                    "images",
-                ),
-                OF_CODE,
-            ]
-        },
+        prediction_docs.an_object(
+            {bodies.IMAGES_KEY: prediction_docs.a_list(prediction_docs.BASE64_IMAGE, LIMIT), **_OPTIONS}, "images"
+        ),
         examples={"one image": {bodies.IMAGES_KEY: [EXAMPLE_IMAGE]}},
     ),
     Body(

@@ -11,7 +11,7 @@ from app.model_code.schema_marks import BESIDE, KIND
 from app.models.manifests import Manifest
 
 GENERAL = "/v1/models/{name}/predict"
-RPC, PAGE = "/api", "/models/{name}"
+RPC, PAGE, JOBS = "/api", "/models/{name}", "/v1/jobs"
 ITEMS = "items"
 Schema = dict[str, Any]
 
@@ -23,6 +23,10 @@ def add(paths: dict[str, Any], manifests: Iterable[Manifest]) -> None:
         rpc["post"]["requestBody"]["content"]["application/json"]["examples"] |= {
             name: {"value": call} for name, call in example_bodies.calls(manifests).items()
         }
+    coded = [each for each in manifests if each.code]
+    if coded and JOBS in paths:
+        content = paths[JOBS]["post"]["requestBody"]["content"]["application/json"]
+        content["schema"] = {"anyOf": [content["schema"], *(_job(each) for each in coded)]}
     page = paths.pop(PAGE, {})
     for manifest in manifests:
         if manifest.code and general:
@@ -30,6 +34,18 @@ def add(paths: dict[str, Any], manifests: Iterable[Manifest]) -> None:
             paths[PAGE.replace("{name}", manifest.name)] = {
                 method: _named(operation, manifest) for method, operation in page.items()
             }
+
+
+def _job(manifest: Manifest) -> Schema:
+    """What a job of this model is made of: many items, and options beside them."""
+    several: Schema = _bodies(manifest)["application/json"]["schema"]["anyOf"][1]
+    named = {"model": {"const": manifest.name}, "webhook_url": {"type": "string", "format": "uri"}}
+    return {
+        **several,
+        "properties": {**several["properties"], **named},
+        "required": ["model", *several["required"]],
+        "description": f"Many items for {manifest.name}, a model with code; or JSON lines (application/x-ndjson).",
+    }
 
 
 def _named(general: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]:
