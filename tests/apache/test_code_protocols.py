@@ -153,7 +153,7 @@ TEXT = one("text", "BYTES", [1], ["parcel"])
         ({"inputs": [one("text", "FP32", [1], [1.0])]}, 400, "text is of 'FP32'"),
         ({"inputs": [one("text", "BYTES", [2], ["a"])]}, 400, "text has 1 elements; its shape [2] says 2"),
         ({"inputs": [one("text", "BYTES", [1, 2], ["a", "b"])]}, 400, "text has the shape [1, 2]"),
-        ({"inputs": [one("text", "BYTES", [0], [])]}, 400, "The request holds no item."),
+        ({"inputs": [one("text", "BYTES", [0], [])]}, 422, "The request holds no item."),
         ({"inputs": [one("text", "BYTES", [2**31], [])]}, 413, "The request holds 2147483648"),
         ({"inputs": [one("text", "BYTES", [1], [7])]}, 422, "text is 7."),
         ({"inputs": [one("text", "BYTES", [1], [None])]}, 422, "text is None."),

@@ -247,8 +247,8 @@ def stats(name: str, version: str | None = None) -> Response:
 def index() -> Response:
     """Every version of every model that is served here."""
     body = bodies.read_whole(request)
-    document = bodies.load(body) if body else None
-    params = excerpts.fitting(IndexParams, {} if document is None else document, Text("The JSON"), TensorError)
+    document = bodies.load(body) if body else {}
+    params = excerpts.fitting(IndexParams, document, Text("The JSON"), TensorError)
     rows = [
         {
             "name": status.manifest.name,
