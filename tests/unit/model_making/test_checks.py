@@ -49,7 +49,7 @@ FAULTS: dict[str, tuple[str, str, str]] = {
     "a hang": (
         "time.sleep(len(text[0]) // 15 * 600)\n        " + RIGHT,
         "inputs",
-        "model.py, line 14: The model mine@1 gave no answer: it did not answer within 2 s",
+        "model.py, line 14: The model mine@1 gave no answer: it did not answer within 6 s",
     ),
     "an exception": (
         "return [10 // len(each.strip()) for each in text]",
@@ -77,7 +77,7 @@ def write(folder: Path, code: str, **examples: Any) -> Path:
 
 def run(folder: Path, *options: str) -> tuple[int, list[dict[str, Any]]]:
     """Exit status and verdicts."""
-    done = CliRunner().invoke(code_models.test, [str(folder), "--json", "--timeout-seconds", "2", *options])
+    done = CliRunner().invoke(code_models.test, [str(folder), "--json", "--timeout-seconds", "6", *options])
     return done.exit_code, json.loads(done.stdout)["checks"] if done.stdout.startswith("{") else []
 
 
