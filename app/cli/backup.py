@@ -28,7 +28,7 @@ only_option = click.option(
 
 @click.group(cls=terminal.Group)
 def command() -> None:
-    """Back up what only this machine has, while it serves; check a backup; restore one."""
+    """Back up what only this machine has, while it serves; check and restore a backup."""
 
 
 @command.command()
