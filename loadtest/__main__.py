@@ -149,7 +149,7 @@ def _run(arguments: argparse.Namespace) -> Status:
     settings = _settings(arguments)
     if arguments.replay:
         return _replay(arguments, settings)
-    profile = _profile(arguments, settings.env)
+    profile = _profile(arguments, settings)
     target = _admit(arguments, settings, highest_rate(profile.stages))
     with target_lock.hold(target.url, _say):
         plan, known = prepare(arguments, profile, target, settings)
@@ -202,7 +202,7 @@ def _search(arguments: argparse.Namespace) -> Status:
     path = capacity.write(RESULTS if arguments.folder is None else first.folder, settings.env, table)
     report.write_card(path)
     print(capacity.card(table), f"\n  Written: {path}")
-    if found.status == Status.PASS:
+    if found.status == Status.PASS and first.is_cask:
         print(f"  {capacity.publish(path, target, settings.port, settings.state_dir)}")
     return found.status
 
@@ -296,10 +296,9 @@ def _compare(arguments: argparse.Namespace) -> Status:
     return compare.status_of(found)
 
 
-def _profile(arguments: argparse.Namespace, env: str) -> Profile:
-    profile = profiles.read_profile(
-        arguments.profile, capacity.known_rps(RESULTS, env) if arguments.rate is None else arguments.rate
-    )
+def _profile(arguments: argparse.Namespace, settings: config.Settings) -> Profile:
+    known = capacity.known_rps(RESULTS, settings.env, guard.target_of(settings.loadtest_host).url)
+    profile = profiles.read_profile(arguments.profile, known if arguments.rate is None else arguments.rate)
     profile = profiles.with_rate(profile, arguments.rate, arguments.seconds)
     profile = profiles.with_model(profile, arguments.model, arguments.callers)
     return profiles.with_warm_up(profiles.with_thinking(profile, arguments.think), arguments.warm_up)

@@ -25,13 +25,16 @@ def path_for(results: Path, env: str) -> Path:
     return results / f"{env}-{FILE_NAME}"
 
 
-def known_rps(results: Path, env: str) -> float | None:
-    """The measured capacity in requests per second; None where nobody has measured."""
+def known_rps(results: Path, env: str, url: str = "") -> float | None:
+    """The measured capacity in requests per second; None where nobody has measured, or another target than ``url``."""
     path = path_for(results, env)
     if not path.exists():
         return None
+    table = json.loads(path.read_text())
+    if url and table.get("url", url) != url:
+        return None
     # 0 is a search that found no rate that meets the SLO: no share of it can be sent.
-    return float(json.loads(path.read_text())["capacity_rps"]) or None
+    return float(table["capacity_rps"]) or None
 
 
 def write(results: Path, env: str, table: dict[str, Any]) -> Path:

@@ -186,6 +186,10 @@ def test_a_capacity_is_read_where_it_was_written(tmp_path: Path) -> None:
     path = capacity.write(tmp_path, "staging", table(tmp_path))
 
     assert capacity.known_rps(tmp_path, "staging") == 349.33
+    # What another service takes says nothing about this one.
+    url = json.loads(capacity.path_for(tmp_path, "staging").read_text())["url"]
+    assert capacity.known_rps(tmp_path, "staging", url) == 349.33
+    assert capacity.known_rps(tmp_path, "staging", "http://other.example:80") is None
     json.loads(path.read_text())
 
 
