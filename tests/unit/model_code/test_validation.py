@@ -21,6 +21,8 @@ SCORES = Annotated[list[Annotated[float, cask.Range(0, 1)]], None]
         (str, 3, "text is 3."),
         (Annotated[str, cask.Text(2, 3)], "abcd", "text is 'abcd'."),
         (Annotated[str, cask.Text(pattern="a|b")], "ab", "text is 'ab'."),
+        # It would take years; nobody waits longer than for another.
+        (Annotated[str, cask.Text(pattern="(x+x+)+y")], "x" * 4000, "text is 'xxx"),
         (str, "\ud800", r"text is '\ud800'."),
         (int, True, "text is True."),
         (int, 2.5, "text is 2.5."),
