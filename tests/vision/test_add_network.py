@@ -410,11 +410,15 @@ def test_weights_in_another_file(add: Add, tmp_path: Path, location: str, words:
         (b"", "is empty (0 bytes)"),
         (b"version https://git-lfs.github.com/spec/v1\n", "is a Git LFS pointer"),
         (b"\x80\x02}q\x00.", "is a pickle, which runs code when it is read"),
-        (b"<html>", "begins with b'<html>', as no network does"),
+        (b"<!DOCTYPE html><html>", "is a web page, no network"),
+        (b"hello", "begins with b'hello', as no network does"),
     ],
 )
 def test_content_that_is_none(add: Add, content: bytes, words: str) -> None:
     assert words in refusal(add, content, name="network.onnx" if content[:1] == b"\x08" else "network")
+    if content != b"hello":
+        # Whatever its name says.
+        assert words in refusal(add, content, name="network.onnx")
 
 
 @pytest.mark.parametrize(
@@ -422,6 +426,7 @@ def test_content_that_is_none(add: Add, content: bytes, words: str) -> None:
     [
         ({"labels": 5}, "network.onnx scores 5 labels, LABELS has 3"),
         ({"shape": ("n", 4, 32, 32)}, "4 channels"),
+        ({"shape": (4, 3, 32, 32)}, "4 pictures at once, no less. Export it with a batch of 1"),
         ({"shape": ("n", 3, 24, 32)}, "32 × 24 pixels"),
     ],
 )

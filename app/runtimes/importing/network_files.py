@@ -51,18 +51,21 @@ def look(path: Path) -> NetworkFile:
 def _reader(path: Path, head: bytes) -> Callable[[Path], NetworkFile]:
     if head.startswith(b"PK"):
         return _archive
+    if head.startswith(b"version https://git-lfs"):
+        hint = "Run `git lfs pull` where it came from."
+        raise ModelLoadError(f"{path} is a Git LFS pointer, not the file itself.", hint=hint)
+    if head.lstrip()[:9].lower().startswith((b"<!doctype", b"<html")):
+        hint = "The download wanted a sign-in or another address; get the file itself."
+        raise ModelLoadError(f"{path} is a web page, no network.", hint=hint)
+    if head[:1] == b"\x80":
+        hint = "Its weights alone can be added: make model-add ARCH=… WEIGHTS=…; or export the network to ONNX."
+        raise ModelLoadError(f"{path} is a pickle, which runs code when it is read.", hint=hint)
     if path.suffix == ".xml" or b"<net " in head:
         return _ir
     if path.suffix == ".bin" and path.with_suffix(".xml").exists():
         raise ModelLoadError(f"{path} holds the weights of a network only.", hint=f"FILE={path.with_suffix('.xml')}")
     if path.suffix == ".onnx" or head[:1] == b"\x08":
         return _onnx
-    if head.startswith(b"version https://git-lfs"):
-        hint = "Run `git lfs pull` where it came from."
-        raise ModelLoadError(f"{path} is a Git LFS pointer, not the file itself.", hint=hint)
-    if head[:1] == b"\x80":
-        hint = "Its weights alone can be added: make model-add ARCH=… WEIGHTS=…; or export the network to ONNX."
-        raise ModelLoadError(f"{path} is a pickle, which runs code when it is read.", hint=hint)
     raise ModelLoadError(f"{path} begins with {head[:16]!r}, as no network does.", hint=KINDS_HINT)
 
 

@@ -61,6 +61,9 @@ def find(wanted: Wanted, sides: list[int], kind: str, described: str) -> Network
     if len(sides) != 4:
         hint = "A picture has four sides: n, channels, height, width. For other arrays: TASK=tensor."
         raise ModelLoadError(f"{wanted.file} takes {described}, which is no picture.", hint=hint)
+    if sides[0] > 1:
+        hint = "Export it with a batch of 1, or with an open one (dynamic_axes, dynamic_shapes)."
+        raise ModelLoadError(f"{wanted.file} takes {described}: {sides[0]} pictures at once, no less.", hint=hint)
     if kind not in _TYPES:
         hint = "f32, f16 and u8 are fed; convert the network's first operator."
         raise ModelLoadError(f"{wanted.file} takes {described}: numbers of the type {kind}.", hint=hint)
