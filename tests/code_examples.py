@@ -63,8 +63,6 @@ class Kinds(Model):
 
     cache = True
 
-    cache = True
-
     @batch(max_size=4)
     def predict(
         self,
@@ -96,7 +94,7 @@ class Kinds(Model):
         if part.name == "fault":
             raise RuntimeError("planted")
         name = part.name.upper() if is_loud else part.name
-        mean = matrix.mean(axis=0) if len(matrix) else np.zeros(2)
+        mean = matrix.mean(axis=0, dtype=float) if len(matrix) else np.zeros(2)
         total = part.count + len(part.sides) + (limit or 0)
         return Answer(name, total, number * scale, is_whole, colour, mean, words, file)
 '''

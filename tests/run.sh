@@ -26,6 +26,7 @@ ALONE=(
     tests/attacks
     tests/clients
     tests/faults/test_cache_faults.py
+    tests/faults/test_refusals.py
     tests/loadtest
     tests/system
     tests/vision/test_build.py
@@ -33,10 +34,13 @@ ALONE=(
 # What takes minutes: attacks, loads, proofs, fuzzing, faults that are waited out, and builds of whole models. Whatever guards a
 # promise and takes seconds stays out of this list.
 LONG=(
+    tests/apache/test_applications.py
     tests/apache/test_background_build.py
     tests/apache/test_built_models.py
+    tests/apache/test_code_description.py
     tests/apache/test_description.py
     tests/apache/test_examples_with_requirements.py
+    tests/apache/test_tutorial.py
     tests/attacks
     tests/faults/test_cache_faults.py
     tests/faults/test_encrypted_redis.py

@@ -89,6 +89,8 @@ def test_log_file_holds_every_line_and_stays_small(sample_path: Path) -> None:
 def test_traces_go_to_the_collector(server: Server, collector: HttpSink, sample_path: Path) -> None:
     trace = "4bf92f3577b34da6a3ce929d0e0e4736"
     parent = {"traceparent": f"00-{trace}-00f067aa0ba902b7-01", "X-Request-Id": "of-the-trace"}
+    # A test before this one may have ended the engine.
+    servers.wait_until(lambda: server.ask("/readyz").status == 200, PATIENCE_SECONDS, "the engine")
     assert server.ask("/v1/detect", sample_path.read_bytes(), {**JPEG, **parent}).status == 200
 
     def spans() -> list[Span]:
