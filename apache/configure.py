@@ -263,6 +263,8 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
 def define_mounts(server_root: Path, plugins: Sequence[Plugin]) -> None:
     """Where applications of others are, as alternatives of an expression that already has one."""
     mounts = "".join(f"|{each.application.mount[1:]}/" for each in plugins if each.application)
+    # Nothing at all would count as not defined, and be warned of.
+    mounts = mounts or "|_errors/"
     with (server_root / "definitions.conf").open("a") as file:
         file.write(f'Define CASK_MOUNTS "{mounts}"\n')
 

@@ -21,6 +21,7 @@ CHEAP=(tests/unit tests/contract)
 ALONE=(
     tests/apache/test_background_build.py
     tests/apache/test_built_models.py
+    tests/apache/test_examples_with_requirements.py
     tests/apache/test_model_code.py
     tests/apache/test_rates.py
     tests/attacks

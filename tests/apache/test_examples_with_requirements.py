@@ -56,7 +56,7 @@ def ask(server: Server, name: str, *pictures: Image.Image, **options: Any) -> li
 
 
 def _asked(server: Server, name: str, document: Any) -> Answer:
-    kind = {"Content-Type": "application/json"}
+    kind = {"Content-Type": "application/json", "X-Request-Timeout": "60"}
     return server.ask(f"/v1/models/{name}/predict", json.dumps(document).encode(), kind, timeout=120)
 
 

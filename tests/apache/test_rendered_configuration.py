@@ -67,6 +67,10 @@ def test_limits_stand_before_the_first_virtual_host(render: Render) -> None:
     assert text.index("conf/limits.conf") < text.index("<VirtualHost")
 
 
+def test_no_mount_is_no_empty_value_which_apache_takes_for_not_defined(render: Render) -> None:
+    assert re.findall(r'^Define CASK_MOUNTS "(.*)"$', render(), re.M) == ["|_errors/"]
+
+
 def test_pool_has_one_size_and_room_for_all_connections(render: Render) -> None:
     text = render(SERVER_MAX_CONNECTIONS="255", WEB_PROCESSES="2", WEB_THREADS="16")
     pool = (servers.ROOT / "apache" / "conf" / "pool.conf").read_text()
