@@ -37,10 +37,15 @@ ALONE=(
 LONG=(
     tests/apache/test_applications.py
     tests/apache/test_background_build.py
+    tests/apache/test_backups.py
     tests/apache/test_built_models.py
     tests/apache/test_code_description.py
+    tests/apache/test_code_jobs.py
+    tests/apache/test_code_protocols.py
     tests/apache/test_description.py
     tests/apache/test_examples_with_requirements.py
+    tests/apache/test_model_code.py
+    tests/apache/test_networks.py
     tests/apache/test_tutorial.py
     tests/attacks
     tests/faults/test_cache_faults.py
@@ -56,7 +61,10 @@ LONG=(
     tests/system/test_loadtest.py
     tests/system/test_monitoring.py
     tests/system/test_releases.py
+    tests/unit/model_making/test_checks.py
+    tests/vision/test_add_network.py
     tests/vision/test_build.py
+    tests/vision/test_detection_heads.py
 )
 # The slowest of those that run side by side begin: a slow one that came last would run on alone.
 SLOWEST=(
