@@ -31,7 +31,10 @@ def go(page: Page, path: str) -> None:
 
 
 def ask(page: Page) -> None:
+    """Send the form, and wait for the page that comes of it."""
+    page.script("window.isAsking = true")
     page.click(".model-form button[type=submit]")
+    page.until(lambda: page.script("return !window.isAsking && document.readyState === 'complete'"), "the answer")
 
 
 def tickets(page: Page) -> None:
