@@ -18,13 +18,15 @@ PLACEHOLDERS = {
     "The page of one job": 404,
     "The button that removes a job": 404,
 }
-# The models that come with Cask divide no image into classes.
+# The models that come with Cask divide no image into classes, and give none a vector.
 WITHOUT_A_MODEL = {
+    "Call methods: Image.embed": 404,
     "Call methods: Image.segment": 404,
-    "Divide images into classes: application/octet-stream": 404,
-    "Divide images into classes: form": 404,
-    "Divide images into classes: image/jpeg": 404,
-    "Divide images into classes: one image": 404,
+    **{
+        f"{what}: {how}": 404
+        for what in ("Divide images into classes", "Give images vectors")
+        for how in ("application/octet-stream", "form", "image/jpeg", "one image")
+    },
 }
 SIGN_IN = "Sign in with a token: form"
 
