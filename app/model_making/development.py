@@ -28,6 +28,7 @@ from app.model_code import folder as folders
 from app.model_code.adding import NewCode
 from app.model_code.served import CodeModel
 from app.model_code.worker import ModelWorker, Spec
+from app.model_making.stand import ALONE
 from app.models import manifests
 from app.models.manifests import CodeSpec, Manifest
 
@@ -35,14 +36,7 @@ VERSION = "dev"
 PERIOD_SECONDS, SETTLED_SECONDS = 0.05, 0.1
 # A person may sit before a debugger for so long.
 PATIENCE_SECONDS = 24 * 3600.0
-CHANGES: dict[str, Any] = {
-    "authentication": "off",
-    "cache": "off",
-    "jobs": "off",
-    "log_level": "error",
-    "models": (),
-    "ensemble_upstreams": (),
-    "rate_limit_per_address": (),
+CHANGES = ALONE | {
     "request_timeout_seconds": 3600.0,
     "request_max_wait_seconds": 3600.0,
     "models_keep_previous_seconds": 0,

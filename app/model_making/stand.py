@@ -20,8 +20,8 @@ from app.factory import create_app
 from app.model_code import served
 from app.models.manifests import Manifest
 
-# What would stand between a test and the model.
-CHANGES: dict[str, Any] = {
+# What would stand between a caller and the model.
+ALONE: dict[str, Any] = {
     "authentication": "off",
     "cache": "off",
     "jobs": "off",
@@ -29,6 +29,8 @@ CHANGES: dict[str, Any] = {
     "models": (),
     "ensemble_upstreams": (),
     "rate_limit_per_address": (),
+}
+CHANGES = ALONE | {
     "plugins_dir": Path("/nonexistent"),
     "plugins": (),
 }
