@@ -1,4 +1,4 @@
-"""A whole application of somebody else's, in processes of its own: imported aside, watched, and told of.
+"""A whole application of another team in its own processes: imported in a thread, watched and reported.
 
 Loaded by ``<name>.wsgi`` in the server root, which configure.py writes, in the application's own environment: the
 standard library only. A process answers at once, and says 503 while the application is not there; what breaks while it
@@ -161,7 +161,7 @@ def _dead(notes: Path) -> Iterator[tuple[Path, dict[str, Any]]]:
 
 
 def _theirs(trace: str) -> str:
-    """A trace without the frames of whoever imports: a line that names one, and its code below it."""
+    """A traceback without the frames of the importer: each frame is a line that names it and a line of code."""
     kept, is_ours = [], False
     for line in trace.strip().splitlines():
         if line.startswith("  File "):

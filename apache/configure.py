@@ -344,7 +344,7 @@ def empty_environment(folder: Path) -> Path:
 
 
 def write_cors(settings: Settings, server_root: Path, plugins: Sequence[Plugin] = ()) -> None:
-    """What browsers are told of pages of other origins, on every answer: the app's too, which leaves it to us.
+    """CORS headers, set here on every answer; the app leaves them to Apache.
 
     An application of others says it by itself.
     """

@@ -118,7 +118,7 @@ def _set_up(target: Target, scenario: Scenario) -> Any:
         json.dumps(told)
     except LoadTestError:
         raise
-    except Exception as error:  # noqa: BLE001 - whatever a scenario raises is told of it
+    except Exception as error:  # noqa: BLE001 - reported as a fault of the scenario
         said = said_of(error)
         raise UsageError(f"The setup of {scenario.name} raised: {said}; expected what JSON can hold.") from None
     return told

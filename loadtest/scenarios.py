@@ -80,7 +80,7 @@ def _module(path: Path, name: str) -> ModuleType:
     module = importlib.util.module_from_spec(spec)
     try:
         spec.loader.exec_module(module)
-    except (Exception, SystemExit) as error:  # noqa: BLE001 - whatever a scenario raises is told of it
+    except (Exception, SystemExit) as error:  # noqa: BLE001 - reported as a fault of the scenario
         told = error if isinstance(error, Exception) else RuntimeError(f"it ends the program with {error}")
         raise UsageError(f"{path} cannot be imported: {said_of(told)}.") from None
     return module

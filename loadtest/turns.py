@@ -117,7 +117,7 @@ class Turn:
                 self.steps, made = made, next(made)
             if made is not None or not self.scenario.perform:
                 self._take(made)
-        except Exception as error:  # noqa: BLE001 - whatever a scenario raises is told of it
+        except Exception as error:  # noqa: BLE001 - reported as a fault of the scenario
             self.error = said_of(error)
         return self
 

@@ -81,7 +81,7 @@ def _swap(folder: Path, unpacked: Path, moment: str) -> Path:
 
 
 def _give(path: Path, owner: os.stat_result) -> None:
-    """To whom the folder belongs, where root restores."""
+    """Change the owner to that of the folder, where root restores."""
     if os.geteuid() != 0:
         return
     for each in (path, *(path.rglob("*") if path.is_dir() else ())):

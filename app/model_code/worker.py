@@ -149,7 +149,7 @@ class ModelWorker:
         # A picture of 12 megapixels is not copied once more.
         data = items[0][1] if len(items) == 1 else b"".join(data for _, data in items)
         frame = Frame(FrameType.PREDICT, {"options": options, "items": bases}, data)
-        # Whoever asks while all calls are in use, the self-test too, waits for one to end.
+        # Callers, the self-test too, wait here while all calls are in use.
         sock = idle.get()
         try:
             if self._idle is not idle:
@@ -251,7 +251,7 @@ class ModelWorker:
                 process.wait()
                 leftovers.end(mark)
                 for sock in ours:
-                    # A caller who waits for an answer must not wait for whoever holds the other end still.
+                    # A caller who waits for an answer must not wait for another process that still holds the other end.
                     with contextlib.suppress(OSError):
                         sock.shutdown(socket.SHUT_RDWR)
                 # Its last words are part of what is said about it.

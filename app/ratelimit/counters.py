@@ -36,9 +36,9 @@ COUNT = """
         expires = CASE WHEN expires > :now AND expires <= :now + :seconds THEN expires ELSE :now + :seconds END
     RETURNING count, expires
 """
-# Counts wait for each other for microseconds, but whoever counts may lose its core meanwhile: to count elsewhere for
-# that would let more pass. Another program that holds the file costs one request 0.3 s; then each process counts for
-# itself until the file can be written again.
+# A count takes microseconds, but a process may lose its core while it holds the lock. Others wait for it: counted
+# elsewhere, more requests would pass than the limit. Another program that holds the file costs one request 0.3 s; then
+# each process counts for itself until the file can be written again.
 BUSY_SECONDS = 1.0
 SWEEP_SECONDS = 30.0
 REDIS_SECONDS = 0.1
