@@ -1,9 +1,10 @@
 """The process of one model with code: loads model.py, answers batches over a socket until the engine closes it.
 
-``python -m app.model_code.child SOCKETS FOLDER MEMORY_MB PARENT``: descriptors with commas between, each answered by a
-thread of its own, a folder, a limit (0 for none) and the
-process that must be alive. May run under another Python than the engine: knows the standard library, ``cask`` and the
-frames. What the model prints goes to standard error.
+``python -m app.model_code.child SOCKETS FOLDER MEMORY_MB PARENT PACKAGES [ahead]``: descriptors with commas between,
+each answered by a thread of its own, a folder, a limit (0 for none), the process that must be alive, and where packages
+of its own lie (empty: nowhere). With ``ahead`` it imports what it is told, then waits until it shall load. May run
+under another Python than the engine: knows the standard library, ``cask`` and the frames. What the model prints goes to
+standard error.
 """
 
 from __future__ import annotations
@@ -28,7 +29,7 @@ from typing import Any
 import cask
 from app.engine import frame_sockets
 from app.engine.protocol import Frame, FrameType
-from app.model_code import model_class
+from app.model_code import imports, model_class
 from app.model_code import signature as signatures
 from app.model_code.kinds import Pixels
 from app.model_code.model_class import SignatureError
@@ -232,9 +233,13 @@ def main(arguments: Sequence[str]) -> int:
     root = str(Path(__file__).resolve().parents[2])
     sys.path[:] = [path for path in sys.path if path != root]
     os.environ.pop("PYTHONPATH", None)
-    if len(arguments) > 4:
+    if arguments[4]:
         _put_first(arguments[4])
+    is_ahead = "ahead" in arguments[5:]
     with socket.socket(fileno=descriptors[0]) as sock:
+        if is_ahead:
+            imports.ahead(frame_sockets.receive(sock).meta["imports"])
+            frame_sockets.receive(sock)
         started = time.monotonic()
         try:
             served = _load(folder)
@@ -245,6 +250,7 @@ def main(arguments: Sequence[str]) -> int:
             frame_sockets.send(sock, Frame(FrameType.ERROR, {"message": text[:WHY_CHARACTERS]}))
             return 1
         meta = {"signature": served.signature.to_dict(), "seconds": round(time.monotonic() - started, 3)}
+        meta |= {"imported": imports.of_packages()} if is_ahead else {}
         frame_sockets.send(sock, Frame(FrameType.STATUS_ANSWER, meta))
         for descriptor in descriptors[1:]:
             threading.Thread(target=_serve, args=(socket.socket(fileno=descriptor), served), daemon=True).start()

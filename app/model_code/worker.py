@@ -62,6 +62,8 @@ class Spec:
     check: Callable[[], None] = lambda: None
     # To this process's own input and output, as a debugger wants it; else what it writes is logged.
     is_attached: bool = False
+    # Modules that its process imports before it is told to load; None: it loads at once.
+    ahead: tuple[str, ...] | None = None
 
 
 class ModelWorker:
@@ -72,6 +74,8 @@ class ModelWorker:
         self.spec = replace(spec, folder=spec.folder.absolute())
         self.lines: deque[str] = deque(maxlen=KEPT_LINES)
         self.signature: dict[str, Any] = {}
+        # Modules of packages that it had loaded; asked only of one that imports ahead.
+        self.imported: tuple[str, ...] = ()
         self.starts = 0
         self.error = ""
         # Why the last process ended: the label of the metric.
@@ -85,6 +89,8 @@ class ModelWorker:
         # Set when the first start has ended, well or not.
         self._is_settled = threading.Event()
         self._is_closed = threading.Event()
+        # Until then a process that imports ahead waits.
+        self._is_wanted = threading.Event()
         self._lock = threading.Lock()
         self._seconds = 0.0
         self._has_said = False
@@ -103,9 +109,15 @@ class ModelWorker:
         """Why a process that had run does not load again, with its last lines; empty where it does."""
         return self._said() if self.error and not self._is_loaded.is_set() else ""
 
+    def prepare(self) -> None:
+        """Start the process, which imports ahead and then waits for ``start``."""
+        self._keeper.start()
+
     def start(self) -> None:
         """Start the process and wait until the model is loaded. Raises ModelLoadError with the reason."""
-        self._keeper.start()
+        self._is_wanted.set()
+        if self._keeper.ident is None:
+            self._keeper.start()
         self._is_settled.wait()
         if not self._is_loaded.is_set():
             self.close()
@@ -129,6 +141,7 @@ class ModelWorker:
     def close(self) -> None:
         """End the process and whatever it started. Returns when it is gone."""
         self._is_closed.set()
+        self._is_wanted.set()
         self._kill()
         if self._keeper.is_alive() and self._keeper is not threading.current_thread():
             self._keeper.join()
@@ -263,7 +276,7 @@ class ModelWorker:
         spec = self.spec
         arguments = [",".join(map(str, descriptors)), str(spec.folder), str(spec.memory_mb), str(os.getpid())]
         python, packages = environments.command(spec.folder)
-        arguments += [str(packages)] if packages else []
+        arguments += [str(packages or ""), *(["ahead"] if spec.ahead is not None else [])]
         with self._lock:
             if self._is_closed.is_set():
                 raise ModelLoadError("it was closed")
@@ -289,6 +302,10 @@ class ModelWorker:
 
     def _load(self, process: subprocess.Popen[bytes], ours: list[socket.socket]) -> None:
         try:
+            if self.spec.ahead is not None:
+                frame_sockets.send(ours[0], Frame(FrameType.CHANGE, {"imports": self.spec.ahead}))
+                self._is_wanted.wait()
+                frame_sockets.send(ours[0], Frame(FrameType.CHANGE, {}))
             reply = _receive(ours[0], self.spec.load_seconds)
         except TimeoutError:
             self.error, self._why = f"it did not load within {self.spec.load_seconds:g} s", "failed"
@@ -301,6 +318,7 @@ class ModelWorker:
             self.error, self._why, self._has_said = str(reply.meta.get("message")), "failed", True
             return
         self.signature, self._seconds, self.error = reply.meta["signature"], float(reply.meta["seconds"]), ""
+        self.imported = tuple(reply.meta.get("imported", ()))
         idle: queue.LifoQueue[socket.socket] = queue.LifoQueue()
         for sock in ours:
             idle.put(sock)

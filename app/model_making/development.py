@@ -1,7 +1,8 @@
 """``make model-dev``: serve one folder while it is written. A save starts its process anew; the old one goes on.
 
 Web tier and engine run in this process, the model in its own, whose input and output are the terminal's: a debugger
-that stops in predict can be talked to.
+that stops in predict can be talked to. A spare process has imported the packages already that the last one had: the
+import of torch alone takes longer than a person wants to wait.
 """
 
 from __future__ import annotations
@@ -60,6 +61,7 @@ class Development:
         self._app: Any = None
         self._engine: Server | None = None
         self._next: ModelWorker | None = None
+        self._spare: ModelWorker | None = None
         self._error = "it was not loaded yet"
         self._installed = b""
 
@@ -67,6 +69,7 @@ class Development:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._discard()
         if self._engine is not None:
             self._engine.stop(0)
         self._scratch.cleanup()
@@ -96,7 +99,9 @@ class Development:
         """
         try:
             self._install()
-            self._take(self._started())
+            running = self._started()
+            self._take(running)
+            self._prepare(running.imported)
         except CaskError as error:
             self._error = str(error.message)
             goes_on = "The last good version goes on answering." if self._app else "Requests are answered with 503."
@@ -112,19 +117,39 @@ class Development:
         wanted = b"".join(path.read_bytes() for path in lists)
         if wanted == self._installed:
             return
+        self._discard()
         if not (environments.place(folder).is_dir() and _is_newer(folder / environments.LOCK, lists)):
             environments.make(folder, self._say)
         self._installed = wanted
 
     def _started(self) -> ModelWorker:
-        limits, folder = self._new.limits, self._new.folder
-        spec = Spec(f"{self._new.name}@{VERSION}", folder, PATIENCE_SECONDS, limits.load_seconds, limits.memory_mb)
-        running = ModelWorker(dataclasses.replace(spec, is_attached=True))
+        running, ahead = self._spare, self._spare.spec.ahead or () if self._spare else ()
+        if running is None or _has_own(self._new.folder, ahead):
+            self._discard()
+            running = self._new_process(())
+        self._spare = None
         try:
             running.start()
         except ModelLoadError:
+            self._prepare(ahead)
             raise ModelLoadError(running.reason) from None
         return running
+
+    def _new_process(self, ahead: tuple[str, ...]) -> ModelWorker:
+        limits, folder = self._new.limits, self._new.folder
+        spec = Spec(f"{self._new.name}@{VERSION}", folder, PATIENCE_SECONDS, limits.load_seconds, limits.memory_mb)
+        return ModelWorker(dataclasses.replace(spec, is_attached=True, ahead=ahead))
+
+    def _prepare(self, names: tuple[str, ...]) -> None:
+        """A spare process for the next save, where packages were imported."""
+        if names:
+            self._spare = self._new_process(names)
+            self._spare.prepare()
+
+    def _discard(self) -> None:
+        if self._spare is not None:
+            self._spare.close()
+            self._spare = None
 
     def _take(self, running: ModelWorker) -> None:
         """Write what it promises, and let it take the place of the one before."""
@@ -177,6 +202,17 @@ def _settled(folder: Path, now: Stamp) -> Stamp:
         before, now = now, _stamp(folder)
         if now == before:
             return now
+
+
+def _has_own(folder: Path, names: tuple[str, ...]) -> bool:
+    """Whether what was imported ahead is not what a new process would have.
+
+    A file of the model may have a package's name, and a variable that it sets counts only before the import.
+    """
+    own = {path.stem for path in folder.iterdir() if path.suffix == ".py" or path.is_dir()}
+    return bool(own & {name.partition(".")[0] for name in names}) or any(
+        b"environ" in path.read_bytes() for path in folder.glob("*.py")
+    )
 
 
 def _is_newer(path: Path, others: list[Path]) -> bool:

@@ -604,6 +604,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.model_code.signature", {"app.model_code.kinds", "app.model_code.model_class", "cask"}),
     ("app.model_code.model_class", {"app.model_code.sources", "cask"}),
     ("app.model_code.sources", set()),
+    ("app.model_code.imports", set()),
     ("app.model_code.kinds", {"app.model_code.png", "cask"}),
     ("app.model_code.png", set()),
     (

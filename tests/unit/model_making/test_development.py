@@ -133,3 +133,19 @@ def test_save_is_served_and_mistakes_are_shown_and_healed(terminal: Terminal) ->
     terminal.wait_for("words.txt: it answers")
     terminal.process.send_signal(signal.SIGINT)
     assert terminal.process.wait(PATIENCE_SECONDS) == 0
+
+
+def test_packages_are_imported_before_the_save(terminal: Terminal) -> None:
+    """The import of torch takes longer than the rest; what the model's own files do first is respected."""
+    telling = "import sys\nprint('numpy was', 'here' if 'numpy' in sys.modules else 'away')\nimport numpy\n"
+    terminal.save(telling + GOOD)
+    assert "numpy was away" in terminal.wait_for("it answers")
+
+    terminal.save(telling + GOOD.replace("text: list", "text list"))
+    assert "numpy was here" not in terminal.wait_for("Mend it and save.")
+    terminal.save(telling + GOOD)
+    assert "numpy was here" in terminal.wait_for("it answers")
+    assert terminal.ask("four") == (200, "4")
+
+    terminal.save("import os\nos.environ['OMP_NUM_THREADS'] = '2'\n" + telling + GOOD)
+    assert "numpy was away" in terminal.wait_for("it answers")
