@@ -40,7 +40,7 @@ STATE_DIR=$("$PYTHON" apache/preflight.py $$) || exit 2
 
 # ── From here on, files are written, below STATE_DIR only ────────────────────────────────────────────────────────────
 umask 022
-rm -rf "$STATE_DIR/run/refused" "$STATE_DIR/run/metrics"
+rm -rf "$STATE_DIR/run/refused" "$STATE_DIR/run/metrics" "$STATE_DIR/run/post-mortem"
 mkdir -p "$STATE_DIR/run/refused" "$STATE_DIR/run/metrics"
 # Each thread that decodes would else keep memory of its own (glibc's arenas); with two, all share it.
 export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import gc
 import importlib.util
@@ -88,6 +89,18 @@ def boot_clock() -> tuple[str, float]:
     except OSError:
         boot = ""
     return boot, time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+def memory_kills(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:
+    """Processes of our cgroup (v2 or v1) that the kernel has ended for want of memory; 0 where it does not count."""
+    limits = list(_memory_limits(cgroup, membership))
+    # Our own group, where it can be seen; in a container that is the root.
+    for limit in (*limits[2:], *limits[:2]):
+        counts = limit.with_name("memory.events" if limit.name == "memory.max" else "memory.oom_control")
+        with contextlib.suppress(OSError, StopIteration, ValueError):
+            rows = counts.read_text().splitlines()
+            return next(int(row.split()[1]) for row in rows if row.startswith("oom_kill "))
+    return 0
 
 
 def most_threads(cgroup: Path = CGROUP) -> int | None:

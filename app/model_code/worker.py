@@ -28,7 +28,7 @@ from app.host import machine
 from app.model_code import environments, last_words, leftovers
 from app.model_code.process import Ending, environment, how_ended
 from app.model_code.process import status as process_status
-from app.telemetry import metrics
+from app.telemetry import metrics, post_mortem
 
 log = logging.getLogger("cask.engine")
 
@@ -259,7 +259,7 @@ class ModelWorker:
             finally:
                 self._is_loaded.clear()
                 self._idle = None
-                self._why = self._why or ("exit" if (how_ended(process) or "-").isdecimal() else "signal")
+                self._why = self._why or _why(how_ended(process))
                 self._kill()
                 process.wait()
                 leftovers.end(mark)
@@ -376,6 +376,13 @@ class ModelWorker:
                         self.spec.key,
                         LOGGED_LINES_A_SECOND,
                     )
+
+
+def _why(ended: str | None) -> str:
+    """The reason in the metric, by how the process ended."""
+    if ended == str(-signal.SIGKILL) and post_mortem.was_out_of_memory():
+        return "memory"
+    return "exit" if (ended or "-").isdecimal() else "signal"
 
 
 def _receive(sock: socket.socket, seconds: float) -> Frame:

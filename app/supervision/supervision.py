@@ -12,9 +12,10 @@ from app.host import machine
 from app.supervision import probe
 from app.supervision.probe import Probe
 from app.supervision.reload_requests import ReloadRequests
-from app.supervision.supervisor import TELL_SECONDS, Supervisor
+from app.supervision.supervisor import TELL_SECONDS, Supervisor, watch
 from app.supervision.watchdog import Watchdog, WatchedEngine
-from app.telemetry import shards
+from app.telemetry import post_mortem, shards
+from app.telemetry.post_mortem import MemoryKills
 from app.telemetry.shards import LOADING, Sign
 
 # Below STATE_DIR: there while the ops process gives no sign of life.
@@ -31,6 +32,7 @@ class Supervision:
     watchdog: Watchdog
     probe: Probe
     reload_requests: ReloadRequests
+    memory_kills: MemoryKills
     stuck_seconds: Callable[[], float]
 
     def start(self) -> None:
@@ -39,6 +41,7 @@ class Supervision:
         self.watchdog.start()
         self.probe.start()
         self.reload_requests.start()
+        watch(self.memory_kills.look, post_mortem.PERIOD_SECONDS, "memory-kills")
 
     def troubles(self) -> list[str]:
         """Why a prediction might not be answered now, in words."""
@@ -77,6 +80,7 @@ def of_ops(settings: Settings, engine: WatchedEngine) -> Supervision:
             lambda: sum(sign.answered for sign in read() if sign.role == "web"),
         ),
         ReloadRequests(state_dir / "run" / "httpd"),
+        MemoryKills(state_dir),
         lambda: max((sign.stuck_seconds for sign in shards.signs(state_dir) if sign.pid == os.getpid()), default=0.0),
     )
 

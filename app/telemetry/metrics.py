@@ -20,10 +20,10 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 from app.host import machine
-from app.telemetry import shards
+from app.telemetry import post_mortem, shards
 from app.telemetry.shards import MetricsShard, Series
 
 log = logging.getLogger("cask.metrics")
@@ -45,7 +45,7 @@ OTHER = "other"
 MEMORY_PERIOD_SECONDS = 15.0
 LULL_PERIOD_SECONDS = 1.0
 # Of a counter with more series than this only those are shown that have counted.
-MOST_SHOWN_EMPTY = 20
+MOST_SHOWN_EMPTY = 40
 
 
 class UndeclaredError(ValueError):
@@ -223,9 +223,10 @@ ENGINE_IMAGES = _counter(
 MODEL_WORKER_RESTARTS = _counter(
     "cask_model_worker_restarts_total",
     "Processes of models with code that were started again, by why the one before ended: `exit`, `signal` (a crash, or"
-    " killed from outside), `hung` (no answer in time), `stopped`, `failed` (did not load), `refused` (altered files).",
+    " killed from outside), `memory` (ended by the kernel for want of it), `hung` (no answer in time), `stopped`,"
+    " `failed` (did not load), `refused` (altered files).",
     model=MODEL,
-    reason=Label(("exit", "signal", "hung", "stopped", "failed", "refused")),
+    reason=Label(("exit", "signal", "memory", "hung", "stopped", "failed", "refused")),
 )
 ENGINE_UP = _looked_up("cask_engine_up", "1 when the engine answers, else 0.")
 ENGINE_WAITING = _looked_up("cask_engine_waiting_images", "Images that wait in the engine.")
@@ -328,10 +329,11 @@ MEMORY_LIMIT = _looked_up(
 DISK_FREE = _looked_up("cask_state_free_bytes", "Room left for STATE_DIR.")
 RESTARTS = _counter(
     "cask_process_restarts_total",
-    "Processes that took the place of one that had ended: by a crash (or kill, or lack of memory), a hang that the"
-    " watchdog ended, or an orderly stop.",
+    "Processes that took the place of one that had ended: `crash` in C (the log has the line), `memory` (ended by the"
+    " kernel for want of it), `killed` (from outside, or os._exit), `hang` (ended by the watchdog), `timeout` (ended by"
+    " mod_wsgi), `recycled` (reload, or its count of requests), `stopped`.",
     role=ROLE,
-    cause=Label(("crash", "hang", "stopped")),
+    cause=Label(get_args(shards.Ended)),
 )
 LOG_LINES = _counter("cask_log_lines_total", "Lines logged, by level.", level=Label(("warning", "error")))
 ALERTS = _counter(
@@ -364,9 +366,13 @@ def begin(state_dir: Path, role: str) -> None:
     _use(share)
     _place = (state_dir, role)
     if ended is not None and role in ROLES:
-        RESTARTS.add(role=role, cause=ended)
-    if ended == "crash":
-        log.error("the previous %s process ended without logging why: a crash, a kill or lack of memory", role)
+        found = post_mortem.examine(state_dir, share.name, ended)
+        RESTARTS.add(role=role, cause=found.cause)
+        if found.words:
+            log.error("the previous %s process %s", role, found.words)
+    if share.name:
+        post_mortem.begin(state_dir, share.name)
+        post_mortem.listen(share.stop)
 
 
 def watch_memory(role: str) -> None:

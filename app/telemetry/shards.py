@@ -35,10 +35,11 @@ RECORD = struct.Struct("<II")
 FILE_BYTES = 512 * 1024
 MAX_FILES = 1024
 
-Ended = Literal["crash", "stopped", "hang"]
-# How a process ended is known by what it could still write: nothing, or what the watchdog wrote for it.
-ENDS: dict[int, Ended] = {0: "crash", 1: "stopped", 2: "hang"}
-STOPPED, HANG = 1, 2
+Ended = Literal["crash", "killed", "memory", "hang", "timeout", "recycled", "stopped"]
+# What a file says of how its process ended: nothing, what that wrote itself, or the watchdog for it. Of those that
+# wrote nothing, post_mortem.py tells who crashed and who had no memory.
+ENDS: dict[int, Ended] = {0: "killed", 1: "stopped", 2: "hang", 3: "recycled", 4: "timeout"}
+NUMBERS = {name: number for number, name in ENDS.items()}
 # What a process says of itself: it serves; it loads a model and may be silent for long; it finishes and then ends.
 SERVING, LOADING, STOPPING = 0, 1, 2
 
@@ -59,7 +60,8 @@ class Series:
 class MetricsShard:
     """The numbers of this process. Its owner holds a lock around ``find``; values are changed by index."""
 
-    def __init__(self, memory: mmap.mmap | bytearray, lock: int | None = None) -> None:
+    def __init__(self, memory: mmap.mmap | bytearray, lock: int | None = None, name: str = "") -> None:
+        self.name = name
         self._memory = memory
         self._release = None if lock is None else weakref.finalize(self, os.close, lock)
         self._head = memoryview(memory)[: HEAD.size].cast("q")
@@ -82,9 +84,10 @@ class MetricsShard:
         folder = state_dir / FOLDER
         folder.mkdir(parents=True, exist_ok=True)
         for number in range(MAX_FILES):
-            lock = file_locks.take(folder / f"{role}-{number}", 0o640)
+            name = f"{role}-{number}"
+            lock = file_locks.take(folder / name, 0o640)
             if lock is not None:
-                return _take_over(lock)
+                return _take_over(lock, name)
         raise OSError(f"{MAX_FILES} processes of the role {role} hold a file in {folder}")
 
     def find(self, series: Series, count: int) -> int:
@@ -94,9 +97,9 @@ class MetricsShard:
             at = self._found[series] = self._append(series, count)
         return at
 
-    def stop(self) -> None:
-        """This process ends as it should; its numbers stay."""
-        self._head[END_AT] = STOPPED
+    def stop(self, why: Ended = "stopped") -> None:
+        """This process ends by itself; its numbers stay. The first reason is the one that counts."""
+        self._head[END_AT] = self._head[END_AT] or NUMBERS[why]
 
     def beat(self, stuck_seconds: float, mood: int) -> None:
         """Say that this process lives. Written into memory that is reserved: a full disk does not hinder it."""
@@ -185,10 +188,10 @@ def note_hang(state_dir: Path, pid: int) -> None:
         with contextlib.suppress(OSError, ValueError), path.open("r+b") as file:
             head = HEAD.unpack(file.read(HEAD.size))
             if head[PID_AT] == pid:
-                os.pwrite(file.fileno(), HANG.to_bytes(8, "little"), END_AT * 8)
+                os.pwrite(file.fileno(), NUMBERS["hang"].to_bytes(8, "little"), END_AT * 8)
 
 
-def _take_over(lock: int) -> tuple[MetricsShard, Ended | None]:
+def _take_over(lock: int, name: str) -> tuple[MetricsShard, Ended | None]:
     try:
         os.posix_fallocate(lock, 0, FILE_BYTES)
         memory = mmap.mmap(lock, FILE_BYTES)
@@ -197,14 +200,14 @@ def _take_over(lock: int) -> tuple[MetricsShard, Ended | None]:
         raise
     head = HEAD.unpack_from(memory)
     is_ours = head[FORM_AT] == FORM
-    ended = ENDS.get(head[END_AT], "crash") if is_ours else None
+    ended = ENDS.get(head[END_AT], "killed") if is_ours else None
     used = head[USED_AT] if is_ours else HEAD.size
     for series, at, count in _records(memory) if is_ours else ():
         if series.kind == "gauge":
             # How it stood in a process that is gone.
             memory[at * 8 : (at + count) * 8] = bytes(count * 8)
     HEAD.pack_into(memory, 0, FORM, os.getpid(), machine.born(os.getpid()) or 0, 0, used, *[0] * 7)
-    return MetricsShard(memory, lock), ended
+    return MetricsShard(memory, lock, name), ended
 
 
 def _read(path: Path) -> Found | None:

@@ -102,8 +102,8 @@ def test_a_thousand_requests_are_a_thousand_also_over_processes_that_were_replac
     after = check_sums(server, before, 1000)
     restarts = "cask_process_restarts_total"
     assert grown(before, after, restarts, role="web", cause="stopped") == 1
-    assert grown(before, after, restarts, role="web", cause="crash") == 1
-    assert grown(before, after, restarts, role="engine", cause="crash") == 1
+    assert grown(before, after, restarts, role="web", cause="killed") == 1
+    assert grown(before, after, restarts, role="engine", cause="killed") == 1
     assert grown(before, after, restarts) == 3
     assert of(after, "cask_processes", role="web") == 3
     assert sorted(path.name for path in (server.state_dir / "run/metrics").iterdir()) == [
@@ -141,7 +141,7 @@ def test_killed_under_load_no_answer_that_a_caller_saw_is_missing(server: Server
     sender.join(PATIENCE_SECONDS)
 
     assert statuses.total() == 300
-    answered, crashes = statuses[200], {"role": "web", "cause": "crash"}
+    answered, crashes = statuses[200], {"role": "web", "cause": "killed"}
     by_apache = {"route": "/v1/classify", "by": "apache"}
     after = shown_when(
         server,

@@ -130,7 +130,7 @@ def test_a_histogram_is_summed_bucket_by_bucket(tmp_path: Path) -> None:
     assert row[-1] == pytest.approx(3 * 0.25 + 0.5 + 1e6)
 
 
-@pytest.mark.parametrize(("end", "cause"), [("kill", "crash"), ("clean", "stopped"), ("hang", "hang")])
+@pytest.mark.parametrize(("end", "cause"), [("kill", "killed"), ("clean", "stopped"), ("hang", "hang")])
 def test_the_successor_counts_why_the_one_before_it_ended(tmp_path: Path, end: str, cause: str) -> None:
     child = process(tmp_path, 1, "wait" if end == "hang" else end)
     if end == "hang":
