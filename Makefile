@@ -34,7 +34,7 @@ stop: ## Stop make serve; requests in flight finish
 	@apache/stop.sh
 reload: ## Apply env/*.env and certificates, losing no request
 	@$(PY) apache/reload.py
-dev: ## Flask's reloader with an engine, without Apache
+dev: ## The app and an engine, without Apache, anew after a save
 	@$(INSTALL) serve
 	@app/dev.sh
 

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Flask's reloader with the engine and the jobs' worker beside it: pages and views change at once, models stay in memory.
+# The app with the engine and the jobs' worker beside it: pages and views change at once, models stay in memory.
 set -eu
 
 ROOT=$(cd "$(dirname "$0")/.." && pwd)
@@ -10,8 +10,6 @@ cd "$ROOT"
 if [ "$(id -u)" = 0 ]; then exec "$PYTHON" apache/hand_over.py "${SERVICE_USER:-www-data}" bash "$ROOT/app/dev.sh" "$@"; fi
 export ENV=${ENV:-dev} ENGINE_MODE=service
 "$PYTHON" -m app.cli config check >/dev/null || exit 2
-HOST=$("$PYTHON" -m app.cli config get LISTEN_HOST)
-PORT=$("$PYTHON" -m app.cli config get PORT)
 mkdir -p "$("$PYTHON" -m app.cli config get STATE_DIR)"
 
 "$PYTHON" -m app.engine --with-parent &
@@ -22,8 +20,4 @@ if [ "$("$PYTHON" -m app.cli config get JOBS)" = on ]; then
     JOBS_WORKER=$!
 fi
 trap 'kill "$ENGINE" $JOBS_WORKER 2>/dev/null || true' EXIT
-# The reloader knows what was imported; a plugin.toml is read.
-shopt -s nullglob
-MANIFESTS=("$("$PYTHON" -m app.cli config get PLUGINS_DIR)"/*/plugin.toml)
-EXTRA_FILES=$(IFS=:; echo "${MANIFESTS[*]-}")
-"$PYTHON" -m flask --app app.factory run --debug --host "$HOST" --port "$PORT" ${EXTRA_FILES:+--extra-files "$EXTRA_FILES"}
+FLASK_DEBUG=1 "$PYTHON" -m app.plugins.development

@@ -25,16 +25,16 @@ from app.engine.server import Server
 from app.errors import CaskError, ModelLoadError
 from app.factory import create_app
 from app.model_code import adding, environments
-from app.model_code import folder as folders
 from app.model_code.adding import NewCode
 from app.model_code.served import CodeModel
 from app.model_code.worker import ModelWorker, Spec
 from app.model_making.stand import ALONE
 from app.models import manifests
 from app.models.manifests import CodeSpec, Manifest
+from app.storage import saves
+from app.storage.saves import Stamp
 
 VERSION = "dev"
-PERIOD_SECONDS, SETTLED_SECONDS = 0.05, 0.1
 # A person may sit before a debugger for so long.
 PATIENCE_SECONDS = 24 * 3600.0
 CHANGES = ALONE | {
@@ -44,7 +44,6 @@ CHANGES = ALONE | {
     "engine_self_test_seconds": 0,
 }
 Say = Callable[[str], None]
-Stamp = dict[str, tuple[int, int]]
 
 
 class Development:
@@ -85,12 +84,12 @@ class Development:
         while True:
             now = _stamp(self._new.folder)
             if now != seen:
-                saved = time.monotonic() - PERIOD_SECONDS
-                now = _settled(self._new.folder, now)
-                changed = sorted(name for name in seen.keys() | now.keys() if seen.get(name) != now.get(name))
+                saved = time.monotonic() - saves.PERIOD_SECONDS
+                now = saves.settled(lambda: _stamp(self._new.folder), now)
+                changed = saves.changed(seen, now)
                 self.load(", ".join(changed[:3]) if seen else "first load", saved)
                 seen = now
-            time.sleep(PERIOD_SECONDS)
+            time.sleep(saves.PERIOD_SECONDS)
 
     def load(self, why: str, saved: float) -> None:
         """Start it anew and let it answer; what served goes on where that fails. Says which, and how long it took.
@@ -180,28 +179,8 @@ class Development:
 
 
 def _stamp(folder: Path) -> Stamp:
-    """Time and size of what a person saves there; what editors and Cask put beside it does not count."""
-    found: Stamp = {}
-    for path in folder.rglob("*"):
-        parts = path.relative_to(folder).parts
-        if folders.LEFT_OUT & set(parts) or path.name.startswith(".") or path.name.endswith("~"):
-            continue
-        try:
-            about = path.stat()
-        except OSError:
-            continue
-        if path.is_file() and path.name != environments.LOCK:
-            found["/".join(parts)] = about.st_mtime_ns, about.st_size
-    return found
-
-
-def _settled(folder: Path, now: Stamp) -> Stamp:
-    """An editor may write in several steps, and a person save several files."""
-    while True:
-        time.sleep(SETTLED_SECONDS)
-        before, now = now, _stamp(folder)
-        if now == before:
-            return now
+    """What a person saves there; the lock is Cask's."""
+    return saves.stamp(folder, lambda path: path.name not in {environments.LOCK, "manifest.toml"})
 
 
 def _has_own(folder: Path, names: tuple[str, ...]) -> bool:

@@ -585,6 +585,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
     # Other people's Flask code is put on the app from here; nothing of ours imports theirs.
     ("app.plugins.testing", {"app.config", "app.factory"}),
     (
+        "app.plugins.development",
+        {"app.config", "app.errors", "app.factory", "app.storage.saves", "app.supervision.standalone"},
+    ),
+    (
         "app.plugins",
         {
             *(
@@ -658,7 +662,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.model_making",
         {
             *("app.config", "app.engine.client", "app.engine.service", "app.errors", "app.factory", "app.model_code"),
-            *("app.model_making", "app.models.manifests", "app.engine.server"),
+            *("app.model_making", "app.models.manifests", "app.engine.server", "app.storage.saves"),
         },
     ),
     ("app.cli", None),
@@ -803,6 +807,7 @@ ONLY: dict[str, tuple[str, ...]] = {
         *("app.decoding", "app.engine.client", "app.engine.frame_sockets", "app.engine.server"),
         *("app.backups.trial", "app.ensembles.upstreams", "app.model_code"),
         *("apache.preflight", "app.cli", "app.jobs.webhooks", "loadtest"),
+        "app.plugins.development",
     ),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.
     "locust": ("loadtest.locustfile", "loadtest.foreign_users"),
