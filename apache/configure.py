@@ -27,7 +27,7 @@ from app import config, factory  # noqa: E402 - the line above makes it importab
 from app.auth.tokens import TokenStore  # noqa: E402
 from app.config import Settings, plugin_settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
-from app.host import arrivals, sizing  # noqa: E402 - the line above makes it importable
+from app.host import arrivals, certificates, sizing  # noqa: E402 - the line above makes it importable
 from app.plugins import claims, mounting  # noqa: E402 - the line above makes it importable
 from app.plugins.applications import Application  # noqa: E402 - the line above makes it importable
 from app.plugins.mounting import Plugin  # noqa: E402
@@ -145,6 +145,7 @@ def render(settings: Settings, server_root: Path, plugins: Sequence[Plugin] = ()
     shutil.rmtree(server_root, ignore_errors=True)
     server_root.mkdir(parents=True)
     write_definitions(settings, server_root)
+    note_certificate(settings, server_root)
     define_mounts(server_root, plugins)
     write_headers(server_root, plugins)
     write_cors(settings, server_root, plugins)
@@ -258,6 +259,12 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
     lines = [f'Define {name} "{value}"' for name, value in values.items()]
     lines += [f"Define {name}" for name, is_on in switches.items() if is_on]
     (server_root / "definitions.conf").write_text("\n".join(lines) + "\n")
+
+
+def note_certificate(settings: Settings, server_root: Path) -> None:
+    """Which pair Apache reads at its start: ops looks for another one (app.supervision.certificate_renewals)."""
+    if settings.tls_enabled and settings.tls_certificate and settings.tls_key:
+        certificates.note(certificates.read(settings.tls_certificate, settings.tls_key), server_root)
 
 
 def define_mounts(server_root: Path, plugins: Sequence[Plugin]) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 import signal
-import ssl
 import subprocess
 import sys
 import time
@@ -70,9 +69,7 @@ def reload(settings: Settings) -> None:
     with _alone(server_root / reload_requests.LOCK):
         is_new = is_certificate_new(settings)
         if is_new and settings.tls_certificate and settings.tls_key:
-            certificates.place(settings.tls_certificate, settings.tls_key, server_root)
-            if is_certificate_new(settings):
-                raise ReloadError("the new certificate is not shown; see the error log.")
+            place_certificate(settings, settings.tls_certificate, settings.tls_key)
             print(f"The certificate in {settings.tls_certificate} serves now.")
         # What is in hand is finished first.
         patience = settings.server_shutdown_seconds + START_SECONDS
@@ -129,24 +126,37 @@ def check_plugins(settings: Settings) -> None:
 
 
 def is_certificate_new(settings: Settings) -> bool:
-    """Whether another one than that in TLS_CERTIFICATE is shown. Raises ReloadError where that cannot serve."""
+    """Whether another pair than that of the files serves. Raises ReloadError where theirs cannot."""
     certificate, key = settings.tls_certificate, settings.tls_key
     if not settings.tls_enabled or certificate is None or key is None:
         return False
     if fault := certificates.pair_fault(certificate, key):
         raise ReloadError(f"{fault}. Nothing was touched.")
-    address = (probe.here(settings.listen_host), settings.https_port)
-    try:
-        shown = ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate(address, timeout=HANDSHAKE_SECONDS))
-    except OSError as error:
-        raise ReloadError(
-            f"HTTPS is not answered on port {settings.https_port} ({error}): a new port needs a restart."
-        ) from error
-    if shown == certificates.first(certificate):
+    pair = certificates.read(certificate, key)
+    is_shown = shown_certificate(settings) == certificates.first(pair)
+    if is_shown and certificates.is_serving(pair, settings.state_dir / "run" / "httpd"):
         return False
     if certificates.is_expired(certificate):
         raise ReloadError(f"{certificate} has expired. Nothing was touched.")
     return True
+
+
+def place_certificate(settings: Settings, certificate: Path, key: Path) -> None:
+    """Let a pair that was checked serve, and see that it does. Raises ReloadError, OSError."""
+    pair = certificates.read(certificate, key)
+    certificates.place(pair, settings.state_dir / "run" / "httpd")
+    if shown_certificate(settings) != certificates.first(pair):
+        raise ReloadError("the new certificate is not shown; see the error log.")
+
+
+def shown_certificate(settings: Settings) -> bytes:
+    """What a handshake shows now. Raises ReloadError where there is none."""
+    try:
+        return certificates.shown(probe.here(settings.listen_host), settings.https_port, HANDSHAKE_SECONDS)
+    except OSError as error:
+        raise ReloadError(
+            f"HTTPS is not answered on port {settings.https_port} ({error}): a new port needs a restart."
+        ) from error
 
 
 @contextlib.contextmanager

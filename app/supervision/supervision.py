@@ -10,6 +10,7 @@ from pathlib import Path
 from app.config import Settings
 from app.host import machine
 from app.supervision import probe
+from app.supervision.certificate_renewals import CertificateRenewals
 from app.supervision.probe import Probe
 from app.supervision.reload_requests import ReloadRequests
 from app.supervision.supervisor import TELL_SECONDS, Supervisor, watch
@@ -34,6 +35,8 @@ class Supervision:
     reload_requests: ReloadRequests
     memory_kills: MemoryKills
     stuck_seconds: Callable[[], float]
+    certificates: CertificateRenewals | None = None
+    """With HTTPS only."""
 
     def start(self) -> None:
         """Each in a thread of its own: none waits for what another one asks."""
@@ -42,6 +45,8 @@ class Supervision:
         self.probe.start()
         self.reload_requests.start()
         watch(self.memory_kills.look, post_mortem.PERIOD_SECONDS, "memory-kills")
+        if self.certificates is not None:
+            self.certificates.start()
 
     def troubles(self) -> list[str]:
         """Why a prediction might not be answered now, in words."""
@@ -82,6 +87,7 @@ def of_ops(settings: Settings, engine: WatchedEngine) -> Supervision:
         ReloadRequests(state_dir / "run" / "httpd"),
         MemoryKills(state_dir),
         lambda: max((sign.stuck_seconds for sign in shards.signs(state_dir) if sign.pid == os.getpid()), default=0.0),
+        CertificateRenewals(settings) if settings.tls_enabled else None,
     )
 
 

@@ -297,6 +297,16 @@ JOB_WEBHOOKS = _counter("cask_job_webhooks_total", "Webhooks sent at a job's end
 
 ROLE = Label(ROLES)
 READY = _looked_up("cask_ready", "1 when a prediction would succeed, as /readyz says.")
+CERTIFICATE_BEGINS = _looked_up(
+    "cask_certificate_begins_time_seconds", "Since when the certificate that serves HTTPS is valid (Unix time)."
+)
+CERTIFICATE_ENDS = _looked_up(
+    "cask_certificate_ends_time_seconds", "Until when the certificate that serves HTTPS is valid (Unix time)."
+)
+CERTIFICATE_REFUSED = _looked_up(
+    "cask_certificate_refused",
+    "1 while TLS_CERTIFICATE and TLS_KEY hold a pair that cannot serve; the one before it does.",
+)
 PLUGIN_UP = _looked_up(
     "cask_plugin_up", "1 when the plugin serves, 0 where it is left out: /status says why.", plugin=WORD
 )

@@ -77,12 +77,24 @@ def look(state_dir: Path) -> Iterator[Row]:
     yield metrics.ENGINE_UP, {}, float(bool(engine))
     yield from _look_at_engine(engine)
     yield from _look_at_processes(state_dir, engine.get("pid"))
+    yield from _look_at_certificate()
     for row in plugins.rows(state_dir):
         yield metrics.PLUGIN_UP, {"plugin": row["name"]}, float(row["state"] == plugins.SERVING)
     store: JobStore = current_app.extensions["jobs"]
     with contextlib.suppress(CaskError):
         counts = store.counts() if settings.jobs == "on" and store.exists else {}
         yield metrics.JOBS_WAITING, {}, counts.get("queued", 0) + counts.get("running", 0)
+
+
+def _look_at_certificate() -> Iterator[Row]:
+    supervision = current_app.extensions.get("supervision")
+    renewals = supervision.certificates if supervision is not None else None
+    if renewals is None:
+        return
+    yield metrics.CERTIFICATE_REFUSED, {}, float(renewals.is_refused)
+    if renewals.validity is not None:
+        yield metrics.CERTIFICATE_BEGINS, {}, renewals.validity.begins
+        yield metrics.CERTIFICATE_ENDS, {}, renewals.validity.ends
 
 
 def _look_at_engine(engine: dict[str, Any]) -> Iterator[Row]:
