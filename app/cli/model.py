@@ -22,6 +22,7 @@ from app.models import manifests, versions
 from app.models.manifests import CodeSpec, InputKind, Manifest, ServeSpec, ToleranceSpec
 from app.models.routing import Routing
 from app.runtimes import devices
+from app.runtimes.importing import timm_networks
 
 model_argument = click.argument("model", shell_complete=completion.models)
 any_model_argument = click.argument("model", required=False, default="", shell_complete=completion.models)
@@ -189,11 +190,11 @@ class Side(click.ParamType):
 
 
 @command.command()
-@click.option("--arch", help="A torchvision builder such as resnet50, narrow_resnet10 or narrow_fcos.")
+@click.option("--arch", help="A builder such as resnet50 or fasterrcnn_resnet50_fpn; timm:NAME of timm.")
 @click.option("--weights", help="A .pth or .safetensors file, DEFAULT, or random.")
 @click.option("--code", type=click.Path(path_type=Path), help="A folder with model.py, instead of an architecture.")
 @click.option("--file", "network", type=click.Path(path_type=Path), help="ONNX, OpenVINO .xml, .pt2 or TorchScript.")
-@click.option("--task", help="With --file: what it is asked.")
+@click.option("--task", help="With --file: what it is asked. With timm: classify (else) or embed.")
 @click.option("--values", type=click.Choice(["0-1", "0-255"]), help="With --file: of colours, before mean and std.")
 @click.option("--layout", type=click.Choice(["nchw", "nhwc"]), help="With --file: where its shape does not say.")
 @click.option("--channels", type=click.Choice(["rgb", "bgr"]), default="rgb", help="With --file: order of colours.")
@@ -262,8 +263,8 @@ def add(
     For example: flask model add --arch resnet50 --weights DEFAULT --name imagenet --version 1
     """
     tolerance = ToleranceSpec() if least_right is None else ToleranceSpec(right=least_right)
+    numbers |= {"input_kind": input_kind, "builder_options": options} | _timm(arch, weights, numbers["task"])
     if numbers["network"]:
-        numbers["input_kind"] = input_kind
         _add_network(_NewNetwork(labels, name, version, description, samples, tolerance, numbers), store, force=force)
         return
     if numbers["code"] or not (arch and weights):
@@ -292,6 +293,13 @@ def add(
     _say_next(place, manifest)
 
 
+def _timm(arch: str, weights: str, task: str | None) -> dict[str, Any]:
+    """What --file and --task are for a network of timm."""
+    if not (weights and timm_networks.is_named(arch)):
+        return {"architecture": ""}
+    return {"network": Path(weights), "architecture": arch, "task": task or timm_networks.tasks_of_timm()[0]}
+
+
 def _add_network(asked: _NewNetwork, store: Path | None, *, force: bool) -> None:
     given = asked.given
     if not given["task"]:
@@ -310,6 +318,8 @@ def _add_network(asked: _NewNetwork, store: Path | None, *, force: bool) -> None
             asked.samples,
             given["timeout_seconds"] or adding.LIMIT_SECONDS,
             adding.MEMORY_MB if given["memory_mb"] is None else given["memory_mb"],
+            given["architecture"],
+            given["builder_options"],
         )
         manifest = adding.add_network(new, place, force=force, progress=say, advance=advance)
     _say_next(place, manifest)

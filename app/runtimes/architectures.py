@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from functools import cache
@@ -14,13 +15,9 @@ from app import tasks
 from app.errors import ModelLoadError
 from app.models.manifests import Manifest, Task
 from app.runtimes import selection
+from app.runtimes.importing import timm_networks
 from app.runtimes.operators import torchvision
 
-TIMM = "timm:"
-TIMM_EXPORT = (
-    "torch.export.save(torch.export.export(timm.create_model('…', pretrained=True).eval(), (torch.zeros(2, 3, 224, "
-    "224),), dynamic_shapes=({0: torch.export.Dim('n', min=1, max=64)},)), 'network.pt2')"
-)
 # Keys of architecture_options that are ours and not the builder's.
 FROZEN_BATCH_NORM_EPS = "frozen_batch_norm_eps"
 
@@ -48,16 +45,22 @@ def find(name: str) -> Architecture:
     """The architecture of this name. Raises ModelLoadError with the nearest names."""
     if name in known():
         return known()[name]
-    if name.startswith(TIMM):
-        raise ModelLoadError(
-            f"{name} is of timm, which is no part of this service.",
-            hint=f"Save it where timm is installed, and add the file with FILE=network.pt2 TASK=…: {TIMM_EXPORT}",
-        )
-    near = difflib.get_close_matches(name, known(), n=4) or ["resnet50", "fasterrcnn_resnet50_fpn"]
+    timm_networks.refuse_places(name)
+    plain = re.split(r"[:/]", name)[-1].lower()
+    near = difflib.get_close_matches(plain, known(), n=4) or ["resnet50", "fasterrcnn_resnet50_fpn"]
+    if plain in torchvision.models.list_models() and plain not in known():
+        hint = f"Near it: {', '.join(near)}."
+        raise ModelLoadError(f"{plain} is a network of torchvision for something else ({_purpose(plain)}).", hint=hint)
     raise ModelLoadError(
         f"The architecture {name!r} is unknown.",
-        hint=f"Near it: {', '.join(near)}. Any builder of torchvision for {', '.join(tasks.NAMES)} is accepted.",
+        hint=f"Near it: {', '.join(near)}. Any builder of torchvision for {', '.join(tasks.NAMES)} is accepted, and "
+        f"timm's for pictures: ARCH={timm_networks.PREFIX}NAME.",
     )
+
+
+def _purpose(name: str) -> str:
+    """The part of torchvision that a builder is of, such as ``video`` or ``quantization``."""
+    return str(torchvision.models.get_model_builder(name).__module__.split(".")[2])
 
 
 def bare(name: str) -> nn.Module:

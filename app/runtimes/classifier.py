@@ -48,6 +48,7 @@ class Classifier(TaskModel):
     """A model that gives every label a probability."""
 
     can_be_recorded = True
+    is_one_row = True
     is_compared_with_torchvision = True
 
     def __init__(self, manifest: Manifest, run: Run, explaining: Explaining | None = None) -> None:

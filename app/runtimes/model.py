@@ -115,6 +115,8 @@ class TaskModel(Model):
     file_side: ClassVar[int] = 224
     file_input_kind: ClassVar[InputKind] = "crop"
     is_file_of_imagenet: ClassVar[bool] = True
+    # Whether its networks answer one row of numbers a picture: scores of labels, or a vector.
+    is_one_row: ClassVar[bool] = False
     # Whether its outputs are of labels, which somebody must name.
     has_labels: ClassVar[bool] = True
 

@@ -32,6 +32,7 @@ class Embedder(TaskModel):
     """A model that gives a picture a vector."""
 
     has_labels = False
+    is_one_row = True
 
     def __init__(self, manifest: Manifest, run: Run) -> None:
         """``run`` has one output, vectors, float32 [B, length]."""

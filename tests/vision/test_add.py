@@ -229,13 +229,6 @@ def test_manifest_survives_difficult_text(small):
     assert manifest.held_out == {"map_50": 0.5, "pictures": 3, "is_quick": True}
 
 
-def test_a_network_of_timm_is_told_its_way():
-    with pytest.raises(ModelLoadError, match="no part of this service") as refused:
-        architectures.find("timm:resnet18")
-
-    assert "FILE=network.pt2" in refused.value.hint
-
-
 def test_command_adds_and_says_how_to_serve(store, labels):
     arguments = ["--arch", "narrow_resnet10", "--weights", "random", "--labels", str(labels), "--name", "tiny"]
     arguments += ["--store", str(store), "--size", "64", "--resize-size", "72", "--mean", "0.1", "0.2", "0.3"]

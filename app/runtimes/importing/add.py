@@ -25,12 +25,11 @@ from app.runtimes.architectures import Architecture
 from app.runtimes.build import sample_store
 from app.runtimes.checks import golden_answers, proof, reference
 from app.runtimes.importing import checkpoints, entries, label_files, published, weight_files
+from app.runtimes.importing.network_wanted import RANDOM, RANDOM_SEED
 from app.runtimes.model import TaskModel
 from app.runtimes.registry import load_model
 
 DEFAULT = "DEFAULT"
-RANDOM = "random"
-RANDOM_SEED = 20260101
 WEIGHTS_FILE_NAME = "weights.safetensors"
 # Classes of a random model for which nobody gave labels and torchvision has none either.
 RANDOM_CLASSES = 10

@@ -19,9 +19,9 @@ from app.models.manifests import TENSOR, CodeSpec, Manifest, ServeSpec, Toleranc
 from app.runtimes import selection
 from app.runtimes.build import sample_store, samples
 from app.runtimes.checks import golden_answers
-from app.runtimes.importing import entries, label_files, network_files, network_process
+from app.runtimes.importing import entries, label_files, network_files, network_process, timm_networks
 from app.runtimes.importing.network_files import NetworkFile
-from app.runtimes.importing.network_wanted import Converted, Wanted
+from app.runtimes.importing.network_wanted import RANDOM, Converted, Wanted
 from app.runtimes.model import TaskModel
 from app.runtimes.registry import load_model
 
@@ -41,7 +41,10 @@ READING_OPTIONS = ("values", "layout", "channels", "output", "size", "resize_siz
 
 @dataclass(frozen=True)
 class NewNetwork:
-    """What is to be added. ``wanted``: how the file is to be read, without what is found out here."""
+    """What is to be added. ``wanted``: how the file is to be read, without what is found out here.
+
+    ``architecture``: of timm, by name, where the file holds its weights only (or is ``random``).
+    """
 
     file: Path
     task: str
@@ -55,6 +58,8 @@ class NewNetwork:
     sample_pictures: Path | None = None
     limit_seconds: float = LIMIT_SECONDS
     memory_mb: int = MEMORY_MB
+    architecture: str = ""
+    builder_options: dict[str, object] = field(default_factory=dict)
 
 
 def add_network(
@@ -72,11 +77,13 @@ def add_network(
         raise ModelLoadError(f"TASK {new.task!r} is unknown.", hint=f"One of: {', '.join((*tasks.NAMES, TENSOR))}.")
     if new.sample_pictures is not None:
         sample_store.check(new.sample_pictures)
-    file = network_files.look(new.file)
+    file = _looked_at(new)
     progress(f"{new.file.name}: {file.about}")
     if file.kind == network_files.TORCHSCRIPT:
         progress(DEPRECATED)
     labels = _labels(new, file)
+    if new.architecture:
+        timm_networks.check_labels(new.architecture, labels)
     advance()
     store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as folder:
@@ -94,6 +101,13 @@ def add_network(
         entries.publish(made, target)
     progress(f"added {new.name}@{new.version} to {store}")
     return manifests.read(target)
+
+
+def _looked_at(new: NewNetwork) -> NetworkFile:
+    if not new.architecture:
+        return network_files.look(new.file)
+    timm_networks.check(new.architecture, new.task, str(new.file))
+    return NetworkFile(new.file, network_files.TIMM, f"weights of {new.architecture}")
 
 
 def _labels(new: NewNetwork, file: NetworkFile) -> tuple[str, ...]:
@@ -123,13 +137,15 @@ def _convert(
 ) -> Converted:
     given = new.sample_pictures or sample_store.before(new.name, new.version, store)
     wanted = Wanted(
-        file=str(new.file.absolute()),
+        file=RANDOM if _is_random(new) else str(new.file.absolute()),
         kind=file.kind,
         task=new.task,
         labels=len(labels) if _has_labels(new.task) else 0,
         samples=str(given.absolute()) if given else "",
         operators=file.operators,
         opset=file.opset,
+        architecture=new.architecture,
+        builder_options=new.builder_options,
         **new.wanted,  # type: ignore[arg-type]
     )
     progress("converting it in a process apart, and comparing")
@@ -137,6 +153,10 @@ def _convert(
     for line in found.said:
         progress(line)
     return found
+
+
+def _is_random(new: NewNetwork) -> bool:
+    return bool(new.architecture) and str(new.file) == RANDOM
 
 
 def _numbered(labels: tuple[str, ...], found: Converted) -> tuple[str, ...]:
@@ -170,7 +190,7 @@ def _manifest(new: NewNetwork, file: NetworkFile, labels: tuple[str, ...], found
         name=new.name,
         version=new.version,
         task=new.task,
-        architecture=file.kind,
+        architecture=new.architecture or file.kind,
         weights=FILE_NAME,
         sha256=builds.digest(made / FILE_NAME),
         labels=labels,
@@ -183,6 +203,7 @@ def _manifest(new: NewNetwork, file: NetworkFile, labels: tuple[str, ...], found
         architecture_options=options,
         code=CodeSpec(signature=json.dumps(signature)) if signature else None,
         golden=golden_answers.FILE_NAME,
+        random_weights=_is_random(new),
     )
     entries.check_name(manifest)
     return manifest

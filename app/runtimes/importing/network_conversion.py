@@ -34,6 +34,7 @@ MASK_TOLERANCE = 0.005
 def convert(wanted: Wanted, folder: Path) -> Converted:
     """Write ``network.xml`` and ``.bin`` into the folder. Raises ModelLoadError, GoldenCheckError."""
     network = network_reading.read(wanted)
+    wanted = wanted.completed(network.usual)
     found = _input(network.model, wanted)
     is_single = not _opened(network.model, found)
     head = network_input.model_class(wanted).file_head(network.model, wanted, found.spec.size)
@@ -46,7 +47,7 @@ def convert(wanted: Wanted, folder: Path) -> Converted:
     said = _compared(made, network, found, head, pictures)
     _save(made, folder / FILE_NAME)
     notes = ["its batch is fixed, so pictures are computed one by one"] if is_single else []
-    return Converted(found.spec, head.count, is_single, head.options, (head.said, said, *notes))
+    return Converted(found.spec, head.count, is_single, head.options, (*network.said, head.said, said, *notes))
 
 
 def _input(model: Any, wanted: Wanted) -> NetworkInput:

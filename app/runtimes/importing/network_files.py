@@ -17,6 +17,8 @@ from app.runtimes.importing import onnx_files
 from app.storage import files
 
 ONNX, IR, EXPORTED, TORCHSCRIPT = "onnx", "openvino", "torch-export", "torchscript"
+# Weights of a network that timm builds by name.
+TIMM = "timm"
 WORDS = {ONNX: "ONNX", IR: "OpenVINO IR", EXPORTED: "a program of torch.export", TORCHSCRIPT: "TorchScript"}
 AGAIN = "Download or copy it again, and compare its size with the original's."
 KINDS_HINT = "Give an .onnx, an OpenVINO .xml with its .bin beside it, a .pt2 of torch.export, or TorchScript."

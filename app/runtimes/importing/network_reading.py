@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -23,17 +23,24 @@ _TORCH_HINT = "Save it with the torch of this machine, or export it to ONNX wher
 
 @dataclass(frozen=True)
 class Network:
-    """``model``: of OpenVINO, as the file has it. ``original``: the answers of the file. ``by``: what computes them."""
+    """``model``: of OpenVINO, as the file has it. ``original``: the answers of the file. ``by``: what computes them.
+
+    ``usual``: what it says of its pictures, by fields of ``Wanted``. ``said``: what people should know.
+    """
 
     model: Any
     original: Original
     by: str
+    usual: dict[str, Any] = field(default_factory=dict)
+    said: tuple[str, ...] = ()
 
 
 def read(wanted: Wanted) -> Network:
     """The network in the file. Raises ModelLoadError with the file, what was found and what to do."""
     if wanted.kind in (network_files.ONNX, network_files.IR):
         return _by_openvino(wanted)
+    if wanted.kind == network_files.TIMM:
+        return _of_timm(wanted)
     return _exported(wanted) if wanted.kind == network_files.EXPORTED else _torchscript(wanted)
 
 
@@ -92,7 +99,6 @@ def _exported(wanted: Wanted) -> Network:
 
 
 def _torchscript(wanted: Wanted) -> Network:
-    import openvino
     import torch
 
     from app.runtimes import operators  # noqa: F401 - programs may hold torchvision's operators
@@ -102,14 +108,32 @@ def _torchscript(wanted: Wanted) -> Network:
     except Exception as error:  # noqa: BLE001 - whatever a library raises for somebody's file
         raise _of_torch(wanted, error) from None
     side = wanted.size or network_input.model_class(wanted).file_side
-    example = torch.zeros(1, 3, side, side)
+    return Network(_traced(wanted, program, 3, side), _by_torch(program), f"torch {torch.__version__}")
+
+
+def _of_timm(wanted: Wanted) -> Network:
+    from importlib.metadata import version
+
+    from app.runtimes.importing import timm_networks
+
+    network, usual, said = timm_networks.build(wanted)
+    channels = int(wanted.builder_options.get("in_chans", 3))
+    model = _traced(wanted, network, channels, usual["size"])
+    return Network(model, _by_torch(network), f"timm {version('timm')} in torch", usual, said)
+
+
+def _traced(wanted: Wanted, module: Any, channels: int, side: int) -> Any:
+    """A module of torch for any number of pictures with so many pixels a side."""
+    import openvino
+    import torch
+
+    shape = openvino.PartialShape([-1, channels, side, side])
     try:
-        model = openvino.convert_model(
-            program, example_input=example, input=[openvino.PartialShape([-1, 3, side, side])]
-        )
+        with torch.inference_mode(False), torch.no_grad():
+            example = torch.zeros(1, channels, side, side)
+            return openvino.convert_model(module, example_input=example, input=[shape])
     except Exception as error:  # noqa: BLE001 - whatever a library raises for somebody's file
         raise _not_converted(wanted, error) from None
-    return Network(model, _by_torch(program), f"torch {torch.__version__}")
 
 
 def _of_torch(wanted: Wanted, error: Exception) -> ModelLoadError:

@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, dataclass, field
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from app.models.manifests import InputSpec
 
+# In the place of a file: weights of a fixed seed, to try the service.
+RANDOM = "random"
+RANDOM_SEED = 20260101
 # How a network's values are counted before mean and std.
 VALUES = ("0-1", "0-255")
 LAYOUTS = ("nchw", "nhwc")
@@ -20,7 +24,8 @@ class Wanted:
     """How a file is to be read. Empty texts and zeros are left to the file, then to what is usual for the task.
 
     ``labels``: how many there are; 0 where nobody gave any. ``mean`` and ``std`` count as ``values`` says. ``samples``:
-    a folder with pictures for the comparison. ``options``: those of the task's head.
+    a folder with pictures for the comparison. ``options``: those of the task's head. ``architecture``: by name, where
+    the file holds weights only, and ``builder_options`` what its builder is given.
     """
 
     file: str
@@ -40,6 +45,8 @@ class Wanted:
     operators: tuple[str, ...] = ()
     opset: int = 0
     options: dict[str, Any] = field(default_factory=dict)
+    architecture: str = ""
+    builder_options: dict[str, Any] = field(default_factory=dict)
 
     def to_json(self) -> str:
         """One line."""
@@ -51,6 +58,10 @@ class Wanted:
         table = json.loads(text)
         tuples = {name: tuple(table[name]) for name in ("mean", "std", "operators")}
         return cls(**{**table, **tuples})
+
+    def completed(self, usual: Mapping[str, Any]) -> Wanted:
+        """With what the network itself says, by field, where nobody said otherwise."""
+        return replace(self, **{name: value for name, value in usual.items() if not getattr(self, name)})
 
     @property
     def path(self) -> Path:
