@@ -62,8 +62,8 @@ ps: ## Show the container and its processes
 	@docker/steps/ps.sh
 shell: ## Open a shell in the container
 	@docker/steps/shell.sh
-status: ## Print the state of the running service
-	@docker/steps/status.sh
+status: ## Show how the service is: OPTIONS=--json, --watch
+	@app/given.sh docker/steps/status.sh @OPTIONS
 smoke: ## Send a real image to the service and check the answer
 	@docker/steps/smoke.sh
 image: ## Build the image only

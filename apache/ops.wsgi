@@ -5,6 +5,8 @@ answers.
 from app.factory import create_app
 from app.supervision import supervision
 from app.web.ops.apache_log import ApacheLog
+from app.web.ops.load import Load
+from app.web.ops.status import watched
 
 application = create_app()
 settings = application.extensions["settings"]
@@ -12,6 +14,8 @@ application.extensions["supervision"] = supervision.of_ops(settings, application
 application.extensions["supervision"].start()
 application.extensions["apache_log"] = ApacheLog(settings.state_dir, application.extensions["routes"])
 application.extensions["apache_log"].start()
+application.extensions["load"] = Load(settings.state_dir, watched(application))
+application.extensions["load"].start()
 
 
 def handle_request(environ, start_response):

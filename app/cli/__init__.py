@@ -25,7 +25,7 @@ COMMANDS: dict[str, str] = {
     "plugin": "Your own Flask code: see, begin, check, test.",
     "predict": "Send images to the running service and print what it says.",
     "routes": "Print every address of the service.",
-    "status": "Print /readyz and /status of the service on this machine as JSON; 1 when it is not ready.",
+    "status": "Show the service on this machine on one screen; 1 when it is not ready.",
     "token": "API tokens: who may call the service, and for what.",
 }
 # Those that the group may keep: Flask's own, and ours of a name that Flask has too (requirements/environment).

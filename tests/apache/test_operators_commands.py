@@ -159,3 +159,19 @@ def test_doctor_with_another_state_folder_sees_that_a_cask_has_the_port(served: 
 
     found = {row["subject"]: row["found"] for row in said["findings"]}
     assert found[f"Port {served.port}"].startswith("a Cask answers there")
+
+
+# ── status ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_status_is_one_screen_for_people_and_json_for_programs(served: Server) -> None:
+    shown = flask(served, "status")
+    said = json.loads(flask(served, "status", "--json").stdout)
+
+    lines = shown.stdout.splitlines()
+    assert (shown.returncode, shown.stderr) == (0, "")
+    assert lines[0].startswith(f"  Cask {said['status']['version']} (")
+    assert lines[2].split() == ["Ready", "yes"]
+    assert any(f"{DETECTOR}@1  active, ready" in line for line in lines)
+    assert lines[-1].split(maxsplit=1) == ["Settings", "as in the files"]
+    assert set(said) == {"readyz", "status"}

@@ -8,6 +8,7 @@ from typing import Any
 from flask import current_app, render_template
 from pydantic import AliasPath, BaseModel, Field
 
+from app.config import Settings
 from app.web.openapi.operations import a_page, describe
 from app.web.pages import pages
 
@@ -65,8 +66,12 @@ class Card(BaseModel):
 def capacity() -> str:
     """What the last load test of this service found."""
     settings = current_app.extensions["settings"]
-    card = find((settings.state_dir / FILE_NAME, ROOT / "loadtest" / "results" / f"{settings.env}-{FILE_NAME}"))
-    return render_template("capacity.html", card=card, env=settings.env)
+    return render_template("capacity.html", card=of(settings), env=settings.env)
+
+
+def of(settings: Settings) -> Card | None:
+    """The card of this service; None where none was measured."""
+    return find((settings.state_dir / FILE_NAME, ROOT / "loadtest" / "results" / f"{settings.env}-{FILE_NAME}"))
 
 
 def find(paths: tuple[Path, ...]) -> Card | None:
