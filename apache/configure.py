@@ -209,7 +209,7 @@ def express_options(settings: Settings, server_root: Path) -> list[str]:
     if settings.listen_host != "0.0.0.0":  # noqa: S104 - compared, not bound
         options.append(f"--host={config.in_url(settings.listen_host)}")
     options.append("--reload-on-changes" if settings.reload else "--disable-reloading")
-    if settings.trusted_proxies:
+    if trusted_proxies(settings):
         # Of others proxies.conf takes the header away; and it tells mod_wsgi the caller's address.
         options.append("--trust-proxy-header=X-Forwarded-Proto")
     return options
@@ -242,7 +242,7 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         "CASK_LENGTHS": settings.state_dir / cached_lengths.FILE,
         "CASK_RETRY_AFTER_SECONDS": _retry_after_seconds(settings),
         "CASK_ADMIN_NETWORKS": " ".join(internal_networks.networks(settings)) or "255.255.255.255/32",
-        "CASK_TRUSTED_PROXIES": " ".join(settings.trusted_proxies),
+        "CASK_TRUSTED_PROXIES": " ".join(trusted_proxies(settings)),
         "CASK_IS_TRUSTED": _is_trusted(settings),
         "CASK_PATH_PREFIX": settings.path_prefix,
         "CASK_PREFIX_PATTERN": config.PATH_PREFIX.pattern,
@@ -254,7 +254,7 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         "CASK_LOG_JSON": settings.log_format == "json",
         "CASK_HSTS": settings.hsts_seconds > 0,
         "CASK_TLS": settings.tls_enabled,
-        "CASK_PROXIES": bool(settings.trusted_proxies),
+        "CASK_PROXIES": bool(trusted_proxies(settings)),
         "CASK_PREFIX": bool(settings.path_prefix),
     }
     lines = [f'Define {name} "{value}"' for name, value in values.items()]
@@ -463,9 +463,14 @@ def _is_refused(settings: Settings) -> str:
     )
 
 
+def trusted_proxies(settings: Settings) -> tuple[str, ...]:
+    """Those of the setting, and the edge of a container host, which adds a value to each list as they do."""
+    return (*settings.trusted_proxies, *filter(None, [config.edge_address()]))
+
+
 def _is_trusted(settings: Settings) -> str:
     """Apache's expression for: one of TRUSTED_PROXIES has connected to us, whomever it speaks for."""
-    return " || ".join(f"%{{CONN_REMOTE_ADDR}} -ipmatch '{each}'" for each in settings.trusted_proxies) or "false"
+    return " || ".join(f"%{{CONN_REMOTE_ADDR}} -ipmatch '{each}'" for each in trusted_proxies(settings)) or "false"
 
 
 def run_express(options: list[str], server_root: Path) -> None:

@@ -68,6 +68,7 @@ typedef struct {
     int head_seconds;
     int pressed_rate;          /* bytes a second that a body must keep while half of the places are taken */
     apr_array_header_t *uncapped; /* apr_ipsubnet_t *: proxies, whose address stands for many callers */
+    const char *edge;          /* the address of the edge, which every caller of a container comes through */
     const char *lengths;       /* the file of the table of lengths */
 } settings_t;
 
@@ -286,6 +287,17 @@ static int head_begins(request_rec *r)
     return OK;
 }
 
+/* Whether a proxy speaks for the caller. The edge is none: it has written the one address, and the caller nothing. */
+static int is_spoken_for(request_rec *r)
+{
+    const char *list = apr_table_get(r->headers_in, "X-Forwarded-For");
+    if (apr_table_get(r->headers_in, "Forwarded"))
+        return 1;
+    if (list == NULL)
+        return 0;
+    return settings.edge == NULL || strcmp(settings.edge, r->connection->client_ip) != 0 || strchr(list, ',') != NULL;
+}
+
 /* Lines that are read from here on are those of chunks. */
 static int head_is_read(request_rec *r)
 {
@@ -294,7 +306,7 @@ static int head_is_read(request_rec *r)
         caller->is_read = 1;
     /* mod_remoteip, which comes next, takes addresses out of the first. That there was a proxy must stay known: who
      * speaks through one is no insider (access.conf, ops.conf, app/web/middleware/internal_networks.py). */
-    if (apr_table_get(r->headers_in, "X-Forwarded-For") || apr_table_get(r->headers_in, "Forwarded"))
+    if (is_spoken_for(r))
         apr_table_set(r->headers_in, BY_HEADER, r->connection->client_ip);
     return DECLINED;
 }
@@ -636,6 +648,12 @@ static const char *set_folder(cmd_parms *cmd, void *unused, const char *path)
     return NULL;
 }
 
+static const char *set_edge(cmd_parms *cmd, void *unused, const char *address)
+{
+    settings.edge = address;
+    return NULL;
+}
+
 static const char *set_lengths(cmd_parms *cmd, void *unused, const char *path)
 {
     settings.lengths = path;
@@ -666,6 +684,7 @@ static const command_rec directives[] = {
     AP_INIT_TAKE1("ArrivalsHeadSeconds", set_number, &settings.head_seconds, RSRC_CONF, "until a head is whole"),
     AP_INIT_TAKE1("ArrivalsPressedRate", set_number, &settings.pressed_rate, RSRC_CONF, "bytes a second, when full"),
     AP_INIT_ITERATE("ArrivalsUncapped", add_uncapped, NULL, RSRC_CONF, "networks of proxies"),
+    AP_INIT_TAKE1("ArrivalsEdge", set_edge, NULL, RSRC_CONF, "the address of the edge before a container"),
     AP_INIT_TAKE1("ArrivalsLengths", set_lengths, NULL, RSRC_CONF, "a table that the app writes, see admission.conf"),
     {NULL}};
 

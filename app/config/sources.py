@@ -37,6 +37,8 @@ REMOVED = frozenset(
 LOG_MARK = "CASK_LOG_MARK"
 # What docker/steps tell the container: the address by which its host will call it.
 HOST_ADDRESS = "CASK_HOST_ADDRESS"
+# And that of the edge, which hands requests on to it (docs/decisions/0069-edge.md).
+EDGE_ADDRESS = "CASK_EDGE_ADDRESS"
 # A name in the environment that starts so can only be meant for us; anything else there may belong to other software.
 # LOG_, TLS_, CONTAINER_, MODELS_ and REDIS_ are left out: podman reads CONTAINER_HOST, and many programs read LOG_…,
 # TLS_… and REDIS_….
@@ -169,6 +171,11 @@ def log_mark() -> str:
 def host_address() -> str:
     """The IPv4 address of this container's host in the network that it will serve in; empty where nobody said so."""
     return os.environ.get(HOST_ADDRESS, "")
+
+
+def edge_address() -> str:
+    """The IPv4 address of the edge before this container; empty where none is."""
+    return os.environ.get(EDGE_ADDRESS, "")
 
 
 def _choose_environment(environ: Mapping[str, str]) -> Reading:

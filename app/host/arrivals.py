@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from app.config import Settings
+from app.config import Settings, edge_address
 from app.host.sizing import Sizes
 
 FOLDER = Path("run", "arriving")
@@ -31,4 +31,6 @@ def definitions(settings: Settings, sizes: Sizes) -> dict[str, object]:
         "CASK_ARRIVALS_MAX_WAITING_AN_ADDRESS": threads * WAITING_PER_THREAD,
         "CASK_ANSWER_BYTES": ANSWER_BYTES,
         "CASK_HEADER_SECONDS": settings.server_header_timeout_seconds,
+        # Apache would warn of an empty one.
+        "CASK_EDGE": edge_address() or "none",
     }
