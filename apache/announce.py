@@ -18,7 +18,7 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from app import config  # noqa: E402 - the line above makes it importable
-from app.auth.tokens import TokenStore  # noqa: E402
+from app.auth import stores  # noqa: E402
 from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
 from app.telemetry import logs  # noqa: E402
@@ -96,8 +96,16 @@ def _say(settings: Settings, base: str, seconds: float, missing: str) -> None:
         return
     print(f"\n  Cask answers at {public}  ({settings.env}, {found}, {seconds:.1f} s after the start)")
     print("  Try an image there in a browser. Stop with Ctrl-C or `make stop`.\n", flush=True)
-    if settings.authentication == "required" and not TokenStore(settings.state_dir).is_any_valid():
+    if settings.authentication == "required" and not _has_anybody_a_token(settings):
         print("  Nobody has a token yet, so nobody is let in. Make one: flask token create NAME\n", flush=True)
+
+
+def _has_anybody_a_token(settings: Settings) -> bool:
+    """Taken for true while their store does not answer."""
+    try:
+        return stores.store(settings).is_any_valid()
+    except CaskError:
+        return True
 
 
 def _prediction(settings: Settings, base: str) -> str:
@@ -119,7 +127,7 @@ def _token(settings: Settings) -> Iterator[str]:
     if settings.authentication == "off":
         yield ""
         return
-    store = TokenStore(settings.state_dir)
+    store = stores.store(settings)
     token, text = store.create("start", lifetime_seconds=TOKEN_SECONDS, is_internal=True)
     try:
         yield text

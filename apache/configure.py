@@ -24,9 +24,9 @@ ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
 from app import config, factory  # noqa: E402 - the line above makes it importable
-from app.auth.tokens import TokenStore  # noqa: E402
+from app.auth import secret_keys, stores  # noqa: E402
 from app.config import Settings, plugin_settings  # noqa: E402
-from app.errors import CaskError  # noqa: E402
+from app.errors import CaskError, StateUnusableError  # noqa: E402
 from app.host import arrivals, certificates, sizing  # noqa: E402 - the line above makes it importable
 from app.plugins import claims, mounting  # noqa: E402 - the line above makes it importable
 from app.plugins.applications import Application  # noqa: E402 - the line above makes it importable
@@ -95,6 +95,7 @@ def main() -> int:
         render(settings, server_root, plugins)
         announce_sizes(settings)
         warn_without_tokens(settings)
+        compare_secret_keys(settings)
         mend_counts(settings, has_plugins=bool(plugins))
     except (CaskError, OSError) as error:
         message = f"{error.message} {error.hint}" if isinstance(error, CaskError) else str(error)
@@ -113,9 +114,35 @@ def announce_sizes(settings: Settings) -> None:
 
 def warn_without_tokens(settings: Settings) -> None:
     """The first start of a service that asks for tokens: nobody has one, and 401 for all would be a riddle."""
-    if settings.authentication == "required" and not TokenStore(settings.state_dir).is_any_valid():
+    if settings.authentication == "off":
+        return
+    try:
+        is_any = stores.store(settings).is_any_valid()
+    except StateUnusableError as error:
+        # A file is looked at before: this is Redis, which may come later than we do.
+        logging.getLogger("cask.start").warning("%s Callers get 503 until it answers.", error.message)
+        return
+    if not is_any:
         logging.getLogger("cask.start").warning(
             "nobody has a token yet, so all callers get 401: flask token create NAME makes one (or AUTHENTICATION=off)"
+        )
+
+
+def compare_secret_keys(settings: Settings) -> None:
+    """Log when another instance at the same Redis signs sessions with another SECRET_KEY."""
+    if settings.state_store == "disk":
+        return
+    secret_key = settings.secret_key.get_secret_value()
+    try:
+        other = secret_keys.other(settings.redis_address, secret_key)
+        secret_keys.note_start(settings.redis_address, secret_key)
+    except Exception:  # noqa: BLE001 - Redis does not answer, as the line above says
+        return
+    if other:
+        logging.getLogger("cask.start").warning(
+            "SECRET_KEY differs from that of %s, at the same Redis: people are signed out when a request reaches the"
+            " other; give all instances one key",
+            other,
         )
 
 

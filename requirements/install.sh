@@ -33,6 +33,7 @@ LOADTEST_PACKAGES=(
 DEV_PACKAGES=(
     chromium        # browser tests
     chromium-driver # browser tests
+    haproxy         # balances load over two instances, in tests
     iproute2        # ss, which tests of stopping look at sockets with
     nginx           # a reverse proxy in front of the service, in tests
     nodejs          # the JavaScript example of docs/api.md

@@ -1,4 +1,4 @@
-"""nginx and Apache as reverse proxies for tests, with the very files of docs/proxies/, each on a free port."""
+"""nginx, Apache and HAProxy as reverse proxies for tests, with the very files of docs/proxies/, each on a free port."""
 
 from __future__ import annotations
 
@@ -79,6 +79,30 @@ def apache(server: Server, example: str = "apache.conf") -> Iterator[Server]:
         config = folder / "apache.conf"
         config.write_text(owner + text)
         with _running([program, "-f", str(config), "-DFOREGROUND"], server, port) as found:
+            yield found
+
+
+@contextlib.contextmanager
+def haproxy(one: Server, two: Server) -> Iterator[Server]:
+    """Two instances as they are found through HAProxy; skips the test where there is none."""
+    program = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
+    if program is None:
+        pytest.skip("no haproxy here: apt-get install haproxy (requirements/install.sh dev does)")
+    port = servers.free_port()
+    text = (EXAMPLES / "haproxy-several.cfg").read_text()
+    addresses = {
+        "0.0.0.0:80": f"127.0.0.1:{port}",
+        "cask.example": "localhost",
+        "192.0.2.11:8000": f"127.0.0.1:{one.port}",
+        "192.0.2.12:8000": f"127.0.0.1:{two.port}",
+    }
+    for example, ours in addresses.items():
+        assert example in text
+        text = text.replace(example, ours)
+    with _folder() as folder:
+        config = folder / "haproxy.cfg"
+        config.write_text(text)
+        with _running([program, "-db", "-f", str(config)], one, port) as found:
             yield found
 
 

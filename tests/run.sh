@@ -47,6 +47,7 @@ LONG=(
     tests/apache/test_model_code.py
     tests/apache/test_networks.py
     tests/apache/test_tutorial.py
+    tests/apache/test_two_instances.py
     tests/attacks
     tests/faults/test_cache_faults.py
     tests/faults/test_encrypted_redis.py

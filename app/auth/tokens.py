@@ -1,4 +1,4 @@
-"""API tokens: who may ask, and for what. Kept as hashes below STATE_DIR, compared in RAM. A leaf.
+"""API tokens: who may ask, and for what. Kept as hashes, on disk or in Redis, and compared in RAM. A leaf.
 
 A token is ``cask_<id>_<secret>``. The id finds its row and may be shown; of the whole only the SHA-256 is kept, which
 is enough for a secret of 192 random bits.
@@ -9,80 +9,39 @@ from __future__ import annotations
 import contextlib
 import hashlib
 import hmac
-import logging
 import re
 import secrets
 import threading
 import time
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, field
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
+from app.auth.disk_rows import FILE_NAME as FILE_NAME
+from app.auth.disk_rows import MIGRATIONS as MIGRATIONS
+from app.auth.disk_rows import DiskRows
+from app.auth.rows import NAME, Change, TokenRows
+from app.auth.rows import SCOPES as SCOPES
+from app.auth.rows import Token as Token
 from app.errors import StateUnusableError, TokenError, TokenInvalidError
-from app.storage.sqlite import Database, is_locked
 from app.texts import Text, gettext_noop
 
-log = logging.getLogger("cask.web")
-
-FILE_NAME = "tokens.sqlite3"
-SCOPES = ("predict", "admin")
 FORM = re.compile(r"cask_([0-9a-f]{8})_[0-9a-f]{48}")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._@-]{0,63}")
-# So old a look at the file is good enough: a revocation works in all processes within this time.
+# So old a look at the store is good enough: a revocation works in all processes within this time.
 LOOK_SECONDS = 0.5
-# A token that is not known may have been made a moment ago; floods of wrong ones must not read the file each time.
+# A token that is not known may have been made a moment ago; floods of wrong ones must not read the store each time.
 LOOK_AGAIN_SECONDS = 0.05
 LAST_USED_SECONDS = 60.0
-# Whoever only notes a use does not wait for those who write.
-NOTING_BUSY_SECONDS = 0.02
-MIGRATIONS = (
-    """
-    CREATE TABLE tokens (
-        id TEXT PRIMARY KEY,
-        name TEXT NOT NULL,
-        hash BLOB NOT NULL,
-        scopes TEXT NOT NULL,
-        created REAL NOT NULL,
-        expires REAL,
-        revoked REAL,
-        last_used REAL,
-        is_internal INTEGER NOT NULL DEFAULT 0
-    );
-    CREATE TABLE changes (number INTEGER NOT NULL);
-    INSERT INTO changes VALUES (0);
-    """,
-    # Sessions of people who signed out: a copy of their cookie is worth nothing. Until then each would end by itself.
-    "CREATE TABLE ended_sessions (id TEXT PRIMARY KEY, until REAL NOT NULL) WITHOUT ROWID;",
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Token:
-    """What is known of one token. Moments are seconds since 1970."""
-
-    id: str
-    name: str
-    hash: bytes = field(repr=False)
-    scopes: frozenset[str]
-    created: float
-    expires: float | None = None
-    revoked: float | None = None
-    last_used: float | None = None
-    is_internal: bool = False
-
-    def state(self, now: float) -> str:
-        """One of valid, expired, revoked."""
-        if self.revoked is not None:
-            return "revoked"
-        return "expired" if self.expires is not None and now >= self.expires else "valid"
 
 
 class TokenStore:
-    """The tokens as an operator changes them. Raises StateUnusableError where the file cannot be used."""
+    """The tokens as an operator changes them. Raises StateUnusableError where the store cannot be used.
 
-    def __init__(self, state_dir: Path, now: Callable[[], float] = time.time) -> None:
-        self._database = Database(state_dir / FILE_NAME, MIGRATIONS, is_durable=True)
+    ``rows``: where they are kept; a folder stands for the file in it.
+    """
+
+    def __init__(self, rows: Path | TokenRows, now: Callable[[], float] = time.time) -> None:
+        self.rows = DiskRows(rows, is_durable=True) if isinstance(rows, Path) else rows
         self._now = now
 
     def create(
@@ -104,52 +63,45 @@ class TokenStore:
         text = f"cask_{token_id}_{secret}"
         expires = None if lifetime_seconds is None else now + lifetime_seconds
         token = Token(token_id, name, _hash(text), requested, now, expires, is_internal=is_internal)
-        with self._database.transaction() as connection:
-            rows = [_token(row) for row in connection.execute("SELECT * FROM tokens WHERE name = ?", (name,))]
-            if not is_internal and any(each.state(now) == "valid" and not each.is_internal for each in rows):
+
+        def add(found: list[Token]) -> Change:
+            if not is_internal and any(each.name == name and _is_valid(each, now) for each in found):
                 raise TokenError(
                     "There is a valid token of the name %(name)s.",
                     hint="Choose another name, or revoke that one: flask token revoke %(plain)s",
                     name=repr(name),
                     plain=name,
                 )
-            connection.execute("DELETE FROM tokens WHERE is_internal AND expires < ?", (now,))
-            connection.execute(
-                "INSERT INTO tokens VALUES (?, ?, ?, ?, ?, ?, NULL, NULL, ?)",
-                (token.id, name, token.hash, " ".join(sorted(requested)), now, expires, is_internal),
-            )
-            _note_change(connection)
+            return Change((token,), tuple(each.id for each in found if each.is_internal and each.state(now) != "valid"))
+
+        self.rows.change(add)
         return token, text
 
     def revoke(self, known_as: str) -> Token:
         """End the valid token of this id or name. Raises TokenError when there is none."""
         now = self._now()
-        with self._database.transaction() as connection:
-            found = connection.execute(
-                "SELECT * FROM tokens WHERE (id = ? OR name = ?) AND NOT is_internal", (known_as, known_as)
-            )
-            token = next((each for each in map(_token, found) if each.state(now) == "valid"), None)
-            if token is None:
+        ended: list[Token] = []
+
+        def end(found: list[Token]) -> Change:
+            ended[:] = [each for each in found if known_as in (each.id, each.name) and _is_valid(each, now)][:1]
+            if not ended:
                 raise TokenError(
                     "There is no valid token of the id or name %(name)s.",
                     hint="flask token list shows them.",
                     name=repr(known_as),
                 )
-            connection.execute("UPDATE tokens SET revoked = ? WHERE id = ?", (now, token.id))
-            _note_change(connection)
-        return token
+            return Change((replace(ended[0], revoked=now),))
+
+        self.rows.change(end)
+        return ended[0]
 
     def discard(self, token: Token) -> None:
         """Forget an internal token that is no longer needed."""
-        with self._database.transaction() as connection:
-            connection.execute("DELETE FROM tokens WHERE id = ?", (token.id,))
-            _note_change(connection)
+        self.rows.change(lambda _: Change(removed=(token.id,)))
 
     def all(self) -> list[Token]:
         """Every token that people made, the newest last."""
-        with self._database.reading() as connection:
-            rows = connection.execute("SELECT * FROM tokens WHERE NOT is_internal ORDER BY created")
-            return [_token(row) for row in rows]
+        return [each for each in self.rows.all() if not each.is_internal]
 
     def is_any_valid(self) -> bool:
         """Whether anybody could come in."""
@@ -158,26 +110,36 @@ class TokenStore:
 
     def close(self) -> None:
         """Close the connections that no thread uses."""
-        self._database.close()
+        self.rows.close()
 
 
 class TokenTable:
     """All tokens in RAM, as old as ``LOOK_SECONDS`` at most. Thread-safe.
 
-    ``clock`` counts seconds for looking again, ``now`` is the time of day, for what expires.
+    ``rows``: where they are kept; a folder stands for the file in it. ``clock`` counts seconds for looking again,
+    ``now`` is the time of day, for what expires. ``note_unchecked`` hears «accepted» or «refused» of each request that
+    came while the store could not be asked.
     """
 
     def __init__(
-        self, state_dir: Path, clock: Callable[[], float] = time.monotonic, now: Callable[[], float] = time.time
+        self,
+        rows: Path | TokenRows,
+        clock: Callable[[], float] = time.monotonic,
+        now: Callable[[], float] = time.time,
+        note_unchecked: Callable[[str], None] = lambda outcome: None,
     ) -> None:
-        self._database = Database(state_dir / FILE_NAME, MIGRATIONS, busy_seconds=NOTING_BUSY_SECONDS)
+        self.rows = DiskRows(rows, is_durable=False) if isinstance(rows, Path) else rows
         self._clock = clock
         self._now = now
+        self._note_unchecked = note_unchecked
         self._lock = threading.Lock()
         self._tokens: dict[str, Token] = {}
         self._ended_sessions: set[str] = set()
-        self._change: int | None = None
+        self._mark: str | None = None
+        # When it was last tried, and when that went well.
         self._looked = -LOOK_SECONDS
+        self._seen = -LOOK_SECONDS
+        self._is_unchecked = False
         self._noted: dict[str, float] = {}
 
     def find(self, text: str) -> Token:
@@ -202,11 +164,7 @@ class TokenTable:
     def end_session(self, session_id: str, lifetime_seconds: float) -> None:
         """Let nobody in with this session any more, in all processes. Raises StateUnusableError."""
         now = self._now()
-        with self._database.transaction() as connection:
-            connection.execute("DELETE FROM ended_sessions WHERE until < ?", (now,))
-            values = (session_id, now + lifetime_seconds)
-            connection.execute("INSERT OR REPLACE INTO ended_sessions VALUES (?, ?)", values)
-            _note_change(connection)
+        self.rows.end_session(session_id, now + lifetime_seconds, now)
         self._ended_sessions.add(session_id)
 
     def _checked(self, token: Token) -> Token:
@@ -222,28 +180,36 @@ class TokenTable:
 
     def _row(self, token_id: str) -> Token | None:
         age = self._clock() - self._looked
-        if age >= LOOK_SECONDS or (age >= LOOK_AGAIN_SECONDS and token_id not in self._tokens):
+        # Where the store is away nobody can say that there is no such token.
+        is_due = age >= LOOK_AGAIN_SECONDS or self._is_unchecked
+        if age >= LOOK_SECONDS or (is_due and token_id not in self._tokens):
             try:
-                self._look(self._looked)
+                self._look(self._seen)
             except StateUnusableError as error:
-                # Whoever holds the file keeps revocations out of it as well: what is known is as new as can be.
-                if not is_locked(error.__cause__) or token_id not in self._tokens:
-                    raise
-                self._looked = self._clock()
+                self._go_on_without(error, token_id)
+        if self._is_unchecked:
+            self._note_unchecked("accepted")
         return self._tokens.get(token_id)
+
+    def _go_on_without(self, error: StateUnusableError, token_id: str) -> None:
+        """Believe what was read before, for a while. Raises the error where that does not do."""
+        self._is_unchecked = True
+        is_known = token_id in self._tokens
+        if not is_known or self._clock() - self._seen > self.rows.grace_seconds(error):
+            self._note_unchecked("refused")
+            raise error
+        self._looked = self._clock()
 
     def _look(self, before: float) -> None:
         with self._lock:
-            if self._looked != before:
+            if self._seen != before:
                 return  # another thread was faster
-            with self._database.reading() as connection:
-                change = int(connection.execute("SELECT number FROM changes").fetchone()[0])
-                if change != self._change:
-                    rows = map(_token, connection.execute("SELECT * FROM tokens"))
-                    self._tokens = {each.id: each for each in rows}
-                    self._ended_sessions = {row[0] for row in connection.execute("SELECT id FROM ended_sessions")}
-                    self._change = change
-            self._looked = self._clock()
+            found = self.rows.look(self._mark)
+            if found is not None:
+                self._tokens, self._ended_sessions = found.tokens, set(found.ended_sessions)
+                self._mark = found.mark
+            self._looked = self._seen = self._clock()
+            self._is_unchecked = False
 
     def _note_use(self, token: Token) -> None:
         """Write down when it was last used, at most once a minute; a request never fails for that."""
@@ -251,8 +217,8 @@ class TokenTable:
         if clock - self._noted.get(token.id, -LAST_USED_SECONDS) < LAST_USED_SECONDS or token.is_internal:
             return
         self._noted[token.id] = clock
-        with contextlib.suppress(StateUnusableError), self._database.transaction() as connection:
-            connection.execute("UPDATE tokens SET last_used = ? WHERE id = ?", (self._now(), token.id))
+        with contextlib.suppress(StateUnusableError):
+            self.rows.note_use(token.id, self._now())
 
 
 HOW = gettext_noop("Ask the operator of this service for a token.")
@@ -276,10 +242,6 @@ def _hash(text: str) -> bytes:
     return hashlib.sha256(text.encode()).digest()
 
 
-def _token(row: Any) -> Token:
-    found = dict(row)
-    return Token(**{**found, "scopes": frozenset(found["scopes"].split()), "is_internal": bool(found["is_internal"])})
-
-
-def _note_change(connection: Any) -> None:
-    connection.execute("UPDATE changes SET number = number + 1")
+def _is_valid(token: Token, now: float) -> bool:
+    """Whether people made it and may use it."""
+    return not token.is_internal and token.state(now) == "valid"

@@ -16,7 +16,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from app import config
-from app.auth.tokens import FILE_NAME, TokenStore
+from app.auth import stores
+from app.auth.tokens import FILE_NAME
 from app.cli.terminal import Failure
 from app.config import Settings
 from app.errors import StateUnusableError
@@ -124,15 +125,16 @@ class Service:
 
 @contextlib.contextmanager
 def own_token(settings: Settings, scopes: tuple[str, ...] = ("predict",)) -> Iterator[str]:
-    """A token of this command's own while it works, where tokens are asked for and their file may be written.
+    """A token of this command's own while it works, where tokens are asked for and their store may be written.
 
     Empty otherwise; the service then says what it needs.
     """
-    if settings.authentication == "off" or not os.access(settings.state_dir / FILE_NAME, os.W_OK):
+    is_closed = settings.state_store == "disk" and not os.access(settings.state_dir / FILE_NAME, os.W_OK)
+    if settings.authentication == "off" or is_closed:
         yield ""
         return
     permissions.become_owner(settings.state_dir)
-    store = TokenStore(settings.state_dir)
+    store = stores.store(settings)
     try:
         token, text = store.create("flask", scopes, lifetime_seconds=OWN_TOKEN_SECONDS, is_internal=True)
     except StateUnusableError:

@@ -1,16 +1,19 @@
-"""``flask token``: make, list and revoke API tokens, in the file below STATE_DIR; the service may run or not."""
+"""``flask token``: make, list and revoke API tokens, where STATE_STORE keeps them; the service may run or not."""
 
 from __future__ import annotations
 
+import os
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TextIO
 
 import click
 
 from app import config
+from app.auth import stores, transfer
 from app.auth.tokens import SCOPES, Token, TokenStore
 from app.cli import terminal
 from app.host import permissions
@@ -92,16 +95,64 @@ def revoke(known_as: str, is_json: bool) -> None:
         click.echo(f"{token.name} ({token.id}) is revoked: every process refuses it within a second.")
 
 
+@command.command("export")
+@click.argument("path", metavar="FILE|-", type=click.Path(dir_okay=False, allow_dash=True))
+def export_tokens(path: str) -> None:
+    """Write all tokens into FILE (mode 0600), revoked ones too: hashes, from which nobody can tell a token."""
+    # Opened before the command becomes the service's user, who may not write there.
+    with _output(path) as file, _store() as store:
+        every = store.all()
+        file.write(transfer.exported(every))
+    click.echo(f"{_tokens(len(every))} exported. Take them in elsewhere: flask token import {path}", err=True)
+
+
+@command.command("import")
+@click.argument("file", metavar="FILE|-", type=click.File(encoding="utf-8"))
+def import_tokens(file: TextIO) -> None:
+    """Take in the tokens of FILE, all or none. A revocation on either side holds; doing it twice changes nothing."""
+    try:
+        text = file.read()
+    except UnicodeDecodeError as error:
+        raise terminal.Failure(f"{file.name} is no text: {error}.", next_step=transfer.HINT) from None
+    with _store() as store:
+        done = transfer.imported(store, text, time.time())
+    click.echo(f"{_tokens(done.added)} added, {done.revoked} revoked, {done.unchanged} known already.")
+
+
+@contextmanager
+def _output(path: str) -> Iterator[TextIO]:
+    """Standard output for «-», else a regular file that only its owner may read."""
+    if path == "-":
+        yield sys.stdout
+        return
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK, 0o600)
+        with os.fdopen(descriptor, "w", encoding="utf-8") as file:
+            os.fchmod(descriptor, 0o600)
+            os.ftruncate(descriptor, 0)
+            yield file
+    except OSError as error:
+        raise terminal.Failure(
+            f"{path} cannot be written: {error.strerror}.", next_step="Name another file."
+        ) from error
+
+
 @contextmanager
 def _store() -> Iterator[TokenStore]:
     # Not checked: only the folder is needed, and secrets may be for the service's eyes alone.
-    state_dir = config.resolve().state_dir
-    permissions.become_owner(state_dir)
-    store = TokenStore(state_dir)
+    settings = config.resolve()
+    if settings.state_store == "redis" and not settings.text("redis_url"):
+        raise terminal.Failure("STATE_STORE is redis, and REDIS_URL is not set.", status=terminal.WRONG_SETTINGS)
+    permissions.become_owner(settings.state_dir)
+    store = stores.store(settings)
     try:
         yield store
     finally:
         store.close()
+
+
+def _tokens(count: int) -> str:
+    return f"{count} token{'' if count == 1 else 's'}"
 
 
 def _row(token: Token) -> dict[str, Any]:

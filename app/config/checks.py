@@ -42,8 +42,9 @@ def check(settings: Settings) -> None:
     _check_limits(settings)
     _check_cache(settings)
     _check_authorities(settings)
-    if settings.jobs_store == "redis" and not settings.text("redis_url"):
-        refuse(settings, "jobs_store", "disk, as REDIS_URL is not set")
+    for field, others in (("state_store", "disk"), ("jobs_store", "auto or disk")):
+        if getattr(settings, field) == "redis" and not settings.text("redis_url"):
+            refuse(settings, field, f"{others}, as REDIS_URL is not set")
     if settings.jobs_webhook_hosts and not settings.jobs_webhook_secret.get_secret_value():
         refuse(
             settings,

@@ -153,11 +153,17 @@ class Settings(PlainNumbers, BaseSettings):
     state_dir: RootedPath = setting("var", section="State and models")
     """The one folder that is written: sockets, caches, jobs, tokens. Back this up."""
     redis_url: RedisUrl = setting("", secret=True, optional=True)
-    """A Redis for what several machines share: caches, limits, and jobs with JOBS_STORE=redis. Empty keeps all of it in
-    files below STATE_DIR.
+    """A Redis for what several machines share: caches, limits, and tokens and jobs with STATE_STORE=redis. Empty keeps
+    all of it in files below STATE_DIR.
     """
     redis_ca_file: OptionalPath = setting(None)
     """Certificates that vouch for a Redis with rediss://, a PEM file, besides those of the system."""
+    state_store: Literal["disk", "redis"] = setting("disk")
+    """Where tokens and jobs are: in files below STATE_DIR, or in the Redis of REDIS_URL, so that several machines share
+    them.
+    """
+    state_store_grace_seconds: float = setting(300, Span(0, 604800, "seconds"))
+    """While the Redis of STATE_STORE is away, tokens are believed as they were read at most so long ago."""
     models_dir: RootedPath = setting("models")
     """The model store, <name>/<version>/ below it."""
     models: ModelNames = setting("")
@@ -251,8 +257,8 @@ class Settings(PlainNumbers, BaseSettings):
 
     jobs: Literal["on", "off"] = setting("on", section="Background jobs")
     """Whether images can be left here to be predicted in the background."""
-    jobs_store: Literal["disk", "redis"] = setting("disk")
-    """Where jobs lie: on this machine's disk, or in the Redis of REDIS_URL, so that several machines share them."""
+    jobs_store: Literal["auto", "disk", "redis"] = setting("auto")
+    """Where jobs lie: on this machine's disk, or in the Redis of REDIS_URL; auto is as STATE_STORE says."""
     jobs_in_flight: int = setting(1, Span(1, 64, "images"))
     """Images of jobs that are predicted at the same time; few, so that callers who wait come first."""
     jobs_max_images: int = setting(1000, Span(1, 100000, "images"))
@@ -385,6 +391,11 @@ class Settings(PlainNumbers, BaseSettings):
         if self.redis_ca_file is None or not url.startswith(ENCRYPTED_REDIS):
             return url
         return f"{url}?{urlencode({'ssl_ca_certs': str(self.redis_ca_file)})}"
+
+    @property
+    def are_jobs_shared(self) -> bool:
+        """Whether jobs lie in Redis."""
+        return (self.state_store if self.jobs_store == "auto" else self.jobs_store) == "redis"
 
     @property
     def redis_place(self) -> str:

@@ -11,7 +11,7 @@ from app.jobs.store import JobStore
 def of(settings: Settings) -> JobStore:
     """The jobs of this service. Opens nothing yet."""
     limits = Limits.of(settings)
-    if settings.jobs_store == "disk":
+    if not settings.are_jobs_shared:
         return DiskStore(settings.state_dir, limits)
     # Imported here: only few have one.
     from app.jobs.redis_link import Link

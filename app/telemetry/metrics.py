@@ -271,6 +271,14 @@ DRIFT_MEAN = _looked_up(
     figure=FIGURE,
 )
 
+# ── Tokens ────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+TOKENS_UNCHECKED = _counter(
+    "cask_tokens_unchecked_total",
+    "Requests with a token while the store of tokens did not answer: accepted as it was last known, or refused (503).",
+    outcome=Label(("accepted", "refused")),
+)
+
 # ── Cache ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 CACHE_LOOKUPS = _counter(
@@ -290,7 +298,7 @@ JOBS = _counter(
 )
 JOB_IMAGES = _counter("cask_job_images_total", "Images of jobs that got a result.")
 JOB_SECONDS = _histogram("cask_job_seconds", "Time from taking a job in to its end.", buckets=LONG_SECONDS)
-JOBS_WAITING = _looked_up("cask_jobs_waiting", "Jobs queued or running; with JOBS_STORE=redis on all machines.")
+JOBS_WAITING = _looked_up("cask_jobs_waiting", "Jobs queued or running; where machines share jobs, on all of them.")
 JOB_WEBHOOKS = _counter("cask_job_webhooks_total", "Webhooks sent at a job's end.", outcome=Label(("sent", "failed")))
 
 # ── Processes ─────────────────────────────────────────────────────────────────────────────────────────────────────────

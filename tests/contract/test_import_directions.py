@@ -32,7 +32,14 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.config.__main__", {"app.cli.config"}),
     ("app.config", {"app.config", "app.errors", "app.inference.results", "app.storage.files"}),
     ("app.storage.sqlite", {"app.storage.file_locks", "app.errors"}),
-    ("app.auth.tokens", {"app.storage.sqlite", "app.errors"}),
+    ("app.auth.stores", {"app.auth", "app.config"}),
+    (
+        "app.auth",
+        {
+            *("app.auth", "app.errors", "app.storage.circuit_breaker", "app.storage.redis_connections"),
+            *("app.storage.sqlite", "app.texts"),
+        },
+    ),
     ("app.storage.state_files", {"app.config", "app.errors", "app.jobs.disk_store", "app.auth.tokens"}),
     (
         "app.backups",
@@ -447,7 +454,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 "app.ratelimit.counters",
                 "app.web.pages.error_pages",
                 "app.models.routing",
-                "app.auth.tokens",
+                *("app.auth.stores", "app.auth.tokens"),
             ),
         },
     ),
@@ -713,7 +720,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.web.middleware.internal_networks",
             *("app.web.ops.apache_log", "app.web.ops.in_force", "app.web.ops.load", "app.web.ops.status"),
             "app.supervision.supervision",
-            *("app.ratelimit.counters", "app.auth.tokens"),
+            *("app.ratelimit.counters", "app.auth"),
             "app.web.middleware.admission",
             "app.web.middleware.cors",
             "app.web.middleware.admission_controller",

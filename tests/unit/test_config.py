@@ -640,7 +640,7 @@ def test_redis_url_is_taken(checkout: Checkout, value: str) -> None:
 def test_jobs_in_redis_need_a_redis(checkout: Checkout) -> None:
     assert checkout.load(JOBS_STORE="redis", REDIS_URL="redis://localhost").jobs_store == "redis"
     assert checkout.refusal(JOBS_STORE="redis") == (
-        "JOBS_STORE is 'redis' (from the environment); expected disk, as REDIS_URL is not set."
+        "JOBS_STORE is 'redis' (from the environment); expected auto or disk, as REDIS_URL is not set."
     )
 
 

@@ -12,9 +12,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app import config
-from app.auth import tokens
+from app.auth import stores, tokens
 from app.cli import checks
 from app.cli.checks import Finding, Surroundings, ask, fail, ok, warn
+from app.errors import StateUnusableError
 from app.host import certificates as pairs
 from app.host.permissions import READ
 
@@ -173,8 +174,11 @@ def api_tokens(here: Surroundings) -> Iterator[Finding]:
         else:
             yield ok("Tokens", f"not asked for in {settings.env}")
         return
-    # Looked for first: opening the store would make it.
-    valid = _valid_tokens(settings) if (settings.state_dir / tokens.FILE_NAME).exists() else []
+    try:
+        valid = _valid_tokens(settings)
+    except StateUnusableError as error:
+        yield warn("Tokens", error.message, "See what is said of Redis, or of STATE_DIR.")
+        return
     soon = time.time() + SOON_DAYS * DAY_SECONDS
     ending = [each.name for each in valid if each.expires is not None and each.expires < soon]
     if not valid:
@@ -186,7 +190,10 @@ def api_tokens(here: Surroundings) -> Iterator[Finding]:
 
 
 def _valid_tokens(settings: config.Settings) -> list[tokens.Token]:
-    store, now = tokens.TokenStore(settings.state_dir), time.time()
+    # Looked for first: opening the file would make it.
+    if settings.state_store == "disk" and not (settings.state_dir / tokens.FILE_NAME).exists():
+        return []
+    store, now = stores.store(settings), time.time()
     try:
         return [each for each in store.all() if each.state(now) == "valid"]
     finally:

@@ -14,6 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from app.auth import secret_keys
 from app.cli import service
 from app.cli.checks import Finding, Surroundings, ask, fail, ok, warn
 from app.cli.terminal import Failure
@@ -126,26 +127,41 @@ def redis(here: Surroundings) -> Iterator[Finding]:
         yield fail("Redis", f"{here.settings.redis_place} does not answer: {error}", next_step)
     else:
         yield ok("Redis", f"{here.settings.redis_place} answers in {(time.monotonic() - began) * 1000:.0f} ms")
-        if here.settings.jobs == "on" and here.settings.jobs_store == "redis":
-            yield _keeps_jobs(client)
+        are_jobs_there = here.settings.jobs == "on" and here.settings.are_jobs_shared
+        if are_jobs_there or here.settings.state_store == "redis":
+            yield _keeps_state(client)
+        if here.settings.state_store == "redis":
+            yield _signs_alike(here.settings)
     finally:
         client.close()
 
 
-def _keeps_jobs(client: Any) -> Finding:
+def _keeps_state(client: Any) -> Finding:
     """Whether Redis keeps what it was given, also when its memory or the power ends. ``client``: an open one."""
-    subject = "Jobs in Redis"
+    subject = "State in Redis"
     said = {**client.info("memory"), **client.info("persistence")}
     policy = said.get("maxmemory_policy", "noeviction")
     if said.get("maxmemory") and policy.startswith("allkeys"):
         return fail(
             subject,
-            f"maxmemory-policy is {policy}: it throws jobs away when its memory is full",
+            f"maxmemory-policy is {policy}: it throws tokens and jobs away when its memory is full",
             "CONFIG SET maxmemory-policy noeviction, or volatile-lru where answers are kept there too",
         )
     if not said.get("aof_enabled"):
-        return warn(subject, "appendonly is off: its end loses the latest jobs", "CONFIG SET appendonly yes")
+        return warn(
+            subject,
+            "appendonly is off: its end loses the latest tokens, revocations and jobs",
+            "CONFIG SET appendonly yes",
+        )
     return ok(subject, f"appendonly is on, maxmemory-policy is {policy}")
+
+
+def _signs_alike(settings: Settings) -> Finding:
+    """Whether a session of one instance is good at the others."""
+    other = secret_keys.other(settings.redis_address, settings.secret_key.get_secret_value())
+    if other:
+        return fail("SECRET_KEY", f"differs from that of {other}, at the same Redis", "Give all instances one key.")
+    return ok("SECRET_KEY", "the same as of the instance at this Redis that started last")
 
 
 def docker(here: Surroundings) -> Iterator[Finding]:

@@ -13,9 +13,11 @@ from flask.sessions import SessionMixin
 from werkzeug.wrappers import Response
 
 from app import errors
+from app.auth import stores
 from app.auth.tokens import Token, TokenTable
 from app.config import Settings
 from app.errors import CaskError
+from app.telemetry import metrics
 from app.web import policy
 from app.web.middleware import internal_networks, origins
 from app.web.middleware.sessions import LIFETIME
@@ -32,7 +34,7 @@ EXTENSION = "token_table"
 def init_app(app: Flask, settings: Settings) -> None:
     """Make the table of tokens where they are needed. The package puts ``identify`` and ``authorize`` in place."""
     if settings.authentication == "required":
-        app.extensions[EXTENSION] = TokenTable(settings.state_dir)
+        app.extensions[EXTENSION] = stores.table(settings, _note_unchecked)
 
 
 def identify() -> None:
@@ -120,6 +122,10 @@ def is_internal_network() -> bool:
     """Whether the caller may be told what is wrong inside: from inside, or with an admin's token."""
     token = caller()
     return internal_networks.is_inside() or (token is not None and "admin" in token.scopes)
+
+
+def _note_unchecked(outcome: str) -> None:
+    metrics.TOKENS_UNCHECKED.add(outcome=outcome)
 
 
 def _shown_token(table: TokenTable) -> Token | None:

@@ -15,6 +15,7 @@ ROOT = Path(__file__).resolve().parents[3]
 
 # Rooms whose failures callers hear.
 ROOMS = (
+    "auth",
     "cache",
     "decoding",
     "ensembles",
@@ -26,7 +27,7 @@ ROOMS = (
     "web/pages",
 )
 FILES = (
-    *("auth/tokens.py", "errors.py", "models/routing.py", "storage/sqlite.py"),
+    *("errors.py", "models/routing.py", "storage/sqlite.py"),
     *("engine/batcher.py", "engine/client.py", "engine/server.py", "engine/worker.py"),
     *("runtimes/cam.py", "runtimes/grad_cam.py", "runtimes/device_memory.py"),
 )

@@ -180,8 +180,7 @@ def test_internal_tokens_are_not_listed_and_vanish(store: TokenStore, table: Tok
     store.discard(token)
     now.now += 61
     store.create("people")
-    with store._database.reading() as connection:
-        assert [row["name"] for row in connection.execute("SELECT name FROM tokens")] == ["people"]
+    assert [each.name for each in store.rows.all()] == ["people"]
 
 
 def test_last_use_is_written_once_a_minute(
@@ -208,7 +207,7 @@ def test_last_use_is_written_once_a_minute(
 def test_request_does_not_fail_when_its_use_cannot_be_noted(store: TokenStore, table: TokenTable) -> None:
     _, text = store.create("camera-7")
 
-    with store._database.transaction():
+    with store.rows.database.transaction():
         assert table.find(text).name == "camera-7"
 
 
@@ -220,7 +219,7 @@ def test_who_is_known_comes_in_while_another_program_lets_nobody_read(
     table.find(text)
     table._tokens.pop(unknown.split("_")[1])
     store.close()
-    table._database.close()
+    table.rows.close()
     with contextlib.closing(sqlite3.connect(tmp_path / tokens.FILE_NAME, isolation_level=None)) as other:
         other.execute("PRAGMA locking_mode=EXCLUSIVE")
         other.execute("BEGIN EXCLUSIVE")

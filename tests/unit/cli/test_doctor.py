@@ -498,7 +498,7 @@ def test_redis_that_would_lose_jobs_is_found(state_dir: Path, tmp_path: Path) ->
 
         client.config_set("maxmemory", "100mb")
         client.config_set("maxmemory-policy", "allkeys-lru")
-        assert "throws jobs away" in look(services.redis, here)["fail"].found
+        assert "throws tokens and jobs away" in look(services.redis, here)["fail"].found
         on_disk = surroundings(state_dir, redis_url=SecretStr(server.url))
         assert "fail" not in look(services.redis, on_disk)
 
