@@ -210,8 +210,15 @@ def _limit(memory_mb: int, parent: int) -> None:
         resource.setrlimit(resource.RLIMIT_DATA, (memory_mb * MEGABYTE, memory_mb * MEGABYTE))
 
 
+def _name_main() -> None:
+    """What multiprocessing runs first in the processes that the model starts."""
+    main = sys.modules["__main__"]
+    main.__spec__, main.__file__ = None, str(Path(__file__).with_name("spawned.py"))
+
+
 def _put_first(packages: str) -> None:
-    """The packages of its own environment come before those of the bundle."""
+    """The packages of its own environment come before those of the bundle, also for a Python that the model starts."""
+    os.environ["PYTHONPATH"] = packages
     before = list(sys.path)
     site.addsitedir(packages)
     sys.path[:] = [path for path in sys.path if path not in before] + before
@@ -233,6 +240,7 @@ def main(arguments: Sequence[str]) -> int:
     root = str(Path(__file__).resolve().parents[2])
     sys.path[:] = [path for path in sys.path if path != root]
     os.environ.pop("PYTHONPATH", None)
+    _name_main()
     if arguments[4]:
         _put_first(arguments[4])
     is_ahead = "ahead" in arguments[5:]

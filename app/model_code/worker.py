@@ -25,13 +25,14 @@ from app.engine import frame_sockets
 from app.engine.protocol import Buffer, Frame, FrameTooLargeError, FrameType, ProtocolError
 from app.errors import ModelCrashedError, ModelLoadError, ModelNotReadyError
 from app.host import machine
-from app.model_code import environments, last_words, leftovers
+from app.model_code import environments, family, last_words, leftovers
 from app.model_code.process import Ending, environment, how_ended
 from app.model_code.process import status as process_status
 from app.telemetry import metrics, post_mortem
 
 log = logging.getLogger("cask.engine")
 
+MEGABYTE = 1024 * 1024
 # How often the process is looked at; one that is stopped at two looks is replaced.
 LOOK_SECONDS = 0.5
 # A process that ended young is started again after a wait that doubles.
@@ -339,6 +340,21 @@ class ModelWorker:
                     log.warning("the worker of %s, process %d, was stopped and is replaced", self.spec.key, process.pid)
                     self._why = "stopped"
                     return
+                written = family.written_bytes(process.pid) // MEGABYTE
+                if 0 < self.spec.memory_mb < written:
+                    self._say_too_large(process.pid, written)
+                    return
+
+    def _say_too_large(self, pid: int, written_mb: int) -> None:
+        self._why = "memory"
+        log.warning(
+            "the worker of %s, process %d, has with the processes that it started %d MB; allowed are %d MB (memory_mb),"
+            " and it is replaced",
+            self.spec.key,
+            pid,
+            written_mb,
+            self.spec.memory_mb,
+        )
 
     def _abort(self) -> None:
         """Let a process that hangs write where it is (faulthandler), and wait a moment for that."""

@@ -223,8 +223,8 @@ ENGINE_IMAGES = _counter(
 MODEL_WORKER_RESTARTS = _counter(
     "cask_model_worker_restarts_total",
     "Processes of models with code that were started again, by why the one before ended: `exit`, `signal` (a crash, or"
-    " killed from outside), `memory` (ended by the kernel for want of it), `hung` (no answer in time), `stopped`,"
-    " `failed` (did not load), `refused` (altered files).",
+    " killed from outside), `memory` (ended by the kernel for want of it, or for more than memory_mb with the processes"
+    " that it started), `hung` (no answer in time), `stopped`, `failed` (did not load), `refused` (altered files).",
     model=MODEL,
     reason=Label(("exit", "signal", "memory", "hung", "stopped", "failed", "refused")),
 )

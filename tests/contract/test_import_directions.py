@@ -616,6 +616,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.model_code.model_class", {"app.model_code.sources", "cask"}),
     ("app.model_code.sources", set()),
     ("app.model_code.imports", set()),
+    ("app.model_code.family", set()),
+    ("app.model_code.spawned", {"app.model_code.leftovers", "app.model_code.sources", "cask"}),
     ("app.model_code.kinds", {"app.model_code.png", "cask"}),
     ("app.model_code.png", set()),
     (
@@ -624,6 +626,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.engine.frame_sockets", "app.engine.protocol", "app.errors", "app.host.machine"),
             *(
                 "app.model_code.environments",
+                "app.model_code.family",
                 "app.model_code.last_words",
                 "app.model_code.leftovers",
                 "app.model_code.process",
