@@ -32,9 +32,16 @@ class Model:
 
     ``cache``: whether an answer may be given again to an equal item with equal options, without asking ``predict``.
     Set it to True where the answer depends on nothing else: no clock, no chance, no other system.
+
+    ``timeout_seconds``: longest call of ``predict``, 1 to 3600; after it the process is replaced. ``memory_mb``: most
+    that the process may write, in MB; 0 is no limit. Left out, or None: 30 and 4096. ``make model-add`` writes them
+    into the version's manifest, which rules from then on; its options ``--timeout-seconds`` and ``--memory-mb`` come
+    before the class.
     """
 
     cache: bool = False
+    timeout_seconds: float | None = None
+    memory_mb: int | None = None
 
     def load(self, folder: Path) -> None:
         """Read what the model needs from ``folder``, where ``model.py`` lies. Called once, before any ``predict``.

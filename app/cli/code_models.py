@@ -58,9 +58,9 @@ Next: make model-test MODEL={shown}
 @click.argument("model")
 @click.option("--write-expected", is_flag=True, help="Write the answers to the examples beside them.")
 @click.option("--trust", is_flag=True, help="Also where it holds pickles, which run code when loaded.")
-@click.option("--timeout-seconds", type=click.FloatRange(1, 3600), default=30.0, help="Longest call of predict.")
+@click.option("--timeout-seconds", type=click.FloatRange(1, 3600), help="Longest call of predict (the class's, or 30).")
 @click.option("--load-seconds", type=click.FloatRange(1, 3600), default=60.0, help="Longest start.")
-@click.option("--memory-mb", type=click.IntRange(0), default=4096, help="Most it may allocate; 0: no limit.")
+@click.option("--memory-mb", type=click.IntRange(0), help="Most it may allocate (the class's, or 4096); 0: no limit.")
 @terminal.json_option
 @click.pass_context
 def test(context: click.Context, model: str, write_expected: bool, trust: bool, is_json: bool, **limits: Any) -> None:
@@ -71,7 +71,7 @@ def test(context: click.Context, model: str, write_expected: bool, trust: bool, 
     from app.model_making import testing
 
     settings = config.resolve()
-    subject = _subject(model, settings, CodeSpec(**limits), is_trusted=trust)
+    subject = _subject(model, settings, limits, is_trusted=trust)
     _refuse_off(settings)
     if not is_json:
         click.echo(f"{subject.name}  {_short(subject.folder)}\n")
@@ -92,7 +92,7 @@ def test(context: click.Context, model: str, write_expected: bool, trust: bool, 
 @click.command(cls=terminal.Command)
 @click.argument("model")
 @click.option("--load-seconds", type=click.FloatRange(1, 3600), default=60.0, help="Longest start.")
-@click.option("--memory-mb", type=click.IntRange(0), default=4096, help="Most it may allocate; 0: no limit.")
+@click.option("--memory-mb", type=click.IntRange(0), help="Most it may allocate (the class's, or 4096); 0: no limit.")
 def dev(model: str, **limits: Any) -> None:
     """Serve a folder with a model.py while you write it.
 
@@ -117,7 +117,8 @@ def dev(model: str, **limits: Any) -> None:
     name = folder.name if manifests.NAME_PATTERN.fullmatch(folder.name) else "model"
     address = f"http://{config.in_url(settings.listen_host)}:{settings.port}"
     standalone.handle_signals()
-    with Development(folder, name, settings, CodeSpec(**limits), _tell) as development:
+    spec, of_class = _limits(limits)
+    with Development(folder, name, settings, spec, _tell, of_class=of_class) as development:
         server = development.server()
         threading.Thread(target=server.serve_forever, daemon=True).start()
         click.echo(f"{name}  {_short(folder)}\n\n{_how_to_ask(folder, name, address)}")
@@ -144,13 +145,20 @@ def _tell(line: str) -> None:
     click.echo(f"  {line.replace(word, click.style(word, fg=terminal.COLOURS.get(word)), 1)}")
 
 
-def _subject(model: str, settings: Settings, limits: CodeSpec, *, is_trusted: bool) -> testing.Subject:
+def _limits(given: dict[str, Any]) -> tuple[CodeSpec, frozenset[str]]:
+    """As the options say, and the names of those that the class may declare."""
+    said = {name: value for name, value in given.items() if value is not None}
+    return CodeSpec(**said), frozenset(given) - said.keys()
+
+
+def _subject(model: str, settings: Settings, limits: dict[str, Any], *, is_trusted: bool) -> testing.Subject:
     """Which folder is meant. Raises Failure for none."""
     from app.model_making.testing import Subject
 
     for folder in (Path(model), DRAFTS / model):
         if (folder / "model.py").is_file():
-            return Subject(folder.resolve().name, folder.resolve(), limits, is_trusted=is_trusted)
+            spec, of_class = _limits(limits)
+            return Subject(folder.resolve().name, folder.resolve(), spec, is_trusted=is_trusted, of_class=of_class)
     try:
         (manifest,) = manifests.find(settings.models_dir, (model,))
     except ManifestError as error:

@@ -204,12 +204,12 @@ class Side(click.ParamType):
 @click.option(
     "--timeout-seconds",
     type=click.FloatRange(1, 3600),
-    help="With --code: longest call (30). With --file: longest conversion (600).",
+    help="With --code: longest call (the class's, or 30). With --file: longest conversion (600).",
 )
 @click.option(
     "--memory-mb",
     type=click.IntRange(0),
-    help="With --code (4096) or for the conversion of --file (8192): most it may allocate; 0: no limit.",
+    help="With --code (the class's, or 4096) or for converting --file (8192): most it may allocate; 0: no limit.",
 )
 @click.option(
     "--tolerance",
@@ -362,8 +362,10 @@ def _add_code(asked: _NewCode, store: Path | None, *, force: bool) -> None:
     if settings.model_code == "off":
         raise terminal.Failure("MODEL_CODE is off.", next_step="Where its code may run: MODEL_CODE=on")
     names = ("timeout_seconds", "memory_mb", "tolerance")
-    spec = CodeSpec(**{key: asked.limits[key] for key in names if asked.limits[key] is not None})
-    manifest = adding.add(adding.NewCode(*asked[:4], spec, asked.limits["trust"]), place, force=force, say=_say)
+    given = {key: asked.limits[key] for key in names if asked.limits[key] is not None}
+    of_class = frozenset(names) - given.keys() - {"tolerance"}
+    new = adding.NewCode(*asked[:4], CodeSpec(**given), asked.limits["trust"], of_class=of_class)
+    manifest = adding.add(new, place, force=force, say=_say)
     parameters = ", ".join((*manifest.signature["inputs"], *manifest.signature["options"]))
     click.echo(f"It takes {parameters}, and is asked at POST /v1/models/{asked.name}/predict.")
     click.echo(versions.next_step(place, manifest))

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 from app.errors import GoldenCheckError, ManifestError, ModelLoadError
-from app.model_code import environments, examples, last_words, pickles
+from app.model_code import class_limits, environments, examples, last_words, pickles
 from app.model_code import folder as folders
 from app.model_code.model_class import FILE_NAME
 from app.model_code.worker import ModelWorker, Spec
@@ -23,7 +23,10 @@ MOST_TOLD = 5
 
 @dataclass(frozen=True)
 class NewCode:
-    """What is to be added. ``is_trusted``: its pickles may be loaded. ``is_locked``: it has a lock, which is taken."""
+    """What is to be added. ``is_trusted``: its pickles may be loaded. ``is_locked``: it has a lock, which is taken.
+
+    ``of_class``: limits that its class may declare, before ``limits``.
+    """
 
     folder: Path
     name: str
@@ -32,6 +35,7 @@ class NewCode:
     limits: CodeSpec = field(default_factory=CodeSpec)
     is_trusted: bool = False
     is_locked: bool = False
+    of_class: frozenset[str] = frozenset(class_limits.RANGES)
 
 
 def add(new: NewCode, store: Path, *, force: bool = False, say: Progress = lambda line: None) -> Manifest:
@@ -53,9 +57,9 @@ def add(new: NewCode, store: Path, *, force: bool = False, say: Progress = lambd
         else:
             environments.make(made, say)
         before = set(folders.files(made))
-        promised = _promised(new, made, say)
+        running = _tried(new, made, say)
         _check_unwritten(made, before)
-        (made / manifests.FILE_NAME).write_text(manifest_text(new, made, promised), encoding="utf-8")
+        (made / manifests.FILE_NAME).write_text(manifest_text(new, made, running), encoding="utf-8")
         manifests.read(made)
         _publish(made, target)
     say(f"added {new.name}@{new.version} to {store}")
@@ -91,8 +95,8 @@ def _copy(source: Path, made: Path) -> None:
         directory.chmod(0o755)
 
 
-def _promised(new: NewCode, made: Path, say: Progress) -> str:
-    """What it promises, in JSON; its examples are asked, and what they lack is stored."""
+def _tried(new: NewCode, made: Path, say: Progress) -> ModelWorker:
+    """Started once, for what it promises; its examples were asked, and what they lack is stored."""
     limits = new.limits
     running = ModelWorker(
         Spec(
@@ -101,6 +105,7 @@ def _promised(new: NewCode, made: Path, say: Progress) -> str:
             limits.timeout_seconds,
             limits.load_seconds,
             limits.memory_mb,
+            of_class=new.of_class,
         )
     )
     try:
@@ -118,8 +123,7 @@ def _promised(new: NewCode, made: Path, say: Progress) -> str:
         said = f"{place}{error.message}".replace(f"{made}/", "")
         raise GoldenCheckError(said, hint=str(error.hint)) from error
     else:
-        # In the order of the parameters, by which values go to them.
-        return json.dumps(running.signature)
+        return running
     finally:
         running.close()
 
@@ -146,9 +150,10 @@ def _check_unwritten(made: Path, before: set[Path]) -> None:
         )
 
 
-def manifest_text(new: NewCode, made: Path, promised: str) -> str:
-    """TOML. ``made``: the folder whose files the digest covers. ``promised``: JSON, see ``Signature.to_dict``."""
-    signature = json.loads(promised)
+def manifest_text(new: NewCode, made: Path, running: ModelWorker) -> str:
+    """TOML. ``made``: the folder whose files the digest covers. ``running``: has said what it promises."""
+    signature = running.signature
+    limits = {**asdict(new.limits), **{name: getattr(running.spec, name) for name in new.of_class}}
     top = {
         "name": new.name,
         "version": new.version,
@@ -159,7 +164,8 @@ def manifest_text(new: NewCode, made: Path, promised: str) -> str:
         "description": new.description or signature["description"].partition("\n")[0],
     }
     serve = {"max_batch_size": signature["max_batch_size"], "max_queue_delay_ms": signature["max_wait_ms"]}
-    tables = {"serve": serve, "code": {**asdict(new.limits), "signature": promised}}
+    tables = {"serve": serve, "code": {**limits, "signature": json.dumps(signature)}}
+    # In the order of the parameters, by which values go to them.
     lines = [f"{key} = {_toml(value)}" for key, value in top.items()]
     for name, table in tables.items():
         lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]

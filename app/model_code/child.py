@@ -1,10 +1,10 @@
 """The process of one model with code: loads model.py, answers batches over a socket until the engine closes it.
 
 ``python -m app.model_code.child SOCKETS FOLDER MEMORY_MB PARENT PACKAGES [ahead]``: descriptors with commas between,
-each answered by a thread of its own, a folder, a limit (0 for none), the process that must be alive, and where packages
-of its own lie (empty: nowhere). With ``ahead`` it imports what it is told, then waits until it shall load. May run
-under another Python than the engine: knows the standard library, ``cask`` and the frames. What the model prints goes to
-standard error.
+each answered by a thread of its own, a folder, a limit (0 for none; ``?`` behind it: the class may declare another),
+the process that must be alive, and where packages of its own lie (empty: nowhere). With ``ahead`` it imports what it is
+told, then waits until it shall load. May run under another Python than the engine: knows the standard library, ``cask``
+and the frames. What the model prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ from typing import Any
 import cask
 from app.engine import frame_sockets
 from app.engine.protocol import Frame, FrameType
-from app.model_code import imports, model_class
+from app.model_code import class_limits, imports, model_class
 from app.model_code import signature as signatures
 from app.model_code.kinds import Pixels
 from app.model_code.model_class import SignatureError
@@ -49,7 +49,8 @@ Outcome = tuple[dict[str, Any], bytes]
 class Served:
     """One loaded model and what it promises."""
 
-    def __init__(self, model: cask.Model, found: Signature) -> None:
+    def __init__(self, model: cask.Model, found: Signature, limits: dict[str, float]) -> None:
+        self.limits = limits
         self._predict: Callable[..., Any] = model.predict  # type: ignore[attr-defined]
         self.signature = found
         # How long the last call of predict took by itself.
@@ -161,14 +162,16 @@ def _end_copy(pid: int) -> None:
         os._exit(0)
 
 
-def _load(folder: Path) -> Served:
+def _load(folder: Path, memory: str) -> Served:
     pid = os.getpid()
     try:
         found = model_class.find(folder)
-        promised = signatures.read(found, folder)
+        promised, limits = signatures.read(found, folder), class_limits.read(found, folder / model_class.FILE_NAME)
+        if memory.endswith("?"):
+            _limit_memory(int(limits.get("memory_mb", memory[:-1])))
         model = found()
         model.load(folder)
-        return Served(model, promised)
+        return Served(model, promised, limits)
     finally:
         _end_copy(pid)
 
@@ -199,15 +202,19 @@ def _serve(sock: socket.socket, served: Served) -> None:
         frame_sockets.send(sock, Frame(FrameType.ANSWER, meta, b"".join(data for _, data in outcomes)))
 
 
-def _limit(memory_mb: int, parent: int) -> None:
+def _limit(memory: str, parent: int) -> None:
     """End with the engine, leave no core, and fail to allocate beyond the limit instead of pressing others out."""
     with contextlib.suppress(OSError, AttributeError):
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         os._exit(0)
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-    if memory_mb:
-        resource.setrlimit(resource.RLIMIT_DATA, (memory_mb * MEGABYTE, memory_mb * MEGABYTE))
+    _limit_memory(int(memory.rstrip("?")), may_change=memory.endswith("?"))
+
+
+def _limit_memory(memory_mb: int, *, may_change: bool = False) -> None:
+    most = memory_mb * MEGABYTE or resource.RLIM_INFINITY
+    resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY if may_change else most))
 
 
 def _name_main() -> None:
@@ -227,10 +234,10 @@ def _put_first(packages: str) -> None:
 def main(arguments: Sequence[str]) -> int:
     """Serve until the socket is closed. Returns 1 when the model cannot be loaded; the reason was sent before."""
     descriptors = [int(each) for each in arguments[0].split(",")]
-    folder, memory_mb, parent = Path(arguments[1]), int(arguments[2]), int(arguments[3])
+    folder, memory, parent = Path(arguments[1]), arguments[2], int(arguments[3])
     # What the model prints is for its owner, and must not mix with frames.
     os.dup2(2, 1)
-    _limit(memory_mb, parent)
+    _limit(memory, parent)
     # A crash in C, or an end because of a hang (SIGABRT), says in which file and line.
     faulthandler.enable()
     # A process that the model starts must not keep the socket open.
@@ -250,7 +257,7 @@ def main(arguments: Sequence[str]) -> int:
             frame_sockets.receive(sock)
         started = time.monotonic()
         try:
-            served = _load(folder)
+            served = _load(folder, memory)
         except BaseException as error:  # noqa: BLE001 - whatever the model raises
             # What is wrong with the signature is said in one sentence; the stack is that of what model.py raised.
             _print(error.__cause__ if isinstance(error, SignatureError) else error, folder)
@@ -258,6 +265,7 @@ def main(arguments: Sequence[str]) -> int:
             frame_sockets.send(sock, Frame(FrameType.ERROR, {"message": text[:WHY_CHARACTERS]}))
             return 1
         meta = {"signature": served.signature.to_dict(), "seconds": round(time.monotonic() - started, 3)}
+        meta |= {"limits": served.limits}
         meta |= {"imported": imports.of_packages()} if is_ahead else {}
         frame_sockets.send(sock, Frame(FrameType.STATUS_ANSWER, meta))
         for descriptor in descriptors[1:]:

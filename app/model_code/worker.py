@@ -63,6 +63,8 @@ class Spec:
     check: Callable[[], None] = lambda: None
     # To this process's own input and output, as a debugger wants it; else what it writes is logged.
     is_attached: bool = False
+    # Limits that the class may declare otherwise, by name.
+    of_class: frozenset[str] = frozenset()
     # Modules that its process imports before it is told to load; None: it loads at once.
     ahead: tuple[str, ...] | None = None
 
@@ -275,7 +277,7 @@ class ModelWorker:
 
     def _spawn(self, descriptors: list[int], mark: str) -> subprocess.Popen[bytes]:
         spec = self.spec
-        arguments = [",".join(map(str, descriptors)), str(spec.folder), str(spec.memory_mb), str(os.getpid())]
+        arguments = [",".join(map(str, descriptors)), str(spec.folder), self._memory(), str(os.getpid())]
         python, packages = environments.command(spec.folder)
         arguments += [str(packages or ""), *(["ahead"] if spec.ahead is not None else [])]
         with self._lock:
@@ -301,6 +303,9 @@ class ModelWorker:
             self._listener = listen
         return process
 
+    def _memory(self) -> str:
+        return f"{self.spec.memory_mb}{'?' * ('memory_mb' in self.spec.of_class)}"
+
     def _load(self, process: subprocess.Popen[bytes], ours: list[socket.socket]) -> None:
         try:
             if self.spec.ahead is not None:
@@ -319,6 +324,8 @@ class ModelWorker:
             self.error, self._why, self._has_said = str(reply.meta.get("message")), "failed", True
             return
         self.signature, self._seconds, self.error = reply.meta["signature"], float(reply.meta["seconds"]), ""
+        limits = reply.meta["limits"]
+        self.spec = replace(self.spec, **{name: limits[name] for name in self.spec.of_class & limits.keys()})
         self.imported = tuple(reply.meta.get("imported", ()))
         idle: queue.LifoQueue[socket.socket] = queue.LifoQueue()
         for sock in ours:

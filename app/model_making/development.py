@@ -8,7 +8,6 @@ import of torch alone takes longer than a person wants to wait.
 from __future__ import annotations
 
 import dataclasses
-import json
 import logging
 import tempfile
 import time
@@ -49,8 +48,17 @@ Say = Callable[[str], None]
 class Development:
     """One folder, served under ``name``. Use it as a context."""
 
-    def __init__(self, folder: Path, name: str, settings: Settings, limits: CodeSpec, say: Say) -> None:
-        self._new = NewCode(folder, name, VERSION, limits=limits, is_trusted=True)
+    def __init__(
+        self,
+        folder: Path,
+        name: str,
+        settings: Settings,
+        limits: CodeSpec,
+        say: Say,
+        *,
+        of_class: frozenset[str] = frozenset(),
+    ) -> None:
+        self._new = NewCode(folder, name, VERSION, limits=limits, is_trusted=True, of_class=of_class)
         self._say = say
         self._scratch = tempfile.TemporaryDirectory(prefix="cask-")
         place = Path(self._scratch.name)
@@ -137,7 +145,7 @@ class Development:
     def _new_process(self, ahead: tuple[str, ...]) -> ModelWorker:
         limits, folder = self._new.limits, self._new.folder
         spec = Spec(f"{self._new.name}@{VERSION}", folder, PATIENCE_SECONDS, limits.load_seconds, limits.memory_mb)
-        return ModelWorker(dataclasses.replace(spec, is_attached=True, ahead=ahead))
+        return ModelWorker(dataclasses.replace(spec, is_attached=True, ahead=ahead, of_class=self._new.of_class))
 
     def _prepare(self, names: tuple[str, ...]) -> None:
         """A spare process for the next save, where packages were imported."""
@@ -155,7 +163,7 @@ class Development:
         place = self._store / self._new.name / VERSION
         place.mkdir(parents=True, exist_ok=True)
         (place / "model.py").touch()
-        text = adding.manifest_text(self._new, self._new.folder, json.dumps(running.signature))
+        text = adding.manifest_text(self._new, self._new.folder, running)
         (place / manifests.FILE_NAME).write_text(text, encoding="utf-8")
         self._next = running
         if self._engine is None:

@@ -31,6 +31,7 @@ class Subject:
     limits: CodeSpec
     added: Manifest | None = None
     is_trusted: bool = False
+    of_class: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True)
@@ -91,7 +92,8 @@ def _added(subject: Subject, scratch: Path, *, writes_expected: bool) -> Manifes
     source = _without_expected(subject.folder, scratch / "source") if writes_expected else subject.folder
     try:
         manifest = adding.add(
-            NewCode(source, name, "1", "", limits, subject.is_trusted, subject.added is not None), scratch / "models"
+            NewCode(source, name, "1", "", limits, subject.is_trusted, subject.added is not None, subject.of_class),
+            scratch / "models",
         )
     except CaskError as error:
         said = str(error.message).replace(str(source), str(subject.folder))

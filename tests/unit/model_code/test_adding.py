@@ -201,3 +201,50 @@ def test_changed_file_or_no_permission_keeps_it_from_loading(tmp_path: Path) -> 
     (manifest.directory / "queues.txt").write_text("other")
     with pytest.raises(ModelLoadError, match="was altered"):
         served.load(manifest, is_allowed=True, threads=1)
+
+
+LIMITED = """
+    import resource
+    from cask import Model
+
+    class Base(Model):
+        memory_mb = 900
+
+    class Mine(Base):
+        timeout_seconds = 7
+
+        def predict(self, text: list[str]) -> list[int]:
+            return [resource.getrlimit(resource.RLIMIT_DATA)[1] // 1024 // 1024 for _ in text]
+"""
+
+
+@pytest.mark.parametrize(
+    ("of_class", "wanted"),
+    [(("timeout_seconds", "memory_mb"), (7, 900)), (("memory_mb",), (30, 900)), ((), (30, 4096))],
+)
+def test_limits_of_the_class_are_taken_where_none_was_given(
+    tmp_path: Path, of_class: tuple[str, ...], wanted: tuple[float, int]
+) -> None:
+    source = folders.write(tmp_path / "source", LIMITED)
+    new = NewCode(source, "mine", "1", of_class=frozenset(of_class))
+
+    manifest = adding.add(new, tmp_path / "store")
+
+    assert manifest.code is not None
+    assert (manifest.code.timeout_seconds, manifest.code.memory_mb) == wanted
+    model = served.load(manifest, is_allowed=True, threads=1)
+    try:
+        assert model.running.ask({}, [(["x"], b"")])[0]["answer"] == str(wanted[1]).encode()
+    finally:
+        model.close()
+
+
+@pytest.mark.parametrize(
+    "declared", ["timeout_seconds = '60'", "timeout_seconds = 0", "memory_mb = 1.5", "memory_mb = True"]
+)
+def test_limit_of_the_class_that_is_none_is_refused(tmp_path: Path, declared: str) -> None:
+    source = folders.write(tmp_path / "source", LIMITED.replace("timeout_seconds = 7", declared))
+
+    name, _, value = declared.partition(" = ")
+    with pytest.raises(ModelLoadError, match=rf"Mine\.{name} is {value}; write a "):
+        adding.add(NewCode(source, "mine", "1"), tmp_path / "store")
