@@ -217,8 +217,12 @@ def _limit_memory(memory_mb: int, *, may_change: bool = False) -> None:
     resource.setrlimit(resource.RLIMIT_DATA, (most, resource.RLIM_INFINITY if may_change else most))
 
 
-def _name_main() -> None:
-    """What multiprocessing runs first in the processes that the model starts."""
+def _hide_cask() -> None:
+    """Whatever the model imports is its own or a library's; also in the processes that it starts."""
+    root = str(Path(__file__).resolve().parents[2])
+    sys.path[:] = [path for path in sys.path if path != root]
+    os.environ.pop("PYTHONPATH", None)
+    # What multiprocessing runs first in them.
     main = sys.modules["__main__"]
     main.__spec__, main.__file__ = None, str(Path(__file__).with_name("spawned.py"))
 
@@ -243,11 +247,7 @@ def main(arguments: Sequence[str]) -> int:
     # A process that the model starts must not keep the socket open.
     for descriptor in descriptors:
         os.set_inheritable(descriptor, False)
-    # Whatever the model imports is its own or a library's, not Cask's.
-    root = str(Path(__file__).resolve().parents[2])
-    sys.path[:] = [path for path in sys.path if path != root]
-    os.environ.pop("PYTHONPATH", None)
-    _name_main()
+    _hide_cask()
     if arguments[4]:
         _put_first(arguments[4])
     is_ahead = "ahead" in arguments[5:]

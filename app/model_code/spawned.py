@@ -5,7 +5,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from pathlib import Path
 
@@ -16,11 +15,12 @@ def imports_as_the_model() -> None:
     """``cask`` is there, the model's modules come from its files, and other modules of Cask are nobody's business."""
     sys.path.insert(0, ROOT)
     import cask  # noqa: F401 - for the model's own modules
-    from app.model_code import leftovers, sources
+    from app.model_code import sources
 
     sys.path.remove(ROOT)
-    folder = os.environ.get(leftovers.VARIABLE, "").partition("|")[0]
-    sys.path_hooks.insert(0, sources.hook_of(Path(folder)))
+    # Those of the model's process came with its start.
+    folder = next(Path(path) for path in sys.path if Path(path, "model.py").is_file())
+    sys.path_hooks.insert(0, sources.hook_of(folder))
     sys.path_importer_cache.clear()
 
 

@@ -618,7 +618,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.model_code.imports", set()),
     ("app.model_code.class_limits", {"app.model_code.model_class", "cask"}),
     ("app.model_code.family", set()),
-    ("app.model_code.spawned", {"app.model_code.leftovers", "app.model_code.sources", "cask"}),
+    ("app.model_code.spawned", {"app.model_code.sources", "cask"}),
     ("app.model_code.kinds", {"app.model_code.png", "cask"}),
     ("app.model_code.png", set()),
     (
