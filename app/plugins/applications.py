@@ -86,7 +86,8 @@ def _environment(folder: Path, row: dict[str, Any], file: Path) -> Path | None:
     if not os.access(path / "bin" / "python", os.X_OK):
         raise PluginError(
             f"{file}: [wsgi] environment is {given!r}; expected a virtual environment, with bin/python that the"
-            " service's user may run."
+            " service's user may run. An image takes none: leave the line out, and make plugin-install"
+            f" NAME={folder.name} locks and installs requirements.txt."
         )
     made = VERSION.search(_text(path / "pyvenv.cfg"))
     ours = f"{sys.version_info.major}.{sys.version_info.minor}"
