@@ -263,6 +263,8 @@ class TooManyRequestsError(RequestError):
     code = "rate_limited"
     status = 429
     title = "Too many requests"
+    # Of the limit: requests, what remains, the window's end (seconds since 1970) and its seconds.
+    rate: tuple[int, int, float, int] | None = None
 
 
 class TokenError(CaskError):

@@ -23,7 +23,7 @@ from app.plugins import mounting
 from app.supervision import pulse
 from app.telemetry import alerts, logs, metrics, traces
 from app.web import middleware, policy
-from app.web.api import api
+from app.web.api import api, fast_path
 from app.web.api.inference import inference
 from app.web.api.legacy import legacy
 from app.web.api.rpc import rpc
@@ -53,8 +53,11 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     predictor = Predictor(settings, engine or _engine(settings), kept, RequestContext())
     app.extensions["predictor"] = predictor
     app.extensions["ensemble"] = Ensemble.of(settings)
+    straight = fast_path.init_app(app, settings)
     middleware.init_app(app, settings, predictor.decoder.budget)
     add_routes(app)
+    if straight is not None:
+        straight.note_hooks()
     if role == "web":
         mounting.mount(app, settings)
         mounting.note(app, settings.state_dir)

@@ -208,7 +208,7 @@ class Predictor:
         self,
         task: Task,
         data: Sequence[ImageData],
-        params: Mapping[str, Any],
+        params: Mapping[str, Any] | TaskParams,
         *,
         model: str | None = None,
         version: str | None = None,
@@ -219,20 +219,19 @@ class Predictor:
     ) -> Outcome:
         """Predict images, encoded or as uint8 pixels (height × width × 3), all with one version.
 
-        ``deadline`` is a moment of ``time.monotonic``; the default timeout when None.
-        ``each``: the params of each single image, instead; which model answers is the same for all.
+        ``params``: as they came, or checked by ``options.parse``, ``model`` and ``version`` with them. ``each``: the
+        params of each single image, instead. ``deadline``: a moment of ``time.monotonic``; the default when None.
         ``canary``: as the caller says when None. ``caller``: who asks; the current request when None.
 
         Raises OptionError, ModelNotFoundError, ImageMissingError, TooManyImagesError, any Image…Error, and what the
         engine raises.
         """
-        if deadline is None:
-            deadline = time.monotonic() + self.timeout_seconds
+        deadline = time.monotonic() + self.timeout_seconds if deadline is None else deadline
         caller = caller or self.caller
-        parsed = options.parse(task, {**params, **_given(model=model, version=version)})
+        given = _given(model=model, version=version)
+        parsed = params if isinstance(params, TaskParams) else options.parse(task, {**params, **given})
         requested = [parsed] * len(data) if each is None else each
-        if canary is None:
-            canary = caller.canary() if caller else ""
+        canary = (caller.canary() if caller else "") if canary is None else canary
         choice = self.routing.choose(task, parsed.model, parsed.version, canary)
         self.check_count(len(data))
         _check_explanation(parsed, choice.manifest, len(data))

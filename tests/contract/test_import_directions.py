@@ -474,6 +474,15 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.config", "app.errors", "app.web.policy", "app.tasks", "app.__version__"),
         },
     ),
+    # What it leaves out of Flask, it must ask for itself.
+    (
+        "app.web.api.fast_path",
+        {
+            *("app.auth.tokens", "app.cache.predictions", "app.config", "app.errors", "app.inference.options"),
+            *("app.inference.pipeline", "app.models.routing", "app.tasks", "app.telemetry", "app.web.api"),
+            *("app.web.middleware", "app.web.policy"),
+        },
+    ),
     (
         "app.web.api",
         {

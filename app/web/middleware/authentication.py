@@ -7,6 +7,8 @@ Two steps: ``identify`` finds out who it is and refuses nobody, so that what sta
 from __future__ import annotations
 
 import secrets
+from collections.abc import Mapping
+from typing import Any
 
 from flask import Flask, current_app, g, redirect, request, session, url_for
 from flask.sessions import SessionMixin
@@ -130,17 +132,23 @@ def _note_unchecked(outcome: str) -> None:
 
 def _shown_token(table: TokenTable) -> Token | None:
     """The valid token of the current request, None where none came. Raises TokenInvalidError, StateUnusableError."""
-    text = request.environ.get(TOKEN_KEY)
-    if not text:
-        authorization = request.environ.get(AUTHORIZATION_KEY, "")
-        if authorization[: len(SCHEME)].lower() == SCHEME:
-            text = authorization[len(SCHEME) :].strip()
+    text = shown_text(request.environ)
     if text:
         return table.find(text)
     # Asked of the cookie first: whoever looks into a session makes the answer differ by cookies.
     if "HTTP_COOKIE" in request.environ:
         return _token_of_session(table)
     return None
+
+
+def shown_text(environ: Mapping[str, Any]) -> str:
+    """What stands where a token is looked for; empty for nothing."""
+    text: str = environ.get(TOKEN_KEY, "")
+    if not text:
+        authorization: str = environ.get(AUTHORIZATION_KEY, "")
+        if authorization[: len(SCHEME)].lower() == SCHEME:
+            text = authorization[len(SCHEME) :].strip()
+    return text
 
 
 def _token_of_session(table: TokenTable) -> Token | None:

@@ -36,7 +36,7 @@ class CountedInput:
     def read(self, size: int = -1) -> bytes:
         """Raises MemoryShortError, and what the server raises."""
         data = self._stream.read(size)
-        self._hold.grow(COPIES * len(data), _patience(), WHAT)
+        self._hold.grow(COPIES * len(data), _patience(deadlines.current()), WHAT)
         return data
 
     def __getattr__(self, name: str) -> Any:
@@ -59,7 +59,7 @@ def init_app(app: Flask, budget: Budget) -> None:
             stream = request.environ["wsgi.input"]
             request.environ["wsgi.input"] = CountedInput(stream, hold)
             return
-        _grow(budget, hold, COPIES * length, length)
+        hold_bytes(budget, hold, length, deadlines.current())
 
     @app.teardown_request
     def give_back(_: BaseException | None) -> None:
@@ -68,6 +68,11 @@ def init_app(app: Flask, budget: Budget) -> None:
             hold.close()
 
     app.extensions["budget"] = budget
+
+
+def hold_bytes(budget: Budget, hold: Hold, length: int, deadline: float) -> None:
+    """Hold what a body of so many bytes takes. Raises MemoryShortError, RequestTooLargeError."""
+    _grow(budget, hold, COPIES * length, length, deadline)
 
 
 def hold_json(body: bytes) -> None:
@@ -83,7 +88,7 @@ def hold_json(body: bytes) -> None:
     _refuse_many(objects, body.count(b":"))
     count = JSON_COPIES * len(body) + LIST_BYTES * body.count(b"[") + OBJECT_BYTES * objects
     count += VALUE_BYTES * body.count(b",") + TEXT_BYTES * (body.count(b'"') // 2)
-    _grow(_budget(), hold, count, len(body))
+    _grow(_budget(), hold, count, len(body), deadlines.current())
 
 
 def _refuse_many(objects: int, names: int) -> None:
@@ -104,7 +109,7 @@ def _budget() -> Budget:
     return found
 
 
-def _grow(budget: Budget, hold: Hold, count: int, length: int) -> None:
+def _grow(budget: Budget, hold: Hold, count: int, length: int, deadline: float) -> None:
     most = budget.most("body", count)
     if count > most:
         raise RequestTooLargeError(
@@ -114,9 +119,9 @@ def _grow(budget: Budget, hold: Hold, count: int, length: int) -> None:
             count=count,
             most=most,
         )
-    hold.grow(count, _patience(), WHAT)
+    hold.grow(count, _patience(deadline), WHAT)
 
 
-def _patience() -> float:
-    """Until when this request may wait for room, a moment of ``time.monotonic``."""
-    return min(deadlines.current(), time.monotonic() + WAIT_SECONDS)
+def _patience(deadline: float) -> float:
+    """Until when a request of this deadline may wait for room; both moments of ``time.monotonic``."""
+    return min(deadline, time.monotonic() + WAIT_SECONDS)

@@ -19,8 +19,7 @@ def init_app(app: Flask, settings: Settings) -> None:
 
     @app.before_request
     def note_deadline() -> None:
-        seconds = _requested(settings.request_max_timeout_seconds)
-        g.deadline = time.monotonic() + (settings.request_timeout_seconds if seconds is None else seconds)
+        g.deadline = moment(request.headers.get(HEADER), settings)
 
 
 def current() -> float:
@@ -28,10 +27,13 @@ def current() -> float:
     return float(g.deadline)
 
 
-def _requested(most_seconds: float) -> float | None:
-    text = request.headers.get(HEADER)
-    if text is None:
-        return None
+def moment(text: str | None, settings: Settings) -> float:
+    """The deadline of a request that has just come, by its header: of ``time.monotonic``. Raises OptionError."""
+    seconds = settings.request_timeout_seconds if text is None else _seconds(text, settings.request_max_timeout_seconds)
+    return time.monotonic() + seconds
+
+
+def _seconds(text: str, most_seconds: float) -> float:
     try:
         seconds = number(text)
     except ValueError:

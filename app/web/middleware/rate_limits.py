@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from flask import Flask, Response, after_this_request, current_app, g, request
+from flask import Flask, Response, after_this_request, current_app, g, has_request_context, request
 
 from app.config import Settings
 from app.errors import TooManyRequestsError
@@ -28,6 +28,8 @@ HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLim
 # One home or machine has so much of IPv6: it could have a new address for each request.
 IPV6_PREFIX = 64
 MAX_FULL = 10_000
+# Limit, what remains of it, when its window ends (seconds since 1970), and how many seconds that is long.
+Rate = tuple[int, int, float, int]
 
 
 @dataclass
@@ -41,7 +43,7 @@ class Rates:
     # Whose window is full, and until when: asked in RAM, so that a flood does not reach the storage.
     _full: dict[str, float] = field(default_factory=dict)
 
-    def count(self, address: str, token_id: str) -> tuple[int, int, float, int]:
+    def count(self, address: str, token_id: str) -> Rate:
         """Count one request. Returns limit, what remains, when the window ends and its seconds, of the tightest one.
 
         Raises TooManyRequestsError.
@@ -49,7 +51,7 @@ class Rates:
         found = [self._count(item, kind, who) for item, kind, who in self._items(address, token_id)]
         return min(found, key=lambda row: row[1])
 
-    def count_one(self, address: str, token_id: str) -> tuple[int, int, float, int]:
+    def count_one(self, address: str, token_id: str) -> Rate:
         """The same, of the token where there is one, and else of the address."""
         kind, who, items = (
             ("token", token_id, self.per_token) if token_id else ("address", network(address), self.per_address)
@@ -63,7 +65,7 @@ class Rates:
             for item in self.per_token:
                 yield item, "token", token_id
 
-    def _count(self, item: Any, kind: str, who: str) -> tuple[int, int, float, int]:
+    def _count(self, item: Any, kind: str, who: str) -> Rate:
         key, now = item.key_for(kind, who), self.now()
         end = self._full.get(key, 0.0)
         # One that ends later than a window is long was noted before the clock was set back.
@@ -165,15 +167,22 @@ def _too_many(item: Any, kind: str, end: float, now: float) -> TooManyRequestsEr
         amount=item.amount,
         seconds=item.get_expiry(),
     )
-    g.rate = (item.amount, 0, end, item.get_expiry())
+    error.rate = (item.amount, 0, end, item.get_expiry())
+    if has_request_context():
+        g.rate = error.rate
     return error
 
 
 def _tell(response: Response) -> Response:
     rate = g.get("rate")
     if rate is not None:
-        limit, remaining, end, seconds = rate
-        values = (limit, remaining, max(0, math.ceil(end - time.time())), f"{limit};w={seconds}")
-        for name, value in zip(HEADERS, values, strict=True):
-            response.headers[name] = str(value)
+        for name, value in headers(rate):
+            response.headers[name] = value
     return response
+
+
+def headers(rate: Rate) -> Iterator[tuple[str, str]]:
+    """What an answer says of the tightest limit."""
+    limit, remaining, end, seconds = rate
+    values = (limit, remaining, max(0, math.ceil(end - time.time())), f"{limit};w={seconds}")
+    return zip(HEADERS, map(str, values), strict=True)

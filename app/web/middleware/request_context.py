@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from flask import Flask, Response, g, has_request_context, request
 
@@ -30,10 +31,7 @@ class RequestContext:
 
     def freshness(self) -> Freshness:
         """What Cache-Control and Pragma say; unknown directives say nothing (RFC 9111, section 5.2.3)."""
-        if not has_request_context():
-            return ANY_AGE
-        text = request.environ.get("HTTP_CACHE_CONTROL") or request.environ.get("HTTP_PRAGMA")
-        return _freshness(text) if text else ANY_AGE
+        return freshness(request.environ) if has_request_context() else ANY_AGE
 
     def canary(self) -> CanaryPreference:
         """What X-Model-Canary says. Raises OptionError."""
@@ -80,6 +78,12 @@ def init_app(app: Flask) -> None:
     app.after_request(_add_headers)
 
 
+def freshness(environ: Mapping[str, Any]) -> Freshness:
+    """What a request says."""
+    text = environ.get("HTTP_CACHE_CONTROL") or environ.get("HTTP_PRAGMA")
+    return _freshness(text) if text else ANY_AGE
+
+
 def _freshness(text: str) -> Freshness:
     directives = [part.strip().lower() for part in text.split(",")]
     ages = [int(match[1]) for part in directives if (match := MAX_AGE.fullmatch(part))]
@@ -91,9 +95,15 @@ def _freshness(text: str) -> Freshness:
 def _add_headers(response: Response) -> Response:
     found: list[Found] | None = g.get("found_answers")
     if found and response.status_code < 400:
-        sources = {each.source for each in found}
-        response.headers[HEADER] = sources.pop() if len(sources) == 1 else "partial"
-        if any(each.source == "hit" for each in found):
-            # The oldest: all of the answer is at most so old (RFC 9111, section 5.1).
-            response.headers["Age"] = str(math.floor(max(each.age_seconds for each in found)))
+        for name, value in headers(found):
+            response.headers[name] = value
     return response
+
+
+def headers(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
+    """What an answer says of where it is from."""
+    sources = {each.source for each in found}
+    yield HEADER, sources.pop() if len(sources) == 1 else "partial"
+    if any(each.source == "hit" for each in found):
+        # The oldest: all of the answer is at most so old (RFC 9111, section 5.1).
+        yield "Age", str(math.floor(max(each.age_seconds for each in found)))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import ipaddress
+from collections.abc import Callable
 
 from flask import Flask, request
 from werkzeug.sansio.utils import host_is_trusted
@@ -10,6 +12,9 @@ from werkzeug.sansio.utils import host_is_trusted
 from app.config import Settings
 from app.errors import RequestError
 from app.web import policy
+
+# Hosts that were judged of late; a caller may send any number of others.
+MAX_REMEMBERED = 64
 
 
 class HostError(RequestError):
@@ -21,18 +26,24 @@ class HostError(RequestError):
 
 def init_app(app: Flask, settings: Settings) -> None:
     """Refuse other hosts than SERVER_NAME and SERVER_ALIASES."""
-    accepted = [name.lower() for name in settings.server_names]
+    accepts = acceptance(settings)
 
     @app.before_request
     def refuse_other_hosts() -> None:
         # Load balancers and orchestrators ask for health by address.
         is_own_only = policy.of(app, request.endpoint).is_own_host_only
-        if is_own_only and not _is_accepted(request.host.lower(), accepted):
+        if is_own_only and not accepts(request.host.lower()):
             raise HostError(
                 "This service does not answer to the host %(name)s.",
                 hint="Call it by the name that the operator of this service gave you.",
                 name=repr(request.host[:80]),
             )
+
+
+def acceptance(settings: Settings) -> Callable[[str], bool]:
+    """Says whether a host, in small letters and perhaps with a port, is one of SERVER_NAME and SERVER_ALIASES."""
+    accepted = [name.lower() for name in settings.server_names]
+    return functools.lru_cache(MAX_REMEMBERED)(lambda host: _is_accepted(host, accepted))
 
 
 def _is_accepted(host: str, accepted: list[str]) -> bool:

@@ -1,0 +1,239 @@
+"""POST /v1/<task> with one image as its body, answered before Flask: the same rules, the same answers, half the work.
+
+What Flask does for each request (contexts, proxies, some twenty hooks, a request and a response object) costs more than
+all that this route needs of it. Only what is plain comes this way: whoever sends a cookie, a form, JSON, a coding or an
+option that is wrong is left to Flask before anything is counted. A failure behind that point is told by the same
+handlers, within a context that is made for it. ``tests/unit/api/test_fast_path.py`` compares both ways.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+from urllib.parse import parse_qsl
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from flask import Flask, g, signals
+from werkzeug.exceptions import ClientDisconnected
+from werkzeug.sansio.utils import get_host
+
+from app import tasks
+from app.auth.tokens import Token, TokenTable
+from app.cache.predictions import Found, Freshness
+from app.config import Settings
+from app.errors import CaskError, TooManyRequestsError
+from app.inference import options
+from app.inference.pipeline import Predictor
+from app.models.routing import CanaryPreference
+from app.tasks.base import TaskParams
+from app.telemetry import logs
+from app.web import policy
+from app.web.api import answers, bodies
+from app.web.middleware import (
+    admission,
+    authentication,
+    body_memory,
+    deadlines,
+    rate_limits,
+    request_context,
+    request_ids,
+    security_headers,
+    trusted_hosts,
+)
+from app.web.middleware.admission import Admitted, Work
+
+# With one of these a request is not plain. Not of interest here: conditions, which no POST of ours has.
+UNUSUAL = frozenset(
+    {
+        *("HTTP_COOKIE", "HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING", "HTTP_X_MODEL_CANARY"),
+        *("HTTP_ORIGIN", "HTTP_X_HTTP_METHOD_OVERRIDE"),
+    }
+)
+HOOKS = ("before_request_funcs", "after_request_funcs", "teardown_request_funcs", "url_value_preprocessors")
+SIGNALS = (signals.request_started, signals.request_finished, signals.request_tearing_down)
+# Different ways to write the options of an address; callers write the same ones over and over.
+MAX_QUERIES = 256
+MAX_QUERY_CHARACTERS = 1000
+
+
+@dataclass
+class Plain:
+    """One request that may come this way, as far as it can be known before anything of it is counted or read."""
+
+    environ: WSGIEnvironment
+    task: str
+    params: TaskParams
+    length: int
+    deadline: float
+    request_id: str
+    token: Token | None
+    rate: rate_limits.Rate | None = None
+    found: list[Found] = field(default_factory=list)
+
+    # What the predictor asks of a caller; see ``request_context.RequestContext``.
+
+    def work(self, kind: str, images: int, deadline: float) -> Work | None:
+        """A block to be entered while the engine is asked."""
+        admitted: Admitted | None = self.environ.get(admission.TICKET_KEY)
+        return admitted.work(kind, images, deadline) if admitted else None
+
+    def freshness(self) -> Freshness:
+        """What Cache-Control and Pragma say."""
+        return request_context.freshness(self.environ)
+
+    def canary(self) -> CanaryPreference:
+        """Nothing is said."""
+        return ""
+
+    def tell(self, found: Sequence[Found]) -> None:
+        """Where the answers are from, for the header of the response."""
+        self.found.extend(found)
+
+
+class FastPath:
+    """WSGI middleware right before Flask."""
+
+    def __init__(self, application: WSGIApplication, app: Flask, settings: Settings) -> None:
+        self._application, self._app, self._settings = application, app, settings
+        self._accepts = trusted_hosts.acceptance(settings)
+        self._params = functools.lru_cache(MAX_QUERIES)(_params)
+        under_apache = app.extensions["is_under_apache"]
+        self._common = [("Cache-Control", "no-store"), *(() if under_apache else security_headers.HEADERS.items())]
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer, or leave the request to Flask as it came."""
+        plain = self._plain(environ)
+        if plain is None:
+            return self._application(environ, start_response)
+        logs.request_id.set(plain.request_id)
+        try:
+            body, headers = self._answer(plain)
+        except Exception as error:  # noqa: BLE001 - as Flask: the handlers tell each failure
+            return self._tell(error, plain)(environ, start_response)
+        finally:
+            logs.request_id.set("")
+        start_response("200 OK", headers)
+        return [body]
+
+    def _plain(self, environ: WSGIEnvironment) -> Plain | None:
+        """The request, if it is one for this way."""
+        task = self._tasks.get(environ["PATH_INFO"]) if environ["REQUEST_METHOD"] == "POST" else None
+        if task is None or not UNUSUAL.isdisjoint(environ) or any(each.receivers for each in SIGNALS):
+            return None
+        kind, said = environ.get("CONTENT_TYPE", ""), environ.get("CONTENT_LENGTH") or ""
+        length = int(said) if said.isdecimal() else 0
+        if not (kind.islower() and ";" not in kind and bodies.holds_bytes(kind)):
+            return None
+        if not 0 < length <= self._settings.request_max_bytes or not self._is_our_host(environ):
+            return None
+        try:
+            params = self._params(task, environ.get("QUERY_STRING", ""))
+            deadline = deadlines.moment(environ.get(admission.TIMEOUT_KEY), self._settings)
+            token = self._token(environ)
+        except CaskError:
+            return None
+        if params is None or (self._table is not None and (token is None or "predict" not in token.scopes)):
+            return None
+        request_id = request_ids.choose(environ.get(admission.REQUEST_ID_KEY, ""))
+        return Plain(environ, task, params, length, deadline, request_id, token)
+
+    def _answer(self, plain: Plain) -> tuple[bytes, list[tuple[str, str]]]:
+        """The body and headers of an answer of 200. Raises what the route raises behind Flask."""
+        self._count(plain)
+        predictor: Predictor = self._app.extensions["predictor"]
+        budget = predictor.decoder.budget
+        with budget.hold("body") as hold:
+            body_memory.hold_bytes(budget, hold, plain.length, plain.deadline)
+            image = _read(plain)
+            outcome = predictor.predict(plain.task, [image], plain.params, deadline=plain.deadline, caller=plain)
+        document = {**answers.document(outcome), "request_id": plain.request_id}
+        body: bytes = self._app.json.encode(document)  # type: ignore[attr-defined]
+        return body, [
+            ("Content-Type", "application/json"),
+            ("Content-Length", str(len(body))),
+            ("Server-Timing", answers.server_timing(outcome.timings)),
+            *(request_context.headers(plain.found) if plain.found else ()),
+            *(rate_limits.headers(plain.rate) if plain.rate is not None else ()),
+            *self._common,
+            (request_ids.HEADER, plain.request_id),
+        ]
+
+    def _count(self, plain: Plain) -> None:
+        """Against the caller's limits. Raises TooManyRequestsError."""
+        rates: rate_limits.Rates | None = self._app.extensions.get("rates")
+        if rates is not None and (rates.per_address or plain.token is not None):
+            address = plain.environ.get("REMOTE_ADDR", "")
+            try:
+                plain.rate = rates.count(address, plain.token.id if plain.token else "")
+            except TooManyRequestsError as error:
+                plain.rate = error.rate
+                raise
+
+    def _tell(self, error: Exception, plain: Plain) -> WSGIApplication:
+        """The answer to a failure: by Flask's handlers and what follows them, but none of what stands before a view."""
+        with self._app.request_context(plain.environ):
+            logs.request_id.set(plain.request_id)
+            g.request_id, g.deadline = plain.request_id, plain.deadline
+            g.token, g.token_error, g.is_session = plain.token, None, False
+            if plain.rate is not None:
+                g.rate = plain.rate
+            return self._app.finalize_request(self._app.handle_user_exception(error))
+
+    def _token(self, environ: WSGIEnvironment) -> Token | None:
+        """Whose token it is; None where none is shown or wanted. Raises TokenInvalidError, StateUnusableError."""
+        text = authentication.shown_text(environ) if self._table is not None else ""
+        return self._table.find(text) if text and self._table is not None else None
+
+    def _is_our_host(self, environ: WSGIEnvironment) -> bool:
+        return self._accepts(get_host(environ["wsgi.url_scheme"], environ.get("HTTP_HOST")).lower())
+
+    @functools.cached_property
+    def _table(self) -> TokenTable | None:
+        found: TokenTable | None = self._app.extensions.get(authentication.EXTENSION)
+        return found
+
+    @functools.cached_property
+    def _tasks(self) -> Mapping[str, str]:
+        """Path → task. Looked up with the first request: until then hooks may be added, of which this way has none."""
+        if self._app.debug or self._hooks() != self._own_hooks:
+            return {}
+        endpoints = {f"/v1/{name}": (name, f"api.{name}") for name in tasks.NAMES}
+        return {
+            path: name
+            for path, (name, endpoint) in endpoints.items()
+            if policy.of(self._app, endpoint) == policy.PREDICTING_ROUTE and endpoint in self._app.view_functions
+        }
+
+    def note_hooks(self) -> None:
+        """What stands before and behind each view now is known here; with more, every request goes through Flask."""
+        self._own_hooks = self._hooks()
+
+    def _hooks(self) -> list[list[Any]]:
+        return [list(getattr(self._app, name).get(scope, ())) for name in HOOKS for scope in (None, "api")]
+
+
+def init_app(app: Flask, settings: Settings) -> FastPath | None:
+    """Put it before Flask, and behind all that is put there later; None where browsers elsewhere are told by Flask."""
+    if settings.cors_origins and not app.extensions["is_under_apache"]:
+        return None
+    app.wsgi_app = fast_path = FastPath(app.wsgi_app, app, settings)  # type: ignore[method-assign]
+    return fast_path
+
+
+def _params(task: str, query: str) -> TaskParams | None:
+    """The options in an address; None where one stands twice, or it is long. Raises OptionError."""
+    if len(query) > MAX_QUERY_CHARACTERS:
+        return None
+    rows = parse_qsl(query, keep_blank_values=True)
+    given = dict(rows)
+    return options.parse(task, given) if len(given) == len(rows) and query.isascii() else None
+
+
+def _read(plain: Plain) -> bytes:
+    """The body. Raises ClientDisconnected where it ends early, and what the server raises."""
+    data: bytes = plain.environ["wsgi.input"].read(plain.length)
+    if len(data) < plain.length:
+        raise ClientDisconnected
+    return data
