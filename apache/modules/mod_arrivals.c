@@ -45,6 +45,12 @@ APLOG_USE_MODULE(arrivals);
 #define COUNTERS 16384
 /* A body younger than this is not called slow: its first packets may have been lost. */
 #define GRACE_SECONDS 3
+/* Who asks again so soon after a refusal, so often in a row, does not read Retry-After; who shares a connection among
+ * many callers, as a gateway does, seldom does so. */
+#define AT_ONCE_MS 50
+#define AT_ONCE_TIMES 5
+/* So long its next request waits. */
+#define REST_MS 250
 #define HEAD_FILTER "ARRIVALS_HEAD"
 #define REPLAY_FILTER "ARRIVALS_REPLAY"
 #define BY_HEADER "X-Forwarded-By"
@@ -66,6 +72,7 @@ typedef struct {
     int max_waiting;           /* connections of one address without a whole head */
     int max_head_bytes;
     int head_seconds;
+    int max_resting;           /* connections that rest at once after refusals that they do not heed */
     int pressed_rate;          /* bytes a second that a body must keep while half of the places are taken */
     apr_array_header_t *uncapped; /* apr_ipsubnet_t *: proxies, whose address stands for many callers */
     const char *edge;          /* the address of the edge, which every caller of a container comes through */
@@ -81,6 +88,8 @@ typedef struct {
     int is_in_head;
     int is_read;               /* what follows is its body */
     int is_woken_late;         /* SO_RCVLOWAT is set */
+    apr_time_t refused_at;     /* when its last request had been refused; 0: it was not */
+    int refused_at_once;       /* so many in a row, each asked right after the one before */
 } caller_t;
 
 typedef struct {
@@ -98,6 +107,7 @@ static const volatile apr_uint32_t *lengths;
 static apr_uint32_t waiting[COUNTERS];
 static apr_uint32_t bodies[COUNTERS];
 static apr_uint32_t bodies_in_all;
+static apr_uint32_t resting;
 /* In units of 1 KiB, since 32 bits must hold it. */
 static apr_uint32_t kib_in_all;
 
@@ -627,6 +637,34 @@ static int see_who_went(request_rec *r)
     return DECLINED;
 }
 
+/* Callers who ask again at once when they are refused would have the processors to themselves, thousands of times a
+ * second. The refusal has been sent; what waits, with a thread of Apache, is their next request. */
+static int rest(request_rec *r)
+{
+    conn_rec *c = r->connection;
+    caller_t *caller = ap_get_module_config(c->conn_config, &arrivals_module);
+    while (r->next)
+        r = r->next;
+    /* Connections of a proxy are shared by many callers. */
+    if (caller == NULL || is_uncapped(c->client_addr) || (settings.edge && strcmp(settings.edge, c->client_ip) == 0))
+        return DECLINED;
+    if (r->status != HTTP_SERVICE_UNAVAILABLE && r->status != HTTP_TOO_MANY_REQUESTS) {
+        caller->refused_at = 0;
+        return DECLINED;
+    }
+    if (caller->refused_at && r->request_time - caller->refused_at < apr_time_from_msec(AT_ONCE_MS))
+        caller->refused_at_once++;
+    else
+        caller->refused_at_once = 0;
+    if (caller->refused_at_once >= AT_ONCE_TIMES && !c->aborted) {
+        if (apr_atomic_inc32(&resting) < (apr_uint32_t)settings.max_resting)
+            apr_sleep(apr_time_from_msec(REST_MS));
+        apr_atomic_dec32(&resting);
+    }
+    caller->refused_at = apr_time_now();
+    return DECLINED;
+}
+
 /* ── Directives ─────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static const char *set_number(cmd_parms *cmd, void *unused, const char *text)
@@ -682,6 +720,7 @@ static const command_rec directives[] = {
     AP_INIT_TAKE1("ArrivalsMaxWaitingAnAddress", set_number, &settings.max_waiting, RSRC_CONF, "without a head"),
     AP_INIT_TAKE1("ArrivalsMaxHeadBytes", set_number, &settings.max_head_bytes, RSRC_CONF, "of one head"),
     AP_INIT_TAKE1("ArrivalsHeadSeconds", set_number, &settings.head_seconds, RSRC_CONF, "until a head is whole"),
+    AP_INIT_TAKE1("ArrivalsMaxResting", set_number, &settings.max_resting, RSRC_CONF, "who heed no refusal, in a child"),
     AP_INIT_TAKE1("ArrivalsPressedRate", set_number, &settings.pressed_rate, RSRC_CONF, "bytes a second, when full"),
     AP_INIT_ITERATE("ArrivalsUncapped", add_uncapped, NULL, RSRC_CONF, "networks of proxies"),
     AP_INIT_TAKE1("ArrivalsEdge", set_edge, NULL, RSRC_CONF, "the address of the edge before a container"),
@@ -708,6 +747,7 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_fixups(meet_conditions, NULL, NULL, APR_HOOK_LAST);
     ap_hook_handler(take_in, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_log_transaction(see_who_went, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_log_transaction(rest, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_register_input_filter(HEAD_FILTER, count_head, NULL, AP_FTYPE_CONNECTION);
     ap_register_input_filter(REPLAY_FILTER, replay, NULL, AP_FTYPE_CONTENT_SET);
 }

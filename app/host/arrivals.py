@@ -13,6 +13,8 @@ BODIES_SHARE = 0.75
 BODIES_SHARE_AN_ADDRESS = 0.25
 # Of one child's threads: connections of one address that have sent no whole head. Each costs about 25 kB, no thread.
 WAITING_PER_THREAD = 4
+# Of the threads, those that may wait with callers who ask again at once whenever they are refused.
+RESTING_SHARE = 0.5
 # Where STATE_DIR is in memory, what arrives is memory too: so much of what requests may hold, and room for two.
 BYTES_SHARE = 0.5
 LEAST_BODIES = 2
@@ -29,6 +31,7 @@ def definitions(settings: Settings, sizes: Sizes) -> dict[str, object]:
         "CASK_ARRIVALS_MAX_BODIES": max(1, int(threads * BODIES_SHARE)),
         "CASK_ARRIVALS_MAX_BODIES_AN_ADDRESS": max(1, int(threads * BODIES_SHARE_AN_ADDRESS)),
         "CASK_ARRIVALS_MAX_WAITING_AN_ADDRESS": threads * WAITING_PER_THREAD,
+        "CASK_ARRIVALS_MAX_RESTING": int(threads * RESTING_SHARE),
         "CASK_ANSWER_BYTES": ANSWER_BYTES,
         "CASK_HEADER_SECONDS": settings.server_header_timeout_seconds,
         # Apache would warn of an empty one.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import http.client
 import itertools
+import statistics
 import threading
 import time
 from collections import Counter
@@ -17,8 +18,13 @@ from tests.servers import Server
 
 REQUESTS = 3_000
 CALLERS = 8
+# A connection that asks on and on while it is refused has to wait.
+FEW = 3
 LIMIT = 100
 WINDOW_SECONDS = 60
+# See mod_arrivals.c.
+REST_SECONDS = 0.25
+QUESTIONS = 16
 
 
 @pytest.fixture(scope="module")
@@ -43,6 +49,8 @@ def ask_often(server: Server, count: int) -> list[tuple[float, int]]:
             answer = connection.getresponse()
             answer.read()
             found.append((time.monotonic(), answer.status))
+            if number % FEW == 0:
+                connection.close()
         connection.close()
 
     threads = [threading.Thread(target=ask) for _ in range(CALLERS)]
@@ -69,6 +77,30 @@ def test_exactly_a_hundred_of_thousands_pass_over_four_processes(limited: Server
         assert 1 <= int(refused.headers["Retry-After"]) <= WINDOW_SECONDS
         assert refused.headers["RateLimit-Policy"] == f"{LIMIT};w={WINDOW_SECONDS}"
     assert limited.ask("/livez").status == 200
+
+
+def test_connection_that_heeds_no_refusal_has_to_wait(limited: Server) -> None:
+    """Whoever pauses does not wait. Asked until it is seen: a busy machine may come too late to ask at once."""
+
+    def waits() -> bool:
+        return median_seconds(limited, 0.0) >= REST_SECONDS * 0.9
+
+    servers.wait_until(waits, WINDOW_SECONDS, "refusals that take longer, on a connection that asks on and on")
+    assert median_seconds(limited, 0.1) < REST_SECONDS / 2
+
+
+def median_seconds(server: Server, pause: float) -> float:
+    """How long an answer takes, of some on one connection, with a pause after each."""
+    connection, found = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60), []
+    for _ in range(QUESTIONS):
+        began = time.monotonic()
+        connection.request("GET", "/v1/models?x=1")
+        answer = connection.getresponse()
+        answer.read()
+        found.append(time.monotonic() - began)
+        threading.Event().wait(pause)
+    connection.close()
+    return statistics.median(found)
 
 
 def test_callers_behind_a_trusted_proxy_are_counted_apart() -> None:
