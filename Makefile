@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 # ENV, PORT and any other setting given to make reach the programs through the environment, as they were typed: a value is
 # never read by make ($(shell …) in it) nor by a shell (quotes, blanks, semicolons). app/given.sh makes arguments of them.
 $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
-GIVEN := A AFTER ANYWAY ARCH B BEFORE BUILD CODE CONFIRM FILE FOLDER LABELS MIX MODEL NAME OPENAPI OPTIONS PART PROFILE RATE REPLAY SAMPLES SCENARIO SECONDS SHARE SLO SPEED TASK TEMPLATE VERSION WEIGHTS
+GIVEN := A AFTER ANYWAY ARCH B BEFORE BUILD CODE CONFIRM FILE FOLDER LABELS MIX MODEL NAME OPENAPI OPTIONS PART PROFILE RATE REPLAY SAMPLES SCENARIO SECONDS SHARE SINCE SLO SPEED TASK TEMPLATE VERSION WEIGHTS
 $(foreach name,$(GIVEN),$(eval export GIVEN_$(name) := $$(value $(name))))
 override PY := .venv/bin/python
 # Its words are for people; programs read what follows.
@@ -74,6 +74,11 @@ base-image: ## Make the base image from Debian packages
 	@docker/steps/base-image.sh
 monitoring-image: ## Make a Prometheus image from Debian packages
 	@docker/steps/monitoring-image.sh
+.PHONY: bundle bundle-key
+bundle: ## One signed file for sites without internet: SINCE=older
+	@docker/steps/bundle.sh
+bundle-key: ## Make the key that bundles are signed with
+	@docker/steps/bundle-key.sh
 wheels: ## Collect all wheels, to install without internet
 	@docker/steps/wheels.sh
 
@@ -81,9 +86,9 @@ wheels: ## Collect all wheels, to install without internet
 config: ## Print every setting, its value and source: ENV=prod
 	@$(INSTALL) serve
 	@$(PY) -m app.cli config show
-config-diff: ## Compare two environments: A=dev B=prod
+config-diff: ## Compare environments or releases: A=dev B=prod SINCE=tag
 	@$(INSTALL) serve
-	@app/given.sh $(PY) -m app.cli config diff :A=dev :B=prod
+	@app/given.sh $(PY) -m app.cli config diff :A=dev :B=prod --since:SINCE
 
 doctor: ## Check what the service needs, and what to do: ENV=prod
 	@$(INSTALL) serve

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Lock what is installed: writes serve.txt, apache.txt, build.txt, loadtest.txt, dev.txt, quantise.txt, timm.txt and bench.txt, every
+# Lock what is installed: writes serve.txt, apache.txt, build.txt, loadtest.txt, dev.txt, quantise.txt, timm.txt, bench.txt and bundle.txt, every
 # file with its hashes. torch-cpu.txt is kept by hand.
 # A second run changes nothing; UPGRADE=1 takes the newest versions that the .in files allow.
 set -eu
@@ -55,7 +55,7 @@ fi
 
 cd "$scratch"
 cp "$here"/*.in "$here/torch-cpu.txt" .
-for name in serve apache build loadtest dev quantise timm bench; do begin "$name"; done
+for name in serve apache build loadtest dev quantise timm bench bundle; do begin "$name"; done
 
 say lock "serve.in"
 compile serve serve.in
@@ -85,6 +85,8 @@ say lock "bench.in"
 # Each peer runs with the libraries that we run with, but for OpenTelemetry's, of which BentoML takes one version only.
 grep -E '^[a-z0-9-]+==' serve.txt | grep -v '^opentelemetry' | sed 's/ \\$//' >shared.txt
 compile bench bench.in --constraints shared.txt
+say lock "bundle.in"
+compile bundle bundle.in
 
 # The CPU builds of torch lie outside the index; serve.txt accepts their hashes too.
 awk 'NR == FNR { if (match($0, /sha256:[0-9a-f]+/)) more = more "    --hash=" substr($0, RSTART, RLENGTH) " \\\n"; next }
@@ -95,14 +97,14 @@ awk 'NR == FNR { if (match($0, /sha256:[0-9a-f]+/)) more = more "    --hash=" su
     { echo "FAIL: needs a line 'torch==' in the lock of torch.in, found none." >&2; exit 1; }
 
 { header "serve.in, torch.in and torch-cpu.txt"; cat serve.txt torch-all.txt; } >serve.new
-for name in apache build loadtest dev quantise timm bench; do { header "$name.in"; cat "$name.txt"; } >"$name.new"; done
+for name in apache build loadtest dev quantise timm bench bundle; do { header "$name.in"; cat "$name.txt"; } >"$name.new"; done
 
 if grep -nE 'https?://|file:|^-|/(home|root|opt|tmp)/' ./*.new; then
     echo "FAIL: needs locks without hosts and paths of one machine, found the lines above." >&2
     exit 1
 fi
 
-for name in serve apache build loadtest dev quantise timm bench; do
+for name in serve apache build loadtest dev quantise timm bench bundle; do
     if cmp -s "$name.new" "$here/$name.txt"; then
         say same "$name.txt"
     else

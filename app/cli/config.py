@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from pathlib import Path
+
 import click
 
 from app import config
-from app.cli import completion, settings_document, terminal, values
+from app.cli import completion, releases, settings_document, terminal, values
+from app.cli.releases import Change
 from app.config import Sources
 from app.errors import SettingsError
 
@@ -47,10 +51,14 @@ def show(context: click.Context, env: str, is_json: bool) -> None:
 @command.command()
 @click.argument("a", shell_complete=completion.environments)
 @click.argument("b", shell_complete=completion.environments)
+@click.option("--since", default="", help="Compare B with that of another release: a git revision, bundle or image.")
 @terminal.json_option
 @click.pass_context
-def diff(context: click.Context, a: str, b: str, is_json: bool) -> None:
+def diff(context: click.Context, a: str, b: str, since: str, is_json: bool) -> None:
     """Print what differs between two environments, such as dev and prod, as the repository describes them."""
+    if since:
+        _print_changes(_place(context).root, since, b, is_json)
+        return
     left, right = (config.describe(name, _place(context).root) for name in (a, b))
     # Secrets are no part of the repository's description, so there is nothing to compare.
     every = (one for one in config.DECLARATIONS.values() if not one.is_secret)
@@ -113,6 +121,27 @@ def docs(context: click.Context) -> None:
     root = _place(context).root
     (root / config.DOCUMENT).write_text(settings_document.text(root), encoding="utf-8")
     click.echo(f"Wrote {config.DOCUMENT}.")
+
+
+def _print_changes(root: Path, since: str, env: str, is_json: bool) -> None:
+    env = config.describe(env, root).env
+    found = releases.changes(root, since, env)
+    if is_json:
+        terminal.print_json([asdict(each) for each in found])
+    elif not found:
+        click.echo(f"No setting of {env} differs from {since}.")
+    else:
+        rows = [(each.kind, each.name, each.there, each.here, _meaning(each, found)) for each in found]
+        terminal.print_table(
+            ("What", "Setting", since, "Here", "Meaning"), rows, title=f"Settings of {env} since {since}"
+        )
+    for name in config.given_locally(root) & {each.name for each in found if each.kind == "gone"}:
+        terminal.print_note(f"env/local.env sets {name}, which has no effect any more; remove it.")
+
+
+def _meaning(change: Change, found: list[Change]) -> str:
+    declared = config.DECLARATIONS.get(change.name.lower())
+    return declared.sentence if declared else releases.renamed(change.name, found)
 
 
 def _place(context: click.Context) -> Sources:

@@ -408,6 +408,7 @@ def build(model: str, use: str, only: str, limit_seconds: float, into_store: boo
     """Build a model, or all of MODELS, for this machine.
 
     Tries each form it can be computed in, and chooses the fastest faithful one. Takes minutes."""
+    terminal.need_torch()
     from app.runtimes.build import build as building
 
     settings = config.resolve()
@@ -470,6 +471,7 @@ def promote(model: str, version: str, is_built: bool, is_anyway: bool) -> None:
 
 def _build_first(client: EngineClient, settings: Settings, model: str, version: str) -> None:
     """Build a version for this machine where it was not; the engine then computes it so."""
+    terminal.need_torch()
     from app.runtimes.build import build as building
 
     chosen = manifests.find(settings.models_dir, (f"{model}@{version}",))

@@ -17,6 +17,7 @@ from typing import Any
 import click
 
 from app.errors import CaskError, SettingsError
+from app.host import machine
 
 REFUSED, WRONG_SETTINGS = 1, 2
 # Words that stand alone in a cell and say how something is.
@@ -26,6 +27,8 @@ COLOURS = {
     **dict.fromkeys(("fail", "failed", "revoked", "withdrawn"), "red"),
 }
 NOTHING = "-"
+# What a slim image lacks.
+TORCH = ("torch", "torchvision")
 LEAST_WIDTH = 30
 
 json_option = click.option("--json", "is_json", is_flag=True, help="Print JSON, for programs.")
@@ -58,6 +61,19 @@ def failures() -> Iterator[None]:
     except CaskError as error:
         status = WRONG_SETTINGS if isinstance(error, SettingsError) else REFUSED
         raise Failure(error.message, next_step=error.hint, status=status) from error
+    except ModuleNotFoundError as error:
+        if error.name not in TORCH:
+            raise
+        raise Failure(
+            f"This command needs {error.name}, and this image has none: a slim one serves built models only.",
+            next_step="Run it where torch is: a checkout or the whole image. Then make the slim image anew.",
+        ) from error
+
+
+def need_torch() -> None:
+    """Return where torch is installed. Ends the command in words where it is not, before it begins in vain."""
+    if not machine.has_torch():
+        raise ModuleNotFoundError(name="torch")
 
 
 class Command(click.Command):

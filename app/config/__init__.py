@@ -29,6 +29,7 @@ from app.config.sources import PROCESSOR_SWITCHES as PROCESSOR_SWITCHES
 from app.config.sources import Sources as Sources
 from app.config.sources import describe as describe
 from app.config.sources import edge_address as edge_address
+from app.config.sources import given_locally as given_locally
 from app.config.sources import host_address as host_address
 from app.config.sources import is_check as is_check
 from app.config.sources import load as load

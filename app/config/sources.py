@@ -157,10 +157,14 @@ def log_format(environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> st
 
 def removed(environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> list[str]:
     """The names of settings that are given, here or in ``env/local.env``, and have no effect any more."""
+    return sorted(REMOVED & (given_locally(root) | {name for name in environ if environ[name]}))
+
+
+def given_locally(root: Path = ROOT) -> set[str]:
+    """The names that ``env/local.env`` gives a value, whether they are settings or not."""
     path = root / LOCAL_FILE
     lines = path.read_text("utf-8-sig").splitlines() if path.is_file() else []
-    given = {name for name, _, value in (line.partition("=") for line in lines) if value.strip()}
-    return sorted(REMOVED & (given | {name for name in environ if environ[name]}))
+    return {name for name, _, value in (line.partition("=") for line in lines) if value.strip()}
 
 
 def log_mark() -> str:

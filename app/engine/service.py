@@ -103,8 +103,8 @@ def run(settings: Settings) -> None:
 
 
 def _builder(settings: Settings, workers: Workers, changes: Changes) -> Builder | None:
-    """What builds in the background; None where that is off, or torch is requested as it is."""
-    if settings.model_build == "off" or settings.runtime == "torch":
+    """What builds in the background; None where that is off, torch is requested as it is, or it is not there."""
+    if settings.model_build == "off" or settings.runtime == "torch" or not machine.has_torch():
         return None
 
     def held() -> list[Manifest]:

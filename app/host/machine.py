@@ -164,6 +164,11 @@ def has_gpu(control: Path = GPU_CONTROL) -> bool:
     return any(Path(place, CUDA_LIBRARY).exists() for place in (found and found.submodule_search_locations) or ())
 
 
+def has_torch() -> bool:
+    """Whether torch is installed, without its import; a slim image has none (docs/container.md)."""
+    return importlib.util.find_spec("torch") is not None
+
+
 def device(requested: str) -> str:
     """``cpu`` or ``cuda:<n>`` for a value of DEVICE, as far as one can see without torch."""
     if requested == "auto":

@@ -59,6 +59,8 @@ def empty_cache() -> None:
 
 def _fault(device: str) -> str:
     """Why torch cannot compute there, in words; empty when it can."""
+    if not machine.has_torch():
+        return "this is a slim image, without torch"
     import torch
 
     if torch.version.cuda is None:

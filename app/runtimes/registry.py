@@ -9,6 +9,7 @@ from pathlib import Path
 
 from app import tasks
 from app.errors import CaskError, ModelLoadError
+from app.host import machine
 from app.host.machine import CPU
 from app.models import builds
 from app.models.builds import Candidate, Report
@@ -57,6 +58,8 @@ def load_model(manifest: Manifest, plan: Plan | None = None) -> Model:
     if device == CPU and (portable := _load_portable(manifest, plan)) is not None:
         return portable
     report, candidate = _choose(manifest, plan, device)
+    if candidate.runtime != "openvino":
+        _need_torch(manifest, candidate)
     if candidate.runtime.startswith("torch"):
         limit_torch_threads(plan.torch_threads)
     if device == CPU:
@@ -68,6 +71,15 @@ def load_model(manifest: Manifest, plan: Plan | None = None) -> Model:
     if report is not None and not plan.max_batch_size:
         model.best_batch_size = candidate.best_batch_size
     return device_memory.BoundedModel(model, out_of_memory, devices.empty_cache)
+
+
+def _need_torch(manifest: Manifest, candidate: Candidate) -> None:
+    if not machine.has_torch():
+        raise ModelLoadError(
+            f"{manifest.key} would be computed by {candidate.name}, and torch is not installed: this is a slim image, "
+            "which serves models that were built for OpenVINO, and found none for this one.",
+            hint="Make the image anew: it builds what is in models/ (make image SLIM=yes). Or take one with torch.",
+        )
 
 
 def _load_portable(manifest: Manifest, plan: Plan) -> Model | None:

@@ -11,6 +11,7 @@ NETWORK="${NETWORK:-default}"               # host: where containers reach no pa
 MODEL_BUILD_IN_IMAGE="${MODEL_BUILD_IN_IMAGE:-yes}"
 # no: without the tests of the plugins, which otherwise stop the build, and so a deploy, when one is red.
 PLUGIN_TESTS="${PLUGIN_TESTS:-yes}"
+SLIM="${SLIM:-no}"                         # yes: without torch, for built models only, on the CPU
 STAGE="${STAGE:-}"                          # no image: only what the engine keeps for the next build, as far as this stage
 
 began=$SECONDS
@@ -28,6 +29,11 @@ case "$MODEL_BUILD_IN_IMAGE" in
     *) fail 2 "needs MODEL_BUILD_IN_IMAGE to be yes or no, found «$MODEL_BUILD_IN_IMAGE»." "make image MODEL_BUILD_IN_IMAGE=no" ;;
 esac
 
+case "$SLIM:$TORCH:$MODEL_BUILD_IN_IMAGE" in
+    no:* | yes:cpu:yes) ;;
+    yes:*) fail 2 "needs TORCH=cpu and MODEL_BUILD_IN_IMAGE=yes with SLIM=yes, found «$TORCH» and «$MODEL_BUILD_IN_IMAGE»." "make image SLIM=yes" ;;
+    *) fail 2 "needs SLIM to be yes or no, found «$SLIM»." "make image SLIM=yes" ;;
+esac
 case "$TORCH" in cpu | cuda) ;; *) fail 2 "needs TORCH to be cpu or cuda, found «$TORCH»." "make image TORCH=cuda" ;; esac
 if [ "$TORCH" = cuda ] && ! ls build/wheels/cuda/torch-*.whl >/dev/null 2>&1; then
     fail 2 "needs torch for CUDA and the libraries it names in build/wheels/cuda, found no torch there." \
@@ -68,6 +74,7 @@ DOCKER_BUILDKIT=1 "$DOCKER" build \
     --build-arg "BASE_IMAGE=$BASE_IMAGE" \
     --build-arg "TORCH=$TORCH" \
     --build-arg "MODEL_BUILD_IN_IMAGE=$MODEL_BUILD_IN_IMAGE" \
+    --build-arg "SLIM=$SLIM" \
     --build-arg "VERSION=$version" \
     --build-arg "REVISION=$revision" \
     --build-arg "CREATED=${created:-unknown}" \
@@ -107,7 +114,7 @@ say built "$IMAGE, also $tagged, in $((SECONDS - began)) s: $("$DOCKER" image in
 "$DOCKER" history --no-trunc --format '{{.Size}}\t{{.CreatedBy}}' "$IMAGE" |
     awk -F '\t' '$1 == "0B" {next}
         {what = "base"}
-        /COPY .*\.venv/ {what = "Python packages: torch, torchvision, Flask, mod_wsgi"}
+        /COPY .*\.venv/ {what = "Python packages: '"$([ "$SLIM" = yes ] || echo 'torch, torchvision, ')"'OpenVINO, Flask, mod_wsgi"}
         /COPY .*models/ {what = "models"}
         /COPY .* \. / {what = "code, templates, settings"}
         /COPY .*built/ {what = "models as OpenVINO computes them"}

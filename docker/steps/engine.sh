@@ -11,7 +11,8 @@ PACKAGES=(
     docker-compose # starts the container as docker/compose.yaml says
     docker.io      # the engine, and a client that has BuildKit
     iptables       # the engine's networks
-    mmdebstrap     # a base image where no registry can be reached
+    openssh-client # signs bundles, and knows whose signature it is
+    zstd           # packs and unpacks images in bundles
 )
 
 answers() { choose_docker && [ -n "$DOCKER" ] && "$DOCKER" info >/dev/null 2>&1; }

@@ -140,5 +140,7 @@ def _form(here: Surroundings, manifest: Manifest) -> str:
     device = machine.device(here.settings.device)
     report = builds.read(here.settings.state_dir, manifest) if device == machine.CPU else None
     if report is None:
-        return "not built for this machine (flask model build)"
+        return "not built for this machine" + (
+            " (flask model build)" if machine.has_torch() else "; what the image has serves"
+        )
     return f"built for this machine on {report.built_at[:10]}"

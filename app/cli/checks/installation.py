@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.cli.checks import Finding, Surroundings, ask, fail, ok, warn
+from app.host import machine
 
 OLDEST = (3, 11)
 SET_UP = "make install"
@@ -20,6 +21,8 @@ PINNED = re.compile(r"^([A-Za-z0-9._-]+)==([^\s;\\]+)(?:\s*;\s*(.*?))?\s*\\?$", 
 MODULE_LINE = re.compile(r"^\s*LoadModule \w+ \$\{MOD_WSGI_MODULES_DIRECTORY\}/(mod_\w+\.so)", re.M)
 APACHE_NAMES = ("apache2", "httpd")
 SYSTEM_PATH = "/usr/local/sbin:/usr/sbin:/sbin:/usr/local/bin:/usr/bin:/bin"
+# What needs torch, and so an image that has it.
+SLIM_CANNOT = "add, build or check models, compute on a GPU, or load what was not built"
 
 
 def interpreter(here: Surroundings) -> Iterator[Finding]:
@@ -49,6 +52,8 @@ def libraries(here: Surroundings) -> Iterator[Finding]:
     lock = here.root / LOCK
     if not lock.exists():
         yield ok("Libraries", "those of the image, which brings no lock file")
+        if not machine.has_torch():
+            yield ok("torch", f"none: a slim image, which serves built models only. It cannot {SLIM_CANNOT}")
         return
     rows = [(name, version) for name, version, marker in PINNED.findall(lock.read_text()) if not marker]
     others = [
