@@ -31,6 +31,10 @@ install.sh --uninstall [--volumes]     stop and remove; state, secrets and setti
 TEXT
 }
 
+# sudo leaves out where Compose by hand lies; a strict mask would close what the service's user reads.
+PATH="$PATH:/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+umask 022
+
 say() { printf '  %-12s %s\n' "$1" "$2"; }
 fail() { # fail STATUS WHAT NEXT
     printf 'FAIL: %s\nNext: %s\n' "$2" "$3" >&2
@@ -282,6 +286,12 @@ else
     base="$(manifest needs_image)"
     [ -z "$base" ] || docker image inspect "$base" >/dev/null 2>&1 ||
         fail 2 "needs the image that this difference bundle was made against, $(manifest needs_words) ($base), found it not here." "take the whole bundle: make bundle, without SINCE"
+    # `docker load` unpacks what it reads, and then makes layers of it.
+    store="$(docker info -f '{{.DockerRootDir}}' 2>/dev/null || true)" need_mb="$(($(manifest image_mb) * 2))"
+    if [ -d "$store" ]; then
+        free_mb=$(($(df -Pk "$store" | awk 'NR == 2 {print $4}') / 1000))
+        [ "$free_mb" -ge "$need_mb" ] || fail 2 "needs $need_mb MB of free disk for $store to load the image, found $free_mb MB." "make room there, then: $0 $BUNDLE"
+    fi
     zstd -q -dc image.tar.zst | docker load >"$SCRATCH/said" 2>&1 ||
         fail 1 "needs the engine to load the image: $(tail -n 1 "$SCRATCH/said")" "$NEXT_TIME"
     [ "$(docker image inspect -f '{{.Id}}' "$IMAGE" 2>/dev/null)" = "$IMAGE_ID" ] ||
@@ -290,7 +300,6 @@ else
 fi
 
 # What the site owns lies beside the trees and outlives them.
-umask 022
 mkdir -p "$TREES"
 (umask 077; mkdir -p "$PREFIX/secrets"; touch "$PREFIX/local.env")
 put() { # put NAME VALUE : in local.env, in the place of an older line

@@ -100,7 +100,7 @@ fi
 cp docker/bundle/install.sh docker/bundle/README.txt "$folder"
 {
     for pair in "version=$(label version)" "revision=$(label revision)" "image=$tagged" \
-        "image_id=$("$DOCKER" image inspect -f '{{.Id}}' "$IMAGE")" "architecture=$(uname -m)" "packages_suite=$suite" \
+        "image_mb=$(($(zstd -q -dc "$folder/image.tar.zst" | wc -c) / 1000000))" "image_id=$("$DOCKER" image inspect -f '{{.Id}}' "$IMAGE")" "architecture=$(uname -m)" "packages_suite=$suite" \
         "serve_packages=$serve_packages" "needs_image=$needs_image" "needs_words=$needs_words" "layers=$layers"; do echo "$pair"; done
 } >"$folder/MANIFEST"
 
