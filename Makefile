@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # before it reads this: make --no-print-directory -C here status.)
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: backup backup-check restore help serve stop reload dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-long test-attacks test-clients check \
+.PHONY: support-bundle backup backup-check restore help serve stop reload dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-long test-attacks test-clients check \
 	format install lock docs postman fuzz \
 	example model-add model-new model-test model-dev model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
 	model-shadow model-give-up bench train clean
@@ -64,6 +64,8 @@ shell: ## Open a shell in the container
 	@docker/steps/shell.sh
 status: ## Show how the service is: OPTIONS=--json, --watch
 	@app/given.sh docker/steps/status.sh @OPTIONS
+support-bundle: ## Gather what helps to find a fault, no secrets: FILE=…
+	@app/given.sh docker/steps/support-bundle.sh :FILE
 smoke: ## Send a real image to the service and check the answer
 	@docker/steps/smoke.sh
 image: ## Build the image only

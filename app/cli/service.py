@@ -72,6 +72,13 @@ class Service:
                 return reply
             time.sleep(pause)
 
+    def text(self, path: str) -> str:
+        """GET of something that is no JSON, as it is. Raises Failure when nothing answers."""
+        try:
+            return self._exchange(path, None).read().decode("utf-8", "replace")
+        except (OSError, http.client.HTTPException) as error:
+            raise Failure(f"Nothing answers at {self.url} ({_reason(error)}).") from None
+
     def _ask_once(self, path: str, body: bytes | None) -> tuple[Reply, float]:
         try:
             answer = self._exchange(path, body)

@@ -32,8 +32,10 @@ def command(context: click.Context, env: str, is_watching: bool, differing: tupl
             said |= {"differing_files": list(differing)} if differing else {}
             if is_watching:
                 click.clear()
-            if is_json or "success" not in said["status"]:
+            if is_json:
                 terminal.print_json(said)
+            elif "success" not in said["status"]:
+                raise terminal.Failure(service.Reply(0, said["status"]).problem, next_step="Ask as who owns STATE_DIR.")
             else:
                 status_screen.show(settings, said)
             if not is_watching:
