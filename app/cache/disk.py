@@ -5,6 +5,7 @@ A backend of Flask-Caching. Its own for files writes pickles, one file an entry.
 
 from __future__ import annotations
 
+import contextlib
 import time
 from collections.abc import Mapping
 from datetime import timedelta
@@ -14,10 +15,12 @@ from typing import Any
 from flask import Flask
 from flask_caching.backends.base import BaseCache
 
+from app.cache.known_keys import KnownKeys
 from app.errors import StateUnusableError
 from app.storage.sqlite import Database
 
 FILE_NAME = "cache/answers.sqlite3"
+KNOWN_NAME = "known-keys"
 SCHEMA = """
 CREATE TABLE answers (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, expires REAL NOT NULL, body TEXT NOT NULL);
 """
@@ -39,6 +42,7 @@ class DiskStore(BaseCache):
         super().__init__(default_timeout)
         self._max_bytes = max_bytes
         self._database = Database(path, (SCHEMA,), busy_seconds=BUSY_SECONDS, pages_kib=PAGES_KIB)
+        self._known = KnownKeys(path.with_name(KNOWN_NAME))
 
     @classmethod
     def factory(cls, app: Flask, config: dict[str, Any], args: list[Any], kwargs: dict[str, Any]) -> DiskStore:
@@ -51,6 +55,9 @@ class DiskStore(BaseCache):
 
     def get_many(self, *keys: str) -> list[str | None]:
         """A text for each key, or None. Raises StateUnusableError."""
+        if not any(map(self._known.may_hold, keys)):
+            # Nearly every new picture: no lock of Python's is given away for it, and no page is read.
+            return [None] * len(keys)
         now, found = time.time(), []
         with self._database.reading() as connection:
             for key in keys:
@@ -67,6 +74,7 @@ class DiskStore(BaseCache):
         now = time.time()
         expires = now + _seconds(self.default_timeout if timeout is None else timeout)
         rows = [(key, expires, body) for key, body in mapping.items()]
+        self._known.add(mapping)
         with self._database.transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO answers (key, expires, body) VALUES (?, ?, ?)", rows)
             connection.execute(
@@ -105,6 +113,17 @@ class DiskStore(BaseCache):
             if type(error.__cause__).__name__ != "DatabaseError":
                 raise
             self._database.start_anew()
+        with contextlib.suppress(OSError, ValueError):
+            self._learn()
+
+    def _learn(self) -> None:
+        """Which keys there are. Raises OSError, ValueError, StateUnusableError; then the file is asked each time."""
+        if not self._known.is_mapped:
+            self._known.map()
+        inode = self._database.path.stat().st_ino
+        if not self._known.is_of(inode):
+            with self._database.reading() as connection:
+                self._known.fill(inode, (row[0] for row in connection.execute("SELECT key FROM answers")))
 
     @staticmethod
     def _used_bytes(connection: Any) -> int:
