@@ -12,7 +12,7 @@ MAKEFLAGS += --no-print-directory
 # ENV, PORT and any other setting given to make reach the programs through the environment, as they were typed: a value is
 # never read by make ($(shell …) in it) nor by a shell (quotes, blanks, semicolons). app/given.sh makes arguments of them.
 $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
-GIVEN := A AFTER ANYWAY ARCH B BEFORE BUILD CODE CONFIRM FILE FOLDER LABELS MIX MODEL NAME OPENAPI OPTIONS PART PROFILE RATE REPLAY SAMPLES SCENARIO SECONDS SHARE SINCE SLO SPEED TASK TEMPLATE VERSION WEIGHTS
+GIVEN := A AFTER ANYWAY ARCH B BEFORE BUILD CODE CONFIRM FILE FOLDER LABELS MIX MODEL NAME NAMES OPENAPI OPTIONS PART PROFILE RATE REPLAY SAMPLES SCENARIO SECONDS SHARE SINCE SLO SPEED TASK TEMPLATE VERSION WEIGHTS
 $(foreach name,$(GIVEN),$(eval export GIVEN_$(name) := $$(value $(name))))
 override PY := .venv/bin/python
 # Its words are for people; programs read what follows.
@@ -37,6 +37,13 @@ reload: ## Apply env/*.env and certificates, losing no request
 dev: ## The app and an engine, without Apache, anew after a save
 	@$(INSTALL) serve
 	@app/dev.sh
+
+##@ Secrets and certificates
+.PHONY: secrets certs
+secrets: ## Make the secrets that are missing: ROTATE=1, 2, 3
+	@docker/steps/secrets.sh
+certs: ## Make an authority and a certificate: NAMES="box 10.0.0.7"
+	@app/given.sh apache/make_certificates.sh @NAMES
 
 ##@ Back it up
 backup: ## Back up state, settings, secrets, models: FILE=… (no stop)

@@ -243,7 +243,7 @@ def express_options(settings: Settings, server_root: Path) -> list[str]:
 
 
 def write_definitions(settings: Settings, server_root: Path) -> None:
-    """What our .conf files call ${CASK_…}, and the switches they ask with <IfDefine>."""
+    """What our .conf files call ${CASK_…}."""
     sizes = sizing.choose(settings)
     values = {
         "CASK_ROOT": ROOT,
@@ -277,16 +277,21 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         **arrivals.definitions(settings, sizes),
         "CASK_METRICS_ALLOW": " ".join(("127.0.0.0/8", "::1", *settings.metrics_allow)),
     }
-    switches = {
+    lines = [f'Define {name} "{value}"' for name, value in values.items()]
+    lines += [f"Define {name}" for name, is_on in switches(settings).items() if is_on]
+    (server_root / "definitions.conf").write_text("\n".join(lines) + "\n")
+
+
+def switches(settings: Settings) -> dict[str, bool]:
+    """What our .conf files ask for with <IfDefine>."""
+    return {
         "CASK_LOG_JSON": settings.log_format == "json",
         "CASK_HSTS": settings.hsts_seconds > 0,
         "CASK_TLS": settings.tls_enabled,
         "CASK_PROXIES": bool(trusted_proxies(settings)),
+        "CASK_HTTP2": settings.http2 == "on",
         "CASK_PREFIX": bool(settings.path_prefix),
     }
-    lines = [f'Define {name} "{value}"' for name, value in values.items()]
-    lines += [f"Define {name}" for name, is_on in switches.items() if is_on]
-    (server_root / "definitions.conf").write_text("\n".join(lines) + "\n")
 
 
 def note_certificate(settings: Settings, server_root: Path) -> None:

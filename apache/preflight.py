@@ -9,7 +9,9 @@ from __future__ import annotations
 import os
 import re
 import resource
+import shutil
 import socket
+import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -24,6 +26,7 @@ from app.host import certificates, machine, permissions, sizing  # noqa: E402 - 
 from app.telemetry import logs  # noqa: E402
 
 PRIVILEGED_PORTS = 1024
+HTTP2_APACHE = (2, 4, 69)
 # mod_wsgi-express writes paths unquoted into a shell script and into Apache's configuration. Letters may be of any
 # language; requirements/install.sh refuses the same.
 UNSAFE = re.compile(r"[^\w./:,@%+=-]")
@@ -44,6 +47,7 @@ def main() -> int:
         *_port_reasons(settings.listen_host, settings.port),
         *_reading_reasons(settings),
         *_limit_reasons(settings),
+        *_http2_reasons(settings),
     ]
     if settings.tls_enabled:
         reasons += _port_reasons(settings.listen_host, settings.https_port)
@@ -114,6 +118,19 @@ def _port_reasons(host: str, port: int) -> Iterator[str]:
             yield f"port {port} is below {PRIVILEGED_PORTS} and needs root. Choose another: PORT=8000."
         except OSError as error:
             yield f"cannot listen on {host}:{port}: {error.strerror}. Choose another port with PORT=."
+
+
+def _http2_reasons(settings: Settings) -> Iterator[str]:
+    """Older ones let callers take the server down by HTTP/2: CVE-2026-49975, -48913, -57941."""
+    if settings.http2 == "off":
+        return
+    program = shutil.which("apache2") or shutil.which("httpd") or "apache2"
+    said = subprocess.run([program, "-v"], capture_output=True, text=True, timeout=20, check=False).stdout
+    found = re.search(r"Apache/(\d+)\.(\d+)\.(\d+)", said)
+    if found is None or tuple(map(int, found.groups())) < HTTP2_APACHE:
+        wanted = ".".join(map(str, HTTP2_APACHE))
+        there = found[0] if found else "none"
+        yield f"HTTP2 is on, which needs Apache {wanted} or later, found {there}. Set HTTP2=off."
 
 
 def _reading_reasons(settings: Settings) -> Iterator[str]:

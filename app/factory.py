@@ -45,6 +45,8 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     logs.configure(settings, role)
     app = _app()
     app.secret_key = settings.secret_key.get_secret_value()
+    fallback = settings.secret_key_fallback.get_secret_value()
+    app.config["SECRET_KEY_FALLBACKS"] = [fallback] if fallback else None
     app.extensions["settings"] = settings
     app.extensions["role"] = role
     app.extensions["is_under_apache"] = _mod_wsgi() is not None

@@ -54,6 +54,7 @@ LONG=(
     tests/faults/test_full_disk.py
     tests/faults/test_hangs.py
     tests/faults/test_job_faults.py
+    tests/faults/test_key_rotation.py
     tests/faults/test_reloading.py
     tests/faults/test_shared_job_faults.py
     tests/faults/test_version_faults.py

@@ -216,6 +216,9 @@ static int wait_for_head(conn_rec *c)
     apr_time_t now;
     int come;
 
+    /* HTTP/2 sees to its own streams. */
+    if (strcmp(ap_get_protocol(c), AP_PROTOCOL_HTTP1))
+        return DECLINED;
     if (caller == NULL || c->master || c->cs == NULL || socket == NULL || settings.head_seconds == 0)
         return DECLINED;
     if (c->data_in_input_filters || apr_os_sock_get(&number, socket) != APR_SUCCESS)
@@ -314,6 +317,9 @@ static int head_is_read(request_rec *r)
     caller_t *caller = ap_get_module_config(r->connection->conn_config, &arrivals_module);
     if (caller)
         caller->is_read = 1;
+    /* For addresses.conf: a stream of HTTP/2, and nobody's words. */
+    if (r->connection->master)
+        apr_table_setn(r->notes, "CASK_STREAM", "1");
     /* mod_remoteip, which comes next, takes addresses out of the first. That there was a proxy must stay known: who
      * speaks through one is no insider (access.conf, ops.conf, app/web/middleware/internal_networks.py). */
     if (is_spoken_for(r))
@@ -630,7 +636,8 @@ static int see_who_went(request_rec *r)
         first = first->prev;
     while (r->next)
         r = r->next;
-    if (r->connection->aborted || apr_table_get(first->notes, NOTE_GONE)) {
+    /* A stream of HTTP/2 counts as aborted once it has ended, as all of them do. */
+    if ((r->connection->aborted && !r->connection->master) || apr_table_get(first->notes, NOTE_GONE)) {
         apr_table_setn(first->notes, NOTE_GONE, "1");
         apr_table_setn(r->notes, NOTE_GONE, "1");
     }

@@ -42,7 +42,8 @@ Written by `python -m app.config docs` from `app/config/schema.py`; change it th
 Every setting is an environment variable. The first of these that sets it wins:
 
 1. the environment of the process;
-2. for a secret, the file that `NAME_FILE` names, then `{SECRETS_DIRECTORY}/name` (the setting's name in lower case);
+2. for a secret, the file that `NAME_FILE` names, then `{SECRETS_DIRECTORY}/name` (the setting's name in lower case),
+   or the file of that name in the folder of `SECRETS_DIR`;
 3. `{LOCAL_FILE}`: this machine's own values, ignored by git;
 4. `env/<ENV>.env`: the environment's values, in git, without secrets;
 5. the default in `app/config/schema.py`.

@@ -66,6 +66,10 @@ def _check_secrets(settings: Settings) -> None:
             )
         if reason := weakness(value):
             refuse(settings, one.field, f"{one.expected}; this one {reason}")
+    # Whoever guesses it signs as well as with the other one.
+    value = settings.text("secret_key_fallback")
+    if value and settings.is_deployed and (reason := weakness(value)):
+        refuse(settings, "secret_key_fallback", f"a real secret or nothing; this one {reason}")
 
 
 def weakness(secret: str) -> str:
@@ -98,6 +102,8 @@ def _check_tls(settings: Settings) -> None:
             refuse(settings, field, f"the path of a file, as HTTPS_PORT is {settings.https_port}")
         if settings.tls_enabled and _is_missing(getattr(settings, field)):
             refuse(settings, field, f"a file that exists, as HTTPS_PORT is {settings.https_port}")
+    if settings.http2 == "on" and not settings.tls_enabled:
+        refuse(settings, "http2", "off, as HTTPS_PORT is 0: browsers speak it over TLS only")
     if settings.https_port == settings.port:
         refuse(settings, "https_port", "another port than PORT, which is the same")
 

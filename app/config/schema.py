@@ -106,6 +106,13 @@ class Settings(PlainNumbers, BaseSettings):
         expects=f"at least {SECRET_MIN_CHARACTERS} random characters, such as `openssl rand -hex 32` prints",
     )
     """Signs what the service hands out and takes back. Required in staging and prod."""
+    secret_key_fallback: SecretStr = setting(
+        "",
+        secret=True,
+        optional=True,
+        expects=f"at least {SECRET_MIN_CHARACTERS} random characters, such as `openssl rand -hex 32` prints",
+    )
+    """A second key: what it has signed is taken too, and nothing is signed with it. For changing SECRET_KEY."""
     debug: bool = setting(False)
     """Show stack traces and the debugger in the browser. Refused in staging and prod."""
     reload: bool = setting(False)
@@ -129,6 +136,8 @@ class Settings(PlainNumbers, BaseSettings):
     """The certificate chain, a PEM file."""
     tls_key: OptionalPath = setting(None)
     """The certificate's private key, a PEM file."""
+    http2: Literal["on", "off"] = setting("off")
+    """Whether HTTPS also speaks HTTP/2; needs Apache 2.4.69 or later, and HTTPS_PORT."""
     hsts_seconds: int = setting(0, Span(0, None, "seconds"))
     """How long browsers remember to use HTTPS only; 0 sends no such header."""
     trusted_proxies: Networks = setting("")

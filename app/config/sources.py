@@ -15,14 +15,12 @@ from typing import Any, NamedTuple
 from dotenv.parser import Binding, parse_stream
 from pydantic import ValidationError
 
+from app.config import secret_files
 from app.config.checks import SECRETS_DIRECTORY, check
 from app.config.refusals import refuse_name, refuse_value, shown
 from app.config.schema import DECLARATIONS, PLUGIN_PREFIX, ROOT, SECRETS, Layer, Reading, Settings
 from app.errors import SettingsError
-from app.storage import files
 
-# An env file or a secret: a FIFO would hold up the start for ever, and /dev/zero fill the memory.
-MOST_BYTES = 1 << 20
 ENVIRONMENTS = ("dev", "test", "staging", "prod")
 OTHER_NAMES = {"development": "dev", "production": "prod"}
 LOCAL_FILE = "env/local.env"
@@ -94,12 +92,12 @@ def resolve(
     env = _choose_environment(environ)
     _refuse_unknown_names(environ)
     here = _read_environment(environ)
-    named = _read_named_secret_files(environ, root, besides=here)
+    named = secret_files.named(environ, root, besides=here)
     layers = (
         {"env": env},
         here,
         named,
-        _read_secrets_directory(secrets_directory, besides={**here, **named}),
+        secret_files.below(secret_files.folder(environ, root, secrets_directory), besides={**here, **named}),
         read_env_file(root, LOCAL_FILE),
         read_env_file(root, f"env/{env.value}.env"),
         _development_secrets(env.value),
@@ -205,61 +203,12 @@ def _read_environment(environ: Mapping[str, str]) -> Layer:
     return {field: Reading(environ[name], "environment") for name, field in names.items() if environ.get(name)}
 
 
-# A secret that an earlier place gives is not read again: the file may be for another user's eyes only.
-
-
-def _read_named_secret_files(environ: Mapping[str, str], root: Path, besides: Layer) -> Layer:
-    layer = {}
-    for one in (one for one in SECRETS if one.field not in besides):
-        given = environ.get(f"{one.name}_FILE")
-        if given and (value := _read_secret(root / given, f"{one.name}_FILE")):
-            layer[one.field] = Reading(value, f"file {root / given}")
-    return layer
-
-
-def _read_secrets_directory(directory: Path, besides: Layer) -> Layer:
-    layer = {}
-    for one in (one for one in SECRETS if one.field not in besides):
-        path = directory / one.field
-        if os.path.lexists(path) and (value := _read_secret(path, one.name)):
-            layer[one.field] = Reading(value, f"file {path}")
-    for name in (name for name in _names(directory) if name.startswith(PLUGIN_PREFIX) and name not in besides):
-        if value := _read_secret(directory / name, name.upper()):
-            layer[name] = Reading(value, f"file {directory / name}")
-    return layer
-
-
-def _names(directory: Path) -> list[str]:
-    """What lies in a folder; nothing where there is none, or where we may not look."""
-    try:
-        return sorted(os.listdir(directory))  # noqa: PTH208 - iterdir fails later, on the first name
-    except OSError:
-        return []
-
-
-def _text_of(path: Path) -> str:
-    """A regular file of text, with any line ends as \\n. Raises OSError, UnicodeDecodeError."""
-    # Editors on Windows put a mark before the first line.
-    text = files.read(path, MOST_BYTES).decode("utf-8-sig")
-    return text.replace("\r\n", "\n").replace("\r", "\n")
-
-
-def _read_secret(path: Path, name: str) -> str:
-    try:
-        return _text_of(path).rstrip("\r\n")
-    except (OSError, UnicodeDecodeError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SettingsError(
-            f"{name} is to come from the file {path}, which cannot be read ({reason}); expected a readable text file."
-        ) from None
-
-
 def read_env_file(root: Path, name: str) -> Layer:
     """Field → what an env file sets; an empty value is not set. Raises SettingsError."""
     if name == LOCAL_FILE and not os.path.lexists(root / name):
         return {}
     try:
-        bindings = list(parse_stream(io.StringIO(_text_of(root / name))))
+        bindings = list(parse_stream(io.StringIO(secret_files.text_of(root / name))))
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SettingsError(f"{name} cannot be read ({reason}); expected an env file in {root}.") from None

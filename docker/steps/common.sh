@@ -73,7 +73,7 @@ load_settings() { # exports what docker/compose.yaml reads
     export ENV_DIR SECRETS_DIR PROJECT CASK_IMAGE="$IMAGE"
 }
 
-all_settings() { awk '/^    [a-z_]+: / {name = $1} / = setting\(/ {sub(/:$/, "", name); print name}' app/config/schema.py; }
+all_settings() { awk '/^    [a-z0-9_]+: / {name = $1} / = setting\(/ {sub(/:$/, "", name); print name}' app/config/schema.py; }
 secret_settings() { sed -En 's/^    ([a-z_]*): (SecretStr|SecretUrl|RedisUrl) = setting\(.*/\1/p' app/config/schema.py; }
 
 # Settings given to this command, as in `make up WEB_THREADS=8`, reach the container too; compose.yaml knows only some.

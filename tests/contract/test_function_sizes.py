@@ -22,7 +22,6 @@ KNOWN: dict[str, tuple[int, int]] = {
     "watchdog.py:__init__": (25, 7),
     "build.py:build_all": (25, 7),
     "configure.py:express_options": (48, 2),
-    "configure.py:write_definitions": (45, 2),
     "scenarios.py:__init__": (25, 8),
     "drawings.py:helmet": (76, 3),
 }

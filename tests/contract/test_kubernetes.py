@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-from app.config import ROOT, sources
+from app.config import ROOT, secret_files, sources
 
 FOLDER = ROOT / "docker" / "kubernetes"
 OVERLAYS = ("dev", "prod")
@@ -126,6 +126,6 @@ def test_secrets_are_read_as_kubernetes_mounts_them(tmp_path: Path) -> None:
     (tmp_path / "..data").symlink_to("..2026_11_30")
     (tmp_path / "redis_url").symlink_to("..data/redis_url")
 
-    found = sources._read_secrets_directory(tmp_path, {})
+    found = secret_files.below(tmp_path, {})
 
     assert found["redis_url"].value == "redis://redis.example:6379/0"

@@ -593,6 +593,45 @@ def test_secret_file_that_is_not_text_is_refused(checkout: Checkout) -> None:
     assert "cannot be read (not UTF-8 text)" in checkout.refusal()
 
 
+def test_another_folder_of_secrets_can_be_named(checkout: Checkout) -> None:
+    (checkout.root / "own").mkdir()
+    (checkout.root / "own" / "secret_key").write_text(f"{REAL_SECRET}\n")
+
+    settings = checkout.load(ENV="prod", SECRETS_DIR="own")
+
+    assert settings.secret_key.get_secret_value() == REAL_SECRET
+    assert settings.sources["secret_key"] == f"file {checkout.root / 'own' / 'secret_key'}"
+
+
+def test_folder_of_secrets_that_is_none_is_refused(checkout: Checkout) -> None:
+    checkout.write("own", "")
+
+    assert checkout.refusal(SECRETS_DIR="own").startswith("SECRETS_DIR is 'own', which is no folder")
+
+
+def test_closed_secret_file_is_refused_with_how_to_open_it(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = checkout.write("key", REAL_SECRET)
+
+    def refuse(*_: object) -> bytes:
+        raise PermissionError(13, "Permission denied", str(path))
+
+    monkeypatch.setattr("app.storage.files.read", refuse)
+
+    refused, group = checkout.refusal(**dict.fromkeys(("SECRET_KEY_FILE",), "key")), os.getgid()
+    assert refused.endswith(f"read it: chgrp {group} {path.parent} {path}; chmod 750 {path.parent}; chmod 640 {path}.")
+
+
+def test_weak_second_key_is_refused_where_strangers_call(checkout: Checkout) -> None:
+    given = {"ENV": "prod", "SECRET_KEY": REAL_SECRET}
+
+    assert checkout.load(**given, SECRET_KEY_FALLBACK=OTHER_SECRET).secret_key_fallback.get_secret_value()
+    assert "this one is a placeholder" in checkout.refusal(**given | {"SECRET_KEY_FALLBACK": "changeme"})
+
+
+def test_http2_needs_https(checkout: Checkout) -> None:
+    assert checkout.refusal(HTTP2="on").startswith("HTTP2 is 'on' (from the environment); expected off, as HTTPS_PORT")
+
+
 def test_secret_file_that_is_not_needed_is_not_read(checkout: Checkout) -> None:
     (checkout.secrets / "secret_key").mkdir()
 
