@@ -47,14 +47,11 @@ certs: ## Make an authority and a certificate: NAMES="box 10.0.0.7"
 
 ##@ Back it up
 backup: ## Back up state, settings, secrets, models: FILE=… (no stop)
-	@$(INSTALL) serve
-	@app/given.sh $(PY) -m app.cli backup create :FILE @OPTIONS
+	@app/given.sh docker/steps/backup.sh create :FILE @OPTIONS
 backup-check: ## Compare a backup and start a throw-away service: FILE=…
-	@$(INSTALL) serve
-	@app/given.sh $(PY) -m app.cli backup check :FILE
+	@app/given.sh docker/steps/backup.sh check :FILE @OPTIONS
 restore: ## Put a backup back; the service is stopped: FILE=…
-	@$(INSTALL) serve
-	@app/given.sh $(PY) -m app.cli backup restore :FILE @OPTIONS
+	@app/given.sh docker/steps/backup.sh restore :FILE @OPTIONS
 
 ##@ Run it in a container
 up: ## Build, check and start: ENV=prod GPUS=all MONITORING=1

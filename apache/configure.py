@@ -25,6 +25,7 @@ sys.path.insert(0, str(ROOT))
 
 from app import config, factory  # noqa: E402 - the line above makes it importable
 from app.auth import secret_keys, stores  # noqa: E402
+from app.backups import upgrades  # noqa: E402
 from app.config import Settings, plugin_settings  # noqa: E402
 from app.errors import CaskError, StateUnusableError  # noqa: E402
 from app.host import arrivals, certificates, sizing  # noqa: E402 - the line above makes it importable
@@ -91,6 +92,8 @@ def main() -> int:
         settings = config.load()
         server_root = settings.state_dir / "run" / "httpd"
         state_files.check(settings.state_dir)
+        if not config.is_check():
+            upgrades.prepare(settings)
         plugins = check_application(settings)
         render(settings, server_root, plugins)
         announce_sizes(settings)

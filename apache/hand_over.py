@@ -30,7 +30,7 @@ from app.telemetry import logs  # noqa: E402
 
 UNPRIVILEGED_PORTS = Path("/proc/sys/net/ipv4/ip_unprivileged_port_start")
 # What earlier starts and commands of root may have left in a state folder; nothing else there is given away.
-OUR_FOLDERS = ("run", "cache", "jobs", "drift", "shadow", "built")
+OUR_FOLDERS = ("run", "cache", "jobs", "drift", "shadow", "built", "backups")
 OUR_FILES = (".json", ".sqlite3", ".sqlite3-wal", ".sqlite3-shm", ".sqlite3-journal", ".sqlite3-ours")
 # Of a path, links included; more are a circle.
 MOST_PARTS = 100

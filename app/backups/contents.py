@@ -18,6 +18,7 @@ from app.auth import tokens
 from app.config import Settings
 from app.errors import BackupError
 from app.jobs import disk_store
+from app.storage import state_schema
 from app.storage.sqlite import Database
 
 STATE, SETTINGS, SECRETS, MODELS, PLUGINS = PARTS = ("state", "settings", "secrets", "models", "plugins")
@@ -25,7 +26,7 @@ JOBS = Path("jobs") / disk_store.FILE_NAME
 PACKS = Path("jobs") / "images"
 # Tables that are copied as SQLite copies them; and what is made again.
 DATABASES = {Path(tokens.FILE_NAME): tokens.MIGRATIONS, JOBS: disk_store.MIGRATIONS}
-LEFT_OUT = ("run", "cache", "jobs", "limits.sqlite3")
+LEFT_OUT = ("run", "cache", "jobs", "limits.sqlite3", state_schema.BACKUPS)
 SETTINGS_FILE = "local.env"
 
 
@@ -41,10 +42,16 @@ def folders(settings: Settings) -> dict[str, Path]:
     return {
         STATE: settings.state_dir,
         SETTINGS: config.ROOT / "env",
-        SECRETS: config.ROOT / "secrets",
+        SECRETS: _secrets(),
         MODELS: Path(settings.models_dir),
         PLUGINS: Path(settings.plugins_dir),
     }
+
+
+def _secrets() -> Path:
+    """Those of this checkout; in a container what it was given."""
+    ours = config.ROOT / "secrets"
+    return config.SECRETS_DIRECTORY if config.SECRETS_DIRECTORY.is_dir() and not ours.is_dir() else ours
 
 
 @contextlib.contextmanager

@@ -14,11 +14,12 @@ from app.backups import archive, contents
 from app.backups.contents import STATE
 from app.config import Settings
 from app.errors import BackupError
+from app.storage import state_schema
 
 # Below each folder: what is being unpacked, and what was there before.
 UNPACKED, KEPT = ".restoring", ".before-restore"
 # Of the running service and of this machine alone.
-STAYS = ("run", UNPACKED)
+STAYS = ("run", state_schema.BACKUPS, UNPACKED)
 
 
 def restore(settings: Settings, source: IO[bytes], parts: Sequence[str]) -> tuple[dict[str, Any], list[Path]]:
@@ -30,6 +31,8 @@ def restore(settings: Settings, source: IO[bytes], parts: Sequence[str]) -> tupl
     places = {part: folder for part, folder in contents.folders(settings).items() if part in parts}
     with _unpacked(places) as unpacked:
         about = archive.extract(source, parts, unpacked)
+        if STATE in unpacked:
+            state_schema.check(unpacked[STATE])
         moment = time.strftime("%Y%m%dT%H%M%S")
         kept = [_swap(places[part], unpacked[part], moment) for part in parts if any(unpacked[part].iterdir())]
     return about, [folder for folder in kept if folder.exists()]

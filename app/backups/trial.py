@@ -16,11 +16,11 @@ from pathlib import Path
 from typing import Any
 
 from app import config
-from app.auth import tokens
-from app.backups.contents import DATABASES, JOBS, MODELS, PLUGINS, STATE
+from app.backups import facts
+from app.backups.contents import MODELS, PLUGINS, STATE
 from app.config import Settings
 from app.errors import BackupError
-from app.storage.sqlite import Database
+from app.storage import state_files, state_schema
 
 READY_SECONDS, LOOK_SECONDS, STOP_SECONDS = 180.0, 0.2, 20.0
 # It answers nobody else, works off no job, calls nobody and builds nothing.
@@ -39,44 +39,17 @@ ALONE = {
     "LOG_FILE": "",
     "CASK_ANNOUNCE": "no",
 }
-# What is counted in which table.
-COUNTED = {
-    "tokens": (Path(tokens.FILE_NAME), "SELECT count(*) FROM tokens"),
-    "jobs": (JOBS, "SELECT count(*) FROM jobs"),
-    "images_waiting": (JOBS, "SELECT count(*) FROM images"),
-}
-
-
-def counts(state_dir: Path) -> dict[str, int]:
-    """How much of each kind is in a state folder. Raises StateUnusableError."""
-    return {name: _count(state_dir, path, query) for name, (path, query) in COUNTED.items()}
-
-
-def _count(state_dir: Path, path: Path, query: str) -> int:
-    if not (state_dir / path).exists():
-        return 0
-    with Database(state_dir / path, DATABASES[path]).reading() as connection:
-        return int(connection.execute(query).fetchone()[0])
 
 
 def run(settings: Settings, about: dict[str, Any], places: dict[str, Path]) -> Iterator[str]:
-    """Start it and say what is there, a line each. Raises BackupError with the first thing that is not."""
-    yield ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in _same_counts(about, places[STATE]).items())
+    """Start it and say what is there, a line each. Raises BackupError, StateUnusableError."""
+    state_schema.check(places[STATE])
+    state_files.check(places[STATE])
+    yield ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in facts.compare(about, places[STATE]).items())
     with _serving(settings, places) as url:
         document = _ready(url)
     models = [f"{each['name']}@{each['version']}" for each in document["models"]]
     yield f"A service started from it answers, with the stored answers of {', '.join(models)}"
-
-
-def _same_counts(about: dict[str, Any], state_dir: Path) -> dict[str, int]:
-    """What is there of each kind. Jobs may have ended between counting and copying; tokens are as they were."""
-    found = counts(state_dir)
-    if found["tokens"] != about.get("tokens", found["tokens"]):
-        raise BackupError(
-            f"The backup holds {found['tokens']} tokens, and says that there were {about['tokens']}.",
-            hint="Make it again.",
-        )
-    return found
 
 
 @contextlib.contextmanager

@@ -15,6 +15,7 @@ from app import config
 from app.auth import tokens
 from app.errors import CaskError, StateUnusableError
 from app.jobs import disk_store
+from app.storage import state_schema
 
 BUSY_SECONDS = 5.0
 FIRST_PAGE_BYTES = 100
@@ -22,6 +23,7 @@ FIRST_PAGE_BYTES = 100
 
 def check(state_dir: Path) -> None:
     """Raises StateUnusableError, its message and hint one line together, for the first file that cannot be used."""
+    state_schema.check(state_dir)
     every = (
         (
             state_dir / tokens.FILE_NAME,

@@ -48,7 +48,7 @@ NOT_OURS = re.compile(
     r"^(/|\.\.?/|~|https?:|…|<|\$|run/|var/|build/|secrets/|\.venv|env/local\.env|"
     r"local\.env|(cert|key)\.pem|httpd\.conf|"
     r"loadtest/results|(verdict|junit|capacity|reference|run)\.(json|xml)|report\.html|locust\.log|rows-0|examples-0|server\.jsonl|"
-    r"(STATE_DIR/)?roles\.json|\.|application/|image/|multipart/|name@)"
+    r"(STATE_DIR/)?(roles|schema)\.json|\.|application/|image/|multipart/|name@)"
 )
 # Upper-case words in code that are no settings: kernel, Apache, make and compose know them.
 OTHER_WORDS = {"AF_UNIX", "SOCK_STREAM", "SO_PEERCRED", "STOPSIGNAL", "NAME_FILE"}

@@ -40,12 +40,16 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.storage.sqlite", "app.texts"),
         },
     ),
-    ("app.storage.state_files", {"app.config", "app.errors", "app.jobs.disk_store", "app.auth.tokens"}),
+    ("app.storage.state_schema", {"app.errors", "app.jobs.disk_store", "app.auth.tokens"}),
+    (
+        "app.storage.state_files",
+        {"app.config", "app.errors", "app.jobs.disk_store", "app.auth.tokens", "app.storage.state_schema"},
+    ),
     (
         "app.backups",
         {
-            *("app.auth.tokens", "app.backups", "app.config", "app.errors", "app.jobs.disk_store"),
-            "app.storage.sqlite",
+            *("app.auth.tokens", "app.backups", "app.config", "app.errors", "app.jobs.disk_store", "app.__version__"),
+            *("app.storage.json_files", "app.storage.sqlite", "app.storage.state_files", "app.storage.state_schema"),
         },
     ),
     ("app.host.certificates", set()),
@@ -722,7 +726,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "apache",
         {
             "app.host.arrivals",
-            *("app.host.certificates", "app.storage.state_files"),
+            *("app.backups.upgrades", "app.host.certificates", "app.storage.state_files"),
             *("app.factory", "app.plugins", "app.web.ops.applications"),
             "app.web.policy",
             "app.config",

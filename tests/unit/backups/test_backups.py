@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import tarfile
 from collections.abc import Callable
@@ -12,11 +13,12 @@ import pytest
 
 from app import config
 from app.auth.tokens import TokenStore
-from app.backups import archive, contents, restoring, trial
+from app.backups import archive, contents, encryption, facts, restoring, upgrades
 from app.backups.contents import PARTS
 from app.config import Settings
-from app.errors import BackupError
+from app.errors import BackupError, StateUnusableError
 from app.jobs import disk_store
+from app.storage import state_schema
 from app.storage.sqlite import Database
 
 
@@ -57,7 +59,7 @@ def settings(place: Path) -> Settings:
 def backed_up(settings: Settings, parts: tuple[str, ...] = PARTS) -> bytes:
     target = io.BytesIO()
     with contents.collected(settings, parts) as entries:
-        archive.write(target, entries, {"parts": list(parts), **trial.counts(settings.state_dir)})
+        archive.write(target, entries, facts.about(settings, parts, entries))
     return target.getvalue()
 
 
@@ -174,3 +176,169 @@ def test_unfinished_archive_never_has_its_name(tmp_path: Path) -> None:
         raise RuntimeError
 
     assert not list(tmp_path.iterdir())
+
+
+PASSPHRASE = "correct horse battery"  # noqa: S105 - made up
+
+
+def test_encrypted_backup_opens_with_its_passphrase_only(settings: Settings, place: Path) -> None:
+    file = place / "cask.tar.enc"
+    with (
+        contents.collected(settings, PARTS) as entries,
+        archive.publishing(file) as target,
+        encryption.encrypting(target, PASSPHRASE) as clear,
+    ):
+        archive.write(clear, entries, facts.about(settings, PARTS, entries))
+    (place / "state/roles.json").write_text("{changed")
+
+    assert b"camera" not in file.read_bytes()
+    assert file.stat().st_mode & 0o077 == 0
+    with file.open("rb") as source:
+        assert encryption.is_encrypted(source)
+        with (
+            pytest.raises(BackupError, match="The passphrase does not open"),
+            encryption.decrypting(source, "another one, wrong") as opened,
+        ):
+            restoring.restore(settings, opened, PARTS)
+    assert (place / "state/roles.json").read_text() == "{changed"
+    with file.open("rb") as source, encryption.decrypting(source, PASSPHRASE) as opened:
+        restoring.restore(settings, opened, PARTS)
+    assert (place / "state/roles.json").read_text() == "{}"
+
+
+@pytest.mark.parametrize("at", [0.3, 0.6, 0.9])
+def test_a_changed_byte_of_an_encrypted_backup_is_found(settings: Settings, place: Path, at: float) -> None:
+    file = place / "cask.tar.enc"
+    with archive.publishing(file) as target, encryption.encrypting(target, PASSPHRASE) as clear:
+        clear.write(backed_up(settings))
+    data = bytearray(file.read_bytes())
+    data[int(len(data) * at)] ^= 1
+
+    with (
+        pytest.raises(BackupError),
+        encryption.decrypting(io.BufferedReader(io.BytesIO(bytes(data))), PASSPHRASE) as opened,  # type: ignore[arg-type]
+    ):
+        restoring.restore(settings, opened, PARTS)
+
+
+def test_passphrase_is_long_and_for_its_owner_alone(tmp_path: Path) -> None:
+    file = tmp_path / "passphrase"
+    file.write_text(f"{PASSPHRASE}\n")
+    file.chmod(0o644)
+    with pytest.raises(BackupError, match="can be read by others"):
+        encryption.read_passphrase(file)
+    file.chmod(0o600)
+    assert encryption.read_passphrase(file) == PASSPHRASE
+    file.write_text("short")
+    with pytest.raises(BackupError, match="has 5 characters"):
+        encryption.read_passphrase(file)
+
+
+def change_tokens(place: Path) -> None:
+    database = Database(place / "state/tokens.sqlite3", contents.DATABASES[facts.TOKENS])
+    with database.transaction() as connection:
+        connection.execute("UPDATE tokens SET scopes = 'admin'")
+    database.close()
+
+
+def add_token(place: Path) -> None:
+    store = TokenStore(place / "state")
+    store.create("planted")
+
+
+@pytest.mark.parametrize(("plant", "words"), [(change_tokens, "other tokens"), (add_token, "2 tokens")])
+def test_planted_rows_are_found_also_where_the_sums_were_mended(
+    settings: Settings, place: Path, plant: Callable[[Path], None], words: str
+) -> None:
+    with contents.collected(settings, PARTS) as entries:
+        said = facts.about(settings, PARTS, entries)
+    assert facts.compare(said, place / "state")["tokens"] == 1
+
+    plant(place)
+
+    with pytest.raises(BackupError, match=words):
+        facts.compare(said, place / "state")
+
+
+# Upgrades
+
+
+def test_state_is_saved_once_before_another_release_uses_it(
+    settings: Settings, place: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upgrades.prepare(settings)
+    upgrades.prepare(settings)
+
+    (saved,) = state_schema.backups(place / "state")
+    assert saved.name.startswith("schema-0-release-unknown-")
+    assert saved.stat().st_mode & 0o077 == 0
+    assert state_schema.found(place / "state") == {"schema": state_schema.SCHEMA, "release": upgrades.release()}
+    assert "state/tokens.sqlite3" in names(saved.read_bytes())
+    assert not [name for name in names(saved.read_bytes()) if "built" in name or "backups" in name]
+    for number in range(7):
+        monkeypatch.setattr(upgrades, "release", lambda number=number: f"0.2.{number}")
+        upgrades.prepare(settings)
+    kept = state_schema.backups(place / "state")
+    assert len(kept) == upgrades.KEPT == 5
+    assert "release-0.2.5-" in kept[0].name
+
+
+def test_a_new_folder_needs_no_saving(tmp_path: Path) -> None:
+    fresh = config.resolve({"ENV": "test", "STATE_DIR": str(tmp_path / "new")})
+
+    upgrades.prepare(fresh)
+
+    assert state_schema.backups(tmp_path / "new") == []
+    assert state_schema.found(tmp_path / "new")["schema"] == state_schema.SCHEMA
+
+
+def test_an_older_release_refuses_with_both_numbers_and_the_backup(settings: Settings, place: Path) -> None:
+    upgrades.prepare(settings)
+    (saved,) = state_schema.backups(place / "state")
+    newer = {"schema": state_schema.SCHEMA + 1, "release": "9.1.0"}
+    (place / "state" / state_schema.FILE).write_text(json.dumps(newer))
+    before = sorted(path.name for path in (place / "state").iterdir())
+
+    with pytest.raises(StateUnusableError) as caught:
+        upgrades.prepare(settings)
+
+    assert f"has schema {state_schema.SCHEMA + 1}, written by release 9.1.0" in caught.value.message
+    assert f"this release knows {state_schema.SCHEMA}" in caught.value.message
+    assert f"make restore FILE={saved} OPTIONS='--only state --yes'" in caught.value.hint
+    assert sorted(path.name for path in (place / "state").iterdir()) == before
+
+
+def test_a_backup_of_a_newer_release_is_not_restored(settings: Settings, place: Path) -> None:
+    upgrades.prepare(settings)
+    (place / "state" / state_schema.FILE).write_text(json.dumps({"schema": 99, "release": "9.1.0"}))
+    data = backed_up(settings)
+    upgrades_done = (place / "state" / state_schema.FILE).read_text()
+
+    with pytest.raises(StateUnusableError, match="has schema 99"):
+        restoring.restore(settings, io.BytesIO(data), PARTS)
+
+    assert (place / "state" / state_schema.FILE).read_text() == upgrades_done
+
+
+def test_a_full_disk_does_not_stop_a_release_with_the_same_schema(
+    settings: Settings, place: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    upgrades.prepare(settings)
+    monkeypatch.setattr(upgrades, "ROOM_BYTES", 10**18)
+    monkeypatch.setattr(upgrades, "release", lambda: "0.2.0")
+
+    upgrades.prepare(settings)
+
+    assert "was not saved before this release uses it" in caplog.text
+    monkeypatch.setattr(upgrades, "release", lambda: "0.3.0")
+    monkeypatch.setattr(state_schema, "SCHEMA", 2)
+    with pytest.raises(StateUnusableError, match="could not be saved before"):
+        upgrades.prepare(settings)
+    assert state_schema.found(place / "state") == {"schema": 1, "release": "0.2.0"}
+
+
+def test_no_table_changes_without_another_schema() -> None:
+    forms = {path.name: len(migrations) for path, migrations in contents.DATABASES.items()}
+
+    assert forms == state_schema.FORMS, "count SCHEMA up, and write the forms anew"
+    assert len(upgrades.MIGRATIONS) == state_schema.SCHEMA

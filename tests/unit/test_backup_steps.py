@@ -1,0 +1,91 @@
+"""`make backup` and its kin are about the container where there is one: what they ask of Docker, seen by a stand-in."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from app.config import ROOT
+
+# Says what it was asked, and has a volume and a container of this project.
+DOCKER = """#!/bin/bash
+echo "docker $*" >>"$SEEN"
+case "$1 ${2:-}" in
+    "version --format") echo 20.10.24 ;;
+    "volume inspect") [ "$HAS" = yes ] ;;
+    "ps -aq") echo 0123abc ;;
+    "inspect -f") echo "$RUNS" ;;
+    "exec "*) if [ "${2:-}" = --interactive ]; then cat >/dev/null; fi; echo archive ;;
+    "run "*) cat >/dev/null ;;
+esac
+"""
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    (tmp_path / "bin").mkdir()
+    docker = tmp_path / "bin" / "docker"
+    docker.write_text(DOCKER)
+    docker.chmod(0o755)
+    (tmp_path / "env").mkdir()
+    (tmp_path / "passphrase").write_text("correct horse battery\n")
+    (tmp_path / "cask.tar").write_text("archive\n")
+    return tmp_path
+
+
+def run(folder: Path, *words: str, runs: str = "true", has: str = "yes") -> subprocess.CompletedProcess[str]:
+    environ = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "SEEN": str(folder / "seen"), "RUNS": runs, "HAS": has}
+    environ |= {"ENV": "prod", "ENV_DIR": str(folder / "env"), "SECRETS_DIR": str(folder / "secrets")}
+    command = ["bash", str(ROOT / "docker" / "steps" / "backup.sh"), *words]
+    return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
+
+
+def seen(folder: Path) -> str:
+    return (folder / "seen").read_text()
+
+
+def test_a_backup_is_streamed_out_of_the_container_for_its_owner_alone(folder: Path) -> None:
+    made = folder / "out" / "cask.tar"
+
+    done = run(folder, "create", str(made), "--only", "state")
+
+    assert done.returncode == 0, done.stderr
+    assert made.read_text() == "archive\n"
+    assert made.stat().st_mode & 0o077 == 0
+    assert "exec 0123abc python -m app.cli backup create - --only state" in seen(folder)
+
+
+def test_the_passphrase_goes_by_standard_input(folder: Path) -> None:
+    done = run(folder, "create", str(folder / "made"), "--passphrase-file", str(folder / "passphrase"))
+
+    assert done.returncode == 0, done.stderr
+    assert "--passphrase-file -" in seen(folder)
+    assert "horse" not in seen(folder)
+
+
+def test_a_backup_is_checked_without_network(folder: Path) -> None:
+    assert run(folder, "check", str(folder / "cask.tar")).returncode == 0
+
+    assert "--network none" in seen(folder)
+    assert "backup check -" in seen(folder)
+
+
+def test_nothing_is_restored_below_a_running_container(folder: Path) -> None:
+    refused = run(folder, "restore", str(folder / "cask.tar"), "--yes")
+
+    assert refused.returncode == 2
+    assert "needs the container to be stopped" in refused.stderr
+    assert "docker run" not in seen(folder)
+
+
+def test_state_settings_and_secrets_are_put_back_below_a_stopped_one(folder: Path) -> None:
+    done = run(folder, "restore", str(folder / "cask.tar"), "--yes", runs="false")
+
+    assert done.returncode == 0, done.stderr
+    assert "--volume cask_state:/var/lib/cask" in seen(folder)
+    assert f"--volume {folder}/secrets:/app/secrets" in seen(folder)
+    assert "restore - --yes --only state --only settings --only secrets" in seen(folder)
+    assert "Next: make up ENV=prod" in done.stdout
