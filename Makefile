@@ -97,8 +97,7 @@ config-diff: ## Compare environments or releases: A=dev B=prod SINCE=tag
 	@app/given.sh $(PY) -m app.cli config diff :A=dev :B=prod --since:SINCE
 
 doctor: ## Check what the service needs, and what to do: ENV=prod
-	@$(INSTALL) serve
-	@app/given.sh $(PY) -m app.cli doctor @OPTIONS
+	@app/given.sh docker/steps/doctor.sh @OPTIONS
 
 ##@ Models
 model-add: ## Add a model: ARCH=… WEIGHTS=…, FILE=… TASK=…, or CODE=…

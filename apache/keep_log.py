@@ -28,12 +28,27 @@ class KeptLog:
 
     def write(self, lines: bytes) -> None:
         """Keep whole lines. Raises OSError where they cannot be kept."""
+        if self._file is not None and not self._is_named():
+            # Somebody else rotates: the lines go to the file of that name.
+            os.close(self._file)
+            self._file = None
         if self._file is None:
             self._open()
         if self._size and self._size + len(lines) > self._max_bytes:
             self._put_aside()
         assert self._file is not None
         self._size += os.write(self._file, lines)
+
+    def _is_named(self) -> bool:
+        """Whether our file still has the name; how large it is now, as somebody may have cut it."""
+        assert self._file is not None
+        ours = os.fstat(self._file)
+        self._size = ours.st_size
+        try:
+            named = self._path.stat(follow_symlinks=False)
+        except FileNotFoundError:
+            return False
+        return (named.st_dev, named.st_ino) == (ours.st_dev, ours.st_ino)
 
     def _open(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)

@@ -35,6 +35,7 @@ DEV_PACKAGES=(
     chromium-driver # browser tests
     haproxy         # balances load over two instances, in tests
     iproute2        # ss, which tests of stopping look at sockets with
+    logrotate       # rotates LOG_FILE, in tests
     nginx           # a reverse proxy in front of the service, in tests
     nodejs          # the JavaScript example of docs/api.md
     prometheus      # scrapes us in a test; promtool tries the alert rules

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import http.client
 import shutil
 import socket
 import subprocess
@@ -83,12 +84,29 @@ def apache(server: Server, example: str = "apache.conf") -> Iterator[Server]:
 
 
 @contextlib.contextmanager
-def haproxy(one: Server, two: Server) -> Iterator[Server]:
-    """Two instances as they are found through HAProxy; skips the test where there is none."""
+def haproxy_below_path(server: Server, example: str = "haproxy.cfg") -> Iterator[Server]:
+    """The service as it is found through HAProxy; skips the test where there is none."""
+    program, port = _haproxy(), servers.free_port()
+    with _folder() as folder:
+        config = folder / "haproxy.cfg"
+        config.write_text(_example(example, server).replace("0.0.0.0:80", f"127.0.0.1:{port}"))
+        with _running([program, "-db", "-f", str(config)], server, port) as found:
+            # Until its first check has passed, all is 503.
+            servers.wait_until(lambda: _serves(port), START_SECONDS, "HAProxy to find the service ready")
+            yield found
+
+
+def _haproxy() -> str:
     program = shutil.which("haproxy", path="/usr/sbin:/usr/bin")
     if program is None:
         pytest.skip("no haproxy here: apt-get install haproxy (requirements/install.sh dev does)")
-    port = servers.free_port()
+    return program
+
+
+@contextlib.contextmanager
+def haproxy(one: Server, two: Server) -> Iterator[Server]:
+    """Two instances as they are found through HAProxy; skips the test where there is none."""
+    program, port = _haproxy(), servers.free_port()
     text = (EXAMPLES / "haproxy-several.cfg").read_text()
     addresses = {
         "0.0.0.0:80": f"127.0.0.1:{port}",
@@ -134,6 +152,14 @@ def _running(command: list[str], server: Server, port: int) -> Iterator[Server]:
     finally:
         process.terminate()
         process.wait(START_SECONDS)
+
+
+def _serves(port: int) -> bool:
+    connection = http.client.HTTPConnection("127.0.0.1", port, timeout=5)
+    with contextlib.suppress(OSError, http.client.HTTPException), contextlib.closing(connection):
+        connection.request("GET", "/vision/livez", headers={"Host": "localhost"})
+        return connection.getresponse().status != http.HTTPStatus.SERVICE_UNAVAILABLE
+    return False
 
 
 def _listens(port: int) -> bool:

@@ -56,8 +56,8 @@ def _examine(env: str, user: str) -> Iterator[Finding]:
     here = checks.Surroundings(settings, account)
     for check in (
         *(installation.interpreter, installation.libraries, installation.mod_wsgi, installation.apache),
-        *(disk.checkout, disk.state, disk.disk, disk.models, plugins.plugins),
-        *(sizes.threads, sizes.memory, sizes.open_files),
+        *(disk.checkout, disk.state, disk.state_files, disk.disk, disk.models, plugins.plugins),
+        *(sizes.threads, sizes.memory, sizes.open_files, sizes.threads_allowed),
         *(access.secrets, access.certificates, access.authorities, access.api_tokens),
         *(services.ports, services.running, services.redis, services.docker, services.clock),
         services.last_start,

@@ -250,3 +250,10 @@ need_container() { # sets CONTAINER
     CONTAINER="$(container)"
     [ -n "$CONTAINER" ] || fail 1 "needs a container of the project «$PROJECT», found none." "make up ENV=$ENV"
 }
+
+# A command with the image, volumes and settings of $CONTAINER, which does not run; in one that serves nobody.
+in_stopped_container() { # in_stopped_container PYTHON-ARGUMENT… : reads the input
+    "$DOCKER" run --rm --interactive --network none --read-only --tmpfs /tmp --volumes-from "$CONTAINER" \
+        --env-file <("$DOCKER" inspect -f '{{range .Config.Env}}{{println .}}{{end}}' "$CONTAINER" | grep .) \
+        --entrypoint python "$("$DOCKER" inspect -f '{{.Image}}' "$CONTAINER")" "$@"
+}

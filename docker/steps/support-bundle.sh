@@ -23,14 +23,11 @@ if [ -n "$DOCKER" ] && CONTAINER="$(container 2>/dev/null)" && [ -n "$CONTAINER"
     [ ! -e "$FILE" ] || fail 1 "needs FILE to be new, found $FILE." "make support-bundle FILE=another.tar.gz"
     umask 077
     if [ "$("$DOCKER" inspect -f '{{.State.Running}}' "$CONTAINER")" = true ]; then
-        run=("$DOCKER" exec --interactive "$CONTAINER" python "${COMMAND[@]}")
+        run=("$DOCKER" exec --interactive "$CONTAINER" python)
     else
-        # Its image, its volumes and its settings, in a container that serves nobody.
-        run=("$DOCKER" run --rm --interactive --network none --read-only --tmpfs /tmp --volumes-from "$CONTAINER"
-            --env-file <("$DOCKER" inspect -f '{{range .Config.Env}}{{println .}}{{end}}' "$CONTAINER" | grep .)
-            --entrypoint python "$("$DOCKER" inspect -f '{{.Image}}' "$CONTAINER")" "${COMMAND[@]}")
+        run=(in_stopped_container)
     fi
-    told_by_engine | "${run[@]}" >"$FILE" || { rm -f "$FILE"; fail 1 "needs an archive from the container, which it could not make (above)." "make doctor ENV=$ENV"; }
+    told_by_engine | "${run[@]}" "${COMMAND[@]}" >"$FILE" || { rm -f "$FILE"; fail 1 "needs an archive from the container, which it could not make (above)." "make doctor ENV=$ENV"; }
     say bundle "$FILE; look into it, then send it"
     exit 0
 fi

@@ -1,4 +1,4 @@
-"""Behind nginx and behind another Apache, set up as docs/proxies/ shows: all that an answer names is found."""
+"""Behind nginx, HAProxy and another Apache, set up as docs/proxies/ shows: all that an answer names is found."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tests.servers import Answer, Server
 
 PREFIX = "/vision"
 PAGES = ("/", "/models", "/jobs", "/capacity", "/docs", "/redoc", "/api/browse")
-PROXIES = {"nginx": proxies.nginx, "Apache": proxies.apache}
+PROXIES = {"nginx": proxies.nginx, "Apache": proxies.apache, "HAProxy": proxies.haproxy_below_path}
 # What a page names: of every element, where it leads or what it loads.
 NAMED = re.compile(r"""\s(?:href|src|action|data-api|data-address|data-document)="([^"#]+)""")
 CALLER, STRANGER = "127.0.5.5", "127.0.6.6"

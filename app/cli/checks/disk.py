@@ -69,6 +69,21 @@ def state(here: Surroundings) -> Iterator[Finding]:
         yield ok("State", f"{here.user.name} may write {path}")
 
 
+def state_files(here: Surroundings) -> Iterator[Finding]:
+    """Whether the files that nobody could make again are whole, and of this release."""
+    from app.storage import state_files as files_of_state
+
+    if here.settings.state_dir.is_dir() and not os.access(here.settings.state_dir, os.R_OK | os.X_OK):
+        # The check of the folder tells it.
+        return
+    try:
+        files_of_state.check(here.settings.state_dir)
+    except CaskError as error:
+        yield fail("State files", error.message, error.hint)
+    else:
+        yield ok("State files", "whole, and of this release")
+
+
 def _foreign(here: Surroundings, path: Path) -> Path | None:
     """A file of ours there that the service cannot write, such as one that a command of root has made."""
     return next((each for each in sorted(path.glob("*.sqlite3*")) if not here.user.may(READ | WRITE, each)), None)

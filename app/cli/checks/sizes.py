@@ -76,3 +76,14 @@ def open_files(here: Surroundings) -> Iterator[Finding]:
         yield warn("Open files", said, f"ulimit -n {need}" + ("" if hard >= need else ", as root or in limits.conf"))
     else:
         yield ok("Open files", said)
+
+
+def threads_allowed(here: Surroundings) -> Iterator[Finding]:
+    """Whether as many processes and threads are allowed as may be needed; the start refuses fewer."""
+    need, most = sizing.choose(here.settings).needed_threads, machine.most_threads()
+    said = f"{need} processes and threads may be needed, {most or 'any number'} allowed"
+    if most is not None and most < need:
+        next_step = "Raise pids_limit (docker/compose.yaml) or TasksMax, or lower SERVER_MAX_CONNECTIONS."
+        yield fail("Process limit", said, next_step)
+    else:
+        yield ok("Process limit", said)
