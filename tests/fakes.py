@@ -26,6 +26,7 @@ from app.engine.server import Server
 from app.engine.worker import Workers
 from app.errors import CaskError
 from app.factory import create_app
+from app.inference.mask_patches import Patch
 from app.inference.results import (
     Answer,
     Box,
@@ -39,6 +40,7 @@ from app.inference.results import (
 from app.models import manifests
 from app.models.manifests import Manifest
 from app.tasks.embed import Embedding, EmbedOptions
+from app.tasks.instances import FoundInstance
 from app.tasks.segment import ClassMap, SegmentOptions
 
 # Longer than any of these tests should wait for anything; a test that waits so long has failed.
@@ -48,6 +50,7 @@ INPUTS: dict[str, dict[str, Any]] = {
     "classify": {"kind": "crop", "size": 8, "resize_size": 8},
     "detect": {"kind": "letterbox", "size": 32},
     "segment": {"kind": "fit", "min_size": 32, "max_size": 64},
+    "instances": {"kind": "letterbox", "size": 32},
     "embed": {"kind": "crop", "size": 8, "resize_size": 8},
 }
 
@@ -167,7 +170,11 @@ class FakeModel:
             return [Embedding([float(image[0, 0, 2]), 1.0, 0.0])]
         height, width = image.shape[:2]
         whole = Detection(name_of(image), 1.0, Box(0.0, 0.0, float(width), float(height)))
-        return [whole] if requested.label in ("", whole.label) else []
+        found = [whole] if requested.label in ("", whole.label) else []
+        if self.manifest.task != "instances":
+            return found
+        patch = Patch(np.full((2, 2), 255, np.uint8), whole.box, whole.box)
+        return [FoundInstance(row.label, row.score, row.box, patch) for row in found]
 
 
 def pixels(number: int, height: int = 4, width: int = 4) -> np.ndarray:

@@ -250,7 +250,6 @@ def add(
     version: str,
     store: Path | None,
     description: str,
-    half: bool,
     force: bool,
     input_kind: InputKind | None,
     options: dict[str, Any],
@@ -287,7 +286,8 @@ def add(
             tolerance=tolerance,
             sample_pictures=samples,
             architecture_options=options,
-            half=half,
+            half=numbers["half"],
+            task=numbers["task"] or "",
         )
         manifest = adding.add_model(new, place, force=force, progress=say, advance=advance)
     _say_next(place, manifest)

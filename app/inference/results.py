@@ -59,6 +59,8 @@ class Options:
     """What shapes an answer, as the engine gets it; each task has its own. A subclass is frozen and has slots."""
 
     __slots__ = ()
+    # None of its own; a subclass names its fields.
+    __match_args__: tuple[str, ...] = ()
 
     def in_input(self, width: int, height: int, scale_x: float, scale_y: float) -> Options:
         """The same for the model's input, of an image of so many pixels; the scales are pixels of input a pixel."""
@@ -126,7 +128,7 @@ EXPLAIN = "explain"
 def to_dict(value: Any) -> dict[str, Any]:
     """Turn any of the values above into plain JSON types."""
     # dataclasses.asdict copies deeply, which takes several times as long.
-    fields = ((name, getattr(value, name)) for name in value.__slots__)
+    fields = ((name, getattr(value, name)) for name in value.__match_args__)
     return {name: to_dict(field) if isinstance(field, Box) else field for name, field in fields}
 
 

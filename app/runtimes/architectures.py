@@ -33,6 +33,13 @@ class Architecture:
     has_background: bool = False
     # What the builder is given, unless the manifest says otherwise.
     defaults: Mapping[str, Any] = field(default_factory=dict)
+    # What it may be asked instead.
+    other_tasks: tuple[Task, ...] = ()
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """All it may be asked, the usual one first."""
+        return (self.task, *self.other_tasks)
 
 
 @cache
@@ -78,10 +85,10 @@ def build(manifest: Manifest) -> nn.Module:
     Raises ModelLoadError when the architecture is unknown, of the other task, or refuses its options.
     """
     architecture = find(manifest.architecture)
-    if architecture.task != manifest.task:
+    if manifest.task not in architecture.tasks:
         raise ModelLoadError(
-            f"{manifest.key}: {architecture.name} is for task {architecture.task!r}, the manifest says "
-            f"{manifest.task!r}.",
+            f"{manifest.key}: {architecture.name} is for task {' or '.join(map(repr, architecture.tasks))}, "
+            f"the manifest says {manifest.task!r}.",
             hint="Set task in the manifest to that of the architecture.",
         )
     options = dict(manifest.architecture_options)
@@ -113,9 +120,10 @@ def _freeze_batch_norm(network: nn.Module, eps: float) -> None:
             _freeze_batch_norm(child, eps)
 
 
-def answers_boxes_only(name: str) -> bool:
-    """Whether an architecture finds more than boxes, of which only the boxes are answered here."""
-    return name.startswith(("maskrcnn", "keypointrcnn"))
+def answers_boxes_only(manifest: Manifest) -> bool:
+    """Whether the architecture finds more than boxes, of which only the boxes are answered here."""
+    architecture = find(manifest.architecture)
+    return manifest.task in architecture.other_tasks or architecture.name.startswith("keypointrcnn")
 
 
 def output_names(architecture: Architecture, labels: tuple[str, ...]) -> tuple[str, ...]:

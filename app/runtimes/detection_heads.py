@@ -20,7 +20,7 @@ from app.runtimes.selection import Candidates
 
 TORCHVISION, YOLO, YOLO_NMS, DETR = "torchvision", "yolo", "yolo-nms", "detr"
 # Below this a sigmoid is 0 for fp32, and exp would overflow.
-LOWEST_LOGIT = -80.0
+MOST_LOGIT = 80.0
 
 # The outputs of one batch and the lowest score, to the candidates of each image.
 Decode = Callable[[Sequence[np.ndarray], float], Sequence[Candidates]]
@@ -29,7 +29,7 @@ Decode = Callable[[Sequence[np.ndarray], float], Sequence[Candidates]]
 def runtime(run: Run, manifest: Manifest) -> Callable[[Images, float], Sequence[Candidates]]:
     """What ``Detector`` asks. Raises ModelLoadError for a head that is unknown."""
     options = manifest.architecture_options
-    makers: Mapping[str, Callable[[Mapping[str, Any], int], Decode]] = {YOLO: _yolo, YOLO_NMS: _yolo_nms, DETR: _detr}
+    makers: Mapping[str, Callable[[Mapping[str, Any], int], Decode]] = {YOLO: yolo, YOLO_NMS: yolo_nms, DETR: _detr}
     head, labels = str(options.get("head")), len(manifest.labels)
     if head == TORCHVISION:
         return _torchvision(run, labels)
@@ -50,15 +50,21 @@ def _torchvision(run: Run, labels: int) -> Callable[[Images, float], Sequence[Ca
         # Each list is as long as its picture has objects, so several pictures are no array.
         found = []
         for image in images:
-            boxes, classes, scores = run(image[None])
-            numbers = classes.reshape(-1).astype(np.int64)
-            found.append(_known(boxes.reshape(-1, 4), scores.reshape(-1), numbers, labels, score_threshold))
+            found.append(listed(run(image[None]), labels, score_threshold))
         return found
 
     return candidates
 
 
-def _yolo(options: Mapping[str, Any], labels: int) -> Decode:
+def listed(outputs: Sequence[np.ndarray], labels: int, threshold: float) -> Candidates:
+    """Boxes, labels and scores of a network of torchvision for one picture; ``extra``: places in its list."""
+    boxes, classes, scores = outputs[:3]
+    numbers, places = classes.reshape(-1).astype(np.int64), np.arange(scores.size)[:, None]
+    return _known(boxes.reshape(-1, 4), scores.reshape(-1), numbers, labels, threshold, places)
+
+
+def yolo(options: Mapping[str, Any], labels: int) -> Decode:
+    """Of every place; ``extra`` is what stands behind its scores."""
     is_by_place, has_objectness = bool(options.get("is_by_place")), bool(options.get("has_objectness"))
     first = 5 if has_objectness else 4
 
@@ -71,16 +77,22 @@ def _yolo(options: Mapping[str, Any], labels: int) -> Decode:
                 scores = scores * row[:, 4:5]
             # Most places hold nothing: their boxes need no corners.
             likely = np.flatnonzero(scores.max(1, initial=0) >= score_threshold)
-            found.append(selection.flatten(corners(row[likely, :4]), scores[likely], score_threshold))
+            found.append(
+                selection.flatten(
+                    corners(row[likely, :4]), scores[likely], score_threshold, row[likely, first + labels :]
+                )
+            )
         return found
 
     return decode
 
 
-def _yolo_nms(options: Mapping[str, Any], labels: int) -> Decode:
+def yolo_nms(options: Mapping[str, Any], labels: int) -> Decode:
+    """Of what was left inside; ``extra`` is what stands behind score and label."""
+
     def decode(outputs: Sequence[np.ndarray], score_threshold: float) -> Sequence[Candidates]:
         return [
-            _known(row[:, :4], row[:, 4], np.round(row[:, 5]).astype(np.int64), labels, score_threshold)
+            _known(row[:, :4], row[:, 4], np.round(row[:, 5]).astype(np.int64), labels, score_threshold, row[:, 6:])
             for row in outputs[0]
         ]
 
@@ -104,10 +116,12 @@ def corners(boxes: np.ndarray) -> np.ndarray:
     return np.concatenate([boxes[:, :2] - half, boxes[:, :2] + half], axis=1)
 
 
-def _known(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, labels: int, threshold: float) -> Candidates:
+def _known(
+    boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, labels: int, threshold: float, extra: np.ndarray
+) -> Candidates:
     """Rows above the threshold with a label of the model; what fills up a list has neither."""
     kept = (scores >= threshold) & (classes >= 0) & (classes < labels)
-    return Candidates(boxes[kept].astype(np.float32), scores[kept].astype(np.float32), classes[kept])
+    return Candidates(boxes[kept].astype(np.float32), scores[kept].astype(np.float32), classes[kept], extra[kept])
 
 
 def _softmax(logits: np.ndarray) -> np.ndarray:
@@ -117,5 +131,5 @@ def _softmax(logits: np.ndarray) -> np.ndarray:
 
 
 def _sigmoid(logits: np.ndarray) -> np.ndarray:
-    shares: np.ndarray = 1 / (1 + np.exp(-np.maximum(logits, LOWEST_LOGIT)))
+    shares: np.ndarray = 1 / (1 + np.exp(-np.maximum(logits, -MOST_LOGIT)))
     return shares

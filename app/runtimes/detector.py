@@ -141,7 +141,12 @@ class Detector(TaskModel):
             "boxes": np.array(corners, dtype=np.float32).reshape(-1, 4),
             "scores": np.array([one.score for _, one in strong], dtype=np.float32),
             "classes": np.array([self.manifest.labels.index(one.label) for _, one in strong], dtype=np.int64),
+            **self.more_stored([one for _, one in strong]),
         }
+
+    def more_stored(self, rows: Sequence[Any]) -> Arrays:
+        """What a golden file keeps of these rows besides."""
+        return {}
 
     def stored_fault(self, stored: Arrays, now: Arrays, tolerance: float, iou_at_least: float) -> str:
         """The best score is within the tolerance, and each stored box is found with its label, a score within the
@@ -162,10 +167,12 @@ class Detector(TaskModel):
 
     def outcome(self, pictures: Sequence[np.ndarray]) -> list[Any]:
         """The detections of every score that counts in each picture."""
+        return [[to_dict(one) for one in self._compared(picture)] for picture in pictures]
+
+    def _compared(self, picture: np.ndarray) -> Answer:
         served = self.manifest.serve
         lowest = min(LOWEST_COMPARED_SCORE, served.score_threshold)
-        options = DetectOptions(lowest, served.iou_threshold, served.max_results)
-        return [[to_dict(one) for one in self.predict([picture], [options])[0]] for picture in pictures]
+        return self.predict([picture], [DetectOptions(lowest, served.iou_threshold, served.max_results)])[0]
 
     @classmethod
     def compared(

@@ -23,12 +23,18 @@ class _NormaliseOnly(_RCNNTransform):  # type: ignore[misc,valid-type]
         return result
 
 
-def open_up(network: Any, spec: InputSpec) -> None:
-    """Normalise as the manifest says, scale nothing, and let candidates pass: selection has each caller's params."""
+def open_up(network: Any, spec: InputSpec, *, keeps_masks: bool = False) -> None:
+    """Normalise as the manifest says, scale nothing, and let candidates pass: selection has each caller's params.
+
+    ``keeps_masks``: the head for masks stays, and is asked apart, for the boxes that are wanted.
+    """
     divisible = network.transform.size_divisible
     network.transform = _NormaliseOnly(0, 0, list(spec.mean), list(spec.std), size_divisible=divisible)
     judge: Any = getattr(network, "roi_heads", network)
-    _leave_out_other_heads(judge)
+    if keeps_masks:
+        judge.has_mask = lambda: False
+    else:
+        _leave_out_other_heads(judge)
     judge.score_thresh = 0.0
     judge.nms_thresh = 1.0
     judge.detections_per_img = selection.MAX_CANDIDATES

@@ -21,16 +21,28 @@ class Candidates:
     """Boxes of one image before thresholds and suppression.
 
     ``boxes``: float32 [N, 4], x_min, y_min, x_max, y_max in pixels of the input array. ``scores``: float32 [N] in
-    [0, 1]. ``classes``: int64 [N], index into the manifest's labels.
+    [0, 1]. ``classes``: int64 [N], index into the manifest's labels. ``extra``: [N, k], what else the
+    network says of each.
     """
 
     boxes: np.ndarray
     scores: np.ndarray
     classes: np.ndarray
+    extra: np.ndarray | None = None
 
 
 def select(candidates: Candidates, labels: tuple[str, ...], options: DetectOptions) -> list[Detection]:
-    """The detections that the options ask for, best first.
+    """The detections that the options ask for, best first; see ``chosen``."""
+    return detections(candidates, chosen(candidates, labels, options), labels)
+
+
+def detections(candidates: Candidates, kept: np.ndarray, labels: tuple[str, ...]) -> list[Detection]:
+    """Candidates by their places in the list."""
+    return [_detection(candidates.boxes[i], candidates.scores[i], labels[candidates.classes[i]]) for i in kept]
+
+
+def chosen(candidates: Candidates, labels: tuple[str, ...], options: DetectOptions) -> np.ndarray:
+    """Which candidates the options ask for, best first; int64 [K].
 
     In this order: the wanted ``label``; scores of at least ``score_threshold``; per label, of boxes that overlap with
     an IoU above ``iou_threshold`` the best; boxes of at least ``min_width`` × ``min_height`` pixels; the best
@@ -47,16 +59,19 @@ def select(candidates: Candidates, labels: tuple[str, ...], options: DetectOptio
     kept = suppress_per_class(boxes, scores, classes, options.iou_threshold)
     width, height = boxes[kept, 2] - boxes[kept, 0], boxes[kept, 3] - boxes[kept, 1]
     kept = kept[(width >= options.min_width) & (height >= options.min_height)][: max(0, options.max_results)]
-    return [_detection(boxes[i], scores[i], labels[classes[i]]) for i in kept]
+    return index[kept]
 
 
-def flatten(boxes: np.ndarray, scores: np.ndarray, score_threshold: float) -> Candidates:
+def flatten(
+    boxes: np.ndarray, scores: np.ndarray, score_threshold: float, extra: np.ndarray | None = None
+) -> Candidates:
     """Candidates of a model that scores every class at every place.
 
-    ``boxes`` [A, 4] and ``scores`` [A, C] of one image; what lies under the threshold is left out here already.
+    ``boxes`` [A, 4], ``scores`` [A, C] and ``extra`` [A, k] of one image; what lies under the threshold is left
+    out here already.
     """
     place, number = np.nonzero(scores >= score_threshold)
-    return Candidates(boxes[place], scores[place, number], number)
+    return Candidates(boxes[place], scores[place, number], number, None if extra is None else extra[place])
 
 
 def suppress_per_class(boxes: np.ndarray, scores: np.ndarray, classes: np.ndarray, iou_threshold: float) -> np.ndarray:

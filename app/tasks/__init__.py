@@ -10,10 +10,11 @@ from app.tasks.base import Task
 from app.tasks.classify import Classify
 from app.tasks.detect import Detect
 from app.tasks.embed import Embed
+from app.tasks.instances import Instances
 from app.tasks.segment import SegmentTask
 
 # In the order in which forms offer them; the first one is where a page starts.
-ALL: tuple[Task, ...] = (Detect(), Classify(), SegmentTask(), Embed())
+ALL: tuple[Task, ...] = (Detect(), Classify(), SegmentTask(), Instances(), Embed())
 BY_NAME: Mapping[str, Task] = {task.name: task for task in ALL}
 OFFERED = tuple(BY_NAME)
 MERGED = tuple(task for task in ALL if task.is_merged)

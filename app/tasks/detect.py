@@ -75,8 +75,8 @@ class Detect(Task):
         "results": [{"width": 1280, "height": 853, "detections": [{"label": "cone", "score": 0.86402, "box": BOX}]}],
         "request_id": "awCUYJm_o1U9NTrRRxcP7wAAAB4",
     }
-    image = DetectedImage
-    row = Detection
+    image: ClassVar[type[Any]] = DetectedImage
+    row: ClassVar[type[Any]] = Detection
     purpose = gettext_noop("Find objects")
     agreement = gettext_noop("Boxes found again")
     drawing = "boxes"
@@ -91,7 +91,7 @@ class Detect(Task):
     )
     rpc_sentence = gettext_noop("Finds objects in images.")
     rpc_option = "score_threshold"
-    tensors = (
+    tensors: ClassVar[Sequence[dict[str, Any]]] = (
         {"name": "labels", "datatype": "BYTES", "shape": [-1, -1]},
         {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},
         {"name": "boxes", "datatype": "FP32", "shape": [-1, -1, 4]},

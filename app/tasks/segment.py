@@ -243,8 +243,10 @@ def colour(number: int) -> tuple[int, int, int]:
     return round(red * 255), round(green * 255), round(blue * 255)
 
 
-def png(numbers: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> bytes:
+def png(numbers: np.ndarray, rows: np.ndarray, columns: np.ndarray, first: int = 0) -> bytes:
     """A PNG with a palette whose pixel at row y and column x is ``numbers[rows[y], columns[x]]``.
+
+    The number 0 has the colour ``first``.
 
     Written row by row: a mask of 50 megapixels is never whole in memory.
     """
@@ -254,7 +256,7 @@ def png(numbers: np.ndarray, rows: np.ndarray, columns: np.ndarray) -> bytes:
         # Filter 2: the difference to the row above, which is nothing where it is the same.
         body += packer.compress(again if row == last else b"\x00" + numbers[row][columns].tobytes())
         last = row
-    palette = b"".join(bytes(colour(number)) for number in range(NO_CLASS + 1))
+    palette = b"".join(bytes(colour(number + first)) for number in range(NO_CLASS + 1))
     # What has no class is clear.
     parts = (
         (b"IHDR", struct.pack("!IIBBBBB", len(columns), len(rows), 8, 3, 0, 0, 0)),

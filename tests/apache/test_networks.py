@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import html
 import io
 import json
 import shutil
@@ -16,8 +17,9 @@ import pytest
 from PIL import Image
 
 from app.engine.client import EngineClient
+from app.inference import rle
 from app.runtimes.importing.add_network import NewNetwork, add_network
-from tests import bad_input, onnx_files, servers, stores
+from tests import bad_input, instance_networks, onnx_files, servers, stores
 from tests.servers import Server
 
 JPEG = {"Content-Type": "image/jpeg"}
@@ -43,9 +45,11 @@ def server(store: Path) -> Iterator[Server]:
     shutil.rmtree(state_dir, ignore_errors=True)
 
 
-def take(server: Server, store: Path, content: bytes, task: str, name: str, **changes: Any) -> None:
+def take(
+    server: Server, store: Path, content: bytes, task: str, name: str, kind: str = ".onnx", **changes: Any
+) -> None:
     """Add the file to the store of the service that runs, and promote it."""
-    path = store.parent / f"{name}.onnx"
+    path = store.parent / f"{name}{kind}"
     path.write_bytes(content)
     given = {"labels": ("cat", "dog", "owl"), "name": name, "version": "1"} | changes
     add_network(NewNetwork(path, task, **given), store)
@@ -158,3 +162,43 @@ def test_arrays_are_taken_and_given_as_they_are(server: Server, store: Path) -> 
     assert server.ask("/v1/models/rows").json["task"] == "tensor"
     assert server.ask("/api", json.dumps(call).encode(), JSON).json["result"]["results"] == one["results"]
     assert address in server.ask("/openapi.json").json["paths"]
+
+
+def test_objects_with_masks_by_every_door(server: Server, store: Path) -> None:
+    path = store.parent / "masks.pt2"
+    instance_networks.save(path)
+    take(server, store, path.read_bytes(), "instances", "masks", labels=instance_networks.LABELS, kind=".pt2")
+    pixels = np.zeros((128, 256, 3), np.uint8)
+    # Four pixels of the picture are one of the input.
+    pixels[80:128, 64:128, 1] = 255
+    buffer = io.BytesIO()
+    Image.fromarray(pixels).save(buffer, "PNG")
+    image, kind = buffer.getvalue(), {"Content-Type": "image/png"}
+    address = "/v1/instances?score_threshold=0.6"
+    servers.wait_until(lambda: server.ask(address, image, kind).status == 200, PATIENCE_SECONDS, "the masks")
+
+    (result,) = server.ask(address, image, kind).json["results"]
+    text = base64.b64encode(image).decode()
+    params = {"image": text, "score_threshold": 0.6}
+    call = {"jsonrpc": "2.0", "method": "Image.instances", "params": params, "id": 1}
+    (named,) = server.ask("/api", json.dumps(call).encode(), JSON).json["result"]["results"]
+    tensor = {"name": "image", "datatype": "BYTES", "shape": [1], "data": [text]}
+    asked = {"inputs": [tensor], "parameters": {"score_threshold": 0.6}}
+    inferred = server.ask("/v2/models/masks/infer", json.dumps(asked).encode(), JSON).json
+    form, content = bad_input.multipart(image, field_name="image_upload", task="instances", score_threshold="0.6")
+    page = server.ask("/upload", form, {"Content-Type": content, "Accept": "text/html"}).body.decode()
+
+    (row,) = result["instances"]
+    mask = np.zeros(128 * 256, bool)
+    mask[rle.pixels(row["mask"])] = True
+    expected = pixels[..., 1] > 0
+    found = mask.reshape(256, 128).T
+    assert row["label"] == "green"
+    assert (found & expected).sum() / (found | expected).sum() > 0.9
+    assert named == result
+    masks = next(each for each in inferred["outputs"] if each["name"] == "masks")
+    assert (masks["shape"], masks["data"]) == ([1, 1], [row["mask"]["counts"]])
+    assert result["mask"] in html.unescape(page)
+    assert 'data-label="green"' in page
+    nothing = server.ask("/v1/instances?score_threshold=1", image, kind).json["results"][0]
+    assert (nothing["instances"], nothing["mask"]) == ([], None)

@@ -14,6 +14,8 @@ import pytest
 from app.config import ROOT
 from tests import fakes
 
+# Masks of objects.
+MASKS = ("app.inference.mask_patches", "app.inference.rle")
 # What each module may import of ours. A name stands for the module and all below it; None is everything.
 # The first line that fits counts.
 TABLE: list[tuple[str, set[str] | None]] = [
@@ -70,15 +72,23 @@ TABLE: list[tuple[str, set[str] | None]] = [
             f"app.tasks.{name}_model",
             {
                 *("app.errors", "app.inference.images", "app.inference.results", "app.models.builds"),
-                *("app.models.manifests", "app.tasks", "app.runtimes"),
+                *("app.models.manifests", "app.tasks", "app.runtimes", *MASKS),
             },
         )
-        for name in ("embed", "segment")
+        for name in ("embed", "instances", "segment")
+    ),
+    (
+        "app.tasks.instances_network",
+        {*MASKS, "app.inference.results", "app.models.manifests", "app.runtimes"},
+    ),
+    (
+        "app.runtimes.mask_heads",
+        {*MASKS, "app.errors", "app.inference.results", "app.models.manifests", "app.runtimes"},
     ),
     (
         "app.tasks",
         {"app.tasks", "app.models.manifests", "app.ensembles.fusion", "app.inference.results", "app.runtimes"}
-        | {"app.texts"},
+        | {"app.texts", *MASKS},
     ),
     (
         "app.models.builds",
@@ -103,6 +113,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     ("app.inference.code_items", {"app.errors", "app.model_code.validation", "app.model_code.schema_marks"}),
     ("app.inference.resampling", set()),
+    ("app.inference.rle", set()),
+    ("app.inference.mask_patches", {"app.inference.results", "app.inference.rle"}),
     ("app.inference.overlays", {"app.inference.results"}),
     ("app.inference.memory_ledger", {"app.storage.file_locks", "app.host.machine"}),
     ("app.inference.memory_budget", {"app.errors", "app.inference.memory_ledger"}),
@@ -779,6 +791,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     ),
     "torch": (
         *("app.tasks.embed_model", "app.tasks.segment_model", "app.tasks.segment_network"),
+        *("app.tasks.instances_model", "app.tasks.instances_network"),
         *("app.runtimes", "app.engine.worker", "app.engine.service"),
     ),
     "torchvision": ("app.runtimes",),
@@ -810,6 +823,8 @@ ONLY: dict[str, tuple[str, ...]] = {
         "app.model_making.samples",
         *(
             "app.inference.colors",
+            "app.inference.mask_patches",
+            "app.inference.rle",
             "app.decoding",
             "app.inference.images",
             "app.ensembles.fusion",

@@ -37,6 +37,7 @@ def make_app(folder: Path) -> Flask:
         "classifier": "classify",
         "detector": "detect",
         "segmenter": "segment",
+        "masker": "instances",
         "embedder": "embed",
     }.items():
         fakes.write_model(folder / "models", name, task=task)

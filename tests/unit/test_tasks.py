@@ -23,11 +23,13 @@ from app.inference.results import (
 from app.models.manifests import ServeSpec
 from app.tasks.base import Task
 from app.tasks.embed import Embedding
+from app.tasks.instances import Instance
 from app.tasks.segment import Segmentation
 
 ANSWERS: dict[str, list[Answer]] = {
     "classify": [[Prediction("cone", 0.75), Prediction("sign", 0.25)], [Prediction("sign", 0.5)]],
     "detect": [[Detection("cone", 0.75, Box(1.5, 2, 3, 4))], []],
+    "instances": [[Instance("cone", 0.75, Box(1.5, 2, 3, 4), {"size": [8, 8], "counts": "0P1P1"})], []],
     "embed": [[Embedding([0.6, 0.0, -0.8])], [Embedding([0.0, 1.0, 0.0])]],
     "segment": [[Segmentation([{"label": "road", "area": 1.0, "colour": "#000000"}], "iVBO")]] * 2,
 }
@@ -78,6 +80,8 @@ def test_answers_kept_by_earlier_releases_are_read(task: Task) -> None:
         "classify": '[1000.0,64,48,[{"label":"cone","score":0.75}]]',
         "detect": '[1000.0,64,48,[{"label":"cone","score":0.75,'
         '"box":{"x_min":1.5,"y_min":2.0,"x_max":3.0,"y_max":4.0}}]]',
+        "instances": '[1000.0,64,48,[{"label":"cone","score":0.75,'
+        '"box":{"x_min":1.5,"y_min":2.0,"x_max":3.0,"y_max":4.0},"mask":{"size":[8,8],"counts":"0P1P1"}}]]',
         "embed": '[1000.0,64,48,[{"vector":[0.6,0.0,-0.8]}]]',
         "segment": '[1000.0,64,48,[{"segments":[{"label":"road","area":0.5,"colour":"#000000"}],"mask":"iVBO"}]]',
     }

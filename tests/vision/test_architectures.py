@@ -97,7 +97,9 @@ def test_masks_and_keypoints_are_neither_loaded_nor_computed(name, tmp_path):
     said = []
     spec = InputSpec("fit", min_size=96, max_size=128)
 
-    manifest = add_model(NewModel(name, "random", ("cone",), "m", "1", input_spec=spec), tmp_path, progress=said.append)
+    new = NewModel(name, "random", ("cone",), "m", "1", input_spec=spec, task="detect")
+
+    manifest = add_model(new, tmp_path, progress=said.append)
     stored = weight_files.read(manifest.weights_path)
     whole = architectures.find(name).builder(weights=None, weights_backbone=None, num_classes=2).state_dict()
 

@@ -47,7 +47,8 @@ class NewModel:
     ones) or ``random`` (fixed seed). ``labels``: a text file with one label a line, or the labels; None where the
     weights bring them. ``input_spec``: how images are scaled; None for the architecture's usual way.
     ``sample_pictures``: a folder of them; None takes those of the version before. ``golden_pictures``: inputs for the
-    golden file. ``half`` stores fp16.
+    golden file. ``half`` stores fp16. ``task``: one of
+    the architecture's, empty for the usual one.
     """
 
     arch: str
@@ -66,6 +67,7 @@ class NewModel:
     held_out: dict[str, Any] | None = None
     golden_pictures: Sequence[np.ndarray] = ()
     half: bool = False
+    task: str = ""
 
 
 def add_model(
@@ -107,7 +109,7 @@ def add_model(
 
 
 def _tell_what_is_odd(new: NewModel, manifest: Manifest, progress: Progress) -> None:
-    if architectures.answers_boxes_only(new.arch):
+    if architectures.answers_boxes_only(manifest):
         progress(f"boxes only: the masks or keypoints of {new.arch} are left out, of the answers and of the computing")
     for sentence in label_files.repeated(manifest.labels if new.labels is not None else ()):
         progress(sentence)
@@ -122,7 +124,7 @@ def _manifest(
     return Manifest(
         name=new.name,
         version=new.version,
-        task=architecture.task,
+        task=new.task or architecture.task,
         architecture=new.arch,
         weights=WEIGHTS_FILE_NAME,
         sha256="0" * 64,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import Any
 
 from app.errors import ModelLoadError
@@ -12,10 +13,15 @@ from app.runtimes.importing.network_wanted import Wanted
 
 # Ultralytics' networks for masks append so many coefficients to each place.
 MASK_COEFFICIENTS = 32
-YOLO_COLUMNS = 6
+COLUMNS_SUPPRESSED = (6, 6 + MASK_COEFFICIENTS)
 KNOWN = (
     "boxes, labels and scores as torchvision has them; YOLO's [n, 4 + labels, places] or [n, boxes, 6]; "
     "or logits and boxes as DETR has them"
+)
+
+KNOWN_MASKS = (
+    f"boxes, labels, scores and masks [k, 1, height, width] as torchvision has them, or YOLO's boxes with "
+    f"{MASK_COEFFICIENTS} coefficients and maps [n, {MASK_COEFFICIENTS}, height, width]"
 )
 
 
@@ -28,6 +34,22 @@ def find(model: Any, wanted: Wanted) -> Head:
     raise ModelLoadError(
         f"{wanted.file} gives {outputs_in_words(model)}; a detector gives {KNOWN}.",
         hint="Export it with one of these, or take TASK=tensor and decode the arrays yourself.",
+    )
+
+
+def find_with_masks(model: Any, wanted: Wanted) -> Head:
+    """The head of a detector whose boxes have masks. Raises ModelLoadError where none fits."""
+    ports = list(model.outputs)
+    shapes = [sides(port) for port in ports]
+    maps = [place for place, shape in enumerate(shapes) if len(shape) == 4 and shape[1] == MASK_COEFFICIENTS]
+    listed = [place for place, shape in enumerate(shapes) if len(shape) in (3, 4) and shape[1] in (1, *shape[-1:])]
+    for finder, masks in ((_torchvision, listed), (_yolo_nms, maps), (_yolo, maps)):
+        for found in finder(ports, wanted) if masks else ():
+            said = f"{found.said}; masks from {described(ports[masks[0]])}"
+            return replace(found, outputs=(*found.outputs, masks[0]), said=said)
+    raise ModelLoadError(
+        f"{wanted.file} gives {outputs_in_words(model)}; a network for instances gives {KNOWN_MASKS}.",
+        hint="TASK=detect takes boxes without masks; TASK=tensor gives arrays as they are.",
     )
 
 
@@ -66,7 +88,7 @@ def _yolo_nms(ports: list[Any], wanted: Wanted) -> Iterator[Head]:
     for place, port in enumerate(ports):
         shape = sides(port)
         # One label with an objectness, or two, have six columns too; their places are many thousands.
-        if len(shape) == 3 and shape[2] == YOLO_COLUMNS and (wanted.labels not in (1, 2) or shape[1] <= 1000):
+        if len(shape) == 3 and shape[2] in COLUMNS_SUPPRESSED and (wanted.labels not in (1, 2) or shape[1] <= 1000):
             yield _head(ports, [place], 0, "YOLO's, suppressed inside", head=heads.YOLO_NMS)
 
 

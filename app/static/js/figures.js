@@ -19,6 +19,9 @@ export function shortDigest(digest) {
 /** `1 object`, `3 objects`. */
 export const objects = (count) => ngettext("%(num)s object", "%(num)s objects", count);
 
+/** The objects of one image of an answer, with masks or without; nothing for another task. */
+export const objectsIn = (result) => result?.detections ?? result?.instances;
+
 /** `2 cone, 1 helmet`: what was found, most frequent first. */
 export function countLabels(detections) {
   const counted = new Map();

@@ -4,7 +4,7 @@ import { Answer } from "./answer.js";
 import { Asking } from "./asking.js";
 import { byId } from "./elements.js";
 import { Engine } from "./engine.js";
-import { countLabels, objects, percent } from "./figures.js";
+import { countLabels, objects, objectsIn, percent } from "./figures.js";
 import { Filmstrip } from "./filmstrip.js";
 import { openIntake } from "./intake.js";
 import { countdown, spoken } from "./notices.js";
@@ -110,12 +110,12 @@ function show(picture, detections, asked) {
 
 // The detections of a picture. While a new answer is on its way, what no longer fits is left out at once.
 function shown({ answer: given, state }) {
-  const detections = given?.results[0].detections ?? [];
+  const detections = objectsIn(given?.results[0]) ?? [];
   return state === "done" ? detections : detections.filter((detection) => options.keeps(detection));
 }
 
 function found(picture) {
-  return picture.answer?.results[0].detections ? shown(picture).length : undefined;
+  return objectsIn(picture.answer?.results[0]) ? shown(picture).length : undefined;
 }
 
 function tell(picture, detections) {
@@ -126,7 +126,7 @@ function tell(picture, detections) {
 
 function summary({ answer: given }, detections) {
   const result = given?.results[0];
-  if (result?.detections) {
+  if (objectsIn(result)) {
     return detections.length ? `${objects(detections.length)}, ${countLabels(detections)}` : _("nothing found");
   }
   if (result?.embedding) return _("A vector of %(count)s numbers", { count: result.embedding.length });

@@ -15,7 +15,7 @@ from app.models.manifests import Task
 from app.web.pages import samples
 
 TASKS = tasks.OFFERED
-_CONTROLS = [control for task in tasks.ALL for control in task.controls]
+_CONTROLS = list(dict.fromkeys(control for task in tasks.ALL for control in task.controls))
 FOLDED_LIMITS = tuple(control.name for control in _CONTROLS if control.is_folded)
 LIMITS = tuple(control.name for control in _CONTROLS)
 _OPTIONS = {
