@@ -9,7 +9,7 @@ ROOT=$(cd "$(dirname "$0")/.." && pwd)
 PYTHON=${CASK_PYTHON:-$ROOT/.venv/bin/python}
 
 # As app/config/sources.py finds it. Before Apache writes the log, lines of ours are to be objects too.
-is_json() { [ "${LOG_FORMAT:-$(sed -n 's/^LOG_FORMAT=//p' env/local.env "env/${ENV:-dev}.env" 2>/dev/null | head -n 1)}" = json ]; }
+is_json() { [ "${LOG_FORMAT:-$(LC_ALL=C sed -n '1s/^\xef\xbb\xbf//; s/\r$//; s/^LOG_FORMAT=//p' env/local.env "env/${ENV:-dev}.env" 2>/dev/null | head -n 1)}" = json ]; }
 tell() { # tell LEVEL WORDS
     if [ "${CASK_CHECK:-}" = yes ] || ! is_json; then echo "$2"; return; fi
     local words="${2#FAIL: }"

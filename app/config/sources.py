@@ -5,14 +5,12 @@ The only reader of the environment.
 
 from __future__ import annotations
 
-import io
 import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from dotenv.parser import Binding, parse_stream
 from pydantic import ValidationError
 
 from app.config import secret_files
@@ -20,6 +18,7 @@ from app.config.checks import SECRETS_DIRECTORY, check
 from app.config.refusals import refuse_name, refuse_value, shown
 from app.config.schema import DECLARATIONS, PLUGIN_PREFIX, ROOT, SECRETS, Layer, Reading, Settings
 from app.errors import SettingsError
+from app.storage import files
 
 ENVIRONMENTS = ("dev", "test", "staging", "prod")
 OTHER_NAMES = {"development": "dev", "production": "prod"}
@@ -56,6 +55,8 @@ PROCESSOR_SWITCHES = ("ONEDNN_MAX_CPU_ISA", "DNNL_MAX_CPU_ISA", "ATEN_CPU_CAPABI
 
 # What Docker, POSIX shells and python-dotenv all read as the same text; see docs/decisions/0002-settings.md.
 PLAIN_LINE = re.compile(r"[A-Z][A-Z0-9_]*=[A-Za-z0-9_./:,@%+=-]*")
+# docker/steps/common.sh has the same two.
+COMMENT_LINE = re.compile(r"[ \t]*(#[^\r\0]*)?")
 
 # For dev and test, so that a fresh checkout starts; staging and prod never see it.
 DEVELOPMENT_KEY = "for-development-only"
@@ -146,7 +147,7 @@ def log_format(environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> st
     given = environ.get("LOG_FORMAT", "")
     for name in () if given else (LOCAL_FILE, f"env/{env}.env"):
         try:
-            lines = (root / name).read_text("utf-8-sig").splitlines()
+            lines = _lines(root / name)
         except (OSError, UnicodeDecodeError):
             continue
         given = given or next((line.partition("=")[2] for line in lines if line.startswith("LOG_FORMAT=")), "")
@@ -161,7 +162,7 @@ def removed(environ: Mapping[str, str] = os.environ, root: Path = ROOT) -> list[
 def given_locally(root: Path = ROOT) -> set[str]:
     """The names that ``env/local.env`` gives a value, whether they are settings or not."""
     path = root / LOCAL_FILE
-    lines = path.read_text("utf-8-sig").splitlines() if path.is_file() else []
+    lines = _lines(path) if path.is_file() else []
     return {name for name, _, value in (line.partition("=") for line in lines) if value.strip()}
 
 
@@ -208,28 +209,30 @@ def read_env_file(root: Path, name: str) -> Layer:
     if name == LOCAL_FILE and not os.path.lexists(root / name):
         return {}
     try:
-        bindings = list(parse_stream(io.StringIO(secret_files.text_of(root / name))))
+        lines = _lines(root / name)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
         raise SettingsError(f"{name} cannot be read ({reason}); expected an env file in {root}.") from None
     layer: dict[str, Reading] = {}
-    for binding in bindings:
-        if found := _read_binding(binding, name, layer):
+    for number, line in enumerate(lines, 1):
+        if found := _read_line(line, f"{name}:{number}", layer):
             field, reading = found
             layer[field] = reading
     return {field: reading for field, reading in layer.items() if reading.value and field != "env"}
 
 
-def _read_binding(binding: Binding, file: str, before: Layer) -> tuple[str, Reading] | None:
+def _lines(path: Path) -> list[str]:
+    """Those that every reader sees: no other end of a line than \\n and \\r\\n. Raises OSError, UnicodeDecodeError."""
+    data = files.read(path, secret_files.MOST_BYTES).decode("utf-8-sig")
+    return data.replace("\r\n", "\n").split("\n")
+
+
+def _read_line(line: str, source: str, before: Layer) -> tuple[str, Reading] | None:
     """Field and value of one line, None for a comment. Raises SettingsError."""
-    text = binding.original.string
-    if not text.strip() or text.lstrip().startswith("#"):
+    if COMMENT_LINE.fullmatch(line):
         return None
-    # python-dotenv counts the blank lines above an assignment as part of it.
-    line = binding.original.line + text[: len(text) - len(text.lstrip())].count("\n")
-    source = f"{file}:{line}"
-    _refuse_unless_plain(text.strip("\r\n"), source)
-    name, value = str(binding.key), str(binding.value)
+    _refuse_unless_plain(line, source)
+    name, _, value = line.partition("=")
     if name in REMOVED:
         return None
     if name.lower() not in DECLARATIONS and not _is_of_plugin(name.lower()):
@@ -239,7 +242,7 @@ def _read_binding(binding: Binding, file: str, before: Layer) -> tuple[str, Read
         raise SettingsError(
             f"{name} is {shown(name, value)} (from {source}), but {first} sets it too; expected it once."
         )
-    if name == "ENV" and file != f"env/{value}.env":
+    if name == "ENV" and source.rpartition(":")[0] != f"env/{value}.env":
         raise SettingsError(
             f"ENV is {value!r} (from {source}); a file cannot choose the environment. Set ENV in the environment."
         )

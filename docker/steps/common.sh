@@ -62,8 +62,21 @@ setting() { # setting NAME
     printf '%s' "$value"
 }
 
+# The grammar of app/config/sources.py: what Compose, Docker and Python would read differently is refused here already, as
+# this shell would hand it on.
+refuse_odd_lines() {
+    local file odd cr=$'\r'
+    for file in "$ENV_DIR/local.env" "$ENV_DIR/$ENV.env"; do
+        [ -r "$file" ] || continue
+        odd="$(LC_ALL=C sed "1s/^\xef\xbb\xbf//; s/$cr\$//" "$file" | tr '\0' "$cr" |
+            LC_ALL=C grep -anvE "^([A-Z][A-Z0-9_]*=[A-Za-z0-9_./:,@%+=-]*|[ "$'\t'"]*(#[^$cr]*)?)\$" | head -n 1 || true)"
+        [ -z "$odd" ] || fail 2 "$file:${odd%%:*} is not a plain line; expected NAME=value with letters, digits and ./:,@%+=_- only: no quotes, spaces, \`\$\`, \`export\` or comment after the value." "mend that line"
+    done
+}
+
 load_settings() { # exports what docker/compose.yaml reads
     local name
+    refuse_odd_lines
     for name in PORT HTTPS_PORT LISTEN_HOST SERVER_NAME TLS_CERTIFICATE TLS_KEY CONTAINER_MEMORY CONTAINER_CPUS; do
         export "$name=$(setting "$name")"
     done

@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from app.config import DECLARATIONS, SECRETS, read_env_file
+from app.config import DECLARATIONS, ENVIRONMENTS, SECRETS, read_env_file
+from app.errors import SettingsError
 from tests.servers import ROOT
 
 
@@ -36,6 +37,37 @@ def test_a_line_of_any_editor_gives_its_value(tmp_path: Path, end: str, mark: st
 
     assert bash("setting PORT", ENV="prod", ENV_DIR=str(tmp_path / "env")).stdout == "8123"
     assert read_env_file(tmp_path, "env/local.env")["port"].value == "8123"
+
+
+ODD = [
+    "PORT='1'",
+    "PORT=1 # why",
+    "export PORT=1",
+    "PORT=$A",
+    "PORT=81#2",
+    " PORT=1",
+    "PORT=1\t",
+    "PORT=b\u00fc",
+    "PORT=1\\",
+]
+ODD += ["# why\rPORT=1", "PORT=1\0", "PORT=1\x0b", "PORT", "PORT=`id`", "PORT=1;A=2", "PORT=a b"]
+
+
+@pytest.mark.parametrize("line", ODD)
+def test_what_readers_would_disagree_about_is_refused_by_the_steps_as_by_python(tmp_path: Path, line: str) -> None:
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "local.env").write_bytes(f"# mine\r\n\n{line}\nLOG_LEVEL=info\n".encode())
+
+    done = bash("refuse_odd_lines", ENV="prod", ENV_DIR=str(tmp_path / "env"))
+
+    assert "env/local.env:3 is not a plain line" in done.stderr
+    with pytest.raises(SettingsError, match=r"env/local\.env:3 is not a plain line"):
+        read_env_file(tmp_path, "env/local.env")
+
+
+@pytest.mark.parametrize("env", ENVIRONMENTS)
+def test_our_own_files_are_plain_to_the_steps(env: str) -> None:
+    assert bash("refuse_odd_lines; echo fine", ENV=env).stdout == "fine\n"
 
 
 NOISE = '{"time": "2026-11-29T10:00:00.000Z", "level": "info", "logger": "cask.engine", "message": "loading"}'
