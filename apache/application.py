@@ -14,6 +14,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import threading
 import time
@@ -26,6 +27,10 @@ from typing import Any
 PATIENCE_SECONDS = 20.0
 LONGEST_WAIT_SECONDS = 60.0
 LAST_LINES = 12
+# So long may it take to learn whether a caller may ask.
+GUARD_SECONDS = 5.0
+# Of what Apache says of a request: what is no text of the caller's.
+LEFT_OUT = frozenset({"wsgi.input", "wsgi.errors"})
 COOKIE_PATH = re.compile(r"(;\s*path=)/?(?=\s*(?:;|$))", re.IGNORECASE)
 OURS = ("<frozen importlib", "/importlib/__init__.py", "/threading.py", __file__)
 Start = Callable[..., Any]
@@ -34,8 +39,9 @@ Start = Callable[..., Any]
 class Application:
     """The WSGI callable that Apache asks. ``target``: module:name, or module:name() for a function that makes one."""
 
-    def __init__(self, name: str, target: str, notes: str, variables: dict[str, str]) -> None:
+    def __init__(self, name: str, target: str, notes: str, variables: dict[str, str], callers: dict[str, str]) -> None:
         os.environ.update(variables)
+        self._callers = callers
         self._name, self._target, self._notes = name, target, Path(notes)
         self._loaded: Any = None
         self._is_tried = threading.Event()
@@ -55,6 +61,11 @@ class Application:
         if self._loaded is None:
             self._try_again()
             return self._refuse(environ, start_response)
+        if self._callers and environ["REQUEST_METHOD"] != "OPTIONS":
+            refusal = self._refusal(environ)
+            if refusal:
+                start_response(refusal["status"], [(key, value) for key, value in refusal["headers"]])
+                return [refusal["body"].encode()]
         # Below which path callers find the service; Apache lets only trusted proxies say it.
         prefix = environ.get("HTTP_X_FORWARDED_PREFIX", "")
         environ["SCRIPT_NAME"] = mount = prefix + environ["SCRIPT_NAME"]
@@ -64,6 +75,23 @@ class Application:
 
         answer: Iterable[bytes] = self._loaded(environ, start)
         return answer
+
+    def _refusal(self, environ: dict[str, Any]) -> dict[str, Any] | None:
+        """What Cask answers the caller instead: it needs a token, or has asked too often. None where it may ask."""
+        shown = {key: value for key, value in environ.items() if isinstance(value, str) and key not in LEFT_OUT}
+        path = environ["SCRIPT_NAME"] + environ.get("PATH_INFO", "")
+        shown |= {"SCRIPT_NAME": environ.get("HTTP_X_FORWARDED_PREFIX", ""), "PATH_INFO": path}
+        line = json.dumps({"name": self._name, "environ": shown, **self._callers}).encode() + b"\n"
+        until = time.monotonic() + GUARD_SECONDS
+        while True:
+            with contextlib.suppress(OSError, ValueError):
+                return _asked(self._callers["socket"], line, max(0.1, until - time.monotonic()))
+            # The process that decides may be starting.
+            if time.monotonic() > until:
+                break
+            time.sleep(0.05)
+        words, hint = "Whether you may ask this application cannot be decided now.", "Send it again a little later."
+        return _problem("application_unguarded", "The application cannot be asked now", words, hint, 2, environ)
 
     def _begin(self) -> None:
         self._note("loading")
@@ -128,20 +156,33 @@ class Application:
         is_loading = not self._is_tried.is_set()
         code = "application_loading" if is_loading else "application_failed"
         words = "is still being imported" if is_loading else "cannot be imported"
-        problem = {
-            "type": f"urn:cask:problem:{code}",
-            "title": "The application is not there",
-            "status": 503,
-            "detail": f"The application at {environ.get('SCRIPT_NAME', '')} {words}.",
-            "code": code,
-            "hint": "Try again later; the operator of this service finds the reason in /status.",
-            "request_id": environ.get("HTTP_X_REQUEST_ID", ""),
-        }
-        body = json.dumps(problem).encode() + b"\n"
+        words = f"The application at {environ.get('SCRIPT_NAME', '')} {words}."
+        hint = "Try again later; the operator of this service finds the reason in /status."
         seconds = 2 if is_loading else max(1, round(self._next - time.monotonic()))
-        headers = {"Content-Type": "application/problem+json", "Retry-After": str(seconds), "Cache-Control": "no-store"}
-        start_response("503 Service Unavailable", [*headers.items(), ("Content-Length", str(len(body)))])
-        return [body]
+        found = _problem(code, "The application is not there", words, hint, seconds, environ)
+        start_response(found["status"], found["headers"])
+        return [found["body"].encode()]
+
+
+def _asked(path: str, line: bytes, seconds: float) -> dict[str, Any] | None:
+    """The guard's answer (app/web/ops/guard.py). Raises OSError, ValueError."""
+    with socket.socket(socket.AF_UNIX) as asked:
+        asked.settimeout(seconds)
+        asked.connect(path)
+        asked.sendall(line)
+        with asked.makefile("rb") as answer:
+            found: dict[str, Any] | None = json.loads(answer.readline())
+    return found
+
+
+def _problem(code: str, title: str, words: str, hint: str, seconds: int, environ: dict[str, Any]) -> dict[str, Any]:
+    """A document of 503 as all of Cask are, and its headers."""
+    kind, request_id = f"urn:cask:problem:{code}", environ.get("HTTP_X_REQUEST_ID", "")
+    problem = {"type": kind, "title": title, "status": 503, "detail": words, "code": code, "hint": hint}
+    body = json.dumps({**problem, "request_id": request_id}) + "\n"
+    headers = {"Content-Type": "application/problem+json", "Retry-After": str(seconds), "Cache-Control": "no-store"}
+    headers["Content-Length"] = str(len(body))
+    return {"status": "503 Service Unavailable", "headers": list(headers.items()), "body": body}
 
 
 def _dead(notes: Path) -> Iterator[tuple[Path, dict[str, Any]]]:

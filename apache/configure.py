@@ -39,7 +39,7 @@ from app.web import policy  # noqa: E402 - the line above makes it importable
 from app.web.middleware import admission, cached_lengths, cors, internal_networks, request_ids, shed_markers  # noqa: E402
 from app.web.middleware.admission_controller import LEAST_RETRY_AFTER_SECONDS, Refusal  # noqa: E402
 from app.web.middleware.security_headers import HEADERS, POLICY  # noqa: E402
-from app.web.ops import applications, in_force  # noqa: E402
+from app.web.ops import applications, guard, in_force  # noqa: E402
 
 CONF = ROOT / "apache" / "conf"
 # Where requirements/install.sh and the image's build put our modules: beside the Python that runs us.
@@ -352,7 +352,11 @@ def application_lines(settings: Settings, folder: Path, plugin: Plugin, found: A
     script, group, mount = folder / f"{plugin.name}.wsgi", f"plugin-{plugin.name}", found.mount
     notes = settings.state_dir / applications.FOLDER / plugin.name
     shutil.rmtree(notes, ignore_errors=True)
-    values = (plugin.name, f"{found.module}:{found.name}", str(notes), found.variables_in(own))
+    asked = found.scope or found.limit
+    callers = (
+        {"scope": found.scope, "limit": found.limit, "socket": str(settings.state_dir / guard.FILE)} if asked else {}
+    )
+    values = (plugin.name, f"{found.module}:{found.name}", str(notes), found.variables_in(own), callers)
     script.write_text(APPLICATION_SCRIPT.format(path=str(ROOT / "apache" / "application.py"), values=values))
     seconds = found.timeout_seconds or int(settings.request_max_timeout_seconds * NET_FACTOR)
     # Beyond so many callers who wait, one more is refused: each holds a thread of Apache's.

@@ -5,6 +5,7 @@ answers.
 from app.factory import create_app
 from app.supervision import supervision
 from app.web.ops.apache_log import ApacheLog
+from app.web.ops.guard import Guard
 from app.web.ops.load import Load
 from app.web.ops.status import watched
 
@@ -16,6 +17,7 @@ application.extensions["apache_log"] = ApacheLog(settings.state_dir, application
 application.extensions["apache_log"].start()
 application.extensions["load"] = Load(settings.state_dir, watched(application))
 application.extensions["load"].start()
+Guard(application, settings).start()
 
 
 def handle_request(environ, start_response):

@@ -17,11 +17,14 @@ from app.config.plugin_settings import STATE
 from app.errors import PluginError
 from app.plugins import libraries
 from app.web import policy
+from cask.web import RATE
 
 KEYS = (
     *("application", "mount", "environment", "processes", "threads"),
-    *("timeout_seconds", "max_body_bytes", "variables"),
+    *("timeout_seconds", "max_body_bytes", "scope", "limit", "variables"),
 )
+# Of the token that callers need.
+SCOPES = ("predict", "admin", "any")
 APPLICATION = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\(\))?)")
 MOUNT = re.compile(r"(?:/[A-Za-z0-9][A-Za-z0-9_-]*)+")
 VERSION = re.compile(r"^version(?:_info)?\s*=\s*(\d+\.\d+)", re.MULTILINE)
@@ -36,6 +39,7 @@ class Application:
 
     ``libraries``: the folder of what its requirements.txt names, which it has instead of Cask's packages.
     ``timeout_seconds``, ``max_body_bytes``: those of the service for None. ``variables``: what it finds in os.environ.
+    ``scope``: of the token that callers need; none is asked for where it is empty. ``limit``: of each caller; empty.
     """
 
     module: str
@@ -48,6 +52,8 @@ class Application:
     max_body_bytes: int | None
     variables: Mapping[str, str]
     libraries: Path | None
+    scope: str = ""
+    limit: str = ""
 
     def variables_in(self, folder: Path) -> dict[str, str]:
         """Its variables, where ``folder`` is its own below STATE_DIR."""
@@ -74,8 +80,26 @@ def read(folder: Path, row: Any, file: Path) -> Application:
     environment, variables = _environment(folder, row, file), _variables(row, file)
     own = None if environment else libraries.installed(folder)
     return Application(
-        named[1], named[2], mount, environment, **_numbers(row, file), variables=variables, libraries=own
+        named[1],
+        named[2],
+        mount,
+        environment,
+        **_numbers(row, file),
+        variables=variables,
+        libraries=own,
+        **_callers(row, file),
     )
+
+
+def _callers(row: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Who may ask, and how often."""
+    scope, limit = row.get("scope", ""), row.get("limit", "")
+    if scope not in ("", *SCOPES):
+        raise PluginError(f"{file}: [wsgi] scope is {scope!r}; expected {', '.join(SCOPES)}, or none at all.")
+    found = RATE.fullmatch(str(limit))
+    if limit and found is None:
+        raise PluginError(f'{file}: [wsgi] limit is {limit!r}; expected a text such as "30 per minute".')
+    return {"scope": scope, "limit": f"{found[1]} per {found[2]}" if found else ""}
 
 
 def _environment(folder: Path, row: dict[str, Any], file: Path) -> Path | None:

@@ -65,8 +65,9 @@ class FileStorage:
 
     def count(self, key: str, seconds: int) -> tuple[int, float]:
         """As ``Storage``."""
-        now = self._now()
         with self._database.transaction() as connection:
+            # Read alone: one who read it before another and waited would take that one's window for a future one.
+            now = self._now()
             row = connection.execute(COUNT, {"key": key, "now": now, "seconds": seconds}).fetchone()
             if row["count"] == 1 and now - self._swept > SWEEP_SECONDS:
                 self._swept = now

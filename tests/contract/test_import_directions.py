@@ -593,7 +593,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.web.policy",
             *("app.supervision.probe", "app.supervision.supervisor", "app.web.pages.capacity"),
             "app.jobs.store",
-            "app.web.middleware.authentication",
+            *("app.web.middleware.authentication", "app.web.middleware.error_handlers"),
+            *("app.web.middleware.rate_limits", "app.web.middleware.request_ids"),
             *("app.config", "app.errors", "app.host.machine", "app.__version__"),
         },
     ),
@@ -739,7 +740,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {
             "app.host.arrivals",
             *("app.backups.upgrades", "app.host.certificates", "app.storage.state_files"),
-            *("app.factory", "app.plugins", "app.web.ops.applications"),
+            *("app.factory", "app.plugins", "app.web.ops.applications", "app.web.ops.guard"),
             "app.web.policy",
             "app.config",
             "app.errors",
@@ -846,7 +847,7 @@ ONLY: dict[str, tuple[str, ...]] = {
         *("app.decoding", "app.engine.client", "app.engine.frame_sockets", "app.engine.server"),
         *("app.backups.trial", "app.ensembles.upstreams", "app.model_code"),
         *("apache.preflight", "app.cli", "app.jobs.webhooks", "loadtest"),
-        "app.plugins.development",
+        *("app.plugins.development", "apache.application"),
     ),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.
     "locust": ("loadtest.locustfile", "loadtest.foreign_users"),

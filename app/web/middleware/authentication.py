@@ -31,6 +31,7 @@ AUTHORIZATION_KEY = "HTTP_AUTHORIZATION"
 SCHEME = "bearer "
 SESSION, SESSION_ID, SESSION_CREATED = "session", "token", "created"
 EXTENSION = "token_table"
+ANY = "any"
 
 
 def init_app(app: Flask, settings: Settings) -> None:
@@ -66,12 +67,17 @@ def authorize() -> Response | None:
             "This address is for operators and not answered from here.",
             hint="Ask the operator of this service from which networks it is.",
         )
+    scope = "admin" if here.access is Access.ADMIN else "predict"
+    return demand(ANY if here.access is Access.ANY_TOKEN else scope)
+
+
+def demand(scope: str) -> Response | None:
+    """As ``authorize``, of an address that needs a token with this scope; ``any``: with whichever."""
     if EXTENSION not in current_app.extensions:
         return None
     if g.token is None:
         return _refuse()
-    scope = "admin" if here.access is Access.ADMIN else "predict"
-    if scope not in g.token.scopes and here.access is not Access.ANY_TOKEN:
+    if scope not in g.token.scopes and scope != ANY:
         raise errors.ScopeMissingError(
             "The token %(id)s (%(name)s) has not the scope %(scope)s.",
             hint="Ask the operator of this service for a token with the scope %(scope)s.",

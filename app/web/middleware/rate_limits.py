@@ -104,7 +104,7 @@ def init_app(app: Flask, settings: Settings) -> None:
         if rates.per_address or token is not None:
             g.rate = rates.count(address, token.id if token else "")
 
-    app.after_request(_tell)
+    app.after_request(tell)
 
 
 def make(settings: Settings) -> Rates:
@@ -138,7 +138,7 @@ def limited(view: Callable[..., Any], rates: Rates) -> Callable[..., Any]:
 
     @functools.wraps(view)
     def count_first(*arguments: Any, **named: Any) -> Any:
-        after_this_request(_tell)
+        after_this_request(tell)
         token = authentication.caller()
         found = rates.count_one(request.environ.get("REMOTE_ADDR", ""), token.id if token else "")
         before = g.get("rate")
@@ -173,7 +173,8 @@ def _too_many(item: Any, kind: str, end: float, now: float) -> TooManyRequestsEr
     return error
 
 
-def _tell(response: Response) -> Response:
+def tell(response: Response) -> Response:
+    """Add what is left of the limit, where the request was counted."""
     rate = g.get("rate")
     if rate is not None:
         for name, value in headers(rate):

@@ -16,8 +16,8 @@ PATTERN = re.compile(r"[A-Za-z0-9@._-]{8,64}")
 
 def init_app(app: Flask) -> None:
     """Choose the id first of all, and give it back with every answer."""
-    app.before_request(_begin)
-    app.after_request(_end)
+    app.before_request(begin)
+    app.after_request(end)
 
 
 def current() -> str:
@@ -30,12 +30,14 @@ def choose(given: str) -> str:
     return given if PATTERN.fullmatch(given) else uuid.uuid4().hex
 
 
-def _begin() -> None:
+def begin() -> None:
+    """Choose the id of the current request."""
     g.request_id = choose(request.headers.get(HEADER, ""))
     logs.request_id.set(g.request_id)
 
 
-def _end(response: Response) -> Response:
+def end(response: Response) -> Response:
+    """Give the id back with the answer."""
     response.headers[HEADER] = current()
     logs.request_id.set("")
     return response

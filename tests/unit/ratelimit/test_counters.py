@@ -268,3 +268,17 @@ def timed(call: Callable[[], object]) -> float:
     began = time.monotonic()
     call()
     return time.monotonic() - began
+
+
+def test_callers_who_begin_a_window_together_are_all_counted(tmp_path: Path) -> None:
+    """One who read the time and then waited for the file took the other's window for one of the future."""
+    for number in range(12):
+        storage, together = FileStorage(tmp_path / str(number)), threading.Barrier(6)
+
+        def count(storage: FileStorage, together: threading.Barrier) -> int:
+            together.wait()
+            return storage.count("k", 3600)[0]
+
+        with ThreadPoolExecutor(6) as pool:
+            found = [pool.submit(count, storage, together) for _ in range(6)]
+            assert sorted(each.result() for each in found) == [1, 2, 3, 4, 5, 6]
