@@ -228,11 +228,17 @@ def _choose(tables: Mapping[str, dict[str, Any]], name: str, path: Path) -> dict
     return dict(tables[name])
 
 
+# Of a long list, those that are most like the name.
+NAMES_TOLD = 12
+
+
 def unknown(what: str, name: str, known: Sequence[str]) -> UsageError:
     """Nobody is called so; perhaps another was meant."""
     near = difflib.get_close_matches(name, known, 1)
     hint = f" Did you mean {near[0]!r}?" if near else ""
-    return UsageError(f"There is no {what} {name!r}; there are {', '.join(known)}.{hint}")
+    shown = difflib.get_close_matches(name, known, NAMES_TOLD, 0.0) if len(known) > NAMES_TOLD else known
+    others = f" and {len(known) - len(shown)} others" if len(known) > len(shown) else ""
+    return UsageError(f"There is no {what} {name!r}; there are {', '.join(shown)}{others}.{hint}")
 
 
 def _stage(table: Mapping[str, Any], name: str, capacity_rps: float | None) -> Stage:

@@ -127,10 +127,16 @@ class Summary:
                     histogram.scale(1 / self._weight)
                 self._weight = 1.0
 
-    def to_dict(self, reference: Summary | None) -> dict[str, Any]:
-        """For the status frame: the means, and how far each figure is from the reference's."""
+    def count(self, answered: int) -> None:
+        """Count answers of which nothing else is known."""
         with self._lock:
-            figures = {name: self._figure(name, reference) for name in FIGURES}
+            self.images += answered
+
+    def to_dict(self, reference: Summary | None) -> dict[str, Any]:
+        """For the status frame: the means, and how far each is from the reference's; none that was never noted."""
+        with self._lock:
+            known = [name for name in FIGURES if self.histograms[name].size or not self.images]
+            figures = {name: self._figure(name, reference) for name in known}
         return {"images": self.images, "reference_images": reference.images if reference else 0, "figures": figures}
 
     def _figure(self, name: str, reference: Summary | None) -> dict[str, Any]:

@@ -97,7 +97,12 @@ class ModelMonitor:
 
     def _compare(self, slot: Slot) -> None:
         watch, digest = slot.watch, slot.manifest.digest
-        if watch.reference or watch.summary.images < LEAST_IMAGES or digest in self._without_samples:
+        if (
+            slot.manifest.code is not None
+            or watch.reference
+            or watch.summary.images < LEAST_IMAGES
+            or digest in self._without_samples
+        ):
             return
         watch.reference = self._kept(slot) or self._made(slot)
         if watch.reference is None:

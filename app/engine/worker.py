@@ -537,6 +537,7 @@ class Workers:
     def _watch(self, slot: Slot, batch: Batch, answers: Sequence[Answer | CaskError]) -> None:
         """Once the answers are on their way; explanations are no input of their own."""
         if slot.manifest.code is not None:
+            slot.watch.summary.count(sum(not isinstance(answer, CaskError) for answer in answers))
             return
         task = tasks.BY_NAME[slot.manifest.task]
         try:

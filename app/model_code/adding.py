@@ -47,6 +47,7 @@ def add(new: NewCode, store: Path, *, force: bool = False, say: Progress = lambd
         raise ModelLoadError(
             f"{new.folder} holds no {FILE_NAME}.", hint="A model with code is a class in a file of that name."
         )
+    environments.check_lists(new.folder)
     _check_pickles(new, say)
     store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as scratch:

@@ -46,6 +46,7 @@ def place(folder: Path) -> Path:
 
 def make(folder: Path, say: Say) -> None:
     """Resolve, lock and install what the folder's lists name, where it has any. Raises ModelLoadError."""
+    check_lists(folder)
     wanted = [name for name in LISTS if (folder / name).exists()]
     if not wanted:
         return
@@ -58,6 +59,16 @@ def make(folder: Path, say: Say) -> None:
     lines = [kind, *sources(folder, wanted), *sorted(found)]
     (folder / LOCK).write_text("\n".join(lines) + "\n")
     install(folder, say)
+
+
+def check_lists(folder: Path) -> None:
+    """Raises ModelLoadError where something that is no file has the name of a list."""
+    for name in (*LISTS, LOCK):
+        if (folder / name).exists() and not (folder / name).is_file():
+            raise ModelLoadError(
+                f"{folder / name} is no file; expected a text with one package a line.",
+                hint="Name packages in a file of that name, or rename this.",
+            )
 
 
 def install(folder: Path, say: Say = lambda line: None) -> None:

@@ -21,9 +21,11 @@ fi
 URL=$("$PYTHON" -c 'from app import config; from app.cli import service; print(service.local(config.resolve()).url)')
 ADDRESS=$URL/v1/models/$NAME/predict
 ASKED=$(find "examples/models/$NAME/examples" -name "01.*" ! -name "*.expected.json" | head -1)
+TOKEN=
+if [ "$("$PYTHON" -m app.cli config get AUTHENTICATION)" = required ]; then TOKEN="-H 'X-Api-Token: cask_…' "; fi
 case "$ASKED" in
-    *.json) COMMAND="curl -H 'Content-Type: application/json' -d @$ASKED $ADDRESS" ;;
-    *) COMMAND="curl -F photo=@$ASKED $ADDRESS" ;;
+    *.json) COMMAND="curl $TOKEN-H 'Content-Type: application/json' -d @$ASKED $ADDRESS" ;;
+    *) COMMAND="curl $TOKEN-F photo=@$ASKED $ADDRESS" ;;
 esac
 if ! curl --silent --fail --insecure --max-time 5 --output /dev/null "$URL/livez"; then
     printf 'It serves from the next start on: make serve. Then:\n  %s\n' "$COMMAND"

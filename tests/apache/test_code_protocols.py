@@ -271,3 +271,27 @@ def test_descriptions_hold_a_call_that_is_answered(server: Server) -> None:
     assert len(answers) == 4
     assert {path: answer.body for path, answer in answers.items() if answer.status != 200} == {}
     assert b"Model.predict" in server.ask("/api").body
+
+
+def test_answers_are_counted(server: Server, client: http.InferenceServerClient) -> None:
+    def count() -> int:
+        (row,) = server.ask("/v2/models/tickets/stats").json["model_stats"]
+        assert row["inference_stats"]["success"]["count"] == row["inference_count"]
+        return int(row["inference_count"])
+
+    before = count()
+    client.infer("tickets", [texts("text", "late parcel", "wrong bill")])
+
+    servers.wait_until(lambda: count() == before + 2, 30.0, "the count")
+    # Nothing says what of its values would be comparable.
+    assert 'cask_drift_mean{model="tickets"' not in server.ask("/metrics").body.decode()
+
+
+def test_page_takes_one_file_for_a_parameter_as_the_api_does(server: Server) -> None:
+    part = b'--b\r\nContent-Disposition: form-data; name="photo"; filename="a.png"\r\n\r\nx\r\n'
+    body, kind = part + part + b"--b--\r\n", {"Content-Type": "multipart/form-data; boundary=b"}
+
+    page, api = server.ask("/models/brightness", body, kind), server.ask("/v1/models/brightness/predict", body, kind)
+
+    assert (page.status, api.status) == (400, 400)
+    assert b"stands 2 times in the form" in page.body

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 from flask import Flask, Request
 from werkzeug.datastructures import MultiDict
@@ -15,6 +15,7 @@ MAX_SHOWN_CHARACTERS = 80
 # Where Werkzeug's reader stands when the body ends before the first boundary.
 BEFORE_FIRST_PART = "State.PREAMBLE"
 THE_FORM = Text("the form")
+T = TypeVar("T")
 
 
 class StrictFormParser(FormDataParser):
@@ -42,8 +43,8 @@ def init_app(app: Flask) -> None:
     app.request_class = FormRequest
 
 
-def once(fields: MultiDict[str, str], where: str = THE_FORM) -> dict[str, str]:
-    """The fields by name. Raises RequestError for one that stands twice, or a part without a name."""
+def once(fields: MultiDict[str, T], where: str = THE_FORM) -> dict[str, T]:
+    """The fields, or files, by name. Raises RequestError for one that stands twice, or a part without a name."""
     for name, values in fields.lists():
         if not isinstance(name, str):
             raise RequestError("A part of the form has no name.", hint='Content-Disposition: form-data; name="…"')

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 from flask import Response, make_response, redirect, render_template, request, url_for
+from werkzeug.datastructures import FileStorage
 from werkzeug.wrappers import Response as BaseResponse
 
 from app.errors import CaskError, ModelNotFoundError
@@ -73,10 +74,12 @@ def ask_with_form(name: str) -> BaseResponse:
     choice = code_calls.choose(predictor(), name, None, caller)
     manifest = choice.manifest
     fields = model_fields.typed(model_fields.fields(manifest.signature), form_bodies.once(request.form))
-    files = {field.name: request.files[field.name] for field in fields if request.files.get(field.name)}
-    data = {key: file.read() for key, file in files.items()}
-    item, options = model_fields.values(fields, data)
+    files, data = dict[str, FileStorage](), dict[str, bytes]()
     try:
+        sent = form_bodies.once(request.files)
+        files = {field.name: sent[field.name] for field in fields if sent.get(field.name)}
+        data = {key: file.read() for key, file in files.items()}
+        item, options = model_fields.values(fields, data)
         asked = Call(
             name,
             None,

@@ -8,18 +8,18 @@ TABLE = (
 )
 
 
-def latest(database, count):
+def latest(database: str, count: int) -> list[tuple[str, str]]:
     """(when, text) of the newest notes."""
     with closing(_opened(database)) as connection:
         return connection.execute("SELECT at, text FROM notes ORDER BY id DESC LIMIT ?", (count,)).fetchall()
 
 
-def add(database, text):
+def add(database: str, text: str) -> None:
     with closing(_opened(database)) as connection, connection:
         connection.execute("INSERT INTO notes (text) VALUES (?)", (text,))
 
 
-def _opened(database):
+def _opened(database: str) -> sqlite3.Connection:
     connection = sqlite3.connect(database, timeout=5)
     connection.execute(TABLE)
     return connection

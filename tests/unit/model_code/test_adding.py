@@ -248,3 +248,13 @@ def test_limit_of_the_class_that_is_none_is_refused(tmp_path: Path, declared: st
     name, _, value = declared.partition(" = ")
     with pytest.raises(ModelLoadError, match=rf"Mine\.{name} is {value}; write a "):
         adding.add(NewCode(source, "mine", "1"), tmp_path / "store")
+
+
+@pytest.mark.parametrize("name", ["requirements.txt", "requirements-no-deps.txt", "requirements.lock"])
+def test_folder_with_the_name_of_a_list_is_refused(tmp_path: Path, name: str) -> None:
+    """It was left out of the copy without a word, and the packages in it too."""
+    source = folders.tickets(tmp_path / "source")
+    (source / name).mkdir()
+
+    with pytest.raises(ModelLoadError, match=rf"{name} is no file; expected a text with one package a line"):
+        adding.add(NewCode(source, "tickets", "1"), tmp_path / "store")
