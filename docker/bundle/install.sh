@@ -287,7 +287,8 @@ else
     [ -z "$base" ] || docker image inspect "$base" >/dev/null 2>&1 ||
         fail 2 "needs the image that this difference bundle was made against, $(manifest needs_words) ($base), found it not here." "take the whole bundle: make bundle, without SINCE"
     # `docker load` unpacks what it reads, and then makes layers of it.
-    store="$(docker info -f '{{.DockerRootDir}}' 2>/dev/null || true)" need_mb="$(($(manifest image_mb) * 2))"
+    store="$(docker info -f '{{.DockerRootDir}}' 2>/dev/null || true)" need_mb="$(manifest image_mb)"
+    need_mb=$((${need_mb:-0} * 2))
     if [ -d "$store" ]; then
         free_mb=$(($(df -Pk "$store" | awk 'NR == 2 {print $4}') / 1000))
         [ "$free_mb" -ge "$need_mb" ] || fail 2 "needs $need_mb MB of free disk for $store to load the image, found $free_mb MB." "make room there, then: $0 $BUNDLE"

@@ -23,7 +23,7 @@ need_engine
 for program in zstd ssh-keygen; do
     command -v "$program" >/dev/null || fail 2 "needs $program, found none." "apt-get install zstd openssh-client"
 done
-needs_image="" needs_words="" has_layers=""
+needs_image="" needs_words="" has_layers="" serve_packages=""
 if [ -f "$SINCE" ]; then
     needs_image="$(manifest "$SINCE" image_id)" needs_words="$(manifest "$SINCE" image)" has_layers="$(manifest "$SINCE" layers)"
     [ -n "$has_layers" ] || fail 2 "needs SINCE to be a bundle or an image, found $SINCE to be another file." "make bundle SINCE=build/bundle/cask-….tar"
@@ -83,7 +83,7 @@ if [ "$WHEELS" = yes ]; then
 fi
 tar -c --exclude __pycache__ --exclude '*.pyc' --exclude 'models/*/*/environment' --exclude 'plugins/*/environment' --exclude env/local.env \
     --dereference "${site[@]}" | tar -x -C "$folder/site"
-suite="" serve_packages=""
+suite=""
 if [ "$PACKAGES" = yes ]; then
     docker/bundle/packages.sh "$folder/packages" "$WHEELS"
     suite="$(sed -n 's/^VERSION_CODENAME=//p' /etc/os-release)"

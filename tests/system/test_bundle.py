@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.servers import ROOT
 from tests.system import bare_machines, containers
 from tests.system.bare_machines import Machine
 from tests.system.containers import IMAGE, STEPS
@@ -151,3 +152,10 @@ def test_removal_keeps_the_state_and_an_install_finds_it(machine: Machine) -> No
     machine.run("sh", "-c", "docker images -q | sort -u | xargs docker rmi --force")
     refused = machine.run("bash", "/root/install.sh", "/root/newer.tar", "--key", "/root/key.pub", "--yes", check=False)
     assert "needs the image that this difference bundle was made against" in refused
+
+
+@pytest.mark.parametrize(("recipe", "schema"), [("github.yml", "github-workflows"), ("gitlab.yml", "gitlab-ci")])
+def test_recipe_for_pipelines_is_as_its_server_wants_it(bundles: tuple[Path, Path], recipe: str, schema: str) -> None:
+    """With what `make bundle` has installed for itself."""
+    checker = ROOT / "build" / "bundle-venv" / "bin" / "check-jsonschema"
+    print(containers.run(checker, "--builtin-schema", f"vendor.{schema}", ROOT / "ci" / recipe))
