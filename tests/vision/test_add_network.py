@@ -197,6 +197,33 @@ def test_programs_of_torch_export_and_torchscript(add: Add, picture: np.ndarray,
         (tmp_path / "models" / "mine" / "1").rename(tmp_path / name.replace(".", "-"))
 
 
+def test_a_program_that_takes_its_picture_by_name(add: Add, picture: np.ndarray, tmp_path: Path) -> None:
+    """As Hugging Face's networks are exported: pixel_values is no positional input, and the answer is a table."""
+
+    class Named(torch.nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.inner = network()
+
+        def forward(self, pixel_values: torch.Tensor) -> dict[str, torch.Tensor]:
+            return {"logits": self.inner(pixel_values)}
+
+    batch = torch.export.Dim("batch", min=1, max=64)
+    shapes = {"pixel_values": {0: batch}}
+    example = {"pixel_values": torch.zeros(2, 3, 32, 32)}
+    torch.export.save(torch.export.export(Named().eval(), (), example, dynamic_shapes=shapes), tmp_path / "a.pt2")
+
+    check(add(tmp_path / "a.pt2"), picture, by_torch(picture))
+
+
+def test_torchscript_of_fp16_is_served_as_fp32(add: Add, picture: np.ndarray, tmp_path: Path) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", DeprecationWarning)
+        torch.jit.trace(network().half(), torch.zeros(1, 3, 32, 32).half()).save(tmp_path / "a.pt")
+
+    check(add(tmp_path / "a.pt", wanted={"size": 32}), picture, by_torch(picture), 1e-3)
+
+
 def test_openvinos_own_files_and_the_command(picture: np.ndarray, tmp_path: Path) -> None:
     (tmp_path / "a.onnx").write_bytes(onnx_files.classifier())
     openvino.save_model(openvino.Core().read_model(tmp_path / "a.onnx"), tmp_path / "a.xml", compress_to_fp16=False)
@@ -462,6 +489,20 @@ def test_operators_that_openvino_lacks(add: Add) -> None:
     )
 
     assert "has operators that OpenVINO lacks: acme.Magic (its opset is 17)" in refusal(add, content)
+
+
+def test_an_operator_that_does_not_fit_its_input_is_no_damaged_download(add: Add) -> None:
+    found = refusal(add, onnx_files.classifier(shape=(3, 32, 32)))
+
+    assert "has operators that do not fit their inputs: Conv" in found
+    assert "A picture is an input [n, 3, height, width]" in found
+
+
+@pytest.mark.parametrize("version", [7, 12])
+def test_another_version_of_openvinos_files(add: Add, version: int) -> None:
+    found = refusal(add, f'<?xml version="1.0"?>\n<net name="a" version="{version}"></net>'.encode(), name="a.xml")
+
+    assert f"is OpenVINO IR version {version}; 10 and 11 are read" in found
 
 
 def test_two_inputs(add: Add) -> None:

@@ -25,6 +25,8 @@ KINDS_HINT = "Give an .onnx, an OpenVINO .xml with its .bin beside it, a .pt2 of
 # Unpacked, an archive of torch is about as large as it is: it stores weights, and compresses nothing.
 MOST_RATIO = 20
 _HEAD_BYTES = 512
+_IR_VERSION = re.compile(rb'<net [^>]*\bversion="(\d+)"')
+IR_VERSIONS = (b"10", b"11")
 _CONST = re.compile(rb'\boffset="(\d+)"[^>]{0,200}?\bsize="(\d+)"|\bsize="(\d+)"[^>]{0,200}?\boffset="(\d+)"')
 
 
@@ -141,6 +143,10 @@ def _ir(path: Path) -> NetworkFile:
     if b"<net " not in content or not content.rstrip().endswith(b"</net>"):
         words = "does not begin with <net> and end with </net>"
         raise ModelLoadError(f"{path} is no whole network of OpenVINO: it {words}.", hint=AGAIN)
+    version = _IR_VERSION.search(content[:_HEAD_BYTES])
+    if version and version[1] not in IR_VERSIONS:
+        hint = "Convert the original again with OpenVINO 2022.1 or later (openvino.save_model)."
+        raise ModelLoadError(f"{path} is OpenVINO IR version {int(version[1])}; 10 and 11 are read.", hint=hint)
     ends = [sum(int(part) for part in found if part) for found in _CONST.findall(content)]
     if ends and not weights.exists():
         hint = "OpenVINO writes two files; copy both into one folder."

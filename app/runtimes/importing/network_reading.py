@@ -71,6 +71,12 @@ def _unreadable(wanted: Wanted, said: str) -> ModelLoadError:
         names = ", ".join(missing) or said.strip().splitlines()[-1][:200]
         opset = f" (its opset is {wanted.opset})" if wanted.opset else ""
         return ModelLoadError(f"{wanted.file} has operators that OpenVINO lacks: {names}{opset}.", hint=_EXPORT_HINT)
+    if misfits := re.findall(r"Conversion is failed for: ([\w.]+)", said):
+        hint = (
+            "onnx.checker.check_model(path, full_check=True) says where. A picture is an input [n, 3, height, width]."
+        )
+        names = ", ".join(dict.fromkeys(misfits))
+        return ModelLoadError(f"{wanted.file} has operators that do not fit their inputs: {names}.", hint=hint)
     lines = [line.strip() for line in said.splitlines() if line.strip() and not line.startswith(("Exception", "Check"))]
     words = (lines or [said])[-1][:200]
     return ModelLoadError(f"{wanted.file} cannot be read by OpenVINO: {words}.", hint=network_files.AGAIN)
@@ -95,7 +101,20 @@ def _exported(wanted: Wanted) -> Network:
     sides = [list(node.meta["val"].shape) for node in program.graph.nodes if node.name in names]
     fixed = [openvino.PartialShape([side if isinstance(side, int) else -1 for side in each]) for each in sides]
     model.reshape(dict(zip(model.inputs, fixed, strict=True)))
-    return Network(model, _by_torch(program.module()), f"torch {torch.__version__}")
+    return Network(model, _by_torch(_called(program)), f"torch {torch.__version__}")
+
+
+def _called(program: Any) -> Any:
+    """The program as a function of its tensors in order; Hugging Face's take some of them by name."""
+    from torch.utils import _pytree
+
+    module = program.module()
+
+    def call(*tensors: Any) -> Any:
+        args, kwargs = _pytree.tree_unflatten(tensors, program.call_spec.in_spec)
+        return module(*args, **kwargs)
+
+    return call
 
 
 def _torchscript(wanted: Wanted) -> Network:
@@ -104,7 +123,8 @@ def _torchscript(wanted: Wanted) -> Network:
     from app.runtimes import operators  # noqa: F401 - programs may hold torchvision's operators
 
     try:
-        program = torch.jit.load(wanted.file, map_location="cpu").eval()
+        # Weights of fp16 are served as fp32, as everywhere; OpenVINO would not feed them fp32 pictures.
+        program = torch.jit.load(wanted.file, map_location="cpu").eval().float()
     except Exception as error:  # noqa: BLE001 - whatever a library raises for somebody's file
         raise _of_torch(wanted, error) from None
     side = wanted.size or network_input.model_class(wanted).file_side
@@ -146,7 +166,8 @@ def _of_torch(wanted: Wanted, error: Exception) -> ModelLoadError:
 def _not_converted(wanted: Wanted, error: Exception) -> ModelLoadError:
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     words = next(
-        (line for line in lines if "No conversion rule" in line or "not supported" in line), (lines or ["?"])[0]
+        (line for line in lines if "No conversion rule" in line or "not supported" in line),
+        next((line for line in reversed(lines) if not line.startswith(("Check", "While"))), "?"),
     )
     return ModelLoadError(f"{wanted.file} cannot be converted by OpenVINO: {words[:200]}", hint=_EXPORT_HINT)
 
