@@ -4,7 +4,7 @@ SHELL := /bin/bash
 # before it reads this: make --no-print-directory -C here status.)
 MAKEFLAGS += --no-print-directory
 .DEFAULT_GOAL := help
-.PHONY: support-bundle backup backup-check restore help serve stop reload dev config config-diff doctor up down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-long test-attacks test-clients check \
+.PHONY: support-bundle backup backup-check restore help serve stop reload recycle dev config config-diff doctor up deploy history down rollback logs ps shell smoke status docker-engine base-image monitoring-image wheels image test test-long test-attacks test-clients check \
 	format install lock docs postman fuzz \
 	example model-add model-new model-test model-dev model-list model-check model-build model-report model-versions model-promote model-rollback model-canary \
 	model-shadow model-give-up bench train clean
@@ -33,7 +33,9 @@ serve: ## Start Apache in the foreground: ENV=dev PORT=8000
 stop: ## Stop make serve; requests in flight finish
 	@apache/stop.sh
 reload: ## Apply env/*.env and certificates, losing no request
-	@$(PY) apache/reload.py
+	@docker/steps/reload.sh
+recycle: ## Replace the processes one by one, losing no request
+	@docker/steps/recycle.sh
 dev: ## The app and an engine, without Apache, anew after a save
 	@$(INSTALL) serve
 	@app/dev.sh
@@ -54,8 +56,11 @@ restore: ## Put a backup back; the service is stopped: FILE=…
 	@app/given.sh docker/steps/backup.sh restore :FILE @OPTIONS
 
 ##@ Run it in a container
-up: ## Build, check and start: ENV=prod GPUS=all MONITORING=1
+deploy: up ## The same, by the name that CI uses
+up: ## Build, check and start; no request is lost: ENV=prod
 	@docker/steps/up.sh
+history: ## Show the last releases: when, by whom, with which result
+	@docker/steps/history.sh
 rollback: ## Return to the previous release: RELEASE=number
 	@docker/steps/rollback.sh
 down: ## Stop and remove the container; its state stays
@@ -204,6 +209,10 @@ test: ## Run the quick tests: PART=unit,apache for some of them
 test-long: ## Run the long ones: attacks, faults, load, releases, builds
 	@$(INSTALL) dev
 	@tests/run.sh --long
+.PHONY: deploy-under-load
+deploy-under-load: ## 20 deploys and 10 power cuts while callers ask
+	@$(INSTALL) dev
+	@$(PY) -m tests.system.deploys
 test-attacks: ## Attack the service beside honest callers; print the cost
 	@$(INSTALL) dev
 	@tests/run.sh attacks

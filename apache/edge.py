@@ -45,14 +45,18 @@ def write_headers(folder: Path) -> None:
 
 
 def write_start(settings: Settings, folder: Path, place: Path) -> None:
-    """httpd.conf: the definitions that the edge's files use, and no other; then those files."""
+    """httpd.conf: the definitions that the edge's files use, and no other; and those files."""
     used = {name for each in INCLUDED for pair in NAMES.findall((CONF / f"{each}.conf").read_text()) for name in pair}
     definitions = folder / "definitions.conf"
     own = {name: f'Define {name} "{value}"' for name, value in own_definitions(settings, place).items()}
     given = {line.split(" ")[1]: line for line in definitions.read_text().splitlines()}
     definitions.unlink()
     lines = [line for name, line in (given | own).items() if name in used]
-    (folder / "httpd.conf").write_text("\n".join(lines) + f'\nInclude "{CONF / "edge.conf"}"\n')
+    (folder / "httpd.conf").write_text("\n".join(lines) + f'\nInclude "{place / "edge.conf"}"\n')
+    # Copies: the edge's own image may be older.
+    for each in INCLUDED:
+        text = (CONF / f"{each}.conf").read_text()
+        (folder / f"{each}.conf").write_text(text.replace("${CASK_ROOT}/apache/conf/", "${CASK_SERVER_ROOT}/"))
 
 
 def own_definitions(settings: Settings, place: Path) -> dict[str, object]:

@@ -1,63 +1,57 @@
-# From the container that serves to the next release's; sourced by up.sh and rollback.sh after release.sh.
+# From the release that serves to the next; sourced by up.sh, rollback.sh and down.sh after release.sh.
 # shellcheck shell=bash
 #
-# The new container starts beside the old one, in a network of its own that publishes no port, and loads its models there.
-# Once it is ready the old one stops, finishing what it has, and the new one moves into the network that publishes ports:
-# that is when callers wait. Where two have no room, the new one starts after the old one has ended.
+# The new container starts beside the old one and loads its models. Once it is ready and its answers are right, the edge's
+# link names it, the old one finishes what it has and stands by. Where two have no room, the old one ends first.
 
 MIN_FREE_MB="${MIN_FREE_MB:-1024}"          # of the machine's memory, for a second container during the change
-FRONT="${PROJECT}_front"
-BESIDE="${PROJECT}_beside"
 OLD=""                                      # the container that serves while another is started beside it
+ACTION=""                                   # for the history: what this command does
 
 # --- looking ----------------------------------------------------------------------------------------------------------
 
-networks_of() { "$DOCKER" inspect -f '{{range $name, $_ := .NetworkSettings.Networks}}{{println $name}}{{end}}' "$1" | grep .; }
-
-is_running() { [ -n "$1" ] && [ "$("$DOCKER" inspect -f '{{.State.Running}}' "$1" 2>/dev/null)" = true ]; }
-
 # Says in words why two cannot run at once; says nothing where they can.
 no_room() { # no_room CONTAINER NUMBER
-    local file free_kb
+    local free_kb
     free_kb="$("$DOCKER" exec "$1" sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo || true)"
-    file="$(release_label "$2" compose | base64 -d)"
-    if ! grep -q '/var/lib/cask/run\b' <<<"$file" ||
-        ! "$DOCKER" inspect -f '{{range .Mounts}}{{println .Destination}}{{end}}' "$1" | grep -qx /var/lib/cask/run; then
-        echo "one of them was made by an earlier Cask"
-    elif grep -q 'driver: nvidia' <<<"$file"; then
+    if ! has_edge_folder "$1"; then
+        echo "the one that serves was made by an earlier Cask, without an edge"
+    elif release_label "$2" compose | base64 -d | grep -q 'driver: nvidia'; then
         echo "one GPU may not hold the models twice"
     elif [ "${free_kb:-0}" -lt $((MIN_FREE_MB * 1024)) ]; then
         echo "less than $MIN_FREE_MB MB of memory are free"
     fi
 }
 
-has_others() { # has_others NUMBER : monitoring, in that release or still there
-    release_label "$1" compose | base64 -d | grep -q '^  prometheus:' ||
-        [ "$("$DOCKER" ps -aq --filter "label=com.docker.compose.project=$PROJECT" | wc -l)" -gt "$(all_containers | wc -l)" ]
-}
+has_monitoring() { release_label "$1" compose | base64 -d | grep -q '^  prometheus:'; }
 
 # --- running ----------------------------------------------------------------------------------------------------------
-
-make_front() { "$DOCKER" network inspect "$FRONT" >/dev/null 2>&1 || "$DOCKER" network create "$FRONT" >/dev/null; }
 
 compose_release() { # compose_release NUMBER ARGUMENT… : by the file that it was made with
     local number="$1" file host status=0
     shift
-    make_front
-    host="$("$DOCKER" network inspect -f '{{(index .IPAM.Config 0).Gateway}}' "$FRONT")"
+    make_network
+    host="$("$DOCKER" network inspect -f '{{(index .IPAM.Config 0).Gateway}}' "$BACK")"
     file="$(umask 077; mktemp "${TMPDIR:-/tmp}/cask-compose.XXXXXX.yaml")"
-    release_label "$number" compose | base64 -d | sed "s/HOSTADDRESS/$host/" >"$file"
-    run_compose -p "$PROJECT" -f "$file" "$@" || status=$?
+    release_label "$number" compose | base64 -d |
+        sed "s/HOSTADDRESS/$host/; s/EDGEADDRESS/$(edge_address)/; s/RELEASEADDRESS/$(release_address "$number")/" >"$file"
+    COMPOSE_IGNORE_ORPHANS=true run_compose -p "$PROJECT" -f "$file" "$@" || status=$?
     rm -f "$file"
     return "$status"
 }
 
-# As the start does it, as the same user, with the same mounts; the state is only looked at.
+# As the start does it, as the same user, with the same mounts; the state is only looked at. Leaves the edge's configuration.
 check_release() { # check_release NUMBER : prints the reason and returns 1 when it would not start
     local said
-    said="$(compose_release "$1" run --rm --no-deps -T --entrypoint '' cask bash -c \
-        '{ python -m app.storage.state_files && CASK_ANNOUNCE=no STATE_DIR=/tmp/state bash apache/serve.sh --check; } 2>&1' \
-        2>"$LOG" </dev/null)" && return 0
+    # shellcheck disable=SC2016
+    if said="$(compose_release "$1" run --rm --no-deps -T --entrypoint '' -e "CHECKED=$1" cask bash -c '
+        export CASK_ANNOUNCE=no STATE_DIR=/tmp/state
+        { STATE_DIR=/var/lib/cask python -m app.storage.state_files && bash apache/serve.sh --check &&
+            python apache/edge.py /tmp/edge /edge/conf; } 2>&1 || exit 1
+        cd /tmp/edge && cat * */* 2>/dev/null | sha256sum >digest && rm -rf "/edge/conf-$CHECKED" && cp -R . "/edge/conf-$CHECKED"
+        ' 2>"$LOG" </dev/null)"; then
+        return 0
+    fi
     said="$(printf '%s\n' "$said" | grep -v '^$' | { grep -v '^{' || true; } | sed 's/^FAIL: //' | head -n 1)"
     printf '%s' "${said:-$(grep -v '^$' "$LOG" | tail -n 1)}"
     return 1
@@ -94,12 +88,47 @@ wait_ready() { # wait_ready SINCE RESTARTS : returns 1 and sets REASON where CON
     done
 }
 
+# The samples that the models bring, asked of CONTAINER itself: whoever answers wrongly does not come to serve.
+judge_answers() { # returns 1 and sets REASON
+    local said
+    # shellcheck disable=SC2016
+    said="$("$DOCKER" exec "$CONTAINER" sh -c '
+        base="http://127.0.0.1:$PORT"
+        if [ "${HTTPS_PORT:-0}" != 0 ]; then base="https://127.0.0.1:$HTTPS_PORT"; export SMOKE_CERTIFICATE="$TLS_CERTIFICATE"; fi
+        SMOKE_TOKEN="$(python -m app.cli token create smoke --internal --json | sed -n "s/^ *\"token\": \"\(cask_[0-9a-f_]*\)\".*/\1/p")"
+        SMOKE_HOST="$(python -m app.cli config get SERVER_NAME)"
+        export SMOKE_TOKEN SMOKE_HOST
+        exec python docker/smoke.py "$base"' 2>&1)" && return 0
+    # A store whose models have other tasks than the samples.
+    if grep -q ' 0 of 0 samples right ' <<<"$said"; then return 0; fi
+    REASON="its answers to the samples are not right: $(grep -E 'FAIL|NO ' <<<"$said" | head -n 1 | tr -s ' ')"
+    return 1
+}
+
+# From where callers are: the release that the edge itself says has answered.
+verify_edge() { # verify_edge NUMBER : returns 1 and sets REASON
+    # shellcheck disable=SC2016
+    "$DOCKER" exec "$CONTAINER" python -I -c '
+import os, sys, time, urllib.request
+for _ in range(50):
+    try:
+        with urllib.request.urlopen("http://%s:%s/livez" % (sys.argv[1], os.environ["PORT"]), timeout=5) as answer:
+            if answer.headers["X-Cask-Release"] == sys.argv[2]:
+                sys.exit()
+    except OSError:
+        pass
+    time.sleep(0.1)
+sys.exit(1)' "$(edge_address)" "$1" 2>/dev/null && return 0
+    REASON="the edge does not answer with it: $("$DOCKER" logs --tail 1 "$EDGE" 2>&1)"
+    return 1
+}
+
 refused_by_engine() { # sets REASON from what it wrote to $LOG
     REASON="the engine did not start it: $(grep -iE 'error|cannot|in use' "$LOG" | grep -v 'Encountered errors' | tail -n 1 | cut -c 1-400)"
 }
 
 # One change at a time on this machine, from whichever folder; until this process ends.
-take_turn() {
+take_turn() { # take_turn ACTION
     local folder=/run/lock lock
     [ -w "$folder" ] || folder=/tmp
     lock="$folder/cask.$PROJECT.lock"
@@ -110,7 +139,7 @@ take_turn() {
     exec 8>&2
     trap leave EXIT
     flock -n 9 || fail 1 "needs to be the only one who changes the project «$PROJECT», found another command that does." "wait for it, then again"
-    forget_beside
+    ACTION="$1"
     # Of a check that was interrupted.
     "$DOCKER" ps -aq --filter "label=com.docker.compose.project=$PROJECT" --filter label=com.docker.compose.oneoff=True |
         xargs -r "$DOCKER" rm --force >/dev/null
@@ -120,32 +149,26 @@ take_turn() {
 leave() {
     local unserved="$UNSERVED"
     [ -z "${STAGE:-}" ] || rm -rf "$STAGE"
-    [ -z "$OLD" ] || forget_beside
+    [ -z "$OLD" ] || forget_tried
+    [ -z "$ACTION" ] || CONTAINER="${OLD:-$(container)}"
+    [ -z "$ACTION" ] || [ -z "$FAILED" ] || record "$ACTION" "" "refused: $FAILED"
     forget_unserved
     [ -z "$FAILED" ] && [ -n "$OLD$unserved" ] || return 0
     printf '\nFAIL: interrupted before release %s served. What served before serves on.\nNext: make %s again\n' \
         "$RELEASE" "$(basename "$0" .sh)" >&8
-}
-
-# Until a container that is stopping takes no connection any more and has sent its last answer; 1 where that cannot be seen.
-wait_answered() { # wait_answered CONTAINER
-    local port ports=""
-    for port in $("$DOCKER" inspect -f '{{range $port, $_ := .NetworkSettings.Ports}}{{println $port}}{{end}}' "$1"); do
-        ports="$ports${ports:+|}$(printf '%04X' "${port%/*}")"
-    done
-    # States of /proc/net/tcp: 01 established, 04, 09, 0B closed with an answer under way, 08 half closed, 0A listening.
-    "$DOCKER" exec "$1" timeout 60 sh -c "while grep -qE '^ *[0-9]+: [0-9A-F]+:($ports) [0-9A-F:]+ (01|04|08|09|0A|0B) ' \\
-        /proc/net/tcp /proc/net/tcp6; do sleep 0.05; done" >/dev/null 2>&1
+    [ -z "$ACTION" ] || record "$ACTION" "" "interrupted"
 }
 
 # --- the change -------------------------------------------------------------------------------------------------------
 
 start_release() { # start_release NUMBER : sets CONTAINER; where it does not become ready, REASON, and returns 1
     local before why
-    forget_beside
+    make_network
+    read_links
     before="$(container)"
+    forget_unfinished "$1" "$before"
     if ! is_running "$before" || [ "$(container_label "$before" release)" = "$1" ]; then
-        start_alone "$1" "$before"
+        start_alone "$1" ""
     elif why="$(no_room "$before" "$1")" && [ -n "$why" ]; then
         say note "nobody is answered during the change: $why"
         start_alone "$1" "$before"
@@ -154,70 +177,117 @@ start_release() { # start_release NUMBER : sets CONTAINER; where it does not bec
     fi
 }
 
-start_alone() { # start_alone NUMBER BEFORE : Compose ends what serves, and starts this
-    local restarts=0 began
+# What an interrupted change left: whoever neither serves nor stands by.
+forget_unfinished() { # forget_unfinished NUMBER BEFORE
+    local id number
+    for id in $(all_containers); do
+        number="$(container_label "$id" release)"
+        if [ "$id" = "$2" ] && { [ -n "$CURRENT" ] || is_running "$id"; }; then continue; fi
+        if [ -n "$number" ] && [ "$number" = "$CURRENT" ]; then continue; fi
+        if [ -n "$number" ] && [ "$number" = "$PREVIOUS" ]; then
+            # Cut off after the switch, it still has its models.
+            if is_running "$id" && ! "$DOCKER" exec "$id" test -e /tmp/stands-by; then "$DOCKER" restart -t 60 "$id" >/dev/null; fi
+            continue
+        fi
+        "$DOCKER" rm --force "$id" >/dev/null
+    done
+}
+
+wake() { # wake NUMBER : sets CONTAINER, which runs; a link must name it already
+    CONTAINER="$(container_of "$1")"
+    if [ -z "$CONTAINER" ]; then
+        compose_release "$1" up --no-start --no-recreate --scale "cask=$(($(all_containers | wc -l) + 1))" cask \
+            >"$LOG" 2>&1 </dev/null || { refused_by_engine; return 1; }
+        CONTAINER="$(container_of "$1")"
+        [ -n "$CONTAINER" ] || { refused_by_engine; return 1; }
+    fi
+    "$DOCKER" start "$CONTAINER" >/dev/null 2>"$LOG" || { refused_by_engine; return 1; }
+}
+
+restarts_of() { "$DOCKER" inspect -f '{{.RestartCount}}' "$1" 2>/dev/null || echo 0; }
+
+start_alone() { # start_alone NUMBER BEFORE : BEFORE ends first; empty where nothing serves
+    local began
     began="$(date +%s)"
-    compose_release "$1" up -d --remove-orphans >"$LOG" 2>&1 </dev/null || { refused_by_engine; return 1; }
-    need_container
-    # A container that was there already may have been restarted in its life; only what happens now counts.
-    if [ "$2" = "$CONTAINER" ]; then restarts="$("$DOCKER" inspect -f '{{.RestartCount}}' "$CONTAINER")"; fi
-    wait_ready "$began" "$restarts"
+    if [ -n "$2" ] && has_edge_folder "$2"; then
+        CONTAINER="$2"
+        point previous "$(container_label "$2" release)" current "$1"
+        "$DOCKER" restart -t 60 "$2" >/dev/null
+    else
+        [ -z "$2" ] || "$DOCKER" stop -t 60 "$2" >/dev/null
+        CONTAINER=""
+        point current "$1"
+    fi
+    wake "$1" && wait_ready "$began" "$(restarts_of "$CONTAINER")" && judge_answers && need_edge "$1" && verify_edge "$1" || return 1
+    if [ -z "$2" ] || has_edge_folder "$2"; then
+        forget_others "$1" "$PREVIOUS" "$(container_label "${2:-none}" release)"
+    else
+        "$DOCKER" rm "$2" >/dev/null
+    fi
+    start_monitoring "$1"
 }
 
 start_beside() { # start_beside NUMBER BEFORE : sets OLD for as long as that one serves
-    local network networks began stopping
+    local began from
     OLD="$2"
+    from="$(container_label "$2" release)"
     began="$(date +%s)"
-    "$DOCKER" network create --internal "$BESIDE" >/dev/null
-    compose_release "$1" up --no-start --no-recreate --scale cask=2 cask >"$LOG" 2>&1 </dev/null || { refused_by_engine; return 1; }
-    need_container
-    networks="$(networks_of "$CONTAINER")"
-    for network in $networks; do "$DOCKER" network disconnect "$network" "$CONTAINER"; done
-    "$DOCKER" network connect "$BESIDE" "$CONTAINER"
-    "$DOCKER" start "$CONTAINER" >/dev/null 2>"$LOG" || { refused_by_engine; return 1; }
-    wait_ready "$began" 0 || return 1
+    CONTAINER="$2"
+    point trying "$1"
+    wake "$1" && wait_ready "$began" "$(restarts_of "$CONTAINER")" && judge_answers || return 1
     # From here to the end of the change nobody may be left without a container: a closed terminal and Ctrl-C must wait.
     trap '' HUP INT TERM
-    say change "it is ready; the old one finishes what it has"
-    OLD=""
-    "$DOCKER" stop -t 60 "$2" >/dev/null &
-    stopping=$!
-    wait_answered "$2" || wait "$stopping" || true
-    # Its processes end without callers; nobody waits for that. All of its networks: in whichever it stays, the engine
-    # would publish its ports.
-    for network in $(networks_of "$2"); do
-        # Where it will not leave, its end gives the port free.
-        "$DOCKER" network disconnect "$network" "$2" >/dev/null 2>&1 || wait "$stopping" || true
-    done
-    for network in $networks; do
-        "$DOCKER" network connect --alias cask "$network" "$CONTAINER" >"$LOG" 2>&1 || { refused_by_engine; return 1; }
-    done
-    wait "$stopping" || true
-    "$DOCKER" rm "$2" >/dev/null
-    forget_beside
-    trap - HUP INT TERM
-    if has_others "$1"; then
-        compose_release "$1" up -d --remove-orphans >"$LOG" 2>&1 </dev/null || { refused_by_engine; return 1; }
+    need_edge "$1" || { trap - HUP INT TERM; return 1; }
+    say change "it is ready and right; the old one finishes what it has"
+    point previous "$from" current "$1" trying ""
+    if ! verify_edge "$1"; then
+        point current "$from" previous "$PREVIOUS"
+        trap - HUP INT TERM
+        return 1
     fi
+    OLD=""
+    # It sees that it is no longer named, finishes, and stands by without its models.
+    "$DOCKER" restart -t 60 "$2" >/dev/null
+    forget_others "$1" "$from"
+    trap - HUP INT TERM
+    start_monitoring "$1"
 }
 
-forget_beside() { # what an interrupted change left, and the network
-    local id
-    "$DOCKER" network inspect "$BESIDE" >/dev/null 2>&1 || return 0
+forget_others() { # forget_others NUMBER… : all containers of other releases
+    local id number
     for id in $(all_containers); do
-        if [ "$(networks_of "$id")" = "$BESIDE" ]; then
-            "$DOCKER" rm --force "$id" >/dev/null
-        else
-            "$DOCKER" network disconnect "$BESIDE" "$id" >/dev/null 2>&1 || true
-        fi
+        number="$(container_label "$id" release)"
+        case " $* " in *" $number "*) ;; *) "$DOCKER" rm --force "$id" >/dev/null ;; esac
     done
-    "$DOCKER" network rm "$BESIDE" >/dev/null
+}
+
+start_monitoring() { # start_monitoring NUMBER
+    has_monitoring "$1" || return 0
+    local services=(prometheus)
+    if release_label "$1" compose | base64 -d | grep -q '^  grafana:'; then services+=(grafana); fi
+    compose_release "$1" up -d --no-deps "${services[@]}" >"$LOG" 2>&1 </dev/null || { refused_by_engine; return 1; }
+    join_monitoring
+}
+
+# What was started beside OLD and does not come to serve; a release that stood by stands by again.
+forget_tried() {
+    local tried="${CONTAINER:-}"
+    CONTAINER="$OLD"
+    point trying "" >/dev/null 2>&1 || true
+    if [ -z "$tried" ] || [ "$tried" = "$OLD" ]; then tried="$(container_of "${RELEASE:-none}")"; fi
+    if [ -n "$tried" ] && [ "$tried" != "$OLD" ]; then
+        if [ -n "$PREVIOUS" ] && [ "$(container_label "$tried" release)" = "$PREVIOUS" ]; then
+            "$DOCKER" restart -t 10 "$tried" >/dev/null 2>&1 || true
+        else
+            "$DOCKER" rm --force "$tried" >/dev/null 2>&1 || true
+        fi
+    fi
 }
 
 # Takes what does not serve away, and starts what served before where that has been stopped. Always ends with status 1.
 restore_release() { # restore_release FAILED BEFORE : BEFORE is empty where there was nothing
-    local reason="$REASON" next="mend what it names, then: make up ENV=$ENV" said=""
-    if CONTAINER="$(container)" && [ "$CONTAINER" != "$OLD" ]; then
+    local reason="$REASON" next="mend what it names, then: make up ENV=$ENV" said="" old
+    if [ -n "${CONTAINER:-}" ] && [ "$CONTAINER" != "$OLD" ]; then
         printf '\n' >&2
         # Started again and again, it says the same again and again.
         "$DOCKER" logs --tail 15 "$CONTAINER" 2>&1 | awk '!seen[$0]++ {print "    " $0}' >&2
@@ -225,21 +295,33 @@ restore_release() { # restore_release FAILED BEFORE : BEFORE is empty where ther
         reason="$reason${said:+: $said}"
     fi
     if [ -z "$2" ]; then
+        UNSERVED=""
         fail 1 "needs a ready container, found that $reason (above: the end of its log); nothing served before." \
             "$next (make logs shows all of it, make down clears it away)"
     fi
     if [ -n "$OLD" ]; then
-        [ "$CONTAINER" = "$OLD" ] || "$DOCKER" rm --force "$CONTAINER" >/dev/null
-        forget_beside
+        forget_tried
         forget_unserved
+        OLD=""
         fail 1 "release $1 does not serve, for ${reason%.}. $(release_words "$2") serves on." "$next"
     fi
     say restore "$(release_words "$2")"
-    all_containers | xargs -r "$DOCKER" rm --force >/dev/null
-    forget_unserved
+    old="$(container_of "$2")"
+    if [ -n "$old" ] && ! has_edge_folder "$old"; then
+        "$DOCKER" rm --force --volumes "$EDGE" >/dev/null 2>&1 || true
+        forget_others "$2"
+        forget_unserved
+        "$DOCKER" start "$old" >/dev/null
+        CONTAINER="$old"
+    else
+        CONTAINER="$old"
+        point current "$2" previous ""
+        forget_others "$2"
+        forget_unserved
+    fi
     # Short for the new one may be too short for what is known to work.
     [ "$WAIT_SECONDS" -ge 180 ] || WAIT_SECONDS=180
-    if start_release "$2"; then
+    if wait_ready "$(date +%s)" "$(restarts_of "$old")" && { ! has_edge_folder "$old" || need_edge "$2"; }; then
         fail 1 "release $1 does not serve, for ${reason%.}. $(release_words "$2") serves again." "$next"
     fi
     fail 1 "release $1 does not serve, for ${reason%.}. Nor does $(release_words "$2") any more, for $REASON." "make logs; $next"

@@ -18,13 +18,13 @@ MONITORING_SUBNET="${MONITORING_SUBNET:-172.30.251.0/28}"
 PROMETHEUS_IMAGE="${PROMETHEUS_IMAGE:-cask-prometheus:latest}"
 GRAFANA_IMAGE="${GRAFANA_IMAGE:-grafana/grafana-oss:11.6.0}"
 BASE_IMAGE="${BASE_IMAGE:-debian:bookworm-slim}"
-FAILED=""                                     # yes: the reason has been said
+FAILED=""                                     # the reason, once it has been said
 
 say() { printf '  %-12s %s\n' "$1" "$2"; }
 
 fail() { # fail STATUS WHAT NEXT
     printf 'FAIL: %s\nNext: %s\n' "$2" "$3" >&2
-    FAILED=yes
+    FAILED="$2"
     exit "$1"
 }
 
@@ -117,7 +117,7 @@ write_monitoring() { # writes $MONITORING_FILE and whom Prometheus asks, or remo
     rm -f "$MONITORING_FILE"
     [ -n "$MONITORING" ] || return 0
     mkdir -p "build/monitoring/$PROJECT"
-    printf '[{"targets": ["cask:%s"]}]\n' "${PORT:-8000}" >"build/monitoring/$PROJECT/cask.json"
+    printf '[{"targets": ["edge:%s"]}]\n' "${PORT:-8000}" >"build/monitoring/$PROJECT/cask.json"
     chmod a+rX build/monitoring "build/monitoring/$PROJECT" "build/monitoring/$PROJECT/cask.json"
     echo docker/monitoring/compose.yaml >"$MONITORING_FILE"
     if "$DOCKER" image inspect "$GRAFANA_IMAGE" >/dev/null 2>&1; then
@@ -127,6 +127,11 @@ write_monitoring() { # writes $MONITORING_FILE and whom Prometheus asks, or remo
 
 # What an earlier MONITORING=1 left: a network keeps its addresses from others, and Compose forgets what no file names.
 forget_monitoring() { # forget_monitoring [volumes]
+    for service in prometheus grafana; do
+        "$DOCKER" ps -aq --filter "label=com.docker.compose.project=$PROJECT" \
+            --filter "label=com.docker.compose.service=$service" | xargs -r "$DOCKER" rm --force >/dev/null
+    done
+    "$DOCKER" network disconnect --force "${PROJECT}_monitoring" "$EDGE" >/dev/null 2>&1 || true
     "$DOCKER" network rm "${PROJECT}_monitoring" >/dev/null 2>&1 || true
     if [ "${1:-}" = volumes ]; then
         for volume in prometheus grafana; do "$DOCKER" volume rm "${PROJECT}_$volume" >/dev/null 2>&1 || true; done
@@ -222,15 +227,18 @@ compose() { # by the files in docker/ and what was given
     run_compose -p "$PROJECT" "${files[@]}" "$@"
 }
 
-all_containers() { # the ids of the service's containers, the newest first; those of `compose run` are none of them
-    "$DOCKER" ps -aq \
+all_containers() { # the ids of the releases' containers, the newest first; those of `compose run` are none of them
+    "$DOCKER" ps -aq --no-trunc \
         --filter "label=com.docker.compose.project=$PROJECT" \
         --filter label=com.docker.compose.service=cask \
         --filter label=com.docker.compose.oneoff=False
 }
 
-container() { # the id of the running or stopped container of this project; nothing where there is none
-    all_containers | head -n 1
+container() { # the id of the container that serves, running or stopped; nothing where there is none
+    local found
+    read_links
+    found="$([ -z "$CURRENT" ] || container_of "$CURRENT")"
+    if [ -n "$found" ]; then printf '%s' "$found"; else all_containers | head -n 1; fi
 }
 
 # Images of ours by revision: the newest three stay, those that a kept release of any project or a container needs, and all
@@ -270,3 +278,5 @@ in_stopped_container() { # in_stopped_container PYTHON-ARGUMENT… : reads the i
         --env-file <("$DOCKER" inspect -f '{{range .Config.Env}}{{println .}}{{end}}' "$CONTAINER" | grep .) \
         --entrypoint python "$("$DOCKER" inspect -f '{{.Image}}' "$CONTAINER")" "$@"
 }
+
+. "docker/steps/edge.sh"

@@ -10,17 +10,26 @@ VOLUMES="${VOLUMES:-no}"                    # yes: also delete STATE_DIR's volum
 choose_environment
 load_settings
 need_engine
-take_turn
+take_turn down
 if [ -z "$(container)" ] && [ "$VOLUMES" != yes ]; then
     say down "nothing runs as project «$PROJECT»"
     exit 0
 fi
+record down "" "asked for"
+# First nobody new comes in; who is being answered still has a release.
+"$DOCKER" stop -t 60 "$EDGE" >/dev/null 2>&1 || true
+forget_monitoring "$([ "$VOLUMES" != yes ] || echo volumes)"
+all_containers | xargs -r "$DOCKER" stop -t 60 >/dev/null 2>&1 || true
 options=(--remove-orphans)
 if [ "$VOLUMES" = yes ]; then options+=(--volumes); fi
 (compose down "${options[@]}") >/dev/null 2>&1 || compose down "${options[@]}"
-"$DOCKER" network rm "$FRONT" >/dev/null 2>&1 || true
-forget_monitoring "$([ "$VOLUMES" != yes ] || echo volumes)"
-if [ "$VOLUMES" = yes ]; then for number in $(releases); do remove_release "$number"; done; fi
+all_containers | xargs -r "$DOCKER" rm --force >/dev/null
+"$DOCKER" rm --force --volumes "$EDGE" "$EDGE-before" >/dev/null 2>&1 || true
+"$DOCKER" network rm "$BACK" "${PROJECT}_front" >/dev/null 2>&1 || true
+if [ "$VOLUMES" = yes ]; then
+    "$DOCKER" volume rm "$EDGE_FOLDER" >/dev/null 2>&1 || true
+    for number in $(releases); do remove_release "$number"; done
+fi
 rm -f "$GIVEN" "$GPU_FILE" "$MONITORING_FILE"
 say down "project «$PROJECT»$([ "$VOLUMES" = yes ] && echo " and its state" || echo "; its state stays in the volume ${PROJECT}_state")"
 echo "Next: make up ENV=$ENV"

@@ -1,7 +1,7 @@
 # What one `make up` starts, kept by the engine; sourced by up.sh, rollback.sh, down.sh after common.sh. changeover.sh starts it.
 # shellcheck shell=bash
 #
-# A release is an image and copies of settings, secrets and certificates: the volumes <project>_settings-N and
+# A release is an image and copies of settings and secrets: the volumes <project>_settings-N and
 # <project>_secrets-N. <project>_run-N holds the sockets of its container alone. The first carries, as a label, the Compose file that starts it. So a restart gets what was
 # checked, whatever became of the files since, and a way back needs nothing but the engine.
 
@@ -59,11 +59,14 @@ stage_release() { # sets STAGE, which leave takes away (changeover.sh)
     if [ "${HTTPS_PORT:-0}" != 0 ]; then
         [ -n "$TLS_CERTIFICATE" ] && [ -n "$TLS_KEY" ] ||
             fail 2 "needs TLS_CERTIFICATE and TLS_KEY with HTTPS_PORT=$HTTPS_PORT, found one of them not set.$(still_serves)" "docs/container.md, TLS"
-        copy_secret "$TLS_CERTIFICATE" tls_certificate
-        copy_secret "$TLS_KEY" tls_key
+        # Of no release: the newest pair serves, whichever release does (edge.sh).
+        { cat -- "$TLS_CERTIFICATE" && echo && cat -- "$TLS_KEY"; } >"$STAGE/pair" 2>/dev/null ||
+            fail 2 "needs TLS_CERTIFICATE and TLS_KEY, found $TLS_CERTIFICATE or $TLS_KEY, which «$(id -un)» cannot read.$(still_serves)" \
+                "mend that file or its name, then: make up ENV=$ENV"
     fi
     # Numbered once it is known whether it is new.
-    RELEASE=RELEASENUMBER RELEASE_DIGEST=RELEASEDIGEST HOST_ADDRESS=HOSTADDRESS compose config >"$STAGE/compose.yaml" 2>"$STAGE/refused" ||
+    RELEASE=RELEASENUMBER RELEASE_DIGEST=RELEASEDIGEST HOST_ADDRESS=HOSTADDRESS EDGE_ADDRESS=EDGEADDRESS \
+        RELEASE_ADDRESS=RELEASEADDRESS compose config >"$STAGE/compose.yaml" 2>"$STAGE/refused" ||
         fail 2 "needs Compose to read docker/compose*.yaml: $(grep -v '^$' "$STAGE/refused" | tail -n 1).$(still_serves)" "mend what it names, then: make up ENV=$ENV"
 }
 
@@ -71,6 +74,7 @@ stage_release() { # sets STAGE, which leave takes away (changeover.sh)
 release_digest() {
     {
         "$DOCKER" image inspect -f '{{.Id}}' "$CASK_IMAGE"
+        echo "$LISTEN_HOST ${PORT:-8000} ${HTTPS_PORT:-0}"
         cat "$STAGE/compose.yaml"
         (cd "$STAGE" && find settings secrets -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum)
     } | sha256sum | cut -d ' ' -f 1
@@ -82,15 +86,24 @@ fill_volume() { # fill_volume NUMBER FOLDER MODE : for the container's user, who
             "$CASK_IMAGE" --extract --preserve-permissions --same-owner -C /into
 }
 
+# Of what the edge is made of in the image: while that stays, it needs no other image.
+edge_image() {
+    "$DOCKER" run --rm --network none --entrypoint sh "$CASK_IMAGE" -c '{ cat apache/modules/*.c apache/edge.sh
+        dpkg-query -W apache2-bin libapr1 libaprutil1 libssl3 libnghttp2-14 libpcre2-8-0 zlib1g libc6 2>/dev/null
+        } | sha256sum | cut -c 1-16'
+}
+
 make_release() { # make_release DIGEST : sets RELEASE
-    local kind
+    local kind EDGE_IMAGE
+    EDGE_IMAGE="$(edge_image)"
     RELEASE=$(($(releases | head -n 1) + 1))
     UNSERVED="$RELEASE"
     sed -i "s/RELEASENUMBER/$RELEASE/g; s/RELEASEDIGEST/$1/g" "$STAGE/compose.yaml"
     for kind in run secrets settings; do
         local labels=(--label "cask.project=$PROJECT" --label "cask.release=$RELEASE")
         if [ "$kind" = settings ]; then
-            labels+=(--label "cask.image=$CASK_IMAGE" --label "cask.made=$(date +%Y-%m-%dT%H:%M:%S%z)"
+            labels+=(--label "cask.publish=$LISTEN_HOST ${PORT:-8000} ${HTTPS_PORT:-0}" --label "cask.port=${PORT:-8000}"
+                --label "cask.edge=$EDGE_IMAGE" --label "cask.image=$CASK_IMAGE" --label "cask.made=$(date +%Y-%m-%dT%H:%M:%S%z)"
                 --label "cask.compose=$(base64 -w 0 "$STAGE/compose.yaml")")
         fi
         "$DOCKER" volume create "${labels[@]}" "${PROJECT}_$kind-$RELEASE" >/dev/null
@@ -102,6 +115,10 @@ make_release() { # make_release DIGEST : sets RELEASE
 remove_release() { # remove_release NUMBER
     local kind
     for kind in settings secrets run; do "$DOCKER" volume rm "${PROJECT}_$kind-$1" >/dev/null 2>&1 || true; done
+    # shellcheck disable=SC2016
+    if "$DOCKER" volume inspect "$EDGE_FOLDER" >/dev/null 2>&1; then
+        in_edge_folder 'rm -rf "conf-$1" "tries-$1"' "$1" >/dev/null 2>&1 || true
+    fi
 }
 
 # One that never served is nothing to go back to.
@@ -110,11 +127,12 @@ forget_unserved() {
     UNSERVED=""
 }
 
-# The newest stay, and the one that serves; so do the images that they need.
-prune_releases() { # prune_releases SERVING
+# The newest stay, the one that serves and the one that stands by; so do the images that they need.
+prune_releases() {
     local number
+    read_links
     for number in $(releases | tail -n +$((KEPT_RELEASES + 1))); do
-        [ "$number" = "$1" ] || remove_release "$number"
+        [ "$number" = "$CURRENT" ] || [ "$number" = "$PREVIOUS" ] || remove_release "$number"
     done
     prune_images
 }

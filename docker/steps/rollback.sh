@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# Go back to the release before the one that serves: its image, settings, secrets and certificates. Again: one further back.
+# Go back to the release before the one that serves: its image, settings and secrets. Again: one further back.
 # shellcheck source-path=SCRIPTDIR source=common.sh source=release.sh source=changeover.sh
 . "$(dirname "$0")/common.sh"
 . "$(dirname "$0")/release.sh"
@@ -10,7 +10,7 @@ WAIT_SECONDS="${WAIT_SECONDS:-180}"
 
 choose_environment
 need_engine
-take_turn
+take_turn rollback
 before="$(container)"
 from="$([ -z "$before" ] || container_label "$before" release)"
 kept="$(releases | paste -sd ' ')"
@@ -28,6 +28,9 @@ has_release "$RELEASE" || fail 1 "There is no release $RELEASE to go back to; ke
 image="$(release_label "$RELEASE" image)"
 "$DOCKER" image inspect "$image" >/dev/null 2>&1 ||
     fail 1 "Release $RELEASE needs the image $image, which somebody has removed; kept are: $kept." "make rollback RELEASE=another"
+[ -n "$(release_label "$RELEASE" port)" ] ||
+    fail 1 "Release $RELEASE was made by an earlier Cask, without an edge; kept are: $kept." "make up ENV=$ENV with that checkout's files"
+CASK_IMAGE="$image"
 if [ "$RELEASE" = "$from" ]; then say rollback "to what serves already"; fi
 
 # --- from here on, something changes ----------------------------------------------------------------------------------
@@ -36,5 +39,6 @@ mkdir -p build
 began=$SECONDS
 say rollback "from $([ -n "$from" ] && release_words "$from" || echo 'nothing that runs') to $(release_words "$RELEASE")"
 if ! start_release "$RELEASE"; then restore_release "$RELEASE" "$([ "$from" = "$RELEASE" ] || echo "$from")"; fi
+record rollback "$RELEASE" serves
 say ready "release $RELEASE serves (after $((SECONDS - began)) s)"
 echo "Next: make smoke. env/ and secrets/ are as they were: make up makes a release of them again."

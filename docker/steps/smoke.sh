@@ -49,5 +49,5 @@ done
 # No Python on this machine: the container has one.
 need_engine
 need_container
-exec "$DOCKER" exec -e "SMOKE_HOST=$SERVER_NAME" -e "SMOKE_CERTIFICATE=${SMOKE_CERTIFICATE:+/run/secrets/tls_certificate}" \
+exec "$DOCKER" exec -e "SMOKE_HOST=$SERVER_NAME" -e "SMOKE_CERTIFICATE=${SMOKE_CERTIFICATE:+/edge/certificate}" \
     -e SMOKE_TOKEN "$CONTAINER" python docker/smoke.py "${inside:-$URL}"

@@ -16,7 +16,7 @@ load_settings
 # --- preflight: touches nothing ---------------------------------------------------------------------------------------
 
 need_engine
-take_turn
+take_turn deploy
 (compose version) >/dev/null 2>&1 || compose version
 case "$GPUS" in
     '' | all) ;;
@@ -41,7 +41,7 @@ still_serves() { # for the end of a refusal
     fi
 }
 
-published="$([ -z "$before" ] || "$DOCKER" port "$before" 2>/dev/null || true)"
+published="$({ "$DOCKER" port "$EDGE"; [ -z "$before" ] || "$DOCKER" port "$before"; } 2>/dev/null || true)"
 for name in PORT HTTPS_PORT; do
     port="${!name:-0}"
     case "$port" in 0 | *[!0-9]* | ??????*) continue ;; esac
@@ -75,6 +75,8 @@ write_monitoring
 CASK_IMAGE="$(revision_tag "$IMAGE")"
 stage_release
 digest="$(release_digest)"
+make_edge_folder
+place_certificate
 
 began=$SECONDS
 if [ -n "$from" ] && [ "$(container_label "$before" digest)" = "$digest" ]; then
@@ -93,7 +95,8 @@ if ! start_release "$RELEASE"; then
 fi
 UNSERVED=""
 [ -n "$MONITORING" ] || forget_monitoring
-prune_releases "$RELEASE"
+prune_releases
+[ "$RELEASE" = "$from" ] || record deploy "$RELEASE" serves
 
 host="$LISTEN_HOST"
 case "$host" in 0.0.0.0 | '') host=127.0.0.1 ;; esac

@@ -1,6 +1,7 @@
 """Four honest callers in a process of their own: they ask the service from outside, and write down what they got.
 
-    python -m tests.attacks.honest URL ROWS_FILE [--token TOKEN] [--callers 4] [--deadline SECONDS] [--pause SECONDS]
+    python -m tests.attacks.honest URL ROWS_FILE [--token TOKEN] [--callers 4] [--keeping 0] [--deadline SECONDS]
+        [--pause SECONDS]
 
 Each line of the rows file is one request as JSON: when it began (``time.monotonic`` seconds, which all processes of a
 machine share), how long it took, its status (0: no answer), and whether the answer was right. A row of kind
@@ -81,6 +82,8 @@ class Caller:
     deadline_seconds: float
     address: str
     tls: ssl.SSLContext | None = None
+    # Where its connection is kept for the next request; None: each request has one of its own.
+    kept: list[http.client.HTTPConnection] | None = None
 
     def predict(self, sample: Sample, nonce: int) -> Row:
         """Ask once about bytes that nobody has sent before; never raises for what the service does."""
@@ -108,26 +111,30 @@ class Caller:
         is_right: Callable[[Any], bool],
     ) -> Row:
         began = time.monotonic()
-        place: dict[str, Any] = {"timeout": timeout, "source_address": (self.address, 0)}
-        connection = (
-            http.client.HTTPSConnection(self.host, self.port, context=self.tls, **place)
-            if self.tls
-            else http.client.HTTPConnection(self.host, self.port, **place)
-        )
+        connection = self.kept.pop() if self.kept else self._connection(timeout)
         try:
             connection.request(method, path, body, headers)
             answer = connection.getresponse()
             data = answer.read()
         except (OSError, http.client.HTTPException) as error:
-            return Row(kind, began, time.monotonic() - began, 0, is_right=False, code=type(error).__name__)
-        finally:
             connection.close()
+            return Row(kind, began, time.monotonic() - began, 0, is_right=False, code=type(error).__name__)
+        if self.kept is None or answer.will_close:
+            connection.close()
+        else:
+            self.kept.append(connection)
         seconds = time.monotonic() - began
         if answer.status == 200:
             return Row(kind, began, seconds, 200, is_right=seconds <= timeout and is_right(_json(data)))
         problem = _json(data) or {}
         code = " ".join(problem[key] for key in ("code", "reason") if key in problem)
         return Row(kind, began, seconds, answer.status, is_right=False, code=code)
+
+    def _connection(self, timeout: float) -> http.client.HTTPConnection:
+        place: dict[str, Any] = {"timeout": timeout, "source_address": (self.address, 0)}
+        if self.tls:
+            return http.client.HTTPSConnection(self.host, self.port, context=self.tls, **place)
+        return http.client.HTTPConnection(self.host, self.port, **place)
 
 
 def _json(data: bytes) -> Any:
@@ -149,10 +156,11 @@ def _labels_are(sample: Sample) -> Callable[[Any], bool]:
     return is_right
 
 
-def call(callers: int, url: str, token: str, deadline_seconds: float, pause_seconds: float, rows: TextIO) -> None:
+def call(given: argparse.Namespace, rows: TextIO) -> None:
     """Ask for ever, and write a row for each answer."""
-    parts = urllib.parse.urlsplit(url)
+    parts = urllib.parse.urlsplit(given.url)
     assert parts.hostname and parts.port
+    token, deadline_seconds = given.token, given.deadline
     lock = threading.Lock()
 
     def write(row: Row) -> None:
@@ -163,7 +171,7 @@ def call(callers: int, url: str, token: str, deadline_seconds: float, pause_seco
     def predict_for_ever(caller: Caller, samples: Iterator[Sample]) -> None:
         for sample in samples:
             write(caller.predict(sample, random.getrandbits(64)))
-            time.sleep(pause_seconds)
+            time.sleep(given.pause)
 
     def look_for_ever(caller: Caller, kind: str) -> None:
         while True:
@@ -173,8 +181,9 @@ def call(callers: int, url: str, token: str, deadline_seconds: float, pause_seco
     samples, threads = read_samples(), []
     # Who answers is not in question here.
     tls = ssl._create_unverified_context() if parts.scheme == "https" else None  # noqa: S323
-    for number in range(callers):
-        caller = Caller(parts.hostname, parts.port, token, deadline_seconds, f"127.0.1.{number + 1}", tls)
+    for number in range(given.callers):
+        kept: list[http.client.HTTPConnection] | None = [] if number < given.keeping else None
+        caller = Caller(parts.hostname, parts.port, token, deadline_seconds, f"127.0.1.{number + 1}", tls, kept)
         order = itertools.cycle(samples[number % len(samples) :] + samples[: number % len(samples)])
         threads.append(threading.Thread(target=predict_for_ever, args=(caller, order), daemon=True))
     prober = Caller(parts.hostname, parts.port, "", deadline_seconds, "127.0.1.250", tls)
@@ -192,11 +201,12 @@ def main() -> None:
     parser.add_argument("rows", type=Path)
     parser.add_argument("--token", default="")
     parser.add_argument("--callers", type=int, default=4)
+    parser.add_argument("--keeping", type=int, default=0, help="how many of them keep their connection")
     parser.add_argument("--deadline", type=float, default=10.0)
     parser.add_argument("--pause", type=float, default=0.1)
     given = parser.parse_args()
     with given.rows.open("a") as rows:
-        call(given.callers, given.url, given.token, given.deadline, given.pause, rows)
+        call(given, rows)
 
 
 if __name__ == "__main__":

@@ -51,7 +51,7 @@ NOT_OURS = re.compile(
     r"(STATE_DIR/)?(roles|schema)\.json|\.|application/|image/|multipart/|name@)"
 )
 # Upper-case words in code that are no settings: kernel, Apache, make and compose know them.
-OTHER_WORDS = {"AF_UNIX", "SOCK_STREAM", "SO_PEERCRED", "STOPSIGNAL", "NAME_FILE"}
+OTHER_WORDS = {"AF_UNIX", "DOCKER_HOST", "SOCK_STREAM", "SO_PEERCRED", "STOPSIGNAL", "NAME_FILE"}
 OPERATORS_ONLY = {
     *(
         "change_refused",

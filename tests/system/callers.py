@@ -1,4 +1,4 @@
-"""Four honest callers that predict without a pause while the container changes, and what became of their requests."""
+"""Four honest callers that predict while the container changes, two on one connection each, and what became of it."""
 
 from __future__ import annotations
 
@@ -81,7 +81,9 @@ def asking(stack: Stack, kind: str = "predict") -> Iterator[Callers]:
             f"http://127.0.0.1:{stack.port}",
             str(callers.rows_path),
         ]
-        process = subprocess.Popen([*command, "--token", stack.token], cwd=ROOT, env=containers.environment())
+        process = subprocess.Popen(
+            [*command, "--token", stack.token, "--keeping", "2"], cwd=ROOT, env=containers.environment()
+        )
         try:
             callers.wait_for(8)
             yield callers

@@ -56,7 +56,7 @@ def missing_engine() -> str:
 
 @dataclass
 class Stack:
-    """One Compose project with one container, started as `make up ENV=prod` does."""
+    """One project: an edge, a container that serves, perhaps one that stands by; as `make up ENV=prod` does it."""
 
     project: str
     folder: Path  # its secrets, and a copy of env/ without what a developer keeps in local.env
@@ -80,9 +80,21 @@ class Stack:
 
     @property
     def id(self) -> str:
-        """The container's id."""
-        label = f"label=com.docker.compose.project={self.project}"
-        return docker("ps", "-aq", "--filter", label)
+        """The id of the container that serves; empty where there is none."""
+        ours = ("ps", "-aq", "--filter", f"label=com.docker.compose.project={self.project}")
+        found = docker(*ours, "--filter", "label=com.docker.compose.service=cask").split()
+        if len(found) < 2:
+            return "".join(found)
+        return docker(*ours, "--filter", f"label=cask.release={self.named('current')}")
+
+    @property
+    def edge(self) -> str:
+        """The name of the edge's container."""
+        return f"{self.project}-edge"
+
+    def named(self, link: str) -> str:
+        """The number of the release that a link of the edge names; empty where it names none."""
+        return docker("exec", self.edge, "sh", "-c", f"readlink /edge/{link} || true").split("/")[0]
 
     def inspect(self, template: str) -> Any:
         """What the engine knows about the container, by a Go template that prints JSON."""

@@ -57,8 +57,21 @@ def test_container_is_bounded_and_never_gets_a_terminal(stack: Stack) -> None:
     assert host["CapDrop"] == ["ALL"]
     assert host["LogConfig"]["Config"]["max-size"] == "20m"
     assert host["RestartPolicy"]["Name"] == "unless-stopped"
-    assert host["PortBindings"] == {f"{stack.port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(stack.port)}]}
+    assert not host["PortBindings"]
     assert (config["Tty"], config["OpenStdin"], config["StopSignal"]) == (False, False, "SIGWINCH")
+
+
+def test_the_edge_may_do_less_and_owns_the_port(stack: Stack) -> None:
+    found = json.loads(containers.docker("inspect", stack.edge))[0]
+    host, config = found["HostConfig"], found["Config"]
+
+    assert host["PortBindings"] == {f"{stack.port}/tcp": [{"HostIp": "127.0.0.1", "HostPort": str(stack.port)}]}
+    assert (host["ReadonlyRootfs"], host["CapDrop"], host["Memory"]) == (True, ["ALL"], 512 * 1024**2)
+    assert host["SecurityOpt"] == ["no-new-privileges:true"]
+    assert (config["User"], config["StopSignal"]) == ("10001:10001", "SIGWINCH")
+    # Nobody in it could speak with the engine, or change who serves.
+    mounts = {mount["Destination"]: mount["RW"] for mount in found["Mounts"]}
+    assert mounts == {"/edge": False, "/var/lib/cask": True}
 
 
 def test_no_compiler_is_left_in_the_image(stack: Stack) -> None:

@@ -18,7 +18,9 @@ ENGINE_SECONDS = 60.0
 def test_stop_waits_for_an_upload_of_8_seconds(own_stack: Stack) -> None:
     image, _ = containers.sample()
     began = time.monotonic()
-    with socket.create_connection(("127.0.0.1", own_stack.port), 60) as connection:
+    # Asked itself: through the edge, which waits for the whole body, it would not be under way yet.
+    address = own_stack.inspect("{{json .NetworkSettings.Networks}}")[f"{own_stack.project}_back"]["IPAddress"]
+    with socket.create_connection((address, own_stack.port), 60) as connection:
         connection.sendall(_head(len(image), own_stack.make_token("slow-line")))
         pieces = _pieces(image, 80)
         connection.sendall(next(pieces))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
@@ -10,6 +11,7 @@ import threading
 import time
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
 
 import pytest
 
@@ -92,3 +94,17 @@ def test_what_is_no_answer_of_ours_is_not_ready(server: Server) -> None:
 
     assert look(server.server_port) == (1, "/readyz answered 503")
     assert look(1)[1].startswith("nothing answers: ")
+
+
+def test_who_stands_by_is_well_but_not_ready(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    spec = importlib.util.spec_from_file_location("health", ROOT / "docker" / "health.py")
+    assert spec and spec.loader
+    health = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(health)
+    (tmp_path / "stands-by").touch()
+    monkeypatch.setattr(health, "STANDS_BY", tmp_path / "stands-by")
+    monkeypatch.setenv("PORT", "1")
+
+    assert health.main() == 0
+    # A deploy that waits for it wants an answer.
+    assert health.main(0.01) == 1

@@ -1,0 +1,211 @@
+# The edge: what owns the published ports and hands requests to the release that serves (docs/decisions/0069-edge.md).
+# Sourced by common.sh.
+# shellcheck shell=bash
+#
+# The volume <project>_edge is its folder. Links in it name releases as <number>/<address>:<port>: `current` serves,
+# `previous` stands by, `trying` is being started (docker/stand-by.sh reads them too). `conf` is what Apache reads,
+# `certificate` holds certificate and key, `history` has a line for each action.
+
+BACK="${PROJECT}_back"                      # the network of edge and releases; each has an address of its own there
+EDGE="$PROJECT-edge"                        # the container
+EDGE_FOLDER="${PROJECT}_edge"               # the volume
+EDGE_MEMORY="${EDGE_MEMORY:-512m}"          # with what arrives; 20 MB when nobody calls
+CURRENT="" PREVIOUS=""                      # numbers of releases; see read_links
+
+# --- looking ----------------------------------------------------------------------------------------------------------
+
+read_links() { # sets CURRENT and PREVIOUS; empty where the folder names none, or there is no edge
+    local id links=""
+    for id in "$EDGE" $(all_containers); do
+        # Also of a container that does not run.
+        links="$("$DOCKER" cp "$id:/edge" - 2>/dev/null | tar -tv 2>/dev/null || true)"
+        [ -z "$links" ] || break
+    done
+    CURRENT="$(sed -n 's|.* edge/current -> \([0-9][0-9]*\)/.*|\1|p' <<<"$links")"
+    PREVIOUS="$(sed -n 's|.* edge/previous -> \([0-9][0-9]*\)/.*|\1|p' <<<"$links")"
+}
+
+has_edge_folder() { "$DOCKER" inspect -f '{{range .Mounts}}{{println .Destination}}{{end}}' "$1" 2>/dev/null | grep -qx /edge; }
+
+container_of() { # container_of NUMBER : the id of a release's container; nothing where there is none
+    "$DOCKER" ps -aq --no-trunc --filter "label=com.docker.compose.project=$PROJECT" \
+        --filter label=com.docker.compose.oneoff=False --filter "label=cask.release=$1" | head -n 1
+}
+
+is_running() { [ -n "$1" ] && [ "$("$DOCKER" inspect -f '{{.State.Running}}' "$1" 2>/dev/null)" = true ]; }
+
+address() { # address LAST : an address in the network
+    local subnet
+    subnet="$("$DOCKER" network inspect -f '{{(index .IPAM.Config 0).Subnet}}' "$BACK")"
+    printf '%s.%s' "${subnet%.*}" "$1"
+}
+release_address() { address $((16 + $1 % 100)); }
+edge_address() { address 2; }
+
+# --- making -----------------------------------------------------------------------------------------------------------
+
+# The engine takes addresses of ours only in a network whose range was given. Which is free, it says by making one without.
+make_network() {
+    local subnet
+    "$DOCKER" network inspect "$BACK" >/dev/null 2>&1 && return 0
+    "$DOCKER" network create "$BACK" >/dev/null
+    subnet="$("$DOCKER" network inspect -f '{{(index .IPAM.Config 0).Subnet}}' "$BACK")"
+    "$DOCKER" network rm "$BACK" >/dev/null
+    # Others that join it get addresses beyond ours.
+    "$DOCKER" network create --subnet "$subnet" --gateway "${subnet%.*}.1" --ip-range "${subnet%.*}.128/25" "$BACK" >/dev/null
+}
+
+make_edge_folder() {
+    "$DOCKER" volume inspect "$EDGE_FOLDER" >/dev/null 2>&1 && return 0
+    "$DOCKER" volume create --label "cask.project=$PROJECT" "$EDGE_FOLDER" >/dev/null
+    "$DOCKER" run --rm --network none --user 0:0 --volume "$EDGE_FOLDER:/edge" --entrypoint sh "$CASK_IMAGE" \
+        -c 'chown 10001:10001 /edge && chmod 0750 /edge'
+}
+
+# A shell's words in the edge's folder, as its owner: in CONTAINER where that runs, else in one for the purpose.
+in_edge_folder() { # in_edge_folder WORDS [ARGUMENT…]
+    local words="cd /edge && $1"
+    shift
+    if is_running "${CONTAINER:-}" && has_edge_folder "$CONTAINER"; then
+        "$DOCKER" exec --interactive "$CONTAINER" sh -c "$words" sh "$@"
+    else
+        "$DOCKER" run --rm --interactive --network none --user 10001:10001 --volume "$EDGE_FOLDER:/edge" --entrypoint sh \
+            "$CASK_IMAGE" -c "$words" sh "$@"
+    fi
+}
+
+# Each by a rename, so that whoever reads meets the old or the new one.
+point() { # point LINK NUMBER [LINK NUMBER…] : in this order; no number takes the link away
+    local number pairs=()
+    while [ $# -gt 0 ]; do
+        number="$2"
+        pairs+=("$1" "${number:+$number/$(release_address "$number"):$(release_label "$number" port)}")
+        shift 2
+    done
+    # shellcheck disable=SC2016 # that shell expands it
+    in_edge_folder 'while [ $# -gt 0 ]; do
+        if [ -n "$2" ]; then ln -sfn "$2" ".$1" && mv -T ".$1" "$1" || exit 1; else rm -f "$1"; fi; shift 2; done' "${pairs[@]}"
+}
+
+# One line for each action, whoever did it and however it ended.
+record() { # record ACTION NUMBER RESULT
+    local image
+    "$DOCKER" volume inspect "$EDGE_FOLDER" >/dev/null 2>&1 || return 0
+    is_running "${CONTAINER:-}" || "$DOCKER" image inspect "$CASK_IMAGE" >/dev/null 2>&1 || return 0
+    image="$([ -z "$2" ] || release_label "$2" image)"
+    # shellcheck disable=SC2016
+    printf '%s\t%s\t%s\t%s\t%s\t%s\n' "$(date -u +%FT%TZ)" "$1" "${2:--}" "${image:--}" \
+        "${SUDO_USER:-$(id -un)}@$(hostname)" "$(tr '\n\t' '  ' <<<"$3" | cut -c 1-300)" |
+        in_edge_folder '{ tail -n 199 history 2>/dev/null; cat; } >.history && mv .history history' >/dev/null 2>&1 || true
+}
+
+# What the files say and what runs, compared without a word of a secret leaving this process: names of what differs.
+differing_files() { # differing_files CONTAINER
+    local field file files
+    files="$({
+        (cd "$ENV_DIR" && find . -type f -print0 | LC_ALL=C sort -z | xargs -0r sha256sum | sed 's|  \./|  env/|')
+        while read -r field; do
+            file="$SECRETS_DIR/$field"
+            if [ -r "$file" ]; then printf '%s  secrets/%s\n' "$(sha256sum <"$file" | cut -d ' ' -f 1)" "$field"; fi
+        done < <(secret_settings)
+    } | sort)"
+    "$DOCKER" exec "$1" sh -c 'cd /app/env && find . -type f -exec sha256sum {} + | sed "s|  \./|  env/|"
+        cd /run/secrets && for each in *; do sha256sum "$each" | sed "s|  |  secrets/|"; done' | sort |
+        diff - <(printf '%s\n' "$files") | sed -n 's/^[<>] [0-9a-f]*  //p' | sort -u | paste -sd ' '
+}
+
+# --- certificate and configuration ------------------------------------------------------------------------------------
+
+# Not of a release: going back to an earlier one must not bring an expired certificate back.
+place_certificate() { # the pair in STAGE serves from the next handshake on
+    local name said
+    [ -e "$STAGE/pair" ] || return 0
+    name="pair-$(sha256sum <"$STAGE/pair" | cut -c 1-16).pem"
+    # shellcheck disable=SC2016
+    [ "$(in_edge_folder 'readlink certificate' 2>/dev/null)" != "$name" ] || return 0
+    # shellcheck disable=SC2016
+    in_edge_folder 'umask 077 && cat >".$1" && mv ".$1" "$1"' "$name" <"$STAGE/pair"
+    said="$("$DOCKER" run --rm --network none --volume "$EDGE_FOLDER:/edge:ro" --entrypoint python "$CASK_IMAGE" -c \
+        'import pathlib, sys; from app.host import certificates; p = pathlib.Path(sys.argv[1]); print(certificates.pair_fault(p, p) or "")' \
+        "/edge/$name" 2>&1)" || said="the certificate cannot be read: $(tail -n 1 <<<"$said")"
+    if [ -n "$said" ]; then
+        in_edge_folder 'rm -f "$1"' "$name"
+        said="${said//\/edge\/$name/$TLS_KEY}"
+        fail 2 "$said.$(still_serves)" "mend TLS_CERTIFICATE and TLS_KEY, then: make up ENV=$ENV"
+    fi
+    # shellcheck disable=SC2016
+    in_edge_folder 'ln -sfn "$1" .certificate && mv -T .certificate certificate
+        for each in pair-*.pem; do [ "$each" = "$1" ] || rm -f "$each"; done' "$name"
+    say certificate "serves from the next handshake on"
+}
+
+# What a release has rendered while it was checked; its folder goes with it. Says `new` where the bytes are others.
+use_configuration() { # use_configuration NUMBER
+    # shellcheck disable=SC2016
+    in_edge_folder 'cmp -s "conf-$1/digest" conf/digest || echo new; ln -sfn "conf-$1" .conf && mv -T .conf conf' "$1"
+}
+
+# --- the container ----------------------------------------------------------------------------------------------------
+
+create_edge() { # create_edge NAME KEY HOST PORT HTTPS_PORT
+    local host="$3" publish=()
+    case "$host" in *:*[!]]) host="[$host]" ;; esac
+    publish+=(--publish "$host:$4:$4")
+    if [ "$5" != 0 ]; then publish+=(--publish "$host:$5:$5"); fi
+    "$DOCKER" create --name "$1" --hostname edge \
+        --label "cask.project=$PROJECT" --label cask.role=edge --label "cask.edge=$2" \
+        --network "$BACK" --ip "$(edge_address)" "${publish[@]}" \
+        --volume "$EDGE_FOLDER:/edge:ro" \
+        --user 10001:10001 --read-only --tmpfs /tmp:size=64m,mode=1777,noexec,nosuid,nodev \
+        --cap-drop ALL --security-opt no-new-privileges:true --memory "$EDGE_MEMORY" --pids-limit 4096 \
+        --restart unless-stopped --stop-signal SIGWINCH --stop-timeout 60 \
+        --health-cmd "bash -c 'exec 3<>/dev/tcp/127.0.0.1/$4'" --health-interval 15s \
+        --log-driver json-file --log-opt max-size=20m --log-opt max-file=5 \
+        --entrypoint bash "$CASK_IMAGE" apache/edge.sh /edge/conf >/dev/null
+}
+
+# As the release wants it: ports, addresses, Apache. Sets REASON and returns 1 where the engine does not start it; then the
+# one before is there again.
+need_edge() { # need_edge NUMBER
+    local key changed
+    changed="$(use_configuration "$1")"
+    key="$(release_label "$1" publish) $(release_label "$1" edge) $EDGE_MEMORY"
+    if [ "$("$DOCKER" inspect -f '{{index .Config.Labels "cask.edge"}}' "$EDGE" 2>/dev/null)" != "$key" ]; then
+        replace_edge "$key" "$1" || return 1
+    elif ! is_running "$EDGE"; then
+        "$DOCKER" start "$EDGE" >/dev/null 2>"$LOG" || { refused_by_engine; return 1; }
+    elif [ -n "$changed" ]; then
+        # Apache's own restart: it keeps the ports, and who is being answered.
+        "$DOCKER" kill --signal USR1 "$EDGE" >/dev/null
+        say edge "takes its new settings"
+    fi
+    join_monitoring
+}
+
+replace_edge() { # replace_edge KEY NUMBER
+    local old="" publish
+    read -ra publish <<<"$(release_label "$2" publish)"
+    if "$DOCKER" inspect "$EDGE" >/dev/null 2>&1; then
+        old="$EDGE-before"
+        say edge "is replaced, as its ports or its Apache change: callers are refused for a second or two"
+        "$DOCKER" rm --force --volumes "$old" >/dev/null 2>&1 || true
+        "$DOCKER" rename "$EDGE" "$old"
+        "$DOCKER" stop -t 5 "$old" >/dev/null
+    fi
+    if create_edge "$EDGE" "$1" "${publish[@]}" 2>"$LOG" && "$DOCKER" start "$EDGE" >/dev/null 2>"$LOG"; then
+        [ -z "$old" ] || "$DOCKER" rm --volumes "$old" >/dev/null
+        return 0
+    fi
+    refused_by_engine
+    "$DOCKER" rm --force --volumes "$EDGE" >/dev/null 2>&1 || true
+    if [ -n "$old" ]; then
+        "$DOCKER" rename "$old" "$EDGE"
+        "$DOCKER" start "$EDGE" >/dev/null
+    fi
+    return 1
+}
+
+join_monitoring() { # Prometheus asks the edge, so that it sees whichever release serves
+    "$DOCKER" network inspect "${PROJECT}_monitoring" >/dev/null 2>&1 || return 0
+    "$DOCKER" network connect --alias edge "${PROJECT}_monitoring" "$EDGE" >/dev/null 2>&1 || true
+}
