@@ -38,6 +38,11 @@ def tree_cpu_seconds(pid: int, proc: Path = PROC) -> dict[str, float]:
     return used
 
 
+def tree_switches(pid: int, proc: Path = PROC) -> int:
+    """How often the threads of a process and of all below it gave a core to another so far."""
+    return sum(_switches(path) for each in tree(pid, proc) for path in (proc / str(each)).glob("task/*/status"))
+
+
 def busy_seconds(proc: Path = PROC) -> float:
     """Processor time used so far by everything on this machine, in seconds over all cores."""
     fields = [int(each) for each in (proc / "stat").read_text().splitlines()[0].split()[1:]]
@@ -61,6 +66,14 @@ def _cpu_seconds(proc: Path, pid: int) -> float:
         return 0.0
     # utime and stime, the fields 14 and 15 of proc(5); two stand before the bracket.
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def _switches(status: Path) -> int:
+    try:
+        lines = status.read_text(errors="replace").splitlines()
+    except OSError:
+        return 0
+    return sum(int(line.split()[1]) for line in lines if "voluntary_ctxt_switches" in line)
 
 
 def _parent(stat: Path) -> int | None:

@@ -60,11 +60,15 @@ class Pictures:
 
 @dataclass(frozen=True)
 class Attempt:
-    """One closed loop. ``spent_seconds``: processor time of the server by process; ``others_cores``: of the rest."""
+    """One closed loop. ``spent_seconds``: processor time of the server by process; ``others_cores``: of the rest.
+
+    ``switches``: how often the server's threads gave a core to another.
+    """
 
     run: Run
     spent_seconds: dict[str, float]
     others_cores: float
+    switches: int
 
 
 class VisitFailedError(Exception):
@@ -133,7 +137,7 @@ class Visit:
         best = min(attempts, key=lambda each: each.others_cores)
         run = best.run
         self._keep(f"others_cores_{callers}", best.others_cores)
-        self._keep_processor(best.spent_seconds, run.rate("right") + run.rate("wrong"), callers)
+        self._keep_processor(best, run.rate("right") + run.rate("wrong"), callers)
         self._right += run.count("right")
         self._wrong += run.count("wrong")
         # A wrong label is a matter of agreement; the work was done all the same.
@@ -147,19 +151,23 @@ class Visit:
     def _attempt(self, server: Running, callers: int) -> Attempt:
         """Measure once, and see what else ran on this machine meanwhile."""
         before, busy, own = memory.tree_cpu_seconds(server.pid), memory.busy_seconds(), time.process_time()
-        began = time.perf_counter()
+        switches, began = memory.tree_switches(server.pid), time.perf_counter()
         run = load.closed(server.port, self._requests(), self._judge, callers, self.plan.seconds)
+        elapsed = time.perf_counter() - began
         after = memory.tree_cpu_seconds(server.pid)
         spent = {name: seconds - before.get(name, 0.0) for name, seconds in after.items()}
         others = memory.busy_seconds() - busy - sum(spent.values()) - (time.process_time() - own)
-        return Attempt(run, spent, max(0.0, others) / (time.perf_counter() - began))
+        return Attempt(run, spent, max(0.0, others) / elapsed, memory.tree_switches(server.pid) - switches)
 
-    def _keep_processor(self, spent_seconds: dict[str, float], rate: float, callers: int) -> None:
-        """Processor time of the server for one image, of all its processes; what a faster path would have to save."""
+    def _keep_processor(self, attempt: Attempt, rate: float, callers: int) -> None:
+        """Processor time and switches of the server for one image; what a faster path would have to save."""
         images = rate * (self.plan.seconds + load.WARM_SECONDS)
         if images:
-            each_ms = {name: 1000 * seconds / images for name, seconds in spent_seconds.items()}
+            each_ms = {name: 1000 * seconds / images for name, seconds in attempt.spent_seconds.items()}
             self._keep(f"processor_{callers}_ms", sum(each_ms.values()))
+            self._keep(
+                f"switches_{callers}", attempt.switches / images, f"{callers} callers: {{:.0f}} switches an image"
+            )
             parts = [f"{name} {ms:.2f}" for name, ms in each_ms.items() if ms >= SHOWN_FROM_MS]
             self._say(f"{callers} callers: processor ms an image: {', '.join(parts)}")
 

@@ -40,6 +40,7 @@ class Budget:
             name: (int(total_bytes * large), int(total_bytes * small)) for name, (large, small) in SHARES.items()
         }
         self._changed = threading.Condition()
+        self._waiting = 0
 
     @classmethod
     def of(cls, total_bytes: int, state_dir: Path) -> Budget:
@@ -73,14 +74,17 @@ class Budget:
                     continue
                 if now >= until:
                     return False
+                self._waiting += 1
                 self._changed.wait(min(LOOK_SECONDS, until - now))
+                self._waiting -= 1
             return True
 
     def give_back(self, purpose: Purpose, count: int) -> None:
         """The opposite of ``take``."""
         with self._changed:
             self._add(purpose, -count)
-            self._changed.notify_all()
+            if self._waiting:
+                self._changed.notify_all()
 
     def _try(self, purpose: Purpose, count: int) -> bool:
         if count > self._small_bytes:

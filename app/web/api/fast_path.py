@@ -48,7 +48,7 @@ from app.web.middleware.admission import Admitted, Work
 UNUSUAL = frozenset(
     {
         *("HTTP_COOKIE", "HTTP_CONTENT_ENCODING", "HTTP_TRANSFER_ENCODING", "HTTP_X_MODEL_CANARY"),
-        *("HTTP_ORIGIN", "HTTP_X_HTTP_METHOD_OVERRIDE"),
+        "HTTP_ORIGIN",
     }
 )
 HOOKS = ("before_request_funcs", "after_request_funcs", "teardown_request_funcs", "url_value_preprocessors")
@@ -119,7 +119,7 @@ class FastPath:
 
     def _plain(self, environ: WSGIEnvironment) -> Plain | None:
         """The request, if it is one for this way."""
-        task = self._tasks.get(environ["PATH_INFO"]) if environ["REQUEST_METHOD"] == "POST" else None
+        task = self._tasks.get(environ.get("PATH_INFO", "")) if environ["REQUEST_METHOD"] == "POST" else None
         if task is None or not UNUSUAL.isdisjoint(environ) or any(each.receivers for each in SIGNALS):
             return None
         kind, said = environ.get("CONTENT_TYPE", ""), environ.get("CONTENT_LENGTH") or ""
@@ -223,12 +223,13 @@ def init_app(app: Flask, settings: Settings) -> FastPath | None:
 
 
 def _params(task: str, query: str) -> TaskParams | None:
-    """The options in an address; None where one stands twice, or it is long. Raises OptionError."""
-    if len(query) > MAX_QUERY_CHARACTERS:
+    """The options in an address; None where one stands twice, or it is odd. Raises OptionError."""
+    if len(query) > MAX_QUERY_CHARACTERS or not query.isascii():
         return None
-    rows = parse_qsl(query, keep_blank_values=True)
+    # As Werkzeug reads it.
+    rows = parse_qsl(query, keep_blank_values=True, errors="werkzeug.url_quote")
     given = dict(rows)
-    return options.parse(task, given) if len(given) == len(rows) and query.isascii() else None
+    return options.parse(task, given) if len(given) == len(rows) else None
 
 
 def _read(plain: Plain) -> bytes:

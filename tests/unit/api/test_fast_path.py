@@ -45,6 +45,8 @@ ASKED: dict[str, tuple[str, bytes, dict[str, str]]] = {
     "options": ("/v1/classify?top_k=2&min_score=0.25&model=", JPEG, {}),
     "blank": ("/v1/classify?top_k=+2", JPEG, {}),
     "explained": ("/v1/classify?explain=true", JPEG, {}),
+    "label that is no UTF-8": ("/v1/classify?explain=true&explain_label=%FF", JPEG, {}),
+    "two ways to write it": ("/v1/classify?top%5Fk=2&model=%63lassifier", JPEG, {}),
     "option out of range": ("/v1/classify?top_k=0", JPEG, {}),
     "option twice": ("/v1/classify?top_k=1&top_k=1", JPEG, {}),
     "unknown option": ("/v1/classify?top=1", JPEG, {}),
