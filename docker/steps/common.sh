@@ -274,7 +274,9 @@ need_container() { # sets CONTAINER
 
 # A command with the image, volumes and settings of $CONTAINER, which does not run; in one that serves nobody.
 in_stopped_container() { # in_stopped_container PYTHON-ARGUMENT… : reads the input
-    "$DOCKER" run --rm --interactive --network none --read-only --tmpfs /tmp --volumes-from "$CONTAINER" \
+    local memory
+    memory="$("$DOCKER" inspect -f '{{.HostConfig.Memory}}' "$CONTAINER")"
+    "$DOCKER" run --rm --interactive --network none --read-only --tmpfs /tmp --volumes-from "$CONTAINER" --memory "$memory" \
         --env-file <("$DOCKER" inspect -f '{{range .Config.Env}}{{println .}}{{end}}' "$CONTAINER" | grep .) \
         --entrypoint python "$("$DOCKER" inspect -f '{{.Image}}' "$CONTAINER")" "$@"
 }

@@ -25,5 +25,8 @@ if [ -n "$DOCKER" ] && CONTAINER="$(container 2>/dev/null)" && [ -n "$CONTAINER"
     while read -r file; do differing+=("--differing=$file"); done < <(differing)
     exec "$DOCKER" exec "${options[@]}" "$CONTAINER" python -m app.cli status "${differing[@]}" "$@"
 fi
+if [ -n "${CONTAINER:-}" ]; then
+    fail 1 "needs a running container, found it $("$DOCKER" inspect -f '{{.State.Status}} (exit {{.State.ExitCode}}, out of memory {{.State.OOMKilled}})' "$CONTAINER")." "make logs, make doctor; then make up ENV=$ENV"
+fi
 [ -x .venv/bin/python ] || fail 1 "needs a running container or an installed service here, found neither." "make up ENV=$ENV, or make serve"
 exec .venv/bin/python -m app.cli status "$@"

@@ -248,12 +248,13 @@ def test_memory_that_does_not_suffice_is_found(state_dir: Path, monkeypatch: pyt
     here = surroundings(state_dir, web_processes=2)
     need = sizing.BASE_BYTES + 2 * sizing.WEB_PROCESS_BYTES + sizes.OTHER_BYTES
     verdicts = {}
-    for limit in (need // 2, int(need * 1.1), need * 10):
+    for limit in (300_000_000, 512_000_000, int(need * 1.1), need * 10):
         monkeypatch.setattr(sizes.machine, "available_bytes", lambda limit=limit: limit)
         monkeypatch.setattr(sizes, "_free_bytes", lambda: need * 10)
         verdicts[limit] = next(sizes.memory(here)).verdict
 
-    assert list(verdicts.values()) == ["fail", "warn", "ok"]
+    # A container of 512 MB runs with built models.
+    assert list(verdicts.values()) == ["fail", "warn", "warn", "ok"]
 
 
 def test_too_few_open_files_are_found(state_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
