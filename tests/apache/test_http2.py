@@ -34,7 +34,9 @@ def port() -> int:
 @pytest.fixture(scope="module")
 def server(folder: Path, port: int) -> Iterator[Server]:
     settings = {"TLS_CERTIFICATE": str(folder / "certificate.pem"), "TLS_KEY": str(folder / "key.pem")}
-    with servers.running("test", HTTPS_PORT=str(port), HTTP2="on", HSTS_SECONDS="63072000", **settings) as running:
+    # Nobody is refused because this machine is busy with other tests.
+    settings |= {"REQUEST_MAX_WAIT_SECONDS": "60"}
+    with servers.running("test", HTTPS_PORT=str(port), HTTP2="on", **settings) as running:
         yield running
 
 
@@ -68,14 +70,12 @@ def test_http2_answers_as_http1_does(server: Server, folder: Path, port: int, sa
 
 @pytest.mark.usefixtures("server")
 def test_many_streams_of_one_connection_are_all_answered(folder: Path, port: int, sample_path: Path) -> None:
-    command = ["curl", "-sS", "--http2", "-Z", "--parallel-max", "20", "--cacert", str(folder / "authority.pem")]
+    command = ["curl", "-sS", "--http2", "-Z", "--parallel-max", "8", "--cacert", str(folder / "authority.pem")]
     command += ["-H", "Content-Type: image/jpeg", "--data-binary", f"@{sample_path}", "-o", "/dev/null"]
-    urls = f"https://localhost:{port}/v1/detect#[1-20]"
+    urls = f"https://localhost:{port}/v1/detect#[1-8]"
 
     done = subprocess.run(
         [*command, "-w", "%{response_code}\n", urls], capture_output=True, text=True, timeout=120, check=True
     )
 
-    assert set(done.stdout.split()) <= {"200", "503"}, done.stdout
-    assert done.stdout.split().count("200") > 0
-    assert len(done.stdout.split()) == 20
+    assert done.stdout.split() == ["200"] * 8

@@ -126,6 +126,31 @@ def test_old_protocols_are_refused(server: Server, https_port: int) -> None:
     assert b"Cipher is (NONE)" in done.stdout
 
 
+# Mozilla's "intermediate", as apache/conf/tls.conf says.
+OFFERS = {
+    "X25519": ("-groups", "X25519"),
+    "P-256": ("-groups", "P-256"),
+    "P-384": ("-groups", "P-384"),
+    "AES-GCM": ("-tls1_2", "-cipher", "ECDHE-RSA-AES128-GCM-SHA256"),
+    "ChaCha20": ("-tls1_2", "-cipher", "ECDHE-RSA-CHACHA20-POLY1305"),
+    "not P-521": ("-groups", "P-521"),
+    "not X448": ("-groups", "X448"),
+    "not CBC": ("-tls1_2", "-cipher", "ECDHE-RSA-AES128-SHA"),
+    "not RSA alone": ("-tls1_2", "-cipher", "AES128-GCM-SHA256"),
+    "not DHE": ("-tls1_2", "-cipher", "DHE-RSA-AES128-GCM-SHA256"),
+}
+
+
+@pytest.mark.usefixtures("server")
+@pytest.mark.parametrize("offer", OFFERS)
+def test_curves_and_ciphers_are_those_of_mozilla(https_port: int, offer: str) -> None:
+    command = ["openssl", "s_client", "-connect", f"localhost:{https_port}", *OFFERS[offer]]
+
+    done = subprocess.run(command, input=b"", capture_output=True, timeout=60, check=False)
+
+    assert (done.returncode == 0) is not offer.startswith("not "), done.stdout[-500:]
+
+
 def test_plain_http_at_the_port_for_https_is_told_so(server: Server, https_port: int) -> None:
     connection = http.client.HTTPConnection("localhost", https_port, timeout=20)
     connection.request("GET", "/v1/models")
