@@ -9,6 +9,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,6 +21,11 @@ CACHED = ROOT / "build" / "bare-machine.tar"
 DEBIAN = ["mmdebstrap", "--quiet", "--variant=minbase", "--include=openssh-client", "bookworm", str(CACHED)]
 ENVIRONMENT = ["env", "-i", "PATH=/usr/sbin:/usr/bin:/sbin:/bin", "HOME=/root", "LANG=C.UTF-8"]
 SECONDS = 600.0
+# On a disk, where images have room.
+PLACE = "/var/tmp"  # noqa: S108  (each folder there has a name of its own)
+# Its engine stores layers so; without it, each would be a copy of all below.
+OVERLAY = ["-t", "overlay", "-o", "lowerdir=lower,upperdir=upper,workdir=work", "overlay", "merged"]
+PROBE = ["--net", "--pid", "--mount", "--fork", "mount", *OVERLAY]
 
 # In new namespaces: its own root, processes and a network that has nothing but loopback.
 ENTER = """
@@ -57,9 +63,13 @@ def missing() -> str:
             return f"there is no {program}; to have it: make docker-engine base-image"
     if os.geteuid() != 0:
         return "only the superuser makes root file systems and namespaces"
-    probe = ["unshare", "--net", "--pid", "--mount", "--fork", "mount", "--make-rprivate", "/"]
-    done = subprocess.run(probe, capture_output=True, text=True, timeout=60, check=False)
-    return f"this machine allows no namespaces: {done.stderr.strip()}" if done.returncode else ""
+    with tempfile.TemporaryDirectory(dir=PLACE) as folder:
+        for name in ("lower", "upper", "work", "merged"):
+            Path(folder, name).mkdir()
+        done = subprocess.run(["unshare", *PROBE], cwd=folder, capture_output=True, text=True, timeout=60, check=False)
+    return (
+        f"this machine allows no namespaces, or no overlay in {PLACE}: {done.stderr.strip()}" if done.returncode else ""
+    )
 
 
 @dataclass

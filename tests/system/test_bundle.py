@@ -47,7 +47,7 @@ def bundles(image: str) -> Iterator[tuple[Path, Path]]:
     """One of this image, and the difference to a newer one."""
     if reason := bare_machines.missing():
         pytest.skip(f"left out: {reason}")
-    folder = Path(tempfile.mkdtemp(prefix="cask-bundle-", dir="/var/tmp"))
+    folder = Path(tempfile.mkdtemp(prefix="cask-bundle-", dir=bare_machines.PLACE))
     newer = f"cask-system-test-newer-{os.getpid()}:latest"
     try:
         whole = make_bundle(folder, CASK_IMAGE=image).rename(folder / "first.tar")
