@@ -29,7 +29,7 @@ from typing import Any
 import cask
 from app.engine import frame_sockets
 from app.engine.protocol import Frame, FrameType
-from app.model_code import class_limits, imports, model_class
+from app.model_code import class_limits, imports, model_class, sources
 from app.model_code import signature as signatures
 from app.model_code.kinds import Pixels
 from app.model_code.model_class import SignatureError
@@ -164,6 +164,8 @@ def _end_copy(pid: int) -> None:
 
 def _load(folder: Path, memory: str) -> Served:
     pid = os.getpid()
+    # What we need of ours is imported.
+    sources.yield_name(folder)
     try:
         found = model_class.find(folder)
         promised, limits = signatures.read(found, folder), class_limits.read(found, folder / model_class.FILE_NAME)

@@ -148,7 +148,7 @@ def _image(value: Pixels) -> cask.Image:
 
 def _picture(value: Any) -> str:
     if not isinstance(value, cask.Image):
-        raise TypeError(f"{_shown(value)} where an Image was promised")
+        raise TypeError(f"{_shown(value)} where a cask.Image was promised; write Image(numpy.asarray(picture))")
     return base64.b64encode(png.encode(value.pixels)).decode()
 
 

@@ -101,6 +101,8 @@ def _no_class(path: Path, names: list[str]) -> SignatureError:
 def _check_load(found: type[cask.Model], path: Path) -> None:
     """``load`` is called with the folder, and the class with nothing. Raises SignatureError."""
     known = lines(path, found.__name__)
+    if inspect.iscoroutinefunction(found.load):
+        raise SignatureError(f"{path}, line {known.get('load', 1)}: load is async; write def load")
     for name, values, wanted in (
         ("load", (None, None), "def load(self, folder: Path) -> None"),
         ("__init__", (None,), "def __init__(self) -> None, and read files in load"),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.abc
 import importlib.machinery
+import sys
 import types
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,13 @@ class FromSource(importlib.machinery.SourceFileLoader):
         """From the file itself."""
         path = self.get_filename(fullname)
         return self.source_to_code(self.get_data(path), path)
+
+
+def yield_name(folder: Path, package: str = "app") -> None:
+    """Where the folder has a module of the name of Cask's own package, let the next import find that one."""
+    if (folder / f"{package}.py").is_file() or (folder / package).is_dir():
+        for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+            del sys.modules[name]
 
 
 def hook_of(folder: Path) -> Callable[[str], Any]:

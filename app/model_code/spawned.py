@@ -20,6 +20,7 @@ def imports_as_the_model() -> None:
     sys.path.remove(ROOT)
     # Those of the model's process came with its start.
     folder = next(Path(path) for path in sys.path if Path(path, "model.py").is_file())
+    sources.yield_name(folder)
     sys.path_hooks.insert(0, sources.hook_of(folder))
     sys.path_importer_cache.clear()
 

@@ -481,3 +481,21 @@ def test_crash_in_c_says_where(opened: Open) -> None:
         ask(running, 1)
 
     until(lambda: any("model.py" in line and "in predict" in line for line in running.lines))
+
+
+def test_model_may_have_an_app_of_its_own(opened: Open) -> None:
+    """`app` is what half of the world calls a module, and Cask too."""
+    code = "    def predict(self, x: list[int]) -> list[str]: return [app.__file__ for _ in x]\n"
+    running = opened(code, head="import app\nfrom cask import Model\nclass Mine(Model):\n")
+    (running.spec.folder / "app.py").write_text("")
+    running.start()
+
+    assert ask(running, 1) == [f"{running.spec.folder}/app.py"]
+
+
+def test_load_that_is_async_is_refused(opened: Open) -> None:
+    """Nobody would wait for it, and each call would miss what it was to read."""
+    running = opened("    async def load(self, folder): self.a = 1\n" + SAME)
+
+    with pytest.raises(ModelLoadError, match="load is async; write def load"):
+        running.start()
