@@ -108,7 +108,7 @@ class Instances(Detect):
     beside: ClassVar = {"mask": Map}
     rpc_sentence = gettext_noop("Finds objects and their pixels in images.")
     is_merged = False
-    purpose = gettext_noop("Find objects and their pixels")
+    purpose = gettext_noop("Outline objects")
     agreement = gettext_noop("Masks found again")
     tensors = (*Detect.tensors, {"name": "masks", "datatype": "BYTES", "shape": [-1, -1]})
 

@@ -44,7 +44,7 @@ export class FormOptions extends EventTarget {
 
   // The names of the limits that the chosen task knows.
   get #limits() {
-    return this.#radio.dataset.limits.split(" ");
+    return this.#radio.dataset.limits.split(" ").filter(Boolean);
   }
 
   /** The chosen model as /v1/models describes it; undefined as long as that is not known. */
