@@ -127,7 +127,7 @@ def test_upgrade_by_a_difference_keeps_tokens_and_jobs_and_goes_back(
     assert "pkg:pypi/flask@" in (machine.root / "opt/cask/current/sbom.cdx.json").read_text()
     assert revision(machine, token) == "newer"
     assert bundles[1].stat().st_size < MOST_DIFFERENCE_BYTES
-    assert machine.ask("/v1/predict", token, body).status == 200
+    assert machine.ask("/v1/detect", token, body).status == 200
     assert machine.ask(f"/v1/jobs/{job}", token).json["id"] == job
 
     machine.run("bash", INSTALL, "--rollback")
