@@ -122,7 +122,7 @@ place_certificate() { # the pair in STAGE serves from the next handshake on
     [ -e "$STAGE/pair" ] || return 0
     name="pair-$(sha256sum <"$STAGE/pair" | cut -c 1-16).pem"
     # shellcheck disable=SC2016
-    [ "$(in_edge_folder 'readlink certificate' 2>/dev/null)" != "$name" ] || return 0
+    [ "$(in_edge_folder 'readlink certificate' 2>/dev/null)" != "/edge/$name" ] || return 0
     # shellcheck disable=SC2016
     in_edge_folder 'umask 077 && cat >".$1" && mv ".$1" "$1"' "$name" <"$STAGE/pair"
     said="$("$DOCKER" run --rm --network none --volume "$EDGE_FOLDER:/edge:ro" --entrypoint python "$CASK_IMAGE" -c \
@@ -134,7 +134,7 @@ place_certificate() { # the pair in STAGE serves from the next handshake on
         fail 2 "$said.$(still_serves)" "mend TLS_CERTIFICATE and TLS_KEY, then: make up ENV=$ENV"
     fi
     # shellcheck disable=SC2016
-    in_edge_folder 'ln -sfn "$1" .certificate && mv -T .certificate certificate
+    in_edge_folder 'ln -sfn "/edge/$1" .certificate && mv -T .certificate certificate
         for each in pair-*.pem; do [ "$each" = "$1" ] || rm -f "$each"; done' "$name"
     say certificate "serves from the next handshake on"
 }
@@ -199,6 +199,8 @@ replace_edge() { # replace_edge KEY NUMBER
     refused_by_engine
     "$DOCKER" rm --force --volumes "$EDGE" >/dev/null 2>&1 || true
     if [ -n "$old" ]; then
+        # What it read before; that of the failed release goes away.
+        [ -z "$CURRENT" ] || use_configuration "$CURRENT" >/dev/null
         "$DOCKER" rename "$old" "$EDGE"
         "$DOCKER" start "$EDGE" >/dev/null
     fi

@@ -117,7 +117,7 @@ remove_release() { # remove_release NUMBER
     for kind in settings secrets run; do "$DOCKER" volume rm "${PROJECT}_$kind-$1" >/dev/null 2>&1 || true; done
     # shellcheck disable=SC2016
     if "$DOCKER" volume inspect "$EDGE_FOLDER" >/dev/null 2>&1; then
-        in_edge_folder 'rm -rf "conf-$1" "tries-$1"' "$1" >/dev/null 2>&1 || true
+        in_edge_folder '[ "$(readlink conf)" = "conf-$1" ] || rm -rf "conf-$1" "tries-$1"' "$1" >/dev/null 2>&1 || true
     fi
 }
 
