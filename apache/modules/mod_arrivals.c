@@ -22,6 +22,9 @@
 #include "http_request.h"
 #include "httpd.h"
 #include "mpm_common.h"
+#if AP_MODULE_MAGIC_AT_LEAST(20120211, 102)
+#include "http_ssl.h"
+#endif
 
 #include <errno.h>
 #include <fcntl.h>
@@ -204,8 +207,15 @@ static int head_has_come(int socket, caller_t *caller, int is_tls)
 
 static int is_tls(conn_rec *c)
 {
-    /* mod_ssl's filter may take more than one read for what is one to others. */
-    return c->clogging_input_filters;
+    /* What has come is encrypted, and no line end is to be looked for. Older servers tell by this alone, newer ones, such
+     * as 2.4.71, no longer set it for TLS. */
+    if (c->clogging_input_filters)
+        return 1;
+#if AP_MODULE_MAGIC_AT_LEAST(20120211, 102)
+    return ap_ssl_conn_is_ssl(c);
+#else
+    return 0;
+#endif
 }
 
 static int wait_for_head(conn_rec *c)

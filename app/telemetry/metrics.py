@@ -138,16 +138,20 @@ class Metric:
         key = self.check(labels)
         if self.is_looked_up:
             raise UndeclaredError(f"{self.name} is looked up when somebody asks; it cannot be counted")
+        full = None
         with _lock:
             found = self._series.get(key)
             if found is None:
                 try:
                     found = _share.values, _share.find(Series(self.kind, self.name, key), self.size)
-                except OverflowError:
-                    # Labels are bounded, so this is a fault of ours; callers shall not notice.
-                    log.exception("%s %s was not counted in the metrics", self.name, key)
+                except OverflowError as error:
+                    full = error
                     found = memoryview(bytearray(8 * self.size)).cast("d"), 0
                 self._series[key] = found
+        if full is not None:
+            # Labels are bounded, so this is a fault of ours; callers shall not notice. Lines are counted too, by this
+            # same lock.
+            log.error("%s %s was not counted in the metrics", self.name, key, exc_info=full)
         return found
 
 

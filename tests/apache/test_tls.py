@@ -87,6 +87,25 @@ def test_a_connection_that_begins_late_is_answered_twice(
                 assert answer.status == 200
 
 
+def test_kept_connections_are_answered_each_time(server: Server, https_port: int, certificate: Path) -> None:
+    # Encrypted, a small request holds no byte of a line end more often than not; one that was looked for never came.
+    for _ in range(3):
+        with contextlib.closing(_https(https_port, certificate)) as caller:
+            for _ in range(12):
+                caller.request("GET", "/livez")
+                assert caller.getresponse().read()
+
+
+def test_offer_without_a_line_end_is_answered_at_once(server: Server, https_port: int) -> None:
+    # TLS 1.2, one cipher that is not offered here, no extension: 50 bytes (RFC 5246, section 7.4.1.2).
+    hello = b"\x03\x03" + b"r" * 32 + b"\x00" + b"\x00\x02\x00\x2f" + b"\x01\x00"
+    offer = b"\x16\x03\x01\x00\x2d\x01\x00\x00\x29" + hello
+    with socket.create_connection(("localhost", https_port), timeout=20) as caller:
+        caller.sendall(offer)
+        # Handshake failure; one that waited in vain is closed with a notice of that.
+        assert caller.recv(7) == b"\x15\x03\x03\x00\x02\x02\x28"
+
+
 def test_silent_connections_hold_nothing(server: Server, https_port: int, certificate: Path) -> None:
     with contextlib.ExitStack() as stack:
         for _ in range(100):

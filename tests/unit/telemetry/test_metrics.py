@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from app.telemetry import metrics, shards
+from app.telemetry import logs, metrics, shards
 from app.telemetry.metrics import IN_FLIGHT, JOB_SECONDS, JOBS, REQUESTS, RESTARTS, UndeclaredError
 from app.telemetry.shards import MetricsShard
 from tests.servers import ROOT
@@ -200,6 +200,25 @@ def test_a_full_file_loses_counts_but_no_request(tmp_path: Path, caplog: pytest.
 
     assert "was not counted" in caplog.text
     assert len(metrics.read(tmp_path)[REQUESTS]) > 1000
+
+
+def test_a_full_file_stops_nobody_who_counts_log_lines_too(tmp_path: Path) -> None:
+    metrics.begin(tmp_path, "web")
+    told = logs.Counter()
+    metrics.log.addHandler(told)
+    try:
+        counting = threading.Thread(target=_fill, daemon=True)
+        counting.start()
+        counting.join(60)
+    finally:
+        metrics.log.removeHandler(told)
+
+    assert not counting.is_alive()
+
+
+def _fill() -> None:
+    for number in range(10_000):
+        REQUESTS.add(route=f"/{number}", method="GET", status="200", by="app")
 
 
 def test_a_file_that_is_not_ours_is_left_out(tmp_path: Path) -> None:
