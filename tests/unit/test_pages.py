@@ -178,7 +178,7 @@ def test_a_refused_picture_leaves_the_others_alone(client: FlaskClient) -> None:
     ("fields", "status", "words"),
     [
         ({"score_threshold": "1.5"}, 422, "score_threshold"),
-        ({"task": "paint"}, 422, "One of: detect, classify, segment, embed."),
+        ({"task": "paint"}, 422, "One of: detect, classify, segment, instances, embed."),
         ({"model": "nobody"}, 404, "nobody"),
         ({"sample": "nothing.jpg"}, 422, "yard.jpg"),
     ],
