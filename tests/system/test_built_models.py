@@ -26,8 +26,9 @@ PLAIN = (
 @pytest.fixture
 def elsewhere(unstarted: Stack) -> Iterator[Stack]:
     """A container of the classifier alone, on another processor than the image's build saw."""
-    here = ("--label", f"com.docker.compose.project={unstarted.project}", "--publish")
-    port = (f"127.0.0.1:{unstarted.port}:{unstarted.port}", "--env", f"PORT={unstarted.port}")
+    labels = (f"com.docker.compose.project={unstarted.project}", "com.docker.compose.service=cask")
+    here = ("--label", labels[0], "--label", labels[1])
+    port = ("--publish", f"127.0.0.1:{unstarted.port}:{unstarted.port}", "--env", f"PORT={unstarted.port}")
     id = containers.docker("run", "--detach", *PLAIN, *here, *port, containers.IMAGE)
     try:
         wait_until(unstarted.is_ready, READY_SECONDS, "the container on another processor")
