@@ -111,7 +111,7 @@ differing_files() { # differing_files CONTAINER
     } | sort)"
     "$DOCKER" exec "$1" sh -c 'cd /app/env && find . -type f -exec sha256sum {} + | sed "s|  \./|  env/|"
         cd /run/secrets && for each in *; do sha256sum "$each" | sed "s|  |  secrets/|"; done' | sort |
-        diff - <(printf '%s\n' "$files") | sed -n 's/^[<>] [0-9a-f]*  //p' | sort -u | paste -sd ' '
+        { diff - <(printf '%s\n' "$files") || true; } | sed -n 's/^[<>] [0-9a-f]*  //p' | sort -u | paste -sd ' '
 }
 
 # --- certificate and configuration ------------------------------------------------------------------------------------

@@ -176,10 +176,11 @@ def cut_power(stack: Stack, number: int, outcome: Outcome) -> None:
 
 
 def pids(stack: Stack) -> list[int]:
-    """The first process of each container of the project."""
+    """The first process of each container of the project that runs; never 0 or less, which a signal takes for many."""
     ours = [f"label=com.docker.compose.project={stack.project}", f"label=cask.project={stack.project}"]
     ids = {each for label in ours for each in containers.docker("ps", "-q", "--filter", label).split()}
-    return [int(containers.docker("inspect", "-f", "{{.State.Pid}}", each, check=False) or 0) or -1 for each in ids]
+    found = [int(containers.docker("inspect", "-f", "{{.State.Pid}}", each, check=False) or 0) for each in ids]
+    return [pid for pid in found if pid > 0]
 
 
 def main() -> int:

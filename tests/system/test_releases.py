@@ -359,6 +359,72 @@ def test_another_engine_than_docker_is_never_asked_of_docker(change: Stack) -> N
     assert change.id == before
 
 
+def test_rollback_goes_back_and_further_back_and_says_when_it_cannot(change: Stack) -> None:
+    newest = release(change)
+    with asking(change, "ready") as callers:
+        began = time.monotonic()
+        first = step(change, "rollback")
+        took = time.monotonic() - began
+    second = step(change, "rollback")
+    third = step(change, "rollback")
+
+    print(f"the first rollback took {took:.1f} s, with {crowd():.1f} programs to a core")
+    assert first.status == second.status == 0
+    assert took < ROLLBACK_SECONDS * crowd()
+    assert not callers.lost, callers.describe()
+    assert f"from release {newest} " in first.out
+    assert f"to release {newest - 1} " in first.out
+    assert f"to release {newest - 2} " in second.out
+    assert third.status == 1
+    assert "nothing to go back to" in third.err
+    assert f"kept are: {newest} {newest - 1} {newest - 2}" in third.err
+    assert step(change, "rollback", RELEASE=str(newest)).status == 0
+    assert release(change) == newest
+
+
+def test_processes_are_replaced_one_by_one_and_each_action_has_a_line(change: Stack) -> None:
+    # While the only process of a role is replaced /readyz says so; what callers ask waits for the new one.
+    with asking(change) as callers:
+        done = step(change, "recycle")
+    said = step(change, "history", COUNT="200").out
+
+    assert done.status == 0, done.err
+    assert "web " in done.out
+    assert not callers.lost, callers.describe()
+    for words in ("deploy", "rollback", "recycle", "serves", "refused: WEB_THREADS is 'many'", "interrupted"):
+        assert words in said, words
+    assert ODD_SECRET.strip() not in said
+
+
+def test_what_differs_between_files_and_what_runs_is_said(change: Stack) -> None:
+    before = step(change, "ps").out
+    local(change, "JOBS_MAX_IMAGES=77")
+    (change.folder / "secrets" / "ensemble_token").write_text("another\n")
+    after = step(change, "ps").out
+    local(change)
+
+    assert "stands by" in before
+    assert "env/local.env secrets/ensemble_token: make up" in after
+
+
+def test_a_power_cut_brings_back_who_served_and_who_is_never_ready_gives_way(change: Stack) -> None:
+    assert step(change, "up", JOBS_MAX_IMAGES="8").status == 0
+    serving, before = change.named("current"), change.named("previous")
+
+    cut = kill_all(change)
+    wait_until(lambda: cut.isdisjoint(deploys.pids(change)) and change.is_ready(), 120, "/readyz after the power cut")
+    assert change.named("current") == serving
+
+    # As of a release that its machine does not bear any more: it ends at each start.
+    change.execute("sh", "-c", f"echo 3 >/edge/tries-{serving}")
+    cut = kill_all(change)
+    wait_until(lambda: cut.isdisjoint(deploys.pids(change)) and change.is_ready(), 120, "/readyz after another")
+    wait_until(lambda: change.named("current") == before, 60, "the release before to be named")
+    wait_until(change.is_ready, 120, "/readyz of the release before")
+    assert "fall back" in step(change, "history").out
+
+
+# The last: between releases with and without TLS the edge is made anew, which nobody may expect of the others.
 def test_a_certificate_is_in_force_after_one_command_and_a_pair_that_does_not_fit_is_refused(
     change: Stack, tmp_path: Path
 ) -> None:
@@ -395,74 +461,13 @@ def test_a_certificate_is_in_force_after_one_command_and_a_pair_that_does_not_fi
     assert release(change) == number
 
 
-def test_rollback_goes_back_and_further_back_and_says_when_it_cannot(change: Stack) -> None:
-    newest = release(change)
-    with asking(change, "ready") as callers:
-        began = time.monotonic()
-        first = step(change, "rollback")
-        took = time.monotonic() - began
-    second = step(change, "rollback")
-    third = step(change, "rollback")
-
-    print(f"the first rollback took {took:.1f} s, with {crowd():.1f} programs to a core")
-    assert first.status == second.status == 0
-    assert took < ROLLBACK_SECONDS * crowd()
-    assert not callers.lost, callers.describe()
-    assert f"from release {newest} " in first.out
-    assert f"to release {newest - 1} " in first.out
-    assert f"to release {newest - 2} " in second.out
-    assert third.status == 1
-    assert "nothing to go back to" in third.err
-    assert f"kept are: {newest} {newest - 1} {newest - 2}" in third.err
-    assert step(change, "rollback", RELEASE=str(newest)).status == 0
-    assert release(change) == newest
-
-
-def test_processes_are_replaced_one_by_one_and_each_action_has_a_line(change: Stack) -> None:
-    with asking(change, "ready") as callers:
-        done = step(change, "recycle")
-    said = step(change, "history", COUNT="200").out
-
-    assert done.status == 0, done.err
-    assert "web " in done.out
-    assert not callers.lost, callers.describe()
-    for words in ("deploy", "rollback", "recycle", "serves", "refused: WEB_THREADS is 'many'", "interrupted"):
-        assert words in said, words
-    assert ODD_SECRET.strip() not in said
-
-
-def test_what_differs_between_files_and_what_runs_is_said(change: Stack) -> None:
-    before = step(change, "ps").out
-    local(change, "JOBS_MAX_IMAGES=77")
-    (change.folder / "secrets" / "ensemble_token").write_text("another\n")
-    after = step(change, "ps").out
-    local(change)
-
-    assert "stands by" in before
-    assert "env/local.env secrets/ensemble_token: make up" in after
-
-
-def test_a_power_cut_brings_back_who_served_and_who_is_never_ready_gives_way(change: Stack) -> None:
-    assert step(change, "up", JOBS_MAX_IMAGES="8").status == 0
-    serving, before = change.named("current"), change.named("previous")
-
-    kill_all(change)
-    wait_until(change.is_ready, 120, "/readyz after the power cut")
-    assert change.named("current") == serving
-
-    # As of a release that its machine does not bear any more: it ends at each start.
-    change.execute("sh", "-c", f"echo 3 >/edge/tries-{serving}")
-    kill_all(change)
-    wait_until(lambda: change.named("current") == before, 60, "the release before to be named")
-    wait_until(change.is_ready, 120, "/readyz of the release before")
-    assert "fall back" in step(change, "history").out
-
-
-def kill_all(stack: Stack) -> None:
-    """Every container's first process, and with it all others, in the way of a machine that loses its power."""
-    for pid in deploys.pids(stack):
+def kill_all(stack: Stack) -> set[int]:
+    """Every container's first process, and with it all others, in the way of a machine that loses its power; which."""
+    killed = set(deploys.pids(stack))
+    for pid in killed:
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
+    return killed
 
 
 def _make_pair(certificate: Path, key: Path) -> None:
