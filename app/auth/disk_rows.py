@@ -10,7 +10,7 @@ from app.auth.rows import Change, Snapshot, Token
 from app.storage.sqlite import BUSY_SECONDS, Database, is_locked
 
 FILE_NAME = "tokens.sqlite3"
-# Whoever only notes a use does not wait for those who write.
+# Noting a use does not wait for a writer.
 NOTING_BUSY_SECONDS = 0.02
 MIGRATIONS = (
     """
@@ -80,7 +80,7 @@ class DiskRows:
             connection.execute("UPDATE tokens SET last_used = ? WHERE id = ?", (moment, token_id))
 
     def grace_seconds(self, error: BaseException) -> float:
-        """Whoever holds the file keeps revocations out of it as well: what is known is as new as can be."""
+        """While the file is locked no revocation can be written either, so what is known is current."""
         return float("inf") if is_locked(error.__cause__) else 0.0
 
     def close(self) -> None:

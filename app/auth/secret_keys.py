@@ -1,6 +1,6 @@
 """Whether all instances behind one Redis sign sessions with the same SECRET_KEY. A leaf.
 
-Redis holds a keyed hash of the key of whoever started last, from which nobody can tell the key.
+Redis holds a keyed hash of the key of the instance that started last, from which the key cannot be told.
 """
 
 from __future__ import annotations

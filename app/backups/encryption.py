@@ -81,7 +81,7 @@ def decrypting(source: IO[bytes], passphrase: str) -> Iterator[IO[bytes]]:
 
 
 def _pump(source: IO[bytes], target: IO[bytes]) -> None:
-    # Whoever reads may stop before the end.
+    # The reader may stop before the end.
     with contextlib.suppress(OSError, ValueError), target:
         shutil.copyfileobj(source, target)
 

@@ -26,7 +26,7 @@ COMMANDS: dict[str, str] = {
     "predict": "Send images to the running service and print what it says.",
     "routes": "Print every address of the service.",
     "status": "Show the service on this machine on one screen; 1 when it is not ready.",
-    "support-bundle": "Write an archive for whoever is to help, without secrets.",
+    "support-bundle": "Write an archive for the person who helps you, without secrets.",
     "token": "API tokens: who may call the service, and for what.",
 }
 # Those that the group may keep: Flask's own, and ours of a name that Flask has too (requirements/environment).

@@ -1,4 +1,4 @@
-"""``flask support-bundle``: one archive for whoever is to help, without secrets."""
+"""``flask support-bundle``: one archive for the person who helps you, without secrets."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ MOST_PIECE_BYTES = 8 << 20
 @click.option("--env", default="", shell_complete=completion.environments, help="The environment; else that of ENV.")
 @click.option("--log", default="", help="A file with the last lines of the log, - for the input; else LOG_FILE.")
 def command(file: str | None, env: str, log: str) -> None:
-    """Write an archive for whoever is to help, without secrets.
+    """Write an archive for the person who helps you, without secrets.
 
     It holds versions, settings, doctor, status, metrics, log and limits. FILE is made anew, for you alone; - writes
     it to the output. Works when the service is down. What was taken out is counted: look into it all the same before

@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# One archive for whoever is to help, without secrets, of a container or of `make serve`; works when the service is down.
+# One archive for the person who helps you, without secrets, of a container or of `make serve`; works when the service is down.
 #
 #   docker/steps/support-bundle.sh [FILE]
 # shellcheck source-path=SCRIPTDIR source=common.sh
