@@ -29,8 +29,6 @@ from app.texts import Text, gettext_noop
 FORM = re.compile(r"cask_([0-9a-f]{8})_[0-9a-f]{48}")
 # So old a look at the store is good enough: a revocation works in all processes within this time.
 LOOK_SECONDS = 0.5
-# A token that is not known may have been made a moment ago; floods of wrong ones must not read the store each time.
-LOOK_AGAIN_SECONDS = 0.05
 LAST_USED_SECONDS = 60.0
 
 
@@ -136,7 +134,7 @@ class TokenTable:
         self._tokens: dict[str, Token] = {}
         self._ended_sessions: set[str] = set()
         self._mark: str | None = None
-        # When it was last tried, and when that went well.
+        # When the last look began that was tried, and the last one that went well.
         self._looked = -LOOK_SECONDS
         self._seen = -LOOK_SECONDS
         self._is_unchecked = False
@@ -179,12 +177,12 @@ class TokenTable:
         return token
 
     def _row(self, token_id: str) -> Token | None:
-        age = self._clock() - self._looked
-        # Where the store is away nobody can say that there is no such token.
-        is_due = age >= LOOK_AGAIN_SECONDS or self._is_unchecked
-        if age >= LOOK_SECONDS or (is_due and token_id not in self._tokens):
+        now = self._clock()
+        # A token that is not known may have been made a moment ago, so only a look that begins now can tell.
+        oldest = now - LOOK_SECONDS if token_id in self._tokens else now
+        if self._looked <= oldest:
             try:
-                self._look(self._seen)
+                self._look(oldest)
             except StateUnusableError as error:
                 self._go_on_without(error, token_id)
         if self._is_unchecked:
@@ -200,15 +198,19 @@ class TokenTable:
             raise error
         self._looked = self._clock()
 
-    def _look(self, before: float) -> None:
+    def _look(self, oldest: float) -> None:
+        """Read the store, unless another thread began to while this one waited: so a flood of wrong tokens shares
+        its looks, one at a time.
+        """
         with self._lock:
-            if self._seen != before:
-                return  # another thread was faster
+            if self._seen > oldest:
+                return
+            began = self._clock()
             found = self.rows.look(self._mark)
             if found is not None:
                 self._tokens, self._ended_sessions = found.tokens, set(found.ended_sessions)
                 self._mark = found.mark
-            self._looked = self._seen = self._clock()
+            self._looked = self._seen = began
             self._is_unchecked = False
 
     def _note_use(self, token: Token) -> None:

@@ -7,17 +7,41 @@ import os
 import re
 import sqlite3
 import stat
+import threading
+import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from app.auth import tokens
+from app.auth.disk_rows import DiskRows
+from app.auth.rows import Snapshot
 from app.auth.tokens import Token, TokenStore, TokenTable
 from app.errors import StateUnusableError, TokenError, TokenInvalidError
+from tests import servers
 from tests.fakes import FakeClock
 
 DAY_SECONDS = 86400.0
+UNKNOWN = "cask_00000000_" + "0" * 48
+
+
+class HeldRows(DiskRows):
+    """The file, whose first look is held after it has read until ``may_answer`` is set."""
+
+    def __init__(self, state_dir: Path) -> None:
+        super().__init__(state_dir, is_durable=False)
+        self.looks = 0
+        self.has_read, self.may_answer = threading.Event(), threading.Event()
+
+    def look(self, mark: str | None) -> Snapshot | None:
+        """As ``DiskRows``."""
+        self.looks += 1
+        found = super().look(mark)
+        self.has_read.set()
+        assert self.may_answer.wait(30)
+        return found
 
 
 @pytest.fixture
@@ -111,26 +135,47 @@ def test_revoked_token_is_refused_within_a_second(store: TokenStore, table: Toke
         table.find(text)
 
 
-def test_new_token_works_at_once_although_the_table_was_just_read(
-    store: TokenStore, table: TokenTable, clock: FakeClock
-) -> None:
+def test_new_token_works_at_once_although_the_table_was_just_read(store: TokenStore, table: TokenTable) -> None:
     _, first = store.create("camera-7")
     table.find(first)
     _, second = store.create("camera-8")
 
-    clock.now += 2 * tokens.LOOK_AGAIN_SECONDS
     assert table.find(second).name == "camera-8"
 
 
-def test_flood_of_unknown_tokens_does_not_read_the_file_each_time(
-    store: TokenStore, table: TokenTable, monkeypatch: pytest.MonkeyPatch
+def test_new_token_works_although_another_request_was_reading_when_it_was_made(
+    store: TokenStore, tmp_path: Path, now: FakeClock
 ) -> None:
-    _, text = store.create("camera-7")
-    table.find(text)
-    monkeypatch.setattr(table, "_look", lambda _: pytest.fail("it was read again"))
+    rows = HeldRows(tmp_path)
+    table = TokenTable(rows, now=now)
+    with ThreadPoolExecutor(2) as pool:
+        early = pool.submit(pytest.raises, TokenInvalidError, table.find, UNKNOWN)
+        assert rows.has_read.wait(30)
+        _, text = store.create("camera-7")
+        late = pool.submit(table.find, text)
+        rows.may_answer.set()
 
-    with pytest.raises(TokenInvalidError):
-        table.find("cask_00000000_" + "0" * 48)
+        assert early.result(30)
+        assert late.result(30).name == "camera-7"
+
+
+def test_flood_of_unknown_tokens_shares_its_looks(tmp_path: Path) -> None:
+    arrived: list[float] = []
+
+    def clock() -> float:
+        arrived.append(time.monotonic())
+        return arrived[-1]
+
+    rows = HeldRows(tmp_path)
+    table = TokenTable(rows, clock)
+    with ThreadPoolExecutor(32) as pool:
+        refused = [pool.submit(pytest.raises, TokenInvalidError, table.find, UNKNOWN) for _ in range(32)]
+        # Each has asked for the time once, and the one that looks once more.
+        servers.wait_until(lambda: len(arrived) == 33, 30, "all of them to wait")
+        rows.may_answer.set()
+        assert all(each.result(30) for each in refused)
+
+    assert rows.looks == 2
 
 
 def test_token_is_ended_by_name_or_id_and_only_once(store: TokenStore) -> None:
