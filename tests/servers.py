@@ -181,7 +181,7 @@ def running(
         with start(env, port, state_dir, command_prefix=command_prefix, **settings) as server:
             server.token = token
             if wait:
-                _wait_ready(server)
+                wait_ready(server)
             yield server
     finally:
         shutil.rmtree(state_dir, ignore_errors=True)
@@ -241,7 +241,8 @@ def environment(env: str, **settings: str) -> dict[str, str]:
     return {**kept, "ENV": env, **OURS, **settings}
 
 
-def _wait_ready(server: Server) -> None:
+def wait_ready(server: Server) -> None:
+    """Raises AssertionError with the log when it ends, or does not get ready."""
     try:
         wait_until(lambda: server.process.poll() is not None or server.is_ready(), START_SECONDS, "/readyz")
     except TimeoutError as error:

@@ -40,6 +40,14 @@ def test_each_version_says_what_to_do_when_upgrading() -> None:
     assert [part.splitlines()[0] for part in parts if "**Do this when you upgrade**" not in part] == []
 
 
+def test_state_of_each_released_version_is_kept_for_the_test_of_upgrades() -> None:
+    released = [version for version, date in HEADING.findall(CHANGELOG) if date != "not released yet"]
+
+    kept = [path.name.removesuffix(".tar.gz") for path in (ROOT / "tests/apache/states").iterdir()]
+
+    assert sorted(kept) == sorted(released), "python -m tests.record_state keeps one"
+
+
 def test_no_other_file_holds_the_version() -> None:
     assert re.findall(r"^version\s*=", (ROOT / "pyproject.toml").read_text(), re.M) == []
     assert len(re.findall(r'^__version__ = "(\d+\.\d+\.\d+)"$', (ROOT / "app/__init__.py").read_text(), re.M)) == 1

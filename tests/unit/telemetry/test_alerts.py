@@ -14,6 +14,7 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
+from app import __version__
 from app.telemetry import alerts, logs, metrics
 from app.telemetry.alerts import Once, Sender
 from app.telemetry.shards import MetricsShard
@@ -181,7 +182,7 @@ def test_sentry_gets_the_stack_and_nothing_that_callers_sent(tmp_path: Path, sin
     assert post.path == "/api/7/envelope/"
     assert (event["environment"], event["release"], event["tags"]["request_id"]) == (
         "test",
-        "cask@0.1.0",
+        f"cask@{__version__}",
         "request-4711",
     )
     assert frames[-1]["function"] == "fail"
