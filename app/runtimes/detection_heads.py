@@ -103,7 +103,7 @@ def _detr(options: Mapping[str, Any], labels: int) -> Decode:
     side, is_softmax = int(options["side"]), bool(options.get("is_softmax"))
 
     def decode(outputs: Sequence[np.ndarray], score_threshold: float) -> Sequence[Candidates]:
-        shares = _softmax(outputs[0])[..., :labels] if is_softmax else _sigmoid(outputs[0])
+        shares = softmax(outputs[0])[..., :labels] if is_softmax else sigmoid(outputs[0])
         boxes = corners(outputs[1].reshape(-1, 4)).reshape(outputs[1].shape) * np.float32(side)
         return [selection.flatten(each, scores, score_threshold) for each, scores in zip(boxes, shares, strict=True)]
 
@@ -124,12 +124,14 @@ def _known(
     return Candidates(boxes[kept].astype(np.float32), scores[kept].astype(np.float32), classes[kept], extra[kept])
 
 
-def _softmax(logits: np.ndarray) -> np.ndarray:
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """Shares of the last side, which add up to 1."""
     powers = np.exp(logits - logits.max(-1, keepdims=True))
     shares: np.ndarray = powers / powers.sum(-1, keepdims=True)
     return shares
 
 
-def _sigmoid(logits: np.ndarray) -> np.ndarray:
+def sigmoid(logits: np.ndarray) -> np.ndarray:
+    """A share for each value alone."""
     shares: np.ndarray = 1 / (1 + np.exp(-np.maximum(logits, -MOST_LOGIT)))
     return shares

@@ -17,6 +17,7 @@ from safetensors.numpy import load_file
 from app.errors import CaskError, GoldenCheckError, InputRefusedError
 from app.models.manifests import Manifest
 from app.runtimes import openvino_runtime, registry
+from app.runtimes.build import agreement
 from app.storage import files
 
 # What the first side of the arrays is: the number of items; that, but only one at a time; part of an item.
@@ -67,7 +68,7 @@ class TensorModel:
         """Compare with the stored answers. Raises GoldenCheckError."""
         for number, (inputs, expected) in enumerate(self._stored()):
             for name, first, second in zip(self._names, expected, self._compute([inputs])[0], strict=True):
-                if first.shape != second.shape or _apart(first, second) > TOLERANCE:
+                if agreement.of_values(first, second) > TOLERANCE:
                     raise GoldenCheckError(
                         f"{self.manifest.key} does not give its stored answers: {name} of item {number} differs.",
                         hint="The network or its runtime changed. If that was meant, add it as a new version.",
@@ -160,8 +161,3 @@ def _alike(items: Sequence[list[np.ndarray] | CaskError]) -> list[list[int]]:
 
 def _refused(why: str) -> InputRefusedError:
     return InputRefusedError("%(why)s", hint="The model says so; change the input.", why=why)
-
-
-def _apart(first: np.ndarray, second: np.ndarray) -> float:
-    one, other = first.astype(np.float64), second.astype(np.float64)
-    return float(np.nanmax(np.abs(one - other), initial=0)) / max(1.0, float(np.nanmax(np.abs(one), initial=0)))

@@ -58,6 +58,23 @@ def of_detections(
     )
 
 
+def of_values(reference: np.ndarray, other: np.ndarray) -> float:
+    """Arrays: the largest difference, as a share of the largest value or 1; infinite for other shapes.
+
+    What is NaN in both is alike; what is in one only is as far apart as can be.
+    """
+    if reference.shape != other.shape:
+        return float("inf")
+    first, second = reference.astype(np.float64), other.astype(np.float64)
+    is_same = (first == second) | (np.isnan(first) & np.isnan(second))
+    with np.errstate(invalid="ignore"):
+        apart = np.where(is_same, 0.0, np.abs(first - second))
+    if not np.isfinite(apart).all():
+        return float("inf")
+    largest = np.abs(first[np.isfinite(first)]).max(initial=0)
+    return float(apart.max(initial=0) / max(1.0, largest))
+
+
 def mean_average_precision(truth: Detections, found: Detections) -> float:
     """Mean over the labels of ``truth`` of their average precisions at an IoU of 0.5; 1 where there is nothing."""
     labels = sorted({one.label for each in truth for one in each})

@@ -62,6 +62,12 @@ BACKGROUND_LIMIT_SECONDS = 4 * 3600.0
 
 TRUTHS = {"": "", "objects": "; mAP against the true boxes", "reference": "; mAP against the reference's boxes"}
 
+# Why there are no other forms: of a model with code, and of a network of arrays.
+WITHOUT_BUILDS = (
+    "its own code computes it",
+    "there are no sample arrays to calibrate on and to compare, so OpenVINO computes it in fp32",
+)
+
 Say = Callable[[str], None]
 Advance = Callable[[], None]
 
@@ -439,7 +445,7 @@ def build_all(
     with _alone(state_dir):
         for manifest in chosen:
             if manifest.code:
-                progress(f"{manifest.key}: nothing is built for a model of the task {manifest.task}.")
+                progress(f"{manifest.key}: nothing is built: {WITHOUT_BUILDS[manifest.is_network]}.")
                 continue
             if (
                 is_missing_only

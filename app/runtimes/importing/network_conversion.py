@@ -14,7 +14,8 @@ import numpy as np
 from app.errors import GoldenCheckError, ModelLoadError
 from app.inference import images
 from app.models.manifests import InputSpec
-from app.runtimes.importing import network_heads, network_input, network_reading
+from app.runtimes.build import agreement
+from app.runtimes.importing import detection_comparison, network_heads, network_input, network_reading
 from app.runtimes.importing.network_heads import Head
 from app.runtimes.importing.network_input import NetworkInput
 from app.runtimes.importing.network_reading import Network
@@ -40,7 +41,7 @@ def convert(wanted: Wanted, folder: Path) -> Converted:
     head = network_input.model_class(wanted).file_head(network.model, wanted, found.spec.size)
     pictures = _pictures(wanted, found.spec)
     made = _assembled(network.model, found, head, 1 if is_single else -1)
-    if not is_single and not _computes_several(made, pictures):
+    if not is_single and not _computes_several(made, head, pictures):
         network = network_reading.read(wanted)
         network.model.reshape(found.shape(1))
         made, is_single = _assembled(network.model, found, head, 1), True
@@ -128,7 +129,7 @@ def _pictures(wanted: Wanted, spec: InputSpec) -> np.ndarray:
     return np.stack(read or [golden_answers.made_up_picture(spec)])
 
 
-def _computes_several(model: Any, pictures: np.ndarray) -> bool:
+def _computes_several(model: Any, head: Head, pictures: np.ndarray) -> bool:
     """Whether two at once get the answers of each alone: an export may have its own batch size written into it."""
     two = np.stack([pictures[0], pictures[-1][::-1, ::-1]])
     try:
@@ -137,8 +138,9 @@ def _computes_several(model: Any, pictures: np.ndarray) -> bool:
         apart = [np.concatenate(each) for each in zip(run(two[:1]), run(two[1:]), strict=True)]
     except RuntimeError:
         return False
-    pairs = list(zip(together, apart, strict=True))
-    return all(one.shape == other.shape and _apart(one, other) <= TOLERANCE for one, other in pairs)
+    # A list of the objects of both pictures is no answer to each.
+    is_alike = [each.shape for each in together] == [each.shape for each in apart]
+    return is_alike and _apart(head, together, apart) <= TOLERANCE
 
 
 def _compiled(model: Any) -> Any:
@@ -162,7 +164,7 @@ def _compared(made: Any, network: Network, found: NetworkInput, head: Head, pict
         if not all(np.isfinite(each).all() for each in expected):
             hint = "Are the values scaled as in training? See --values, --mean and --std."
             raise GoldenCheckError("The file itself answers NaN or infinity for a picture.", hint=hint)
-        largest = max(largest, *(_apart(*pair) for pair in zip(expected, run(picture[None]), strict=True)))
+        largest = max(largest, _apart(head, expected, run(picture[None])))
     words = f"{len(pictures)} picture{'s' if len(pictures) > 1 else ''} compared with {network.by}"
     if largest > (MASK_TOLERANCE if expected[0].dtype == np.uint8 else TOLERANCE):
         hint = "The conversion changed the network. Export it another way, and report this."
@@ -189,11 +191,10 @@ def _finisher(head: Head) -> Any:
     return finish
 
 
-def _apart(first: np.ndarray, second: np.ndarray) -> float:
+def _apart(head: Head, first: Sequence[np.ndarray], second: Sequence[np.ndarray]) -> float:
     """Of masks the share of pixels that differ; else the largest difference, as a share of the largest value or 1."""
-    if first.shape != second.shape:
-        return float("inf")
-    if first.dtype == np.uint8:
-        return float((first != second).mean())
-    scale = max(1.0, float(np.abs(first).max(initial=0)))
-    return float(np.abs(first.astype(np.float64) - second).max(initial=0)) / scale
+    if "head" in head.options:
+        return detection_comparison.apart(head.options, first, second)
+    if first[0].shape == second[0].shape and first[0].dtype == np.uint8:
+        return float((first[0] != second[0]).mean())
+    return max(agreement.of_values(*pair) for pair in zip(first, second, strict=True))

@@ -14,6 +14,7 @@ from safetensors.numpy import save_file
 
 from app.errors import GoldenCheckError, ModelLoadError
 from app.models.manifests import InputSpec
+from app.runtimes.build import agreement
 from app.runtimes.importing import network_files, network_heads, network_reading
 from app.runtimes.importing.network_reading import Network
 from app.runtimes.importing.network_wanted import Converted, Wanted
@@ -52,7 +53,7 @@ def convert(wanted: Wanted, folder: Path) -> Converted:
         batch = _fixed(network.model)
         run = _run(network.model)
     for item, wanted_outputs in zip(items, expected, strict=True):
-        largest = max(largest, *map(_apart, wanted_outputs, run(_fed(item, batch))))
+        largest = max(largest, *map(agreement.of_values, wanted_outputs, run(_fed(item, batch))))
     words = f"arrays of {len(items)} made-up items compared with {network.by}"
     if largest > TOLERANCE:
         hint = "The conversion changed the network. Export it another way, and report this."
@@ -187,7 +188,7 @@ def _is_by_rows(run: Run, items: Sequence[Sequence[np.ndarray]], expected: Seque
         return False
     for found, *apart in zip(together, *expected, strict=True):
         rows = np.concatenate(apart)
-        if found.shape != rows.shape or _apart(rows, found) > TOLERANCE:
+        if agreement.of_values(rows, found) > TOLERANCE:
             return False
     return True
 
@@ -202,15 +203,6 @@ def _run(model: Any) -> Run:
         return [np.array(results[place]) for place in range(len(compiled.outputs))]
 
     return run
-
-
-def _apart(first: np.ndarray, second: np.ndarray) -> float:
-    """The largest difference, as a share of the largest value or 1. What is NaN in both is alike."""
-    if first.shape != second.shape:
-        return float("inf")
-    one, other = first.astype(np.float64), second.astype(np.float64)
-    scale = max(1.0, float(np.nanmax(np.abs(one), initial=0)))
-    return float(np.nanmax(np.abs(one - other), initial=0)) / scale
 
 
 def _write(model: Any, folder: Path, items: Sequence[Sequence[np.ndarray]], run: Run, batch: str) -> None:
