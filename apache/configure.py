@@ -132,19 +132,19 @@ def warn_without_tokens(settings: Settings) -> None:
 
 
 def compare_secret_keys(settings: Settings) -> None:
-    """Log when another instance at the same Redis signs sessions with another SECRET_KEY."""
+    """Log when another instance at the same Redis does not take the sessions of this one, or this one not its."""
     if settings.state_store == "disk":
         return
-    secret_key = settings.secret_key.get_secret_value()
+    keys = [key.get_secret_value() for key in (settings.secret_key, settings.secret_key_fallback)]
     try:
-        other = secret_keys.other(settings.redis_address, secret_key)
-        secret_keys.note_start(settings.redis_address, secret_key)
+        other = secret_keys.other(settings.redis_address, *keys)
+        secret_keys.note_start(settings.redis_address, *keys)
     except Exception:  # noqa: BLE001 - Redis does not answer, as the line above says
         return
     if other:
         logging.getLogger("cask.start").warning(
             "SECRET_KEY differs from that of %s, at the same Redis: people are signed out when a request reaches the"
-            " other; give all instances one key",
+            " other; give all instances one key, and during a rotation the other one as SECRET_KEY_FALLBACK",
             other,
         )
 

@@ -1,6 +1,6 @@
-"""Whether all instances behind one Redis sign sessions with the same SECRET_KEY. A leaf.
+"""Whether all instances behind one Redis take each other's sessions, by SECRET_KEY and SECRET_KEY_FALLBACK. A leaf.
 
-Redis holds a keyed hash of the key of the instance that started last, from which the key cannot be told.
+Redis holds keyed hashes of the keys of the instance that started last, from which the keys cannot be told.
 """
 
 from __future__ import annotations
@@ -19,19 +19,27 @@ PURPOSE = b"Do instances behind one Redis sign alike?"
 TIMEOUT_SECONDS = 1.0
 
 
-def other(url: str, secret_key: str) -> str:
-    """Who started last with another key, and when; empty where the keys are equal. Raises Redis' errors and OSError."""
+def other(url: str, secret_key: str, fallback: str = "") -> str:
+    """Who started last with keys that do not go with these, and when; empty where each takes what the other signs.
+
+    Raises Redis' errors and OSError.
+    """
     with _client(url) as client:
         found = json.loads(client.get(KEY) or "{}")
-    if not found or hmac.compare_digest(found["hash"], _hash(secret_key)):
+    # Older releases wrote no fallback.
+    theirs = [found[name] for name in ("hash", "fallback") if found.get(name)]
+    ours = [_hash(key) for key in (secret_key, fallback) if key]
+    if not found or (ours[0] in theirs and theirs[0] in ours):
         return ""
     moment = time.strftime("%Y-%m-%d %H:%M UTC", time.gmtime(found["started"]))
     return f"{found['host']}, which started at {moment}"
 
 
-def note_start(url: str, secret_key: str) -> None:
+def note_start(url: str, secret_key: str, fallback: str = "") -> None:
     """Be the one who started last. Raises as ``other``."""
     row = {"hash": _hash(secret_key), "host": os.uname().nodename, "started": int(time.time())}
+    if fallback:
+        row["fallback"] = _hash(fallback)
     with _client(url) as client:
         client.set(KEY, json.dumps(row))
 

@@ -158,10 +158,15 @@ def _keeps_state(client: Any) -> Finding:
 
 def _signs_alike(settings: Settings) -> Finding:
     """Whether a session of one instance is good at the others."""
-    other = secret_keys.other(settings.redis_address, settings.secret_key.get_secret_value())
+    keys = (settings.secret_key, settings.secret_key_fallback)
+    other = secret_keys.other(settings.redis_address, *(key.get_secret_value() for key in keys))
     if other:
-        return fail("SECRET_KEY", f"differs from that of {other}, at the same Redis", "Give all instances one key.")
-    return ok("SECRET_KEY", "the same as of the instance at this Redis that started last")
+        return fail(
+            "SECRET_KEY",
+            f"differs from that of {other}, at the same Redis",
+            "Give all instances one key; during a rotation the other one as SECRET_KEY_FALLBACK.",
+        )
+    return ok("SECRET_KEY", "goes with that of the instance at this Redis that started last")
 
 
 def docker(here: Surroundings) -> Iterator[Finding]:

@@ -192,3 +192,17 @@ def test_instance_with_another_secret_key_is_named(server: RedisServer, client: 
     assert secret_keys.other(server.url, "one" * 20) == ""
     assert "which started at 20" in secret_keys.other(server.url, "two" * 20)
     assert b"one" not in client.get(secret_keys.KEY)  # type: ignore[operator]
+
+
+def test_rotation_of_the_key_is_no_difference_while_each_takes_what_the_other_signs(server: RedisServer) -> None:
+    old, new = "old" * 20, "new" * 20
+
+    secret_keys.note_start(server.url, old, new)
+    assert secret_keys.other(server.url, old) == ""
+    assert secret_keys.other(server.url, new, old) == ""
+    # What this one signs, nobody else would take; and what signs the others, it would not.
+    assert secret_keys.other(server.url, "third" * 20, old)
+    assert secret_keys.other(server.url, new)
+
+    secret_keys.note_start(server.url, old)
+    assert secret_keys.other(server.url, new, old)
