@@ -51,7 +51,10 @@ Every setting is an environment variable. The first of these that sets it wins:
 An empty value means *not set here*: the next place is asked. Relative paths start at the repository.
 
 Env files hold a plain `NAME=value` a line, of letters, digits and `./:,@%+=_-`: no quotes, spaces, `$`, `export` or
-comment after a value, so that Python, Docker and the shell read the same. Mind that a file that was read into the
+comment after a value, so that all programs read the same: tried with Docker 20.10 and podman 4.3 (`--env-file`),
+Compose 1.29 and 2.26 (`env_file`), dash, bash and python-dotenv. Anything else is refused with file and line. Lines may
+end as on Windows and a byte order mark may come first; what a shell or podman hands on from such a file is refused by
+its name. Mind that a file that was read into the
 shell (`set -a; . env/prod.env`) or passed with `docker run --env-file` counts as environment and wins over
 `{LOCAL_FILE}`.
 

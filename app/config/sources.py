@@ -58,6 +58,9 @@ PLAIN_LINE = re.compile(r"[A-Z][A-Z0-9_]*=[A-Za-z0-9_./:,@%+=-]*")
 # docker/steps/common.sh has the same two.
 COMMENT_LINE = re.compile(r"[ \t]*(#[^\r\0]*)?")
 
+# What Windows' editors put before the first character of a file.
+BYTE_ORDER_MARK = "\ufeff"
+
 # For dev and test, so that a fresh checkout starts; staging and prod never see it.
 DEVELOPMENT_KEY = "for-development-only"
 
@@ -90,6 +93,7 @@ def resolve(
     environ: Mapping[str, str] = os.environ, root: Path = ROOT, secrets_directory: Path = SECRETS_DIRECTORY
 ) -> Settings:
     """Like :func:`load`, without asking whether the values fit together and the secrets are real. For looking only."""
+    _refuse_windows_lines(environ)
     env = _choose_environment(environ)
     _refuse_unknown_names(environ)
     here = _read_environment(environ)
@@ -187,6 +191,19 @@ def _choose_environment(environ: Mapping[str, str]) -> Reading:
     if env not in ENVIRONMENTS:
         refuse_value("env", given, "environment")
     return Reading(env, "environment" if given else "default")
+
+
+def _refuse_windows_lines(environ: Mapping[str, str]) -> None:
+    """What a shell or podman makes of a file with the line ends, or the first mark, of Windows' editors."""
+    for name, value in environ.items():
+        bare = name.removeprefix(BYTE_ORDER_MARK)
+        is_ours = bare.isupper() and (bare.lower() in DECLARATIONS or _is_of_plugin(bare.lower()))
+        if is_ours and (bare != name or value.endswith("\r")):
+            what = "its name begins with a byte order mark" if bare != name else "it ends with a carriage return"
+            raise SettingsError(
+                f"{bare} is {shown(bare, value)} (from the environment), but {what}; expected a file with the lines of"
+                " Unix, where a shell or podman reads it: sed -i '1s/^\\xef\\xbb\\xbf//; s/\\r$//' FILE"
+            )
 
 
 def _refuse_unknown_names(environ: Mapping[str, str]) -> None:

@@ -303,8 +303,8 @@ fi
 # What the site owns lies beside the trees and outlives them.
 mkdir -p "$TREES"
 (umask 077; mkdir -p "$PREFIX/secrets"; touch "$PREFIX/local.env")
-put() { # put NAME VALUE : in local.env, in the place of an older line
-    { grep -v "^$1=" "$PREFIX/local.env" || true; printf '%s=%s\n' "$1" "$2"; } >"$PREFIX/local.env.new"
+put() { # put NAME VALUE : in local.env, in the place of an older line; without the mark that Windows' editors put first
+    { LC_ALL=C sed '1s/^\xef\xbb\xbf//' "$PREFIX/local.env" | grep -v "^$1=" || true; printf '%s=%s\n' "$1" "$2"; } >"$PREFIX/local.env.new"
     mv "$PREFIX/local.env.new" "$PREFIX/local.env"
 }
 [ -z "$GIVEN_PORT" ] || put PORT "$GIVEN_PORT"
@@ -324,7 +324,7 @@ served="$(readlink "$CURRENT" || true)"
 
 # As `make config-diff SINCE=…` says it where Python is.
 if [ -e "$CURRENT/env/$SITE_ENV.env" ]; then
-    awk -F = 'FNR == 1 {file++} !/^[A-Z]/ {next}
+    LC_ALL=C awk -F = 'FNR == 1 {file++; sub(/^\357\273\277/, "")} !/^[A-Z]/ {next}
         file == 1 {old[$1] = substr($0, length($1) + 2); next}
         file == 2 {new[$1]; value = substr($0, length($1) + 2)
             if (!($1 in old)) print "new setting " $1 "=" value

@@ -78,6 +78,7 @@ load_settings() { # exports what docker/compose.yaml reads
     local name
     refuse_odd_lines
     for name in PORT HTTPS_PORT LISTEN_HOST SERVER_NAME TLS_CERTIFICATE TLS_KEY CONTAINER_MEMORY CONTAINER_CPUS; do
+        case "${!name:-}" in *$'\r') fail 2 "needs $name to be one line of Unix, found «${!name%?}» and a carriage return: a shell read it from a file with the lines of Windows." "sed -i 's/\\r\$//' FILE, then read it again" ;; esac
         export "$name=$(setting "$name")"
     done
     # Compose reads relative paths from its own folder.

@@ -821,3 +821,21 @@ def test_what_is_no_origin_is_refused(checkout: Checkout, value: str) -> None:
 @pytest.mark.parametrize("value", ["600", "0/minute", "600 per minute", "10/second,x", "10/fortnight"])
 def test_what_is_no_limit_of_requests_is_refused(checkout: Checkout, value: str) -> None:
     assert checkout.refusal(RATE_LIMIT_PER_TOKEN=value).startswith("RATE_LIMIT_PER_TOKEN is '")
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "words"),
+    [
+        ("PORT", "8000\r", r"PORT is '8000\r' (from the environment), but it ends with a carriage return"),
+        ("\ufeffPORT", "8000", "PORT is '8000' (from the environment), but its name begins with a byte order mark"),
+        ("REDIS_URL", "redis://:hidden@h:6379/0\r", "REDIS_URL is ******** (from the environment), but it ends"),
+        ("PLUGIN_LEDGER_FOLDER", "/srv\r", "it ends with a carriage return"),
+    ],
+)
+def test_what_a_shell_made_of_a_file_of_windows_is_refused(
+    checkout: Checkout, name: str, value: str, words: str
+) -> None:
+    refused = checkout.refusal(ENV="test", **{name: value})
+
+    assert words in refused
+    assert "hidden" not in refused
