@@ -59,6 +59,7 @@ LONG=(
     tests/faults/test_shared_job_faults.py
     tests/faults/test_version_faults.py
     tests/loadtest
+    tests/system/test_backups.py
     tests/system/test_built_models.py
     tests/system/test_bundle.py
     tests/system/test_loadtest.py

@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # `make backup`, `make backup-check` and `make restore`: of the container where this project has one, else of the service
-# without one. WHERE=here chooses the latter.
+# without one. WHERE=here chooses the latter, WHERE=container the former: a machine that is still empty has none yet.
 #
 #   backup.sh create [FILE] [OPTION]…      backup.sh check FILE [OPTION]…      backup.sh restore FILE [OPTION]…
 # shellcheck source-path=SCRIPTDIR source=common.sh
@@ -20,13 +20,18 @@ while [ $# -gt 0 ]; do
     shift
 done
 
-has_container() { # whether the state of this project is a container's
-    [ "${WHERE:-}" != here ] || return 1
+is_of_container() { # whether the state of this project is a container's
+    case "${WHERE:-}" in
+        here) return 1 ;;
+        container) need_engine; return 0 ;;
+        '') ;;
+        *) fail 2 "needs WHERE to be here or container, found «$WHERE»." "make backup WHERE=container" ;;
+    esac
     (choose_docker; [ -n "$DOCKER" ] && "$DOCKER" volume inspect "${PROJECT}_state" >/dev/null 2>&1) || return 1
     choose_docker
 }
 
-if ! has_container; then
+if ! is_of_container; then
     requirements/install.sh serve >&2
     [ -z "$PASSPHRASE" ] || OPTIONS+=(--passphrase-file "$PASSPHRASE")
     exec .venv/bin/python -m app.cli backup "$VERB" ${FILE:+"$FILE"} ${OPTIONS[@]+"${OPTIONS[@]}"}
@@ -36,7 +41,12 @@ choose_environment
 need_file() { [ -r "$FILE" ] || fail 2 "needs FILE to be a backup, found «$FILE»." "make $1 FILE=backups/…"; }
 [ -z "$PASSPHRASE" ] || [ -r "$PASSPHRASE" ] || fail 2 "needs to read $PASSPHRASE." "give the file of the passphrase"
 
-# A container of its own, of the image that serves, without network; by root, as it reads files of this machine's owner.
+need_image() {
+    "$DOCKER" image inspect "$IMAGE" >/dev/null 2>&1 ||
+        fail 2 "needs the image $IMAGE, found none." "docker load -i that-image.tar, or: make image; or CASK_IMAGE=…"
+}
+
+# A container of its own, of the image that is started next, without network; by root, as it reads files of this machine's owner.
 throw_away() { # throw_away DOCKER-OPTION… -- ARGUMENT…
     local docker=()
     while [ "$1" != -- ]; do docker+=("$1"); shift; done
@@ -76,6 +86,7 @@ case "$VERB" in
         ;;
     check)
         need_file backup-check
+        need_image
         throw_away --tmpfs /tmp:mode=1777 -- check - ${OPTIONS[@]+"${OPTIONS[@]}"} <"$FILE"
         ;;
     restore)
@@ -84,7 +95,11 @@ case "$VERB" in
         if [ -n "$id" ] && [ "$("$DOCKER" inspect -f '{{.State.Running}}' "$id")" = true ]; then
             fail 2 "needs the container to be stopped: it would write into what is put back." "make down ENV=$ENV, then restore again"
         fi
+        [ -n "$id" ] || need_image
         mkdir -p "$SECRETS_DIR"
+        # As Compose would name it, where nothing was started here yet.
+        "$DOCKER" volume create --label "com.docker.compose.project=$PROJECT" --label com.docker.compose.volume=state \
+            "${PROJECT}_state" >/dev/null
         [[ " ${OPTIONS[*]-} " = *" --only"* ]] || OPTIONS+=(--only state --only settings --only secrets)
         throw_away --user 0:0 --volume "${PROJECT}_state:/var/lib/cask" --volume "$(realpath "$ENV_DIR"):/app/env" \
             --volume "$(realpath "$SECRETS_DIR"):/app/secrets" -- restore - "${OPTIONS[@]}" <"$FILE"
