@@ -58,11 +58,12 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     straight = fast_path.init_app(app, settings)
     middleware.init_app(app, settings, predictor.decoder.budget)
     add_routes(app)
-    if straight is not None:
-        straight.note_hooks()
     if role == "web":
         mounting.mount(app, settings)
         mounting.note(app, settings.state_dir)
+    if straight is not None:
+        # Those of plugins hold for their own addresses.
+        straight.note_hooks()
     request_metrics.init_app(app, lambda: start_telemetry(settings, role))
     return app
 

@@ -8,13 +8,14 @@ from pathlib import Path
 
 from flask import Flask
 from flask.blueprints import Blueprint
-from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
 
 from app.config import ROOT
 from app.config.plugin_settings import PluginSetting
-from app.errors import CaskError, PluginError
+from app.errors import PluginError
+from app.plugins import faults, shared, views
 from app.plugins.manifest import Manifest
+from app.plugins.shared import MISSING
 from app.plugins.snapshot import Snapshot
 from app.web import policy
 
@@ -24,8 +25,15 @@ RESERVED = re.compile(r"/_[^/]*(/.*)?|/server-status(/.*)?")
 OUR_TEMPLATES = ROOT / "app" / "templates"
 # A later release of ours may answer there.
 OUR_VERSIONS = re.compile(r"/v[0-9]+(/.*)?")
+# What a library sets up that Cask has set up already → what to write.
+INSTEAD = {
+    "app.extensions['babel']": "Cask has Flask-Babel: import gettext from flask_babel; words are in translations/.",
+    "app.session_interface": "Sessions are Cask's, in a signed cookie: use flask.session.",
+}
 # Asked of every address by Flask itself.
 OTHER_METHODS = {"OPTIONS", "HEAD"}
+# The name of a part tells addresses apart for a view, and for no caller.
+PARTS_NAME = re.compile(r"<((?:[^<>:]+:)?)\w+>")
 
 
 def check_name(app: Flask, plugin: Manifest, blueprint: Blueprint) -> None:
@@ -80,12 +88,28 @@ def check_addresses(app: Flask, plugin: Manifest, before: Snapshot) -> list[Rule
                 f"plugin {plugin.name}: its address {rule.rule} ({rule.endpoint}) lies among those of Cask, whose next"
                 f" release may have it; expected one such as /{plugin.name}."
             )
+    _check_own_addresses(app, plugin, own)
     for endpoint, view in before.views.items():
         if app.view_functions.get(endpoint) is not view:
             raise PluginError(
                 f"plugin {plugin.name}: it replaces the view {endpoint!r}; expected addresses of its own."
             )
     return own
+
+
+def _check_own_addresses(app: Flask, plugin: Manifest, own: list[Rule]) -> None:
+    """Raises PluginError for two views at one address: Flask asks the first, silently."""
+    seen: dict[tuple[str, str | None, str | None, str], Rule] = {}
+    for rule in own:
+        for method in _methods(rule):
+            key = (PARTS_NAME.sub("<\\1>", rule.rule), rule.subdomain, rule.host, method)
+            other = seen.setdefault(key, rule)
+            if other.endpoint != rule.endpoint:
+                first, second = (app.view_functions[each.endpoint] for each in (other, rule))
+                raise PluginError(
+                    f"plugin {plugin.name}: {views.place(second)}{method} {rule.rule} ({rule.endpoint}) is answered by"
+                    f" {other.endpoint} already, {views.place(first).rstrip(': ')}; expected another address."
+                )
 
 
 def check_mounts(plugin: Manifest, rules: Iterable[Rule], mounts: Iterable[str]) -> None:
@@ -98,16 +122,16 @@ def check_mounts(plugin: Manifest, rules: Iterable[Rule], mounts: Iterable[str])
             )
 
 
-def check_handlers(app: Flask, plugin: Manifest, before: Snapshot) -> None:
-    """Raises PluginError where failures of every address, ours too, would be answered in the plugin's shape."""
-    found, known = app.error_handler_spec.get(None, {}), before.handlers()
-    for code, kind in ((code, kind) for code, kinds in found.items() for kind in kinds):
-        is_ours = code is not None or issubclass(kind, HTTPException | CaskError) or issubclass(CaskError, kind)
-        if is_ours and found[code][kind] is not known.get(code, {}).get(kind):
-            raise PluginError(
-                f"plugin {plugin.name}: it handles {kind.__name__} for all addresses; expected"
-                " @blueprint.errorhandler, which handles it for its own."
-            )
+def check_shared(plugin: Manifest, before: Snapshot) -> None:
+    """Raises PluginError where something that Cask and all plugins share is not as it was."""
+    for change in before.changes():
+        now = "" if change.now is MISSING else f" to {shared.shown(change.name, change.now)}"
+        raise PluginError(
+            f"plugin {plugin.name}: {faults.mention(plugin, change.word)}it changes {change.name}{now}, which Cask and"
+            " all plugins share; expected that it stays as it is. Give what is your own a name of its own, or run this"
+            " code as a whole application, by [wsgi] in plugin.toml.",
+            hint=INSTEAD.get(change.name, ""),
+        )
 
 
 def _is_same(one: Rule, other: Rule) -> bool:

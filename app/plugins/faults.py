@@ -49,6 +49,37 @@ def line(plugin: Manifest, frames: traceback.StackSummary) -> str:
     return f"{ours[-1].filename}, line {ours[-1].lineno}: " if ours else ""
 
 
+def mention(plugin: Manifest, word: str) -> str:
+    """The line of a plugin that names something; its package's file where a library did it."""
+    lines = [
+        (path, number, text)
+        for path in sources(plugin)
+        for number, text in enumerate(path.read_text("utf-8", "replace").splitlines(), 1)
+    ]
+    # Rather where it is set or called than where it is imported.
+    for ending in (r"['\"\]]*\s*[=(]", r"\b"):
+        pattern = re.compile(rf"\b{re.escape(word)}{ending}", re.IGNORECASE)
+        for path, number, text in lines:
+            if pattern.search(text):
+                return f"{path}, line {number}: "
+    return f"{plugin.folder / '__init__.py'}: "
+
+
+def sources(plugin: Manifest) -> Iterator[Path]:
+    """Its modules and those of its packages, without tests and libraries."""
+    for folder, folders, files in os.walk(plugin.folder):
+        folders[:] = sorted(
+            each for each in folders if each != "tests" and (Path(folder, each) / "__init__.py").exists()
+        )
+        yield from (Path(folder, each) for each in sorted(files) if each.endswith(".py"))
+
+
+def check_syntax(plugin: Manifest) -> None:
+    """Raises SyntaxError for a module that nobody could import, also where a view imports it later."""
+    for path in sources(plugin):
+        compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
+
+
 @contextlib.contextmanager
 def _staying() -> Iterator[None]:
     """os._exit() and a crash in C end a process without a word: raise for the one, name the line of the other."""

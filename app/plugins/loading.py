@@ -40,6 +40,7 @@ def load(plugin: Manifest, values: dict[str, Any]) -> types.ModuleType:
     # What starts the service reads our standard output.
     with faults.telling(plugin), watched(plugin), contextlib.redirect_stdout(sys.stderr):
         spec.loader.exec_module(module)
+        faults.check_syntax(plugin)
     return module
 
 

@@ -13,7 +13,7 @@ from flask.blueprints import Blueprint
 from app.config import Settings, plugin_settings
 from app.config.plugin_settings import PluginSetting
 from app.errors import CaskError, PluginError
-from app.plugins import applications, claims, faults, libraries, loading, manifest, views
+from app.plugins import applications, claims, faults, hooks, libraries, loading, manifest, views
 from app.plugins.applications import Application
 from app.plugins.claims import STATIC
 from app.plugins.manifest import Manifest
@@ -108,24 +108,39 @@ def _mount(app: Flask, settings: Settings, plugin: Manifest, before: Snapshot) -
     with faults.telling(plugin):
         if init_app is not None:
             init_app(app)
-        for each in blueprints:
-            claims.check_name(app, plugin, each)
-            _prepare(plugin, each)
-            app.register_blueprint(each)
-    _add_files(app, plugin, blueprints)
+        _register(app, plugin, blueprints or _carrier(app, plugin))
     rules = claims.check_addresses(app, plugin, before)
     views.check(app, plugin, rules)
     claims.check_mounts(plugin, rules, taken)
-    claims.check_handlers(app, plugin, before)
-    for endpoint in {rule.endpoint for rule in rules}:
+    claims.check_shared(plugin, before)
+    endpoints = {rule.endpoint for rule in rules}
+    hooks.confine(app, plugin, before, endpoints)
+    for endpoint in endpoints:
         app.view_functions[endpoint] = views.explained(plugin, app.view_functions[endpoint])
-    _limit(app, settings, {rule.endpoint for rule in rules})
-    _navigate(app, plugin, {rule.endpoint for rule in rules})
+    _limit(app, settings, endpoints)
+    _navigate(app, plugin, endpoints)
     patterns = {policy.pattern(rule.rule) for rule in rules if not rule.rule.startswith(STATIC)}
     policy_text = security_headers.extended(plugin.policy) if plugin.policy else ""
     return Plugin(
         plugin.name, plugin.version, "", plugin.folder, tuple(sorted(patterns)), policy_text, settings=plugin.settings
     )
+
+
+def _register(app: Flask, plugin: Manifest, blueprints: list[Blueprint]) -> None:
+    # A library may have registered them itself.
+    for each in (one for one in blueprints if app.blueprints.get(one.name) is not one):
+        claims.check_name(app, plugin, each)
+        _prepare(plugin, each)
+        app.register_blueprint(each)
+    _add_files(app, plugin, blueprints)
+
+
+def _carrier(app: Flask, plugin: Manifest) -> list[Blueprint]:
+    """Where a library has the routes: a blueprint for its own templates and static files, where it has some."""
+    if not any((plugin.folder / each).is_dir() for each in ("templates", "static")):
+        return []
+    name = plugin.name if plugin.name not in app.blueprints else f"{plugin.name}_files"
+    return [Blueprint(name, plugin.package)]
 
 
 def _prepare(plugin: Manifest, blueprint: Blueprint) -> None:

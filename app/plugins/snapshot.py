@@ -1,46 +1,96 @@
-"""A Flask app as it was before a plugin touched it, so that a broken one leaves nothing behind."""
+"""A Flask app and its process as they were before a plugin touched them, so that a broken one leaves nothing behind."""
 
 from __future__ import annotations
 
 import copy
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Flask
 
+from app.plugins import shared
+from app.plugins.shared import MISSING, Place
+
 TABLES = (
     *("view_functions", "blueprints", "before_request_funcs", "after_request_funcs"),
     *("teardown_request_funcs", "teardown_appcontext_funcs", "template_context_processors", "url_value_preprocessors"),
-    *("url_default_functions", "error_handler_spec", "wsgi_app"),
+    *("url_default_functions", "error_handler_spec"),
 )
+APP = "app.{}"
+
+
+@dataclass(frozen=True)
+class Change:
+    """One shared thing that is not as it was. ``word``: what to look for in code; ``now``: MISSING where it is gone."""
+
+    name: str
+    word: str
+    now: Any
 
 
 class Snapshot:
-    """Routes, hooks and extensions of an app at one moment. What a plugin does elsewhere is not undone."""
+    """Routes, hooks, extensions and what all share, at one moment. Threads and files of a plugin are not undone."""
 
     def __init__(self, app: Flask) -> None:
         self._app = app
         self._tables = {name: _copied(getattr(app, name)) for name in TABLES}
-        # What extensions are is theirs.
-        self._tables["extensions"] = dict(app.extensions)
         self._babel = list(app.extensions["babel"].translation_directories)
-        self._converters = dict(app.url_map.converters)
         self.rules = list(app.url_map.iter_rules())
         self.views = dict(app.view_functions)
+        self._shared = [(place, place.read()) for place in shared.places(app)]
+        self._methods = {name: vars(app).get(name) or getattr(app, name) for name in shared.METHODS}
+        self._path = list(sys.path)
+        self._listeners = shared.listeners()
 
-    def handlers(self) -> dict[Any, dict[Any, Any]]:
-        """Who handled failures of all addresses: status (None for a class alone) → class → function."""
-        found: dict[Any, dict[Any, Any]] = self._tables["error_handler_spec"].get(None, {})
-        return found
+    def table(self, name: str) -> Any:
+        """One of TABLES, as it was."""
+        return self._tables[name]
+
+    def method(self, name: str) -> Callable[..., Any]:
+        """One of the app's methods, as it was."""
+        return self._methods[name]
+
+    def changes(self) -> Iterator[Change]:
+        """What a plugin changed that was there for all. What is new has a name that nobody had."""
+        for place, before in self._shared:
+            now = place.read()
+            for key in _changed(place, before, now):
+                if place.form == APP and key in shared.METHODS:
+                    continue
+                yield Change(place.name(key), str(key).rpartition(".")[2], now.get(key, MISSING))
+        if sys.path[: len(self._path)] != self._path:
+            yield Change("sys.path", "path", sys.path[0])
+        for name, listening in shared.listeners().items():
+            if listening - self._listeners[name]:
+                yield Change(f"who hears flask.{name}", name, MISSING)
 
     def restore(self) -> None:
-        """Make the app what it was."""
+        """Make the app what it was, and the process as far as that is known."""
+        for place, before in self._shared:
+            now = place.read()
+            for key in _changed(place, before, now):
+                place.put(key, before[key]) if key in before else place.remove(key)
+            for key in now.keys() - before.keys() if place.is_apps else ():
+                if key in place.read():
+                    place.remove(key)
+        sys.path[:] = self._path
+        shared.silence(self._listeners)
         for name, table in self._tables.items():
             setattr(self._app, name, table)
         self._app.extensions["babel"].translation_directories[:] = self._babel
         self._app.url_map = found = self._app.url_map_class(host_matching=self._app.url_map.host_matching)
-        found.converters = self._converters
+        found.converters = self._app.url_map.converters
         for rule in self.rules:
             found.add(rule.empty())
+
+
+def _changed(place: Place, before: dict[Any, Any], now: dict[Any, Any]) -> list[Any]:
+    """Keys whose value is another one, that are gone, or that hide what the class of their holder has."""
+    own = (*TABLES, "url_map") if place.form == APP else ()
+    changed = [key for key in before if not shared.is_same(before[key], now.get(key, MISSING)) and key not in own]
+    return changed + [key for key in now.keys() - before.keys() if key not in own and shared.is_override(place, key)]
 
 
 def _copied(value: Any) -> Any:

@@ -35,6 +35,11 @@ def check(app: Flask, plugin: Manifest, rules: Iterable[Rule]) -> None:
     """Raises PluginError for a view that could answer nobody."""
     for rule in rules:
         view = app.view_functions[rule.endpoint]
+        if rule.websocket:
+            raise PluginError(
+                f"plugin {plugin.name}: {place(view)}{rule.rule} wants a WebSocket, which WSGI does not carry; expected"
+                " a stream of lines (a generator), a page that asks again, or a server of its own beside Cask."
+            )
         if inspect.iscoroutinefunction(view):
             raise PluginError(f"plugin {plugin.name}: {place(view)}async def {view.__name__}; expected def.")
         try:

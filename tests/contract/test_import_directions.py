@@ -847,7 +847,7 @@ ONLY: dict[str, tuple[str, ...]] = {
         *("app.decoding", "app.engine.client", "app.engine.frame_sockets", "app.engine.server"),
         *("app.backups.trial", "app.ensembles.upstreams", "app.model_code"),
         *("apache.preflight", "app.cli", "app.jobs.webhooks", "loadtest"),
-        *("app.plugins.development", "apache.application"),
+        *("app.plugins.development", "app.plugins.shared", "apache.application"),
     ),
     # gevent replaces parts of the standard library when Locust is imported: never in the service, nor in our driver.
     "locust": ("loadtest.locustfile", "loadtest.foreign_users"),

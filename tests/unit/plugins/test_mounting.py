@@ -234,8 +234,6 @@ BROKEN = {
     "our files": (VIEW.format(name="mine", path="/static/a.js"), "collides with /static/<path:filename>"),
     "our view": ("def init_app(app):\n    app.view_functions['pages.models'] = print\n", "replaces the view"),
     "our first page": (VIEW.format(name="mine", path="/"), "/ (mine.view) collides with /"),
-    "every failure": ("def init_app(app):\n    app.register_error_handler(404, str)\n", "it handles NotFound for all addresses"),
-    "every exception": ("def init_app(app):\n    app.register_error_handler(Exception, str)\n", "handles Exception for all"),
     "name with a dot": (VIEW.format(name="a.b", path="/mine"), "line 3: ValueError: 'name' may not contain a dot"),
     "init_app that fails": ("def init_app(app):\n    1 / 0\n", "line 2: ZeroDivisionError: division by zero"),
 }  # fmt: skip
