@@ -10,14 +10,13 @@ import json
 import math
 import time
 import uuid
-from collections.abc import Callable, Iterator
-from functools import cached_property
+from collections.abc import Callable
 from typing import Any
 
 from app.auth.rows import Change, Snapshot, Token, document, of_document, oldest_first
 from app.errors import StateUnusableError
 from app.storage.circuit_breaker import PAUSE_SECONDS, CircuitBreaker
-from app.storage.redis_connections import options
+from app.storage.redis_state import RedisState
 from app.texts import Text
 
 # The number is the form's: another one is another set of keys.
@@ -35,10 +34,9 @@ class RedisRows:
     def __init__(
         self, url: str, place: str, *, grace_seconds: float = 0.0, timeout_seconds: float = TIMEOUT_SECONDS
     ) -> None:
-        self._url = url
         self._grace_seconds = grace_seconds
-        self._timeout_seconds = timeout_seconds
-        self._breaker = CircuitBreaker(f"the Redis of the tokens at {place}", self._probe)
+        breaker = CircuitBreaker(f"the Redis of the tokens at {place}", self._probe)
+        self._redis = RedisState(url, timeout_seconds, breaker, _unusable, _full)
         # Whether there were tokens in it: an empty one has then lost them, and nobody shall get 401 for that.
         self._had_any = False
 
@@ -47,7 +45,7 @@ class RedisRows:
         from redis.exceptions import WatchError
 
         while True:
-            with contextlib.suppress(WatchError), self._failures(), self._client.pipeline() as pipeline:
+            with contextlib.suppress(WatchError), self._redis.use() as client, client.pipeline() as pipeline:
                 pipeline.watch(MARK)
                 change = decide(self._read(pipeline))
                 if change.written or change.removed:
@@ -56,15 +54,17 @@ class RedisRows:
 
     def all(self) -> list[Token]:
         """As ``TokenRows``."""
-        with self._failures():
-            return self._read(self._client)
+        with self._redis.use() as client:
+            return self._read(client)
 
     def look(self, mark: str | None) -> Snapshot | None:
         """As ``TokenRows``."""
-        with self._failures():
-            if mark is not None and self._text(self._client.get(MARK)) == mark:
+        with self._redis.use() as client:
+            if mark is not None and self._text(client.get(MARK)) == mark:
                 return None
-            with self._client.pipeline() as pipeline:
+            # No transaction: a Redis whose memory is full refuses to queue even what is read. The mark comes first, so
+            # what is written in between is read once more.
+            with client.pipeline(transaction=False) as pipeline:
                 pipeline.get(MARK).hgetall(ROWS).zrangebyscore(ENDED, time.time(), "+inf")
                 found, rows, ended = pipeline.execute()
             self._refuse_if_lost(found)
@@ -73,14 +73,14 @@ class RedisRows:
 
     def end_session(self, session_id: str, until: float, now: float) -> None:
         """As ``TokenRows``."""
-        with self._failures(), self._client.pipeline() as pipeline:
+        with self._redis.use() as client, client.pipeline() as pipeline:
             pipeline.zremrangebyscore(ENDED, "-inf", now).zadd(ENDED, {session_id: until}).set(MARK, uuid.uuid4().hex)
             pipeline.execute()
 
     def note_use(self, token_id: str, moment: float) -> None:
         """As ``TokenRows``."""
-        with self._failures():
-            self._client.hset(USED, token_id, moment)
+        with self._redis.use() as client:
+            client.hset(USED, token_id, moment)
 
     def grace_seconds(self, error: BaseException) -> float:
         """So long as the settings say: meanwhile nobody here hears of a revocation."""
@@ -88,14 +88,7 @@ class RedisRows:
 
     def close(self) -> None:
         """As ``TokenRows``."""
-        self._client.close()
-
-    @cached_property
-    def _client(self) -> Any:
-        # Imported here: it takes longer than all else at the start, and only few have a Redis.
-        from redis import Redis
-
-        return Redis.from_url(self._url, **options(self._url, self._timeout_seconds))
+        self._redis.client.close()
 
     def _read(self, client: Any) -> list[Token]:
         rows, used = client.hgetall(ROWS), client.hgetall(USED)
@@ -116,23 +109,7 @@ class RedisRows:
         self._had_any = self._had_any or mark is not None
 
     def _probe(self) -> None:
-        self._refuse_if_lost(self._client.get(MARK))
-
-    @contextlib.contextmanager
-    def _failures(self) -> Iterator[None]:
-        from redis.exceptions import RedisError, WatchError
-
-        if not self._breaker.allows():
-            raise _unusable(Text("it does not answer"))
-        try:
-            yield
-        except WatchError:
-            raise
-        except (RedisError, OSError, ValueError) as error:
-            self._breaker.note_failure(error)
-            # Where it stands is not for callers; the log has it.
-            raise _unusable(Text("it does not answer")) from error
-        self._breaker.note_success()
+        self._refuse_if_lost(self._redis.client.get(MARK))
 
     @staticmethod
     def _text(found: bytes | None) -> str:
@@ -146,3 +123,7 @@ def _unusable(reason: str) -> StateUnusableError:
         retry_after_seconds=RETRY_AFTER_SECONDS,
         reason=reason,
     )
+
+
+def _full() -> StateUnusableError:
+    return _unusable(Text("it has no memory left"))

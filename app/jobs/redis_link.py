@@ -5,17 +5,15 @@ After a failure one caller at a time tries again, once a second; all others are 
 
 from __future__ import annotations
 
-import contextlib
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any
 
 from app.errors import StateUnusableError, StorageFullError
 from app.storage.circuit_breaker import CircuitBreaker
-from app.storage.redis_connections import options
-from app.texts import Text
+from app.storage.redis_state import RedisState
 
 # For each answer of Redis, and for a connection.
 TIMEOUT_SECONDS = 1.0
@@ -33,9 +31,9 @@ class Link:
     """One Redis. ``url`` has the password in it and is never shown; ``place`` is what may be. Thread-safe."""
 
     def __init__(self, url: str, place: str, clock: Callable[[], float] = time.monotonic) -> None:
-        self._url = url
         self._clock = clock
-        self._breaker = CircuitBreaker(f"the Redis of the jobs at {place}", pause_seconds=AWAY_SECONDS, clock=clock)
+        breaker = CircuitBreaker(f"the Redis of the jobs at {place}", pause_seconds=AWAY_SECONDS, clock=clock)
+        self._redis = RedisState(url, TIMEOUT_SECONDS, breaker, _unusable, _full)
         # What Redis said of the time, less this machine's clock then, and until when that holds.
         self._offset = (0.0, float("-inf"))
 
@@ -54,44 +52,21 @@ class Link:
 
     def ask(self, *command: Any) -> Any:
         """One command, one answer. Raises StateUnusableError, and StorageFullError where Redis has no memory left."""
-        with self._failures():
-            return self._client.execute_command(*command)
+        with self._redis.use() as client:
+            return client.execute_command(*command)
 
     def run(self, script: str, prefix: str, *arguments: Any) -> Any:
         """One script of the folder ``lua``, as one step that is done whole or not at all. Raises as ``ask``."""
-        with self._failures():
+        with self._redis.use():
             return self._scripts[script](keys=[prefix], args=arguments)
-
-    @cached_property
-    def _client(self) -> Any:
-        # Imported here: it takes longer than all else at the start, and only few have a Redis.
-        from redis import Redis
-
-        return Redis.from_url(self._url, **options(self._url, TIMEOUT_SECONDS))
 
     @cached_property
     def _scripts(self) -> dict[str, Any]:
         """By name, each behind what all have in common."""
         common = (FOLDER / "common.lua").read_text()
-        return {each.stem: self._client.register_script(common + each.read_text()) for each in FOLDER.glob("*.lua")}
-
-    @contextlib.contextmanager
-    def _failures(self) -> Iterator[None]:
-        from redis.exceptions import OutOfMemoryError, RedisError, ResponseError
-
-        if not self._breaker.allows():
-            raise _unusable(Text("it does not answer"))
-        try:
-            yield
-        except OutOfMemoryError as error:
-            self._breaker.note_success()
-            raise _full() from error
-        except (RedisError, OSError) as error:
-            self._breaker.note_failure(error)
-            # Where it stands is not for callers; the log has it.
-            reason = str(error).rstrip(".") if isinstance(error, ResponseError) else Text("it does not answer")
-            raise _unusable(reason) from error
-        self._breaker.note_success()
+        return {
+            each.stem: self._redis.client.register_script(common + each.read_text()) for each in FOLDER.glob("*.lua")
+        }
 
 
 def _unusable(reason: str) -> StateUnusableError:

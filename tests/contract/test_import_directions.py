@@ -39,6 +39,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.auth",
         {
             *("app.auth", "app.errors", "app.storage.circuit_breaker", "app.storage.redis_connections"),
+            "app.storage.redis_state",
             *("app.storage.sqlite", "app.texts"),
         },
     ),
@@ -56,6 +57,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     ("app.host.certificates", set()),
     ("app.storage.redis_connections", set()),
+    (
+        "app.storage.redis_state",
+        {"app.errors", "app.storage.circuit_breaker", "app.storage.redis_connections", "app.texts"},
+    ),
     (
         "app.ratelimit.counters",
         {"app.storage.circuit_breaker", "app.storage.sqlite", "app.errors", "app.storage.redis_connections"},
@@ -405,7 +410,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.host.machine",
         },
     ),
-    ("app.jobs.redis_link", {"app.storage.circuit_breaker", "app.errors", "app.storage.redis_connections"}),
+    ("app.jobs.redis_link", {"app.errors", "app.storage.circuit_breaker", "app.storage.redis_state"}),
     (
         "app.jobs.redis_store",
         {"app.jobs.jobs", "app.jobs.image_packs", "app.jobs.redis_link", "app.jobs.store", "app.errors"},

@@ -185,6 +185,22 @@ def test_redis_that_was_emptied_refuses_nobody_with_401(
         table.find(text)
 
 
+def test_redis_without_memory_lets_in_whom_it_knows_and_says_why_it_takes_no_more(
+    client: redis.Redis, store: TokenStore, table: TokenTable, clock: FakeClock, unchecked: list[str]
+) -> None:
+    _, text = store.create("camera-7")
+    client.config_set("maxmemory", 1)
+
+    for _ in range(3):
+        clock.now += 1
+        assert table.find(text).name == "camera-7"
+    with pytest.raises(StateUnusableError, match="it has no memory left"):
+        store.create("camera-8")
+
+    assert unchecked == []
+    assert [each.name for each in store.all()] == ["camera-7"]
+
+
 def test_instance_with_another_secret_key_is_named(server: RedisServer, client: redis.Redis) -> None:
     assert secret_keys.other(server.url, "one" * 20) == ""
     secret_keys.note_start(server.url, "one" * 20)
