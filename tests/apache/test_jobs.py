@@ -159,21 +159,15 @@ def test_operators_see_worker_and_jobs(server: Server, sample_path: Path) -> Non
     assert where.rpartition("/")[2] in {row["id"] for row in json.loads(listed.stdout)}
 
 
-def test_stop_lets_the_job_wait_and_a_start_goes_on(sample_path: Path) -> None:
-    state_dir, port = servers.make_state_dir(), servers.free_port()
-    try:
-        with servers.start("test", port, state_dir) as first:
-            servers.wait_until(first.is_ready, servers.START_SECONDS, "/readyz")
-            where = leave(first, sample_path.read_bytes(), 30).headers["Location"]
-            servers.wait_until(lambda: first.ask(where).json["progress"]["done"] > 0, END_SECONDS, "a first result")
-            done = first.ask(where).json["progress"]["done"]
-        with servers.start("test", port, state_dir) as second:
-            servers.wait_until(second.is_ready, servers.START_SECONDS, "/readyz")
-            assert second.ask(where).json["progress"]["done"] >= done
-            job = wait_for_end(second, where)
-    finally:
-        import shutil
-
-        shutil.rmtree(state_dir, ignore_errors=True)
+# The last: it ends the server of the others.
+def test_stop_lets_the_job_wait_and_a_start_goes_on(server: Server, sample_path: Path) -> None:
+    where = leave(server, sample_path.read_bytes(), 30).headers["Location"]
+    servers.wait_until(lambda: server.ask(where).json["progress"]["done"] > 0, END_SECONDS, "a first result")
+    done = server.ask(where).json["progress"]["done"]
+    server.stop()
+    with servers.start("test", server.port, server.state_dir) as second:
+        servers.wait_until(second.is_ready, servers.START_SECONDS, "/readyz")
+        assert second.ask(where).json["progress"]["done"] >= done
+        job = wait_for_end(second, where)
 
     assert job["progress"] == {"done": 30, "failed": 0, "total": 30}

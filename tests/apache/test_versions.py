@@ -15,12 +15,12 @@ from tests import servers, stores
 from tests.stores import CLASSIFIER
 from tests.versioned import Versioned, versioned
 
-SWAPS = 40
-WARM_SWAPS = 10
+SWAPS = 20
+WARM_SWAPS = 6
 CALLERS = 4
 # A test that never ends would load the machine for ever.
 MAX_REQUESTS_EACH = 4000
-# The weights are 4 MB in memory: forty forgotten copies are 160 MB.
+# The weights are 4 MB in memory: twenty forgotten copies are 80 MB.
 MAX_GROWTH_MEGABYTES = 32.0
 PATIENCE_SECONDS = 60
 
@@ -38,7 +38,7 @@ def image() -> bytes:
     return (servers.ROOT / "models" / "samples" / "cone.jpg").read_bytes()
 
 
-def test_forty_swaps_under_load_lose_and_mix_nothing_and_memory_stays_flat(swapping: Versioned, image: bytes) -> None:
+def test_twenty_swaps_under_load_lose_and_mix_nothing_and_memory_stays_flat(swapping: Versioned, image: bytes) -> None:
     warm = swap_under_load(swapping, image, WARM_SWAPS)[1]
     found, end = swap_under_load(swapping, image, SWAPS)
 

@@ -12,6 +12,8 @@ from tests.browser.test_looks import CONTRAST, SIZES
 
 # More than one page of results, which holds 100.
 LONG = 110
+# Enough to be seen under way by a page that comes again every few seconds.
+SHORT = 30
 
 
 @pytest.fixture
@@ -53,10 +55,14 @@ def news(page: Page, before: str) -> str:
 @pytest.fixture
 def archive(tmp_path: Path, sample_path: Path) -> Path:
     """One that keeps the worker busy for a while."""
-    path = tmp_path / "many.zip"
+    return pack(tmp_path / "many.zip", sample_path, LONG)
+
+
+def pack(path: Path, image: Path, count: int) -> Path:
+    """An archive of so many copies of an image."""
     with zipfile.ZipFile(path, "w") as packed:
-        for number in range(LONG):
-            packed.write(sample_path, f"{number:03}.jpg")
+        for number in range(count):
+            packed.write(image, f"{number:03}.jpg")
     return path
 
 
@@ -153,9 +159,10 @@ def test_pages_speak_german(page: Page) -> None:
         go(page, "/jobs?lang=en")
 
 
-def test_job_without_scripts(plain_page: Page, archive: Path) -> None:
+def test_job_without_scripts(plain_page: Page, tmp_path: Path, sample_path: Path) -> None:
     go(plain_page)
-    leave(plain_page, archive)
+    leave(plain_page, pack(tmp_path / "few.zip", sample_path, SHORT))
+    assert not plain_page.all("[role=status] .is-succeeded")
 
     # The page comes again by itself while the job is open.
     see_done(plain_page)

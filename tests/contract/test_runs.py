@@ -83,11 +83,11 @@ def run(checkout: Path, parts: str, **given: str) -> list[str]:
 def test_image_is_begun_beside_other_tests_and_its_own_run_whatever_comes_of_it(
     checkout: Path, given: dict[str, str], said: list[str], logged: list[str] | None
 ) -> None:
-    cheap, *between, alone = run(checkout, "contract,system", **given)
+    cheap, containers, *after = run(checkout, "contract,system", **given)
 
     log = checkout / "build" / "image-ahead.log"
-    assert cheap.startswith("ran tests/contract/") and alone.startswith("ran tests/system/")
-    assert [each.partition(";")[0] for each in between] == said
+    assert cheap.startswith("ran tests/contract/") and containers.startswith("ran tests/system/")
+    assert [each.partition(";")[0] for each in after] == said
     assert (log.read_text().splitlines() if log.exists() else None) == logged
 
 

@@ -1,7 +1,8 @@
-"""One image and one running container for the whole session; without a container engine these tests are left out."""
+"""One image for all, one running container a process; without a container engine these tests are left out."""
 
 from __future__ import annotations
 
+import fcntl
 import os
 import shutil
 import tempfile
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.servers import wait_until
+from tests.servers import ROOT, wait_until
 from tests.system import containers
 from tests.system.containers import IMAGE, STEPS, RunOnce, Stack
 
@@ -27,8 +28,13 @@ def image() -> str:
     if reason and os.environ.get("CI") != "true":
         pytest.skip(f"left out: {reason}")
     assert not reason, f"CI runs these tests, but {reason}"
-    containers.run(STEPS / "base-image.sh")
-    containers.run(STEPS / "build.sh", CASK_IMAGE=IMAGE)
+    lock = ROOT / "build" / "image.lock"
+    lock.parent.mkdir(exist_ok=True)
+    # Other processes of tests want the same image, and tests/run.sh begins it beside the first tests.
+    with lock.open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        containers.run(STEPS / "base-image.sh")
+        containers.run(STEPS / "build.sh", CASK_IMAGE=IMAGE)
     return IMAGE
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
 import subprocess
@@ -20,13 +19,8 @@ STEP_SECONDS = 900.0
 OPTIONS = ("--mix", "classify", "--rate", "60", "--seconds", "6", "--slo", "patient", "--timeout", "5")
 
 
-@pytest.fixture(scope="module", autouse=True)
-def base_image() -> None:
-    reason = containers.missing_engine()
-    if reason and os.environ.get("CI") != "true":
-        pytest.skip(f"left out: {reason}")
-    assert not reason, f"CI runs these tests, but {reason}"
-    containers.run(containers.STEPS / "base-image.sh")
+# The step builds an image of its own, out of the same base.
+pytestmark = pytest.mark.usefixtures("image")
 
 
 @pytest.fixture
