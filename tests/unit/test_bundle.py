@@ -179,3 +179,15 @@ def test_links_are_not_packed(made: Path, tmp_path: Path) -> None:
 
     assert done.returncode == 2
     assert "files and folders only" in done.stderr
+
+
+def test_a_setting_takes_the_place_of_the_older_one_in_a_file_of_windows(tmp_path: Path) -> None:
+    """Else it would stand there twice, and the start be refused."""
+    (tmp_path / "local.env").write_bytes(b"\xef\xbb\xbfPORT=8001\r\nCACHE=off")
+    # The function as it stands there: installing needs an engine.
+    taken = f"eval \"$(sed -n '/^put() {{/,/^}}/p' '{BUNDLE / 'install.sh'}')\""
+
+    done = run("-c", f"set -euo pipefail; PREFIX='{tmp_path}'; {taken}; put PORT 8000; put NEW 1")
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "local.env").read_bytes() == b"CACHE=off\nPORT=8000\nNEW=1\n"
