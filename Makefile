@@ -209,10 +209,13 @@ test: ## Run the quick tests: PART=unit,apache for some of them
 test-long: ## Run the long ones: attacks, faults, load, releases, builds
 	@$(INSTALL) dev
 	@tests/run.sh --long
-.PHONY: deploy-under-load
+.PHONY: deploy-under-load swarm-under-load
 deploy-under-load: ## 20 deploys and 10 power cuts while callers ask
 	@$(INSTALL) dev
 	@$(PY) -m tests.system.deploys
+swarm-under-load: ## Update, drain and kill nodes of a Swarm while callers ask
+	@$(INSTALL) dev
+	@$(PY) -m tests.system.swarm
 test-attacks: ## Attack the service beside honest callers; print the cost
 	@$(INSTALL) dev
 	@tests/run.sh attacks

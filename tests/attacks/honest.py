@@ -1,7 +1,7 @@
 """Four honest callers in a process of their own: they ask the service from outside, and write down what they got.
 
     python -m tests.attacks.honest URL ROWS_FILE [--token TOKEN] [--callers 4] [--keeping 0] [--deadline SECONDS]
-        [--pause SECONDS]
+        [--pause SECONDS] [--source 127.0.1.]
 
 Each line of the rows file is one request as JSON: when it began (``time.monotonic`` seconds, which all processes of a
 machine share), how long it took, its status (0: no answer), and whether the answer was right. A row of kind
@@ -183,10 +183,10 @@ def call(given: argparse.Namespace, rows: TextIO) -> None:
     tls = ssl._create_unverified_context() if parts.scheme == "https" else None  # noqa: S323
     for number in range(given.callers):
         kept: list[http.client.HTTPConnection] | None = [] if number < given.keeping else None
-        caller = Caller(parts.hostname, parts.port, token, deadline_seconds, f"127.0.1.{number + 1}", tls, kept)
+        caller = Caller(parts.hostname, parts.port, token, deadline_seconds, f"{given.source}{number + 1}", tls, kept)
         order = itertools.cycle(samples[number % len(samples) :] + samples[: number % len(samples)])
         threads.append(threading.Thread(target=predict_for_ever, args=(caller, order), daemon=True))
-    prober = Caller(parts.hostname, parts.port, "", deadline_seconds, "127.0.1.250", tls)
+    prober = Caller(parts.hostname, parts.port, "", deadline_seconds, f"{given.source}250", tls)
     threads += [threading.Thread(target=look_for_ever, args=(prober, kind), daemon=True) for kind in ("live", "ready")]
     for thread in threads:
         thread.start()
@@ -204,6 +204,7 @@ def main() -> None:
     parser.add_argument("--keeping", type=int, default=0, help="how many of them keep their connection")
     parser.add_argument("--deadline", type=float, default=10.0)
     parser.add_argument("--pause", type=float, default=0.1)
+    parser.add_argument("--source", default="127.0.1.", help="how the addresses begin that they call from")
     given = parser.parse_args()
     with given.rows.open("a") as rows:
         call(given, rows)

@@ -182,7 +182,8 @@ def test_each_make_target_has_help_and_stands_in_a_document(name: str) -> None:
 def known_names() -> set[str]:
     """Settings, files of secrets, and what our scripts and the Makefile take from their caller."""
     known = {one.name for one in config.DECLARATIONS.values()} | {f"{one.name}_FILE" for one in config.SECRETS}
-    for path in (*ROOT.glob("*/*.sh"), *ROOT.glob("docker/steps/*.sh"), ROOT / "Makefile", ROOT / "docker/smoke.py"):
+    others = ("Makefile", "docker/smoke.py", "docker/swarm/stack.yml")
+    for path in (*ROOT.glob("*/*.sh"), *ROOT.glob("docker/steps/*.sh"), *(ROOT / each for each in others)):
         for groups in re.findall(r"\$\{([A-Z][A-Z0-9_]+):-|\$\(([A-Z]+)\)", path.read_text()):
             known |= {group for group in groups if group}
     known |= set(re.findall(r"[A-Z]+", re.findall(r"^GIVEN := (.*)$", text_of("Makefile"), re.M)[0]))

@@ -29,6 +29,16 @@ def test_an_update_brings_the_new_task_first_and_the_old_settings_back() -> None
     assert deploy["restart_policy"]["condition"] == "any"
 
 
+def test_each_node_has_one_task_and_a_new_one_of_settings_touches_no_edge() -> None:
+    deploy = STACK["services"]["cask"]["deploy"]
+
+    assert deploy["mode"] == "global"
+    assert {name: each["name"] for name, each in STACK["configs"].items()} == {
+        "haproxy": "cask_haproxy_${EDGE_RELEASE:-1}",
+        "settings": "cask_settings_${RELEASE:-1}",
+    }
+
+
 def test_nothing_needs_the_kernel_to_balance() -> None:
     services = STACK["services"]
 

@@ -9,7 +9,7 @@ import subprocess
 import sys
 import tempfile
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -66,23 +66,27 @@ class Callers:
 
 @contextlib.contextmanager
 def asking(stack: Stack, kind: str = "predict") -> Iterator[Callers]:
-    """Callers of the published port within the block; they have had answers before it, and have some after it.
-
-    ``kind``: which of their requests count, see tests/attacks/honest.py.
-    """
+    """Callers of the published port within the block, see asking_at."""
     stack.token = stack.token or stack.make_token()
+    with asking_at(f"http://127.0.0.1:{stack.port}", stack.token, kind) as callers:
+        yield callers
+
+
+@contextlib.contextmanager
+def asking_at(
+    url: str, token: str, kind: str = "predict", *, inside: Sequence[str] = (), options: Sequence[str] = ()
+) -> Iterator[Callers]:
+    """Callers within the block; they have had answers before it, and have some after it.
+
+    ``kind``: which of their requests count, see tests/attacks/honest.py; ``options``: of that program, which the
+    command ``inside`` runs.
+    """
     with tempfile.TemporaryDirectory(prefix="cask-callers-") as folder:
         callers = Callers(Path(folder) / "rows.jsonl", kind)
         callers.rows_path.touch()
-        command = [
-            sys.executable,
-            "-m",
-            "tests.attacks.honest",
-            f"http://127.0.0.1:{stack.port}",
-            str(callers.rows_path),
-        ]
+        command = [*inside, sys.executable, "-m", "tests.attacks.honest", url, str(callers.rows_path)]
         process = subprocess.Popen(
-            [*command, "--token", stack.token, "--keeping", "2"], cwd=ROOT, env=containers.environment()
+            [*command, "--token", token, "--keeping", "2", *options], cwd=ROOT, env=containers.environment()
         )
         try:
             callers.wait_for(8)

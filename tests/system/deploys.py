@@ -69,9 +69,9 @@ def step(stack: Stack, name: str, **settings: str) -> tuple[int, str]:
     return done.returncode, (fails or said or [""])[0 if fails else -1]
 
 
-def changed_image(name: str, command: str) -> str:
+def changed_image(name: str, command: str, image: str = IMAGE) -> str:
     """The image of this tree after a shell's words as root, by its new name."""
-    made = containers.docker("run", "-d", "--user", "0:0", IMAGE, "sh", "-c", command)
+    made = containers.docker("run", "-d", "--user", "0:0", image, "sh", "-c", command)
     assert containers.docker("wait", made) == "0", containers.docker("logs", made)
     changes = (
         "--change",
