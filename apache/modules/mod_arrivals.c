@@ -28,6 +28,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
@@ -52,8 +53,18 @@ APLOG_USE_MODULE(arrivals);
  * many callers, as a gateway does, seldom does so. */
 #define AT_ONCE_MS 50
 #define AT_ONCE_TIMES 5
-/* So long its next request waits. */
+/* So long its next request waits, and longer while its address gets more refusals than are free: at most so long. */
 #define REST_MS 250
+#define MOST_REST_MS 1000
+/* An address may be ahead of its pace by so much before it waits: refusals come in bursts, and are quick. */
+#define AHEAD_MS 1000
+/* What a refusal by the app counts, which costs so much more than one of the server's. */
+#define BY_APP 5
+/* More than what a request has on the way; the kernel keeps it, and wakes us for nothing less. */
+#define REST_BYTES 1048576
+#define REST_TICK_MS 10
+#define MOST_RESTS 8192
+#define PACE_FILTER "ARRIVALS_PACE"
 #define HEAD_FILTER "ARRIVALS_HEAD"
 #define REPLAY_FILTER "ARRIVALS_REPLAY"
 #define BY_HEADER "X-Forwarded-By"
@@ -75,7 +86,8 @@ typedef struct {
     int max_waiting;           /* connections of one address without a whole head */
     int max_head_bytes;
     int head_seconds;
-    int max_resting;           /* connections that rest at once after refusals that they do not heed */
+    int max_held_back;         /* refusals of proxies that wait at once, each with a thread */
+    int refusals;              /* a second, to one address, that nobody waits for */
     int pressed_rate;          /* bytes a second that a body must keep while half of the places are taken */
     apr_array_header_t *uncapped; /* apr_ipsubnet_t *: proxies, whose address stands for many callers */
     const char *edge;          /* the address of the edge, which every caller of a container comes through */
@@ -92,7 +104,11 @@ typedef struct {
     int is_read;               /* what follows is its body */
     int is_woken_late;         /* SO_RCVLOWAT is set */
     apr_time_t refused_at;     /* when its last request had been refused; 0: it was not */
+    apr_time_t asked_at;       /* when the next one came, if it had to rest */
     int refused_at_once;       /* so many in a row, each asked right after the one before */
+    apr_time_t rest_until;     /* its next request is not read before; 0: it may come at once */
+    int is_resting;            /* SO_RCVLOWAT is set, until it is woken */
+    int is_met;                /* its first request has come, or waits */
 } caller_t;
 
 typedef struct {
@@ -110,7 +126,16 @@ static const volatile apr_uint32_t *lengths;
 static apr_uint32_t waiting[COUNTERS];
 static apr_uint32_t bodies[COUNTERS];
 static apr_uint32_t bodies_in_all;
-static apr_uint32_t resting;
+static apr_uint32_t held_back;
+static struct {
+    int socket;
+    apr_time_t until;
+} rests[MOST_RESTS];
+static int rests_in_all;
+static pthread_mutex_t rests_lock = PTHREAD_MUTEX_INITIALIZER;
+static pthread_cond_t rests_began = PTHREAD_COND_INITIALIZER;
+/* When each address has paid for the refusals that it was given, in ms of the clock. */
+static apr_uint32_t paid_at[COUNTERS];
 /* In units of 1 KiB, since 32 bits must hold it. */
 static apr_uint32_t kib_in_all;
 
@@ -139,6 +164,113 @@ static int is_uncapped(apr_sockaddr_t *address)
         if (apr_ipsubnet_test(APR_ARRAY_IDX(settings.uncapped, n, apr_ipsubnet_t *), address))
             return 1;
     return 0;
+}
+
+/* ── The pace of refusals ───────────────────────────────────────────────────────────────────────────────────────── */
+
+/* By how many ms an address is ahead of its pace; so many refusals more move it on, each by a part of a second. */
+static apr_int32_t ahead_ms(apr_sockaddr_t *address, int refusals)
+{
+    apr_uint32_t *paid = counter_of(paid_at, address), now = (apr_uint32_t)apr_time_as_msec(apr_time_now()), before;
+    apr_int32_t ahead, most = AHEAD_MS + MOST_REST_MS, more = 1000 * refusals / settings.refusals;
+    do {
+        before = apr_atomic_read32(paid);
+        ahead = (apr_int32_t)(before - now);
+        /* Of long ago, or from before the clock was set. */
+        if (ahead < 0 || ahead > most)
+            ahead = 0;
+        ahead = ahead + more < most ? ahead + more : most;
+    } while (more && apr_atomic_cas32(paid, now + (apr_uint32_t)ahead, before) != before);
+    return ahead;
+}
+
+static apr_int32_t rest_ms(apr_int32_t ahead)
+{
+    return ahead > AHEAD_MS ? ahead - AHEAD_MS : 0;
+}
+
+static void wake(int socket)
+{
+    /* It may have gone, and its number be another's: that one is looked at once in vain. */
+    int one = 1;
+    setsockopt(socket, SOL_SOCKET, SO_RCVLOWAT, &one, sizeof one);
+}
+
+/* One thread wakes all that rest. (The MPM's own timers may come late by seconds: its listener does not wait for them.) */
+static void *wake_in_time(void *unused)
+{
+    int n;
+    pthread_mutex_lock(&rests_lock);
+    for (;;) {
+        while (rests_in_all == 0)
+            pthread_cond_wait(&rests_began, &rests_lock);
+        pthread_mutex_unlock(&rests_lock);
+        apr_sleep(apr_time_from_msec(REST_TICK_MS));
+        pthread_mutex_lock(&rests_lock);
+        for (n = rests_in_all - 1; n >= 0; n--)
+            if (rests[n].until <= apr_time_now()) {
+                wake(rests[n].socket);
+                rests[n] = rests[--rests_in_all];
+            }
+    }
+    return NULL;
+}
+
+/* False where too many rest, or nothing could end it. */
+static int wake_later(int socket, apr_time_t until)
+{
+    static int has_thread;
+    pthread_t thread;
+    int is_taken;
+    pthread_mutex_lock(&rests_lock);
+    has_thread = has_thread || pthread_create(&thread, NULL, wake_in_time, NULL) == 0;
+    is_taken = has_thread && rests_in_all < MOST_RESTS;
+    if (is_taken) {
+        rests[rests_in_all].socket = socket;
+        rests[rests_in_all++].until = until;
+        pthread_cond_signal(&rests_began);
+    }
+    pthread_mutex_unlock(&rests_lock);
+    return is_taken;
+}
+
+/* Whether what the connection has sent is to be read later. It keeps no thread: the MPM polls it, and the kernel says
+ * nothing of what comes. */
+static int has_to_rest(caller_t *caller, int socket)
+{
+    apr_time_t until = caller->rest_until;
+    int much = REST_BYTES;
+    caller->rest_until = 0;
+    if (caller->is_resting) {
+        /* Its time is over; or it has gone, or sends much. */
+        wake(socket);
+        return caller->is_resting = 0;
+    }
+    if (until <= apr_time_now() || setsockopt(socket, SOL_SOCKET, SO_RCVLOWAT, &much, sizeof much) != 0)
+        return 0;
+    caller->asked_at = apr_time_now();
+    caller->is_resting = wake_later(socket, until);
+    if (!caller->is_resting)
+        wake(socket);
+    return caller->is_resting;
+}
+
+/* Connections of a proxy are shared by many callers. */
+static int is_shared(conn_rec *c)
+{
+    return is_uncapped(c->client_addr) || (settings.edge && strcmp(settings.edge, c->client_ip) == 0);
+}
+
+/* Who opens a connection for each request, and gets more refusals than are free, waits with the next one. */
+static void meet_pace(conn_rec *c, caller_t *caller)
+{
+    if (caller->is_met || settings.refusals == 0)
+        return;
+    caller->is_met = 1;
+    if (is_shared(c) || rest_ms(ahead_ms(c->client_addr, 0)) == 0)
+        return;
+    /* Each has a moment of its own, and pays for it: who goes on gets half as many. */
+    caller->rest_until = apr_time_now() + apr_time_from_msec(rest_ms(ahead_ms(c->client_addr, 1)));
 }
 
 /* ── The head: no thread waits for it ───────────────────────────────────────────────────────────────────────────── */
@@ -218,6 +350,13 @@ static int is_tls(conn_rec *c)
 #endif
 }
 
+/* By way of "all is written", as between two requests: the MPM polls it, for KeepAliveTimeout. */
+static void wait_for_more(conn_rec *c)
+{
+    c->keepalive = AP_CONN_KEEPALIVE;
+    c->cs->state = CONN_STATE_WRITE_COMPLETION;
+}
+
 static int wait_for_head(conn_rec *c)
 {
     caller_t *caller = ap_get_module_config(c->conn_config, &arrivals_module);
@@ -233,6 +372,16 @@ static int wait_for_head(conn_rec *c)
         return DECLINED;
     if (c->data_in_input_filters || apr_os_sock_get(&number, socket) != APR_SUCCESS)
         return DECLINED;
+    meet_pace(c, caller);
+    if (has_to_rest(caller, number)) {
+        wait_for_more(c);
+#if AP_MODULE_MAGIC_AT_LEAST(20120211, 135)
+        /* Others that wait are let go where all threads are busy. This one has asked already. */
+        c->cs->state = CONN_STATE_ASYNC_WAITIO;
+        c->cs->sense = CONN_SENSE_WANT_READ;
+#endif
+        return OK;
+    }
     if (is_tls(c) && c->keepalives)
         return DECLINED;
     now = apr_time_now();
@@ -259,9 +408,7 @@ static int wait_for_head(conn_rec *c)
         c->cs->state = CONN_STATE_LINGER;
         return OK;
     }
-    /* By way of "all is written", as between two requests: the MPM polls it, for KeepAliveTimeout. */
-    c->keepalive = AP_CONN_KEEPALIVE;
-    c->cs->state = CONN_STATE_WRITE_COMPLETION;
+    wait_for_more(c);
     return OK;
 }
 
@@ -654,32 +801,68 @@ static int see_who_went(request_rec *r)
     return DECLINED;
 }
 
+static int is_refusal(request_rec *r)
+{
+    return r->status == HTTP_SERVICE_UNAVAILABLE || r->status == HTTP_TOO_MANY_REQUESTS;
+}
+
 /* Callers who ask again at once when they are refused would have the processors to themselves, thousands of times a
- * second. The refusal has been sent; what waits, with a thread of Apache, is their next request. */
-static int rest(request_rec *r)
+ * second. The refusal has been sent; what waits is their next request. */
+static int count_refusal(request_rec *r)
 {
     conn_rec *c = r->connection;
     caller_t *caller = ap_get_module_config(c->conn_config, &arrivals_module);
+    apr_int32_t wait;
+    int is_of_app;
     while (r->next)
         r = r->next;
-    /* Connections of a proxy are shared by many callers. */
-    if (caller == NULL || is_uncapped(c->client_addr) || (settings.edge && strcmp(settings.edge, c->client_ip) == 0))
+    if (settings.refusals == 0)
         return DECLINED;
-    if (r->status != HTTP_SERVICE_UNAVAILABLE && r->status != HTTP_TOO_MANY_REQUESTS) {
-        caller->refused_at = 0;
+    if (!is_refusal(r)) {
+        if (caller)
+            caller->refused_at = caller->asked_at = 0;
         return DECLINED;
     }
-    if (caller->refused_at && r->request_time - caller->refused_at < apr_time_from_msec(AT_ONCE_MS))
+    /* See request-id.conf. */
+    is_of_app = apr_table_get(r->notes, "cask-answered") || apr_table_get(r->notes, "cask-answered-too");
+    wait = rest_ms(ahead_ms(r->useragent_addr, is_of_app ? BY_APP : 1));
+    if (caller == NULL || is_shared(c))
+        return DECLINED;
+    if (caller->asked_at == 0)
+        caller->asked_at = r->request_time;
+    if (caller->refused_at && caller->asked_at - caller->refused_at < apr_time_from_msec(AT_ONCE_MS))
         caller->refused_at_once++;
     else
         caller->refused_at_once = 0;
-    if (caller->refused_at_once >= AT_ONCE_TIMES && !c->aborted) {
-        if (apr_atomic_inc32(&resting) < (apr_uint32_t)settings.max_resting)
-            apr_sleep(apr_time_from_msec(REST_MS));
-        apr_atomic_dec32(&resting);
-    }
+    if (caller->refused_at_once >= AT_ONCE_TIMES && wait < REST_MS)
+        wait = REST_MS;
     caller->refused_at = apr_time_now();
+    caller->rest_until = caller->refused_at + apr_time_from_msec(wait);
+    caller->asked_at = 0;
     return DECLINED;
+}
+
+/* Who comes by a proxy is known only when its request is, and the proxy has other connections: the refusal itself waits,
+ * of one whose address gets more of them than are free. It keeps a thread, so not all do. */
+static apr_status_t hold_back(ap_filter_t *f, apr_bucket_brigade *bb)
+{
+    apr_int32_t wait;
+    ap_remove_output_filter(f);
+    if (is_refusal(f->r) && (wait = rest_ms(ahead_ms(f->r->useragent_addr, 0))) > 0) {
+        if (apr_atomic_inc32(&held_back) < (apr_uint32_t)settings.max_held_back)
+            apr_sleep(apr_time_from_msec(wait));
+        apr_atomic_dec32(&held_back);
+    }
+    return ap_pass_brigade(f->next, bb);
+}
+
+/* The edge has seen to its callers itself, but to those of a proxy before it. */
+static void watch_refusal(request_rec *r)
+{
+    conn_rec *c = r->connection;
+    int is_edge = settings.edge && strcmp(settings.edge, c->client_ip) == 0;
+    if (settings.refusals && !r->main && is_shared(c) && (!is_edge || apr_table_get(r->headers_in, BY_HEADER)))
+        ap_add_output_filter(PACE_FILTER, NULL, r, c);
 }
 
 /* ── Directives ─────────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -737,7 +920,8 @@ static const command_rec directives[] = {
     AP_INIT_TAKE1("ArrivalsMaxWaitingAnAddress", set_number, &settings.max_waiting, RSRC_CONF, "without a head"),
     AP_INIT_TAKE1("ArrivalsMaxHeadBytes", set_number, &settings.max_head_bytes, RSRC_CONF, "of one head"),
     AP_INIT_TAKE1("ArrivalsHeadSeconds", set_number, &settings.head_seconds, RSRC_CONF, "until a head is whole"),
-    AP_INIT_TAKE1("ArrivalsMaxResting", set_number, &settings.max_resting, RSRC_CONF, "who heed no refusal, in a child"),
+    AP_INIT_TAKE1("ArrivalsMaxHeldBack", set_number, &settings.max_held_back, RSRC_CONF, "refusals, by a child"),
+    AP_INIT_TAKE1("ArrivalsRefusals", set_number, &settings.refusals, RSRC_CONF, "a second, to an address, by a child"),
     AP_INIT_TAKE1("ArrivalsPressedRate", set_number, &settings.pressed_rate, RSRC_CONF, "bytes a second, when full"),
     AP_INIT_ITERATE("ArrivalsUncapped", add_uncapped, NULL, RSRC_CONF, "networks of proxies"),
     AP_INIT_TAKE1("ArrivalsEdge", set_edge, NULL, RSRC_CONF, "the address of the edge before a container"),
@@ -764,7 +948,10 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_fixups(meet_conditions, NULL, NULL, APR_HOOK_LAST);
     ap_hook_handler(take_in, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_log_transaction(see_who_went, NULL, NULL, APR_HOOK_REALLY_FIRST);
-    ap_hook_log_transaction(rest, NULL, NULL, APR_HOOK_REALLY_LAST);
+    ap_hook_log_transaction(count_refusal, NULL, NULL, APR_HOOK_REALLY_LAST);
+    ap_hook_insert_filter(watch_refusal, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_insert_error_filter(watch_refusal, NULL, NULL, APR_HOOK_LAST);
+    ap_register_output_filter(PACE_FILTER, hold_back, NULL, AP_FTYPE_CONTENT_SET);
     ap_register_input_filter(HEAD_FILTER, count_head, NULL, AP_FTYPE_CONNECTION);
     ap_register_input_filter(REPLAY_FILTER, replay, NULL, AP_FTYPE_CONTENT_SET);
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from app.config import Settings, edge_address
+from app.host import machine
 from app.host.sizing import Sizes
 
 FOLDER = Path("run", "arriving")
@@ -13,8 +14,11 @@ BODIES_SHARE = 0.75
 BODIES_SHARE_AN_ADDRESS = 0.25
 # Of one child's threads: connections of one address that have sent no whole head. Each costs about 25 kB, no thread.
 WAITING_PER_THREAD = 4
-# Of the threads, those that may wait with callers who ask again at once whenever they are refused.
-RESTING_SHARE = 0.5
+# Of the threads, those that may hold back a refusal whose caller came by a proxy and gets too many of them.
+HELD_BACK_SHARE = 0.5
+# Refusals a second that one address gets before it waits, for each core: less than a tenth of it. Those by the app
+# count five times.
+REFUSALS_A_CORE = 800
 # Where STATE_DIR is in memory, what arrives is memory too: so much of what requests may hold, and room for two.
 BYTES_SHARE = 0.5
 LEAST_BODIES = 2
@@ -31,7 +35,8 @@ def definitions(settings: Settings, sizes: Sizes) -> dict[str, object]:
         "CASK_ARRIVALS_MAX_BODIES": max(1, int(threads * BODIES_SHARE)),
         "CASK_ARRIVALS_MAX_BODIES_AN_ADDRESS": max(1, int(threads * BODIES_SHARE_AN_ADDRESS)),
         "CASK_ARRIVALS_MAX_WAITING_AN_ADDRESS": threads * WAITING_PER_THREAD,
-        "CASK_ARRIVALS_MAX_RESTING": int(threads * RESTING_SHARE),
+        "CASK_ARRIVALS_MAX_HELD_BACK": int(threads * HELD_BACK_SHARE),
+        "CASK_ARRIVALS_REFUSALS": max(1, REFUSALS_A_CORE * machine.available_cores() // children),
         "CASK_ANSWER_BYTES": ANSWER_BYTES,
         "CASK_HEADER_SECONDS": settings.server_header_timeout_seconds,
         # Apache would warn of an empty one.

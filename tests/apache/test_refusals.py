@@ -1,0 +1,199 @@
+"""Whoever asks on at once when refused has to wait, however it asks; nobody else does. Apache with our module alone."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from tests import servers
+
+# As mod_arrivals.c has them, but for the first, which is so small that a busy machine reaches it.
+REFUSALS = 40
+REST_SECONDS = 0.25
+# As many refusals as there may be in a second are for nothing; as many more take one.
+PACED_SECONDS = 0.9
+AT_ONCE_TIMES = 6
+THREADS = 8
+PROXY = "127.0.4.9"
+# Apache itself ends a connection with 503, and keeps it with 429.
+REFUSED, LIMITED, ANSWERED = "/refused", "/limited", "/answered"
+CONFIGURATION = """
+Define MODULES /usr/lib/apache2/modules
+<IfFile "/usr/lib64/httpd/modules/mod_alias.so">
+    Define MODULES /usr/lib64/httpd/modules
+</IfFile>
+<IfModule !mpm_event_module>
+    LoadModule mpm_event_module ${{MODULES}}/mod_mpm_event.so
+</IfModule>
+LoadModule authz_core_module ${{MODULES}}/mod_authz_core.so
+LoadModule alias_module ${{MODULES}}/mod_alias.so
+LoadModule remoteip_module ${{MODULES}}/mod_remoteip.so
+LoadModule arrivals_module {modules}/mod_arrivals.so
+ServerName localhost
+DefaultRuntimeDir {home}
+PidFile {home}/pid
+ErrorLog {home}/log
+Listen {port}
+ServerLimit 1
+StartServers 1
+ThreadLimit {threads}
+ThreadsPerChild {threads}
+MaxRequestWorkers {threads}
+MaxSpareThreads {threads}
+AsyncRequestWorkerFactor 40
+ListenBacklog 4096
+ArrivalsHeadSeconds 20
+ArrivalsMaxWaitingAnAddress 1000
+ArrivalsRefusals {refusals}
+ArrivalsMaxHeldBack {held_back}
+ArrivalsUncapped {proxy}
+RemoteIPHeader X-Forwarded-For
+RemoteIPInternalProxy {proxy}
+DocumentRoot {home}/files
+Redirect 503 {refused}
+Redirect 429 {limited}
+"""
+
+
+@dataclass
+class Apache:
+    """It refuses one address and answers another."""
+
+    port: int
+
+    def connect(self, source: str) -> http.client.HTTPConnection:
+        return http.client.HTTPConnection("127.0.0.1", self.port, timeout=30, source_address=(source, 0))
+
+    def ask_anew(self, source: str, path: str = REFUSED, forwarded: str = "") -> float:
+        """Seconds to an answer, on a connection of its own."""
+        began = time.monotonic()
+        with contextlib.closing(self.connect(source)) as connection:
+            ask(connection, path, forwarded)
+        return time.monotonic() - began
+
+    def hammer(self, source: str, forwarded: str = "") -> float:
+        """Ask on and on by new connections, for twice as many refusals as are for nothing; the seconds that it took."""
+        began = time.monotonic()
+        for _ in range(2 * REFUSALS):
+            self.ask_anew(source, REFUSED, forwarded)
+        return time.monotonic() - began
+
+
+@pytest.fixture(scope="module")
+def apache() -> Iterator[Apache]:
+    home = servers.make_state_dir()
+    port = servers.free_port()
+    (home / "files").mkdir()
+    (home / "files" / ANSWERED[1:]).write_text("answered\n")
+    rendered = CONFIGURATION.format(
+        modules=Path(sys.prefix) / "lib" / "cask",
+        home=home,
+        port=port,
+        threads=THREADS,
+        refusals=REFUSALS,
+        held_back=THREADS // 2,
+        proxy=PROXY,
+        refused=REFUSED,
+        limited=LIMITED,
+    )
+    (home / "httpd.conf").write_text(rendered)
+    user = servers.service_user() or None
+    if user:
+        subprocess.run(["chown", "-R", user, home], check=True)
+    command = [shutil.which("apache2") or "httpd", "-f", home / "httpd.conf", "-DFOREGROUND"]
+    with (home / "start.log").open("wb") as log:
+        process = subprocess.Popen(command, stdout=log, stderr=log, user=user)
+    found = Apache(port)
+
+    def is_up() -> bool:
+        with contextlib.suppress(OSError):
+            return found.ask_anew("127.0.4.1", ANSWERED) > 0
+        return process.poll() is not None
+
+    try:
+        servers.wait_until(is_up, 20, "Apache")
+        assert process.poll() is None, (home / "start.log").read_text()
+        yield found
+    finally:
+        process.terminate()
+        process.wait(20)
+        shutil.rmtree(home)
+
+
+def ask(connection: http.client.HTTPConnection, path: str, forwarded: str = "") -> int:
+    connection.request("GET", path, headers={"X-Forwarded-For": forwarded} if forwarded else {})
+    answer = connection.getresponse()
+    answer.read()
+    assert answer.status == {REFUSED: 503, LIMITED: 429, ANSWERED: 200}[path]
+    return answer.status
+
+
+def seconds(connection: http.client.HTTPConnection, path: str) -> float:
+    began = time.monotonic()
+    ask(connection, path)
+    return time.monotonic() - began
+
+
+def test_who_opens_a_connection_for_each_request_waits_and_nobody_else(apache: Apache) -> None:
+    kept = apache.connect("127.0.4.2")
+    ask(kept, ANSWERED)
+
+    assert apache.hammer("127.0.4.2") > PACED_SECONDS
+
+    # Another address, and a connection of the same one that is not refused, such as another's behind the same router.
+    assert apache.ask_anew("127.0.4.3") < REST_SECONDS
+    assert seconds(kept, ANSWERED) < REST_SECONDS
+    kept.close()
+    # It is forgiven soon.
+    servers.wait_until(lambda: apache.ask_anew("127.0.4.2", ANSWERED) < REST_SECONDS / 2, 10, "an answer at once")
+
+
+def test_connection_that_asks_on_at_once_waits(apache: Apache) -> None:
+    connection = apache.connect("127.0.4.4")
+
+    def waits() -> bool:
+        took = [seconds(connection, LIMITED) for _ in range(AT_ONCE_TIMES + 2)]
+        return min(took[-1], seconds(connection, ANSWERED)) > REST_SECONDS * 0.9
+
+    with contextlib.closing(connection):
+        # Until it is seen: a busy machine may come too late to ask at once.
+        servers.wait_until(waits, 30, "refusals that take longer, on a connection that asks on and on")
+        assert seconds(connection, ANSWERED) < REST_SECONDS
+
+
+def test_waiting_keeps_no_thread(apache: Apache) -> None:
+    apache.hammer("127.0.4.5")
+    lines = []
+    for _ in range(THREADS * 5):
+        lines.append(socket.create_connection(("127.0.0.1", apache.port), source_address=("127.0.4.5", 0)))
+        lines[-1].sendall(b"GET /refused HTTP/1.1\r\nHost: a\r\n\r\n")
+
+    assert apache.ask_anew("127.0.4.6") < REST_SECONDS
+    # Half of them go away meanwhile, some without another word, some as one who has said all.
+    for number, line in enumerate(lines):
+        if number % 4 == 0:
+            line.close()
+        elif number % 4 == 1:
+            line.shutdown(socket.SHUT_WR)
+    assert apache.ask_anew("127.0.4.6") < REST_SECONDS
+    answered = [line.recv(100) for number, line in enumerate(lines) if number % 4]
+    assert all(each.startswith(b"HTTP/1.1 503 ") for each in answered)
+    for line in lines:
+        line.close()
+
+
+def test_refusal_by_a_trusted_proxy_waits_for_the_caller_that_it_names(apache: Apache) -> None:
+    assert apache.hammer(PROXY, "203.0.113.7") > PACED_SECONDS
+
+    assert apache.ask_anew(PROXY, REFUSED, "203.0.113.8") < REST_SECONDS
+    assert apache.ask_anew(PROXY, ANSWERED, "203.0.113.7") < REST_SECONDS
