@@ -25,6 +25,8 @@ INLINE_BYTES = 80 * 1024**2
 # A picture of three megapixels takes less. What takes more waits in a queue of its own, half as wide: a hundred small
 # ones are read in the time of one such.
 QUICK_SECONDS = 0.03
+# Of quick ones so many more are let in: whoever holds a slot may wait for Python's lock, and leave a core idle.
+QUICK_A_DECODER = 3
 SECONDS_PER_RAW_PIXEL = 3e-9
 # Of the places for requests, those that may wait there, and for a process: they must not take the places of all others.
 AMPLE_WAITING_SHARE, DEAR_WAITING_SHARE = 0.4, 0.1
@@ -50,7 +52,7 @@ class Decoder:
         return cls(
             limits(settings),
             Budget.of(sizes.request_memory.value, Path(settings.state_dir)),
-            SlotQueue(decoders, places),
+            SlotQueue(QUICK_A_DECODER * decoders, places),
             SlotQueue(-(-decoders // 2), max(1, int(places * AMPLE_WAITING_SHARE))),
             Children(
                 sizes.web_decoding_processes.value,

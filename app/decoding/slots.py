@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import contextlib
 import threading
-import time
 from collections import deque
 from collections.abc import Iterator
 
 from app.errors import DeadlineExceededError, DecodersBusyError
+from app.handover import Handover
 
 
 class SlotQueue:
@@ -21,7 +21,7 @@ class SlotQueue:
 
     def __init__(self, slots: int, most_waiting: int) -> None:
         self._free = slots
-        self._line = deque[threading.Event]()
+        self._line = deque[Handover]()
         self._most_waiting = most_waiting
         self._lock = threading.Lock()
 
@@ -46,7 +46,7 @@ class SlotQueue:
             with self._lock:
                 self._give_back()
 
-    def _take(self) -> threading.Event | None:
+    def _take(self) -> Handover | None:
         """Take a free slot: None; else the event that says when one is handed over. Raises DecodersBusyError."""
         if self._free:
             self._free -= 1
@@ -56,23 +56,23 @@ class SlotQueue:
                 "Too many large images wait to be decoded.",
                 hint="Send it again after the time in Retry-After, or send a smaller one.",
             )
-        turn = threading.Event()
+        turn = Handover()
         self._line.append(turn)
         return turn
 
-    def _wait(self, turn: threading.Event, deadline: float) -> None:
+    def _wait(self, turn: Handover, deadline: float) -> None:
         has_come = False
         try:
-            has_come = turn.wait(max(0.0, deadline - time.monotonic()))
+            has_come = turn.wait(deadline)
         finally:
             if not has_come:
                 self._give_up(turn)
         if not has_come:
             raise late()
 
-    def _give_up(self, turn: threading.Event) -> None:
+    def _give_up(self, turn: Handover) -> None:
         with self._lock:
-            if turn.is_set():
+            if turn.is_set:
                 # The slot was handed over in the moment in which this one gave up.
                 self._give_back()
             else:

@@ -45,6 +45,8 @@ TO_UPRIGHT = {
     8: Image.Transpose.ROTATE_90,
 }
 QUARTER_TURNS = (5, 6, 7, 8)
+# How much of a file the decoder is given at once.
+PART_BYTES = 1024**2
 
 
 # One image as it came: encoded, or uint8 pixels of height × width × 3.
@@ -191,6 +193,8 @@ def _open(found: Look) -> Image.Image:
     sides = (found.head.width, found.head.height)
     if sorted(image.size) != sorted(sides):
         raise ValueError(f"it is {image.width}×{image.height} pixels and says {sides[0]}×{sides[1]}")
+    # An ordinary file at once: for each part, of 64 KiB, Python's lock would be given away and waited for.
+    image.decodermaxblock = PART_BYTES
     return image
 
 

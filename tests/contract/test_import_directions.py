@@ -23,6 +23,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.plain_numbers", set()),
     ("app.model_code.schema_marks", set()),
     ("app.errors", set()),
+    ("app.handover", set()),
     ("app.inference.results", set()),
     ("app.web.policy", set()),
     ("app.storage.file_locks", set()),
@@ -66,7 +67,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {"app.storage.circuit_breaker", "app.storage.sqlite", "app.errors", "app.storage.redis_connections"},
     ),
     ("app.host.sizing", {"app.config", "app.host.machine"}),
-    ("app.host.arrivals", {"app.config", "app.host.sizing"}),
+    ("app.host.arrivals", {"app.config", "app.host.machine", "app.host.sizing"}),
     ("app.storage.files", {"app.host.machine"}),
     # The engine's half of a task is imported when the engine asks for it.
     # Tasks only when a manifest is read: see manifests._task_names.
@@ -150,7 +151,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             ),
         },
     ),
-    ("app.decoding.slots", {"app.errors"}),
+    ("app.decoding.slots", {"app.errors", "app.handover"}),
     ("app.decoding", set()),
     (
         "app.inference.images",
@@ -466,6 +467,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 "app.cache.predictions",
                 "app.config",
                 "app.errors",
+                "app.handover",
                 "app.host.sizing",
                 "app.telemetry",
             ),

@@ -142,10 +142,10 @@ class AdmissionController:
         """Wait until the engine may be asked for so many images of the work of this number. None, or ``late``."""
         with self._lock:
             waiting = self.turns.take(ticket.caller, kind, images, number)
-        if waiting is None or waiting.is_let_in.wait(min(timeout_seconds, threading.TIMEOUT_MAX)):
+        if waiting is None or waiting.is_let_in.wait(time.monotonic() + timeout_seconds):
             return None
         with self._lock:
-            if waiting.is_let_in.is_set():
+            if waiting.is_let_in.is_set:
                 return None
             self.turns.give_up(waiting)
             return self._refuse("late", 0)

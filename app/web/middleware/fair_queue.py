@@ -7,10 +7,11 @@ after the other. (P. Goyal, H. M. Vin and H. Cheng, "Start-time fair queueing", 
 
 from __future__ import annotations
 
-import threading
 from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+
+from app.handover import Handover
 
 
 @dataclass(eq=False)
@@ -21,7 +22,7 @@ class Waiting:
     kind: str
     images: int
     number: int
-    is_let_in: threading.Event = field(default_factory=threading.Event)
+    is_let_in: Handover = field(default_factory=Handover)
 
 
 class Turns:
