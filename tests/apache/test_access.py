@@ -15,15 +15,17 @@ import pytest
 
 from tests import servers
 from tests.apache import test_documented_commands
-from tests.servers import Server
+from tests.servers import Answer, Server
 
 KEY = "5c1f0b7e93a84d26ba0e17c4f2d8396b"
 IMAGE = {"Content-Type": "image/jpeg"}
+ORIGIN = "https://app.example"
 
 
 @pytest.fixture(scope="module")
 def prod() -> Iterator[Server]:
     settings = {"WEB_PROCESSES": "4", "LOG_FORMAT": "text", "CASK_ANNOUNCE": "yes"}
+    settings |= {"CORS_ORIGINS": f"{ORIGIN},http://localhost:3000"}
     with servers.running("prod", SECRET_KEY=KEY, **settings) as server:
         yield server
 
@@ -119,6 +121,62 @@ def test_operators_addresses_want_the_scope_and_no_unknown_proxy(prod: Server) -
     assert (refused.status, refused.json["code"], refused.json["title"]) == (403, "forbidden", "Not allowed")
     assert prod.ask("/readyz", headers={"X-Forwarded-For": "127.0.0.1", "X-Api-Token": ""}).json == {"ready": True}
     assert "processes" in prod.ask("/readyz").json
+
+
+def test_predict_needs_no_token_of_those_who_may_write_the_state(prod: Server, sample_path: Path) -> None:
+    def predict(*options: str, **given: str) -> subprocess.CompletedProcess[str]:
+        environ = servers.environment("prod", PORT=str(prod.port), STATE_DIR=str(prod.state_dir), **given)
+        command = [sys.executable, "-m", "app.cli", "predict", str(sample_path), *options]
+        return subprocess.run(command, cwd=servers.ROOT, env=environ, capture_output=True, text=True, check=False)
+
+    done, wrong, refused = predict(), predict("--token", "cask_0"), predict(AUTHENTICATION="off")
+
+    assert (done.returncode, done.stderr) == (0, "")
+    assert (wrong.returncode, refused.returncode) == (1, 1)
+    assert refused.stderr.startswith("FAIL: token_missing: ")
+    assert wrong.stderr.startswith("FAIL: token_invalid: ")
+
+
+# ── pages of other origins ───────────────────────────────────────────────────────────────────────────────────────────
+
+
+def allowed(answer: Answer) -> list[str]:
+    return list(answer.headers.get_all("Access-Control-Allow-Origin") or [])
+
+
+@pytest.mark.parametrize(
+    ("path", "status"),
+    [("/v1/models", 200), ("/livez", 200), ("/static/favicon.svg", 200), ("/static/nothing", 404), ("/nothing", 404)],
+)
+def test_every_answer_says_it_once(prod: Server, path: str, status: int) -> None:
+    answer = prod.ask(path, headers={"Origin": ORIGIN})
+
+    assert (answer.status, allowed(answer)) == (status, [ORIGIN])
+    assert len(answer.headers.get_all("Access-Control-Expose-Headers")) == 1
+    assert "Origin" in ", ".join(answer.headers.get_all("Vary"))
+    assert allowed(prod.ask(path, headers={"Origin": "https://evil.example"})) == []
+
+
+def test_refusals_of_the_app_and_of_apache_can_be_read(prod: Server) -> None:
+    refused = prod.ask("/v1/models", headers={"Origin": ORIGIN, "X-Api-Token": ""})
+    outside = prod.ask("/status", headers={"Origin": ORIGIN, "X-Forwarded-For": "203.0.113.1"})
+
+    assert (refused.status, allowed(refused)) == (401, [ORIGIN])
+    assert (outside.status, allowed(outside)) == (403, [ORIGIN])
+
+
+def test_browser_that_asks_first_is_told(prod: Server) -> None:
+    headers = {"Origin": ORIGIN, "Access-Control-Request-Method": "POST", "X-Api-Token": ""}
+    for path in ("/v1/detect", "/v1/models", "/livez", "/v2/repository/index"):
+        answer = prod.options(path, headers)
+
+        assert (answer.status, allowed(answer)) == (200, [ORIGIN]), path
+        assert "POST" in answer.headers["Access-Control-Allow-Methods"]
+        assert "X-Api-Token" in answer.headers["Access-Control-Allow-Headers"]
+    assert "Access-Control-Allow-Methods" not in prod.options("/v1/detect", {"Origin": "https://evil.example"}).headers
+
+
+# ── documented programs ──────────────────────────────────────────────────────────────────────────────────────────────
 
 
 @pytest.mark.parametrize(

@@ -103,18 +103,6 @@ def test_predict_of_a_folder_without_images_says_what_images_are_called(served: 
     assert done.stderr.startswith(f"FAIL: {tmp_path} holds no image.\nNext: Names of images end in ")
 
 
-def test_predict_needs_no_token_of_those_who_may_write_the_state() -> None:
-    with servers.running("test", AUTHENTICATION="required") as server:
-        done = flask(server, "predict", SAMPLES / "cone.jpg", "--model", CLASSIFIER, AUTHENTICATION="required")
-        wrong = flask(server, "predict", SAMPLES / "cone.jpg", "--token", "cask_0", AUTHENTICATION="required")
-        refused = flask(server, "predict", SAMPLES / "cone.jpg", AUTHENTICATION="off")
-
-    assert (done.returncode, done.stderr) == (0, "")
-    assert (wrong.returncode, refused.returncode) == (1, 1)
-    assert refused.stderr.startswith("FAIL: token_missing: ")
-    assert wrong.stderr.startswith("FAIL: token_invalid: ")
-
-
 # ── model ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
