@@ -44,8 +44,13 @@ class Callers:
     @property
     def gap_seconds(self) -> float:
         """The longest time in which no answer arrived at any of them."""
+        return self.longest_gap()[0]
+
+    def longest_gap(self, since: float = float("-inf"), until: float = float("inf")) -> tuple[float, float]:
+        """The same between two moments of ``time.monotonic``, and when it began."""
         ends = sorted(row.began + row.seconds for row in self._right())
-        return max((b - a for a, b in itertools.pairwise(ends)), default=float("inf"))
+        within = (each for each in ends if since <= each <= until)
+        return max(((b - a, a) for a, b in itertools.pairwise(within)), default=(float("inf"), since))
 
     def _right(self) -> list[Row]:
         return [row for row in self.rows() if row.is_right]

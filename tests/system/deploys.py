@@ -4,14 +4,17 @@
 
 Callers that close and callers that keep their connection predict all the while, from outside. Five deploys cannot
 work (a bad setting, a taken port, a key that nobody can read, a model that does not load, a plugin with a syntax
-error) and two go back. Ends with status 1 where a request fails, no answer arrives for half a second, or after a power
-cut anything else serves than the release before or the one that was being deployed.
+error) and two go back. Every other power cut comes in the seconds of the switch, every third during a deploy that
+cannot work. Ends with status 1 where a request fails, where no answer arrives for half a second, and where another
+release than this one serves after a power cut: before the switch the old one, after the verified switch the new one,
+between these two whichever the link named when the power went.
 """
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import io
 import os
 import random
 import shutil
@@ -19,19 +22,27 @@ import signal
 import socket
 import subprocess
 import sys
+import tarfile
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from tests.servers import ROOT, free_port, wait_until
 from tests.system import containers
-from tests.system.callers import asking
+from tests.system.callers import Callers, asking
 from tests.system.containers import IMAGE, STEPS, Stack
 
 MOST_GAP_SECONDS = 0.5
 BACK_SECONDS = 240.0
+# Words of a deploy: all is right and the link is about to be replaced; the new one has answered through the edge and
+# the old one stands by.
+SWITCHES = "it is ready and right"
+SERVES = "  ready  "
+SWITCH_SECONDS = 4.0
+# Before the first deploy, for the gap that this machine makes by itself.
+UNTOUCHED_SECONDS = 10.0
 # After so many deploys one goes back.
 ROLLBACKS = (7, 15)
 BROKEN_PLUGIN = """mkdir -p plugins/broken && cd plugins/broken && echo 'def broken(:' >__init__.py
@@ -99,6 +110,13 @@ def failing(folder: Path, taken: int, images: dict[str, str]) -> list[tuple[str,
     ]
 
 
+def during(callers: Callers, began: float) -> str:
+    """How long an action took, its longest gap and when that began, and how busy the machine was."""
+    ended = time.monotonic()
+    gap, since = callers.longest_gap(began, ended)
+    return f"{ended - began:5.1f} s  gap {gap:.2f} s after {since - began:4.1f} s  load {os.getloadavg()[0]:4.1f}"
+
+
 @contextlib.contextmanager
 def broken_images(project: str) -> Iterator[dict[str, str]]:
     """One whose weights are cut off, one with a plugin that cannot be imported."""
@@ -112,14 +130,13 @@ def broken_images(project: str) -> Iterator[dict[str, str]]:
             containers.docker("rmi", "--force", *set(named), check=False)
 
 
-def deploy_under_load(stack: Stack, folder: Path, count: int, outcome: Outcome) -> None:
+def deploy_under_load(stack: Stack, images: dict[str, str], count: int, outcome: Outcome) -> None:
     """All deploys while callers ask; prints a line each."""
-    with (
-        socket.create_server(("127.0.0.1", 0)) as taken,
-        broken_images(stack.project) as images,
-        asking(stack) as callers,
-    ):
-        bad = failing(folder, taken.getsockname()[1], images)
+    with socket.create_server(("127.0.0.1", 0)) as taken, asking(stack) as callers:
+        bad = failing(stack.folder, taken.getsockname()[1], images)
+        began = time.monotonic()
+        time.sleep(UNTOUCHED_SECONDS)
+        print(f"      {'nothing, to compare':<29} status 0  {during(callers, began)}", flush=True)
         every = max(1, count // len(bad))
         for number in range(1, count + 1):
             before = stack.named("current")
@@ -128,51 +145,84 @@ def deploy_under_load(stack: Stack, folder: Path, count: int, outcome: Outcome) 
             )
             began = time.monotonic()
             status, said = step(stack, "up", **settings)
-            took = time.monotonic() - began
-            print(f"  {number:>2}  {name:<29} status {status}  {took:5.1f} s  {said[:110]}", flush=True)
+            print(
+                f"  {number:>2}  {name:<29} status {status}  {during(callers, began)}  {said[:110]}",
+                flush=True,
+            )
             is_bad = name != "a setting"
             outcome.expect((status != 0) == is_bad, f"deploy {number} ({name}) ended with {status}: {said}")
             outcome.expect(
                 (stack.named("current") == before) == is_bad, f"deploy {number} ({name}): the wrong one serves"
             )
             if number in ROLLBACKS:
+                began = time.monotonic()
                 status, said = step(stack, "rollback")
-                print(f"      rollback                      status {status}  {said[:110]}", flush=True)
+                print(f"      {'rollback':<29} status {status}  {during(callers, began)}  {said[:110]}", flush=True)
                 outcome.expect(status == 0, f"rollback after deploy {number}: {said}")
     print(f"  {callers.describe()}")
     outcome.expect(not callers.lost, f"requests failed: {dict(callers.lost)}")
     outcome.expect(callers.gap_seconds <= MOST_GAP_SECONDS, f"no answer for {callers.gap_seconds:.2f} s")
 
 
-def cut_power(stack: Stack, number: int, outcome: Outcome) -> None:
-    """Begin a deploy and kill -9 it and every process of the project at a random moment."""
-    before = stack.named("current")
-    environ = {**containers.environment(), **stack.settings(), "BUILD": "no", "JOBS_MAX_IMAGES": str(100 + number)}
-    begun = subprocess.Popen(
-        [STEPS / "up.sh"],
-        cwd=ROOT,
-        env=environ,
-        start_new_session=True,
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        stderr=subprocess.DEVNULL,
+def cut_power(stack: Stack, number: int, images: dict[str, str], outcome: Outcome) -> None:
+    """Begin a deploy, kill -9 it and every process of the project, and judge what serves afterwards."""
+    before, is_bad = stack.named("current"), number % 3 == 0
+    settings = {"CASK_IMAGE": images["model"], "WAIT_SECONDS": "40"} if is_bad else {}
+    said, named, killed = cut_off_deploy(stack, number, settings)
+    began = time.monotonic()
+    # Nobody who was killed may pass for one who came back.
+    wait_until(lambda: killed.isdisjoint(pids(stack)) and stack.is_ready(), BACK_SECONDS, "an answer after the cut")
+    took = time.monotonic() - began
+    containers.assert_right(stack.ask("/v1/detect", containers.sample()[0]))
+    answered = stack.ask("/livez").headers.get("X-Cask-Release", "")
+    phase = "before the switch" if SWITCHES not in said else "after it" if SERVES in said else "at the switch"
+    kind = "a model that does not load" if is_bad else "a setting"
+    print(
+        f"  cut {number:>2}  {kind:<26}  {phase:<17}  {before} served, {named} was named, {answered} answers "
+        f"after {took:.0f} s",
+        flush=True,
     )
-    # The moment is what is drawn; a deploy takes about so long.
-    time.sleep(random.uniform(1, 25))  # noqa: S311
+    outcome.expect(answered == named, f"cut {number}: release {answered} answers, the link named {named}")
+    outcome.expect((named == before) or (SWITCHES in said and not is_bad), f"cut {number}: {named} serves {phase}")
+    outcome.expect(named != before or SERVES not in said, f"cut {number}: {named} serves {phase}")
+
+
+def cut_off_deploy(stack: Stack, number: int, settings: dict[str, str]) -> tuple[str, str, set[int]]:
+    """What the deploy had printed, the release that the link named when all was dead, and who was killed."""
+    environ = {**containers.environment(), **stack.settings(), "BUILD": "no", "JOBS_MAX_IMAGES": str(100 + number)}
+    log = stack.folder / f"cut-{number}.log"
+    with log.open("w") as file:
+        begun = subprocess.Popen(
+            [STEPS / "up.sh"],
+            cwd=ROOT,
+            env={**environ, **settings},
+            start_new_session=True,
+            stdin=subprocess.DEVNULL,
+            stdout=file,
+            stderr=file,
+        )
+    if number % 2 == 0 and not settings:
+        wait_until(lambda: SWITCHES in log.read_text() or begun.poll() is not None, BACK_SECONDS, "the switch")
+        time.sleep(random.uniform(0, SWITCH_SECONDS))  # noqa: S311
+    else:
+        # The moment is what is drawn; a deploy takes about so long.
+        time.sleep(random.uniform(1, 25))  # noqa: S311
     with contextlib.suppress(ProcessLookupError):
         os.killpg(begun.pid, signal.SIGKILL)
     begun.wait()
-    for pid in pids(stack):
+    killed = set(pids(stack))
+    for pid in killed:
         # Not by the engine, which would take that for a stop that was asked for.
         with contextlib.suppress(ProcessLookupError):
             os.kill(pid, signal.SIGKILL)
-    began = time.monotonic()
-    wait_until(stack.is_ready, BACK_SECONDS, "an answer after the power cut")
-    containers.assert_right(stack.ask("/v1/detect", containers.sample()[0]))
-    took = time.monotonic() - began
-    serving = stack.named("current")
-    print(f"  cut {number:>2}: release {serving} serves after {took:.0f} s (before: {before})", flush=True)
-    outcome.expect(serving in (before, str(int(before) + 1)) or int(serving) > int(before), f"release {serving} serves")
+    return log.read_text(), named_by_folder(stack), killed
+
+
+def named_by_folder(stack: Stack) -> str:
+    """The release that the edge's link names, read without the edge."""
+    copied = subprocess.run(["docker", "cp", f"{stack.edge}:/edge/current", "-"], capture_output=True, check=True)
+    with tarfile.open(fileobj=io.BytesIO(copied.stdout)) as archive:
+        return archive.getmembers()[0].linkname.split("/")[0]
 
 
 def pids(stack: Stack) -> list[int]:
@@ -200,11 +250,12 @@ def main() -> int:
     stack = containers.make_stack("deploys", folder)
     try:
         stack.step("up", BUILD="no")
-        parts: list[Callable[[], None]] = [lambda: deploy_under_load(stack, folder, given.deploys, outcome)]
-        parts += [lambda n=n: cut_power(stack, n, outcome) for n in range(1, given.cuts + 1)]  # type: ignore[misc]
-        for part in parts:
-            part()
-        print(stack.step("history"))
+        with broken_images(stack.project) as images:
+            if given.deploys:
+                deploy_under_load(stack, images, given.deploys, outcome)
+            for number in range(1, given.cuts + 1):
+                cut_power(stack, number, images, outcome)
+        print(stack.step("history", COUNT="60"))
     finally:
         stack.step("down", VOLUMES="yes")
         shutil.rmtree(folder, ignore_errors=True)
