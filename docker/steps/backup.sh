@@ -85,11 +85,13 @@ case "$VERB" in
         fi
         ;;
     check)
+        [ -z "$PASSPHRASE" ] || need_own_engine backup-check
         need_file backup-check
         need_image
         throw_away --tmpfs /tmp:mode=1777 -- check - ${OPTIONS[@]+"${OPTIONS[@]}"} <"$FILE"
         ;;
     restore)
+        need_own_engine restore
         need_file restore
         id="$(container)"
         if [ -n "$id" ] && [ "$("$DOCKER" inspect -f '{{.State.Running}}' "$id")" = true ]; then

@@ -4,23 +4,53 @@
 # The new container starts beside the old one and loads its models. Once it is ready and its answers are right, the edge's
 # link names it, the old one finishes what it has and stands by. Where two have no room, the old one ends first.
 
-MIN_FREE_MB="${MIN_FREE_MB:-1024}"          # of the machine's memory, for a second container during the change
+MIN_FREE_MB="${MIN_FREE_MB:-}"              # of the machine's memory, for a second container during the change; empty: as
+                                            # much as the one that serves takes, and a quarter more
+DOCTOR="${DOCTOR:-yes}"                     # no: a failure that the new image's doctor finds does not end the deploy
+STOP_FIRST="${STOP_FIRST:-no}"              # yes: the one that serves ends before the next one starts
+FULL_SHARES=1024                            # of processor time, against other containers: the engine's own default
+STARTING_SHARES=128                         # while callers are served by another
 OLD=""                                      # the container that serves while another is started beside it
 ACTION=""                                   # for the history: what this command does
+RESULT=serves                               # and what it did, where it succeeds
 
 # --- looking ----------------------------------------------------------------------------------------------------------
 
-# Says in words why two cannot run at once; says nothing where they can.
-no_room() { # no_room CONTAINER NUMBER
-    local free_kb
-    free_kb="$("$DOCKER" exec "$1" sed -n 's/^MemAvailable: *\([0-9]*\) kB/\1/p' /proc/meminfo || true)"
+# Says in words why two cannot run at once, for reasons that nobody can change now; says nothing where they can.
+never_beside() { # never_beside CONTAINER NUMBER
     if ! has_edge_folder "$1"; then
         echo "the one that serves was made by an earlier Cask, without an edge"
     elif release_label "$2" compose | base64 -d | grep -q 'driver: nvidia'; then
         echo "one GPU may not hold the models twice"
-    elif [ "${free_kb:-0}" -lt $((MIN_FREE_MB * 1024)) ]; then
-        echo "less than $MIN_FREE_MB MB of memory are free"
+    elif [ "$STOP_FIRST" = yes ]; then
+        echo "STOP_FIRST=yes"
     fi
+}
+
+# Of all processes in a container, in MB: what another one of its kind will take. Files that the kernel keeps are free.
+memory_of() { # memory_of CONTAINER
+    # shellcheck disable=SC2016
+    "$DOCKER" exec "$1" sh -c 'cat /proc/[0-9]*/status 2>/dev/null' |
+        awk '/^Rss(Anon|Shmem):/ {kb += $2} END {printf "%d", kb / 1024}'
+}
+
+need_choices() { # what was given to this command, before it begins
+    case "$STOP_FIRST" in yes | no) ;; *) fail 2 "needs STOP_FIRST to be yes or no, found «$STOP_FIRST»." "make $ACTION STOP_FIRST=yes" ;; esac
+    case "$DOCTOR" in yes | no) ;; *) fail 2 "needs DOCTOR to be yes or no, found «$DOCTOR»." "make $ACTION DOCTOR=no" ;; esac
+    case "$MIN_FREE_MB" in *[!0-9]*) fail 2 "needs MIN_FREE_MB to be a number of MB, found «$MIN_FREE_MB»." "make $ACTION MIN_FREE_MB=512" ;; esac
+}
+
+# Before anything is touched. Where two containers have no room, callers will be refused for a while: the operator decides.
+need_room() { # need_room CONTAINER NUMBER : CONTAINER serves; of NUMBER the settings are made
+    local free used needed
+    is_running "$1" || return 0
+    [ -z "$(never_beside "$1" "$2")" ] || return 0
+    free="$("$DOCKER" exec "$1" awk '/^MemAvailable:/ {printf "%d", $2 / 1024}' /proc/meminfo)"
+    used="$(memory_of "$1")"
+    needed="${MIN_FREE_MB:-$((used * 5 / 4))}"
+    [ "${free:-0}" -lt "$needed" ] || return 0
+    fail 2 "needs $needed MB of free memory to start a release beside the one that serves (which takes $used MB), found $free MB.$(still_serves)" \
+        "free memory, or: make $ACTION ENV=$ENV STOP_FIRST=yes (it ends first; callers get 503 until the next one is ready, about half a minute)"
 }
 
 has_monitoring() { release_label "$1" compose | base64 -d | grep -q '^  prometheus:'; }
@@ -40,15 +70,25 @@ compose_release() { # compose_release NUMBER ARGUMENT… : by the file that it w
     return "$status"
 }
 
+# The first thing that the new image's doctor says fails, with its advice.
+DOCTORS_FAILURES='import json, sys
+for each in json.load(sys.stdin)["findings"]:
+    if each["verdict"] == "fail":
+        sys.exit("the doctor: %s: %s → %s" % (each["subject"], each["found"], each["next_step"]))'
+
 # As the start does it, as the same user, with the same mounts; the state is only looked at. Leaves the edge's configuration.
 check_release() { # check_release NUMBER : prints the reason and returns 1 when it would not start
     local said
     # shellcheck disable=SC2016
-    if said="$(compose_release "$1" run --rm --no-deps -T --entrypoint '' -e "CHECKED=$1" cask bash -c '
+    if said="$(compose_release "$1" run --rm --no-deps -T --entrypoint '' -e "CHECKED=$1" -e "DOCTOR=$DOCTOR" \
+        -e "DOCTORS_FAILURES=$DOCTORS_FAILURES" cask bash -c '
         export CASK_ANNOUNCE=no STATE_DIR=/tmp/state
+        asks_doctor() { STATE_DIR=/var/lib/cask python -m app.cli doctor --json | python -c "$DOCTORS_FAILURES"; }
         { STATE_DIR=/var/lib/cask python -m app.storage.state_files && bash apache/serve.sh --check &&
+            { [ "$DOCTOR" = no ] || asks_doctor; } &&
             python apache/edge.py /tmp/edge /edge/conf; } 2>&1 || exit 1
-        cd /tmp/edge && cat * */* 2>/dev/null | sha256sum >digest && rm -rf "/edge/conf-$CHECKED" && cp -R . "/edge/conf-$CHECKED"
+        cd /tmp/edge && cat * */* 2>/dev/null | sha256sum >digest && rm -rf "/edge/conf-$CHECKED" && cp -R . "/edge/conf-$CHECKED" &&
+            find "/edge/conf-$CHECKED" -exec sync {} +
         ' 2>"$LOG" </dev/null)"; then
         return 0
     fi
@@ -127,6 +167,23 @@ refused_by_engine() { # sets REASON from what it wrote to $LOG
     REASON="the engine did not start it: $(grep -iE 'error|cannot|in use' "$LOG" | grep -v 'Encountered errors' | tail -n 1 | cut -c 1-400)"
 }
 
+# On another machine others may be at work from a third: a container of this name is there as long as this process is.
+take_turn_there() {
+    local image mine="$(hostname) $$ $RANDOM" holder=""
+    image="$("$DOCKER" inspect -f '{{.Image}}' "$EDGE" 2>/dev/null)" || return 0
+    exec 6> >(
+        trap '' HUP INT TERM
+        exec "$DOCKER" run --rm --interactive --network none --name "$PROJECT-turn" --label "cask.turn=$mine" \
+            --entrypoint cat "$image" >/dev/null 2>&1
+    )
+    until [ -n "$holder" ]; do
+        sleep 0.1
+        holder="$("$DOCKER" inspect -f '{{index .Config.Labels "cask.turn"}}' "$PROJECT-turn" 2>/dev/null || true)"
+        [ -n "$holder" ] || kill -0 $! 2>/dev/null || break
+    done
+    [ "$holder" = "$mine" ]
+}
+
 # One change at a time on this machine, from whichever folder; until this process ends.
 take_turn() { # take_turn ACTION
     local folder=/run/lock lock
@@ -138,7 +195,8 @@ take_turn() { # take_turn ACTION
     # leave may run while a command writes to a file.
     exec 8>&2
     trap leave EXIT
-    flock -n 9 || fail 1 "needs to be the only one who changes the project «$PROJECT», found another command that does." "wait for it, then again"
+    { flock -n 9 && { [ -z "$ENGINE_HOST" ] || take_turn_there; }; } ||
+        fail 1 "needs to be the only one who changes the project «$PROJECT», found another command that does." "wait for it, then again"
     ACTION="$1"
     # Of a check that was interrupted.
     "$DOCKER" ps -aq --filter "label=com.docker.compose.project=$PROJECT" --filter label=com.docker.compose.oneoff=True |
@@ -166,10 +224,15 @@ start_release() { # start_release NUMBER : sets CONTAINER; where it does not bec
     make_network
     read_links
     before="$(container)"
+    # Nobody could write a line for what a power cut ended.
+    if [ -n "$TRYING" ]; then
+        record "cut off" "$TRYING" "interrupted before it served"
+        point trying ""
+    fi
     forget_unfinished "$1" "$before"
     if ! is_running "$before" || [ "$(container_label "$before" release)" = "$1" ]; then
         start_alone "$1" ""
-    elif why="$(no_room "$before" "$1")" && [ -n "$why" ]; then
+    elif why="$(never_beside "$before" "$1")" && [ -n "$why" ]; then
         say note "nobody is answered during the change: $why"
         start_alone "$1" "$before"
     else
@@ -193,7 +256,12 @@ forget_unfinished() { # forget_unfinished NUMBER BEFORE
     done
 }
 
-wake() { # wake NUMBER : sets CONTAINER, which runs; a link must name it already
+# Imports and loading take all cores for seconds: beside others, those who are being answered come first.
+give_shares() { # give_shares SHARES CONTAINER
+    "$DOCKER" update --cpu-shares "$1" "$2" >/dev/null 2>&1 || true
+}
+
+wake() { # wake NUMBER SHARES : sets CONTAINER, which runs; a link must name it already
     CONTAINER="$(container_of "$1")"
     if [ -z "$CONTAINER" ]; then
         compose_release "$1" up --no-start --no-recreate --scale "cask=$(($(all_containers | wc -l) + 1))" cask \
@@ -201,6 +269,7 @@ wake() { # wake NUMBER : sets CONTAINER, which runs; a link must name it already
         CONTAINER="$(container_of "$1")"
         [ -n "$CONTAINER" ] || { refused_by_engine; return 1; }
     fi
+    give_shares "$2" "$CONTAINER"
     "$DOCKER" start "$CONTAINER" >/dev/null 2>"$LOG" || { refused_by_engine; return 1; }
 }
 
@@ -218,7 +287,8 @@ start_alone() { # start_alone NUMBER BEFORE : BEFORE ends first; empty where not
         CONTAINER=""
         point current "$1"
     fi
-    wake "$1" && wait_ready "$began" "$(restarts_of "$CONTAINER")" && judge_answers && need_edge "$1" && verify_edge "$1" || return 1
+    wake "$1" "$FULL_SHARES" && wait_ready "$began" "$(restarts_of "$CONTAINER")" && judge_answers && need_edge "$1" && verify_edge "$1" || return 1
+    record "$ACTION" "$1" "$RESULT"
     if [ -z "$2" ] || has_edge_folder "$2"; then
         forget_others "$1" "$PREVIOUS" "$(container_label "${2:-none}" release)"
     else
@@ -234,7 +304,8 @@ start_beside() { # start_beside NUMBER BEFORE : sets OLD for as long as that one
     began="$(date +%s)"
     CONTAINER="$2"
     point trying "$1"
-    wake "$1" && wait_ready "$began" "$(restarts_of "$CONTAINER")" && judge_answers || return 1
+    wake "$1" "$STARTING_SHARES" && wait_ready "$began" "$(restarts_of "$CONTAINER")" && judge_answers || return 1
+    give_shares "$FULL_SHARES" "$CONTAINER"
     # From here to the end of the change nobody may be left without a container: a closed terminal and Ctrl-C must wait.
     trap '' HUP INT TERM
     need_edge "$1" || { trap - HUP INT TERM; return 1; }
@@ -245,6 +316,7 @@ start_beside() { # start_beside NUMBER BEFORE : sets OLD for as long as that one
         trap - HUP INT TERM
         return 1
     fi
+    record "$ACTION" "$1" "$RESULT"
     OLD=""
     # It sees that it is no longer named, finishes, and stands by without its models.
     "$DOCKER" restart -t 60 "$2" >/dev/null
@@ -277,6 +349,7 @@ forget_tried() {
     if [ -z "$tried" ] || [ "$tried" = "$OLD" ]; then tried="$(container_of "${RELEASE:-none}")"; fi
     if [ -n "$tried" ] && [ "$tried" != "$OLD" ]; then
         if [ -n "$PREVIOUS" ] && [ "$(container_label "$tried" release)" = "$PREVIOUS" ]; then
+            give_shares "$FULL_SHARES" "$tried"
             "$DOCKER" restart -t 10 "$tried" >/dev/null 2>&1 || true
         else
             "$DOCKER" rm --force "$tried" >/dev/null 2>&1 || true

@@ -18,6 +18,7 @@ MONITORING_SUBNET="${MONITORING_SUBNET:-172.30.251.0/28}"
 PROMETHEUS_IMAGE="${PROMETHEUS_IMAGE:-cask-prometheus:latest}"
 GRAFANA_IMAGE="${GRAFANA_IMAGE:-grafana/grafana-oss:11.6.0}"
 BASE_IMAGE="${BASE_IMAGE:-debian:bookworm-slim}"
+ENGINE_HOST="${ENGINE_HOST:-}"                # where the engine is, with DOCKER_HOST=ssh://…; see open_tunnel
 FAILED=""                                     # the reason, once it has been said
 
 say() { printf '  %-12s %s\n' "$1" "$2"; }
@@ -159,8 +160,37 @@ YAML
 
 # --- engine and compose -----------------------------------------------------------------------------------------------
 
+# docker-compose 1 does not speak ssh, and each command of a client would be a connection of its own: one for all of them.
+open_tunnel() { # DOCKER_HOST=ssh://user@host:port becomes a socket here, for as long as this process lives
+    local address folder socket
+    case "${DOCKER_HOST:-}" in ssh://*) ;; *) return 0 ;; esac
+    address="${DOCKER_HOST#ssh://}"
+    socket=/var/run/docker.sock
+    if [[ "$address" = */?* ]]; then socket="/${address#*/}"; fi
+    address="${address%%/*}"
+    folder="$(mktemp -d "${TMPDIR:-/tmp}/cask-engine.XXXXXX")"
+    # This pipe ends with this process, and with it the far end's cat and ssh. Ctrl-C is for this process alone.
+    exec 7> >(
+        trap '' HUP INT TERM
+        ssh -o ExitOnForwardFailure=yes -L "$folder/socket:$socket" "ssh://$address" cat >/dev/null
+        rm -rf "$folder"
+    )
+    while [ ! -S "$folder/socket" ]; do
+        kill -0 $! 2>/dev/null || fail 2 "needs DOCKER_HOST to be a host that ssh reaches, found $DOCKER_HOST (above: what ssh says)." "ssh ${address%%:*}"
+        sleep 0.1
+    done
+    address="${address#*@}"
+    export ENGINE_HOST="${address%%:*}" DOCKER_HOST="unix://$folder/socket"
+}
+
+need_own_engine() { # need_own_engine COMMAND : for what mounts folders of this machine
+    [ -z "$ENGINE_HOST" ] || fail 2 "make $1 needs to run on $ENGINE_HOST itself, as it reads and writes folders of that machine." \
+        "ssh $ENGINE_HOST, and there: make $1"
+}
+
 choose_docker() { # sets DOCKER to a client that can build with BuildKit, where there is one
     local client version
+    open_tunnel
     [ -z "${DOCKER:-}" ] || return 0
     DOCKER=""
     while read -r client; do

@@ -10,11 +10,12 @@ BACK="${PROJECT}_back"                      # the network of edge and releases; 
 EDGE="$PROJECT-edge"                        # the container
 EDGE_FOLDER="${PROJECT}_edge"               # the volume
 EDGE_MEMORY="${EDGE_MEMORY:-512m}"          # with what arrives; 20 MB when nobody calls
-CURRENT="" PREVIOUS=""                      # numbers of releases; see read_links
+CURRENT="" PREVIOUS="" TRYING=""            # numbers of releases; see read_links
+PLACED=""                                   # for the history: that the certificate was replaced
 
 # --- looking ----------------------------------------------------------------------------------------------------------
 
-read_links() { # sets CURRENT and PREVIOUS; empty where the folder names none, or there is no edge
+read_links() { # sets CURRENT, PREVIOUS and TRYING; empty where the folder names none, or there is no edge
     local id links=""
     for id in "$EDGE" $(all_containers); do
         # Also of a container that does not run.
@@ -23,6 +24,7 @@ read_links() { # sets CURRENT and PREVIOUS; empty where the folder names none, o
     done
     CURRENT="$(sed -n 's|.* edge/current -> \([0-9][0-9]*\)/.*|\1|p' <<<"$links")"
     PREVIOUS="$(sed -n 's|.* edge/previous -> \([0-9][0-9]*\)/.*|\1|p' <<<"$links")"
+    TRYING="$(sed -n 's|.* edge/trying -> \([0-9][0-9]*\)/.*|\1|p' <<<"$links")"
 }
 
 has_edge_folder() { "$DOCKER" inspect -f '{{range .Mounts}}{{println .Destination}}{{end}}' "$1" 2>/dev/null | grep -qx /edge; }
@@ -74,7 +76,7 @@ in_edge_folder() { # in_edge_folder WORDS [ARGUMENT…]
     fi
 }
 
-# Each by a rename, so that whoever reads meets the old or the new one.
+# Each by a rename, so that whoever reads meets the old or the new one; on disk when this returns.
 point() { # point LINK NUMBER [LINK NUMBER…] : in this order; no number takes the link away
     local number pairs=()
     while [ $# -gt 0 ]; do
@@ -84,7 +86,8 @@ point() { # point LINK NUMBER [LINK NUMBER…] : in this order; no number takes 
     done
     # shellcheck disable=SC2016 # that shell expands it
     in_edge_folder 'while [ $# -gt 0 ]; do
-        if [ -n "$2" ]; then ln -sfn "$2" ".$1" && mv -T ".$1" "$1" || exit 1; else rm -f "$1"; fi; shift 2; done' "${pairs[@]}"
+        if [ -n "$2" ]; then ln -sfn "$2" ".$1" && mv -T ".$1" "$1" || exit 1; else rm -f "$1"; fi; shift 2; done
+        sync .' "${pairs[@]}"
 }
 
 # One line for each action, whoever did it and however it ended.
@@ -136,6 +139,7 @@ place_certificate() { # the pair in STAGE serves from the next handshake on
     # shellcheck disable=SC2016
     in_edge_folder 'ln -sfn "/edge/$1" .certificate && mv -T .certificate certificate
         for each in pair-*.pem; do [ "$each" = "$1" ] || rm -f "$each"; done' "$name"
+    PLACED=", with a new certificate"
     say certificate "serves from the next handshake on"
 }
 
@@ -158,7 +162,7 @@ create_edge() { # create_edge NAME KEY HOST PORT HTTPS_PORT
         --volume "$EDGE_FOLDER:/edge:ro" \
         --user 10001:10001 --read-only --tmpfs /tmp:size=64m,mode=1777,noexec,nosuid,nodev \
         --cap-drop ALL --security-opt no-new-privileges:true --memory "$EDGE_MEMORY" --pids-limit 4096 \
-        --restart unless-stopped --stop-signal SIGWINCH --stop-timeout 60 \
+        --restart always --stop-signal SIGWINCH --stop-timeout 60 \
         --health-cmd "bash -c 'exec 3<>/dev/tcp/127.0.0.1/$4'" --health-interval 15s \
         --log-driver json-file --log-opt max-size=20m --log-opt max-file=5 \
         --entrypoint bash "$CASK_IMAGE" apache/edge.sh /edge/conf >/dev/null
@@ -177,6 +181,8 @@ need_edge() { # need_edge NUMBER
     elif [ -n "$changed" ]; then
         # Apache's own restart: it keeps the ports, and who is being answered.
         "$DOCKER" kill --signal USR1 "$EDGE" >/dev/null
+        # That of an earlier Cask would stay away after a reboot: for the engine, a signal is a stop by hand.
+        "$DOCKER" update --restart always "$EDGE" >/dev/null
         say edge "takes its new settings"
     fi
     join_monitoring

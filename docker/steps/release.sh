@@ -80,10 +80,12 @@ release_digest() {
     } | sha256sum | cut -d ' ' -f 1
 }
 
+# On disk when it returns: a power cut must not leave a release that serves and has empty files. Not by `sync -f`, which
+# makes others wait whose files it writes too.
 fill_volume() { # fill_volume NUMBER FOLDER MODE : for the container's user, who owns them
     tar --create --numeric-owner --owner=10001 --group=10001 --mode="$3" -C "$STAGE/$2" . |
-        "$DOCKER" run --rm --interactive --network none --user 0:0 --volume "${PROJECT}_$2-$1:/into" --entrypoint tar \
-            "$CASK_IMAGE" --extract --preserve-permissions --same-owner -C /into
+        "$DOCKER" run --rm --interactive --network none --user 0:0 --volume "${PROJECT}_$2-$1:/into" --entrypoint sh \
+            "$CASK_IMAGE" -c 'tar --extract --preserve-permissions --same-owner -C /into && find /into -exec sync {} +'
 }
 
 # Of what the edge is made of in the image: while that stays, it needs no other image.

@@ -9,4 +9,4 @@ choose_docker
 if [ -z "$DOCKER" ] || ! CONTAINER="$(container 2>/dev/null)" || ! is_running "$CONTAINER"; then
     exec .venv/bin/python apache/reload.py
 fi
-CASK_IMAGE="$("$DOCKER" inspect -f '{{.Config.Image}}' "$CONTAINER")" BUILD=no exec docker/steps/up.sh
+CASK_IMAGE="$("$DOCKER" inspect -f '{{.Config.Image}}' "$CONTAINER")" BUILD=no ASKED_FOR=reload exec docker/steps/up.sh

@@ -11,6 +11,7 @@ WAIT_SECONDS="${WAIT_SECONDS:-180}"
 choose_environment
 need_engine
 take_turn rollback
+need_choices
 before="$(container)"
 from="$([ -z "$before" ] || container_label "$before" release)"
 kept="$(releases | paste -sd ' ')"
@@ -31,7 +32,12 @@ image="$(release_label "$RELEASE" image)"
 [ -n "$(release_label "$RELEASE" port)" ] ||
     fail 1 "Release $RELEASE was made by an earlier Cask, without an edge; kept are: $kept." "make up ENV=$ENV with that checkout's files"
 CASK_IMAGE="$image"
-if [ "$RELEASE" = "$from" ]; then say rollback "to what serves already"; fi
+still_serves() { [ -z "$from" ] || printf ' Nothing was touched: %s serves on.' "$(release_words "$from")"; }
+if [ "$RELEASE" = "$from" ]; then
+    say rollback "to what serves already"
+elif [ -n "$before" ]; then
+    need_room "$before" "$RELEASE"
+fi
 
 # --- from here on, something changes ----------------------------------------------------------------------------------
 
@@ -39,6 +45,5 @@ mkdir -p build
 began=$SECONDS
 say rollback "from $([ -n "$from" ] && release_words "$from" || echo 'nothing that runs') to $(release_words "$RELEASE")"
 if ! start_release "$RELEASE"; then restore_release "$RELEASE" "$([ "$from" = "$RELEASE" ] || echo "$from")"; fi
-record rollback "$RELEASE" serves
 say ready "release $RELEASE serves (after $((SECONDS - began)) s)"
 echo "Next: make smoke. env/ and secrets/ are as they were: make up makes a release of them again."

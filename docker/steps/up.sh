@@ -16,7 +16,8 @@ load_settings
 # --- preflight: touches nothing ---------------------------------------------------------------------------------------
 
 need_engine
-take_turn deploy
+take_turn "${ASKED_FOR:-deploy}"
+need_choices
 (compose version) >/dev/null 2>&1 || compose version
 case "$GPUS" in
     '' | all) ;;
@@ -41,17 +42,23 @@ still_serves() { # for the end of a refusal
     fi
 }
 
-published="$({ "$DOCKER" port "$EDGE"; [ -z "$before" ] || "$DOCKER" port "$before"; } 2>/dev/null || true)"
-for name in PORT HTTPS_PORT; do
-    port="${!name:-0}"
-    case "$port" in 0 | *[!0-9]* | ??????*) continue ;; esac
-    host="$LISTEN_HOST"
-    case "$host" in 0.0.0.0 | '' | :: | '[::]') host=127.0.0.1 ;; esac
-    if ! grep -q ":$port\$" <<<"$published" && (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; then
-        fail 2 "needs port $port, found it taken by another program.$(still_serves)" \
-            "make up ENV=$ENV $name=$((port + 1)) (make stop ends a \`make serve\`)"
-    fi
-done
+need_ports() {
+    local published name port host
+    # Of another machine, its engine will say it.
+    [ -z "$ENGINE_HOST" ] || return 0
+    published="$({ "$DOCKER" port "$EDGE"; [ -z "$before" ] || "$DOCKER" port "$before"; } 2>/dev/null || true)"
+    for name in PORT HTTPS_PORT; do
+        port="${!name:-0}"
+        case "$port" in 0 | *[!0-9]* | ??????*) continue ;; esac
+        host="$LISTEN_HOST"
+        case "$host" in 0.0.0.0 | '' | :: | '[::]') host=127.0.0.1 ;; esac
+        if ! grep -q ":$port\$" <<<"$published" && (exec 3<>"/dev/tcp/$host/$port") 2>/dev/null; then
+            fail 2 "needs port $port, found it taken by another program.$(still_serves)" \
+                "make up ENV=$ENV $name=$((port + 1)) (make stop ends a \`make serve\`)"
+        fi
+    done
+}
+need_ports
 
 # --- from here on, something changes ----------------------------------------------------------------------------------
 
@@ -80,10 +87,11 @@ place_certificate
 
 began=$SECONDS
 if [ -n "$from" ] && [ "$(container_label "$before" digest)" = "$digest" ]; then
-    RELEASE="$from"
+    RELEASE="$from" RESULT="serves, unchanged$PLACED"
     say unchanged "$(release_words "$from"), ENV=$ENV"
 else
     make_release "$digest"
+    [ -z "$before" ] || need_room "$before" "$RELEASE"
     reason="$(check_release "$RELEASE")" || fail 2 "$reason$(still_serves)" "mend what it names, then: make up ENV=$ENV"
     say start "$(release_words "$RELEASE") as project «$PROJECT», ENV=$ENV"
 fi
@@ -96,13 +104,12 @@ fi
 UNSERVED=""
 [ -n "$MONITORING" ] || forget_monitoring
 prune_releases
-[ "$RELEASE" = "$from" ] || record deploy "$RELEASE" serves
 
 host="$LISTEN_HOST"
-case "$host" in 0.0.0.0 | '') host=127.0.0.1 ;; esac
+case "$host" in 0.0.0.0 | '') host="${ENGINE_HOST:-127.0.0.1}" ;; esac
 address="http://$host:${PORT:-8000}"
 if [ "${HTTPS_PORT:-0}" != 0 ]; then address="https://$SERVER_NAME:$HTTPS_PORT"; fi
-say ready "$address  (ENV=$ENV, after $((SECONDS - began)) s)"
+say ready "$address  (ENV=$ENV, after $((SECONDS - began)) s${ENGINE_HOST:+, on $ENGINE_HOST})"
 if [ -n "$MONITORING" ]; then
     say prometheus "http://127.0.0.1:${PROMETHEUS_PORT:-9090}"
     if grep -qs grafana "$MONITORING_FILE"; then

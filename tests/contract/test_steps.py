@@ -131,3 +131,55 @@ def test_what_is_given_to_make_reaches_the_programs_as_it_was_typed(tmp_path: Pa
     )
 
     assert done.stdout.splitlines() == ["8001", "re$x\"y ' z#"], done.stderr
+
+
+# What an engine says of the container that serves: it takes 221 MB, and 250 MB of the machine are free.
+ENGINE = """#!/bin/sh
+case "$*" in
+    *MemAvailable*) echo 250 ;;
+    *'cat /proc'*) printf 'RssAnon: 225000 kB\\nRssFile: 90000 kB\\nRssShmem: 1304 kB\\n' ;;
+    *State.Running*) echo true ;;
+    *Mounts*) echo /edge ;;
+esac
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        (
+            {},
+            "needs 276 MB of free memory to start a release beside the one that serves (which takes 221 MB), found 250",
+        ),
+        ({"MIN_FREE_MB": "1000"}, "needs 1000 MB of free memory"),
+        ({"MIN_FREE_MB": "240"}, ""),
+        ({"STOP_FIRST": "yes"}, ""),
+    ],
+)
+def test_too_little_memory_for_two_is_said_with_figures_and_a_way(
+    tmp_path: Path, given: dict[str, str], words: str
+) -> None:
+    engine = tmp_path / "docker"
+    engine.write_text(ENGINE)
+    engine.chmod(0o755)
+    script = """. docker/steps/release.sh; . docker/steps/changeover.sh; ACTION=rollback ENV=prod
+        still_serves() { echo ' It serves on.'; }; need_room serving 7"""
+
+    done = bash(script, DOCKER=str(engine), **given)
+
+    assert (done.returncode == 0) == (not words), done.stderr
+    assert words in done.stderr
+    if words:
+        assert "It serves on." in done.stderr
+        assert "make rollback ENV=prod STOP_FIRST=yes" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "value"), [("STOP_FIRST", "maybe"), ("DOCTOR", "1"), ("MIN_FREE_MB", "1g"), ("MIN_FREE_MB", "-1")]
+)
+def test_an_option_of_a_deploy_that_is_none_is_refused_before_it_begins(name: str, value: str) -> None:
+    done = bash(". docker/steps/release.sh; . docker/steps/changeover.sh; need_choices", **{name: value})
+
+    assert done.returncode == 2
+    assert f"needs {name} to be " in done.stderr
+    assert f"found «{value}»" in done.stderr

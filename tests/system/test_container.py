@@ -56,7 +56,7 @@ def test_container_is_bounded_and_never_gets_a_terminal(stack: Stack) -> None:
     assert host["PidsLimit"] == 8192
     assert host["CapDrop"] == ["ALL"]
     assert host["LogConfig"]["Config"]["max-size"] == "20m"
-    assert host["RestartPolicy"]["Name"] == "unless-stopped"
+    assert host["RestartPolicy"]["Name"] == "always"
     assert not host["PortBindings"]
     assert (config["Tty"], config["OpenStdin"], config["StopSignal"]) == (False, False, "SIGWINCH")
 
