@@ -43,14 +43,22 @@ class Callers:
 
     @property
     def gap_seconds(self) -> float:
-        """The longest time in which no answer arrived at any of them."""
+        """The longest time in which somebody waited and no answer arrived at any of them."""
         return self.longest_gap()[0]
 
     def longest_gap(self, since: float = float("-inf"), until: float = float("inf")) -> tuple[float, float]:
-        """The same between two moments of ``time.monotonic``, and when it began."""
-        ends = sorted(row.began + row.seconds for row in self._right())
-        within = (each for each in ends if since <= each <= until)
-        return max(((b - a, a) for a, b in itertools.pairwise(within)), default=(float("inf"), since))
+        """The same between two moments of ``time.monotonic``, and when it began.
+
+        A moment in which none of them has asked is none of the service's: on a busy machine callers wait for the
+        processor too.
+        """
+        rows = sorted(self.rows(), key=lambda row: row.began + row.seconds)
+        # Of whoever is answered at this row or later, the first who asked.
+        asked = list(itertools.accumulate((row.began for row in reversed(rows)), min))[::-1]
+        answers = [(row.began + row.seconds, first) for row, first in zip(rows, asked, strict=True) if row.is_right]
+        answers = [(end, first) for end, first in answers if since <= end <= until]
+        gaps = [(end - max(last, first), max(last, first)) for (last, _), (end, first) in itertools.pairwise(answers)]
+        return max(gaps, default=(float("inf"), since))
 
     def _right(self) -> list[Row]:
         return [row for row in self.rows() if row.is_right]
