@@ -234,17 +234,25 @@ need_engine() { # one line where there is none
     fail 2 "needs a running container engine, found none that answers." "make docker-engine"
 }
 
-run_compose() { # docker compose where the plug-in is there, docker-compose otherwise
-    if "$DOCKER" compose version >/dev/null 2>&1; then
-        "$DOCKER" compose "$@"
+COMPOSE_COMMAND=()
+choose_compose() { # sets COMPOSE_COMMAND: docker compose where the plug-in is there, docker-compose otherwise
+    if [ ${#COMPOSE_COMMAND[@]} -gt 0 ]; then
+        return 0
+    elif "$DOCKER" compose version >/dev/null 2>&1; then
+        COMPOSE_COMMAND=("$DOCKER" compose)
     elif [ "${DOCKER##*/}" != docker ]; then
         # docker-compose would ask Docker's engine, and not the one that was chosen.
         fail 2 "needs «$DOCKER compose» with DOCKER=$DOCKER, found that it does not work." "install it, or leave DOCKER away"
     elif command -v docker-compose >/dev/null; then
-        docker-compose "$@"
+        COMPOSE_COMMAND=(docker-compose)
     else
         fail 2 "needs Compose, found neither «docker compose» nor docker-compose." "make docker-engine"
     fi
+}
+
+run_compose() {
+    choose_compose
+    "${COMPOSE_COMMAND[@]}" "$@"
 }
 
 compose() { # by the files in docker/ and what was given

@@ -18,7 +18,7 @@ load_settings
 need_engine
 take_turn "${ASKED_FOR:-deploy}"
 need_choices
-(compose version) >/dev/null 2>&1 || compose version
+choose_compose
 case "$GPUS" in
     '' | all) ;;
     *[!0-9]* | 0*) fail 2 "needs GPUS to be all or a number from 1, found «$GPUS»." "make up ENV=$ENV GPUS=all" ;;
