@@ -5,6 +5,7 @@
 
 from __future__ import annotations
 
+import gc
 import html
 import json
 import logging
@@ -22,6 +23,8 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
+# As in flask.wsgi: this process ends soon, and whoever starts the service waits for it.
+gc.disable()
 
 from app import config, factory  # noqa: E402 - the line above makes it importable
 from app.auth import secret_keys, stores  # noqa: E402

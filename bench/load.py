@@ -221,8 +221,13 @@ def closed(
     callers: int,
     seconds: float,
     warm_seconds: float = WARM_SECONDS,
+    *,
+    heeds_refusals: bool = True,
 ) -> Run:
-    """N callers that ask again as soon as they are answered; requests that end in the measured span count."""
+    """N callers that ask again as soon as they are answered; requests that end in the measured span count.
+
+    ``heeds_refusals``: whoever is refused pauses first, as it was asked to.
+    """
     driver = Driver(port)
 
     def ask(sock: object = None) -> None:
@@ -230,7 +235,7 @@ def closed(
 
     def again(flight: _Flight, outcome: str, response: Response | None) -> None:
         kept = flight.exchange.sock if response is not None and response.can_stay else None
-        if outcome in ("refused", "reset"):
+        if outcome == "reset" or (outcome == "refused" and heeds_refusals):
             asked_pause = response.retry_after_seconds if response is not None else 0.0
             driver.at(time.perf_counter() + (asked_pause or REFUSED_PAUSE_SECONDS), lambda: ask(kept))
         else:

@@ -52,6 +52,13 @@ OVERLOAD = [
     Column("overload_recovery_s", "recovery, s", 1),
     Column("overload_memory_growth_mb", "memory growth, MB"),
 ]
+HAMMER = [
+    Column("hammer_kept_goodput_percent", "goodput, kept, % of capacity"),
+    Column("hammer_kept_refused_per_s", "refusals/s, kept"),
+    Column("hammer_new_goodput_percent", "goodput, new connections, %"),
+    Column("hammer_new_refused_per_s", "refusals/s, new"),
+    Column("hammer_new_reset", "reset, new", is_count=True),
+]
 CACHE = [
     Column("cache_miss_p50_ms", "computed, p50, ms", 2),
     Column("cache_hit_p50_ms", "kept, p50, ms", 2),
@@ -84,6 +91,7 @@ def document(samples: Sequence[Sample], titles: dict[str, str], head: Sequence[s
             [Column(f"processor_{n}_ms", f"{n} callers", 2) for n in callers],
         ),
         ("Four times capacity: arrivals by chance, a new connection each", OVERLOAD),
+        ("880 callers that ask on at once whenever they are refused", HAMMER),
         ("A lone caller: answers computed, and answers kept from before", CACHE),
         ("Without a model, 64 connections", ROUTES),
     ]

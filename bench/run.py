@@ -30,7 +30,7 @@ from bench.statistics import Sample
 from bench.visits import Pictures, Plan, Visit, VisitFailedError, wait_for_quiet
 
 CALLERS = (1, 8, 32, 64)
-PARTS = ("throughput", "overload", "routes", "cache", "raw")
+PARTS = ("throughput", "overload", "hammer", "routes", "cache", "raw")
 RAW = "raw"
 RAW_TITLE = "raw limit, without HTTP"
 # Above this something else uses a core, and figures would say more about that than about the contenders.

@@ -19,6 +19,8 @@ WARM_SECONDS = 1.5
 WARM_CALLERS = 8
 OVERLOAD_FACTOR = 4.0
 CAPACITY_CALLERS = 32
+# Ten times the places of our one web process on two cores (app/host/sizing.py).
+HAMMER_CALLERS = 880
 HEALTH_RATE = 20.0
 RECOVERY_RATE = 10.0
 RECOVERY_SECONDS = 30.0
@@ -126,6 +128,8 @@ class Visit:
             self._keep("agreement_percent", 100 * self._right / (self._right + self._wrong), "agreement {:.2f} %")
         if "overload" in self.plan.parts:
             self._measure_overload(server)
+        if "hammer" in self.plan.parts:
+            self._measure_hammer(server)
         if "cache" in self.plan.parts and self.contender.kind == "ours":
             self._measure_cache(server)
 
@@ -212,6 +216,19 @@ class Visit:
         run = load.open_loop(server.port, lanes, is_done=lambda records, end: _recovery(records, end, limit_ms) > 0)
         self._keep_overload(run, capacity, limit_ms)
         self._keep("overload_memory_growth_mb", memory.tree_pss_mb(server.pid) - before_mb)
+
+    def _measure_hammer(self, server: Running) -> None:
+        """Callers that ask on at once whenever they are refused, by kept connections and by new ones."""
+        capacity = self._capacity(server)
+        for how, keep_alive in (("kept", True), ("new", False)):
+            asked = self._requests(keep_alive=keep_alive)
+            seconds = max(self.plan.seconds, 5.0)
+            run = load.closed(server.port, asked, self._judge, HAMMER_CALLERS, seconds, heeds_refusals=False)
+            goodput = 100 * (run.rate("right") + run.rate("wrong")) / capacity
+            self._keep(f"hammer_{how}_goodput_percent", goodput, f"hammered, {how}: goodput {{:.0f}} % of capacity")
+            self._keep(f"hammer_{how}_refused_per_s", run.rate("refused"), f"hammered, {how}: {{:.0f}} refusals/s")
+            self._keep(f"hammer_{how}_reset", run.count("reset"))
+            self._keep(f"hammer_{how}_generator_cores", run.own_cores)
 
     def _capacity(self, server: Running) -> float:
         """Images a second with 32 callers, measured already or now."""

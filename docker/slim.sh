@@ -42,7 +42,7 @@ without "tests in Python" find . -type d -name tests \
 
 # What was edited is tried: everything that serving imports still imports and computes.
 "$venv/bin/python" -W ignore -c '
-import flask, limits, numpy, openvino, PIL, pydantic_settings, redis, safetensors, sentry_sdk, sys
+import flask, limits, numpy, openvino, PIL, pydantic, redis, safetensors, sentry_sdk, sys
 if sys.argv[1] != "yes":
     import torch
     torch.nn.Linear(2, 2)(torch.ones(1, 2))' "$without_torch"

@@ -6,16 +6,15 @@ import ast
 import functools
 import inspect
 import itertools
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, get_args, get_origin
 from urllib.parse import urlencode, urlsplit
 
-from pydantic import Field, PrivateAttr, SecretStr
+from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
 from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, InitSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
 from app.config.values import (
     SECRET_MIN_CHARACTERS,
@@ -87,13 +86,13 @@ def setting(
     return Field(**start, **bounds, json_schema_extra=about)
 
 
-class Settings(PlainNumbers, BaseSettings):
+class Settings(PlainNumbers):
     """Every setting of this start, checked and frozen. Made by :func:`load`, never by hand.
 
     The environment variable of a field is its name in upper case.
     """
 
-    model_config = SettingsConfigDict(frozen=True, extra="forbid", hide_input_in_errors=True)
+    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
     root: Path  # the repository; not a setting: relative paths start here
 
@@ -364,15 +363,6 @@ class Settings(PlainNumbers, BaseSettings):
     _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
     _plugin_readings: Mapping[str, Reading] = PrivateAttr(default_factory=dict)
 
-    @classmethod
-    def settings_customise_sources(
-        cls, settings_cls: type[BaseSettings], init_settings: PydanticBaseSettingsSource, *_: Any, **__: Any
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        """Read from the layers that :func:`load` hands over, and from nothing else."""
-        assert isinstance(init_settings, InitSettingsSource)
-        layers: Sequence[Layer] = init_settings.init_kwargs.pop("layers", ())
-        return (init_settings, *(LayerSource(settings_cls, layer) for layer in layers))
-
     @property
     def sources(self) -> Mapping[str, str]:
         """Field name → where its value came from: environment, file PATH, env/prod.env:LINE or default."""
@@ -437,22 +427,6 @@ class Reading:
 
 
 Layer = Mapping[str, Reading]
-
-
-class LayerSource(PydanticBaseSettingsSource):
-    """One place that settings come from, already read."""
-
-    def __init__(self, settings_cls: type[BaseSettings], layer: Layer) -> None:
-        super().__init__(settings_cls)
-        self.layer = layer
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        """The value of one field, or None where this place does not set it."""
-        reading = self.layer.get(field_name)
-        return (reading.value if reading else None), field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        return {name: reading.value for name, reading in self.layer.items()}
 
 
 @dataclass(frozen=True)

@@ -118,10 +118,9 @@ def describe(env: str, root: Path = ROOT) -> Settings:
 
 def _build(root: Path, layers: Sequence[Layer]) -> Settings:
     readings = {name: reading for layer in reversed(layers) for name, reading in layer.items()}
-    layers = [{name: each for name, each in layer.items() if not _is_of_plugin(name)} for layer in layers]
-    values: dict[str, Any] = {"root": root, "layers": layers}
+    values: dict[str, Any] = {name: each.value for name, each in readings.items() if not _is_of_plugin(name)}
     try:
-        settings = Settings(**values)
+        settings = Settings(root=root, **values)
     except ValidationError as error:
         field = str(error.errors(include_input=False, include_url=False)[0]["loc"][0])
         refuse_value(field, readings[field].value, readings[field].source)
