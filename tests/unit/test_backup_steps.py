@@ -36,8 +36,15 @@ def folder(tmp_path: Path) -> Path:
     return tmp_path
 
 
-def run(folder: Path, *words: str, runs: str = "true", has: str = "yes") -> subprocess.CompletedProcess[str]:
-    environ = {"PATH": f"{folder / 'bin'}:{os.environ['PATH']}", "SEEN": str(folder / "seen"), "RUNS": runs, "HAS": has}
+def run(
+    folder: Path, *words: str, runs: str = "true", has: str = "yes", where: str = ""
+) -> subprocess.CompletedProcess[str]:
+    environ = {"WHERE": where} | {
+        "PATH": f"{folder / 'bin'}:{os.environ['PATH']}",
+        "SEEN": str(folder / "seen"),
+        "RUNS": runs,
+        "HAS": has,
+    }
     environ |= {"ENV": "prod", "ENV_DIR": str(folder / "env"), "SECRETS_DIR": str(folder / "secrets")}
     command = ["bash", str(ROOT / "docker" / "steps" / "backup.sh"), *words]
     return subprocess.run(command, env=environ, capture_output=True, text=True, timeout=60, check=False)
@@ -89,3 +96,14 @@ def test_state_settings_and_secrets_are_put_back_below_a_stopped_one(folder: Pat
     assert f"--volume {folder}/secrets:/app/secrets" in seen(folder)
     assert "restore - --yes --only state --only settings --only secrets" in seen(folder)
     assert "Next: make up ENV=prod" in done.stdout
+
+
+def test_an_empty_machine_is_filled_for_a_container_where_that_is_asked_for(folder: Path) -> None:
+    done = run(folder, "restore", str(folder / "cask.tar"), "--yes", runs="false", has="no", where="container")
+
+    assert done.returncode == 0, done.stderr
+    assert "volume create --label com.docker.compose.project=cask" in seen(folder)
+    assert "--volume cask_state:/var/lib/cask" in seen(folder)
+    refused = run(folder, "restore", str(folder / "cask.tar"), where="there")
+    assert refused.returncode == 2
+    assert "needs WHERE to be here or container, found «there»" in refused.stderr
