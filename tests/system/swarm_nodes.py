@@ -157,9 +157,17 @@ def _engine(namespace: str, number: int, folder: Path) -> Iterator[subprocess.Po
             os.kill(pid, signal.SIGKILL)
         process.kill()
         process.wait()
-        for path in sorted(CGROUPS.glob(f"**{cgroup}/**/"), reverse=True):
-            with contextlib.suppress(OSError):
-                path.rmdir()
+        # The last processes may still be about to end.
+        wait_until(lambda: _is_removed(CGROUPS.glob(f"*{cgroup}")), ENGINE_SECONDS, f"{namespace} to have no process")
+
+
+def _is_removed(folders: Iterable[Path]) -> bool:
+    """Whether nothing is left of these control groups; each is removed where no process is in it."""
+    found = [each for folder in folders for each in [*sorted(folder.glob("**/"), reverse=True), folder]]
+    for path in found:
+        with contextlib.suppress(OSError):
+            path.rmdir()
+    return not any(path.exists() for path in found)
 
 
 def run(*command: str | Path) -> str:

@@ -78,6 +78,10 @@ def revision(machine: Machine, token: str) -> str:
     return str(machine.ask("/version", token).json["revision"])
 
 
+def setting(machine: Machine, name: str) -> str:
+    return machine.run("/opt/cask/cask", "shell", f"COMMAND=flask config get {name}").strip()
+
+
 def flip(path: Path, place: int) -> None:
     with path.open("r+b") as file:
         file.seek(place)
@@ -120,9 +124,16 @@ def test_upgrade_by_a_difference_keeps_tokens_and_jobs_and_goes_back(
     body, _ = containers.sample()
     job = machine.ask("/v1/jobs", token, body).json["id"]
 
-    said = machine.run("bash", INSTALL, "/root/newer.tar", "--yes")
+    # As an editor on Windows leaves it.
+    (machine.root / "opt/cask/local.env").write_bytes(b"\xef\xbb\xbfJOBS_MAX_IMAGES=66\r\nLOG_LEVEL=warning\r\n")
+
+    said = machine.run("bash", INSTALL, "/root/newer.tar", "--yes", "--set", "JOBS_MAX_IMAGES=77")
 
     assert "6 of 6 samples right" in said
+    assert setting(machine, "JOBS_MAX_IMAGES") == "77"
+    assert setting(machine, "LOG_LEVEL") == "warning"
+    # What the release before wrote was saved before this one used it.
+    assert "-release-" in machine.run("/opt/cask/cask", "shell", "COMMAND=ls /var/lib/cask/backups")
     assert "new setting" not in said
     assert "pkg:pypi/flask@" in (machine.root / "opt/cask/current/sbom.cdx.json").read_text()
     assert revision(machine, token) == "newer"
@@ -133,6 +144,7 @@ def test_upgrade_by_a_difference_keeps_tokens_and_jobs_and_goes_back(
     machine.run("bash", INSTALL, "--rollback")
 
     assert revision(machine, token) == before
+    assert setting(machine, "JOBS_MAX_IMAGES") != "77"
     assert machine.ask(f"/v1/jobs/{job}", token).json["id"] == job
 
 
