@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, NamedTuple, Union
 
 import cask
-from app.model_code import png
+from app.model_code import hint_advice, png
 from app.model_code.schema_marks import DTYPE, KIND, SHAPE
 
 Schema = dict[str, Any]
@@ -76,6 +76,8 @@ def kind_of(hint: Any, folder: Path) -> Kind:
         return _list(kind_of(arguments[0], folder))
     if origin is dict and arguments and arguments[0] is str:
         return _mapping(kind_of(arguments[1], folder))
+    if near := hint_advice.instead(hint):
+        raise UnsupportedError(f"{shown_hint(hint)} cannot be sent; write {near}")
     if _is_array(hint):
         raise UnsupportedError("an array needs its sides: Annotated[np.ndarray, Shape(None, 4)]")
     if isinstance(hint, type):
@@ -402,9 +404,7 @@ def shown_hint(hint: Any) -> str:
     """A type as people write it."""
     if _is_array(hint):
         return "np.ndarray"
-    if isinstance(hint, type) and not typing.get_args(hint):
-        return hint.__name__
-    return str(hint).replace("typing.", "").replace("model.", "")
+    return hint_advice.named(hint)
 
 
 def check_limits(schema: Schema, value: Any) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, NamedTuple, Union
 
 import cask
-from app.model_code import kinds, schema_marks
+from app.model_code import hint_advice, kinds, schema_marks
 from app.model_code.kinds import Kind, UnsupportedError
 from app.model_code.model_class import FILE_NAME, SignatureError, lines
 from cask.model import BATCHING
@@ -125,9 +125,17 @@ def _input(parameter: inspect.Parameter, hint: Any, folder: Path, at: _Places) -
         )
     if typing.get_origin(hint) is not list or not typing.get_args(hint):
         text = f"the parameter {name!r} is {shown}; positional parameters are lists with one item for each caller: "
-        wanted = {"list": "str", "np.ndarray": "Annotated[np.ndarray, Shape(None, 4)]"}.get(shown, shown)
-        raise at.error(name, f"{text}write {name}: list[{wanted}], or put it behind * as an option")
+        raise at.error(name, f"{text}write {name}: list[{_wanted(hint)}], or put it behind * as an option")
     return _kind(name, typing.get_args(hint)[0], folder, at)
+
+
+def _wanted(hint: Any) -> str:
+    """What can be in the list, as near to a hint as there is."""
+    if (inside := hint_advice.item(hint)) is not hint:
+        return _wanted(inside)
+    shown = kinds.shown_hint(hint)
+    known = {"list": "str", "np.ndarray": "Annotated[np.ndarray, Shape(None, 4)]"}
+    return known.get(shown) or hint_advice.near(hint)[0] or shown
 
 
 def _option(parameter: inspect.Parameter, hint: Any, folder: Path, at: _Places) -> tuple[Kind, Any]:
@@ -148,7 +156,7 @@ def _option(parameter: inspect.Parameter, hint: Any, folder: Path, at: _Places) 
 def _answer(hints: dict[str, Any], folder: Path, at: _Places) -> Kind:
     hint = hints.get("return")
     if typing.get_origin(hint) is not list or not typing.get_args(hint):
-        wanted = "list[Label]" if hint is None or hint is list else f"list[{kinds.shown_hint(hint)}]"
+        wanted = f"list[{'Label' if hint is None or hint is list else _wanted(hint)}]"
         found = "nothing" if hint is None else kinds.shown_hint(hint)
         text = f"it returns {found}; predict returns a list with one answer for each item: write -> {wanted}"
         raise at.error("return", text)

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+import collections
 import dataclasses
+import datetime
+import decimal
 import enum
+import io
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, NamedTuple, NewType, TypedDict
 
 import numpy as np
 import pytest
@@ -177,7 +181,11 @@ MISTAKES = [
     ("self, text: list[complex]) -> list[str]", 4, "the parameter 'text': complex cannot be sent"),
     ("self, text: list[PIL.Image.Image]) -> list[str]", 4, "PIL.Image.Image cannot be sent; use cask.Image"),
     ("self, text: list[dict]) -> list[str]", 4, "dict does not say what is in it; write dict[str, float]"),
-    ("self, text: list[str]) -> list[tuple[str, float]]", 4, "tuple[str, float] cannot be sent; use str, int"),
+    (
+        "self, text: list[str]) -> list[tuple[str, float]]",
+        4,
+        "tuple[str, float] cannot be sent; write a dataclass with a field",
+    ),
     ("self, text: list[int | str]) -> list[str]", 4, "only T | None"),
     ("self, text: list[str], *, top: int) -> list[str]", 4, "the option 'top' has no default; write top: int = …"),
     ("self, text: list[str], *, top: int = 'x') -> list[str]", 4, "the default of 'top' does not fit"),
@@ -210,6 +218,78 @@ def test_mistake_is_named_with_its_place_and_what_to_write(
 
     assert said in str(raised.value)
     assert f"{tmp_path / 'model.py'}, line {line}: " in str(raised.value)
+
+
+class Pair(NamedTuple):
+    first: int
+
+
+class Keys(TypedDict):
+    second: int
+
+
+Name = NewType("Name", str)
+
+
+@pytest.mark.parametrize(
+    ("hint", "advice"),
+    [
+        (Sequence[int], "list[int]"),
+        (Iterable[str], "list[str]"),
+        (tuple[str, ...], "list[str]"),
+        (set[float], "list[float]"),
+        (collections.deque[int], "list[int]"),
+        (Sequence, "list[float]"),
+        (Mapping[str, float], "dict[str, float]"),
+        (dict[int, str], "dict[str, str]"),
+        (Name, "str"),
+        (np.float32, "float"),
+        (np.int64, "int"),
+        (bytearray, "bytes"),
+        (Path, "bytes, and send the content of the file"),
+        (io.BytesIO, "bytes, and send the content of the file"),
+        (decimal.Decimal, "str, and read it with Decimal"),
+        (datetime.datetime, "str, and read it with datetime.fromisoformat"),
+    ],
+)
+def test_what_is_near_to_a_type_is_advised_and_can_be_sent(hint: Any, advice: str) -> None:
+    with pytest.raises(kinds.UnsupportedError) as raised:
+        kinds.kind_of(hint, Path())
+
+    assert str(raised.value).endswith(f" cannot be sent; write {advice}")
+    kinds.kind_of(eval(advice.partition(",")[0] if ", and" in advice else advice), Path())  # noqa: S307
+
+
+@pytest.mark.parametrize(("hint", "name", "field"), [(Pair, "Pair", "pair.first"), (Keys, "Keys", "keys.second")])
+def test_named_tuples_and_typed_dicts_become_dataclasses(hint: Any, name: str, field: str) -> None:
+    said = (
+        f"{name} cannot be sent; write it as a dataclass: @dataclass above class {name}, without a base, and read its"
+    )
+
+    with pytest.raises(kinds.UnsupportedError) as raised:
+        kinds.kind_of(hint, Path())
+
+    assert str(raised.value) == f"{said} fields as {field}"
+
+
+@pytest.mark.parametrize(
+    ("parameters", "said"),
+    [
+        ("self, text: Sequence[int]) -> list[str]", "write text: list[int], or"),
+        ("self, text: tuple[str, ...]) -> list[str]", "write text: list[str], or"),
+        ("self, text: np.ndarray) -> list[str]", "write text: list[Annotated[np.ndarray, Shape(None, 4)]], or"),
+        ("self, text: np.float32) -> list[str]", "write text: list[float], or"),
+        ("self, text: list[str]) -> Iterator[str]", "write -> list[str]"),
+    ],
+)
+def test_items_of_a_sequence_are_advised_as_the_list_of_callers(tmp_path: Path, parameters: str, said: str) -> None:
+    imports = "import numpy as np\nfrom collections.abc import *\nfrom cask import *\n"
+    (tmp_path / "model.py").write_text(f"{imports}class Mine(Model):\n    def predict({parameters}:\n        pass\n")
+
+    with pytest.raises(SignatureError) as raised:
+        read(tmp_path)
+
+    assert said in str(raised.value)
 
 
 NODE = "import dataclasses\n@dataclasses.dataclass\nclass Node:\n    next: 'Node | None' = None\n"
