@@ -43,6 +43,7 @@ LONG=(
     tests/apache/test_code_protocols.py
     tests/apache/test_description.py
     tests/apache/test_examples_with_requirements.py
+    tests/apache/test_forms.py
     tests/apache/test_model_code.py
     tests/apache/test_networks.py
     tests/apache/test_tutorial.py
@@ -68,6 +69,7 @@ LONG=(
     tests/vision/test_add_network.py
     tests/vision/test_build.py
     tests/vision/test_detection_heads.py
+    tests/vision/test_network_builds.py
 )
 # The slowest of those that run side by side begin: a slow one that came last would run on alone.
 SLOWEST=(

@@ -86,7 +86,7 @@ def run(settings: Settings) -> None:
     metrics.begin(settings.state_dir, "engine")
     metrics.watch_memory("engine")
     server = build(settings)
-    pulse.start(server.stuck_seconds, is_python_only=True)
+    pulse.start(server.stuck_seconds)
     supervision.of_engine(settings).start()
     stop = threading.Event()
     try:

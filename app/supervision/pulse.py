@@ -51,6 +51,10 @@ class Heat:
         """This thread begins something new."""
         self._began[threading.get_native_id()] = self._clock()
 
+    def begun(self) -> set[int]:
+        """The threads that have begun something, by the kernel's numbers of them."""
+        return set(self._began)
+
     @contextlib.contextmanager
     def exempt(self) -> Iterator[None]:
         """Within it this thread may compute for as long as it likes."""
@@ -64,7 +68,7 @@ class Heat:
                 self._exempt.discard(thread)
 
     def seconds(self, only: Callable[[], set[int]] | None = None) -> float:
-        """The longest of all threads. ``only``: which threads count; a runtime's own are not ours to judge."""
+        """The longest of all threads. ``only``: which threads count; those of libraries are not ours to judge."""
         now, used = self._clock(), self._used()
         span, busy = now - self._looked_at, used - self._used_before
         before_at, self._looked_at, self._used_before = self._looked_at, now, used
@@ -139,30 +143,37 @@ def _is_loading() -> bool:
         return any(time.monotonic() - began < LOAD_SECONDS for began in _loading)
 
 
-def start(stuck_seconds: Callable[[], float] = lambda: 0.0, *, is_python_only: bool = False) -> None:
+def start(stuck_seconds: Callable[[], float] = lambda: 0.0) -> None:
     """Give signs in a thread until the process ends. ``stuck_seconds``: what the process knows of itself besides.
 
-    ``is_python_only``: a runtime has threads of its own that compute for hours. One thread a process.
+    One thread a process.
     """
     global _thread
     if _thread is not None and _thread.is_alive():
         return
-    only = _python_threads if is_python_only else None
-    _thread = threading.Thread(target=_run, args=(stuck_seconds, only), name="pulse", daemon=True)
+    _thread = threading.Thread(target=_run, args=(stuck_seconds,), name="pulse", daemon=True)
     _thread.start()
 
 
-def _python_threads() -> set[int]:
-    return {each.native_id for each in threading.enumerate() if each.native_id is not None}
+def _ours() -> set[int]:
+    """Threads of Python, and those that have begun a request.
+
+    A runtime's own compute for hours. mod_wsgi's thread that takes in requests serves all callers without a pause, and
+    where cores are short it waits for one nearly all the time.
+    """
+    of_python = {each.native_id for each in threading.enumerate() if each.native_id is not None}
+    return of_python | heat.begun()
 
 
-def _run(stuck_seconds: Callable[[], float], only: Callable[[], set[int]] | None) -> None:
+def _run(stuck_seconds: Callable[[], float]) -> None:
     looked_at, hot = 0.0, 0.0
-    while True:
-        try:
-            if time.monotonic() - looked_at >= LOOK_SECONDS:
-                looked_at, hot = time.monotonic(), heat.seconds(only)
-            beat(max(hot, stuck_seconds()))
-        except Exception:
-            log.exception("the heartbeat failed; will retry")
-        time.sleep(PERIOD_SECONDS)
+    # Whether this thread itself goes on is what its signs say.
+    with heat.exempt():
+        while True:
+            try:
+                if time.monotonic() - looked_at >= LOOK_SECONDS:
+                    looked_at, hot = time.monotonic(), heat.seconds(_ours)
+                beat(max(hot, stuck_seconds()))
+            except Exception:
+                log.exception("the heartbeat failed; will retry")
+            time.sleep(PERIOD_SECONDS)

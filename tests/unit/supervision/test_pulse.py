@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import _thread
 import threading
 
 import pytest
 
+from app.supervision import pulse
 from app.supervision.pulse import LOOK_SECONDS, REQUEST_SECONDS, Heat
 from tests.fakes import FakeClock
 
@@ -81,3 +83,24 @@ def test_threads_of_others_do_not_count(threads: Threads) -> None:
     threads.busy = {2}
 
     assert threads.run(20, only={1}) == 0
+
+
+def test_threads_of_a_server_count_once_they_have_begun_a_request() -> None:
+    """Apache's module makes its threads in C; Python hears of those that call it."""
+    ready, is_over, found = threading.Barrier(3), threading.Event(), []
+
+    def serve(is_request: bool) -> None:
+        if is_request:
+            pulse.begin()
+        found.append((is_request, threading.get_native_id()))
+        ready.wait(10)
+        is_over.wait(10)
+
+    for is_request in (True, False):
+        _thread.start_new_thread(serve, (is_request,))
+    ready.wait(10)
+    ours = pulse._ours()
+    is_over.set()
+
+    assert {is_request: native in ours for is_request, native in found} == {True: True, False: False}
+    assert threading.get_native_id() in ours
