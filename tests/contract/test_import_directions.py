@@ -645,14 +645,18 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     # Run in a model's own process, under a Python that may have none of our libraries.
     ("app.model_code.child", {"app.engine.frame_sockets", "app.engine.protocol", "app.model_code", "cask"}),
-    ("app.model_code.signature", {"app.model_code.kinds", "app.model_code.model_class", "cask"}),
+    (
+        "app.model_code.signature",
+        {"app.model_code.hint_advice", "app.model_code.kinds", "app.model_code.model_class", "cask"},
+    ),
     ("app.model_code.model_class", {"app.model_code.sources", "cask"}),
     ("app.model_code.sources", set()),
     ("app.model_code.imports", set()),
     ("app.model_code.class_limits", {"app.model_code.model_class", "cask"}),
     ("app.model_code.family", set()),
     ("app.model_code.spawned", {"app.model_code.sources", "cask"}),
-    ("app.model_code.kinds", {"app.model_code.png", "cask"}),
+    ("app.model_code.kinds", {"app.model_code.hint_advice", "app.model_code.png", "cask"}),
+    ("app.model_code.hint_advice", set()),
     ("app.model_code.png", set()),
     (
         "app.model_code.worker",
