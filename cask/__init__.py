@@ -45,6 +45,10 @@ __all__ = [
 
 def __getattr__(name: str) -> Any:
     if name not in WEB:
+        from cask.renamed import NAMES
+
+        if new := NAMES.get(name):
+            return globals()[new] if new in globals() else __getattr__(new)
         raise AttributeError(f"cask has no {name!r}; it has {', '.join(__all__)}.")
     from cask import web
 

@@ -56,7 +56,8 @@ def _examine(env: str, user: str) -> Iterator[Finding]:
     here = checks.Surroundings(settings, account)
     for check in (
         *(installation.interpreter, installation.libraries, installation.mod_wsgi, installation.apache),
-        *(disk.checkout, disk.state, disk.state_files, disk.disk, disk.models, plugins.plugins),
+        *(disk.checkout, disk.state, disk.state_files, disk.disk),
+        *(disk.models, plugins.models_with_code, plugins.plugins),
         *(sizes.threads, sizes.memory, sizes.open_files, sizes.threads_allowed),
         *(access.secrets, access.certificates, access.authorities, access.api_tokens),
         *(services.ports, services.running, services.redis, services.docker, services.clock),

@@ -16,6 +16,7 @@ from app.model_code.model_class import FILE_NAME
 from app.model_code.worker import ModelWorker, Spec
 from app.models import manifests
 from app.models.manifests import CodeSpec, Manifest
+from cask import renamed
 
 Progress = Callable[[str], None]
 MOST_TOLD = 5
@@ -63,6 +64,8 @@ def add(new: NewCode, store: Path, *, force: bool = False, say: Progress = lambd
         (made / manifests.FILE_NAME).write_text(manifest_text(new, made, running), encoding="utf-8")
         manifests.read(made)
         _publish(made, target)
+    for old in renamed.in_code(sorted(target.glob("*.py"))):
+        say(str(old))
     say(f"added {new.name}@{new.version} to {store}")
     return manifests.read(target)
 

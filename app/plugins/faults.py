@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import CaskError, PluginError
-from app.plugins.manifest import PARENT, Manifest
+from app.plugins.manifest import PARENT, Manifest, sources
 
 STANDARD_ERROR = 2
 MISSING = re.compile(r"cannot import name '(\w+)'")
@@ -53,7 +53,7 @@ def mention(plugin: Manifest, word: str) -> str:
     """The line of a plugin that names something; its package's file where a library did it."""
     lines = [
         (path, number, text)
-        for path in sources(plugin)
+        for path in sources(plugin.folder)
         for number, text in enumerate(path.read_text("utf-8", "replace").splitlines(), 1)
     ]
     # Rather where it is set or called than where it is imported.
@@ -65,18 +65,9 @@ def mention(plugin: Manifest, word: str) -> str:
     return f"{plugin.folder / '__init__.py'}: "
 
 
-def sources(plugin: Manifest) -> Iterator[Path]:
-    """Its modules and those of its packages, without tests and libraries."""
-    for folder, folders, files in os.walk(plugin.folder):
-        folders[:] = sorted(
-            each for each in folders if each != "tests" and (Path(folder, each) / "__init__.py").exists()
-        )
-        yield from (Path(folder, each) for each in sorted(files) if each.endswith(".py"))
-
-
 def check_syntax(plugin: Manifest) -> None:
     """Raises SyntaxError for a module that nobody could import, also where a view imports it later."""
-    for path in sources(plugin):
+    for path in sources(plugin.folder):
         compile(path.read_bytes(), str(path), "exec", dont_inherit=True)
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ from app.config.values import PLUGIN_NAME
 from app.errors import PluginError
 from app.plugins import applications
 from app.plugins.applications import Application
+from cask import renamed
 
 KEYS = ("name", "version", "cask", "navigation", "settings", "content_security_policy", "wsgi")
 BOUND = re.compile(r"(>=|<=|==|<|>)\s*(\d+)(?:\.0)*")
@@ -46,6 +48,8 @@ class Manifest:
     settings: tuple[PluginSetting, ...]
     policy: Mapping[str, tuple[str, ...]]
     application: Application | None = None
+    # Old names that it uses, in words.
+    notes: tuple[str, ...] = ()
 
     @property
     def package(self) -> str:
@@ -57,6 +61,7 @@ def read(folder: Path) -> Manifest:
     """The plugin in a folder. Raises PluginError."""
     path = folder / FILE
     table = read_table(path)
+    old = renamed.in_table(path, table)
     for key in table:
         if key not in KEYS:
             raise PluginError(f"{path} says {key!r}; expected {', '.join(KEYS)}.{did_you_mean(key, KEYS)}")
@@ -72,7 +77,15 @@ def read(folder: Path) -> Manifest:
     settings = plugin_settings.declared(path, folder.name)
     application = applications.read(folder, table["wsgi"], path) if "wsgi" in table else None
     rows = (_navigation(path, table), settings, _policy(path, table), application)
-    return Manifest(folder.name, version, folder, *rows)
+    notes = (*old, *renamed.in_code(() if application else sources(folder)))
+    return Manifest(folder.name, version, folder, *rows, notes=tuple(map(str, notes)))
+
+
+def sources(folder: Path) -> Iterator[Path]:
+    """A plugin's modules and those of its packages, without tests and libraries."""
+    for place, folders, names in os.walk(folder):
+        folders[:] = sorted(each for each in folders if each != "tests" and Path(place, each, "__init__.py").exists())
+        yield from (Path(place, each) for each in sorted(names) if each.endswith(".py"))
 
 
 def _check_interface(path: Path, wanted: Any) -> None:

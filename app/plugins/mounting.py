@@ -62,7 +62,10 @@ def mount(app: Flask, settings: Settings) -> None:
     for folder in chosen:
         before = Snapshot(app)
         try:
-            found.append(_mount(app, settings, manifest.read(folder), before))
+            plugin = manifest.read(folder)
+            for note in plugin.notes:
+                log.warning("plugin %s: %s", plugin.name, note)
+            found.append(_mount(app, settings, plugin, before))
         except CaskError as error:
             before.restore()
             _leave_out(settings, found, folder, error)

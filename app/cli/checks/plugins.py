@@ -11,6 +11,7 @@ from app.errors import PluginError
 from app.host.permissions import READ
 from app.plugins import manifest
 from app.web.ops import plugins as noted
+from cask import renamed
 
 NEXT = "Mend it, then make reload; docs/extending.md, When something is wrong"
 
@@ -36,7 +37,15 @@ def _look(here: Surroundings, folder: Path, tell: Callable[[str, str, str], Find
         return tell("Plugins", f"{here.user.name} may not read {unreadable}", f"chmod -R o+rX {folder}")
     if reason:
         return tell("Plugins", f"at its last start the service left one out: {reason}", NEXT)
+    if plugin.notes:
+        return warn("Plugins", f"{plugin.name}: {' '.join(plugin.notes)}", "Write the new name, then make reload.")
     return ok("Plugins", f"{plugin.name} {plugin.version} in {folder}")
+
+
+def models_with_code(here: Surroundings) -> Iterator[Finding]:
+    """Old names in the code of models; no finding where there is none."""
+    for old in renamed.in_code(sorted(here.settings.models_dir.glob("*/*/*.py"))):
+        yield warn("Model", str(old), "Write it there, then add the folder as another version: make model-add CODE=")
 
 
 def _is_open(here: Surroundings, path: Path) -> bool:
