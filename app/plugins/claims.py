@@ -21,7 +21,7 @@ from app.web import policy
 
 STATIC = "/static/plugins/"
 # Apache's own.
-RESERVED = re.compile(r"/_[^/]*(/.*)?|/server-status(/.*)?")
+RESERVED = re.compile(r"/_[^/]*(/.*)?|/server-status(/.*)?|/up")
 OUR_TEMPLATES = ROOT / "app" / "templates"
 # A later release of ours may answer there.
 OUR_VERSIONS = re.compile(r"/v[0-9]+(/.*)?")
