@@ -444,7 +444,7 @@ def write_error_documents(settings: Settings, server_root: Path) -> None:
 
 
 def write_refusal(settings: Settings, server_root: Path) -> None:
-    """What Apache says to callers whom every web process refuses: the app's own words."""
+    """What Apache says to callers that every web process refuses: the app's own words."""
 
     def document(request_id: str) -> str:
         problem = admission.refusal(Refusal("slow", _retry_after_seconds(settings))).to_problem(request_id)

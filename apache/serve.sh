@@ -62,7 +62,7 @@ elif ! { : >>/proc/self/fd/1 && : >>/proc/self/fd/2; } 2>/dev/null; then
     exec > >(trap '' HUP INT TERM WINCH; exec cat) 2>&1
 fi
 
-# With LOG_FORMAT=json every line is an object, whoever wrote it.
+# With LOG_FORMAT=json every line is an object, also those of Apache.
 if [ -f "$(dirname "$APACHECTL")/log-mark" ]; then
     CASK_LOG_MARK=$(cat "$(dirname "$APACHECTL")/log-mark")
     export CASK_LOG_MARK

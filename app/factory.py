@@ -69,7 +69,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
 
 
 def routes_only() -> Flask:
-    """An application that has all routes and answers none: for whoever asks what there is and which policy it has."""
+    """An application that has all routes and answers none, to list them and their policies."""
     app = _app()
     add_routes(app)
     return app
@@ -120,7 +120,7 @@ def _refuse_sub_interpreter() -> None:
 def _engine(settings: Settings) -> EngineClient:
     """The door to the engine; also starts one where ENGINE_MODE says so. Apache always runs its own."""
     client = EngineClient(settings.engine_socket)
-    # Several processes of another server may share one engine: whoever comes later finds it there.
+    # Several processes of another server may share one engine: later ones find it running.
     if _mod_wsgi() or client.has_listener():
         return client
     if settings.engine_mode == "child" and not _is_reloader_parent():

@@ -110,7 +110,7 @@ def ask(url: str, image: bytes | None = None) -> Row:
 
 
 def trust() -> ssl.SSLContext | None:
-    """Whom to believe: SMOKE_CA_FILE's authority, or SMOKE_CERTIFICATE, the server's very own."""
+    """The trusted certificate: SMOKE_CA_FILE's authority, or SMOKE_CERTIFICATE, the server's own."""
     own, authority = os.environ.get("SMOKE_CERTIFICATE"), os.environ.get("SMOKE_CA_FILE")
     try:
         if own:

@@ -92,7 +92,7 @@ class Connections:
         address = URL(url)
         port = address.port or PORTS[address.scheme]
         place = (address.host, port, address.host, port)
-        # Whoever asks limits the time of the whole request; a limit of each read besides would be a timer a read.
+        # The caller limits the time of the whole request; a limit of each read besides would be a timer a read.
         limits: dict[str, Any] = {"size": size, "connection_timeout": None, "network_timeout": None}
         self._prefix = address.path.rstrip("/")
         if address.scheme == "https":

@@ -742,7 +742,7 @@ static int look_up_length(request_rec *r)
 
 /* ── Bodies arrive ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
-/* In front of all handlers: whoever answers has the whole request. */
+/* In front of all handlers: each of them has the whole request. */
 static int take_in(request_rec *r)
 {
     apr_int64_t length;

@@ -24,7 +24,7 @@ KNOWN_NAME = "known-keys"
 SCHEMA = """
 CREATE TABLE answers (number INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, expires REAL NOT NULL, body TEXT NOT NULL);
 """
-# Whoever waits longer for a lock goes without the cache.
+# A request that waits longer for a lock goes on without the cache.
 BUSY_SECONDS = 0.1
 # A connection for each of the few threads that are at it at once.
 PAGES_KIB = 256

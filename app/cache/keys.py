@@ -23,7 +23,7 @@ KEY_BYTES = 24
 def key(image: bytes | np.ndarray, image_options: Options, model_digest: str, form: str) -> str:
     """The key for one image as it came, encoded or as pixels. ``form``: see ``app.models.runtime_variant``.
 
-    SHA-256, because whoever could make two pictures with one digest could put words into others' answers; with the
+    SHA-256, because two pictures with one digest would let a caller forge others' answers; with the
     processor's own instructions it is also the fastest of the safe ones here (docs/decisions/0016-cache.md).
     """
     hashed = _start(model_digest, form).copy()

@@ -12,13 +12,13 @@ from app.errors import DeadlineExceededError, EngineBusyError
 
 # What takes longer has an image that is dear to decode, or an engine with much to do.
 MOMENT_SECONDS = 1.0
-# Whoever has less time left than that cannot compute it either.
+# A request with less time left than that cannot compute it either.
 LEAST_WAIT_SECONDS = 0.01
 
 
 @dataclass(eq=False)
 class Flight:
-    """One answer on its way. ``entry`` stays None where whoever computed it failed."""
+    """One answer on its way. ``entry`` stays None when the computation failed."""
 
     entry: Entry | None = None
     _landed: threading.Event = field(default_factory=threading.Event)

@@ -106,7 +106,7 @@ def _known_environment(env: str) -> str:
 
 
 def _account(user: str) -> tuple[Account, Finding]:
-    """Who serves: ourselves, or whom root hands over to."""
+    """The user that serves: this one, or the one that root hands over to."""
     own = permissions.own_account()
     if own.uid != 0:
         return own, checks.ok("Service user", f"{own.name}, who runs this")

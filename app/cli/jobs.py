@@ -109,7 +109,7 @@ def _store() -> JobStore:
     settings = config.resolve()
     permissions.become_owner(settings.state_dir)
     store = stores.of(settings)
-    # Made here, the file would belong to whoever runs this command, and not to the service's user.
+    # Made here, the file would belong to the user of this command, and not to the service's.
     if not store.exists:
         raise terminal.Failure(
             f"There have been no jobs in {settings.state_dir}.",

@@ -86,7 +86,7 @@ def list_tokens(with_ended: bool, is_json: bool) -> None:
 @click.argument("known_as", metavar="NAME|ID")
 @terminal.json_option
 def revoke(known_as: str, is_json: bool) -> None:
-    """End a token. Every process refuses it within a second, and whoever signed in with it is out."""
+    """End a token. Every process refuses it within a second, and people who signed in with it are signed out."""
     with _store() as store:
         token = store.revoke(known_as)
     if is_json:

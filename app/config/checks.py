@@ -66,7 +66,7 @@ def _check_secrets(settings: Settings) -> None:
             )
         if reason := weakness(value):
             refuse(settings, one.field, f"{one.expected}; this one {reason}")
-    # Whoever guesses it signs as well as with the other one.
+    # An attacker who guesses it can sign as with the other one.
     value = settings.text("secret_key_fallback")
     if value and settings.is_deployed and (reason := weakness(value)):
         refuse(settings, "secret_key_fallback", f"a real secret or nothing; this one {reason}")

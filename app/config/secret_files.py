@@ -79,7 +79,7 @@ def _read(path: Path, name: str) -> str:
 
 
 def _advice(path: Path) -> str:
-    """How its owner lets this user read it and nobody else: a mode of 600 shuts out whoever is not the owner."""
+    """How its owner lets this user read it and nobody else: mode 600 allows the owner only."""
     return (
         f" Let the user {os.getuid()} read it: chgrp {os.getgid()} {path.parent} {path};"
         f" chmod 750 {path.parent}; chmod 640 {path}."

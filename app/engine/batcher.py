@@ -1,6 +1,6 @@
 """Gather waiting work into batches. Knows counts and the moments it is told; no sockets, no torch, no clock, no locks.
 
-A batch forms while the engine is busy: whoever is free takes what waits, at most ``max_batch_size`` of one model and
+A batch forms while the engine is busy: a free worker takes what waits, at most ``max_batch_size`` of one model and
 one shape. With ``max_queue_delay_ms`` above zero a batch that is not full waits that long for others to join.
 Models take turns, and none may fill the whole queue, so that a busy or slow one cannot starve the others.
 """
@@ -170,7 +170,7 @@ class Batcher:
         return None
 
     def take_background(self) -> Batch | None:
-        """Take one work of the background, alone: whoever comes meanwhile waits for one image at most."""
+        """Take one work of the background, alone: a request meanwhile waits for one image at most."""
         if self._waiting or not self._background:
             return None
         work = self._background.popleft()

@@ -1,4 +1,4 @@
-"""The engine's side of the Unix socket: one reading thread a connection, answers sent by whoever has them."""
+"""The engine's side of the Unix socket: one reading thread a connection, answers sent by the thread that has them."""
 
 from __future__ import annotations
 
@@ -230,12 +230,12 @@ class Connection:
         for pending in list(self._pending.values()):
             self._workers.cancel(pending.work)
         self._break()
-        # Not while another thread sends: its bytes could go to whoever gets the same file descriptor next.
+        # Not while another thread sends: its bytes could go to the next owner of the same file descriptor.
         with self._send_lock:
             self._socket.close()
 
     def _break(self) -> None:
-        """End both directions; whoever reads or sends here notices at once."""
+        """End both directions; threads that read or send notice at once."""
         with contextlib.suppress(OSError):
             self._socket.shutdown(socket.SHUT_RDWR)
 
@@ -268,7 +268,7 @@ class Connection:
             self._shadows.note(asked, reply)
 
     def _handle_change(self, frame: Frame) -> None:
-        """Made in this thread: whoever asks has a connection of its own. It is finished also when nobody listens."""
+        """Made in this thread: each change has a connection of its own. It is finished also when nobody listens."""
         change = _parse_change(frame)
         with pulse.heat.exempt():
             self._change(change)

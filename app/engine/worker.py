@@ -473,7 +473,7 @@ class Workers:
             with self._condition:
                 now = self.clock()
                 gone = self._batcher.sweep(now)
-                # Whoever stops waits for nobody to join.
+                # A stop joins no threads.
                 batch = self._batcher.take(math.inf if self._is_stopping else now) or self._take_background()
                 if batch is not None:
                     # The slot as it is now: another may take its place before the model is asked.

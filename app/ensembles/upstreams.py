@@ -177,7 +177,7 @@ class Upstream:
         return connection, True
 
     def _trust(self) -> ssl.SSLContext:
-        """Whom we believe. Raises UpstreamError, as the file may have gone since the start, or be for others' eyes."""
+        """The trusted certificates. Raises UpstreamError: the file may be gone since the start, or be unreadable."""
         if self._tls is None:
             try:
                 self._tls = ssl.create_default_context(cafile=self._ca_file)

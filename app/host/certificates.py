@@ -109,5 +109,5 @@ def place(pair: bytes, server_root: Path) -> None:
 
 
 def shown(host: str, port: int, seconds: float) -> bytes:
-    """The certificate that whoever listens there shows, as DER. Raises OSError."""
+    """The certificate that the server at this address shows, as DER. Raises OSError."""
     return ssl.PEM_cert_to_DER_cert(ssl.get_server_certificate((host, port), timeout=seconds))

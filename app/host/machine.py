@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 
 CGROUP = Path("/sys/fs/cgroup")
-# What NVIDIA's driver shows to whoever may use a GPU; a container has it with `--gpus`.
+# What NVIDIA's driver shows to processes that may use a GPU; a container has it with `--gpus`.
 GPU_CONTROL = Path("/dev/nvidiactl")
 # Only builds of torch for CUDA have it.
 CUDA_LIBRARY = "lib/libtorch_cuda.so"
@@ -200,7 +200,7 @@ def forget_mapped_files() -> None:
     try:
         lines = MAPPINGS.read_text().splitlines()
     except OSError:
-        # Not Linux, or /proc is closed: whoever loads a model must not fail for that.
+        # Not Linux, or /proc is closed: loading a model must not fail for that.
         return
     if advise is None:
         return
@@ -221,7 +221,7 @@ class Lull:
     ) -> None:
         self._processor, self._clock = processor, clock
         self._looked_at, self._used = clock(), processor()
-        # To start is work: whoever looks for the first time comes from there.
+        # A start is work, and the first look comes from there.
         self._has_worked = True
 
     def has_begun(self) -> bool:

@@ -52,7 +52,7 @@ QUEUE_PER_WORKER = 64
 SPARE_FILES = 64
 SPARE_THREADS = 8
 RUNTIME_THREADS = 3
-# ops, jobs, a build in the background, whoever starts and stops us.
+# ops, jobs, a build in the background, the scripts that start and stop the service.
 OTHER_THREADS = 96
 
 

@@ -42,7 +42,7 @@ from app.texts import Text
 
 # /v1/models may be asked often; the engine need not be for each.
 STATUS_AGE_SECONDS = 0.5
-# An explanation costs several predictions; whoever wants many asks often.
+# An explanation costs several predictions; callers who want many send several requests.
 MAX_EXPLAINED = 8
 # A pointer may move between choice and arrival; more often than this in one request it is something else.
 MAX_CHOICES = 3
@@ -464,7 +464,7 @@ class Predictor:
 
 @dataclass(frozen=True)
 class _FreeWork:
-    """Of whom nobody had to be admitted for, and who takes no turns."""
+    """Work that needs no admission and takes no turns."""
 
     images_a_turn: int
 

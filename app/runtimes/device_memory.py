@@ -122,7 +122,7 @@ class BoundedModel(Model):
 
 @contextlib.contextmanager
 def refused(model_key: str, device: str, out_of_memory: tuple[type[Exception], ...]) -> Iterator[None]:
-    """Whoever loads a model without room for it is told so. Raises ModelLoadError."""
+    """Refuse to load a model without room for it. Raises ModelLoadError."""
     try:
         yield
     except out_of_memory as error:

@@ -13,7 +13,7 @@ ABSENT: Stamp = (0, 0, 0)
 
 
 def replace(path: Path, table: Any, *, indent: int | None = None) -> None:
-    """Write the file beside its place, put it on the disk, rename it. Others may read it, whoever they run as.
+    """Write the file beside its place, put it on the disk, rename it. All users may read it.
 
     Raises OSError; what was there stays then, and nothing lies beside it.
     """

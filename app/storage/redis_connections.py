@@ -69,7 +69,7 @@ def _encrypted() -> Any:
 
 
 def _trust(ca_file: str) -> ssl.SSLContext:
-    """Whom we believe: the system's authorities, and those of a file. Names are compared. Raises OSError."""
+    """Trusted certificates: the system's authorities, and those of a file. Names are compared. Raises OSError."""
     with _lock:
         if ca_file not in _contexts:
             context = ssl.create_default_context()

@@ -114,7 +114,7 @@ class Database:
                 if not is_locked(error) or others == LOCKED_TIMES or time.monotonic() > until:
                     raise
             else:
-                # Whoever looks at this moment takes us for somebody else once; nobody is to wait here.
+                # A process that looks at this moment takes us for another program once; nobody is to wait here.
                 file_locks.hold(connection.ours, is_shared=True)
                 return
 
@@ -141,7 +141,7 @@ class Database:
             kept[1].close()
 
     def start_anew(self) -> None:
-        """Remove the file, damaged or not; whoever asks next in this process makes a new one. For what may be lost."""
+        """Remove the file, damaged or not; the next use in this process makes a new one. For what may be lost."""
         for suffix in ("", "-wal", "-shm"):
             self.path.with_name(self.path.name + suffix).unlink(missing_ok=True)
         self._generation += 1

@@ -1,1 +1,1 @@
-"""Who lives, who hangs, and who ends whom: signs of life, and those that look at them."""
+"""Heartbeats of processes, and the watchdogs that end processes that hang."""

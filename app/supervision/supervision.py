@@ -1,4 +1,4 @@
-"""Put together: who watches whom under Apache. See docs/architecture.md."""
+"""Which process watches which under Apache. See docs/architecture.md."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ class SilenceNote:
 
 
 def of_engine(settings: Settings) -> Supervisor:
-    """The ops process, watched by the engine: whoever watches all others is watched by one of them."""
+    """The ops process, which watches all others and is watched by the engine."""
     state_dir = Path(settings.state_dir)
     return Supervisor(
         lambda: [sign for sign in shards.signs(state_dir) if sign.role in WATCHED_BY_ENGINE],

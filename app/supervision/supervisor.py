@@ -1,4 +1,4 @@
-"""Looks at the signs of life of other processes twice a second; ends who hangs. Apache starts whoever is missing.
+"""Looks at the signs of life of other processes twice a second; ends who hangs. Apache starts what is missing.
 
 Whom it ends, it knows from shared memory and from the kernel: no fault of theirs takes that away.
 """

@@ -41,7 +41,7 @@ class Watchdog:
     ) -> None:
         """``pid``: the engine's process by what no fault of its can remove; its socket's other end is asked second.
 
-        ``note`` is told whom it ends: the process that takes the place counts why.
+        ``note`` gets the process that is ended: its replacement counts why.
         """
         self._engine = engine
         self._hang_seconds = hang_seconds

@@ -82,7 +82,7 @@ class Metric:
     sentence: str
     labels: dict[str, Label] = field(default_factory=dict)
     buckets: tuple[float, ...] = ()
-    # Found out by whoever is asked for the metrics, at that moment; not counted.
+    # Computed by the process that is asked for the metrics, at that moment; not counted.
     is_looked_up: bool = False
 
     def __post_init__(self) -> None:

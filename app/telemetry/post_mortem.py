@@ -1,9 +1,9 @@
 """Why a process ended that could not say so: asked by the one that takes its place. A leaf.
 
-Three witnesses. mod_wsgi tells a process why it is to end, which it notes. A crash in C leaves a stack, written by
-Python's faulthandler. And the kernel counts whom it ended for want of memory in our cgroup: each count explains one end
-and no more, so that a later ``kill -9`` is not put down to it. What is left was killed from outside, or ended itself
-without a word (``os._exit``).
+Three sources. mod_wsgi tells a process why it is to end, which it notes. A crash in C leaves a stack, written by
+Python's faulthandler. And the kernel counts the processes that it killed for memory in our cgroup: each count explains
+one end, so that a later ``kill -9`` is not put down to it. Other processes were killed from outside, or ended
+themselves without a log line (``os._exit``).
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ FOLDER = "run/post-mortem"
 KILLS, ENDS = "memory-kills", "ends.jsonl"
 KEPT_ENDS = 20
 TRACE_BYTES = 16384
-# So long nobody has taken the place of whom the kernel ended: it was a child of ours, or somebody's shell.
+# After this time without a replacement, what the kernel killed was a child of ours, or a shell.
 UNCLAIMED_SECONDS = 60.0
 PERIOD_SECONDS = 5.0
 # mod_wsgi's words for why a process is to end → ours; any other is an orderly stop.

@@ -1,8 +1,8 @@
 """Numbers that several processes count together: a file a process, mapped into memory, outliving the process. A leaf.
 
-A file belongs to whoever holds its lock. When a process ends, however it ends, its numbers stay in its file; the next
-process of its role takes the file over and counts on. So nothing is lost, nothing is merged, and there are never more
-files than there were processes at one time.
+A file belongs to the process that holds its lock. When a process ends, its numbers stay in its file; the next process
+of its role takes the file over and counts on. So nothing is lost, nothing is merged, and there are never more files
+than there were processes at one time.
 
 Head (twelve numbers of 8 bytes): form · pid · born · how it ended · bytes used · last sign of life (ns since boot) ·
 for how long stuck (ms) · mood · requests answered · three in reserve. Then a record for each series: bytes of its key,
@@ -123,7 +123,7 @@ class MetricsShard:
             raise OverflowError(f"no room for {series}")
         RECORD.pack_into(self._memory, used, len(key), count)
         self._memory[used + RECORD.size : used + RECORD.size + len(key)] = key
-        # Last: whoever reads meanwhile sees the whole record or nothing of it.
+        # Last: a concurrent reader sees the whole record or nothing of it.
         self._head[USED_AT] = end
         return at // 8
 

@@ -42,8 +42,8 @@ class RoutePolicy:
     ``is_limited``: requests count against the caller's rate limits.
     ``predicts``: a POST is admitted first, and shed while the engine has too much to do.
     ``is_microcached``: a plain GET has the same answer for everybody for a moment.
-    ``is_conditional``: a GET has an ETag, and answers 304 to whoever has that answer.
-    ``is_storable``: whoever stands between may keep the answer, as its own headers say.
+    ``is_conditional``: a GET has an ETag, and answers 304 to callers that have that answer.
+    ``is_storable``: proxies may store the answer, as its own headers say.
     ``is_own_host_only``: refused under a host name that is not ours.
     ``is_page``: failures are told as a page, whatever the caller accepts.
     ``is_form``: refused when a page of another site sends it, with or without a session.
@@ -90,7 +90,7 @@ GUARDED_ROUTE = RoutePolicy()
 NO_ROUTE = RoutePolicy(access=Access.PUBLIC)
 # What machines watch for their own sake, under any name.
 WATCHED_ROUTE = RoutePolicy(access=Access.PUBLIC, is_limited=False, is_own_host_only=False)
-# Files as they lie on disk: whoever waits for a limit to end may still see the page.
+# Files as they lie on disk: a caller over its limit may still see the page.
 FILE_ROUTE = RoutePolicy(access=Access.PUBLIC, is_limited=False, is_storable=True)
 PREDICTING_ROUTE = RoutePolicy(predicts=True)
 PAGE_ROUTE = RoutePolicy(is_page=True)

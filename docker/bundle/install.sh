@@ -160,7 +160,7 @@ verify_signature() {
     say signature "$(sed -n 's/.* key \(SHA256:[^ ]*\).*/\1/p' "$SCRATCH/said")$([ -n "$KEY" ] || echo ', by whom is not known (--unsigned)')"
 }
 
-# Whoever has the key may still err: nothing but files and folders, below one folder.
+# The owner of the key may still err: nothing but files and folders, below one folder.
 verify_names() {
     tar --list --verbose --file "$BUNDLE" >"$SCRATCH/long" 2>/dev/null && tar --list --quoting-style escape --file "$BUNDLE" >"$SCRATCH/names" 2>/dev/null ||
         fail 3 "needs a tar, found $BUNDLE to be none." "$AGAIN"

@@ -128,7 +128,7 @@ wait_ready() { # wait_ready SINCE RESTARTS : returns 1 and sets REASON where CON
     done
 }
 
-# The samples that the models bring, asked of CONTAINER itself: whoever answers wrongly does not come to serve.
+# The samples that the models bring, asked of CONTAINER itself: a release that answers wrongly never serves.
 judge_answers() { # returns 1 and sets REASON
     local said
     # shellcheck disable=SC2016
@@ -240,7 +240,7 @@ start_release() { # start_release NUMBER : sets CONTAINER; where it does not bec
     fi
 }
 
-# What an interrupted change left: whoever neither serves nor stands by.
+# What an interrupted change left: containers that neither serve nor stand by.
 forget_unfinished() { # forget_unfinished NUMBER BEFORE
     local id number
     for id in $(all_containers); do

@@ -115,7 +115,7 @@ write_given_settings() { # writes $GIVEN, or removes it when nothing was given
 }
 
 # `make up MONITORING=1` starts Prometheus and Grafana beside it; the next `make up` without it takes them away.
-write_monitoring() { # writes $MONITORING_FILE and whom Prometheus asks, or removes it where none is asked for
+write_monitoring() { # writes $MONITORING_FILE and the targets of Prometheus, or removes it where none is asked for
     rm -f "$MONITORING_FILE"
     [ -n "$MONITORING" ] || return 0
     mkdir -p "build/monitoring/$PROJECT"

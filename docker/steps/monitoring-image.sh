@@ -19,7 +19,7 @@ log="$(mktemp)"
 trap 'rm -f "$log"' EXIT
 began=$SECONDS
 say prometheus "$PROMETHEUS_IMAGE: Debian $SUITE with its package prometheus"
-# The folder belongs to whom compose.yaml starts it as; a volume takes that over.
+# The folder belongs to the user of compose.yaml; a volume takes that over.
 # shellcheck disable=SC2086 # no MIRROR, no argument
 as_root mmdebstrap \
     --variant=minbase \

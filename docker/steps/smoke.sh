@@ -37,7 +37,7 @@ if [ -z "$URL" ]; then
     if [ "${HTTPS_PORT:-0}" != 0 ]; then
         URL="https://$host:$HTTPS_PORT"
         inside="https://127.0.0.1:$HTTPS_PORT"
-        # This machine's own certificate, whoever signed it.
+        # This machine's own certificate, signed by any authority.
         SMOKE_CERTIFICATE="$TLS_CERTIFICATE"
     fi
 fi

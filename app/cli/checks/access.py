@@ -1,4 +1,4 @@
-"""Secrets, certificates, tokens: whom callers trust, and whom we do."""
+"""Secrets, certificates and tokens."""
 
 from __future__ import annotations
 

@@ -474,7 +474,7 @@ def _build_for_engine(chosen: Sequence[Manifest], state_dir: Path, device: str) 
     name = devices.processor(device)
     with _alone(state_dir):
         for manifest in chosen:
-            # Whoever had the lock before may have built it.
+            # The previous owner of the lock may have built it.
             if builds.read(state_dir, manifest, name) is not None:
                 continue
             tell = functools.partial(_tell, builds.folder(state_dir, manifest))

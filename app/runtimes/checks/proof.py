@@ -62,5 +62,5 @@ def _samples(model: TaskModel) -> Iterator[np.ndarray]:
                 image.draft("RGB", (geometry.MOST_SIDE_PX, geometry.MOST_SIDE_PX))
                 yield np.asarray(ImageOps.exif_transpose(image).convert("RGB"))
         except READER_ERRORS:
-            # Whoever reads the samples as inputs says what is wrong with this one.
+            # Reading the samples as inputs says what is wrong with this one.
             continue

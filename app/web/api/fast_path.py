@@ -1,8 +1,8 @@
 """POST /v1/<task> with one image as its body, answered before Flask: the same rules, the same answers, half the work.
 
 What Flask does for each request (contexts, proxies, some twenty hooks, a request and a response object) costs more than
-all that this route needs of it. Only what is plain comes this way: whoever sends a cookie, a form, JSON, a coding or an
-option that is wrong is left to Flask before anything is counted. A failure behind that point is told by the same
+all that this route needs of it. Only plain requests come this way: one with a cookie, a form, JSON, a coding or a wrong
+option is left to Flask before anything is counted. A failure behind that point is told by the same
 handlers, within a context that is made for it. ``tests/unit/api/test_fast_path.py`` compares both ways.
 """
 

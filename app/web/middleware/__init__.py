@@ -83,7 +83,7 @@ def _controller(settings: Settings, sizes: Sizes, *, has_cache: bool, is_gpu: bo
         settings.request_max_wait_seconds,
         # Twice its workers keep the engine busy, however slow a model is.
         least_images=2 * workers,
-        # Whoever comes next waits behind all that is with the engine: as little as keeps it busy.
+        # The next request waits behind all that is with the engine: as little as keeps it busy.
         most_images=most if is_gpu else min(most, max(a_turn, -(-TURNS_AT_ONCE * a_turn // processes))),
         images_a_turn=a_turn,
         speed=workers / processes,
@@ -105,7 +105,7 @@ def _lengths(app: Flask, settings: Settings) -> cached_lengths.Lengths:
 def _notices(
     app: Flask, settings: Settings, sizes: Sizes, controller: AdmissionController
 ) -> shed_markers.ShedMarkers | None:
-    """Where Apache looks for whom to refuse; None where it is not Apache that serves."""
+    """Where Apache looks for addresses to refuse; None where Apache does not serve."""
     if not app.extensions.get("is_under_apache") or app.extensions["role"] != "web":
         return None
     slot = shed_markers.claim_slot(settings.state_dir, sizes.web_processes.value)

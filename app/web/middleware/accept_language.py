@@ -20,7 +20,7 @@ from werkzeug.http import parse_accept_header
 from app.texts import Text, Value
 
 DEFAULT = "en"
-# As each names itself, so that whoever reads it finds it.
+# Each in its own words, so that its readers find it.
 NAMES = {"en": "English", "de": "Deutsch"}
 FOLDER = Path(__file__).resolve().parents[2] / "translations"
 # ``%(name)s``, ``%(seconds).1f`` and ``%%``.

@@ -83,7 +83,7 @@ class Work:
 
 @dataclass(frozen=True)
 class Admitted:
-    """One admitted request, for whoever asks the engine on its behalf, in any thread."""
+    """One admitted request, for the code that asks the engine on its behalf, in any thread."""
 
     controller: AdmissionController
     ticket: Ticket
@@ -195,7 +195,7 @@ class Admission:
 
         environ[TICKET_KEY] = Admitted(self.controller, ticket)
         if self._markers is not None:
-            # Whoever comes next would be too many: better to say so before it comes than after.
+            # The next request would be too many: better refused before it is sent than after.
             self._markers.update(ticket.caller)
         try:
             return self._application(environ, note_status)

@@ -21,7 +21,7 @@ Reason = Literal["slots", "slow", "late"]
 FRESH_SECONDS = 0.2
 # While others ask too, the last slots for work are for callers that hold less than their share.
 RESERVED_SHARE = 0.25
-# Whoever asked so recently is still there.
+# An address that asked within this time is still there.
 THERE_SECONDS = 1.0
 # A caller's notice is taken down when this share of what was too much is gone, not with each request that ends.
 REOPENING_SHARE = 0.5
@@ -104,7 +104,7 @@ class AdmissionController:
             self._came.pop(caller, None)
             self._came[caller] = self.clock()
             self._forget_late()
-            # Whoever has just come and gets a kept answer is gone in a moment.
+            # A new request with a cached answer is done in a moment.
             if self.in_hand - len(self._fresh) >= self.slots and not may_be_kept:
                 return self._refuse("slots", LEAST_RETRY_AFTER_SECONDS)
             refused = None

@@ -141,7 +141,7 @@ def _shown_token(table: TokenTable) -> Token | None:
     text = shown_text(request.environ)
     if text:
         return table.find(text)
-    # Asked of the cookie first: whoever looks into a session makes the answer differ by cookies.
+    # The cookie first: reading a session makes the answer vary by cookies.
     if "HTTP_COOKIE" in request.environ:
         return _token_of_session(table)
     return None

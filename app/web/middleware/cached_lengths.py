@@ -1,6 +1,6 @@
 """Which requests may have a kept answer, as far as that can be known before a body is read: by its length.
 
-Whoever sends a body again sends as many bytes again. So of a crowd those bodies are read that are as long as one that
+A body that is sent again has the same length. So of a crowd those bodies are read that are as long as one that
 was answered: where the answer was kept, it costs next to nothing, whatever others cost. The table is a file that all
 web processes and Apache (apache/modules/mod_arrivals.c) have in memory, so that Apache lets the same requests pass.
 Where two lengths share a row, the newer one has it.

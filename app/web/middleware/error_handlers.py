@@ -179,7 +179,7 @@ def _answer_unexpected(error: Exception) -> Response:
 
 
 def _answer_gone() -> Response:
-    """For one who went away while the request was being read. Whoever only stopped sending reads this answer."""
+    """For a caller who left while the request was read. One that only stopped sending reads this answer."""
     request.environ[request_metrics.GONE_KEY] = True
     return answer(CallerGoneError("The request ended before it was whole.", hint="Send all that its head announces."))
 

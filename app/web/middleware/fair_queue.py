@@ -1,6 +1,6 @@
 """Room with the engine, given out by turns: start-time fair queueing, counted in images.
 
-Whoever asks for many images at once stands behind others' few, and never for ever. A caller's own requests come one
+A caller with many images stands behind others with few, but never for ever. A caller's own requests come one
 after the other. (P. Goyal, H. M. Vin and H. Cheng, "Start-time fair queueing", IEEE/ACM Transactions on Networking 5
 (1997).)
 """

@@ -47,7 +47,7 @@ class Crowds:
             tally.vain += 1
 
     def note_quick(self, caller: str) -> None:
-        """A request was answered without the engine. Costs nothing for those of whom nothing was read in vain."""
+        """A request was answered without the engine. Costs nothing for callers whose bodies were all used."""
         tally = self._callers.get(caller)
         if tally is not None or self._all.vain:
             tally = tally or self._of(caller)

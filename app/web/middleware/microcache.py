@@ -1,4 +1,4 @@
-"""Answers of cheap routes, kept for a moment: whoever asks for health hundreds of times a second costs next to nothing.
+"""Answers of cheap routes, kept for a moment: hundreds of health checks a second cost next to nothing.
 
 Stands before Flask, whose way through all guards costs many times what such an answer does. Only what is the same for
 every caller is kept: a plain GET without query, cookie or credentials that was answered with 200, and not with headers

@@ -11,7 +11,7 @@ from flask import request as current_request
 from flask.sessions import SecureCookieSession, SecureCookieSessionInterface
 from itsdangerous import BadSignature
 
-# A shift: whoever comes back tomorrow shows the token again.
+# One shift; the next day people sign in again.
 LIFETIME = timedelta(hours=12)
 
 

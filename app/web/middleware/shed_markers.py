@@ -2,7 +2,7 @@
 
 A refusal by Python costs Apache's way to it and back. While a caller would be refused anyway, its file lies in
 ``<STATE_DIR>/run/refused/<slot>/``; Apache looks for it before it passes a request on (apache/conf/admission.conf). The
-controller alone decides. With several web processes each has a slot, and Apache refuses only whom all of them refuse.
+controller alone decides. With several web processes each has a slot, and Apache refuses only addresses that all refuse.
 
 A notice holds no longer than its process: it is a link to what the kernel shows of that process while it lives, and
 Apache asks for a file. While any is up it is also looked at once a second, whatever requests do or do not end.
@@ -72,7 +72,7 @@ class ShedMarkers:
             self._update(caller)
 
     def ended(self) -> None:
-        """A request has ended: whoever may come in again is let through."""
+        """A request has ended: addresses that are admitted again are let through."""
         for caller in tuple(self._callers):
             self._update(caller)
 
@@ -126,7 +126,7 @@ class ShedMarkers:
 def claim_slot(state_dir: Path, slots: int) -> tuple[Path, int] | None:
     """An empty folder for this process alone, and the descriptor that keeps it so while open; None: there is none.
 
-    A process that was killed leaves its notices behind; whoever takes its place removes them.
+    A process that was killed leaves its markers behind; its replacement removes them.
     """
     for number in range(slots):
         folder = state_dir / FOLDER / str(number)

@@ -17,7 +17,7 @@ RAW = {"raw": {"language": "json"}}
 def collection(document: dict[str, Any], base_url: str = BASE_URL) -> dict[str, Any]:
     """The collection of an OpenAPI document; folders are its tags, ``{{base_url}}`` is where the service answers.
 
-    Where the service asks for tokens, every request shows ``{{token}}``, which whoever imports it fills in.
+    Where the service asks for tokens, every request shows ``{{token}}``, to be filled in after the import.
     """
     needs_token = "securitySchemes" in document["components"]
     token = [{"key": "token", "value": "", "type": "secret"}] if needs_token else []

@@ -90,7 +90,7 @@ class _Handler(socketserver.StreamRequestHandler):
     server: _Server
 
     def handle(self) -> None:
-        """One line of JSON, and one back. Whoever gets none refuses the caller."""
+        """One line of JSON, and one back. Without an answer the caller is refused."""
         try:
             found = self.server.guard.refusal(json.loads(self.rfile.readline(MOST_BYTES)))
         except Exception:

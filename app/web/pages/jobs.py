@@ -99,7 +99,7 @@ class ShownResult:
 @pages.get("/jobs")
 @describe("The page of all jobs", PAGE)
 def jobs() -> str:
-    """All jobs of whoever looks, the newest first, and a form to leave pictures."""
+    """All jobs of this person, the newest first, and a form to leave pictures."""
     found = store().list(seen_by(), limit=LISTED_ROWS, before=request.args.get("before", ""))
     return render_template(
         "jobs.html",

@@ -26,7 +26,7 @@ Words = str | Sequence[str]
 
 
 def init_app(app: Flask) -> None:
-    """Let templates of this app speak the language of whoever asks."""
+    """Let templates of this app speak the language of the request."""
     Babel(app, locale_selector=choose, default_translation_directories=str(FOLDER))
     app.jinja_env.filters.update(number=number, percent=percent, told=told)
 
