@@ -29,6 +29,7 @@ ALONE=(
     tests/faults/test_cache_faults.py
     tests/faults/test_refusals.py
     tests/loadtest
+    tests/system/test_backups.py
     tests/vision/test_build.py
 )
 # What takes minutes: attacks, loads, proofs, fuzzing, faults that are waited out, and builds of whole models. Whatever guards a
@@ -174,10 +175,10 @@ case " ${RUN_TOGETHER[*]}" in *" tests/system"*)
 esac
 
 STATUS=0
-# More files than cores: they wait for disks and for other processes now and then.
-[ "${#RUN_CHEAP[@]}" = 0 ] || side_by_side "$(($(nproc) * 3 / 2))" "${RUN_CHEAP[@]}" || STATUS=$?
+# More files than cores: they wait for disks and for other processes a third of the time.
+[ "${#RUN_CHEAP[@]}" = 0 ] || side_by_side "$(($(nproc) * 2))" "${RUN_CHEAP[@]}" || STATUS=$?
 # They wait about half of the time: for a server or a container to start, for a browser, for a period to end.
-[ "${#RUN_TOGETHER[@]}" = 0 ] || side_by_side "$(($(nproc) * 2))" "${RUN_TOGETHER[@]}" || STATUS=$?
+[ "${#RUN_TOGETHER[@]}" = 0 ] || side_by_side "$(($(nproc) * 2 + 1))" "${RUN_TOGETHER[@]}" || STATUS=$?
 if [ -n "$AHEAD" ]; then
     wait "$AHEAD" || echo "The image's build could not begin ahead ($AHEAD_LOG); tests/system tries again."
     trap - EXIT
