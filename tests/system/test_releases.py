@@ -129,7 +129,7 @@ def test_secrets_are_for_one_user_and_in_no_other_place(change: Stack) -> None:
     assert {oct(path.stat().st_mode & 0o777) for path in (change.folder / "secrets").iterdir()} <= {"0o600", "0o644"}
     assert oct((change.folder / "secrets" / "secret_key").stat().st_mode & 0o777) == "0o600"
     shown = json.dumps(change.inspect("{{json .}}"), ensure_ascii=False) + change.logs()
-    built = "".join(path.read_text(errors="replace") for path in (ROOT / "build").glob("compose.*"))
+    built = "".join(path.read_text(errors="replace") for path in (ROOT / "build").glob(f"compose.{change.project}.*"))
     assert "back\\slash" not in shown.replace("\\\\", "\\")
     assert "back\\slash" not in built
 
