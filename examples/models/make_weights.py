@@ -1,7 +1,8 @@
 """Makes the small weights of table, segment, timm and yolo: drawn shapes, some minutes on one core.
 
 Run by hand where torch, timm and onnx are installed: ``python -m examples.models.make_weights``. What it writes is kept
-in the folders of the models, so nobody needs to.
+in the folders of the models, so nobody needs to. On one machine it makes the same bytes each time; of what is trained
+the last digits differ from processor to processor.
 """
 
 from __future__ import annotations
