@@ -23,6 +23,8 @@ from app.web.middleware.security_headers import HEADERS  # noqa: E402
 CONF = ROOT / "apache" / "conf"
 INCLUDED = ("limits", "pool", "arrivals", "request-id", "errors", "tls", "edge")
 NAMES = re.compile(r"\$\{(\w+)\}|<IfDefine !?(\w+)>")
+# The last number of a release's address in the network of the edge.
+RELEASE_ADDRESSES = range(16, 116)
 # For what arrives, in memory and on disk, until it is whole; the container's limit is beyond it.
 ARRIVING_BYTES = 256 * 1024**2
 
@@ -52,11 +54,26 @@ def write_start(settings: Settings, folder: Path, place: Path) -> None:
     given = {line.split(" ")[1]: line for line in definitions.read_text().splitlines()}
     definitions.unlink()
     lines = [line for name, line in (given | own).items() if name in used]
-    (folder / "httpd.conf").write_text("\n".join(lines) + f'\nInclude "{place / "edge.conf"}"\n')
+    lines += [f'Include "{place / "edge.conf"}"', *workers(settings)]
+    (folder / "httpd.conf").write_text("\n".join(lines) + "\n")
     # Copies: the edge's own image may be older.
     for each in INCLUDED:
         text = (CONF / f"{each}.conf").read_text()
         (folder / f"{each}.conf").write_text(text.replace("${CASK_ROOT}/apache/conf/", "${CASK_SERVER_ROOT}/"))
+
+
+def workers(settings: Settings) -> list[str]:
+    """One for each address that a release may have (docker/steps/edge.sh), so that Apache keeps what it looked up.
+
+    Without, it asks the kernel for this machine's addresses at each request (getaddrinfo with AI_ADDRCONFIG), and waits
+    there for as long as an engine makes or removes the network of a container. A release that does not answer for a
+    moment is not set aside (retry, status): the link alone says who serves.
+    """
+    network = config.edge_address().rpartition(".")[0]
+    if not network:
+        return []
+    urls = (f"http://{network}.{last}:{settings.port}" for last in RELEASE_ADDRESSES)
+    return [f'<Proxy "{url}">\n    ProxySet retry=0 status=+I\n</Proxy>' for url in urls]
 
 
 def own_definitions(settings: Settings, place: Path) -> dict[str, object]:

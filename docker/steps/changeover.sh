@@ -84,7 +84,9 @@ check_release() { # check_release NUMBER : prints the reason and returns 1 when 
         -e "DOCTORS_FAILURES=$DOCTORS_FAILURES" cask bash -c '
         export CASK_ANNOUNCE=no STATE_DIR=/tmp/state
         asks_doctor() { STATE_DIR=/var/lib/cask python -m app.cli doctor --json | python -c "$DOCTORS_FAILURES"; }
-        { STATE_DIR=/var/lib/cask python -m app.storage.state_files && bash apache/serve.sh --check &&
+        # Where it is right, it says so, which is no reason.
+        check_start() { local said; said="$(bash apache/serve.sh --check 2>&1)" || { echo "$said"; return 1; }; }
+        { STATE_DIR=/var/lib/cask python -m app.storage.state_files && check_start &&
             { [ "$DOCTOR" = no ] || asks_doctor; } &&
             python apache/edge.py /tmp/edge /edge/conf; } 2>&1 || exit 1
         cd /tmp/edge && cat * */* 2>/dev/null | sha256sum >digest && rm -rf "/edge/conf-$CHECKED" && cp -R . "/edge/conf-$CHECKED" &&

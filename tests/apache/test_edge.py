@@ -71,7 +71,7 @@ class Edge:
         fresh.rename(self.home / "current")
 
     def reset(self) -> None:
-        self.point_to(f"1/127.0.0.1:{self.upstream}")
+        self.point_to(f"1/127.0.0.17:{self.upstream}")
 
     def log(self) -> str:
         return (self.home / "log").read_text()
@@ -116,11 +116,14 @@ def edge(service: Server, pair: Path) -> Iterator[Edge]:
         "REQUEST_MAX_BYTES": "2000000",
         "IMAGES_MAX_BYTES": "2000000",
         "STATE_DIR": str(home / "state"),
+        "CASK_EDGE_ADDRESS": "127.0.0.1",
     }
     command = [sys.executable, ROOT / "apache" / "edge.py", home / "conf", home / "conf"]
     subprocess.run(command, check=True, env=servers.environment("test", **settings), timeout=60)
     start = home / "conf" / "httpd.conf"
     own = {'"/tmp"': f'"{home}"', '"/var/lib/cask/run"': f'"{home}"', '"/proc/self/fd/1"': f'"{home}/log"'}
+    # On a container host a release has the port of the edge, on an address of its own.
+    own[f':{found.port}">'] = f':{service.port}">'
     for theirs, ours in own.items():
         start.write_text(start.read_text().replace(theirs, ours))
     (home / "certificate").write_text((pair / "cert.pem").read_text() + (pair / "key.pem").read_text())
@@ -272,7 +275,7 @@ def test_another_release_takes_over_and_no_caller_sees_it(edge: Edge) -> None:
         each.start()
     seen = set()
     for number in range(SWITCHES):
-        edge.point_to(f"{number}/127.0.0.{1 + number % 2}:{edge.upstream}")
+        edge.point_to(f"{number}/127.0.0.{16 + number % 2}:{edge.upstream}")
         seen.add(ask(edge, "/livez").headers["X-Cask-Release"])
     is_over.set()
     for each in callers:

@@ -53,12 +53,12 @@ class Callers:
         processor too.
         """
         rows = sorted(self.rows(), key=lambda row: row.began + row.seconds)
-        # Of whoever is answered at this row or later, the first who asked.
+        # Of whoever gets an answer, or none, at this row or later: the first who asked.
         asked = list(itertools.accumulate((row.began for row in reversed(rows)), min))[::-1]
-        answers = [(row.began + row.seconds, first) for row, first in zip(rows, asked, strict=True) if row.is_right]
-        answers = [(end, first) for end, first in answers if since <= end <= until]
-        gaps = [(end - max(last, first), max(last, first)) for (last, _), (end, first) in itertools.pairwise(answers)]
-        return max(gaps, default=(float("inf"), since))
+        ends = [(number, row.began + row.seconds) for number, row in enumerate(rows) if row.is_right]
+        within = [(number, end) for number, end in ends if since <= end <= until]
+        gaps = ((last, max(at, asked[last + 1]), end) for (last, at), (_, end) in itertools.pairwise(within))
+        return max(((end - began, began) for _, began, end in gaps), default=(float("inf"), since))
 
     def _right(self) -> list[Row]:
         return [row for row in self.rows() if row.is_right]
