@@ -22,7 +22,7 @@ sys.path.insert(0, str(ROOT))
 from app import config  # noqa: E402 - the line above makes it importable
 from app.config import Settings  # noqa: E402
 from app.errors import SettingsError  # noqa: E402
-from app.host import certificates, machine, permissions, sizing  # noqa: E402 - the line above makes it importable
+from app.host import certificates, machine, permissions, running, sizing  # noqa: E402 - the line above makes it importable
 from app.telemetry import logs  # noqa: E402
 
 PRIVILEGED_PORTS = 1024
@@ -60,13 +60,9 @@ def main() -> int:
 
 def _running_reason(state_dir: Path) -> str:
     """Two services may not share a folder. Empty when no other one does."""
-    try:
-        pid = int((state_dir / "run" / "httpd" / "httpd.pid").read_text())
-        os.kill(pid, 0)
-    except (OSError, ValueError):
-        return ""
-    # A container that was killed leaves the number of its first process behind, and in the next one that is ours.
-    if [str(pid)] == sys.argv[1:]:
+    pid = running.server_pid(state_dir)
+    # In a container, the number of the first process may be left behind by one that was killed: in this one it is ours.
+    if pid is None or [str(pid)] == sys.argv[1:]:
         return ""
     return f"Cask runs already with {state_dir} (process {pid}). Stop it with make stop, or choose another STATE_DIR."
 

@@ -14,6 +14,7 @@ from app.backups import archive, contents
 from app.backups.contents import STATE
 from app.config import Settings
 from app.errors import BackupError
+from app.host import running
 from app.storage import state_schema
 
 # Below each folder: what is being unpacked, and what was there before.
@@ -41,9 +42,7 @@ def restore(settings: Settings, source: IO[bytes], parts: Sequence[str]) -> tupl
 def _check_at_rest(settings: Settings, parts: Sequence[str]) -> None:
     if STATE not in parts:
         return
-    with contextlib.suppress(OSError, ValueError):
-        pid = int((settings.state_dir / "run" / "httpd" / "httpd.pid").read_text())
-        os.kill(pid, 0)
+    if pid := running.server_pid(settings.state_dir):
         raise BackupError(
             f"The service runs with {settings.state_dir} (process {pid}), and would write into it.",
             hint="make stop, then restore again.",

@@ -53,10 +53,12 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.backups",
         {
             *("app.auth.tokens", "app.backups", "app.config", "app.errors", "app.jobs.disk_store", "app.__version__"),
+            "app.host.running",
             *("app.storage.json_files", "app.storage.sqlite", "app.storage.state_files", "app.storage.state_schema"),
         },
     ),
     ("app.host.certificates", set()),
+    ("app.host.running", set()),
     ("app.storage.redis_connections", set()),
     (
         "app.storage.redis_state",
@@ -755,7 +757,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.web.policy",
             "app.config",
             "app.errors",
-            *("app.host.certificates", "app.host.machine", "app.host.permissions"),
+            *("app.host.certificates", "app.host.machine", "app.host.permissions", "app.host.running"),
             "app.host.sizing",
             "app.telemetry",
             "app.web.middleware.internal_networks",

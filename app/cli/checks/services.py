@@ -11,7 +11,6 @@ import socket
 import subprocess
 import time
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 from app.auth import secret_keys
@@ -19,6 +18,7 @@ from app.cli import service
 from app.cli.checks import Finding, Surroundings, ask, fail, ok, warn
 from app.cli.terminal import Failure
 from app.config import Settings, Sources
+from app.host import running as host_running
 
 PRIVILEGED_PORTS = 1024
 CONNECT_SECONDS = 0.5
@@ -70,12 +70,7 @@ def _bind_error(host: str, port: int) -> OSError | None:
 
 def server_pid(settings: Settings) -> int | None:
     """Apache's first process, where it runs with this STATE_DIR."""
-    with contextlib.suppress(OSError, ValueError):
-        pid = int((settings.state_dir / "run" / "httpd" / "httpd.pid").read_text())
-        # A number that was left behind may belong to another program by now.
-        if any(name in Path(f"/proc/{pid}/cmdline").read_bytes() for name in (b"apache2", b"httpd")):
-            return pid
-    return None
+    return host_running.server_pid(settings.state_dir)
 
 
 def _answers_like_us(settings: Settings) -> bool:
