@@ -42,7 +42,7 @@ REFUSED = {
     "a limit of Pillow": ("from PIL import ImageFile\nImageFile.LOAD_TRUNCATED_IMAGES = True\n", "line 8: it changes PIL.ImageFile.LOAD_TRUNCATED_IMAGES to True"),
     "a function of ours": ("import app.web.policy\napp.web.policy.of = None\n", "line 8: it changes app.web.policy.of to None"),
     "a method of Flask": ("from flask import Flask\nFlask.make_response = None\n", "line 8: it changes flask.app.Flask.make_response to None"),
-    "a module of Python": ("import json, sys\nsys.modules['json'] = sys\n", "line 7: it changes sys.modules['json'] to <module 'sys'"),
+    "a module of Python": ("import json, sys\nsys.modules['json'] = sys\n", "line 8: it changes sys.modules['json'] to <module 'sys'"),
     "where modules are looked for": ("import sys\nsys.path.insert(0, '/theirs')\n", "line 8: it changes sys.path to '/theirs'"),
     "the folder": ("import os\nos.chdir('/')\n", "line 8: it changes os.chdir to '/'"),
     "the environment": ("import os\nos.environ['PATH'] = '/nowhere'\n", "line 8: it changes os.environ['PATH'] to '/nowhere'"),
