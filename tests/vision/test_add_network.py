@@ -302,6 +302,26 @@ def test_int8_and_bf16_are_built_and_compared_with_openvino_fp32(add: Add, tmp_p
         assert model.computed_by == f"openvino {precision}"
 
 
+@pytest.mark.parametrize("kind", ["export", "trace"])
+@pytest.mark.parametrize("layer", [torch.nn.Dropout(0.5), torch.nn.BatchNorm2d(3)])
+def test_network_that_was_exported_while_it_trained_says_so(
+    add: Add, tmp_path: Path, kind: str, layer: torch.nn.Module
+) -> None:
+    example = torch.rand(2, 3, 32, 32)
+    network = torch.nn.Sequential(layer, torch.nn.AdaptiveAvgPool2d(1), torch.nn.Flatten()).train()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        if kind == "export":
+            torch.export.save(torch.export.export(network, (example,)), tmp_path / "a.pt2")
+        else:
+            torch.jit.save(torch.jit.trace(network, example, check_trace=False), tmp_path / "a.pt")
+
+    with pytest.raises(CaskError, match="was exported in training mode: aten") as raised:
+        add(tmp_path / ("a.pt2" if kind == "export" else "a.pt"), wanted={"size": 32})
+
+    assert "Call network.eval()" in raised.value.hint
+
+
 # ── arrays as they are ───────────────────────────────────────────────────────────────────────────────────────────────
 
 

@@ -18,6 +18,8 @@ from app.runtimes.importing.network_wanted import Wanted
 # One batch as the file's network takes it, to its outputs.
 Original = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
 _EXPORT_HINT = "Export it with operators of ONNX alone, or serve it as a model with code."
+# Which input of an operator of TorchScript says whether it trains.
+_TRAINING_PLACES = {"aten::dropout": 2, "aten::feature_dropout": 2, "aten::batch_norm": 5}
 _TORCH_HINT = "Save it with the torch of this machine, or export it to ONNX where it was made."
 
 
@@ -92,6 +94,7 @@ def _exported(wanted: Wanted) -> Network:
         program = torch.export.load(wanted.file)
     except Exception as error:  # noqa: BLE001 - whatever a library raises for somebody's file
         raise _of_torch(wanted, error) from None
+    _check_trained(wanted, _training_steps(program.graph.nodes))
     try:
         model = openvino.convert_model(program)
     except Exception as error:  # noqa: BLE001 - whatever a library raises for somebody's file
@@ -102,6 +105,36 @@ def _exported(wanted: Wanted) -> Network:
     fixed = [openvino.PartialShape([side if isinstance(side, int) else -1 for side in each]) for each in sides]
     model.reshape(dict(zip(model.inputs, fixed, strict=True)))
     return Network(model, _by_torch(_called(program)), f"torch {torch.__version__}")
+
+
+def _training_steps(nodes: Any) -> list[str]:
+    """Operators of a program that are told to do as in training."""
+    found = []
+    for node in nodes:
+        for place, argument in enumerate(getattr(getattr(node.target, "_schema", None), "arguments", ())):
+            given = node.args[place] if place < len(node.args) else node.kwargs.get(argument.name)
+            if argument.name in ("train", "training") and given is True:
+                found.append(str(node.target).removesuffix(".default"))
+    return found
+
+
+def _training_calls(graph: Any) -> list[str]:
+    """The same of TorchScript."""
+    return [
+        kind.replace("::", ".")
+        for kind, place in _TRAINING_PLACES.items()
+        for node in graph.findAllNodes(kind)
+        if list(node.inputs())[place].toIValue() is True
+    ]
+
+
+def _check_trained(wanted: Wanted, steps: Sequence[str]) -> None:
+    if steps:
+        raise ModelLoadError(
+            f"{wanted.file} was exported in training mode: {steps[0]} is random there, or depends on the other "
+            "pictures of a batch.",
+            hint="Call network.eval() before torch.export.export or torch.jit.trace, and export it again.",
+        )
 
 
 def _called(program: Any) -> Any:
@@ -127,6 +160,7 @@ def _torchscript(wanted: Wanted) -> Network:
         program = torch.jit.load(wanted.file, map_location="cpu").eval().float()
     except Exception as error:  # noqa: BLE001 - whatever a library raises for somebody's file
         raise _of_torch(wanted, error) from None
+    _check_trained(wanted, _training_calls(program.inlined_graph))
     side = wanted.size or network_input.model_class(wanted).file_side
     return Network(_traced(wanted, program, 3, side), _by_torch(program), f"torch {torch.__version__}")
 
