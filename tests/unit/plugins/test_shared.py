@@ -123,9 +123,9 @@ def test_what_is_new_has_a_name_that_nobody_had(tmp_path: Path) -> None:
 def test_two_plugins_with_one_extension_are_refused(tmp_path: Path) -> None:
     code = f"{INIT}app.config['DATABASE_URI'] = __name__\n"
     plugins = write(tmp_path / "theirs", HEAD + code)
-    write(plugins, (HEAD + code).replace("claims", "shop"), name="shop")
+    write(plugins, (HEAD + code).replace("claims", "later"), name="later")
 
-    assert "plugin shop: " in refusal(tmp_path, plugins)
+    assert "plugin later: " in refusal(tmp_path, plugins)
     assert "line 8: it changes app.config['DATABASE_URI'] to another value" in refusal(tmp_path, plugins)
 
 
