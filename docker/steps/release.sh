@@ -42,7 +42,9 @@ stage_release() { # sets STAGE, which leave takes away (changeover.sh)
     local field name file folder=/dev/shm
     [ -w "$folder" ] || folder="${TMPDIR:-/tmp}"
     umask 077
-    STAGE="$(mktemp -d "$folder/cask-release.XXXXXX")"
+    # Of a command that was killed; this one has the turn.
+    rm -rf "$folder/cask-release.$PROJECT".?????? 2>/dev/null || true
+    STAGE="$(mktemp -d "$folder/cask-release.$PROJECT.XXXXXX")"
     mkdir "$STAGE/settings" "$STAGE/secrets"
     cp -RL "$ENV_DIR/." "$STAGE/settings" 2>"$STAGE/refused" ||
         fail 2 "needs to read all of $ENV_DIR: $(head -n 1 "$STAGE/refused").$(still_serves)" "mend that file, then: make up ENV=$ENV"
