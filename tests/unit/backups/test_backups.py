@@ -335,16 +335,16 @@ def test_a_full_disk_does_not_stop_a_release_with_the_same_schema(
 ) -> None:
     upgrades.prepare(settings)
     monkeypatch.setattr(upgrades, "ROOM_BYTES", 10**18)
-    monkeypatch.setattr(upgrades, "release", lambda: "0.2.0")
+    monkeypatch.setattr(upgrades, "release", lambda: "90.0.0")
 
     upgrades.prepare(settings)
 
     assert "was not saved before this release uses it" in caplog.text
-    monkeypatch.setattr(upgrades, "release", lambda: "0.3.0")
+    monkeypatch.setattr(upgrades, "release", lambda: "91.0.0")
     monkeypatch.setattr(state_schema, "SCHEMA", 2)
     with pytest.raises(StateUnusableError, match="could not be saved before"):
         upgrades.prepare(settings)
-    assert state_schema.found(place / "state") == {"schema": 1, "release": "0.2.0"}
+    assert state_schema.found(place / "state") == {"schema": 1, "release": "90.0.0"}
 
 
 def test_no_table_changes_without_another_schema() -> None:
