@@ -112,6 +112,8 @@ def _serve(listening: socket.socket, told: Connection, settings: Settings, *, is
     with contextlib.suppress(OSError):
         sys.stdin = open(0, closefd=False)  # noqa: SIM115 - for as long as the process is there
     standalone.end_with_parent()
+    # Python takes a compiled file for current by its source's size and second: two saves in one second would be one.
+    sys.dont_write_bytecode = True
     try:
         app, is_whole = _app(settings, is_whole=is_whole)
     except CaskError as error:

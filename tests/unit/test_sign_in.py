@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 from datetime import timedelta
 from http.cookies import SimpleCookie
 from pathlib import Path
@@ -12,7 +13,7 @@ from flask import Flask
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
-from app.auth.tokens import TokenStore, TokenTable
+from app.auth.tokens import LOOK_SECONDS, TokenStore, TokenTable
 from app.errors import TokenInvalidError
 from app.web.middleware import authentication
 from tests import fakes
@@ -94,7 +95,8 @@ def test_session_ends_with_its_token(app: Flask, client: FlaskClient, store: Tok
     assert client.get("/", headers=BROWSER).status_code == 200
 
     store.revoke("one")
-    app.extensions[authentication.EXTENSION]._looked = -1e9  # half a second later
+    later = time.monotonic() + LOOK_SECONDS
+    app.extensions[authentication.EXTENSION]._clock = lambda: later
 
     assert client.get("/", headers=BROWSER).location == "/sign-in?next=/"
     assert client.get("/v1/models").status_code == 401

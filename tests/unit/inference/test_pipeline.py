@@ -16,6 +16,7 @@ from app import config
 from app.cache.disk import DiskStore
 from app.cache.guarded_store import GuardedStore
 from app.cache.predictions import PredictionCache
+from app.decoding.decoder import QUICK_A_DECODER
 from app.engine.client import EngineAnswer
 from app.errors import (
     CaskError,
@@ -356,8 +357,14 @@ def test_deadline_that_has_passed_stops_the_decoding(make: Make, engine: FakeEng
     assert engine.asked == []
 
 
+def quick_slots() -> int:
+    """How many small images are decoded at once here."""
+    decoders: int = sizing.choose(config.load({"ENV": "test"})).web_decoders.value
+    return QUICK_A_DECODER * decoders
+
+
 def test_deadline_passes_while_others_decode(make: Make, engine: FakeEngine) -> None:
-    predictor, places = make(), sizing.choose(config.load({"ENV": "test"})).web_decoders.value
+    predictor, places = make(), quick_slots()
     with ExitStack() as stack:
         for _ in range(places):
             stack.enter_context(predictor.decoder.quick.slot(time.monotonic() + fakes.PATIENCE_SECONDS))
@@ -368,11 +375,9 @@ def test_deadline_passes_while_others_decode(make: Make, engine: FakeEngine) -> 
     assert engine.asked == []
 
 
-def test_no_more_images_are_decoded_at_once_than_there_are_decoders(
-    make: Make, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_no_more_images_are_decoded_at_once_than_there_are_slots(make: Make, monkeypatch: pytest.MonkeyPatch) -> None:
     predictor = make()
-    places = sizing.choose(config.load({"ENV": "test"})).web_decoders.value
+    places = quick_slots()
     decode, go_on, counting = images.decode, threading.Event(), threading.Lock()
     inside, most = 0, 0
 
@@ -389,7 +394,7 @@ def test_no_more_images_are_decoded_at_once_than_there_are_decoders(
     monkeypatch.setattr(images, "decode", slow_decode)
     with ThreadPoolExecutor(places + 2) as pool:
         asked = [pool.submit(predictor.predict, "classify", [picture()], {}) for _ in range(places + 2)]
-        fakes.eventually(lambda: inside == places, "all decoders to be busy")
+        fakes.eventually(lambda: inside == places, "all slots to be taken")
         go_on.set()
 
     assert all(len(each.result().results) == 1 for each in asked)

@@ -342,7 +342,7 @@ def test_processes_that_send_the_same_at_once_get_one_job(store: JobStore, tmp_p
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__, "tests.unit.jobs.conftest"])
     answers: multiprocessing.Queue[str] = context.Queue()
-    url = store._link._url if isinstance(store, RedisStore) else ""
+    url = store._link._redis._url if isinstance(store, RedisStore) else ""
     callers = [context.Process(target=_add_with_key, args=(tmp_path, url, answers)) for _ in range(6)]
     for caller in callers:
         caller.start()

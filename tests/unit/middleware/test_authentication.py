@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,7 +10,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
-from app.auth.tokens import TokenStore
+from app.auth.tokens import LOOK_SECONDS, TokenStore
 from app.web.middleware import authentication, microcache
 from tests import fakes
 from tests.fakes import FakeEngine, picture
@@ -98,7 +99,8 @@ def test_revoked_token_is_refused_by_a_process_that_knows_it(
     assert client.get("/v1/models", headers={"X-Api-Token": text}).status_code == 200
 
     TokenStore(app.extensions["settings"].state_dir).revoke("one")
-    monkeypatch.setattr(app.extensions[authentication.EXTENSION], "_looked", -1e9)  # half a second later
+    later = time.monotonic() + LOOK_SECONDS
+    monkeypatch.setattr(app.extensions[authentication.EXTENSION], "_clock", lambda: later)
 
     assert client.get("/v1/models", headers={"X-Api-Token": text}).status_code == 401
 
