@@ -16,7 +16,13 @@ def server_pid(state_dir: Path) -> int | None:
     """
     with contextlib.suppress(OSError, ValueError):
         pid = int((state_dir / FILE).read_text())
-        program = Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0].rpartition(b"/")[2]
-        if program in NAMES:
+        if is_server(Path(f"/proc/{pid}/cmdline").read_bytes()):
             return pid
     return None
+
+
+def is_server(command: bytes) -> bool:
+    """Whether a command line, as /proc has it, is that of Apache's first process."""
+    # mod_wsgi-express adds its own name: «apache2 (mod_wsgi-express)».
+    program = command.partition(b"\0")[0].rpartition(b"/")[2].partition(b" ")[0]
+    return program in NAMES

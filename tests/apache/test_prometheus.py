@@ -146,7 +146,7 @@ def test_every_panel_and_rule_is_understood(watching: Prometheus) -> None:
         assert watching.ask("query", query=expression)["resultType"] == "vector"
     rules = [rule for group in watching.ask("rules")["groups"] for rule in group["rules"]]
 
-    assert len(rules) == 20
+    assert len(rules) == 21
     assert {rule["health"] for rule in rules} <= {"ok", "unknown"}
 
 
