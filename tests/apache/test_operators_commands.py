@@ -129,6 +129,26 @@ def test_model_versions_of_another_name_fails(served: Server) -> None:
     assert "holds no model 'nobody'" in done.stderr
 
 
+# ── a second start ───────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_second_service_with_the_same_state_folder_is_refused(served: Server) -> None:
+    known = {"PORT": str(servers.free_port()), "STATE_DIR": str(served.state_dir)}
+    done = subprocess.run(
+        [servers.ROOT / "apache" / "serve.sh"],
+        cwd=servers.ROOT,
+        env=servers.environment("test", **known),
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+
+    assert done.returncode == 2
+    assert f"Cask runs already with {served.state_dir} (process {served.process.pid})" in done.stderr
+    assert served.is_ready()
+
+
 # ── doctor ───────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
