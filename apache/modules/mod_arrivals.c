@@ -60,8 +60,8 @@ APLOG_USE_MODULE(arrivals);
 #define AHEAD_MS 1000
 /* What a refusal by the app counts, which costs so much more than one of the server's. */
 #define BY_APP 5
-/* More than what a request has on the way; the kernel keeps it, and wakes us for nothing less. */
-#define REST_BYTES 1048576
+/* More than an ordinary request has; the kernel keeps it, and wakes us for nothing less. Each that rests may cost as much. */
+#define REST_BYTES 262144
 #define REST_TICK_MS 10
 #define MOST_RESTS 8192
 #define PACE_FILTER "ARRIVALS_PACE"
