@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -21,10 +22,12 @@ OF_MAKE = ("GIVEN_", "MAKE", "MFLAGS")
 
 
 def pytest_configure() -> None:
-    """Let tests act alike below a make and without one, whatever was given to it."""
+    """Let tests act alike below a make or a script and without one, whatever was given to it."""
     settings = {name.upper() for name in Settings.model_fields}
     for name in [each for each in os.environ if each.startswith(OF_MAKE) or each in settings]:
         del os.environ[name]
+    # A script that runs the tests in its background has it ignored, and every program that they start would too.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -76,9 +76,6 @@ def test_a_resized_terminal_does_not_stop_the_server(tmp_path: Path) -> None:
 
     def own_terminal() -> None:
         fcntl.ioctl(0, termios.TIOCSCTTY, 0)
-        # Whoever runs the tests in the background of a script has it ignored, and a shell cannot undo that
-        # (POSIX, trap).
-        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
     state_dir, port = servers.make_state_dir(), servers.free_port()
     master, slave = pty.openpty()
