@@ -21,16 +21,20 @@ def make(folder: Path, *names: str) -> Path:
     return store
 
 
-def add_version(store: Path, version: str, name: str = CLASSIFIER, **texts: str) -> Manifest:
+def add_version(
+    store: Path, version: str, name: str = CLASSIFIER, *, is_told_apart: bool = True, **texts: str
+) -> Manifest:
     """One more version with the weights of version 1, whose labels end in its own number: ``cone-2``.
 
-    ``texts`` replace other texts of the manifest. Appears by rename, as with make model-add.
+    ``is_told_apart``: where not, it answers as version 1 does. ``texts`` replace other texts of the manifest. Appears
+    by rename, as with make model-add.
     """
     made = store / name / f".{version}"
     shutil.copytree(store / name / "1", made)
     path = made / manifests.FILE_NAME
     text = re.sub(r'^version = "1"', f'version = "{version}"', path.read_text(), flags=re.M)
-    text = re.sub(r"^labels = .*", lambda match: _numbered(match[0], version), text, flags=re.M)
+    if is_told_apart:
+        text = re.sub(r"^labels = .*", lambda match: _numbered(match[0], version), text, flags=re.M)
     for key, value in texts.items():
         text = re.sub(rf'^{key} = ".*"', f'{key} = "{value}"', text, flags=re.M)
     path.write_text(text)
