@@ -28,6 +28,7 @@ log = logging.getLogger("cask.engine")
 
 # How soon to look again at a version whose last work is not answered yet.
 RELEASE_PERIOD_SECONDS = 0.02
+LET_GO_SECONDS = 5.0
 # What one may take before it is given up: loading gigabytes and proving their answers takes minutes.
 CHANGE_SECONDS = 900.0
 ACTIONS = ("promote", "rollback", "canary", "shadow", "reload")
@@ -179,6 +180,7 @@ class Changes:
             return after
         finally:
             self._change.release()
+            current.has_let_go.set()
 
     def _refuse_left(self, change: Change) -> None:
         left = self._left.get(_key(change))
@@ -211,6 +213,8 @@ class Changes:
             raise ChangeRefusedError(
                 "No change of versions is under way.", hint="make model-versions shows what serves."
             )
+        # The thread that waited for it lets go in a moment; then another change may begin.
+        current.has_let_go.wait(LET_GO_SECONDS)
         return str(current)
 
     def status(self) -> dict[str, Any]:

@@ -32,6 +32,8 @@ class CurrentChange:
         self._reason = ""
         self._outcome: Future[Any] = Future()
         self._thread: threading.Thread | None = None
+        # Whether another change may begin.
+        self.has_let_go = threading.Event()
 
     def __str__(self) -> str:
         return f"{self.what}, for {self._clock() - self._since:.0f} s, now {self._step}"
