@@ -23,7 +23,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
-# As in flask.wsgi: this process ends soon, and whoever starts the service waits for it.
+# As in flask.wsgi: this process ends soon, and the start of the service waits for it.
 gc.disable()
 
 from app import config, factory  # noqa: E402 - the line above makes it importable

@@ -1,7 +1,7 @@
 """One thread tells another, once, that what it waits for is there. A leaf.
 
-``threading.Event`` does this for any number of threads, by a condition: whoever waits must take the condition's lock
-again while the other may still hold it, which wakes the thread twice. Under load two of these stand in a request's way.
+``threading.Event`` does this for any number of threads, by a condition: a waiting thread must take the condition's
+lock again while the other may still hold it, which wakes it twice. Under load two of these stand in a request's way.
 """
 
 from __future__ import annotations

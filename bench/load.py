@@ -226,7 +226,7 @@ def closed(
 ) -> Run:
     """N callers that ask again as soon as they are answered; requests that end in the measured span count.
 
-    ``heeds_refusals``: whoever is refused pauses first, as it was asked to.
+    ``heeds_refusals``: a caller that is refused first waits for the time in Retry-After.
     """
     driver = Driver(port)
 

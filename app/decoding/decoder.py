@@ -25,7 +25,7 @@ INLINE_BYTES = 80 * 1024**2
 # A picture of three megapixels takes less. What takes more waits in a queue of its own, half as wide: a hundred small
 # ones are read in the time of one such.
 QUICK_SECONDS = 0.03
-# Of quick ones so many more are let in: whoever holds a slot may wait for Python's lock, and leave a core idle.
+# So many quick ones are let in for each decoder: a thread with a slot may wait for the GIL and leave a core idle.
 QUICK_A_DECODER = 3
 SECONDS_PER_RAW_PIXEL = 3e-9
 # Of the places for requests, those that may wait there, and for a process: they must not take the places of all others.

@@ -107,12 +107,12 @@ def shown(name: str, value: Any) -> str:
 
 
 def listeners() -> dict[str, set[Any]]:
-    """Signal of Flask → who is told of it."""
+    """Signal of Flask → its receivers."""
     return {name: set(each.receivers) for name, each in vars(signals).items() if isinstance(each, blinker.Signal)}
 
 
 def silence(before: dict[str, set[Any]]) -> None:
-    """Tell nobody of Flask's signals who was not told ``before``."""
+    """Disconnect from Flask's signals the receivers that were not there ``before``."""
     for name, known in before.items():
         receivers = getattr(signals, name).receivers
         for key in set(receivers) - known:

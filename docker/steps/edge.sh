@@ -76,7 +76,7 @@ in_edge_folder() { # in_edge_folder WORDS [ARGUMENT…]
     fi
 }
 
-# Each by a rename, so that whoever reads meets the old or the new one; on disk when this returns.
+# Each by a rename, so that a reader finds the old or the new one, whole; on disk when this returns.
 point() { # point LINK NUMBER [LINK NUMBER…] : in this order; no number takes the link away
     local number pairs=()
     while [ $# -gt 0 ]; do

@@ -274,5 +274,5 @@ def test_what_ends_a_start_is_a_line_of_the_log_too(given: dict[str, str], tmp_p
     found = [json.loads(line) for line in as_objects]
     assert [line["message"] for line in found] == [line.removeprefix("FAIL: ") for line in as_text]
     assert all(line["level"] == "error" and MOMENT.fullmatch(line["time"]) for line in found)
-    # Whoever asks for a check reads it.
+    # The person who asks for a check reads it.
     assert checked == as_text

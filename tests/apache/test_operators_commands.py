@@ -16,11 +16,11 @@ SAMPLES = servers.ROOT / "models" / "samples"
 DETECTOR, CLASSIFIER = "site-safety-detector", "site-safety-classifier"
 
 
-def flask(server: Server, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run ``flask …`` as an operator does, with the settings of the server."""
+def run(server: Server, *command: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a command with the settings of the server."""
     known = {"PORT": str(server.port), "STATE_DIR": str(server.state_dir), **settings}
     return subprocess.run(
-        [str(each) for each in (FLASK, *arguments)],
+        [str(word) for word in command],
         cwd=servers.ROOT,
         env=servers.environment("test", **known),
         capture_output=True,
@@ -28,6 +28,11 @@ def flask(server: Server, *arguments: str | Path, **settings: str) -> subprocess
         timeout=60,
         check=False,
     )
+
+
+def flask(server: Server, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run ``flask …`` as an operator does."""
+    return run(server, FLASK, *arguments, **settings)
 
 
 # ── predict ──────────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -133,16 +138,7 @@ def test_model_versions_of_another_name_fails(served: Server) -> None:
 
 
 def test_second_service_with_the_same_state_folder_is_refused(served: Server) -> None:
-    known = {"PORT": str(servers.free_port()), "STATE_DIR": str(served.state_dir)}
-    done = subprocess.run(
-        [servers.ROOT / "apache" / "serve.sh"],
-        cwd=servers.ROOT,
-        env=servers.environment("test", **known),
-        capture_output=True,
-        text=True,
-        timeout=60,
-        check=False,
-    )
+    done = run(served, servers.ROOT / "apache" / "serve.sh", PORT=str(servers.free_port()))
 
     assert done.returncode == 2
     assert f"Cask runs already with {served.state_dir} (process {served.process.pid})" in done.stderr

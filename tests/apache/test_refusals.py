@@ -1,4 +1,4 @@
-"""Whoever asks on at once when refused has to wait, however it asks; nobody else does. Apache with our module alone."""
+"""A caller that asks on at once when refused has to wait, however it asks; others need not. Apache with our module."""
 
 from __future__ import annotations
 

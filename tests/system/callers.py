@@ -53,7 +53,7 @@ class Callers:
         processor too.
         """
         rows = sorted(self.rows(), key=lambda row: row.began + row.seconds)
-        # Of whoever gets an answer, or none, at this row or later: the first who asked.
+        # When the earliest of the requests began that ended at this row or later.
         asked = list(itertools.accumulate((row.began for row in reversed(rows)), min))[::-1]
         ends = [(number, row.began + row.seconds) for number, row in enumerate(rows) if row.is_right]
         within = [(number, end) for number, end in ends if since <= end <= until]

@@ -19,7 +19,7 @@ def test_who_waits_goes_on_when_it_is_told() -> None:
 
     assert seen == [True]
     assert handover.is_set
-    # Also whoever asks later.
+    # Also a thread that asks later.
     assert handover.wait(0.0)
 
 
