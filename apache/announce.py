@@ -17,7 +17,7 @@ from typing import Any
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 
-from app import config  # noqa: E402 - the line above makes it importable
+from app import config, tasks  # noqa: E402 - the line above makes it importable
 from app.auth import stores  # noqa: E402
 from app.config import Settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
@@ -137,17 +137,16 @@ def _token(settings: Settings) -> Iterator[str]:
 
 def _try(settings: Settings, base: str, token: str) -> str:
     """Send a sample and say what was found. Raises OSError where there is no answer."""
-    tasks = {model["task"] for model in _ask(settings, f"{base}/v1/models", token)["models"]}
-    if not tasks & {"detect", "classify"}:
+    served = {model["task"] for model in _ask(settings, f"{base}/v1/models", token)["models"]}
+    tried = [task for task in tasks.ALL if task.name in served]
+    if not tried:
         return "ready"
-    # A detector's answer says more: of a classifier one only sees how many labels it gave.
-    task = "detect" if "detect" in tasks else "classify"
-    sample = _sample(task)
-    if sample is None:
+    task, sample = next(((task, sample) for task in tried if (sample := _sample(task.name))), (None, None))
+    if task is None or sample is None:
         return "ready; no sample image to try"
-    answer = _ask(settings, f"{base}/v1/{task}", token, sample.read_bytes())
-    found = answer["results"][0].get("detections") or answer["results"][0].get("predictions") or []
-    what = f"{len(found)} objects" if task == "detect" else f"«{found[0]['label']}»"
+    answer = _ask(settings, f"{base}/v1/{task.name}", token, sample.read_bytes())
+    found = task.scored(answer["results"][0])
+    what = f"«{found[0]['label']}»" if found and not task.has_boxes else f"{len(found)} objects"
     return f"{answer['model']['name']} found {what} in {sample.name}"
 
 

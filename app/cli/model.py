@@ -194,7 +194,7 @@ class Side(click.ParamType):
 @click.option("--weights", help="A .pth or .safetensors file, DEFAULT, or random.")
 @click.option("--code", type=click.Path(path_type=Path), help="A folder with model.py, instead of an architecture.")
 @click.option("--file", "network", type=click.Path(path_type=Path), help="ONNX, OpenVINO .xml, .pt2 or TorchScript.")
-@click.option("--task", help="With --file: what it is asked. With timm: classify (else) or embed.")
+@click.option("--task", help="With --file: what it is asked. With timm, where it is not to classify.")
 @click.option("--values", type=click.Choice(["0-1", "0-255"]), help="With --file: of colours, before mean and std.")
 @click.option("--layout", type=click.Choice(["nchw", "nhwc"]), help="With --file: where its shape does not say.")
 @click.option("--channels", type=click.Choice(["rgb", "bgr"]), default="rgb", help="With --file: order of colours.")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from app import config
@@ -13,20 +14,26 @@ def text(root: Path = ROOT) -> str:
     every = DECLARATIONS.values()
     parts = [HEAD]
     for section in dict.fromkeys(one.section for one in every):
-        parts += [f"\n## {section}\n\n", "| Setting | Default | Meaning | Right values |\n|---|---|---|---|\n"]
+        parts += [f"\n## {section}\n\n", "| Setting | Default | Meaning | Values |\n|---|---|---|---|\n"]
         parts += [_row(one) for one in every if one.section == section]
     return "".join(parts) + _environments(root)
 
 
 def _row(one: Declaration) -> str:
-    default = f"`{one.default}`" if one.default and not one.is_secret else one.default or "(not set)"
+    default = f"`{one.default}`" if one.default and not one.is_secret else one.default
     # Outside of `code`, Markdown would take <name> for HTML and drop it.
-    return f"| `{one.name}` | {default} | {one.sentence.replace('<', '&lt;')} | {one.expected} |\n"
+    return f"| `{one.name}` | {default} | {one.sentence.replace('<', '&lt;')} | {_values(one)} |\n"
+
+
+def _values(one: Declaration) -> str:
+    """What is accepted, in short: the name and the default say whether it is a number, a path or a time."""
+    short = re.sub(r"^(one|some) of |^a (whole )?number.*? (from|of) (?=\d|at least)|^the path of ", "", one.expected)
+    return "a key as `SECRET_KEY`" if one.name != "SECRET_KEY" and "openssl" in short else short
 
 
 def _environments(root: Path) -> str:
     files = {env: config.read_env_file(root, f"env/{env}.env") for env in ENVIRONMENTS}
-    found = "\n## What differs between the environments\n\nFrom `env/*.env`; what is not listed is the same in all.\n\n"
+    found = "\n## What differs between the environments\n\nWhat is not listed is the same in all.\n\n"
     found += f"| Setting | {' | '.join(files)} |\n|---|{'---|' * len(files)}\n"
     for one in DECLARATIONS.values():
         values = [file[one.field].value if one.field in file else "(not set)" for file in files.values()]
@@ -39,7 +46,7 @@ HEAD = f"""# Configuration
 
 Written by `python -m app.config docs` from `app/config/schema.py`; change it there.
 
-Every setting is an environment variable. The first of these that sets it wins:
+Every setting is an environment variable. The first of these that sets it wins; an empty value means *not set here*:
 
 1. the environment of the process;
 2. for a secret, the file that `NAME_FILE` names, then `{SECRETS_DIRECTORY}/name` (the setting's name in lower case),
@@ -48,29 +55,22 @@ Every setting is an environment variable. The first of these that sets it wins:
 4. `env/<ENV>.env`: the environment's values, in git, without secrets;
 5. the default in `app/config/schema.py`.
 
-An empty value means *not set here*: the next place is asked. Relative paths start at the repository.
+Relative paths start at the repository.
 
-Env files hold a plain `NAME=value` a line, of letters, digits and `./:,@%+=_-`: no quotes, spaces, `$`, `export` or
-comment after a value, so that all programs read the same: tried with Docker 20.10 and podman 4.3 (`--env-file`),
-Compose 1.29 and 2.26 (`env_file`), dash, bash and python-dotenv. Anything else is refused with file and line. Lines may
-end as on Windows and a byte order mark may come first; what a shell or podman hands on from such a file is refused by
-its name. Mind that a file that was read into the
-shell (`set -a; . env/prod.env`) or passed with `docker run --env-file` counts as environment and wins over
+Env files hold a plain `NAME=value` a line, of letters, digits and `./:,@%+=_-`, without quotes, spaces, `$`, `export`
+or comments after a value. Docker, podman, Compose, shells and python-dotenv then read the same (tried: Docker 20.10,
+podman 4.3, Compose 1.29 and 2.26, dash, bash). Anything else is refused with file and line. A file that was read into
+the shell (`set -a; . env/prod.env`) or passed with `docker run --env-file` counts as environment and wins over
 `{LOCAL_FILE}`.
 
-A wrong value, a placeholder for a secret, an unknown name in a file, or an unknown name in the environment that starts
-with {", ".join(f"`{prefix}`" for prefix in OUR_PREFIXES)} stops the start with exit status 2 and
-one line:
+A wrong value, a placeholder for a secret, or an unknown name (in the environment: one that starts with
+{", ".join(f"`{prefix}`" for prefix in OUR_PREFIXES)}) stops the start with exit status 2 and one line:
 
     ENV is 'prdo' (from the environment); expected one of dev, test, staging, prod. Did you mean 'prod'?
 
-Of earlier versions `ALERTS_EMAIL_…` and `ALERTS_SMTP_…` are accepted for one release and do nothing. Who takes
-`ALERTS_WEBHOOK_URL` or `SENTRY_DSN` sends mail, or Prometheus' Alertmanager does.
+`ALERTS_EMAIL_…` and `ALERTS_SMTP_…` of earlier versions do nothing, and are accepted for one release. Prometheus'
+Alertmanager sends mail, or what receives `ALERTS_WEBHOOK_URL` or `SENTRY_DSN`.
 
-| Command | |
-|---|---|
-| `make config ENV=prod` | every value in force, its source and its meaning; secrets masked |
-| `make config-diff A=dev B=prod` | what differs between two environments |
-| `flask config check` | exit 0 if the service may start so, else 2 and one line |
-| `flask config get PORT` | one value, for scripts |
+`make config ENV=prod` prints every value in force with its source, `make config-diff A=dev B=prod` what differs;
+`flask config check` and `flask config get PORT` are for scripts.
 """

@@ -135,7 +135,8 @@ def to_dict(value: Any) -> dict[str, Any]:
 def rounded(row: Any) -> dict[str, Any]:
     """One row of an answer as callers get it: no more digits than are worth sending."""
     found = to_dict(row)
-    found["score"] = round(row.score, SCORE_DIGITS)
+    if "score" in found:
+        found["score"] = round(row.score, SCORE_DIGITS)
     if "box" in found:
         found["box"] = {side: round(value, PIXEL_DIGITS) for side, value in found["box"].items()}
     return found

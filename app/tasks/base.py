@@ -84,8 +84,9 @@ class ModelIdentity(TypedDict):
 IDENTITY: ModelIdentity = {"name": "site-safety-classifier", "version": "1", "digest": "sha256:d33788fdca4f"}
 
 
-# How the page shows an answer: boxes over the picture, labels beside it, a mask over it with its legend, or numbers.
-Drawing = Literal["boxes", "labels", "mask", "vector"]
+# How the page shows an answer: boxes over the picture, labels beside it, a mask over it with its legend, numbers, or
+# the rows as they are.
+Drawing = Literal["boxes", "labels", "mask", "vector", "table"]
 
 
 @dataclass(frozen=True)
@@ -155,8 +156,8 @@ class Task(ABC):
     # what may be set.
     purpose: ClassVar[str]
     agreement: ClassVar[str]
-    drawing: ClassVar[Drawing]
-    controls: ClassVar[Sequence[Control]]
+    drawing: ClassVar[Drawing] = "table"
+    controls: ClassVar[Sequence[Control]] = ()
 
     @property
     def has_boxes(self) -> bool:

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from app.config import ROOT
-from app.telemetry.metrics import DECLARED, Label, Metric
+from app.telemetry.metrics import DECLARED, SECONDS, Label, Metric
 
 DOCUMENT = "docs/metrics.md"
 # Name before the first difference → heading, in the order in which an operator asks.
@@ -24,14 +26,9 @@ HEAD = """# Metrics
 Written by `python -m app.telemetry` from `app/telemetry/metrics.py`; change it there. What to look at and what to do:
 [operations](operations.md#metrics-and-alerts).
 
-`GET /metrics` gives them in Prometheus' text form, or as OpenMetrics to who asks for that. It is shown to this machine
-and to the networks in `METRICS_ALLOW`, never through a proxy, and answered by the ops process, also while all others
-are busy.
-
-The figures are sums over all processes since the service started. Counters and histograms keep what processes counted
-that have ended since; gauges are those of living processes. A metric or a series appears with its first event.
-
-Each `histogram` has `_bucket`, `_sum` and `_count`. A mean is the rate of `_sum` by the rate of `_count`.
+`GET /metrics` gives them in Prometheus' text form, or as OpenMetrics. The figures are sums over all processes since the
+service started; gauges are those of living processes. A metric or a series appears with its first event. Upper bounds
+of histograms, unless others stand there: {seconds} seconds.
 """
 
 
@@ -43,9 +40,9 @@ def main() -> None:
 
 def document() -> str:
     """The text of docs/metrics.md."""
-    parts = [HEAD]
+    parts = [HEAD.format(seconds=_bounds(SECONDS))]
     for section in dict.fromkeys([*SECTIONS.values(), OTHERS]):
-        parts.append(f"\n## {section}\n\n| Metric | Kind | Labels | Meaning |\n|---|---|---|---|\n")
+        parts.append(f"\n## {section}\n\n| Metric, kind | Labels | Meaning |\n|---|---|---|\n")
         parts += [_row(metric) for metric in DECLARED.values() if _section(metric) == section]
     return "".join(parts)
 
@@ -55,18 +52,22 @@ def _section(metric: Metric) -> str:
 
 
 def _row(metric: Metric) -> str:
-    labels = "<br>".join(f"`{name}`: {_values(label)}" for name, label in metric.labels.items()) or "–"
+    values = {name: _values(label) for name, label in metric.labels.items()}
+    labels = "<br>".join(f"`{name}`{f': {said}' if said else ''}" for name, said in values.items())
     kind: str = metric.kind
-    if metric.buckets:
-        kind += ": " + ", ".join(f"{bound:g}" for bound in metric.buckets)
-    if metric.unit and metric.kind == "histogram":
-        kind += f" {metric.unit}"
-    return f"| `{metric.name}` | {kind} | {labels} | {metric.sentence} |\n"
+    if metric.buckets and metric.buckets != SECONDS:
+        kind += f": {_bounds(metric.buckets)} {metric.unit}"
+    return f"| `{metric.name}`, {kind} | {labels} | {metric.sentence} |\n"
+
+
+def _bounds(buckets: Sequence[float]) -> str:
+    return ", ".join(f"{bound:g}" for bound in buckets)
 
 
 def _values(label: Label) -> str:
     if label.pattern:
-        return label.of
+        # What stands for itself: the models that are held, a plugin's name.
+        return "" if "held" in label.of else label.of
     if len(label.values) > 12:
         return f"{len(label.values)} values such as {', '.join(f'`{value}`' for value in label.values[:2])}"
     return ", ".join(f"`{value}`" for value in label.values)

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
+from typing import get_args
 
 import pytest
 from PIL import Image
 from selenium.webdriver.common.keys import Keys
 
+from app.tasks.base import Drawing
 from app.web.pages import curl
 from tests.browser.page import Page
 
@@ -208,3 +211,34 @@ def test_strange_file_names_are_quoted_alike(page: Page, name: str) -> None:
     written = page.driver.execute_async_script(script, name)
 
     assert written == curl.command("http://cask/v1/detect", [name], {"top_k": 3})
+
+
+SHOWN = {
+    "labels": ([{"label": "cone", "score": 0.75}], "cone, 75.0%", "cone\nMost likely, with 75.0%\ncone\n75.0%"),
+    "mask": (
+        [{"label": "road", "area": 0.5, "colour": "#3c9ef2"}],
+        "road, 50.0% of the picture",
+        "road\n50.0% of the picture\nroad\n50.0%",
+    ),
+    "vector": ([0.6, 0, -0.8], "A vector of 3 numbers", "A vector of 3 numbers\n0.6, 0, -0.8"),
+    "table": ([{"label": "cone", "count": 3, "box": {"x_min": 1}}], "cone, 3", "cone\ncone\n3"),
+}
+
+
+@pytest.mark.parametrize("drawing", [name for name in get_args(Drawing) if name != "boxes"])
+def test_answers_of_every_task_are_drawn(page: Page, drawing: str) -> None:
+    """Also of those that no model here can be asked: how they look is the task's ``drawing``."""
+    rows, words, text = SHOWN[drawing]
+    script = """
+      const [drawing, sent, done] = arguments;
+      const rows = JSON.parse(sent);
+      import("/static/js/answer.js").then(({ Answer, inWords }) => {
+        const panel = document.querySelector("#answer");
+        const answer = { drawing, rows: "rows", results: [{ rows }], timings: {}, milliseconds: 1, body: {} };
+        const context = { detections: [], labels: [], options: { fields: {} }, url: "" };
+        new Answer(panel, {}).show({ state: "done", name: "a.jpg", answer }, context);
+        done([inWords(answer), panel.firstChild.innerText.replace(/\\n+/g, "\\n")]);
+      });
+    """
+
+    assert page.driver.execute_async_script(script, drawing, json.dumps(rows)) == [words, text]

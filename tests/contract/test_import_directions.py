@@ -83,7 +83,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 *("app.models.manifests", "app.tasks", "app.runtimes", *MASKS),
             },
         )
-        for name in ("embed", "instances", "segment")
+        for name in sorted(path.stem.removesuffix("_model") for path in (ROOT / "app" / "tasks").glob("*_model.py"))
     ),
     (
         "app.tasks.instances_network",
@@ -748,6 +748,11 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     # Runs in the Python of somebody else's application.
     ("apache.application", set()),
+    # The first prediction shows what a task of the store finds.
+    (
+        "apache.announce",
+        {"app.auth.stores", "app.config", "app.errors", "app.tasks", "app.telemetry.logs"},
+    ),
     (
         "apache",
         {

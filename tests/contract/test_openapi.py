@@ -14,6 +14,7 @@ import pytest
 from flask import Flask
 from flask.testing import FlaskClient
 
+from app import tasks
 from app.web import policy
 from app.web.openapi import code_paths, document, postman
 from app.web.openapi.operations import JSON
@@ -33,14 +34,8 @@ def app(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Flask]:
 
 def make_app(folder: Path) -> Flask:
     """An app with a model for every task."""
-    for name, task in {
-        "classifier": "classify",
-        "detector": "detect",
-        "segmenter": "segment",
-        "masker": "instances",
-        "embedder": "embed",
-    }.items():
-        fakes.write_model(folder / "models", name, task=task)
+    for task in tasks.NAMES:
+        fakes.write_model(folder / "models", VALUES["name"] if task == "classify" else f"for-{task}", task=task)
     return fakes.make_app(folder, FakeEngine())
 
 
@@ -191,7 +186,7 @@ def _example_path(path: str, operation: dict[str, Any]) -> str:
     )
 
 
-@pytest.mark.parametrize("task", ["classify", "detect", "embed", "segment"])
+@pytest.mark.parametrize("task", tasks.NAMES)
 def test_description_is_valid_where_a_task_has_no_model(tmp_path: Path, task: str) -> None:
     fakes.write_model(tmp_path / "models", "only", task=task)
     with fakes.logging_kept():

@@ -20,7 +20,7 @@ from flask.testing import FlaskClient
 from PIL import Image
 from werkzeug.test import TestResponse
 
-from app import config
+from app import config, tasks
 from app.decoding.decoder import Decoder
 from app.engine.client import EngineAnswer
 from app.errors import EngineAwayError
@@ -178,7 +178,7 @@ def test_a_refused_picture_leaves_the_others_alone(client: FlaskClient) -> None:
     ("fields", "status", "words"),
     [
         ({"score_threshold": "1.5"}, 422, "score_threshold"),
-        ({"task": "paint"}, 422, "One of: detect, classify, segment, instances, embed."),
+        ({"task": "paint"}, 422, f"One of: {', '.join(tasks.OFFERED)}."),
         ({"model": "nobody"}, 404, "nobody"),
         ({"sample": "nothing.jpg"}, 422, "yard.jpg"),
     ],

@@ -3,7 +3,7 @@
 import { copy } from "./clipboard.js";
 import { command } from "./curl.js";
 import { html, renew, svg } from "./elements.js";
-import { countLabels, hue, milliseconds, objects, percent, share, shortDigest } from "./figures.js";
+import { countLabels, hasBoxes, hue, milliseconds, objects, percent, rowsOf, share, shortDigest } from "./figures.js";
 import { notice } from "./notices.js";
 import { _ } from "./words.js";
 
@@ -40,10 +40,7 @@ export class Answer {
   }
 
   #answered(answer, { detections, labels }) {
-    const [result] = answer.results;
-    if (result.predictions) return predictions(result.predictions);
-    if (result.segments) return segments(result.segments);
-    if (result.embedding) return vector(result.embedding);
+    if (!hasBoxes(answer)) return PARTS[answer.drawing](rowsOf(answer));
     return detections.length ? this.#detections(detections, labels) : null;
   }
 
@@ -111,6 +108,30 @@ function vector(numbers) {
   return html("div", { className: "answer-part" },
     html("h2", {}, _("A vector of %(count)s numbers", { count: numbers.length })),
     html("p", { className: "summary" }, html("code", {}, numbers.slice(0, 8).join(", "), numbers.length > 8 ? ", …" : "")));
+}
+
+function table(rows) {
+  const [first] = rows;
+  return html("div", { className: "answer-part" },
+    html("h2", {}, first === undefined ? _("Nothing found") : cells(first)[0]),
+    html("ol", { className: "predictions" }, ...rows.map(cells).map(([name, ...others]) => html("li", { className: "prediction" },
+      html("span", { className: "row-label" }, name), html("span", { className: "row-score" }, others.join(", "))))));
+}
+
+// What a row says in words and numbers, its name first; drawing.py writes the same.
+const cells = (row) => (row instanceof Object ? Object.values(row) : [row]).filter((value) => !(value instanceof Object)).map(String);
+
+// The part that shows an answer without boxes, by how its task is drawn.
+const PARTS = { labels: predictions, mask: segments, vector, table };
+
+/** A screen reader's sentence about an answer without boxes. */
+export function inWords(answer) {
+  const rows = rowsOf(answer);
+  if (answer.drawing === "vector") return _("A vector of %(count)s numbers", { count: rows.length });
+  const [first] = rows;
+  if (first === undefined) return answer.drawing === "labels" ? _("no label") : _("nothing found");
+  if (answer.drawing === "mask") return _("%(label)s, %(share)s of the picture", { label: first.label, share: percent(first.area, 1) });
+  return answer.drawing === "labels" ? `${first.label}, ${percent(first.score, 1)}` : cells(first).join(", ");
 }
 
 const mostLikely = ({ score }) => _("Most likely, with %(score)s", { score: percent(score, 1) });

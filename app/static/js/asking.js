@@ -15,7 +15,7 @@ export class Asking {
   #rest = null;
   #pause = null;
 
-  /** `options()` says what to ask for: {task, fields}. */
+  /** `options()` says what to ask for, {task, fields}, and how its answer is shown: {drawing, rows}. */
   constructor(service, pictures, options) {
     Object.assign(this, { service, pictures, options });
   }
@@ -86,9 +86,9 @@ export class Asking {
     this.go();
   }
 
-  async #outcome(picture, { task, fields }, signal) {
+  async #outcome(picture, { task, fields, drawing, rows }, signal) {
     try {
-      return await this.service.ask(task, picture.blob, picture.name, fields, signal);
+      return { ...await this.service.ask(task, picture.blob, picture.name, fields, signal), drawing, rows };
     } catch (error) {
       return error;
     }

@@ -19,8 +19,11 @@ export function shortDigest(digest) {
 /** `1 object`, `3 objects`. */
 export const objects = (count) => ngettext("%(num)s object", "%(num)s objects", count);
 
-/** The objects of one image of an answer, with masks or without; nothing for another task. */
-export const objectsIn = (result) => result?.detections ?? result?.instances;
+/** Whether an answer is a list of objects with boxes. */
+export const hasBoxes = (answer) => answer?.drawing === "boxes";
+
+/** The rows of an answer to one image. */
+export const rowsOf = ({ results: [result], rows }) => result[rows];
 
 /** `2 cone, 1 helmet`: what was found, most frequent first. */
 export function countLabels(detections) {

@@ -33,7 +33,7 @@ export class FormOptions extends EventTarget {
     return this.form.elements.task.value;
   }
 
-  /** How its answers are shown: boxes, labels or mask. */
+  /** How its answers are shown; tasks/base.py lists the ways. */
   get drawing() {
     return this.#radio.dataset.drawing;
   }
@@ -58,7 +58,7 @@ export class FormOptions extends EventTarget {
     return this.#models.find((model) => key(model) === key({ name, version }))?.labels ?? [];
   }
 
-  /** What a request for a picture says: its task, and only those fields that differ from the model's defaults. */
+  /** What a request for a picture says: its task, and only those fields that differ from the model's defaults; and how the answer is shown. */
   asked() {
     const { task, model } = this;
     const fields = model ? { model: model.name, version: model.version } : {};
@@ -67,7 +67,7 @@ export class FormOptions extends EventTarget {
       if (value !== "" && !(model && Number(value) === this.#default(name))) fields[name] = value;
     }
     if (this.explains) fields.explain = "true";
-    return { task, fields };
+    return { task, fields, drawing: this.drawing, rows: this.#radio.dataset.rows };
   }
 
   /** Whether a person wants to see where a classifier looked. */

@@ -1,7 +1,7 @@
 // Every state that is not an answer, in words.
 
 import { html } from "./elements.js";
-import { objectsIn, percent } from "./figures.js";
+import { hasBoxes, percent } from "./figures.js";
 import { Unreachable } from "./service.js";
 import { _ } from "./words.js";
 
@@ -17,7 +17,7 @@ export function notice(picture, context, actions) {
   if (picture.state === "refused") return refused(picture, actions);
   if (picture.state === "away") return away(picture, actions);
   if (!picture.answer) return working(context);
-  return objectsIn(picture.answer.results[0]) && !context.detections.length ? nothing(context, actions) : null;
+  return hasBoxes(picture.answer) && !context.detections.length ? nothing(context, actions) : null;
 }
 
 /** What a screen reader is told when a picture's state has changed; empty where there is no news. */

@@ -1,10 +1,10 @@
 // Puts the page together: pictures come in, are asked for, and are shown with their answers.
 
-import { Answer } from "./answer.js";
+import { Answer, inWords } from "./answer.js";
 import { Asking } from "./asking.js";
 import { byId } from "./elements.js";
 import { Engine } from "./engine.js";
-import { countLabels, objects, objectsIn, percent } from "./figures.js";
+import { countLabels, hasBoxes, objects, rowsOf } from "./figures.js";
 import { Filmstrip } from "./filmstrip.js";
 import { openIntake } from "./intake.js";
 import { countdown, spoken } from "./notices.js";
@@ -110,12 +110,12 @@ function show(picture, detections, asked) {
 
 // The detections of a picture. While a new answer is on its way, what no longer fits is left out at once.
 function shown({ answer: given, state }) {
-  const detections = objectsIn(given?.results[0]) ?? [];
+  const detections = hasBoxes(given) ? rowsOf(given) : [];
   return state === "done" ? detections : detections.filter((detection) => options.keeps(detection));
 }
 
 function found(picture) {
-  return objectsIn(picture.answer?.results[0]) ? shown(picture).length : undefined;
+  return hasBoxes(picture.answer) ? shown(picture).length : undefined;
 }
 
 function tell(picture, detections) {
@@ -125,15 +125,9 @@ function tell(picture, detections) {
 }
 
 function summary({ answer: given }, detections) {
-  const result = given?.results[0];
-  if (objectsIn(result)) {
-    return detections.length ? `${objects(detections.length)}, ${countLabels(detections)}` : _("nothing found");
-  }
-  if (result?.embedding) return _("A vector of %(count)s numbers", { count: result.embedding.length });
-  const largest = result?.segments?.[0];
-  if (largest) return _("%(label)s, %(share)s of the picture", { label: largest.label, share: percent(largest.area, 1) });
-  const best = result?.predictions?.[0];
-  return best ? `${best.label}, ${percent(best.score, 1)}` : _("no label");
+  if (!given) return "";
+  if (!hasBoxes(given)) return inWords(given);
+  return detections.length ? `${objects(detections.length)}, ${countLabels(detections)}` : _("nothing found");
 }
 
 function point(index) {

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from app.inference.results import Box, Detection
 from app.web.pages import languages
@@ -52,6 +53,12 @@ def count(detections: Sequence[Detection]) -> str:
     """``2 cone, 1 helmet``: what was found, most frequent first."""
     counted = Counter(detection.label for detection in detections)
     return ", ".join(f"{number} {label}" for label, number in counted.most_common())
+
+
+def cells(row: Any) -> list[str]:
+    """What a row of a result says in words and numbers, its name first."""
+    values = row.values() if isinstance(row, Mapping) else [row]
+    return [str(value) for value in values if not isinstance(value, Mapping | list)]
 
 
 def _area(box: Box) -> float:

@@ -81,6 +81,7 @@ pages.add_app_template_filter(tasks.BY_NAME.get, "task")
 pages.add_app_template_filter(drawing.hue, "hue")
 pages.add_app_template_filter(drawing.share, "share")
 pages.add_app_template_filter(drawing.count, "count_labels")
+pages.add_app_template_filter(drawing.cells)
 
 
 def _page(form: PredictionForm, answers: Sequence[Answered]) -> Response:
