@@ -12,13 +12,14 @@ MAKEFLAGS += --no-print-directory
 # ENV, PORT and any other setting given to make reach the programs through the environment, as they were typed: a value is
 # never read by make ($(shell …) in it) nor by a shell (quotes, blanks, semicolons). app/given.sh makes arguments of them.
 $(foreach name,$(.VARIABLES),$(if $(filter command line,$(origin $(name))),$(eval override export $(name) := $$(value $(name)))))
-GIVEN := A AFTER ANYWAY ARCH B BEFORE BUILD CODE CONFIRM FILE FOLDER LABELS MIX MODEL NAME NAMES OPENAPI OPTIONS PART PROFILE RATE REPLAY SAMPLES SCENARIO SECONDS SHARE SINCE SLO SPEED TASK TEMPLATE VERSION WEIGHTS
+GIVEN := A AFTER ANYWAY ARCH B BEFORE BUILD CODE CONFIRM FILE FOLDER JOIN LABELS MASTER MIX MODEL NAME NAMES OPENAPI OPTIONS PART PROFILE RATE REPLAY SAMPLES SCENARIO SECONDS SHARE SINCE SLO SPEED TASK TEMPLATE VERSION WEIGHTS WORKERS
 $(foreach name,$(GIVEN),$(eval export GIVEN_$(name) := $$(value $(name))))
 override PY := .venv/bin/python
 # Its words are for people; programs read what follows.
 override INSTALL := >&2 requirements/install.sh
 override MODEL_COMMAND := app/given.sh $(PY) -m app.cli model
 override RATE_OPTIONS := --slo:SLO --scenario:SCENARIO --mix:MIX --rate:RATE --seconds:SECONDS --confirm:CONFIRM @OPTIONS
+override JOIN_OPTIONS := --join:JOIN --processes:WORKERS
 
 help: ## Print this help
 	@awk 'BEGIN {FS = ":.*## "; print "\n\033[1mCask\033[0m  a Flask app and a torch model in one Apache container"} \
@@ -173,10 +174,13 @@ plugin-test: ## Run its tests with the models of the store: NAME=claims
 	@app/given.sh $(PY) -m app.cli plugin test :NAME @OPTIONS
 
 ##@ Load tests
-.PHONY: loadtest loadtest-new loadtest-docker loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-proof loadtest-ui
+.PHONY: loadtest loadtest-worker loadtest-new loadtest-docker loadtest-search loadtest-compare loadtest-report loadtest-selftest loadtest-proof loadtest-ui
 loadtest: ## Run a load test: PROFILE=smoke ENV=dev SCENARIO=file.py MIX
 	@$(INSTALL) loadtest
-	@app/given.sh $(PY) -m loadtest run --profile:PROFILE --replay:REPLAY --speed:SPEED $(RATE_OPTIONS)
+	@app/given.sh $(PY) -m loadtest run --profile:PROFILE --replay:REPLAY --speed:SPEED $(JOIN_OPTIONS) $(RATE_OPTIONS)
+loadtest-worker: ## Send for another machine's: MASTER=10.0.0.1:5557 WORKERS=2
+	@$(INSTALL) loadtest
+	@app/given.sh $(PY) -m loadtest worker --master:MASTER --processes:WORKERS --scenario:SCENARIO --confirm:CONFIRM @OPTIONS
 loadtest-new: ## Write a scenario file: OPENAPI=url-or-file NAME=shop
 	@$(INSTALL) loadtest
 	@app/given.sh $(PY) -m loadtest new --openapi:OPENAPI --name:NAME @OPTIONS
@@ -184,7 +188,7 @@ loadtest-docker: ## Run it from containers: WORKERS=2 PROFILE=smoke
 	@app/given.sh docker/steps/loadtest.sh --profile:PROFILE --replay:REPLAY --speed:SPEED $(RATE_OPTIONS)
 loadtest-search: ## Find the highest rate within the SLO: ENV=staging
 	@$(INSTALL) loadtest
-	@app/given.sh $(PY) -m loadtest search $(RATE_OPTIONS)
+	@app/given.sh $(PY) -m loadtest search $(JOIN_OPTIONS) $(RATE_OPTIONS)
 loadtest-compare: ## Compare runs: BEFORE="folders" AFTER="folders"
 	@$(INSTALL) loadtest
 	@app/given.sh $(PY) -m loadtest compare --before @BEFORE --after @AFTER

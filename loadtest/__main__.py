@@ -36,6 +36,7 @@ from loadtest import (
     selftest,
     summary,
     target_lock,
+    worker_processes,
 )
 from loadtest.checks import Verdict
 from loadtest.guard import Target
@@ -69,7 +70,7 @@ LOAD_OPTIONS: tuple[Option, ...] = (
     ("repeats", float, 0.0, "share of requests with repeated bytes, which a cache may answer, 0 … 1"),
     ("seed", int, 1, "the same seed sends the same requests at the same times"),
     ("processes", int, 1, "number of worker processes; each needs a core of its own"),
-    ("join", int, 0, "wait for workers started elsewhere, which connect to this port on loopback"),
+    ("join", str, "", "ADDRESS:PORT of this machine where that many workers, started elsewhere, connect"),
     ("timeout", float, 10.0, "request timeout in seconds"),
     ("slots", int, None, "most concurrent requests of a worker; default: from rate and timeout"),
     ("host", str, "", "the target; must be the address in LOADTEST_HOST"),
@@ -118,6 +119,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     find.set_defaults(command=_search, name="search", profile="probe")
     _add_options(find, (*SEARCH_OPTIONS, *LOAD_OPTIONS))
+    worker = commands.add_parser("worker", help="send load for a load test that another machine plans")
+    worker.set_defaults(command=_worker)
+    worker.add_argument("--master", required=True, metavar="ADDRESS:PORT", help="where that machine waits for workers")
+    names = ("processes", "scenario", "confirm", "ca")
+    _add_options(worker, [option for option in LOAD_OPTIONS if option[0] in names])
     versus = commands.add_parser("compare", help="compare runs before a change with runs after it")
     versus.set_defaults(command=_compare)
     for side in ("--before", "--after"):
@@ -182,10 +188,17 @@ def _replay(arguments: argparse.Namespace, settings: config.Settings) -> Status:
 
 def _drive(plan: Plan, known: reference.Reference, target: Target) -> Status:
     """Send, judge, report."""
+    _say_where_to_join(plan)
     verdict = driver.run(plan, target, known, show=_show if sys.stderr.isatty() else None)
     report.write(plan.folder)
     print(summary.render(plan, verdict, shutil.get_terminal_size().columns if sys.stdout.isatty() else 0))
     return verdict.status
+
+
+def _say_where_to_join(plan: Plan) -> None:
+    if plan.join_port:
+        where = f"MASTER={plan.join_host}:{plan.join_port} ENV={plan.env}"
+        _say(f"Waiting for {plan.workers} workers: make loadtest-worker {where} on each machine that is to send.")
 
 
 def _search(arguments: argparse.Namespace) -> Status:
@@ -196,6 +209,7 @@ def _search(arguments: argparse.Namespace) -> Status:
     with target_lock.hold(target.url, _say):
         first, known = prepare(arguments, base, target, settings)
     probes = _Probes(first, target, known, arguments.seconds)
+    _say_where_to_join(first)
     print(f"Searching {target.url} ({settings.env}), {first.callers}, SLO {first.slo.name}")
     found = search.search(probes.probe, arguments.start, most, arguments.resolution, _tell)
     table = capacity.table_of(found, first)
@@ -265,6 +279,34 @@ def _tell(step: search.Step) -> None:
     print(f"  {step.rate:8.1f}/s  {step.verdict.status.name:<10} {said}{word}", flush=True)
 
 
+def _worker(arguments: argparse.Namespace) -> Status:
+    settings = _settings(arguments)
+    ask = input if sys.stdin.isatty() else None
+    target = guard.admit(settings, confirmed=arguments.confirm, ask=ask)
+    host, port = _address("MASTER", arguments.master)
+    _say(f"{arguments.processes} workers for {target.url} ({settings.env}) wait for {host}:{port}; Ctrl-C ends them.")
+    return worker_processes.keep((host, port), arguments.processes, _absolute(arguments.scenario), settings.env)
+
+
+def _absolute(files: str) -> str:
+    """Locust's processes run in another folder."""
+    return " ".join(str(Path(word).resolve()) for word in files.split())
+
+
+def _address(name: str, given: str) -> tuple[str, int]:
+    """ADDRESS:PORT in its parts; loopback where only a port is given. Raises UsageError."""
+    host, _, port = given.rpartition(":")
+    host = host.strip("[]") or plans.LOOPBACK
+    if not port.isascii() or not port.isdigit() or not 0 < int(port) < 65536:
+        raise profiles.UsageError(f"{name} is {given!r}; expected an address and a port, such as 10.0.0.1:5557.")
+    if host in ("*", "::", "0.0.0.0"):  # noqa: S104 - refused
+        raise profiles.UsageError(
+            f"{name} is {given!r}, every network of this machine; the port has no login. Name the address on the"
+            " workers' network, or 127.0.0.1 and tunnels by ssh (docs/loadtest.md)."
+        )
+    return host, int(port)
+
+
 def _report(arguments: argparse.Namespace) -> Status:
     print(report.write(arguments.folder))
     return Status.PASS
@@ -314,6 +356,7 @@ def prepare(
 ) -> tuple[Plan, reference.Reference]:
     """The plan of one run and the golden answers for it. Asks the target at rest. Raises LoadTestError."""
     _check_options(arguments)
+    join_host, join_port = _address("JOIN", arguments.join) if arguments.join else ("", 0)
     env = settings.env
     slo = profiles.read_slo(arguments.slo)
     chosen = choice.choose(target, settings, arguments.mix, arguments.scenario, profile.mix, slo.scenarios)
@@ -334,7 +377,8 @@ def prepare(
         command=command_of(arguments, target, env),
         sources=chosen.sources,
         is_cask=chosen.is_cask,
-        join_port=arguments.join,
+        join_port=join_port,
+        join_host=join_host,
     )
     return plan, known
 
@@ -345,7 +389,6 @@ def _check_options(arguments: argparse.Namespace) -> None:
         ("processes", arguments.processes, 1, 256),
         ("timeout", arguments.timeout, 0.001, 3600),
         ("seed", arguments.seed, 0, 2**31),
-        ("join", arguments.join, 0, 65535),
     ):
         if not least <= value <= most:
             raise profiles.UsageError(f"--{name} is {value:g}; expected {least:g} to {most:g}.")

@@ -1,4 +1,4 @@
-"""One run from beginning to end: plan, Locust as a child, record, verdict. Nobody else starts Locust."""
+"""One run from beginning to end: plan, Locust as a child, record, verdict."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import contextlib
 import dataclasses
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -15,25 +16,27 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
-from loadtest import progress, request_log, sampling, schedule
+from loadtest import fingerprint, progress, request_log, sampling, schedule
 from loadtest.checks import Check, Verdict, junit
 from loadtest.guard import Target
-from loadtest.plans import Plan
+from loadtest.plans import JOIN_SECONDS, LOOPBACK, Plan
 from loadtest.reference import Reference
 from loadtest.sampling import Sampler
 from loadtest.statuses import Status
 from loadtest.verdict import judge
 
 ROOT = Path(__file__).resolve().parent.parent
+LOCUSTFILE = ROOT / "loadtest" / "locustfile.py"
 # Start of Locust and its workers, and what they take to write their last rows.
 START_SECONDS = 30.0
 GRACE_SECONDS = 5.0
 PERIOD_SECONDS = 0.5
 PRIORITY = -10
-LOOPBACK = "127.0.0.1"
 VERDICT_FILE = "verdict.json"
 JUNIT_FILE = "junit.xml"
 LOG_FILE = "locust.log"
+# Before the words of a line of Locust's log: moment, machine, level, logger.
+LOGGED_BY = re.compile(r"^\[[^\]]*\] \S+/[A-Z]+/\S+: ")
 
 
 def run(plan: Plan, target: Target, known: Reference, *, show: Callable[[str], None] | None = None) -> Verdict:
@@ -46,6 +49,9 @@ def run(plan: Plan, target: Target, known: Reference, *, show: Callable[[str], N
     with Sampler(of_server, server), Sampler(lambda: sampling.of_host(is_shared), host):
         ended = _drive(plan, show)
     record = request_log.read(plan.folder, plan.workers)
+    if machines := fingerprint.of_workers(record.workers):
+        plan = dataclasses.replace(plan, fingerprint=plan.fingerprint | machines)
+        plan.write()
     judged = judge(record, plan.profile, plan.slo, sampling.read(server), sampling.read(host), list(plan.mix))
     verdict = _with_surprises(judged, known, ended)
     write(plan, verdict)
@@ -86,14 +92,15 @@ def command_of(plan: Plan) -> list[str]:
     flags = ["--headless", "--only-summary", "--reset-stats"]
     if plan.join_port:
         flags.append("--master")
-        options |= {"expect-workers": plan.workers, "expect-workers-max-wait": int(START_SECONDS)}
-        options |= {"master-bind-host": LOOPBACK, "master-bind-port": plan.join_port}
+        # remote_workers.py gives up earlier, and says who is missing.
+        options |= {"expect-workers": plan.workers, "expect-workers-max-wait": int(JOIN_SECONDS + START_SECONDS)}
+        options |= {"master-bind-host": plan.join_host, "master-bind-port": plan.join_port}
     elif plan.workers > 1:
         port = _port()
         options |= {"processes": plan.workers, "master-port": port}
         options |= {"master-bind-host": LOOPBACK, "master-bind-port": port}
     named = [f"--{name}={value}" for name, value in options.items()]
-    return [sys.executable, "-m", "locust", "-f", str(ROOT / "loadtest" / "locustfile.py"), *flags, *named]
+    return [sys.executable, "-m", "locust", "-f", str(LOCUSTFILE), *flags, *named]
 
 
 def _port() -> int:
@@ -135,7 +142,8 @@ def go_first() -> None:
 def _follow(plan: Plan, child: subprocess.Popen[bytes], show: Callable[[str], None] | None) -> str:
     seconds = schedule.seconds(plan.profile.stages)
     span = seconds + plan.timeout_seconds + GRACE_SECONDS
-    give_up_at, has_begun = time.monotonic() + START_SECONDS + span, False
+    joining = JOIN_SECONDS if plan.join_port else 0.0
+    give_up_at, has_begun = time.monotonic() + START_SECONDS + joining + span, False
     follower = progress.Follower(plan)
     while len(list(plan.folder.glob("worker-*.json"))) < plan.workers:
         if child.poll() is not None:
@@ -154,7 +162,7 @@ def _follow(plan: Plan, child: subprocess.Popen[bytes], show: Callable[[str], No
 
 def _last_line(path: Path) -> str:
     lines = [line for line in path.read_text(errors="replace").splitlines() if line.strip()]
-    return lines[-1] if lines else "it logged nothing"
+    return LOGGED_BY.sub("", lines[-1]) if lines else "it logged nothing"
 
 
 def _end(child: subprocess.Popen[bytes]) -> None:

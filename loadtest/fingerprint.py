@@ -46,6 +46,12 @@ def cpu_name() -> str:
     return next((line.split(":", 1)[1].strip() for line in lines if line.startswith("model name")), platform.machine())
 
 
+def of_workers(workers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """The machines that workers elsewhere told of, one a worker; empty for workers of this machine."""
+    told = sorted(f"{each['cpu']}, {each['cores']} cores" for each in workers if "cpu" in each)
+    return {"workers": told} if told else {}
+
+
 def digest(table: Mapping[str, Any]) -> str:
     """Twelve digits that stand for a table."""
     return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]

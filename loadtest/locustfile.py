@@ -28,26 +28,28 @@ from locust.runners import MasterRunner, WorkerRunner
 
 from app import config
 from app.errors import SettingsError
-from loadtest import choice, foreign_users, guard, plans, reference, replay, scenarios
+from loadtest import choice, foreign_users, guard, plans, reference, remote_workers, replay, scenarios
 from loadtest.connections import Connections
 from loadtest.dispatcher import Dispatcher, clock_from
 from loadtest.outcomes import REFUSALS, Outcome
 from loadtest.request_log import Recorder
 from loadtest.scenario import Scenario
 from loadtest.scenarios import Caller
-from loadtest.schedule import share_of_worker
+from loadtest.schedule import highest_rate, share_of_worker
 from loadtest.sender import Sender
 from loadtest.statuses import LoadTestError, Status, UsageError
 
 BEGIN = "cask-begin"
 # Long enough for every worker to hear it.
 HEAD_START_SECONDS = 1.0
-PLAN_SECONDS = 120.0
 # Of a person at the page.
 TIMEOUT_SECONDS = 30.0
 LOOPBACK = ("127.0.0.1", "localhost", "::1")
 
+# The moment at which the run begins: by the clock of the one that plans, and by this machine's.
 begin: AsyncResult = AsyncResult()
+# Set when CaskDispatcher has its plan: at once, or when it has come from another machine.
+planned: AsyncResult = AsyncResult()
 log = logging.getLogger("loadtest")
 
 
@@ -55,6 +57,7 @@ log = logging.getLogger("loadtest")
 def _add_options(parser: LocustArgumentParser) -> None:
     parser.add_argument("--run-folder", default="", include_in_web_ui=False, help="Drive the plan in this folder.")
     parser.add_argument("--driver", type=int, default=0, include_in_web_ui=False, help="Ends when that process does.")
+    parser.add_argument("--join", action="store_true", include_in_web_ui=False, help="The plan is the master's.")
     parser.add_argument("--mix", default="", help="Who calls: as MIX of make loadtest.")
     parser.add_argument("--scenario", default="", include_in_web_ui=False, help="A file with request() and check().")
     parser.add_argument(
@@ -69,6 +72,9 @@ def _prepare(environment: Environment, runner: Any, **_: Any) -> None:
     options: Any = environment.parsed_options
     if not options.headless and not options.worker and options.web_host not in LOOPBACK:
         _refuse(f"--web-host is {options.web_host!r}; the page has no login, expected one of {', '.join(LOOPBACK)}.")
+    if options.join:
+        _prepare_remote(environment, runner)
+        return
     if options.run_folder:
         _prepare_plan(environment, runner, Path(options.run_folder))
         return
@@ -130,20 +136,102 @@ def _typed_host(environment: Environment) -> str | None:
 
 
 def _prepare_plan(environment: Environment, runner: Any, folder: Path) -> None:
-    environment.user_classes = [CaskDispatcher]
-    _wait_for(folder / plans.FILE_NAME)
-    plan = CaskDispatcher.plan = plans.read(folder)
-    environment.host = CaskDispatcher.host = plan.url
     try:
-        found = scenarios.build(plan.mix, plan.sources, {replay.REPLAYED: replay.scenario()})
-        CaskDispatcher.scenarios = _with_users(environment, found)
+        plan = plans.read(folder)
+        _take(environment, plan)
     except LoadTestError as error:
         _refuse(str(error), error.status)
     options: Any = environment.parsed_options
     # By its number, for it may be gone before this line. A worker's parent is another: Locust's own master.
     gevent.spawn(_end_with_parent, os.getppid() if isinstance(runner, WorkerRunner) else options.driver)
     if isinstance(runner, WorkerRunner):
-        runner.register_message(BEGIN, lambda msg, **_: begin.set(msg.data["epoch"]))
+        runner.register_message(BEGIN, lambda msg, **_: begin.set((msg.data["epoch"], msg.data["epoch"])))
+    elif plan.join_port:
+        _await_workers(environment, runner, plan)
+
+
+def _take(environment: Environment, plan: plans.Plan) -> None:
+    """Make this plan the one that is driven. Raises LoadTestError."""
+    environment.user_classes = [CaskDispatcher]
+    CaskDispatcher.plan = plan
+    environment.host = CaskDispatcher.host = plan.url
+    found = scenarios.build(plan.mix, plan.sources, {replay.REPLAYED: replay.scenario()})
+    CaskDispatcher.scenarios = _with_users(environment, found)
+    planned.set(plan)
+
+
+def _await_workers(environment: Environment, runner: MasterRunner, plan: plans.Plan) -> None:
+    """Of the one that plans: workers elsewhere get their plan, and all begin at one moment."""
+
+    def say_begin() -> None:
+        # Of a worker whose clock is another, only the span between the two counts.
+        runner.send_message(BEGIN, {"epoch": time.time() + HEAD_START_SECONDS, "sent": time.time()})
+
+    def lose(words: str) -> None:
+        log.error("%s", words)
+        gevent.spawn(end)
+
+    def end() -> None:
+        runner.quit()
+        os._exit(int(Status.INVALID))
+
+    workers = remote_workers.Workers(runner, plan, say_begin, lose)
+    gevent.spawn(workers.watch)
+
+    # Locust ends by itself when the last worker has gone.
+    @environment.events.quitting.add_listener
+    def _say_who_was_lost(**_: Any) -> None:
+        if lost := workers.lost():
+            log.error("%s", lost)
+
+
+def _prepare_remote(environment: Environment, runner: WorkerRunner) -> None:
+    """Of a worker on another machine than the one that plans."""
+    options: Any = environment.parsed_options
+    environment.user_classes = [CaskDispatcher]
+
+    def take(plan: plans.Plan) -> None:
+        _admit(plan, options.confirm)
+        _take(environment, plan)
+
+    def end(words: str, status: Status) -> None:
+        log.error("%s: %s", status.name, words)
+        # The master may end this process before the other line does.
+        environment.process_exit_code = int(status)
+        gevent.spawn_later(HEAD_START_SECONDS, os._exit, int(status))
+
+    def hear_begin(msg: Any, **_: Any) -> None:
+        begin.set((msg.data["epoch"], time.time() + msg.data["epoch"] - msg.data["sent"]))
+
+    gevent.spawn(_end_with_parent, os.getppid())
+    gevent.spawn(_end_without_master, environment)
+    runner.register_message(BEGIN, hear_begin)
+    given = [Path(word) for word in options.scenario.split()]
+    CaskDispatcher.remote = remote_workers.RemoteWorker(runner, given, take, end)
+    CaskDispatcher.remote.join()
+
+
+def _admit(plan: plans.Plan, confirmed: str) -> None:
+    """Another machine's plan loads what this one's settings allow, and nothing else. Raises LoadTestError."""
+    settings = config.resolve()
+    if plan.env != settings.env:
+        raise UsageError(f"it was started with ENV={settings.env}, the plan is for {plan.env}; give both the same")
+    guard.admit(settings, host=plan.url, highest_rps=highest_rate(plan.profile.stages), confirmed=confirmed)
+
+
+def _end_without_master(environment: Environment) -> None:
+    """A load that nobody judges any more stops. By a clock that does not jump."""
+    heard_at = time.monotonic()
+
+    @environment.events.heartbeat_received.add_listener
+    def _hear(**_: Any) -> None:
+        nonlocal heard_at
+        heard_at = time.monotonic()
+
+    while time.monotonic() < heard_at + remote_workers.SILENT_SECONDS:
+        gevent.sleep(1)
+    log.error("The one that plans has not been heard of for %g s; the load has stopped.", remote_workers.SILENT_SECONDS)
+    os._exit(int(Status.INVALID))
 
 
 def _with_users(environment: Environment, found: Iterable[Scenario]) -> list[Scenario]:
@@ -160,15 +248,6 @@ def _of_users(environment: Environment, scenario: Scenario) -> Scenario:
     return dataclasses.replace(scenario, perform=foreign_users.ForeignUsers(environment, classes).perform)
 
 
-def _wait_for(path: Path) -> None:
-    """A worker in a container of its own may be there before the one that plans."""
-    end = time.monotonic() + PLAN_SECONDS
-    while not path.exists():
-        if time.monotonic() > end:
-            _refuse(f"{path} did not come within {PLAN_SECONDS:g} s; expected one that plans the run.", Status.INVALID)
-        time.sleep(0.1)
-
-
 def _end_with_parent(parent: int) -> None:
     """Nobody would stop the load, nor judge it, once the driver is gone, whatever ended it."""
     while os.getppid() == parent:
@@ -180,7 +259,7 @@ def _end_with_parent(parent: int) -> None:
 def _begin(user_count: int, **_: Any) -> None:
     """Everybody is there: agree on the moment at which the run begins."""
     runner = CaskDispatcher.runner
-    if isinstance(runner, MasterRunner):
+    if isinstance(runner, MasterRunner) and not CaskDispatcher.plan.join_port:
         runner.send_message(BEGIN, {"epoch": time.time() + HEAD_START_SECONDS})
 
 
@@ -190,9 +269,10 @@ def _check_host(environment: Environment, **_: Any) -> None:
     runner: Any = environment.runner
     options: Any = environment.parsed_options
     CaskDispatcher.runner = runner
-    if options.run_folder:
+    if options.run_folder or options.join:
         if not isinstance(runner, MasterRunner | WorkerRunner):
-            begin.set(time.time() + HEAD_START_SECONDS)
+            epoch = time.time() + HEAD_START_SECONDS
+            begin.set((epoch, epoch))
         return
     try:
         allowed = guard.admit(config.resolve(), host=environment.host or "", confirmed=options.confirm)
@@ -234,17 +314,31 @@ class CaskDispatcher(User):
     plan: plans.Plan
     scenarios: list[Scenario]
     runner: Any = None
+    remote: remote_workers.RemoteWorker | None = None
+    has_begun = False
 
     @task
     def drive(self) -> None:
         """Drive the plan, leave the record, and wait to be ended."""
-        plan, folder = self.plan, self.plan.folder
-        worker = max(0, getattr(self.environment.runner, "worker_index", 0))
+        if CaskDispatcher.has_begun:
+            # Locust gives a lost worker's dispatcher to another worker.
+            raise StopUser
+        CaskDispatcher.has_begun = True
+        plan = planned.get()
+        self._drive(plan, self.remote.index if self.remote else max(0, getattr(self.runner, "worker_index", 0)))
+        if self.remote:
+            self.remote.finish()
+        raise StopUser
+
+    def _drive(self, plan: plans.Plan, worker: int) -> None:
+        folder = plan.folder
         recorder, seed = Recorder(folder, worker), plan.seed * 1000 + worker
         settings, caller = config.resolve(), self._caller(seed)
         moments = share_of_worker(plans.moments(plan), worker, plan.workers)
-        began_at = begin.get()
-        clock = clock_from(began_at)
+        if self.remote:
+            self.remote.ready()
+        began_at, begins_here = begin.get()
+        clock = clock_from(begins_here)
         connections = Connections(plan.url, plan.slots, str(settings.loadtest_ca_file or ""))
         sending = Sender(connections, recorder, clock, plan.timeout_seconds)
         stop_when_bad = plan.profile.stop_when_bad
@@ -270,7 +364,6 @@ class CaskDispatcher(User):
                 "pid": os.getpid(),
             }
         )
-        raise StopUser
 
     def _caller(self, seed: int) -> Caller:
         plan = self.plan

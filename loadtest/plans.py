@@ -17,6 +17,9 @@ from loadtest.profiles import Profile, Slo
 from loadtest.schedule import Stage, arrivals, highest_rate
 
 FILE_NAME = "run.json"
+LOOPBACK = "127.0.0.1"
+# People start workers by hand, one machine after another.
+JOIN_SECONDS = 60.0
 SLOTS_MOST = 2000
 SLOTS_LEAST = 64
 
@@ -41,7 +44,8 @@ class Plan:
     sources: dict[str, str] = field(default_factory=dict)  # scenario → the file it is in, for those that are not ours
     replay: str = ""  # an access log whose arrivals are sent again, in words; replay.json has them
     is_cask: bool = True  # the target tells of itself, as this service does
-    join_port: int = 0  # workers come from elsewhere and join at this port of loopback; 0: they are started here
+    join_port: int = 0  # workers come from elsewhere and join at this port; 0: they are started here
+    join_host: str = LOOPBACK
 
     @property
     def callers(self) -> str:

@@ -91,12 +91,13 @@ def _judged_seconds(record: Record, profile: Profile) -> float:
 
 def _generator(record: Record, judged: np.ndarray, profile: Profile, slo: Slo) -> Iterator[Check]:
     lost = record.lost_workers
+    hosts = ", ".join(sorted({worker["host"] for worker in record.workers if "host" in worker}))
     yield Check(
         "workers",
         Status.INVALID if lost else Status.PASS,
         f"{len(record.workers)} of {record.expected_workers} finished",
         "all",
-        "a lost worker takes its requests with it" if lost else "",
+        "a lost worker takes its requests with it" if lost else f"on {hosts}" if hosts else "",
     )
     planned = sum(worker["planned"] for worker in record.workers)
     yield from _completeness(record, profile, planned)

@@ -56,7 +56,7 @@ options=(--network host --user "$(id -u):$(id -g)" --read-only --tmpfs /tmp --ca
     --security-opt no-new-privileges --volume "$results:$results" --volume "$(realpath "$ENV_DIR"):/app/env:ro" --env "ENV=$ENV")
 # Scenarios of plugins, and those of SCENARIO with what lies beside them, under the paths that they have out here.
 if [ -d "${PLUGINS_DIR:-plugins}" ]; then options+=(--volume "$(realpath "${PLUGINS_DIR:-plugins}"):/app/plugins:ro"); fi
-given=()
+given=() scenario=""
 for each in "$@"; do
     case "$each" in
         --scenario=* | --replay=*)
@@ -68,6 +68,7 @@ for each in "$@"; do
                 options+=(--volume "$(dirname "$path"):$(dirname "$path"):ro")
             done
             each="${each%%=*}=${paths# }"
+            case "$each" in --scenario=*) scenario="${paths# }" ;; esac
             ;;
     esac
     given+=("$each")
@@ -85,8 +86,7 @@ stop() {
 trap stop EXIT
 for number in $(seq "$WORKERS"); do
     workers+=("$("$DOCKER" run --detach --name "cask-$name-$number" "${options[@]}" "$LOADTEST_IMAGE" \
-        locust -f loadtest/locustfile.py --run-folder "$results/$name" --worker --master-host 127.0.0.1 \
-        --master-port "$port" --loglevel WARNING)")
+        loadtest worker --master "127.0.0.1:$port" --scenario "$scenario" --confirm "$ENV")")
 done
 say workers "$WORKERS, named cask-$name-1 and on"
 
@@ -94,7 +94,7 @@ terminal=()
 if [ -t 1 ] && [ -t 0 ]; then terminal=(--interactive --tty); fi
 status=0
 "$DOCKER" run --rm --name "cask-$name" "${terminal[@]}" "${options[@]}" "$LOADTEST_IMAGE" \
-    loadtest run --processes "$WORKERS" --join "$port" --folder "$results/$name" "${given[@]}" || status=$?
+    loadtest run --processes "$WORKERS" --join "127.0.0.1:$port" --folder "$results/$name" "${given[@]}" || status=$?
 if [ "$status" = 3 ]; then
     for worker in "${workers[@]}"; do "$DOCKER" logs --tail 3 "$worker" 2>&1 | sed 's/^/    /' >&2; done
 fi

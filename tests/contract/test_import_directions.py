@@ -876,6 +876,7 @@ ONLY: dict[str, tuple[str, ...]] = {
         "loadtest.precise_timer",
         "loadtest.connections",
         "loadtest.foreign_users",
+        "loadtest.remote_workers",
     ),
     "geventhttpclient": ("loadtest.sender", "loadtest.connections"),
     "loadtest": ("loadtest",),

@@ -82,6 +82,7 @@ def test_all_targets_that_take_something_are_known() -> None:
         "PY",
         "INSTALL",
         "MODEL_COMMAND",
+        "JOIN_OPTIONS",
         "RATE_OPTIONS",
         "MAKEFILE_LIST",
     }
