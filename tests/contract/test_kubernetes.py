@@ -13,7 +13,8 @@ import yaml
 from app.config import ROOT, secret_files, sources
 
 FOLDER = ROOT / "docker" / "kubernetes"
-OVERLAYS = ("dev", "prod")
+# Overlay → the environment whose settings it takes.
+OVERLAYS = {"dev": "dev", "prod": "prod", "one-node": "prod"}
 # The newest of Kubernetes whose schemas the library brings, and the oldest that Kubernetes' makers still mend.
 VERSIONS = ("1.33", "1.36")
 # Of the Prometheus Operator, whose schema the library does not have.
@@ -92,14 +93,27 @@ def test_settings_are_those_of_the_env_file(rendered: dict[str, Any], overlay: s
     maps = {
         each["metadata"]["name"].rpartition("-")[0]: each["data"] for each in rendered[overlay][:] if "data" in each
     }
-    lines = (ROOT / "env" / f"{overlay}.env").read_text().splitlines()
+    lines = (ROOT / "env" / f"{OVERLAYS[overlay]}.env").read_text().splitlines()
     given = dict(line.split("=", 1) for line in lines if sources.PLAIN_LINE.fullmatch(line))
 
     assert maps["cask-env"] == given
-    assert maps["cask-settings"]["STATE_STORE"] == "redis"
+    assert maps["cask-settings"]["STATE_STORE"] == ("disk" if overlay == "one-node" else "redis")
     pod = of_kind(rendered[overlay], "Deployment")["spec"]["template"]["spec"]
     order = [each["configMapRef"]["name"].rpartition("-")[0] for each in pod["containers"][0]["envFrom"]]
     assert order == ["cask-env", "cask-settings"]
+
+
+def test_one_node_keeps_its_state_and_nothing_that_belongs_to_a_pod(rendered: dict[str, Any]) -> None:
+    pod = of_kind(rendered["one-node"], "Deployment")["spec"]["template"]["spec"]
+    claim = of_kind(rendered["one-node"], "PersistentVolumeClaim")
+    (container,) = pod["containers"]
+    volumes = {each.pop("name"): each for each in pod["volumes"]}
+    mounts = {each["mountPath"]: each["name"] for each in container["volumeMounts"]}
+
+    assert volumes[mounts["/var/lib/cask"]] == {"persistentVolumeClaim": {"claimName": claim["metadata"]["name"]}}
+    # Two pods share the claim while one takes the other's place.
+    assert list(volumes[mounts["/var/lib/cask/run"]]) == ["emptyDir"]
+    assert claim["spec"]["accessModes"] == ["ReadWriteOnce"]
 
 
 def test_a_stop_has_time_and_probes_name_a_host_that_is_answered(rendered: dict[str, Any]) -> None:
