@@ -20,7 +20,7 @@ from loadtest.outcomes import REFUSALS, SCENARIO_BROKE, Outcome
 from loadtest.statuses import UsageError
 
 if TYPE_CHECKING:
-    from loadtest.scenarios import Scenario
+    from loadtest.scenario import Scenario
 
 KEYS = ("method", "path", "params", "headers", "json", "data", "files", "status")
 SUCCESS = range(200, 300)

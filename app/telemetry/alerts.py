@@ -13,17 +13,17 @@ import json
 import logging
 import os
 import queue
-import re
 import threading
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from app.config import Settings
 from app.storage import file_locks
 from app.telemetry import logs, metrics
+from app.telemetry.alert import FLUSH_SECONDS, Alert, Channel, clean
 
 log = logging.getLogger("cask.alerts")
 
@@ -31,52 +31,9 @@ FOLDER = "run/alerts"
 # Faults are told apart by where they are logged; more than this of them share a place.
 PLACES = 512
 MAX_WAITING = 100
-SEND_SECONDS = 5.0
-FLUSH_SECONDS = 3.0
 MAX_TEXT = 2000
 
-
-# What an error's words may quote of a request: bytes as Python prints them, tokens, base64.
-QUOTED = re.compile(r"b(['\"])(?:\\.|(?!\1).){16,}?(?:\1|$)|[A-Za-z0-9+_=-]{36,}", re.S)
-
-
-def clean(text: str) -> str:
-    """Without anything long enough to be a token or a part of an image."""
-    return QUOTED.sub(lambda found: found[0][:4] + "…", text)
-
-
-@dataclass(frozen=True)
-class Alert:
-    """One fault. ``repeats``: how often it came before without being told."""
-
-    fault: str
-    text: str
-    logger: str
-    level: str
-    role: str
-    pid: int
-    request_id: str
-    exception: BaseException | None = None
-    repeats: int = 0
-
-    def lines(self, settings: Settings) -> str:
-        """For people: what, how often, where to look."""
-        more = f" ({self.repeats} more since it was last told)" if self.repeats else ""
-        where = f"{settings.server_name} ({settings.env}), {self.role} {self.pid}"
-        request = f", request {self.request_id}" if self.request_id else ""
-        return f"{self.level.upper()} on {where}: {self.text}{more}{request}"
-
-
 Clock = Callable[[], float]
-
-
-class Channel(Protocol):
-    """One way to tell somebody. ``name`` is one of the metric's."""
-
-    name: str
-
-    def send(self, alert: Alert) -> None:
-        """Tell it. Raises when that failed; takes a few seconds at most."""
 
 
 class Once:

@@ -152,7 +152,11 @@ def test_every_panel_and_rule_is_understood(watching: Prometheus) -> None:
 
 @pytest.mark.parametrize(
     "command",
-    [("check", "rules", "rules/cask.yml"), ("test", "rules", "rules_test.yml"), ("check", "config", "prometheus.yml")],
+    [
+        ("check", "rules", "rules/cask.yml"),
+        ("test", "rules", "rules_test.yml", "rules_days_test.yml"),
+        ("check", "config", "prometheus.yml"),
+    ],
 )
 def test_promtool_is_content(command: tuple[str, ...]) -> None:
     done = subprocess.run(["promtool", *command], cwd=MONITORING, capture_output=True, text=True, check=False)

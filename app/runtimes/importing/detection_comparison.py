@@ -18,8 +18,6 @@ from app.runtimes.build import agreement
 LEAST_LISTED_SCORE = 0.05
 # Of YOLO's rows.
 BOX_COLUMNS = 4
-# Which of the parts below holds the numbers of labels.
-LABELS_PART = {heads.TORCHVISION: 1, heads.YOLO_NMS: 2}
 # The rows of each picture, in parts whose values are of one kind.
 Parts = list[np.ndarray]
 

@@ -15,8 +15,6 @@ RANDOM = "random"
 RANDOM_SEED = 20260101
 # How a network's values are counted before mean and std.
 VALUES = ("0-1", "0-255")
-LAYOUTS = ("nchw", "nhwc")
-CHANNELS = ("rgb", "bgr")
 
 
 @dataclass(frozen=True)

@@ -8,7 +8,7 @@ from sentry_sdk.utils import event_from_exception
 
 from app import __version__
 from app.config import Settings
-from app.telemetry.alerts import FLUSH_SECONDS, Alert, clean
+from app.telemetry.alert import FLUSH_SECONDS, Alert, clean
 
 
 class Sentry:

@@ -6,7 +6,7 @@ import json
 import urllib.request
 
 from app.config import Settings
-from app.telemetry.alerts import SEND_SECONDS, Alert
+from app.telemetry.alert import SEND_SECONDS, Alert
 
 
 class Webhook:
