@@ -33,7 +33,8 @@ Command = Callable[[int, Path], list[str]]
 
 @dataclass(frozen=True)
 class Contender:
-    """One server. ``kind``: ours, minimal (our engine without our app), code (a model with code) or peer.
+    """One server. ``kind``: ours, minimal (our engine without our app), square (ours, pictures as for a model with
+    code), code (a model with code) or peer.
 
     Paths are of the URL; an empty one: it has no such route.
 
@@ -159,7 +160,7 @@ def _still_there(pids: list[int]) -> list[int]:
 
 
 MINIMAL = "ours-minimal"
-WITH_CODE = "ours-code"
+WITH_CODE, SQUARE = "ours-code", "ours-square"
 # What each row of ours asks the engine for.
 VARIANTS = {
     "auto": ("Cask, automatic", {}),
@@ -189,18 +190,34 @@ def minimal() -> Contender:
     )
 
 
-def with_code() -> Contender:
-    """The same network in eager torch as a model with code, in its own process; to be compared with ours-torch."""
-    return replace(
-        _ours(WITH_CODE, "Cask, the same in eager torch as a model with code", {"MODEL_CODE": "on"}),
-        # No build, and no raw limit: it is the code that computes.
-        kind="code",
-        predict_path=f"/v1/models/{model.CODE_NAME}/predict?top=1",
-        label_of=lambda body: json.loads(body)["results"][0][0]["label"],
-        plain_path="",
-        flask_path="",
-        static_path="",
-    )
+def with_code() -> list[Contender]:
+    """The same network in eager torch inside the engine and as a model with code, in its own process; to be compared.
+
+    Both get pictures that are scaled to the input's side; those of the other rows are scaled larger and cut, which is
+    more to decode.
+    """
+    inside = _ours(SQUARE, "Cask, eager torch, square pictures", VARIANTS["torch"][1])
+    apart = _ours(WITH_CODE, "Cask, the same as a model with code", {"MODEL_CODE": "on"})
+    return [
+        replace(
+            inside,
+            kind="square",
+            environment={**inside.environment, "MODELS_DIR": str(model.SQUARE_STORE)},
+            plain_path="",
+            flask_path="",
+            static_path="",
+        ),
+        replace(
+            apart,
+            # No build, and no raw limit: it is the code that computes.
+            kind="code",
+            predict_path=f"/v1/models/{model.CODE_NAME}/predict?top=1",
+            label_of=lambda body: json.loads(body)["results"][0][0]["label"],
+            plain_path="",
+            flask_path="",
+            static_path="",
+        ),
+    ]
 
 
 def _ours(name: str, title: str, settings: dict[str, str]) -> Contender:

@@ -21,7 +21,7 @@ from pydantic import SecretStr
 
 from app import config, tasks
 from app.engine.batcher import Limits
-from app.engine.client import EngineAnswer, EngineClient
+from app.engine.client import CallAnswer, EngineAnswer, EngineClient
 from app.engine.server import Server
 from app.engine.worker import Workers
 from app.errors import CaskError
@@ -233,6 +233,18 @@ class FakeEngine:
             raise self.error
         model = FakeModel(manifest)
         return [EngineAnswer(each, 1.0, 2.0, len(images), self.form) for each in model.predict(images, options)]
+
+    def call(
+        self,
+        manifest: Manifest,
+        items: Sequence[tuple[Sequence[Any], bytes | memoryview]],
+        options: dict[str, Any],
+        deadline: float,
+    ) -> list[CallAnswer]:
+        if self.error:
+            raise self.error
+        told = [{"values": values, "bytes": len(data), **options} for values, data in items]
+        return [CallAnswer(json.dumps(each).encode(), 1.0, 2.0, len(items)) for each in told]
 
     def status(self) -> dict[str, Any]:
         self.status_count += 1

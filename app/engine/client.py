@@ -176,7 +176,7 @@ class EngineClient:
     def call(
         self,
         manifest: Manifest,
-        items: Sequence[tuple[Sequence[Any], bytes]],
+        items: Sequence[tuple[Sequence[Any], Buffer]],
         options: dict[str, Any],
         deadline: float,
     ) -> list[CallAnswer]:

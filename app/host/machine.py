@@ -29,6 +29,9 @@ MEMBERSHIP = Path("/proc/self/cgroup")
 MAPPINGS = Path("/proc/self/maps")
 # Of one core: what threads that look after something use while nobody asks.
 QUIET_SHARE = 0.05
+# Of what was freed, so much is kept for the next batch, and of one block: glibc's own most for it.
+KEPT_BYTES, KEPT_BLOCK_BYTES = 128 * 1024**2, 32 * 1024**2
+M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
 
 
 def python() -> str:
@@ -174,6 +177,17 @@ def device(requested: str) -> str:
     if requested == "auto":
         return FIRST_GPU if has_gpu() else CPU
     return FIRST_GPU if requested == "cuda" else requested
+
+
+def keep_freed_memory() -> None:
+    """Let the memory of what was freed be used again while there is work (mallopt(3), glibc only); see ``trim_memory``.
+
+    torch makes its results anew for each batch. Given back and asked for at once, every page of them costs a fault.
+    """
+    set_option = getattr(ctypes.CDLL(None), "mallopt", None)
+    if set_option is not None:
+        set_option(M_MMAP_THRESHOLD, KEPT_BLOCK_BYTES)
+        set_option(M_TRIM_THRESHOLD, KEPT_BYTES)
 
 
 def return_memory() -> None:

@@ -141,7 +141,9 @@ def _compute(request: _Request, numbers: Sequence[int]) -> tuple[list[bytes], di
     return [each.json for each in answers], _timings(started, decoded, answers)
 
 
-def _answers(request: _Request, numbers: Sequence[int], items: Sequence[tuple[list[Any], bytes]]) -> list[CallAnswer]:
+def _answers(
+    request: _Request, numbers: Sequence[int], items: Sequence[tuple[list[Any], code_items.Data]]
+) -> list[CallAnswer]:
     try:
         return request.predictor.engine.call(request.manifest, items, request.options, request.asked.deadline)
     except InputRefusedError as error:
@@ -159,7 +161,7 @@ def _timings(started: float, decoded: float, answers: Sequence[CallAnswer]) -> d
     }
 
 
-def _item(request: _Request, number: int, hold: Hold) -> tuple[list[Any], bytes]:
+def _item(request: _Request, number: int, hold: Hold) -> tuple[list[Any], code_items.Data]:
     asked, decoder = request.asked, request.predictor.decoder
     where = f"items[{number}]." if len(asked.items) > 1 else ""
 
@@ -167,6 +169,6 @@ def _item(request: _Request, number: int, hold: Hold) -> tuple[list[Any], bytes]
         return decoder.read(data, spec, asked.deadline, hold)
 
     def read_picture(data: bytes, shape: Sequence[int | None] | None) -> code_items.Pixels:
-        return code_images.read(data, shape, decoder.limits, decode)
+        return code_images.read(data, shape, decode)
 
     return code_items.item(request.manifest.signature, asked.items[number], read_picture, where)

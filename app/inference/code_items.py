@@ -11,9 +11,10 @@ from app.model_code.schema_marks import BESIDE, KIND, SHAPE
 from app.texts import Text
 
 # Shape of the pixels, width and height of the upright original, and the pixels.
-Pixels = tuple[Sequence[int], int, int, Any]
-# The bytes of a picture, and the shape that the model asks for.
+Pixels = tuple[Sequence[int], int, int, memoryview]
+Data = bytes | memoryview
 MOST_VALUES = 1_000_000
+# The bytes of a picture, and the shape that the model asks for.
 ReadPicture = Callable[[bytes, Sequence[int | None] | None], Pixels]
 
 
@@ -25,6 +26,12 @@ def options(signature: Mapping[str, Any], given: Mapping[str, Any]) -> dict[str,
         name: validation.check(schema, given[name], name) if name in given else schema["default"]
         for name, schema in known.items()
     }
+
+
+def lone_file(signature: Mapping[str, Any]) -> str:
+    """The one parameter of a model that takes an image or bytes and nothing else; empty for another."""
+    inputs = signature["inputs"]
+    return next((name for name in inputs if inputs[name].get(KIND) in BESIDE), "") if len(inputs) == 1 else ""
 
 
 def check_size(items: Sequence[Mapping[str, Any]], given: Mapping[str, Any]) -> None:
@@ -46,7 +53,7 @@ def check_size(items: Sequence[Mapping[str, Any]], given: Mapping[str, Any]) -> 
 
 def item(
     signature: Mapping[str, Any], given: Mapping[str, Any], read_picture: ReadPicture, where: str = ""
-) -> tuple[list[Any], bytes]:
+) -> tuple[list[Any], Data]:
     """The values of one item, and the bytes that they point into. ``where``: before the names in messages.
 
     Raises OptionError, and what ``read_picture`` raises, with the parameter's name before it.
@@ -54,7 +61,7 @@ def item(
     known: Mapping[str, Any] = signature["inputs"]
     _refuse_unknown(given, known, where, known)
     values: list[Any] = []
-    data = bytearray()
+    parts, at = list[Data](), 0
     for name, schema in known.items():
         if name not in given:
             if schema.get("anyOf"):
@@ -64,14 +71,17 @@ def item(
         kind = schema.get(KIND)
         if kind == "image":
             shape, width, height, pixels = _picture(schema, given[name], read_picture, f"{where}{name}")
-            values.append([len(data), len(pixels), shape, width, height])
-            data += pixels
+            values.append([at, len(pixels), shape, width, height])
+            parts.append(pixels)
+            at += len(pixels)
         elif kind in BESIDE:
-            values.append([len(data), len(given[name])])
-            data += given[name]
+            values.append([at, len(given[name])])
+            parts.append(given[name])
+            at += len(given[name])
         else:
             values.append(validation.check(schema, given[name], f"{where}{name}"))
-    return values, bytes(data)
+    # One picture, as most models take it, is not copied.
+    return values, parts[0] if len(parts) == 1 else b"".join(parts)
 
 
 def _refuse_unknown(given: Mapping[str, Any], known: Mapping[str, Any], where: str, there: Sequence[str] | Any) -> None:

@@ -227,6 +227,8 @@ def _ends_in_nothing(image: Image.Image) -> bool:
 
 def _target(spec: InputSpec, width: int, height: int) -> tuple[tuple[int, int], tuple[float, float, float, float]]:
     """Width and height of the scaled picture, and which part of the upright original it shows."""
+    if spec.kind == "whole":
+        return (spec.width or width, spec.height or height), (0.0, 0.0, width, height)
     if spec.kind == "crop":
         # Cut before scaling: a strip of 1 × 50 000 pixels must not grow into gigabytes on its way.
         side = min(width, height) * spec.size / spec.resize_size

@@ -63,7 +63,7 @@ class Engine(Protocol):
     def call(
         self,
         manifest: Manifest,
-        items: Sequence[tuple[Sequence[Any], bytes]],
+        items: Sequence[tuple[Sequence[Any], bytes | memoryview]],
         options: dict[str, Any],
         deadline: float,
     ) -> list[CallAnswer]: ...

@@ -31,6 +31,9 @@ def bilinear(image: Image.Image, size: tuple[int, int], part: Edges) -> Image.Im
 
     Decodes the image where that has not happened yet, and raises what its reader raises on damaged bytes.
     """
+    if image.size == size and part == (0, 0, *size):
+        image.load()
+        return image
     if image.mode in WEIGHED and image.width * image.height > STRIP_PIXELS:
         return _in_strips(image, size, part)
     if image.mode != "RGB" or not IS_VECTORISED:
@@ -46,8 +49,6 @@ def _in_strips(image: Image.Image, size: tuple[int, int], part: Edges) -> Image.
     """As Pillow scales an image with alpha, first across and then down; it would weigh all of it at once, which takes
     as much memory again.
     """
-    if image.size == size and part == (0, 0, *size):
-        return image
     image.load()
     weighed, rows = WEIGHED[image.mode], max(1, STRIP_PIXELS // image.width)
     narrow = Image.new(weighed, (size[0], image.height))

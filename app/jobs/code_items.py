@@ -10,6 +10,7 @@ from typing import Any
 from app.errors import OptionError
 from app.inference import code_calls
 from app.inference.code_calls import Call
+from app.inference.code_items import lone_file
 from app.inference.pipeline import Predictor
 from app.jobs.jobs import Claim
 from app.model_code.schema_marks import BESIDE, KIND
@@ -17,17 +18,11 @@ from app.model_code.schema_marks import BESIDE, KIND
 NAMES = ("model", "version")
 
 
-def lone_file(signature: Mapping[str, Any]) -> str:
-    """The one parameter of a model that takes an image or bytes and nothing else; empty for another.
-
-    Its items lie in the pack as the files that they are, all others as JSON.
-    """
-    inputs = signature["inputs"]
-    return next((name for name in inputs if inputs[name].get(KIND) in BESIDE), "") if len(inputs) == 1 else ""
-
-
 def pack(signature: Mapping[str, Any], item: Mapping[str, Any], where: str) -> bytes:
-    """One item with bytes where the model takes them. Raises OptionError."""
+    """One item with bytes where the model takes them; a file and nothing else lies in the pack as it is.
+
+    Raises OptionError.
+    """
     name = lone_file(signature)
     if not name:
         values = {key: _text(value) if isinstance(value, bytes) else value for key, value in item.items()}

@@ -15,6 +15,7 @@ import faulthandler
 import json
 import os
 import resource
+import select
 import signal
 import site
 import socket
@@ -41,6 +42,8 @@ WHY_CHARACTERS = 500
 # Web processes and engine hold an answer whole, several times.
 MOST_ANSWER_BYTES, MOST_BATCH_BYTES = 16 * MEGABYTE, 128 * MEGABYTE
 PR_SET_PDEATHSIG = 1
+# After so long without a call, the next one may wait for memory.
+REST_SECONDS = 2.0
 
 # How one item ended, and the bytes of its answer.
 Outcome = tuple[dict[str, Any], bytes]
@@ -195,13 +198,24 @@ def _bounded(outcomes: list[Outcome]) -> list[Outcome]:
 
 
 def _serve(sock: socket.socket, served: Served) -> None:
+    poll = select.poll()
+    poll.register(sock, select.POLLIN)
     while True:
+        if not poll.poll(REST_SECONDS * 1000):
+            _trim_memory()
         batch = frame_sockets.receive(sock)
         outcomes = served.answer(batch, lambda: frame_sockets.send(sock, Frame(FrameType.PROGRESS, {})))
         outcomes = _bounded(outcomes)
         rows = [{**outcome, "bytes": len(data)} for outcome, data in outcomes]
         meta = {"rows": rows, "seconds": served.predict_seconds}
         frame_sockets.send(sock, Frame(FrameType.ANSWER, meta, b"".join(data for _, data in outcomes)))
+
+
+def _trim_memory() -> None:
+    """Give the system what was freed and is kept for the next call (malloc_trim(3), glibc only)."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
+    if trim is not None:
+        trim(0)
 
 
 def _limit(memory: str, parent: int) -> None:

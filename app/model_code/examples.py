@@ -37,7 +37,7 @@ class Example:
     """One request as the model's process gets it. ``is_list``: it has ``items``."""
 
     path: Path
-    items: list[tuple[list[Any], bytes]]
+    items: list[tuple[list[Any], code_items.Data]]
     options: dict[str, Any]
     is_list: bool
 
@@ -123,7 +123,7 @@ def _decoded(signature: Mapping[str, Any], row: Mapping[str, Any]) -> dict[str, 
 
 
 def _read_picture(data: bytes, shape: Sequence[int | None] | None) -> code_items.Pixels:
-    return code_images.read(data, shape, LIMITS, lambda given, spec: images.read(given, spec, LIMITS))
+    return code_images.read(data, shape, lambda given, spec: images.read(given, spec, LIMITS))
 
 
 # ── asking and comparing ─────────────────────────────────────────────────────────────────────────────────────────────

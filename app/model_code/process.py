@@ -8,7 +8,12 @@ import select
 import subprocess
 
 from app.config import ROOT
+from app.host import machine
 from app.model_code import leftovers
+
+MEGABYTE = 1024 * 1024
+# Of what a model may have, so much may be kept of what it has freed.
+KEPT_SHARE = 1 / 16
 
 
 class Ending:
@@ -28,9 +33,13 @@ class Ending:
         os.close(self._descriptor)
 
 
-def environment(threads: int, mark: str) -> dict[str, str]:
-    """All that a model sees of variables: the settings of the service, secrets among them, are nothing to it."""
+def environment(threads: int, mark: str, memory_mb: int = 0) -> dict[str, str]:
+    """All that a model sees of variables: the settings of the service, secrets among them, are nothing to it.
+
+    ``memory_mb``: its limit, 0 for none.
+    """
     number = str(threads)
+    kept_bytes = min(machine.KEPT_BYTES, int(memory_mb * MEGABYTE * KEPT_SHARE) or machine.KEPT_BYTES)
     return {
         "PATH": os.defpath,
         "LANG": "C.UTF-8",
@@ -39,6 +48,9 @@ def environment(threads: int, mark: str) -> dict[str, str]:
         # A crash in C says where.
         "PYTHONFAULTHANDLER": "1",
         leftovers.VARIABLE: mark,
+        # As ``machine.keep_freed_memory`` for the engine.
+        "MALLOC_TRIM_THRESHOLD_": str(kept_bytes),
+        "MALLOC_MMAP_THRESHOLD_": str(min(machine.KEPT_BLOCK_BYTES, kept_bytes)),
         "PYTHONDONTWRITEBYTECODE": "1",
         "OMP_NUM_THREADS": number,
         "OPENBLAS_NUM_THREADS": number,

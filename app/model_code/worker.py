@@ -286,7 +286,7 @@ class ModelWorker:
             process = self._process = subprocess.Popen(
                 [*python, "-P", "-s", "-m", "app.model_code.child", *arguments],
                 cwd=spec.folder,
-                env=environment(spec.threads, mark),
+                env=environment(spec.threads, mark, spec.memory_mb),
                 stdin=None if spec.is_attached else subprocess.DEVNULL,
                 stdout=None if spec.is_attached else subprocess.PIPE,
                 stderr=None if spec.is_attached else subprocess.STDOUT,

@@ -38,7 +38,7 @@ PERIOD_SECONDS = 0.02
 # Calls at once, where the model allows it.
 CALLERS = 2
 # The values of one item, and the bytes that they point into.
-Values = tuple[Sequence[Any], bytes]
+Values = tuple[Sequence[Any], bytes | memoryview]
 
 
 @dataclass

@@ -63,14 +63,18 @@ class InputSpec:
     the top left.
     ``fit``: as torchvision's GeneralizedRCNNTransform scales: the shorter side to ``min_size`` unless the longer one
     would pass ``max_size``; no padding, so shapes differ.
+    ``whole``: all of it, of ``width`` × ``height`` whatever its shape was, or as it is where they are 0; for models
+    with code, never in a manifest.
     ``mean`` and ``std`` are per channel, of values in [0, 1]; the model normalises, not the web tier.
     """
 
-    kind: InputKind
+    kind: InputKind | Literal["whole"]
     size: int = 0
     resize_size: int = 0
     min_size: int = 0
     max_size: int = 0
+    width: int = 0
+    height: int = 0
     mean: tuple[float, float, float] = (0.485, 0.456, 0.406)
     std: tuple[float, float, float] = (0.229, 0.224, 0.225)
 

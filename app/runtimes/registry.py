@@ -18,7 +18,7 @@ from app.runtimes import device_memory, devices
 from app.runtimes.model import Model, TaskModel
 from app.storage import files
 
-__all__ = ["Model", "Plan", "limit_torch_threads", "load_candidate", "load_model", "processor"]
+__all__ = ["Model", "Plan", "load_candidate", "load_model", "processor", "set_up_torch"]
 
 log = logging.getLogger("cask.engine")
 
@@ -61,7 +61,7 @@ def load_model(manifest: Manifest, plan: Plan | None = None) -> Model:
     if candidate.runtime != "openvino":
         _need_torch(manifest, candidate)
     if candidate.runtime.startswith("torch"):
-        limit_torch_threads(plan.torch_threads)
+        set_up_torch(plan.torch_threads)
     if device == CPU:
         return _load(manifest, plan, report, candidate, device)
     out_of_memory = devices.out_of_memory(device)
@@ -162,7 +162,7 @@ def load_candidate(manifest: Manifest, candidate: Candidate, path: Path, workers
         model = tasks.BY_NAME[manifest.task].model_class.load(manifest, device, candidate.runtime, candidate.precision)
     else:
         if candidate.runtime == "aotinductor":
-            limit_torch_threads(1)
+            set_up_torch(1)
         model = tasks.BY_NAME[manifest.task].model_class.load_file(manifest, candidate, path, workers)
     model.computed_by = candidate.name
     return model
@@ -201,9 +201,10 @@ def check_network(manifest: Manifest) -> None:
         )
 
 
-def limit_torch_threads(count: int) -> None:
-    """Compute one prediction with so many threads."""
+def set_up_torch(threads: int) -> None:
+    """Compute one prediction with so many threads, and use the memory of its results again."""
     # Threads inside one prediction wait for each other whenever the machine does something else.
     import torch
 
-    torch.set_num_threads(count)
+    torch.set_num_threads(threads)
+    machine.keep_freed_memory()

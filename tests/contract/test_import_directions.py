@@ -428,7 +428,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.jobs.code_items",
         {
-            *("app.errors", "app.inference.code_calls", "app.inference.pipeline", "app.jobs.jobs"),
+            *("app.errors", "app.inference.code_calls", "app.inference.code_items", "app.inference.pipeline"),
+            "app.jobs.jobs",
         },
     ),
     (
@@ -675,7 +676,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             ),
         },
     ),
-    ("app.model_code.process", {"app.config", "app.model_code.leftovers"}),
+    ("app.model_code.process", {"app.config", "app.host.machine", "app.model_code.leftovers"}),
     ("app.model_code.leftovers", {"app.host.machine"}),
     ("app.model_code.environments", {"app.config", "app.errors", "app.host.machine"}),
     ("app.model_code.last_words", set()),

@@ -44,7 +44,7 @@ class Bench:
     def load(self, candidate: Candidate, path: str) -> None:
         """Load a candidate."""
         if candidate.runtime != "openvino":
-            registry.limit_torch_threads(1)
+            registry.set_up_torch(1)
         self.models[candidate.name] = registry.load_candidate(self.manifest, candidate, Path(path), 1, self.device)
 
     def outcome(self, candidate: Candidate) -> list[Any]:

@@ -55,7 +55,7 @@ def read_items(chosen: Choice, body: Mapping[str, Any] | bytes, pack: Pack) -> d
 def check_files(chosen: Choice) -> None:
     """Whether files alone can be the items of this model. Raises OptionError."""
     manifest = chosen.manifest
-    if not code_items.lone_file(manifest.signature):
+    if not checked.lone_file(manifest.signature):
         raise OptionError(
             "%(name)s takes %(names)s, not files alone.",
             hint="Send JSON with model and a list of items.",

@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from flask import Response, request
 
 from app.errors import InputRefusedError, ModelCrashedError, RequestError
-from app.inference import code_calls
-from app.inference.code_calls import Call
-from app.inference.pipeline import predictor
+from app.inference import code_calls, code_items
+from app.inference.code_calls import Call, Called
+from app.inference.pipeline import Caller, Predictor, predictor
 from app.model_code.schema_marks import BESIDE, KIND
 from app.models.manifests import Manifest
+from app.models.routing import Choice
 from app.texts import Text
 from app.web.api import answers, api, bodies, code_bodies, prediction_docs
 from app.web.api.models import Versioned
@@ -57,16 +59,52 @@ def ask_model(name: str) -> Response:
     items, options = _read(choice.manifest, given)
     asked = Call(name, version, items, options, deadlines.current(), choice)
     called = code_calls.call(predictor(), asked, caller)
-    return answer(called)
-
-
-def answer(called: code_calls.Called) -> Response:
-    """The answers as the model gave them, never parsed here."""
-    head = json.dumps({"model": answers.model_identity(called.manifest), "request_id": request_ids.current()})
-    body = head[:-1].encode() + b', "results": [' + b", ".join(called.answers) + b"]}\n"
-    response = Response(body, mimetype=JSON)
+    response = Response(document(called, request_ids.current()), mimetype=JSON)
     response.headers["Server-Timing"] = answers.server_timing(called.timings)
     return response
+
+
+def document(called: Called, request_id: str) -> bytes:
+    """The answers as the model gave them, never parsed here."""
+    head = json.dumps({"model": answers.model_identity(called.manifest), "request_id": request_id})
+    return head[:-1].encode() + b', "results": [' + b", ".join(called.answers) + b"]}\n"
+
+
+# ── before Flask ──────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+@dataclass(frozen=True)
+class FileQuestion:
+    """What a request with one file as its body asks; ``parameter`` is the only one that the model has."""
+
+    name: str
+    version: str | None
+    choice: Choice
+    parameter: str
+    options: Mapping[str, Any]
+
+    def answer(
+        self, asked: Predictor, data: bytes, deadline: float, caller: Caller, request_id: str
+    ) -> tuple[bytes, dict[str, float]]:
+        """The body and the timings of the answer. Raises as ``code_calls.call``."""
+        call = Call(self.name, self.version, [{self.parameter: data}], self.options, deadline, self.choice)
+        called = code_calls.call(asked, call, caller)
+        return document(called, request_id), called.timings
+
+
+def file_question(asked: Predictor, name: str, given: dict[str, str]) -> FileQuestion | None:
+    """The question, with the options in the address read; None where the model takes something else than one file.
+
+    Raises ModelNotFoundError, ModelNotReadyError, OptionError.
+    """
+    version = given.pop("version", None)
+    choice = code_calls.choose(asked, name, version, None)
+    signature = choice.manifest.signature
+    if not (parameter := code_items.lone_file(signature)):
+        return None
+    options = code_bodies.typed(signature["options"], given)
+    code_items.options(signature, options)
+    return FileQuestion(name, version, choice, parameter, options)
 
 
 # ── what was asked ────────────────────────────────────────────────────────────────────────────────────────────────────
@@ -82,8 +120,8 @@ def _read(manifest: Manifest, given: Mapping[str, str]) -> tuple[list[dict[str, 
         return items, {**typed, **options}
     if kind == FORM:
         return _from_form(signature, beside, typed)
-    if len(beside) == len(signature["inputs"]) == 1 and bodies.holds_bytes(kind):
-        return [{beside[0]: bodies.read_whole(request)}], typed
+    if (parameter := code_items.lone_file(signature)) and bodies.holds_bytes(kind):
+        return [{parameter: bodies.read_whole(request)}], typed
     raw = Text(", or the bytes alone as image/* or application/octet-stream") if len(beside) == 1 else ""
     raise bodies.media_type_error(kind, Text("application/json or multipart/form-data%(raw)s", raw=raw))
 

@@ -1,4 +1,6 @@
-"""POST /v1/<task> with one image as its body, answered before Flask: the same rules, the same answers, half the work.
+"""One image or file as the body of a POST, answered before Flask: the same rules, the same answers, half the work.
+
+The routes are /v1/<task>, and /v1/models/<name>/predict of a model with code that takes one file and nothing else.
 
 What Flask does for each request (contexts, proxies, some twenty hooks, a request and a response object) costs more than
 all that this route needs of it. Only plain requests come this way: one with a cookie, a form, JSON, a coding or a wrong
@@ -9,14 +11,14 @@ handlers, within a context that is made for it. ``tests/unit/api/test_fast_path.
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import parse_qsl
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
 
 from flask import Flask, g, signals
-from werkzeug.exceptions import ClientDisconnected
+from werkzeug.exceptions import ClientDisconnected, HTTPException
 from werkzeug.sansio.utils import get_host
 
 from app import tasks
@@ -25,12 +27,12 @@ from app.cache.predictions import Found, Freshness
 from app.config import Settings
 from app.errors import CaskError, TooManyRequestsError
 from app.inference import options
-from app.inference.pipeline import Predictor
+from app.inference.pipeline import Caller, Predictor
 from app.models.routing import CanaryPreference
 from app.tasks.base import TaskParams
 from app.telemetry import logs
 from app.web import policy
-from app.web.api import answers, bodies
+from app.web.api import answers, bodies, code_models
 from app.web.middleware import (
     admission,
     authentication,
@@ -55,7 +57,34 @@ HOOKS = ("before_request_funcs", "after_request_funcs", "teardown_request_funcs"
 SIGNALS = (signals.request_started, signals.request_finished, signals.request_tearing_down)
 # Different ways to write the options of an address; callers write the same ones over and over.
 MAX_QUERIES = 256
+MAX_PATHS = 256
+CODE_ENDPOINT = "api.ask_model"
 MAX_QUERY_CHARACTERS = 1000
+
+
+class Question(Protocol):
+    """What is asked about the body, its options read."""
+
+    def answer(
+        self, asked: Predictor, data: bytes, deadline: float, caller: Caller, request_id: str
+    ) -> tuple[bytes, dict[str, float]]:
+        """The body and the timings of the answer of 200."""
+
+
+@dataclass(frozen=True)
+class ImageQuestion:
+    """One image for a model of a task. ``encode`` writes JSON."""
+
+    task: str
+    params: TaskParams
+    encode: Callable[[Any], bytes]
+
+    def answer(
+        self, asked: Predictor, data: bytes, deadline: float, caller: Caller, request_id: str
+    ) -> tuple[bytes, dict[str, float]]:
+        """Raises as ``Predictor.predict``."""
+        outcome = asked.predict(self.task, [data], self.params, deadline=deadline, caller=caller)
+        return self.encode({**answers.document(outcome), "request_id": request_id}), outcome.timings
 
 
 @dataclass
@@ -63,8 +92,7 @@ class Plain:
     """One request that may come this way, as far as it can be known before anything of it is counted or read."""
 
     environ: WSGIEnvironment
-    task: str
-    params: TaskParams
+    question: Question
     length: int
     deadline: float
     request_id: str
@@ -99,6 +127,7 @@ class FastPath:
         self._application, self._app, self._settings = application, app, settings
         self._accepts = trusted_hosts.acceptance(settings)
         self._params = functools.lru_cache(MAX_QUERIES)(_params)
+        self._coded = functools.lru_cache(MAX_PATHS)(self._look_up)
         under_apache = app.extensions["is_under_apache"]
         self._common = [("Cache-Control", "no-store"), *(() if under_apache else security_headers.HEADERS.items())]
 
@@ -119,41 +148,47 @@ class FastPath:
 
     def _plain(self, environ: WSGIEnvironment) -> Plain | None:
         """The request, if it is one for this way."""
-        task = self._tasks.get(environ.get("PATH_INFO", "")) if environ["REQUEST_METHOD"] == "POST" else None
-        if task is None or not UNUSUAL.isdisjoint(environ) or any(each.receivers for each in SIGNALS):
+        path = environ.get("PATH_INFO", "") if environ["REQUEST_METHOD"] == "POST" else ""
+        if not (path in self._tasks or self._coded(path)) or not UNUSUAL.isdisjoint(environ):
             return None
         kind, said = environ.get("CONTENT_TYPE", ""), environ.get("CONTENT_LENGTH") or ""
         length = int(said) if said.isdecimal() else 0
-        if not (kind.islower() and ";" not in kind and bodies.holds_bytes(kind)):
+        if not (kind.islower() and ";" not in kind and bodies.holds_bytes(kind)) or any(s.receivers for s in SIGNALS):
             return None
         if not 0 < length <= self._settings.request_max_bytes or not self._is_our_host(environ):
             return None
         try:
-            params = self._params(task, environ.get("QUERY_STRING", ""))
+            question = self._question(path, environ.get("QUERY_STRING", ""))
             deadline = deadlines.moment(environ.get(admission.TIMEOUT_KEY), self._settings)
             token = self._token(environ)
         except CaskError:
             return None
-        if params is None or (self._table is not None and (token is None or "predict" not in token.scopes)):
+        if question is None or (self._table is not None and (token is None or "predict" not in token.scopes)):
             return None
         request_id = request_ids.choose(environ.get(admission.REQUEST_ID_KEY, ""))
-        return Plain(environ, task, params, length, deadline, request_id, token)
+        return Plain(environ, question, length, deadline, request_id, token)
+
+    def _question(self, path: str, query: str) -> Question | None:
+        """What the address asks; None where it is odd. Raises CaskError."""
+        if task := self._tasks.get(path):
+            params = self._params(task, query)
+            return None if params is None else ImageQuestion(task, params, self._app.json.encode)  # type: ignore[attr-defined]
+        given = _given(query)
+        return None if given is None else code_models.file_question(self._predictor, self._coded(path), given)
 
     def _answer(self, plain: Plain) -> tuple[bytes, list[tuple[str, str]]]:
         """The body and headers of an answer of 200. Raises what the route raises behind Flask."""
         self._count(plain)
-        predictor: Predictor = self._app.extensions["predictor"]
+        predictor = self._predictor
         budget = predictor.decoder.budget
         with budget.hold("body") as hold:
             body_memory.hold_bytes(budget, hold, plain.length, plain.deadline)
-            image = _read(plain)
-            outcome = predictor.predict(plain.task, [image], plain.params, deadline=plain.deadline, caller=plain)
-        document = {**answers.document(outcome), "request_id": plain.request_id}
-        body: bytes = self._app.json.encode(document)  # type: ignore[attr-defined]
+            data = _read(plain)
+            body, timings = plain.question.answer(predictor, data, plain.deadline, plain, plain.request_id)
         return body, [
             ("Content-Type", "application/json"),
             ("Content-Length", str(len(body))),
-            ("Server-Timing", answers.server_timing(outcome.timings)),
+            ("Server-Timing", answers.server_timing(timings)),
             *(request_context.headers(plain.found) if plain.found else ()),
             *(rate_limits.headers(plain.rate) if plain.rate is not None else ()),
             *self._common,
@@ -197,14 +232,33 @@ class FastPath:
     @functools.cached_property
     def _tasks(self) -> Mapping[str, str]:
         """Path → task. Looked up with the first request: until then hooks may be added, of which this way has none."""
-        if self._app.debug or self._hooks() != self._own_hooks:
+        if not self._is_open:
             return {}
         endpoints = {f"/v1/{name}": (name, f"api.{name}") for name in tasks.NAMES}
-        return {
-            path: name
-            for path, (name, endpoint) in endpoints.items()
-            if policy.of(self._app, endpoint) == policy.PREDICTING_ROUTE and endpoint in self._app.view_functions
-        }
+        return {path: name for path, (name, endpoint) in endpoints.items() if self._is_ours(endpoint)}
+
+    def _look_up(self, path: str) -> str:
+        """The name of the model in the address of one with code; empty for any other address."""
+        if not (path.startswith("/v1/models/") and path.isascii() and self._is_open):
+            return ""
+        try:
+            # A plugin may have an address of its own there.
+            endpoint, values = self._app.url_map.bind("").match(path, "POST")
+        except HTTPException:
+            return ""
+        return str(values["name"]) if endpoint == CODE_ENDPOINT and self._is_ours(endpoint) else ""
+
+    def _is_ours(self, endpoint: str) -> bool:
+        return policy.of(self._app, endpoint) == policy.PREDICTING_ROUTE and endpoint in self._app.view_functions
+
+    @functools.cached_property
+    def _is_open(self) -> bool:
+        return not self._app.debug and self._hooks() == self._own_hooks
+
+    @functools.cached_property
+    def _predictor(self) -> Predictor:
+        found: Predictor = self._app.extensions["predictor"]
+        return found
 
     def note_hooks(self) -> None:
         """What stands before and behind each view now is known here; with more, every request goes through Flask."""
@@ -224,12 +278,17 @@ def init_app(app: Flask, settings: Settings) -> FastPath | None:
 
 def _params(task: str, query: str) -> TaskParams | None:
     """The options in an address; None where one stands twice, or it is odd. Raises OptionError."""
+    given = _given(query)
+    return None if given is None else options.parse(task, given)
+
+
+def _given(query: str) -> dict[str, str] | None:
     if len(query) > MAX_QUERY_CHARACTERS or not query.isascii():
         return None
     # As Werkzeug reads it.
     rows = parse_qsl(query, keep_blank_values=True, errors="werkzeug.url_quote")
     given = dict(rows)
-    return options.parse(task, given) if len(given) == len(rows) else None
+    return given if len(given) == len(rows) else None
 
 
 def _read(plain: Plain) -> bytes:

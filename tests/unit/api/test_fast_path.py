@@ -1,8 +1,9 @@
-"""One image as the body of POST /v1/<task> is answered before Flask, and nobody can tell."""
+"""One image or file as the body of a POST is answered before Flask, and nobody can tell."""
 
 from __future__ import annotations
 
 import io
+import shutil
 import sys
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -15,9 +16,12 @@ from werkzeug.test import TestResponse
 
 from app.auth.tokens import TokenStore
 from app.errors import DeadlineExceededError, EngineBusyError, ModelNotReadyError
+from app.model_code import adding
+from app.model_code.adding import NewCode
 from app.telemetry import logs
 from tests import fakes
 from tests.fakes import FakeEngine, picture
+from tests.unit.model_code import folders
 
 # Functions of ours that one ordinary request calls. It took 305 of ours and 900 of Flask's on its way.
 MOST_CALLS = 280
@@ -80,14 +84,68 @@ ASKED: dict[str, tuple[str, bytes, dict[str, str]]] = {
     "old way": ("/v1/classify", JPEG, {"Pragma": "no-cache"}),
     "condition": ("/v1/classify", JPEG, {"If-None-Match": "*", "If-Match": '"x"'}),
     "wrong id": ("/v1/classify", b"hello", {"X-Request-Id": "12345678"}),
+    "code": ("/v1/models/size/predict", JPEG, {}),
+    "code, options": ("/v1/models/size/predict?top=2&word=%C3%B6", JPEG, {"Content-Type": "application/octet-stream"}),
+    "code, version": ("/v1/models/size/predict?version=1", JPEG, {}),
+    "code, no version": ("/v1/models/size/predict?version=7", JPEG, {}),
+    "code, option out of range": ("/v1/models/size/predict?top=9", JPEG, {}),
+    "code, unknown option": ("/v1/models/size/predict?bottom=1", JPEG, {}),
+    "code, option twice": ("/v1/models/size/predict?top=1&top=1", JPEG, {}),
+    "code, damaged": ("/v1/models/size/predict", JPEG[:300], {}),
+    "code, no image": ("/v1/models/size/predict", b"hello", {"Accept-Language": "de"}),
+    "code, too large": ("/v1/models/size/predict", JPEG + bytes(70_000), {}),
+    "code, no cache": ("/v1/models/size/predict", JPEG, {"Cache-Control": "no-cache"}),
+    "code, JSON": ("/v1/models/size/predict", b'{"photo": 1}', {"Content-Type": "application/json"}),
+    "code, canary": ("/v1/models/size/predict", JPEG, {"X-Model-Canary": "never"}),
+    "code, another name": ("/v1/models/nobody/predict", JPEG, {}),
+    "code, no name": ("/v1/models//predict", JPEG, {}),
+    "code, a name that is not ASCII": ("/v1/models/gr%C3%B6%C3%9Fe/predict", JPEG, {}),
+    "no code": ("/v1/models/classifier/predict", JPEG, {}),
+    "code that takes two": ("/v1/models/two/predict", JPEG, {}),
 }
+# Models with code: one file and nothing else, kept; and a file among others.
+SIZE = """
+    from typing import Annotated
+
+    from cask import Image, Model, Range, Shape
 
 
-def both(folder: Path, **settings: Any) -> tuple[Flask, Flask]:
+    class Size(Model):
+        cache = True
+
+        def predict(
+            self, photo: list[Annotated[Image, Shape(8, 8, 3)]], *, top: Annotated[int, Range(1, 5)] = 1, word: str = ""
+        ) -> list[int]:
+            return [top for _ in photo]
+"""
+TWO = """
+    from cask import Model
+
+
+    class Two(Model):
+        def predict(self, file: list[bytes], number: list[int]) -> list[int]:
+            return number
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model of each task that is asked here, and two with code."""
+    place = tmp_path_factory.mktemp("store")
+    fakes.write_model(place / "models", "classifier", task="classify")
+    fakes.write_model(place / "models", "detector", task="detect")
+    for name, code in (("size", SIZE), ("two", TWO)):
+        adding.add(NewCode(folders.write(place / name, code), name, "1"), place / "models")
+    return place / "models"
+
+
+def both(folder: Path, models: Path | None = None, **settings: Any) -> tuple[Flask, Flask]:
     """An application that takes the fast path, and one that never does."""
     apps = []
     for name in ("fast", "flask"):
         (folder / name).mkdir()
+        if models is not None:
+            shutil.copytree(models, folder / name / "models")
         apps.append(fakes.make_app(folder / name, FakeEngine(), images_max_bytes=65_536, **settings))
 
     # As a hook of somebody else's does.
@@ -96,9 +154,9 @@ def both(folder: Path, **settings: Any) -> tuple[Flask, Flask]:
 
 
 @pytest.fixture(scope="module")
-def two(tmp_path_factory: pytest.TempPathFactory) -> tuple[Flask, Flask]:
+def two(tmp_path_factory: pytest.TempPathFactory, store: Path) -> tuple[Flask, Flask]:
     """The two for all cases, which meet the same requests in the same order."""
-    return both(tmp_path_factory.mktemp("two"))
+    return both(tmp_path_factory.mktemp("two"), store)
 
 
 @pytest.mark.parametrize("case", ASKED)
@@ -111,19 +169,20 @@ def test_answers_are_those_of_flask(case: str, two: tuple[Flask, Flask]) -> None
         assert shown(ask(fast, path, body, headers)) == shown(ask(flask, path, body, headers))
 
 
+@pytest.mark.parametrize("path", ["/v1/classify", "/v1/models/size/predict"])
 @pytest.mark.parametrize(
     "error",
     [EngineBusyError("Busy."), DeadlineExceededError("Late."), ModelNotReadyError("Loading."), RuntimeError("a fault")],
     ids=lambda error: type(error).__name__,
 )
 def test_failures_of_the_engine_are_told_alike(
-    error: Exception, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    error: Exception, path: str, store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    fast, flask = both(tmp_path)
+    fast, flask = both(tmp_path, store)
     for app in (fast, flask):
         monkeypatch.setattr(app.extensions["predictor"].engine, "error", error)
 
-    assert shown(ask(fast, "/v1/classify", JPEG, {})) == shown(ask(flask, "/v1/classify", JPEG, {}))
+    assert shown(ask(fast, path, JPEG, {})) == shown(ask(flask, path, JPEG, {}))
     assert logs.request_id.get() == ""
     assert fast.extensions["admission"].in_hand == 0
     assert fast.extensions["budget"].used_bytes == 0
@@ -187,12 +246,17 @@ def test_listeners_hear_of_every_request(tmp_path: Path) -> None:
     assert heard == [app]
 
 
-def test_ordinary_request_calls_few_functions(tmp_path: Path) -> None:
+@pytest.mark.parametrize(
+    ("path", "query", "part"),
+    [("/v1/classify", "top_k=1", b'"predictions"'), ("/v1/models/size/predict", "top=2", b'"top": 2')],
+)
+def test_ordinary_request_calls_few_functions(path: str, query: str, part: bytes, store: Path, tmp_path: Path) -> None:
+    shutil.copytree(store, tmp_path / "models")
     app, calls = fakes.make_app(tmp_path), Counter[str]()
     environ = {
         "REQUEST_METHOD": "POST",
-        "PATH_INFO": "/v1/classify",
-        "QUERY_STRING": "top_k=1",
+        "PATH_INFO": path,
+        "QUERY_STRING": query,
         "SCRIPT_NAME": "",
         "HTTP_HOST": "localhost",
         "wsgi.url_scheme": "http",
@@ -214,7 +278,7 @@ def test_ordinary_request_calls_few_functions(tmp_path: Path) -> None:
             answer = b"".join(app.wsgi_app(given, lambda status, headers: bytes))  # type: ignore[arg-type]
         finally:
             sys.setprofile(None)
-        assert b'"predictions"' in answer
+        assert part in answer
 
     ours = {name: count for name, count in calls.items() if "/app/" in name}
     assert sum(ours.values()) <= MOST_CALLS, calls

@@ -179,6 +179,24 @@ def test_what_was_freed_goes_back_to_the_system() -> None:
     assert int(done.stdout) > 50_000_000
 
 
+def test_what_was_freed_is_used_again_where_it_shall_be_kept() -> None:
+    code = (
+        "import resource, sys\n"
+        "from app.host import machine\n"
+        "def faults():\n"
+        "    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+        "    for _ in range(10): [bytes(b'x') * 3_000_000 for _ in range(10)]\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before\n"
+        "first = [faults(), faults()][1]\n"
+        "machine.keep_freed_memory()\n"
+        "print(first, [faults(), faults()][1])\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True)
+
+    given_back, kept = map(int, done.stdout.split())
+    assert kept < given_back / 10
+
+
 def test_file_that_is_mapped_to_be_read_is_not_held_in_memory_and_still_reads_the_same(tmp_path: Path) -> None:
     data = os.urandom(4 * 1024**2)
     for name in ("read", "written"):

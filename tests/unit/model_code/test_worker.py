@@ -103,6 +103,31 @@ def test_pixels_arrive_as_an_image(opened: Open) -> None:
     assert [json.loads(row["answer"]) for row in rows] == [[2, 4, 3, 40, 14]] * 2
 
 
+def test_memory_is_used_again_by_the_next_call_and_goes_back_at_rest(opened: Open) -> None:
+    running = opened(
+        "    def predict(self, x: list[int]) -> list[int]:\n"
+        "        before = faults()\n"
+        "        for _ in range(10): [np.ones(3_000_000, np.uint8) for _ in range(10)]\n"
+        "        return [faults() - before]\n"
+        "def faults():\n"
+        "    import resource\n"
+        "    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt\n"
+    )
+    running.start()
+
+    first, second = ask(running, 1)[0], ask(running, 1)[0]
+    held = resident_bytes(running.pid)
+
+    # Thirty megabytes have 7300 pages, each of which costs a fault when it comes from the system.
+    assert first > 7000
+    assert second < 700
+    until(lambda: resident_bytes(running.pid) < held - 20_000_000)
+
+
+def resident_bytes(pid: int) -> int:
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+
+
 def test_array_of_answers_is_as_good_as_a_list(opened: Open) -> None:
     running = opened("    def predict(self, x: list[int]) -> list[float]: return np.array(x, 'float32') / 2\n")
     running.start()
