@@ -10,6 +10,9 @@ DOCTOR="${DOCTOR:-yes}"                     # no: a failure that the new image's
 STOP_FIRST="${STOP_FIRST:-no}"              # yes: the one that serves ends before the next one starts
 FULL_SHARES=1024                            # of processor time, against other containers: the engine's own default
 STARTING_SHARES=128                         # while callers are served by another
+LEFT=""                                     # once leave has begun
+CLIENT=""                                   # of the engine, while signals are held; see hold_signals
+STOPPING=""                                 # once a signal came while nothing served
 OLD=""                                      # the container that serves while another is started beside it
 ACTION=""                                   # for the history: what this command does
 RESULT=serves                               # and what it did, where it succeeds
@@ -117,6 +120,10 @@ wait_ready() { # wait_ready SINCE RESTARTS : returns 1 and sets REASON where CON
             return 1
         fi
         if missing="$("$DOCKER" exec "$CONTAINER" python -I docker/health.py "$LOOK_SECONDS" 2>&1)"; then return 0; fi
+        if [ -n "$STOPPING" ]; then
+            REASON="it was interrupted before it was ready: $missing"
+            return 1
+        fi
         if [ $((SECONDS - began)) -ge "$WAIT_SECONDS" ]; then
             REASON="it is not ready after $WAIT_SECONDS s: $missing"
             return 1
@@ -197,6 +204,7 @@ take_turn() { # take_turn ACTION
     # leave may run while a command writes to a file.
     exec 8>&2
     trap leave EXIT
+    heed_signals
     { flock -n 9 && { [ -z "$ENGINE_HOST" ] || take_turn_there; }; } ||
         fail 1 "needs to be the only one who changes the project «$PROJECT», found another command that does." "wait for it, then again"
     ACTION="$1"
@@ -205,17 +213,55 @@ take_turn() { # take_turn ACTION
         xargs -r "$DOCKER" rm --force >/dev/null
 }
 
+# Newer clients of the engine, and Compose, set handlers of their own over an ignored signal: in a session of its own none of
+# them hears a terminal.
+apart() { setsid "$CLIENT" "$@"; }
+
+# A command that the same Ctrl-C ended may end the step a moment before this process hears of the signal itself; without a
+# trap that would then end `leave` half way.
+heed_signals() {
+    trap 'interrupted 129' HUP
+    trap 'interrupted 130' INT
+    trap 'interrupted 143' TERM
+    DOCKER="${CLIENT:-$DOCKER}"
+}
+
+# From here on nobody may be left without a container: a closed terminal and Ctrl-C must wait.
+hold_signals() { # hold_signals [COMMAND] : which one of them runs; empty is none
+    trap "${1:-}" HUP INT TERM
+    [ "$DOCKER" = apart ] || CLIENT="$DOCKER"
+    DOCKER=apart
+}
+
+interrupted() { # interrupted STATUS
+    [ -z "$LEFT" ] || return 0
+    leave
+    exit "$1"
+}
+
 # Whatever ends a step: nothing is left of what never served. Ctrl-C and a closed terminal end it too.
 leave() {
-    local unserved="$UNSERVED"
+    [ -z "$LEFT" ] || return 0
+    LEFT=yes
+    hold_signals
+    # What one command cannot clear away must not keep the others from it.
+    set +e
+    local begun=""
     [ -z "${STAGE:-}" ] || rm -rf "$STAGE"
-    [ -z "$OLD" ] || forget_tried
+    if [ -n "$OLD" ]; then
+        begun="What served before serves on."
+        forget_tried
+    elif [ -n "$UNSERVED" ]; then
+        "$DOCKER" rm --force "$(container_of "$UNSERVED")" >/dev/null 2>&1
+        begun="Nothing served before."
+        if is_running "$(container)"; then begun="What served before serves on."; fi
+    fi
     [ -z "$ACTION" ] || CONTAINER="${OLD:-$(container)}"
     [ -z "$ACTION" ] || [ -z "$FAILED" ] || record "$ACTION" "" "refused: $FAILED"
     forget_unserved
-    [ -z "$FAILED" ] && [ -n "$OLD$unserved" ] || return 0
-    printf '\nFAIL: interrupted before release %s served. What served before serves on.\nNext: make %s again\n' \
-        "$RELEASE" "$(basename "$0" .sh)" >&8
+    [ -z "$FAILED" ] && [ -n "$begun" ] || return 0
+    printf '\nFAIL: interrupted before release %s served. %s\nNext: make %s again\n' \
+        "$RELEASE" "$begun" "$(basename "$0" .sh)" >&8
     [ -z "$ACTION" ] || record "$ACTION" "" "interrupted"
 }
 
@@ -264,9 +310,12 @@ give_shares() { # give_shares SHARES CONTAINER
 }
 
 wake() { # wake NUMBER SHARES : sets CONTAINER, which runs; a link must name it already
+    local count
     CONTAINER="$(container_of "$1")"
     if [ -z "$CONTAINER" ]; then
-        compose_release "$1" up --no-start --no-recreate --scale "cask=$(($(all_containers | wc -l) + 1))" cask \
+        # Compose takes away what is beyond this number.
+        count="$(all_containers | wc -l)" || { REASON="the engine does not say which containers there are"; return 1; }
+        compose_release "$1" up --no-start --no-recreate --scale "cask=$((count + 1))" cask \
             >"$LOG" 2>&1 </dev/null || { refused_by_engine; return 1; }
         CONTAINER="$(container_of "$1")"
         [ -n "$CONTAINER" ] || { refused_by_engine; return 1; }
@@ -280,6 +329,7 @@ restarts_of() { "$DOCKER" inspect -f '{{.RestartCount}}' "$1" 2>/dev/null || ech
 start_alone() { # start_alone NUMBER BEFORE : BEFORE ends first; empty where nothing serves
     local began
     began="$(date +%s)"
+    [ -z "$2" ] || hold_signals STOPPING=yes
     if [ -n "$2" ] && has_edge_folder "$2"; then
         CONTAINER="$2"
         point previous "$(container_label "$2" release)" current "$1"
@@ -291,11 +341,13 @@ start_alone() { # start_alone NUMBER BEFORE : BEFORE ends first; empty where not
     fi
     wake "$1" "$FULL_SHARES" && wait_ready "$began" "$(restarts_of "$CONTAINER")" && judge_answers && need_edge "$1" && verify_edge "$1" || return 1
     record "$ACTION" "$1" "$RESULT"
+    UNSERVED=""
     if [ -z "$2" ] || has_edge_folder "$2"; then
         forget_others "$1" "$PREVIOUS" "$(container_label "${2:-none}" release)"
     else
         "$DOCKER" rm "$2" >/dev/null
     fi
+    heed_signals
     start_monitoring "$1"
 }
 
@@ -308,22 +360,21 @@ start_beside() { # start_beside NUMBER BEFORE : sets OLD for as long as that one
     point trying "$1"
     wake "$1" "$STARTING_SHARES" && wait_ready "$began" "$(restarts_of "$CONTAINER")" && judge_answers || return 1
     give_shares "$FULL_SHARES" "$CONTAINER"
-    # From here to the end of the change nobody may be left without a container: a closed terminal and Ctrl-C must wait.
-    trap '' HUP INT TERM
-    need_edge "$1" || { trap - HUP INT TERM; return 1; }
+    hold_signals
+    need_edge "$1" || { heed_signals; return 1; }
     say change "it is ready and right; the old one finishes what it has"
     point previous "$from" current "$1" trying ""
     if ! verify_edge "$1"; then
         point current "$from" previous "$PREVIOUS"
-        trap - HUP INT TERM
+        heed_signals
         return 1
     fi
     record "$ACTION" "$1" "$RESULT"
-    OLD=""
+    OLD="" UNSERVED=""
     # It sees that it is no longer named, finishes, and stands by without its models.
     "$DOCKER" restart -t 60 "$2" >/dev/null
     forget_others "$1" "$from"
-    trap - HUP INT TERM
+    heed_signals
     start_monitoring "$1"
 }
 
@@ -362,6 +413,8 @@ forget_tried() {
 # Takes what does not serve away, and starts what served before where that has been stopped. Always ends with status 1.
 restore_release() { # restore_release FAILED BEFORE : BEFORE is empty where there was nothing
     local reason="$REASON" next="mend what it names, then: make up ENV=$ENV" said="" old
+    hold_signals
+    STOPPING=""
     if [ -n "${CONTAINER:-}" ] && [ "$CONTAINER" != "$OLD" ]; then
         printf '\n' >&2
         # Started again and again, it says the same again and again.

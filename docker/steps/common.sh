@@ -251,8 +251,11 @@ choose_compose() { # sets COMPOSE_COMMAND: docker compose where the plug-in is t
 }
 
 run_compose() {
+    local session=()
     choose_compose
-    "${COMPOSE_COMMAND[@]}" "$@"
+    # Compose 1 answers Ctrl-C in an `up` by stopping all containers of that service, also the one that serves.
+    case " $* " in *" up "*) session=(setsid) ;; esac
+    "${session[@]}" "${COMPOSE_COMMAND[@]}" "$@"
 }
 
 compose() { # by the files in docker/ and what was given

@@ -101,7 +101,6 @@ if ! start_release "$RELEASE"; then
     [ "$RELEASE" != "$from" ] || from=""
     restore_release "$RELEASE" "$from"
 fi
-UNSERVED=""
 [ -n "$MONITORING" ] || forget_monitoring
 prune_releases
 

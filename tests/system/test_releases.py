@@ -11,7 +11,7 @@ import socket
 import ssl
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -196,9 +196,9 @@ def test_a_release_that_cannot_have_its_port_is_taken_away_and_the_edge_is_as_be
 
 
 @contextmanager
-def beginning(stack: Stack, steps: Path = containers.STEPS) -> Iterator[subprocess.Popen[str]]:
+def beginning(stack: Stack, steps: Path = containers.STEPS, **settings: str) -> Iterator[subprocess.Popen[str]]:
     """`make up` as a terminal runs it: in a process group of its own, which Ctrl-C and a lost connection end."""
-    environ = {**containers.environment(), **stack.settings(), "BUILD": "no"}
+    environ = {**containers.environment(), **stack.settings(), "BUILD": "no", **settings}
     begun = subprocess.Popen(
         # What started the tests may have told its children to ignore them.
         ["env", "--default-signal=HUP,INT,TERM", steps / "up.sh"],
@@ -220,29 +220,62 @@ def is_beside(stack: Stack) -> bool:
     return stack.named("trying") != ""
 
 
+def is_making(stack: Stack) -> bool:
+    """Whether Compose makes the second container: as it says itself."""
+    return is_beside(stack) and "creating" in (ROOT / "build" / f"compose.{stack.project}.log").read_text().lower()
+
+
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGHUP, signal.SIGTERM], ids=lambda number: number.name)
-def test_a_change_that_is_ended_before_it_is_ready_leaves_nothing(change: Stack, number: signal.Signals) -> None:
-    serving = release(change)
+@pytest.mark.parametrize("moment", [is_beside, is_making], ids=["begun", "making"])
+def test_a_change_that_is_ended_before_it_is_ready_leaves_nothing(
+    change: Stack, number: signal.Signals, moment: Callable[[Stack], bool]
+) -> None:
+    serving, before = release(change), change.id
     local(change, "JOBS_MAX_IMAGES=4")
 
     with asking(change) as callers, beginning(change) as begun:
-        wait_until(lambda: is_beside(change), 90, "a second container")
+        wait_until(lambda: moment(change) or begun.poll() is not None, 90, "a second container")
         os.killpg(begun.pid, number)
         said, _ = begun.communicate(timeout=60)
     local(change)
 
+    assert begun.returncode == 128 + number, said
     assert f"interrupted before release {serving + 1} served. What served before serves on." in said
     assert not callers.lost, callers.describe()
-    assert release(change) == serving
+    assert (release(change), change.id) == (serving, before)
     assert not is_beside(change)
     assert f"{change.project}_settings-{serving + 1}" not in containers.docker("volume", "ls", "-q")
 
 
-def test_a_connection_that_is_lost_during_the_switch_does_not_stop_it(change: Stack) -> None:
+def test_a_change_that_is_ended_while_nothing_serves_goes_back(change: Stack) -> None:
+    serving, before = release(change), change.id
+    local(change, "JOBS_MAX_IMAGES=5")
+
+    with beginning(change, STOP_FIRST="yes") as begun:
+        wait_until(lambda: change.named("current") == str(serving + 1), 120, "the change")
+        os.killpg(begun.pid, signal.SIGINT)
+        said, _ = begun.communicate(timeout=200)
+    local(change)
+
+    assert begun.returncode == 1, said
+    assert f"release {serving + 1} does not serve, for it was interrupted before it was ready" in said
+    assert (release(change), change.id) == (serving, before)
+    assert change.ask("/readyz").status == 200
+
+
+def listening_client(folder: Path) -> Path:
+    """A client of the engine that hears signals also where they were ignored at its start, as newer ones do."""
+    client = folder / "docker"
+    client.write_text(f'#!/bin/sh\nexec env --default-signal=HUP,INT,TERM {shutil.which("docker")} "$@"\n')
+    client.chmod(0o755)
+    return client
+
+
+def test_a_connection_that_is_lost_during_the_switch_does_not_stop_it(change: Stack, tmp_path: Path) -> None:
     serving = release(change)
     local(change, "JOBS_MAX_IMAGES=6")
 
-    with asking(change) as callers, beginning(change) as begun:
+    with asking(change) as callers, beginning(change, DOCKER=str(listening_client(tmp_path))) as begun:
         assert begun.stdout is not None
         wait_until(lambda: "the old one finishes" in begun.stdout.readline(), 120, "the switch")
         for number in (signal.SIGHUP, signal.SIGINT, signal.SIGTERM):
