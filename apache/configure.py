@@ -227,6 +227,8 @@ def express_options(settings: Settings, server_root: Path) -> list[str]:
         f"--graceful-timeout={settings.server_shutdown_seconds}",
         # Callers with bodies of unknown length are welcome; the size is limited all the same.
         "--chunked-request",
+        # In dev ops looks for saves instead (app/plugins/save_watch.py).
+        "--disable-reloading",
         # Others than UTF-8 break file names and log lines.
         "--locale=C.UTF-8",
         "--log-to-terminal",
@@ -241,7 +243,6 @@ def express_options(settings: Settings, server_root: Path) -> list[str]:
     options += [f"--include-file={CONF / name}.conf" for name in INCLUDED]
     if settings.listen_host != "0.0.0.0":  # noqa: S104 - compared, not bound
         options.append(f"--host={config.in_url(settings.listen_host)}")
-    options.append("--reload-on-changes" if settings.reload else "--disable-reloading")
     if trusted_proxies(settings):
         # Of others proxies.conf takes the header away; and it tells mod_wsgi the caller's address.
         options.append("--trust-proxy-header=X-Forwarded-Proto")

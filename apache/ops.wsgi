@@ -3,6 +3,7 @@ answers.
 """
 
 from app.factory import create_app
+from app.plugins import save_watch
 from app.supervision import supervision
 from app.web.ops.apache_log import ApacheLog
 from app.web.ops.guard import Guard
@@ -18,6 +19,8 @@ application.extensions["apache_log"].start()
 application.extensions["load"] = Load(settings.state_dir, watched(application))
 application.extensions["load"].start()
 Guard(application, settings).start()
+if settings.reload:
+    save_watch.SaveWatch(settings).start()
 
 
 def handle_request(environ, start_response):

@@ -22,12 +22,11 @@ from app import config  # noqa: E402 - the line above makes it importable
 from app.config import Settings, plugin_settings  # noqa: E402
 from app.errors import CaskError  # noqa: E402
 from app.host import certificates, permissions  # noqa: E402 - the line above makes it importable
-from app.plugins import manifest, trial  # noqa: E402 - the line above makes it importable
+from app.plugins import replacement  # noqa: E402 - the line above makes it importable
 from app.plugins.manifest import Manifest  # noqa: E402 - the line above makes it importable
 from app.storage import file_locks  # noqa: E402 - the line above makes it importable
 from app.supervision import probe, reload_requests  # noqa: E402
 from app.telemetry import shards  # noqa: E402
-from app.web.ops import applications  # noqa: E402
 
 PERIOD_SECONDS = 0.1
 # A new one is there within seconds; on a machine without a free core it takes longer.
@@ -78,41 +77,20 @@ def reload(settings: Settings) -> None:
                 if not _replaced(settings.state_dir, role, pid, number, patience):
                     raise ReloadError(f"nobody has taken the place of {role} {pid}; see the error log.")
                 print(f"{role} {pid} was replaced.")
-        refused = [fault for plugin in _hosted(settings) if (fault := _replace(settings, plugin))]
+        refused = [fault for plugin in replacement.hosted(settings) if (fault := _replace(settings, plugin))]
         if refused:
             raise ReloadError(" ".join(refused))
 
 
-def _hosted(settings: Settings) -> list[Manifest]:
-    """Plugins that are whole applications, of those that Apache was started with. Raises CaskError."""
-    known = settings.state_dir / applications.FOLDER
-    found = [manifest.read(folder) for folder in plugin_settings.folders(settings) if (known / folder.name).is_dir()]
-    return [each for each in found if each.application]
-
-
 def _replace(settings: Settings, plugin: Manifest) -> str:
-    """Replace the processes of an application, one by one; why not, where it cannot be imported: they serve on."""
-    assert plugin.application is not None
-    own = plugin_settings.own_folder(settings, plugin.name)
-    if fault := trial.fault(plugin.application, plugin.folder, own):
-        if applications.state(settings.state_dir, plugin.name)[0] == applications.SERVING:
-            return f"plugin {plugin.name} was not reloaded, its processes serve on: {fault}"
-        print(f"plugin {plugin.name} still cannot be imported: {fault}")
-        return ""
-    for old in applications.processes(settings.state_dir, plugin.name):
-        os.kill(old.pid, signal.SIGUSR1)
-        patience = time.monotonic() + settings.server_shutdown_seconds + START_SECONDS
-        while not _is_replaced(settings, plugin.name, old.pid):
-            if time.monotonic() > patience:
-                return f"nobody has taken the place of {plugin.name} {old.pid}; see the error log."
-            time.sleep(PERIOD_SECONDS)
-        print(f"{plugin.name} {old.pid} was replaced.")
+    """Replace the processes of an application, one by one; why not, where they serve on."""
+    try:
+        said = replacement.replace(settings, plugin)
+    except replacement.NotReplacedError as error:
+        return str(error)
+    for line in said:
+        print(line)
     return ""
-
-
-def _is_replaced(settings: Settings, name: str, pid: int) -> bool:
-    now = applications.processes(settings.state_dir, name)
-    return bool(now) and all(each.pid != pid and each.state != applications.LOADING for each in now)
 
 
 def check_plugins(settings: Settings) -> None:

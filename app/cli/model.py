@@ -239,7 +239,9 @@ class Side(click.ParamType):
 @click.option("--max-batch-size", type=int, help="Most images at once.")
 @click.option("--options", callback=_object, default="{}", help="JSON object for the builder.")
 @click.option(
-    "--samples", type=click.Path(path_type=Path), help="A folder of sample pictures, with their right answers."
+    "--samples",
+    type=click.Path(path_type=Path),
+    help="A folder of sample pictures with their right answers, or of arrays for tensor.",
 )
 @click.option("--least-right", type=click.FloatRange(0, 1), help="Share of them that must be answered right; 0.5.")
 def add(

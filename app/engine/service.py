@@ -109,7 +109,7 @@ def _builder(settings: Settings, workers: Workers, changes: Changes) -> Builder 
 
     def held() -> list[Manifest]:
         workers.is_started.wait()
-        return [slot.manifest for slot in list(workers.slots.values()) if not slot.manifest.code]
+        return [slot.manifest for slot in list(workers.slots.values()) if slot.manifest.task != CODE]
 
     def reload(manifest: Manifest) -> None:
         changes.apply(Change("reload", manifest.name, manifest.version), log.info)
@@ -144,10 +144,6 @@ def _loader(settings: Settings, workers: int) -> Callable[[Manifest], Model]:
             from app.model_code import served
 
             return served.load(manifest, settings.model_code == "on", settings.engine_torch_threads, workers)
-        if manifest.code:
-            from app.runtimes import tensor_model
-
-            return tensor_model.load(manifest, workers)
         from app.runtimes.registry import Plan, load_model
 
         plan = Plan(

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import subprocess
-import sys
 from pathlib import Path
 
+from app.host import machine
 from app.plugins.applications import Application
 
 SECONDS = 60.0
@@ -31,7 +31,7 @@ os._exit(0)
 
 def fault(application: Application, folder: Path, own: Path) -> str:
     """Why it cannot be imported, in its last lines; empty where it can. ``own``: its folder below STATE_DIR."""
-    python = [str(application.environment / "bin" / "python") if application.environment else sys.executable]
+    python = [str(application.environment / "bin" / "python") if application.environment else machine.python()]
     variables = [f"{name}={value}" for name, value in application.variables_in(own).items()]
     if application.libraries:
         # Without the packages of Cask.

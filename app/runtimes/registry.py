@@ -6,6 +6,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from app import tasks
 from app.errors import CaskError, ModelLoadError
@@ -13,9 +14,9 @@ from app.host import machine
 from app.host.machine import CPU
 from app.models import builds
 from app.models.builds import Candidate, Report
-from app.models.manifests import Manifest
+from app.models.manifests import TENSOR, Manifest
 from app.runtimes import device_memory, devices
-from app.runtimes.model import Model, TaskModel
+from app.runtimes.model import Model
 from app.storage import files
 
 __all__ = ["Model", "Plan", "load_candidate", "load_model", "processor", "set_up_torch"]
@@ -114,7 +115,7 @@ def _load(manifest: Manifest, plan: Plan, report: Report | None, candidate: Cand
     if is_reference and manifest.is_network:
         return load_candidate(manifest, candidate, manifest.weights_path, plan.workers)
     if report is None or is_reference:
-        return tasks.BY_NAME[manifest.task].model_class.load(manifest, device)
+        return model_class(manifest).load(manifest, device)
     log.info("model %s uses %s", manifest.key, candidate.name)
     path = report.path(candidate, manifest)
     if candidate.file:
@@ -154,16 +155,25 @@ def _is_wished(plan: Plan, candidate: Candidate) -> bool:
     return plan.runtime in (AUTO, candidate.runtime) and plan.precision in (AUTO, candidate.precision)
 
 
-def load_candidate(manifest: Manifest, candidate: Candidate, path: Path, workers: int, device: str = CPU) -> TaskModel:
+def model_class(manifest: Manifest) -> Any:
+    """What loads a model: the engine's half of its task, or what computes networks of arrays."""
+    if manifest.task == TENSOR:
+        from app.runtimes.tensor_model import TensorModel
+
+        return TensorModel
+    return tasks.BY_NAME[manifest.task].model_class
+
+
+def load_candidate(manifest: Manifest, candidate: Candidate, path: Path, workers: int, device: str = CPU) -> Any:
     """A model as one candidate computes it. ``workers``: how many threads predict at once. Raises ModelLoadError."""
     if manifest.is_network and path == manifest.weights_path:
         check_network(manifest)
     if candidate.runtime.startswith("torch"):
-        model = tasks.BY_NAME[manifest.task].model_class.load(manifest, device, candidate.runtime, candidate.precision)
+        model = model_class(manifest).load(manifest, device, candidate.runtime, candidate.precision)
     else:
         if candidate.runtime == "aotinductor":
             set_up_torch(1)
-        model = tasks.BY_NAME[manifest.task].model_class.load_file(manifest, candidate, path, workers)
+        model = model_class(manifest).load_file(manifest, candidate, path, workers)
     model.computed_by = candidate.name
     return model
 

@@ -6,18 +6,20 @@ It is asked as a model with code is, by its signature: the values of each item i
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import Any, Protocol
 
 import numpy as np
 from safetensors import SafetensorError
-from safetensors.numpy import load_file
+from safetensors.numpy import load_file, save
 
 from app.errors import CaskError, GoldenCheckError, InputRefusedError
+from app.models.builds import Candidate
 from app.models.manifests import Manifest
-from app.runtimes import openvino_runtime, registry
+from app.runtimes import openvino_runtime
 from app.runtimes.build import agreement
+from app.runtimes.build.agreement import Agreement
 from app.storage import files
 
 # What the first side of the arrays is: the number of items; that, but only one at a time; part of an item.
@@ -36,28 +38,28 @@ class Item(Protocol):
     def values(self) -> Sequence[Any]: ...
 
 
-class Array(NamedTuple):
-    """One array of an item; None is a side of any length."""
-
-    name: str
-    dtype: str
-    sides: tuple[int | None, ...]
-
-
 class TensorModel:
     """One version, loaded. Safe to use from several threads. See ``app.engine.worker.Model``."""
 
     computed_by = COMPUTED_BY
     device = "cpu"
     processor = ""
+    # As ``TaskModel`` says.
+    can_be_recorded = False
 
     def __init__(self, manifest: Manifest, run: Run) -> None:
         self.manifest = manifest
+        self.golden_path = manifest.golden_path
         self.best_batch_size = manifest.serve.max_batch_size
         self._run = run
         self._batch = str(manifest.architecture_options["batch"])
         self._dtypes = [np.dtype(name) for name in manifest.architecture_options["dtypes"]]
         self._names = list(manifest.signature["answer"]["properties"])
+
+    @classmethod
+    def load_file(cls, manifest: Manifest, candidate: Candidate, path: Path, workers: int) -> TensorModel:
+        """One form of it. ``workers``: how many threads predict at once. Raises ModelLoadError."""
+        return cls(manifest, openvino_runtime.load_arrays(path, candidate.precision, workers))
 
     def warm_up(self) -> None:
         """Compute the stored items once."""
@@ -76,6 +78,23 @@ class TensorModel:
 
     def prove(self, say: Callable[[str], None]) -> None:
         """Nobody knows what is right of arrays."""
+
+    def outcome(self, items: Iterable[Item]) -> list[Any]:
+        """What it answers to each item, as JSON types, to be compared with what another form answers."""
+        return [[[array.tolist(), array.dtype.name] for array in self._compute([[*each.values]])[0]] for each in items]
+
+    @classmethod
+    def compared(cls, reference: list[Any], other: list[Any], manifest: Manifest, truth: object) -> Agreement:
+        """How far the ``outcome`` of another form is from the reference's."""
+        first, second = (
+            [[np.array(values, dtype) for values, dtype in rows] for rows in outcome] for outcome in (reference, other)
+        )
+        return agreement.of_arrays(first, second)
+
+    def golden_file(self, items: Iterable[Item]) -> bytes:
+        """The file of stored answers of this form to these items."""
+        taken = [[*each.values] for each in items]
+        return golden_file(taken, [self._compute([each])[0] for each in taken])
 
     def predict(self, items: Sequence[Item], options: Sequence[Any]) -> list[Any]:
         """The JSON of each answer as bytes, or why this item has none."""
@@ -125,7 +144,7 @@ class TensorModel:
         return json.dumps({name: output.tolist() for name, output in zip(self._names, outputs, strict=True)}).encode()
 
     def _stored(self) -> list[tuple[list[np.ndarray], list[np.ndarray]]]:
-        path = self.manifest.golden_path
+        path = self.golden_path
         if path is None:
             return []
         try:
@@ -138,11 +157,13 @@ class TensorModel:
             raise GoldenCheckError(f"{path} cannot be read: {files.reason(error)}.", hint=hint) from None
 
 
-def load(manifest: Manifest, workers: int) -> TensorModel:
-    """A network with its arrays. ``workers``: how many threads predict at once. Raises ModelLoadError."""
-    registry.check_network(manifest)
-    path: Path = manifest.weights_path
-    return TensorModel(manifest, openvino_runtime.load_arrays(path, "fp32", workers))
+def golden_file(items: Sequence[Sequence[np.ndarray]], answers: Sequence[Sequence[np.ndarray]]) -> bytes:
+    """A file of stored answers: the arrays of each item, and of its answer."""
+    arrays: dict[str, np.ndarray] = {}
+    for what, rows in (("input", items), ("output", answers)):
+        for number, row in enumerate(rows):
+            arrays |= {f"{what}.{number}.{place}": np.array(array, order="C") for place, array in enumerate(row)}
+    return save(arrays)
 
 
 def _part(arrays: dict[str, np.ndarray], begin: str) -> list[np.ndarray]:

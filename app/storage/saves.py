@@ -18,6 +18,10 @@ def stamp(folder: Path, is_meant: Callable[[Path], bool] = lambda path: True) ->
     """Every file below it that a person saves; what editors put beside it does not count."""
     found: Stamp = {}
     for place, folders, names in os.walk(folder):
+        if "pyvenv.cfg" in names:
+            # A virtual environment, whatever it is called.
+            folders.clear()
+            continue
         folders[:] = [name for name in folders if name not in LEFT_OUT]
         for name in names:
             path = Path(place, name)

@@ -116,11 +116,6 @@ def test_hsts_is_sent_in_prod_only(dev: Server, prod: Server) -> None:
     assert prod.ask("/").headers.get_all("Strict-Transport-Security") == ["max-age=31536000"]
 
 
-def test_code_is_watched_in_dev_only(dev: Server, prod: Server) -> None:
-    assert "Starting change monitor" in dev.log()
-    assert "Starting change monitor" not in prod.log()
-
-
 def test_debug_is_on_in_dev_only() -> None:
     from app import config
 

@@ -127,15 +127,6 @@ def test_hsts_is_sent_where_the_environment_says(render: Render, env: str, has_h
     assert ("Define CASK_HSTS\n" in render(env)) is has_hsts
 
 
-@pytest.mark.parametrize(("env", "reloads"), [("dev", True), ("prod", False)])
-def test_code_is_reloaded_in_dev_only(render: Render, env: str, reloads: bool) -> None:
-    render(env)
-    options = configure.express_options(config.load({"ENV": env, "SECRET_KEY": "f3b1c09a77e24d18b6a0" * 2}), Path("x"))
-
-    assert ("--reload-on-changes" in options) is reloads
-    assert ("--disable-reloading" in options) is not reloads
-
-
 def test_forwarded_headers_are_believed_from_named_proxies_only(render: Render) -> None:
     settings = config.load({"ENV": "test", "TRUSTED_PROXIES": "10.0.0.7"})
 

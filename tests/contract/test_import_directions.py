@@ -632,6 +632,18 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {"app.config", "app.errors", "app.factory", "app.storage.saves", "app.supervision.standalone"},
     ),
     (
+        "app.plugins.replacement",
+        {"app.config", "app.plugins.manifest", "app.plugins.trial", "app.web.ops.applications"},
+    ),
+    (
+        "app.plugins.save_watch",
+        {
+            *("app.config", "app.errors", "app.plugins.manifest", "app.plugins.replacement", "app.storage.saves"),
+            *("app.supervision.supervisor", "app.telemetry.shards", "app.web.ops.applications"),
+        },
+    ),
+    ("app.plugins.trial", {"app.host.machine", "app.plugins.applications"}),
+    (
         "app.plugins",
         {
             *(
@@ -744,7 +756,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 "app.supervision",
             ),
             "app.telemetry.shards",
-            *("app.plugins.manifest", "app.plugins.trial", "app.web.ops.applications"),
+            *("app.plugins.manifest", "app.plugins.replacement"),
         },
     ),
     # Runs in the Python of somebody else's application.

@@ -26,7 +26,7 @@ from app.model_code import kinds
 from app.models import manifests
 from app.models.builds import LEAST_IMAGES
 from app.models.manifests import InputSpec, Manifest
-from app.runtimes import tensor_model
+from app.runtimes.build import array_samples
 from app.runtimes.build.build import BuildOptions, build_model
 from app.runtimes.importing import network_conversion, network_files, network_process, network_tensors
 from app.runtimes.importing.add_network import NewNetwork, add_network
@@ -333,7 +333,7 @@ class Item(NamedTuple):
 
 def asked(manifest: Manifest, *items: list[Any]) -> list[Any]:
     """The answers of a tensor model, or why an item has none."""
-    answers = tensor_model.load(manifest, 1).predict([Item(each) for each in items], [{}] * len(items))
+    answers = load_model(manifest).predict([Item(each) for each in items], [{}] * len(items))
     return [json.loads(each) if isinstance(each, bytes) else each.message for each in answers]
 
 
@@ -353,7 +353,7 @@ def test_arrays_in_and_out_as_they_are(add: Add, batch: int | str) -> None:
 def test_an_array_is_described_as_for_a_model_with_code(dtype: str) -> None:
     sides = (None, 3)
 
-    found = network_tensors.schema_of(tensor_model.Array("a", dtype, sides))
+    found = network_tensors.schema_of(array_samples.Input("a", dtype, sides))
 
     assert found == kinds.kind_of(Annotated[np.ndarray, cask.Shape(*sides, dtype=dtype)], Path()).schema
 

@@ -169,9 +169,9 @@ print(json.dumps(sorted(name for name in sys.modules if name.split(".")[0] in ("
     ("candidate", "kind", "count", "words"),
     [
         (Candidate("openvino", "fp32"), "fit", 100, "its pictures keep their shape"),
-        (Candidate("openvino", "bf16"), "letterbox", 49, "at least 50 sample pictures"),
-        (Candidate("torch-fused", "bf16"), "letterbox", 49, "at least 50 sample pictures"),
-        (Candidate("openvino", "int8"), "letterbox", 60, "100 sample pictures are needed"),
+        (Candidate("openvino", "bf16"), "letterbox", 49, "at least 50 samples"),
+        (Candidate("torch-fused", "bf16"), "letterbox", 49, "at least 50 samples"),
+        (Candidate("openvino", "int8"), "letterbox", 60, "100 samples are needed"),
         (Candidate("torch-fused", "fp32"), "fit", 1, ""),
     ],
 )

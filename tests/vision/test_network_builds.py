@@ -14,9 +14,10 @@ import torch
 from torch import nn
 
 from app import tasks
+from app.errors import ModelLoadError
 from app.models.builds import Candidate
 from app.models.manifests import Manifest
-from app.runtimes.build import build, samples
+from app.runtimes.build import array_samples, build, conversion, samples
 from app.runtimes.build.build import BuildOptions, build_model
 from app.runtimes.build.trial_process import Bench
 from app.runtimes.registry import Plan, load_model
@@ -173,3 +174,104 @@ def test_every_task_has_other_precisions(
     if not tasks.BY_NAME[task].has_boxes:
         for precision, row in rows.items():
             assert row.agreement == pytest.approx(measured(manifest, models, precision), abs=1e-3)
+
+
+def scorer(folder: Path) -> Path:
+    """Two tables of numbers and one of places in a table, to scores and a best one."""
+
+    class Scorer(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.places = nn.Embedding(8, 16)
+            self.inner = nn.Sequential(nn.Linear(20, 64), nn.ReLU(), nn.Linear(64, 64), nn.ReLU(), nn.Linear(64, 3))
+
+        def forward(self, row: torch.Tensor, place: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+            scores = self.inner(torch.cat([row, self.places(place)], 1))
+            return scores, scores.argmax(1)
+
+    torch.manual_seed(1)
+    batch = torch.export.Dim("batch", min=1, max=64)
+    examples = torch.zeros(2, 4), torch.zeros(2, dtype=torch.int64)
+    program = torch.export.export(Scorer().eval(), examples, dynamic_shapes=({0: batch}, {0: batch}))
+    torch.export.save(program, folder / "scorer.pt2")
+    return folder / "scorer.pt2"
+
+
+def kept_variance(first: np.ndarray, second: np.ndarray) -> float:
+    return float(1 - ((first - second) ** 2).sum() / ((first - first.mean(0)) ** 2).sum())
+
+
+def test_arrays_have_other_precisions_where_there_are_sample_arrays(
+    add: Add,  # noqa: F811
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(build, "Trials", InThisProcess)
+    monkeypatch.setattr(build, "ROUND_SECONDS", 0.02)
+    monkeypatch.setattr(conversion, "LEAST", PICTURES // 2)
+    monkeypatch.setattr(samples, "LEAST", PICTURES // 2)
+    rng, given = np.random.default_rng(1), tmp_path / "samples"
+    given.mkdir()
+    rows, places = rng.normal(size=(PICTURES - 1, 4)), rng.integers(0, 8, PICTURES - 1)
+    np.savez(given / "many.npz", row=rows, place=places)
+    (given / "one.json").write_text(json.dumps({"row": [1, 2, 3, 4.5], "place": 7}))
+
+    manifest = add(scorer(tmp_path), "tensor", labels=None, sample_pictures=given)
+    report = build_model(manifest, tmp_path / "state", BuildOptions(rounds=1), progress=lambda line: None)
+
+    found = {each.precision: each for each in report.candidates}
+    assert list(found) == ["fp32", "bf16", "int8"]
+    assert all(each.is_measured for each in found.values()), found
+    assert (report.images, report.calibration_images) == (PICTURES // 2, PICTURES // 2)
+    models = {each: load_model(manifest, Plan(tmp_path / "state", precision=each)) for each in found}
+    answers = {}
+    for precision, model in models.items():
+        model.golden_check()
+        items = samples.read(manifest).comparison
+        answers[precision] = [json.loads(each) for each in model.predict(items, [{}] * len(items))]
+        assert model.computed_by == f"openvino {precision}"
+    for precision, each in found.items():
+        scores, best = (
+            [np.array([list(answer.values())[place] for answer in answers[one]]) for one in ("fp32", precision)]
+            for place in (0, 1)
+        )
+        assert each.agreement == pytest.approx(min(kept_variance(*scores), float((best[0] == best[1]).mean())))
+        assert each.is_faithful == (each.agreement >= manifest.tolerance.agreement)
+    assert found["int8"].agreement < 1
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "words"),
+    [
+        ("a.npz", {"row": np.zeros((3, 4))}, "it has row; expected row, place"),
+        (
+            "a.npz",
+            {"row": np.zeros((3, 5)), "place": np.zeros(3, int)},
+            "row is float64 [3, 5]; expected [4] of float32",
+        ),
+        ("a.npz", {"row": np.zeros((3, 4)), "place": np.zeros(2, int)}, "different numbers of items (row 3, place 2)"),
+        ("a.npz", {"row": np.zeros((3, 4)), "place": np.zeros(3)}, "place is of float64; expected int64"),
+        ("a.npz", {"row": np.full((3, 4), np.nan), "place": np.zeros(3, int)}, "row has NaN"),
+        ("a.npz", {"row": np.array([{}] * 4), "place": np.zeros(1, int)}, "Object arrays cannot be loaded"),
+        ("a.npy", np.zeros((3, 4)), "a .npy holds one array, and the network takes row, place"),
+        ("a.npz", b"no archive", "File is not a zip file"),
+        ("a.npy", b"no array", "it is no file of numpy.save"),
+        ("a.json", b'{"row": ["x", 2, 3, 4], "place": 1}', "row is no numbers; expected float32"),
+        ("a.json", b"{", "Expecting property name"),
+    ],
+)
+def test_sample_arrays_that_do_not_fit_are_refused_by_name(tmp_path: Path, name: str, content: Any, words: str) -> None:
+    if isinstance(content, bytes):
+        (tmp_path / name).write_bytes(content)
+    elif isinstance(content, dict):
+        np.savez(tmp_path / name, **content)
+    else:
+        np.save(tmp_path / name, content)
+
+    with pytest.raises(ModelLoadError) as refused:
+        array_samples.read(
+            tmp_path, [array_samples.Input("row", "float32", (4,)), array_samples.Input("place", "int64", ())]
+        )
+
+    assert refused.value.message.startswith(f"{tmp_path / name}")
+    assert words in refused.value.message

@@ -75,6 +75,38 @@ def of_values(reference: np.ndarray, other: np.ndarray) -> float:
     return float(apart.max(initial=0) / max(1.0, largest))
 
 
+def of_arrays(reference: Sequence[Sequence[np.ndarray]], other: Sequence[Sequence[np.ndarray]]) -> Agreement:
+    """Networks of arrays: the outputs of each item. Nobody knows what they mean, so the worst output counts.
+
+    The agreement is the share of the variance between items that is kept: 1 - (squared differences) / (squared
+    differences of the reference from its own mean). So a single number is judged as a long vector is, and an output
+    that hardly changes is not taken for right because it is near. Of whole numbers it is the share of equal ones.
+    """
+    pairs = [
+        ([np.asarray(each[place]) for each in reference], [np.asarray(each[place]) for each in other])
+        for place in range(len(reference[0]))
+    ]
+    largest = max(of_values(*pair) for one, two in pairs for pair in zip(one, two, strict=True))
+    return Agreement(min(_kept_variance(*pair) for pair in pairs), largest)
+
+
+def _kept_variance(reference: Sequence[np.ndarray], other: Sequence[np.ndarray]) -> float:
+    if any(one.shape != two.shape for one, two in zip(reference, other, strict=True)):
+        return 0.0
+    if reference[0].dtype.kind != "f":
+        values = zip(reference, other, strict=True)
+        equal = np.concatenate([np.atleast_1d(one == two).ravel() for one, two in values])
+        return float(equal.mean()) if equal.size else 1.0
+    # Sequences have lengths of their own; then one mean is all there is.
+    is_alike = len({each.shape for each in reference}) == 1
+    mean = np.mean(reference, axis=0) if is_alike else np.mean(np.concatenate([each.ravel() for each in reference]))
+    varied = sum(float(np.square(each - mean, dtype=np.float64).sum()) for each in reference)
+    apart = sum(float(np.square(one - two, dtype=np.float64).sum()) for one, two in zip(reference, other, strict=True))
+    if not np.isfinite(apart):
+        return 0.0
+    return max(0.0, 1 - apart / varied) if varied else float(apart == 0)
+
+
 def mean_average_precision(truth: Detections, found: Detections) -> float:
     """Mean over the labels of ``truth`` of their average precisions at an IoU of 0.5; 1 where there is nothing."""
     labels = sorted({one.label for each in truth for one in each})

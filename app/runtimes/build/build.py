@@ -22,13 +22,12 @@ from app.errors import CaskError, ModelLoadError
 from app.host.machine import CPU
 from app.models import builds, manifests
 from app.models.builds import Candidate, Progress, Report
-from app.models.manifests import Manifest
-from app.runtimes import devices
+from app.models.manifests import CODE, TENSOR, Manifest
+from app.runtimes import devices, registry
 from app.runtimes.build import background, conversion, samples
 from app.runtimes.build.agreement import Agreement
 from app.runtimes.build.samples import Samples
 from app.runtimes.build.trial import TrialError, Trials, work_folder
-from app.tasks.base import Task
 
 CANDIDATES = tuple(
     Candidate(runtime, precision, is_faithful=False)
@@ -62,11 +61,6 @@ BACKGROUND_LIMIT_SECONDS = 4 * 3600.0
 
 TRUTHS = {"": "", "objects": "; mAP against the true boxes", "reference": "; mAP against the reference's boxes"}
 
-# Why there are no other forms: of a model with code, and of a network of arrays.
-WITHOUT_BUILDS = (
-    "its own code computes it",
-    "there are no sample arrays to calibrate on and to compare, so OpenVINO computes it in fp32",
-)
 
 Say = Callable[[str], None]
 Advance = Callable[[], None]
@@ -136,7 +130,7 @@ def table(report: Report) -> str:
     lines = [
         "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip() for row in (head, *rows)
     ]
-    compared = f"{report.images} images compared, {report.calibration_images} others for calibration"
+    compared = f"{report.images} samples compared, {report.calibration_images} others for calibration"
     how = "one thread" if report.device == CPU else report.device
     return "\n".join(
         [
@@ -182,7 +176,7 @@ class _Build:
     def run(self) -> Report:
         before = builds.read_all(self.state_dir, self.manifest)
         self.samples = samples.read(self.manifest)
-        self._say(f"{self.manifest.key}: {len(self.samples.comparison)} images to compare")
+        self._say(f"{self.manifest.key}: {len(self.samples.comparison)} samples to compare")
         with (
             Trials(self.manifest, self.build_options.limit_seconds, self.build_options.device) as trials,
             work_folder(self.place) as work,
@@ -233,7 +227,7 @@ class _Build:
             candidate,
             self.manifest,
             self.samples,
-            is_dense=self.manifest.is_network or self.task.model_class.is_dense(self.manifest.architecture),
+            is_dense=self.manifest.is_network or self.model_class.is_dense(self.manifest.architecture),
             has_file=reused is not None,
             device=self.build_options.device,
         )
@@ -254,9 +248,9 @@ class _Build:
         return replace(candidate, **vars(compared), build_seconds=round(passed, 1))
 
     @property
-    def task(self) -> Task:
-        """What the model is asked."""
-        return tasks.BY_NAME[self.manifest.task]
+    def model_class(self) -> Any:
+        """What computes the model: of its task, or of arrays."""
+        return registry.model_class(self.manifest)
 
     def _reused(self, candidate: Candidate, before: Sequence[Report]) -> Candidate | None:
         """The candidate with a file that an earlier build made."""
@@ -295,7 +289,7 @@ class _Build:
 
     def _compare(self, outcome: list[Any]) -> Agreement:
         self.expected = outcome if self.expected is None else self.expected
-        return self.task.model_class.compared(self.expected, outcome, self.manifest, self.samples.truth)
+        return self.model_class.compared(self.expected, outcome, self.manifest, self.samples.truth)
 
     # ── timed and chosen ──────────────────────────────────────────────────────────────────────────────────────────
 
@@ -367,7 +361,7 @@ class _Build:
 
     @property
     def _truth(self) -> str:
-        if not self.task.has_boxes:
+        if self.manifest.task == TENSOR or not tasks.BY_NAME[self.manifest.task].has_boxes:
             return ""
         return "reference" if self.samples.truth is None else "objects"
 
@@ -444,8 +438,8 @@ def build_all(
     _check_names((*build_options.only, *filter(None, [build_options.use])), build_options.device)
     with _alone(state_dir):
         for manifest in chosen:
-            if manifest.code:
-                progress(f"{manifest.key}: nothing is built: {WITHOUT_BUILDS[manifest.is_network]}.")
+            if manifest.task == CODE:
+                progress(f"{manifest.key}: nothing is built: its own code computes it.")
                 continue
             if (
                 is_missing_only

@@ -16,12 +16,13 @@ from typing import Any
 
 import numpy as np
 
-from app import tasks
 from app.host.machine import CPU
 from app.models.builds import Candidate, reference
-from app.models.manifests import Manifest
+from app.models.manifests import TENSOR, Manifest
+from app.runtimes import registry
 from app.runtimes.build.samples import LEAST, Samples
 from app.runtimes.model import warm_up_shape
+from app.runtimes.tensor_model import WHOLE
 
 COMPILER = "g++"
 # torch.export takes sizes of 0 and 1 for constants, so the example shows another one.
@@ -47,14 +48,14 @@ def obstacle(
         return f"it computes on the processor, and this build is for {device}"
     if (runtime, precision) == reference(manifest):
         return ""
-    if runtime == "torch-graphs" and not tasks.BY_NAME[manifest.task].model_class.can_be_recorded:
+    if runtime == "torch-graphs" and not registry.model_class(manifest).can_be_recorded:
         return "it makes its anchors anew for each batch, which cannot be recorded"
     if not is_dense:
         return "it lists boxes inside the network, which no other form takes"
-    if file_name(candidate, manifest) and manifest.input.kind == "fit":
+    if file_name(candidate, manifest) and manifest.input.kind == "fit" and manifest.task != TENSOR:
         return "its pictures keep their shape (input.kind is fit), and a built file knows one shape"
     if precision != "fp32" and not samples.are_enough:
-        return f"at least {LEAST} sample pictures must show its agreement; there are {len(samples.comparison)}"
+        return f"at least {LEAST} samples must show its agreement; there are {len(samples.comparison)}"
     return _missing_tool(runtime, precision, samples, has_file=has_file)
 
 
@@ -66,7 +67,7 @@ def _missing_tool(runtime: str, precision: str, samples: Samples, *, has_file: b
     if runtime == "aotinductor" and shutil.which(COMPILER) is None:
         return f"there is no C++ compiler ({COMPILER}) here"
     if precision == "int8" and not samples.calibration:
-        return f"{2 * LEAST} sample pictures are needed, to learn its ranges from one half and compare with the other"
+        return f"{2 * LEAST} samples are needed, to learn its ranges from one half and compare with the other"
     if precision == "int8" and not _is_installed("nncf"):
         return "NNCF is not installed"
     return ""
@@ -78,7 +79,7 @@ def make(candidate: Candidate, manifest: Manifest, samples: Samples, folder: Pat
         if candidate.runtime == "aotinductor":
             return _compile(candidate, manifest, folder)
         path = manifest.weights_path if manifest.is_network else _convert(manifest, folder)
-        return _quantise(path, samples, folder) if candidate.precision == "int8" else path
+        return _quantise(path, manifest, samples, folder) if candidate.precision == "int8" else path
 
 
 def _convert(manifest: Manifest, folder: Path) -> Path:
@@ -102,16 +103,24 @@ def _convert(manifest: Manifest, folder: Path) -> Path:
     return path
 
 
-def _quantise(source: Path, samples: Samples, folder: Path) -> Path:
-    """Post-training quantisation to int8, its ranges learned from the calibration pictures (NNCF)."""
+def _quantise(source: Path, manifest: Manifest, samples: Samples, folder: Path) -> Path:
+    """Post-training quantisation to int8, its ranges learned from the calibration samples (NNCF)."""
     import nncf
     import openvino
 
-    pictures = [picture[None] for picture in samples.calibration]
-    model = nncf.quantize(openvino.Core().read_model(source), nncf.Dataset(pictures), subset_size=len(pictures))
+    taken = [_fed(sample, manifest) for sample in samples.calibration]
+    model = nncf.quantize(openvino.Core().read_model(source), nncf.Dataset(taken), subset_size=len(taken))
     path = folder / "int8.xml"
     openvino.save_model(model, path, compress_to_fp16=False)
     return path
+
+
+def _fed(sample: Any, manifest: Manifest) -> Any:
+    """One sample as the network takes it: with the side that counts items, where it has one."""
+    if manifest.task != TENSOR:
+        return sample[None]
+    is_whole = manifest.architecture_options["batch"] == WHOLE
+    return [array if is_whole else array[None] for array in sample.values]
 
 
 def _compile(candidate: Candidate, manifest: Manifest, folder: Path) -> Path:

@@ -1,6 +1,7 @@
 """A model's sample pictures: some teach int8 its ranges, the others compare the candidates; and what is truly on them.
 
-``models/<name>/<version>/samples/*.jpg`` (or PNG, WebP); ``index.json`` beside them may list the true objects.
+``models/<name>/<version>/samples/*.jpg`` (or PNG, WebP); ``index.json`` beside them may list the true objects. A
+network of arrays has arrays there, see ``array_samples``.
 """
 
 from __future__ import annotations
@@ -19,7 +20,8 @@ from app.inference import images
 from app.inference.images import Picture
 from app.inference.results import Box, Detection
 from app.models import builds
-from app.models.manifests import Manifest
+from app.models.manifests import TENSOR, Manifest
+from app.runtimes.build import array_samples
 from app.runtimes.model import warm_up_shape
 from app.storage import files
 
@@ -36,13 +38,14 @@ Truth = Sequence[Sequence[Detection]]
 
 @dataclass(frozen=True)
 class Samples:
-    """Inputs as the engine gets them, uint8, and the true objects of the compared ones in pixels of the input.
+    """Inputs as the engine gets them, uint8 or ``array_samples.Item``, and the true objects of the compared ones in
+    pixels of the input.
 
     ``calibration`` is empty where there are too few pictures to keep both apart. ``truth`` is None where it is unknown.
     """
 
-    calibration: list[np.ndarray]
-    comparison: list[np.ndarray]
+    calibration: list[Any]
+    comparison: list[Any]
     truth: Truth | None = None
 
     @property
@@ -57,13 +60,22 @@ def read(manifest: Manifest) -> Samples:
     The first half calibrates and the second compares, where each half has at least LEAST. Raises ModelLoadError when
     the index cannot be read, and what ``images.read`` raises.
     """
+    if manifest.task == TENSOR:
+        items = array_samples.read(folder(manifest), array_samples.inputs(manifest))
+        half = _half(items)
+        # Those of one file are often of one kind: every other one teaches.
+        return Samples(items[1::2] if half else [], items[::2] if half else items)
     found = paths(manifest)
     if not found:
         return Samples([], [np.full((*warm_up_shape(manifest.input), 3), 114, np.uint8)])
-    half = len(found) // 2 if len(found) >= 2 * LEAST else 0
+    half = _half(found)
     pictures = [read_one(path, manifest) for path in found]
     pixels = [picture.pixels for picture in pictures]
     return Samples(pixels[:half], pixels[half:], _truth(manifest, found[half:], pictures[half:]))
+
+
+def _half(found: Sequence[Any]) -> int:
+    return len(found) // 2 if len(found) >= 2 * LEAST else 0
 
 
 def paths(manifest: Manifest) -> list[Path]:

@@ -13,8 +13,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-
 from app.errors import CaskError
 from app.host.machine import CPU
 from app.models import manifests
@@ -22,8 +20,6 @@ from app.models.builds import Candidate
 from app.models.manifests import Manifest
 from app.runtimes import devices, registry
 from app.runtimes.build import conversion, samples
-from app.runtimes.checks import golden_answers
-from app.runtimes.model import TaskModel
 
 GOLDEN_PICTURES = 4
 
@@ -35,7 +31,8 @@ class Bench:
         self.manifest = manifest
         self.device = device
         self.samples = samples.read(manifest)
-        self.models: dict[str, TaskModel] = {}
+        # Of the task's class, or TensorModel.
+        self.models: dict[str, Any] = {}
 
     def make(self, candidate: Candidate, folder: str) -> str:
         """Make the candidate's file; its name."""
@@ -59,9 +56,7 @@ class Bench:
 
     def golden(self, candidate: Candidate, path: str) -> None:
         """Write the candidate's own stored answers."""
-        Path(path).write_bytes(
-            golden_answers.make(self.models[candidate.name], self.samples.comparison[:GOLDEN_PICTURES])
-        )
+        Path(path).write_bytes(self.models[candidate.name].golden_file(self.samples.comparison[:GOLDEN_PICTURES]))
 
     def rate(self, candidate: Candidate, size: int, seconds: float) -> float:
         """Images for a second of one core, or of the clock on a GPU, in batches of this size; 0 where they do not fit.
@@ -84,7 +79,7 @@ class Bench:
             count += len(batch)
         return count / passed
 
-    def _batch(self, size: int) -> list[np.ndarray]:
+    def _batch(self, size: int) -> list[Any]:
         pictures = self.samples.comparison
         batch = [pictures[i % len(pictures)] for i in range(size)]
         return [picture for picture in batch if picture.shape == batch[0].shape]

@@ -91,7 +91,7 @@ def add_model(
     manifest = _manifest(new, architecture, known, target)
     entries.check_name(manifest)
     if new.sample_pictures is not None:
-        sample_store.check(new.sample_pictures)
+        sample_store.check(new.sample_pictures, new.task)
     _tell_what_is_odd(new, manifest, progress)
     store.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as folder:

@@ -76,7 +76,7 @@ def add_network(
     if new.task not in (*tasks.NAMES, TENSOR):
         raise ModelLoadError(f"TASK {new.task!r} is unknown.", hint=f"One of: {', '.join((*tasks.NAMES, TENSOR))}.")
     if new.sample_pictures is not None:
-        sample_store.check(new.sample_pictures)
+        sample_store.check(new.sample_pictures, new.task)
     file = _looked_at(new)
     progress(f"{new.file.name}: {file.about}")
     if file.kind == network_files.TORCHSCRIPT:
@@ -95,7 +95,7 @@ def add_network(
         advance()
         manifest = _manifest(new, file, labels, converted, made)
         if manifest.code:
-            _finish_tensors(manifest, advance)
+            _finish_tensors(manifest, new, store, progress, advance)
         else:
             _finish(manifest, new, store, progress, advance)
         entries.publish(made, target)
@@ -135,7 +135,9 @@ def _noted_labels(file: NetworkFile) -> tuple[str, ...]:
 def _convert(
     new: NewNetwork, file: NetworkFile, labels: tuple[str, ...], made: Path, store: Path, progress: Progress
 ) -> Converted:
-    given = new.sample_pictures or sample_store.before(new.name, new.version, store)
+    given = new.sample_pictures
+    if given is None and new.task != TENSOR:
+        given = sample_store.before(new.name, new.version, store, new.task)
     wanted = Wanted(
         file=RANDOM if _is_random(new) else str(new.file.absolute()),
         kind=file.kind,
@@ -225,13 +227,14 @@ def _finish(manifest: Manifest, new: NewNetwork, store: Path, progress: Progress
     advance()
 
 
-def _finish_tensors(manifest: Manifest, advance: Callable[[], None]) -> None:
-    """Its golden answers lie there already; what the engine will check when it loads it."""
-    from app.runtimes import tensor_model
-
+def _finish_tensors(
+    manifest: Manifest, new: NewNetwork, store: Path, progress: Progress, advance: Callable[[], None]
+) -> None:
+    """Samples; its golden answers lie there already; and what the engine will check when it loads it."""
+    sample_store.bring(manifest, store, new.sample_pictures, progress)
     (manifest.directory / manifests.FILE_NAME).write_text(entries.to_toml(manifest), encoding="utf-8")
     advance()
-    tensor_model.load(manifests.read(manifest.directory), 1).golden_check()
+    load_model(manifests.read(manifest.directory)).golden_check()
     advance()
 
 

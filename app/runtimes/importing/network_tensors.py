@@ -10,15 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from safetensors.numpy import save_file
 
 from app.errors import GoldenCheckError, ModelLoadError
 from app.models.manifests import InputSpec
-from app.runtimes.build import agreement
+from app.runtimes import tensor_model
+from app.runtimes.build import agreement, array_samples
+from app.runtimes.build.array_samples import Input
 from app.runtimes.importing import network_files, network_heads, network_reading
 from app.runtimes.importing.network_reading import Network
 from app.runtimes.importing.network_wanted import Converted, Wanted
-from app.runtimes.tensor_model import ONE, ROWS, WHOLE, Array
+from app.runtimes.tensor_model import ONE, ROWS, WHOLE
 
 # OpenVINO's names of numbers that JSON and the Open Inference Protocol carry.
 INTEGERS = {f"{kind[0]}{bits}": f"{kind}{bits}" for kind in ("int", "uint") for bits in (8, 16, 32, 64)}
@@ -54,7 +55,8 @@ def convert(wanted: Wanted, folder: Path) -> Converted:
         run = _run(network.model)
     for item, wanted_outputs in zip(items, expected, strict=True):
         largest = max(largest, *map(agreement.of_values, wanted_outputs, run(_fed(item, batch))))
-    words = f"arrays of {len(items)} made-up items compared with {network.by}"
+    kind = "sample" if wanted.samples else "made-up"
+    words = f"arrays of {len(items)} {kind} items compared with {network.by}"
     if largest > TOLERANCE:
         hint = "The conversion changed the network. Export it another way, and report this."
         raise GoldenCheckError(f"What would serve differs from the file by {largest:.4f}; {words}.", hint=hint)
@@ -101,7 +103,7 @@ def _opened(shape: Any, first: int = -1) -> Any:
     return openvino.PartialShape([openvino.Dimension(first), *list(shape)[1:]])
 
 
-def _arrays(wanted: Wanted, ports: Sequence[Any], what: str, batch: str) -> list[Array]:
+def _arrays(wanted: Wanted, ports: Sequence[Any], what: str, batch: str) -> list[Input]:
     found = []
     for place, port in enumerate(ports):
         kind = port.get_element_type().get_type_name()
@@ -114,11 +116,11 @@ def _arrays(wanted: Wanted, ports: Sequence[Any], what: str, batch: str) -> list
             hint = "Rename it where the file is exported."
             raise ModelLoadError(f"{wanted.file} has an input {name!r}, which requests use otherwise.", hint=hint)
         sides = shape if batch == WHOLE else shape[1:]
-        found.append(Array(name, DTYPES[kind], tuple(None if side < 0 else side for side in sides)))
+        found.append(Input(name, DTYPES[kind], tuple(None if side < 0 else side for side in sides)))
     return found
 
 
-def _signature(inputs: Sequence[Array], outputs: Sequence[Array], batch: str) -> dict[str, Any]:
+def _signature(inputs: Sequence[Input], outputs: Sequence[Input], batch: str) -> dict[str, Any]:
     """As a model with code promises; each answer has its arrays by name."""
     given = {array.name: schema_of(array) for array in outputs}
     return {
@@ -133,7 +135,7 @@ def _signature(inputs: Sequence[Array], outputs: Sequence[Array], batch: str) ->
     }
 
 
-def schema_of(array: Array) -> dict[str, Any]:
+def schema_of(array: Input) -> dict[str, Any]:
     """As ``app.model_code.kinds`` writes it, which building in the image does without."""
     dtype = np.dtype(array.dtype)
     schema: dict[str, Any] = {"type": {"f": "number", "b": "boolean"}.get(dtype.kind, "integer")}
@@ -153,9 +155,16 @@ def schema_of(array: Array) -> dict[str, Any]:
 
 
 def _tried(
-    wanted: Wanted, network: Network, inputs: Sequence[Array], batch: str
+    wanted: Wanted, network: Network, inputs: Sequence[Input], batch: str
 ) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]]]:
-    """Made-up items, and what the file answers to each. Raises ModelLoadError where it computes none."""
+    """Samples, or made-up items, and what the file answers to each. Raises ModelLoadError where it computes none."""
+    if wanted.samples:
+        given = [[*each.values] for each in array_samples.read(Path(wanted.samples), inputs)[:COMPARED]]
+        try:
+            return given, [network.original(_fed(item, batch)) for item in given]
+        except (RuntimeError, ValueError, TypeError, IndexError) as error:
+            said = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+            raise ModelLoadError(f"{wanted.file} does not compute the first samples: {said}.") from None
     said = ""
     for side in OPEN_SIDES:
         random = np.random.default_rng(SEED)
@@ -169,7 +178,7 @@ def _tried(
     raise ModelLoadError(f"{wanted.file} computes no made-up arrays ({shapes}): {said}.", hint=hint)
 
 
-def _made_up(array: Array, side: int, random: np.random.Generator) -> np.ndarray:
+def _made_up(array: Input, side: int, random: np.random.Generator) -> np.ndarray:
     shape = [side if each is None else each for each in array.sides]
     dtype = np.dtype(array.dtype)
     # Whole numbers are mostly places in tables: 0 and 1 are in each.
@@ -211,12 +220,10 @@ def _write(model: Any, folder: Path, items: Sequence[Sequence[np.ndarray]], run:
     from app.runtimes.importing.network_conversion import FILE_NAME
 
     openvino.save_model(model, folder / FILE_NAME, compress_to_fp16=False)
-    arrays: dict[str, np.ndarray] = {}
-    for number, item in enumerate(items):
-        arrays |= {f"input.{number}.{place}": array for place, array in enumerate(item)}
+    answers = []
+    for item in items:
         outputs = run(_fed(item, batch))
-        rows = outputs if batch == WHOLE else [np.asarray(output[0]) for output in outputs]
-        arrays |= {f"output.{number}.{place}": array for place, array in enumerate(rows)}
-    save_file({name: array.copy(order="C") for name, array in arrays.items()}, folder / "golden.safetensors")
+        answers.append(outputs if batch == WHOLE else [np.asarray(output[0]) for output in outputs])
+    (folder / "golden.safetensors").write_bytes(tensor_model.golden_file(items, answers))
     for path in folder.iterdir():
         path.chmod(0o644)

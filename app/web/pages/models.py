@@ -12,6 +12,7 @@ from flask import current_app, render_template, request
 from app.inference.pipeline import ModelStatus, predictor
 from app.models import builds
 from app.models.builds import Candidate, Report, Standing
+from app.models.manifests import CODE
 from app.texts import gettext_noop
 from app.web.openapi.operations import a_page, describe
 from app.web.pages import languages, pages, stored_texts, try_image
@@ -65,7 +66,7 @@ class Section:
     @property
     def words(self) -> str:
         """What a person must know of the build, in English; empty when there is nothing."""
-        return "" if self.status.manifest.code else BUILDS.get(self.standing.state, "")
+        return "" if self.status.manifest.task == CODE else BUILDS.get(self.standing.state, "")
 
     @property
     def takes(self) -> str:

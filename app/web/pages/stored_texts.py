@@ -22,10 +22,10 @@ OF_BUILDS = (
     gettext_noop("it computes on the processor, and this build is for %(device)s"),
     gettext_noop("it lists boxes inside the network, which no other form takes"),
     gettext_noop("its pictures keep their shape (input.kind is fit), and a built file knows one shape"),
-    gettext_noop("at least %(least)s sample pictures must show its agreement; there are %(count)s"),
+    gettext_noop("at least %(least)s samples must show its agreement; there are %(count)s"),
     gettext_noop("%(library)s is not installed"),
     gettext_noop("there is no C++ compiler (%(name)s) here"),
-    gettext_noop("%(least)s sample pictures are needed, to learn its ranges from one half and compare with the other"),
+    gettext_noop("%(least)s samples are needed, to learn its ranges from one half and compare with the other"),
 )
 
 # The demonstration's own words.
