@@ -159,7 +159,7 @@ train: ## Train the demonstration models (20 minutes, two cores)
 	@app/given.sh $(PY) -m training.train @OPTIONS
 
 ##@ Your own Flask code
-.PHONY: plugin-new plugin-list plugin-install plugin-test
+.PHONY: plugin-new plugin-list plugin-install plugin-flask plugin-test
 plugin-new: ## Begin one: a route, a page, a test: NAME=claims
 	@$(INSTALL) serve
 	@app/given.sh $(PY) -m app.cli plugin new :NAME
@@ -169,6 +169,8 @@ plugin-list: ## List the plugins and what serves
 plugin-install: ## Lock and install its requirements.txt: NAME=claims
 	@$(INSTALL) serve
 	@app/given.sh $(PY) -m app.cli plugin install :NAME
+plugin-flask: ## Run its own command: NAME=shop OPTIONS=init-db
+	@app/given.sh $(PY) -m app.cli plugin flask :NAME @OPTIONS
 plugin-test: ## Run its tests with the models of the store: NAME=claims
 	@$(INSTALL) dev
 	@app/given.sh $(PY) -m app.cli plugin test :NAME @OPTIONS

@@ -7,6 +7,7 @@ is imported (an error, a crash, an endless loop) is noted for /status and tried 
 
 from __future__ import annotations
 
+import ast
 import contextlib
 import faulthandler
 import importlib
@@ -44,6 +45,7 @@ class Application:
         self._callers = callers
         self._name, self._target, self._notes = name, target, Path(notes)
         self._loaded: Any = None
+        self._is_way_out_told = False
         self._is_tried = threading.Event()
         self._lock = threading.Lock()
         self._since = time.monotonic()
@@ -71,10 +73,21 @@ class Application:
         environ["SCRIPT_NAME"] = mount = prefix + environ["SCRIPT_NAME"]
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
+            self._tell_of_way_out(headers, mount)
             return start_response(status, [(key, _placed(key, value, mount)) for key, value in headers], *rest)
 
         answer: Iterable[bytes] = self._loaded(environ, start)
         return answer
+
+    def _tell_of_way_out(self, headers: list[tuple[str, str]], mount: str) -> None:
+        """Once: a redirect to a path that it wrote by hand leads to Cask, or to nothing."""
+        if self._is_way_out_told:
+            return
+        for key, value in headers:
+            if key.lower() == "location" and value.startswith("/") and not f"{value}/".startswith(f"{mount}/"):
+                self._is_way_out_told = True
+                words = f"it redirects to {value}, which is outside of {mount}; write url_for(…) in its place"
+                print(f"plugin {self._name}: {words}.", file=sys.stderr)
 
     def _refusal(self, environ: dict[str, Any]) -> dict[str, Any] | None:
         """What Cask answers the caller instead: it needs a token, or has asked too often. None where it may ask."""
@@ -100,8 +113,8 @@ class Application:
     def _import(self) -> None:
         module, _, name = self._target.partition(":")
         try:
-            found = getattr(importlib.import_module(module), name.removesuffix("()"))
-            found = found() if name.endswith("()") else found
+            place_instance()
+            found = named(importlib.import_module(module), name)
             if not callable(found):
                 raise TypeError(f"{self._target} is {found!r}; expected a WSGI application")
         except BaseException:  # noqa: BLE001 - whatever it does, its process shall answer
@@ -162,6 +175,32 @@ class Application:
         found = _problem(code, "The application is not there", words, hint, seconds, environ)
         start_response(found["status"], found["headers"])
         return [found["body"].encode()]
+
+
+def place_instance() -> None:
+    """Let Flask's instance folder be in the application's own folder below STATE_DIR, where it may write.
+
+    Unless its people brought one, or named another.
+    """
+    if Path("instance").is_dir():
+        return
+    try:
+        from flask import Flask
+    except ImportError:
+        return
+    place = Path(os.environ["APPLICATION_STATE"], "instance")
+    place.mkdir(mode=0o700, parents=True, exist_ok=True)
+    Flask.auto_find_instance_path = lambda self: str(place)  # type: ignore[method-assign]
+
+
+def named(module: Any, text: str) -> Any:
+    """What a name in a module is, or what a call of it with plain values returns, such as create_app('production')."""
+    wanted = ast.parse(text, mode="eval").body
+    if not isinstance(wanted, ast.Call):
+        return getattr(module, text)
+    values = [ast.literal_eval(each) for each in wanted.args]
+    named = {each.arg: ast.literal_eval(each.value) for each in wanted.keywords if each.arg}
+    return getattr(module, ast.unparse(wanted.func))(*values, **named)
 
 
 def _asked(path: str, line: bytes, seconds: float) -> dict[str, Any] | None:

@@ -24,6 +24,13 @@ from app.web.ops import plugins
 # What a new plugin is made from.
 EXAMPLE = "claims"
 MODEL = "site-safety-detector"
+# In the Python of an application.
+FLASK = """
+cask.place_instance()
+from flask.cli import main
+sys.argv = ["flask", "--app", *sys.argv[1:]]
+main()
+"""
 
 
 @click.group(cls=terminal.Group)
@@ -101,7 +108,28 @@ def install(name: str) -> None:
     is_alone = _is_application(folder)
     others = [each for each in plugin_settings.folders(settings) if each != folder and not _is_application(each)]
     libraries.install(folder, () if is_alone else others, click.echo, is_alone=is_alone)
-    click.echo(f"{folder / 'requirements.lock'} is installed. Next: make plugin-test NAME={name}, then make reload")
+    tried = "" if is_alone else f"make plugin-test NAME={name}, then "
+    click.echo(f"{folder / 'requirements.lock'} is installed. Next: {tried}make serve, or make reload where it runs")
+
+
+@command.command("flask", context_settings={"ignore_unknown_options": True})
+@click.argument("name")
+@click.argument("options", nargs=-1, type=click.UNPROCESSED)
+def own_command(name: str, options: tuple[str, ...]) -> None:
+    """Run a ``flask`` command of a whole application, such as init-db, as the service's user and with its libraries."""
+    from app.host import permissions
+    from app.plugins import application_python, manifest
+
+    settings = config.load()
+    plugin = manifest.read(plugin_settings.folders(settings.model_copy(update={"plugins": (name,)}))[0])
+    if plugin.application is None:
+        raise terminal.Failure(f"{name} is no application of [wsgi]; its code runs in Cask.", next_step="flask --help")
+    permissions.become_owner(settings.state_dir)
+    own = plugin_settings.own_folder(settings, name)
+    own.mkdir(mode=0o700, parents=True, exist_ok=True)
+    target = f"{plugin.application.module}:{plugin.application.name}"
+    called = application_python.command(plugin.application, own, FLASK, target, *options)
+    raise SystemExit(subprocess.run(called, cwd=plugin.folder, check=False).returncode)
 
 
 def _is_application(folder: Path) -> bool:

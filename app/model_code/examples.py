@@ -147,7 +147,7 @@ def answer(example: Example, ask: Ask, batch_size: int) -> Any:
 def _outcome(example: Example, row: Mapping[str, Any]) -> Any:
     if "failed" in row:
         raise GoldenCheckError(
-            f"{example.name}: predict raised {row.get('why', row['failed'])}.",
+            f"{example.name}: predict failed: {row.get('why', row['failed'])}.",
             hint="The log has the traceback; mend it, or the file.",
         )
     return {"refused": row["refused"]} if "refused" in row else json.loads(row["answer"])

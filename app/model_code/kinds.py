@@ -278,7 +278,8 @@ def _row(hint: type, folder: Path) -> Kind:
 
     def write(value: Any) -> dict[str, Any]:
         if not isinstance(value, hint):
-            raise TypeError(f"{_shown(value)} where a {hint.__name__} was promised")
+            write_it = f"; write {hint.__name__}(**…)" if isinstance(value, dict) else ""
+            raise TypeError(f"{_shown(value)} where a {hint.__name__} was promised{write_it}")
         return {name: kind.write(getattr(value, name)) for name, kind in kinds.items()}
 
     return Kind(schema, lambda value: hint(**{name: kinds[name].read(each) for name, each in value.items()}), write)

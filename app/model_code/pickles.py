@@ -50,12 +50,21 @@ def _words(path: Path) -> str:
             with zipfile.ZipFile(path) as archive:
                 for member in _members(path):
                     with archive.open(member) as inner:
-                        names |= set(_imports(inner))
+                        for name in _imports(inner):
+                            names.add(name)
         else:
             with path.open("rb") as file:
-                names |= set(_imports(file))
+                for name in _imports(file):
+                    names.add(name)
     except Exception as error:  # noqa: BLE001 - whatever an altered file makes of the readers
-        return f"cannot be read as a pickle ({type(error).__name__})"
+        if not names:
+            return f"cannot be read as a pickle ({type(error).__name__})"
+        # joblib writes the numbers of an array between the parts of its pickle.
+        return f"{_listed(names)}, and what comes behind its first array cannot be listed"
+    return _listed(names)
+
+
+def _listed(names: set[str]) -> str:
     shown = sorted(names)[:MOST_NAMES]
     more = f" and {len(names) - len(shown)} more" if len(names) > len(shown) else ""
     return f"imports {', '.join(shown)}{more}" if shown else "imports nothing"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import re
 import sys
@@ -25,7 +26,9 @@ KEYS = (
 )
 # Of the token that callers need.
 SCOPES = ("predict", "admin", "any")
-APPLICATION = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):([A-Za-z_]\w*(?:\(\))?)")
+# Where an application finds its folder below STATE_DIR; apache/application.py looks there too.
+OWN_FOLDER = "APPLICATION_STATE"
+APPLICATION = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(.+)")
 MOUNT = re.compile(r"(?:/[A-Za-z0-9][A-Za-z0-9_-]*)+")
 VERSION = re.compile(r"^version(?:_info)?\s*=\s*(\d+\.\d+)", re.MULTILINE)
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
@@ -56,8 +59,9 @@ class Application:
     limit: str = ""
 
     def variables_in(self, folder: Path) -> dict[str, str]:
-        """Its variables, where ``folder`` is its own below STATE_DIR."""
-        return {name: value.replace(STATE, str(folder)) for name, value in self.variables.items()}
+        """Its variables, where ``folder`` is its own below STATE_DIR; with that folder itself."""
+        given = {name: value.replace(STATE, str(folder)) for name, value in self.variables.items()}
+        return {OWN_FOLDER: str(folder), **given}
 
 
 def read(folder: Path, row: Any, file: Path) -> Application:
@@ -68,9 +72,10 @@ def read(folder: Path, row: Any, file: Path) -> Application:
         if key not in KEYS:
             raise PluginError(f"{file}: [wsgi] says {key!r}; expected {', '.join(KEYS)}.{did_you_mean(key, KEYS)}")
     named, mount = APPLICATION.fullmatch(str(row.get("application"))), str(row.get("mount"))
-    if named is None:
+    if named is None or not _is_name_or_call(named[2]):
         raise PluginError(
-            f'{file}: [wsgi] application is {row.get("application")!r}; expected module:name such as "shop:app".'
+            f'{file}: [wsgi] application is {row.get("application")!r}; expected module:name such as "shop:app", or a'
+            " function that makes it, with plain values: \"shop:create_app('production')\"."
         )
     if not MOUNT.fullmatch(mount):
         raise PluginError(f'{file}: [wsgi] mount is {row.get("mount")!r}; expected a path such as "/shop".')
@@ -89,6 +94,20 @@ def read(folder: Path, row: Any, file: Path) -> Application:
         libraries=own,
         **_callers(row, file),
     )
+
+
+def _is_name_or_call(text: str) -> bool:
+    """A name, or a call of one with plain values; apache/application.py reads it alike."""
+    try:
+        found = ast.parse(text, mode="eval").body
+        if isinstance(found, ast.Call):
+            for value in (*found.args, *(each.value for each in found.keywords)):
+                ast.literal_eval(value)
+            # No **values.
+            found = found.func if all(each.arg for each in found.keywords) else found
+    except (SyntaxError, ValueError):
+        return False
+    return isinstance(found, ast.Name)
 
 
 def _callers(row: dict[str, Any], file: Path) -> dict[str, Any]:

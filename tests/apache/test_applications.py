@@ -48,6 +48,27 @@ def app(environ, start_response):
         return [f"{len(environ['PATH_INFO'])} {environ.get('HTTP_AUTHORIZATION')}".encode()]
     return [words_for_tests.WORD, b" ", str(importlib.util.find_spec("flask") is None).encode()]
 """
+# One as tutorials write it: made with arguments, its table in Flask's instance folder, made by a command of its own.
+DIARY = """
+import os, sqlite3
+from flask import Flask, redirect
+def create_app(kind, *, title):
+    app = Flask(__name__)
+    def table():
+        return sqlite3.connect(os.path.join(app.instance_path, "diary.sqlite"))
+    @app.cli.command("init-db")
+    def init_db():
+        with table() as made:
+            made.execute("CREATE TABLE days (day TEXT)")
+    @app.get("/")
+    def days():
+        with table() as read:
+            return f"{kind} {title} {read.execute('SELECT count(*) FROM days').fetchone()}"
+    @app.get("/home")
+    def home():
+        return redirect("/")
+    return app
+"""
 # One that says which of its versions answers.
 STEADY = """
 import time
@@ -65,10 +86,12 @@ def plugins(open_folder: Path) -> Path:
     folder = open_folder / "plugins"
     shutil.copytree(EXAMPLES, folder, ignore=shutil.ignore_patterns("__pycache__", ".venv"))
     (folder / "ledger" / ".venv").symlink_to(ENVIRONMENT)
-    for name, code in {**BROKEN, "steady": STEADY.format(version=1), "library": LIBRARY}.items():
+    for name, code in {**BROKEN, "diary": DIARY, "steady": STEADY.format(version=1), "library": LIBRARY}.items():
         (folder / name).mkdir()
         (folder / name / f"{name}.py").write_text(code)
         (folder / name / "plugin.toml").write_text(MANIFEST.format(name=name))
+    manifest = folder / "diary" / "plugin.toml"
+    manifest.write_text(manifest.read_text().replace("diary:app", "diary:create_app('my', title='diary')"))
     wheel(folder, "words_for_tests", "1.0", "WORD = b'own'\n")
     (folder / "library" / "requirements.txt").write_text(f"--no-index\n--find-links {folder}\nwords_for_tests\n")
     libraries.install(folder / "library", (), print, is_alone=True)
@@ -164,6 +187,34 @@ def test_application_with_libraries_of_its_own_sees_none_of_ours(server: Server)
         "__Host-a=1; Secure; Path=/",
         "b=1; HttpOnly; path=/library; Secure",
     ]
+
+
+def test_application_of_a_tutorial_has_its_instance_folder_where_it_may_write(server: Server, plugins: Path) -> None:
+    assert server.ask("/diary/").status == 500
+    settings = {"PLUGINS_DIR": str(plugins), "STATE_DIR": str(server.state_dir)}
+    command = [sys.executable, "-m", "app.cli", "plugin", "flask", "diary", "init-db"]
+    done = subprocess.run(
+        command, cwd=servers.ROOT, env=servers.environment("test", **settings), capture_output=True, check=False
+    )
+    assert done.returncode == 0, done.stderr
+
+    answer = server.ask("/diary/")
+
+    assert (answer.status, answer.body) == (200, b"my diary (0,)")
+    assert (server.state_dir / "plugins" / "diary" / "instance" / "diary.sqlite").exists()
+
+
+def test_redirect_that_leaves_the_mount_is_told_once(server: Server) -> None:
+    connection = http.client.HTTPConnection("127.0.0.1", server.port, timeout=PATIENCE_SECONDS)
+    with contextlib.closing(connection):
+        for _ in range(2):
+            connection.request("GET", "/diary/home")
+            answer = connection.getresponse()
+            answer.read()
+
+    assert answer.headers["Location"] == "/"
+    told = "plugin diary: it redirects to /, which is outside of /diary"
+    servers.wait_until(lambda: server.log().count(told) == 1, PATIENCE_SECONDS, told)
 
 
 def test_long_addresses_tokens_and_other_origins_are_its_own_business(server: Server) -> None:

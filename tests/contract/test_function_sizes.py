@@ -21,7 +21,7 @@ KNOWN: dict[str, tuple[int, int]] = {
     "supervisor.py:__init__": (25, 8),
     "watchdog.py:__init__": (25, 7),
     "build.py:build_all": (25, 7),
-    "configure.py:express_options": (48, 2),
+    "configure.py:express_options": (49, 2),
     "scenarios.py:__init__": (25, 8),
     "drawings.py:helmet": (76, 3),
 }

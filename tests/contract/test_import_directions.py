@@ -642,7 +642,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.supervision.supervisor", "app.telemetry.shards", "app.web.ops.applications"),
         },
     ),
-    ("app.plugins.trial", {"app.host.machine", "app.plugins.applications"}),
+    ("app.plugins.trial", {"app.plugins.application_python", "app.plugins.applications"}),
+    ("app.plugins.application_python", {"app.config", "app.host.machine", "app.plugins.applications"}),
     (
         "app.plugins",
         {
@@ -811,6 +812,8 @@ ONLY: dict[str, tuple[str, ...]] = {
         "app.inference.pipeline",
         "app.cache",
         "app.cli",
+        # Where it is what the application of somebody else is made with.
+        "apache.application",
         # What Locust's own page is made with.
         "loadtest.locustfile",
     ),

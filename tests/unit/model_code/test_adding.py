@@ -95,7 +95,7 @@ REFUSED: dict[str, tuple[Callable[[Path], object], str]] = {
     ),
     "an error at an example": (
         lambda source: _code(source, f"{ECHO}        return [1 // each for each in x]\n", example='{"x": 0}'),
-        "examples/01.json: predict raised model.py, line 4: ZeroDivisionError",
+        "examples/01.json: predict failed: model.py, line 4: ZeroDivisionError",
     ),
 }
 # What is loud or odd, and can be served.

@@ -133,7 +133,7 @@ def test_example_that_cannot_be_asked_is_named(source: Path, tmp_path: Path, nam
 
 def test_example_at_which_the_model_fails_refuses_it(source: Path, tmp_path: Path) -> None:
     (source / "factor.txt").write_text("1e308")
-    with pytest.raises(GoldenCheckError, match=r"examples/01\.json: predict raised .*inf where a finite number"):
+    with pytest.raises(GoldenCheckError, match=r"examples/01\.json: predict failed: .*inf where a finite number"):
         adding.add(NewCode(source, "mixed", "1"), tmp_path / "store")
 
 

@@ -43,6 +43,12 @@ FILES: dict[str, tuple[str, Callable[[Path], object], str]] = {
     "torch": ("a.bin", lambda path: torch.save({"a": torch.zeros(3)}, path), "torch._utils._rebuild_tensor_v2"),
     "torch before 1.6": ("a.pth", _legacy, "torch._utils._rebuild_tensor_v2"),
     "numbers": ("a.pkl", lambda path: path.write_bytes(pickle.dumps([1, "a"])), "imports nothing"),
+    "joblib": (
+        "a.joblib",
+        # A pickle, the numbers of an array, and the rest of the pickle.
+        lambda path: path.write_bytes(b"\x80\x04cjoblib.numpy_pickle\nNumpyArrayWrapper\n\xff\xff\xff"),
+        "imports joblib.numpy_pickle.NumpyArrayWrapper, and what comes behind its first array cannot be listed",
+    ),
     "junk": ("a.pkl", lambda path: path.write_bytes(b"junk"), "cannot be read as a pickle"),
     "compressed": ("a.pkl.gz", lambda path: path.write_bytes(gzip.compress(pickle.dumps(Evil()))), "cannot be read"),
     # Published ways around scanners: the memo holds another thing than the text that was pushed last.
