@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtest import guard
+from loadtest import guard, sampling
 from loadtest.guard import Target
 from loadtest.statuses import LoadTestError
 
@@ -72,9 +72,7 @@ def _version(target: Target) -> str:
 
 
 def _server(target: Target) -> dict[str, Any]:
-    try:
-        status = json.loads(guard.fetch(target, "/status"))
-    except (LoadTestError, ValueError):
+    if not (status := sampling.status_of(target)):
         return {}
     engine = status.get("engine", {})
     return {

@@ -54,11 +54,18 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def of_server(target: Target) -> dict[str, Any]:
-    """/status of the service: memory, processor time and queue; empty where it does not answer."""
+def status_of(target: Target) -> dict[str, Any]:
+    """/status of the service; empty where it does not answer."""
     try:
-        status = json.loads(guard.fetch(target, "/status"))
+        found: dict[str, Any] = json.loads(guard.fetch(target, "/status"))
     except (LoadTestError, ValueError):
+        return {}
+    return found
+
+
+def of_server(target: Target) -> dict[str, Any]:
+    """Its memory, processor time and queue; empty where it does not answer."""
+    if not (status := status_of(target)):
         return {}
     engine = status.get("engine", {})
     processes = (*status.get("processes", []), engine)

@@ -68,10 +68,6 @@ def _are_like_pictures(stored: str, now: str) -> bool:
     return first.shape == second.shape and float((first != second).mean()) <= PIXELS_SHARE
 
 
-def _pixels(text: str) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(base64.b64decode(text)), formats=["PNG"]))
-
-
 def _shown(value: Any) -> str:
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= SHOWN else f"{text[: SHOWN - 1]}…"

@@ -89,10 +89,6 @@ class Classifier(TaskModel):
         return torch_runtime.ClassifierNetwork
 
     @classmethod
-    def is_dense(cls, architecture: str) -> bool:
-        return True
-
-    @classmethod
     def architectures(cls, task: str) -> Iterator[Architecture]:
         from app.runtimes import demo_networks
         from app.runtimes.architectures import Architecture

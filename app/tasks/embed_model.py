@@ -58,10 +58,6 @@ class Embedder(TaskModel):
         raise NotImplementedError(FILES_ONLY)
 
     @classmethod
-    def is_dense(cls, architecture: str) -> bool:
-        return True
-
-    @classmethod
     def architectures(cls, task: str) -> Iterator[Architecture]:
         return iter(())
 

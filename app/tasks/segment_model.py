@@ -76,10 +76,6 @@ class Segmenter(TaskModel):
         return SegmentNetwork
 
     @classmethod
-    def is_dense(cls, architecture: str) -> bool:
-        return True
-
-    @classmethod
     def architectures(cls, task: str) -> Iterator[Architecture]:
         from app.runtimes.architectures import Architecture
         from app.runtimes.operators import torchvision
