@@ -111,7 +111,7 @@ class Settings(PlainNumbers):
         optional=True,
         expects=f"at least {SECRET_MIN_CHARACTERS} random characters, such as `openssl rand -hex 32` prints",
     )
-    """A second key: what it has signed is taken too, and nothing is signed with it. For changing SECRET_KEY."""
+    """A second key, for changing SECRET_KEY: what it has signed is taken too."""
     debug: bool = setting(False)
     """Show stack traces and the debugger in the browser. Refused in staging and prod."""
     reload: bool = setting(False)
@@ -122,7 +122,7 @@ class Settings(PlainNumbers):
     """Lines for people (text) or for a log collector (json)."""
 
     listen_host: Host = setting("127.0.0.1", section="Addresses and TLS")
-    """The address to listen on; 0.0.0.0 is every one of this machine, :: every one of IPv6 and IPv4."""
+    """The address to listen on; 0.0.0.0 is all of IPv4, :: all of IPv6 and IPv4."""
     port: int = setting(8000, Span(1, 65535))
     """The port for plain HTTP."""
     server_name: Host = setting("localhost", expects="a host name")
@@ -143,44 +143,38 @@ class Settings(PlainNumbers):
     """Proxies whose word on the caller's address is taken; empty trusts none."""
 
     path_prefix: PathPrefix = setting("")
-    """The path below which callers find the service, where a proxy offers it below one; empty for none."""
+    """The path below which a proxy offers the service; empty for none."""
 
     authentication: Literal["required", "off"] = setting("required", section="Access")
-    """Whether callers must show a token, made by `flask token create`; off lets everybody in."""
+    """Whether callers need a token of `flask token create`."""
     admin_networks: NetworksOrHost = setting("127.0.0.0/8,::1,container-host")
-    """From where /status and the reasons of /readyz are answered; /metrics has METRICS_ALLOW. container-host is the
-    machine that a container runs on.
-    """
+    """Who may read /status and the reasons of /readyz. container-host is the machine that a container runs on."""
     rate_limit_per_token: RateLimits = setting("")
-    """How many requests a token may send; empty is as many as it likes."""
+    """How many requests a token may send; empty is no limit."""
     rate_limit_per_address: RateLimits = setting("")
-    """How many requests an address may send, with a token or without; empty is as many as it likes."""
+    """How many requests an address may send, with a token or without; empty is no limit."""
     cors_origins: Origins = setting("")
-    """Pages of which other origins may call from a browser, with a token. Empty is our own pages only."""
+    """Origins whose pages may call from a browser, with a token. Empty is our own only."""
 
     state_dir: RootedPath = setting("var", section="State and models")
-    """The one folder that is written: sockets, caches, jobs, tokens. Back this up."""
+    """The one folder that is written: sockets, caches, jobs, tokens. Back it up."""
     redis_url: RedisUrl = setting("", secret=True, optional=True)
-    """A Redis for what several machines share: caches, limits, and tokens and jobs with STATE_STORE=redis. Empty keeps
-    all of it in files below STATE_DIR.
-    """
+    """A Redis for what several machines share: caches, limits, and tokens and jobs with STATE_STORE=redis."""
     redis_ca_file: OptionalPath = setting(None)
-    """Certificates that vouch for a Redis with rediss://, a PEM file, besides those of the system."""
+    """A PEM file of authorities for a Redis with rediss://, besides the system's."""
     state_store: Literal["disk", "redis"] = setting("disk")
-    """Where tokens and jobs are: in files below STATE_DIR, or in the Redis of REDIS_URL, so that several machines share
-    them.
-    """
+    """Where tokens and jobs are: below STATE_DIR, or in REDIS_URL for several machines."""
     state_store_grace_seconds: float = setting(300, Span(0, 604800, "seconds"))
-    """While the Redis of STATE_STORE is away, tokens are believed as they were read at most so long ago."""
+    """While the Redis of STATE_STORE is away, tokens read within this time are accepted."""
     models_dir: RootedPath = setting("models")
     """The model store, <name>/<version>/ below it."""
     models: ModelNames = setting("")
-    """Models to serve, as name or name@version; empty is the newest version of each."""
+    """Models to serve, as name or name@version; empty is all, in their newest version."""
     models_default: ModelNames = setting("", expects="names with commas between")
-    """Models that answer requests which name none, the first of each task; empty is the one that was there first."""
+    """Models that answer requests which name none, the first of each task; empty is the oldest."""
 
     models_keep_previous_seconds: float = setting(900, Span(0, 604800, "seconds"))
-    """How long a version that serves no more stays loaded, so that a rollback is instant; 0 unloads it at once."""
+    """How long a replaced version stays loaded for an instant rollback; 0 unloads it at once."""
 
     engine_mode: Literal["service", "child", "in_process"] = setting("service", section="Engine")
     """Where models run: a service of Apache, a child of `flask run`, or in the web process."""
@@ -193,11 +187,11 @@ class Settings(PlainNumbers):
     engine_workers: int = setting(0, Span(0, 256))
     """Batches computed at the same time; 0 is by cores."""
     engine_nice: int = setting(5, Span(0, 19, "nice(2) levels"))
-    """By how much the engine steps back when processor time is short, so that health and refusals come first."""
+    """Levels of nice by which the engine steps back, so that health and refusals come first."""
     engine_torch_threads: int = setting(1, Span(1, 256))
     """Threads one batch is computed with."""
     device: DeviceName = setting("auto")
-    """What computes the models: auto is a GPU where there is one and torch was built for it, else the processor."""
+    """What computes the models; auto is a GPU that torch can use, else the processor."""
     runtime: Literal[
         "auto", "torch", "torch-channels-last", "torch-fused", "torch-graphs", "aotinductor", "openvino"
     ] = setting("auto")
@@ -205,27 +199,27 @@ class Settings(PlainNumbers):
     precision: Literal["auto", "fp32", "fp16", "bf16", "int8"] = setting("auto")
     """The precision models are computed in; auto is what `make model-build` chose, else fp32."""
     model_code: Literal["on", "off"] = setting("on")
-    """Whether models with code of their own (`model.py`) may run; each does in a process of its own."""
+    """Whether models with code of their own (`model.py`) may run."""
     model_build: Literal["background", "off"] = setting("off")
-    """Whether the engine builds models that were not measured on this machine, beside serving them."""
+    """Whether the engine builds models for this machine while it serves."""
     engine_max_batch_size: int = setting(0, Span(0, 1024, "images"))
-    """Most images in one batch; 0 is 4 on a processor, and on a GPU what `make model-build` measured as best."""
+    """Most images in one batch; 0 is 4 on a processor, on a GPU what `make model-build` found best."""
     engine_max_queue_delay_ms: float = setting(0, Span(0, 10000, "milliseconds"))
     """Longest a request waits for others to join its batch."""
     engine_max_queue_size: int = setting(0, Span(0, 100000, "images"))
-    """Images that may wait; beyond that callers get 503 at once. 0 is by engine workers."""
+    """Images that may wait; beyond that callers get 503. 0 is by engine workers."""
     engine_drain_seconds: float = setting(20, Span(0, 3600, "seconds"))
     """Longest the engine finishes accepted work when it is told to stop."""
     engine_hang_seconds: float = setting(10, Span(1, 3600, "seconds"))
-    """A process that gives no sign of life, or makes no progress, for so long is ended and replaced."""
+    """A process that gives no sign of life, or makes no progress, for this long is replaced."""
 
     engine_self_test_seconds: float = setting(3600, Span(0, 604800, "seconds"))
-    """How often each model is asked its stored questions again while it serves; 0 only when it is loaded."""
+    """How often a serving model is asked its stored questions again; 0 is only when loaded."""
 
     web_processes: int = setting(0, Span(0, 256), section="Web processes")
     """Processes that answer requests; 0 is by cores and memory."""
     web_threads: int = setting(0, Span(0, 1024))
-    """Threads in each web process; so many requests at once. 0 is as many as suit."""
+    """Threads in each web process, each for one request; 0 is by cores."""
 
     server_max_connections: int = setting(0, Span(0, 65536), section="Connections")
     """Connections Apache holds at once; 0 is by the web threads."""
@@ -241,34 +235,32 @@ class Settings(PlainNumbers):
     request_max_timeout_seconds: float = setting(120, Span(0.001, 3600, "seconds"))
     """The most time a caller may ask for."""
     request_max_wait_seconds: float = setting(0.4, Span(0.01, 3600, "seconds"))
-    """A request that would wait longer than this for its answer is refused with 503, before its body is read."""
+    """A request that would wait longer for its answer is refused with 503, before its body is read."""
     request_microcache_ms: int = setting(250, Span(0, 10000, "milliseconds"))
-    """Answers of cheap routes (health, the list of models) are kept for so long; 0 keeps none."""
+    """How long answers of cheap routes (health, the list of models) are kept; 0 keeps none."""
     request_max_bytes: int = setting(33554432, Span(1024, 2**31 - 1, "bytes"))
     """The largest request body; larger ones get 413."""
     request_memory_bytes: int = setting(0, Span(0, 2**50, "bytes"))
-    """The memory that all requests together may hold: bodies, decoded images, what waits; 0 is by the machine's or the
-    container's memory.
-    """
+    """The memory that all requests together may hold; 0 is by that of machine or container."""
     request_max_images: int = setting(32, Span(1, 1024, "images"))
     """Most images in one request; more get 413."""
     images_max_bytes: int = setting(16777216, Span(1024, 2**31 - 1, "bytes"))
     """The largest image file; larger ones get 413."""
     images_max_pixels: int = setting(50000000, Span(1, 10**9, "pixels"))
-    """The largest image, width times height; refused by its header, before it is decoded."""
+    """The largest image, width times height; checked before it is decoded."""
     images_max_side: int = setting(30000, Span(1, 10**6, "pixels"))
-    """The longest side of an image, its width or its height; refused by its header, before it is decoded."""
+    """The longest side of an image; checked before it is decoded."""
     images_max_decode_seconds: float = setting(10, Span(0.1, 3600, "seconds"))
-    """Longest that one image may take to be decoded; one that takes longer gets 422."""
+    """Longest that one image may take to be decoded; beyond that it gets 422."""
     images_formats: ImageFormats = setting("jpeg,png,webp")
     """Image formats that are decoded; others get 415."""
 
     jobs: Literal["on", "off"] = setting("on", section="Background jobs")
     """Whether images can be left here to be predicted in the background."""
     jobs_store: Literal["auto", "disk", "redis"] = setting("auto")
-    """Where jobs lie: on this machine's disk, or in the Redis of REDIS_URL; auto is as STATE_STORE says."""
+    """Where jobs are: on disk, or in the Redis of REDIS_URL; auto is as STATE_STORE says."""
     jobs_in_flight: int = setting(1, Span(1, 64, "images"))
-    """Images of jobs that are predicted at the same time; few, so that callers who wait come first."""
+    """Images of jobs predicted at the same time; few, as waiting callers come first."""
     jobs_max_images: int = setting(1000, Span(1, 100000, "images"))
     """Most images in one job; more get 413."""
     jobs_max_bytes: int = setting(268435456, Span(1024, 2**40, "bytes"))
@@ -276,7 +268,7 @@ class Settings(PlainNumbers):
     jobs_max_queued: int = setting(100, Span(1, 100000, "jobs"))
     """Jobs that may wait or run; beyond that callers get 503."""
     jobs_max_disk_bytes: int = setting(2147483648, Span(1024, 2**50, "bytes"))
-    """Most that all jobs may take below STATE_DIR, or in Redis; beyond that callers get 507."""
+    """Most that all jobs may take on disk or in Redis; beyond that callers get 507."""
     jobs_keep_seconds: float = setting(86400, Span(1, 31536000, "seconds"))
     """How long the results of a job are kept after its end."""
 
@@ -288,26 +280,26 @@ class Settings(PlainNumbers):
         optional=True,
         expects=f"at least {SECRET_MIN_CHARACTERS} random characters, such as `openssl rand -hex 32` prints",
     )
-    """Signs what those hosts are told, so that they can tell it from a forgery."""
+    """Signs webhooks."""
 
     metrics_allow: Networks = setting("", section="Telemetry")
-    """Who may read /metrics besides this machine, such as the network of your Prometheus; tokens come on top."""
+    """Who may read /metrics besides this machine, such as the network of your Prometheus."""
     log_file: OptionalPath = setting(None)
-    """Where `make serve` also keeps every line; empty keeps none. A container's lines are kept by its engine."""
+    """Where `make serve` also writes every line; empty is nowhere."""
     log_file_max_bytes: int = setting(20_000_000, Span(10_000, None, "bytes"))
     """How large LOG_FILE may become before it is put aside."""
     log_file_count: int = setting(5, Span(1, 1000, "files"))
     """Files kept: LOG_FILE itself, LOG_FILE.1 and so on."""
     alerts_repeat_seconds: float = setting(900, Span(1, 604800, "seconds"))
-    """The same fault is told at most once in so long, with a count of how often it happened."""
+    """The same fault is sent at most once in this time, with a count."""
     alerts_webhook_url: SecretUrl = setting(
         "", secret=True, optional=True, expects="an address such as https://hooks.example.org/services/…"
     )
-    """Where errors are sent as Slack takes them: JSON with a text; empty sends none."""
+    """A webhook for errors, as Slack takes them; empty sends none."""
     sentry_dsn: SecretUrl = setting(
         "", secret=True, optional=True, expects="a DSN such as https://key@sentry.example.org/1"
     )
-    """Where Sentry takes errors; empty sends none. No image, header or local variable is sent."""
+    """Where Sentry takes errors; empty sends none."""
     traces_endpoint: SecretUrl = setting(
         "", secret=True, optional=True, expects="an address such as http://collector:4318/v1/traces"
     )
@@ -316,40 +308,40 @@ class Settings(PlainNumbers):
     """How many of the requests whose caller did not decide are traced."""
 
     cache: Literal["auto", "off", "disk", "redis"] = setting("auto", section="Kept answers")
-    """Where answers are kept for equal images and options; auto is Redis where REDIS_URL is set, else disk."""
+    """Where answers are kept; auto is Redis where REDIS_URL is set, else disk."""
     cache_seconds: int = setting(86400, Span(1, 31536000, "seconds"))
     """How long an answer is kept at most."""
     cache_max_bytes: int = setting(67108864, Span(1048576, 2**40, "bytes"))
-    """The room that kept answers may take on disk; the oldest give way. Redis has a setting of its own."""
+    """The room that kept answers may take on disk; the oldest give way."""
 
     ensemble_upstreams: Upstreams = setting("", section="Ensembles")
-    """Other services of this API that POST /v1/ensemble asks, each with a name; no others are ever asked."""
+    """Other services that POST /v1/ensemble may ask, each with a name."""
     ensemble_timeout_seconds: float = setting(5, Span(0.01, 3600, "seconds"))
     """The time that each member has when the caller does not say."""
     ensemble_ca_file: OptionalPath = setting(None)
-    """Certificates that vouch for those services, a PEM file; empty is those of the system."""
+    """A PEM file of authorities for those services; empty is the system's."""
     ensemble_token: SecretStr = setting(
         "", secret=True, optional=True, expects="a token as `flask token create` prints it there"
     )
     """The API token that is shown to those services."""
 
     plugins_dir: RootedPath = setting("plugins", section="Plugins")
-    """The folder of your own Flask code: one folder with a plugin.toml for each plugin."""
+    """The folder of your own Flask code, with one folder for each plugin."""
     plugins: PluginNames = setting("")
     """Plugins to serve, with commas between; empty is all that are there."""
     plugins_on_error: Literal["stop", "skip"] = setting("stop")
-    """What a broken plugin does: stop ends the start, skip serves without it and /status names it."""
+    """What a broken plugin does: stop ends the start, skip serves without it."""
 
     loadtest_host: PrefixedUrl = setting(
         lambda data: f"http://127.0.0.1:{data['port']}", by_default="http://127.0.0.1:<PORT>", section="Load test"
     )
     """The one address that may be load tested from here."""
     loadtest_ca_file: OptionalPath = setting(None)
-    """Certificates that vouch for that address besides those of the system, a PEM file."""
+    """A PEM file of authorities for that address, besides the system's."""
     loadtest_token: SecretStr = setting(
         "", secret=True, optional=True, expects="a token as `flask token create` prints it"
     )
-    """The token that a load test shows, with the scopes predict and admin; needed where AUTHENTICATION is required."""
+    """The token that a load test sends, with the scopes predict and admin."""
     loadtest_allow: Literal["yes", "confirm", "no"] = setting("no")
     """Whether a load test may run: yes, only after a person confirms, or no."""
     loadtest_max_rps: int = setting(0, Span(0, None, "requests per second"))
