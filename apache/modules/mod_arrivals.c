@@ -1,7 +1,7 @@
 /* A request reaches the app when all of it has arrived; until then its caller holds nothing but a connection here.
  *
  * mod_wsgi hands a request to the app's process before the body has come, so a hundred callers who send slowly would
- * hold every thread of it. This module reads the body first: to memory, beyond ARRIVALS_IN_MEMORY to an unlinked file.
+ * hold every thread of it. This module reads the body first: to memory, what is large to an unlinked file.
  * A connection that has sent no whole head yet waits in the MPM's poll and holds no thread at all.
  *
  * docs/decisions/0033-arrivals.md tells why, and what else was tried. All numbers are per child process: nothing is
@@ -38,8 +38,11 @@
 module AP_MODULE_DECLARE_DATA arrivals_module;
 APLOG_USE_MODULE(arrivals);
 
+/* A body that does not say its length goes to a file beyond this; one that does, beyond SMALL_BYTES. */
 #define ARRIVALS_IN_MEMORY 65536
 #define READ_BYTES 65536
+/* A smaller piece of memory comes from the request's pool, a larger one from the kernel, and goes back there. */
+#define POOL_BYTES 8000
 #define FEW_BYTES 4096
 /* Larger bodies may take three quarters of all bytes: a few of them must not keep out the many that are small. */
 #define SMALL_BYTES 1048576
@@ -64,6 +67,7 @@ APLOG_USE_MODULE(arrivals);
 #define REST_BYTES 262144
 #define REST_TICK_MS 10
 #define MOST_RESTS 8192
+#define WSGI "wsgi-script"
 #define PACE_FILTER "ARRIVALS_PACE"
 #define HEAD_FILTER "ARRIVALS_HEAD"
 #define REPLAY_FILTER "ARRIVALS_REPLAY"
@@ -119,6 +123,12 @@ typedef struct {
     apr_uint32_t *of_address;
     apr_uint32_t bytes;
 } arrival_t;
+
+/* A whole body in one piece of memory. */
+typedef struct {
+    char *data;
+    apr_size_t size;
+} piece_t;
 
 static settings_t settings;
 /* Mapped by each child; the app writes it. NULL: there is none. */
@@ -545,7 +555,7 @@ static apr_status_t open_file_in(const char *folder, apr_file_t **file, apr_int6
 }
 
 /* Where a body goes that is too large for memory. A full STATE_DIR must not end predictions: then among the temporary
- * files, and a small one into memory after all (`file` is NULL). */
+ * files. */
 static apr_status_t open_file(apr_file_t **file, apr_int64_t length, request_rec *r)
 {
     const char *temporary;
@@ -554,8 +564,32 @@ static apr_status_t open_file(apr_file_t **file, apr_int64_t length, request_rec
         return rv;
     if (apr_temp_dir_get(&temporary, r->pool) == APR_SUCCESS && open_file_in(temporary, file, length, r) == APR_SUCCESS)
         return APR_SUCCESS;
-    *file = NULL;
-    return length > 0 && length <= SMALL_BYTES ? APR_SUCCESS : rv;
+    return rv;
+}
+
+static apr_status_t give_back(void *data)
+{
+    piece_t *piece = data;
+    munmap(piece->data, piece->size);
+    return APR_SUCCESS;
+}
+
+/* One piece for all of a body of so many bytes; false where it is to go to a file. Files cost more than they hold: each
+ * is made and removed under its folder's lock, and waits for the file system's journal where others write. */
+static int has_piece(piece_t *piece, apr_int64_t length, request_rec *r)
+{
+    if (length <= 0 || length > SMALL_BYTES)
+        return 0;
+    piece->size = (apr_size_t)length;
+    if (length <= POOL_BYTES) {
+        piece->data = apr_palloc(r->pool, piece->size);
+        return 1;
+    }
+    piece->data = mmap(NULL, piece->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    if (piece->data == MAP_FAILED)
+        return 0;
+    apr_pool_cleanup_register(r->pool, piece, give_back, apr_pool_cleanup_null);
+    return 1;
 }
 
 static apr_status_t replay(ap_filter_t *f, apr_bucket_brigade *bb, ap_input_mode_t mode, apr_read_type_e block,
@@ -575,6 +609,12 @@ static apr_status_t replay(ap_filter_t *f, apr_bucket_brigade *bb, ap_input_mode
         bytes = APR_INT64_MAX;
     else if (mode != AP_MODE_READBYTES && mode != AP_MODE_SPECULATIVE)
         return APR_ENOTIMPL;
+    /* mod_wsgi asks for 8 KiB and takes what it gets. Each part that it sends wakes the app's process, which gives away
+     * Python's lock and waits for it again. What lies in a file would become memory here. */
+    end = APR_BRIGADE_FIRST(body->kept);
+    if (mode == AP_MODE_READBYTES && f->r->handler && !strcmp(f->r->handler, WSGI) && !APR_BUCKET_IS_FILE(end) &&
+        end->length != (apr_size_t)-1 && (apr_off_t)end->length > bytes)
+        bytes = (apr_off_t)end->length;
     rv = apr_brigade_partition(body->kept, bytes, &end);
     if (rv != APR_SUCCESS && rv != APR_INCOMPLETE)
         return rv;
@@ -636,16 +676,17 @@ static int is_too_slow(apr_time_t began, apr_int64_t got)
     return got * APR_USEC_PER_SEC < (apr_int64_t)settings.pressed_rate * age;
 }
 
-/* Read all of it into `kept`. Returns OK or a status. */
-static int read_body(request_rec *r, arrival_t *arrival, apr_bucket_brigade *kept)
+/* Read all of it into `kept`. `length_said`: 0 where it does not say. Returns OK or a status. */
+static int read_body(request_rec *r, arrival_t *arrival, apr_int64_t length_said, apr_bucket_brigade *kept)
 {
+    piece_t *piece = apr_palloc(r->pool, sizeof *piece);
     apr_bucket_brigade *bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     apr_file_t *file = NULL;
     apr_time_t began = apr_time_now();
     apr_int64_t got = 0;
     apr_off_t in_file = 0;
     apr_status_t rv;
-    int is_whole = 0, is_placed = 0;
+    int is_whole = 0, is_in_piece = has_piece(piece, length_said, r);
 
     while (!is_whole) {
         rv = ap_get_brigade(r->input_filters, bb, AP_MODE_READBYTES, APR_BLOCK_READ, READ_BYTES);
@@ -670,12 +711,15 @@ static int read_body(request_rec *r, arrival_t *arrival, apr_bucket_brigade *kep
             rv = apr_bucket_read(each, &data, &length, APR_BLOCK_READ);
             if (rv != APR_SUCCESS)
                 return why_not(r, rv);
-            if (!is_placed && got + (apr_int64_t)length > ARRIVALS_IN_MEMORY) {
-                if ((rv = open_file(&file, arrival->bytes, r)) != APR_SUCCESS)
-                    return cannot_keep(r, rv);
-                is_placed = 1;
-            }
-            if (file == NULL)
+            if (!is_in_piece && file == NULL && got + (apr_int64_t)length > ARRIVALS_IN_MEMORY &&
+                (rv = open_file(&file, arrival->bytes, r)) != APR_SUCCESS)
+                return cannot_keep(r, rv);
+            /* The server hands over no more than was said. */
+            if (is_in_piece && got + (apr_int64_t)length > (apr_int64_t)piece->size)
+                return HTTP_BAD_REQUEST;
+            if (is_in_piece)
+                memcpy(piece->data + got, data, length);
+            else if (file == NULL)
                 rv = apr_brigade_write(kept, NULL, NULL, data, length);
             else if ((rv = apr_file_write_full(file, data, length, NULL)) == APR_SUCCESS)
                 in_file += length;
@@ -694,6 +738,9 @@ static int read_body(request_rec *r, arrival_t *arrival, apr_bucket_brigade *kep
         if (!is_whole && is_too_slow(began, got))
             return HTTP_REQUEST_TIME_OUT;
     }
+    if (is_in_piece && got > 0)
+        APR_BRIGADE_INSERT_TAIL(kept, apr_bucket_pool_create(piece->data, (apr_size_t)got, r->pool,
+                                                             r->connection->bucket_alloc));
     if (file != NULL) {
         apr_bucket *last = apr_brigade_insert_file(kept, file, 0, in_file, r->pool);
         /* Nobody else may cut it short, but a map of it would count as ours. */
@@ -775,7 +822,7 @@ static int take_in(request_rec *r)
         arrival->bytes = (apr_uint32_t)length;
         apr_atomic_add32(&kib_in_all, arrival->bytes >> 10);
     }
-    status = read_body(r, arrival, body->kept);
+    status = read_body(r, arrival, length, body->kept);
     has_arrived(arrival);
     if (status != OK)
         return fail(r, status);

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import socket
 import threading
 from collections.abc import Iterable
 from pathlib import Path
 
+import psutil
 import pytest
 
 from tests.servers import Server, wait_until
@@ -170,10 +172,42 @@ def test_a_head_may_come_byte_by_byte(served: Server) -> None:
     assert statuses(answer) == [200]
 
 
+@pytest.mark.parametrize(("size", "files"), [(300_000, 0), (3_000_000, 1)])
+def test_only_a_large_body_lies_in_a_file_while_it_arrives(served: Server, size: int, files: int) -> None:
+    with socket.create_connection(("127.0.0.1", served.port), 30) as connection:
+        connection.sendall(HEAD + CLOSE + b"Content-Length: %d\r\n\r\n" % size + b"x" * (size - 1))
+        wait_until(lambda: is_read(connection), 30, "Apache to have read all but the last byte")
+        # Files of other tests may be on their way out.
+        wait_until(lambda: len(arriving(served)) == files, 30, f"{files} files of bodies")
+        connection.sendall(b"x")
+
+        assert statuses(read_all(connection)) == [415]
+
+
+def is_read(connection: socket.socket) -> bool:
+    """Whether nothing of what was sent waits in the kernel, on either side (proc_net_tcp of the kernel's documents)."""
+    ports = {f"{connection.getsockname()[1]:04X}", f"{connection.getpeername()[1]:04X}"}
+    lines = [
+        line.split() for name in ("tcp", "tcp6") for line in Path(f"/proc/net/{name}").read_text().splitlines()[1:]
+    ]
+    queues = [line[4] for line in lines if {line[1][-4:], line[2][-4:]} == ports]
+    return len(queues) == 2 and set(queues) == {"00000000:00000000"}
+
+
+def arriving(server: Server) -> set[str]:
+    """The files of bodies that Apache has open; they have no name any more."""
+    found = set()
+    for child in psutil.Process(server.process.pid).children(recursive=True):
+        for path in Path(f"/proc/{child.pid}/fd").glob("*"):
+            with contextlib.suppress(OSError):
+                found.add(str(path.readlink()))
+    return {name for name in found if "/run/arriving/" in name}
+
+
 def test_nothing_that_arrived_is_left_behind(served: Server, sample_path: Path) -> None:
-    body = sample_path.read_bytes() + b"\0" * 500_000
+    body = sample_path.read_bytes() + b"\0" * 2_000_000
     assert served.ask("/v1/detect", body, {"Content-Type": "image/jpeg"}).status == 200
-    ask(served, HEAD + b"Content-Length: 1000000\r\n\r\n" + b"x" * 300_000, then_shut=True)
+    ask(served, HEAD + b"Content-Length: 4000000\r\n\r\n" + b"x" * 1_300_000, then_shut=True)
 
     folder = served.state_dir / "run" / "arriving"
     wait_until(lambda: not list(folder.iterdir()), 30, f"{folder} to be empty")
