@@ -25,7 +25,7 @@ from app import tasks
 from app.auth.tokens import Token, TokenTable
 from app.cache.predictions import Found, Freshness
 from app.config import Settings
-from app.errors import CaskError, TooManyRequestsError
+from app.errors import CaskError, EngineBusyError, TooManyRequestsError
 from app.inference import options
 from app.inference.pipeline import Caller, Predictor
 from app.models.routing import CanaryPreference
@@ -34,10 +34,12 @@ from app.telemetry import logs
 from app.web import policy
 from app.web.api import answers, bodies, code_models
 from app.web.middleware import (
+    accept_language,
     admission,
     authentication,
     body_memory,
     deadlines,
+    error_handlers,
     rate_limits,
     request_context,
     request_ids,
@@ -139,6 +141,11 @@ class FastPath:
         logs.request_id.set(plain.request_id)
         try:
             body, headers = self._answer(plain)
+        except EngineBusyError as error:
+            # Under overload most answers are these.
+            body, headers = self._refuse(error, plain)
+            start_response("503 Service Unavailable", headers)
+            return [body]
         except Exception as error:  # noqa: BLE001 - as Flask: the handlers tell each failure
             return self._tell(error, plain)(environ, start_response)
         finally:
@@ -205,6 +212,22 @@ class FastPath:
             except TooManyRequestsError as error:
                 plain.rate = error.rate
                 raise
+
+    def _refuse(self, error: EngineBusyError, plain: Plain) -> tuple[bytes, list[tuple[str, str]]]:
+        """The body and headers of the answer to a caller for whom there is no time."""
+        error_handlers.log_failure(error)
+        language = accept_language.accepted(plain.environ.get("HTTP_ACCEPT_LANGUAGE", ""))
+        problem = error.to_problem(plain.request_id, accept_language.speaker(language))
+        body: bytes = self._app.json.encode(problem)  # type: ignore[attr-defined]
+        return body, [
+            ("Content-Type", error_handlers.MEDIA_TYPE),
+            ("Content-Length", str(len(body))),
+            *accept_language.headers(language).items(),
+            *error_handlers.retry_after(error.retry_after_seconds).items(),
+            *(rate_limits.headers(plain.rate) if plain.rate is not None else ()),
+            *self._common,
+            (request_ids.HEADER, plain.request_id),
+        ]
 
     def _tell(self, error: Exception, plain: Plain) -> WSGIApplication:
         """The answer to a failure: by Flask's handlers and what follows them, but none of what stands before a view."""

@@ -126,9 +126,13 @@ def answer_http(error: HTTPException) -> Response:
 
 
 def add_retry_after(response: Response, seconds: float | None) -> None:
-    """Say when to come again, in whole seconds and at least one, where that is known."""
-    if seconds is not None:
-        response.headers["Retry-After"] = str(max(1, math.ceil(seconds)))
+    """Say when to come again, where that is known."""
+    response.headers.update(retry_after(seconds))
+
+
+def retry_after(seconds: float | None) -> dict[str, str]:
+    """The header that says when to come again, in whole seconds and at least one; none where that is not known."""
+    return {} if seconds is None else {"Retry-After": str(max(1, math.ceil(seconds)))}
 
 
 def log_failure(error: CaskError) -> None:

@@ -188,6 +188,30 @@ def test_failures_of_the_engine_are_told_alike(
     assert fast.extensions["budget"].used_bytes == 0
 
 
+BUSY = (
+    EngineBusyError(
+        "More requests are in work than can be answered in time.", hint="Send it again after the time in Retry-After."
+    ),
+    EngineBusyError("Full.", reason="slots", retry_after_seconds=1.2),
+)
+
+
+@pytest.mark.parametrize("error", BUSY, ids=lambda error: error.reason)
+@pytest.mark.parametrize("headers", [{}, {"Accept-Language": "de"}, {"Accept": "text/html"}], ids=str)
+def test_refusals_for_want_of_time_are_told_alike(
+    error: EngineBusyError, headers: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    fast, flask = both(tmp_path, rate_limit_per_address=("6/minute",))
+    for app in (fast, flask):
+        monkeypatch.setattr(app.extensions["predictor"].engine, "error", error)
+
+    told = shown(ask(fast, "/v1/classify", JPEG, headers))
+
+    assert told == shown(ask(flask, "/v1/classify", JPEG, headers))
+    assert told[0] == 503
+    assert dict(told[1])["RateLimit-Remaining"] == "5"
+
+
 def test_limits_and_tokens_hold_alike(tmp_path: Path) -> None:
     limits = {"rate_limit_per_address": ("6/minute",), "rate_limit_per_token": ("3/minute",)}
     fast, flask = both(tmp_path, authentication="required", **limits)
