@@ -19,8 +19,13 @@ def receive(sock: socket.socket, until: float | None = None) -> Frame:
 
 def send(sock: socket.socket, frame: Frame) -> None:
     """Send one frame. Raises ProtocolError, OSError, TimeoutError after the socket's timeout."""
-    for buffer in protocol.encode(frame):
-        sock.sendall(buffer)
+    buffers = [memoryview(buffer) for buffer in protocol.encode(frame)]
+    # At once: who reads would wake up for the head, and go to sleep again.
+    sent = sock.sendmsg(buffers)
+    for buffer in buffers:
+        if sent < buffer.nbytes:
+            sock.sendall(buffer[sent:])
+        sent = max(0, sent - buffer.nbytes)
 
 
 def _exactly(sock: socket.socket, count: int, until: float | None) -> bytearray:

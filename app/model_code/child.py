@@ -56,8 +56,8 @@ class Served:
         self.limits = limits
         self._predict: Callable[..., Any] = model.predict  # type: ignore[attr-defined]
         self.signature = found
-        # How long the last call of predict took by itself.
-        self.predict_seconds = 0.0
+        # How long the last call of predict took by itself, and when it ended.
+        self.predict_seconds = self.used_at = 0.0
 
     def answer(self, batch: Frame, retrying: Callable[[], None]) -> list[Outcome]:
         """One outcome for each item. ``retrying`` is called before an item is tried alone."""
@@ -107,7 +107,7 @@ class Served:
             answers = self._predict(*columns, **options)
         finally:
             _end_copy(pid)
-        self.predict_seconds = time.perf_counter() - started
+        self.predict_seconds, self.used_at = time.perf_counter() - started, time.monotonic()
         # An array or a tensor is as good as a list; a text or a table is a mistake.
         if isinstance(answers, str | bytes | dict | set) or not hasattr(answers, "__len__"):
             raise TypeError(f"predict returned {type(answers).__name__}, expected a list with {len(items)} answers")
@@ -201,8 +201,11 @@ def _serve(sock: socket.socket, served: Served) -> None:
     poll = select.poll()
     poll.register(sock, select.POLLIN)
     while True:
-        if not poll.poll(REST_SECONDS * 1000):
-            _trim_memory()
+        while not poll.poll(REST_SECONDS * 1000):
+            # Another thread may be at work, who would ask for it again at once.
+            if time.monotonic() - served.used_at >= REST_SECONDS:
+                _trim_memory()
+                break
         batch = frame_sockets.receive(sock)
         outcomes = served.answer(batch, lambda: frame_sockets.send(sock, Frame(FrameType.PROGRESS, {})))
         outcomes = _bounded(outcomes)

@@ -31,5 +31,5 @@ class Resnet(Model):
         # As the pictures come: without contiguous() torch computes in that order, a quarter faster.
         pixels = torch.from_numpy(np.stack([each.pixels for each in photo])).permute(0, 3, 1, 2)
         with torch.inference_mode():
-            scores = torch.softmax(self.network(pixels.float() * self.scale + self.offset), dim=1)
-        return [[Label(self.labels[i], float(row[i])) for i in row.argsort(descending=True)[:top]] for row in scores]
+            scores = torch.softmax(self.network(pixels.float() * self.scale + self.offset), dim=1).numpy()
+        return [[Label(self.labels[i], float(row[i])) for i in np.argsort(-row)[:top]] for row in scores]

@@ -279,10 +279,12 @@ def test_answers_are_counted(server: Server, client: http.InferenceServerClient)
         assert row["inference_stats"]["success"]["count"] == row["inference_count"]
         return int(row["inference_count"])
 
-    before = count()
-    client.infer("tickets", [texts("text", "late parcel", "wrong bill")])
+    before, many = count(), 30
+    client.infer("tickets", [texts("text", *["late parcel"] * many)])
 
-    servers.wait_until(lambda: count() == before + 2, 30.0, "the count")
+    # What the tests above asked, fewer, may not be in the first count yet: it is a second old at most.
+    servers.wait_until(lambda: count() >= before + many, 30.0, "the count")
+    assert count() < before + 2 * many
     # Nothing says what of its values would be comparable.
     assert 'cask_drift_mean{model="tickets"' not in server.ask("/metrics").body.decode()
 

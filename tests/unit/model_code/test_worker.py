@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -22,7 +23,7 @@ import pytest
 
 from app.config import ROOT
 from app.errors import ModelCrashedError, ModelLoadError, ModelNotReadyError, UnavailableError
-from app.model_code import folder
+from app.model_code import child, folder
 from app.model_code.worker import ModelWorker, Spec
 from app.telemetry import metrics
 from tests.unit.model_code import folders
@@ -122,6 +123,32 @@ def test_memory_is_used_again_by_the_next_call_and_goes_back_at_rest(opened: Ope
     assert first > 7000
     assert second < 700
     until(lambda: resident_bytes(running.pid) < held - 20_000_000)
+
+
+def test_memory_stays_while_another_thread_is_at_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    looks, trims = [], []
+
+    class Busy:
+        @property
+        def used_at(self) -> float:
+            looks.append(time.monotonic())
+            return looks[-1] if len(looks) < 3 else 0.0
+
+    def serve() -> None:
+        with theirs, contextlib.suppress(EOFError):
+            child._serve(theirs, Busy())  # type: ignore[arg-type]
+
+    monkeypatch.setattr(child, "REST_SECONDS", 0.01)
+    monkeypatch.setattr(child, "_trim_memory", lambda: trims.append(len(looks)))
+    ours, theirs = socket.socketpair()
+    with ours:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        until(lambda: bool(trims))
+    thread.join()
+
+    # Once, and then no more until somebody calls.
+    assert trims == [3]
 
 
 def resident_bytes(pid: int) -> int:
