@@ -242,3 +242,6 @@ def test_answers_of_every_task_are_drawn(page: Page, drawing: str) -> None:
     """
 
     assert page.driver.execute_async_script(script, drawing, json.dumps(rows)) == [words, text]
+    # An answer may also hold nothing.
+    nothing, _ = page.driver.execute_async_script(script, drawing, "[]")
+    assert nothing == {"labels": "no label", "vector": "A vector of 0 numbers"}.get(drawing, "nothing found")
