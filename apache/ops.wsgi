@@ -2,13 +2,17 @@
 answers.
 """
 
-from app.factory import create_app
-from app.plugins import save_watch
-from app.supervision import supervision
-from app.web.ops.apache_log import ApacheLog
-from app.web.ops.guard import Guard
-from app.web.ops.load import Load
-from app.web.ops.status import watched
+import gc
+
+# As in flask.wsgi: nothing that is made here ever goes.
+gc.disable()
+
+from app.factory import create_app  # noqa: E402 - the line above is to come first
+from app.supervision import supervision  # noqa: E402
+from app.web.ops.apache_log import ApacheLog  # noqa: E402
+from app.web.ops.guard import Guard  # noqa: E402
+from app.web.ops.load import Load  # noqa: E402
+from app.web.ops.status import watched  # noqa: E402
 
 application = create_app()
 settings = application.extensions["settings"]
@@ -20,7 +24,12 @@ application.extensions["load"] = Load(settings.state_dir, watched(application))
 application.extensions["load"].start()
 Guard(application, settings).start()
 if settings.reload:
+    # Of a developer alone.
+    from app.plugins import save_watch
+
     save_watch.SaveWatch(settings).start()
+gc.enable()
+gc.freeze()
 
 
 def handle_request(environ, start_response):

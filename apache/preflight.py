@@ -1,7 +1,6 @@
-"""Look before starting: are the settings right, is the port free, may the service user read us?
+"""Look before starting: is the port free, may the service user read us? Part of ``configure.py``.
 
-``python apache/preflight.py PID``: of the process that is to serve. Prints STATE_DIR when all is well; else one line a
-failure on stderr, and exits with 2. One program for all of it: each start of Python takes a tenth of a second.
+One program for all of it: each start of Python takes a tenth of a second.
 """
 
 from __future__ import annotations
@@ -12,18 +11,11 @@ import resource
 import shutil
 import socket
 import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from app import config  # noqa: E402 - the line above makes it importable
-from app.config import Settings  # noqa: E402
-from app.errors import SettingsError  # noqa: E402
-from app.host import certificates, machine, permissions, running, sizing  # noqa: E402 - the line above makes it importable
-from app.telemetry import logs  # noqa: E402
+from app.config import ROOT, Settings
+from app.host import certificates, machine, permissions, running, sizing
 
 PRIVILEGED_PORTS = 1024
 HTTP2_APACHE = (2, 4, 69)
@@ -32,37 +24,25 @@ HTTP2_APACHE = (2, 4, 69)
 UNSAFE = re.compile(r"[^\w./:,@%+=-]")
 
 
-def main() -> int:
-    """Print every reason against a start. Returns 2 when there is one."""
-    try:
-        settings = config.load()
-    except SettingsError as error:
-        logs.tell_refusal(error.message)
-        return 2
-    if reason := _running_reason(settings.state_dir):
-        logs.tell_refusal(f"FAIL: {reason}")
-        return 2
-    reasons = [
+def reasons(settings: Settings, pid: int) -> list[str]:
+    """Every reason against a start, in words; touches nothing. ``pid``: of the process that is to serve; 0 for none."""
+    if reason := _running_reason(settings.state_dir, pid):
+        return [reason]
+    found = [
         *_path_reasons(settings),
         *_port_reasons(settings.listen_host, settings.port),
         *_reading_reasons(settings),
-        *_limit_reasons(settings),
+        *_limit_reasons(settings, pid),
         *_http2_reasons(settings),
     ]
-    if settings.tls_enabled:
-        reasons += _port_reasons(settings.listen_host, settings.https_port)
-    for reason in reasons:
-        logs.tell_refusal(f"FAIL: {reason}")
-    if not reasons:
-        print(settings.state_dir)
-    return 2 if reasons else 0
+    return [*found, *(_port_reasons(settings.listen_host, settings.https_port) if settings.tls_enabled else [])]
 
 
-def _running_reason(state_dir: Path) -> str:
+def _running_reason(state_dir: Path, own: int) -> str:
     """Two services may not share a folder. Empty when no other one does."""
     pid = running.server_pid(state_dir)
     # In a container, the number of the first process may be left behind by one that was killed: in this one it is ours.
-    if pid is None or [str(pid)] == sys.argv[1:]:
+    if pid is None or pid == own:
         return ""
     return f"Cask runs already with {state_dir} (process {pid}). Stop it with make stop, or choose another STATE_DIR."
 
@@ -86,7 +66,7 @@ def _path_reasons(settings: Settings) -> Iterator[str]:
             yield f"the path of {name} is {str(path)!r}, and Apache's scripts cannot take {found[0]!r}. Choose another."
 
 
-def _limit_reasons(settings: Settings) -> Iterator[str]:
+def _limit_reasons(settings: Settings, pid: int) -> Iterator[str]:
     """What the kernel allows each and all of our processes; a soft limit that is too low is raised for the server."""
     sizes = sizing.choose(settings)
     files, (soft, hard) = sizes.needed_files, resource.getrlimit(resource.RLIMIT_NOFILE)
@@ -95,8 +75,8 @@ def _limit_reasons(settings: Settings) -> Iterator[str]:
             f"needs {files} open files in a process, found a limit of {hard}. Raise it (ulimit -n {files}), or lower"
             " SERVER_MAX_CONNECTIONS and WEB_THREADS."
         )
-    elif soft != resource.RLIM_INFINITY and soft < files and sys.argv[1:]:
-        resource.prlimit(int(sys.argv[1]), resource.RLIMIT_NOFILE, (files, hard))
+    elif soft != resource.RLIM_INFINITY and soft < files and pid:
+        resource.prlimit(pid, resource.RLIMIT_NOFILE, (files, hard))
     threads, most = sizes.needed_threads, machine.most_threads()
     if most is not None and most < threads:
         yield (
@@ -152,7 +132,3 @@ def _reading_reasons(settings: Settings) -> Iterator[str]:
         certificate, key = settings.tls_certificate, settings.tls_key
         if certificate and key and (fault := certificates.pair_fault(certificate, key)):
             yield f"{fault}. Put a certificate and its key there: TLS_CERTIFICATE, TLS_KEY."
-
-
-if __name__ == "__main__":
-    sys.exit(main())

@@ -36,17 +36,15 @@ if [ "$IS_TERMINAL" = no ]; then trap '' HUP USR1; fi
 command -v apache2 >/dev/null || command -v httpd >/dev/null || fail "needs Apache, found none. Run requirements/install.sh."
 # Root only hands over, to SERVICE_USER or www-data; from here on we are that user, and nothing below needs to be root.
 if [ "$(id -u)" = 0 ]; then exec "$PYTHON" apache/hand_over.py "${SERVICE_USER:-www-data}" bash "$ROOT/apache/serve.sh" "$@"; fi
-STATE_DIR=$("$PYTHON" apache/preflight.py $$) || exit 2
 
 # ── From here on, files are written, below STATE_DIR only ────────────────────────────────────────────────────────────
 umask 022
-rm -rf "$STATE_DIR/run/refused" "$STATE_DIR/run/metrics" "$STATE_DIR/run/post-mortem"
-mkdir -p "$STATE_DIR/run/refused" "$STATE_DIR/run/metrics"
+APACHECTL=$("$PYTHON" apache/configure.py $$) || exit 2
+STATE_DIR=${APACHECTL%/run/httpd/apachectl}
 # Each thread that decodes would else keep memory of its own (glibc's arenas); with two, all share it.
 export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2}
 # Libraries keep caches below HOME; the service user's own may be missing or root's.
 export HOME=$STATE_DIR
-APACHECTL=$("$PYTHON" apache/configure.py) || exit 2
 if [ "${1:-}" = --check ]; then echo "The configuration is right: $(dirname "$APACHECTL")/httpd.conf"; exit 0; fi
 
 # Says the address once a prediction has succeeded; the server below does not wait for it.

@@ -137,7 +137,8 @@ class Service:
 
 def run(settings: Settings) -> None:
     """Work until SIGTERM or SIGINT. Waits while another process is the worker. Blocks; call it in the main thread."""
-    os.nice(NICE)
+    # apache/jobs.py does so before its imports already.
+    os.nice(max(0, NICE - os.nice(0)))
     alerts.configure(settings, "jobs")
     metrics.begin(Path(settings.state_dir), "jobs")
     metrics.watch_memory("jobs")
