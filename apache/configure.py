@@ -45,7 +45,7 @@ from app.web import policy  # noqa: E402 - the line above makes it importable
 from app.web.middleware import admission, cached_lengths, cors, internal_networks, request_ids, shed_markers  # noqa: E402
 from app.web.middleware.admission_controller import LEAST_RETRY_AFTER_SECONDS, Refusal  # noqa: E402
 from app.web.middleware.security_headers import HEADERS, POLICY  # noqa: E402
-from app.web.ops import applications, guard, in_force  # noqa: E402
+from app.web.ops import applications, guard, in_force, known_routes  # noqa: E402
 
 CONF = ROOT / "apache" / "conf"
 # Where requirements/install.sh and the image's build put our modules: beside the Python that runs us.
@@ -223,6 +223,7 @@ def render(settings: Settings, server_root: Path, plugins: Sequence[Plugin] = ()
     write_log_file(settings, server_root)
     write_log_mark(settings, server_root)
     in_force.note(settings, server_root)
+    known_routes.note(factory.routes_only().url_map, server_root)
     run_express(express_options(settings, server_root), server_root)
     mend_hosts(server_root)
     put_limits_first(server_root)

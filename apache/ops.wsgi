@@ -7,7 +7,7 @@ import gc
 # As in flask.wsgi: nothing that is made here ever goes.
 gc.disable()
 
-from app.factory import create_app  # noqa: E402 - the line above is to come first
+from app.ops_factory import create_app  # noqa: E402 - the line above is to come first
 from app.supervision import supervision  # noqa: E402
 from app.web.ops.apache_log import ApacheLog  # noqa: E402
 from app.web.ops.guard import Guard  # noqa: E402

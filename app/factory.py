@@ -5,7 +5,6 @@ from __future__ import annotations
 import atexit
 import subprocess
 import sys
-from typing import Any
 
 from flask import Flask
 from flask.helpers import get_debug_flag
@@ -16,13 +15,10 @@ from app.cache import predictions
 from app.config import ROOT, Settings
 from app.engine.client import EngineClient
 from app.ensembles.ensemble import Ensemble
-from app.errors import SettingsError
 from app.inference.pipeline import Engine, Predictor
 from app.jobs import stores
 from app.plugins import mounting
-from app.supervision import pulse
-from app.telemetry import alerts, logs, metrics, traces
-from app.web import middleware, policy
+from app.web import middleware, policy, serving
 from app.web.api import api, fast_path
 from app.web.api.inference import inference
 from app.web.api.legacy import legacy
@@ -39,17 +35,9 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
 
     Raises SettingsError, ManifestError and PluginError: a service that is set up wrongly must not start.
     """
-    _refuse_sub_interpreter()
     settings = settings or config.load()
-    role = _role()
-    logs.configure(settings, role)
     app = _app()
-    app.secret_key = settings.secret_key.get_secret_value()
-    fallback = settings.secret_key_fallback.get_secret_value()
-    app.config["SECRET_KEY_FALLBACKS"] = [fallback] if fallback else None
-    app.extensions["settings"] = settings
-    app.extensions["role"] = role
-    app.extensions["is_under_apache"] = _mod_wsgi() is not None
+    role = serving.begin(app, settings)
     app.extensions["jobs"] = stores.of(settings)
     kept = predictions.init_app(app, settings)
     predictor = Predictor(settings, engine or _engine(settings), kept, RequestContext())
@@ -64,7 +52,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     if straight is not None:
         # Those of plugins hold for their own addresses.
         straight.note_hooks()
-    request_metrics.init_app(app, lambda: start_telemetry(settings, role))
+    request_metrics.init_app(app, lambda: serving.start_telemetry(settings, role))
     return app
 
 
@@ -86,42 +74,11 @@ def _app() -> Flask:
     return Flask("app", static_folder=str(ROOT / "app" / "static"), static_url_path="/static")
 
 
-def start_telemetry(settings: Settings, role: str) -> None:
-    """This process serves: its errors and figures are to be heard of."""
-    # First, so that the end of a process before this one is told too.
-    alerts.configure(settings, role)
-    metrics.begin(settings.state_dir, role)
-    metrics.watch_memory(role)
-    pulse.start()
-    traces.configure(settings, role)
-
-
-def _mod_wsgi() -> Any:
-    """mod_wsgi's own module, which exists only in a process of Apache; else None."""
-    module = sys.modules.get("mod_wsgi")
-    return module if hasattr(module, "process_group") else None
-
-
-def _role() -> str:
-    module = _mod_wsgi()
-    return "ops" if module and module.process_group == "ops" else "web"
-
-
-def _refuse_sub_interpreter() -> None:
-    """Libraries in C hang without a word in a named sub-interpreter."""
-    module = _mod_wsgi()
-    if module and module.application_group:
-        raise SettingsError(
-            f"The application group is {module.application_group!r}; expected %{{GLOBAL}}.",
-            hint="Add `WSGIApplicationGroup %{GLOBAL}` to the Apache configuration.",
-        )
-
-
 def _engine(settings: Settings) -> EngineClient:
     """The door to the engine; also starts one where ENGINE_MODE says so. Apache always runs its own."""
     client = EngineClient(settings.engine_socket)
     # Several processes of another server may share one engine: later ones find it running.
-    if _mod_wsgi() or client.has_listener():
+    if serving.mod_wsgi() or client.has_listener():
         return client
     if settings.engine_mode == "child" and not _is_reloader_parent():
         _start_child("app.engine")

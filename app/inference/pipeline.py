@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager, nullcontext
@@ -32,16 +31,14 @@ from app.inference.images import ImageData, Picture
 from app.inference.memory_budget import Hold
 from app.inference.options import TaskParams
 from app.inference.results import Answer, Box, ExplainOptions, Explanation, Options
+from app.inference.served_models import ServedModels
 from app.models.manifests import Manifest, Task
-from app.models.roles import ROLES, Role
-from app.models.routing import CanaryPreference, Choice, Route, Routing
+from app.models.routing import CanaryPreference, Choice
 from app.models.runtime_variant import Forms
 from app.models.shadowing import Shadowing
 from app.telemetry import metrics, traces
 from app.texts import Text
 
-# /v1/models may be asked often; the engine need not be for each.
-STATUS_AGE_SECONDS = 0.5
 # An explanation costs several predictions; callers who want many send several requests.
 MAX_EXPLAINED = 8
 # A pointer may move between choice and arrival; more often than this in one request it is something else.
@@ -126,29 +123,6 @@ class Outcome:
 
 
 @dataclass(frozen=True)
-class ModelStatus:
-    """One version of a model as callers see it.
-
-    ``state``: ready, loading, failed, unloaded, or unavailable when the engine is away. ``computed_by``: runtime and
-    precision, such as ``openvino int8``; ``device``: ``cpu`` or ``cuda:<n>``; ``processor``: what reports call a GPU;
-    all three empty until it is ready. ``golden`` and ``drift``: the last self-test and the input's drift, as the engine
-    tells them. ``role``: one of ``roles.ROLES``. ``share``: percent
-    of the requests without a model of their own that it answers.
-    """
-
-    manifest: Manifest
-    state: str
-    error: str = ""
-    computed_by: str = ""
-    role: Role = "active"
-    share: float = 100.0
-    device: str = ""
-    processor: str = ""
-    golden: Mapping[str, Any] = field(default_factory=dict)
-    drift: Mapping[str, Any] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
 class _Request:
     """One request, checked. ``caller``: who wants it, where that is known. ``own``: the params of each image, complete;
     the lists have one row an image.
@@ -183,26 +157,22 @@ def predictor() -> Predictor:
     return found
 
 
-class Predictor:
+class Predictor(ServedModels):
     """Chooses the model, reads the images, asks the engine, brings boxes back to the original's pixels."""
 
     def __init__(
         self, settings: Settings, engine: Engine, kept: PredictionCache | None = None, caller: Caller | None = None
     ) -> None:
         """Reads the manifests of the chosen models. ``kept``: answers of before. Raises ManifestError."""
-        self.engine = engine
+        super().__init__(settings, engine)
+        self.engine: Engine = engine
         self.kept = kept
         self.caller = caller
         self._forms = Forms(Path(settings.state_dir))
-        self.routing = Routing(
-            Path(settings.models_dir), Path(settings.state_dir), settings.models, defaults=settings.models_default
-        )
         self._max_images = settings.request_max_images
         self.timeout_seconds = settings.request_timeout_seconds
         self.decoder = Decoder.of(settings)
         self._shadowing = Shadowing(self.decoder.read)
-        self._status_lock = threading.Lock()
-        self._status: tuple[float, dict[str, Any] | CaskError] | None = None
 
     def predict(
         self,
@@ -249,39 +219,12 @@ class Predictor:
         """
         return self.routing.choose(task, name, version, self.caller.canary() if self.caller else "")
 
-    @property
-    def manifests(self) -> list[Manifest]:
-        """The version of each model that answers now."""
-        return [route.active for route in self.routing.routes.values()]
-
     def find(self, task: Task | None, name: str | None = None, version: str | None = None) -> Manifest:
         """The chosen model: the active version, of the first of the task when no name is given.
 
         Raises ModelNotFoundError.
         """
         return self.routing.choose(task, name, version, "never").manifest
-
-    def models(self) -> list[ModelStatus]:
-        """Every version that is held or has a role, with its state in the engine; active ones first. Never raises."""
-        try:
-            rows = {(row["name"], row["version"]): row for row in self.engine_status()["models"]}
-        except CaskError as error:
-            return [
-                ModelStatus(manifest, "unavailable", error.message, "", *_role(route, manifest))
-                for route in self.routing.routes.values()
-                for manifest in route.manifests.values()
-            ]
-        return [status for route in self.routing.routes.values() for status in self._statuses(route, rows)]
-
-    def _statuses(self, route: Route, rows: dict[tuple[str, str], dict[str, Any]]) -> list[ModelStatus]:
-        held = {version for name, version in rows if name == route.name}
-        found = {version: self.routing.manifest(route.name, version) for version in (*route.manifests, *sorted(held))}
-        statuses = [
-            _status_of(route, manifest, rows.get((route.name, version)))
-            for version, manifest in found.items()
-            if manifest is not None
-        ]
-        return sorted(statuses, key=lambda status: ROLES.index(status.role))
 
     def _choose_again(
         self, first: Choice, requested: TaskParams, task: Task, error: CaskError, canary: CanaryPreference
@@ -414,22 +357,6 @@ class Predictor:
         ]
         return Outcome(manifest, results, {**outcome.timings, "explain": (time.perf_counter() - started) * 1000})
 
-    def engine_status(self) -> dict[str, Any]:
-        """What the engine says of itself, at most half a second old. Raises EngineAwayError."""
-        with self._status_lock:
-            if self._status is None or time.monotonic() - self._status[0] > STATUS_AGE_SECONDS:
-                found: dict[str, Any] | CaskError
-                try:
-                    found = self.engine.status()
-                except CaskError as error:
-                    found = error
-                # Its age begins when it is there: all who waited for a slow answer share it.
-                self._status = (time.monotonic(), found)
-            found = self._status[1]
-        if isinstance(found, CaskError):
-            raise found
-        return found
-
     def check_count(self, count: int) -> None:
         """Whether a request may hold so many images. Raises ImageMissingError, TooManyImagesError."""
         if count == 0:
@@ -546,22 +473,3 @@ def _timings(decode_seconds: float, engine_seconds: float, answers: list[EngineA
         "predict": max(each.predict_ms for each in answers),
         "engine": engine_seconds * 1000,
     }
-
-
-def _role(route: Route, manifest: Manifest) -> tuple[Role, float]:
-    return route.roles.role_of(manifest.version), route.roles.share_of(manifest.version)
-
-
-def _status_of(route: Route, manifest: Manifest, row: dict[str, Any] | None) -> ModelStatus:
-    role, share = _role(route, manifest)
-    if row is None and role in ("previous", "withdrawn"):
-        return ModelStatus(manifest, "unloaded", "", "", role, share)
-    if row is None:
-        return ModelStatus(manifest, "unavailable", "The engine does not hold it.", "", role, share)
-    if row["digest"] != manifest.digest:
-        return ModelStatus(
-            manifest, "unavailable", f"The engine holds another digest: {row['digest']}.", "", role, share
-        )
-    computed_by, device, processor = (row.get(key, "") for key in ("computed_by", "device", "processor"))
-    watched = row.get("golden", {}), row.get("drift", {})
-    return ModelStatus(manifest, row["state"], row["error"], computed_by, role, share, device, processor, *watched)

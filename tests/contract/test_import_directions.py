@@ -368,8 +368,16 @@ TABLE: list[tuple[str, set[str] | None]] = [
         },
     ),
     (
+        "app.inference.served_models",
+        {
+            *("app.cache.predictions", "app.config", "app.errors", "app.models.manifests", "app.models.roles"),
+            "app.models.routing",
+        },
+    ),
+    (
         "app.inference.pipeline",
         {
+            "app.inference.served_models",
             *(
                 "app.config",
                 "app.engine.client",
@@ -489,7 +497,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.web.openapi",
         {
-            *("app.inference.pipeline", "app.model_code.example_bodies", "app.models.manifests"),
+            *("app.inference.served_models", "app.model_code.example_bodies", "app.models.manifests"),
             *(
                 "app.web.openapi",
                 "app.web.middleware.authentication",
@@ -520,6 +528,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 "app.web.openapi.operations",
                 "app.web.policy",
                 "app.inference.pipeline",
+                "app.inference.served_models",
             ),
             *(
                 "app.models.builds",
@@ -576,6 +585,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 "app.web.openapi.operations",
                 "app.web.policy",
                 "app.inference.pipeline",
+                "app.inference.served_models",
+                "app.web.capacity_card",
             ),
             "app.__version__",
             *(
@@ -595,17 +606,27 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *(
                 "app.web.ops",
                 "app.web.openapi.operations",
-                "app.inference.pipeline",
+                "app.inference.served_models",
                 "app.web.middleware.request_metrics",
                 "app.telemetry",
             ),
             *("app.storage.file_locks", "app.web.middleware.internal_networks"),
             "app.web.policy",
-            *("app.supervision.probe", "app.supervision.supervisor", "app.web.pages.capacity"),
+            *("app.supervision.probe", "app.supervision.supervisor", "app.web.capacity_card"),
             "app.jobs.store",
             *("app.web.middleware.authentication", "app.web.middleware.error_handlers"),
             *("app.web.middleware.rate_limits", "app.web.middleware.request_ids"),
             *("app.config", "app.errors", "app.host.machine", "app.__version__"),
+        },
+    ),
+    ("app.web.capacity_card", {"app.config"}),
+    ("app.web.serving", {"app.config", "app.errors", "app.supervision.pulse", "app.telemetry"}),
+    # Instead of the whole factory, for a process that needs little.
+    (
+        "app.ops_factory",
+        {
+            *("app.config", "app.engine.client", "app.factory", "app.host.sizing", "app.inference.memory_budget"),
+            *("app.inference.served_models", "app.jobs.stores", "app.web.middleware", "app.web.ops", "app.web.serving"),
         },
     ),
     (
@@ -620,9 +641,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 "app.inference.pipeline",
                 "app.engine.client",
             ),
-            *("app.cache.predictions", "app.ensembles.ensemble", "app.web.policy"),
-            *("app.engine.service", "app.config", "app.errors", "app.telemetry"),
-            *("app.jobs.stores", "app.plugins.mounting", "app.supervision.pulse"),
+            *("app.cache.predictions", "app.ensembles.ensemble", "app.web.policy", "app.web.serving"),
+            *("app.engine.service", "app.config", "app.jobs.stores", "app.plugins.mounting"),
         },
     ),
     # Other people's Flask code is put on the app from here; nothing of ours imports theirs.
@@ -772,7 +792,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {
             "app.host.arrivals",
             *("app.backups.upgrades", "app.host.certificates", "app.storage.state_files"),
-            *("app.factory", "app.plugins", "app.web.ops.applications", "app.web.ops.guard"),
+            *("app.factory", "app.ops_factory", "app.plugins", "app.web.ops.applications", "app.web.ops.guard"),
             "app.web.policy",
             "app.config",
             "app.errors",
@@ -780,7 +800,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.host.sizing",
             "app.telemetry",
             "app.web.middleware.internal_networks",
-            *("app.web.ops.apache_log", "app.web.ops.in_force", "app.web.ops.load", "app.web.ops.status"),
+            *("app.web.ops.apache_log", "app.web.ops.in_force", "app.web.ops.known_routes", "app.web.ops.load"),
+            "app.web.ops.status",
             "app.supervision.supervision",
             *("app.ratelimit.counters", "app.auth"),
             "app.web.middleware.admission",
@@ -795,6 +816,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
 
 WEB = (
     "app.factory",
+    "app.ops_factory",
+    "app.web.serving",
     "app.plugins",
     "cask.web",
     "app.web.api",
@@ -810,6 +833,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "flask": (
         *WEB,
         "app.inference.pipeline",
+        "app.inference.served_models",
         "app.cache",
         "app.cli",
         # Where it is what the application of somebody else is made with.
@@ -851,7 +875,7 @@ ONLY: dict[str, tuple[str, ...]] = {
         "app.tasks",
         "app.web.api",
         "app.web.openapi",
-        "app.web.pages.capacity",
+        "app.web.capacity_card",
     ),
     "dotenv": ("app.config",),
     "numpy": (
@@ -1022,6 +1046,25 @@ def test_web_tier_loads_neither_torch_nor_vision_nor_the_engines_side(tmp_path: 
         "app = create_app(settings); app.test_client().get('/readyz');"
         "print(*(name for name in sys.modules if name.split('.')[0] in ('torch', 'torchvision', 'openvino')"
         " or name.startswith(('app.runtimes', 'app.engine.server', 'app.engine.worker'))))"
+    )
+
+    assert run(code, str(tmp_path)) == ""
+
+
+def test_ops_loads_nothing_that_decodes_or_draws(tmp_path: Path) -> None:
+    fakes.write_model(tmp_path / "models")
+    code = (
+        "import sys; from pathlib import Path; from app import config, ops_factory;"
+        "from app.web.ops import known_routes;"
+        "folder = Path(sys.argv[1]);"
+        "settings = config.describe('test').model_copy(update={'state_dir': folder, 'models_dir': folder / 'models',"
+        "'engine_socket': folder / 'engine.sock'});"
+        "(folder / 'run' / 'httpd').mkdir(parents=True);"
+        "(folder / 'run' / 'httpd' / known_routes.FILE_NAME).write_text('[]');"
+        "app = ops_factory.create_app(settings);"
+        "[app.test_client().get(path) for path in ('/readyz', '/metrics', '/status', '/version')];"
+        "print(*(name for name in ('numpy', 'PIL', 'babel', 'app.factory', 'app.web.pages', 'app.web.api')"
+        " if name in sys.modules))"
     )
 
     assert run(code, str(tmp_path)) == ""

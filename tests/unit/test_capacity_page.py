@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
-from app.web.pages import capacity
+from app.web import capacity_card
 from tests import fakes
 from tests.fakes import FakeEngine
 
@@ -41,7 +41,7 @@ FOUND: dict[str, Any] = {
 @pytest.fixture
 def client(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FlaskClient:
     # A checkout may hold results of its own.
-    monkeypatch.setattr(capacity, "ROOT", tmp_path)
+    monkeypatch.setattr(capacity_card, "ROOT", tmp_path)
     return fakes.make_app(tmp_path, FakeEngine()).test_client()
 
 

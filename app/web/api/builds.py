@@ -8,7 +8,7 @@ from flask import current_app
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from app.inference.pipeline import ModelStatus
+from app.inference.served_models import ModelStatus
 from app.models import builds
 from app.models.builds import Candidate, Report
 

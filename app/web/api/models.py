@@ -10,8 +10,9 @@ from pydantic import BaseModel, Field
 
 from app.errors import ModelNotFoundError
 from app.inference.options import NUMBERS
-from app.inference.pipeline import ModelStatus, predictor
+from app.inference.pipeline import predictor
 from app.inference.results import to_dict
+from app.inference.served_models import ModelStatus
 from app.web.api import answers, api, bodies
 from app.web.api.builds import build, like
 from app.web.openapi.operations import CONDITION, UNCHANGED, Answer, describe

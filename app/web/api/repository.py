@@ -12,7 +12,8 @@ from typing_extensions import TypedDict
 
 from app import __version__
 from app.errors import ModelNotFoundError, ModelNotReadyError, RequestError
-from app.inference.pipeline import ModelStatus, predictor
+from app.inference.pipeline import predictor
+from app.inference.served_models import ModelStatus
 from app.texts import Text
 from app.web.api import bodies, excerpts
 from app.web.api.inference import PATH, Failure, inference, known, tensors_of

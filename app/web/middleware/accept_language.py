@@ -12,7 +12,6 @@ from functools import cache
 from gettext import GNUTranslations
 from pathlib import Path
 
-from babel import numbers
 from flask import Response, request
 from werkzeug.datastructures import LanguageAccept
 from werkzeug.http import parse_accept_header
@@ -81,6 +80,9 @@ def _written(value: Value, digits: str | None, kind: str, language: str) -> str:
         return say(value, language) if isinstance(value, Text) else value
     if isinstance(value, bool):
         return str(value)
+    # Only here, for processes that hardly ever say a number in another language.
+    from babel import numbers
+
     # As many digits as the English has: exactly so many for %.1f, and those that there are for %g and %s.
     behind = "." + "0" * int(digits) if digits and int(digits) else "" if kind == "f" else ".######"
     return numbers.format_decimal(value, "#,##0" + behind, locale=language)

@@ -22,6 +22,8 @@ log = logging.getLogger("cask.web")
 
 MEDIA_TYPE = "application/problem+json"
 MAX_SHOWN_CHARACTERS = 200
+# The blueprint that draws them; an app without it answers all alike.
+PAGES = "pages"
 NO_ROOM = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 # What mod_wsgi raises where the caller has gone.
 BROKEN_READ = "request data read error"
@@ -205,6 +207,8 @@ def _page(error: CaskError) -> Response:
 
 
 def _wants_page() -> bool:
+    if PAGES not in current_app.blueprints:
+        return False
     if policy.of(current_app, request.endpoint).is_page:
         return True
     if request.blueprint is not None or request.path.startswith(("/v1", "/static")):

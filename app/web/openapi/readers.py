@@ -8,7 +8,7 @@ from typing import Any
 
 from flask import Response, abort, current_app, jsonify, render_template, request, send_from_directory
 
-from app.inference.pipeline import predictor
+from app.inference.served_models import served_models
 from app.web.openapi import document, openapi
 from app.web.openapi.operations import CONDITION, UNCHANGED, Answer, a_page, describe
 from app.web.policy import FILE_ROUTE, Access, RoutePolicy
@@ -65,7 +65,7 @@ def asset(name: str) -> Response:
 
 def _document() -> dict[str, Any]:
     """Made anew in each process when another version of a model answers: it names their labels and parameters."""
-    answering = tuple(manifest.digest for manifest in predictor().manifests)
+    answering = tuple(manifest.digest for manifest in served_models().manifests)
     made_for, found = current_app.extensions.get(EXTENSION, ((), {}))
     if made_for != answering or not found:
         found = document.build(current_app)

@@ -11,7 +11,7 @@ from flask import Response, current_app, jsonify
 from typing_extensions import TypedDict
 
 from app.errors import CaskError
-from app.inference.pipeline import predictor
+from app.inference.served_models import served_models
 from app.supervision.supervisor import TELL_SECONDS
 from app.telemetry import shards
 from app.web.middleware import authentication
@@ -104,7 +104,7 @@ def _report() -> dict[str, Any]:
 
 def _ask_engine() -> tuple[dict[str, Any], list[str]]:
     try:
-        return predictor().engine.status(), []
+        return served_models().engine.status(), []
     except CaskError as error:
         return {}, [f"engine: {error.message}"]
 
@@ -113,8 +113,8 @@ def _missing_models(engine: dict[str, Any]) -> list[str]:
     if not engine:
         return []
     rows = {(row["name"], row["version"]): row for row in engine["models"]}
-    missing = [f"model {each.key}: {each.error.message}" for each in predictor().routing.broken]
-    for manifest in predictor().manifests:
+    missing = [f"model {each.key}: {each.error.message}" for each in served_models().routing.broken]
+    for manifest in served_models().manifests:
         row = rows.get((manifest.name, manifest.version))
         if row is None or row["digest"] != manifest.digest:
             missing.append(f"model {manifest.key}: the engine does not hold this digest; restart it")

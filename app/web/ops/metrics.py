@@ -14,7 +14,7 @@ from flask import Response, current_app, request
 
 from app.errors import CaskError, OutsideError
 from app.host import machine
-from app.inference.pipeline import predictor
+from app.inference.served_models import served_models
 from app.jobs.store import JobStore
 from app.telemetry import metrics
 from app.telemetry.metrics import Metric, Sums
@@ -71,7 +71,7 @@ def look(state_dir: Path) -> Iterator[Row]:
     with contextlib.suppress(OSError):
         yield metrics.DISK_FREE, {}, shutil.disk_usage(state_dir).free
     try:
-        engine = predictor().engine_status()
+        engine = served_models().engine_status()
     except CaskError:
         engine = {}
     yield metrics.ENGINE_UP, {}, float(bool(engine))
@@ -107,7 +107,9 @@ def _look_at_engine(engine: dict[str, Any]) -> Iterator[Row]:
     }
     yield from ((metric, {}, engine[key]) for key, metric in figures.items() if key in engine)
     roles = (
-        {(model.manifest.name, model.manifest.version): model.role for model in predictor().models()} if engine else {}
+        {(model.manifest.name, model.manifest.version): model.role for model in served_models().models()}
+        if engine
+        else {}
     )
     for row in engine.get("models", ()):
         version = {"model": row["name"], "version": row["version"]}

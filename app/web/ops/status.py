@@ -13,12 +13,12 @@ from typing_extensions import TypedDict
 from app.config import Settings
 from app.errors import CaskError
 from app.host import machine
-from app.inference.pipeline import predictor
+from app.inference.served_models import served_models
 from app.jobs.store import JobStore
 from app.supervision import probe
 from app.telemetry import metrics, post_mortem
 from app.telemetry.metrics import Sums
-from app.web import policy
+from app.web import capacity_card, policy
 from app.web.middleware.request_metrics import NO_ROUTE
 from app.web.openapi.operations import Answer, describe
 from app.web.ops import in_force, ops, processes
@@ -26,7 +26,6 @@ from app.web.ops.health import jobs_row
 from app.web.ops.load import Load, refusals
 from app.web.ops.plugins import PluginRow, rows
 from app.web.ops.version import build
-from app.web.pages import capacity
 
 STARTED = time.monotonic()
 DAY_SECONDS = 86400
@@ -123,7 +122,7 @@ def _certificate() -> dict[str, Any]:
 
 def _capacity(settings: Settings) -> dict[str, Any]:
     """What `make loadtest-search` measured. Empty where it never ran."""
-    card = capacity.of(settings)
+    card = capacity_card.of(settings)
     return {} if card is None else {"requests_per_second": card.rate, "measured_at": card.measured_at, "env": card.env}
 
 
@@ -142,7 +141,7 @@ def _jobs() -> dict[str, Any]:
 
 def _engine() -> dict[str, Any]:
     try:
-        status = predictor().engine.status()
+        status = served_models().engine.status()
     except CaskError as error:
         return {"state": "away", "reason": error.message}
     used = {"resident_bytes": machine.resident_bytes(status["pid"]), "cpu_seconds": machine.cpu_seconds(status["pid"])}

@@ -9,7 +9,8 @@ from typing import Any
 
 from flask import current_app, render_template, request
 
-from app.inference.pipeline import ModelStatus, predictor
+from app.inference.pipeline import predictor
+from app.inference.served_models import ModelStatus
 from app.models import builds
 from app.models.builds import Candidate, Report, Standing
 from app.models.manifests import CODE

@@ -10,7 +10,8 @@ from werkzeug.datastructures import FileStorage
 from app import tasks
 from app.errors import ImageMissingError, OptionError
 from app.inference.options import PARAMS_OF_TASK
-from app.inference.pipeline import ModelStatus, predictor
+from app.inference.pipeline import predictor
+from app.inference.served_models import ModelStatus
 from app.models.manifests import Task
 from app.web.pages import samples
 

@@ -9,7 +9,8 @@ from flask import Response, make_response, redirect, render_template, request, u
 from werkzeug.wrappers import Response as BaseResponse
 
 from app import tasks
-from app.inference.pipeline import ModelStatus, predictor
+from app.inference.pipeline import predictor
+from app.inference.served_models import ModelStatus
 from app.texts import gettext_noop
 from app.web.middleware import form_bodies
 from app.web.openapi.operations import Body, a_page, describe
