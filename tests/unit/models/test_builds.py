@@ -14,6 +14,7 @@ from app.models import builds
 from app.models.builds import Candidate, Progress, Report
 from app.models.manifests import Manifest
 from app.runtimes.build import agreement
+from app.storage import files
 from tests import fakes
 
 REFERENCE = Candidate("torch", "fp32", images_per_second=40)
@@ -101,6 +102,28 @@ def test_a_report_is_read_back_for_the_same_model_versions_and_processor_only(
     for changes in ({"processor": "another"}, {"versions": {"openvino": "1"}}, {"digest": "sha256:other"}):
         builds.write(place, replace(report, **changes))
         assert builds.read(tmp_path, manifest) is None
+
+
+def test_a_report_is_parsed_once_until_another_takes_its_place(
+    tmp_path: Path, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reads: list[Path] = []
+    read = files.read
+    monkeypatch.setattr(files, "read", lambda path, most: reads.append(path) or read(path, most))
+    place = builds.folder(tmp_path, manifest)
+    builds.write(place, make_report(manifest, images=100))
+
+    before = [builds.read(tmp_path, manifest) for _ in range(3)]
+    builds.write(place, make_report(manifest, images=101))
+
+    assert [report and report.images for report in before] == [100, 100, 100]
+    assert len(reads) == 1
+    assert [report.images for report in builds.read_all(tmp_path, manifest)] == [101]
+    path = place / builds.REPORT_FILE
+    path.write_text("{")
+    assert builds.read_all(tmp_path, manifest) == []
+    path.unlink()
+    assert builds.read_all(tmp_path, manifest) == []
 
 
 def test_what_a_model_brings_counts_where_nothing_was_made_here(tmp_path: Path, manifest: Manifest) -> None:
