@@ -138,12 +138,41 @@ def test_an_alert_of_ours_is_raised_and_ends(service: Server, watching: Promethe
     servers.wait_until(lambda: not raised() & {"CaskEngineAway", "CaskNotReady"}, PATIENCE_SECONDS, "their end")
 
 
-def test_every_panel_and_rule_is_understood(watching: Prometheus) -> None:
-    words = {"$__rate_interval": "1m", "$__range": "1h", "$instance": ".*"}
-    for _, expression in EXPRESSIONS:
-        for word, value in words.items():
-            expression = expression.replace(word, value)
-        assert watching.ask("query", query=expression)["resultType"] == "vector"
+# What is empty where no alerts are set up; its metric and labels are looked at below.
+WITHOUT_DATA = {"Alerts of the service itself"}
+
+
+def as_grafana_asks(expression: str) -> str:
+    for word, value in {"$__rate_interval": "1m", "$__range": "1h", "$instance": ".*"}.items():
+        expression = expression.replace(word, value)
+    return expression
+
+
+def test_every_panel_shows_what_happened(service: Server, watching: Prometheus, sample_path: Path) -> None:
+    """After predictions, a job, a refusal and a process that ended; Grafana itself draws what this returns."""
+    picture = sample_path.read_bytes()
+    job = service.ask("/v1/jobs?task=classify", picture, JPEG)
+    assert (job.status, service.ask("/v1/classify", b"no picture", JPEG).status) == (202, 415)
+    os.kill(service.engine_pid(), signal.SIGKILL)
+    servers.wait_until(lambda: service.ask("/v1/classify", picture, JPEG).status == 200, PATIENCE_SECONDS, "an engine")
+
+    def empty() -> list[str]:
+        # Rates need an answer in each of two scrapes.
+        service.ask("/v1/classify", picture, JPEG)
+        found = [
+            title for title, each in EXPRESSIONS if not watching.ask("query", query=as_grafana_asks(each))["result"]
+        ]
+        return [title for title in found if title not in WITHOUT_DATA]
+
+    servers.wait_until(lambda: not empty(), PATIENCE_SECONDS, "data for each panel")
+    for title, expression in EXPRESSIONS:
+        answers = watching.ask("query", query=as_grafana_asks(expression))["result"]
+        assert not [each for each in answers if each["value"][1] == "NaN"], title
+    (marks,) = [each["expr"] for each in DASHBOARD["annotations"]["list"] if "expr" in each]
+    assert watching.ask("query", query=as_grafana_asks(marks))["resultType"] == "vector"
+
+
+def test_every_rule_is_understood(watching: Prometheus) -> None:
     rules = [rule for group in watching.ask("rules")["groups"] for rule in group["rules"]]
 
     assert len(rules) == 21
