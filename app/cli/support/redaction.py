@@ -17,10 +17,12 @@ LEAST_CHARACTERS = 6
 # Parts of a URL are looked for by themselves; shorter ones are words of any text.
 LEAST_PART = 5
 MARK = "[{kind}]"
-NAME = (
-    r"[\w.-]*(?:passw(?:or)?d|passphrase|passwd|pwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credential"
-    r"|authtok|dsn|signature|session|salt|[_.-]pass|_auth|jwt)[\w.-]*"
+# Without what may stand before it in a name: a pattern that began with that would try each letter of a long word.
+WORD = (
+    r"(?:passw(?:or)?d|passphrase|passwd|pwd|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|credential"
+    r"|authtok|dsn|signature|session|salt|[_.-]pass|_auth|jwt)[\w.-]{0,80}"
 )
+NAME = r"[\w.-]{0,80}" + WORD
 # What our own commands say about a secret without saying it.
 HARMLESS = r"(?!not set|\d+ characters|the one for|\[|\*\*\*)"
 QUOTE = r"\\*[\"']"
@@ -33,17 +35,34 @@ FORMS: tuple[tuple[str, str, str], ...] = (
         "",
     ),
     ("cookie", r"((?:set-)?cookie" + QUOTE + r"?\s*[:=]\s*)[^\r\n]+", r"\1"),
+    ("authorization", r"(authorization" + QUOTE + r"?\s*[:=]\s*" + QUOTE + r"?digest\s)[^\r\n]+", r"\1"),
     ("authorization", r"(authorization" + QUOTE + r"?\s*[:=]\s*)[^\r\n,}]+", r"\1"),
     ("authorization", r"\b((?:bearer|basic|digest|negotiate)\s+)[A-Za-z0-9._~+/=-]{6,}", r"\1"),
-    ("credentials in a URL", r"\b([a-z][a-z0-9+.-]*://)[^\s\"'<>]*@", r"\1"),
+    ("credentials in a URL", r"\b([a-z][a-z0-9+.-]{0,20}://)[^\s\"'<>]*@", r"\1"),
+    # Whoever has the address of a hook may call it.
+    ("address of a hook", r"\b(https?://(?:hooks\.[^\s\"'<>/]+|[^\s\"'<>/]+/api/webhooks)/)[^\s\"'<>]+", r"\1"),
+    # A proxy without a scheme; what curl and others take as user:password.
+    ("credentials", r"(\b\w*proxy" + QUOTE + r"?\s*[:=]\s*" + QUOTE + r"?)[^\s\"'@/]+:[^\s\"'@]+@", r"\1"),
+    ("credentials", r"(\s(?:--[\w-]*user|-[uU])(?:[ =]\s*)?" + QUOTE + r"?[^\s\"':/]+:)[^\s\"']+", r"\1"),
+    # Arguments of programs that take a secret without saying so.
+    ("argument", r"(\b(?:sshpass\s+-p|redis-cli\b[^\r\n]*?\s-a|openssl\b[^\r\n]*?\s-k)\s*)\S+", r"\1"),
+    ("argument", r"(\b(?:mysql|mariadb)[\w-]*\b[^\r\n]*?\s-p)\S+", r"\1"),
+    ("argument", r"(\bpass:)\S+", r"\1"),
     ("query", r"(\?)[^\s\"'<>?]*=[^\s\"'<>]*", r"\1"),
     # "password": "x", \"apiKey\":\"x\", 'secret': 'x', password="a b".
-    ("value", rf"({NAME}{QUOTE}?\s*(?:[:=]|=>)[ \t]*{QUOTE}){HARMLESS}[^\"'\\\r\n]+", r"\1"),
+    ("value", rf"({WORD}{QUOTE}?\s*(?:[:=]|=>)[ \t]*{QUOTE}){HARMLESS}[^\"'\\\r\n]+", r"\1"),
+    # A block of YAML.
+    (
+        "value",
+        rf"(^([ \t]*)(?:- )?{NAME}:[ \t]*[|>][-+0-9]*[ \t]*\r?\n)\2[ \t]+[^\r\n]*(?:\r?\n\2[ \t]+[^\r\n]*)*",
+        r"\1",
+    ),
     # A line of a file of settings, commented out or not: to its end, for values may hold blanks.
     ("value", rf"(^[ \t#;]*(?:export\s+)?{NAME}\s*[:=][ \t]*){HARMLESS}[^\s\"'].*$", r"\1"),
+    ("value", r"(\bpass(?:word|phrase|wd)\s+)(?=\S*\d)\S+", r"\1"),
     ("value", rf"(\b(?:setenv|define)\s+{NAME}\s+){HARMLESS}\S+", r"\1"),
     ("value", rf"(--{NAME}[ =]){HARMLESS}[^\s]+", r"\1"),
-    ("value", rf"\b({NAME}\s*(?:[:=]|\bis\b)[ \t]*){HARMLESS}[^\s\"'&;,)\]}}]+", r"\1"),
+    ("value", rf"({WORD}\s*(?:[:=]|\bis\b)[ \t]*){HARMLESS}[^\s\"'&;,)\]}}]+", r"\1"),
     ("password hash", r"\$(?:2[aby]|apr1|[156y]|argon2\w*)\$[^\s\"':]+", ""),
     (
         "token",

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import base64
 import json
+import time
 from urllib.parse import quote
 
 import pytest
@@ -29,6 +30,15 @@ LINES = {
     "a header as JSON": '"authorization": "Token {0}"',
     "a cookie": "Cookie: session={0}; lang=de",
     "a query": "GET /jobs?api_token={0}&page=2 HTTP/1.1",
+    "an argument of curl (sosreport 3880)": "curl --silent -u admin:{0} https://example.org/",
+    "an option of curl (sosreport 3880)": "curl --proxy-user=admin:{0} https://example.org/",
+    "a proxy without a scheme (sosreport 3789)": "https_proxy=me:{0}@proxy:3128",
+    "an argument of sshpass": "10 sshpass -p {0} ssh host",
+    "an argument of a database's client": "mysqldump -uroot -p{0} names",
+    "an argument of openssl": "openssl rsa -passin pass:{0}",
+    "a block of YAML": "password: |\n  {0}",
+    "a header of digests": 'Authorization: Digest username="me", response="{0}"',
+    "the address of a hook": "https://hooks.slack.com/services/T00/B00/{0}",
     "a mount": "//nas/share /mnt cifs rw,username=me,password={0},vers=3 0 0",
 }
 
@@ -42,6 +52,16 @@ def test_a_secret_that_nobody_named_is_taken_out_by_its_form(line: str, secret: 
 
     assert secret not in clean
     assert clean.startswith("before\n") and clean.endswith("\nafter\n")
+
+
+@pytest.mark.parametrize("word", ["x" * 100_000, "a-" * 50_000, "QUJD" * 25_000], ids=["letters", "names", "base64"])
+def test_a_long_word_costs_no_minutes(word: str) -> None:
+    began = time.process_time()
+
+    Redactor().clean(f"before {word} after\n")
+
+    # 0.1 s; what tries each letter of it takes minutes.
+    assert time.process_time() - began < 10
 
 
 def test_a_password_with_blanks_is_taken_out_to_the_end_of_its_line() -> None:
