@@ -6,7 +6,7 @@ set -eu -o pipefail
 TRAILER_BYTES=4096                          # of the signature behind the tar (pack.sh)
 KEPT_TREES=3
 PREFIX=/opt/cask KEY="" UNSIGNED="" ENGINE="" GIVEN_ENV="" GIVEN_PORT="" LISTEN="" SECRETS="" PROJECT="" ACTION=install BUNDLE=""
-VOLUMES=no YES="" SERVE="" SETTINGS=()
+VOLUMES=no YES="" SERVE="" TAKE_OVER="" SETTINGS=()
 
 usage() {
     cat <<'TEXT'
@@ -18,15 +18,18 @@ install.sh --uninstall [--volumes]     stop and remove; state, secrets and setti
   --key FILE         the public key that the bundle is signed with, had from its maker by another way.
                      The first install keeps it; an upgrade needs the option no more
   --unsigned         take a bundle without knowing who signed it; damage is still found
-  --env ENV          dev, test, staging or prod (else asked for; prod)
+  --env ENV          dev, test, staging or prod (else what it is; at first asked for; prod). Another one changes it:
+                     tokens, jobs, secrets and local.env stay
   --port PORT        where it answers (else asked for; as env/ENV.env says)
-  --listen HOST      which address of this machine callers reach: 0.0.0.0 is every one (else 127.0.0.1)
+  --listen HOST      which address of this machine callers reach: 127.0.0.1 is none but its own programs (else as
+                     env/ENV.env says: every one in staging and prod)
   --set NAME=VALUE   a setting for local.env; as often as you like
   --secrets FOLDER   files of secrets, each named as its setting in lower case (redis_url); copied
   --engine           install Docker's engine from the bundle where none is (else asked for)
   --serve            without a container: prepare `make serve` (needs a bundle made with WHEELS=yes; Debian)
   --prefix FOLDER    where it lies (/opt/cask)
   --project NAME     a second service on this machine, with a prefix and a port of its own (cask)
+  --take-over        go on with the state of a service that was not installed in this prefix
   --yes              ask nothing
 TEXT
 }
@@ -55,6 +58,7 @@ while [ $# -gt 0 ]; do
         --engine) ENGINE=yes ;;
         --serve) SERVE=yes ;;
         --volumes) VOLUMES=yes ;;
+        --take-over) TAKE_OVER=yes ;;
         --yes) YES=yes ;;
         --key | --env | --port | --listen | --set | --secrets | --prefix | --project)
             [ $# -gt 1 ] || fail 2 "needs a value after $1, found nothing." "install.sh --help"
@@ -121,6 +125,19 @@ if [ "$ACTION" = uninstall ]; then
         echo "Next: install.sh BUNDLE serves again with them; docker volume ls shows the volumes"
     fi
     exit 0
+fi
+
+# --- whose service it is ----------------------------------------------------------------------------------------------
+
+has() { command -v "$1" >/dev/null; }
+PROJECT_NOW="$(of_file "$PREFIX/site.conf" COMPOSE_PROJECT_NAME)"
+PROJECT="${PROJECT:-${PROJECT_NOW:-cask}}"
+[ -z "$PROJECT_NOW" ] || [ "$PROJECT" = "$PROJECT_NOW" ] ||
+    fail 2 "needs --project to stay «$PROJECT_NOW» in $PREFIX, found «$PROJECT»." "take a --prefix of its own for it"
+# Two prefixes with one name would be one service: the second would take the first's place, its port and its state.
+if [ "$ACTION" = install ] && [ -z "$PROJECT_NOW$TAKE_OVER$SERVE" ] && has docker && docker volume inspect "${PROJECT}_state" >/dev/null 2>&1; then
+    fail 2 "needs a project that is new on this machine for the new prefix $PREFIX, found that a service «$PROJECT» has its state here." \
+        "for a second service add --project NAME and --port; to go on with that one's state, its --prefix, or --take-over; nothing was touched"
 fi
 
 # --- the bundle: nothing is touched before all of it is known to be whole ---------------------------------------------
@@ -223,16 +240,11 @@ if [ -z "$GIVEN_PORT" ] && [ ! -e "$PREFIX/local.env" ]; then
     GIVEN_PORT="$(ask Port "$(of_file "$UNPACKED/$NAME/site/env/$SITE_ENV.env" PORT)")"
 fi
 case "$GIVEN_PORT" in *[!0-9]*) fail 2 "needs --port to be a number, found «$GIVEN_PORT»." "$NEXT_TIME --port 8000" ;; esac
-PROJECT_NOW="$(of_file "$PREFIX/site.conf" COMPOSE_PROJECT_NAME)"
-PROJECT="${PROJECT:-${PROJECT_NOW:-cask}}"
-[ -z "$PROJECT_NOW" ] || [ "$PROJECT" = "$PROJECT_NOW" ] ||
-    fail 2 "needs --project to stay «$PROJECT_NOW» in $PREFIX, found «$PROJECT»." "take a --prefix of its own for it"
 for setting in "${SETTINGS[@]}"; do
     [[ "$setting" =~ ^[A-Z][A-Z0-9_]*=[^[:cntrl:]]*$ ]] || fail 2 "needs --set NAME=VALUE on one line, found «$setting»." "$NEXT_TIME --set CACHE=off"
 done
 [ -z "$SECRETS" ] || [ -d "$SECRETS" ] || fail 2 "needs --secrets to be a folder, found none at $SECRETS." "$NEXT_TIME"
 
-has() { command -v "$1" >/dev/null; }
 has_compose() { docker compose version >/dev/null 2>&1 || has docker-compose; }
 answers() { has docker && docker info >/dev/null 2>&1; }
 
@@ -311,7 +323,8 @@ put() { # put NAME VALUE : in local.env, in the place of an older line; without 
 [ -z "$LISTEN" ] || put LISTEN_HOST "$LISTEN"
 for setting in "${SETTINGS[@]}"; do put "${setting%%=*}" "${setting#*=}"; done
 if [ -n "$SECRETS" ]; then (umask 077; for file in "$SECRETS"/*; do cat "$file" >"$PREFIX/secrets/${file##*/}"; done); fi
-printf 'ENV=%s\nCOMPOSE_PROJECT_NAME=%s\n' "$SITE_ENV" "$PROJECT" >"$PREFIX/site.conf"
+# What does not start changes no environment: `cask up` notes the one that it started.
+[ -n "$ENV_NOW" ] || printf 'ENV=%s\nCOMPOSE_PROJECT_NAME=%s\n' "$SITE_ENV" "$PROJECT" >"$PREFIX/site.conf"
 [ -z "$KEY" ] || [ "$KEY" -ef "$PREFIX/bundle_key.pub" ] || cat "$KEY" >"$PREFIX/bundle_key.pub"
 
 tree="$TREES/$NAME"
@@ -323,7 +336,8 @@ cp install.sh "$PREFIX/install.sh.new" && mv -f "$PREFIX/install.sh.new" "$PREFI
 served="$(readlink "$CURRENT" || true)"
 
 # As `make config-diff SINCE=…` says it where Python is.
-if [ -e "$CURRENT/env/$SITE_ENV.env" ]; then
+if [ "${ENV_NOW:-$SITE_ENV}" != "$SITE_ENV" ]; then say environment "$ENV_NOW becomes $SITE_ENV; tokens, jobs, secrets and local.env stay"; fi
+if [ -e "$CURRENT/env/${ENV_NOW:=$SITE_ENV}.env" ]; then
     LC_ALL=C awk -F = 'FNR == 1 {file++; sub(/^\357\273\277/, "")} !/^[A-Z]/ {next}
         file == 1 {old[$1] = substr($0, length($1) + 2); next}
         file == 2 {new[$1]; value = substr($0, length($1) + 2)
@@ -332,19 +346,20 @@ if [ -e "$CURRENT/env/$SITE_ENV.env" ]; then
             next}
         ($1 in old) && !($1 in new) {print "local.env sets " $1 ", which has no effect any more"}
         END {for (name in old) if (!(name in new)) print "no setting any more: " name}' \
-        "$CURRENT/env/$SITE_ENV.env" "$tree/env/$SITE_ENV.env" "$PREFIX/local.env" | while read -r line; do say settings "$line"; done
+        "$CURRENT/env/$ENV_NOW.env" "$tree/env/$SITE_ENV.env" "$PREFIX/local.env" | while read -r line; do say settings "$line"; done
 fi
 if [ -n "$SERVE" ]; then
     (cd "$tree" && requirements/install.sh serve) || fail 1 "needs the service's packages to be installed; they were not (above)." "$NEXT_TIME"
     point current "releases/$NAME"
     [ -z "$served" ] || [ "$served" = "releases/$NAME" ] || point previous "$served"
+    sed -i "s/^ENV=.*/ENV=$SITE_ENV/" "$PREFIX/site.conf"
     say installed "$NAME in $PREFIX, without a container"
     echo "Next: cd $CURRENT && ENV=$SITE_ENV apache/serve.sh    (in the foreground; apache/stop.sh ends it)"
     exit 0
 fi
 
 # Checks the new release before it touches the one that serves, and leaves that one serving where the new one does not start.
-cask "$tree" up | grep -v '^Next:\|^   *make' || fail 1 "needs the new release to start; it did not (above)." \
+cask "$tree" up "ENV=$SITE_ENV" | grep -v '^Next:\|^   *make' || fail 1 "needs the new release to start; it did not (above)." \
     "mend what it names ($PREFIX/local.env, $PREFIX/secrets/), then: $0 $BUNDLE"
 point current "releases/$NAME"
 if [ -n "$served" ] && [ "$served" != "releases/$NAME" ]; then point previous "$served"; fi

@@ -6,8 +6,8 @@
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
-VERB="$1"
-shift
+VERB="${1:-}"
+case "$VERB" in create | check | restore) shift ;; *) fail 2 "needs create, check or restore, found «$VERB»." "make backup, make backup-check FILE=…, make restore FILE=…" ;; esac
 FILE=""
 case "${1:-}" in '' | --*) ;; *) FILE="$1"; shift ;; esac
 PASSPHRASE="" OPTIONS=()
@@ -59,6 +59,24 @@ throw_away() { # throw_away DOCKER-OPTION… -- ARGUMENT…
         -m app.cli backup "$@"
 }
 
+# A site of install.sh has its local.env outside its releases, behind a link that leads nowhere in a container.
+share_settings() { # sets settings: a folder without links
+    settings="$(mktemp -d)"
+    trap 'rm -rf "$settings"' EXIT
+    cp -L "$ENV_DIR"/*.env "$settings/"
+}
+take_settings() { # back to where the link leads, what was there before beside it
+    local site kept
+    site="$(realpath "$ENV_DIR/local.env")"
+    for kept in "$settings"/.before-restore-*; do
+        if [ -d "$kept" ]; then cp -R "$kept" "${site%/*}/"; fi
+    done
+    if [ -f "$settings/local.env" ]; then
+        cp "$settings/local.env" "$site.new"
+        mv "$site.new" "$site"
+    fi
+}
+
 case "$VERB" in
     create)
         need_container
@@ -66,18 +84,18 @@ case "$VERB" in
             fail 2 "needs the container to run, found it stopped." "make up ENV=$ENV"
         FILE="${FILE:-backups/cask-$(date -u +%Y%m%dT%H%M%SZ).tar}"
         if [ "$FILE" = - ]; then to=/dev/stdout; else
+            [ ! -e "$FILE" ] || fail 2 "needs FILE to be new, found $FILE." "make backup FILE=another.tar"
             mkdir -p "$(dirname "$FILE")"
             to="$FILE.unfinished"
             # For its owner alone; it holds secrets.
             umask 077
             trap 'rm -f "$to"' EXIT
         fi
-        if [ -n "$PASSPHRASE" ]; then
-            "$DOCKER" exec --interactive "$CONTAINER" python -m app.cli backup create - ${OPTIONS[@]+"${OPTIONS[@]}"} \
-                --passphrase-file - <"$PASSPHRASE" >"$to"
-        else
-            "$DOCKER" exec "$CONTAINER" python -m app.cli backup create - ${OPTIONS[@]+"${OPTIONS[@]}"} >"$to"
-        fi
+        given=(create - ${OPTIONS[@]+"${OPTIONS[@]}"}) from=/dev/null
+        if [ -n "$PASSPHRASE" ]; then given+=(--passphrase-file -) from="$PASSPHRASE"; fi
+        "$DOCKER" exec --interactive "$CONTAINER" python -m app.cli backup "${given[@]}" <"$from" >"$to" ||
+            fail 1 "needs a whole backup in $FILE, found that it could not be made or written (above); nothing is left of it." \
+                "$(df -Ph "$(dirname "$FILE")" | awk 'NR == 2 {print $4 " are free in " $6}'); mend what is named, then again"
         if [ "$FILE" != - ]; then
             mv "$to" "$FILE"
             say backup "$FILE"
@@ -103,8 +121,11 @@ case "$VERB" in
         "$DOCKER" volume create --label "com.docker.compose.project=$PROJECT" --label com.docker.compose.volume=state \
             "${PROJECT}_state" >/dev/null
         [[ " ${OPTIONS[*]-} " = *" --only"* ]] || OPTIONS+=(--only state --only settings --only secrets)
-        throw_away --user 0:0 --volume "${PROJECT}_state:/var/lib/cask" --volume "$(realpath "$ENV_DIR"):/app/env" \
+        settings="$(realpath "$ENV_DIR")"
+        if [ -L "$ENV_DIR/local.env" ]; then share_settings; fi
+        throw_away --user 0:0 --volume "${PROJECT}_state:/var/lib/cask" --volume "$settings:/app/env" \
             --volume "$(realpath "$SECRETS_DIR"):/app/secrets" -- restore - "${OPTIONS[@]}" <"$FILE"
+        if [ -L "$ENV_DIR/local.env" ]; then take_settings; fi
         echo "Next: make up ENV=$ENV"
         ;;
 esac

@@ -40,8 +40,24 @@ as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi; }
 
 # --- settings ---------------------------------------------------------------------------------------------------------
 
-choose_environment() { # sets ENV to dev, test, staging or prod
-    ENV="${ENV:-prod}"
+SITE_ENV="${SITE_ENV:-}"                      # the environment of a site that install.sh made, noted in SITE_CONF
+SITE_CONF="${SITE_CONF:-}"
+
+environment_of_service() { # of the container that serves or served last; nothing where there is none
+    local id
+    if [ -n "$DOCKER" ] && id="$(container 2>/dev/null)" && [ -n "$id" ]; then
+        "$DOCKER" inspect -f '{{range .Config.Env}}{{println .}}{{end}}' "$id" 2>/dev/null | sed -n 's/^ENV=//p'
+    fi
+}
+
+# Sets ENV to dev, test, staging or prod. Where it is not given it is what serves: no `make reload` or `make up` turns
+# staging into prod because a word was left out.
+choose_environment() {
+    if [ -z "${ENV:-}" ]; then
+        choose_docker
+        ENV="$(environment_of_service || true)"
+    fi
+    ENV="${ENV:-${SITE_ENV:-prod}}"
     case "$ENV" in
         development) ENV=dev ;;
         production) ENV=prod ;;
@@ -49,6 +65,13 @@ choose_environment() { # sets ENV to dev, test, staging or prod
         *) fail 2 "needs ENV to be one of dev, test, staging, prod, found «$ENV»." "make $(basename "$0" .sh) ENV=prod" ;;
     esac
     export ENV
+}
+
+note_environment() { # for the next command of a site, also after `cask down`
+    local found
+    found="$(environment_of_service || true)"
+    ENV="${found:-$ENV}"
+    [ ! -w "$SITE_CONF" ] || sed -i "s/^ENV=.*/ENV=$ENV/" "$SITE_CONF"
 }
 
 # The order of app/config/sources.py, for the few settings that compose needs: the real environment, env/local.env, env/<ENV>.env.
@@ -226,12 +249,20 @@ need_engine() { # one line where there is none
     choose_docker
     [ -n "$DOCKER" ] || fail 2 "needs a container engine, found no docker." "make docker-engine"
     command -v "$DOCKER" >/dev/null || fail 2 "needs DOCKER to be a command, found none of the name «$DOCKER»." "leave DOCKER away, or install it"
+    need_access
     "$DOCKER" info >/dev/null 2>&1 && return 0
-    if "$DOCKER" info 2>&1 | grep -qi 'permission denied'; then
+    fail 2 "needs a running container engine, found none that answers." "make docker-engine"
+}
+
+# An engine that this user may not ask is not one that is away: nor is a service that it runs.
+need_access() {
+    local said
+    if [ -z "$DOCKER" ] || said="$("$DOCKER" info 2>&1)"; then return 0; fi
+    # Not by a pipe: with pipefail it would fail as docker does.
+    if grep -qi 'permission denied' <<<"$said"; then
         fail 2 "needs access to Docker's socket, which «$(id -un)» may not open." \
             "sudo usermod -aG docker $(id -un), then log in again"
     fi
-    fail 2 "needs a running container engine, found none that answers." "make docker-engine"
 }
 
 COMPOSE_COMMAND=()

@@ -45,5 +45,6 @@ mkdir -p build
 began=$SECONDS
 say rollback "from $([ -n "$from" ] && release_words "$from" || echo 'nothing that runs') to $(release_words "$RELEASE")"
 if ! start_release "$RELEASE"; then restore_release "$RELEASE" "$([ "$from" = "$RELEASE" ] || echo "$from")"; fi
-say ready "release $RELEASE serves (after $((SECONDS - began)) s)"
+note_environment
+say ready "release $RELEASE serves (ENV=$ENV, after $((SECONDS - began)) s)"
 echo "Next: make smoke. env/ and secrets/ are as they were: make up makes a release of them again."

@@ -28,5 +28,6 @@ fi
 if [ -n "${CONTAINER:-}" ]; then
     fail 1 "needs a running container, found it $("$DOCKER" inspect -f '{{.State.Status}} (exit {{.State.ExitCode}}, out of memory {{.State.OOMKilled}})' "$CONTAINER")." "make logs, make doctor; then make up ENV=$ENV"
 fi
+[ -x .venv/bin/python ] || need_access
 [ -x .venv/bin/python ] || fail 1 "needs a running container or an installed service here, found neither." "make up ENV=$ENV, or make serve"
 exec .venv/bin/python -m app.cli status "$@"

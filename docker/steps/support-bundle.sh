@@ -31,5 +31,6 @@ if [ -n "$DOCKER" ] && CONTAINER="$(container 2>/dev/null)" && [ -n "$CONTAINER"
     say bundle "$FILE; look into it, then send it"
     exit 0
 fi
+[ -x .venv/bin/python ] || need_access
 [ -x .venv/bin/python ] || fail 1 "needs a container or an installed service here, found neither." "make up ENV=$ENV, or make serve"
 exec .venv/bin/python -m app.cli support-bundle "$FILE"

@@ -16,6 +16,7 @@ load_settings
 # --- preflight: touches nothing ---------------------------------------------------------------------------------------
 
 need_engine
+[ -w . ] || fail 2 "needs to write $PWD/build, found that «$(id -un)» may not, or a file system that is read-only." "mount it for writing, or call it as $(stat -c %U .)"
 take_turn "${ASKED_FOR:-deploy}"
 need_choices
 choose_compose
@@ -93,7 +94,9 @@ else
     make_release "$digest"
     [ -z "$before" ] || need_room "$before" "$RELEASE"
     reason="$(check_release "$RELEASE")" || fail 2 "$reason$(still_serves)" "mend what it names, then: make up ENV=$ENV"
+    served="$(environment_of_service)"
     say start "$(release_words "$RELEASE") as project «$PROJECT», ENV=$ENV"
+    [ "${served:-$ENV}" = "$ENV" ] || say environment "was $served; tokens, jobs and secrets stay"
 fi
 began=$SECONDS
 if ! start_release "$RELEASE"; then
@@ -101,6 +104,7 @@ if ! start_release "$RELEASE"; then
     [ "$RELEASE" != "$from" ] || from=""
     restore_release "$RELEASE" "$from"
 fi
+note_environment
 [ -n "$MONITORING" ] || forget_monitoring
 prune_releases
 

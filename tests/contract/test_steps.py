@@ -70,6 +70,35 @@ def test_our_own_files_are_plain_to_the_steps(env: str) -> None:
     assert bash("refuse_odd_lines; echo fine", ENV=env).stdout == "fine\n"
 
 
+@pytest.mark.parametrize(
+    ("serves", "settings", "env"),
+    [
+        ("staging", {}, "staging"),
+        ("staging", {"ENV": "prod"}, "prod"),
+        ("", {"SITE_ENV": "test"}, "test"),
+        ("", {}, "prod"),
+        ("development", {"SITE_ENV": "test"}, "dev"),
+    ],
+)
+def test_a_command_without_env_takes_that_of_what_serves(serves: str, settings: dict[str, str], env: str) -> None:
+    engine = (
+        'choose_docker() { DOCKER=engine; }; container() { printf %s "$SERVES"; }; engine() { echo "ENV=$SERVES"; }'
+    )
+
+    done = bash(f"{engine}; choose_environment; echo $ENV", SERVES=serves, **settings)
+
+    assert (done.stdout.strip(), done.returncode) == (env, 0), done.stderr
+
+
+def test_a_site_notes_what_serves(tmp_path: Path) -> None:
+    site = tmp_path / "site.conf"
+    site.write_text("ENV=prod\nCOMPOSE_PROJECT_NAME=cask\n")
+
+    bash("DOCKER=x; environment_of_service() { echo staging; }; note_environment", ENV="prod", SITE_CONF=str(site))
+
+    assert site.read_text() == "ENV=staging\nCOMPOSE_PROJECT_NAME=cask\n"
+
+
 NOISE = '{"time": "2026-11-29T10:00:00.000Z", "level": "info", "logger": "cask.engine", "message": "loading"}'
 REASONS = [
     (f"{NOISE}\nFAIL: PORT is 70000\n\n{NOISE}\n", "PORT is 70000"),

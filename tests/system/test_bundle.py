@@ -115,6 +115,13 @@ def test_bare_machine_answers_right_by_one_command(machine: Machine) -> None:
     assert "unchanged" in machine.run("bash", INSTALL, FIRST, "--yes")
 
 
+def test_second_prefix_does_not_take_the_first_ones_place(machine: Machine) -> None:
+    second = ("bash", "/root/install.sh", FIRST, "--key", "/root/key.pub", "--prefix", "/opt/second", "--yes")
+
+    assert "a service «cask» has its state here" in machine.run(*second, check=False)
+    assert not (machine.root / "opt" / "second").exists()
+
+
 def test_upgrade_by_a_difference_keeps_tokens_and_jobs_and_goes_back(
     machine: Machine, bundles: tuple[Path, Path]
 ) -> None:
@@ -127,14 +134,17 @@ def test_upgrade_by_a_difference_keeps_tokens_and_jobs_and_goes_back(
     # As an editor on Windows leaves it.
     (machine.root / "opt/cask/local.env").write_bytes(b"\xef\xbb\xbfJOBS_MAX_IMAGES=66\r\nLOG_LEVEL=warning\r\n")
 
-    said = machine.run("bash", INSTALL, "/root/newer.tar", "--yes", "--set", "JOBS_MAX_IMAGES=77")
+    said = machine.run("bash", INSTALL, "/root/newer.tar", "--yes", "--env", "staging", "--set", "JOBS_MAX_IMAGES=77")
 
     assert "6 of 6 samples right" in said
+    assert "prod becomes staging; tokens, jobs, secrets and local.env stay" in said
+    assert setting(machine, "ENV") == "staging"
     assert setting(machine, "JOBS_MAX_IMAGES") == "77"
     assert setting(machine, "LOG_LEVEL") == "warning"
     # What the release before wrote was saved before this one used it.
     assert "-release-" in machine.run("/opt/cask/cask", "shell", "COMMAND=ls /var/lib/cask/backups")
     assert "new setting" not in said
+    assert "setting HSTS_SECONDS is 3600, was 31536000" in said
     assert "pkg:pypi/flask@" in (machine.root / "opt/cask/current/sbom.cdx.json").read_text()
     assert revision(machine, token) == "newer"
     assert bundles[1].stat().st_size < MOST_DIFFERENCE_BYTES
@@ -144,6 +154,9 @@ def test_upgrade_by_a_difference_keeps_tokens_and_jobs_and_goes_back(
     machine.run("bash", INSTALL, "--rollback")
 
     assert revision(machine, token) == before
+    # What the next command of this site takes, too.
+    assert setting(machine, "ENV") == "prod"
+    assert "ENV=prod" in (machine.root / "opt/cask/site.conf").read_text()
     assert setting(machine, "JOBS_MAX_IMAGES") != "77"
     assert machine.ask(f"/v1/jobs/{job}", token).json["id"] == job
 

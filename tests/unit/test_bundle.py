@@ -191,3 +191,40 @@ def test_a_setting_takes_the_place_of_the_older_one_in_a_file_of_windows(tmp_pat
 
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "local.env").read_bytes() == b"CACHE=off\nPORT=8000\nNEW=1\n"
+
+
+@pytest.mark.parametrize(
+    ("step", "given", "told"),
+    [
+        ("backup", ["FILE=a b.tar"], ["create", "{here}/a b.tar"]),
+        ("backup-check", ["FILE=/x/a.tar"], ["check", "/x/a.tar"]),
+        (
+            "restore",
+            ["FILE=a.tar", "OPTIONS=--yes --only state"],
+            ["restore", "{here}/a.tar", "--yes", "--only", "state"],
+        ),
+        ("support-bundle", ["FILE=s.tar.gz"], ["{here}/s.tar.gz"]),
+        ("status", ["OPTIONS=--json"], ["--json"]),
+        ("up", [], []),
+    ],
+)
+def test_a_site_gives_steps_what_make_would(tmp_path: Path, step: str, given: list[str], told: list[str]) -> None:
+    """Files lie below the folder of the command, not below a release that the next upgrade removes."""
+    tree = tmp_path / "releases" / "cask-1"
+    steps, here = tree / "docker" / "steps", tmp_path / "here"
+    for folder in (steps, tree / "app", tree / "docker" / "bundle", here):
+        folder.mkdir(parents=True, exist_ok=True)
+    shutil.copy(BUNDLE / "cask", tree / "docker" / "bundle")
+    shutil.copy(ROOT / "app" / "given.sh", tree / "app")
+    for path in (ROOT / "docker" / "steps").glob("*.sh"):
+        (steps / path.name).write_text("#!/bin/bash\nprintf '%s\\n' \"$@\"\n")
+        (steps / path.name).chmod(0o755)
+    (tree / "MANIFEST").write_text("image=cask:1\n")
+    (tmp_path / "site.conf").write_text("ENV=prod\nCOMPOSE_PROJECT_NAME=cask\n")
+
+    done = subprocess.run(
+        [tree / "docker" / "bundle" / "cask", step, *given], cwd=here, capture_output=True, text=True, check=False
+    )
+
+    assert done.stdout.splitlines() == [each.format(here=here) for each in told] or not told, done.stderr
+    assert done.returncode == 0, done.stderr
