@@ -25,6 +25,7 @@ from app import config
 from app.config import ROOT, Settings
 from app.errors import CaskError, PluginError
 from app.factory import create_app
+from app.plugins import mounting, request_watch
 from app.storage import saves
 from app.storage.saves import Stamp
 from app.supervision import standalone
@@ -122,7 +123,8 @@ def _serve(listening: socket.socket, told: Connection, settings: Settings, *, is
     except Exception:  # noqa: BLE001 - a plugin may raise anything
         traceback.print_exc()
         return
-    shown = DebuggedApplication(app, evalex=True)
+    patterns = [pattern for plugin in app.extensions[mounting.EXTENSION] for pattern in plugin.patterns]
+    shown = DebuggedApplication(request_watch.told(app, patterns), evalex=True)
     host, port = listening.getsockname()[:2]
     server = make_server(host, port, shown, threaded=True, request_handler=Lines, fd=listening.fileno())
     told.send(is_whole)

@@ -66,6 +66,10 @@ class Snapshot:
             if listening - self._listeners[name]:
                 yield Change(f"who hears flask.{name}", name, MISSING)
 
+    def changed_tables(self) -> list[str]:
+        """Names of TABLES that are others now: hooks and views, which a plugin adds at a start only."""
+        return [name for name, table in self._tables.items() if _copied(getattr(self._app, name)) != table]
+
     def restore(self) -> None:
         """Make the app what it was, and the process as far as that is known."""
         for place, before in self._shared:

@@ -14,9 +14,13 @@ from flask.testing import FlaskClient
 
 from app import config
 from app.factory import create_app
+from app.plugins import request_watch
+from app.plugins.request_watch import RequestWatch
 
 READY_SECONDS = 120.0
 PERIOD_SECONDS = 0.05
+# Says at which step of a test it is.
+OF_PYTEST = frozenset({"os.environ['PYTEST_CURRENT_TEST']"})
 
 
 @pytest.fixture(scope="session")
@@ -32,6 +36,16 @@ def app() -> Iterator[Flask]:
         made = create_app(config.load().model_copy(update={**changes, "jobs": "off", "plugins_on_error": "stop"}))
         _wait_ready(made)
         yield made
+
+
+@pytest.fixture(autouse=True)
+def _shared_as_it_was(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Red where a view changed what Cask and all plugins share; asked after the test's own fixtures have gone."""
+    watch = RequestWatch(request.getfixturevalue("app")) if "app" in request.fixturenames else None
+    yield
+    changed = [name for name in watch.changes() if name not in OF_PYTEST] if watch else []
+    if changed:
+        pytest.fail("\n".join(request_watch.words(name, "this test") for name in changed), pytrace=False)
 
 
 @pytest.fixture

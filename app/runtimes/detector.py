@@ -89,8 +89,8 @@ class Detector(TaskModel):
 
     @classmethod
     def is_dense(cls, architecture: str) -> bool:
-        """Whether it is built of the parts of torchvision's FCOS."""
-        return "fcos" in architecture
+        """Whether it is built of the parts of torchvision's FCOS or SSD."""
+        return "fcos" in architecture or architecture.startswith("ssd")
 
     @classmethod
     def architectures(cls, task: str) -> Iterator[Architecture]:

@@ -77,8 +77,9 @@ class ClassifierNetwork(nn.Module):
 class DenseDetectorNetwork(nn.Module):
     """uint8 [B, 3, H, W] to boxes [B, A, 4] in input pixels and scores [B, A, labels]; what runtimes are made from.
 
-    For networks with the parts of torchvision's FCOS. The score of a label at a place is the geometric mean of its
-    probability and of the place's centre-ness (FCOS, Tian and others, 2019, and torchvision's postprocessing).
+    For networks with the parts of torchvision's FCOS or SSD. With FCOS the score of a label at a place is the geometric
+    mean of its probability and of the place's centre-ness (Tian and others, 2019, and torchvision's postprocessing).
+    With SSD it is the softmax over labels, of which the background is nobody's answer.
     A, the number of places, follows from the size of the images alone, which makes the outputs' shapes static.
     """
 
@@ -86,6 +87,7 @@ class DenseDetectorNetwork(nn.Module):
         super().__init__()
         self.normalise = Normalise(spec)
         self.divisible_px = int(network.transform.size_divisible)
+        self.is_ssd = isinstance(network, torchvision.models.detection.ssd.SSD)
         self.network = network
 
     def forward(self, images: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -97,11 +99,23 @@ class DenseDetectorNetwork(nn.Module):
         # Anchors are the same for each image of a batch, and have the maps' type: bf16 knows whole pixels to 256 only.
         image_list = ImageList(padded, [(height, width)])
         anchors = self.network.anchor_generator(image_list, [each[:1].float() for each in maps])[0]
-        boxes = self.network.box_coder.decode(outputs["bbox_regression"], anchors.expand_as(outputs["bbox_regression"]))
+        boxes = self._boxes(outputs["bbox_regression"], anchors.expand_as(outputs["bbox_regression"]))
         limits = torch.tensor([width, height, width, height], dtype=boxes.dtype, device=boxes.device)
-        boxes = torch.minimum(boxes.clamp(min=0), limits)
-        scores = torch.sqrt(torch.sigmoid(outputs["cls_logits"]) * torch.sigmoid(outputs["bbox_ctrness"]))
-        return boxes, scores
+        return torch.minimum(boxes.clamp(min=0), limits), self._scores(outputs)
+
+    def _boxes(self, offsets: torch.Tensor, anchors: torch.Tensor) -> torch.Tensor:
+        coder = self.network.box_coder
+        if not self.is_ssd:
+            decoded: torch.Tensor = coder.decode(offsets, anchors)
+            return decoded
+        rows: torch.Tensor = coder.decode_single(offsets.reshape(-1, 4), anchors.reshape(-1, 4))
+        return rows.reshape(offsets.shape)
+
+    def _scores(self, outputs: dict[str, torch.Tensor]) -> torch.Tensor:
+        if not self.is_ssd:
+            return torch.sqrt(torch.sigmoid(outputs["cls_logits"]) * torch.sigmoid(outputs["bbox_ctrness"]))
+        scores = torch.softmax(outputs["cls_logits"], dim=-1)
+        return torch.cat([torch.zeros_like(scores[..., :1]), scores[..., 1:]], dim=-1)
 
 
 class FromChannelsLast(nn.Module):
@@ -152,7 +166,7 @@ def load(manifest: Manifest, device: str, wanted: Form = PLAIN) -> Run:
 
 
 def load_listing(manifest: Manifest, device: str) -> DetectorRuntime:
-    """A detector that makes a list of boxes an image inside: two-stage ones, SSD, RetinaNet. Raises ModelLoadError."""
+    """A detector that makes a list of boxes an image inside: two-stage ones, RetinaNet. Raises ModelLoadError."""
     built, stream = streams.placed(network(manifest), device), streams.to(device)
 
     def run(images: Images, score_threshold: float) -> Sequence[Candidates]:

@@ -646,10 +646,13 @@ TABLE: list[tuple[str, set[str] | None]] = [
         },
     ),
     # Other people's Flask code is put on the app from here; nothing of ours imports theirs.
-    ("app.plugins.testing", {"app.config", "app.factory"}),
+    ("app.plugins.testing", {"app.config", "app.factory", "app.plugins.request_watch"}),
     (
         "app.plugins.development",
-        {"app.config", "app.errors", "app.factory", "app.storage.saves", "app.supervision.standalone"},
+        {
+            *("app.config", "app.errors", "app.factory", "app.storage.saves", "app.supervision.standalone"),
+            *("app.plugins.mounting", "app.plugins.request_watch"),
+        },
     ),
     (
         "app.plugins.replacement",
@@ -662,6 +665,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.supervision.supervisor", "app.telemetry.shards", "app.web.ops.applications"),
         },
     ),
+    ("app.plugins.request_watch", {"app.plugins.snapshot"}),
     ("app.plugins.trial", {"app.plugins.application_python", "app.plugins.applications"}),
     ("app.plugins.application_python", {"app.config", "app.host.machine", "app.plugins.applications"}),
     (

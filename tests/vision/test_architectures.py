@@ -7,8 +7,11 @@ import pytest
 import torch
 
 from app.inference.results import ClassifyOptions, DetectOptions
+from app.models.builds import Candidate
 from app.models.manifests import InputSpec
-from app.runtimes import architectures, weights
+from app.runtimes import architectures, torch_runtime, weights
+from app.runtimes.build import conversion
+from app.runtimes.build.samples import Samples
 from app.runtimes.detector import Detector
 from app.runtimes.importing import checkpoints, weight_files
 from app.runtimes.importing.add import NewModel, add_model
@@ -81,6 +84,26 @@ def test_our_dense_path_finds_what_torchvision_finds(detector, pictures):
     assert [d.score for d in answer] == pytest.approx(expected["scores"].tolist(), abs=1e-4)
     assert [d.box.x_max for d in answer] == pytest.approx(expected["boxes"][:, 2].tolist(), abs=1e-2)
     assert [d.label for d in answer] == [detector.manifest.labels[i] for i in expected["labels"]]
+
+
+def test_ssd_scores_every_place_as_torchvision_lists_them_and_as_openvino_does(tmp_path):
+    """Its best candidates are those of torchvision's own list, so its other forms can be compared and served."""
+    manifest = add_model(
+        NewModel("ssdlite320_mobilenet_v3_large", "random", ("cone", "sign"), "d", "1"), tmp_path / "models"
+    )
+    picture = noise(320, 320)[None]
+
+    (listed,) = torch_runtime.load_listing(manifest, "cpu")(picture, 0.0)
+    (dense,) = load_model(manifest).candidates(picture, 0.0)
+    path = conversion.make(Candidate("openvino", "fp32"), manifest, Samples([], []), tmp_path)
+    (built,) = Detector.load_file(manifest, Candidate("openvino", "fp32"), path, 1).candidates(picture, 0.0)
+
+    best = np.argsort(-listed.scores)[:50]
+    assert listed.classes[best].min() > 0
+    for other in (dense, built):
+        for i in best:
+            is_there = (np.abs(other.boxes - listed.boxes[i]).max(1) < 0.05) & (other.classes == listed.classes[i])
+            assert np.abs(other.scores[is_there] - listed.scores[i]).min() < 1e-4
 
 
 def test_all_of_torchvision_is_known():
