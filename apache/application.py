@@ -71,6 +71,9 @@ class Application:
         # Below which path callers find the service; Apache lets only trusted proxies say it.
         prefix = environ.get("HTTP_X_FORWARDED_PREFIX", "")
         environ["SCRIPT_NAME"] = mount = prefix + environ["SCRIPT_NAME"]
+        if prefix:
+            # ProxyFix of werkzeug puts it in the place of SCRIPT_NAME, and would forget the mount.
+            environ["HTTP_X_FORWARDED_PREFIX"] = mount
 
         def start(status: str, headers: list[tuple[str, str]], *rest: Any) -> Any:
             self._tell_of_way_out(headers, mount)

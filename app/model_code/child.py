@@ -275,6 +275,8 @@ def main(arguments: Sequence[str]) -> int:
             imports.ahead(frame_sockets.receive(sock).meta["imports"])
             frame_sockets.receive(sock)
         started = time.monotonic()
+        # Code that reads arguments finds none; ours would end it.
+        sys.argv = [str(folder / "model.py")]
         try:
             served = _load(folder, memory)
         except BaseException as error:  # noqa: BLE001 - whatever the model raises

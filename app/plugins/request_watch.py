@@ -7,7 +7,6 @@ nobody does it in a service that strangers ask.
 from __future__ import annotations
 
 import contextlib
-import os
 import re
 import sys
 from collections.abc import Callable, Iterable
@@ -24,7 +23,6 @@ class RequestWatch:
 
     def __init__(self, app: Flask) -> None:
         self._app, self._before = app, Snapshot(app)
-        self._environ = set(os.environ)
         self._told = set[str]()
 
     def changes(self) -> list[str]:
@@ -32,7 +30,7 @@ class RequestWatch:
         # A new variable is anybody's at a start; later it changes what others do, as HTTP_PROXY does.
         found = [
             *(change.name for change in self._before.changes()),
-            *(f"os.environ[{name!r}]" for name in sorted(os.environ.keys() - self._environ)),
+            *self._before.new_variables(),
             *(f"app.{name}" for name in self._before.changed_tables()),
         ]
         new = [name for name in found if name not in self._told]

@@ -40,6 +40,7 @@ MODULES = ("builtins", "json", "logging", "os", "signal", "socket", "ssl", "subp
 SIGNALS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGCHLD, signal.SIGUSR1, signal.SIGALRM)
 SCALARS = (bool, int, float, str, bytes, tuple, list, type(None))
 MISSING = object()
+ENVIRONMENT = "os.environ[{!r}]"
 # Where values may be secrets; those are told nobody.
 HIDDEN = re.compile(r"(app\.config|os\.environ)\[.*(KEY|SECRET|PASSWORD|TOKEN|URI|URL|DSN)")
 
@@ -83,7 +84,7 @@ def places(app: Flask) -> list[Place]:
     return [
         *(_items(f"{name}[{{!r}}]", table, is_apps=True) for name, table in tables.items()),
         *(_attributes(f"{name}.{{}}", holder, is_apps=True) for name, holder in holders.items()),
-        _items("os.environ[{!r}]", os.environ),
+        _items(ENVIRONMENT, os.environ),
         dataclasses.replace(_items("sys.modules[{!r}]", sys.modules), read=_libraries),
         *(_attributes(f"{name}.{{}}", holder) for name, holder in _modules()),
         Place("{}", lambda: {name: read() for name, (read, _) in PROCESS.items()}, _put_process, lambda _: None),

@@ -11,7 +11,7 @@ from typing import Any
 from flask import Flask
 
 from app.plugins import shared
-from app.plugins.shared import MISSING, Place
+from app.plugins.shared import ENVIRONMENT, MISSING, Place
 
 TABLES = (
     *("view_functions", "blueprints", "before_request_funcs", "after_request_funcs"),
@@ -65,6 +65,11 @@ class Snapshot:
         for name, listening in shared.listeners().items():
             if listening - self._listeners[name]:
                 yield Change(f"who hears flask.{name}", name, MISSING)
+
+    def new_variables(self) -> list[str]:
+        """What was added to the environment, as ``os.environ['HTTP_PROXY']``."""
+        ((place, before),) = [pair for pair in self._shared if pair[0].form == ENVIRONMENT]
+        return [place.name(name) for name in sorted(place.read().keys() - before.keys())]
 
     def changed_tables(self) -> list[str]:
         """Names of TABLES that are others now: hooks and views, which a plugin adds at a start only."""

@@ -51,9 +51,14 @@ def app(environ, start_response):
 # One as tutorials write it: made with arguments, its table in Flask's instance folder, made by a command of its own.
 DIARY = """
 import os, sqlite3
-from flask import Flask, redirect
+from flask import Flask, redirect, url_for
+from werkzeug.middleware.proxy_fix import ProxyFix
 def create_app(kind, *, title):
     app = Flask(__name__)
+    app.wsgi_app = ProxyFix(app.wsgi_app, x_for=1, x_prefix=1)
+    @app.get("/place")
+    def place():
+        return url_for("days")
     def table():
         return sqlite3.connect(os.path.join(app.instance_path, "diary.sqlite"))
     @app.cli.command("init-db")
@@ -173,6 +178,8 @@ def test_it_knows_where_it_is_behind_a_proxy_with_a_path(server: Server) -> None
         answer.read()
 
     assert b'href="/office/ledger/static/ledger.css"' in page.body
+    # One that was made to be behind a proxy.
+    assert server.ask("/diary/place", headers=behind).body == b"/office/diary/"
     assert answer.headers["Location"] == "/office/ledger/"
     assert "Path=/office/ledger" in answer.headers["Set-Cookie"]
     assert server.ask("/ledger").status == 200  # by way of /ledger/

@@ -103,6 +103,7 @@ ENDLESS = "import threading, time\nthreading.Thread(target=time.sleep, args=(600
 TAKEN = {
     "prints": f"print('hello', flush=True)\n{ECHO}        print(x); return x\n",
     "a thread that never ends": f"{ENDLESS}{ECHO}        return x\n",
+    "options of a command": f"import argparse\nargparse.ArgumentParser().parse_args()\n{ECHO}        return x\n",
     "a copy of itself": f"import os\nos.fork()\n{ECHO}        os.fork(); return x\n",
     "a child": f"import subprocess\nsubprocess.Popen(['sleep', '600'])\n{ECHO}        return x\n",
 }
