@@ -135,7 +135,9 @@ def _check_reading(account: Account) -> None:
 
 def _below(folder: Path) -> Iterator[Path]:
     for here, folders, files in os.walk(folder):
-        yield from (Path(here, name) for name in (*folders, *files) if name != "__pycache__")
+        # Python leaves compiled files that it may not read, such as those that root made under a strict umask.
+        folders[:] = [name for name in folders if name != "__pycache__"]
+        yield from (Path(here, name) for name in (*folders, *files))
 
 
 def _check_code(account: Account) -> None:

@@ -127,6 +127,18 @@ def test_what_a_command_of_root_left_is_the_services_at_the_next_start(state_dir
     assert (state_dir / "kept-by-root.txt").owner() == "root"
 
 
+def test_what_root_compiled_under_a_strict_umask_is_in_nobodys_way(state_dir: Path) -> None:
+    left = servers.ROOT / "app" / "__pycache__" / "left_by_root.cpython-311.pyc"
+    left.parent.mkdir(exist_ok=True)
+    left.touch(mode=0o600)
+    try:
+        done = serve(state_dir)
+    finally:
+        left.unlink()
+
+    assert done.returncode == 0, done.stderr
+
+
 def test_a_folder_of_others_is_not_given_away(victim: Path) -> None:
     (victim / "www").mkdir()
 
