@@ -148,6 +148,7 @@ def _bases(samples: Sequence[Sample]) -> list[str]:
 
 PEERS = (
     "ours-minimal",
+    "ours-square",
     "gunicorn",
     "litserve",
     "bentoml",
