@@ -386,9 +386,14 @@ class Workers:
 
     def _load(self, slot: Slot, say: Say = lambda line: None, *, is_proven: bool = False) -> None:
         with pulse.loading():
-            self._load_now(slot, say, is_proven)
+            is_loaded = self._load_now(slot, say, is_proven)
+        if is_loaded:
+            # Only now: an engine that is stopped as soon as it is ready would else pass for loading, for a minute.
+            slot.state = "ready"
+            self._tell_forms()
+            log.info("model %s is ready after %.1f s", slot.manifest.key, slot.load_seconds)
 
-    def _load_now(self, slot: Slot, say: Say, is_proven: bool) -> None:
+    def _load_now(self, slot: Slot, say: Say, is_proven: bool) -> bool:
         started = self.clock()
         model: Model | None = None
         try:
@@ -420,9 +425,8 @@ class Workers:
             with self._condition:
                 if self.slots.get(slot.manifest.key) is slot:
                     self._register(slot)
-            slot.state = "ready"
-            self._tell_forms()
-            log.info("model %s is ready after %.1f s", slot.manifest.key, slot.load_seconds)
+            return True
+        return False
 
     def _own(self, slot: Slot) -> Workers | None:
         """The threads that wait for this model alone; None where they are these, or it has none."""

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import pytest
+
 from app.engine.batcher import Limits
 from app.engine.worker import Workers
 from app.models import manifests
+from app.supervision import pulse
 from tests import fakes
 from tests.fakes import PATIENCE_SECONDS, FakeModel
 
@@ -29,3 +32,20 @@ def test_small_models_are_ready_before_large_ones(tmp_path: Path) -> None:
     workers.drain(0)
 
     assert order == ["missing", "small", "large"]
+
+
+def test_an_engine_that_is_ready_no_longer_says_that_it_loads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    fakes.write_model(tmp_path, "only")
+    seen: list[tuple[str, bool]] = []
+    workers = Workers(
+        [manifests.read(tmp_path / "only" / "1")], FakeModel, threads=1, max_queue_size=8, limits=lambda _: Limits()
+    )
+    [slot] = workers.slots.values()
+    monkeypatch.setattr(pulse, "beat", lambda _: seen.append((slot.state, pulse._is_loading())))
+
+    workers.start()
+    assert workers.is_started.wait(PATIENCE_SECONDS)
+    workers.drain(0)
+
+    assert seen == [("loading", True), ("loading", False)]
+    assert slot.state == "ready"
