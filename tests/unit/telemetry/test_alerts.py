@@ -24,6 +24,7 @@ from tests.sinks import HttpSink, http_sink
 
 log = logging.getLogger("cask.test")
 TOKEN = "ck_7f3k9aQx2mZp4vRt8bNw1cLd6hJs5gYe0uKi"  # noqa: S105 - made up
+SENDERS: list[Sender] = []
 IMAGE = b"\xff\xd8\xff\xe0\x00\x10JFIF" + bytes(range(120, 256))
 
 
@@ -36,9 +37,11 @@ def sink() -> Iterator[HttpSink]:
 
 @pytest.fixture(autouse=True)
 def counted() -> Iterator[None]:
-    """Each test counts from nothing."""
+    """Each test counts from nothing, and nothing of it is sent later, when another one counts."""
     metrics._use(MetricsShard.in_memory())
     yield
+    while SENDERS:
+        assert SENDERS.pop().flush(fakes.PATIENCE_SECONDS)
     metrics._use(MetricsShard.in_memory())
 
 
@@ -48,6 +51,7 @@ def tell(tmp_path: Path, **changes: Any) -> Sender:
     logs.configure(settings, "web")
     sender = alerts.configure(settings, "web")
     assert sender is not None
+    SENDERS.append(sender)
     return sender
 
 
