@@ -281,6 +281,9 @@ fi
 [ -n "$SERVE" ] || has zstd || wanted+=(zstd)
 [ -n "$SERVE" ] || has ps || wanted+=(procps) # `cask ps`: the engine asks this machine's
 
+[ ! -f site/docker/bundle/cask ] || [ -x site/docker/bundle/cask ] ||
+    fail 2 "needs $PREFIX on a file system that runs programs, found it mounted noexec." "$0 $BUNDLE --prefix another folder"
+
 # --- from here on, something changes ----------------------------------------------------------------------------------
 
 [ ${#wanted[@]} -eq 0 ] || install_packages "${wanted[@]}"
