@@ -23,7 +23,7 @@ Application = Callable[[dict[str, Any], Callable[..., Any]], Iterable[bytes]]
 
 
 def make() -> Application:
-    """The WSGI application, for the one model in MODELS_DIR."""
+    """The WSGI application, for the one model in MODELS_DIR that has no code of its own."""
     from app import config
     from app.decoding import decoder
     from app.engine.client import EngineClient
@@ -31,7 +31,7 @@ def make() -> Application:
     from app.models import manifests
 
     settings = config.load()
-    manifest = manifests.read(next(Path(settings.models_dir).glob("*/*/")))
+    manifest = next(each for each in manifests.find(Path(settings.models_dir)) if not each.code)
     engine, limits, image_options = (
         EngineClient(settings.engine_socket),
         decoder.limits(settings),

@@ -86,7 +86,8 @@ def _load_built(*, is_twin: bool) -> tuple[Prepare, Predict]:
     from app.models import manifests
     from app.runtimes import registry
 
-    manifest = manifests.find(FOLDER / "models")[0]
+    # Beside it is the same network as a model with code.
+    manifest = next(each for each in manifests.find(FOLDER / "models") if not each.code)
     # Each process is one worker, as each core has one process.
     model = registry.load_model(manifest, plan=registry.Plan(FOLDER / "state", workers=1))
     limits = images.Limits(max_bytes=2**24, max_pixels=50_000_000, formats=("JPEG",))
