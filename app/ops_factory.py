@@ -8,8 +8,9 @@ from __future__ import annotations
 from flask import Flask
 
 from app import config
-from app.config import Settings
+from app.config import Settings, plugin_settings
 from app.engine.client import EngineClient
+from app.errors import PluginError
 from app.host import sizing
 from app.inference.memory_budget import Budget
 from app.inference.served_models import ServedModels
@@ -23,7 +24,7 @@ def create_app(settings: Settings | None = None) -> Flask:
     """The WSGI application. Reads the settings unless told otherwise. Raises SettingsError and ManifestError."""
     settings = settings or config.load()
     routes = known_routes.read(settings.state_dir)
-    if settings.plugins or routes is None:
+    if _has_plugins(settings) or routes is None:
         # Its guard answers for whole applications of others, also with pages; and old code noted no routes.
         from app import factory
 
@@ -38,6 +39,13 @@ def create_app(settings: Settings | None = None) -> Flask:
     # Apache's own answers are counted here, whatever they were asked for.
     app.extensions["routes"] = routes
     return app
+
+
+def _has_plugins(settings: Settings) -> bool:
+    try:
+        return bool(plugin_settings.folders(settings))
+    except PluginError:
+        return True
 
 
 def _budget(settings: Settings) -> Budget:

@@ -625,7 +625,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
     (
         "app.ops_factory",
         {
-            *("app.config", "app.engine.client", "app.factory", "app.host.sizing", "app.inference.memory_budget"),
+            *("app.config", "app.engine.client", "app.errors", "app.factory", "app.host.sizing"),
+            "app.inference.memory_budget",
             *("app.inference.served_models", "app.jobs.stores", "app.web.middleware", "app.web.ops", "app.web.serving"),
         },
     ),

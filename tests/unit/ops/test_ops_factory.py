@@ -18,7 +18,12 @@ def settings(tmp_path: Path) -> Settings:
     fakes.write_model(tmp_path / "models")
     (tmp_path / "run" / "httpd").mkdir(parents=True)
     known_routes.note(factory.routes_only().url_map, tmp_path / "run" / "httpd")
-    update = {"state_dir": tmp_path, "models_dir": tmp_path / "models", "engine_socket": tmp_path / "engine.sock"}
+    update = {
+        "state_dir": tmp_path,
+        "models_dir": tmp_path / "models",
+        "engine_socket": tmp_path / "engine.sock",
+        "plugins_dir": tmp_path / "none",
+    }
     return config.describe("test").model_copy(update=update)
 
 
@@ -62,10 +67,15 @@ def test_a_start_that_noted_no_addresses_gets_the_whole_app(settings: Settings) 
     assert "pages" in ops_factory.create_app(settings).blueprints
 
 
-def test_plugins_get_the_whole_app(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("named", [(), ("notes",)])
+def test_plugins_get_the_whole_app(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, named: tuple[str, ...]
+) -> None:
+    (tmp_path / "plugins" / "notes").mkdir(parents=True)
+    (tmp_path / "plugins" / "notes" / "plugin.toml").touch()
     asked = []
     monkeypatch.setattr(factory, "create_app", lambda found: asked.append(found) or factory.routes_only())
 
-    ops_factory.create_app(settings.model_copy(update={"plugins": ("notes",)}))
+    ops_factory.create_app(settings.model_copy(update={"plugins": named, "plugins_dir": tmp_path / "plugins"}))
 
-    assert [each.plugins for each in asked] == [("notes",)]
+    assert [each.plugins for each in asked] == [named]
