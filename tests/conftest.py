@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import hypothesis
 import pytest
 
 from app.config import Settings
@@ -19,6 +20,11 @@ from tests.certificates import Authority
 SAMPLES = servers.ROOT / "models" / "samples"
 # What `make test PART=unit ENV=prod` leaves in the environment: for the make that runs us, and the service of others.
 OF_MAKE = ("GIVEN_", "MAKE", "MFLAGS")
+# A busy machine is no failure, and nothing is to be left in the checkout.
+hypothesis.settings.register_profile(
+    "cask", deadline=None, database=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("cask")
 
 
 def pytest_configure() -> None:

@@ -27,6 +27,7 @@ ALONE=(
     tests/attacks
     tests/clients
     tests/faults/test_cache_faults.py
+    tests/faults/test_hangs.py
     tests/faults/test_refusals.py
     tests/loadtest
     tests/system/test_backups.py
@@ -77,7 +78,6 @@ SLOWEST=(
     tests/system/test_releases.py
     tests/system/test_bundle.py
     tests/faults/test_shared_job_faults.py
-    tests/faults/test_hangs.py
     tests/browser/test_wcag.py
     tests/browser/test_jobs.py
     tests/browser/test_preferences.py

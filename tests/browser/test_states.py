@@ -153,3 +153,32 @@ def test_a_screen_reader_is_told_what_was_found(page: Page) -> None:
     told = page.script("return document.getElementById('announcement').textContent")
 
     assert told.startswith(f"{page.sample_names()[0]}: {len(labels)} object")
+
+
+def test_a_page_whose_scripts_were_cut_off_loads_itself_again(window: Page) -> None:
+    """As when the machine's network changes under it: a container starts, a notebook wakes up."""
+    blocked = {"urls": ["*/js/page.js", "*/css/theme.css"]}
+    window.driver.execute_cdp_cmd("Network.enable", {})
+    window.driver.execute_cdp_cmd("Network.setBlockedURLs", blocked)
+    try:
+        window.open_plain()
+        window.until(lambda: window.script("return sessionStorage.getItem('reloads')"), "the page to notice")
+    finally:
+        window.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+
+    window.see("#answer .labels")
+    window.until(lambda: window.script("return sessionStorage.getItem('reloads') === null"), "the count to begin anew")
+
+
+def test_a_page_whose_scripts_never_come_rests_after_three_times(window: Page) -> None:
+    window.driver.execute_cdp_cmd("Network.enable", {})
+    window.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": ["*/js/page.js"]})
+    try:
+        window.open_plain()
+        window.until(lambda: window.script("return sessionStorage.getItem('reloads')") == "3", "the third time")
+        # It would have loaded again after a second.
+        window.until(lambda: window.script("return performance.now()") > 2500, "a page that stays")
+        assert window.script("return sessionStorage.getItem('reloads')") == "3"
+    finally:
+        window.driver.execute_cdp_cmd("Network.setBlockedURLs", {"urls": []})
+        window.script("sessionStorage.clear()")

@@ -29,7 +29,7 @@ def head(length: int) -> bytes:
 def test_what_is_under_way_is_answered_though_the_server_stops(sample_path: Path) -> None:
     """One request is still arriving over a slow line, another is in the engine."""
     # More than Apache keeps in memory: it is seen to be under way.
-    image = sample_path.read_bytes() + b"\0" * 200_000
+    image = sample_path.read_bytes() + b"\0" * 2_000_000
     answers: list[Answer] = []
     with servers.running("test") as server, socket.create_connection(("127.0.0.1", server.port), 60) as connection:
         connection.sendall(head(len(image)) + image[:150_000])

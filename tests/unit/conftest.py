@@ -5,16 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import Path
 
-import hypothesis
 import pytest
 
 from app.models.manifests import Manifest
 from tests import fakes
 from tests.fakes import FakeEngine, RunningEngine
-
-# A busy machine is no failure, and nothing is to be left in the checkout.
-hypothesis.settings.register_profile("cask", deadline=None, database=None)
-hypothesis.settings.load_profile("cask")
 
 
 @pytest.fixture(autouse=True)

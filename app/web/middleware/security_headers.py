@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import base64
+import hashlib
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 from flask import Flask, Response, current_app, request
 
@@ -10,11 +13,14 @@ from app.web import policy
 
 # The SHA-256 of no text: Redoc adds empty <style> elements and fills them as our own scripts may fill any style sheet.
 EMPTY_STYLE = "'sha256-47DEQpj8HBSa+/TImW+5JCeuQeRkm5NMpJWZG3hSuFU='"
-# No inline script or style, nothing from elsewhere; previews of chosen files are blob: and data: images.
+# The only script in the page itself (layout.html): what mends a page whose files did not arrive cannot be one of them.
+RELOAD = Path(__file__).resolve().parents[2] / "templates" / "reload.js"
+RELOAD_HASH = base64.b64encode(hashlib.sha256(RELOAD.read_bytes().rstrip(b"\n")).digest()).decode()
+# No other inline script or style, nothing from elsewhere; previews of chosen files are blob: and data: images.
 CONTENT_SECURITY_POLICY = (
-    f"default-src 'none'; script-src 'self'; style-src 'self' {EMPTY_STYLE}; img-src 'self' data: blob:; "
-    "connect-src 'self'; "
-    "font-src 'self'; manifest-src 'self'; form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    f"default-src 'none'; script-src 'self' 'sha256-{RELOAD_HASH}'; style-src 'self' {EMPTY_STYLE}; "
+    "img-src 'self' data: blob:; connect-src 'self'; font-src 'self'; manifest-src 'self'; "
+    "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
 )
 # Referrer-Policy: other sites learn nothing, and browsers still say the origin when they send one of our own forms.
 POLICY = "Content-Security-Policy"
