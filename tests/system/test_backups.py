@@ -31,7 +31,6 @@ def answers(stack: Stack, job: str) -> dict[str, Any]:
 def test_backup_costs_no_request_and_an_empty_machine_answers_from_it(
     stack: Stack, unstarted: Stack, tmp_path: Path
 ) -> None:
-    file = tmp_path / "cask.tar"
     stack.token = stack.token or stack.make_token("backups")
     server = stack.server
     server.token = stack.token
@@ -40,7 +39,8 @@ def test_backup_costs_no_request_and_an_empty_machine_answers_from_it(
 
     with asking(stack) as callers:
         took = []
-        for _ in range(3):
+        for number in range(3):
+            file = tmp_path / f"cask-{number}.tar"
             began = time.monotonic()
             containers.run(ROOT / "docker/steps/backup.sh", "create", file, **stack.settings())
             took.append(time.monotonic() - began)
