@@ -56,6 +56,8 @@ Asked = Callable[[], str]
 def main() -> int:
     """Measure what is named, or all, and print it."""
     wanted = set(sys.argv[1:]) or {*MODELS, *PAGES}
+    if "ledger" in wanted and not (ENVIRONMENT / "bin" / "python").exists():
+        sys.exit(f"FAIL: needs {ENVIRONMENT}, found none.\nNext: requirements/examples.sh")
     for name in MODELS:
         if name in wanted:
             with copied("models", name) as folder:
