@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import hashlib
 import io
 import json
 import re
@@ -28,6 +29,7 @@ from app.inference.pipeline import Predictor
 from app.inference.results import Box, Detection, DetectOptions, Options, Prediction
 from app.models.manifests import Manifest
 from app.web import middleware
+from app.web.middleware.security_headers import CONTENT_SECURITY_POLICY
 from app.web.pages import curl, drawing, pages, previews
 from app.web.pages.models import Section
 from tests import bad_input
@@ -235,9 +237,14 @@ def test_only_samples_of_the_index_are_served(client: FlaskClient, name: str) ->
         assert elsewhere.status_code == 404
 
 
-def test_no_page_holds_inline_scripts_or_styles(client: FlaskClient) -> None:
-    for page in (client.get("/").text, upload(client, bad_input.good_image()).text, client.get("/nowhere").text):
-        assert not re.search(r"\sstyle=|\son[a-z]+=|<style|<script(?![^>]*\ssrc=)", page)
+def test_no_page_holds_inline_styles_or_scripts_but_that_of_the_policy(client: FlaskClient) -> None:
+    for answer in (client.get("/"), upload(client, bad_input.good_image()), client.get("/nowhere")):
+        scripts = re.findall(r"<script>(.*?)</script>", answer.text, re.S)
+        digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+        rest = re.sub(r"<script>.*?</script>", "", answer.text, flags=re.S)
+
+        assert [f"'sha256-{digest}'" in CONTENT_SECURITY_POLICY for digest in digests] == [True]
+        assert not re.search(r"\sstyle=|\son[a-z]+=|<style|<script(?![^>]*\ssrc=)", rest)
 
 
 def test_a_file_name_stays_text(client: FlaskClient) -> None:
