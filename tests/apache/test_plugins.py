@@ -172,6 +172,7 @@ def test_broken_plugin_is_named_everywhere_and_missing_nowhere_else(server: Serv
 
     assert (rows["claims"]["state"], rows["broken"]["state"]) == ("serving", "left out")
     assert place in rows["broken"]["reason"]
+    server.ask("/claims")
     metrics = server.ask("/metrics").body.decode()
     assert 'cask_plugin_up{plugin="broken"} 0.0' in metrics
     assert 'route="/claims"' in metrics
