@@ -47,7 +47,7 @@ def cpu_name() -> str:
 
 
 def of_workers(workers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    """The machines that workers elsewhere told of, one a worker; empty for workers of this machine."""
+    """The machines that remote workers report, one a worker; empty for workers of this machine."""
     told = sorted(f"{each['cpu']}, {each['cores']} cores" for each in workers if "cpu" in each)
     return {"workers": told} if told else {}
 

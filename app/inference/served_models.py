@@ -65,7 +65,7 @@ def served_models() -> ServedModels:
 class ServedModels:
     """The manifests of the chosen models, the roles of their versions, and what the engine says. Thread-safe."""
 
-    # Answers of before: of whom predicts.
+    # Answers that are kept; set only in a process that predicts.
     kept: PredictionCache | None = None
 
     def __init__(self, settings: Settings, engine: EngineStatus) -> None:

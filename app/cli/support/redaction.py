@@ -39,7 +39,7 @@ FORMS: tuple[tuple[str, str, str], ...] = (
     ("authorization", r"(authorization" + QUOTE + r"?\s*[:=]\s*)[^\r\n,}]+", r"\1"),
     ("authorization", r"\b((?:bearer|basic|digest|negotiate)\s+)[A-Za-z0-9._~+/=-]{6,}", r"\1"),
     ("credentials in a URL", r"\b([a-z][a-z0-9+.-]{0,20}://)[^\s\"'<>]*@", r"\1"),
-    # Whoever has the address of a hook may call it.
+    # The address alone is enough to call a hook.
     ("address of a hook", r"\b(https?://(?:hooks\.[^\s\"'<>/]+|[^\s\"'<>/]+/api/webhooks)/)[^\s\"'<>]+", r"\1"),
     # A proxy without a scheme; what curl and others take as user:password.
     ("credentials", r"(\b\w*proxy" + QUOTE + r"?\s*[:=]\s*" + QUOTE + r"?)[^\s\"'@/]+:[^\s\"'@]+@", r"\1"),

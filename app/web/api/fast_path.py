@@ -214,7 +214,7 @@ class FastPath:
                 raise
 
     def _refuse(self, error: EngineBusyError, plain: Plain) -> tuple[bytes, list[tuple[str, str]]]:
-        """The body and headers of the answer to a caller for whom there is no time."""
+        """The body and headers of a refusal for overload."""
         error_handlers.log_failure(error)
         language = accept_language.accepted(plain.environ.get("HTTP_ACCEPT_LANGUAGE", ""))
         problem = error.to_problem(plain.request_id, accept_language.speaker(language))

@@ -13,7 +13,7 @@ from app.plugins.request_watch import RequestWatch
 from app.plugins.snapshot import Snapshot
 from tests.unit.plugins.test_mounting import make, write
 
-# A view → what is told of it; nothing of the last ones.
+# A view → the names that the warning lists; the last views change nothing.
 VIEWS = {
     "os.chdir('/')": ["os.chdir"],
     "os.environ['HTTP_PROXY'] = 'http://x'": ["os.environ['HTTP_PROXY']"],
