@@ -37,7 +37,9 @@ def extended(additions: Mapping[str, Sequence[str]]) -> str:
     """The policy with further sources for some directives, for the pages of a plugin."""
     found = {name: sources.split() for name, _, sources in (part.partition(" ") for part in _directives())}
     for name, sources in additions.items():
-        found[name] = [*(each for each in found.get(name, ()) if each != "'none'"), *sources]
+        # Browsers ignore 'unsafe-inline' beside a hash, and it allows what the hash does.
+        needless = ("'none'", "'sha256-") if "'unsafe-inline'" in sources else ("'none'",)
+        found[name] = [*(each for each in found.get(name, ()) if not each.startswith(needless)), *sources]
     return "; ".join(" ".join((name, *sources)) for name, sources in found.items())
 
 
