@@ -38,7 +38,8 @@ class Contender:
 
     Paths are of the URL; an empty one: it has no such route.
 
-    ``stop_signal`` ends it as its documentation says, requests in flight included.
+    ``stop_signal`` ends it as its documentation says, requests in flight included. ``state``: what one of ours starts
+    with, a folder of which it gets a copy.
     """
 
     name: str
@@ -55,6 +56,7 @@ class Contender:
     # A route through Flask and all guards, where the plain one is answered before them.
     flask_path: str = ""
     static_path: str = ""
+    state: Path = model.BUILT_STATE
 
 
 @dataclass(frozen=True)
@@ -84,7 +86,7 @@ def running(contender: Contender) -> Iterator[Running]:
     # Ours serves as another user, who must be able to enter.
     folder.chmod(0o755)
     if contender.kind != "peer":
-        shutil.copytree(model.BUILT_STATE, folder / "state")
+        shutil.copytree(contender.state, folder / "state")
     port = free_port()
     log_path = folder / "log"
     with log_path.open("wb") as log:
@@ -104,15 +106,15 @@ def running(contender: Contender) -> Iterator[Running]:
     finally:
         _stop(process, contender.stop_signal)
         if contender.kind != "peer":
-            _keep_drift(folder / "state")
+            _keep_drift(folder / "state", contender.state)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _keep_drift(state: Path) -> None:
+def _keep_drift(state: Path, built_state: Path) -> None:
     """What was learnt of the model's samples is kept over a restart, so not learnt in each round."""
     for learnt in (state / monitor.FOLDER).glob("*.json"):
-        kept = model.BUILT_STATE / monitor.FOLDER / learnt.name
-        kept.parent.mkdir(exist_ok=True)
+        kept = built_state / monitor.FOLDER / learnt.name
+        kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(learnt, kept)
 
 

@@ -43,7 +43,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     arguments = _parse(argv)
     # Whoever ends us ends what we started: the contender of the moment is stopped on the way out.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
-    _allow_open_files()
+    allow_open_files()
     own_priority.take()
     environment.ensure()
     manifest = model.ensure()
@@ -101,7 +101,7 @@ def _known(parts: Sequence[str]) -> list[Contender]:
     return [*found, *contenders.plain()] if "routes" in parts else found
 
 
-def _allow_open_files() -> None:
+def allow_open_files() -> None:
     """Four times capacity at ten seconds' patience needs thousands of sockets."""
     _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)

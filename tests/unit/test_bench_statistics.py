@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from bench import chart, load, memory, report, requests
+from bench import chart, growth, load, memory, report, requests
 from bench.exchange import Exchange, PeerClosedError, Response
 from bench.requests import Request
 from bench.statistics import Sample, percentile, ratio, summarise
@@ -202,3 +202,10 @@ def test_the_chart_is_whole_and_escapes_titles() -> None:
     assert svg.startswith("<svg")
     assert "a &lt; b" in svg
     assert "prefers-color-scheme: dark" in svg
+
+
+def test_the_wait_on_paper_is_that_of_the_queue_with_one_server_and_with_many():
+    # M/M/1: load share ÷ (1 − load share) times the work; M/M/2 at half load: Erlang's C is a third.
+    assert growth._waited_ms(1, 0.9, 0.010) == pytest.approx(90.0)
+    assert growth._waited_ms(2, 0.5, 0.009) == pytest.approx(3.0)
+    assert growth._waited_ms(1000, 0.5, 0.010) < 1e-9
