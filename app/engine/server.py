@@ -216,7 +216,10 @@ class Connection:
     def _serve(self) -> None:
         try:
             while True:
-                self._handle(frame_sockets.receive(self._socket))
+                frame = frame_sockets.receive(self._socket)
+                # One that always has another frame to read, or waits for a core, is no loop.
+                pulse.begin()
+                self._handle(frame)
         except EOFError:
             pass
         except ProtocolError as error:

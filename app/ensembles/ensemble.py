@@ -20,6 +20,7 @@ from app.ensembles.upstreams import Upstream, late
 from app.errors import CaskError, DeadlineExceededError, RequestError, UnavailableError
 from app.host import sizing
 from app.inference.results import Answer
+from app.supervision import pulse
 from app.telemetry import logs
 from app.texts import Text
 
@@ -156,6 +157,7 @@ def _failed(error: CaskError) -> Future[Answered]:
 
 def _ask(member: Member, deadline: float, request_id: str) -> Answered:
     logs.request_id.set(request_id)
+    pulse.begin()
     began = time.monotonic()
     if began >= deadline:
         raise late(member.name)

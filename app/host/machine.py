@@ -140,6 +140,15 @@ def thread_busy_seconds() -> dict[int, float]:
     return found
 
 
+def thread_is_runnable(number: int) -> bool:
+    """Whether this thread of this process computes, or waits for a core, at the moment."""
+    try:
+        with open(f"/proc/self/task/{number}/stat", "rb") as file:  # noqa: PTH123
+            return file.read().rpartition(b")")[2].split()[0] == b"R"
+    except (OSError, IndexError):
+        return False
+
+
 def container_gateway(marks: tuple[Path, ...] = CONTAINER_MARKS, routes: Path = ROUTES) -> str:
     """The IPv4 address by which the host of this container calls it: its default route's. Empty outside of one.
 

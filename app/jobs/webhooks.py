@@ -26,6 +26,7 @@ from app.config import Settings
 from app.errors import OptionError
 from app.jobs.jobs import Job, row
 from app.jobs.store import LONGEST_WEBHOOK_PAUSE_SECONDS, JobStore, receiver
+from app.supervision import pulse
 from app.telemetry import metrics
 
 log = logging.getLogger("cask.jobs")
@@ -179,7 +180,7 @@ class Messenger:
     def _run(self) -> None:
         try:
             while self.step():
-                pass
+                pulse.begin()
         except Exception:
             log.exception("sending webhooks of jobs failed; will retry")
         finally:

@@ -17,6 +17,7 @@ from app.jobs.jobs import Claim
 from app.jobs.pauses import JobPauses
 from app.jobs.store import JobStore, problem
 from app.models.manifests import CODE
+from app.supervision import pulse
 from app.telemetry import logs, metrics
 
 if TYPE_CHECKING:
@@ -189,6 +190,11 @@ class Worker:
         log.log(level, "jobs wait %.1f s: %s", self._pause_seconds, error.message)
 
     def _run(self) -> None:
+        # Behind all others it waits for a core nearly all the time; how long one image may last is looked at apart.
+        with pulse.heat.exempt():
+            self._work_off()
+
+    def _work_off(self) -> None:
         me = threading.get_ident()
         try:
             while not self._stopping.is_set() and self._clock() >= self._resume_at:

@@ -28,6 +28,7 @@ from app.host import machine
 from app.model_code import environments, family, last_words, leftovers
 from app.model_code.process import Ending, environment, how_ended
 from app.model_code.process import status as process_status
+from app.supervision import pulse
 from app.telemetry import metrics, post_mortem
 
 log = logging.getLogger("cask.engine")
@@ -390,7 +391,11 @@ class ModelWorker:
                 text = line.decode(errors="replace").rstrip()
                 self.lines.append(text)
                 now = int(time.monotonic())
-                second, count = (second, count + 1) if now == second else (now, 1)
+                if now != second:
+                    # A model that prints on and on keeps this thread at work: that is no loop of the engine's.
+                    pulse.begin()
+                    second, count = now, 0
+                count += 1
                 if count <= LOGGED_LINES_A_SECOND:
                     log.info("%s wrote: %s", self.spec.key, text)
                 elif count == LOGGED_LINES_A_SECOND + 1:

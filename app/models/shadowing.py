@@ -21,6 +21,7 @@ from app.inference.images import ImageData, Picture
 from app.inference.options import TaskParams
 from app.inference.results import Answer, Options, to_dict
 from app.models.manifests import InputSpec, Manifest
+from app.supervision import pulse
 from app.telemetry import logs
 
 log = logging.getLogger("cask.web")
@@ -122,6 +123,7 @@ class Shadowing:
         while True:
             engine, copies = self._waiting.get()
             for copy in copies:
+                pulse.begin()
                 try:
                     self._send(engine, copy)
                 except CaskError as error:

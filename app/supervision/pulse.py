@@ -21,8 +21,9 @@ PERIOD_SECONDS = 0.25
 LOOK_SECONDS = 0.5
 # Of the time, computing or waiting for a core. A loop shares Python's lock with the other threads.
 HOT_SHARE = 0.5
-# Of one core: a process that uses less, though it may share it with many others, has no thread that is hot.
-LEAST_SHARE = 0.05
+# Of one core. Nearly all looks end at a process that uses less, as a look at a thread costs 9 µs. A loop still gets it
+# at a load of 200 on two cores.
+LEAST_SHARE = 0.01
 # A load that lasts longer passes for hung: the process is then watched as closely as without it.
 LOAD_SECONDS = 900.0
 # What a request may compute by itself before it passes for a loop: the longest takes a second.
@@ -37,10 +38,13 @@ class Heat:
         look: Callable[[], dict[int, float]] = machine.thread_busy_seconds,
         used: Callable[[], float] = time.process_time,
         clock: Callable[[], float] = time.monotonic,
+        is_runnable: Callable[[int], bool] = machine.thread_is_runnable,
     ) -> None:
         """``look``: how long each thread has been busy; ``used``: processor time of all together."""
-        self._look, self._used, self._clock = look, used, clock
+        self._look, self._used, self._clock, self._is_runnable = look, used, clock, is_runnable
         self._looked_at, self._used_before = clock(), used()
+        # When each thread was looked at last, and how long it had been busy.
+        self._before_at = self._looked_at
         self._before: dict[int, float] = {}
         self._hot_since: dict[int, float] = {}
         # When each thread last began something, by the kernel's number of it.
@@ -55,11 +59,15 @@ class Heat:
         """The threads that have begun something, by the kernel's numbers of them."""
         return set(self._began)
 
+    def is_exempt(self) -> bool:
+        """Whether this thread may compute for as long as it likes at the moment."""
+        return threading.get_native_id() in self._exempt
+
     @contextlib.contextmanager
     def exempt(self) -> Iterator[None]:
         """Within it this thread may compute for as long as it likes."""
         thread = threading.get_native_id()
-        is_outermost = thread not in self._exempt
+        is_outermost = not self.is_exempt()
         self._exempt.add(thread)
         try:
             yield
@@ -71,19 +79,26 @@ class Heat:
         """The longest of all threads. ``only``: which threads count; those of libraries are not ours to judge."""
         now, used = self._clock(), self._used()
         span, busy = now - self._looked_at, used - self._used_before
-        before_at, self._looked_at, self._used_before = self._looked_at, now, used
-        if busy < LEAST_SHARE * span:
-            # None can be hot; this is how nearly all looks end, and they cost next to nothing.
-            self._before, self._hot_since = {}, {}
+        self._looked_at, self._used_before = now, used
+        # One that was hot may have waited for a core ever since.
+        if busy < LEAST_SHARE * span and not self._hot_since:
             return 0.0
-        times, before = self._look(), self._before
-        self._before = times
-        hot = {time_ for time_, at in times.items() if time_ in before and at - before[time_] >= HOT_SHARE * span}
-        hot -= self._exempt
+        begun, times = self.begun(), self._look()
+        for ended in begun - times.keys():
+            self._began.pop(ended, None)
+        hot = {thread for thread in times if self._is_hot(thread, times[thread], now - self._before_at)} - self._exempt
         if only is not None:
             hot &= only()
-        self._hot_since = {each: self._hot_since.get(each, before_at) for each in hot}
-        return max((now - self._since(each) for each in hot), default=0.0)
+        self._hot_since = {thread: self._hot_since.get(thread, self._before_at) for thread in hot}
+        self._before, self._before_at = times, now
+        return max([0.0, *(now - self._since(thread) for thread in hot)])
+
+    def _is_hot(self, thread: int, busy: float, span: float) -> bool:
+        """The kernel counts a wait when it is over: after seconds, where a quota or a full machine leaves no core."""
+        before = self._before.get(thread)
+        if before is None:
+            return False
+        return busy - before >= HOT_SHARE * span or (thread in self._hot_since and self._is_runnable(thread))
 
     def _since(self, thread: int) -> float:
         began = self._began.get(thread)

@@ -23,6 +23,7 @@ from app.jobs import worker as worker_module
 from app.jobs.store import JobStore
 from app.jobs.worker import Worker
 from app.models.manifests import Manifest
+from app.supervision import pulse
 from tests import fakes
 from tests.fakes import FakeClock
 from tests.unit.jobs.conftest import add, images
@@ -213,6 +214,25 @@ def test_threads_live_while_there_is_work(store: JobStore, worker: Worker) -> No
     fakes.eventually(lambda: not store.list(is_open=True), "the job to end")
     fakes.eventually(lambda: not worker._threads, "the threads to end")
     assert worker.busy_seconds == 0
+
+
+def test_threads_that_wait_for_a_core_are_no_loops(
+    store: JobStore, worker: Worker, predictor: FakePredictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They run behind all others; an image that lasts too long is noticed by its own deadline."""
+    exempt = []
+    predict = predictor.predict
+    monkeypatch.setattr(
+        predictor,
+        "predict",
+        lambda *given, **named: exempt.append(pulse.heat.is_exempt()) or predict(*given, **named),
+    )
+
+    add(store, 1)
+    worker.look()
+    fakes.eventually(lambda: not store.list(is_open=True), "the job to end")
+
+    assert exempt == [True]
 
 
 def test_job_that_is_removed_in_the_middle_does_not_disturb(

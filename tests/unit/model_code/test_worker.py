@@ -25,6 +25,7 @@ from app.config import ROOT
 from app.errors import ModelCrashedError, ModelLoadError, ModelNotReadyError, UnavailableError
 from app.model_code import child, folder
 from app.model_code.worker import ModelWorker, Spec
+from app.supervision import pulse
 from app.telemetry import metrics
 from tests.unit.model_code import folders
 
@@ -551,3 +552,16 @@ def test_load_that_is_async_is_refused(opened: Open) -> None:
 
     with pytest.raises(ModelLoadError, match="load is async; write def load"):
         running.start()
+
+
+def test_model_that_prints_on_and_on_makes_no_thread_of_the_engine_look_like_a_loop(opened: Open) -> None:
+    running = opened(
+        "    def load(self, folder):\n"
+        "        import threading\n"
+        "        threading.Thread(target=self.talk, daemon=True).start()\n"
+        "    def talk(self):\n"
+        "        while True: print('on and on', flush=True); time.sleep(0.001)\n" + SAME
+    )
+    running.start()
+
+    until(lambda: running._listener is not None and running._listener.native_id in pulse.heat.begun())

@@ -3,6 +3,10 @@
 from __future__ import annotations
 
 import _thread
+import contextlib
+import os
+import subprocess
+import sys
 import threading
 
 import pytest
@@ -10,6 +14,37 @@ import pytest
 from app.supervision import pulse
 from app.supervision.pulse import LOOK_SECONDS, REQUEST_SECONDS, Heat
 from tests.fakes import FakeClock
+
+# Two threads of a process that gets a thirtieth of its core: told are how hot each is, and the share.
+BESIDE = """
+import os, sys, threading, time
+from app.supervision.pulse import Heat
+
+looping, working = Heat(), Heat()
+
+def loop():
+    while True:
+        pass
+
+def work():
+    while True:
+        working.begin()
+        until = time.thread_time() + 0.0001
+        while time.thread_time() < until:
+            pass
+
+print("ready", flush=True)
+sys.stdin.readline()
+os.nice(15)
+threads = [threading.Thread(target=target, daemon=True) for target in (loop, work)]
+for thread in threads:
+    thread.start()
+began, used, hot = time.monotonic(), time.process_time(), (0.0, 0.0)
+while hot[0] < 2 and time.monotonic() < began + 30:
+    time.sleep(0.5)
+    hot = [heat.seconds(lambda: {thread.native_id}) for heat, thread in zip((looping, working), threads)]
+print(*hot, (time.process_time() - used) / (time.monotonic() - began))
+"""
 
 
 class Threads:
@@ -19,7 +54,14 @@ class Threads:
         self.clock = FakeClock()
         self.times = dict.fromkeys((1, 2, threading.get_native_id()), 0.0)
         self.busy: set[int] = set()
-        self.heat = Heat(lambda: dict(self.times), lambda: sum(self.times.values()), self.clock)
+        self.used: float | None = None
+        self.runnable: set[int] = set()
+        self.heat = Heat(
+            lambda: dict(self.times),
+            lambda: sum(self.times.values()) if self.used is None else self.used,
+            self.clock,
+            lambda thread: thread in self.runnable,
+        )
 
     def run(self, seconds: float, only: set[int] | None = None) -> float:
         found = 0.0
@@ -58,6 +100,60 @@ def test_pause_ends_it(threads: Threads) -> None:
     threads.busy = set()
 
     assert threads.run(1) == 0
+
+
+def test_thread_that_never_gets_a_core_is_hot_once_it_was(threads: Threads) -> None:
+    """A wait is counted when it is over; until then the thread is runnable, and its process has used nothing."""
+    threads.busy, threads.runnable = {1}, {1, 2}
+    threads.run(1)
+    threads.busy, threads.used = set(), sum(threads.times.values())
+
+    assert threads.run(4) == pytest.approx(5, abs=2 * LOOK_SECONDS)
+    threads.runnable = set()
+    assert threads.run(1) == 0
+
+
+def test_process_that_got_a_core_only_now_has_been_hot_since(threads: Threads) -> None:
+    """At a great load it gets none for several looks; then all of its wait is counted."""
+    threads.busy = {1}
+    threads.run(1)
+    threads.busy = set()
+    assert threads.run(1) == 0
+    threads.busy, threads.used = {1}, sum(threads.times.values())
+    assert threads.run(3) == 0
+    threads.used += 0.1
+
+    assert threads.run(LOOK_SECONDS) >= 3
+
+
+def test_what_began_is_forgotten_with_its_thread(threads: Threads) -> None:
+    threads.heat.begin()
+    assert threads.heat.begun() == {threading.get_native_id()}
+
+    del threads.times[threading.get_native_id()]
+    threads.busy = {1}
+    threads.run(1)
+
+    assert threads.heat.begun() == set()
+
+
+def test_loop_and_busy_thread_are_told_apart_beside_busy_processes() -> None:
+    """On one core, of which this process gets a thirtieth; the thread that begins something now and then is no loop."""
+    on_core = ["taskset", "-c", str(min(os.sched_getaffinity(0))), sys.executable, "-c"]
+    pipe = subprocess.PIPE
+    with contextlib.ExitStack() as stack:
+        ours = stack.enter_context(subprocess.Popen([*on_core, BESIDE], stdin=pipe, stdout=pipe, text=True))
+        stack.callback(ours.kill)
+        assert ours.stdout is not None
+        assert ours.stdout.readline() == "ready\n"
+        busy = stack.enter_context(subprocess.Popen([*on_core, "while True: pass"]))
+        stack.callback(busy.kill)
+        told, _ = ours.communicate("\n", timeout=60)
+
+    loop, working, share = map(float, told.split())
+    assert share < 0.1
+    assert loop >= 2
+    assert working == 0
 
 
 def test_thread_that_begins_new_requests_is_cool(threads: Threads) -> None:
