@@ -33,7 +33,7 @@ INSTEAD = {
 # Asked of every address by Flask itself.
 OTHER_METHODS = {"OPTIONS", "HEAD"}
 # The name of a part tells addresses apart for a view, and for no caller.
-PARTS_NAME = re.compile(r"<((?:[^<>:]+:)?)\w+>")
+PARTS_NAME = re.compile(r"<((?:\w+(?:\(.*?\))?:)?)\w+>")
 
 
 def check_name(app: Flask, plugin: Manifest, blueprint: Blueprint) -> None:
@@ -138,7 +138,7 @@ def _is_same(one: Rule, other: Rule) -> bool:
     """Whether a request exists that both would answer."""
     if not (_methods(one) & _methods(other)) or (one.rule.startswith(STATIC) and not other.rule.startswith(STATIC)):
         return False
-    return any(re.fullmatch(policy.pattern(a.rule), _sample(b.rule)) for a, b in ((one, other), (other, one)))
+    return any(re.fullmatch(policy.pattern(a), _sample(b.rule)) for a, b in ((one, other), (other, one)))
 
 
 def _methods(rule: Rule) -> set[str]:

@@ -122,7 +122,7 @@ def _mount(app: Flask, settings: Settings, plugin: Manifest, before: Snapshot) -
         app.view_functions[endpoint] = views.explained(plugin, app.view_functions[endpoint])
     _limit(app, settings, endpoints)
     _navigate(app, plugin, endpoints)
-    patterns = {policy.pattern(rule.rule) for rule in rules if not rule.rule.startswith(STATIC)}
+    patterns = {policy.pattern(rule) for rule in rules if not rule.rule.startswith(STATIC)}
     policy_text = security_headers.extended(plugin.policy) if plugin.policy else ""
     return Plugin(
         plugin.name, plugin.version, "", plugin.folder, tuple(sorted(patterns)), policy_text, settings=plugin.settings

@@ -40,6 +40,11 @@ def check(app: Flask, plugin: Manifest, rules: Iterable[Rule]) -> None:
                 f"plugin {plugin.name}: {place(view)}{rule.rule} wants a WebSocket, which WSGI does not carry; expected"
                 " a stream of lines (a generator), a page that asks again, or a server of its own beside Cask."
             )
+        if other := rule.host or rule.subdomain:
+            raise PluginError(
+                f"plugin {plugin.name}: {place(view)}{rule.rule} answers to the host {other!r} alone, at which Cask"
+                " does not look; expected no host and no subdomain: SERVER_ALIASES has further names of the service."
+            )
         if inspect.iscoroutinefunction(view):
             raise PluginError(f"plugin {plugin.name}: {place(view)}async def {view.__name__}; expected def.")
         try:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 ATTRIBUTE = "cask_policy"
 NOTHING = "(?!)"  # matches no path
-PART = re.compile(r"<(?:(\w+)(?:\([^)]*\))?:)?(\w+)>")
+PART = re.compile(r"<(?:\w+(?:\(.*?\))?:)?(\w+)>")
 
 
 class Access(StrEnum):
@@ -156,18 +156,19 @@ def microcached(app: Flask) -> str:
 
 
 def _either(rules: Iterable[Rule]) -> str:
-    return "|".join(sorted({pattern(rule.rule) for rule in rules})) or NOTHING
+    return "|".join(sorted({pattern(rule) for rule in rules})) or NOTHING
 
 
 def template(rule: str) -> str:
-    """A rule as OpenAPI writes it: ``/v1/models/{name}``."""
-    return PART.sub(r"{\2}", rule)
+    """A rule as OpenAPI writes it: ``/v1/models/{name}``; a brace of its own as ``%7B``."""
+    return PART.sub(r"{\1}", rule.replace("{", "%7B").replace("}", "%7D"))
 
 
-def pattern(rule: str) -> str:
+def pattern(rule: Rule) -> str:
     """A regular expression for the paths of a rule such as ``/v1/models/<name>``, for Python and for Apache."""
-    found, end = "", 0
-    for part in PART.finditer(rule):
-        found += re.escape(rule[end : part.start()]) + (".+" if part[1] == "path" else "[^/]+")
+    found, end, text = "", 0, rule.rule
+    for part in PART.finditer(text):
+        found += re.escape(text[end : part.start()])
+        found += "[^/]+" if rule._converters[part[1]].part_isolating else ".+"
         end = part.end()
-    return found + re.escape(rule[end:])
+    return found + re.escape(text[end:])

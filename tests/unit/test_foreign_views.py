@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 import openapi_spec_validator
 import pytest
-from flask import Blueprint, Flask, request
+from flask import Blueprint, Flask, abort, request
+from flask.views import MethodView
+from werkzeug.routing import BaseConverter, Map
 
 from app.inference.pipeline import predictor
 from app.web import policy
@@ -34,6 +37,32 @@ def count_people() -> dict[str, Any]:
 
 def silent(number: int) -> str:
     return f"<p>{number}"
+
+
+class Seats(MethodView):
+    """What can be done with seats."""
+
+    def get(self, **parts: Any) -> dict[str, Any]:
+        """Show a seat."""
+        return parts
+
+    def put(self, **parts: Any) -> dict[str, Any]:
+        return {"row": request.form["row"]}
+
+    def delete(self, **parts: Any) -> None:
+        abort(409, "Seat 7 is taken.")
+
+
+class Code(BaseConverter):
+    regex = "(a|b){2}"
+
+    def __init__(self, url_map: Map, word: str) -> None:
+        super().__init__(url_map)
+
+
+class Deep(BaseConverter):
+    part_isolating = False
+    regex = ".+"
 
 
 @pytest.fixture
@@ -66,6 +95,71 @@ def test_description_holds_what_is_known_of_them(app: Flask) -> None:
     noted = document["paths"]["/shop/note"]["post"]
     assert noted["description"] == "Take a short note."
     assert "security" not in noted
+
+
+def seats(folder: Path, *rules: str) -> Flask:
+    """The app with a view that is a class, at these addresses."""
+    app = fakes.make_app(folder, FakeEngine())
+    app.url_map.converters |= {"code": Code, "deep": Deep}
+    theirs, view = Blueprint("shop", __name__), Seats.as_view("seats")
+    for rule in rules:
+        theirs.add_url_rule(rule, view_func=view)
+    app.register_blueprint(theirs)
+    return app
+
+
+@pytest.mark.parametrize(
+    ("rule", "address", "schemas"),
+    [
+        ("/shop/{odd}/<name>", "/shop/%7Bodd%7D/{name}", [{"type": "string", "minLength": 1}]),
+        ("/shop/<int(signed=True):n>", "/shop/{n}", [{"type": "integer"}]),
+        ("/shop/<float(min=1, max=2):n>", "/shop/{n}", [{"type": "number", "minimum": 1, "maximum": 2}]),
+        ("/shop/<any(red, green):n>", "/shop/{n}", [{"type": "string", "enum": ["green", "red"]}]),
+        ("/shop/<uuid:n>", "/shop/{n}", [{"type": "string", "format": "uuid"}]),
+        ('/shop/<code("(a|b)"):n>/<deep:m>', "/shop/{n}/{m}", [{"type": "string", "minLength": 1}] * 2),
+        ("/größe/<n>", "/größe/{n}", [{"type": "string", "minLength": 1}]),
+    ],
+)
+def test_parts_of_an_address_are_described(tmp_path: Path, rule: str, address: str, schemas: list[Any]) -> None:
+    document = json.loads(seats(tmp_path, rule).test_client().get("/openapi.json").data)
+
+    openapi_spec_validator.validate(document)
+    shown = document["paths"][address]["get"]
+    assert [row["schema"] for row in shown["parameters"] if row.get("in") == "path"] == schemas
+
+
+def test_view_of_several_addresses_has_a_description_of_each(tmp_path: Path) -> None:
+    document = json.loads(seats(tmp_path, "/shop/a/<n>", "/shop/b/<n>").test_client().get("/openapi.json").data)
+
+    openapi_spec_validator.validate(document)
+    found = [document["paths"][f"/shop/{each}/{{n}}"] for each in "ab"]
+    assert [each["get"]["operationId"] for each in found] == ["get_shop_seats_n", "get_shop_seats_n_2"]
+    assert found[0]["get"]["description"] == "Show a seat."
+    assert found[0]["put"]["description"] == "What can be done with seats."
+
+
+def test_pattern_of_an_address_heeds_its_converters(tmp_path: Path) -> None:
+    app = seats(tmp_path, '/shop/<code("(a|b)"):n>/<deep:m>')
+    (rule,) = app.url_map.iter_rules("shop.seats")
+
+    assert re.fullmatch(policy.pattern(rule), "/shop/ab/x/y")
+    assert not re.fullmatch(policy.pattern(rule), "/shop/ab")
+
+
+def test_address_of_other_letters_is_counted_under_its_own_name(tmp_path: Path) -> None:
+    routes = request_metrics.Routes(seats(tmp_path, "/größe/<n>").url_map)
+
+    assert routes.of("/größe/m".encode().decode("latin-1"), "GET") == "/größe/{n}"
+    assert routes.of("/größe/m", "GET") == request_metrics.NO_ROUTE
+
+
+def test_what_a_view_says_or_misses_reaches_its_caller(tmp_path: Path) -> None:
+    client = seats(tmp_path, "/shop/<n>").test_client()
+
+    refused, missing = client.delete("/shop/7"), client.put("/shop/7")
+
+    assert (refused.status_code, refused.json["detail"]) == (409, "Seat 7 is taken.")
+    assert (missing.status_code, missing.json["detail"]) == (400, "PUT /shop/7: the request has no field row.")
 
 
 def test_address_without_a_view_breaks_no_description(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import tempfile
 from collections.abc import Callable
 
 from flask import Flask, Response, current_app, jsonify, request
-from werkzeug.exceptions import ClientDisconnected, HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import BadRequestKeyError, ClientDisconnected, HTTPException, RequestEntityTooLarge
 
 from app.errors import CallerGoneError, CaskError, RequestError, TemporaryFullError
 from app.telemetry import metrics
@@ -114,10 +114,12 @@ def answer_http(error: HTTPException) -> Response:
         return Response(error.get_response(request.environ).get_data(), status, error.get_headers(request.environ))
     code, title, words, hint = HTTP_FAILURES.get(status, (f"http_{status}", error.name, "%(address)s: %(what)s.", ""))
     failure = RequestError(
-        words,
+        _own_words(error) or words,
         hint=hint,
         address=f"{request.method} {request.path[:MAX_SHOWN_CHARACTERS]}",
-        what=f"{title[0].lower()}{title[1:]}",
+        what=error.name,
+        words=error.description,
+        name=next(iter(error.args), ""),
     )
     failure.status, failure.code, failure.title = status, code, title
     response = answer(failure)
@@ -125,6 +127,13 @@ def answer_http(error: HTTPException) -> Response:
         if name.lower() not in ("content-type", "content-length"):
             response.headers[name] = value
     return response
+
+
+def _own_words(error: HTTPException) -> str:
+    """What a view says itself, as in ``abort(409, "this seat is taken")``, or misses; empty where it says nothing."""
+    if isinstance(error, BadRequestKeyError):
+        return gettext_noop("%(address)s: the request has no field %(name)s.") if error.args else ""
+    return "%(words)s" if "description" in vars(error) else ""
 
 
 def add_retry_after(response: Response, seconds: float | None) -> None:

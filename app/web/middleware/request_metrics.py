@@ -35,9 +35,10 @@ class Routes:
         self.of = functools.lru_cache(REMEMBERED_PATHS)(self._of)
 
     def _of(self, path: str, method: str) -> str:
-        """The template, or ``(none)``."""
+        """The template, or ``(none)``. ``path``: as WSGI has it, a character for each byte."""
         try:
-            rule, _ = self._adapter.match(path or "/", method, return_rule=True)
+            text = path.encode("latin-1", "replace").decode("utf-8", "replace")
+            rule, _ = self._adapter.match(text or "/", method, return_rule=True)
         except MethodNotAllowed as error:
             allowed = next(iter(error.valid_methods or ()), None)
             return self._of(path, allowed) if allowed and allowed != method else NO_ROUTE

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import inspect
 import tomllib
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any, Literal, NotRequired
@@ -10,7 +11,8 @@ from typing import Any, Literal, NotRequired
 from flask import Flask
 from pydantic import TypeAdapter
 from typing_extensions import TypedDict
-from werkzeug.routing import Rule
+from werkzeug.routing import AnyConverter, BaseConverter, Rule, UUIDConverter
+from werkzeug.routing.converters import NumberConverter
 
 from app import __version__, errors, tasks
 from app.config import ROOT
@@ -46,7 +48,6 @@ APACHE_STATUSES = ("400", "408", "413", "414", "431", "500", "502", "503", "504"
 
 # What the parts of an address are in JSON Schema, by Flask's converters.
 A_TEXT = {"type": "string", "minLength": 1}
-NUMBERS = {"int": {"type": "integer", "minimum": 0}, "float": {"type": "number", "minimum": 0}}
 EXAMPLE_REQUEST_ID = "awCUYJm_o1U9NTrRRxcP7wAAAB4"
 REF = "#/components/schemas/{model}"
 DESCRIPTION = (
@@ -155,10 +156,14 @@ class _Document:
         rows = list(addresses(self._app))
         self._describe_types(rows)
         paths: dict[str, dict[str, Any]] = {}
+        ids: dict[str, int] = {}
         schemes = {"securitySchemes": SECURITY_SCHEMES} if self._asks_for_tokens else {}
         for method, rule, operation in rows:
             path = paths.setdefault(policy.template(rule.rule), {})
-            path[method.lower()] = self._operation(rule, operation, method)
+            found = path[method.lower()] = self._operation(rule, operation, method)
+            # A view may have several addresses with equal parts.
+            count = ids[found["operationId"]] = ids.get(found["operationId"], 0) + 1
+            found["operationId"] += f"_{count}" if count > 1 else ""
         code_paths.add(paths, self._manifests)
         return {
             "openapi": VERSION,
@@ -198,7 +203,7 @@ class _Document:
             "operationId": "_".join((method.lower(), *rule.endpoint.split("."), *sorted(rule.arguments))),
             "tags": [operation.tag],
             "summary": operation.summary,
-            "description": _first_line(view),
+            "description": _first_line(view, method),
             "parameters": [
                 *self._path(rule, operation),
                 *self._query(operation),
@@ -234,8 +239,8 @@ class _Document:
         return (*tokens, *forms, *rates_found, *((errors.OutsideError,) if here.access is Access.ADMIN else ()))
 
     def _path(self, rule: Rule, operation: Operation) -> Iterator[dict[str, Any]]:
-        for kind, name in policy.PART.findall(rule.rule):
-            row = {"name": name, "in": "path", "required": True, "schema": NUMBERS.get(kind, A_TEXT)}
+        for name in policy.PART.findall(rule.rule):
+            row = {"name": name, "in": "path", "required": True, "schema": _of_part(rule._converters[name])}
             example = self._example_of(name, rule)
             yield {**row, "description": operation.path.get(name, ""), **({"example": example} if example else {})}
 
@@ -415,8 +420,24 @@ def _answered(words: str, headers: Iterable[str]) -> dict[str, Any]:
     }
 
 
-def _first_line(view: Callable[..., Any]) -> str:
-    return next(iter((view.__doc__ or "").strip().splitlines()), "")
+def _of_part(converter: BaseConverter) -> dict[str, Any]:
+    """What a part of an address may be."""
+    if isinstance(converter, NumberConverter):
+        least = converter.min if converter.min is not None or converter.signed else 0
+        bounds = {"minimum": least, "maximum": converter.max}
+        kind = "integer" if converter.num_convert is int else "number"
+        return {"type": kind, **{name: bound for name, bound in bounds.items() if bound is not None}}
+    if isinstance(converter, AnyConverter):
+        return {"type": "string", "enum": sorted(converter.items)}
+    return {"type": "string", "format": "uuid"} if isinstance(converter, UUIDConverter) else A_TEXT
+
+
+def _first_line(view: Callable[..., Any], method: str) -> str:
+    """Of the docstring; where the view is a class, first of that of its function for this method."""
+    inner = inspect.unwrap(view)
+    inner = inner.func if isinstance(inner, functools.partial) else inner
+    own = getattr(getattr(inner, "view_class", None), method.lower(), None)
+    return next(iter((getattr(own, "__doc__", None) or inner.__doc__ or "").strip().splitlines()), "")
 
 
 def _of_bodies(operation: Operation) -> tuple[type[CaskError], ...]:

@@ -101,8 +101,10 @@ class ApacheLog:
             found = LINE.fullmatch(line)
             if found is None:
                 continue
-            status, refused, method, path = (part.decode("ascii", "replace") for part in found.groups())
-            request_metrics.count(self._routes.of(path, method), method, status, "apache")
+            status, refused, method = (part.decode("ascii", "replace") for part in found.groups()[:3])
+            # Apache writes \xhh for a byte that is no printable letter of ASCII.
+            route = self._routes.of(found[4].decode("unicode_escape", "replace"), method)
+            request_metrics.count(route, method, status, "apache")
             code = BUSY if refused != NOT_REFUSED else self._codes.get(status)
             if code is not None:
                 metrics.REFUSED.add(code=code, by="apache")

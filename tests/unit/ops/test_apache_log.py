@@ -14,7 +14,7 @@ from app.telemetry.shards import MetricsShard
 from app.web.middleware.request_metrics import Routes
 from app.web.ops.apache_log import FILE, ApacheLog
 
-ROUTES = Routes(Map([Rule("/v1/detect", methods=["POST"]), Rule("/static/<path:filename>")]))
+ROUTES = Routes(Map([Rule("/v1/detect", methods=["POST"]), Rule("/static/<path:filename>"), Rule("/größe")]))
 
 
 @pytest.fixture
@@ -40,7 +40,7 @@ def counts(state_dir: Path) -> dict[tuple[str, ...], float]:
 
 def test_lines_are_counted_by_address_and_status(tmp_path: Path, log: Path) -> None:
     append(log, "503 1 POST /v1/detect", "503 1 POST /v1/detect", "200 - GET /static/a/b.css", "400 - - -")
-    append(log, "404 - BREW /secret", "nonsense")
+    append(log, "404 - BREW /secret", "nonsense", r"200 - GET /gr\xc3\xb6\xc3\x9fe")
 
     ApacheLog(tmp_path, ROUTES).read()
 
@@ -49,6 +49,7 @@ def test_lines_are_counted_by_address_and_status(tmp_path: Path, log: Path) -> N
         ("/static/{filename}", "GET", "200", "apache"): 1,
         ("(none)", "other", "400", "apache"): 1,
         ("(none)", "other", "404", "apache"): 1,
+        ("/größe", "GET", "200", "apache"): 1,
     }
     assert {labels: row[0] for labels, row in metrics.read(tmp_path)[REFUSED].items()} == {
         ("engine_busy", "apache"): 2,

@@ -36,6 +36,7 @@ REFUSED = {
     "part that the view does not take": ("@blueprint.get('/claims/<int:number>')\ndef view(): return 'x'\n", "line 4: view does not take what /claims/<int:number> hands over (got an unexpected keyword argument 'number'); expected def view(number)"),
     "converter that is not there": ("@blueprint.get('/claims/<number:x>')\ndef view(x): return 'x'\n", "line 4: LookupError: the converter 'number' does not exist"),
     "methods that are no list": ("@blueprint.route('/claims', methods='POST')\ndef view(): return 'x'\n", "line 4: TypeError: Allowed methods must be a list"),
+    "a host of its own": ("@blueprint.get('/claims', subdomain='api')\ndef view(): return 'x'\n", "line 4: /claims answers to the host 'api' alone, at which Cask does not look; expected no host and no subdomain"),
     "async def": ("@blueprint.get('/claims')\nasync def view(): return 'x'\n", "line 4: async def view; expected def"),
     "a request while importing": ("x = predict('classifier', b'')\n", "line 4: RuntimeError: Working outside of application context"),
     "init_app without the app": (f"{VIEW}    return 'x'\ndef init_app(): pass\n", "Write def init_app(app)"),

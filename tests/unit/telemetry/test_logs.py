@@ -6,6 +6,7 @@ import io
 import json
 import logging
 import sys
+import types
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,3 +111,36 @@ def test_warnings_and_errors_are_counted(tmp_path: Path) -> None:
         written(tmp_path, "json", "something", level=level)
 
     assert (counted("warning") - before[0], counted("error") - before[1]) == (1, 2)
+
+
+def test_what_is_printed_under_apache_is_a_line_of_its_own_level(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apache would write each as an error."""
+    monkeypatch.setitem(sys.modules, "mod_wsgi", types.ModuleType("mod_wsgi"))
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    stream = io.StringIO()
+    logs.configure(fakes.make_settings(tmp_path, tmp_path, log_format="json", log_level="info"), "web", stream)
+
+    print("rows:", 3, end="\n\n")
+    print("half", end=" ")
+    print("an old name", file=sys.stderr)
+
+    found = [json.loads(line) for line in stream.getvalue().splitlines()]
+    assert [(each["level"], each["message"]) for each in found] == [("info", "rows: 3"), ("warning", "an old name")]
+
+
+def test_a_log_that_cannot_be_written_says_so_where_it_can(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, "mod_wsgi", types.ModuleType("mod_wsgi"))
+    for name in ("stdout", "stderr"):
+        monkeypatch.setattr(sys, name, getattr(sys, name))
+    stream = io.StringIO()
+    logs.configure(fakes.make_settings(tmp_path, tmp_path, log_format="json", log_level="info"), "web", stream)
+    stream.close()
+
+    print("rows")
+
+    assert "ValueError: I/O operation on closed file" in capfd.readouterr().err
