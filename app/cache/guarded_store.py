@@ -16,12 +16,17 @@ NAME = "the store of kept answers"
 class GuardedStore:
     """Texts by key in a backend of Flask-Caching, as long as that works and is quick. Thread-safe."""
 
-    def __init__(self, backend: Any, breaker: CircuitBreaker) -> None:
+    def __init__(self, backend: Any, breaker: CircuitBreaker, may_hold: Callable[[str], bool] | None = None) -> None:
+        """``may_hold``: says in a moment that a key is not there for sure, where the backend can; else None."""
         self._backend = backend
         self.breaker = breaker
+        self._may_hold = may_hold
 
     def get_many(self, keys: Sequence[str]) -> list[Any]:
         """What the store has for each key; None for all where it is left alone. Never raises."""
+        if self._may_hold and self.breaker.state == "closed" and not any(map(self._may_hold, keys)):
+            # Nearly every new picture: no lock of Python's is given away for it, and no page is read.
+            return [None] * len(keys)
         found = self.breaker.call(lambda: _counted(self._backend.get_many, *keys), SLOW_SECONDS)
         return [None] * len(keys) if found is None else found
 

@@ -116,13 +116,15 @@ class PredictionCache:
     def _gather(
         self, task: Task, keys: Sequence[str], compute: Compute, deadline: float, freshness: Freshness
     ) -> list[Found]:
-        oldest = self._oldest(freshness)
+        oldest, landed = self._oldest(freshness), self._flights.landed_total
         found = self._look(task, keys, oldest)
         while len(found) < len(set(keys)):
-            led, followed = self._flights.join(key for key in keys if key not in found)
+            led, followed = self._flights.join([key for key in keys if key not in found])
+            # Somebody may have landed one between our look and our joining.
+            landing = self._at_hand(led, oldest) if self._flights.landed_total != landed else {}
             # First our own, then those of others: nobody waits for somebody who waits.
             if led:
-                found |= self._lead(keys, led, compute, oldest)
+                found |= self._lead(keys, led, compute, landing)
             for key, flight in followed.items():
                 if not self._flights.follow(flight, deadline):
                     # It may be one of many images, or stuck: there is time left to compute it here.
@@ -132,11 +134,9 @@ class PredictionCache:
         return [found[key] for key in keys]
 
     def _lead(
-        self, keys: Sequence[str], led: Mapping[str, Flight], compute: Compute, oldest: float
+        self, keys: Sequence[str], led: Mapping[str, Flight], compute: Compute, landing: dict[str, Entry]
     ) -> dict[str, Found]:
-        """Compute what nobody else computes. However that ends, those who wait are told."""
-        # Somebody may have landed one between our look and our joining.
-        landing = self._at_hand(led, oldest)
+        """Compute what nobody else computes and is not ``landing`` yet. However it ends, those who wait are told."""
         missing = [key for key in led if key not in landing]
         try:
             if missing:
@@ -172,8 +172,12 @@ class PredictionCache:
 
     def _at_hand(self, keys: Iterable[str], oldest: float) -> dict[str, Entry]:
         """Those that are not written yet, or were asked for of late."""
-        found = {key: self._recent.get(key) or self.keeper.find(key) for key in keys}
-        return {key: entry for key, entry in found.items() if entry is not None and entry.kept_at >= oldest}
+        found = {}
+        for key in keys:
+            entry = self._recent.get(key) or self.keeper.find(key)
+            if entry is not None and entry.kept_at >= oldest:
+                found[key] = entry
+        return found
 
 
 def init_app(app: Flask, settings: Settings) -> PredictionCache | None:
@@ -183,9 +187,10 @@ def init_app(app: Flask, settings: Settings) -> PredictionCache | None:
     door = Cache(with_jinja2_ext=False)
     door.init_app(app, _config(settings))
     backend = app.extensions["cache"][door]
+    may_hold = backend.may_hold if isinstance(backend, DiskStore) else None
     # Opened beside the first request, by one thread: not by many at once, nor by whoever only looks whether the app can
     # be made, which may be root.
-    store = GuardedStore(door, CircuitBreaker(NAME, backend.probe, is_open=True))
+    store = GuardedStore(door, CircuitBreaker(NAME, backend.probe, is_open=True), may_hold)
     most_waiting = max(1, int(sizing.choose(settings).web_places.value * FOLLOWING_SHARE))
     return PredictionCache(store, settings.cache_seconds, flights=Flights(most_waiting))
 

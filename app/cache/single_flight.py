@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from app.cache.entries import Entry
 from app.errors import DeadlineExceededError, EngineBusyError
+from app.handover import Handover
 
 # What takes longer has an image that is dear to decode, or an engine with much to do.
 MOMENT_SECONDS = 1.0
@@ -21,11 +22,16 @@ class Flight:
     """One answer on its way. ``entry`` stays None when the computation failed."""
 
     entry: Entry | None = None
-    _landed: threading.Event = field(default_factory=threading.Event)
+    is_landed: bool = False
+    # Nearly every flight has none: an event for each would cost more than all else here.
+    followers: list[Handover] = field(default_factory=list)
 
     def has_landed(self, seconds: float) -> bool:
         """Whether it has, after waiting for at most so long."""
-        return self._landed.wait(max(0.0, seconds))
+        told = Handover()
+        # In the list before it looks: ``land`` says so first, and then goes through the list.
+        self.followers.append(told)
+        return self.is_landed or told.wait(time.monotonic() + seconds)
 
     def wait(self, deadline: float) -> bool:
         """Until it has landed, or half of this caller's time is over; whether it has.
@@ -44,8 +50,9 @@ class Flight:
 
     def land(self, entry: Entry | None) -> None:
         """Tell all who wait."""
-        self.entry = entry
-        self._landed.set()
+        self.entry, self.is_landed = entry, True
+        for told in self.followers:
+            told.set()
 
 
 class Flights:
@@ -57,6 +64,8 @@ class Flights:
         self._lock = threading.Lock()
         self._most_waiting = most_waiting
         self._waiting = 0
+        # So many have ended: with none between two moments, nothing has become known that was not before.
+        self.landed_total = 0
 
     def join(self, keys: Iterable[str]) -> tuple[dict[str, Flight], dict[str, Flight]]:
         """Those that the caller must compute and land, and those that others compute."""
@@ -98,5 +107,8 @@ class Flights:
 
     def land(self, key: str, flight: Flight, entry: Entry | None) -> None:
         """End a flight: with its answer, or None when it failed; then the next who wants it computes it anew."""
-        self.overtake(key, flight)
+        with self._lock:
+            self.landed_total += 1
+            if self._flights.get(key) is flight:
+                del self._flights[key]
         flight.land(entry)

@@ -32,6 +32,7 @@ SECONDS_PER_RAW_PIXEL = 3e-9
 AMPLE_WAITING_SHARE, DEAR_WAITING_SHARE = 0.4, 0.1
 # An input is held here, on its way, and by the engine.
 COPIES_OF_INPUT = 3
+THE_IMAGE = Text("The image")
 
 
 @dataclass(frozen=True)
@@ -104,7 +105,7 @@ class Decoder:
                 count=count,
                 most=most,
             )
-        own.grow(count, deadline, Text("The image"))
+        own.grow(count, deadline, THE_IMAGE)
 
 
 def limits(settings: Settings) -> Limits:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import contextlib
 import threading
 from collections import deque
-from collections.abc import Iterator
+from types import TracebackType
 
 from app.errors import DeadlineExceededError, DecodersBusyError
 from app.handover import Handover
@@ -30,21 +29,24 @@ class SlotQueue:
         """How many wait for a slot."""
         return len(self._line)
 
-    @contextlib.contextmanager
-    def slot(self, deadline: float) -> Iterator[None]:
-        """A slot for as long as the block lasts. ``deadline``: a moment of ``time.monotonic``.
+    def slot(self, deadline: float) -> Slot:
+        """A slot for as long as a block lasts. ``deadline``: a moment of ``time.monotonic``.
 
-        Raises DeadlineExceededError, DecodersBusyError when too many wait already.
+        To enter it raises DeadlineExceededError, DecodersBusyError when too many wait already.
         """
+        return Slot(self, deadline)
+
+    def take(self, deadline: float) -> None:
+        """Wait for a slot. Raises as ``slot``."""
         with self._lock:
             turn = self._take()
         if turn is not None:
             self._wait(turn, deadline)
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._give_back()
+
+    def give_back(self) -> None:
+        """The opposite of ``take``."""
+        with self._lock:
+            self._give_back()
 
     def _take(self) -> Handover | None:
         """Take a free slot: None; else the event that says when one is handed over. Raises DecodersBusyError."""
@@ -83,6 +85,24 @@ class SlotQueue:
             self._line.popleft().set()
         else:
             self._free += 1
+
+
+class Slot:
+    """One slot, waited for when the block is entered."""
+
+    __slots__ = ("_deadline", "_queue")
+
+    def __init__(self, queue: SlotQueue, deadline: float) -> None:
+        self._queue = queue
+        self._deadline = deadline
+
+    def __enter__(self) -> None:
+        self._queue.take(self._deadline)
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._queue.give_back()
 
 
 def late() -> DeadlineExceededError:

@@ -39,7 +39,8 @@ def look(data: bytes) -> Head:
     kind, at, kept_from = 0, 2, 0
     kept: list[bytes] = []
     for _ in range(MAX_SEGMENTS):
-        at = _next_marker(data, at)
+        if data[at] != FILL or data[at + 1] == FILL:
+            at = _next_marker(data, at)
         marker = data[at + 1]
         if marker in WITHOUT_LENGTH:
             at += 2
@@ -70,7 +71,7 @@ def look(data: bytes) -> Head:
 
 
 def _next_marker(data: bytes, at: int) -> int:
-    """Where the next marker begins; what lies between segments is skipped, as readers do."""
+    """Where the next marker begins, if not here; what lies between segments is skipped, as readers do."""
     if data[at] != FILL:
         at = data.find(b"\xff", at)
         if at < 0:
@@ -97,7 +98,7 @@ def _head(data: bytes, kind: int, frame: bytes, scan: _Scan, turned: int) -> Hea
         raise HeadError("it does not say its size before its pixels")
     _, height, width, count = struct.unpack_from(">BHHB", frame)
     factors = [(frame[7 + 3 * each] >> 4, frame[7 + 3 * each] & 15) for each in range(count)]
-    if not width or not height or not all(across and down for across, down in factors):
+    if not width or not height or not all(map(all, factors)):
         raise HeadError(
             "it says it is %(width)s×%(height)s pixels of %(count)s colours", width=width, height=height, count=count
         )
@@ -107,7 +108,7 @@ def _head(data: bytes, kind: int, frame: bytes, scan: _Scan, turned: int) -> Hea
         scans = data.count(b"\xff\xda", len(data) - scan.entropy_bytes)
         if scans > MAX_SCANS:
             raise TooComplexError("has %(scans)s scans; at most %(most)s are accepted", scans=scans, most=MAX_SCANS)
-    full = max(across for across, _ in factors) * max(down for _, down in factors)
+    full = max([across for across, _ in factors]) * max([down for _, down in factors])
     lacks = ""
     # Each block has at least one bit.
     if kind in HUFFMAN and scan.entropy_bytes * 8 < width * height / 64 * factors[0][0] * factors[0][1] / full:

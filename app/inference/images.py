@@ -146,10 +146,11 @@ def look(data: bytes, limits: Limits) -> Look:
 def peak_bytes(found: Look, spec: InputSpec) -> int:
     """About the most memory that ``decode`` takes, in bytes, besides the image's own."""
     head = found.head
-    shrunk = _shrunk(head, spec) if head.shrinks else 1
+    target, box = _target(spec, head.width, head.height)
+    shrunk = _shrunk(head, _wanted((head.width, head.height), target, box)) if head.shrinks else 1
     pixels = head.width * head.height
     # Scaled in one direction, before it is in the other.
-    half_bytes = 4 * _target(spec, head.width, head.height)[0][0] * head.height
+    half_bytes = 4 * target[0] * head.height
     return int(pixels * (head.pixel_bytes / shrunk**2 + head.stored_pixel_bytes)) + half_bytes
 
 
@@ -247,12 +248,11 @@ def _wanted(size: tuple[int, int], target: tuple[int, int], box: tuple[float, ..
     return math.ceil(size[0] * scale), math.ceil(size[1] * scale)
 
 
-def _shrunk(head: Head, spec: InputSpec) -> int:
-    """By how much a JPEG is decoded smaller."""
+def _shrunk(head: Head, wanted: tuple[int, int]) -> int:
+    """By how much a JPEG is decoded smaller, of which so much is ``wanted`` at least."""
     # Turning it changes nothing: the scale is the same in both directions.
-    wanted = _wanted((head.width, head.height), *_target(spec, head.width, head.height))
     least = min(head.width // wanted[0], head.height // wanted[1])
-    return next((scale for scale in (8, 4, 2) if least >= scale), 1)
+    return next((scale for scale in (8, 4, 2) if least >= scale), 1) if least > 1 else 1
 
 
 def _on_white(image: Image.Image) -> Image.Image:

@@ -39,7 +39,9 @@ class Budget:
         self._most = {
             name: (int(total_bytes * large), int(total_bytes * small)) for name, (large, small) in SHARES.items()
         }
-        self._changed = threading.Condition()
+        # Taken by itself: the condition's own block is entered and left in Python.
+        self._lock = threading.Lock()
+        self._changed = threading.Condition(self._lock)
         self._waiting = 0
 
     @classmethod
@@ -63,7 +65,7 @@ class Budget:
 
     def take(self, purpose: Purpose, count: int, until: float) -> bool:
         """Take so many bytes; waits for them until this moment of ``time.monotonic``. Whether they were there."""
-        with self._changed:
+        with self._lock:
             dead_at = -math.inf
             while not self._try(purpose, count):
                 now = time.monotonic()
@@ -81,7 +83,7 @@ class Budget:
 
     def give_back(self, purpose: Purpose, count: int) -> None:
         """The opposite of ``take``."""
-        with self._changed:
+        with self._lock:
             self._add(purpose, -count)
             if self._waiting:
                 self._changed.notify_all()

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Protocol
@@ -76,7 +76,7 @@ class Work(Protocol):
     @property
     def images_a_turn(self) -> int: ...
 
-    def __enter__(self) -> object: ...
+    def __enter__(self) -> Work: ...
 
     def __exit__(self, *_: Any) -> None: ...
 
@@ -198,13 +198,13 @@ class Predictor(ServedModels):
         """
         deadline = time.monotonic() + self.timeout_seconds if deadline is None else deadline
         caller = caller or self.caller
-        given = _given(model=model, version=version)
-        parsed = params if isinstance(params, TaskParams) else options.parse(task, {**params, **given})
+        parsed = params if isinstance(params, TaskParams) else _parsed(task, params, model=model, version=version)
         requested = [parsed] * len(data) if each is None else each
         canary = (caller.canary() if caller else "") if canary is None else canary
         choice = self.routing.choose(task, parsed.model, parsed.version, canary)
         self.check_count(len(data))
-        _check_explanation(parsed, choice.manifest, len(data))
+        if parsed.wants_explanation:
+            _check_explanation(parsed, choice.manifest, len(data))
         for _ in range(MAX_CHOICES - 1):
             try:
                 return self._answer(choice, parsed, requested, data, deadline, caller)
@@ -251,7 +251,8 @@ class Predictor(ServedModels):
     ) -> Outcome:
         own = [options.complete(each, choice.manifest) for each in requested]
         asked = _Request(choice, requested, own, data, deadline, caller)
-        return self._explained(self._ask(asked), asked, parsed)
+        outcome = self._ask(asked)
+        return self._explained(outcome, asked, parsed) if parsed.wants_explanation else outcome
 
     def _ask(self, asked: _Request) -> Outcome:
         manifest, data = asked.choice.manifest, asked.data
@@ -334,8 +335,6 @@ class Predictor(ServedModels):
 
         The pictures are read again: an answer may have been kept from before, without them.
         """
-        if not requested.wants_explanation:
-            return outcome
         started, manifest = time.perf_counter(), outcome.manifest
         label = manifest.label_of(getattr(requested, "explain_label", None) or "")
         labels = [ExplainOptions(label or _best(each)) for each in outcome.results]
@@ -395,7 +394,7 @@ class _FreeWork:
 
     images_a_turn: int
 
-    def __enter__(self) -> object:
+    def __enter__(self) -> Work:
         return self
 
     def __exit__(self, *_: Any) -> None:
@@ -410,19 +409,16 @@ def free_work(items: int) -> Work:
     return _FreeWork(items)
 
 
-@contextmanager
-def _work(asked: _Request, kind: str, images: int) -> Iterator[Work]:
-    """While the engine is asked: it is room that others wait for."""
+def _work(asked: _Request, kind: str, images: int) -> Work:
+    """To be entered while the engine is asked: it is room that others wait for."""
     work = asked.caller.work(kind, images, asked.deadline) if asked.caller else None
-    work = work or free_work(images)
-    with work:
-        yield work
+    return work or free_work(images)
 
 
-def _parts(numbers: Sequence[int], work: Work) -> Iterator[Sequence[int]]:
+def _parts(numbers: Sequence[int], work: Work) -> list[Sequence[int]]:
     """As many as one turn is for, and then the next."""
-    for start in range(0, len(numbers), work.images_a_turn):
-        yield numbers[start : start + work.images_a_turn]
+    most = work.images_a_turn
+    return [numbers[start : start + most] for start in range(0, len(numbers), most)]
 
 
 def _joined(parts: Sequence[_Computed]) -> _Computed:
@@ -434,16 +430,17 @@ def _joined(parts: Sequence[_Computed]) -> _Computed:
 
 def _seconds(answers: Sequence[EngineAnswer]) -> float:
     """How long they have kept one worker of the engine."""
-    return sum(each.predict_ms / each.batch_size for each in answers) / 1000
+    return sum([each.predict_ms / each.batch_size for each in answers]) / 1000
 
 
-def _given(**values: str | None) -> dict[str, str]:
-    return {name: value for name, value in values.items() if value is not None}
+def _parsed(task: Task, params: Mapping[str, Any], **named: str | None) -> TaskParams:
+    """``named``: model and version, where they stand beside the others."""
+    given = {name: value for name, value in named.items() if value is not None}
+    return options.parse(task, {**params, **given})
 
 
 def _check_explanation(requested: TaskParams, manifest: Manifest, count: int) -> None:
-    if not requested.wants_explanation:
-        return
+    """Of one that wants it. Raises OptionError, TooManyImagesError."""
     if label := getattr(requested, "explain_label", None):
         options.label(manifest, "explain_label", label)
     if count > MAX_EXPLAINED:
@@ -469,7 +466,7 @@ def _timings(decode_seconds: float, engine_seconds: float, answers: list[EngineA
     """Milliseconds; of several images the slowest counts, because they travel side by side."""
     return {
         "decode": decode_seconds * 1000,
-        "queue": max(each.queue_ms for each in answers),
-        "predict": max(each.predict_ms for each in answers),
+        "queue": max([each.queue_ms for each in answers]),
+        "predict": max([each.predict_ms for each in answers]),
         "engine": engine_seconds * 1000,
     }

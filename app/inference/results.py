@@ -128,8 +128,10 @@ EXPLAIN = "explain"
 def to_dict(value: Any) -> dict[str, Any]:
     """Turn any of the values above into plain JSON types."""
     # dataclasses.asdict copies deeply, which takes several times as long.
-    fields = ((name, getattr(value, name)) for name in value.__match_args__)
-    return {name: to_dict(field) if isinstance(field, Box) else field for name, field in fields}
+    return {
+        name: to_dict(field) if isinstance(field := getattr(value, name), Box) else field
+        for name in value.__match_args__
+    }
 
 
 def rounded(row: Any) -> dict[str, Any]:

@@ -87,7 +87,8 @@ class Metric:
 
     def __post_init__(self) -> None:
         self._names = tuple(self.labels)
-        self._series: dict[tuple[str, ...], tuple[memoryview[float], int]] = {}
+        # By the labels as they were given, with their names: values alone would not tell two that were swapped.
+        self._series: dict[tuple[tuple[str, str], ...], tuple[memoryview[float], int]] = {}
 
     @property
     def unit(self) -> str:
@@ -102,19 +103,19 @@ class Metric:
 
     def add(self, amount: float = 1, **labels: str) -> None:
         """Count (counter), or move up or down (gauge). Raises UndeclaredError."""
-        values, at = self._find(labels)
+        values, at = self._series.get(tuple(labels.items())) or self._find(labels)
         with _lock:
             values[at] += amount
 
     def set(self, value: float, **labels: str) -> None:
         """How a gauge stands in this process. Raises UndeclaredError."""
-        values, at = self._find(labels)
+        values, at = self._series.get(tuple(labels.items())) or self._find(labels)
         with _lock:
             values[at] = value
 
     def observe(self, value: float, **labels: str) -> None:
         """Note one value of a histogram. Raises UndeclaredError."""
-        values, at = self._find(labels)
+        values, at = self._series.get(tuple(labels.items())) or self._find(labels)
         bucket = at + bisect.bisect_left(self.buckets, value)
         with _lock:
             values[bucket] += 1
@@ -130,12 +131,8 @@ class Metric:
         return tuple(labels[name] for name in self._names)
 
     def _find(self, labels: dict[str, str]) -> tuple[memoryview[float], int]:
-        found = self._series.get(tuple(labels.values()))
-        # The values alone would not tell two labels that were swapped.
-        return found if found is not None and tuple(labels) == self._names else self._find_slowly(labels)
-
-    def _find_slowly(self, labels: dict[str, str]) -> tuple[memoryview[float], int]:
-        key = self.check(labels)
+        """Where these are counted, the first time that they are."""
+        values, key = self.check(labels), tuple(labels.items())
         if self.is_looked_up:
             raise UndeclaredError(f"{self.name} is looked up when somebody asks; it cannot be counted")
         full = None
@@ -143,7 +140,7 @@ class Metric:
             found = self._series.get(key)
             if found is None:
                 try:
-                    found = _share.values, _share.find(Series(self.kind, self.name, key), self.size)
+                    found = _share.values, _share.find(Series(self.kind, self.name, values), self.size)
                 except OverflowError as error:
                     full = error
                     found = memoryview(bytearray(8 * self.size)).cast("d"), 0
@@ -151,7 +148,7 @@ class Metric:
         if full is not None:
             # Labels are bounded, so this is a fault of ours; callers shall not notice. Lines are counted too, by this
             # same lock.
-            log.error("%s %s was not counted in the metrics", self.name, key, exc_info=full)
+            log.error("%s %s was not counted in the metrics", self.name, values, exc_info=full)
         return found
 
 

@@ -184,6 +184,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {
             *(
                 "app.cache",
+                "app.handover",
                 "app.storage.circuit_breaker",
                 "app.config",
                 "app.storage.sqlite",

@@ -143,4 +143,4 @@ def model_identity(manifest: Manifest) -> ModelIdentity:
 
 def server_timing(timings: dict[str, float]) -> str:
     """Milliseconds as the Server-Timing header writes them (W3C Server Timing)."""
-    return ", ".join(f"{name};dur={milliseconds:.2f}" for name, milliseconds in timings.items())
+    return ", ".join([f"{name};dur={milliseconds:.2f}" for name, milliseconds in timings.items()])

@@ -56,10 +56,10 @@ UNUSUAL = frozenset(
     }
 )
 HOOKS = ("before_request_funcs", "after_request_funcs", "teardown_request_funcs", "url_value_preprocessors")
-SIGNALS = (signals.request_started, signals.request_finished, signals.request_tearing_down)
 # Different ways to write the options of an address; callers write the same ones over and over.
 MAX_QUERIES = 256
 MAX_PATHS = 256
+MAX_HOSTS = 64
 CODE_ENDPOINT = "api.ask_model"
 MAX_QUERY_CHARACTERS = 1000
 
@@ -127,8 +127,9 @@ class FastPath:
 
     def __init__(self, application: WSGIApplication, app: Flask, settings: Settings) -> None:
         self._application, self._app, self._settings = application, app, settings
-        self._accepts = trusted_hosts.acceptance(settings)
-        self._params = functools.lru_cache(MAX_QUERIES)(_params)
+        accepts = trusted_hosts.acceptance(settings)
+        self._is_our_host = functools.lru_cache(MAX_HOSTS)(lambda *said: accepts(get_host(*said).lower()))
+        self._image_question = functools.lru_cache(MAX_QUERIES)(self._read_options)
         self._coded = functools.lru_cache(MAX_PATHS)(self._look_up)
         under_apache = app.extensions["is_under_apache"]
         self._common = [("Cache-Control", "no-store"), *(() if under_apache else security_headers.HEADERS.items())]
@@ -160,9 +161,10 @@ class FastPath:
             return None
         kind, said = environ.get("CONTENT_TYPE", ""), environ.get("CONTENT_LENGTH") or ""
         length = int(said) if said.isdecimal() else 0
-        if not (kind.islower() and ";" not in kind and bodies.holds_bytes(kind)) or any(s.receivers for s in SIGNALS):
+        if not (kind.islower() and ";" not in kind and bodies.holds_bytes(kind)) or _has_receivers():
             return None
-        if not 0 < length <= self._settings.request_max_bytes or not self._is_our_host(environ):
+        said_host = environ["wsgi.url_scheme"], environ.get("HTTP_HOST")
+        if not 0 < length <= self._settings.request_max_bytes or not self._is_our_host(*said_host):
             return None
         try:
             question = self._question(path, environ.get("QUERY_STRING", ""))
@@ -178,10 +180,16 @@ class FastPath:
     def _question(self, path: str, query: str) -> Question | None:
         """What the address asks; None where it is odd. Raises CaskError."""
         if task := self._tasks.get(path):
-            params = self._params(task, query)
-            return None if params is None else ImageQuestion(task, params, self._app.json.encode)  # type: ignore[attr-defined]
+            return self._image_question(task, query)
         given = _given(query)
         return None if given is None else code_models.file_question(self._predictor, self._coded(path), given)
+
+    def _read_options(self, task: str, query: str) -> ImageQuestion | None:
+        """None where one stands twice, or the query is odd. Raises OptionError."""
+        given = _given(query)
+        if given is None:
+            return None
+        return ImageQuestion(task, options.parse(task, given), self._app.json.encode)  # type: ignore[attr-defined]
 
     def _answer(self, plain: Plain) -> tuple[bytes, list[tuple[str, str]]]:
         """The body and headers of an answer of 200. Raises what the route raises behind Flask."""
@@ -244,9 +252,6 @@ class FastPath:
         text = authentication.shown_text(environ) if self._table is not None else ""
         return self._table.find(text) if text and self._table is not None else None
 
-    def _is_our_host(self, environ: WSGIEnvironment) -> bool:
-        return self._accepts(get_host(environ["wsgi.url_scheme"], environ.get("HTTP_HOST")).lower())
-
     @functools.cached_property
     def _table(self) -> TokenTable | None:
         found: TokenTable | None = self._app.extensions.get(authentication.EXTENSION)
@@ -299,10 +304,13 @@ def init_app(app: Flask, settings: Settings) -> FastPath | None:
     return fast_path
 
 
-def _params(task: str, query: str) -> TaskParams | None:
-    """The options in an address; None where one stands twice, or it is odd. Raises OptionError."""
-    given = _given(query)
-    return None if given is None else options.parse(task, given)
+def _has_receivers() -> bool:
+    """Whether somebody wants to hear of each request that Flask answers."""
+    return bool(
+        signals.request_started.receivers
+        or signals.request_finished.receivers
+        or signals.request_tearing_down.receivers
+    )
 
 
 def _given(query: str) -> dict[str, str] | None:

@@ -10,8 +10,7 @@ import logging
 import math
 import re
 import time
-from collections.abc import Callable, Container, Iterable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable, Container, Iterable
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -64,21 +63,38 @@ class Work:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.controller.end_work(self.ticket, self.kind, self.images)
 
-    @contextmanager
-    def turn(self, images: int) -> Iterator[Callable[[float], None]]:
-        """Wait for room with the engine for so many of them, and have it while the block lasts. To be called with the
-        seconds that all of these together have kept one worker of the engine. Raises DeadlineExceededError.
+    def turn(self, images: int) -> Turn:
+        """Room with the engine for so many of them, to be entered as a block."""
+        return Turn(self, images)
+
+
+@dataclass
+class Turn:
+    """Room with the engine for so many images of a work, waited for when the block is entered, had while it lasts."""
+
+    work: Work
+    images: int
+    seconds: float | None = None
+
+    def __enter__(self) -> Callable[[float], None]:
+        """To be called with the seconds that all of these together have kept one worker of the engine.
+
+        Raises DeadlineExceededError.
         """
-        left = self.deadline - time.monotonic()
-        refused = self.controller.take_turn(self.ticket, self.kind, images, self.number, left)
+        work = self.work
+        left = work.deadline - time.monotonic()
+        refused = work.controller.take_turn(work.ticket, work.kind, self.images, work.number, left)
         if refused is not None:
             raise _count(refused)
-        self.images -= images
-        seconds: list[float] = []
-        try:
-            yield seconds.append
-        finally:
-            self.controller.end_turn(self.ticket, self.kind, images, seconds[-1] / images if seconds else None)
+        work.images -= self.images
+        return self._took
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        an_image = None if self.seconds is None else self.seconds / self.images
+        self.work.controller.end_turn(self.work.ticket, self.work.kind, self.images, an_image)
+
+    def _took(self, seconds: float) -> None:
+        self.seconds = seconds
 
 
 @dataclass(frozen=True)

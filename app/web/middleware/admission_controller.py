@@ -6,7 +6,6 @@ import itertools
 import math
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
@@ -82,9 +81,10 @@ class AdmissionController:
         self.images = 0
         self.works = 0
         self._numbers = itertools.count()
-        self._images_of = Counter[str]()
-        self._slots_of = Counter[str]()
-        self._works_of = Counter[str]()
+        # By caller.
+        self._images_of: dict[str, int] = {}
+        self._slots_of: dict[str, int] = {}
+        self._works_of: dict[str, int] = {}
         # Visits that have just arrived, the oldest first, and when.
         self._fresh: dict[Ticket, float] = {}
         # Who came of late and when, the last at the end.
@@ -101,9 +101,10 @@ class AdmissionController:
         ``may_be_kept``: there are signs of a kept answer, which costs nothing, whatever else this caller or others ask.
         """
         with self._lock:
+            now = self.clock()
             self._came.pop(caller, None)
-            self._came[caller] = self.clock()
-            self._forget_late()
+            self._came[caller] = now
+            self._forget_late(now)
             # A new request with a cached answer is done in a moment.
             if self.in_hand - len(self._fresh) >= self.slots and not may_be_kept:
                 return self._refuse("slots", LEAST_RETRY_AFTER_SECONDS)
@@ -116,8 +117,8 @@ class AdmissionController:
                 return refused
             ticket = Ticket(caller)
             self.in_hand += 1
-            self._slots_of[caller] += 1
-            self._fresh[ticket] = self.clock()
+            subtract(self._slots_of, caller, -1)
+            self._fresh[ticket] = now
             return ticket
 
     def begin(self, ticket: Ticket, kind: str, images: int, timeout_seconds: float = math.inf) -> int | Refusal:
@@ -184,7 +185,7 @@ class AdmissionController:
             level = 1 - REOPENING_SHARE if has_notice else 1
             if self.has_cache and not self.crowds.is_one(caller, level):
                 return False
-            self._forget_late()
+            self._forget_late(self.clock())
             fresh = len(self._fresh) + 1 + coming
             return self.images >= self.least_images and (
                 self._is_full(caller, fresh - 1, level)
@@ -208,7 +209,7 @@ class AdmissionController:
         if self.works + more < self.slots / 2 * level:
             return False
         others, reserved = self._company(caller), 0.0
-        if others and self._works_of[caller] >= self.slots / (others + 1):
+        if others and self._works_of.get(caller, 0) >= self.slots / (others + 1):
             # One for each other, but half of all at most.
             reserved = max(self.slots * RESERVED_SHARE, min(others, self.slots / 2))
         return self.works + more >= (self.slots - reserved) * level
@@ -216,7 +217,7 @@ class AdmissionController:
     def _longest(self, caller: str, images: int = 0) -> float:
         """The longest wait for this caller, in seconds: a little more for those who have less work here than others."""
         callers = max(2, len(self._images_of) + (caller not in self._images_of))
-        is_modest = self._images_of[caller] + images <= (self.images + images) / callers
+        is_modest = self._images_of.get(caller, 0) + images <= (self.images + images) / callers
         return self.max_wait_seconds * (1 + RESERVED_SHARE if is_modest and self._company(caller) else 1)
 
     def _company(self, caller: str) -> int:
@@ -224,20 +225,21 @@ class AdmissionController:
         end = self.clock() - THERE_SECONDS
         while self._came and (oldest := next(iter(self._came))) and self._came[oldest] <= end:
             del self._came[oldest]
-        there = len(self._came) + sum(each not in self._came for each in self._slots_of)
+        there = len(self._came.keys() | self._slots_of.keys())
         return there - (caller in self._came or caller in self._slots_of)
 
     def _wait(self, caller: str, kind: str, images: int, fresh: float = 0.0) -> float:
         """Seconds until these are done. ``fresh``: so many requests more come first or with it, and nothing is known of
         them.
         """
-        of = self.costs.of
-        work = sum(count * of(name) for name, count in self.turns.ahead(caller, images)) + images * of(kind)
+        work = images * self.costs.of(kind)
+        for name, count in self.turns.ahead(caller, images):
+            work += count * self.costs.of(name)
         return (work + (fresh and fresh * self.costs.least())) / self.speed
 
-    def _forget_late(self) -> None:
+    def _forget_late(self, now: float) -> None:
         """Whose body has not come by now may let us wait for long: it keeps nobody waiting any more."""
-        end = self.clock() - FRESH_SECONDS
+        end = now - FRESH_SECONDS
         while self._fresh and (ticket := next(iter(self._fresh))) and self._fresh[ticket] < end:
             del self._fresh[ticket]
 

@@ -6,6 +6,7 @@ engine has none.
 
 from __future__ import annotations
 
+import math
 import time
 from collections import deque
 from collections.abc import Callable
@@ -25,6 +26,16 @@ class _Samples:
 
     newest: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=SAMPLES))
     least: float = float("inf")
+    # The middle one of those that are not too old, and until when it is that: asked several times with each request.
+    typical: float = 0.0
+    typical_until: float = -math.inf
+
+    def look(self, now: float) -> None:
+        """Find the middle one anew."""
+        fresh = [sample for sample in self.newest if sample[0] >= now - KEEP_SECONDS]
+        seconds = sorted(sample[1] for sample in fresh)
+        self.typical = seconds[(len(seconds) - 1) // 2] if seconds else self.least
+        self.typical_until = fresh[0][0] + KEEP_SECONDS if fresh else math.inf
 
 
 @dataclass
@@ -36,20 +47,23 @@ class Costs:
 
     def learn(self, kind: str, seconds: float) -> None:
         """An image of this kind has just kept one worker for so long."""
-        if kind not in self._kinds and len(self._kinds) >= MAX_KINDS:
-            self._kinds.clear()
-        samples = self._kinds.setdefault(kind, _Samples())
+        samples = self._kinds.get(kind)
+        if samples is None:
+            if len(self._kinds) >= MAX_KINDS:
+                self._kinds.clear()
+            samples = self._kinds[kind] = _Samples()
         samples.newest.append((self.clock(), seconds))
         samples.least = min(samples.least, seconds)
+        samples.typical_until = -math.inf
 
     def of(self, kind: str) -> float:
         """What one image will probably take; 0 where nothing is known."""
         samples = self._kinds.get(kind)
         if samples is None:
             return 0.0
-        oldest = self.clock() - KEEP_SECONDS
-        fresh = sorted(seconds for moment, seconds in samples.newest if moment >= oldest)
-        return fresh[(len(fresh) - 1) // 2] if fresh else samples.least
+        if (now := self.clock()) > samples.typical_until:
+            samples.look(now)
+        return samples.typical
 
     def least(self) -> float:
         """What any image takes at least; 0 where nothing is known."""

@@ -7,7 +7,6 @@ after the other. (P. Goyal, H. M. Vin and H. Cheng, "Start-time fair queueing", 
 
 from __future__ import annotations
 
-from collections import Counter, defaultdict
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
@@ -32,27 +31,28 @@ class Turns:
         self.most_images = most_images
         self.running = 0
         self.line: list[Waiting] = []
-        self._running_kinds = Counter[str]()
+        self._running_kinds: dict[str, int] = {}
         # Images that were let in to the controller and have had no turn yet, by caller and kind.
-        self._to_come: defaultdict[str, Counter[str]] = defaultdict(Counter)
+        self._to_come: dict[str, dict[str, int]] = {}
         # Of each caller: how many images were served to it, as fair queueing counts.
         self._ends: dict[str, float] = {}
         self._served = 0.0
 
     def expect(self, caller: str, kind: str, images: int) -> None:
         """So many will be taken, in parts; negative: so many will not."""
-        subtract(self._to_come[caller], kind, -images)
-        if not self._to_come[caller]:
+        kinds = self._to_come.setdefault(caller, {})
+        subtract(kinds, kind, -images)
+        if not kinds:
             del self._to_come[caller]
 
     def take(self, caller: str, kind: str, images: int, number: int) -> Waiting | None:
         """Room at once: None. Else the one in line, which will be told. They must have been expected."""
-        if all(each.caller != caller for each in self.line):
+        if not self.line or all(each.caller != caller for each in self.line):
             self._ends[caller] = self._begin(caller)
-        waiting = Waiting(caller, kind, images, number)
         if not self.line and self._has_room(images):
-            self._run(waiting)
+            self._run(caller, kind, images)
             return None
+        waiting = Waiting(caller, kind, images, number)
         self.line.append(waiting)
         return waiting
 
@@ -74,13 +74,14 @@ class Turns:
     def ahead(self, caller: str, images: int) -> Iterator[tuple[str, float]]:
         """Kinds and images of all that would be done before as many of this caller are."""
         yield from self._running_kinds.items()
-        own = self._to_come.get(caller, Counter())
+        own = self._to_come.get(caller, {})
         end = self._begin(caller) + sum(own.values()) + images
         for other, kinds in self._to_come.items():
             # Turn about: of another, what comes to the same end.
             most = end - self._begin(other)
             share = 1.0 if other == caller else min(1.0, max(0.0, most / sum(kinds.values())))
-            yield from ((kind, count * share) for kind, count in kinds.items())
+            for kind, count in kinds.items():
+                yield kind, count * share
 
     def _begin(self, caller: str) -> float:
         return max(self._served, self._ends.get(caller, 0.0))
@@ -89,13 +90,13 @@ class Turns:
         """What is too large for any room comes when the engine has nothing else."""
         return not self.running or self.running + images <= self.most_images
 
-    def _run(self, waiting: Waiting) -> None:
-        self.expect(waiting.caller, waiting.kind, -waiting.images)
-        self.running += waiting.images
-        self._running_kinds[waiting.kind] += waiting.images
+    def _run(self, caller: str, kind: str, images: int) -> None:
+        self.expect(caller, kind, -images)
+        self.running += images
+        subtract(self._running_kinds, kind, -images)
         # Who was forgotten meanwhile begins anew.
-        begin = self._ends.get(waiting.caller, self._served)
-        self._ends[waiting.caller] = begin + waiting.images
+        begin = self._ends.get(caller, self._served)
+        self._ends[caller] = begin + images
         self._served = max(self._served, begin)
 
     def _let_in(self) -> None:
@@ -104,7 +105,7 @@ class Turns:
             if not self._has_room(first.images):
                 return
             self.line.remove(first)
-            self._run(first)
+            self._run(first.caller, first.kind, first.images)
             first.is_let_in.set()
 
     def _first(self) -> Waiting:
@@ -116,8 +117,10 @@ class Turns:
         return min(oldest.values(), key=lambda each: self._ends.get(each.caller, self._served) + each.images)
 
 
-def subtract(counter: Counter[str], key: str, count: int) -> None:
-    """Forgets who has nothing left."""
-    counter[key] -= count
-    if not counter[key]:
-        del counter[key]
+def subtract(counts: dict[str, int], key: str, count: int) -> None:
+    """Forgets who has nothing left. A plain dict: a Counter does that in Python, several times with each request."""
+    left = counts.get(key, 0) - count
+    if left:
+        counts[key] = left
+    else:
+        counts.pop(key, None)

@@ -103,7 +103,7 @@ def _add_headers(response: Response) -> Response:
 def headers(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
     """What an answer says of where it is from."""
     sources = {each.source for each in found}
-    yield HEADER, sources.pop() if len(sources) == 1 else "partial"
-    if any(each.source == "hit" for each in found):
+    yield HEADER, found[0].source if len(sources) == 1 else "partial"
+    if "hit" in sources:
         # The oldest: all of the answer is at most so old (RFC 9111, section 5.1).
         yield "Age", str(math.floor(max(each.age_seconds for each in found)))

@@ -8,8 +8,10 @@ import pytest
 
 from app.cache import known_keys
 from app.cache.disk import DiskStore
+from app.cache.guarded_store import GuardedStore
 from app.cache.known_keys import KnownKeys
 from app.errors import StateUnusableError
+from app.storage.circuit_breaker import CircuitBreaker
 
 
 def opened(folder: Path) -> DiskStore:
@@ -31,11 +33,14 @@ def unasked(store: DiskStore, monkeypatch: pytest.MonkeyPatch) -> DiskStore:
 def test_new_picture_does_not_ask_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = opened(tmp_path)
     store.set_many({"a": "1"})
-    unasked(store, monkeypatch)
+    breaker = CircuitBreaker("store", failures=2)
+    guarded = GuardedStore(unasked(store, monkeypatch), breaker, store.may_hold)
 
-    assert store.get_many("b", "c") == [None, None]
-    with pytest.raises(StateUnusableError):
-        store.get_many("b", "a")
+    assert guarded.get_many(["b", "c"]) == [None, None]
+    # One that may be there is asked for, which the circuit breaker hears of.
+    assert (guarded.get_many(["b", "a"]), breaker.state) == ([None, None], "closed")
+    guarded.get_many(["a"])
+    assert breaker.state == "open"
 
 
 def test_before_it_was_found_well_the_file_is_asked(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

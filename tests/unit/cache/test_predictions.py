@@ -147,7 +147,7 @@ def test_equal_requests_in_flight_are_computed_once(kept: PredictionCache, engin
 
 def waiting(kept: PredictionCache, key: str) -> int:
     flight = kept._flights._flights[key]
-    return len(flight._landed._cond._waiters)  # type: ignore[attr-defined]
+    return len(flight.followers)
 
 
 def test_failure_of_the_first_is_its_own_and_the_next_one_computes(kept: PredictionCache, engine: Engine) -> None:

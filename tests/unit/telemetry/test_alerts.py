@@ -76,7 +76,8 @@ def repeat() -> None:
 
 
 def outcomes(channel: str) -> dict[str, float]:
-    rows = {labels[1]: values[at] for labels, (values, at) in metrics.ALERTS._series.items() if labels[0] == channel}
+    series = [(dict(labels), values[at]) for labels, (values, at) in metrics.ALERTS._series.items()]
+    rows = {labels["outcome"]: value for labels, value in series if labels["channel"] == channel}
     return {outcome: count for outcome, count in rows.items() if count}
 
 

@@ -103,7 +103,7 @@ def test_configuring_twice_writes_once(tmp_path: Path) -> None:
 
 def test_warnings_and_errors_are_counted(tmp_path: Path) -> None:
     def counted(level: str) -> float:
-        found = metrics.LOG_LINES._series.get((level,))
+        found = metrics.LOG_LINES._series.get((("level", level),))
         return found[0][found[1]] if found else 0
 
     before = counted("warning"), counted("error")
