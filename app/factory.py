@@ -19,7 +19,7 @@ from app.inference.pipeline import Engine, Predictor
 from app.jobs import stores
 from app.plugins import mounting
 from app.web import middleware, policy, serving
-from app.web.api import api, fast_path
+from app.web.api import api, fast_path, light_path
 from app.web.api.inference import inference
 from app.web.api.legacy import legacy
 from app.web.api.rpc import rpc
@@ -44,6 +44,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app.extensions["predictor"] = predictor
     app.extensions["ensemble"] = Ensemble.of(settings)
     straight = fast_path.init_app(app, settings)
+    light_path.init_app(app, settings, straight)
     middleware.init_app(app, settings, predictor.decoder.budget)
     add_routes(app)
     if role == "web":

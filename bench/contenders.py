@@ -34,7 +34,7 @@ Command = Callable[[int, Path], list[str]]
 @dataclass(frozen=True)
 class Contender:
     """One server. ``kind``: ours, minimal (our engine without our app), square (ours, pictures as for a model with
-    code), code (a model with code) or peer.
+    code), code (a model with code), guarded (ours, with tokens) or peer.
 
     Paths are of the URL; an empty one: it has no such route.
 
@@ -162,6 +162,9 @@ def _still_there(pids: list[int]) -> list[int]:
 
 
 MINIMAL = "ours-minimal"
+GUARDED = "ours-guarded"
+# Counted for each request, and never reached.
+LIMIT = "100000000/minute"
 WITH_CODE, SQUARE = "ours-code", "ours-square"
 # What each row of ours asks the engine for.
 VARIANTS = {
@@ -320,6 +323,18 @@ def _bentoml(kind: str) -> Contender:
 
 
 # ------------------------------------------------------------------------------------------------------- routes only
+
+
+def guarded() -> Contender:
+    """Our service as callers with a token and a limit meet it; ``visits`` makes the token, and a job to ask about."""
+    return replace(
+        _ours(GUARDED, "Cask, a token and a limit", {"AUTHENTICATION": "required", "RATE_LIMIT_PER_TOKEN": LIMIT}),
+        kind="guarded",
+        predict_path="",
+        plain_path="/livez",
+        flask_path="/v1/jobs/{job}",
+        static_path="",
+    )
 
 
 def plain() -> list[Contender]:

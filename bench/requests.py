@@ -67,9 +67,9 @@ def picture_requests(
         yield Request((heads[index] + encode(_numbered(number)), rests[index]), labels[index])
 
 
-def get_requests(path: str, *, keep_alive: bool = True) -> Iterator[Request]:
-    """Endless GET requests of one path."""
-    return itertools.repeat(Request((_head("GET", path, keep_alive),)))
+def get_requests(path: str, token: str = "", *, keep_alive: bool = True) -> Iterator[Request]:
+    """Endless GET requests of one path, with a token of ours where there is one."""
+    return itertools.repeat(Request((_head("GET", path, keep_alive, token=token),)))
 
 
 def _numbered(number: int) -> bytes:
@@ -78,8 +78,11 @@ def _numbered(number: int) -> bytes:
     return START_OF_IMAGE + COMMENT_MARKER + (len(text) + 2).to_bytes(2, "big") + text
 
 
-def _head(method: str, path: str, keep_alive: bool, content_type: str = "", length: int = 0) -> bytes:
+def _head(
+    method: str, path: str, keep_alive: bool, content_type: str = "", length: int = 0, *, token: str = ""
+) -> bytes:
     lines = [f"{method} {path} HTTP/1.1", "Host: localhost", "Accept: application/json"]
     lines += [f"Content-Type: {content_type}", f"Content-Length: {length}"] if content_type else []
+    lines += [f"X-Api-Token: {token}"] if token else []
     lines += [] if keep_alive else ["Connection: close"]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()

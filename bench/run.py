@@ -98,7 +98,7 @@ def _parse(argv: Sequence[str] | None) -> argparse.Namespace:
 
 def _known(parts: Sequence[str]) -> list[Contender]:
     found = [*contenders.ours(), contenders.minimal(), *contenders.with_code(), *contenders.peers()]
-    return [*found, *contenders.plain()] if "routes" in parts else found
+    return [*found, contenders.guarded(), *contenders.plain()] if "routes" in parts else found
 
 
 def allow_open_files() -> None:

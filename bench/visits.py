@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import itertools
+import json
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from http.client import HTTPConnection
+from typing import Any
 
+from app.auth.tokens import TokenStore
 from bench import load, memory, requests
 from bench.contenders import Contender, Running, running
 from bench.load import Judge, Lane, Record, Run
@@ -190,11 +194,14 @@ class Visit:
         self._keep("cache_hit_ratio", hit_ms / miss_ms, "kept / computed: {:.3f}")
 
     def _measure_routes(self, server: Running) -> None:
+        token = _token(server) if self.contender.kind == "guarded" else ""
         for name in ("plain", "flask", "health", "static"):
             path = getattr(self.contender, f"{name}_path")
             if not path:
                 continue
-            asked = requests.get_requests(path)
+            if "{job}" in path:
+                path = path.format(job=_job(server, token, self._pictures.images[0]))
+            asked = requests.get_requests(path, token if name == "flask" else "")
             run = load.closed(server.port, asked, self._judge, ROUTE_CALLERS, self.plan.seconds)
             self._keep(f"{name}_per_s", run.rate(), f"{path}: {{:.0f}} requests/s")
             self._keep(f"{name}_p99_ms", percentile(run.latencies_ms(), 0.99))
@@ -286,6 +293,41 @@ class Visit:
 
     def _health_requests(self) -> Iterator[Request]:
         return requests.get_requests(self.contender.health_path, keep_alive=False)
+
+
+def _token(server: Running) -> str:
+    """One that may ask our service for predictions."""
+    store = TokenStore(server.folder / "state")
+    try:
+        return store.create("bench")[1]
+    finally:
+        store.close()
+
+
+def _job(server: Running, token: str, image: bytes) -> str:
+    """The id of a job of one image that has ended. Raises VisitFailedError."""
+    end = time.perf_counter() + START_SECONDS
+    told = {"X-Api-Token": token, "Content-Type": "image/jpeg"}
+    made = _ask(server, "POST", "/v1/jobs?task=classify", told, image)
+    while time.perf_counter() < end:
+        found = _ask(server, "GET", f"/v1/jobs/{made.get('id')}", told) if "id" in made else {}
+        if found.get("state") == "succeeded":
+            return str(made["id"])
+        time.sleep(START_PERIOD_SECONDS)
+        if "id" not in made:
+            # The model is not there yet.
+            made = _ask(server, "POST", "/v1/jobs?task=classify", told, image)
+    raise VisitFailedError(f"no job succeeded within {START_SECONDS:g} s; the last answer: {made}")
+
+
+def _ask(server: Running, method: str, path: str, headers: dict[str, str], body: bytes | None = None) -> dict[str, Any]:
+    line = HTTPConnection("127.0.0.1", server.port, timeout=START_SECONDS)
+    try:
+        line.request(method, path, body, headers)
+        found: dict[str, Any] = json.loads(line.getresponse().read())
+        return found
+    finally:
+        line.close()
 
 
 def wait_for_quiet(seconds: float, say: Say) -> None:

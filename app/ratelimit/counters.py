@@ -31,8 +31,8 @@ MIGRATIONS = (
 # A window begins with the first request in it; the count of one that has ended begins anew. So does that of one whose
 # end is farther off than a window is long: it began before the time of day was set back.
 COUNT = """
-    INSERT INTO counts VALUES (:key, 1, :now + :seconds) ON CONFLICT (key) DO UPDATE SET
-        count = CASE WHEN expires > :now AND expires <= :now + :seconds THEN count + 1 ELSE 1 END,
+    INSERT INTO counts VALUES (:key, :amount, :now + :seconds) ON CONFLICT (key) DO UPDATE SET
+        count = CASE WHEN expires > :now AND expires <= :now + :seconds THEN count + :amount ELSE :amount END,
         expires = CASE WHEN expires > :now AND expires <= :now + :seconds THEN expires ELSE :now + :seconds END
     RETURNING count, expires
 """
@@ -47,8 +47,8 @@ REDIS_SECONDS = 0.1
 class Storage(Protocol):
     """Where requests are counted."""
 
-    def count(self, key: str, seconds: int) -> tuple[int, float]:
-        """Count one; how many there are in this window of so many seconds, and when that ends by the time of day."""
+    def count(self, key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
+        """Count so many; how many there are in this window of so many seconds, and when it ends by the time of day."""
 
     def check(self) -> bool:
         """Whether it can be used."""
@@ -63,13 +63,14 @@ class FileStorage:
         self._now = now
         self._swept = 0.0
 
-    def count(self, key: str, seconds: int) -> tuple[int, float]:
+    def count(self, key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
         """As ``Storage``."""
         with self._database.transaction() as connection:
             # Read alone: one who read it before another and waited would take that one's window for a future one.
             now = self._now()
-            row = connection.execute(COUNT, {"key": key, "now": now, "seconds": seconds}).fetchone()
-            if row["count"] == 1 and now - self._swept > SWEEP_SECONDS:
+            given = {"key": key, "now": now, "seconds": seconds, "amount": amount}
+            row = connection.execute(COUNT, given).fetchone()
+            if row["count"] == amount and now - self._swept > SWEEP_SECONDS:
                 self._swept = now
                 connection.execute("DELETE FROM counts WHERE expires <= ?", (now,))
             return int(row["count"]), float(row["expires"])
@@ -96,7 +97,7 @@ class MemoryStorage:
         # How many, and when the window ends by the clock.
         self._counts: dict[str, tuple[int, float]] = {}
 
-    def count(self, key: str, seconds: int) -> tuple[int, float]:
+    def count(self, key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
         """As ``Storage``."""
         clock = self._clock()
         with self._lock:
@@ -104,7 +105,7 @@ class MemoryStorage:
                 self._swept = clock
                 self._counts = {each: row for each, row in self._counts.items() if row[1] > clock}
             count, end = self._counts.get(key, (0, 0.0))
-            count, end = self._counts[key] = (count + 1, end) if clock < end else (1, clock + seconds)
+            count, end = self._counts[key] = (count + amount, end) if clock < end else (amount, clock + seconds)
         return count, self._now() + end - clock
 
     def check(self) -> bool:
@@ -122,9 +123,9 @@ class RedisStorage:
         self._scripts = Scripts(url, key_prefix="cask:limit", **options(url, REDIS_SECONDS))
         self.check = self._scripts.check
 
-    def count(self, key: str, seconds: int) -> tuple[int, float]:
+    def count(self, key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
         """As ``Storage``."""
-        return self._scripts.incr(key, seconds), self._scripts.get_expiry(key)
+        return self._scripts.incr(key, seconds, amount), self._scripts.get_expiry(key)
 
 
 class FallbackStorage:
@@ -140,13 +141,13 @@ class FallbackStorage:
         ]
         self._last = storages[-1][1]
 
-    def count(self, key: str, seconds: int) -> tuple[int, float]:
+    def count(self, key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
         """As the first that works says."""
         for breaker, storage in self._guarded:
-            found = breaker.call(functools.partial(storage.count, key, seconds))
+            found = breaker.call(functools.partial(storage.count, key, seconds, amount))
             if found is not None:
                 return found
-        return self._last.count(key, seconds)
+        return self._last.count(key, seconds, amount)
 
     def check(self) -> bool:
         """Whether all of them are used."""

@@ -513,6 +513,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         },
     ),
     # What it leaves out of Flask, it must ask for itself.
+    ("app.web.api.light_path", {"app.auth.tokens", "app.config", "app.errors", "app.telemetry", "app.web"}),
     (
         "app.web.api.fast_path",
         {

@@ -27,7 +27,7 @@ def tmp_dir() -> Iterator[Path]:
 def test_a_full_state_folder_stops_no_prediction(sample_path: Path) -> None:
     """And ends nobody, nor fills the log; beside honest callers: tests/attacks/test_full_state.py."""
     image = sample_path.read_bytes()
-    settings = {"RATE_LIMIT_PER_ADDRESS": "100000/minute", "ENGINE_HANG_SECONDS": "4"}
+    settings = {"RATE_LIMIT_PER_ADDRESS": "1900/minute", "ENGINE_HANG_SECONDS": "4"}
     with (
         small_disks.mounted(STATE_BYTES, "755") as state_dir,
         servers.start("test", servers.free_port(), state_dir, **settings) as server,

@@ -23,7 +23,7 @@ SECONDS = 4.5
 def server() -> Iterator[Server]:
     """A service that asks for tokens, counts requests and takes jobs."""
     with servers.running(
-        "test", AUTHENTICATION="required", RATE_LIMIT_PER_ADDRESS="100000/minute", CACHE="disk"
+        "test", AUTHENTICATION="required", RATE_LIMIT_PER_ADDRESS="1900/minute", CACHE="disk"
     ) as running:
         yield running
 

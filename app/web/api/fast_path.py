@@ -161,7 +161,7 @@ class FastPath:
             return None
         kind, said = environ.get("CONTENT_TYPE", ""), environ.get("CONTENT_LENGTH") or ""
         length = int(said) if said.isdecimal() else 0
-        if not (kind.islower() and ";" not in kind and bodies.holds_bytes(kind)) or _has_receivers():
+        if not (kind.islower() and ";" not in kind and bodies.holds_bytes(kind)) or has_receivers():
             return None
         said_host = environ["wsgi.url_scheme"], environ.get("HTTP_HOST")
         if not 0 < length <= self._settings.request_max_bytes or not self._is_our_host(*said_host):
@@ -260,14 +260,14 @@ class FastPath:
     @functools.cached_property
     def _tasks(self) -> Mapping[str, str]:
         """Path → task. Looked up with the first request: until then hooks may be added, of which this way has none."""
-        if not self._is_open:
+        if not self.is_open:
             return {}
         endpoints = {f"/v1/{name}": (name, f"api.{name}") for name in tasks.NAMES}
         return {path: name for path, (name, endpoint) in endpoints.items() if self._is_ours(endpoint)}
 
     def _look_up(self, path: str) -> str:
         """The name of the model in the address of one with code; empty for any other address."""
-        if not (path.startswith("/v1/models/") and path.isascii() and self._is_open):
+        if not (path.startswith("/v1/models/") and path.isascii() and self.is_open):
             return ""
         try:
             # A plugin may have an address of its own there.
@@ -280,7 +280,8 @@ class FastPath:
         return policy.of(self._app, endpoint) == policy.PREDICTING_ROUTE and endpoint in self._app.view_functions
 
     @functools.cached_property
-    def _is_open(self) -> bool:
+    def is_open(self) -> bool:
+        """Whether nobody else looks at every request. Asked with the first one: until then hooks may be added."""
         return not self._app.debug and self._hooks() == self._own_hooks
 
     @functools.cached_property
@@ -304,7 +305,7 @@ def init_app(app: Flask, settings: Settings) -> FastPath | None:
     return fast_path
 
 
-def _has_receivers() -> bool:
+def has_receivers() -> bool:
     """Whether somebody wants to hear of each request that Flask answers."""
     return bool(
         signals.request_started.receivers

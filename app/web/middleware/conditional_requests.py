@@ -14,10 +14,11 @@ CACHE_CONTROL = "private, no-cache"
 
 def init_app(app: Flask) -> None:
     """Look at the conditions of requests behind the views."""
-    app.after_request(_compare)
+    app.after_request(compare)
 
 
-def _compare(response: Response) -> Response:
+def compare(response: Response) -> Response:
+    """The answer, or 304 where the caller has it; for routes whose policy says so."""
     # Answers to a POST are no representations and have no ETag.
     is_asked = request.method in ("GET", "HEAD") and response.status_code == 200
     if is_asked and policy.of(current_app, request.endpoint).is_conditional:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import functools
 import ipaddress
 import math
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
@@ -28,8 +29,19 @@ HEADERS = ("RateLimit-Limit", "RateLimit-Remaining", "RateLimit-Reset", "RateLim
 # One home or machine has so much of IPv6: it could have a new address for each request.
 IPV6_PREFIX = 64
 MAX_FULL = 10_000
+# Of a limit of 2000 and more a process takes a thousandth at once, at most so many, and counts them by itself.
+MAX_LEASE, LEASE_PART = 64, 1000
 # Limit, what remains of it, when its window ends (seconds since 1970), and how many seconds that is long.
 Rate = tuple[int, int, float, int]
+
+
+@dataclass
+class Lease:
+    """Requests that this process counted in advance: ``left`` of the first ``count`` of the window until ``end``."""
+
+    left: int
+    count: int
+    end: float
 
 
 @dataclass
@@ -42,6 +54,8 @@ class Rates:
     now: Callable[[], float] = time.time
     # Whose window is full, and until when: asked in RAM, so that a flood does not reach the storage.
     _full: dict[str, float] = field(default_factory=dict)
+    _leases: dict[str, Lease] = field(default_factory=dict)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def count(self, address: str, token_id: str) -> Rate:
         """Count one request. Returns limit, what remains, when the window ends and its seconds, of the tightest one.
@@ -71,11 +85,38 @@ class Rates:
         # One that ends later than a window is long was noted before the clock was set back.
         if now < end <= now + item.get_expiry():
             raise _too_many(item, kind, end, now)
-        count, end = self.storage.count(key, item.get_expiry())
+        count, end = self._counted(key, item, now)
         if count > item.amount:
             self._note_full(key, end, now)
             raise _too_many(item, kind, end, now)
         return item.amount, item.amount - count, end, item.get_expiry()
+
+    def _counted(self, key: str, item: Any, now: float) -> tuple[int, float]:
+        """The number of this request in its window, and when that ends; of a large limit mostly without the storage."""
+        seconds, size = item.get_expiry(), min(MAX_LEASE, item.amount // LEASE_PART)
+        with self._lock:
+            lease = self._leases.get(key)
+            if lease is not None and lease.left and now < lease.end <= now + seconds:
+                lease.left -= 1
+                return lease.count - lease.left, lease.end
+            if size < 2 or not self._has_room(now):
+                size = 1
+        count, end = self.storage.count(key, seconds, size)
+        before = count - size
+        if (granted := min(size, item.amount - before)) > 1:
+            with self._lock:
+                # Another thread may have taken some meanwhile.
+                kept = self._leases.get(key)
+                left = kept.left if kept is not None and now < kept.end <= now + seconds else 0
+                self._leases[key] = lease = Lease(left + granted - 1, before + granted, end)
+                return lease.count - lease.left, end
+        return before + 1, end
+
+    def _has_room(self, now: float) -> bool:
+        """Whether another caller may have counts of its own here."""
+        if len(self._leases) >= MAX_FULL:
+            self._leases = {key: lease for key, lease in self._leases.items() if now < lease.end}
+        return len(self._leases) < MAX_FULL
 
     def _note_full(self, key: str, end: float, now: float) -> None:
         if len(self._full) >= MAX_FULL:

@@ -4,14 +4,18 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
 import pytest
 from flask.testing import FlaskClient
+from limits import parse
 
 from app.auth.tokens import TokenStore
 from app.config import ROOT
+from app.errors import TooManyRequestsError
+from app.ratelimit.counters import MemoryStorage
 from app.web.middleware import rate_limits
 from tests import fakes
 from tests.fakes import FakeEngine
@@ -97,6 +101,48 @@ def test_flood_of_one_whose_window_is_full_does_not_reach_the_storage(
     monkeypatch.setattr(storage, "count", lambda *_: pytest.fail("it was asked"))
 
     assert statuses(caller, 3) == [429] * 3
+
+
+def test_large_limit_is_counted_in_parts_and_exactly_so_many_pass(tmp_path: Path) -> None:
+    class Counting(MemoryStorage):
+        asked = 0
+
+        def count(self, key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
+            self.asked += 1
+            return super().count(key, seconds, amount)
+
+    def passed(rates: rate_limits.Rates, count: int) -> list[int]:
+        left = []
+        for _ in range(count):
+            with suppress(TooManyRequestsError):
+                left.append(rates.count("10.0.0.1", "")[1])
+        return left
+
+    storage = Counting()
+    limit = (parse("5000/minute"),)
+    alone = rate_limits.Rates(storage, limit, ())
+
+    # One process: each is told what is left, and all of them pass.
+    assert passed(alone, 5010) == list(range(4999, -1, -1))
+    assert storage.asked <= 1002
+    storage = Counting()
+    one, other = (rate_limits.Rates(storage, limit, ()) for _ in range(2))
+    taken = len(passed(one, 8)) + len(passed(other, 4990))
+    assert taken == 8 + 4990
+    # What one process has taken for itself, nobody else has: too few may pass, a thousandth, and never too many.
+    assert len(passed(other, 5)) == 0
+    assert len(passed(one, 5)) == 2
+
+
+def test_window_that_ended_ends_what_was_counted_in_advance(tmp_path: Path) -> None:
+    now = [1000.0]
+    storage = MemoryStorage(lambda: now[0], lambda: now[0])
+    rates = rate_limits.Rates(storage, (parse("5000/minute"),), (), lambda: now[0])
+    assert [rates.count("10.0.0.1", "")[1] for _ in range(2)] == [4999, 4998]
+
+    now[0] += 61
+
+    assert [rates.count("10.0.0.1", "")[1] for _ in range(2)] == [4999, 4998]
 
 
 def test_window_that_ended_lets_in_again(tmp_path: Path, engine: FakeEngine) -> None:

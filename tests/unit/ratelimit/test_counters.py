@@ -132,11 +132,11 @@ class BrokenStorage(MemoryStorage):
     is_broken = True
     asked = 0
 
-    def count(self, key: str, seconds: int) -> tuple[int, float]:
+    def count(self, key: str, seconds: int, amount: int = 1) -> tuple[int, float]:
         self.asked += 1
         if self.is_broken:
             raise StateUnusableError("It is broken.")
-        return super().count(key, seconds)
+        return super().count(key, seconds, amount)
 
     def check(self) -> bool:
         return not self.is_broken

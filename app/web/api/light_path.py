@@ -1,0 +1,207 @@
+"""GETs of the API behind the same rules as all, in a context that holds no more than their views ask for.
+
+Such a view answers a few hundred bytes in microseconds; the hooks, the session and the signals around it take several
+times as long. Only plain requests come this way: one with a cookie, an origin, a body, or a token that does not do, is
+left to Flask before anything is counted. The view is the same, and so are the handlers of its failures.
+``tests/unit/api/test_light_path.py`` compares both ways.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from typing import Any
+from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
+
+from flask import Flask, Response, g
+from flask.ctx import AppContext, RequestContext
+from flask.globals import _cv_app, _cv_request
+from werkzeug.exceptions import HTTPException
+from werkzeug.routing import Rule
+from werkzeug.sansio.utils import get_host
+
+from app.auth.tokens import Token, TokenTable
+from app.config import Settings
+from app.errors import CaskError
+from app.telemetry import logs
+from app.web import policy
+from app.web.api import fast_path
+from app.web.middleware import (
+    admission,
+    authentication,
+    conditional_requests,
+    deadlines,
+    rate_limits,
+    request_ids,
+    security_headers,
+    sessions,
+    trusted_hosts,
+)
+from app.web.policy import Access, RoutePolicy
+
+BLUEPRINT = "api"
+# Of these, jobs have an address each.
+MAX_PATHS = 1024
+SCOPES = {Access.PREDICT: "predict", Access.ANY_TOKEN: authentication.ANY}
+
+
+@dataclass(frozen=True)
+class Route:
+    """A view that may be called so, with what its address says."""
+
+    rule: Rule
+    values: dict[str, Any]
+    view: Callable[..., Any]
+    policy: RoutePolicy
+
+
+@dataclass(frozen=True)
+class Light:
+    """One request that may come this way, as far as it can be known before anything of it is counted."""
+
+    route: Route
+    deadline: float
+    request_id: str
+    token: Token | None
+
+
+class LightContext(RequestContext):
+    """Flask's own for a request without a cookie whose address is known; addresses are only made where a view asks."""
+
+    def __init__(self, app: Flask, environ: WSGIEnvironment, light: Light) -> None:
+        self.app = app
+        self.request = app.request_class(environ)
+        self.request.json_module = app.json
+        self.request.url_rule, self.request.view_args = light.route.rule, light.route.values
+        self.flashes = None
+        self._session = sessions.CallersSession()
+        self._after_request_functions = []
+        self._cv_tokens = []
+        # What the hooks would note.
+        self.around = AppContext(app)
+        noted = self.around.g
+        noted.request_id, noted.deadline = light.request_id, light.deadline
+        noted.token, noted.token_error, noted.is_session = light.token, None, False
+
+    @functools.cached_property
+    def url_adapter(self) -> Any:  # type: ignore[override]
+        """As Flask makes it."""
+        return self.app.create_url_adapter(self.request)
+
+    def push(self) -> None:
+        """Without the session and the look for a view, which are there."""
+        self.around._cv_tokens.append(_cv_app.set(self.around))
+        self._cv_tokens.append((_cv_request.set(self), self.around))
+
+
+class LightPath:
+    """WSGI middleware right before Flask."""
+
+    def __init__(self, application: WSGIApplication, app: Flask, settings: Settings, fast: fast_path.FastPath) -> None:
+        """``fast``: the way of predictions, which knows whether somebody else looks at every request."""
+        self._application, self._app, self._settings, self._fast = application, app, settings, fast
+        self._accepts = trusted_hosts.acceptance(settings)
+        self._route = functools.lru_cache(MAX_PATHS)(self._look_up)
+        self._common = () if app.extensions["is_under_apache"] else tuple(security_headers.HEADERS.items())
+
+    def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        """Answer, or leave the request to Flask as it came."""
+        light = self._light(environ)
+        if light is None:
+            return self._application(environ, start_response)
+        logs.request_id.set(light.request_id)
+        context = LightContext(self._app, environ, light)
+        context.push()
+        try:
+            try:
+                self._count(environ, light)
+                response = self._app.make_response(light.route.view(**light.route.values))
+            except Exception as error:  # noqa: BLE001 - as Flask: the handlers tell each failure
+                return self._app.finalize_request(self._app.handle_user_exception(error))(environ, start_response)
+            return self._send(response, light, environ, start_response)
+        finally:
+            logs.request_id.set("")
+            context.pop(None)
+
+    def _light(self, environ: WSGIEnvironment) -> Light | None:
+        """The request, if it is one for this way."""
+        if environ["REQUEST_METHOD"] != "GET" or not fast_path.UNUSUAL.isdisjoint(environ):
+            return None
+        if environ.get("CONTENT_LENGTH", "") not in ("", "0") or fast_path.has_receivers():
+            return None
+        route = self._route(environ.get("PATH_INFO", ""))
+        if route is None or not self._is_our_host(environ):
+            return None
+        try:
+            deadline = deadlines.moment(environ.get(admission.TIMEOUT_KEY), self._settings)
+            token = self._token(environ)
+        except CaskError:
+            return None
+        scope = SCOPES[route.policy.access]
+        if self._table is not None and (token is None or not (scope == authentication.ANY or scope in token.scopes)):
+            return None
+        return Light(route, deadline, request_ids.choose(environ.get(admission.REQUEST_ID_KEY, "")), token)
+
+    def _count(self, environ: WSGIEnvironment, light: Light) -> None:
+        """Against the caller's limits. Raises TooManyRequestsError."""
+        rates: rate_limits.Rates | None = self._app.extensions.get("rates")
+        if rates is not None and light.route.policy.is_limited and (rates.per_address or light.token is not None):
+            g.rate = rates.count(environ.get("REMOTE_ADDR", ""), light.token.id if light.token else "")
+
+    def _send(
+        self, response: Response, light: Light, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """What follows a view, in Flask's order."""
+        if light.route.policy.is_conditional:
+            response = conditional_requests.compare(response)
+        rate: rate_limits.Rate | None = g.get("rate")
+        rows: list[tuple[str, str]] = []
+        if rate is not None:
+            rows += rate_limits.headers(rate)
+        if not light.route.policy.is_storable and "Cache-Control" not in response.headers:
+            rows.append(("Cache-Control", "no-store"))
+        rows += [row for row in self._common if row[0] not in response.headers]
+        rows.append((request_ids.HEADER, light.request_id))
+        if response.status_code != 200 or not response.is_sequence:
+            response.headers.update(rows)
+            return response(environ, start_response)
+        start_response(response.status, [*response.headers.to_wsgi_list(), *rows])
+        body = response.get_data()
+        response.close()
+        return [body]
+
+    def _token(self, environ: WSGIEnvironment) -> Token | None:
+        """Whose token it is; None where none is shown or wanted. Raises TokenInvalidError, StateUnusableError."""
+        text = authentication.shown_text(environ) if self._table is not None else ""
+        return self._table.find(text) if text and self._table is not None else None
+
+    def _is_our_host(self, environ: WSGIEnvironment) -> bool:
+        return self._accepts(get_host(environ["wsgi.url_scheme"], environ.get("HTTP_HOST")).lower())
+
+    @functools.cached_property
+    def _table(self) -> TokenTable | None:
+        found: TokenTable | None = self._app.extensions.get(authentication.EXTENSION)
+        return found
+
+    def _look_up(self, path: str) -> Route | None:
+        """The route of a path, if it is one for this way; looked up when first asked."""
+        if not (path.isascii() and self._fast.is_open):
+            return None
+        try:
+            rule, values = self._app.url_map.bind("").match(path, "GET", return_rule=True)
+        except HTTPException:
+            return None
+        found = policy.of(self._app, rule.endpoint)
+        view: Callable[..., Any] | None = self._app.view_functions.get(rule.endpoint)
+        if view is None or rule.endpoint.rpartition(".")[0] != BLUEPRINT:
+            return None
+        if found.access not in SCOPES or found.limits or found.is_page or found.is_form:
+            return None
+        return Route(rule, dict(values), self._app.ensure_sync(view), found)
+
+
+def init_app(app: Flask, settings: Settings, fast: fast_path.FastPath | None) -> None:
+    """Put it before Flask; not where browsers elsewhere are told by Flask."""
+    if fast is not None:
+        app.wsgi_app = LightPath(app.wsgi_app, app, settings, fast)  # type: ignore[method-assign]
