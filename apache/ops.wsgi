@@ -7,6 +7,11 @@ import gc
 # As in flask.wsgi: nothing that is made here ever goes.
 gc.disable()
 
+from app.host import first_start  # noqa: E402 - the line above is to come first
+
+# At the start of the service, the processes that callers wait for come first.
+first_start.import_behind("app.ops_factory", "app.supervision.supervision", "app.web.ops.guard", "app.web.ops.load")
+
 from app.ops_factory import create_app  # noqa: E402 - the line above is to come first
 from app.supervision import supervision  # noqa: E402
 from app.web.ops.apache_log import ApacheLog  # noqa: E402

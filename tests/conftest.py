@@ -13,7 +13,7 @@ from typing import Any
 import hypothesis
 import pytest
 
-from app.config import Settings
+from app import config
 from tests import code_examples, servers
 from tests.certificates import Authority
 
@@ -29,7 +29,7 @@ hypothesis.settings.load_profile("cask")
 
 def pytest_configure() -> None:
     """Let tests act alike below a make or a script and without one, whatever was given to it."""
-    settings = {name.upper() for name in Settings.model_fields}
+    settings = {name.upper() for name in config.DECLARATIONS}
     for name in [each for each in os.environ if each.startswith(OF_MAKE) or each in settings]:
         del os.environ[name]
     # A script that runs the tests in its background has it ignored, and every program that they start would too.

@@ -6,24 +6,22 @@ import ast
 import functools
 import inspect
 import itertools
+import math
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, Literal, get_args, get_origin
+from typing import Any, Literal, Self, get_type_hints
 from urllib.parse import urlencode, urlsplit
-
-from pydantic import ConfigDict, Field, PrivateAttr, SecretStr
-from pydantic.fields import FieldInfo
 
 from app.config.values import (
     SECRET_MIN_CHARACTERS,
     SOCKET_PATH_MAX_BYTES,
     DeviceName,
-    Expected,
     Host,
     Hosts,
     ImageFormats,
+    Kind,
     MemorySize,
     ModelNames,
     Networks,
@@ -36,16 +34,18 @@ from app.config.values import (
     RateLimits,
     RedisUrl,
     RootedPath,
+    SecretStr,
     SecretUrl,
     Upstreams,
     WebhookHosts,
+    kind_of,
 )
-from app.plain_numbers import PlainNumbers
 
 ROOT = Path(__file__).resolve().parents[2]
 ENCRYPTED_REDIS = "rediss:"
 # In lower case, as fields are: what plugins declare, see app.config.plugin_settings.
 PLUGIN_PREFIX = "plugin_"
+BOOLEAN = ("true", "false")
 
 
 @dataclass(frozen=True)
@@ -55,6 +55,19 @@ class Span:
     least: float
     most: float | None
     unit: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Setting:
+    """What stands beside a field: see ``setting``."""
+
+    default: Any
+    span: Span | None
+    expects: str
+    by_default: str
+    section: str
+    is_secret: bool
+    is_required: bool
 
 
 def setting(
@@ -69,30 +82,35 @@ def setting(
 ) -> Any:
     """Declare one setting: its default and the bounds of its number; the sentence below says what it means.
 
+    A ``default`` is a value, a text that is read like any other, or a function of the settings before it.
     ``expects`` says in words what is right where neither type nor bounds do, ``by_default`` what a computed default is.
     ``section`` opens a section of ``show`` and of the document; the settings that follow belong to it. ``secret``
     values are masked and may come from files; staging and prod require them, unless ``optional``.
     """
-    about: dict[str, Any] = {
-        "unit": span.unit if span else "",
-        "expects": expects,
-        "by_default": by_default,
-        "section": section,
-        "secret": secret,
-        "required": secret and not optional,
-    }
-    start: dict[str, Any] = {"default_factory": default} if callable(default) else {"default": default}
-    bounds: dict[str, Any] = {"ge": span.least, "le": span.most} if span else {}
-    return Field(**start, **bounds, json_schema_extra=about)
+    return Setting(
+        default=default,
+        span=span,
+        expects=expects,
+        by_default=by_default,
+        section=section,
+        is_secret=secret,
+        is_required=secret and not optional,
+    )
 
 
-class Settings(PlainNumbers):
+class WrongValueError(ValueError):
+    """The value of a setting is not right. ``field``: which one."""
+
+    def __init__(self, field: str) -> None:
+        super().__init__(field)
+        self.field = field
+
+
+class Settings:
     """Every setting of this start, checked and frozen. Made by :func:`load`, never by hand.
 
     The environment variable of a field is its name in upper case.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", validate_default=True, hide_input_in_errors=True)
 
     root: Path  # the repository; not a setting: relative paths start here
 
@@ -352,8 +370,39 @@ class Settings(PlainNumbers):
     container_cpus: float = setting(0, Span(0, 4096, "cores"))
     """Cores the container may use, such as 1.5; 0 is all of them."""
 
-    _sources: Mapping[str, str] = PrivateAttr(default_factory=dict)
-    _plugin_readings: Mapping[str, Reading] = PrivateAttr(default_factory=dict)
+    _sources: Mapping[str, str]
+    _plugin_readings: Mapping[str, Reading]
+
+    def __init__(
+        self,
+        root: Path,
+        texts: Mapping[str, str],
+        sources: Mapping[str, str] = MappingProxyType({}),
+        plugin_readings: Mapping[str, Reading] = MappingProxyType({}),
+    ) -> None:
+        """Read every setting from its text, else take its default. Raises WrongValueError for the first wrong one."""
+        values: dict[str, Any] = {"root": root}
+        for field, declaration in DECLARATIONS.items():
+            values[field] = declaration.read(texts.get(field), values)
+        self.__dict__.update(values, _sources=dict(sources), _plugin_readings=dict(plugin_readings))
+
+    def model_copy(self, *, update: Mapping[str, Any]) -> Self:
+        """The same settings but for some values, which are taken as they are."""
+        copy = object.__new__(type(self))
+        copy.__dict__.update(self.__dict__, **update)
+        return copy
+
+    def __setattr__(self, name: str, value: Any) -> None:
+        raise AttributeError(f"settings are frozen; {name} cannot be set")
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Settings) and self.__dict__ == other.__dict__
+
+    def __hash__(self) -> int:
+        return hash(tuple(self.__dict__[field] for field in DECLARATIONS))
+
+    def __repr__(self) -> str:
+        return f"Settings({', '.join(f'{field}={self.__dict__[field]!r}' for field in DECLARATIONS)})"
 
     @property
     def sources(self) -> Mapping[str, str]:
@@ -426,7 +475,8 @@ class Declaration:
     """What the table above says about one setting."""
 
     field: str
-    info: FieldInfo
+    kind: Kind
+    setting: Setting
     section: str
 
     @property
@@ -440,54 +490,55 @@ class Declaration:
 
     @property
     def unit(self) -> str:
-        return str(self._about["unit"])
+        return self.setting.span.unit if self.setting.span else ""
 
     @property
     def is_secret(self) -> bool:
-        return bool(self._about["secret"])
+        return self.setting.is_secret
 
     @property
     def is_required(self) -> bool:
         """Whether staging and prod do not start without it, or with a weak one."""
-        return bool(self._about["required"])
+        return self.setting.is_required
 
     @property
     def default(self) -> str:
         """The default as it would stand in an env file, or how it is computed."""
-        return str(self._about["by_default"]) or _text(self.info.default)
+        return self.setting.by_default or _text(self.setting.default)
 
     @property
     def choices(self) -> tuple[str, ...]:
         """The right words, where a value (or each part of a list) is one of a few."""
-        of = self.info.annotation
-        of = get_args(of)[0] if get_origin(of) is tuple else of
-        return ("true", "false") if of is bool else get_args(of) if get_origin(of) is Literal else ()
+        return self.kind.choices
 
     @property
     def expected(self) -> str:
         """What a right value is, in words that follow 'expected'."""
-        of_type = next((str(each) for each in self.info.metadata if isinstance(each, Expected)), "")
-        if words := str(self._about["expects"]) or of_type:
+        if words := self.setting.expects or self.kind.expected:
             return words
         if self.choices:
-            return "true or false" if self.info.annotation is bool else "one of " + ", ".join(self.choices)
+            return "true or false" if self.choices == BOOLEAN else "one of " + ", ".join(self.choices)
         return self._expected_number()
 
+    def read(self, text: str | None, before: Mapping[str, Any]) -> Any:
+        """The value of a text, or the default for None. Raises WrongValueError."""
+        if text is None:
+            default = self.setting.default
+            text = _text(default(before) if callable(default) else default)
+        try:
+            value = self.kind.read(text, before)
+        except ValueError:
+            raise WrongValueError(self.field) from None
+        if (span := self.setting.span) and not span.least <= value <= (math.inf if span.most is None else span.most):
+            raise WrongValueError(self.field)
+        return value
+
     def _expected_number(self) -> str:
-        kind = "a whole number" if self.info.annotation is int else "a number"
-        low, high = (self._bound(word) for word in ("ge", "le"))
-        span = f"from {low} to {high}" if high else f"of at least {low}"
-        return " ".join(part for part in (kind, f"of {self.unit}" if self.unit else "", span) if part)
-
-    def _bound(self, word: str) -> str:
-        found = [getattr(one, word) for one in self.info.metadata if getattr(one, word, None) is not None]
-        return _text(found[0]) if found else ""
-
-    @property
-    def _about(self) -> dict[str, Any]:
-        about = self.info.json_schema_extra
-        assert isinstance(about, dict)
-        return about
+        kind = "a whole number" if self.kind is kind_of(int) else "a number"
+        span = self.setting.span
+        low, high = (_text(span.least), _text(span.most)) if span else ("", "")
+        bounds = f"from {low} to {high}" if high else f"of at least {low}"
+        return " ".join(part for part in (kind, f"of {self.unit}" if self.unit else "", bounds) if part)
 
 
 def _text(value: Any) -> str:
@@ -505,7 +556,7 @@ def _text(value: Any) -> str:
 
 @functools.cache
 def _sentences() -> dict[str, str]:
-    """Field → the docstring below it. Read when somebody asks; pydantic would read them at each start, for 15 ms."""
+    """Field → the docstring below it. Read when somebody asks, not at each start."""
     (table,) = ast.parse(inspect.getsource(Settings)).body
     assert isinstance(table, ast.ClassDef)
     found = {}
@@ -518,10 +569,10 @@ def _sentences() -> dict[str, str]:
 
 def _declare() -> Iterator[Declaration]:
     section = ""
-    for field, info in Settings.model_fields.items():
-        if isinstance(info.json_schema_extra, dict):
-            section = str(info.json_schema_extra["section"]) or section
-            yield Declaration(field, info, section)
+    for field, annotation in get_type_hints(Settings, include_extras=True).items():
+        if isinstance(declared := vars(Settings).get(field), Setting):
+            section = declared.section or section
+            yield Declaration(field, kind_of(annotation), declared, section)
 
 
 DECLARATIONS: Mapping[str, Declaration] = MappingProxyType({one.field: one for one in _declare()})

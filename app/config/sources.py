@@ -9,14 +9,12 @@ import os
 import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
-
-from pydantic import ValidationError
+from typing import NamedTuple
 
 from app.config import secret_files
 from app.config.checks import SECRETS_DIRECTORY, check
 from app.config.refusals import refuse_name, refuse_value, shown
-from app.config.schema import DECLARATIONS, PLUGIN_PREFIX, ROOT, SECRETS, Layer, Reading, Settings
+from app.config.schema import DECLARATIONS, PLUGIN_PREFIX, ROOT, SECRETS, Layer, Reading, Settings, WrongValueError
 from app.errors import SettingsError
 from app.storage import files
 
@@ -118,15 +116,13 @@ def describe(env: str, root: Path = ROOT) -> Settings:
 
 def _build(root: Path, layers: Sequence[Layer]) -> Settings:
     readings = {name: reading for layer in reversed(layers) for name, reading in layer.items()}
-    values: dict[str, Any] = {name: each.value for name, each in readings.items() if not _is_of_plugin(name)}
+    texts = {name: each.value for name, each in readings.items() if not _is_of_plugin(name)}
+    sources = {name: readings[name].source if name in readings else "default" for name in DECLARATIONS}
+    of_plugins = {name: each for name, each in readings.items() if _is_of_plugin(name)}
     try:
-        settings = Settings(root=root, **values)
-    except ValidationError as error:
-        field = str(error.errors(include_input=False, include_url=False)[0]["loc"][0])
-        refuse_value(field, readings[field].value, readings[field].source)
-    settings._sources = {name: readings[name].source if name in readings else "default" for name in DECLARATIONS}
-    settings._plugin_readings = {name: each for name, each in readings.items() if _is_of_plugin(name)}
-    return settings
+        return Settings(root, texts, sources, of_plugins)
+    except WrongValueError as error:
+        refuse_value(error.field, readings[error.field].value, readings[error.field].source)
 
 
 def _is_of_plugin(field: str) -> bool:

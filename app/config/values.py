@@ -5,12 +5,11 @@ from __future__ import annotations
 import ipaddress
 import os
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, get_args, get_origin
 from urllib.parse import urlsplit
-
-from pydantic import AfterValidator, BeforeValidator, SecretStr, ValidationInfo
 
 from app.inference.results import NAME
 
@@ -32,14 +31,114 @@ SOCKET_PATH_MAX_BYTES = 99
 DEVICE = re.compile(r"auto|cpu|cuda(:[0-9]{1,2})?")
 
 
-def _under_root(path: Path | None, info: ValidationInfo) -> Path | None:
-    return None if path is None else Path(os.path.normpath(info.data["root"] / path))
+# As people write yes and no.
+BOOLEANS = {
+    **dict.fromkeys(("true", "yes", "on", "1", "t", "y"), True),
+    **dict.fromkeys(("false", "no", "off", "0", "f", "n"), False),
+}
+WHOLE_NUMBER = re.compile(r"[+-]?[0-9]+(\.0+)?")
+MASK = "**********"
 
 
-def _split(value: Any) -> Any:
-    if not isinstance(value, str):
-        return value
-    return tuple(dict.fromkeys(part.strip() for part in value.split(",") if part.strip()))
+class SecretStr:
+    """A text that no printed form shows."""
+
+    __slots__ = ("_text",)
+
+    def __init__(self, text: str) -> None:
+        self._text = text
+
+    def get_secret_value(self) -> str:
+        """The text in clear."""
+        return self._text
+
+    def __repr__(self) -> str:
+        return f"SecretStr({str(self)!r})"
+
+    def __str__(self) -> str:
+        return MASK if self._text else ""
+
+    def __len__(self) -> int:
+        return len(self._text)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, SecretStr) and self._text == other._text
+
+    def __hash__(self) -> int:
+        return hash(self._text)
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """What a setting's text becomes. ``read`` also gets the values of the settings before it; it raises ValueError.
+
+    ``expected``: what a right value is, in words that follow 'expected'. ``choices``: the right words, where a value,
+    or each part of a list, is one of a few.
+    """
+
+    read: Callable[[str, Mapping[str, Any]], Any]
+    expected: str = ""
+    choices: tuple[str, ...] = ()
+
+
+def kind_of(annotation: Any) -> Kind:
+    """The kind that a field's annotation means: one of those below, or one of Python's own."""
+    if get_origin(annotation) is Annotated:
+        return next(each for each in get_args(annotation)[1:] if isinstance(each, Kind))
+    if get_origin(annotation) is Literal:
+        return Kind(_plain(_one_of(get_args(annotation))), choices=get_args(annotation))
+    return PLAIN[annotation]
+
+
+def _plain(read: Callable[[str], Any]) -> Callable[[str, Mapping[str, Any]], Any]:
+    return lambda text, before: read(text)
+
+
+def _list(read: Callable[[str], str]) -> Callable[[str, Mapping[str, Any]], Any]:
+    def split(text: str, before: Mapping[str, Any]) -> tuple[str, ...]:
+        parts = dict.fromkeys(part.strip() for part in text.split(",") if part.strip())
+        return tuple(read(part) for part in parts)
+
+    return split
+
+
+def _one_of(words: tuple[str, ...]) -> Callable[[str], str]:
+    def choose(text: str) -> str:
+        if text not in words:
+            raise ValueError(text)
+        return text
+
+    return choose
+
+
+def _boolean(text: str) -> bool:
+    try:
+        return BOOLEANS[text.lower()]
+    except KeyError:
+        raise ValueError(text) from None
+
+
+def _whole_number(text: str) -> int:
+    """Python reads 1_0 as 10; nobody who sets that means it."""
+    text = text.strip()
+    if not WHOLE_NUMBER.fullmatch(text):
+        raise ValueError(text)
+    return int(text.partition(".")[0])
+
+
+def _number(text: str) -> float:
+    # Python also reads 1_0, and digits of other scripts.
+    if "_" in text or not text.isascii():
+        raise ValueError(text)
+    return float(text)
+
+
+def _path(text: str, before: Mapping[str, Any]) -> Path:
+    return Path(os.path.normpath(before["root"] / text))
+
+
+def _optional_path(text: str, before: Mapping[str, Any]) -> Path | None:
+    return _path(text, before) if text else None
 
 
 def _matching(pattern: re.Pattern[str]) -> Callable[[str], str]:
@@ -106,12 +205,11 @@ def _split_path(value: str) -> tuple[str, str]:
     return value.removesuffix("/").removesuffix(path) if path else value, path
 
 
-def _http_url(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
+def _http_url(text: str) -> SecretStr:
     url = urlsplit(text)
     if text and (url.scheme not in ("http", "https") or not url.hostname or url.port == 0 or url.fragment):
         raise ValueError
-    return value
+    return SecretStr(text)
 
 
 def _upstream(value: str) -> str:
@@ -125,10 +223,9 @@ def _origin(value: str) -> str:
     return value if value == "all" else _base_url(value)
 
 
-def _redis_url(value: SecretStr) -> SecretStr:
-    text = value.get_secret_value()
+def _redis_url(text: str) -> SecretStr:
     if not text:
-        return value
+        return SecretStr("")
     url = urlsplit(text)
     database = url.path.strip("/")
     if url.scheme not in ("redis", "rediss") or not (database.isdecimal() or not database) or url.query or url.fragment:
@@ -136,67 +233,73 @@ def _redis_url(value: SecretStr) -> SecretStr:
     if url.port == 0:  # asking for it refuses what is no port
         raise ValueError
     _address_or_host(url.hostname or "")
-    return value
+    return SecretStr(text)
 
 
-class Expected(str):
-    """In the annotation of a setting: what a right value is, in words that follow 'expected'."""
+PLAIN: Mapping[Any, Kind] = {
+    str: Kind(_plain(str)),
+    int: Kind(_plain(_whole_number)),
+    float: Kind(_plain(_number)),
+    bool: Kind(_plain(_boolean), choices=("true", "false")),
+    SecretStr: Kind(_plain(SecretStr)),
+}
+IMAGE_FORMATS = ("jpeg", "png", "webp", "bmp", "gif", "tiff")
 
-
-T = TypeVar("T")
-Listed = Annotated[tuple[T, ...], BeforeValidator(_split)]
-
-RootedPath = Annotated[Path, AfterValidator(_under_root), Expected("the path of a folder")]
-OptionalPath = Annotated[Path | None, AfterValidator(_under_root), Expected("the path of a file")]
-Host = Annotated[str, AfterValidator(_address_or_host), Expected("an address or a host name")]
-Hosts = Annotated[Listed[Host], Expected("host names or addresses, with commas between")]
+RootedPath = Annotated[Path, Kind(_path, "the path of a folder")]
+OptionalPath = Annotated[Path | None, Kind(_optional_path, "the path of a file")]
+Host = Annotated[str, Kind(_plain(_address_or_host), "an address or a host name")]
+Hosts = Annotated[tuple[str, ...], Kind(_list(_address_or_host), "host names or addresses, with commas between")]
 WebhookHosts = Annotated[
-    Listed[Annotated[str, AfterValidator(_host_and_port)]],
-    Expected("host names or addresses, each with or without :port, with commas between"),
+    tuple[str, ...],
+    Kind(_list(_host_and_port), "host names or addresses, each with or without :port, with commas between"),
 ]
 Networks = Annotated[
-    Listed[Annotated[str, AfterValidator(_network)]],
-    Expected("addresses or networks such as 10.0.0.0/8, with commas between"),
+    tuple[str, ...], Kind(_list(_network), "addresses or networks such as 10.0.0.0/8, with commas between")
 ]
 NetworksOrHost = Annotated[
-    Listed[Annotated[str, AfterValidator(_network_or_host)]],
-    Expected("addresses or networks such as 10.0.0.0/8, or container-host, with commas between"),
+    tuple[str, ...],
+    Kind(_list(_network_or_host), "addresses or networks such as 10.0.0.0/8, or container-host, with commas between"),
 ]
-ModelNames = Annotated[
-    Listed[Annotated[str, AfterValidator(_matching(MODEL_NAME))]], Expected("name or name@version, with commas between")
-]
-PluginNames = Annotated[
-    Listed[Annotated[str, AfterValidator(_matching(PLUGIN_NAME))]], Expected("names with commas between")
-]
+ModelNames = Annotated[tuple[str, ...], Kind(_list(_matching(MODEL_NAME)), "name or name@version, with commas between")]
+PluginNames = Annotated[tuple[str, ...], Kind(_list(_matching(PLUGIN_NAME)), "names with commas between")]
 ImageFormats = Annotated[
-    Listed[Literal["jpeg", "png", "webp", "bmp", "gif", "tiff"]],
-    Expected("some of jpeg, png, webp, bmp, gif, tiff, with commas between"),
+    tuple[str, ...],
+    Kind(
+        _list(_one_of(IMAGE_FORMATS)),
+        "some of jpeg, png, webp, bmp, gif, tiff, with commas between",
+        choices=IMAGE_FORMATS,
+    ),
 ]
-MemorySize = Annotated[str, AfterValidator(_matching(MEMORY_SIZE)), Expected("a size such as 512m or 2g")]
+MemorySize = Annotated[str, Kind(_plain(_matching(MEMORY_SIZE)), "a size such as 512m or 2g")]
 PrefixedUrl = Annotated[
-    str, AfterValidator(_prefixed_url), Expected("an address such as http://127.0.0.1:8000 or https://box.example/cask")
+    str, Kind(_plain(_prefixed_url), "an address such as http://127.0.0.1:8000 or https://box.example/cask")
 ]
-SecretUrl = Annotated[SecretStr, AfterValidator(_http_url)]
+SecretUrl = Annotated[SecretStr, Kind(_plain(_http_url))]
 Origins = Annotated[
-    Listed[Annotated[str, AfterValidator(_origin)]],
-    Expected("origins such as https://app.example, with commas between, or all"),
+    tuple[str, ...], Kind(_list(_origin), "origins such as https://app.example, with commas between, or all")
 ]
 RateLimits = Annotated[
-    Listed[Annotated[str, AfterValidator(_matching(RATE_LIMIT))]],
-    Expected("limits such as 600/minute or 20/second,10000/day: so many a second, minute, hour or day"),
+    tuple[str, ...],
+    Kind(
+        _list(_matching(RATE_LIMIT)),
+        "limits such as 600/minute or 20/second,10000/day: so many a second, minute, hour or day",
+    ),
 ]
 Upstreams = Annotated[
-    Listed[Annotated[str, AfterValidator(_upstream)]],
-    Expected("name=address, such as north=https://north.example:8443, with commas between"),
+    tuple[str, ...],
+    Kind(_list(_upstream), "name=address, such as north=https://north.example:8443, with commas between"),
 ]
 RedisUrl = Annotated[
     SecretStr,
-    AfterValidator(_redis_url),
-    Expected("an address such as redis://localhost:6379/0, or rediss://user:password@host:6379/0 with TLS"),
+    Kind(
+        _plain(_redis_url),
+        "an address such as redis://localhost:6379/0, or rediss://user:password@host:6379/0 with TLS",
+    ),
 ]
 PathPrefix = Annotated[
     str,
-    AfterValidator(lambda value: value and _matching(PATH_PREFIX)(value)),
-    Expected("a path such as /vision, without a slash at the end"),
+    Kind(
+        _plain(lambda text: text and _matching(PATH_PREFIX)(text)), "a path such as /vision, without a slash at the end"
+    ),
 ]
-DeviceName = Annotated[str, AfterValidator(_matching(DEVICE)), Expected("auto, cpu, cuda or cuda:0, cuda:1 and so on")]
+DeviceName = Annotated[str, Kind(_plain(_matching(DEVICE)), "auto, cpu, cuda or cuda:0, cuda:1 and so on")]

@@ -881,7 +881,6 @@ ONLY: dict[str, tuple[str, ...]] = {
     "cykooz_resizer": ("app.inference.resampling",),
     "pydantic": (
         "app.plain_numbers",
-        "app.config",
         "app.inference.options",
         "app.tasks",
         "app.web.api",

@@ -190,7 +190,7 @@ def test_values_have_the_types_of_their_declarations(checkout: Checkout) -> None
 def test_settings_are_frozen(checkout: Checkout) -> None:
     settings = checkout.load()
 
-    with pytest.raises(ValueError, match="frozen"):
+    with pytest.raises(AttributeError, match="frozen"):
         settings.port = 1
 
 
@@ -756,7 +756,7 @@ def test_token_is_not_sent_in_clear_to_another_machine(checkout: Checkout, url: 
 def test_no_printed_form_of_settings_shows_a_secret(checkout: Checkout) -> None:
     settings = checkout.load(SECRET_KEY=REAL_SECRET, REDIS_URL=f"redis://:{OTHER_SECRET}@localhost")
 
-    printed = f"{settings} {settings!r} {settings.model_dump()} {settings.model_dump_json()} {dict(settings.sources)}"
+    printed = f"{settings} {settings!r} {vars(settings)} {dict(settings.sources)}"
 
     assert REAL_SECRET not in printed
     assert OTHER_SECRET not in printed + settings.redis_place
@@ -765,8 +765,9 @@ def test_no_printed_form_of_settings_shows_a_secret(checkout: Checkout) -> None:
 # Weight
 
 
-def test_import_brings_neither_flask_nor_torch_and_module_runs() -> None:
-    code = "import sys, app.config; print(sorted({'flask', 'torch', 'numpy', 'rich', 'PIL'} & set(sys.modules)))"
+def test_import_brings_nothing_heavy() -> None:
+    heavy = {"flask", "torch", "numpy", "pydantic", "rich", "PIL"}
+    code = f"import sys, app.config; print(sorted({heavy} & set(sys.modules)))"
     environ = {"PATH": os.environ["PATH"], "PYTHONWARNINGS": "error"}
 
     out = subprocess.run(

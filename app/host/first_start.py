@@ -1,0 +1,44 @@
+"""At the start of the service, all its processes want the cores at once: who is waited for comes first."""
+
+from __future__ import annotations
+
+import contextlib
+import importlib
+import os
+import threading
+from pathlib import Path
+
+# Levels of nice(2) by which imports step back, as the worker of the jobs does.
+NICE = 10
+# A process that begins so soon after Apache belongs to the start of the service.
+START_SECONDS = 10.0
+
+
+def import_behind(*modules: str) -> None:
+    """Import modules behind the other processes of this start; as usual where this process replaces another one.
+
+    In a thread of its own, for a level of nice(2) is a thread's (Linux), and nobody but root may take it back.
+    """
+    if _seconds_after_parent() > START_SECONDS:
+        return
+    helper = threading.Thread(target=_import_all, args=(modules,), name="imports")
+    helper.start()
+    helper.join()
+
+
+def _import_all(modules: tuple[str, ...]) -> None:
+    own = threading.get_native_id()
+    os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + NICE)
+    # What is wrong with one is told where it is imported again.
+    with contextlib.suppress(Exception):
+        for name in modules:
+            importlib.import_module(name)
+
+
+def _seconds_after_parent() -> float:
+    return (_began(os.getpid()) - _began(os.getppid())) / os.sysconf("SC_CLK_TCK")
+
+
+def _began(pid: int) -> int:
+    """When a process began, in clock ticks after the machine did (proc_pid_stat(5))."""
+    return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19])

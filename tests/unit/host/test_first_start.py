@@ -1,0 +1,52 @@
+"""Imports at the start of the service: behind the processes that callers wait for, and only then."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from app.config import ROOT
+from app.host import first_start
+
+MODULE = """
+import os, threading
+level = os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
+"""
+# A program of its own, for what has stepped back stays so.
+PROGRAM = """
+import json, os, sys
+from app.host import first_start
+first_start.START_SECONDS = float(sys.argv[1])
+before = os.nice(0)
+first_start.import_behind("stepping")
+import stepping
+print(json.dumps({"imports": stepping.level - before, "rest": os.nice(0) - before}))
+"""
+
+
+@pytest.mark.parametrize(("start_seconds", "level"), [(60.0, first_start.NICE), (-1.0, 0)])
+def test_only_imports_of_a_start_step_back(tmp_path: Path, start_seconds: float, level: int) -> None:
+    (tmp_path / "stepping.py").write_text(MODULE)
+    # The parent of the program begins with it, as Apache does with ops.
+    command = f"{sys.executable} -c '{PROGRAM}' {start_seconds}; true"
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": f"{ROOT}:{tmp_path}"}
+
+    done = subprocess.run(["bash", "-c", command], env=environ, capture_output=True, text=True, check=True)
+
+    levels = json.loads(done.stdout)
+    assert levels["rest"] == 0
+    # What runs at a level near the last cannot step back further.
+    assert levels["imports"] == min(level, 19 - os.nice(0))
+
+
+def test_what_is_wrong_with_a_module_is_told_where_it_is_imported_again(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(first_start, "START_SECONDS", 1e9)
+
+    first_start.import_behind("app.no_such_module", "app.host.first_start")
+
+    assert capsys.readouterr().err == ""
