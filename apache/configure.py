@@ -22,30 +22,31 @@ import tomllib
 import venv
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
 # As in flask.wsgi: this process ends soon, and the start of the service waits for it.
 gc.disable()
 
-from apache import preflight  # noqa: E402 - the line above makes it importable
-from app import config, factory  # noqa: E402
+from apache import known_app, preflight  # noqa: E402 - the line above makes it importable
+from apache.known_app import Facts  # noqa: E402
+from app import config  # noqa: E402
 from app.auth import secret_keys, stores  # noqa: E402
 from app.backups import upgrades  # noqa: E402
-from app.config import Settings, plugin_settings  # noqa: E402
+from app.config import Settings, in_force, plugin_settings  # noqa: E402
 from app.errors import CaskError, SettingsError, StateUnusableError  # noqa: E402
-from app.host import arrivals, certificates, sizing  # noqa: E402 - the line above makes it importable
-from app.plugins import claims, mounting  # noqa: E402 - the line above makes it importable
-from app.plugins.applications import Application  # noqa: E402 - the line above makes it importable
-from app.plugins.mounting import Plugin  # noqa: E402
+from app.host import arrivals, certificates, networks, sizing  # noqa: E402 - the line above makes it importable
 from app.storage import state_files  # noqa: E402 - the line above makes it importable
 from app.supervision import supervision  # noqa: E402
 from app.telemetry import logs  # noqa: E402
-from app.web import policy  # noqa: E402 - the line above makes it importable
-from app.web.middleware import admission, cached_lengths, cors, internal_networks, request_ids, shed_markers  # noqa: E402
-from app.web.middleware.admission_controller import LEAST_RETRY_AFTER_SECONDS, Refusal  # noqa: E402
-from app.web.middleware.security_headers import HEADERS, POLICY  # noqa: E402
-from app.web.ops import applications, guard, in_force, known_routes  # noqa: E402
+from app.web.middleware import cached_lengths, shed_markers  # noqa: E402
+from app.web.middleware.admission_controller import LEAST_RETRY_AFTER_SECONDS  # noqa: E402
+
+# Flask, and what needs it, is imported where it is asked: most starts do without (apache/known_app.py).
+if TYPE_CHECKING:
+    from app.plugins.applications import Application
+    from app.plugins.mounting import Plugin
 
 CONF = ROOT / "apache" / "conf"
 # Where requirements/install.sh and the image's build put our modules: beside the Python that runs us.
@@ -77,6 +78,8 @@ READS_GERMAN = (
     "(req_novary('Cookie') !~ m#(^|; )lang=# && req_novary('Accept-Language') =~ m#^de#i)"
 )
 EXPRESS_TIMEOUT_SECONDS = 60
+# Read by app/web/ops/known_routes.py.
+KNOWN_ROUTES = "routes.json"
 # Below STATE_DIR: what an earlier start may have left there is not true of this one.
 STALE = ("run/refused", "run/metrics", "run/post-mortem")
 # Only a safety net against requests that hang for ever: mod_wsgi ends the process when it fires. Deadlines are ours.
@@ -124,8 +127,8 @@ def prepare(settings: Settings) -> Path:
     state_files.check(settings.state_dir)
     if not config.is_check():
         upgrades.prepare(settings)
-    plugins = check_application(settings)
-    render(settings, server_root, plugins)
+    facts, plugins = known_app.of(settings, _retry_after_seconds(settings))
+    render(settings, server_root, facts, plugins)
     announce_sizes(settings)
     warn_without_tokens(settings)
     compare_secret_keys(settings)
@@ -191,39 +194,27 @@ def mend_counts(settings: Settings, *, has_plugins: bool) -> None:
         counters.mend(settings.state_dir)
 
 
-def check_application(settings: Settings) -> list[Plugin]:
-    """Build the app once, here, where a failure stops the start; in Apache it would be a 500 for ever.
-
-    Returns the plugins on it.
-    """
-    from app.factory import create_app
-
-    app = create_app(settings.model_copy(update={"engine_mode": "service"}))
-    found: list[Plugin] = app.extensions[mounting.EXTENSION]
-    return found
-
-
-def render(settings: Settings, server_root: Path, plugins: Sequence[Plugin] = ()) -> None:
+def render(settings: Settings, server_root: Path, facts: Facts, plugins: Sequence[Plugin] = ()) -> None:
     """Write the whole server root. Raises OSError when Apache would not take it, with Apache's own words."""
     check_modules()
     shutil.rmtree(server_root, ignore_errors=True)
     server_root.mkdir(parents=True)
-    write_definitions(settings, server_root)
+    write_definitions(settings, server_root, facts)
     note_certificate(settings, server_root)
     define_mounts(server_root, plugins)
-    write_headers(server_root, plugins)
+    write_headers(server_root, facts, plugins)
     write_cors(settings, server_root, plugins)
     write_plugins(server_root, plugins)
     write_applications(settings, server_root, plugins)
     write_error_documents(settings, server_root)
-    write_refusal(settings, server_root)
+    write_refusal(server_root, facts)
     make_counted_log(server_root)
     make_arrivals_folder(settings)
     cached_lengths.make(settings.state_dir / cached_lengths.FILE)
     write_log_file(settings, server_root)
     write_log_mark(settings, server_root)
     in_force.note(settings, server_root)
-    known_routes.note(factory.routes_only().url_map, server_root)
+    (server_root / KNOWN_ROUTES).write_text(json.dumps(facts.routes))
     run_express(express_options(settings, server_root), server_root)
     mend_hosts(server_root)
     put_limits_first(server_root)
@@ -281,7 +272,7 @@ def express_options(settings: Settings, server_root: Path) -> list[str]:
     return options
 
 
-def write_definitions(settings: Settings, server_root: Path) -> None:
+def write_definitions(settings: Settings, server_root: Path, facts: Facts) -> None:
     """What our .conf files call ${CASK_…}."""
     sizes = sizing.choose(settings)
     values = {
@@ -302,12 +293,12 @@ def write_definitions(settings: Settings, server_root: Path) -> None:
         "CASK_SERVER_PROCESSES": sizes.server_processes.value,
         "CASK_SERVER_THREADS": sizes.server_threads,
         "CASK_SERVER_MAX_CONNECTIONS": sizes.server_processes.value * sizes.server_threads,
-        "CASK_PREDICTING": f"^(?:{policy.predicting(factory.routes_only())})$",
+        "CASK_PREDICTING": f"^(?:{facts.predicting})$",
         "CASK_IS_REFUSED": _is_refused(settings),
-        "CASK_IS_COMPUTED": f"req_novary('Cache-Control') =~ m#{admission.COMPUTED.pattern}#i",
+        "CASK_IS_COMPUTED": f"req_novary('Cache-Control') =~ m#{facts.computed}#i",
         "CASK_LENGTHS": settings.state_dir / cached_lengths.FILE,
         "CASK_RETRY_AFTER_SECONDS": _retry_after_seconds(settings),
-        "CASK_ADMIN_NETWORKS": " ".join(internal_networks.networks(settings)) or "255.255.255.255/32",
+        "CASK_ADMIN_NETWORKS": " ".join(networks.of_operators(settings)) or "255.255.255.255/32",
         "CASK_TRUSTED_PROXIES": " ".join(trusted_proxies(settings)),
         "CASK_IS_TRUSTED": _is_trusted(settings),
         "CASK_PATH_PREFIX": settings.path_prefix,
@@ -348,17 +339,23 @@ def define_mounts(server_root: Path, plugins: Sequence[Plugin]) -> None:
         file.write(f'Define CASK_MOUNTS "{mounts}"\n')
 
 
-def write_headers(server_root: Path, plugins: Sequence[Plugin]) -> None:
+def write_headers(server_root: Path, facts: Facts, plugins: Sequence[Plugin]) -> None:
     """The app's security headers, for answers that Python never sees. An application of others has its own."""
     ours = f' "expr={_is_ours(plugins)}"' if _is_ours(plugins) else ""
     lines = []
-    for name, value in HEADERS.items():
+    for name, value in facts.headers.items():
         lines += [f"Header onsuccess unset {name}{ours}", f'Header always set {name} "{value}"{ours}']
     (server_root / "headers.conf").write_text("\n".join(lines) + "\n")
 
 
 def write_plugins(server_root: Path, plugins: Sequence[Plugin]) -> None:
     """Files of plugins, and what their own pages may load besides."""
+    if not plugins:
+        (server_root / "plugins.conf").touch()
+        return
+    from app.plugins import claims
+    from app.web.middleware.security_headers import POLICY
+
     lines = []
     for each in (each for each in plugins if not each.reason):
         if (folder := (each.folder / "static").resolve()).is_dir():
@@ -383,6 +380,8 @@ def write_applications(settings: Settings, server_root: Path, plugins: Sequence[
 
 def application_lines(settings: Settings, folder: Path, plugin: Plugin, found: Application) -> list[str]:
     """Apache's lines for one. Writes its script, and makes the folder below STATE_DIR that is its own."""
+    from app.web.ops import applications, guard
+
     own = plugin_settings.own_folder(settings, plugin.name)
     own.mkdir(mode=0o700, parents=True, exist_ok=True)
     script, group, mount = folder / f"{plugin.name}.wsgi", f"plugin-{plugin.name}", found.mount
@@ -433,6 +432,8 @@ def write_cors(settings: Settings, server_root: Path, plugins: Sequence[Plugin] 
     """
     lines = []
     if settings.cors_origins:
+        from app.web.middleware import cors
+
         is_any = cors.ALL in settings.cors_origins
         ours = _is_ours(plugins)
         is_allowed = f"req_novary('Origin') =~ m#^(?:{cors.pattern(settings)})$#i" + (f" && {ours}" if ours else "")
@@ -476,17 +477,17 @@ def write_error_documents(settings: Settings, server_root: Path) -> None:
     (server_root / "error-documents.conf").write_text("\n".join(lines) + "\n")
 
 
-def write_refusal(settings: Settings, server_root: Path) -> None:
+def write_refusal(server_root: Path, facts: Facts) -> None:
     """What Apache says to callers that every web process refuses: the app's own words."""
 
     def document(request_id: str) -> str:
-        problem = admission.refusal(Refusal("slow", _retry_after_seconds(settings))).to_problem(request_id)
+        problem = {**facts.refusal, "request_id": request_id}
         return f"ErrorDocument 503 {json.dumps(json.dumps(problem))}"
 
     # A refusal comes before request-id.conf has put the id into the request.
     lines = [
         document("%{reqenv:UNIQUE_ID}"),
-        f'<If "%{{HTTP:X-Request-Id}} =~ m#^{request_ids.PATTERN.pattern}$#">',
+        f'<If "%{{HTTP:X-Request-Id}} =~ m#^{facts.request_id}$#">',
         f"    {document('%{HTTP:X-Request-Id}')}",
         "</If>",
     ]

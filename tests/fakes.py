@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from flask import Flask
 from PIL import Image
-from pydantic import SecretStr
 
 from app import config, tasks
+from app.config import SecretStr
 from app.engine.batcher import Limits
 from app.engine.client import CallAnswer, EngineAnswer, EngineClient
 from app.engine.server import Server

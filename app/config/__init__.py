@@ -42,4 +42,5 @@ from app.config.sources import resolve as resolve
 from app.config.values import CONTAINER_HOST as CONTAINER_HOST
 from app.config.values import MODEL_NAME as MODEL_NAME
 from app.config.values import PATH_PREFIX as PATH_PREFIX
+from app.config.values import SecretStr as SecretStr
 from app.config.values import in_url as in_url

@@ -31,7 +31,10 @@ configure = _load_configure()
 
 # As the service user, as serve.sh does it: Apache refuses to be tried as root.
 CODE = "import sys; sys.path.insert(0, 'apache'); import configure; from pathlib import Path; from app import config"
-RENDER = f"{CODE}; configure.render(config.load(), Path(sys.argv[1]))"
+RENDER = (
+    f"{CODE}; settings = config.load();"
+    " configure.render(settings, Path(sys.argv[1]), configure.known_app.ask(settings, 1).facts)"
+)
 
 Render = Callable[..., str]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from pydantic import SecretStr
 
+from app.config import SecretStr
 from loadtest import guard
 from loadtest.guard import Target
 from loadtest.statuses import LoadTestError, RefusedError, UsageError

@@ -1,37 +1,20 @@
 """What stands before every view: admission, request id, host, token, size, deadline; behind: one shape of failure."""
 
-import logging
+from __future__ import annotations
 
-from flask import Flask
+import logging
+from typing import TYPE_CHECKING
 
 from app.config import Settings
 from app.host import machine, sizing
 from app.host.sizing import Sizes
-from app.inference.memory_budget import Budget
-from app.web.middleware import (
-    admission,
-    authentication,
-    body_limits,
-    body_memory,
-    cached_lengths,
-    conditional_requests,
-    content_encoding,
-    cors,
-    deadlines,
-    error_handlers,
-    finite_json,
-    form_bodies,
-    microcache,
-    path_prefix,
-    rate_limits,
-    request_context,
-    request_ids,
-    security_headers,
-    sessions,
-    shed_markers,
-    trusted_hosts,
-)
+from app.web.middleware import cached_lengths, shed_markers
 from app.web.middleware.admission_controller import AdmissionController
+
+if TYPE_CHECKING:
+    from flask import Flask
+
+    from app.inference.memory_budget import Budget
 
 log = logging.getLogger("cask.web")
 
@@ -43,6 +26,29 @@ TURNS_AT_ONCE = 2
 
 def init_app(app: Flask, settings: Settings, budget: Budget) -> None:
     """Install all middleware, outermost first. ``budget``: the memory that requests may hold."""
+    # Here and not above: Apache's configuration is written by a process that does without Flask.
+    from app.web.middleware import (
+        admission,
+        authentication,
+        body_limits,
+        body_memory,
+        conditional_requests,
+        content_encoding,
+        cors,
+        deadlines,
+        error_handlers,
+        finite_json,
+        form_bodies,
+        microcache,
+        path_prefix,
+        rate_limits,
+        request_context,
+        request_ids,
+        security_headers,
+        sessions,
+        trusted_hosts,
+    )
+
     request_ids.init_app(app)
     security_headers.init_app(app)
     cors.init_app(app, settings)

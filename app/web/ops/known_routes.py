@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
+from typing import Any
 
 from werkzeug.routing import Map, Rule
 
@@ -13,16 +14,15 @@ from app.web.middleware.request_metrics import Routes
 FILE_NAME = "routes.json"
 
 
-def note(url_map: Map, server_root: Path) -> None:
-    """Keep the addresses of this app and their methods. Raises OSError."""
-    rules = [[rule.rule, sorted(rule.methods or ())] for rule in url_map.iter_rules()]
-    (server_root / FILE_NAME).write_text(json.dumps(rules))
+def rules(url_map: Map) -> list[list[Any]]:
+    """The addresses of an app and their methods, as ``configure.py`` notes them."""
+    return [[rule.rule, sorted(rule.methods or ())] for rule in url_map.iter_rules()]
 
 
 def read(state_dir: Path) -> Routes | None:
     """Those of this start; None where none were noted."""
     try:
-        rules = json.loads((state_dir / "run" / "httpd" / FILE_NAME).read_text())
+        noted = json.loads((state_dir / "run" / "httpd" / FILE_NAME).read_text())
     except (OSError, ValueError):
         return None
-    return Routes(Map([Rule(rule, methods=methods, endpoint=rule) for rule, methods in rules]))
+    return Routes(Map([Rule(rule, methods=methods, endpoint=rule) for rule, methods in noted]))

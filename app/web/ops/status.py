@@ -10,7 +10,7 @@ from typing import Any, Literal
 from flask import Flask, Response, current_app, jsonify
 from typing_extensions import TypedDict
 
-from app.config import Settings
+from app.config import Settings, in_force
 from app.errors import CaskError
 from app.host import machine
 from app.inference.served_models import served_models
@@ -21,7 +21,7 @@ from app.telemetry.metrics import Sums
 from app.web import capacity_card, policy
 from app.web.middleware.request_metrics import NO_ROUTE
 from app.web.openapi.operations import Answer, describe
-from app.web.ops import in_force, ops, processes
+from app.web.ops import ops, processes
 from app.web.ops.health import jobs_row
 from app.web.ops.load import Load, refusals
 from app.web.ops.plugins import PluginRow, rows

@@ -15,12 +15,11 @@ from typing import Any
 
 import pytest
 import redis
-from pydantic import SecretStr
 
 from app.auth import tokens
 from app.cli import checks, doctor
 from app.cli.checks import Check, Finding, Surroundings, access, disk, installation, services, sizes
-from app.config import ROOT
+from app.config import ROOT, SecretStr
 from app.host import permissions, sizing
 from app.host.permissions import Account
 from tests import fakes, redis_servers, servers

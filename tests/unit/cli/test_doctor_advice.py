@@ -21,12 +21,11 @@ from typing import Any
 
 import pytest
 import redis
-from pydantic import SecretStr
 
 from app import config
 from app.auth.tokens import FILE_NAME, TokenStore
 from app.cli.checks import Check, Finding, Surroundings, access, disk, plugins, services, sizes
-from app.config import ROOT
+from app.config import ROOT, SecretStr
 from app.host import machine
 from app.host.permissions import Account
 from tests import fakes, redis_servers, servers

@@ -15,8 +15,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
+from app.config import SecretStr
 from app.errors import OptionError
 from app.jobs import webhooks
 from app.jobs.store import JobStore

@@ -7,10 +7,10 @@ from pathlib import Path
 import pytest
 
 from app import config
+from app.config import in_force
 from app.errors import SettingsError
 from app.telemetry import metrics
 from app.telemetry.metrics import Sums
-from app.web.ops import in_force
 from app.web.ops.load import KEPT_LOOKS, Load, quantile, refusals
 
 

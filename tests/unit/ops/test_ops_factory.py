@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -17,7 +18,8 @@ from tests import fakes
 def settings(tmp_path: Path) -> Settings:
     fakes.write_model(tmp_path / "models")
     (tmp_path / "run" / "httpd").mkdir(parents=True)
-    known_routes.note(factory.routes_only().url_map, tmp_path / "run" / "httpd")
+    noted = json.dumps(known_routes.rules(factory.routes_only().url_map))
+    (tmp_path / "run" / "httpd" / known_routes.FILE_NAME).write_text(noted)
     update = {
         "state_dir": tmp_path,
         "models_dir": tmp_path / "models",

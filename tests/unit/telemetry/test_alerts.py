@@ -12,9 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 
 from app import __version__
+from app.config import SecretStr
 from app.telemetry import alerts, logs, metrics
 from app.telemetry.alerts import Once, Sender
 from app.telemetry.shards import MetricsShard
@@ -128,7 +128,7 @@ def test_a_count_is_told_by_itself_when_the_span_is_over(tmp_path: Path, sink: H
 
 def test_all_processes_together_tell_a_fault_once(tmp_path: Path, sink: HttpSink) -> None:
     code = (
-        "import sys, logging; from pathlib import Path; from pydantic import SecretStr;"
+        "import sys, logging; from pathlib import Path; from app.config import SecretStr;"
         "from tests import fakes; from app.telemetry import alerts, logs;"
         "folder, url = Path(sys.argv[1]), SecretStr(sys.argv[2]);"
         "settings = fakes.make_settings(folder, folder, alerts_webhook_url=url);"

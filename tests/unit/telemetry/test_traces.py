@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 from flask import Flask
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from pydantic import SecretStr
 
+from app.config import SecretStr
 from app.telemetry import metrics, traces
 from app.telemetry.shards import MetricsShard
 from tests import fakes
