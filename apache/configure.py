@@ -7,6 +7,7 @@ or one line a failure on stderr, and exits with 2. Every value comes from app.co
 from __future__ import annotations
 
 import atexit
+import contextlib
 import gc
 import html
 import json
@@ -20,7 +21,7 @@ import subprocess
 import sys
 import tomllib
 import venv
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -199,6 +200,15 @@ def render(settings: Settings, server_root: Path, facts: Facts, plugins: Sequenc
     check_modules()
     shutil.rmtree(server_root, ignore_errors=True)
     server_root.mkdir(parents=True)
+    with running_express(express_options(settings, server_root), server_root):
+        write_ours(settings, server_root, facts, plugins)
+    mend_hosts(server_root)
+    put_limits_first(server_root)
+    test_configuration(server_root)
+
+
+def write_ours(settings: Settings, server_root: Path, facts: Facts, plugins: Sequence[Plugin]) -> None:
+    """All files but those of mod_wsgi-express."""
     write_definitions(settings, server_root, facts)
     note_certificate(settings, server_root)
     define_mounts(server_root, plugins)
@@ -215,10 +225,6 @@ def render(settings: Settings, server_root: Path, facts: Facts, plugins: Sequenc
     write_log_mark(settings, server_root)
     in_force.note(settings, server_root)
     (server_root / KNOWN_ROUTES).write_text(json.dumps(facts.routes))
-    run_express(express_options(settings, server_root), server_root)
-    mend_hosts(server_root)
-    put_limits_first(server_root)
-    test_configuration(server_root)
 
 
 def express_options(settings: Settings, server_root: Path) -> list[str]:
@@ -549,13 +555,20 @@ def _is_trusted(settings: Settings) -> str:
     return " || ".join(f"%{{CONN_REMOTE_ADDR}} -ipmatch '{each}'" for each in trusted_proxies(settings)) or "false"
 
 
-def run_express(options: list[str], server_root: Path) -> None:
-    """Let mod_wsgi-express write httpd.conf and apachectl. Raises OSError with its output."""
+@contextlib.contextmanager
+def running_express(options: list[str], server_root: Path) -> Iterator[None]:
+    """Let mod_wsgi-express write httpd.conf and apachectl beside what is done here. Raises OSError with its output."""
     express = Path(sys.executable).with_name("mod_wsgi-express")
     command = [sys.executable, str(express), "setup-server", *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=EXPRESS_TIMEOUT_SECONDS, check=False)
-    if done.returncode or not (server_root / "httpd.conf").exists():
-        raise OSError(f"mod_wsgi-express failed: {(done.stderr or done.stdout).strip()}")
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        yield
+        try:
+            output, errors = process.communicate(timeout=EXPRESS_TIMEOUT_SECONDS)
+        except BaseException:
+            process.kill()
+            raise
+    if process.returncode or not (server_root / "httpd.conf").exists():
+        raise OSError(f"mod_wsgi-express failed: {(errors or output).strip()}")
 
 
 def mend_hosts(server_root: Path) -> None:

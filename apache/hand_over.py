@@ -8,12 +8,13 @@ needs one capability, which stays; nothing else of root does.
 
 from __future__ import annotations
 
-import compileall
 import contextlib
+import importlib.util
 import itertools
 import os
 import shutil
 import stat
+import struct
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -124,20 +125,31 @@ def _check_reading(account: Account) -> None:
     """A checkout or .venv made with a strict umask would crash in a loop. The first closed file is enough to say so."""
     packages = Path(sysconfig.get_path("purelib"))
     folders = map(_below, (ROOT / name for name in ("app", "apache", "cask", "env", "models")))
-    for path in itertools.chain([ROOT / "flask.wsgi"], *folders, [packages], packages.iterdir()):
-        needed = permissions.READ | (permissions.ENTER if path.is_dir() else 0)
-        if not account.may(needed, path):
-            top = ROOT if path.is_relative_to(ROOT) else packages
+    single = ((str(path), path.stat()) for path in (ROOT / "flask.wsgi", packages))
+    with os.scandir(packages) as entries:
+        beside = [(entry.path, entry.stat()) for entry in entries]
+    for path, found in itertools.chain(single, *folders, beside):
+        needed = permissions.READ | (permissions.ENTER if stat.S_ISDIR(found.st_mode) else 0)
+        if not account.is_allowed(needed, found):
+            top = ROOT if Path(path).is_relative_to(ROOT) else packages
             raise HandOverError(
                 f"the user {account.name}, who serves, may not read {path}. Open the folder: chmod -R go+rX {top}"
             )
 
 
-def _below(folder: Path) -> Iterator[Path]:
-    for here, folders, files in os.walk(folder):
+def _below(folder: Path) -> Iterator[tuple[str, os.stat_result]]:
+    """All that lies below a folder; nothing where there is none. Folders behind links are not looked into."""
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as listed:
+        entries = list(listed)
+    for entry in entries:
         # Python leaves compiled files that it may not read, such as those that root made under a strict umask.
-        folders[:] = [name for name in folders if name != "__pycache__"]
-        yield from (Path(here, name) for name in (*folders, *files))
+        if entry.name == "__pycache__":
+            continue
+        yield entry.path, entry.stat()
+        if entry.is_dir(follow_symlinks=False):
+            yield from _below(Path(entry.path))
 
 
 def _check_code(account: Account) -> None:
@@ -157,8 +169,21 @@ def _compile_code() -> None:
     """
     if _owner(ROOT / "app") == 0 and not sys.dont_write_bytecode:
         # What is up to date is left as it is; what cannot be written is compiled at each start, as before.
-        for name in ("app", "cask"):
-            compileall.compile_dir(ROOT / name, quiet=2)
+        for folder in (ROOT / name for name in ("app", "cask")):
+            if not all(_is_compiled(*each) for each in _below(folder) if each[0].endswith(".py")):
+                import compileall
+
+                compileall.compile_dir(folder, quiet=2)
+
+
+def _is_compiled(path: str, found: os.stat_result) -> bool:
+    """Whether Python will take the compiled file as it is: by time and size of its source (PEP 3147, PEP 552)."""
+    of_source = struct.pack("<LLL", 0, int(found.st_mtime) & 0xFFFFFFFF, found.st_size & 0xFFFFFFFF)
+    try:
+        with open(importlib.util.cache_from_source(path), "rb", buffering=0) as file:  # noqa: PTH123 - 400 of them
+            return file.read(16) == importlib.util.MAGIC_NUMBER + of_source
+    except OSError:
+        return False
 
 
 def _owner(path: Path) -> int:

@@ -5,7 +5,9 @@
 #   apache/serve.sh --check    render and test the configuration, start nothing
 set -eu
 
-ROOT=$(cd "$(dirname "$0")/.." && pwd)
+# Few programs are started on the way: each takes a millisecond or two of what callers wait for.
+HERE=. && [[ $0 != */* ]] || HERE=${0%/*}
+ROOT=$(cd "$HERE/.." && pwd)
 PYTHON=${CASK_PYTHON:-$ROOT/.venv/bin/python}
 
 # As app/config/sources.py finds it. Before Apache writes the log, lines of ours are to be objects too.
@@ -35,7 +37,7 @@ if [ "$IS_TERMINAL" = no ]; then trap '' HUP USR1; fi
 [ -x "$PYTHON" ] || fail "needs $PYTHON, found nothing. Run requirements/install.sh, or make serve."
 command -v apache2 >/dev/null || command -v httpd >/dev/null || fail "needs Apache, found none. Run requirements/install.sh."
 # Root only hands over, to SERVICE_USER or www-data; from here on we are that user, and nothing below needs to be root.
-if [ "$(id -u)" = 0 ]; then exec "$PYTHON" apache/hand_over.py "${SERVICE_USER:-www-data}" bash "$ROOT/apache/serve.sh" "$@"; fi
+if [ "$EUID" = 0 ]; then exec "$PYTHON" apache/hand_over.py "${SERVICE_USER:-www-data}" bash "$ROOT/apache/serve.sh" "$@"; fi
 
 # ── From here on, files are written, below STATE_DIR only ────────────────────────────────────────────────────────────
 umask 022
@@ -45,13 +47,13 @@ STATE_DIR=${APACHECTL%/run/httpd/apachectl}
 export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2}
 # Libraries keep caches below HOME; the service user's own may be missing or root's.
 export HOME=$STATE_DIR
-if [ "${1:-}" = --check ]; then echo "The configuration is right: $(dirname "$APACHECTL")/httpd.conf"; exit 0; fi
+if [ "${1:-}" = --check ]; then echo "The configuration is right: ${APACHECTL%/*}/httpd.conf"; exit 0; fi
 
 # Says the address once a prediction has succeeded; the server below does not wait for it.
 announce() { if [ "${CASK_ANNOUNCE:-yes}" = yes ]; then "$PYTHON" apache/announce.py & fi; }
 
 # With LOG_FILE every line goes there too, and to where it would have gone. The keeper ends with the last who writes.
-KEPT=$(dirname "$APACHECTL")/log-file
+KEPT=${APACHECTL%/*}/log-file
 if [ -f "$KEPT" ]; then
     { read -r LOG_FILE; read -r LOG_BYTES; read -r LOG_COUNT; } <"$KEPT"
     exec > >(exec "$PYTHON" -IS apache/keep_log.py "$LOG_FILE" "$LOG_BYTES" "$LOG_COUNT") 2>&1
@@ -61,8 +63,8 @@ elif ! { : >>/proc/self/fd/1 && : >>/proc/self/fd/2; } 2>/dev/null; then
 fi
 
 # With LOG_FORMAT=json every line is an object, also those of Apache.
-if [ -f "$(dirname "$APACHECTL")/log-mark" ]; then
-    CASK_LOG_MARK=$(cat "$(dirname "$APACHECTL")/log-mark")
+if [ -f "${APACHECTL%/*}/log-mark" ]; then
+    CASK_LOG_MARK=$(<"${APACHECTL%/*}/log-mark")
     export CASK_LOG_MARK
     exec > >(exec "$PYTHON" -IS apache/json_lines.py) 2>&1
 fi

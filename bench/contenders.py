@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from apache import known_app
 from app.engine import monitor
 from bench import environment, memory, model, own_priority, requests
 from bench.peers import network
@@ -106,14 +107,16 @@ def running(contender: Contender) -> Iterator[Running]:
     finally:
         _stop(process, contender.stop_signal)
         if contender.kind != "peer":
-            _keep_drift(folder / "state", contender.state)
+            _keep_learnt(folder / "state", contender.state)
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _keep_drift(state: Path, built_state: Path) -> None:
-    """What was learnt of the model's samples is kept over a restart, so not learnt in each round."""
-    for learnt in (state / monitor.FOLDER).glob("*.json"):
-        kept = built_state / monitor.FOLDER / learnt.name
+def _keep_learnt(state: Path, built_state: Path) -> None:
+    """What is kept over a restart is kept here too, so not made in each round: what was learnt of the model's samples,
+    and what Apache is told of the app. So all rounds but the first see a warm start.
+    """
+    for learnt in (*(state / monitor.FOLDER).glob("*.json"), *state.glob(str(known_app.FILE))):
+        kept = built_state / learnt.relative_to(state)
         kept.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy(learnt, kept)
 
