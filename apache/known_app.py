@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from app.plugins.mounting import Plugin
 
 # Below STATE_DIR.
-FILE = Path("cache", "known-app.json")
+FILE = Path("cache", "known-app")
 MOST_BYTES = 1 << 20
 MOST_FILES = 10_000
 CODE = ("app", "apache", "cask", "flask.wsgi")

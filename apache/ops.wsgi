@@ -10,7 +10,10 @@ gc.disable()
 from app.host import first_start  # noqa: E402 - the line above is to come first
 
 # At the start of the service, the processes that callers wait for come first.
-first_start.import_behind("app.ops_factory", "app.supervision.supervision", "app.web.ops.guard", "app.web.ops.load")
+first_start.import_behind(
+    *("app.config", "http.server", "werkzeug", "jinja2", "flask", "pydantic", "app.tasks", "app.engine.client"),
+    *("app.web.middleware.authentication", "app.web.ops", "app.ops_factory", "app.supervision.supervision"),
+)
 
 from app.ops_factory import create_app  # noqa: E402 - the line above is to come first
 from app.supervision import supervision  # noqa: E402

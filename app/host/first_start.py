@@ -12,26 +12,33 @@ from pathlib import Path
 NICE = 10
 # A process that begins so soon after Apache belongs to the start of the service.
 START_SECONDS = 10.0
+# So long the others come first, and what is being imported then: on a machine that is never idle they would for ever.
+PATIENCE_SECONDS = 0.3
 
 
 def import_behind(*modules: str) -> None:
     """Import modules behind the other processes of this start; as usual where this process replaces another one.
 
-    In a thread of its own, for a level of nice(2) is a thread's (Linux), and nobody but root may take it back.
+    In a thread of its own, for a level of nice(2) is a thread's (Linux), and nobody but root may take it back. What is
+    not imported within ``PATIENCE_SECONDS`` is left to the caller, so name small modules before those that need them.
     """
     if _seconds_after_parent() > START_SECONDS:
         return
-    helper = threading.Thread(target=_import_all, args=(modules,), name="imports")
+    is_over = threading.Event()
+    helper = threading.Thread(target=_import_all, args=(modules, is_over), name="imports")
     helper.start()
-    helper.join()
+    helper.join(PATIENCE_SECONDS)
+    is_over.set()
 
 
-def _import_all(modules: tuple[str, ...]) -> None:
+def _import_all(modules: tuple[str, ...], is_over: threading.Event) -> None:
     own = threading.get_native_id()
     os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + NICE)
     # What is wrong with one is told where it is imported again.
     with contextlib.suppress(Exception):
         for name in modules:
+            if is_over.is_set():
+                return
             importlib.import_module(name)
 
 

@@ -26,28 +26,21 @@ TURNS_AT_ONCE = 2
 
 def init_app(app: Flask, settings: Settings, budget: Budget) -> None:
     """Install all middleware, outermost first. ``budget``: the memory that requests may hold."""
-    # Here and not above: Apache's configuration is written by a process that does without Flask.
-    from app.web.middleware import (
-        admission,
-        authentication,
-        body_limits,
-        body_memory,
-        conditional_requests,
-        content_encoding,
-        cors,
-        deadlines,
-        error_handlers,
-        finite_json,
-        form_bodies,
-        microcache,
-        path_prefix,
-        rate_limits,
-        request_context,
-        request_ids,
-        security_headers,
-        sessions,
-        trusted_hosts,
-    )
+    # Here and below, not above: Apache's configuration is written by a process that does without Flask.
+    from app.web.middleware import body_memory, error_handlers, microcache, path_prefix
+
+    _init_callers(app, settings)
+    _init_requests(app, settings)
+    _init_admission(app, settings)
+    body_memory.init_app(app, budget)
+    microcache.init_app(app, settings.request_microcache_ms)
+    path_prefix.init_app(app, settings)
+    error_handlers.init_app(app)
+
+
+def _init_callers(app: Flask, settings: Settings) -> None:
+    """Who asks, and whether they may."""
+    from app.web.middleware import authentication, cors, rate_limits, request_ids, security_headers, trusted_hosts
 
     request_ids.init_app(app)
     security_headers.init_app(app)
@@ -57,6 +50,21 @@ def init_app(app: Flask, settings: Settings, budget: Budget) -> None:
     app.before_request(authentication.identify)
     rate_limits.init_app(app, settings)
     app.before_request(authentication.authorize)
+
+
+def _init_requests(app: Flask, settings: Settings) -> None:
+    """What they send, and how long it may take."""
+    from app.web.middleware import (
+        body_limits,
+        conditional_requests,
+        content_encoding,
+        deadlines,
+        finite_json,
+        form_bodies,
+        request_context,
+        sessions,
+    )
+
     finite_json.init_app(app)
     form_bodies.init_app(app)
     content_encoding.init_app(app)
@@ -65,16 +73,18 @@ def init_app(app: Flask, settings: Settings, budget: Budget) -> None:
     request_context.init_app(app)
     conditional_requests.init_app(app)
     sessions.init_app(app)
+
+
+def _init_admission(app: Flask, settings: Settings) -> None:
+    """Whether there is a place for it."""
+    from app.web.middleware import admission
+
     sizes_here = sizing.choose(settings)
     has_cache = app.extensions["predictor"].kept is not None
     is_gpu = machine.device(settings.device) != machine.CPU
     controller = _controller(settings, sizes_here, has_cache=has_cache, is_gpu=is_gpu)
     known = _lengths(app, settings) if has_cache else None
     admission.init_app(app, controller, _notices(app, settings, sizes_here, controller), known)
-    body_memory.init_app(app, budget)
-    microcache.init_app(app, settings.request_microcache_ms)
-    path_prefix.init_app(app, settings)
-    error_handlers.init_app(app)
 
 
 def _controller(settings: Settings, sizes: Sizes, *, has_cache: bool, is_gpu: bool) -> AdmissionController:

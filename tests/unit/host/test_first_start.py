@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
@@ -40,6 +41,21 @@ def test_only_imports_of_a_start_step_back(tmp_path: Path, start_seconds: float,
     assert levels["rest"] == 0
     # What runs at a level near the last cannot step back further.
     assert levels["imports"] == min(level, 19 - os.nice(0))
+
+
+def test_what_takes_long_is_left_to_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "taking_long.py").write_text("import threading; threading.Event().wait(0.2)")
+    (tmp_path / "left_over.py").write_text("")
+    monkeypatch.syspath_prepend(tmp_path)
+    monkeypatch.setattr(first_start, "START_SECONDS", 1e9)
+    monkeypatch.setattr(first_start, "PATIENCE_SECONDS", 0.01)
+
+    first_start.import_behind("taking_long", "left_over")
+    for thread in threading.enumerate():
+        if thread.name == "imports":
+            thread.join()
+
+    assert "left_over" not in sys.modules
 
 
 def test_what_is_wrong_with_a_module_is_told_where_it_is_imported_again(
