@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import importlib.util
 import json
+import re
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +73,35 @@ def test_lines_of_our_processes_pass_unchanged() -> None:
         "logger": "cask.web",
         "message": "a\u2028b",
     }
+
+
+@pytest.mark.parametrize(
+    "fields",
+    [
+        "1700000000123\t7\t10.1.2.3\tGET\t/v1/jobs\t200\t203\t881\t11012\taw2mm-d@x.y_z",
+        "1700000000003\t7\t2001:db8::1\tPOST\t/a b/%C3\t499\t0\t0\t0\tabcdefgh",
+        "1700000000003\t7\t10.1.2.3\tGET\t/'\t200\t2\t0\t0\tabcdefgh",
+    ],
+)
+def test_plain_line_is_told_as_every_other(fields: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    line = MARK + b"access\t" + fields.encode() + b"\n"
+    assert json_lines.PLAIN.fullmatch(line[len(MARK) : -1])
+    quickly = json_lines.to_json(line, MARK)
+    monkeypatch.setattr(json_lines, "PLAIN", re.compile(b"(?!)"))
+
+    assert quickly == json_lines.to_json(line, MARK)
+
+
+def test_lines_that_come_together_or_in_parts_are_told_one_by_one() -> None:
+    command = [sys.executable, "-IS", str(ROOT / "apache" / "json_lines.py")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env={"CASK_LOG_MARK": ""}) as made:
+        assert made.stdin and made.stdout
+        for part in (b"one\n\ntw", b"o\nthree", b"\n" + b"x" * 70_000 + b"\n"):
+            made.stdin.write(part)
+            made.stdin.flush()
+        made.stdin.write(b"the last")
+        made.stdin.close()
+        told = [json.loads(line)["message"] for line in made.stdout]
+
+    assert [told[0], told[1], told[2], told[-1]] == ["one", "two", "three", "the last"]
+    assert "".join(told[3:-1]) == "x" * 70_000
