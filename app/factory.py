@@ -43,8 +43,8 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     predictor = Predictor(settings, engine or _engine(settings), kept, RequestContext())
     app.extensions["predictor"] = predictor
     app.extensions["ensemble"] = Ensemble.of(settings)
+    light_path.init_app(app, settings, lambda: straight is not None and straight.is_open)
     straight = fast_path.init_app(app, settings)
-    light_path.init_app(app, settings, straight)
     middleware.init_app(app, settings, predictor.decoder.budget)
     add_routes(app)
     if role == "web":

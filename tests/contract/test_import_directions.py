@@ -515,7 +515,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
         },
     ),
     # What it leaves out of Flask, it must ask for itself.
-    ("app.web.api.light_path", {"app.auth.tokens", "app.config", "app.errors", "app.telemetry", "app.web"}),
+    (
+        "app.web.api.light_path",
+        {"app.auth.tokens", "app.cache.predictions", "app.config", "app.errors", "app.telemetry", "app.web"},
+    ),
     (
         "app.web.api.fast_path",
         {

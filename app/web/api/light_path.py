@@ -1,8 +1,8 @@
-"""GETs of the API behind the same rules as all, in a context that holds no more than their views ask for.
+"""GET and POST of the API behind the same rules as all, in a context that holds no more than their views ask for.
 
-Such a view answers a few hundred bytes in microseconds; the hooks, the session and the signals around it take several
-times as long. Only plain requests come this way: one with a cookie, an origin, a body, or a token that does not do, is
-left to Flask before anything is counted. The view is the same, and so are the handlers of its failures.
+A GET answers a few hundred bytes in microseconds; the hooks, the session and the signals around it take several times
+as long. Only plain requests come this way: one with a cookie, an origin, a body of unknown length, or a token that
+does not do, is left to Flask before anything is counted. The view is the same, and so are the handlers of its failures.
 ``tests/unit/api/test_light_path.py`` compares both ways.
 """
 
@@ -22,6 +22,7 @@ from werkzeug.routing import Rule
 from werkzeug.sansio.utils import get_host
 
 from app.auth.tokens import Token, TokenTable
+from app.cache.predictions import Found
 from app.config import Settings
 from app.errors import CaskError
 from app.telemetry import logs
@@ -30,9 +31,11 @@ from app.web.api import fast_path
 from app.web.middleware import (
     admission,
     authentication,
+    body_memory,
     conditional_requests,
     deadlines,
     rate_limits,
+    request_context,
     request_ids,
     security_headers,
     sessions,
@@ -41,6 +44,7 @@ from app.web.middleware import (
 from app.web.policy import Access, RoutePolicy
 
 BLUEPRINT = "api"
+METHODS = ("GET", "POST")
 # Of these, jobs have an address each.
 MAX_PATHS = 1024
 SCOPES = {Access.PREDICT: "predict", Access.ANY_TOKEN: authentication.ANY}
@@ -61,6 +65,7 @@ class Light:
     """One request that may come this way, as far as it can be known before anything of it is counted."""
 
     route: Route
+    length: int
     deadline: float
     request_id: str
     token: Token | None
@@ -96,11 +101,13 @@ class LightContext(RequestContext):
 
 
 class LightPath:
-    """WSGI middleware right before Flask."""
+    """WSGI middleware right before Flask, behind the fast path."""
 
-    def __init__(self, application: WSGIApplication, app: Flask, settings: Settings, fast: fast_path.FastPath) -> None:
-        """``fast``: the way of predictions, which knows whether somebody else looks at every request."""
-        self._application, self._app, self._settings, self._fast = application, app, settings, fast
+    def __init__(
+        self, application: WSGIApplication, app: Flask, settings: Settings, is_open: Callable[[], bool]
+    ) -> None:
+        """``is_open``: whether nobody else looks at every request; asked with the first one of each address."""
+        self._application, self._app, self._settings, self._is_open = application, app, settings, is_open
         self._accepts = trusted_hosts.acceptance(settings)
         self._route = functools.lru_cache(MAX_PATHS)(self._look_up)
         self._common = () if app.extensions["is_under_apache"] else tuple(security_headers.HEADERS.items())
@@ -116,6 +123,7 @@ class LightPath:
         try:
             try:
                 self._count(environ, light)
+                self._hold(light)
                 response = self._app.make_response(light.route.view(**light.route.values))
             except Exception as error:  # noqa: BLE001 - as Flask: the handlers tell each failure
                 return self._app.finalize_request(self._app.handle_user_exception(error))(environ, start_response)
@@ -126,11 +134,13 @@ class LightPath:
 
     def _light(self, environ: WSGIEnvironment) -> Light | None:
         """The request, if it is one for this way."""
-        if environ["REQUEST_METHOD"] != "GET" or not fast_path.UNUSUAL.isdisjoint(environ):
+        if not fast_path.UNUSUAL.isdisjoint(environ) or fast_path.has_receivers():
             return None
-        if environ.get("CONTENT_LENGTH", "") not in ("", "0") or fast_path.has_receivers():
+        said: str = environ.get("CONTENT_LENGTH") or "0"
+        length = int(said) if said.isdecimal() else -1
+        if not 0 <= length <= self._settings.request_max_bytes:
             return None
-        route = self._route(environ.get("PATH_INFO", ""))
+        route = self._route(environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"])
         if route is None or not self._is_our_host(environ):
             return None
         try:
@@ -141,13 +151,20 @@ class LightPath:
         scope = SCOPES[route.policy.access]
         if self._table is not None and (token is None or not (scope == authentication.ANY or scope in token.scopes)):
             return None
-        return Light(route, deadline, request_ids.choose(environ.get(admission.REQUEST_ID_KEY, "")), token)
+        return Light(route, length, deadline, request_ids.choose(environ.get(admission.REQUEST_ID_KEY, "")), token)
 
     def _count(self, environ: WSGIEnvironment, light: Light) -> None:
         """Against the caller's limits. Raises TooManyRequestsError."""
         rates: rate_limits.Rates | None = self._app.extensions.get("rates")
         if rates is not None and light.route.policy.is_limited and (rates.per_address or light.token is not None):
             g.rate = rates.count(environ.get("REMOTE_ADDR", ""), light.token.id if light.token else "")
+
+    def _hold(self, light: Light) -> None:
+        """What the body may take of memory, until Flask gives it back at the end. Raises as ``hold_bytes``."""
+        if light.length:
+            budget = self._app.extensions["budget"]
+            hold = g.body_hold = budget.hold("body")
+            body_memory.hold_bytes(budget, hold, light.length, light.deadline)
 
     def _send(
         self, response: Response, light: Light, environ: WSGIEnvironment, start_response: StartResponse
@@ -156,7 +173,10 @@ class LightPath:
         if light.route.policy.is_conditional:
             response = conditional_requests.compare(response)
         rate: rate_limits.Rate | None = g.get("rate")
+        found: list[Found] | None = g.get("found_answers")
         rows: list[tuple[str, str]] = []
+        if found and response.status_code < 400:
+            rows += request_context.headers(found)
         if rate is not None:
             rows += rate_limits.headers(rate)
         if not light.route.policy.is_storable and "Cache-Control" not in response.headers:
@@ -184,24 +204,23 @@ class LightPath:
         found: TokenTable | None = self._app.extensions.get(authentication.EXTENSION)
         return found
 
-    def _look_up(self, path: str) -> Route | None:
+    def _look_up(self, path: str, method: str) -> Route | None:
         """The route of a path, if it is one for this way; looked up when first asked."""
-        if not (path.isascii() and self._fast.is_open):
+        if not (method in METHODS and path.isascii() and self._is_open()):
             return None
         try:
-            rule, values = self._app.url_map.bind("").match(path, "GET", return_rule=True)
+            rule, values = self._app.url_map.bind("").match(path, method, return_rule=True)
         except HTTPException:
             return None
         found = policy.of(self._app, rule.endpoint)
         view: Callable[..., Any] | None = self._app.view_functions.get(rule.endpoint)
         if view is None or rule.endpoint.rpartition(".")[0] != BLUEPRINT:
             return None
-        if found.access not in SCOPES or found.limits or found.is_page or found.is_form:
+        if found.access not in SCOPES or found.limits or found.is_page or found.is_form or found.max_body_bytes:
             return None
         return Route(rule, dict(values), self._app.ensure_sync(view), found)
 
 
-def init_app(app: Flask, settings: Settings, fast: fast_path.FastPath | None) -> None:
-    """Put it before Flask; not where browsers elsewhere are told by Flask."""
-    if fast is not None:
-        app.wsgi_app = LightPath(app.wsgi_app, app, settings, fast)  # type: ignore[method-assign]
+def init_app(app: Flask, settings: Settings, is_open: Callable[[], bool]) -> None:
+    """Put it before Flask, and behind all that is put there later; ``is_open`` as in ``LightPath``."""
+    app.wsgi_app = LightPath(app.wsgi_app, app, settings, is_open)  # type: ignore[method-assign]

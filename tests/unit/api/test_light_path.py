@@ -1,7 +1,9 @@
-"""A GET of the API is answered in a context of its own, and nobody can tell."""
+"""Requests of the API are answered in a context of their own, and nobody can tell."""
 
 from __future__ import annotations
 
+import base64
+import json
 import re
 import sys
 from collections import Counter
@@ -21,7 +23,7 @@ from tests.fakes import picture
 
 # Functions that one ordinary request calls, ours and Flask's; it took 350 with all hooks.
 MOST_CALLS = 220
-CHANGING = ("RateLimit-Reset",)
+CHANGING = ("RateLimit-Reset", "Server-Timing", "Age", "Location")
 JOB = "{job}"
 ASKED: dict[str, tuple[str, dict[str, str]]] = {
     "models": ("/v1/models", {}),
@@ -66,6 +68,66 @@ ASKED: dict[str, tuple[str, dict[str, str]]] = {
     "another scope": ("/v1/jobs", {"X-Api-Token": "{other}"}),
     "token, the other way": ("/v1/jobs", {"X-Api-Token": "", "Authorization": "Bearer {right}"}),
 }
+IMAGE = picture()
+TEXT = base64.b64encode(IMAGE).decode()
+FORM = {"Content-Type": "multipart/form-data; boundary=x"}
+SAYS_JSON = {"Content-Type": "application/json"}
+
+
+def form(*parts: tuple[str, bytes], end: bytes = b"--x--\r\n") -> bytes:
+    """A form: what stands in each Content-Disposition, and the bytes."""
+    return (
+        b"".join(b"--x\r\nContent-Disposition: form-data; %s\r\n\r\n%s\r\n" % (a.encode(), b) for a, b in parts) + end
+    )
+
+
+FILE = 'name="image"; filename="a.jpg"'
+POSTED: dict[str, tuple[str, bytes, dict[str, str]]] = {
+    "form": ("/v1/detect", form((FILE, IMAGE)), FORM),
+    "two files": ("/v1/detect", form((FILE, IMAGE), (FILE, IMAGE)), FORM),
+    "option": ("/v1/detect", form((FILE, IMAGE), ('name="min_score"', b"0.5")), FORM),
+    "option out of range": ("/v1/detect", form((FILE, IMAGE), ('name="min_score"', b"5")), FORM),
+    "option twice": ("/v1/detect?min_score=0.1", form((FILE, IMAGE), ('name="min_score"', b"0.5")), FORM),
+    "form that ends early": ("/v1/detect", form((FILE, IMAGE), end=b""), FORM),
+    "form with another boundary": (
+        "/v1/detect",
+        form((FILE, IMAGE)),
+        {"Content-Type": "multipart/form-data; boundary=y"},
+    ),
+    "form without one": ("/v1/detect", form((FILE, IMAGE)), {"Content-Type": "multipart/form-data"}),
+    "form without a file": ("/v1/detect", form(('name="image"', IMAGE)), FORM),
+    "no UTF-8": ("/v1/detect", form((FILE, IMAGE), ('name="min_score"', b"\xff")), FORM),
+    "field too large": ("/v1/detect", form((FILE, IMAGE), ('name="min_score"', bytes(600_000))), FORM),
+    "no image": ("/v1/detect", form((FILE, b"hello")), {**FORM, "Accept-Language": "de"}),
+    "JSON": ("/v1/classify", json.dumps({"images": [TEXT]}).encode(), SAYS_JSON),
+    "JSON, not kept": (
+        "/v1/classify",
+        json.dumps({"images": [TEXT]}).encode(),
+        {**SAYS_JSON, "Cache-Control": "no-store"},
+    ),
+    "JSON, canary": ("/v1/classify", json.dumps({"images": [TEXT]}).encode(), {**SAYS_JSON, "X-Model-Canary": "never"}),
+    "JSON, options": ("/v1/classify?top_k=2", json.dumps({"images": [TEXT, TEXT], "min_score": 0}).encode(), SAYS_JSON),
+    "JSON that is none": ("/v1/classify", b"{", SAYS_JSON),
+    "JSON with NaN": ("/v1/classify", b'{"images": NaN}', SAYS_JSON),
+    "JSON, no base64": ("/v1/classify", b'{"images": ["?"]}', SAYS_JSON),
+    "JSON, for people": ("/v1/classify", b'{"images": 1}', {**SAYS_JSON, "Accept": "text/html"}),
+    "form of fields": ("/v1/classify", b"a=b", {"Content-Type": "application/x-www-form-urlencoded"}),
+    "empty": ("/v1/classify", b"", SAYS_JSON),
+    "too large": ("/v1/classify", bytes(2_100_000), SAYS_JSON),
+    "short": ("/v1/classify", b"{}", {**SAYS_JSON, "Content-Length": "30"}),
+    "length that is none": ("/v1/classify", b"{}", {**SAYS_JSON, "Content-Length": "-2"}),
+    "compressed body": ("/v1/classify", b"{}", {**SAYS_JSON, "Content-Encoding": "gzip"}),
+    "form with a cookie": ("/v1/detect", form((FILE, IMAGE)), {**FORM, "Cookie": "lang=de"}),
+    "form of another site": ("/v1/detect", form((FILE, IMAGE)), {**FORM, "Origin": "http://elsewhere"}),
+    "ensemble without images": ("/v1/ensemble", b"{}", SAYS_JSON),
+    "new job": ("/v1/jobs", form((FILE, IMAGE)), FORM),
+    "the same job": ("/v1/jobs", form((FILE, IMAGE)), {**FORM, "Idempotency-Key": "abcdefgh"}),
+    "job without images": ("/v1/jobs", b"{}", SAYS_JSON),
+    "no such route": ("/v1/nothing", b"{}", SAYS_JSON),
+    "route of GETs": ("/v1/models", b"{}", SAYS_JSON),
+    "form, no token": ("/v1/detect", form((FILE, IMAGE)), {**FORM, "X-Api-Token": ""}),
+    "form, another scope": ("/v1/detect", form((FILE, IMAGE)), {**FORM, "X-Api-Token": "{other}"}),
+}
 # Of one side alone: moments, ids of jobs and tokens.
 OWN = re.compile(r"\d{4}-\d\d-\d\dT[\d:.]+Z|[0-9a-f]{24}|cask_[0-9a-f_]+|\b[0-9a-f]{8}\b")
 
@@ -80,6 +142,7 @@ class Side:
         self.app = fakes.make_app(
             folder,
             authentication="required",
+            request_max_bytes=2_000_000,
             rate_limit_per_token=("90000/minute", "8000/hour"),
             rate_limit_per_address=("7000/minute",),
         )
@@ -91,12 +154,15 @@ class Side:
         told = {"X-Api-Token": self.names["right"], "Content-Type": "image/jpeg"}
         self.names["job"] = self.app.test_client().post("/v1/jobs", data=picture(), headers=told).json["id"]  # type: ignore[index]
 
-    def ask(self, path: str, headers: Mapping[str, str]) -> tuple[int, list[tuple[str, str]], str]:
+    def ask(
+        self, path: str, headers: Mapping[str, str], body: bytes | None = None
+    ) -> tuple[int, list[tuple[str, str]], str]:
         """All that a caller sees, without what is of this side alone."""
         told = {"X-Request-Id": "abcdefgh", "X-Api-Token": "{right}", **headers}
         filled = {name: value.format(**self.names) for name, value in told.items()}
         given = {name: value for name, value in filled.items() if value}
-        response = self.app.test_client().get(path.format(**self.names), headers=given)
+        how = {"method": "GET"} if body is None else {"method": "POST", "data": body}
+        response = self.app.test_client().open(path.format(**self.names), headers=given, **how)  # type: ignore[arg-type]
         rows = [(name, "" if name in CHANGING or len(value) == 32 else value) for name, value in response.headers]
         return response.status_code, rows, OWN.sub("", response.get_data(as_text=True))
 
@@ -120,6 +186,19 @@ def test_answers_are_those_of_flask(case: str, two: tuple[Side, Side]) -> None:
     for _ in range(2):
         assert light.ask(path, headers) == flask.ask(path, headers)
     assert logs.request_id.get() == ""
+
+
+# Werkzeug leaves the file of a part open when a form turns out to be broken; Python closes it, and says so.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+@pytest.mark.parametrize("case", POSTED)
+def test_answers_to_bodies_are_those_of_flask(case: str, two: tuple[Side, Side]) -> None:
+    path, body, headers = POSTED[case]
+    light, flask = two
+
+    for _ in range(2):
+        assert light.ask(path, headers, body) == flask.ask(path, headers, body)
+    assert light.app.extensions["budget"].used_bytes == 0
+    assert light.app.extensions["admission"].in_hand == 0
 
 
 def test_faults_and_refusals_are_told_alike(tmp_path: Path) -> None:
