@@ -9,6 +9,7 @@ import importlib.util
 import math
 import mmap
 import os
+import re
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -26,7 +27,11 @@ ROUTES = Path("/proc/net/route")
 BOOT_ID = Path("/proc/sys/kernel/random/boot_id")
 # Of this process.
 MEMBERSHIP = Path("/proc/self/cgroup")
-MAPPINGS = Path("/proc/self/maps")
+MAPPINGS = Path("/proc/self/smaps")
+# A file's mapping that cannot be written and of which no page is the process's own: start, end (proc_pid_smaps(5)).
+UNCHANGED = re.compile(
+    rb"^([0-9a-f]+)-([0-9a-f]+) r-[-x][sp] \S+ \S+ \S+ +/.*\n(?:[A-Z].*\n)*?Anonymous: +0 kB$", re.MULTILINE
+)
 # Of one core: what threads that look after something use while nobody asks.
 QUIET_SHARE = 0.05
 # Of what was freed, so much is kept for the next batch, and of one block: glibc's own most for it.
@@ -214,26 +219,24 @@ def trim_memory() -> None:
 
 
 def forget_mapped_files() -> None:
-    """Take pages of files that are mapped, shared and only to be read, out of this process's memory.
+    """Take pages of files that are mapped and unchanged out of this process's memory: model files, code of libraries.
 
-    A runtime maps a model's weights, packs them anew for this processor, and holds the file's pages for ever. Whoever
-    touches one again has it back from the system's own memory or from the file, in microseconds (madvise(2)).
+    A runtime maps a model's weights, packs them anew for this processor, and holds the file's pages for ever; so does
+    code that only the start ran. Whoever touches a page again has it back from the system's own memory or from the
+    file, in microseconds (madvise(2)).
     """
     advise = getattr(ctypes.CDLL(None), "madvise", None)
     try:
-        lines = MAPPINGS.read_text().splitlines()
+        mappings = MAPPINGS.read_bytes()
     except OSError:
         # Not Linux, or /proc is closed: loading a model must not fail for that.
         return
     if advise is None:
         return
     advise.argtypes = [ctypes.c_void_p, ctypes.c_size_t, ctypes.c_int]
-    for line in lines:
-        # Start and end, rights, offset, device, inode, path (proc_pid_maps(5)); without a file there is no path.
-        addresses, rights, *_, path = line.split(maxsplit=5)
-        if rights == "r--s" and path.startswith("/"):
-            start, end = (int(each, 16) for each in addresses.split("-"))
-            advise(start, end - start, mmap.MADV_DONTNEED)
+    for found in UNCHANGED.finditer(mappings):
+        start, end = (int(each, 16) for each in found.groups())
+        advise(start, end - start, mmap.MADV_DONTNEED)
 
 
 class Lull:

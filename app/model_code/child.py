@@ -3,8 +3,8 @@
 ``python -m app.model_code.child SOCKETS FOLDER MEMORY_MB PARENT PACKAGES [ahead]``: descriptors with commas between,
 each answered by a thread of its own, a folder, a limit (0 for none; ``?`` behind it: the class may declare another),
 the process that must be alive, and where packages of its own lie (empty: nowhere). With ``ahead`` it imports what it is
-told, then waits until it shall load. May run under another Python than the engine: knows the standard library, ``cask``
-and the frames. What the model prints goes to standard error.
+told, then waits until it shall load. May run under another Python than the engine: knows the standard library,
+``cask``, the frames and ``app.host.machine``. What the model prints goes to standard error.
 """
 
 from __future__ import annotations
@@ -30,6 +30,7 @@ from typing import Any
 import cask
 from app.engine import frame_sockets
 from app.engine.protocol import Frame, FrameType
+from app.host import machine
 from app.model_code import class_limits, imports, model_class, sources
 from app.model_code import signature as signatures
 from app.model_code.kinds import Pixels
@@ -204,7 +205,8 @@ def _serve(sock: socket.socket, served: Served) -> None:
         while not poll.poll(REST_SECONDS * 1000):
             # Another thread may be at work, who would ask for it again at once.
             if time.monotonic() - served.used_at >= REST_SECONDS:
-                _trim_memory()
+                # What was freed and is kept for the next call, and code that only loading ran.
+                machine.trim_memory()
                 break
         batch = frame_sockets.receive(sock)
         outcomes = served.answer(batch, lambda: frame_sockets.send(sock, Frame(FrameType.PROGRESS, {})))
@@ -212,13 +214,6 @@ def _serve(sock: socket.socket, served: Served) -> None:
         rows = [{**outcome, "bytes": len(data)} for outcome, data in outcomes]
         meta = {"rows": rows, "seconds": served.predict_seconds}
         frame_sockets.send(sock, Frame(FrameType.ANSWER, meta, b"".join(data for _, data in outcomes)))
-
-
-def _trim_memory() -> None:
-    """Give the system what was freed and is kept for the next call (malloc_trim(3), glibc only)."""
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)
-    if trim is not None:
-        trim(0)
 
 
 def _limit(memory: str, parent: int) -> None:

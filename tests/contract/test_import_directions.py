@@ -695,7 +695,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
         },
     ),
     # Run in a model's own process, under a Python that may have none of our libraries.
-    ("app.model_code.child", {"app.engine.frame_sockets", "app.engine.protocol", "app.model_code", "cask"}),
+    (
+        "app.model_code.child",
+        {"app.engine.frame_sockets", "app.engine.protocol", "app.host.machine", "app.model_code", "cask"},
+    ),
     (
         "app.model_code.signature",
         {"app.model_code.hint_advice", "app.model_code.kinds", "app.model_code.model_class", "cask"},

@@ -219,16 +219,34 @@ def test_file_that_is_mapped_to_be_read_is_not_held_in_memory_and_still_reads_th
         own.close()
 
 
+def test_code_that_ran_is_not_held_in_memory_and_still_runs() -> None:
+    """In a process of its own: how much of a library is held is a matter of what ran before."""
+    code = (
+        "import ssl\n"
+        "from app.host import machine\n"
+        "from tests.unit.host.test_machine import _held_bytes\n"
+        "path = next(row.split()[-1] for row in open('/proc/self/maps') if 'libcrypto' in row)\n"
+        "before = _held_bytes(path, 'r-xp')\n"
+        "machine.forget_mapped_files()\n"
+        "print(before, _held_bytes(path, 'r-xp'), ssl.RAND_bytes(8) != ssl.RAND_bytes(8))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+
+    before, after, works = done.stdout.split()
+    assert (int(before) > 500_000, int(after), works) == (True, 0, "True")
+
+
 def test_where_mappings_cannot_be_read_nothing_happens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(machine, "MAPPINGS", tmp_path / "none")
 
     machine.forget_mapped_files()
 
 
-def _held_bytes(path: Path) -> int:
-    """How much of a mapped file is in this process's memory (proc_pid_smaps(5))."""
-    mapping = Path("/proc/self/smaps").read_text().split(f"{path}\n")[1]
-    return 1024 * int(mapping.split("Rss:")[1].split()[0])
+def _held_bytes(path: Path | str, rights: str = "") -> int:
+    """How much of a mapped file is in this process's memory, in its first mapping (proc_pid_smaps(5))."""
+    rows = Path("/proc/self/smaps").read_text().splitlines()
+    at = next(i for i, row in enumerate(rows) if row.endswith(str(path)) and rights in row)
+    return 1024 * next(int(row.split()[1]) for row in rows[at:] if row.startswith("Rss:"))
 
 
 ROUTES = """Iface\tDestination\tGateway \tFlags\tRefCnt\tUse\tMetric\tMask\t\tMTU\tWindow\tIRTT

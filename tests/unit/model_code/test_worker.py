@@ -23,6 +23,7 @@ import pytest
 
 from app.config import ROOT
 from app.errors import ModelCrashedError, ModelLoadError, ModelNotReadyError, UnavailableError
+from app.host import machine
 from app.model_code import child, folder
 from app.model_code.worker import ModelWorker, Spec
 from app.supervision import pulse
@@ -140,7 +141,7 @@ def test_memory_stays_while_another_thread_is_at_work(monkeypatch: pytest.Monkey
             child._serve(theirs, Busy())  # type: ignore[arg-type]
 
     monkeypatch.setattr(child, "REST_SECONDS", 0.01)
-    monkeypatch.setattr(child, "_trim_memory", lambda: trims.append(len(looks)))
+    monkeypatch.setattr(machine, "trim_memory", lambda: trims.append(len(looks)))
     ours, theirs = socket.socketpair()
     with ours:
         thread = threading.Thread(target=serve)
