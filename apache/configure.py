@@ -38,6 +38,7 @@ from app.backups import upgrades  # noqa: E402
 from app.config import Settings, in_force, plugin_settings  # noqa: E402
 from app.errors import CaskError, SettingsError, StateUnusableError  # noqa: E402
 from app.host import arrivals, certificates, networks, sizing  # noqa: E402 - the line above makes it importable
+from app.jobs import folder  # noqa: E402
 from app.storage import state_files  # noqa: E402 - the line above makes it importable
 from app.supervision import supervision  # noqa: E402
 from app.telemetry import logs  # noqa: E402
@@ -220,6 +221,7 @@ def write_ours(settings: Settings, server_root: Path, facts: Facts, plugins: Seq
     write_refusal(server_root, facts)
     make_counted_log(server_root)
     make_arrivals_folder(settings)
+    note_jobs(settings, server_root)
     cached_lengths.make(settings.state_dir / cached_lengths.FILE)
     write_log_file(settings, server_root)
     write_log_mark(settings, server_root)
@@ -515,6 +517,12 @@ def check_modules() -> None:
 def make_counted_log(server_root: Path) -> None:
     """The file of what Apache answers by itself: Apache appends, the ops process reads."""
     (server_root / "counted.log").touch(0o640)
+
+
+def note_jobs(settings: Settings, server_root: Path) -> None:
+    """For jobs.py, which waits before it reads settings: that jobs are seen on the disk."""
+    if not settings.are_jobs_shared:
+        (server_root / folder.ON_DISK.name).touch()
 
 
 def write_log_file(settings: Settings, server_root: Path) -> None:

@@ -2,18 +2,30 @@
 
 import gc
 import os
+from pathlib import Path
 
 # As in flask.wsgi: nothing that is imported ever goes.
 gc.disable()
 # Before the imports: at the start of the service, the processes that callers wait for come first.
 os.nice(10)
 
-from app import config  # noqa: E402 - the lines above are to come first
-from app.jobs import service  # noqa: E402
-from app.telemetry import logs  # noqa: E402
+from app.jobs import folder, waiting  # noqa: E402 - the lines above are to come first
 
-settings = config.load()
-logs.configure(settings, role="jobs")
-gc.enable()
-gc.freeze()
-service.run(settings)
+
+def run() -> None:
+    """Work jobs off."""
+    from app import config
+    from app.jobs import service
+    from app.telemetry import logs
+
+    settings = config.load()
+    logs.configure(settings, role="jobs")
+    gc.enable()
+    gc.freeze()
+    service.run(settings)
+
+
+# serve.sh makes STATE_DIR the home of all its processes; configure.py leaves the file where jobs lie on a disk.
+state_dir = Path.home()
+if not (state_dir / folder.ON_DISK).exists() or waiting.wait(state_dir):
+    run()

@@ -22,7 +22,7 @@ from app.storage import state_schema
 from app.storage.sqlite import Database
 
 STATE, SETTINGS, SECRETS, MODELS, PLUGINS = PARTS = ("state", "settings", "secrets", "models", "plugins")
-JOBS = Path("jobs") / disk_store.FILE_NAME
+JOBS = Path("jobs") / disk_store.TABLE
 PACKS = Path("jobs") / "images"
 # Tables that are copied as SQLite copies them; and what is made again.
 DATABASES = {Path(tokens.FILE_NAME): tokens.MIGRATIONS, JOBS: disk_store.MIGRATIONS}

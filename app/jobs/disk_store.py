@@ -18,13 +18,12 @@ from typing import Any
 from app.errors import StateUnusableError
 from app.host import machine
 from app.jobs import image_packs, store
+from app.jobs.folder import IMAGES, TABLE
 from app.jobs.image_packs import Pack
 from app.jobs.jobs import Claim, Job, Limits, Wanted
 from app.jobs.store import MAX_ERROR_CHARACTERS, PAGE_ROWS, JobStore
 from app.storage import sqlite
 from app.storage.sqlite import Database
-
-FILE_NAME = "jobs.sqlite3"
 
 MIGRATIONS = (
     """
@@ -101,7 +100,7 @@ class DiskStore(JobStore):
         boot_clock: Callable[[], tuple[str, float]] = machine.boot_clock,
     ) -> None:
         super().__init__(state_dir, limits, clock, boot_clock)
-        path = self.folder / FILE_NAME
+        path = self.folder / TABLE
         # A job that was taken must survive the loss of power. A result need not: it would be computed again.
         self._durable = Database(path, MIGRATIONS, is_durable=True)
         self._quick = Database(path, MIGRATIONS)
@@ -111,7 +110,7 @@ class DiskStore(JobStore):
     @property
     def exists(self) -> bool:
         """Whether there has ever been a job."""
-        return (self.folder / FILE_NAME).exists()
+        return (self.folder / TABLE).exists()
 
     def close(self) -> None:
         """Close the connections that no thread uses."""
@@ -291,7 +290,7 @@ class DiskStore(JobStore):
             rows = connection.execute(f"SELECT id FROM jobs WHERE {NEEDS_IMAGES}").fetchall()  # noqa: S608
             needed = {row["id"] for row in rows}
             # No job is being taken meanwhile: its pack is put into place in a transaction.
-            unneeded = [path for path in store.files(self.folder / "images") if path.name not in needed]
+            unneeded = [path for path in store.files(self.folder / IMAGES) if path.name not in needed]
         for path in unneeded:
             path.unlink(missing_ok=True)
         self._sweep_incoming()
@@ -425,7 +424,7 @@ class DiskStore(JobStore):
     # ── rows ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
     def _pack_path(self, job_id: str) -> Path:
-        return self.folder / "images" / job_id
+        return self.folder / IMAGES / job_id
 
     def _job(self, connection: Any, job_id: str) -> Job:
         row = connection.execute(f"{JOBS} WHERE id = ?", (job_id,)).fetchone()

@@ -16,12 +16,12 @@ from app import errors
 from app.errors import CaskError
 from app.host import machine
 from app.jobs import image_packs
+from app.jobs.folder import FOLDER, INCOMING
 from app.jobs.image_packs import Pack
 from app.jobs.jobs import Claim, Job, Limits, State, Wanted, Webhook
 from app.storage import file_locks
 from app.texts import packed, unpacked
 
-FOLDER = "jobs"
 RETRY_AFTER_SECONDS = 10.0
 # An upload that nobody finished: its process ended. No request lives so long.
 INCOMING_SECONDS = 7200.0
@@ -69,11 +69,11 @@ class JobStore(abc.ABC):
     @contextlib.contextmanager
     def packing(self) -> Iterator[Pack]:
         """A pack to put images into. What ``add`` did not take over is removed at the end. Raises as ``Pack`` does."""
-        pack = Pack(self.folder / "incoming" / secrets.token_hex(12), self.limits)
+        pack = Pack(self.folder / INCOMING / secrets.token_hex(12), self.limits)
         try:
             yield pack
         finally:
-            if pack.path.parent.name == "incoming":
+            if pack.path.parent.name == INCOMING:
                 pack.discard()
 
     @abc.abstractmethod
@@ -222,7 +222,7 @@ class JobStore(abc.ABC):
 
     def _sweep_incoming(self) -> None:
         """Remove files of uploads that nobody finished on this machine."""
-        for path in files(self.folder / "incoming"):
+        for path in files(self.folder / INCOMING):
             with contextlib.suppress(FileNotFoundError):
                 if time.time() - path.stat().st_mtime > INCOMING_SECONDS:
                     path.unlink()

@@ -110,6 +110,7 @@ heat = Heat()
 _loading: list[float] = []
 _is_stopping = False
 _thread: threading.Thread | None = None
+_stuck_seconds: Callable[[], float] = float
 _lock = threading.Lock()
 
 
@@ -161,12 +162,13 @@ def _is_loading() -> bool:
 def start(stuck_seconds: Callable[[], float] = lambda: 0.0) -> None:
     """Give signs in a thread until the process ends. ``stuck_seconds``: what the process knows of itself besides.
 
-    One thread a process.
+    One thread a process. Called again, what the process knows is asked of the newest.
     """
-    global _thread
+    global _thread, _stuck_seconds
+    _stuck_seconds = stuck_seconds
     if _thread is not None and _thread.is_alive():
         return
-    _thread = threading.Thread(target=_run, args=(stuck_seconds,), name="pulse", daemon=True)
+    _thread = threading.Thread(target=_run, name="pulse", daemon=True)
     _thread.start()
 
 
@@ -180,7 +182,7 @@ def _ours() -> set[int]:
     return of_python | heat.begun()
 
 
-def _run(stuck_seconds: Callable[[], float]) -> None:
+def _run() -> None:
     looked_at, hot = 0.0, 0.0
     # Whether this thread itself goes on is what its signs say.
     with heat.exempt():
@@ -188,7 +190,7 @@ def _run(stuck_seconds: Callable[[], float]) -> None:
             try:
                 if time.monotonic() - looked_at >= LOOK_SECONDS:
                     looked_at, hot = time.monotonic(), heat.seconds(_ours)
-                beat(max(hot, stuck_seconds()))
+                beat(max(hot, _stuck_seconds()))
             except Exception:
                 log.exception("the heartbeat failed; will retry")
             time.sleep(PERIOD_SECONDS)

@@ -395,6 +395,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.tasks", "app.telemetry"),
         },
     ),
+    ("app.jobs.folder", set()),
+    ("app.jobs.waiting", {"app.jobs.folder", "app.supervision.pulse", "app.telemetry.metrics", "app.telemetry.shards"}),
     ("app.jobs.jobs", {"app.config", "app.models.manifests"}),
     ("app.supervision.pulse", {"app.host.machine", "app.telemetry.metrics", "app.telemetry.shards"}),
     (
@@ -412,11 +414,15 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.jobs.archives", {"app.jobs.image_packs", "app.errors"}),
     (
         "app.jobs.store",
-        {"app.storage.file_locks", "app.jobs.jobs", "app.jobs.image_packs", "app.errors", "app.host.machine"},
+        {
+            *("app.jobs.folder", "app.jobs.jobs", "app.jobs.image_packs", "app.errors", "app.host.machine"),
+            "app.storage.file_locks",
+        },
     ),
     (
         "app.jobs.disk_store",
         {
+            "app.jobs.folder",
             "app.jobs.jobs",
             "app.jobs.image_packs",
             "app.jobs.store",
@@ -782,7 +788,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("cask", set()),
     # The one who sends load knows the settings and two leaves, and nothing else of the service.
     ("loadtest", {"app.config", "app.errors", "app.storage.file_locks", "app.storage.json_files"}),
-    ("apache.jobs", {"app.config", "app.jobs.service", "app.telemetry"}),
+    (
+        "apache.jobs",
+        {"app.config", "app.jobs.folder", "app.jobs.service", "app.jobs.waiting", "app.telemetry"},
+    ),
     ("apache.engine", {"app.config", "app.engine.service", "app.telemetry"}),
     (
         "apache.reload",
