@@ -825,7 +825,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             "app.config",
             "app.errors",
             *("app.host.certificates", "app.host.first_start", "app.host.machine", "app.host.networks"),
-            *("app.host.permissions", "app.host.running", "app.host.sizing", "app.storage.files"),
+            *("app.host.permissions", "app.host.running", "app.host.sizing", "app.jobs.folder", "app.storage.files"),
             *("app.storage.json_files", "app.telemetry"),
             *("app.web.ops.apache_log", "app.web.ops.known_routes", "app.web.ops.load"),
             "app.web.ops.status",
