@@ -522,7 +522,7 @@ def make_counted_log(server_root: Path) -> None:
 def note_jobs(settings: Settings, server_root: Path) -> None:
     """For jobs.py, which waits before it reads settings: that jobs are seen on the disk."""
     if not settings.are_jobs_shared:
-        (server_root / folder.ON_DISK.name).touch()
+        (server_root / folder.ON_DISK).touch()
 
 
 def write_log_file(settings: Settings, server_root: Path) -> None:

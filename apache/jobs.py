@@ -25,7 +25,7 @@ def run() -> None:
     service.run(settings)
 
 
-# serve.sh makes STATE_DIR the home of all its processes; configure.py leaves the file where jobs lie on a disk.
-state_dir = Path.home()
-if not (state_dir / folder.ON_DISK).exists() or waiting.wait(state_dir):
+# Of the apachectl that mod_wsgi-express wrote; settings are not read yet. configure.py leaves the file in it.
+server_root = Path(os.environ["MOD_WSGI_SERVER_ROOT"])
+if not (server_root / folder.ON_DISK).exists() or waiting.wait(server_root.parents[1]):
     run()

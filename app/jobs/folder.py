@@ -10,8 +10,8 @@ from pathlib import Path
 FOLDER = "jobs"
 # Below that: what is being uploaded, the images of each job, the table of jobs.
 INCOMING, IMAGES, TABLE = "incoming", "images", "jobs.sqlite3"
-# Below STATE_DIR: made at each start of a service whose jobs lie here, and not in Redis.
-ON_DISK = Path("run", "httpd", "jobs-on-disk")
+# In Apache's server root, two folders below STATE_DIR: made at each start with jobs that lie here, and not in Redis.
+ON_DISK = "jobs-on-disk"
 
 
 class Look:

@@ -31,7 +31,7 @@ def check(state_dir: Path) -> None:
             "all tokens are then made anew: flask token create NAME",
         ),
         (
-            state_dir / "jobs" / disk_store.FILE_NAME,
+            state_dir / "jobs" / disk_store.TABLE,
             len(disk_store.MIGRATIONS),
             "jobs that were left here are then gone",
         ),

@@ -14,7 +14,7 @@ from app.jobs import disk_store
 # One more with each change that an older release could not read: a file that moved, a table of another form. The forms
 # of the tables stand here so that none changes without this number (tests/unit/backups/test_backups.py).
 SCHEMA = 1
-FORMS = {tokens.FILE_NAME: 2, disk_store.FILE_NAME: 3}
+FORMS = {tokens.FILE_NAME: 2, disk_store.TABLE: 3}
 FILE = "schema.json"
 # Below STATE_DIR: what was saved before each upgrade.
 BACKUPS = "backups"

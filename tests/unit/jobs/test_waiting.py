@@ -13,7 +13,6 @@ import pytest
 from app.config import ROOT
 from app.jobs import folder, waiting
 from app.jobs.disk_store import DiskStore
-from app.jobs.store import JobStore
 from app.telemetry import shards
 from tests.servers import wait_until
 from tests.unit.jobs.conftest import add
