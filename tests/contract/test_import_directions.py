@@ -950,7 +950,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     "fcntl": ("app.storage.file_locks", "app.storage.sqlite", "loadtest.target_lock"),
     "scipy": ("loadtest.statistics",),
     # For the name of an error only: see test_nothing_is_unpickled.
-    "sqlite3": ("app.storage.sqlite", "app.storage.state_files"),
+    "sqlite3": ("app.jobs.folder", "app.storage.sqlite", "app.storage.state_files"),
     "click": ("app.cli",),
     "rich": ("app.cli.terminal",),
     "pickle": ("app.runtimes.importing.weight_files",),
