@@ -105,3 +105,15 @@ def test_lines_that_come_together_or_in_parts_are_told_one_by_one() -> None:
 
     assert [told[0], told[1], told[2], told[-1]] == ["one", "two", "three", "the last"]
     assert "".join(told[3:-1]) == "x" * 70_000
+
+
+def test_failure_behind_requests_is_told_at_once() -> None:
+    access = MARK + b"access\t1700000000123\t7\t10.1.2.3\tGET\t/a\t200\t10\t3\t99\tid-12345\n"
+    command, mark = [sys.executable, "-IS", str(ROOT / "apache" / "json_lines.py")], {"CASK_LOG_MARK": MARK.decode()}
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=mark) as made:
+        assert made.stdin and made.stdout
+        made.stdin.write(access * 3 + b"it failed\n" + access)
+        made.stdin.flush()
+        told = [json.loads(made.stdout.readline())["logger"] for _ in range(5)]
+
+    assert told == [*["access"] * 3, "output", "access"]
