@@ -70,10 +70,12 @@ class Decoder:
         """
         if time.monotonic() >= deadline:
             raise late()
-        with self.budget.hold("pixels") as own:
-            picture = self._read(data, spec, deadline, own)
-        if hold is not None:
-            hold.grow(COPIES_OF_INPUT * picture.pixels.nbytes, deadline, "The request")
+        if hold is None:
+            with self.budget.hold("pixels") as own:
+                return self._read(data, spec, deadline, own)
+        before = hold.bytes
+        picture = self._read(data, spec, deadline, hold)
+        hold.settle(before + COPIES_OF_INPUT * picture.pixels.nbytes, deadline, "The request")
         return picture
 
     def _read(self, data: ImageData, spec: InputSpec, deadline: float, own: Hold) -> Picture:

@@ -114,12 +114,12 @@ class Budget:
 class Hold:
     """What one request, or one step of it, holds. Used by one thread at a time; given back at the end of a ``with``."""
 
-    __slots__ = ("_budget", "_bytes", "_purpose")
+    __slots__ = ("_budget", "_purpose", "bytes")
 
     def __init__(self, budget: Budget, purpose: Purpose) -> None:
         self._budget = budget
         self._purpose: Purpose = purpose
-        self._bytes = 0
+        self.bytes = 0
 
     def grow(self, count: int, until: float, what: str) -> None:
         """Hold so many bytes more; waits for them until this moment of ``time.monotonic``.
@@ -133,11 +133,19 @@ class Hold:
                 what=what,
                 count=count / MEGABYTE,
             )
-        self._bytes += count
+        self.bytes += count
+
+    def settle(self, count: int, until: float, what: str) -> None:
+        """Hold so many bytes in all, from here on. Waits and raises as ``grow`` where these are more than until now."""
+        if count > self.bytes:
+            self.grow(count - self.bytes, until, what)
+        else:
+            left, self.bytes = self.bytes - count, count
+            self._budget.give_back(self._purpose, left)
 
     def close(self) -> None:
         """Give all of it back; may be called again."""
-        count, self._bytes = self._bytes, 0
+        count, self.bytes = self.bytes, 0
         if count:
             self._budget.give_back(self._purpose, count)
 

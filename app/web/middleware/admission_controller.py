@@ -163,7 +163,8 @@ class AdmissionController:
         """Of the work so many images had no turn and need none any more."""
         with self._lock:
             self._count(ticket.caller, -left, -1)
-            self.turns.expect(ticket.caller, kind, -left)
+            if left:
+                self.turns.expect(ticket.caller, kind, -left)
 
     def leave(self, ticket: Ticket, *, is_answered: bool) -> None:
         """Give the place back."""
