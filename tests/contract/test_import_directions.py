@@ -946,8 +946,9 @@ ONLY: dict[str, tuple[str, ...]] = {
     ),
     "geventhttpclient": ("loadtest.sender", "loadtest.connections"),
     "loadtest": ("loadtest",),
-    # One way to hold a file; SQLite's transactions share one, and turns of a load test go by who removes the file.
-    "fcntl": ("app.storage.file_locks", "app.storage.sqlite", "loadtest.target_lock"),
+    # One way to hold a file; SQLite's transactions share one, and turns of a load test go by who removes the file. The
+    # log's pipe is made larger by it.
+    "fcntl": ("app.storage.file_locks", "app.storage.sqlite", "loadtest.target_lock", "apache.json_lines"),
     "scipy": ("loadtest.statistics",),
     # For the name of an error only: see test_nothing_is_unpickled.
     "sqlite3": ("app.jobs.folder", "app.storage.sqlite", "app.storage.state_files"),
