@@ -42,7 +42,7 @@ from app.jobs import folder  # noqa: E402
 from app.storage import state_files  # noqa: E402 - the line above makes it importable
 from app.supervision import supervision  # noqa: E402
 from app.telemetry import logs  # noqa: E402
-from app.web.middleware import cached_lengths, shed_markers  # noqa: E402
+from app.web.middleware import places  # noqa: E402
 from app.web.middleware.admission_controller import LEAST_RETRY_AFTER_SECONDS  # noqa: E402
 
 # Flask, and what needs it, is imported where it is asked: most starts do without (apache/known_app.py).
@@ -83,7 +83,7 @@ EXPRESS_TIMEOUT_SECONDS = 60
 # Read by app/web/ops/known_routes.py.
 KNOWN_ROUTES = "routes.json"
 # Below STATE_DIR: what an earlier start may have left there is not true of this one.
-STALE = ("run/refused", "run/metrics", "run/post-mortem")
+STALE = ("run/metrics", "run/post-mortem")
 # Only a safety net against requests that hang for ever: mod_wsgi ends the process when it fires. Deadlines are ours.
 NET_FACTOR = 2
 WAITING_FACTOR = 8
@@ -142,8 +142,7 @@ def make_folders(state_dir: Path) -> None:
     """Those that begin empty. Libraries keep caches below HOME; the service user's own may be missing or root's."""
     for name in STALE:
         shutil.rmtree(state_dir / name, ignore_errors=True)
-    for name in ("run/refused", "run/metrics"):
-        (state_dir / name).mkdir(parents=True, exist_ok=True)
+    (state_dir / "run" / "metrics").mkdir(parents=True, exist_ok=True)
     os.environ["HOME"] = str(state_dir)
 
 
@@ -218,11 +217,12 @@ def write_ours(settings: Settings, server_root: Path, facts: Facts, plugins: Seq
     write_plugins(server_root, plugins)
     write_applications(settings, server_root, plugins)
     write_error_documents(settings, server_root)
-    write_refusal(server_root, facts)
+    write_refusal(settings, server_root, facts)
     make_counted_log(server_root)
     make_arrivals_folder(settings)
     note_jobs(settings, server_root)
-    cached_lengths.make(settings.state_dir / cached_lengths.FILE)
+    places.make(settings.state_dir / places.FILE, sizing.choose(settings).web_processes.value)
+    arrivals.make_answered(settings)
     write_log_file(settings, server_root)
     write_log_mark(settings, server_root)
     in_force.note(settings, server_root)
@@ -302,10 +302,9 @@ def write_definitions(settings: Settings, server_root: Path, facts: Facts) -> No
         "CASK_SERVER_THREADS": sizes.server_threads,
         "CASK_SERVER_MAX_CONNECTIONS": sizes.server_processes.value * sizes.server_threads,
         "CASK_PREDICTING": f"^(?:{facts.predicting})$",
-        "CASK_IS_REFUSED": _is_refused(settings),
-        "CASK_IS_COMPUTED": f"req_novary('Cache-Control') =~ m#{facts.computed}#i",
-        "CASK_LENGTHS": settings.state_dir / cached_lengths.FILE,
-        "CASK_RETRY_AFTER_SECONDS": _retry_after_seconds(settings),
+        "CASK_PLACES": settings.state_dir / places.FILE,
+        "CASK_ANSWERED": settings.state_dir / arrivals.ANSWERED,
+        "CASK_COMPUTED": facts.computed,
         "CASK_ADMIN_NETWORKS": " ".join(networks.of_operators(settings)) or "255.255.255.255/32",
         "CASK_TRUSTED_PROXIES": " ".join(trusted_proxies(settings)),
         "CASK_IS_TRUSTED": _is_trusted(settings),
@@ -485,21 +484,11 @@ def write_error_documents(settings: Settings, server_root: Path) -> None:
     (server_root / "error-documents.conf").write_text("\n".join(lines) + "\n")
 
 
-def write_refusal(server_root: Path, facts: Facts) -> None:
-    """What Apache says to callers that every web process refuses: the app's own words."""
-
-    def document(request_id: str) -> str:
-        problem = {**facts.refusal, "request_id": request_id}
-        return f"ErrorDocument 503 {json.dumps(json.dumps(problem))}"
-
-    # A refusal comes before request-id.conf has put the id into the request.
-    lines = [
-        document("%{reqenv:UNIQUE_ID}"),
-        f'<If "%{{HTTP:X-Request-Id}} =~ m#^{facts.request_id}$#">',
-        f"    {document('%{HTTP:X-Request-Id}')}",
-        "</If>",
-    ]
-    (server_root / "refusal.conf").write_text("\n".join(lines) + "\n")
+def write_refusal(settings: Settings, server_root: Path, facts: Facts) -> None:
+    """What Apache says to callers for whom there is no place: the app's own words."""
+    document = json.dumps({**facts.refusal, "request_id": "%{req_novary:X-Request-Id}"})
+    line = f'ArrivalsRefusal "{_retry_after_seconds(settings)}" {json.dumps(document)}'
+    (server_root / "refusal.conf").write_text(f"{line}\n")
 
 
 def make_arrivals_folder(settings: Settings) -> None:
@@ -543,14 +532,6 @@ def write_log_mark(settings: Settings, server_root: Path) -> None:
 def _retry_after_seconds(settings: Settings) -> int:
     """What is refused would wait longer than this; and whole seconds are all that the header can say."""
     return math.ceil(max(LEAST_RETRY_AFTER_SECONDS, settings.request_max_wait_seconds))
-
-
-def _is_refused(settings: Settings) -> str:
-    """Apache's expression for: every web process has a notice for this caller."""
-    slots = range(sizing.choose(settings).web_processes.value)
-    return " && ".join(
-        f"-f '{settings.state_dir / shed_markers.FOLDER / str(slot)}/%{{REMOTE_ADDR}}'" for slot in slots
-    )
 
 
 def trusted_proxies(settings: Settings) -> tuple[str, ...]:

@@ -93,7 +93,6 @@ def own_definitions(settings: Settings, place: Path) -> dict[str, object]:
         "CASK_EDGE_READ_TIMEOUT": f"header={header}-{header * 2},MinRate=500 body={body},MinRate=500",
         "CASK_ARRIVALS_FOLDER": "/var/lib/cask/run",
         "CASK_ARRIVALS_MAX_BYTES": max(ARRIVING_BYTES, 2 * settings.request_max_bytes),
-        "CASK_LENGTHS": "/nonexistent",
         # Before the edge there is none.
         "CASK_EDGE": "none",
     }

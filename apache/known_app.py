@@ -44,15 +44,13 @@ class Facts:
     """What is told to Apache.
 
     ``predicting``: an expression for the paths of requests that predict. ``routes``: each address with its methods.
-    ``headers``: the security headers. ``request_id``, ``computed``: expressions for a request id that is taken, and for
-    a Cache-Control that wants an answer computed. ``refusal``: the problem document of a refused caller, by seconds of
-    Retry-After.
+    ``headers``: the security headers. ``computed``: an expression for a Cache-Control that wants an answer computed.
+    ``refusal``: the problem document of a refused caller, by seconds of Retry-After.
     """
 
     predicting: str
     routes: list[list[Any]]
     headers: dict[str, str]
-    request_id: str
     computed: str
     refusal: dict[str, Any]
 
@@ -84,7 +82,7 @@ def ask(settings: Settings, retry_after_seconds: int) -> Known:
     from app import factory
     from app.plugins import mounting
     from app.web import policy
-    from app.web.middleware import admission, request_ids, security_headers
+    from app.web.middleware import admission, security_headers
     from app.web.middleware.admission_controller import Refusal
     from app.web.ops import known_routes
 
@@ -96,7 +94,6 @@ def ask(settings: Settings, retry_after_seconds: int) -> Known:
         policy.predicting(ours),
         known_routes.rules(ours.url_map),
         security_headers.HEADERS,
-        request_ids.PATTERN.pattern,
         admission.COMPUTED.pattern,
         admission.refusal(Refusal("slow", retry_after_seconds)).to_problem(""),
     )

@@ -5,7 +5,8 @@
  * A connection that has sent no whole head yet waits in the MPM's poll and holds no thread at all.
  *
  * docs/decisions/0033-arrivals.md tells why, and what else was tried. All numbers are per child process: nothing is
- * shared, so nothing is left behind by a child that crashes.
+ * shared, so nothing is left behind by a child that crashes. But the places for predictions are the app's, and all
+ * children's: docs/decisions/0114-places.md.
  */
 
 #include "apr_atomic.h"
@@ -13,7 +14,9 @@
 #include "apr_network_io.h"
 #include "apr_portable.h"
 #include "apr_strings.h"
+#include "ap_expr.h"
 #include "ap_mpm.h"
+#include "ap_regex.h"
 #include "http_config.h"
 #include "http_connection.h"
 #include "http_core.h"
@@ -43,6 +46,9 @@ APLOG_USE_MODULE(arrivals);
 #define READ_BYTES 65536
 /* A smaller piece of memory comes from the request's pool, a larger one from the kernel, and goes back there. */
 #define POOL_BYTES 8000
+/* So much of what came from the kernel is kept for the next ones. */
+#define SPARE_BYTES 131072
+#define SPARES 16
 #define FEW_BYTES 4096
 /* Larger bodies may take three quarters of all bytes: a few of them must not keep out the many that are small. */
 #define SMALL_BYTES 1048576
@@ -71,16 +77,21 @@ APLOG_USE_MODULE(arrivals);
 #define PACE_FILTER "ARRIVALS_PACE"
 #define HEAD_FILTER "ARRIVALS_HEAD"
 #define REPLAY_FILTER "ARRIVALS_REPLAY"
+#define PLACE_FILTER "ARRIVALS_PLACE"
 #define BY_HEADER "X-Forwarded-By"
 /* A note that the log reads (logging.conf). */
 #define NOTE_GONE "cask-gone"
-/* The table of app/web/middleware/cached_lengths.py: a row is a length and, in its last two bits, what came of it. */
-#define LENGTHS 65536
-#define LENGTHS_STATE_BITS 2
-#define COMPUTED 1
-#define KEPT 2
-/* Read by admission.conf. */
+/* For the app: a body like this one was answered. */
 #define MAY_BE_KEPT "CASK_MAY_BE_KEPT"
+/* For the count of refusals (logging.conf). */
+#define NOTE_REFUSED "cask-admission"
+/* How often it is counted who has places. */
+#define COUNT_MS 50
+/* The table of answered bodies: its size is app/host/arrivals.py's. Of each body some bits are set. */
+#define ANSWERED_HEAD 64
+#define BITS_A_BODY 4
+/* So many bits for each body that a half of the table is for: it says yes for 1 of 400 others. */
+#define BITS_FOR_A_BODY 16
 
 typedef struct {
     const char *folder;
@@ -95,8 +106,43 @@ typedef struct {
     int pressed_rate;          /* bytes a second that a body must keep while half of the places are taken */
     apr_array_header_t *uncapped; /* apr_ipsubnet_t *: proxies, whose address stands for many callers */
     const char *edge;          /* the address of the edge, which every caller of a container comes through */
-    const char *lengths;       /* the file of the table of lengths */
+    const char *places;        /* the file in which the app says how many requests it takes */
+    const char *answered;      /* the file of the table of answered bodies */
+    ap_regex_t *computed;      /* Cache-Control of who takes no kept answer */
 } settings_t;
+
+/* What is said where predictions are asked for, when there is no place. */
+typedef struct {
+    const char *retry_after;
+    ap_expr_info_t *document;
+} refusal_t;
+
+/* Requests that one child has handed to the app and that are not answered yet, all and by address. Shared by all
+ * children; the parent clears that of a child that has ended, however it did. */
+typedef struct {
+    apr_uint32_t pid;
+    apr_uint32_t passed;
+    apr_uint32_t of_address[COUNTERS];
+} passed_t;
+
+/* What one web process takes: of anybody, and of addresses that have fewer places than others. */
+typedef struct {
+    apr_uint32_t all;
+    apr_uint32_t modest;
+} room_t;
+
+typedef struct {
+    passed_t *by;
+    apr_uint32_t *of_address;
+    apr_uint64_t body;         /* the hash of all of it; 0: unknown */
+    apr_uint64_t length;
+} place_t;
+
+/* The head of the table of answered bodies. Two halves follow: one is filled while the other is read, too. */
+typedef struct {
+    apr_uint32_t half;
+    apr_uint32_t added;
+} answered_t;
 
 /* What a connection is to us. */
 typedef struct {
@@ -128,15 +174,23 @@ typedef struct {
 typedef struct {
     char *data;
     apr_size_t size;
+    apr_size_t mapped;
 } piece_t;
 
 static settings_t settings;
-/* Mapped by each child; the app writes it. NULL: there is none. */
-static const volatile apr_uint32_t *lengths;
+static passed_t *passed;       /* of each child */
+static passed_t *own_passed;
+static int children;
+/* Mapped by each child; NULL: there is none. */
+static const volatile room_t *rooms;
+static apr_size_t rooms_in_all;
+static answered_t *answered;
+static apr_size_t answered_bits; /* of a half */
 static apr_uint32_t waiting[COUNTERS];
 static apr_uint32_t bodies[COUNTERS];
 static apr_uint32_t bodies_in_all;
 static apr_uint32_t held_back;
+static volatile void *spares[SPARES];
 static struct {
     int socket;
     apr_time_t until;
@@ -519,6 +573,78 @@ static int meet_conditions(request_rec *r)
     return ap_meets_conditions(r) == HTTP_PRECONDITION_FAILED ? HTTP_PRECONDITION_FAILED : DECLINED;
 }
 
+/* ── Answered bodies ────────────────────────────────────────────────────────────────────────────────────────────── */
+
+static apr_uint64_t mix(apr_uint64_t hash, apr_uint64_t word)
+{
+    hash = (hash ^ word) * 0x9E3779B97F4A7C15u;
+    return hash << 29 | hash >> 35;
+}
+
+/* Of all bytes: pictures of one camera may be alike in most places. Four at a time, as the processor can. Never 0. */
+static apr_uint64_t hash_of(const char *data, apr_size_t size)
+{
+    apr_uint64_t words[4], hash[4] = {1, 2, 3, 4}, whole = size;
+    apr_size_t at, n;
+    for (at = 0; at + sizeof words <= size; at += sizeof words) {
+        memcpy(words, data + at, sizeof words);
+        for (n = 0; n < 4; n++)
+            hash[n] = mix(hash[n], words[n]);
+    }
+    memset(words, 0, sizeof words);
+    memcpy(words, data + at, size - at);
+    for (n = 0; n < 4; n++)
+        whole = mix(mix(whole, hash[n]), words[n]);
+    whole ^= whole >> 31;
+    return whole ? whole : 1;
+}
+
+/* The byte of the n-th bit of this hash in a half of the table, and the bit. */
+static unsigned char *bit_of(apr_uint64_t hash, int n, apr_uint32_t half, unsigned char *bit)
+{
+    apr_size_t at = ((apr_size_t)(hash & 0xFFFFFFFF) + n * (apr_size_t)(hash >> 32 | 1)) & (answered_bits - 1);
+    *bit = (unsigned char)(1 << (at & 7));
+    return (unsigned char *)answered + ANSWERED_HEAD + half * (answered_bits / 8) + at / 8;
+}
+
+static int has_all_bits(apr_uint64_t hash, apr_uint32_t half)
+{
+    unsigned char bit;
+    int n, has_all = 1;
+    for (n = 0; n < BITS_A_BODY && has_all; n++)
+        has_all = (*bit_of(hash, n, half, &bit) & bit) != 0;
+    return has_all;
+}
+
+/* Whether such a body was answered; a few times in a thousand it was not. */
+static int is_known(apr_uint64_t hash)
+{
+    return answered && hash && (has_all_bits(hash, 0) || has_all_bits(hash, 1));
+}
+
+/* When one half is full the other is cleared, and filled: what was answered stays known for as many others again. */
+static void remember(apr_uint64_t hash)
+{
+    apr_uint32_t half, added;
+    unsigned char bit, *byte;
+    int n;
+    if (answered == NULL || hash == 0)
+        return;
+    half = apr_atomic_read32(&answered->half) & 1;
+    if (has_all_bits(hash, half))
+        return;
+    for (n = 0; n < BITS_A_BODY; n++) {
+        byte = bit_of(hash, n, half, &bit);
+        __atomic_fetch_or(byte, bit, __ATOMIC_RELAXED);
+    }
+    added = apr_atomic_inc32(&answered->added) + 1;
+    if (added >= answered_bits / BITS_FOR_A_BODY && apr_atomic_cas32(&answered->added, 0, added) == added) {
+        half = 1 - half;
+        memset((unsigned char *)answered + ANSWERED_HEAD + half * (answered_bits / 8), 0, answered_bits / 8);
+        apr_atomic_set32(&answered->half, half);
+    }
+}
+
 /* ── The body ───────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static apr_status_t has_arrived(void *data)
@@ -567,10 +693,25 @@ static apr_status_t open_file(apr_file_t **file, apr_int64_t length, request_rec
     return rv;
 }
 
+/* To map memory, to touch it first and to give it back cost a quarter of a refusal. */
+static void *take_spare(apr_size_t size)
+{
+    void *found = NULL;
+    int n;
+    for (n = 0; size <= SPARE_BYTES && n < SPARES && found == NULL; n++)
+        if (spares[n])
+            found = apr_atomic_xchgptr(&spares[n], NULL);
+    return found;
+}
+
 static apr_status_t give_back(void *data)
 {
     piece_t *piece = data;
-    munmap(piece->data, piece->size);
+    int n;
+    for (n = 0; piece->mapped == SPARE_BYTES && n < SPARES; n++)
+        if (spares[n] == NULL && apr_atomic_casptr(&spares[n], piece->data, NULL) == NULL)
+            return APR_SUCCESS;
+    munmap(piece->data, piece->mapped);
     return APR_SUCCESS;
 }
 
@@ -585,7 +726,10 @@ static int has_piece(piece_t *piece, apr_int64_t length, request_rec *r)
         piece->data = apr_palloc(r->pool, piece->size);
         return 1;
     }
-    piece->data = mmap(NULL, piece->size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    piece->mapped = piece->size > SPARE_BYTES ? piece->size : SPARE_BYTES;
+    piece->data = take_spare(piece->size);
+    if (piece->data == NULL)
+        piece->data = mmap(NULL, piece->mapped, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
     if (piece->data == MAP_FAILED)
         return 0;
     apr_pool_cleanup_register(r->pool, piece, give_back, apr_pool_cleanup_null);
@@ -676,8 +820,10 @@ static int is_too_slow(apr_time_t began, apr_int64_t got)
     return got * APR_USEC_PER_SEC < (apr_int64_t)settings.pressed_rate * age;
 }
 
-/* Read all of it into `kept`. `length_said`: 0 where it does not say. Returns OK or a status. */
-static int read_body(request_rec *r, arrival_t *arrival, apr_int64_t length_said, apr_bucket_brigade *kept)
+/* Read all of it into `kept`. `length_said`: 0 where it does not say. `body`: its hash, where it came in one piece.
+ * Returns OK or a status. */
+static int read_body(request_rec *r, arrival_t *arrival, apr_int64_t length_said, apr_bucket_brigade *kept,
+                     apr_uint64_t *body)
 {
     piece_t *piece = apr_palloc(r->pool, sizeof *piece);
     apr_bucket_brigade *bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
@@ -738,9 +884,11 @@ static int read_body(request_rec *r, arrival_t *arrival, apr_int64_t length_said
         if (!is_whole && is_too_slow(began, got))
             return HTTP_REQUEST_TIME_OUT;
     }
-    if (is_in_piece && got > 0)
+    if (is_in_piece && got > 0) {
         APR_BRIGADE_INSERT_TAIL(kept, apr_bucket_pool_create(piece->data, (apr_size_t)got, r->pool,
                                                              r->connection->bucket_alloc));
+        *body = hash_of(piece->data, (apr_size_t)got);
+    }
     if (file != NULL) {
         apr_bucket *last = apr_brigade_insert_file(kept, file, 0, in_file, r->pool);
         /* Nobody else may cut it short, but a map of it would count as ours. */
@@ -758,33 +906,178 @@ static int has_body(request_rec *r, apr_int64_t *length)
     return apr_table_get(r->headers_in, "Transfer-Encoding") != NULL || (text && strcmp(text, "0") != 0);
 }
 
-/* ── Kept answers ───────────────────────────────────────────────────────────────────────────────────────────────── */
+/* ── Places ─────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
-static void map_lengths(apr_pool_t *p, server_rec *s)
+static apr_status_t forget_passed(void *unused)
 {
-    struct stat about;
-    int file;
-    if (settings.lengths == NULL || (file = open(settings.lengths, O_RDONLY | O_CLOEXEC | O_NOFOLLOW)) < 0)
-        return;
-    if (fstat(file, &about) == 0 && S_ISREG(about.st_mode) && about.st_size == LENGTHS * sizeof *lengths) {
-        void *mapped = mmap(NULL, LENGTHS * sizeof *lengths, PROT_READ, MAP_SHARED, file, 0);
-        if (mapped != MAP_FAILED)
-            lengths = mapped;
-    }
-    close(file);
+    munmap(passed, children * sizeof *passed);
+    passed = NULL;
+    return APR_SUCCESS;
 }
 
-/* Whether a body as long as this one was answered before: it may be that one again, and its answer kept. */
-static int look_up_length(request_rec *r)
+static int share_passed(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
 {
-    const char *text = apr_table_get(r->headers_in, "Content-Length");
-    apr_int64_t length = text ? apr_atoi64(text) : 0;
-    if (lengths && length > 0 && length < (apr_int64_t)1 << (32 - LENGTHS_STATE_BITS)) {
-        apr_uint32_t row = lengths[length % LENGTHS], state = row & ((1 << LENGTHS_STATE_BITS) - 1);
-        if (row >> LENGTHS_STATE_BITS == (apr_uint32_t)length && (state == COMPUTED || state == KEPT))
-            apr_table_setn(r->subprocess_env, MAY_BE_KEPT, "1");
+    void *mapped;
+    if (settings.places == NULL || ap_mpm_query(AP_MPMQ_HARD_LIMIT_DAEMONS, &children) != APR_SUCCESS)
+        return OK;
+    mapped = mmap(NULL, children * sizeof *passed, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED)
+        return OK;
+    passed = mapped;
+    apr_pool_cleanup_register(p, NULL, forget_passed, apr_pool_cleanup_null);
+    return OK;
+}
+
+/* In the parent. What a child held that was killed, or crashed, would be taken for ever. */
+static void clear_passed(server_rec *s, pid_t pid, ap_generation_t generation, int slot, mpm_child_status state)
+{
+    int n;
+    for (n = 0; passed && state != MPM_CHILD_STARTED && n < children; n++)
+        if (apr_atomic_read32(&passed[n].pid) == (apr_uint32_t)pid)
+            memset(&passed[n], 0, sizeof *passed);
+}
+
+static void *map_file(const char *path, apr_size_t *size, int protection)
+{
+    struct stat about;
+    void *mapped = MAP_FAILED;
+    int file;
+    if (path == NULL || (file = open(path, (protection & PROT_WRITE ? O_RDWR : O_RDONLY) | O_CLOEXEC | O_NOFOLLOW)) < 0)
+        return NULL;
+    if (fstat(file, &about) == 0 && S_ISREG(about.st_mode) && about.st_size > 0) {
+        *size = (apr_size_t)about.st_size;
+        mapped = mmap(NULL, *size, protection, MAP_SHARED, file, 0);
     }
-    return DECLINED;
+    close(file);
+    return mapped == MAP_FAILED ? NULL : mapped;
+}
+
+static void begin_child(apr_pool_t *p, server_rec *s)
+{
+    apr_size_t size = 0;
+    int n;
+    for (n = 0; passed && own_passed == NULL && n < children; n++)
+        if (apr_atomic_cas32(&passed[n].pid, (apr_uint32_t)getpid(), 0) == 0)
+            own_passed = &passed[n];
+    rooms = map_file(settings.places, &size, PROT_READ);
+    rooms_in_all = size / sizeof *rooms;
+    answered = map_file(settings.answered, &size, PROT_READ | PROT_WRITE);
+    answered_bits = answered ? (size - ANSWERED_HEAD) * 4 : 0;
+    if (answered && (size <= ANSWERED_HEAD || answered_bits & (answered_bits - 1)))
+        answered = NULL;
+}
+
+/* How many addresses have a place. Counted now and then: a number that is kept would be wrong for ever after a crash. */
+static int addresses(void)
+{
+    static apr_uint32_t counted_at, found = 1;
+    apr_uint32_t now = (apr_uint32_t)apr_time_as_msec(apr_time_now());
+    int n, address, has_place, count = 0;
+    if (now - apr_atomic_read32(&counted_at) < COUNT_MS)
+        return (int)apr_atomic_read32(&found);
+    apr_atomic_set32(&counted_at, now);
+    for (address = 0; address < COUNTERS; address++) {
+        for (n = has_place = 0; n < children && !has_place; n++)
+            has_place = passed[n].of_address[address] != 0;
+        count += has_place;
+    }
+    apr_atomic_set32(&found, (apr_uint32_t)count);
+    return count;
+}
+
+/* Whether one more of this address would wait for too long, as the app has it. An address that has less than its share of
+ * the places finds some more: one that takes all there are keeps nobody else out. */
+static int is_full(apr_sockaddr_t *address)
+{
+    apr_size_t at = counter_of(own_passed->of_address, address) - own_passed->of_address, n;
+    apr_uint32_t all = 0, modest = 0, in_all = 0, own = 0;
+    int callers;
+    for (n = 0; n < rooms_in_all; n++)
+        all += rooms[n].all, modest += rooms[n].modest;
+    for (n = 0; n < (apr_size_t)children; n++)
+        in_all += apr_atomic_read32(&passed[n].passed), own += apr_atomic_read32(&passed[n].of_address[at]);
+    /* No process has said anything yet. */
+    if (all == 0 || in_all < all)
+        return 0;
+    callers = addresses() + (own == 0);
+    return in_all >= modest || (own + 1) * (callers > 2 ? callers : 2) > in_all + 1;
+}
+
+static apr_status_t leave_place(void *data)
+{
+    place_t *place = data;
+    if (place->of_address) {
+        apr_atomic_dec32(place->of_address);
+        apr_atomic_dec32(&place->by->passed);
+        place->of_address = NULL;
+    }
+    return APR_SUCCESS;
+}
+
+/* The app is done with it when its answer has been written; it may be on its way to the caller for long. */
+static apr_status_t watch_end(ap_filter_t *f, apr_bucket_brigade *bb)
+{
+    place_t *place = f->ctx;
+    apr_bucket *each;
+    for (each = APR_BRIGADE_FIRST(bb); each != APR_BRIGADE_SENTINEL(bb); each = APR_BUCKET_NEXT(each))
+        if (APR_BUCKET_IS_EOS(each)) {
+            if (f->r->status == HTTP_OK) {
+                remember(place->length);
+                remember(place->body);
+            }
+            leave_place(place);
+            ap_remove_output_filter(f);
+            break;
+        }
+    return ap_pass_brigade(f->next, bb);
+}
+
+static int is_computed(request_rec *r)
+{
+    const char *said = apr_table_get(r->headers_in, "Cache-Control");
+    if (said == NULL)
+        said = apr_table_get(r->headers_in, "Pragma");
+    return said && settings.computed && ap_regexec(settings.computed, said, 0, NULL, 0) == 0;
+}
+
+/* The same words as the app's. They are sent by way of no ErrorDocument, which would ask more of Apache than all else. */
+static int refuse_for_room(request_rec *r, const refusal_t *refusal)
+{
+    const char *wrong = NULL, *document = ap_expr_str_exec(r, refusal->document, &wrong);
+    if (wrong)
+        return fail(r, HTTP_SERVICE_UNAVAILABLE);
+    r->status = HTTP_SERVICE_UNAVAILABLE;
+    apr_table_setn(r->err_headers_out, "Retry-After", refusal->retry_after);
+    apr_table_setn(r->err_headers_out, "Cache-Control", "no-store");
+    apr_table_setn(r->notes, NOTE_REFUSED, refusal->retry_after);
+    ap_set_content_type(r, "application/problem+json");
+    ap_set_content_length(r, (apr_off_t)strlen(document));
+    fail(r, r->status);
+    ap_rputs(document, r);
+    return OK;
+}
+
+/* All of it is here. Whether there was a place, or its answer is kept, and costs nothing. */
+static int take_place(request_rec *r, apr_int64_t length, apr_uint64_t body)
+{
+    place_t *place = apr_pcalloc(r->pool, sizeof *place);
+    int may_be_kept;
+    place->body = body;
+    place->length = length > 0 ? hash_of((const char *)&length, sizeof length) : 0;
+    may_be_kept = !is_computed(r) && is_known(body ? body : place->length);
+    if (may_be_kept)
+        apr_table_setn(r->subprocess_env, MAY_BE_KEPT, "1");
+    if (own_passed == NULL)
+        return 1;
+    if (!may_be_kept && is_full(r->useragent_addr))
+        return 0;
+    place->by = own_passed;
+    place->of_address = counter_of(own_passed->of_address, r->useragent_addr);
+    apr_atomic_inc32(&place->by->passed);
+    apr_atomic_inc32(place->of_address);
+    apr_pool_cleanup_register(r->pool, place, leave_place, apr_pool_cleanup_null);
+    ap_add_output_filter(PLACE_FILTER, place, r, r->connection);
+    return 1;
 }
 
 /* ── Bodies arrive ──────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -795,12 +1088,18 @@ static int take_in(request_rec *r)
     apr_int64_t length;
     arrival_t *arrival;
     replay_t *body;
-    int status;
+    refusal_t *refusal = ap_get_module_config(r->per_dir_config, &arrivals_module);
+    apr_uint64_t hash = 0;
+    int status, predicts = refusal->document && r->method_number == M_POST;
 
     if (r->main || r->prev || settings.folder == NULL || !has_body(r, &length))
         return DECLINED;
     if (ap_get_limit_req_body(r) > 0 && length > ap_get_limit_req_body(r))
         return fail(r, HTTP_REQUEST_ENTITY_TOO_LARGE);
+    /* Of one as long as another that was answered it is worth while to see the rest. */
+    if (predicts && own_passed && is_full(r->useragent_addr) &&
+        (length <= 0 || is_computed(r) || !is_known(hash_of((const char *)&length, sizeof length))))
+        return refuse_for_room(r, refusal);
     if (length > ARRIVALS_IN_MEMORY && !has_room(length, length))
         return refuse(r, HTTP_SERVICE_UNAVAILABLE, "the bodies that are arriving have all bytes there are");
     arrival = apr_pcalloc(r->pool, sizeof *arrival);
@@ -822,10 +1121,12 @@ static int take_in(request_rec *r)
         arrival->bytes = (apr_uint32_t)length;
         apr_atomic_add32(&kib_in_all, arrival->bytes >> 10);
     }
-    status = read_body(r, arrival, length, body->kept);
+    status = read_body(r, arrival, length, body->kept, &hash);
     has_arrived(arrival);
     if (status != OK)
         return fail(r, status);
+    if (predicts && !take_place(r, length, hash))
+        return refuse_for_room(r, refusal);
     ap_add_input_filter(REPLAY_FILTER, body, r, r->connection);
     return DECLINED;
 }
@@ -939,10 +1240,35 @@ static const char *set_edge(cmd_parms *cmd, void *unused, const char *address)
     return NULL;
 }
 
-static const char *set_lengths(cmd_parms *cmd, void *unused, const char *path)
+static const char *set_path(cmd_parms *cmd, void *unused, const char *path)
 {
-    settings.lengths = path;
+    *(const char **)cmd->info = path;
     return NULL;
+}
+
+static const char *set_computed(cmd_parms *cmd, void *unused, const char *pattern)
+{
+    settings.computed = ap_pregcomp(cmd->pool, pattern, AP_REG_ICASE | AP_REG_EXTENDED);
+    return settings.computed ? NULL : apr_pstrcat(cmd->pool, "ArrivalsComputed cannot read ", pattern, NULL);
+}
+
+static const char *set_refusal(cmd_parms *cmd, void *data, const char *retry_after, const char *document)
+{
+    refusal_t *refusal = data;
+    const char *wrong = NULL;
+    refusal->retry_after = retry_after;
+    refusal->document = ap_expr_parse_cmd(cmd, document, AP_EXPR_FLAG_STRING_RESULT, &wrong, NULL);
+    return wrong ? apr_pstrcat(cmd->pool, "ArrivalsRefusal: ", wrong, NULL) : NULL;
+}
+
+static void *create_refusal(apr_pool_t *p, char *where)
+{
+    return apr_pcalloc(p, sizeof(refusal_t));
+}
+
+static void *merge_refusals(apr_pool_t *p, void *outer, void *inner)
+{
+    return ((refusal_t *)inner)->document ? inner : outer;
 }
 
 static const char *add_uncapped(cmd_parms *cmd, void *unused, const char *network)
@@ -972,7 +1298,10 @@ static const command_rec directives[] = {
     AP_INIT_TAKE1("ArrivalsPressedRate", set_number, &settings.pressed_rate, RSRC_CONF, "bytes a second, when full"),
     AP_INIT_ITERATE("ArrivalsUncapped", add_uncapped, NULL, RSRC_CONF, "networks of proxies"),
     AP_INIT_TAKE1("ArrivalsEdge", set_edge, NULL, RSRC_CONF, "the address of the edge before a container"),
-    AP_INIT_TAKE1("ArrivalsLengths", set_lengths, NULL, RSRC_CONF, "a table that the app writes, see admission.conf"),
+    AP_INIT_TAKE1("ArrivalsPlaces", set_path, &settings.places, RSRC_CONF, "what the app says that it takes"),
+    AP_INIT_TAKE1("ArrivalsAnswered", set_path, &settings.answered, RSRC_CONF, "a table of bodies"),
+    AP_INIT_TAKE1("ArrivalsComputed", set_computed, NULL, RSRC_CONF, "Cache-Control of who takes no kept answer"),
+    AP_INIT_TAKE2("ArrivalsRefusal", set_refusal, NULL, ACCESS_CONF, "Retry-After and document, without a place"),
     {NULL}};
 
 static int forget(apr_pool_t *pconf, apr_pool_t *plog, apr_pool_t *ptemp)
@@ -989,8 +1318,9 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_process_connection(wait_for_head, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_create_request(head_begins, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_read_request(head_is_read, NULL, NULL, APR_HOOK_REALLY_FIRST);
-    ap_hook_child_init(map_lengths, NULL, NULL, APR_HOOK_MIDDLE);
-    ap_hook_post_read_request(look_up_length, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(share_passed, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_init(begin_child, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_child_status(clear_passed, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_translate_name(say_why, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_fixups(meet_conditions, NULL, NULL, APR_HOOK_LAST);
     ap_hook_handler(take_in, NULL, NULL, APR_HOOK_REALLY_FIRST);
@@ -999,9 +1329,10 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_insert_filter(watch_refusal, NULL, NULL, APR_HOOK_LAST);
     ap_hook_insert_error_filter(watch_refusal, NULL, NULL, APR_HOOK_LAST);
     ap_register_output_filter(PACE_FILTER, hold_back, NULL, AP_FTYPE_CONTENT_SET);
+    ap_register_output_filter(PLACE_FILTER, watch_end, NULL, AP_FTYPE_CONTENT_SET);
     ap_register_input_filter(HEAD_FILTER, count_head, NULL, AP_FTYPE_CONNECTION);
     ap_register_input_filter(REPLAY_FILTER, replay, NULL, AP_FTYPE_CONTENT_SET);
 }
 
 module AP_MODULE_DECLARE_DATA arrivals_module = {
-    STANDARD20_MODULE_STUFF, NULL, NULL, NULL, NULL, directives, register_hooks, AP_MODULE_FLAG_NONE};
+    STANDARD20_MODULE_STUFF, create_refusal, merge_refusals, NULL, NULL, directives, register_hooks, AP_MODULE_FLAG_NONE};

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 from app.config import Settings, edge_address
@@ -18,10 +19,17 @@ WAITING_PER_THREAD = 4
 HELD_BACK_SHARE = 0.5
 # Refusals a second that one address gets before it waits, for each core: less than a tenth of it. Those by the app
 # count five times.
-REFUSALS_A_CORE = 800
+REFUSALS_A_CORE = 500
 # Where STATE_DIR is in memory, what arrives is memory too: so much of what requests may hold, and room for two.
 BYTES_SHARE = 0.5
 LEAST_BODIES = 2
+# The table of bodies that were answered: as many as answers can be kept, twice. See apache/modules/mod_arrivals.c.
+ANSWERED = Path("run", "answered")
+ANSWERED_HEAD_BYTES = 64
+ANSWER_KEPT_BYTES = 320
+BITS_A_BODY = 16
+# 32 MiB for each half: beyond 5 GiB of kept answers the oldest may be refused while too many ask.
+MOST_ANSWERED_BITS = 1 << 28
 ANSWER_BYTES = 2 * 1024**2
 
 
@@ -42,3 +50,18 @@ def definitions(settings: Settings, sizes: Sizes) -> dict[str, object]:
         # Apache would warn of an empty one.
         "CASK_EDGE": edge_address() or "none",
     }
+
+
+def make_answered(settings: Settings) -> None:
+    """An empty table where there is none of this size; none where no answers are kept. Raises OSError."""
+    path = settings.state_dir / ANSWERED
+    bodies = settings.cache_max_bytes // ANSWER_KEPT_BYTES
+    bits = min(MOST_ANSWERED_BITS, 1 << (BITS_A_BODY * bodies).bit_length())
+    size = ANSWERED_HEAD_BYTES + 2 * bits // 8
+    if settings.cache == "off" or (path.exists() and path.stat().st_size != size):
+        path.unlink(missing_ok=True)
+    if settings.cache != "off":
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("ab") as file:
+            # All of it on the disk: to touch a hole while the disk is full would end Apache (SIGBUS).
+            os.posix_fallocate(file.fileno(), 0, size)

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 import contextlib
 import http.client
-import shutil
 import socket
-import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 import pytest
 
-from tests import servers
+from tests import bare_apache, servers
 
 # As mod_arrivals.c has them, but for the first, which is so small that a busy machine reaches it.
 REFUSALS = 40
@@ -27,41 +23,24 @@ THREADS = 8
 PROXY = "127.0.4.9"
 # Apache itself ends a connection with 503, and keeps it with 429.
 REFUSED, LIMITED, ANSWERED = "/refused", "/limited", "/answered"
-CONFIGURATION = """
-Define MODULES /usr/lib/apache2/modules
-<IfFile "/usr/lib64/httpd/modules/mod_alias.so">
-    Define MODULES /usr/lib64/httpd/modules
-</IfFile>
-<IfModule !mpm_event_module>
-    LoadModule mpm_event_module ${{MODULES}}/mod_mpm_event.so
-</IfModule>
-LoadModule authz_core_module ${{MODULES}}/mod_authz_core.so
+CONFIGURATION = f"""
 LoadModule alias_module ${{MODULES}}/mod_alias.so
-LoadModule remoteip_module ${{MODULES}}/mod_remoteip.so
-LoadModule arrivals_module {modules}/mod_arrivals.so
-ServerName localhost
-DefaultRuntimeDir {home}
-PidFile {home}/pid
-ErrorLog {home}/log
-Listen {port}
 ServerLimit 1
 StartServers 1
-ThreadLimit {threads}
-ThreadsPerChild {threads}
-MaxRequestWorkers {threads}
-MaxSpareThreads {threads}
+ThreadLimit {THREADS}
+ThreadsPerChild {THREADS}
+MaxRequestWorkers {THREADS}
+MaxSpareThreads {THREADS}
 AsyncRequestWorkerFactor 40
-ListenBacklog 4096
 ArrivalsHeadSeconds 20
 ArrivalsMaxWaitingAnAddress 1000
-ArrivalsRefusals {refusals}
-ArrivalsMaxHeldBack {held_back}
-ArrivalsUncapped {proxy}
+ArrivalsRefusals {REFUSALS}
+ArrivalsMaxHeldBack {THREADS // 2}
+ArrivalsUncapped {PROXY}
 RemoteIPHeader X-Forwarded-For
-RemoteIPInternalProxy {proxy}
-DocumentRoot {home}/files
-Redirect 503 {refused}
-Redirect 429 {limited}
+RemoteIPInternalProxy {PROXY}
+Redirect 503 {REFUSED}
+Redirect 429 {LIMITED}
 """
 
 
@@ -91,43 +70,9 @@ class Apache:
 
 @pytest.fixture(scope="module")
 def apache() -> Iterator[Apache]:
-    home = servers.make_state_dir()
-    port = servers.free_port()
-    (home / "files").mkdir()
-    (home / "files" / ANSWERED[1:]).write_text("answered\n")
-    rendered = CONFIGURATION.format(
-        modules=Path(sys.prefix) / "lib" / "cask",
-        home=home,
-        port=port,
-        threads=THREADS,
-        refusals=REFUSALS,
-        held_back=THREADS // 2,
-        proxy=PROXY,
-        refused=REFUSED,
-        limited=LIMITED,
-    )
-    (home / "httpd.conf").write_text(rendered)
-    user = servers.service_user() or None
-    if user:
-        subprocess.run(["chown", "-R", user, home], check=True)
-    command = [shutil.which("apache2") or "httpd", "-f", home / "httpd.conf", "-DFOREGROUND"]
-    with (home / "start.log").open("wb") as log:
-        process = subprocess.Popen(command, stdout=log, stderr=log, user=user)
-    found = Apache(port)
-
-    def is_up() -> bool:
-        with contextlib.suppress(OSError):
-            return found.ask_anew("127.0.4.1", ANSWERED) > 0
-        return process.poll() is not None
-
-    try:
-        servers.wait_until(is_up, 20, "Apache")
-        assert process.poll() is None, (home / "start.log").read_text()
-        yield found
-    finally:
-        process.terminate()
-        process.wait(20)
-        shutil.rmtree(home)
+    with bare_apache.running(CONFIGURATION) as found:
+        (found.home / "files" / ANSWERED[1:]).write_text("answered\n")
+        yield Apache(found.port)
 
 
 def ask(connection: http.client.HTTPConnection, path: str, forwarded: str = "") -> int:

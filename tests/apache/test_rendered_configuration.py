@@ -88,13 +88,6 @@ def test_pool_has_one_size_and_room_for_all_connections(render: Render) -> None:
     assert text.index("conf/pool.conf") > text.rindex("ThreadsPerChild")
 
 
-def test_apache_refuses_only_whom_every_web_process_refuses(render: Render) -> None:
-    text = render(WEB_PROCESSES="2")
-
-    condition = re.findall(r'^Define CASK_IS_REFUSED "(.*)"$', text, re.M)[0]
-    assert re.fullmatch(r"-f '.*/run/refused/0/%\{REMOTE_ADDR\}' && -f '.*/run/refused/1/%\{REMOTE_ADDR\}'", condition)
-
-
 def test_web_group_has_the_processes_and_threads_of_the_settings(render: Render) -> None:
     text = render(WEB_PROCESSES="3", WEB_THREADS="7", SERVER_MAX_CONNECTIONS="64")
 

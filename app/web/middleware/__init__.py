@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from app.config import Settings
 from app.host import machine, sizing
 from app.host.sizing import Sizes
-from app.web.middleware import cached_lengths, shed_markers
+from app.web.middleware import cached_lengths, places
 from app.web.middleware.admission_controller import AdmissionController
 
 if TYPE_CHECKING:
@@ -82,12 +82,14 @@ def _init_admission(app: Flask, settings: Settings) -> None:
     sizes_here = sizing.choose(settings)
     has_cache = app.extensions["predictor"].kept is not None
     is_gpu = machine.device(settings.device) != machine.CPU
-    controller = _controller(settings, sizes_here, has_cache=has_cache, is_gpu=is_gpu)
-    known = _lengths(app, settings) if has_cache else None
-    admission.init_app(app, controller, _notices(app, settings, sizes_here, controller), known)
+    apache = _places(app, settings)
+    controller = _controller(settings, sizes_here, apache, has_cache=has_cache, is_gpu=is_gpu)
+    admission.init_app(app, controller, cached_lengths.Lengths() if has_cache else None)
 
 
-def _controller(settings: Settings, sizes: Sizes, *, has_cache: bool, is_gpu: bool) -> AdmissionController:
+def _controller(
+    settings: Settings, sizes: Sizes, apache: places.Places | None, *, has_cache: bool, is_gpu: bool
+) -> AdmissionController:
     """The slots of this process, and its part of the engine."""
     workers, processes = sizes.engine_workers.value, sizes.web_processes.value
     # The engine keeps the rest of its line for models that have little in it.
@@ -104,29 +106,22 @@ def _controller(settings: Settings, sizes: Sizes, *, has_cache: bool, is_gpu: bo
         images_a_turn=a_turn,
         speed=workers / processes,
         has_cache=has_cache,
+        waits_for_threads=sizes.web_places.value == sizes.web_threads.value,
+        places=apache,
     )
 
 
-def _lengths(app: Flask, settings: Settings) -> cached_lengths.Lengths:
-    """The table that Apache has too; one of this process alone where there is no Apache."""
+def _places(app: Flask, settings: Settings) -> places.Places | None:
+    """Where Apache reads how many requests it may let in; None where Apache does not serve."""
     if not app.extensions.get("is_under_apache") or app.extensions["role"] != "web":
-        return cached_lengths.Lengths()
+        return None
     try:
-        return cached_lengths.Lengths(settings.state_dir / cached_lengths.FILE)
+        found = places.claim(settings.state_dir / places.FILE)
     except (OSError, ValueError) as error:
-        log.warning("the table of cached lengths cannot be shared (%s); Apache may refuse cached answers", error)
-        return cached_lengths.Lengths()
-
-
-def _notices(
-    app: Flask, settings: Settings, sizes: Sizes, controller: AdmissionController
-) -> shed_markers.ShedMarkers | None:
-    """Where Apache looks for addresses to refuse; None where Apache does not serve."""
-    if not app.extensions.get("is_under_apache") or app.extensions["role"] != "web":
+        log.warning("Apache cannot be told how many requests may come (%s); it asks the app each time", error)
         return None
-    slot = shed_markers.claim_slot(settings.state_dir, sizes.web_processes.value)
-    if slot is None:
-        log.warning("no free folder for shed markers in %s; Apache asks the app each time", settings.state_dir)
-        return None
-    folder, app.extensions["slot_lock"] = slot
-    return shed_markers.ShedMarkers(folder, controller.is_refused)
+    if found is None:
+        log.warning(
+            "no free row in %s; Apache is not told how many requests may come", settings.state_dir / places.FILE
+        )
+    return found

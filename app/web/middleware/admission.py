@@ -25,12 +25,13 @@ from app.web.middleware import accept_language, deadlines, request_ids
 from app.web.middleware.admission_controller import AdmissionController, Refusal, Ticket
 from app.web.middleware.cached_lengths import Lengths, Outcome
 from app.web.middleware.security_headers import HEADERS
-from app.web.middleware.shed_markers import ShedMarkers
 
 log = logging.getLogger("cask.web")
 
 REFUSED_KEY = "cask.refusal"
 TICKET_KEY = "cask.ticket"
+# Set by Apache, which has seen the whole body: one like it was answered (apache/modules/mod_arrivals.c).
+MAY_BE_KEPT_KEY = "CASK_MAY_BE_KEPT"
 # With one of these in Cache-Control no kept answer will do (app.web.middleware.request_context reads it in full).
 COMPUTED = re.compile(r"no-cache|no-store|max-age=\W?0\b", re.IGNORECASE)
 LOG_PERIOD_SECONDS = 5.0
@@ -165,14 +166,12 @@ class Admission:
         controller: AdmissionController,
         paths: Container[str],
         pages: Container[str] = (),
-        markers: ShedMarkers | None = None,
         lengths: Lengths | None = None,
     ) -> None:
         """``lengths``: of bodies whose answers may be kept; None where none are."""
         self._application = application
         self._paths, self._pages = paths, pages
         self.controller = controller
-        self._markers = markers
         self._lengths = lengths
         self._logged = -math.inf
 
@@ -184,15 +183,17 @@ class Admission:
             return self._application(environ, start_response)
         caller = environ.get("REMOTE_ADDR", "")
         is_computed, length = _is_computed(environ), _length(environ)
-        may_be_kept = self._lengths is not None and not is_computed and self._lengths.may_be_kept(length)
+        may_be_kept = (
+            self._lengths is not None
+            and not is_computed
+            and (MAY_BE_KEPT_KEY in environ or self._lengths.may_be_kept(length))
+        )
         found = self.controller.arrive(
             caller, _timeout_seconds(environ), is_computed=is_computed, may_be_kept=may_be_kept
         )
         if isinstance(found, Ticket):
             return self._admit(found, length, environ, start_response)
         self._log(found)
-        if self._markers is not None:
-            self._markers.update(caller)
         # A page shows its refusals as a page; the way through Flask is dear, but people do not come by the thousand.
         if is_page:
             environ[REFUSED_KEY] = found
@@ -210,9 +211,6 @@ class Admission:
             return start_response(line, *rest, **named)
 
         environ[TICKET_KEY] = Admitted(self.controller, ticket)
-        if self._markers is not None:
-            # The next request would be too many: better refused before it is sent than after.
-            self._markers.update(ticket.caller)
         try:
             return self._application(environ, note_status)
         finally:
@@ -220,8 +218,6 @@ class Admission:
             self.controller.leave(ticket, is_answered=is_answered)
             if self._lengths is not None and (is_answered or ticket.is_refused):
                 self._lengths.note(length, _outcome(ticket))
-            if self._markers is not None:
-                self._markers.ended()
 
     def _log(self, refused: Refusal) -> None:
         """One line for many refusals: under overload a line each would be a second flood."""
@@ -236,12 +232,10 @@ class Admission:
             )
 
 
-def init_app(
-    app: Flask, controller: AdmissionController, markers: ShedMarkers | None = None, lengths: Lengths | None = None
-) -> None:
-    """Put the controller before the app; ``markers``: files that make Apache shed; ``lengths`` as in ``Admission``."""
+def init_app(app: Flask, controller: AdmissionController, lengths: Lengths | None = None) -> None:
+    """Put the controller before the app; ``lengths`` as in ``Admission``."""
     paths, pages = (policy.Paths(app, each) for each in (policy.predicting, policy.predicting_pages))
-    middleware = Admission(app.wsgi_app, controller, paths, pages, markers, lengths)
+    middleware = Admission(app.wsgi_app, controller, paths, pages, lengths)
     app.wsgi_app = middleware  # type: ignore[method-assign]
     app.extensions["admission"] = controller
 

@@ -10,9 +10,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal
 
-from app.web.middleware.costs import Costs
+from app.web.middleware.costs import Costs, Delays
 from app.web.middleware.fair_queue import Turns, subtract
 from app.web.middleware.heavy_callers import Crowds
+from app.web.middleware.places import Places
 
 Reason = Literal["slots", "slow", "late"]
 
@@ -22,9 +23,12 @@ FRESH_SECONDS = 0.2
 RESERVED_SHARE = 0.25
 # An address that asked within this time is still there.
 THERE_SECONDS = 1.0
-# A caller's notice is taken down when this share of what was too much is gone, not with each request that ends.
-REOPENING_SHARE = 0.5
+# Apache lets in what would wait for so much of the longest wait: what an image costs is not known to the millisecond,
+# and who is refused here was read in vain.
+PLACES_SHARE = 0.8
 LEAST_RETRY_AFTER_SECONDS = 1
+# As good as without a limit.
+MOST_PLACES = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,9 @@ class Ticket:
     has_asked: bool = False
     # Its body was read, and then there was no room with the engine.
     is_refused: bool = False
+    # When its work began, and how many seconds it was expected to take.
+    began: float = 0.0
+    expected: float = 0.0
 
 
 @dataclass
@@ -69,11 +76,16 @@ class AdmissionController:
     speed: float = 1.0
     # Whether an answer may be kept from before; without, every request needs the engine.
     has_cache: bool = False
+    # There are few threads, none of which only refuses: requests wait for one, where nobody here sees them.
+    waits_for_threads: bool = False
+    # Where Apache reads how many it may let in; None where there is no Apache.
+    places: Places | None = None
     refused_total: int = 0
     clock: Callable[[], float] = time.monotonic
 
     def __post_init__(self) -> None:
         self.costs = Costs(self.clock)
+        self.delays = Delays(self.max_wait_seconds, self.clock)
         self.crowds = Crowds(self.clock)
         self.turns = Turns(self.most_images)
         self.in_hand = 0
@@ -90,6 +102,8 @@ class AdmissionController:
         # Who came of late and when, the last at the end.
         self._came: dict[str, float] = {}
         self._lock = threading.Lock()
+        if self.places is not None:
+            self._show_places(self.places)
 
     # ── a request's way ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -110,7 +124,10 @@ class AdmissionController:
                 return self._refuse("slots", LEAST_RETRY_AFTER_SECONDS)
             refused = None
             if is_computed or not self.has_cache or (self.crowds.is_one(caller) and not may_be_kept):
-                refused = self._check(caller, "", 0, timeout_seconds, fresh=len(self._fresh) + 1)
+                others = len(self._fresh)
+                if self.images + others >= self.least_images:
+                    wait = self._wait(caller, "", 0, others + 1)
+                    refused = self._check(caller, 0, wait, timeout_seconds, others)
             if refused is not None:
                 if is_computed:
                     self.crowds.note_vain(caller)
@@ -119,6 +136,8 @@ class AdmissionController:
             self.in_hand += 1
             subtract(self._slots_of, caller, -1)
             self._fresh[ticket] = now
+            if self.places is not None:
+                self._show_places(self.places)
             return ticket
 
     def begin(self, ticket: Ticket, kind: str, images: int, timeout_seconds: float = math.inf) -> int | Refusal:
@@ -128,7 +147,11 @@ class AdmissionController:
         with self._lock:
             self._fresh.pop(ticket, None)
             ticket.has_asked = True
-            refused = self._check(ticket.caller, kind, images, timeout_seconds)
+            refused = None
+            # An engine that is idle takes anything.
+            if self.images >= self.least_images:
+                ticket.began, ticket.expected = self.clock(), self._wait(ticket.caller, kind, images)
+                refused = self._check(ticket.caller, images, ticket.expected, timeout_seconds)
             if refused is not None:
                 ticket.is_refused = True
                 self.crowds.note_vain(ticket.caller)
@@ -165,6 +188,8 @@ class AdmissionController:
             self._count(ticket.caller, -left, -1)
             if left:
                 self.turns.expect(ticket.caller, kind, -left)
+            elif ticket.expected:
+                self.delays.learn(ticket.expected, self.clock() - ticket.began)
 
     def leave(self, ticket: Ticket, *, is_answered: bool) -> None:
         """Give the place back."""
@@ -176,44 +201,55 @@ class AdmissionController:
                 self.turns.forget(ticket.caller)
             if is_answered and not ticket.has_asked:
                 self.crowds.note_quick(ticket.caller)
-
-    def is_refused(self, caller: str, has_notice: bool, coming: float = 0.0) -> bool:
-        """Whether whatever this caller sends would be refused now; with a notice, until there is some room again.
-
-        ``coming``: so many more are on their way, as far as is known, and are to find a place yet.
-        """
-        with self._lock:
-            level = 1 - REOPENING_SHARE if has_notice else 1
-            if self.has_cache and not self.crowds.is_one(caller, level):
-                return False
-            self._forget_late(self.clock())
-            fresh = len(self._fresh) + 1 + coming
-            return self.images >= self.least_images and (
-                self._is_full(caller, fresh - 1, level)
-                or self._wait(caller, "", 0, fresh) > self._longest(caller) * level
-            )
+            if self.places is not None:
+                self._show_places(self.places)
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _check(self, caller: str, kind: str, images: int, timeout_seconds: float, fresh: float = 0.0) -> Refusal | None:
-        """Whether work may begin, or could; ``fresh``: as in ``_wait``. An engine that is idle takes anything."""
-        if self.images + max(0.0, fresh - 1) < self.least_images:
-            return None
-        if self._is_full(caller, max(0.0, fresh - 1)):
+    def _show_places(self, places: Places) -> None:
+        """Tell Apache how many may be here or on their way: those who are, and as many as would be answered in time."""
+        self._forget_late(self.clock())
+        of = self.costs.of
+        fresh, cost = len(self._fresh), self.costs.least() / self.speed
+        others = max(0, self._there() - 1)
+        free = self.slots - (self._reserved(others) if others else 0.0) - self.works - fresh
+        least = self.least_images - self.images - fresh
+        share = PLACES_SHARE / self.delays.factor()
+
+        def more(work: float, longest: float) -> float:
+            in_time = (longest * share - work / self.speed) / cost - fresh if cost else math.inf
+            # Who waits for a thread is not seen here, and may need no engine: all are let in until it has too much.
+            if self.waits_for_threads:
+                return math.inf if in_time + fresh >= 1 or least > 0 else 0
+            return max(least, min(in_time, self.slots - self.in_hand))
+
+        running = sum(count * of(kind) for kind, count in self.turns.ahead("", 0))
+        in_all = sum(count * of(kind) for kind, count in self.turns.all())
+        everyone = more(in_all, self.max_wait_seconds)
+        if not self.waits_for_threads:
+            everyone = min(everyone, free)
+        modest = more(running, self.max_wait_seconds * (1 + RESERVED_SHARE))
+        places.show(self._place_count(everyone), self._place_count(modest))
+
+    def _place_count(self, more: float) -> int:
+        """At least one: with none, nobody would come who could find that there is room again."""
+        return max(1, self.in_hand + int(max(0.0, min(more, MOST_PLACES))))
+
+    def _check(self, caller: str, images: int, wait: float, timeout_seconds: float, others: int = 0) -> Refusal | None:
+        """Whether work that would be done after such a wait may begin; ``others`` come first, and have not begun."""
+        if self._is_full(caller, others):
             return self._refuse("slots", LEAST_RETRY_AFTER_SECONDS)
-        wait = self._wait(caller, kind, images, fresh)
         is_slow = wait > min(self._longest(caller, images), timeout_seconds)
         return self._refuse("slow", wait) if is_slow else None
 
-    def _is_full(self, caller: str, more: float = 0.0, level: float = 1.0) -> bool:
+    def _is_full(self, caller: str, more: int = 0) -> bool:
         """Whether all slots that this caller's work may help to fill are taken: of a lone caller all there are."""
-        if self.works + more < self.slots / 2 * level:
+        if self.works + more < self.slots / 2:
             return False
         others, reserved = self._company(caller), 0.0
         if others and self._works_of.get(caller, 0) >= self.slots / (others + 1):
-            # One for each other, but half of all at most.
-            reserved = max(self.slots * RESERVED_SHARE, min(others, self.slots / 2))
-        return self.works + more >= (self.slots - reserved) * level
+            reserved = self._reserved(others)
+        return self.works + more >= self.slots - reserved
 
     def _longest(self, caller: str, images: int = 0) -> float:
         """The longest wait for this caller, in seconds: a little more for those who have less work here than others."""
@@ -221,13 +257,20 @@ class AdmissionController:
         is_modest = self._images_of.get(caller, 0) + images <= (self.images + images) / callers
         return self.max_wait_seconds * (1 + RESERVED_SHARE if is_modest and self._company(caller) else 1)
 
+    def _reserved(self, others: int) -> float:
+        """Slots of those who have less than their share: one for each other, but half of all at most."""
+        return max(self.slots * RESERVED_SHARE, min(others, self.slots / 2))
+
     def _company(self, caller: str) -> int:
         """How many others are there: they hold a place, or came of late."""
+        return self._there() - (caller in self._came or caller in self._slots_of)
+
+    def _there(self) -> int:
+        """How many addresses are."""
         end = self.clock() - THERE_SECONDS
         while self._came and (oldest := next(iter(self._came))) and self._came[oldest] <= end:
             del self._came[oldest]
-        there = len(self._came.keys() | self._slots_of.keys())
-        return there - (caller in self._came or caller in self._slots_of)
+        return len(self._came.keys() | self._slots_of.keys())
 
     def _wait(self, caller: str, kind: str, images: int, fresh: float = 0.0) -> float:
         """Seconds until these are done. ``fresh``: so many requests more come first or with it, and nothing is known of

@@ -20,6 +20,13 @@ KEEP_SECONDS = 30.0
 MAX_KINDS = 256
 
 
+# What a wait was expected to be says how good expectations are where it is long; a newer one counts so much.
+LEAST_EXPECTED_SHARE = 0.2
+NEWEST_WEIGHT = 0.05
+MOST_DELAY = 3.0
+DELAY_HALF_LIFE_SECONDS = 5.0
+
+
 @dataclass
 class _Samples:
     """The newest ones of one kind, each with its moment, and the least of all."""
@@ -68,3 +75,26 @@ class Costs:
     def least(self) -> float:
         """What any image takes at least; 0 where nothing is known."""
         return min((self.of(kind) for kind in self._kinds), default=0.0)
+
+
+@dataclass
+class Delays:
+    """How much longer work takes than the engine's costs say, as a factor: decoding, Python and other programs want the
+    same cores. ``longest``: seconds that work may be expected to take. Not thread-safe: its owner holds a lock.
+    """
+
+    longest: float
+    clock: Callable[[], float] = time.monotonic
+    _above: float = 0.0
+    _moment: float = 0.0
+
+    def learn(self, expected: float, took: float) -> None:
+        """Some work was expected to be done after so many seconds, and was after so many."""
+        if expected >= self.longest * LEAST_EXPECTED_SHARE:
+            newest = min(MOST_DELAY, max(1.0, took / expected)) - 1.0
+            known = self.factor() - 1.0
+            self._above, self._moment = known + NEWEST_WEIGHT * (newest - known), self.clock()
+
+    def factor(self) -> float:
+        """1: as expected. What is not seen again is forgotten."""
+        return float(1.0 + self._above * 0.5 ** ((self.clock() - self._moment) / DELAY_HALF_LIFE_SECONDS))

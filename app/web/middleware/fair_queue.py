@@ -83,6 +83,12 @@ class Turns:
             for kind, count in kinds.items():
                 yield kind, count * share
 
+    def all(self) -> Iterator[tuple[str, float]]:
+        """Kinds and images of all that is with the engine or to come."""
+        yield from self._running_kinds.items()
+        for kinds in self._to_come.values():
+            yield from kinds.items()
+
     def _begin(self, caller: str) -> float:
         return max(self._served, self._ends.get(caller, 0.0))
 

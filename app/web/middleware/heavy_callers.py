@@ -54,18 +54,15 @@ class Crowds:
             tally.fade(self.clock())
             tally.quick += 1
 
-    def is_one(self, caller: str, level: float = 1.0) -> bool:
-        """Whether the next request of this caller would most probably be read in vain, were the engine too busy.
-
-        ``level``: of what makes a crowd, so much is enough.
-        """
+    def is_one(self, caller: str) -> bool:
+        """Whether the next request of this caller would most probably be read in vain, were the engine too busy."""
         if not self._all.vain:
             return False
         now, tally = self.clock(), self._callers.get(caller, _Tally())
         self._all.fade(now)
         tally.fade(now)
         is_quick = tally.quick >= tally.vain and tally.quick >= 1
-        return not is_quick and (tally.vain >= VAIN_OF_ONE * level or self._all.vain >= VAIN_OF_ALL * level)
+        return not is_quick and (tally.vain >= VAIN_OF_ONE or self._all.vain >= VAIN_OF_ALL)
 
     def _of(self, caller: str) -> _Tally:
         if caller not in self._callers and len(self._callers) >= MAX_CALLERS:

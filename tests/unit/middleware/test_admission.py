@@ -10,7 +10,6 @@ import pytest
 
 from app.web.middleware.admission import Admission
 from app.web.middleware.admission_controller import AdmissionController
-from app.web.middleware.shed_markers import ShedMarkers
 from tests import bad_input, fakes
 
 ROUTE = "/v1/classify"
@@ -94,25 +93,6 @@ def test_the_page_shows_a_refusal_as_a_page(tmp_path: Path) -> None:
     assert answer.status_code == 503
     assert answer.mimetype == "text/html"
     assert "Retry-After" in answer.headers
-
-
-def test_notice_follows_what_the_gate_says(tmp_path: Path) -> None:
-    narrow = AdmissionController(1, max_wait_seconds=1.0, least_images=1)
-    seen: list[list[str]] = []
-
-    def app(environ: dict[str, Any], start_response: Any) -> list[bytes]:
-        with environ["cask.ticket"].work("kind", 1, float("inf")) as work, work.turn(1):
-            admission(environ, lambda *_: None)
-            seen.append([path.name for path in tmp_path.iterdir()])
-        start_response("200 OK", [])
-        return []
-
-    admission = Admission(app, narrow, [ROUTE], markers=ShedMarkers(tmp_path, narrow.is_refused))
-    environ = {"REQUEST_METHOD": "POST", "PATH_INFO": ROUTE, "REMOTE_ADDR": "127.0.0.1", "wsgi.input": UnreadBody()}
-    admission(environ, lambda *_: None)
-
-    assert seen == [["127.0.0.1"]]
-    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.mark.parametrize("said", ["no-cache", "no-store", "max-age=0", 'Max-Age="0", x'])

@@ -3,14 +3,28 @@
 from __future__ import annotations
 
 import math
+import subprocess
+import sys
 import threading
+from pathlib import Path
 from typing import Any
 
 import pytest
 
-from app.web.middleware.admission_controller import FRESH_SECONDS, THERE_SECONDS, AdmissionController, Refusal, Ticket
+from app.config import ROOT
+from app.web.middleware import places
+from app.web.middleware.admission_controller import (
+    FRESH_SECONDS,
+    MOST_PLACES,
+    PLACES_SHARE,
+    THERE_SECONDS,
+    AdmissionController,
+    Refusal,
+    Ticket,
+)
 from app.web.middleware.costs import KEEP_SECONDS, Costs
 from app.web.middleware.heavy_callers import VAIN_OF_ALL, VAIN_OF_ONE, Crowds
+from app.web.middleware.places import ROW_BYTES, Places
 from tests.fakes import PATIENCE_SECONDS, FakeClock, eventually
 
 KIND = "detector@1"
@@ -379,7 +393,6 @@ def test_whose_answer_may_be_kept_is_let_in_though_the_engine_is_busy(clock: Fak
         ticket = busy.arrive(caller)
         assert isinstance(ticket, Ticket)
         busy.leave(ticket, is_answered=True)
-    assert not busy.is_refused("a", has_notice=False)
 
 
 def test_who_wants_it_computed_anew_is_refused_before_its_body_is_read(clock: FakeClock) -> None:
@@ -401,8 +414,6 @@ def test_crowd_is_refused_before_its_bodies_are_read(clock: FakeClock) -> None:
 
     assert isinstance(busy.arrive("a"), Refusal)
     assert isinstance(busy.arrive("b"), Ticket)
-    assert busy.is_refused("a", has_notice=False)
-    assert not busy.is_refused("b", has_notice=False)
 
 
 def test_of_a_crowd_those_are_let_in_whose_answer_may_be_kept(clock: FakeClock) -> None:
@@ -461,33 +472,117 @@ def test_table_of_callers_does_not_grow_with_addresses(clock: FakeClock) -> None
     assert len(crowds._callers) <= 1024
 
 
-# ── notices ───────────────────────────────────────────────────────────────────────────────────────────────────────────
+# ── places ────────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def test_nobody_is_refused_while_there_is_room(clock: FakeClock) -> None:
-    assert not controller(clock).is_refused("a", has_notice=False)
+def shown(busy: AdmissionController) -> tuple[int, int]:
+    """What Apache is told: for anybody, and for who has fewer places than others."""
+    row = memoryview(bytearray(ROW_BYTES))
+    busy._show_places(Places(row))
+    everyone, modest = row.cast("I")
+    return everyone, modest
 
 
-def test_caller_with_a_notice_waits_until_half_of_the_work_is_done(clock: FakeClock) -> None:
-    slow = controller(clock, slots=100, cost=1.0, max_wait_seconds=8.0)
-    visits, refused = [admit(slow) for _ in range(8)], []
+def test_without_work_all_slots_are_places(clock: FakeClock) -> None:
+    assert shown(controller(clock)) == (8, 8)
+
+
+def test_places_are_those_who_are_here_and_as_many_as_are_done_in_time(clock: FakeClock) -> None:
+    # In a second ten images are computed; two of ten are for mistakes, and ten are in work.
+    slow = controller(clock, slots=100, cost=0.1, max_wait_seconds=2.0)
+    for _ in range(10):
+        admit(slow)
     clock.now += 2 * FRESH_SECONDS
-    for ticket in visits:
-        end(slow, ticket, 1, 1.0)
-        slow.leave(ticket, is_answered=True)
-        refused.append((slow.is_refused("a", has_notice=False), slow.is_refused("a", has_notice=True)))
 
-    assert [plain for plain, _ in refused] == [False] * 8
-    assert [with_notice for _, with_notice in refused].index(False) == 4
+    everyone, modest = shown(slow)
+
+    assert everyone == 10 + int((2.0 * PLACES_SHARE - 10 * 0.1) / 0.1)
+    # All ten are with the engine, before whoever comes.
+    assert modest == 10 + int((2.0 * 1.25 * PLACES_SHARE - 10 * 0.1) / 0.1)
 
 
-def test_caller_is_refused_early_when_more_are_on_their_way(clock: FakeClock) -> None:
-    half_full = controller(clock, slots=8)
-    for _ in range(4):
-        admit(half_full)
+def test_who_has_less_than_others_does_not_stand_behind_all_of_their_work(clock: FakeClock) -> None:
+    busy = controller(clock, slots=100, cost=0.1, most_images=4, images_a_turn=4)
+    ticket = arrive(busy, "a")
+    assert not isinstance(busy.begin(ticket, KIND, 50), Refusal)
 
-    assert not half_full.is_refused("a", has_notice=False, coming=3)
-    assert half_full.is_refused("a", has_notice=False, coming=4)
+    assert shown(busy) == (1, 1 + int(1.25 * PLACES_SHARE / 0.1))
+
+
+def test_some_slots_are_no_places_while_others_are_there(clock: FakeClock) -> None:
+    busy = controller(clock, slots=8, least_images=1)
+    admit(busy, "a")
+    alone = shown(busy)
+    admit(busy, "b")
+
+    assert (alone, shown(busy)) == ((8, 8), (6, 8))
+
+
+def test_with_few_threads_others_may_wait_for_one(clock: FakeClock) -> None:
+    few = controller(clock, slots=2, cost=0.1, waits_for_threads=True)
+    tickets = [arrive(few) for _ in range(2)]
+    waiting = shown(few)
+    begin(few, tickets[0], images=20)
+
+    assert waiting == pytest.approx((MOST_PLACES, MOST_PLACES), abs=2)
+    assert shown(few) == (2, 2)
+
+
+def test_there_is_always_a_place_for_one_who_finds_out_that_there_is_room(clock: FakeClock) -> None:
+    hopeless = controller(clock, slots=8, cost=100.0)
+    admit(hopeless)
+    admit(hopeless)
+    clock.now += 2 * FRESH_SECONDS
+
+    assert shown(hopeless) == (2, 2)
+    assert shown(controller(clock, slots=8, cost=100.0, least_images=1))[0] >= 1
+
+
+def test_places_become_fewer_when_work_takes_longer_than_expected(clock: FakeClock) -> None:
+    busy = controller(clock, slots=100, cost=0.01)
+    admit(busy, images=20)
+    before = shown(busy)
+    for _ in range(40):
+        clock.now += 2 * FRESH_SECONDS
+        ticket = admit(busy)
+        clock.now += 0.42
+        end(busy, ticket, 1, 0.01)
+        busy.end_work(ticket, KIND, 0)
+        busy.leave(ticket, is_answered=True)
+    during = shown(busy)
+    clock.now += 60.0
+
+    assert before[0] == pytest.approx(1 + (PLACES_SHARE - 20 * 0.01) / 0.01, abs=2)
+    assert during[0] < 0.8 * before[0]
+    assert shown(busy) == pytest.approx(before, abs=2)
+
+
+def test_a_row_is_one_process_s_and_free_again_when_it_ends(tmp_path: Path) -> None:
+    path = tmp_path / "run" / "places"
+    places.make(path, 2)
+    code = (
+        "import sys; from pathlib import Path; from app.web.middleware import places;"
+        "row = places.claim(Path(sys.argv[1])); row.show(3, 4); print('shown', flush=True); sys.stdin.read()"
+    )
+    process = subprocess.Popen(
+        [sys.executable, "-c", code, str(path)], cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE
+    )
+    assert process.stdout and process.stdin
+    with process.stdout, process.stdin:
+        assert process.stdout.readline() == b"shown\n"
+        own = places.claim(path)
+        assert own is not None
+        assert places.claim(path) is None
+        own.show(5, 6)
+        process.kill()
+        process.wait()
+    successor = places.claim(path)
+    assert successor is not None
+
+    # What the dead one said holds until its successor speaks.
+    assert memoryview(path.read_bytes()).cast("I").tolist() == [3, 4, 5, 6]
+    successor.show(1, 2)
+    assert memoryview(path.read_bytes()).cast("I").tolist() == [1, 2, 5, 6]
 
 
 # ── costs ─────────────────────────────────────────────────────────────────────────────────────────────────────────────

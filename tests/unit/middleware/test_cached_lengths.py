@@ -1,17 +1,12 @@
-"""The table of lengths: what a body as long as another one may hope for, in every process that has the table."""
+"""The table of lengths: what a body as long as another one may hope for, for servers without our Apache."""
 
 from __future__ import annotations
 
-import re
-from pathlib import Path
-
 import pytest
 
-from app.web.middleware import cached_lengths
-from app.web.middleware.admission import Admission
+from app.web.middleware.admission import MAY_BE_KEPT_KEY, Admission
 from app.web.middleware.admission_controller import AdmissionController
 from app.web.middleware.cached_lengths import LONGEST, ROWS, Lengths, Outcome
-from tests.servers import ROOT
 
 
 @pytest.mark.parametrize(
@@ -59,35 +54,6 @@ def test_longest_length_has_a_row() -> None:
     assert table.may_be_kept(LONGEST)
 
 
-def test_processes_share_the_table_and_a_new_start_keeps_it(tmp_path: Path) -> None:
-    path = tmp_path / "run" / "lengths"
-    cached_lengths.make(path)
-    Lengths(path).note(7, Outcome.KEPT)
-    cached_lengths.make(path)
-
-    assert Lengths(path).may_be_kept(7)
-
-
-def test_table_of_another_size_is_made_anew(tmp_path: Path) -> None:
-    path = tmp_path / "lengths"
-    path.write_bytes(b"short")
-    cached_lengths.make(path)
-
-    assert path.stat().st_size == ROWS * cached_lengths.ROW_BYTES
-
-
-def test_apache_reads_the_table_as_it_is_written() -> None:
-    source = (ROOT / "apache" / "modules" / "mod_arrivals.c").read_text()
-    numbers = dict(re.findall(r"#define (LENGTHS|LENGTHS_STATE_BITS|COMPUTED|KEPT) (\d+)", source))
-
-    assert numbers == {
-        "LENGTHS": str(ROWS),
-        "LENGTHS_STATE_BITS": str(cached_lengths.STATE_BITS),
-        "COMPUTED": str(int(Outcome.COMPUTED)),
-        "KEPT": str(int(Outcome.KEPT)),
-    }
-
-
 @pytest.mark.parametrize("said", [None, "", "abc", "-5", "1e3"])
 def test_admission_takes_an_unsaid_length_for_unknown(said: str | None) -> None:
     table = Lengths()
@@ -112,13 +78,13 @@ def test_admission_notes_what_came_of_each_body() -> None:
     assert table.may_be_kept(77)
 
 
-def test_table_has_its_place_on_the_disk_also_where_an_older_one_had_holes(tmp_path: Path) -> None:
-    path = tmp_path / "lengths"
-    with path.open("wb") as file:
-        file.truncate(ROWS * cached_lengths.ROW_BYTES)
+def test_word_of_apache_counts_more_than_the_table() -> None:
+    table, busy = Lengths(), AdmissionController(4, 1.0, has_cache=True)
+    busy.slots = 0
+    environ = {"PATH_INFO": "/v1/detect", "REQUEST_METHOD": "POST", "REMOTE_ADDR": "a", "CONTENT_LENGTH": "77"}
+    admission = Admission(lambda *_: [b"through"], busy, ["/v1/detect"], lengths=table)
 
-    cached_lengths.make(path)
-
-    about = path.stat()
-    assert about.st_size == ROWS * cached_lengths.ROW_BYTES
-    assert about.st_blocks * 512 >= about.st_size
+    assert admission(dict(environ), lambda *_: None) != [b"through"]
+    assert admission({**environ, MAY_BE_KEPT_KEY: "1"}, lambda *_: None) == [b"through"]
+    anew = {**environ, MAY_BE_KEPT_KEY: "1", "HTTP_CACHE_CONTROL": "no-cache"}
+    assert admission(anew, lambda *_: None) != [b"through"]
