@@ -128,8 +128,8 @@ def start_ticks(pid: int) -> str:
     return fields[19] if len(fields) > 19 else ""
 
 
-def thread_busy_seconds() -> dict[int, float]:
-    """For how long each thread of this process has computed, or waited for a core, by the kernel's number of it.
+def thread_seconds() -> dict[int, tuple[float, float]]:
+    """For how long each thread of this process has computed, and waited for a core, by the kernel's number of it.
 
     Empty where the kernel does not count it (proc(5), schedstat).
     """
@@ -141,7 +141,7 @@ def thread_busy_seconds() -> dict[int, float]:
         except (OSError, ValueError):
             # It has ended meanwhile.
             continue
-        found[int(name)] = (int(computed) + int(waited)) / 1e9
+        found[int(name)] = int(computed) / 1e9, int(waited) / 1e9
     return found
 
 

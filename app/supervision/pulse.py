@@ -11,6 +11,7 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from app.host import machine
 from app.telemetry import metrics, shards
@@ -24,10 +25,20 @@ HOT_SHARE = 0.5
 # Of one core. Nearly all looks end at a process that uses less, as a look at a thread costs 9 µs. A loop still gets it
 # at a load of 200 on two cores.
 LEAST_SHARE = 0.01
+# Where cores are short, all takes long: a thread that gets less than a fifth of one is judged by what it computed.
+STARVED_TIMES = 5.0
 # A load that lasts longer passes for hung: the process is then watched as closely as without it.
 LOAD_SECONDS = 900.0
 # What a request may compute by itself before it passes for a loop: the longest takes a second.
 REQUEST_SECONDS = 3.0
+
+
+@dataclass
+class _Hot:
+    """Since when a thread has been hot, and what it had computed by then."""
+
+    since: float
+    computed: float
 
 
 class Heat:
@@ -35,18 +46,18 @@ class Heat:
 
     def __init__(
         self,
-        look: Callable[[], dict[int, float]] = machine.thread_busy_seconds,
+        look: Callable[[], dict[int, tuple[float, float]]] = machine.thread_seconds,
         used: Callable[[], float] = time.process_time,
         clock: Callable[[], float] = time.monotonic,
         is_runnable: Callable[[int], bool] = machine.thread_is_runnable,
     ) -> None:
-        """``look``: how long each thread has been busy; ``used``: processor time of all together."""
+        """``look``: what each thread has computed and waited for a core; ``used``: processor time of all together."""
         self._look, self._used, self._clock, self._is_runnable = look, used, clock, is_runnable
         self._looked_at, self._used_before = clock(), used()
-        # When each thread was looked at last, and how long it had been busy.
+        # When each thread was looked at last, and what was seen.
         self._before_at = self._looked_at
-        self._before: dict[int, float] = {}
-        self._hot_since: dict[int, float] = {}
+        self._before: dict[int, tuple[float, float]] = {}
+        self._hot: dict[int, _Hot] = {}
         # When each thread last began something, by the kernel's number of it.
         self._began: dict[int, float] = {}
         self._exempt: set[int] = set()
@@ -81,28 +92,35 @@ class Heat:
         span, busy = now - self._looked_at, used - self._used_before
         self._looked_at, self._used_before = now, used
         # One that was hot may have waited for a core ever since.
-        if busy < LEAST_SHARE * span and not self._hot_since:
+        if busy < LEAST_SHARE * span and not self._hot:
             return 0.0
-        begun, times = self.begun(), self._look()
-        for ended in begun - times.keys():
+        begun, seen = self.begun(), self._look()
+        for ended in begun - seen.keys():
             self._began.pop(ended, None)
-        hot = {thread for thread in times if self._is_hot(thread, times[thread], now - self._before_at)} - self._exempt
+        hot = {thread for thread in seen if self._is_hot(thread, sum(seen[thread]), now - self._before_at)}
+        hot -= self._exempt
         if only is not None:
             hot &= only()
-        self._hot_since = {thread: self._hot_since.get(thread, self._before_at) for thread in hot}
-        self._before, self._before_at = times, now
-        return max([0.0, *(now - self._since(thread) for thread in hot)])
+        self._hot = {thread: self._now_hot(thread, seen[thread][0]) for thread in hot}
+        self._before, self._before_at = seen, now
+        return max([0.0, *(self._age(thread, now, seen[thread][0]) for thread in hot)])
 
     def _is_hot(self, thread: int, busy: float, span: float) -> bool:
         """The kernel counts a wait when it is over: after seconds, where a quota or a full machine leaves no core."""
         before = self._before.get(thread)
         if before is None:
             return False
-        return busy - before >= HOT_SHARE * span or (thread in self._hot_since and self._is_runnable(thread))
+        return busy - sum(before) >= HOT_SHARE * span or (thread in self._hot and self._is_runnable(thread))
 
-    def _since(self, thread: int) -> float:
-        began = self._began.get(thread)
-        return self._hot_since[thread] if began is None else max(self._hot_since[thread], began + REQUEST_SECONDS)
+    def _now_hot(self, thread: int, computed: float) -> _Hot:
+        hot = self._hot.get(thread) or _Hot(self._before_at, self._before[thread][0])
+        began = self._began.get(thread, 0.0)
+        return _Hot(began, computed) if began > hot.since else hot
+
+    def _age(self, thread: int, now: float, computed: float) -> float:
+        hot = self._hot[thread]
+        age = min(now - hot.since, STARVED_TIMES * (computed - hot.computed))
+        return age - REQUEST_SECONDS if thread in self._began else age
 
 
 heat = Heat()
@@ -168,6 +186,8 @@ def start(stuck_seconds: Callable[[], float] = lambda: 0.0) -> None:
     _stuck_seconds = stuck_seconds
     if _thread is not None and _thread.is_alive():
         return
+    # Who starts us goes on starting the process.
+    begin()
     _thread = threading.Thread(target=_run, name="pulse", daemon=True)
     _thread.start()
 

@@ -14,6 +14,7 @@ from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
 from app.host import machine
+from app.supervision import pulse
 from app.telemetry.shards import LOADING, STOPPING, Sign
 
 log = logging.getLogger("cask.ops")
@@ -159,6 +160,8 @@ def watch(look: Callable[[], None], period_seconds: float, name: str) -> None:
 def _watch(look: Callable[[], None], period_seconds: float) -> None:
     while True:
         time.sleep(period_seconds)
+        # Where cores are short, a thread that looks at much waits for one nearly all the time.
+        pulse.begin()
         try:
             look()
         except Exception:
