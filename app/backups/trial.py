@@ -46,14 +46,14 @@ def run(settings: Settings, about: dict[str, Any], places: dict[str, Path]) -> I
     state_schema.check(places[STATE])
     state_files.check(places[STATE])
     yield ", ".join(f"{count} {name.replace('_', ' ')}" for name, count in facts.compare(about, places[STATE]).items())
-    with _serving(settings, places) as url:
-        document = _ready(url)
+    with _serving(settings, places) as (url, process):
+        document = _ready(url, process)
     models = [f"{each['name']}@{each['version']}" for each in document["models"]]
     yield f"A service started from it answers, with the stored answers of {', '.join(models)}"
 
 
 @contextlib.contextmanager
-def _serving(settings: Settings, places: dict[str, Path]) -> Iterator[str]:
+def _serving(settings: Settings, places: dict[str, Path]) -> Iterator[tuple[str, subprocess.Popen[bytes]]]:
     port = _free_port()
     # The service user must be able to enter.
     places[STATE].parent.chmod(0o755)
@@ -71,7 +71,7 @@ def _serving(settings: Settings, places: dict[str, Path]) -> Iterator[str]:
             stderr=subprocess.STDOUT,
         )
     try:
-        yield f"http://127.0.0.1:{port}"
+        yield f"http://127.0.0.1:{port}", process
     except BackupError as error:
         lines = " | ".join(log.read_text(errors="replace").splitlines()[-5:])
         raise BackupError("%(said)s", hint="Its last lines: %(lines)s", said=error.message, lines=lines) from error
@@ -94,10 +94,12 @@ def _asked(url: str) -> dict[str, Any]:
         return found
 
 
-def _ready(url: str) -> dict[str, Any]:
+def _ready(url: str, process: subprocess.Popen[bytes]) -> dict[str, Any]:
     """What /v1/models says once it is ready."""
     end, said = time.monotonic() + READY_SECONDS, "nothing"
     while time.monotonic() < end:
+        if process.poll() is not None:
+            raise BackupError(f"A service started from it has ended, status {process.returncode}.")
         try:
             _asked(f"{url}/readyz")
             return _asked(f"{url}/v1/models")

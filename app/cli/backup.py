@@ -17,7 +17,7 @@ import click
 from app import config
 from app.backups import archive, contents, encryption, facts, restoring, trial
 from app.backups.contents import PARTS
-from app.cli import terminal
+from app.cli import known_settings, terminal
 from app.config import Settings
 from app.errors import BackupError
 
@@ -54,7 +54,7 @@ def create(
     passphrase = _passphrase(passphrase_file, is_new=True) if is_encrypted else ""
     ending = "tar.enc" if is_encrypted else "tar"
     file = file or FOLDER / f"cask-{datetime.now(UTC):%Y%m%dT%H%M%SZ}.{ending}"
-    settings, chosen = config.load(), parts or PARTS
+    settings, chosen = known_settings.read(*known_settings.STORED), parts or PARTS
     started = time.monotonic()
     with contents.collected(settings, chosen) as entries, _target(file, passphrase) as target:
         size = archive.write(target, entries, facts.about(settings, chosen, entries))
@@ -77,7 +77,7 @@ def create(
 @passphrase_option
 def check(file: Path, passphrase_file: str | None) -> None:
     """Compare every file with its sum, restore it into a throw-away service, and see that all of it is there."""
-    settings = config.resolve()
+    settings = known_settings.read()
     with tempfile.TemporaryDirectory(prefix="cask-backup-") as scratch, _source(file, passphrase_file) as source:
         places = {part: Path(scratch) / part for part in CHECKED}
         for folder in places.values():
@@ -96,7 +96,7 @@ def check(file: Path, passphrase_file: str | None) -> None:
 def restore(file: Path, parts: tuple[str, ...], passphrase_file: str | None, is_sure: bool) -> None:
     """Put a backup back. What was there is moved aside; the service must be stopped."""
     # On an empty machine the secrets that the settings want are in the backup.
-    settings = config.resolve()
+    settings = known_settings.read(*known_settings.STORED)
     chosen = parts or PARTS
     places = contents.folders(settings)
     terminal.confirm(f"Replace {', '.join(str(places[part]) for part in chosen)}?", is_sure=is_sure)

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from app import config
-from app.cli import completion, releases, settings_document, terminal, values
+from app.cli import completion, known_settings, releases, settings_document, terminal, values
 from app.cli.releases import Change
 from app.config import Sources
 from app.errors import SettingsError
@@ -107,7 +107,7 @@ def get(context: click.Context, name: str, env: str, is_revealed: bool, is_json:
         raise SettingsError(f"{name!r} is no setting.{config.did_you_mean(name, known)}")
     if one.is_secret and not is_revealed:
         raise SettingsError(f"{one.name} is secret.", hint="Add --secret to print it all the same.")
-    settings = config.resolve(*_place(context).of(env))
+    settings = known_settings.read(one.field, place=_place(context).of(env))
     if is_json:
         terminal.print_json(values.plain(settings, one, is_revealed=True))
     else:

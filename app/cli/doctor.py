@@ -11,7 +11,6 @@ from app import config
 from app.cli import checks, completion, terminal
 from app.cli.checks import Check, Finding, Surroundings
 from app.config import Settings
-from app.errors import SettingsError
 from app.host import permissions
 from app.host.permissions import Account
 
@@ -77,20 +76,18 @@ def _look(check: Check, here: Surroundings) -> Iterator[Finding]:
 
 
 def _settings(env: str) -> tuple[Settings, Finding]:
-    """Those of this start; where they are wrong, those of the repository, so that all else can be looked at."""
+    """Those of this start, as far as they can be read: so all else can be looked at where some are wrong."""
     place = config.Sources().of(env)
     if not checks.is_container() and checks.CONTAINER_SECRETS.is_dir() and not place.secrets_directory.is_dir():
         # `make up` hands them on; a service without a container has them by NAME_FILE.
         place = place._replace(secrets_directory=checks.CONTAINER_SECRETS)
-    try:
-        settings = config.resolve(*place)
-    except SettingsError as error:
-        if checks.is_foreign_root() and "cannot be read" in error.message:
-            fallback = config.describe(_known_environment(env or place.environ.get("ENV", "")))
-            return fallback, checks.warn("Settings", f"{error.message} {checks.ROOT_WORDS}", checks.ROOT_NEXT)
-        fallback = config.describe(_known_environment(env or place.environ.get("ENV", "")))
-        words = f"{error.message} All below is by the settings of {fallback.env} in the repository."
-        return fallback, checks.fail("Settings", words, "flask config show, once that is mended")
+    settings, problems = config.resolve_known(place)
+    if problems:
+        words = " ".join(problems)
+        if checks.is_foreign_root() and "cannot be read" in words:
+            return settings, checks.warn("Settings", f"{words} {checks.ROOT_WORDS}", checks.ROOT_NEXT)
+        words += f" All below is by the other settings of {settings.env}."
+        return settings, checks.fail("Settings", words, "flask config show, once that is mended")
     problem = config.problem(settings)
     if problem and checks.is_foreign_root():
         return settings, checks.warn("Settings", f"{problem} But {checks.ROOT_WORDS}", checks.ROOT_NEXT)
@@ -99,10 +96,6 @@ def _settings(env: str) -> tuple[Settings, Finding]:
     own = sum(source.startswith(("environment", "file ", config.LOCAL_FILE)) for source in settings.sources.values())
     words = f"{len(config.DECLARATIONS)} for {settings.env}, {own} of them from this machine"
     return settings, checks.ok("Settings", words)
-
-
-def _known_environment(env: str) -> str:
-    return env if env in (*config.ENVIRONMENTS, *config.OTHER_NAMES) else "dev"
 
 
 def _account(user: str) -> tuple[Account, Finding]:

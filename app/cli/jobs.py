@@ -9,8 +9,7 @@ from typing import Any
 
 import click
 
-from app import config
-from app.cli import terminal
+from app.cli import known_settings, terminal
 from app.host import permissions
 from app.jobs import stores
 from app.jobs.jobs import Job, row
@@ -106,7 +105,7 @@ def purge(older_than: float, is_sure: bool) -> None:
 
 def _store() -> JobStore:
     """The jobs of this service. Ends the command where there have never been any."""
-    settings = config.resolve()
+    settings = known_settings.read(*known_settings.TOKENS, "jobs_store")
     permissions.become_owner(settings.state_dir)
     store = stores.of(settings)
     # Made here, the file would belong to the user of this command, and not to the service's.

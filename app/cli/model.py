@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 import click
 
 from app import config
-from app.cli import code_models, completion, terminal
+from app.cli import code_models, completion, known_settings, terminal
 from app.config import Settings
 from app.engine.client import EngineClient
 from app.errors import CaskError, EngineAwayError, ManifestError
@@ -48,7 +48,7 @@ def list_models(is_json: bool) -> None:
     """Print what lies in the store.
 
     And what of it serves, if the service runs."""
-    settings = config.resolve()
+    settings = known_settings.read("models_dir", *known_settings.ENGINE)
     store = manifests.versions(settings.models_dir)
     manifests.choose(settings.models_dir)
     held = {(row["model"], row["version"]): row for row in _held(settings)}
@@ -534,7 +534,7 @@ def shadow(model: str, version: str, end: bool) -> None:
 @contextlib.contextmanager
 def _engine() -> Iterator[tuple[EngineClient, Settings]]:
     """The door to the running engine; says what to look at where it does not answer."""
-    settings = config.resolve()
+    settings = known_settings.read(*known_settings.ENGINE)
     try:
         yield EngineClient(settings.engine_socket), settings
     except EngineAwayError as error:

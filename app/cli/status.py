@@ -8,7 +8,7 @@ from typing import Any
 import click
 
 from app import config
-from app.cli import completion, service, status_screen, terminal
+from app.cli import completion, known_settings, service, status_screen, terminal
 from app.config import Settings
 
 WATCH_SECONDS = 2.0
@@ -25,7 +25,7 @@ def command(context: click.Context, env: str, is_watching: bool, differing: tupl
 
     Needs no token of you, as long as you may write the state. --json prints /readyz and /status.
     """
-    settings = config.resolve(*config.Sources().of(env))
+    settings = known_settings.read(*known_settings.ASKED, place=config.Sources().of(env))
     with service.own_token(settings, ("predict", "admin")) as token:
         while True:
             is_well, said = _ask(settings, token)

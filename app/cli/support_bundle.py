@@ -18,7 +18,6 @@ from app.cli import completion, terminal
 from app.cli.support import pieces
 from app.cli.support.redaction import Redactor
 from app.config import Settings
-from app.errors import SettingsError
 
 OUTPUT = "-"
 MOST_PIECE_BYTES = 8 << 20
@@ -53,15 +52,9 @@ def command(file: str | None, env: str, log: str) -> None:
 
 
 def _settings(env: str) -> tuple[Settings, str]:
-    """Those of this start; where they are wrong, those of the repository, and why."""
-    place = config.Sources().of(env)
-    try:
-        return config.resolve(*place), ""
-    except SettingsError as error:
-        named = env or place.environ.get("ENV", "")
-        known = named if named in (*config.ENVIRONMENTS, *config.OTHER_NAMES) else "dev"
-        # Where state and log are can be read all the same, mostly.
-        return pieces.as_far_as_known(config.describe(known)), f"The settings are wrong: {error.message} {error.hint}\n"
+    """Those of this start as far as they can be read, and what is wrong with them."""
+    settings, problems = config.resolve_known(config.Sources().of(env))
+    return settings, "".join(f"The settings are wrong: {each}\n" for each in problems)
 
 
 def _given(log: str) -> Callable[[], str] | None:

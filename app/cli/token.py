@@ -12,10 +12,9 @@ from typing import Any, TextIO
 
 import click
 
-from app import config
 from app.auth import stores, transfer
 from app.auth.tokens import SCOPES, Token, TokenStore
-from app.cli import terminal
+from app.cli import known_settings, terminal
 from app.host import permissions
 
 DAY_SECONDS = 86400.0
@@ -140,7 +139,7 @@ def _output(path: str) -> Iterator[TextIO]:
 @contextmanager
 def _store() -> Iterator[TokenStore]:
     # Not checked: only the folder is needed, and secrets may be for the service's eyes alone.
-    settings = config.resolve()
+    settings = known_settings.read(*known_settings.TOKENS)
     if settings.state_store == "redis" and not settings.text("redis_url"):
         raise terminal.Failure("STATE_STORE is redis, and REDIS_URL is not set.", status=terminal.WRONG_SETTINGS)
     permissions.become_owner(settings.state_dir)

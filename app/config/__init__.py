@@ -39,6 +39,7 @@ from app.config.sources import processor_limits as processor_limits
 from app.config.sources import read_env_file as read_env_file
 from app.config.sources import removed as removed
 from app.config.sources import resolve as resolve
+from app.config.sources import resolve_known as resolve_known
 from app.config.values import CONTAINER_HOST as CONTAINER_HOST
 from app.config.values import MODEL_NAME as MODEL_NAME
 from app.config.values import PATH_PREFIX as PATH_PREFIX

@@ -5,11 +5,12 @@ The only reader of the environment.
 
 from __future__ import annotations
 
+import functools
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, TypeVar
 
 from app.config import secret_files
 from app.config.checks import SECRETS_DIRECTORY, check
@@ -63,6 +64,9 @@ BYTE_ORDER_MARK = "\ufeff"
 DEVELOPMENT_KEY = "for-development-only"
 
 
+T = TypeVar("T")
+
+
 class Sources(NamedTuple):
     """Where settings are looked for; ``load(*place)``. Tests look elsewhere."""
 
@@ -91,30 +95,65 @@ def resolve(
     environ: Mapping[str, str] = os.environ, root: Path = ROOT, secrets_directory: Path = SECRETS_DIRECTORY
 ) -> Settings:
     """Like :func:`load`, without asking whether the values fit together and the secrets are real. For looking only."""
-    _refuse_windows_lines(environ)
-    env = _choose_environment(environ)
-    _refuse_unknown_names(environ)
+    return _resolve(Sources(environ, root, secrets_directory), _Faults(None))
+
+
+def resolve_known(place: Sources, *needed: str) -> tuple[Settings, list[str]]:
+    """What can be read where a setting is wrong, and what is wrong, a line each: for what an operator has to do then.
+
+    Raises SettingsError where one of ``needed``, the fields that a command goes by, may be among what is wrong.
+    """
+    found: list[tuple[str, str]] = []
+    settings = _resolve(place, _Faults(found))
+    for name in (field.upper() for field in needed if settings.sources[field] != "environment"):
+        for message, about in found:
+            if not about or name in about + message:
+                raise SettingsError(message, hint=f"{name} may be meant: mend it, or say {name}=… in the command.")
+    return settings, [message for message, _ in found]
+
+
+class _Faults:
+    """What is wrong: raised at once, or collected, each with the text that it is about (empty: it may be any)."""
+
+    def __init__(self, found: list[tuple[str, str]] | None) -> None:
+        self._found = found
+
+    def collect(self, error: SettingsError, about: str) -> None:
+        """Note it, and go on without. Raises it where nothing is collected."""
+        if self._found is None:
+            raise error
+        self._found.append((error.message, about))
+
+    def without(self, read: Callable[[], T], instead: T, about: str) -> T:
+        """What is read, or ``instead`` of what is wrong."""
+        try:
+            return read()
+        except SettingsError as error:
+            self.collect(error, about)
+            return instead
+
+
+def _resolve(place: Sources, faults: _Faults) -> Settings:
+    environ, root, usual = place
+    faults.without(lambda: _refuse_windows_lines(environ), None, "the environment")
+    env = faults.without(lambda: _choose_environment(environ), Reading("dev", "default"), "")
+    faults.without(lambda: _refuse_unknown_names(environ), None, "the environment")
     here = _read_environment(environ)
-    named = secret_files.named(environ, root, besides=here)
-    layers = (
-        {"env": env},
-        here,
-        named,
-        secret_files.below(secret_files.folder(environ, root, secrets_directory), besides={**here, **named}),
-        read_env_file(root, LOCAL_FILE),
-        read_env_file(root, f"env/{env.value}.env"),
-        _development_secrets(env.value),
-    )
-    return _build(root, layers)
+    none: Layer = {}
+    named = faults.without(lambda: secret_files.named(environ, root, besides=here), none, "a secret")
+    folder = faults.without(lambda: secret_files.folder(environ, root, usual), usual, "a secret")
+    below = faults.without(lambda: secret_files.below(folder, besides={**here, **named}), none, "a secret")
+    files = (_read_env_file(root, name, faults) for name in (LOCAL_FILE, f"env/{env.value}.env"))
+    return _build(root, ({"env": env}, here, named, below, *files, _development_secrets(env.value)), faults)
 
 
 def describe(env: str, root: Path = ROOT) -> Settings:
     """One environment as the repository describes it: without this machine's environment, secrets and local.env."""
     chosen = _choose_environment({"ENV": env})
-    return _build(root, ({"env": chosen}, read_env_file(root, f"env/{chosen.value}.env")))
+    return _build(root, ({"env": chosen}, read_env_file(root, f"env/{chosen.value}.env")), _Faults(None))
 
 
-def _build(root: Path, layers: Sequence[Layer]) -> Settings:
+def _build(root: Path, layers: Sequence[Layer], faults: _Faults) -> Settings:
     readings = {name: reading for layer in reversed(layers) for name, reading in layer.items()}
     texts = {name: each.value for name, each in readings.items() if not _is_of_plugin(name)}
     sources = {name: readings[name].source if name in readings else "default" for name in DECLARATIONS}
@@ -122,7 +161,10 @@ def _build(root: Path, layers: Sequence[Layer]) -> Settings:
     try:
         return Settings(root, texts, sources, of_plugins)
     except WrongValueError as error:
-        refuse_value(error.field, readings[error.field].value, readings[error.field].source)
+        field, wrong = error.field, readings[error.field]
+        faults.without(lambda: refuse_value(field, wrong.value, wrong.source), None, field.upper())
+        others = [{name: each for name, each in layer.items() if each is not wrong} for layer in layers]
+        return _build(root, others, faults)
 
 
 def _is_of_plugin(field: str) -> bool:
@@ -218,16 +260,22 @@ def _read_environment(environ: Mapping[str, str]) -> Layer:
 
 def read_env_file(root: Path, name: str) -> Layer:
     """Field → what an env file sets; an empty value is not set. Raises SettingsError."""
+    return _read_env_file(root, name, _Faults(None))
+
+
+def _read_env_file(root: Path, name: str, faults: _Faults) -> Layer:
     if name == LOCAL_FILE and not os.path.lexists(root / name):
         return {}
     try:
         lines = _lines(root / name)
     except (OSError, UnicodeDecodeError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not UTF-8 text"
-        raise SettingsError(f"{name} cannot be read ({reason}); expected an env file in {root}.") from None
+        faults.collect(SettingsError(f"{name} cannot be read ({reason}); expected an env file in {root}."), "")
+        return {}
     layer: dict[str, Reading] = {}
     for number, line in enumerate(lines, 1):
-        if found := _read_line(line, f"{name}:{number}", layer):
+        source = f"{name}:{number}"
+        if found := faults.without(functools.partial(_read_line, line, source, layer), None, line):
             field, reading = found
             layer[field] = reading
     return {field: reading for field, reading in layer.items() if reading.value and field != "env"}

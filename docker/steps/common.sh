@@ -29,6 +29,11 @@ fail() { # fail STATUS WHAT NEXT
     exit "$1"
 }
 
+# The same of what a command can do without: one that an operator needs at night starts nothing by these settings.
+note_fault() { # note_fault STATUS WHAT NEXT
+    printf 'Note: %s This command goes on without it.\n' "$2" >&2
+}
+
 # The last line of a log that says why something ended: plain, or the message of a JSON line of level error or critical.
 last_reason() { # last_reason <LOG
     local level='"level": ?"(error|critical)"' message='"message": ?"(([^"\\]|\\.)*)"'
@@ -76,33 +81,34 @@ note_environment() { # for the next command of a site, also after `cask down`
 
 # The order of app/config/sources.py, for the few settings that compose needs: the real environment, env/local.env, env/<ENV>.env.
 # The files hold plain KEY=value lines and nothing else (docs/decisions/0002-settings.md), so this reads them as Python does.
+PLAIN_VALUE='[A-Za-z0-9_./:,@%+=-]*'
 setting() { # setting NAME
     local value="${!1:-}" file
     for file in "$ENV_DIR/local.env" "$ENV_DIR/$ENV.env"; do
         [ -z "$value" ] || break
         # An editor on Windows ends lines with a carriage return too, and puts a mark before the first.
-        if [ -r "$file" ]; then value="$(LC_ALL=C sed -n "1s/^\xef\xbb\xbf//; s/\r\$//; s/^$1=//p" "$file" | tail -n 1)"; fi
+        if [ -r "$file" ]; then value="$(LC_ALL=C sed -nE "1s/^\xef\xbb\xbf//; s/\r\$//; s/^$1=($PLAIN_VALUE)\$/\1/p" "$file" | tail -n 1)"; fi
     done
     printf '%s' "$value"
 }
 
 # The grammar of app/config/sources.py: what Compose, Docker and Python would read differently is refused here already, as
 # this shell would hand it on.
-refuse_odd_lines() {
+refuse_odd_lines() { # refuse_odd_lines HOW : fail, or note_fault
     local file odd cr=$'\r'
     for file in "$ENV_DIR/local.env" "$ENV_DIR/$ENV.env"; do
         [ -r "$file" ] || continue
         odd="$(LC_ALL=C sed "1s/^\xef\xbb\xbf//; s/$cr\$//" "$file" | tr '\0' "$cr" |
-            LC_ALL=C grep -anvE "^([A-Z][A-Z0-9_]*=[A-Za-z0-9_./:,@%+=-]*|[ "$'\t'"]*(#[^$cr]*)?)\$" | head -n 1 || true)"
-        [ -z "$odd" ] || fail 2 "$file:${odd%%:*} is not a plain line; expected NAME=value with letters, digits and ./:,@%+=_- only: no quotes, spaces, \`\$\`, \`export\` or comment after the value." "mend that line"
+            LC_ALL=C grep -anvE "^([A-Z][A-Z0-9_]*=$PLAIN_VALUE|[ "$'\t'"]*(#[^$cr]*)?)\$" | head -n 1 || true)"
+        [ -z "$odd" ] || "$1" 2 "$file:${odd%%:*} is not a plain line; expected NAME=value with letters, digits and ./:,@%+=_- only: no quotes, spaces, \`\$\`, \`export\` or comment after the value." "mend that line"
     done
 }
 
-load_settings() { # exports what docker/compose.yaml reads
-    local name
-    refuse_odd_lines
+load_settings() { # load_settings [note_fault] : exports what docker/compose.yaml reads; what is wrong there ends the command
+    local name how="${1:-fail}"
+    refuse_odd_lines "$how"
     for name in PORT HTTPS_PORT LISTEN_HOST SERVER_NAME TLS_CERTIFICATE TLS_KEY CONTAINER_MEMORY CONTAINER_CPUS; do
-        case "${!name:-}" in *$'\r') fail 2 "needs $name to be one line of Unix, found «${!name%?}» and a carriage return: a shell read it from a file with the lines of Windows." "sed -i 's/\\r\$//' FILE, then read it again" ;; esac
+        case "${!name:-}" in *$'\r') "$how" 2 "needs $name to be one line of Unix, found «${!name%?}» and a carriage return: a shell read it from a file with the lines of Windows." "sed -i 's/\\r\$//' FILE, then read it again" ;; esac
         export "$name=$(setting "$name")"
     done
     # Compose reads relative paths from its own folder.

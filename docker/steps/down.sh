@@ -8,7 +8,7 @@
 VOLUMES="${VOLUMES:-no}"                    # yes: also delete STATE_DIR's volume and all releases, which cannot be undone
 
 choose_environment
-load_settings
+load_settings note_fault
 need_engine
 take_turn down
 if [ -z "$(container)" ] && [ "$VOLUMES" != yes ]; then
@@ -22,13 +22,15 @@ forget_monitoring "$([ "$VOLUMES" != yes ] || echo volumes)"
 all_containers | xargs -r "$DOCKER" stop -t 60 >/dev/null 2>&1 || true
 options=(--remove-orphans)
 if [ "$VOLUMES" = yes ]; then options+=(--volumes); fi
-(compose down "${options[@]}") >/dev/null 2>&1 || compose down "${options[@]}"
+# A setting that Compose cannot read keeps nobody from stopping: what it leaves is removed below.
+(compose down "${options[@]}") >/dev/null 2>&1 || (compose down "${options[@]}") || true
 all_containers | xargs -r "$DOCKER" rm --force >/dev/null
 "$DOCKER" rm --force --volumes "$EDGE" "$EDGE-before" >/dev/null 2>&1 || true
 "$DOCKER" network rm "$BACK" "${PROJECT}_front" >/dev/null 2>&1 || true
 if [ "$VOLUMES" = yes ]; then
     "$DOCKER" volume rm "$EDGE_FOLDER" >/dev/null 2>&1 || true
     for number in $(releases); do remove_release "$number"; done
+    "$DOCKER" volume ls -q --filter "label=com.docker.compose.project=$PROJECT" | xargs -r "$DOCKER" volume rm >/dev/null
 fi
 rm -f "$GIVEN" "$GPU_FILE" "$MONITORING_FILE"
 say down "project «$PROJECT»$([ "$VOLUMES" = yes ] && echo " and its state" || echo "; its state stays in the volume ${PROJECT}_state")"

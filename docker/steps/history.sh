@@ -6,7 +6,7 @@
 COUNT="${COUNT:-20}"
 
 choose_environment
-load_settings
+load_settings note_fault
 need_engine
 "$DOCKER" volume inspect "$EDGE_FOLDER" >/dev/null 2>&1 ||
     fail 1 "needs a service that was started on this machine, found no history." "make up ENV=$ENV"

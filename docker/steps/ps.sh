@@ -5,7 +5,7 @@
 . "$(dirname "$0")/common.sh"
 
 choose_environment
-load_settings
+load_settings note_fault
 need_engine
 need_container
 read_links

@@ -10,7 +10,7 @@ choose_docker
 if [ -z "$DOCKER" ] || ! CONTAINER="$(container 2>/dev/null)" || ! is_running "$CONTAINER"; then
     exec .venv/bin/python apache/reload.py
 fi
-load_settings
+load_settings note_fault
 take_turn recycle
 CASK_IMAGE="$("$DOCKER" inspect -f '{{.Config.Image}}' "$CONTAINER")"
 "$DOCKER" exec "$CONTAINER" python apache/reload.py || fail 1 "needs each process to be replaced, found one that was not (above)." "make logs"

@@ -66,19 +66,6 @@ def known_secrets(settings: Settings) -> Iterator[tuple[str, str]]:
                 yield name.strip()[:40], value.strip().strip("\"'")
 
 
-def as_far_as_known(settings: Settings) -> Settings:
-    """With the places of state and log that the environment or an env file names, though other lines are wrong."""
-    lines = [line for file in ("local", settings.env) for line in _lines(config.ROOT / f"env/{file}.env")]
-    found = {}
-    for field in ("state_dir", "log_file"):
-        start = f"{field.upper()}="
-        given = [line.removeprefix(start).strip() for line in lines if line.startswith(start)]
-        value = config.Sources().environ.get(field.upper()) or next(filter(None, given), "")
-        if value:
-            found[field] = config.ROOT / value
-    return settings.model_copy(update=found)
-
-
 def pieces(settings: Settings, log: Callable[[], str] | None) -> list[Piece]:
     """All of them. ``log``: where its last lines come from; else LOG_FILE."""
     run = settings.state_dir / "run" / "httpd"

@@ -121,6 +121,39 @@ def test_get_prints_one_raw_value(run: Run, checkout: Checkout) -> None:
     assert run("get", "CONTAINER_CPUS", CONTAINER_CPUS="1.50") == (0, "1.5\n", "")
 
 
+def test_get_goes_on_without_what_is_wrong_elsewhere(run: Run, checkout: Checkout) -> None:
+    """`make stop` asks so for STATE_DIR, and an operator may need it while somebody mends the file."""
+    checkout.write("env/local.env", "STATE_DIR=/srv/cask\nPORT = 8001\nLOG_LEVEL=loud\nPROT=1\nWEB_THREADS=4\n")
+
+    status, out, err = run("get", "STATE_DIR")
+
+    assert (status, out) == (0, "/srv/cask\n")
+    notes = err.splitlines()
+    assert [note.partition(" (from")[0].partition(" is ")[0] for note in notes] == [
+        *("Note: env/local.env:2", "Note: PROT", "Note: LOG_LEVEL")
+    ]
+    assert all(note.endswith("This command goes on without it.") for note in notes)
+    assert run("get", "WEB_THREADS")[:2] == (0, "4\n")
+
+
+@pytest.mark.parametrize("line", ["export STATE_DIR=/srv/cask", 'STATE_DIR="/srv/cask"', "STATEDIR=/srv/cask"])
+def test_get_of_what_may_be_wrong_is_refused(run: Run, checkout: Checkout, line: str) -> None:
+    checkout.write("env/local.env", f"{line}\n")
+
+    status, out, err = run("get", "STATE_DIR")
+
+    assert (status, out) == (2, "")
+    assert "STATE_DIR may be meant: mend it, or say STATE_DIR=… in the command." in err
+    assert run("get", "STATE_DIR", STATE_DIR="/srv/cask")[:2] == (0, "/srv/cask\n")
+
+
+def test_get_of_anything_is_refused_where_the_file_cannot_be_read(run: Run, checkout: Checkout) -> None:
+    (checkout.root / "env/local.env").write_bytes(b"STATE_DIR=\xff\xfe")
+
+    assert run("get", "PORT")[0] == 2
+    assert run("get", "PORT", PORT="8001")[:2] == (0, "8001\n")
+
+
 def test_get_prints_a_secret_only_when_asked_twice(run: Run) -> None:
     status, out, err = run("get", "SECRET_KEY", SECRET_KEY=REAL_SECRET)
 

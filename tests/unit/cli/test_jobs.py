@@ -21,7 +21,7 @@ from tests.fakes import picture
 @pytest.fixture(autouse=True)
 def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> config.Settings:
     made = fakes.make_settings(tmp_path, tmp_path / "models")
-    monkeypatch.setattr(config, "resolve", lambda: made)
+    monkeypatch.setattr(config, "resolve_known", lambda place, *needed: (made, []))
     return made
 
 

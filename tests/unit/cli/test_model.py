@@ -19,6 +19,7 @@ def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of a service that does not run."""
     made = fakes.make_settings(tmp_path, tmp_path / "models")
     monkeypatch.setattr(config, "resolve", lambda: made)
+    monkeypatch.setattr(config, "resolve_known", lambda place, *needed: (made, []))
     fakes.write_model(tmp_path / "models", "parts", "1")
     fakes.write_model(tmp_path / "models", "parts", "2", task="detect")
 

@@ -150,7 +150,7 @@ def test_what_helps_is_inside(box: Box, bundle: tuple[Path, subprocess.Completed
     assert "1: LOG_FILE=var/cask.log" in inside["env/local.env"]
     assert "4: TOKEN_OF_SOMETHING=[" in inside["env/local.env"]
     assert "flask " in inside["versions.txt"].lower()
-    assert "secret_key" in inside["CONTENTS.txt"]
+    assert "SECRET_KEY" in inside["CONTENTS.txt"]
     assert inside["CONTENTS.txt"] in done.stderr
     assert stat.S_IMODE(path.stat().st_mode) == 0o600
 
