@@ -70,7 +70,8 @@ class FileStorage:
             now = self._now()
             given = {"key": key, "now": now, "seconds": seconds, "amount": amount}
             row = connection.execute(COUNT, given).fetchone()
-            if row["count"] == amount and now - self._swept > SWEEP_SECONDS:
+            # By the time of day, which may be set back.
+            if row["count"] == amount and not 0 <= now - self._swept <= SWEEP_SECONDS:
                 self._swept = now
                 connection.execute("DELETE FROM counts WHERE expires <= ?", (now,))
             return int(row["count"]), float(row["expires"])

@@ -110,7 +110,8 @@ first_exit_status() { # first_exit_status SINCE : by now the engine may be start
 
 LOOK_SECONDS=2 # so long one process looks, before the container itself is looked at again
 wait_ready() { # wait_ready SINCE RESTARTS : returns 1 and sets REASON where CONTAINER does not become ready
-    local state restarts missing said="" began=$SECONDS
+    local state restarts missing said="" began
+    began="$(steady_seconds)"
     while true; do
         read -r state restarts < <("$DOCKER" inspect -f '{{.State.Status}} {{.RestartCount}}' "$CONTAINER")
         if [ "$state" != running ] || [ "$restarts" -gt "$2" ]; then
@@ -124,13 +125,13 @@ wait_ready() { # wait_ready SINCE RESTARTS : returns 1 and sets REASON where CON
             REASON="it was interrupted before it was ready: $missing"
             return 1
         fi
-        if [ $((SECONDS - began)) -ge "$WAIT_SECONDS" ]; then
+        if [ $(($(steady_seconds) - began)) -ge "$WAIT_SECONDS" ]; then
             REASON="it is not ready after $WAIT_SECONDS s: $missing"
             return 1
         fi
         if [ "$missing" != "$said" ]; then
             said="$missing"
-            say "$((SECONDS - began)) s" "${missing:-starting}"
+            say "$(($(steady_seconds) - began)) s" "${missing:-starting}"
         fi
         # Where an earlier release looks once only, each look costs a start of Python, which the machine needs for others.
         sleep 0.2

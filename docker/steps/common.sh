@@ -43,6 +43,12 @@ last_reason() { # last_reason <LOG
 may_be_root() { [ "$(id -u)" -eq 0 ] || sudo -n true 2>/dev/null; }
 as_root() { if [ "$(id -u)" -eq 0 ]; then "$@"; else sudo -n "$@"; fi; }
 
+# For what is waited for: bash's SECONDS follow the time of day, which may be set meanwhile.
+steady_seconds() {
+    local up
+    if read -r up _ 2>/dev/null </proc/uptime; then printf '%s' "${up%%.*}"; else printf '%s' "$SECONDS"; fi
+}
+
 # --- settings ---------------------------------------------------------------------------------------------------------
 
 SITE_ENV="${SITE_ENV:-}"                      # the environment of a site that install.sh made, noted in SITE_CONF
@@ -94,13 +100,13 @@ setting() { # setting NAME
 
 # The grammar of app/config/sources.py: what Compose, Docker and Python would read differently is refused here already, as
 # this shell would hand it on.
-refuse_odd_lines() { # refuse_odd_lines HOW : fail, or note_fault
-    local file odd cr=$'\r'
+refuse_odd_lines() { # refuse_odd_lines [note_fault]
+    local how="${1:-fail}" file odd cr=$'\r'
     for file in "$ENV_DIR/local.env" "$ENV_DIR/$ENV.env"; do
         [ -r "$file" ] || continue
         odd="$(LC_ALL=C sed "1s/^\xef\xbb\xbf//; s/$cr\$//" "$file" | tr '\0' "$cr" |
             LC_ALL=C grep -anvE "^([A-Z][A-Z0-9_]*=$PLAIN_VALUE|[ "$'\t'"]*(#[^$cr]*)?)\$" | head -n 1 || true)"
-        [ -z "$odd" ] || "$1" 2 "$file:${odd%%:*} is not a plain line; expected NAME=value with letters, digits and ./:,@%+=_- only: no quotes, spaces, \`\$\`, \`export\` or comment after the value." "mend that line"
+        [ -z "$odd" ] || "$how" 2 "$file:${odd%%:*} is not a plain line; expected NAME=value with letters, digits and ./:,@%+=_- only: no quotes, spaces, \`\$\`, \`export\` or comment after the value." "mend that line"
     done
 }
 

@@ -72,10 +72,11 @@ for name in docker-cli docker-buildx; do
 done
 
 wait_for_engine() { # wait_for_engine [PID] : until it answers, ends, or the time is over
-    local began=$SECONDS
+    local began
+    began="$(steady_seconds)"
     until answers; do
         if [ -n "${1:-}" ] && ! as_root kill -0 "$1" 2>/dev/null; then return 1; fi
-        if [ $((SECONDS - began)) -ge "$WAIT_SECONDS" ]; then return 1; fi
+        if [ $(($(steady_seconds) - began)) -ge "$WAIT_SECONDS" ]; then return 1; fi
         sleep 0.5
     done
 }
@@ -100,8 +101,9 @@ start_by_hand() { # start_by_hand OPTION… : dockerd in a session of its own, s
     # shellcheck disable=SC2016 # that shell expands it
     as_root sh -c 'exec setsid dockerd --pidfile "$0/dockerd.pid" "$@" >>"$0/dockerd.log" 2>&1 </dev/null &' "$RUN_DIR" "$@"
     # dockerd writes the file itself, early; without it, it did not come that far.
-    local began=$SECONDS
-    until as_root test -s "$RUN_DIR/dockerd.pid" || [ $((SECONDS - began)) -ge 10 ]; do sleep 0.2; done
+    local began
+    began="$(steady_seconds)"
+    until as_root test -s "$RUN_DIR/dockerd.pid" || [ $(($(steady_seconds) - began)) -ge 10 ]; do sleep 0.2; done
     wait_for_engine "$(as_root cat "$RUN_DIR/dockerd.pid" 2>/dev/null || echo 0)"
 }
 

@@ -65,6 +65,20 @@ def test_what_readers_would_disagree_about_is_refused_by_the_steps_as_by_python(
         read_env_file(tmp_path, "env/local.env")
 
 
+def test_what_an_operator_needs_at_night_goes_on_without_an_odd_line(tmp_path: Path) -> None:
+    (tmp_path / "env").mkdir()
+    (tmp_path / "env" / "local.env").write_text("PORT=80 01\nHTTPS_PORT=8443\n")
+    (tmp_path / "env" / "prod.env").write_text("")
+
+    done = bash('load_settings note_fault; echo "<$PORT> <$HTTPS_PORT>"', ENV="prod", ENV_DIR=str(tmp_path / "env"))
+
+    assert (done.returncode, done.stdout) == (0, "<> <8443>\n")
+    assert done.stderr.startswith("Note: ")
+    assert "env/local.env:1 is not a plain line" in done.stderr
+    for step in ("down", "history", "ps", "recycle"):
+        assert "\nload_settings note_fault\n" in (ROOT / f"docker/steps/{step}.sh").read_text()
+
+
 @pytest.mark.parametrize("env", ENVIRONMENTS)
 def test_our_own_files_are_plain_to_the_steps(env: str) -> None:
     assert bash("refuse_odd_lines; echo fine", ENV=env).stdout == "fine\n"

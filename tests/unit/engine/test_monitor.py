@@ -69,6 +69,15 @@ def test_a_model_that_gives_other_answers_is_told_and_goes_on(running: RunningEn
     assert row(running)["golden"]["is_passed"] is True
 
 
+def test_a_clock_that_was_set_back_puts_no_self_test_off(running: RunningEngine, tmp_path: Path) -> None:
+    looking, now = inspector(running, tmp_path, Samples(0)), time.time()
+    running.model.golden_error = GoldenCheckError("a score differs by 0.3.")
+
+    looking.look(now - 7200)
+
+    assert row(running)["golden"]["is_passed"] is False
+
+
 def test_no_self_test_is_made_where_none_is_wished(running: RunningEngine, tmp_path: Path) -> None:
     running.model.golden_error = GoldenCheckError("different")
 
