@@ -20,6 +20,8 @@ else:
 WEIGHED = {"LA": "La", "RGBA": "RGBa"}
 # Four megabytes: beside them, an image of any size takes only its own.
 STRIP_PIXELS = 1 << 20
+# Callers' pictures have few sizes, those of a camera one.
+MAX_SIZES = 64
 
 # Left, top, right, lower edge in pixels; fractions are fine.
 Edges = tuple[float, float, float, float]
@@ -41,7 +43,7 @@ def bilinear(image: Image.Image, size: tuple[int, int], part: Edges) -> Image.Im
     image.load()
     scaled = Image.new("RGB", size)
     # A new one each time: it costs 5 µs, and one that is kept would keep buffers for each thread that decodes.
-    Resizer().resize_pil(image, scaled, _options(image, part))
+    Resizer().resize_pil(image, scaled, _options(image.size, part))
     return scaled
 
 
@@ -60,9 +62,11 @@ def _in_strips(image: Image.Image, size: tuple[int, int], part: Edges) -> Image.
     return narrow.resize(size, Image.Resampling.BILINEAR, box=down).convert(image.mode)
 
 
-def _options(image: Image.Image, part: Edges) -> ResizeOptions:
+@functools.lru_cache(MAX_SIZES)
+def _options(size: tuple[int, int], part: Edges) -> ResizeOptions:
+    """For an image of this width and height; whoever uses it takes a copy."""
     left, top, right, lower = part
-    crop_box = CropBox(left, top, _span(left, right, image.width), _span(top, lower, image.height))
+    crop_box = CropBox(left, top, _span(left, right, size[0]), _span(top, lower, size[1]))
     return ResizeOptions(resize_alg=_bilinear_filter(), crop_box=crop_box, use_alpha=False)
 
 

@@ -40,7 +40,7 @@ class _Samples:
     def look(self, now: float) -> None:
         """Find the middle one anew."""
         fresh = [sample for sample in self.newest if sample[0] >= now - KEEP_SECONDS]
-        seconds = sorted(sample[1] for sample in fresh)
+        seconds = sorted([sample[1] for sample in fresh])
         self.typical = seconds[(len(seconds) - 1) // 2] if seconds else self.least
         self.typical_until = fresh[0][0] + KEEP_SECONDS if fresh else math.inf
 

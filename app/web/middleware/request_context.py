@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -100,10 +100,11 @@ def _add_headers(response: Response) -> Response:
     return response
 
 
-def headers(found: Sequence[Found]) -> Iterator[tuple[str, str]]:
+def headers(found: Sequence[Found]) -> list[tuple[str, str]]:
     """What an answer says of where it is from."""
     sources = {each.source for each in found}
-    yield HEADER, found[0].source if len(sources) == 1 else "partial"
-    if "hit" in sources:
-        # The oldest: all of the answer is at most so old (RFC 9111, section 5.1).
-        yield "Age", str(math.floor(max(each.age_seconds for each in found)))
+    source = (HEADER, found[0].source if len(sources) == 1 else "partial")
+    if "hit" not in sources:
+        return [source]
+    # The oldest: all of the answer is at most so old (RFC 9111, section 5.1).
+    return [source, ("Age", str(math.floor(max(each.age_seconds for each in found))))]
