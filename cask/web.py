@@ -200,6 +200,9 @@ def _plugin(module: str) -> str:
 def _noted(view: View, name: str, **changes: Any) -> View:
     if not callable(view):
         raise TypeError(f"@{name} stands above {view!r}; expected a function.")
+    here = policy.on(view).access
+    if "access" in changes and here not in (Access.PREDICT, changes["access"]):
+        raise ValueError(f"@{name} stands above a view that is for {here} already; expected one of both.")
     policy.put(view, dataclasses.replace(policy.on(view), **changes))
     return view
 

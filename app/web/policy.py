@@ -7,6 +7,7 @@ that says nothing is guarded and limited like any other. A leaf.
 from __future__ import annotations
 
 import functools
+import inspect
 import re
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -63,6 +64,21 @@ class RoutePolicy:
     limits: tuple[str, ...] = ()
     max_body_bytes: int | None = None
 
+    def __post_init__(self) -> None:
+        """Raises TypeError, ValueError for what no route can have."""
+        if not isinstance(self.access, Access):
+            raise TypeError(f"access is {self.access!r}; expected one of {', '.join(map(str, Access))}, as an Access.")
+        for name, value in vars(self).items():
+            if name.startswith(("is_", "predicts")) and not isinstance(value, bool):
+                raise TypeError(f"{name} is {value!r}; expected True or False.")
+        if not isinstance(self.limits, tuple) or not all(isinstance(each, str) for each in self.limits):
+            raise TypeError(f'limits is {self.limits!r}; expected a tuple of texts such as "30 per minute".')
+        if self.limits and not self.is_limited:
+            raise ValueError(f"limits is {self.limits!r} and is_limited False; expected one of them.")
+        size = self.max_body_bytes
+        if size is not None and (not isinstance(size, int) or isinstance(size, bool) or size < 0):
+            raise ValueError(f"max_body_bytes is {size!r}; expected a number of bytes.")
+
     @property
     def needs_token(self) -> bool:
         """Whether a token is wanted where tokens are asked for."""
@@ -111,6 +127,13 @@ def on(view: Callable[..., Any]) -> RoutePolicy:
     """The policy that a view has so far; that of a view that says nothing else."""
     found: RoutePolicy = getattr(view, ATTRIBUTE, GUARDED_ROUTE)
     return found
+
+
+def place(view: Callable[..., Any]) -> str:
+    """``/srv/shop/views.py, line 7: ask``."""
+    code = getattr(inspect.unwrap(view), "__code__", None)
+    name = getattr(view, "__name__", type(view).__name__)
+    return f"{code.co_filename}, line {code.co_firstlineno}: {name}" if code else name
 
 
 def put(holder: Callable[..., Any] | Blueprint, policy: RoutePolicy) -> None:

@@ -297,3 +297,55 @@ def test_hints_describe_and_nothing_breaks_the_description(tmp_path: Path) -> No
     assert (answers["/h/unknown"], answers["/h/response"]) == ({}, {})
     assert {"/h/partial/{number}", "/h/many"} <= answers.keys()
     assert client.get("/docs").status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("promises", "words"),
+    [
+        ({"polici": policy.PAGE_ROUTE}, "has 'polici'; expected promises among answer, answers, bodies"),
+        ({"policy": "public"}, "has policy = 'public'; expected a RoutePolicy"),
+        ({"answers": {"200": "fine"}}, "has answers = {'200': 'fine'}; expected an Answer for each status"),
+        ({"errors": (ValueError,)}, "expected a tuple of subclasses of CaskError"),
+        ({"bodies": ["image"]}, "expected a tuple of Body"),
+        ({"query": dict}, "expected a pydantic model"),
+        ({"summary": ""}, ""),
+        ({"summary": "", "tag": "Shop"}, "has promises without a summary"),
+    ],
+)
+def test_promise_that_cannot_be_is_refused_with_its_line(promises: dict[str, Any], words: str) -> None:
+    def view() -> str:
+        return ""
+
+    if not words:
+        assert describe(**promises)(view) is view
+        return
+    with pytest.raises(TypeError) as caught:
+        describe(**{"summary": "Show it", **promises})(view)
+
+    assert str(caught.value).startswith(f"{__file__}, line {view.__code__.co_firstlineno}: view: @describe ")
+    assert words in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("given", "words"),
+    [
+        ({"access": "anybody"}, "access is 'anybody'; expected one of predict, any token, admin"),
+        ({"is_limited": "no"}, "is_limited is 'no'; expected True or False"),
+        ({"limits": "30 per minute"}, "expected a tuple of texts"),
+        ({"limits": ("30 per minute",), "is_limited": False}, "expected one of them"),
+        ({"max_body_bytes": -1}, "expected a number of bytes"),
+    ],
+)
+def test_policy_that_contradicts_itself_is_refused(given: dict[str, Any], words: str) -> None:
+    with pytest.raises((TypeError, ValueError), match=re.escape(words)):
+        RoutePolicy(**given)
+
+
+def test_second_policy_of_a_view_is_refused() -> None:
+    def view() -> str:
+        return ""
+
+    describe(policy=policy.PAGE_ROUTE)(view)
+
+    with pytest.raises(ValueError, match="gives a policy to a view that has another one"):
+        describe(policy=policy.FILE_ROUTE)(view)

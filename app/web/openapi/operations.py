@@ -89,11 +89,19 @@ def describe(
     """Note what a view promises, and its policy if it has one; the view itself is given back as it is.
 
     ``answer`` comes with 200; ``promises`` are those of ``Operation``. A view that promises nothing is in the
-    description with what its blueprint, its route and its docstring say.
+    description with what its blueprint, its route and its docstring say. Raises TypeError for a promise of another name
+    or type, and ValueError where the view has a policy already, when the module is imported.
     """
+    fault = _fault(summary, answer, policy, promises)
 
     def note(view: View) -> View:
+        if fault:
+            raise TypeError(f"{policies.place(view)}: @describe {fault}.")
         if policy is not None:
+            if policies.on(view) not in (policies.GUARDED_ROUTE, policy):
+                raise ValueError(
+                    f"{policies.place(view)}: @describe gives a policy to a view that has another one; expected one."
+                )
             policies.put(view, policy)
         if summary:
             answers = ({200: answer} if answer else {}) | promises.get("answers", {})
@@ -101,6 +109,53 @@ def describe(
         return view
 
     return note
+
+
+def _fault(summary: Any, answer: Any, policy: Any, promises: Mapping[str, Any]) -> str:
+    """What is wrong with the words of a view, before anybody asks for the description; empty when nothing is."""
+    given = {"summary": summary, "answer": answer, "policy": policy, **promises}
+    for name, value in given.items():
+        if name not in PROMISED:
+            return f"has {name!r}; expected promises among {', '.join(sorted(PROMISED))}"
+        words, fits = PROMISED[name]
+        if not fits(value):
+            return f"has {name} = {value!r}; expected {words}"
+    if not summary and (answer or promises):
+        return "has promises without a summary; expected its words first"
+    return ""
+
+
+def _each(kind: type) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, tuple) and all(isinstance(each, kind) for each in value)
+
+
+def _is_errors(value: Any) -> bool:
+    return isinstance(value, tuple) and all(isinstance(each, type) and issubclass(each, CaskError) for each in value)
+
+
+def _is_answers(value: Any) -> bool:
+    return isinstance(value, Mapping) and all(
+        isinstance(status, int) and 200 <= status <= 599 and isinstance(answer, Answer)
+        for status, answer in value.items()
+    )
+
+
+# What a view may promise → what it is to be, in words and as a test.
+PROMISED: dict[str, tuple[str, Callable[[Any], bool]]] = {
+    "summary": ("a text", lambda value: isinstance(value, str)),
+    "answer": ("an Answer", lambda value: value is None or isinstance(value, Answer)),
+    "policy": ("a RoutePolicy", lambda value: value is None or isinstance(value, RoutePolicy)),
+    "tag": ("a text", lambda value: isinstance(value, str)),
+    "answers": ("an Answer for each status from 200 to 599", _is_answers),
+    "bodies": ("a tuple of Body", _each(Body)),
+    "errors": ("a tuple of subclasses of CaskError", _is_errors),
+    "query": ("a pydantic model", lambda value: value is None or hasattr(value, "model_json_schema")),
+    "path": ("words for each part of the address", lambda value: isinstance(value, Mapping)),
+    "error_schema": ("a type", lambda value: True),
+    "error_example": ("a function", lambda value: value is None or callable(value)),
+    "is_body_required": ("True or False", lambda value: isinstance(value, bool)),
+    "headers": ("a tuple of names", _each(str)),
+}
 
 
 def put(holder: Callable[..., Any] | Blueprint, **promises: Any) -> None:

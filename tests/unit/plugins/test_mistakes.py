@@ -29,6 +29,7 @@ REFUSED = {
     "an address among ours": ("@blueprint.get('/v1/claims')\ndef view(): return 'x'\n", "address /v1/claims (claims.view) lies among those of Cask, whose next release may have it; expected one such as /claims"),
     "@public()": ("@public()\ndef view(): return 'x'\n", "line 4: TypeError: public() missing 1 required positional argument: 'view' Write @public, without parentheses."),
     "@scope of nobody": ("@scope('user')\ndef view(): return 'x'\n", "line 4: ValueError: scope is 'user'; expected one of predict, admin, any"),
+    "public and a scope": ("@public\n@scope('admin')\ndef view(): return 'x'\n", "line 4: ValueError: @public stands above a view that is for admin already; expected one of both"),
     "limit without a span": ("@limit('30')\ndef view(): return 'x'\n", "line 4: ValueError: limit is '30'; expected a text such as \"30 per minute\""),
     "setting that is not declared": ("rows = settings.rows\n", "line 4: AttributeError: settings.rows: plugin.toml declares no [settings.rows]"),
     "address without a slash": ("@blueprint.get('claims')\ndef view(): return 'x'\n", "line 4: ValueError: URL rule 'claims' must start with a slash"),
