@@ -23,9 +23,9 @@ FRESH_SECONDS = 0.2
 RESERVED_SHARE = 0.25
 # An address that asked within this time is still there.
 THERE_SECONDS = 1.0
-# Apache lets in what would wait for so much of the longest wait: what an image costs is not known to the millisecond,
-# and who is refused here was read in vain.
-PLACES_SHARE = 0.8
+# Apache lets in what is expected to wait for so much of the longest wait: one in a hundred waits for up to twice what
+# was expected, and who is refused here was read in vain.
+PLACES_SHARE = 0.6
 LEAST_RETRY_AFTER_SECONDS = 1
 # As good as without a limit.
 MOST_PLACES = 1 << 20
