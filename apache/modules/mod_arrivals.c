@@ -43,7 +43,8 @@ APLOG_USE_MODULE(arrivals);
 
 /* A body that does not say its length goes to a file beyond this; one that does, beyond SMALL_BYTES. */
 #define ARRIVALS_IN_MEMORY 65536
-#define READ_BYTES 65536
+/* So much at once: what a connection has used for it, it keeps (MaxMemFree in pool.conf). */
+#define READ_BYTES 16384
 /* A smaller piece of memory comes from the request's pool, a larger one from the kernel, and goes back there. */
 #define POOL_BYTES 8000
 /* So much of what came from the kernel is kept for the next ones. */
