@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 import os
+import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -30,6 +31,8 @@ from app.telemetry import alerts, metrics
 log = logging.getLogger("cask.engine")
 
 SIGNAL_PERIOD_SECONDS = 0.5
+# OpenVINO does without it where it cannot be imported.
+CONVERTERS = "openvino.tools.ovc"
 
 
 def build(settings: Settings, load_model: Callable[[Manifest], Model] | None = None) -> Server:
@@ -78,6 +81,8 @@ def _own_limit(settings: Settings, manifest: Manifest) -> int:
 
 def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in hand. Blocks; call it in the main thread."""
+    # Half of OpenVINO's import, and 8 MB: only builds convert networks, in processes of their own.
+    sys.modules.setdefault(CONVERTERS, None)  # type: ignore[arg-type]
     # Before any thread begins, for each has a level of its own (Linux).
     os.nice(settings.engine_nice)
     for name in config.removed():
