@@ -86,6 +86,15 @@ class Server:
             self._inspector.start()
         log.info("engine %d listens on %s", os.getpid(), self.socket_path)
 
+    @property
+    def has_code(self) -> bool:
+        """Whether a model is among ours that computes in a process of its own."""
+        return any(slot.manifest.task == CODE for slot in list(self._workers.slots.values()))
+
+    def wait_started(self, seconds: float) -> bool:
+        """Wait until the models of the start are loaded or have failed. Returns False when the time was not enough."""
+        return self._workers.is_started.wait(seconds)
+
     def stop(self, drain_seconds: float) -> bool:
         """Take the socket away, finish what is in hand. Returns False when the time was not enough."""
         self._remove_socket()

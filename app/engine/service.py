@@ -22,7 +22,7 @@ from app.engine.server import Server
 from app.engine.shadows import Shadows
 from app.engine.worker import Model, Workers
 from app.errors import ModelLoadError
-from app.host import machine, sizing
+from app.host import first_start, machine, sizing
 from app.models import builds, runtime_variant
 from app.models.manifests import CODE, Manifest
 from app.supervision import pulse, supervision
@@ -31,6 +31,8 @@ from app.telemetry import alerts, metrics
 log = logging.getLogger("cask.engine")
 
 SIGNAL_PERIOD_SECONDS = 0.5
+# So long, at the start of the service, models are loaded before the engine steps back.
+LOADING_SECONDS = 3.0
 # OpenVINO does without it where it cannot be imported.
 CONVERTERS = "openvino.tools.ovc"
 
@@ -83,19 +85,24 @@ def run(settings: Settings) -> None:
     """Serve until SIGTERM or SIGINT, then finish what is in hand. Blocks; call it in the main thread."""
     # Half of OpenVINO's import, and 8 MB: only builds convert networks, in processes of their own.
     sys.modules.setdefault(CONVERTERS, None)  # type: ignore[arg-type]
-    # Before any thread begins, for each has a level of its own (Linux).
-    os.nice(settings.engine_nice)
     for name in config.removed():
         log.warning("the setting %s no longer has an effect", name)
     alerts.configure(settings, "engine")
     metrics.begin(settings.state_dir, "engine")
     metrics.watch_memory("engine")
     server = build(settings)
+    # Callers wait for the first models. A process of a model with code would keep the level that it began with.
+    comes_first = first_start.is_now() and not server.has_code
+    if not comes_first:
+        first_start.step_back(settings.engine_nice)
     pulse.start(server.stuck_seconds)
     supervision.of_engine(settings).start()
     stop = threading.Event()
     try:
         server.start()
+        if comes_first:
+            _wait_loaded(server)
+            first_start.step_back(settings.engine_nice)
         while not stop.wait(SIGNAL_PERIOD_SECONDS):
             # A signal that arrives just before a wait does not end it; its handler runs here.
             pass
@@ -105,6 +112,14 @@ def run(settings: Settings) -> None:
     pulse.stopping()
     server.stop(settings.engine_drain_seconds)
     metrics.end()
+
+
+def _wait_loaded(server: Server) -> None:
+    """Until the models of the start are there, at most for ``LOADING_SECONDS``."""
+    until = time.monotonic() + LOADING_SECONDS
+    while not server.wait_started(SIGNAL_PERIOD_SECONDS) and time.monotonic() < until:
+        # As below: not too long at once, for the sake of signals.
+        pass
 
 
 def _builder(settings: Settings, workers: Workers, changes: Changes) -> Builder | None:

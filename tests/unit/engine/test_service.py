@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
+import os
 import signal
 import subprocess
 import sys
@@ -84,6 +86,46 @@ def test_process_serves_until_sigterm_and_leaves_nothing_behind(tmp_path: Path) 
     with pytest.raises(EngineAwayError):
         client.status()
     client.close()
+
+
+@pytest.mark.parametrize(("is_start", "first", "then"), [(True, 0, 5), (False, 5, 5)])
+def test_engine_steps_back_once_the_models_of_a_start_are_loaded(
+    tmp_path: Path, is_start: bool, first: int, then: int
+) -> None:
+    fakes.write_model(tmp_path / "models")
+    may_load, level = tmp_path / "may-load", tmp_path / "level"
+    slow = f"""
+import os, threading, time
+def load(manifest):
+    Path({str(level)!r}).write_text(str(os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
+    while not Path({str(may_load)!r}).exists(): time.sleep(0.01)
+    return fakes.FakeModel(manifest)
+service._loader = lambda settings, workers: load
+service.first_start.is_now = lambda: {is_start}
+standalone"""
+    program = ENGINE.replace("service._loader = lambda settings, workers: fakes.FakeModel\nstandalone", slow)
+    own = os.getpriority(os.PRIO_PROCESS, 0)
+    process = subprocess.Popen([sys.executable, "-c", program, tmp_path], cwd=ROOT, stderr=subprocess.DEVNULL)
+    try:
+        eventually(lambda: level.exists() and level.read_text(), "the loader")
+        assert int(level.read_text()) == min(19, own + first)
+
+        may_load.touch()
+
+        # Every thread: each has a level of its own.
+        eventually(lambda: levels(process.pid) == {min(19, own + then)}, "the step back")
+    finally:
+        process.kill()
+        process.wait()
+
+
+def levels(pid: int) -> set[int]:
+    """Those of the threads of a process, but for what looks after the models, which is behind all."""
+    found = set()
+    for thread in Path(f"/proc/{pid}/task").iterdir():
+        with contextlib.suppress(OSError):
+            found.add(os.getpriority(os.PRIO_PROCESS, int(thread.name)))
+    return found - {19}
 
 
 def test_process_that_was_killed_leaves_a_socket_that_the_next_one_replaces(tmp_path: Path) -> None:

@@ -43,6 +43,37 @@ def test_only_imports_of_a_start_step_back(tmp_path: Path, start_seconds: float,
     assert levels["imports"] == min(level, 19 - os.nice(0))
 
 
+STEPPING = """
+import os, threading
+from app.host import first_start
+end, ready = threading.Event(), threading.Barrier(3)
+def wait(levels):
+    os.setpriority(os.PRIO_PROCESS, threading.get_native_id(), os.nice(0) + levels)
+    ready.wait()
+    end.wait()
+threads = [threading.Thread(target=wait, args=(levels,)) for levels in (0, 9)]
+for thread in threads: thread.start()
+ready.wait()
+before = os.nice(0)
+first_start.step_back(4)
+print([os.getpriority(os.PRIO_PROCESS, each) - before for each in (os.getpid(), *(t.native_id for t in threads))])
+first_start.step_back(0)
+print(os.nice(0) - before)
+end.set()
+"""
+
+
+def test_every_thread_steps_back_but_one_that_is_behind_already() -> None:
+    environ = {"PATH": os.environ["PATH"], "PYTHONPATH": str(ROOT)}
+
+    done = subprocess.run([sys.executable, "-c", STEPPING], env=environ, capture_output=True, text=True, check=True)
+
+    # There is no level after 19.
+    own = os.nice(0)
+    steps = [min(19, own + each) - own for each in (4, 4, 9)]
+    assert done.stdout.splitlines() == [str(steps), str(steps[0])]
+
+
 def test_what_takes_long_is_left_to_the_caller(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "taking_long.py").write_text("import threading; threading.Event().wait(0.2)")
     (tmp_path / "left_over.py").write_text("")
