@@ -144,7 +144,8 @@ def test_process_that_was_killed_leaves_a_socket_that_the_next_one_replaces(tmp_
 def test_log_says_who_listens_and_who_stopped(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     caplog.set_level(logging.INFO, "cask.engine")
     with fakes.running_engine(tmp_path / "engine.sock", [fakes.make_manifest(tmp_path / "models")]):
-        pass
+        # The model is ready before its line is written.
+        eventually(lambda: "is ready after" in caplog.text, "the line")
 
     words = " ".join(record.getMessage() for record in caplog.records)
     assert "listens on" in words and "is ready after" in words and "stopped" in words
