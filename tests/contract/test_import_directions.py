@@ -298,7 +298,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 "app.config",
                 "app.engine",
                 "app.errors",
-                "app.host.machine",
+                *("app.host.first_start", "app.host.machine"),
                 "app.models.manifests",
                 "app.host.sizing",
             ),
