@@ -249,6 +249,7 @@ leave() {
     set +e
     local begun=""
     [ -z "${STAGE:-}" ] || rm -rf "$STAGE"
+    if [ -n "$OLD$UNSERVED" ] && [ -z "$FAILED" ] && has_lost_engine; then return 0; fi
     if [ -n "$OLD" ]; then
         begun="What served before serves on."
         forget_tried
@@ -264,6 +265,14 @@ leave() {
     printf '\nFAIL: interrupted before release %s served. %s\nNext: make %s again\n' \
         "$RELEASE" "$begun" "$(basename "$0" .sh)" >&8
     [ -z "$ACTION" ] || record "$ACTION" "" "interrupted"
+}
+
+# An engine that ends in mid-change can be asked nothing; once it runs, it starts what served again.
+has_lost_engine() {
+    ! "$DOCKER" info >/dev/null 2>&1 || return 1
+    FAILED="the container engine ended before release $RELEASE served"
+    printf '\nFAIL: %s, or does not answer. Once it runs, what served before serves again.\nNext: make docker-engine (or systemctl start docker), then make %s again\n' \
+        "$FAILED" "$(basename "$0" .sh)" >&2
 }
 
 # --- the change -------------------------------------------------------------------------------------------------------
@@ -415,6 +424,11 @@ forget_tried() {
 restore_release() { # restore_release FAILED BEFORE : BEFORE is empty where there was nothing
     local reason="$REASON" next="mend what it names, then: make up ENV=$ENV" said="" old
     hold_signals
+    if has_lost_engine; then
+        LEFT=yes
+        [ -z "${STAGE:-}" ] || rm -rf "$STAGE"
+        exit 1
+    fi
     STOPPING=""
     if [ -n "${CONTAINER:-}" ] && [ "$CONTAINER" != "$OLD" ]; then
         printf '\n' >&2

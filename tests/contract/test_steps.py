@@ -226,3 +226,14 @@ def test_an_option_of_a_deploy_that_is_none_is_refused_before_it_begins(name: st
     assert done.returncode == 2
     assert f"needs {name} to be " in done.stderr
     assert f"found «{value}»" in done.stderr
+
+
+def test_an_engine_that_ended_in_a_deploy_is_told_as_that() -> None:
+    script = """. docker/steps/release.sh; . docker/steps/changeover.sh
+        RELEASE=4 REASON="it ended" DOCKER=false; restore_release 4 "" """
+
+    done = bash(script, ENV="prod")
+
+    assert done.returncode == 1
+    assert "FAIL: the container engine ended before release 4 served, or does not answer." in done.stderr
+    assert "nothing served before" not in done.stderr
