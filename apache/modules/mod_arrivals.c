@@ -74,7 +74,8 @@ APLOG_USE_MODULE(arrivals);
 #define REST_BYTES 262144
 #define REST_TICK_MS 10
 #define MOST_RESTS 8192
-#define WSGI "wsgi-script"
+/* How the names of mod_wsgi's handlers begin: ours is wsgi-handler, that of an application wsgi-script. */
+#define WSGI "wsgi-"
 #define PACE_FILTER "ARRIVALS_PACE"
 #define HEAD_FILTER "ARRIVALS_HEAD"
 #define REPLAY_FILTER "ARRIVALS_REPLAY"
@@ -757,8 +758,8 @@ static apr_status_t replay(ap_filter_t *f, apr_bucket_brigade *bb, ap_input_mode
     /* mod_wsgi asks for 8 KiB and takes what it gets. Each part that it sends wakes the app's process, which gives away
      * Python's lock and waits for it again. What lies in a file would become memory here. */
     end = APR_BRIGADE_FIRST(body->kept);
-    if (mode == AP_MODE_READBYTES && f->r->handler && !strcmp(f->r->handler, WSGI) && !APR_BUCKET_IS_FILE(end) &&
-        end->length != (apr_size_t)-1 && (apr_off_t)end->length > bytes)
+    if (mode == AP_MODE_READBYTES && f->r->handler && !strncmp(f->r->handler, WSGI, sizeof WSGI - 1) &&
+        !APR_BUCKET_IS_FILE(end) && end->length != (apr_size_t)-1 && (apr_off_t)end->length > bytes)
         bytes = (apr_off_t)end->length;
     rv = apr_brigade_partition(body->kept, bytes, &end);
     if (rv != APR_SUCCESS && rv != APR_INCOMPLETE)

@@ -74,6 +74,16 @@ def test_no_mount_is_no_empty_value_which_apache_takes_for_not_defined(render: R
     assert re.findall(r'^Define CASK_MOUNTS "(.*)"$', render(), re.M) == ["|_errors/"]
 
 
+def test_module_knows_the_handler_of_the_app_to_which_it_gives_bodies_whole(render: Render) -> None:
+    source = (servers.ROOT / "apache" / "modules" / "mod_arrivals.c").read_text()
+    (begins,) = re.findall(r'^#define WSGI "(.+)"$', source, re.M)
+
+    handlers = re.findall(r"\[H=([\w-]+)\]", render())
+
+    assert handlers
+    assert all(handler.startswith(begins) for handler in handlers)
+
+
 def test_pool_has_one_size_and_room_for_all_connections(render: Render) -> None:
     text = render(SERVER_MAX_CONNECTIONS="255", WEB_PROCESSES="2", WEB_THREADS="16")
     pool = (servers.ROOT / "apache" / "conf" / "pool.conf").read_text()
