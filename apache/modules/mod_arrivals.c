@@ -94,6 +94,8 @@ APLOG_USE_MODULE(arrivals);
 #define BITS_A_BODY 4
 /* So many bits for each body that a half of the table is for: it says yes for 1 of 400 others. */
 #define BITS_FOR_A_BODY 16
+/* So much of a body comes with its head, as a rule, and differs where the rest does. */
+#define BEGINNING 2048
 
 typedef struct {
     const char *folder;
@@ -136,7 +138,8 @@ typedef struct {
 typedef struct {
     passed_t *by;
     apr_uint32_t *of_address;
-    apr_uint64_t body;         /* the hash of all of it; 0: unknown */
+    apr_uint64_t body;         /* hashes of all of it, */
+    apr_uint64_t beginning;    /* of its first bytes and its length; 0: unknown */
     apr_uint64_t length;
 } place_t;
 
@@ -618,6 +621,12 @@ static int has_all_bits(apr_uint64_t hash, apr_uint32_t half)
     return has_all;
 }
 
+static apr_uint64_t hash_of_beginning(const char *data, apr_int64_t length)
+{
+    apr_uint64_t hash = hash_of(data, BEGINNING);
+    return mix(hash, (apr_uint64_t)length) | 1;
+}
+
 /* Whether such a body was answered; a few times in a thousand it was not. */
 static int is_known(apr_uint64_t hash)
 {
@@ -822,10 +831,10 @@ static int is_too_slow(apr_time_t began, apr_int64_t got)
     return got * APR_USEC_PER_SEC < (apr_int64_t)settings.pressed_rate * age;
 }
 
-/* Read all of it into `kept`. `length_said`: 0 where it does not say. `body`: its hash, where it came in one piece.
+/* Read all of it into `kept`. `length_said`: 0 where it does not say. `place`: for its hashes, where it came in one piece.
  * Returns OK or a status. */
 static int read_body(request_rec *r, arrival_t *arrival, apr_int64_t length_said, apr_bucket_brigade *kept,
-                     apr_uint64_t *body)
+                     place_t *place)
 {
     piece_t *piece = apr_palloc(r->pool, sizeof *piece);
     apr_bucket_brigade *bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
@@ -889,7 +898,9 @@ static int read_body(request_rec *r, arrival_t *arrival, apr_int64_t length_said
     if (is_in_piece && got > 0) {
         APR_BRIGADE_INSERT_TAIL(kept, apr_bucket_pool_create(piece->data, (apr_size_t)got, r->pool,
                                                              r->connection->bucket_alloc));
-        *body = hash_of(piece->data, (apr_size_t)got);
+        place->body = hash_of(piece->data, (apr_size_t)got);
+        if (got >= BEGINNING)
+            place->beginning = hash_of_beginning(piece->data, got);
     }
     if (file != NULL) {
         apr_bucket *last = apr_brigade_insert_file(kept, file, 0, in_file, r->pool);
@@ -1025,6 +1036,7 @@ static apr_status_t watch_end(ap_filter_t *f, apr_bucket_brigade *bb)
         if (APR_BUCKET_IS_EOS(each)) {
             if (f->r->status == HTTP_OK) {
                 remember(place->length);
+                remember(place->beginning);
                 remember(place->body);
             }
             leave_place(place);
@@ -1059,14 +1071,37 @@ static int refuse_for_room(request_rec *r, const refusal_t *refusal)
     return OK;
 }
 
-/* All of it is here. Whether there was a place, or its answer is kept, and costs nothing. */
-static int take_place(request_rec *r, apr_int64_t length, apr_uint64_t body)
+static apr_uint64_t hash_of_length(apr_int64_t length)
 {
-    place_t *place = apr_pcalloc(r->pool, sizeof *place);
+    return length > 0 ? hash_of((const char *)&length, sizeof length) : 0;
+}
+
+/* Whether what is known of a body already says that none like it was answered: to read the rest costs more than all else. */
+static int is_new(request_rec *r, apr_int64_t length)
+{
+    apr_bucket_brigade *bb;
+    char *seen;
+    apr_size_t size = BEGINNING;
+    int is_seen;
+    if (is_computed(r) || !is_known(hash_of_length(length)))
+        return 1;
+    /* Only where it came in one piece the beginning was noted. */
+    if (length < BEGINNING || length > SMALL_BYTES || r->connection->master)
+        return 0;
+    bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    seen = apr_palloc(r->pool, size);
+    is_seen = ap_get_brigade(r->input_filters, bb, AP_MODE_SPECULATIVE, APR_NONBLOCK_READ, BEGINNING) == APR_SUCCESS &&
+              apr_brigade_flatten(bb, seen, &size) == APR_SUCCESS && size == BEGINNING;
+    apr_brigade_destroy(bb);
+    return is_seen && !is_known(hash_of_beginning(seen, length));
+}
+
+/* All of it is here. Whether there was a place, or its answer is kept, and costs nothing. */
+static int take_place(request_rec *r, apr_int64_t length, place_t *place)
+{
     int may_be_kept;
-    place->body = body;
-    place->length = length > 0 ? hash_of((const char *)&length, sizeof length) : 0;
-    may_be_kept = !is_computed(r) && is_known(body ? body : place->length);
+    place->length = hash_of_length(length);
+    may_be_kept = !is_computed(r) && is_known(place->body ? place->body : place->length);
     if (may_be_kept)
         apr_table_setn(r->subprocess_env, MAY_BE_KEPT, "1");
     if (own_passed == NULL)
@@ -1091,16 +1126,14 @@ static int take_in(request_rec *r)
     arrival_t *arrival;
     replay_t *body;
     refusal_t *refusal = ap_get_module_config(r->per_dir_config, &arrivals_module);
-    apr_uint64_t hash = 0;
+    place_t *place;
     int status, predicts = refusal->document && r->method_number == M_POST;
 
     if (r->main || r->prev || settings.folder == NULL || !has_body(r, &length))
         return DECLINED;
     if (ap_get_limit_req_body(r) > 0 && length > ap_get_limit_req_body(r))
         return fail(r, HTTP_REQUEST_ENTITY_TOO_LARGE);
-    /* Of one as long as another that was answered it is worth while to see the rest. */
-    if (predicts && own_passed && is_full(r->useragent_addr) &&
-        (length <= 0 || is_computed(r) || !is_known(hash_of((const char *)&length, sizeof length))))
+    if (predicts && own_passed && is_full(r->useragent_addr) && is_new(r, length))
         return refuse_for_room(r, refusal);
     if (length > ARRIVALS_IN_MEMORY && !has_room(length, length))
         return refuse(r, HTTP_SERVICE_UNAVAILABLE, "the bodies that are arriving have all bytes there are");
@@ -1123,11 +1156,12 @@ static int take_in(request_rec *r)
         arrival->bytes = (apr_uint32_t)length;
         apr_atomic_add32(&kib_in_all, arrival->bytes >> 10);
     }
-    status = read_body(r, arrival, length, body->kept, &hash);
+    place = apr_pcalloc(r->pool, sizeof *place);
+    status = read_body(r, arrival, length, body->kept, place);
     has_arrived(arrival);
     if (status != OK)
         return fail(r, status);
-    if (predicts && !take_place(r, length, hash))
+    if (predicts && !take_place(r, length, place))
         return refuse_for_room(r, refusal);
     ap_add_input_filter(REPLAY_FILTER, body, r, r->connection);
     return DECLINED;

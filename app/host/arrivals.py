@@ -27,7 +27,8 @@ LEAST_BODIES = 2
 ANSWERED = Path("run", "answered")
 ANSWERED_HEAD_BYTES = 64
 ANSWER_KEPT_BYTES = 320
-BITS_A_BODY = 16
+# Of its beginning and of all of it.
+BITS_A_BODY = 2 * 16
 # 32 MiB for each half: beyond 5 GiB of kept answers the oldest may be refused while too many ask.
 MOST_ANSWERED_BITS = 1 << 28
 ANSWER_BYTES = 2 * 1024**2

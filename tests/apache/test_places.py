@@ -243,6 +243,32 @@ def test_body_that_was_answered_is_handed_over_though_there_is_no_place(service:
     assert service.is_refused(body=known, Cache_Control="no-cache")
 
 
+def test_a_new_body_is_refused_by_its_beginning_and_one_that_begins_alike_when_it_is_here(service: Service) -> None:
+    known = os.urandom(90_000)
+    service.backend.is_open.set()
+    assert service.ask(known).status == 200
+    service.backend.is_open.clear()
+    service.hold(3)
+
+    def answered_after(body: bytes, sent: int) -> bool:
+        """Whether there is an answer when so many bytes of the body have come, in one piece with the head."""
+        head = b"POST /v1/detect HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+        with socket.create_connection(("127.0.0.1", service.apache.port), source_address=(LOUD, 0)) as line:
+            line.sendall(head + body[:sent])
+            line.settimeout(1.0 if sent < len(body) else AT_ONCE_SECONDS)
+            try:
+                return line.recv(100).startswith(b"HTTP/1.1 503 ")
+            except TimeoutError:
+                return False
+
+    beginning = known[:3000]
+    assert answered_after(os.urandom(3000) + known[3000:], 3000)
+    assert not answered_after(beginning + os.urandom(87_000), 3000)
+    assert answered_after(beginning + os.urandom(87_000), 90_000)
+    # Of too little nothing is known yet.
+    assert not answered_after(os.urandom(1000) + known[1000:], 1000)
+
+
 def test_as_many_bodies_are_remembered_as_the_table_is_for(service: Service) -> None:
     service.backend.is_open.set()
     service.row.show(100, 100)
