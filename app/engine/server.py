@@ -255,7 +255,7 @@ class Connection:
         if frame.type is FrameType.STATUS:
             self._send(protocol.encode(Frame(FrameType.STATUS_ANSWER, self._status())))
         elif frame.type is FrameType.PREDICT:
-            self._handle_predict(frame)
+            self._submit(self._parse_predict(frame))
         elif frame.type is FrameType.CALL:
             self._handle_call(frame)
         elif frame.type is FrameType.SHADOW:
@@ -308,9 +308,6 @@ class Connection:
 
         work = calls.work(frame, self._workers.clock(), answer)
         self._submit(_Pending(number, work))
-
-    def _handle_predict(self, frame: Frame) -> None:
-        self._submit(self._parse_predict(frame))
 
     def _submit(self, pending: _Pending) -> None:
         if pending.id in self._pending:

@@ -139,7 +139,8 @@ class Upstream:
                 raise late(self.name) from None
             except (OSError, http.client.HTTPException) as error:
                 connection.close()
-                if is_fresh or not _is_stale(error):
+                # Else the other side had only closed a connection that it was tired of; asking twice does no harm.
+                if is_fresh or not isinstance(error, ConnectionError | ssl.SSLEOFError):
                     raise UpstreamError(
                         "%(name)s cannot be asked: %(reason)s.", name=self.name, reason=_words(error)
                     ) from None
@@ -257,11 +258,6 @@ def late(name: str) -> DeadlineExceededError:
         hint="Allow more time with member_timeout, or leave it out with members.",
         name=name,
     )
-
-
-def _is_stale(error: Exception) -> bool:
-    """Whether the other side had only closed a connection that it was tired of; asking twice does no harm."""
-    return isinstance(error, ConnectionError | ssl.SSLEOFError)
 
 
 def _words(error: Exception) -> str:

@@ -13,7 +13,7 @@ from werkzeug.routing import Rule
 from app.config import ROOT
 from app.config.plugin_settings import PluginSetting
 from app.errors import PluginError
-from app.plugins import faults, shared, views
+from app.plugins import faults, shared
 from app.plugins.manifest import Manifest
 from app.plugins.shared import MISSING
 from app.plugins.snapshot import Snapshot
@@ -107,8 +107,8 @@ def _check_own_addresses(app: Flask, plugin: Manifest, own: list[Rule]) -> None:
             if other.endpoint != rule.endpoint:
                 first, second = (app.view_functions[each.endpoint] for each in (other, rule))
                 raise PluginError(
-                    f"plugin {plugin.name}: {views.place(second)}{method} {rule.rule} ({rule.endpoint}) is answered by"
-                    f" {other.endpoint} already, {views.place(first).rstrip(': ')}; expected another address."
+                    f"plugin {plugin.name}: {policy.place(second)}{method} {rule.rule} ({rule.endpoint}) is answered by"
+                    f" {other.endpoint} already, {policy.place(first).rstrip(': ')}; expected another address."
                 )
 
 

@@ -14,9 +14,10 @@ from typing import Any
 from flask import Flask, has_request_context, request
 
 from app.errors import PluginError
-from app.plugins import shared, views
+from app.plugins import shared
 from app.plugins.manifest import Manifest
 from app.plugins.snapshot import Snapshot
+from app.web import policy
 
 log = logging.getLogger("cask.plugins")
 
@@ -46,7 +47,7 @@ def confine(app: Flask, plugin: Manifest, before: Snapshot, own: Collection[str]
             added = [each for each in functions if each not in known.get(scope, ())]
             is_less = len(functions) != len(added) + len(known.get(scope, ()))
             if is_less or (added and scope in before.table("blueprints")):
-                where = views.place(added[0]) if added else ""
+                where = policy.place(added[0]) if added else ""
                 raise PluginError(
                     f"plugin {plugin.name}: {where}it changes {name} of {scope or 'the app'}, which are not its own;"
                     " expected hooks of its blueprint, such as @blueprint.before_request."
@@ -86,7 +87,7 @@ def _guarded(plugin: Manifest, function: Function) -> Function:
         try:
             function(error)
         except Exception:
-            log.exception("plugin %s: %sits teardown failed", plugin.name, views.place(function))
+            log.exception("plugin %s: %sits teardown failed", plugin.name, policy.place(function))
 
     return ask
 

@@ -15,6 +15,7 @@ from werkzeug.routing import Rule
 from app.config import did_you_mean
 from app.errors import PluginError
 from app.plugins.manifest import Manifest
+from app.web.policy import place
 
 View = Callable[..., Any]
 # What Flask makes no answer of. True and False are numbers.
@@ -75,12 +76,6 @@ def explained(plugin: Manifest, view: View) -> View:
         return answer
 
     return ask
-
-
-def place(view: View) -> str:
-    """``/srv/plugins/claims/views.py, line 7: ``; nothing of what has no code of its own."""
-    code = getattr(inspect.unwrap(view), "__code__", None)
-    return f"{code.co_filename}, line {code.co_firstlineno}: " if code else ""
 
 
 def _template(plugin: Manifest, name: str) -> str:

@@ -322,7 +322,7 @@ def test_promise_that_cannot_be_is_refused_with_its_line(promises: dict[str, Any
     with pytest.raises(TypeError) as caught:
         describe(**{"summary": "Show it", **promises})(view)
 
-    assert str(caught.value).startswith(f"{__file__}, line {view.__code__.co_firstlineno}: view: @describe ")
+    assert str(caught.value).startswith(f"{__file__}, line {view.__code__.co_firstlineno}: @describe ")
     assert words in str(caught.value)
 
 

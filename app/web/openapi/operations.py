@@ -96,11 +96,11 @@ def describe(
 
     def note(view: View) -> View:
         if fault:
-            raise TypeError(f"{policies.place(view)}: @describe {fault}.")
+            raise TypeError(f"{policies.place(view)}@describe {fault}.")
         if policy is not None:
             if policies.on(view) not in (policies.GUARDED_ROUTE, policy):
                 raise ValueError(
-                    f"{policies.place(view)}: @describe gives a policy to a view that has another one; expected one."
+                    f"{policies.place(view)}@describe gives a policy to a view that has another one; expected one."
                 )
             policies.put(view, policy)
         if summary:
