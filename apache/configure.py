@@ -280,8 +280,8 @@ def express_options(settings: Settings, server_root: Path) -> list[str]:
     return options
 
 
-def write_definitions(settings: Settings, server_root: Path, facts: Facts) -> None:
-    """What our .conf files call ${CASK_…}."""
+def write_definitions(settings: Settings, server_root: Path, facts: Facts | None = None) -> None:
+    """What our .conf files call ${CASK_…}. ``facts``: of the application; the edge has none."""
     sizes = sizing.choose(settings)
     values = {
         "CASK_ROOT": ROOT,
@@ -301,10 +301,8 @@ def write_definitions(settings: Settings, server_root: Path, facts: Facts) -> No
         "CASK_SERVER_PROCESSES": sizes.server_processes.value,
         "CASK_SERVER_THREADS": sizes.server_threads,
         "CASK_SERVER_MAX_CONNECTIONS": sizes.server_processes.value * sizes.server_threads,
-        "CASK_PREDICTING": f"^(?:{facts.predicting})$",
         "CASK_PLACES": settings.state_dir / places.FILE,
         "CASK_ANSWERED": settings.state_dir / arrivals.ANSWERED,
-        "CASK_COMPUTED": facts.computed,
         "CASK_ADMIN_NETWORKS": " ".join(networks.of_operators(settings)) or "255.255.255.255/32",
         "CASK_TRUSTED_PROXIES": " ".join(trusted_proxies(settings)),
         "CASK_IS_TRUSTED": _is_trusted(settings),
@@ -314,6 +312,8 @@ def write_definitions(settings: Settings, server_root: Path, facts: Facts) -> No
         **arrivals.definitions(settings, sizes),
         "CASK_METRICS_ALLOW": " ".join(("127.0.0.0/8", "::1", *settings.metrics_allow)),
     }
+    if facts is not None:
+        values |= {"CASK_PREDICTING": f"^(?:{facts.predicting})$", "CASK_COMPUTED": facts.computed}
     lines = [f'Define {name} "{value}"' for name, value in values.items()]
     lines += [f"Define {name}" for name, is_on in switches(settings).items() if is_on]
     (server_root / "definitions.conf").write_text("\n".join(lines) + "\n")
