@@ -3,17 +3,17 @@ answers.
 """
 
 import gc
+import os
+from pathlib import Path
 
 # As in flask.wsgi: nothing that is made here ever goes.
 gc.disable()
 
 from app.host import first_start  # noqa: E402 - the line above is to come first
 
-# At the start of the service, the processes that callers wait for come first.
-first_start.import_behind(
-    *("app.config", "http.server", "werkzeug", "jinja2", "flask", "pydantic", "app.tasks", "app.engine.client"),
-    *("app.web.middleware.authentication", "app.web.ops", "app.ops_factory", "app.supervision.supervision"),
-)
+# At the start of the service, the processes that callers wait for come first: until the engine has loaded its models.
+# The path is of the apachectl that mod_wsgi-express wrote; settings are not read yet.
+first_start.wait_for_others(Path(os.environ["MOD_WSGI_SERVER_ROOT"]).parents[1])
 
 from app.ops_factory import create_app  # noqa: E402 - the line above is to come first
 from app.supervision import supervision  # noqa: E402

@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import contextlib
-import importlib
 import os
 import threading
+import time
 from pathlib import Path
 
-# Levels of nice(2) by which imports step back, as the worker of the jobs does.
-NICE = 10
 # A process that begins so soon after Apache belongs to the start of the service.
 START_SECONDS = 10.0
-# So long the others come first, and what is being imported then: on a machine that is never idle they would for ever.
-PATIENCE_SECONDS = 0.5
+# So long the others come first: on a machine that is never idle they would for ever.
+PATIENCE_SECONDS, PERIOD_SECONDS = 0.5, 0.02
+# What the engine writes then (app.models.runtime_variant, which would bring 40 ms of imports).
+FORMS_FILE = "run/forms.json"
 # The last level of nice(2).
 LAST = 19
 
@@ -49,30 +49,16 @@ def _level(thread: int) -> int | None:
         return None
 
 
-def import_behind(*modules: str) -> None:
-    """Import modules behind the other processes of this start; as usual where this process replaces another one.
+def wait_for_others(state_dir: Path) -> None:
+    """Let the processes that callers wait for import first: until models are loaded, or ``PATIENCE_SECONDS``.
 
-    In a thread of its own, for a level of nice(2) is a thread's (Linux), and nobody but root may take it back. What is
-    not imported within ``PATIENCE_SECONDS`` is left to the caller, so name small modules before those that need them.
+    Returns at once in a process that replaces another one. It waits and does not step back: imports in a thread of less
+    priority would hold Python's locks while they wait for a core, for half a minute on a busy machine.
     """
-    if not is_now():
-        return
-    is_over = threading.Event()
-    helper = threading.Thread(target=_import_all, args=(modules, is_over), name="imports")
-    helper.start()
-    helper.join(PATIENCE_SECONDS)
-    is_over.set()
-
-
-def _import_all(modules: tuple[str, ...], is_over: threading.Event) -> None:
-    own = threading.get_native_id()
-    os.setpriority(os.PRIO_PROCESS, own, os.getpriority(os.PRIO_PROCESS, own) + NICE)
-    # What is wrong with one is told where it is imported again.
-    with contextlib.suppress(Exception):
-        for name in modules:
-            if is_over.is_set():
-                return
-            importlib.import_module(name)
+    end = time.monotonic() + PATIENCE_SECONDS
+    sign = state_dir / FORMS_FILE
+    while is_now() and not sign.exists() and time.monotonic() < end:
+        time.sleep(PERIOD_SECONDS)
 
 
 def _began(pid: int) -> int:
