@@ -14,6 +14,7 @@ from app.host import permissions
 from app.jobs import stores
 from app.jobs.jobs import Job, row
 from app.jobs.store import JobStore, told
+from app.storage import state_schema
 
 HEADS = ("Job", "State", "Task", "Done", "Failed", "Of", "Made", "Owner")
 PERIOD_SECONDS = 0.5
@@ -104,12 +105,12 @@ def purge(older_than: float, is_sure: bool) -> None:
 
 
 def _store() -> JobStore:
-    """The jobs of this service. Ends the command where there have never been any."""
+    """The jobs of this service. Ends the command where no service has ever run."""
     settings = known_settings.read(*known_settings.TOKENS, "jobs_store")
     permissions.become_owner(settings.state_dir)
     store = stores.of(settings)
-    # Made here, the file would belong to the user of this command, and not to the service's.
-    if not store.exists:
+    # A service makes its store with its first job; a folder that no service knows is a mistaken one.
+    if not (store.exists or (settings.state_dir / state_schema.FILE).exists()):
         raise terminal.Failure(
             f"There have been no jobs in {settings.state_dir}.",
             next_step="Make one with POST /v1/jobs, or look at ENV and STATE_DIR.",

@@ -14,6 +14,7 @@ from app.cli.jobs import command
 from app.jobs import stores
 from app.jobs.jobs import Job, Wanted
 from app.jobs.store import JobStore
+from app.storage import state_schema
 from tests import fakes
 from tests.fakes import picture
 
@@ -53,6 +54,15 @@ def test_where_there_have_been_no_jobs_none_are_made(tmp_path: Path, arguments: 
     assert done.exit_code == 1
     assert done.stderr.startswith(f"FAIL: There have been no jobs in {tmp_path}.\nNext: ")
     assert not (tmp_path / "jobs").exists()
+
+
+def test_a_service_whose_jobs_process_still_waits_for_the_first_has_none(tmp_path: Path) -> None:
+    (tmp_path / state_schema.FILE).write_text("{}")
+
+    assert "There is no job." in run("list").output
+    assert json.loads(run("list", "--json").stdout) == []
+    assert "x" in run("show", "x").stderr
+    assert "No such job has ended." in run("purge", "-y").output
 
 
 def test_list_prints_the_newest_first(store: JobStore) -> None:
