@@ -16,8 +16,8 @@ PYTHON=$ROOT/.venv/bin/python
 PARTS=(unit contract vision apache browser loadtest faults attacks system clients)
 # First, so that a plain mistake shows early; and in processes that have loaded neither torch nor a browser.
 CHEAP=(tests/unit tests/contract)
-# They measure rates or memory, choose what is fastest, or yield to every neighbour (a background build): a neighbour
-# would show.
+# They measure rates or memory, count what is lost, choose what is fastest, or yield to every neighbour (a background
+# build): a neighbour would show.
 ALONE=(
     tests/apache/test_background_build.py
     tests/apache/test_built_models.py
@@ -31,6 +31,8 @@ ALONE=(
     tests/faults/test_refusals.py
     tests/loadtest
     tests/system/test_backups.py
+    tests/system/test_loadtest.py
+    tests/system/test_releases.py
     tests/vision/test_build.py
 )
 # What takes minutes: attacks, loads, proofs, fuzzing, faults that are waited out, and builds of whole models. Whatever guards a
@@ -75,7 +77,6 @@ LONG=(
 )
 # The slowest of those that run side by side begin: a slow one that came last would run on alone.
 SLOWEST=(
-    tests/system/test_releases.py
     tests/system/test_bundle.py
     tests/faults/test_shared_job_faults.py
     tests/browser/test_wcag.py
