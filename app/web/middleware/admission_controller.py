@@ -25,7 +25,7 @@ RESERVED_SHARE = 0.25
 THERE_SECONDS = 1.0
 # Apache lets in what is expected to wait for so much of the longest wait: one in a hundred waits for up to twice what
 # was expected, and who is refused here was read in vain.
-PLACES_SHARE = 0.6
+PLACES_SHARE = 0.7
 LEAST_RETRY_AFTER_SECONDS = 1
 # As good as without a limit.
 MOST_PLACES = 1 << 20
