@@ -17,6 +17,7 @@ import json
 import math
 import os
 import shutil
+import signal
 import sys
 import tarfile
 import time
@@ -94,6 +95,8 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--parts", nargs="+", choices=parts, default=list(parts), help="what to measure (default: all)")
     chosen = parser.parse_args(argv).parts
+    # As in `make bench`: whoever ends us ends the service that we started.
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
     run.allow_open_files()
     own_priority.take()
     model.ensure()
