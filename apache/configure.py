@@ -485,7 +485,7 @@ def write_error_documents(settings: Settings, server_root: Path) -> None:
 
 
 def write_refusal(settings: Settings, server_root: Path, facts: Facts) -> None:
-    """What Apache says to callers for whom there is no place: the app's own words."""
+    """The refusal that Apache sends when no place is free, in the words of the app."""
     document = json.dumps({**facts.refusal, "request_id": "%{req_novary:X-Request-Id}"})
     line = f'ArrivalsRefusal "{_retry_after_seconds(settings)}" {json.dumps(document)}'
     (server_root / "refusal.conf").write_text(f"{line}\n")

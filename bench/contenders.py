@@ -113,7 +113,7 @@ def running(contender: Contender) -> Iterator[Running]:
 
 def _keep_learnt(state: Path, built_state: Path) -> None:
     """What is kept over a restart is kept here too, so not made in each round: what was learnt of the model's samples,
-    and what Apache is told of the app. So all rounds but the first see a warm start.
+    and the facts of the app for Apache's configuration. So all rounds but the first see a warm start.
     """
     for learnt in (*(state / monitor.FOLDER).glob("*.json"), *state.glob(str(known_app.FILE))):
         kept = built_state / learnt.relative_to(state)

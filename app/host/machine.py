@@ -222,7 +222,7 @@ def forget_mapped_files() -> None:
     """Take pages of files that are mapped and unchanged out of this process's memory: model files, code of libraries.
 
     A runtime maps a model's weights, packs them anew for this processor, and holds the file's pages for ever; so does
-    code that only the start ran. Whoever touches a page again has it back from the system's own memory or from the
+    code that only the start ran. A page that is touched again comes back from the system's own memory or from the
     file, in microseconds (madvise(2)).
     """
     advise = getattr(ctypes.CDLL(None), "madvise", None)

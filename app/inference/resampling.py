@@ -64,7 +64,7 @@ def _in_strips(image: Image.Image, size: tuple[int, int], part: Edges) -> Image.
 
 @functools.lru_cache(MAX_SIZES)
 def _options(size: tuple[int, int], part: Edges) -> ResizeOptions:
-    """For an image of this width and height; whoever uses it takes a copy."""
+    """For an image of this width and height. Shared: copy it before use."""
     left, top, right, lower = part
     crop_box = CropBox(left, top, _span(left, right, size[0]), _span(top, lower, size[1]))
     return ResizeOptions(resize_alg=_bilinear_filter(), crop_box=crop_box, use_alpha=False)

@@ -1,4 +1,4 @@
-"""How many predictions this process takes at once, for Apache: whoever would wait too long is refused there.
+"""How many predictions this process takes at once, for Apache, which refuses requests that would wait too long.
 
 A refusal by Python costs Apache's way to it and back, and a wait for a thread and for Python's lock. Apache counts what
 it has handed over and what has not been answered yet (apache/modules/mod_arrivals.c); the controller says after each

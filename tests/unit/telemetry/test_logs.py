@@ -113,15 +113,21 @@ def test_warnings_and_errors_are_counted(tmp_path: Path) -> None:
     assert (counted("warning") - before[0], counted("error") - before[1]) == (1, 2)
 
 
-def test_what_is_printed_under_apache_is_a_line_of_its_own_level(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Apache would write each as an error."""
+def log_under_apache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> io.StringIO:
+    """The log of a web process. No fixture: pytest puts other streams in place between a fixture and its test."""
     monkeypatch.setitem(sys.modules, "mod_wsgi", types.ModuleType("mod_wsgi"))
     for name in ("stdout", "stderr"):
         monkeypatch.setattr(sys, name, getattr(sys, name))
     stream = io.StringIO()
     logs.configure(fakes.make_settings(tmp_path, tmp_path, log_format="json", log_level="info"), "web", stream)
+    return stream
+
+
+def test_what_is_printed_under_apache_is_a_line_of_its_own_level(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Apache would write each as an error."""
+    stream = log_under_apache(tmp_path, monkeypatch)
 
     print("rows:", 3, end="\n\n")
     print("half", end=" ")
@@ -134,11 +140,7 @@ def test_what_is_printed_under_apache_is_a_line_of_its_own_level(
 def test_a_log_that_cannot_be_written_says_so_where_it_can(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setitem(sys.modules, "mod_wsgi", types.ModuleType("mod_wsgi"))
-    for name in ("stdout", "stderr"):
-        monkeypatch.setattr(sys, name, getattr(sys, name))
-    stream = io.StringIO()
-    logs.configure(fakes.make_settings(tmp_path, tmp_path, log_format="json", log_level="info"), "web", stream)
+    stream = log_under_apache(tmp_path, monkeypatch)
     stream.close()
 
     print("rows")
