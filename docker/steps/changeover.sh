@@ -108,6 +108,13 @@ first_exit_status() { # first_exit_status SINCE : by now the engine may be start
         --format '{{index .Actor.Attributes "exitCode"}}' | head -n 1
 }
 
+# A signal that came while nothing served is heard here, between two steps; also of a release that was ready meanwhile.
+is_wanted() { # returns 1 and sets REASON
+    [ -n "$STOPPING" ] || return 0
+    REASON="it was interrupted before it served"
+    return 1
+}
+
 LOOK_SECONDS=2 # so long one process looks, before the container itself is looked at again
 wait_ready() { # wait_ready SINCE RESTARTS : returns 1 and sets REASON where CONTAINER does not become ready
     local state restarts missing said="" began
@@ -121,10 +128,7 @@ wait_ready() { # wait_ready SINCE RESTARTS : returns 1 and sets REASON where CON
             return 1
         fi
         if missing="$("$DOCKER" exec "$CONTAINER" python -I docker/health.py "$LOOK_SECONDS" 2>&1)"; then return 0; fi
-        if [ -n "$STOPPING" ]; then
-            REASON="it was interrupted before it was ready: $missing"
-            return 1
-        fi
+        is_wanted || return 1
         if [ $(($(steady_seconds) - began)) -ge "$WAIT_SECONDS" ]; then
             REASON="it is not ready after $WAIT_SECONDS s: $missing"
             return 1
@@ -349,8 +353,9 @@ start_alone() { # start_alone NUMBER BEFORE : BEFORE ends first; empty where not
         CONTAINER=""
         point current "$1"
     fi
-    wake "$1" "$FULL_SHARES" && wait_ready "$began" "$(restarts_of "$CONTAINER")" && judge_answers && need_edge "$1" && verify_edge "$1" || return 1
+    wake "$1" "$FULL_SHARES" && wait_ready "$began" "$(restarts_of "$CONTAINER")" && judge_answers && is_wanted && need_edge "$1" && verify_edge "$1" || return 1
     record "$ACTION" "$1" "$RESULT"
+    [ -z "$STOPPING" ] || say note "interrupted too late: it serves already (back: make rollback ENV=$ENV)"
     UNSERVED=""
     if [ -z "$2" ] || has_edge_folder "$2"; then
         forget_others "$1" "$PREVIOUS" "$(container_label "${2:-none}" release)"

@@ -258,7 +258,7 @@ def test_a_change_that_is_ended_while_nothing_serves_goes_back(change: Stack) ->
     local(change)
 
     assert begun.returncode == 1, said
-    assert f"release {serving + 1} does not serve, for it was interrupted before it was ready" in said
+    assert f"release {serving + 1} does not serve, for it was interrupted before it served" in said
     assert (release(change), change.id) == (serving, before)
     assert change.ask("/readyz").status == 200
 
