@@ -81,9 +81,9 @@ for each in json.load(sys.stdin)["findings"]:
 
 # As the start does it, as the same user, with the same mounts; the state is only looked at. Leaves the edge's configuration.
 check_release() { # check_release NUMBER : prints the reason and returns 1 when it would not start
-    local said
+    local said status=0
     # shellcheck disable=SC2016
-    if said="$(compose_release "$1" run --rm --no-deps -T --entrypoint '' -e "CHECKED=$1" -e "DOCTOR=$DOCTOR" \
+    said="$(compose_release "$1" run --rm --no-deps -T --entrypoint '' -e "CHECKED=$1" -e "DOCTOR=$DOCTOR" \
         -e "DOCTORS_FAILURES=$DOCTORS_FAILURES" cask bash -c '
         export CASK_ANNOUNCE=no STATE_DIR=/tmp/state
         asks_doctor() { STATE_DIR=/var/lib/cask python -m app.cli doctor --json | python -c "$DOCTORS_FAILURES"; }
@@ -94,17 +94,27 @@ check_release() { # check_release NUMBER : prints the reason and returns 1 when 
             python apache/edge.py /tmp/edge /edge/conf; } 2>&1 || exit 1
         cd /tmp/edge && cat * */* 2>/dev/null | sha256sum >digest && rm -rf "/edge/conf-$CHECKED" && cp -R . "/edge/conf-$CHECKED" &&
             find "/edge/conf-$CHECKED" -exec sync {} +
-        ' 2>"$LOG" </dev/null)"; then
-        return 0
+        ' 2>"$LOG" </dev/null)" || status=$?
+    [ "$status" -ne 0 ] || return 0
+    if [ "$status" -gt 128 ]; then
+        printf 'the check of its settings was ended by signal %s (9 also ends what takes more memory than it may).' $((status - 128))
+        return 1
     fi
     said="$(printf '%s\n' "$said" | grep -v '^$' | { grep -v '^{' || true; } | sed 's/^FAIL: //' | head -n 1)"
     printf '%s' "${said:-$(grep -v '^$' "$LOG" | tail -n 1)}"
     return 1
 }
 
+# By the engine's own clock, for its events: another machine's may be minutes away from this one's.
+engine_seconds() {
+    local now
+    now="$("$DOCKER" info -f '{{.SystemTime}}' 2>/dev/null)" || now=""
+    date -d "${now:-now}" +%s
+}
+
 first_exit_status() { # first_exit_status SINCE : by now the engine may be starting it again
     # Until the end of this second: the time is cut to seconds, and the container may have ended in this one.
-    "$DOCKER" events --since "$1" --until "$(($(date +%s) + 1))" --filter "container=$CONTAINER" --filter event=die \
+    "$DOCKER" events --since "$1" --until "$(($(engine_seconds) + 1))" --filter "container=$CONTAINER" --filter event=die \
         --format '{{index .Actor.Attributes "exitCode"}}' | head -n 1
 }
 
@@ -342,7 +352,7 @@ restarts_of() { "$DOCKER" inspect -f '{{.RestartCount}}' "$1" 2>/dev/null || ech
 
 start_alone() { # start_alone NUMBER BEFORE : BEFORE ends first; empty where nothing serves
     local began
-    began="$(date +%s)"
+    began="$(engine_seconds)"
     [ -z "$2" ] || hold_signals STOPPING=yes
     if [ -n "$2" ] && has_edge_folder "$2"; then
         CONTAINER="$2"
@@ -370,7 +380,7 @@ start_beside() { # start_beside NUMBER BEFORE : sets OLD for as long as that one
     local began from
     OLD="$2"
     from="$(container_label "$2" release)"
-    began="$(date +%s)"
+    began="$(engine_seconds)"
     CONTAINER="$2"
     point trying "$1"
     wake "$1" "$STARTING_SHARES" && wait_ready "$began" "$(restarts_of "$CONTAINER")" && judge_answers || return 1
@@ -439,7 +449,11 @@ restore_release() { # restore_release FAILED BEFORE : BEFORE is empty where ther
         printf '\n' >&2
         # Started again and again, it says the same again and again.
         "$DOCKER" logs --tail 15 "$CONTAINER" 2>&1 | awk '!seen[$0]++ {print "    " $0}' >&2
-        said="$("$DOCKER" logs --tail 15 "$CONTAINER" 2>&1 | last_reason)"
+        case "$reason" in
+            # It says why itself; the log says the same.
+            *": failed: "* | *interrupted*) ;;
+            *) said="$("$DOCKER" logs --tail 15 "$CONTAINER" 2>&1 | last_reason)" ;;
+        esac
         reason="$reason${said:+: $said}"
     fi
     if [ -z "$2" ]; then
@@ -469,7 +483,7 @@ restore_release() { # restore_release FAILED BEFORE : BEFORE is empty where ther
     fi
     # Short for the new one may be too short for what is known to work.
     [ "$WAIT_SECONDS" -ge 180 ] || WAIT_SECONDS=180
-    if wait_ready "$(date +%s)" "$(restarts_of "$old")" && { ! has_edge_folder "$old" || need_edge "$2"; }; then
+    if wait_ready "$(engine_seconds)" "$(restarts_of "$old")" && { ! has_edge_folder "$old" || need_edge "$2"; }; then
         fail 1 "release $1 does not serve, for ${reason%.}. $(release_words "$2") serves again." "$next"
     fi
     fail 1 "release $1 does not serve, for ${reason%.}. Nor does $(release_words "$2") any more, for $REASON." "make logs; $next"

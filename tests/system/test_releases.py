@@ -263,6 +263,34 @@ def test_a_change_that_is_ended_while_nothing_serves_goes_back(change: Stack) ->
     assert change.ask("/readyz").status == 200
 
 
+def another_clock(folder: Path) -> str:
+    """A PATH with this machine's clock an hour behind the engine's, as of a laptop that asks a server."""
+    behind = folder / "date"
+    behind.write_text(f'#!/bin/sh\n[ "$*" = +%s ] && set -- -d "1 hour ago" +%s\nexec {shutil.which("date")} "$@"\n')
+    behind.chmod(0o755)
+    return f"{folder}:{os.environ['PATH']}"
+
+
+def test_a_container_that_ends_is_told_by_its_status_whatever_the_clock_here_says(
+    change: Stack, tmp_path: Path
+) -> None:
+    serving = release(change)
+    local(change, "JOBS_MAX_IMAGES=8")
+
+    with asking(change) as callers, beginning(change, PATH=another_clock(tmp_path)) as begun:
+        trying = ("ps", "-q", "--filter", f"label=cask.release={serving + 1}")
+        wait_until(lambda: is_beside(change) or begun.poll() is not None, 90, "the end of the check")
+        wait_until(lambda: containers.docker(*trying) or begun.poll() is not None, 90, "a second container")
+        containers.docker("kill", containers.docker(*trying))
+        said, _ = begun.communicate(timeout=60)
+    local(change)
+
+    assert begun.returncode == 1, said
+    assert f"release {serving + 1} does not serve, for it ended with status 137" in said
+    assert not callers.lost, callers.describe()
+    assert release(change) == serving
+
+
 def listening_client(folder: Path) -> Path:
     """A client of the engine that hears signals also where they were ignored at its start, as newer ones do."""
     client = folder / "docker"
