@@ -77,8 +77,10 @@ ENGLISH = {"language": "en", "try_image": "Try an image", "request": "request"}
 # As app/web/pages/languages.py decides: a person's choice first, then what the browser prefers.
 READS_GERMAN = (
     "req_novary('Cookie') =~ m#(^|; )lang=de# || "
-    "(req_novary('Cookie') !~ m#(^|; )lang=# && req_novary('Accept-Language') =~ m#^de#i)"
+    "(req_novary('Cookie') !~ m#(^|; )lang=# && "
+    r"req_novary('Accept-Language') =~ m#^de\b(?![-\w\s]*;\s*q=0(\.0*)?\s*(,|$))#i)"
 )
+USUAL_METHODS = {"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"}
 EXPRESS_TIMEOUT_SECONDS = 60
 # Read by app/web/ops/known_routes.py.
 KNOWN_ROUTES = "routes.json"
@@ -356,7 +358,7 @@ def write_headers(server_root: Path, facts: Facts, plugins: Sequence[Plugin]) ->
 
 
 def write_plugins(server_root: Path, plugins: Sequence[Plugin]) -> None:
-    """Files of plugins, and what their own pages may load besides."""
+    """Files of plugins, what their own pages may load besides, and methods that Apache does not know."""
     if not plugins:
         (server_root / "plugins.conf").touch()
         return
@@ -365,6 +367,7 @@ def write_plugins(server_root: Path, plugins: Sequence[Plugin]) -> None:
 
     lines = []
     for each in (each for each in plugins if not each.reason):
+        lines += [f"RegisterHttpMethod {method}" for method in sorted(each.methods - USUAL_METHODS)]
         if (folder := (each.folder / "static").resolve()).is_dir():
             lines += [f'Alias "{claims.STATIC}{each.name}/" "{folder}/"', f'<Directory "{folder}">']
             lines += [f'    Include "{CONF / "files.conf"}"', "</Directory>"]
@@ -398,7 +401,14 @@ def application_lines(settings: Settings, folder: Path, plugin: Plugin, found: A
     callers = (
         {"scope": found.scope, "limit": found.limit, "socket": str(settings.state_dir / guard.FILE)} if asked else {}
     )
-    values = (plugin.name, f"{found.module}:{found.name}", str(notes), found.variables_in(own), callers)
+    values = (
+        plugin.name,
+        f"{found.module}:{found.name}",
+        str(notes),
+        found.variables_in(own),
+        callers,
+        settings.log_level,
+    )
     script.write_text(APPLICATION_SCRIPT.format(path=str(ROOT / "apache" / "application.py"), values=values))
     seconds = found.timeout_seconds or int(settings.request_max_timeout_seconds * NET_FACTOR)
     # Beyond so many callers who wait, one more is refused: each holds a thread of Apache's.

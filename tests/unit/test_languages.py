@@ -123,6 +123,17 @@ def test_logs_are_english_whatever_the_caller_reads(client: FlaskClient, caplog:
         ("en;q=0.9;q=0.8", "en"),
         ("zh-Hans-CN;q=0.5", "en"),
         ("*", "en"),
+        ("en;q=0, *", "de"),
+        ("en;q=0.1, *", "de"),
+        ("en-US;q=0, *", "en"),
+        ("en;q=0, de;q=0, *", "en"),
+        ("de;q=0, *;q=0.5", "en"),
+        ("*;q=0", "en"),
+        ("*;q=0.5, de-AT;q=0.6", "de"),
+        ("de;q=inf, de;q=-1, en;q=nan", "en"),
+        ("x-klingon, deu, -de", "en"),
+        # Nobody reads so far.
+        ("a," * 5000 + "de", "en"),
     ],
 )
 def test_region_of_a_language_does_not_put_it_behind_another(client: FlaskClient, accepted: str, language: str) -> None:

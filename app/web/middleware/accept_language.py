@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from functools import cache
+from functools import cache, lru_cache
 from gettext import GNUTranslations
 from pathlib import Path
 
@@ -21,19 +21,33 @@ from app.texts import Text, Value
 DEFAULT = "en"
 # Each in its own words, so that its readers find it.
 NAMES = {"en": "English", "de": "Deutsch"}
+MOST_CHARACTERS = 500
 FOLDER = Path(__file__).resolve().parents[2] / "translations"
 # ``%(name)s``, ``%(seconds).1f`` and ``%%``.
 PLACEHOLDER = re.compile(r"%\((?P<name>\w+)\)(?:\.(?P<digits>\d+))?(?P<kind>[a-z])|%%")
 
 
+@lru_cache(maxsize=256)
 def accepted(header: str) -> str:
-    """The first language of an Accept-Language that we have, by its quality; English for none and for ``*``."""
-    tags = parse_accept_header(header, LanguageAccept) if header else ()
-    # Werkzeug's best_match takes an exact name first, so English before German where de-AT is asked for, then en; and
-    # it puts ``*`` last, whatever its quality.
-    best = sorted((each for each in tags if each[1] > 0), key=lambda each: -each[1])
-    names = (re.split("[-_]", tag)[0].lower() for tag, _ in best)
-    return next((name for name in names if name in NAMES or name == "*"), DEFAULT).replace("*", DEFAULT)
+    """The language of ours that an Accept-Language asks for most; English where it asks for none, or for each alike.
+
+    As RFC 9110 says: ``*`` is what the header does not name, so ``en;q=0, *`` asks for German. A region
+    counts as its language, but ``en-US;q=0`` refuses only that region.
+    """
+    # Beyond that nobody speaks so many languages, and a refusal would cost twenty times as much.
+    tags = parse_accept_header(header[:MOST_CHARACTERS], LanguageAccept) if header else ()
+    wanted: dict[str, float] = {}
+    # By quality, as werkzeug puts ``*`` last whatever its quality. Its best_match takes an exact name first, so English
+    # before German where de-AT is asked for, then en.
+    for tag, quality in sorted(tags, key=lambda each: -each[1]):
+        name = re.split("[-_]", tag)[0].lower()
+        if quality > 0 or name == tag.lower():
+            wanted.setdefault(name, quality)
+    others = wanted.get("*", 0)
+    # The first of several alike: as the header names them, then as NAMES does.
+    names = dict.fromkeys((*(name for name in wanted if name in NAMES and wanted[name] > others), *NAMES))
+    best = max(names, key=lambda name: wanted.get(name, others))
+    return best if wanted.get(best, others) > 0 else DEFAULT
 
 
 def asked() -> str:
