@@ -10,7 +10,9 @@ from __future__ import annotations
 import ast
 import contextlib
 import faulthandler
+import functools
 import importlib
+import importlib.util
 import json
 import os
 import re
@@ -33,6 +35,9 @@ GUARD_SECONDS = 5.0
 # Of what Apache says of a request: what is no text of the caller's.
 LEFT_OUT = frozenset({"wsgi.input", "wsgi.errors"})
 COOKIE_PATH = re.compile(r"(;\s*path=)/?(?=\s*(?:;|$))", re.IGNORECASE)
+LEVELS = ("debug", "info", "warning", "error")
+# What a terminal or a reader of lines would act on.
+HARMLESS = {code: f"\\u{code:04x}" for code in (*range(32), *range(127, 160), 0x2028, 0x2029)}
 OURS = ("<frozen importlib", "/importlib/__init__.py", "/threading.py", __file__)
 Start = Callable[..., Any]
 
@@ -40,8 +45,11 @@ Start = Callable[..., Any]
 class Application:
     """The WSGI callable that Apache asks. ``target``: module:name, or module:name() for a function that makes one."""
 
-    def __init__(self, name: str, target: str, notes: str, variables: dict[str, str], callers: dict[str, str]) -> None:
+    def __init__(
+        self, name: str, target: str, notes: str, variables: dict[str, str], callers: dict[str, str], log_level: str
+    ) -> None:
         os.environ.update(variables)
+        replace_streams(name, log_level)
         self._callers = callers
         self._name, self._target, self._notes = name, target, Path(notes)
         self._loaded: Any = None
@@ -90,7 +98,7 @@ class Application:
             if key.lower() == "location" and value.startswith("/") and not f"{value}/".startswith(f"{mount}/"):
                 self._is_way_out_told = True
                 words = f"it redirects to {value}, which is outside of {mount}; write url_for(…) in its place"
-                print(f"plugin {self._name}: {words}.", file=sys.stderr)
+                say(self._name, "warning", f"plugin {self._name}: {words}.")
 
     def _refusal(self, environ: dict[str, Any]) -> dict[str, Any] | None:
         """What Cask answers the caller instead: it needs a token, or has asked too often. None where it may ask."""
@@ -125,7 +133,8 @@ class Application:
             self._next = time.monotonic() + min(LONGEST_WAIT_SECONDS, 2.0**self._failures)
             trace = _theirs(traceback.format_exc())
             self._reason = "\n".join(trace.splitlines()[-LAST_LINES:])
-            print(f"plugin {self._name}: {self._target} cannot be imported:\n{trace}", file=sys.stderr)
+            for line in (f"plugin {self._name}: {self._target} cannot be imported:", *trace.splitlines()):
+                say(self._name, "error", line)
             self._note("failed")
         else:
             self._loaded, self._failures = found, 0
@@ -178,6 +187,39 @@ class Application:
         found = _problem(code, "The application is not there", words, hint, seconds, environ)
         start_response(found["status"], found["headers"])
         return [found["body"].encode()]
+
+
+def replace_streams(name: str, log_level: str) -> None:
+    """What the application prints is a line of the log: of level info, and warning where it goes to sys.stderr.
+
+    ``log_level``: the least that the log takes. ``wsgi.errors`` stays Apache's, of level error: Flask writes its
+    failures there.
+    """
+    path = Path(__file__).parent.parent / "app" / "telemetry" / "printed.py"
+    spec = importlib.util.spec_from_file_location("cask_printed", path)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    least = LEVELS.index(log_level) if log_level in LEVELS else 0
+    sys.stdout, sys.stderr = (
+        module.stream(functools.partial(say, name, level) if LEVELS.index(level) >= least else str)
+        for level in ("info", "warning")
+    )
+
+
+def say(name: str, level: str, line: str) -> None:
+    """One line of the log, in the form of all of them (app/telemetry/logs.py)."""
+    mark, now = os.environ.get("CASK_LOG_MARK", ""), time.time()
+    if mark:
+        moment = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now)) + f".{int(now % 1 * 1000):03d}Z"
+        fields = {"time": moment, "level": level, "logger": "cask.printed", "role": f"plugin-{name}"}
+        line = mark + json.dumps({**fields, "pid": os.getpid(), "message": line}, ensure_ascii=False)
+    else:
+        clock = time.strftime("%H:%M:%S", time.localtime(now))
+        line = f"{clock} {level.upper():<7} {name:<6} {line}"
+    with contextlib.suppress(OSError):
+        os.write(2, f"{line.translate(HARMLESS)}\n".encode("utf-8", "backslashreplace"))
 
 
 def place_instance() -> None:

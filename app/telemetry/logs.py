@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import json
 import logging
 import os
@@ -14,7 +13,7 @@ from typing import Any, TextIO
 
 from app import config
 from app.config import Settings
-from app.telemetry import metrics
+from app.telemetry import metrics, printed
 
 # Set by the request guard, read by every line written while a request is served.
 request_id: ContextVar[str] = ContextVar("request_id", default="")
@@ -97,39 +96,29 @@ def configure(settings: Settings, role: str, stream: TextIO | None = None) -> No
     for name in QUIET_LOGGERS:
         logging.getLogger(name).setLevel(logging.WARNING)
     logging.captureWarnings(True)
-    if "mod_wsgi" in sys.modules and not isinstance(sys.stdout, Printed):
+    if "mod_wsgi" in sys.modules and not isinstance(getattr(sys.stdout, "buffer", None), printed.Lines):
         # Apache would log all that is printed, by a plugin or a library, as an error.
-        sys.stdout, sys.stderr = Printed(logging.INFO), Printed(logging.WARNING)
+        sys.stdout, sys.stderr = (printed.stream(Printed(level)) for level in (logging.INFO, logging.WARNING))
 
 
-class Printed(io.TextIOBase):
-    """Makes a line of the log of each line that is printed. Thread-safe."""
+class Printed:
+    """Makes a line of the log of each line that is printed: what ``printed.stream`` tells."""
 
     def __init__(self, level: int) -> None:
         self._level = level
-        self._began = threading.local()
+        self._here = threading.local()
 
-    def writable(self) -> bool:
-        """Whether it can be written to."""
-        return True
-
-    def write(self, text: str) -> int:
-        """Log what makes whole lines; the rest waits for its end."""
-        *lines, self._began.text = (getattr(self._began, "text", "") + text).split("\n")
-        for line in filter(str.strip, lines):
-            self._log(line)
-        return len(text)
-
-    def _log(self, line: str) -> None:
-        if getattr(self._began, "is_logging", False):
+    def __call__(self, line: str) -> None:
+        """Log it."""
+        if getattr(self._here, "is_logging", False):
             # What the log itself prints, it prints because it cannot log.
             os.write(2, f"{line}\n".encode("utf-8", "backslashreplace"))
             return
-        self._began.is_logging = True
+        self._here.is_logging = True
         try:
             logging.getLogger("cask.printed").log(self._level, "%s", line)
         finally:
-            self._began.is_logging = False
+            self._here.is_logging = False
 
 
 def tell_refusal(line: str) -> None:
