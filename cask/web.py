@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import IO, Any, Literal, TypeVar
 
-from flask import has_request_context
+from flask import has_app_context, has_request_context
 from werkzeug.datastructures import FileStorage
 
 from app import tasks
@@ -100,11 +100,17 @@ def predict(
 
     Returns what ``POST /v1/<task>`` has for each image: a dict for one, a list of dicts in their order for a list; of a
     model with code what it answers.
-    Whatever it raises Cask answers: 404 no such model, 422 no image, 503 overloaded, 504 too late.
+    Whatever it raises Cask answers: 404 no such model, 422 no image, 503 overloaded, 504 too late. Raises RuntimeError
+    outside of a request.
 
     >>> def claim(photo: bytes) -> dict[str, object]:
     ...     return {"damage": predict("damage", photo, top=3)["predictions"]}
     """
+    if not has_app_context():
+        raise RuntimeError(
+            "predict() was called outside of a request. Where a generator is sent as a stream, write"
+            " Response(stream_with_context(lines())); in a thread of your own, with app.app_context()."
+        )
     is_list = isinstance(inputs, list | tuple)
     given = inputs if isinstance(inputs, list | tuple) else (inputs,)
     asked = predictor()

@@ -21,6 +21,7 @@ MISSING = re.compile(r"cannot import name '(\w+)'")
 # By words of Flask and Python that do not say what to write.
 HINTS = {
     "Working outside of": "While a plugin is imported there is no request and no app: do it in a view.",
+    "outside of a request": "While a plugin is imported there is no request and no app: do it in a view.",
     "public() missing": "Write @public, without parentheses.",
     "overwriting an existing endpoint": "Two views have this name; give one of them another.",
     "init_app() takes": "Write def init_app(app).",

@@ -33,7 +33,10 @@ FILE_MAX_AGE_SECONDS = 3600
 
 @dataclass(frozen=True)
 class Plugin:
-    """How one plugin is. ``reason``: why it is left out; empty while it serves. ``patterns``: of its addresses."""
+    """How one plugin is. ``reason``: why it is left out; empty while it serves. ``patterns``: of its addresses.
+
+    ``methods``: those that its addresses take.
+    """
 
     name: str
     version: str = ""
@@ -43,6 +46,7 @@ class Plugin:
     content_security_policy: str = ""
     application: Application | None = None
     settings: tuple[PluginSetting, ...] = ()
+    methods: frozenset[str] = frozenset()
 
     def row(self) -> PluginRow:
         """For /status."""
@@ -125,7 +129,14 @@ def _mount(app: Flask, settings: Settings, plugin: Manifest, before: Snapshot) -
     patterns = {policy.pattern(rule) for rule in rules if not rule.rule.startswith(STATIC)}
     policy_text = security_headers.extended(plugin.policy) if plugin.policy else ""
     return Plugin(
-        plugin.name, plugin.version, "", plugin.folder, tuple(sorted(patterns)), policy_text, settings=plugin.settings
+        plugin.name,
+        plugin.version,
+        "",
+        plugin.folder,
+        tuple(sorted(patterns)),
+        policy_text,
+        settings=plugin.settings,
+        methods=frozenset().union(*(rule.methods or () for rule in rules)),
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import functools
 import inspect
+import re
 from collections.abc import Callable, Iterable
 from typing import Any
 
@@ -18,6 +19,7 @@ from app.plugins.manifest import Manifest
 from app.web.policy import place
 
 View = Callable[..., Any]
+METHOD = re.compile(r"[A-Z][A-Z0-9_-]{0,31}")
 # What Flask makes no answer of. True and False are numbers.
 NO_ANSWER = (type(None), int, float, set, frozenset)
 
@@ -45,6 +47,10 @@ def check(app: Flask, plugin: Manifest, rules: Iterable[Rule]) -> None:
             raise PluginError(
                 f"plugin {plugin.name}: {place(view)}{rule.rule} answers to the host {other!r} alone, at which Cask"
                 " does not look; expected no host and no subdomain: SERVER_ALIASES has further names of the service."
+            )
+        if odd := next((each for each in sorted(rule.methods or ()) if not METHOD.fullmatch(each)), None):
+            raise PluginError(
+                f"plugin {plugin.name}: {place(view)}{rule.rule} takes the method {odd!r}; expected one such as POST."
             )
         if inspect.iscoroutinefunction(view):
             raise PluginError(f"plugin {plugin.name}: {place(view)}async def {view.__name__}; expected def.")

@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import TYPE_CHECKING, Any
+from urllib.parse import quote
 
 if TYPE_CHECKING:
     from flask import Blueprint, Flask
@@ -21,6 +22,8 @@ if TYPE_CHECKING:
 ATTRIBUTE = "cask_policy"
 NOTHING = "(?!)"  # matches no path
 PART = re.compile(r"<(?:\w+(?:\(.*?\))?:)?(\w+)>")
+# In a rule as it is written, what no address holds in clear.
+ESCAPED = re.compile(r"[\s\x00-\x1f\"#%?\\^`{|}\x7f]")
 
 
 class Access(StrEnum):
@@ -182,8 +185,9 @@ def _either(rules: Iterable[Rule]) -> str:
 
 
 def template(rule: str) -> str:
-    """A rule as OpenAPI writes it: ``/v1/models/{name}``; a brace of its own as ``%7B``."""
-    return PART.sub(r"{\1}", rule.replace("{", "%7B").replace("}", "%7D"))
+    """A rule as OpenAPI writes it: ``/v1/models/{name}``; a blank or a brace of its own as ``%20`` and ``%7B``."""
+    escaped = ESCAPED.sub(lambda found: quote(found[0]), rule)
+    return PART.sub(r"{\1}", escaped)
 
 
 def pattern(rule: Rule) -> str:
@@ -193,4 +197,5 @@ def pattern(rule: Rule) -> str:
         found += re.escape(text[end : part.start()])
         found += "[^/]+" if rule._converters[part[1]].part_isolating else ".+"
         end = part.end()
-    return found + re.escape(text[end:])
+    # A quote would end the expression in Apache's configuration.
+    return (found + re.escape(text[end:])).replace('"', r"\x22")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -35,6 +36,18 @@ def first():
 def basket():
     return {"bytes": len(request.get_data())}, 201, {"Content-Security-Policy": "script-src 'unsafe-inline'"}
 """
+# One with addresses and a method that Apache and the labels of metrics do not take as they are.
+ODD = """
+import sys
+from flask import Blueprint, request
+from cask import public
+blueprint = Blueprint("odd", __name__, url_prefix='/my "space"')
+@blueprint.route("/a?b/<name>", methods=["GET", "LINK"])
+@public
+def link(name):
+    print("printed of", name, file=sys.stderr)
+    return {"method": request.method, "name": name}
+"""
 
 
 @pytest.fixture(scope="module")
@@ -48,6 +61,11 @@ def plugins(open_folder: Path) -> Path:
         (folder / name / "plugin.toml").write_text(
             f'name = "{name}"\nversion = "1"\ncask = ">=1"\n[wsgi]\napplication = "{name}:app"\nmount = "/{name}"\n'
         )
+    (folder / "odd").mkdir()
+    (folder / "odd" / "__init__.py").write_text(ODD)
+    (folder / "odd" / "plugin.toml").write_text(
+        'name = "odd"\nversion = "1"\ncask = ">=1"\n[content_security_policy]\nimg-src = ["https://odd.example.org"]\n'
+    )
     (folder / "broken").mkdir()
     (folder / "broken" / "plugin.toml").write_text('name = "broken"\nversion = "1"\ncask = ">=1"\n')
     (folder / "broken" / "__init__.py").write_text("import os\n\ndef view(:\n")
@@ -126,6 +144,22 @@ def test_page_has_its_place_its_files_and_its_own_policy(server: Server) -> None
     assert server.ask("/static/plugins/claims/%2e%2e/plugin.toml").status in (400, 403, 404)
 
 
+def test_addresses_and_methods_that_apache_does_not_know_reach_the_plugin(server: Server) -> None:
+    path = "/my%20%22space%22/a%3Fb"
+    asked = urllib.request.Request(f"{server.url}{path}/x", method="LINK")
+    with urllib.request.urlopen(asked, timeout=PATIENCE_SECONDS) as answer:
+        assert (answer.read(), answer.status) == (b'{"method":"LINK","name":"x"}\n', 200)
+        assert "https://odd.example.org" in answer.headers["Content-Security-Policy"]
+    elsewhere = urllib.request.Request(f"{server.url}/v1/models", method="LINK")
+    with pytest.raises(urllib.error.HTTPError, match="405"):
+        urllib.request.urlopen(elsewhere, timeout=PATIENCE_SECONDS)
+
+    assert f'route="{path}/{{name}}"' in server.ask("/metrics").body.decode()
+    assert f"{path}/{{name}}" in server.ask("/openapi.json").json["paths"]
+    # In the form of our lines; Apache would write an error.
+    assert re.search(r"WARNING +web +printed of x", server.log())
+
+
 def test_second_example_keeps_a_table_of_its_own_and_speaks_german(server: Server) -> None:
     text = "Camera 3 is dark"
     token = {"X-Api-Token": servers.make_token(server.state_dir, "notes")}
@@ -202,7 +236,7 @@ def test_reload_with_a_broken_plugin_touches_nothing_and_with_a_right_one_serves
     assert done.returncode == 0, done.stderr
     assert server.ask("/mended").body == b"mended"
     assert [row["state"] for row in server.ask("/status").json["plugins"]] == [
-        *("serving", "serving", "serving", "failed", "serving")
+        *("serving", "serving", "serving", "serving", "failed", "serving")
     ]
     shutil.copy(plugins / "claims" / "plugin.toml", plugins / "broken")
 

@@ -6,6 +6,7 @@ import json
 import re
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import openapi_spec_validator
 import pytest
@@ -151,6 +152,30 @@ def test_address_of_other_letters_is_counted_under_its_own_name(tmp_path: Path) 
 
     assert routes.of("/größe/m".encode().decode("latin-1"), "GET") == "/größe/{n}"
     assert routes.of("/größe/m", "GET") == request_metrics.NO_ROUTE
+
+
+@pytest.mark.parametrize(
+    "rule", ["/my space/<n>", "/it%22s/<n>", '/it"s/<n>', "/a?b#c/<n>", "/a\u00a0b/<n>", f"/{'x' * 150}/<n>"]
+)
+def test_address_of_odd_signs_is_answered_counted_and_described(tmp_path: Path, rule: str) -> None:
+    """What no label takes would be a failure of each request."""
+    app = seats(tmp_path, rule)
+    client = app.test_client()
+
+    answer = client.get(f"{quote(rule.removesuffix('<n>'))}7")
+
+    assert (answer.status_code, answer.json) == (200, {"n": "7"})
+    assert f"{quote(rule.removesuffix('<n>'))}{{n}}" in client.get("/openapi.json").json["paths"]
+
+
+def test_what_fails_behind_a_view_is_told_like_what_fails_in_it(tmp_path: Path) -> None:
+    app = seats(tmp_path, "/shop/<n>")
+    app.after_request_funcs["shop"] = [lambda response: None]  # type: ignore[list-item, return-value]
+
+    answer = app.test_client().get("/shop/7")
+
+    assert (answer.status_code, answer.json["code"]) == (500, "internal_error")
+    assert answer.json["hint"] == "Tell the operator of this service the request id."
 
 
 def test_what_a_view_says_or_misses_reaches_its_caller(tmp_path: Path) -> None:

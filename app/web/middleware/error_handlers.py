@@ -10,7 +10,13 @@ import tempfile
 from collections.abc import Callable
 
 from flask import Flask, Response, current_app, jsonify, request
-from werkzeug.exceptions import BadRequestKeyError, ClientDisconnected, HTTPException, RequestEntityTooLarge
+from werkzeug.exceptions import (
+    BadRequestKeyError,
+    ClientDisconnected,
+    HTTPException,
+    InternalServerError,
+    RequestEntityTooLarge,
+)
 
 from app.errors import CallerGoneError, CaskError, RequestError, TemporaryFullError
 from app.telemetry import metrics
@@ -108,6 +114,9 @@ def answer_http(error: HTTPException) -> Response:
         return answer(body_limits.too_large(request.content_length, request.max_content_length or 0))
     if isinstance(error, ClientDisconnected):
         return _answer_gone()
+    if isinstance(error, InternalServerError) and isinstance(error.original_exception, Exception):
+        # What a view returned could not be made an answer of, or a hook behind it failed.
+        return _answer_unexpected(error.original_exception)
     status = error.code or 500
     if status < 400:
         # A redirect is no failure.

@@ -19,6 +19,8 @@ from app.web import policy
 from app.web.middleware import request_ids
 
 NO_ROUTE = "(none)"
+# Of an address as a label, see ``metrics.ROUTE``.
+LONGEST_CHARACTERS = 120
 # Addresses with a part of their own, such as a job's, are looked up anew when so many others came between.
 REMEMBERED_PATHS = 1024
 # Set where the caller went away in the middle: whatever we then say, it counts as 499.
@@ -44,7 +46,7 @@ class Routes:
             return self._of(path, allowed) if allowed and allowed != method else NO_ROUTE
         except (RequestRedirect, HTTPException):
             return NO_ROUTE
-        return policy.template(rule.rule)
+        return policy.template(rule.rule)[:LONGEST_CHARACTERS]
 
 
 class Measures:

@@ -39,7 +39,8 @@ REFUSED = {
     "methods that are no list": ("@blueprint.route('/claims', methods='POST')\ndef view(): return 'x'\n", "line 4: TypeError: Allowed methods must be a list"),
     "a host of its own": ("@blueprint.get('/claims', subdomain='api')\ndef view(): return 'x'\n", "line 4: /claims answers to the host 'api' alone, at which Cask does not look; expected no host and no subdomain"),
     "async def": ("@blueprint.get('/claims')\nasync def view(): return 'x'\n", "line 4: async def view; expected def"),
-    "a request while importing": ("x = predict('classifier', b'')\n", "line 4: RuntimeError: Working outside of application context"),
+    "a request while importing": ("x = predict('classifier', b'')\n", "line 4: RuntimeError: predict() was called outside of a request"),
+    "a method that nobody can send": ("@blueprint.route('/claims', methods=['POST '])\ndef view(): return 'x'\n", "line 4: /claims takes the method 'POST '; expected one such as POST"),
     "init_app without the app": (f"{VIEW}    return 'x'\ndef init_app(): pass\n", "Write def init_app(app)"),
     "no indentation": ("def view():\nreturn 'x'\n", "line 5: IndentationError: expected an indented block"),
     "the end of the process": ("import os\nos._exit(0)\n", "line 5: SystemExit: os._exit(0)"),
@@ -51,6 +52,9 @@ ASKED = {
     "no return": (f"{VIEW}    x = 1\n", "__init__.py, line 4: view() returned None; expected a text, a dict, a list or a response: end it with return."),
     "a number": (f"{VIEW}    return 5\n", "view() returned 5; expected"),
     "a template that is not there": (f"{VIEW}    return render_template('claims/pgae.html')\n", "templates/claims/pgae.html; expected it there. Did you mean 'claims/page.html'?"),
+    "a number that JSON does not know": (f"{VIEW}    return {{'x': float('nan')}}\n", "Out of range float values are not JSON compliant"),
+    "what is no JSON": (f"{VIEW}    return {{'x': object()}}\n", "Object of type object is not JSON serializable"),
+    "a header of two lines": (f"{VIEW}    return 'x', 200, {{'X-A': 'b\\nc'}}\n", "Header values must not contain newline characters"),
     "a setting that is not declared": (f"{VIEW}    return settings.rows\n", "plugin.toml declares no [settings.rows]"),
 }  # fmt: skip
 
