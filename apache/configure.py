@@ -397,18 +397,10 @@ def application_lines(settings: Settings, folder: Path, plugin: Plugin, found: A
     script, group, mount = folder / f"{plugin.name}.wsgi", f"plugin-{plugin.name}", found.mount
     notes = settings.state_dir / applications.FOLDER / plugin.name
     shutil.rmtree(notes, ignore_errors=True)
-    asked = found.scope or found.limit
-    callers = (
-        {"scope": found.scope, "limit": found.limit, "socket": str(settings.state_dir / guard.FILE)} if asked else {}
-    )
-    values = (
-        plugin.name,
-        f"{found.module}:{found.name}",
-        str(notes),
-        found.variables_in(own),
-        callers,
-        settings.log_level,
-    )
+    guarded = {"scope": found.scope, "limit": found.limit, "socket": str(settings.state_dir / guard.FILE)}
+    callers = guarded if found.scope or found.limit else {}
+    target = f"{found.module}:{found.name}"
+    values = (plugin.name, target, str(notes), found.variables_in(own), callers, settings.log_level)
     script.write_text(APPLICATION_SCRIPT.format(path=str(ROOT / "apache" / "application.py"), values=values))
     seconds = found.timeout_seconds or int(settings.request_max_timeout_seconds * NET_FACTOR)
     # Beyond so many callers who wait, one more is refused: each holds a thread of Apache's.

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from flask import Flask, Response, send_from_directory
 from flask.blueprints import Blueprint
+from werkzeug.routing import Rule
 
 from app.config import Settings, plugin_settings
 from app.config.plugin_settings import PluginSetting
@@ -126,17 +127,17 @@ def _mount(app: Flask, settings: Settings, plugin: Manifest, before: Snapshot) -
         app.view_functions[endpoint] = views.explained(plugin, app.view_functions[endpoint])
     _limit(app, settings, endpoints)
     _navigate(app, plugin, endpoints)
+    return _mounted(plugin, rules)
+
+
+def _mounted(plugin: Manifest, rules: list[Rule]) -> Plugin:
+    """What Apache is told of it."""
     patterns = {policy.pattern(rule) for rule in rules if not rule.rule.startswith(STATIC)}
+    methods = frozenset[str]().union(*(rule.methods or () for rule in rules))
     policy_text = security_headers.extended(plugin.policy) if plugin.policy else ""
+    addresses = tuple(sorted(patterns))
     return Plugin(
-        plugin.name,
-        plugin.version,
-        "",
-        plugin.folder,
-        tuple(sorted(patterns)),
-        policy_text,
-        settings=plugin.settings,
-        methods=frozenset().union(*(rule.methods or () for rule in rules)),
+        plugin.name, plugin.version, "", plugin.folder, addresses, policy_text, None, plugin.settings, methods
     )
 
 
