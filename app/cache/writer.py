@@ -27,14 +27,11 @@ class Keeper:
         self._lock = threading.Lock()
         self._wake = threading.Event()
         self._thread: threading.Thread | None = None
-        self.dropped_total = 0
 
     def keep(self, key: str, entry: Entry) -> None:
         """Take one answer, or drop it; costs its caller some microseconds."""
         with self._lock:
-            if len(self._waiting) >= MAX_WAITING:
-                self.dropped_total += 1
-            else:
+            if len(self._waiting) < MAX_WAITING:
                 self._waiting[key] = entry
             # Not alive either in the child of a fork.
             if self._thread is None or not self._thread.is_alive():
