@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 import click
 
@@ -19,7 +19,7 @@ from app.engine.client import EngineClient
 from app.errors import CaskError, EngineAwayError, ManifestError
 from app.host import permissions
 from app.models import manifests, versions
-from app.models.manifests import CodeSpec, InputKind, Manifest, ServeSpec, ToleranceSpec
+from app.models.manifests import CodeSpec, Manifest, ServeSpec, ToleranceSpec
 from app.models.routing import Routing
 from app.runtimes import devices
 from app.runtimes.importing import timm_networks
@@ -244,55 +244,48 @@ class Side(click.ParamType):
     help="A folder of sample pictures with their right answers, or of arrays for tensor.",
 )
 @click.option("--least-right", type=click.FloatRange(0, 1), help="Share of them that must be answered right; 0.5.")
-def add(
-    arch: str,
-    weights: str,
-    labels: Path | None,
-    name: str,
-    version: str,
-    store: Path | None,
-    description: str,
-    force: bool,
-    input_kind: InputKind | None,
-    options: dict[str, Any],
-    samples: Path | None,
-    least_right: float | None,
-    **numbers: Any,
-) -> None:
+def add(**given: Any) -> None:
     """Add a model to the store. It appears there whole, or not at all.
 
     For example: flask model add --arch resnet50 --weights DEFAULT --name imagenet --version 1
     """
-    tolerance = ToleranceSpec() if least_right is None else ToleranceSpec(right=least_right)
-    numbers |= {"input_kind": input_kind, "builder_options": options} | _timm(arch, weights, numbers["task"])
-    if numbers["network"]:
-        _add_network(_NewNetwork(labels, name, version, description, samples, tolerance, numbers), store, force=force)
-        return
-    if numbers["code"] or not (arch and weights):
-        _add_code(_NewCode(numbers["code"], name, version, description, numbers), store, force=force)
-        return
+    given |= _timm(given["arch"], given["weights"], given["task"])
+    if given["network"]:
+        _add_network(given)
+    elif given["code"] or not (given["arch"] and given["weights"]):
+        _add_code(given)
+    else:
+        _add_weights(given)
+
+
+def _add_weights(given: dict[str, Any]) -> None:
     from app.runtimes.importing import add as adding
 
-    place = store or config.resolve().models_dir
-    sizes = {key: numbers[key] for key in ("size", "resize_size", "min_size", "max_size")}
+    place = given["store"] or config.resolve().models_dir
+    arch, sizes = given["arch"], {key: given[key] for key in ("size", "resize_size", "min_size", "max_size")}
     with terminal.told_progress("Adding", adding.STEPS) as (say, advance):
         new = adding.NewModel(
-            arch,
-            weights,
-            labels,
-            name,
-            version,
-            description=description,
-            input_spec=adding.input_spec(arch, input_kind, sizes, numbers["mean"], numbers["std"]),
-            serve=_serve(numbers),
-            tolerance=tolerance,
-            sample_pictures=samples,
-            architecture_options=options,
-            half=numbers["half"],
-            task=numbers["task"] or "",
+            arch=arch,
+            weights=given["weights"],
+            input_spec=adding.input_spec(arch, given["input_kind"], sizes, given["mean"], given["std"]),
+            architecture_options=given["options"],
+            half=given["half"],
+            task=given["task"] or "",
+            **_of_every_kind(given),
         )
-        manifest = adding.add_model(new, place, force=force, progress=say, advance=advance)
+        manifest = adding.add_model(new, place, force=given["force"], progress=say, advance=advance)
     _say_next(place, manifest)
+
+
+def _of_every_kind(given: dict[str, Any]) -> dict[str, Any]:
+    """What weights and whole networks are given alike."""
+    right, serving = given["least_right"], ("score_threshold", "top_k", "max_batch_size")
+    return {
+        **{key: given[key] for key in ("labels", "name", "version", "description")},
+        "sample_pictures": given["samples"],
+        "serve": ServeSpec(**{key: given[key] for key in serving if given[key] is not None}),
+        "tolerance": ToleranceSpec() if right is None else ToleranceSpec(right=right),
+    }
 
 
 def _timm(arch: str, weights: str, task: str | None) -> dict[str, Any]:
@@ -302,74 +295,46 @@ def _timm(arch: str, weights: str, task: str | None) -> dict[str, Any]:
     return {"network": Path(weights), "architecture": arch, "task": task or timm_networks.tasks_of_timm()[0]}
 
 
-def _add_network(asked: _NewNetwork, store: Path | None, *, force: bool) -> None:
-    given = asked.given
+def _add_network(given: dict[str, Any]) -> None:
     if not given["task"]:
         raise click.UsageError("--file needs --task: what the network is asked (TASK=classify).")
     from app.runtimes.importing import add_network as adding
 
-    place = store or config.resolve().models_dir
+    place = given["store"] or config.resolve().models_dir
+    wanted = {key: given[key] for key in adding.READING_OPTIONS if given[key]} | {"options": _head_options(given)}
     with terminal.told_progress("Adding", adding.STEPS) as (say, advance):
         new = adding.NewNetwork(
-            given["network"],
-            given["task"],
-            *asked[:4],
-            {key: given[key] for key in adding.READING_OPTIONS if given[key]} | {"options": _head_options(given)},
-            _serve(given),
-            asked.tolerance,
-            asked.samples,
-            given["timeout_seconds"] or adding.LIMIT_SECONDS,
-            adding.MEMORY_MB if given["memory_mb"] is None else given["memory_mb"],
-            given["architecture"],
-            given["builder_options"],
+            file=given["network"],
+            task=given["task"],
+            wanted=wanted,
+            limit_seconds=given["timeout_seconds"] or adding.LIMIT_SECONDS,
+            memory_mb=adding.MEMORY_MB if given["memory_mb"] is None else given["memory_mb"],
+            architecture=given["architecture"],
+            builder_options=given["options"],
+            **_of_every_kind(given),
         )
-        manifest = adding.add_network(new, place, force=force, progress=say, advance=advance)
+        manifest = adding.add_network(new, place, force=given["force"], progress=say, advance=advance)
     _say_next(place, manifest)
 
 
-def _serve(numbers: dict[str, Any]) -> ServeSpec:
-    requested = ("score_threshold", "top_k", "max_batch_size")
-    return ServeSpec(**{key: numbers[key] for key in requested if numbers[key] is not None})
-
-
-class _NewNetwork(NamedTuple):
-    """A whole network, as the options say."""
-
-    labels: Path | None
-    name: str
-    version: str
-    description: str
-    samples: Path | None
-    tolerance: ToleranceSpec
-    given: dict[str, Any]
-
-
-class _NewCode(NamedTuple):
-    """A model with code, as the options say."""
-
-    folder: Path
-    name: str
-    version: str
-    description: str
-    limits: dict[str, Any]
-
-
-def _add_code(asked: _NewCode, store: Path | None, *, force: bool) -> None:
-    if not asked.folder:
+def _add_code(given: dict[str, Any]) -> None:
+    if not given["code"]:
         raise click.UsageError("Give --arch and --weights, --file and --task, or --code with the folder of a model.py.")
     from app.model_code import adding
 
     settings = config.resolve()
-    place = store or settings.models_dir
+    place = given["store"] or settings.models_dir
     if settings.model_code == "off":
         raise terminal.Failure("MODEL_CODE is off.", next_step="Where its code may run: MODEL_CODE=on")
     names = ("timeout_seconds", "memory_mb", "tolerance")
-    given = {key: asked.limits[key] for key in names if asked.limits[key] is not None}
-    of_class = frozenset(names) - given.keys() - {"tolerance"}
-    new = adding.NewCode(*asked[:4], CodeSpec(**given), asked.limits["trust"], of_class=of_class)
-    manifest = adding.add(new, place, force=force, say=_say)
+    limits = {key: given[key] for key in names if given[key] is not None}
+    of_class = frozenset(names) - limits.keys() - {"tolerance"}
+    named = {key: given[key] for key in ("name", "version", "description")}
+    code, is_trusted = given["code"], given["trust"]
+    new = adding.NewCode(code, **named, limits=CodeSpec(**limits), is_trusted=is_trusted, of_class=of_class)
+    manifest = adding.add(new, place, force=given["force"], say=_say)
     parameters = ", ".join((*manifest.signature["inputs"], *manifest.signature["options"]))
-    click.echo(f"It takes {parameters}, and is asked at POST /v1/models/{asked.name}/predict.")
+    click.echo(f"It takes {parameters}, and is asked at POST /v1/models/{given['name']}/predict.")
     click.echo(versions.next_step(place, manifest))
 
 

@@ -6,7 +6,6 @@ at is a warning, not a failure of the doctor.
 
 from __future__ import annotations
 
-import functools
 import os
 import subprocess
 from collections.abc import Callable, Iterator, Sequence
@@ -46,11 +45,6 @@ class Surroundings:
     settings: Settings
     user: Account
     root: Path = ROOT
-
-    @functools.cached_property
-    def is_container(self) -> bool:
-        """Whether we are inside one."""
-        return is_container()
 
 
 def is_container() -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 import os
-import shutil
 import ssl
 import stat
 import time
@@ -104,25 +103,21 @@ def certificates(here: Surroundings) -> Iterator[Finding]:
 
 
 def _validity(certificate: Path, settings: config.Settings) -> Iterator[Finding]:
-    if shutil.which("openssl") is None:
+    found = pairs.validity(certificate)
+    if found is None:
         yield warn(
             "TLS certificate", "how long it is valid cannot be looked at without openssl", "apt-get install openssl"
         )
         return
-    said = dict(
-        line.split("=", 1)
-        for line in ask(("openssl", "x509", "-in", certificate, "-noout", "-dates"))[1].splitlines()
-        if "=" in line
-    )
-    begins, ends = (ssl.cert_time_to_seconds(said[name]) for name in ("notBefore", "notAfter"))
     now, renew = time.time(), "Renew it, put it in its place, then make reload; see docs/operations.md, TLS."
-    days = (ends - now) / DAY_SECONDS
-    if now < begins:
-        yield fail("TLS certificate", f"not valid before {said['notBefore']}", "Look at the clock of this machine.")
+    days = (found.ends - now) / DAY_SECONDS
+    begins, ends = (time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment)) for moment in found)
+    if now < found.begins:
+        yield fail("TLS certificate", f"not valid before {begins}", "Look at the clock of this machine.")
     elif days < 0:
-        yield fail("TLS certificate", f"expired {-days:.0f} days ago, on {said['notAfter']}", renew)
+        yield fail("TLS certificate", f"expired {-days:.0f} days ago, on {ends}", renew)
     elif days < SOON_DAYS:
-        yield warn("TLS certificate", f"expires in {days:.0f} days, on {said['notAfter']}", renew)
+        yield warn("TLS certificate", f"expires in {days:.0f} days, on {ends}", renew)
     else:
         yield ok("TLS certificate", f"valid for {days:.0f} days more")
     _, words = ask(("openssl", "x509", "-in", certificate, "-noout", "-checkhost", settings.server_name))

@@ -14,11 +14,11 @@ from collections.abc import Iterator
 from typing import Any
 
 from app.auth import secret_keys
-from app.cli import service
+from app.cli import checks, service
 from app.cli.checks import Finding, Surroundings, ask, fail, ok, warn
 from app.cli.terminal import Failure
 from app.config import Settings, Sources
-from app.host import running as host_running
+from app.host.running import server_pid
 
 PRIVILEGED_PORTS = 1024
 CONNECT_SECONDS = 0.5
@@ -46,9 +46,9 @@ def ports(here: Surroundings) -> Iterator[Finding]:
             yield ok(subject, "free")
         elif isinstance(error, PermissionError) and port < PRIVILEGED_PORTS:
             yield fail(subject, f"is below {PRIVILEGED_PORTS} and needs root", "PORT=8000, or start it as root")
-        elif pid := server_pid(settings):
+        elif pid := server_pid(settings.state_dir):
             yield ok(subject, f"ours, process {pid}")
-        elif _answers_like_us(settings):
+        elif _readiness(settings) is not None:
             yield ok(subject, "a Cask answers there, with another STATE_DIR or in a container")
         else:
             yield fail(
@@ -68,15 +68,6 @@ def _bind_error(host: str, port: int) -> OSError | None:
     return None
 
 
-def server_pid(settings: Settings) -> int | None:
-    """Apache's first process, where it runs with this STATE_DIR."""
-    return host_running.server_pid(settings.state_dir)
-
-
-def _answers_like_us(settings: Settings) -> bool:
-    return isinstance(_readiness(settings), dict)
-
-
 def _readiness(settings: Settings) -> dict[str, Any] | None:
     try:
         document = service.local(settings).ask("/readyz", patience_seconds=0).document
@@ -89,7 +80,7 @@ def running(here: Surroundings) -> Iterator[Finding]:
     """Whether the service runs, and what it misses."""
     said = _readiness(here.settings)
     if said is None:
-        if pid := server_pid(here.settings):
+        if pid := server_pid(here.settings.state_dir):
             yield fail("Service", f"process {pid} runs and does not answer", "Look at its log; see docs/operations.md.")
         else:
             yield ok("Service", "does not run")
@@ -166,7 +157,7 @@ def _signs_alike(settings: Settings) -> Finding:
 
 def docker(here: Surroundings) -> Iterator[Finding]:
     """Docker, where containers are used."""
-    if here.is_container:
+    if checks.is_container():
         yield ok("Docker", "we are inside a container")
         return
     program = _container_program()
@@ -208,7 +199,7 @@ def last_start(here: Surroundings) -> Iterator[Finding]:
     """What went wrong since the last start, where its log can be found."""
     place, text = _log(here)
     if not place:
-        where = "in docker logs (make logs)" if here.is_container else "where make serve was started"
+        where = "in docker logs (make logs)" if checks.is_container() else "where make serve was started"
         yield ok("Last start", f"no log is kept here; look {where}")
         return
     since = text[max(0, text.rfind(START_MARK)) :]
@@ -227,7 +218,7 @@ def _log(here: Surroundings) -> tuple[str, str]:
         with path.open("rb") as file:
             file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_BYTES))
             return str(path), file.read().decode("utf-8", "replace")
-    program = None if here.is_container else _container_program()
+    program = None if checks.is_container() else _container_program()
     if program:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):
             filters = ("--filter", f"label=com.docker.compose.project={PROJECT}")

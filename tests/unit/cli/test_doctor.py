@@ -394,7 +394,7 @@ def test_number_that_was_left_behind_is_not_taken_for_ours(state_dir: Path) -> N
     (state_dir / "run" / "httpd").mkdir(parents=True)
     (state_dir / "run" / "httpd" / "httpd.pid").write_text(str(os.getpid()))
 
-    assert services.server_pid(surroundings(state_dir).settings) is None
+    assert services.server_pid(state_dir) is None
 
 
 def test_redis_that_does_not_answer_is_found_without_its_password(state_dir: Path) -> None:
