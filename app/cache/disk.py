@@ -9,11 +9,10 @@ import contextlib
 import time
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from app.cache.known_keys import KnownKeys
 from app.errors import StateUnusableError
-from app.storage.sqlite import Database
+from app.storage.sqlite import Database, used_bytes
 
 FILE_NAME = "cache/answers.sqlite3"
 KNOWN_NAME = "known-keys"
@@ -65,7 +64,7 @@ class DiskStore:
                 {"now": now, "rows": SWEPT_ROWS},
             )
             for _ in range(MAX_EVICTIONS):
-                if self._used_bytes(connection) <= self._max_bytes:
+                if used_bytes(connection) <= self._max_bytes:
                     break
                 first, last = connection.execute("SELECT min(number), max(number) FROM answers").fetchone()
                 if first is None:
@@ -96,10 +95,3 @@ class DiskStore:
         if not self._known.is_of(inode):
             with self._database.reading() as connection:
                 self._known.fill(inode, (row[0] for row in connection.execute("SELECT key FROM answers")))
-
-    @staticmethod
-    def _used_bytes(connection: Any) -> int:
-        size, count, free = (
-            connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
-        )
-        return int(size * (count - free))

@@ -122,12 +122,6 @@ def is_stopped(pid: int) -> bool:
     return _stat(pid)[:1] == ["T"]
 
 
-def start_ticks(pid: int) -> str:
-    """When a process began, in ticks since the start of the machine: with its number, one of a kind. Empty: gone."""
-    fields = _stat(pid)
-    return fields[19] if len(fields) > 19 else ""
-
-
 def thread_seconds() -> dict[int, tuple[float, float]]:
     """For how long each thread of this process has computed, and waited for a core, by the kernel's number of it.
 

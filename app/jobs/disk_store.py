@@ -178,7 +178,7 @@ class DiskStore(JobStore):
         if waiting >= self.limits.max_queued:
             raise self._full(waiting)
         packed = connection.execute("SELECT coalesce(sum(pack_bytes), 0) FROM jobs").fetchone()[0]
-        taken = packed + _database_bytes(connection)
+        taken = packed + sqlite.used_bytes(connection)
         if taken + more_bytes > self.limits.max_disk_bytes:
             raise self._no_room(taken, more_bytes)
 
@@ -436,11 +436,3 @@ class DiskStore(JobStore):
 def _not_in(column: str, values: Collection[str]) -> str:
     """A condition for SQL with a placeholder for each value."""
     return f"{column} NOT IN ({', '.join('?' * len(values))})"
-
-
-def _database_bytes(connection: Any) -> int:
-    """What rows take; pages that were given back are used again before the file grows."""
-    pages, free, size = (
-        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_count", "freelist_count", "page_size")
-    )
-    return int((pages - free) * size)

@@ -62,7 +62,7 @@ def _namespace(pid: str) -> str:
 
 
 def _engine(pid: int) -> str:
-    return f"{pid}.{machine.start_ticks(pid)}"
+    return f"{pid}.{machine.born(pid)}"
 
 
 def _is_alive(engine: str) -> bool:

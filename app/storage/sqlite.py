@@ -310,6 +310,14 @@ def is_locked(error: BaseException | None) -> bool:
     return getattr(error, "sqlite_errorcode", None) in (sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED)
 
 
+def used_bytes(connection: sqlite3.Connection) -> int:
+    """What rows take; pages that were given back are used again before the file grows."""
+    size, count, free = (
+        connection.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
+    )
+    return int(size * (count - free))
+
+
 def _version(connection: sqlite3.Connection) -> int:
     return int(connection.execute("PRAGMA user_version").fetchone()[0])
 

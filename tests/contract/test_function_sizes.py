@@ -11,7 +11,6 @@ MOST_LINES = 40
 MOST_PARAMETERS = 6
 # File and function: its lines and parameters today, a limit that may only fall.
 KNOWN: dict[str, tuple[int, int]] = {
-    "model.py:add": (49, 14),
     "model.py:build": (24, 7),
     "predict.py:command": (36, 11),
     "schema.py:setting": (29, 7),

@@ -86,7 +86,7 @@ def _before(name: str, version: str, store: Path) -> list[str]:
 def _files(folder: Path, task: str) -> list[Path]:
     if task == TENSOR:
         return array_samples.paths(folder)
-    return sorted(path for path in folder.glob("*") if path.suffix.lower() in samples.SUFFIXES)
+    return samples.pictures_in(folder)
 
 
 def _copy(source: Path, manifest: Manifest) -> None:

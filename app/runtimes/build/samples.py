@@ -80,7 +80,12 @@ def _half(found: Sequence[Any]) -> int:
 
 def paths(manifest: Manifest) -> list[Path]:
     """The files of the sample pictures, by name."""
-    return sorted(path for path in folder(manifest).glob("*") if path.suffix.lower() in SUFFIXES)
+    return pictures_in(folder(manifest))
+
+
+def pictures_in(folder: Path) -> list[Path]:
+    """The files of a folder that are named like pictures, by name."""
+    return sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES)
 
 
 def read_each(manifest: Manifest) -> Iterator[tuple[np.ndarray, tuple[int, int]]]:

@@ -14,16 +14,14 @@ import numpy as np
 from app.errors import GoldenCheckError, ModelLoadError
 from app.inference import images
 from app.models.manifests import InputSpec
-from app.runtimes.build import agreement
+from app.runtimes.build import agreement, samples
 from app.runtimes.importing import detection_comparison, network_heads, network_input, network_reading
 from app.runtimes.importing.network_heads import Head
 from app.runtimes.importing.network_input import NetworkInput
-from app.runtimes.importing.network_reading import Network
+from app.runtimes.importing.network_reading import Network, Original, compiled
 from app.runtimes.importing.network_wanted import Converted, Wanted
 
 FILE_NAME = "network.xml"
-SUFFIXES = (".jpg", ".jpeg", ".png", ".webp")
-LIMITS = images.Limits(2**31, 2**31, ("JPEG", "PNG", "WEBP"))
 # So many pictures are compared: a wrong scale or order of channels shows on each.
 MOST_COMPARED = 8
 # Of the largest answer: rounding of fp32 in another order stays far below.
@@ -46,7 +44,7 @@ def convert(wanted: Wanted, folder: Path) -> Converted:
         network.model.reshape(found.shape(1))
         made, is_single = _assembled(network.model, found, head, 1), True
     said = _compared(made, network, found, head, pictures)
-    _save(made, folder / FILE_NAME)
+    network_reading.save(made, folder / FILE_NAME)
     notes = ["its batch is fixed, so pictures are computed one by one"] if is_single else []
     return Converted(found.spec, head.count, is_single, head.options, (*network.said, head.said, said, *notes))
 
@@ -107,14 +105,6 @@ def _scaled(pictures: Any, found: NetworkInput) -> Any:
     return ops.convert(node, kind) if kind != node.output(0).get_element_type().get_type_name() else node
 
 
-def _save(model: Any, path: Path) -> None:
-    import openvino
-
-    openvino.save_model(model, path, compress_to_fp16=False)
-    for each in (path, path.with_suffix(".bin")):
-        each.chmod(0o644)
-
-
 # ── compared ─────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
@@ -122,10 +112,9 @@ def _pictures(wanted: Wanted, spec: InputSpec) -> np.ndarray:
     """Sample pictures as the service scales them, uint8 [B, H, W, 3]; a made-up one where there are none."""
     from app.runtimes.checks import golden_answers
 
-    folder = Path(wanted.samples) if wanted.samples else None
-    found = sorted(path for path in folder.glob("*") if path.suffix.lower() in SUFFIXES) if folder else []
+    found = samples.pictures_in(Path(wanted.samples)) if wanted.samples else []
     chosen = found[:: -(-len(found) // MOST_COMPARED)] if found else []
-    read = [images.read(path.read_bytes(), spec, LIMITS).pixels for path in chosen]
+    read = [images.read(path.read_bytes(), spec, samples.LIMITS).pixels for path in chosen]
     return np.stack(read or [golden_answers.made_up_picture(spec)])
 
 
@@ -133,9 +122,9 @@ def _computes_several(model: Any, head: Head, pictures: np.ndarray) -> bool:
     """Whether two at once get the answers of each alone: an export may have its own batch size written into it."""
     two = np.stack([pictures[0], pictures[-1][::-1, ::-1]])
     try:
-        run = _compiled(model)
-        together = run(two)
-        apart = [np.concatenate(each) for each in zip(run(two[:1]), run(two[1:]), strict=True)]
+        run = compiled(model)
+        together = run([two])
+        apart = [np.concatenate(each) for each in zip(run([two[:1]]), run([two[1:]]), strict=True)]
     except RuntimeError:
         return False
     # A list of the objects of both pictures is no answer to each.
@@ -143,28 +132,16 @@ def _computes_several(model: Any, head: Head, pictures: np.ndarray) -> bool:
     return is_alike and _apart(head, together, apart) <= TOLERANCE
 
 
-def _compiled(model: Any) -> Any:
-    import openvino
-
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-
-    def run(batch: np.ndarray) -> list[np.ndarray]:
-        results = compiled([batch])
-        return [np.array(results[place]) for place in range(len(compiled.outputs))]
-
-    return run
-
-
 def _compared(made: Any, network: Network, found: NetworkInput, head: Head, pictures: np.ndarray) -> str:
     """How far what serves is from the file itself, in words. Raises GoldenCheckError where it is too far."""
-    run, finish, largest = _compiled(made), _finisher(head), 0.0
+    run, finish, largest = compiled(made), _finisher(head), 0.0
     for picture in pictures:
         outputs = network.original([found.array(picture[None])])
         expected = finish([outputs[place] for place in head.outputs])
         if not all(np.isfinite(each).all() for each in expected):
             hint = "Are the values scaled as in training? See --values, --mean and --std."
             raise GoldenCheckError("The file itself answers NaN or infinity for a picture.", hint=hint)
-        largest = max(largest, _apart(head, expected, run(picture[None])))
+        largest = max(largest, _apart(head, expected, run([picture[None]])))
     words = f"{len(pictures)} picture{'s' if len(pictures) > 1 else ''} compared with {network.by}"
     if largest > (MASK_TOLERANCE if expected[0].dtype == np.uint8 else TOLERANCE):
         hint = "The conversion changed the network. Export it another way, and report this."
@@ -172,21 +149,19 @@ def _compared(made: Any, network: Network, found: NetworkInput, head: Head, pict
     return f"{words}: the largest difference is {largest:.2g}"
 
 
-def _finisher(head: Head) -> Any:
+def _finisher(head: Head) -> Original:
     """The head alone, for the outputs of the file itself."""
     import openvino
     from openvino import opset13 as ops
 
-    compiled: dict[tuple[Any, ...], Any] = {}
+    known: dict[tuple[Any, ...], Original] = {}
 
     def finish(outputs: Sequence[np.ndarray]) -> list[np.ndarray]:
         key = tuple((each.shape, each.dtype.name) for each in outputs)
-        if key not in compiled:
+        if key not in known:
             sources = [ops.parameter(openvino.PartialShape(list(each.shape)), each.dtype.type) for each in outputs]
-            model = openvino.Model(head.make([each.output(0) for each in sources]), sources, "head")
-            compiled[key] = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        results = compiled[key](list(outputs))
-        return [np.array(results[place]) for place in range(len(compiled[key].outputs))]
+            known[key] = compiled(openvino.Model(head.make([each.output(0) for each in sources]), sources, "head"))
+        return known[key](outputs)
 
     return finish
 

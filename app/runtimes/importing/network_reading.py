@@ -4,9 +4,11 @@ files of torch may bring pickles.
 
 from __future__ import annotations
 
+import functools
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -55,15 +57,30 @@ def _by_openvino(wanted: Wanted) -> Network:
         original = core.read_model(wanted.file)
     except RuntimeError as error:
         raise _unreadable(wanted, str(error)) from None
-    compiled: dict[str, Any] = {}
+    run = functools.cache(lambda: compiled(original))
+    return Network(model, lambda inputs: run()(inputs), "OpenVINO fp32, reading the file itself")
 
-    def answer(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
-        if "" not in compiled:
-            compiled[""] = core.compile_model(original, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-        results = compiled[""](list(inputs))
-        return [np.array(results[place]) for place in range(len(compiled[""].outputs))]
 
-    return Network(model, answer, "OpenVINO fp32, reading the file itself")
+def compiled(model: Any) -> Original:
+    """A network of OpenVINO, to be asked on the processor in fp32."""
+    import openvino
+
+    found = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
+
+    def run(inputs: Sequence[np.ndarray]) -> list[np.ndarray]:
+        results = found(list(inputs))
+        return [np.array(results[place]) for place in range(len(found.outputs))]
+
+    return run
+
+
+def save(model: Any, path: Path) -> None:
+    """Write a network of OpenVINO, its weights beside it, for everybody to read."""
+    import openvino
+
+    openvino.save_model(model, path, compress_to_fp16=False)
+    for each in (path, path.with_suffix(".bin")):
+        each.chmod(0o644)
 
 
 def _unreadable(wanted: Wanted, said: str) -> ModelLoadError:

@@ -5,7 +5,7 @@ Runs in the process apart. The first side of each array is the number of items, 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +17,7 @@ from app.runtimes import tensor_model
 from app.runtimes.build import agreement, array_samples
 from app.runtimes.build.array_samples import Input
 from app.runtimes.importing import network_files, network_heads, network_reading
-from app.runtimes.importing.network_reading import Network
+from app.runtimes.importing.network_reading import Network, Original, compiled
 from app.runtimes.importing.network_wanted import Converted, Wanted
 from app.runtimes.tensor_model import ONE, ROWS, WHOLE
 
@@ -35,8 +35,6 @@ API = 1
 # What a request holds beside the arrays.
 RESERVED = ("items", "version")
 
-Run = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
-
 
 def convert(wanted: Wanted, folder: Path) -> Converted:
     """Write the network and its golden answers into the folder. Raises ModelLoadError, GoldenCheckError."""
@@ -48,11 +46,11 @@ def convert(wanted: Wanted, folder: Path) -> Converted:
     described = [network_heads.described(port) for port in network.model.inputs]
     inputs = _arrays(wanted, network.model.inputs, "input", batch)
     items, expected = _tried(wanted, network, inputs, batch)
-    run, largest = _run(network.model), 0.0
+    run, largest = compiled(network.model), 0.0
     if batch == ROWS and not _is_by_rows(run, items, expected):
         network = network_reading.read(wanted)
         batch = _fixed(network.model)
-        run = _run(network.model)
+        run = compiled(network.model)
     for item, wanted_outputs in zip(items, expected, strict=True):
         largest = max(largest, *map(agreement.of_values, wanted_outputs, run(_fed(item, batch))))
     kind = "sample" if wanted.samples else "made-up"
@@ -189,7 +187,7 @@ def _fed(item: Sequence[np.ndarray], batch: str) -> list[np.ndarray]:
     return list(item) if batch == WHOLE else [array[None] for array in item]
 
 
-def _is_by_rows(run: Run, items: Sequence[Sequence[np.ndarray]], expected: Sequence[Sequence[np.ndarray]]) -> bool:
+def _is_by_rows(run: Original, items: Sequence[Sequence[np.ndarray]], expected: Sequence[Sequence[np.ndarray]]) -> bool:
     """Whether several items at once get the answers of each alone."""
     try:
         together = run([np.stack(arrays) for arrays in zip(*items, strict=True)])
@@ -202,28 +200,14 @@ def _is_by_rows(run: Run, items: Sequence[Sequence[np.ndarray]], expected: Seque
     return True
 
 
-def _run(model: Any) -> Run:
-    import openvino
-
-    compiled = openvino.Core().compile_model(model, "CPU", {"INFERENCE_PRECISION_HINT": "f32"})
-
-    def run(arrays: Sequence[np.ndarray]) -> list[np.ndarray]:
-        results = compiled(list(arrays))
-        return [np.array(results[place]) for place in range(len(compiled.outputs))]
-
-    return run
-
-
-def _write(model: Any, folder: Path, items: Sequence[Sequence[np.ndarray]], run: Run, batch: str) -> None:
-    import openvino
-
+def _write(model: Any, folder: Path, items: Sequence[Sequence[np.ndarray]], run: Original, batch: str) -> None:
     from app.runtimes.importing.network_conversion import FILE_NAME
 
-    openvino.save_model(model, folder / FILE_NAME, compress_to_fp16=False)
+    network_reading.save(model, folder / FILE_NAME)
     answers = []
     for item in items:
         outputs = run(_fed(item, batch))
         answers.append(outputs if batch == WHOLE else [np.asarray(output[0]) for output in outputs])
-    (folder / "golden.safetensors").write_bytes(tensor_model.golden_file(items, answers))
-    for path in folder.iterdir():
-        path.chmod(0o644)
+    golden = folder / "golden.safetensors"
+    golden.write_bytes(tensor_model.golden_file(items, answers))
+    golden.chmod(0o644)

@@ -11,7 +11,8 @@ from typing_extensions import TypedDict
 
 from app import tasks, texts
 from app.errors import ModelNotFoundError, OptionError, RequestError
-from app.inference.pipeline import ImageResult, predictor
+from app.inference import results
+from app.inference.pipeline import predictor
 from app.inference.results import MAX_RESULTS, SCORE_DIGITS, Detection, Prediction
 from app.jobs.jobs import State
 from app.jobs.store import told
@@ -239,14 +240,7 @@ def _as_before(row: dict[str, Any]) -> Found | JobImageNamed | JobImageFailed:
     task = tasks.of_row(row)
     if not task.has_boxes:
         return {"labels": list(task.scored(row))}
-    detections = task.answer_of(row)
-    return {
-        "normalizedVertices": [
-            _vertex(detection, row["width"], row["height"])
-            for detection in detections
-            if isinstance(detection, Detection)
-        ]
-    }
+    return _vertices(task.answer_of(row), row["width"], row["height"])
 
 
 def _parse(document: Any) -> Entries | Single:
@@ -289,7 +283,7 @@ def _find(entries: Sequence[Entry]) -> tuple[list[Found], dict[str, float]]:
         )
         timings = {name: timings.get(name, 0.0) + value for name, value in outcome.timings.items()}
         for number, result in zip(numbers, outcome.results, strict=True):
-            found[number] = _vertices(result)
+            found[number] = _vertices(result.answer, result.width, result.height)
     return [found[number] for number in range(len(entries))], timings
 
 
@@ -314,9 +308,8 @@ def _choose(kind: str | None) -> tuple[Manifest, str]:
     )
 
 
-def _vertices(result: ImageResult) -> Found:
-    rows = [row for row in result.answer if isinstance(row, Detection)]
-    return {"normalizedVertices": [_vertex(row, result.width, result.height) for row in rows]}
+def _vertices(answer: results.Answer, width: int, height: int) -> Found:
+    return {"normalizedVertices": [_vertex(row, width, height) for row in answer if isinstance(row, Detection)]}
 
 
 def _vertex(row: Detection, width: int, height: int) -> Vertices:

@@ -95,8 +95,6 @@ SENT = {
     ),
 }
 PARAMETERS: dict[str, dict[str, Any]] = {name: {"name": name, "in": "header", **row} for name, row in SENT.items()}
-# Not in every answer of those that name them.
-SOMETIMES = ("X-Cache", "Age")
 # For parts of an address that no model names.
 EXAMPLES = {"job_id": "9f2c41d06b7aa5e3d1c07b42"}
 SECURITY_SCHEMES: dict[str, dict[str, Any]] = {
@@ -149,7 +147,6 @@ class _Document:
         self._app = app
         self._has_rates = bool(self._settings.rate_limit_per_address or self._settings.rate_limit_per_token)
         self._asks_for_tokens = self._settings.authentication == "required"
-        self._adapters: dict[str, TypeAdapter[Any]] = {}
         self._schemas: dict[str, Any] = {}
 
     def build(self) -> dict[str, Any]:
