@@ -80,7 +80,7 @@ take_settings() { # back to where the link leads, what was there before beside i
 case "$VERB" in
     create)
         need_container
-        [ "$("$DOCKER" inspect -f '{{.State.Running}}' "$CONTAINER")" = true ] ||
+        is_running "$CONTAINER" ||
             fail 2 "needs the container to run, found it stopped." "make up ENV=$ENV"
         FILE="${FILE:-backups/cask-$(date -u +%Y%m%dT%H%M%SZ).tar}"
         if [ "$FILE" = - ]; then to=/dev/stdout; else
@@ -112,7 +112,7 @@ case "$VERB" in
         need_own_engine restore
         need_file restore
         id="$(container)"
-        if [ -n "$id" ] && [ "$("$DOCKER" inspect -f '{{.State.Running}}' "$id")" = true ]; then
+        if is_running "$id"; then
             fail 2 "needs the container to be stopped: it would write into what is put back." "make down ENV=$ENV, then restore again"
         fi
         [ -n "$id" ] || need_image

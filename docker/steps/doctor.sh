@@ -82,7 +82,7 @@ look_at_port() {
 choose_environment
 choose_docker
 if [ -n "$DOCKER" ] && CONTAINER="$(container 2>/dev/null)" && [ -n "$CONTAINER" ]; then
-    if [ "$("$DOCKER" inspect -f '{{.State.Running}}' "$CONTAINER")" = true ]; then
+    if is_running "$CONTAINER"; then
         options=()
         if [ -t 1 ]; then options+=(--tty); fi
         exec "$DOCKER" exec "${options[@]}" "$CONTAINER" python -m app.cli doctor "$@"

@@ -8,7 +8,7 @@ COMMAND="${COMMAND:-bash}"                  # such as COMMAND='flask doctor'
 choose_environment
 need_engine
 need_container
-[ "$("$DOCKER" inspect -f '{{.State.Running}}' "$CONTAINER")" = true ] ||
+is_running "$CONTAINER" ||
     fail 1 "needs a running container, found it stopped." "make up ENV=$ENV"
 options=(--interactive)
 if [ -t 0 ]; then options+=(--tty); fi

@@ -14,8 +14,7 @@ load_settings
 make_token() {
     local words='token create smoke --internal --json'
     choose_docker
-    if [ -n "$DOCKER" ] && CONTAINER="$(container 2>/dev/null)" &&
-        [ "$("$DOCKER" inspect -f '{{.State.Running}}' "$CONTAINER" 2>/dev/null)" = true ]; then
+    if [ -n "$DOCKER" ] && CONTAINER="$(container 2>/dev/null)" && is_running "$CONTAINER"; then
         # shellcheck disable=SC2086  # words are to be split
         "$DOCKER" exec "$CONTAINER" python -m app.cli $words
     elif [ -x .venv/bin/python ]; then

@@ -3,26 +3,12 @@
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 
-# Files of this host that are other than the copies that the container runs with.
-differing() { # differing : prints their names
-    local folder place file
-    for folder in "$ENV_DIR" "$SECRETS_DIR"; do
-        place=/app/env
-        if [ "$folder" = "$SECRETS_DIR" ]; then place=/run/secrets; fi
-        for file in "$folder"/*; do
-            [ -f "$file" ] && [ -r "$file" ] || continue
-            [ "$(sha256sum <"$file")" = "$("$DOCKER" exec "$CONTAINER" cat "$place/${file##*/}" 2>/dev/null | sha256sum)" ] || echo "$file"
-        done
-    done
-}
-
 choose_environment
 choose_docker
-if [ -n "$DOCKER" ] && CONTAINER="$(container 2>/dev/null)" && [ -n "$CONTAINER" ] &&
-    [ "$("$DOCKER" inspect -f '{{.State.Running}}' "$CONTAINER" 2>/dev/null)" = true ]; then
+if [ -n "$DOCKER" ] && CONTAINER="$(container 2>/dev/null)" && is_running "$CONTAINER"; then
     options=() differing=()
     if [ -t 1 ]; then options+=(--tty); fi
-    while read -r file; do differing+=("--differing=$file"); done < <(differing)
+    for file in $(differing_files "$CONTAINER"); do differing+=("--differing=$file"); done
     exec "$DOCKER" exec "${options[@]}" "$CONTAINER" python -m app.cli status "${differing[@]}" "$@"
 fi
 if [ -n "${CONTAINER:-}" ]; then

@@ -22,7 +22,7 @@ COMMAND=(-m app.cli support-bundle - --log -)
 if [ -n "$DOCKER" ] && CONTAINER="$(container 2>/dev/null)" && [ -n "$CONTAINER" ]; then
     [ ! -e "$FILE" ] || fail 1 "needs FILE to be new, found $FILE." "make support-bundle FILE=another.tar.gz"
     umask 077
-    if [ "$("$DOCKER" inspect -f '{{.State.Running}}' "$CONTAINER")" = true ]; then
+    if is_running "$CONTAINER"; then
         run=("$DOCKER" exec --interactive "$CONTAINER" python)
     else
         run=(in_stopped_container)

@@ -38,7 +38,7 @@ if [ -n "$before" ]; then
 fi
 
 still_serves() { # for the end of a refusal
-    if [ -n "$before" ] && [ "$("$DOCKER" inspect -f '{{.State.Running}}' "$before" 2>/dev/null)" = true ]; then
+    if is_running "$before"; then
         printf ' Nothing was touched: %s serves on.' "$([ -n "$from" ] && release_words "$from" || echo 'the container that runs')"
     fi
 }
