@@ -26,7 +26,6 @@ COORDINATES = ("x_min", "y_min", "x_max", "y_max")
 COLUMNS = ("image", "label", "score", *COORDINATES, "error")
 AT_ONCE = 4
 STANDARD_INPUT = Path("-")
-# The task of a model with code, in /v1/models.
 # Asked by their signatures; as ``manifests.BY_SIGNATURE``, which would be imported for this alone.
 BY_SIGNATURE = ("code", "tensor")
 

@@ -55,17 +55,7 @@ def _read(root: Path, release: str, path: str) -> str:
     if Path(release).is_file():
         return _of_bundle(Path(release), path)
     git = ["git", "-c", f"safe.directory={root}", "-C", str(root), "show", f"{release}:{path}"]
-    image = [
-        "docker",
-        "run",
-        "--rm",
-        "--network",
-        "none",
-        "--entrypoint",
-        "cat",
-        release,
-        f"{IN_IMAGE}/{Path(path).name}",
-    ]
+    image = ["docker", "run", "--rm", "--network=none", "--entrypoint=cat", release, f"{IN_IMAGE}/{Path(path).name}"]
     # What begins with a dash would be an option of theirs.
     for command in () if release.startswith("-") else (git, image):
         try:

@@ -117,6 +117,11 @@ def most_threads(cgroup: Path = CGROUP) -> int | None:
     return min((limit for limit in limits if limit), default=None)
 
 
+def children(pid: int) -> list[int]:
+    """The processes that a process of one thread has begun. Raises OSError where the kernel does not tell."""
+    return [int(each) for each in Path(f"/proc/{pid}/task/{pid}/children").read_text().split()]
+
+
 def is_stopped(pid: int) -> bool:
     """Whether a process was stopped by a signal (SIGSTOP, SIGTSTP); one that a debugger holds is not."""
     return _stat(pid)[:1] == ["T"]

@@ -50,13 +50,10 @@ class RedisStore(JobStore):
         limits: Limits,
         link: Link,
         clock: Callable[[], float] | None = None,
-        *,
-        lease_seconds: float = LEASE_SECONDS,
     ) -> None:
         super().__init__(state_dir, limits, clock or link.now)
         self.worker = secrets.token_hex(8)
         self._link = link
-        self._lease_seconds = lease_seconds
         self._predecessor = ""
         self._lock = threading.Lock()
         self._last_token = 0
@@ -196,7 +193,7 @@ class RedisStore(JobStore):
     def _renew(self, dead: str) -> int:
         with self._lock:
             known = (self._last_token + 1, *self._in_hand)
-        return int(self._run("renew", self.worker, self._lease_seconds, dead, *known))
+        return int(self._run("renew", self.worker, LEASE_SECONDS, dead, *known))
 
     def has_work(self, paused: Collection[str] = ()) -> bool:
         """Whether an image waits, of another job than the paused ones."""
@@ -208,7 +205,7 @@ class RedisStore(JobStore):
         token = self._take_in_hand()
         found = None
         try:
-            found = self._run("claim", self.worker, self._lease_seconds, token, repr(self._clock()), *paused)
+            found = self._run("claim", self.worker, LEASE_SECONDS, token, repr(self._clock()), *paused)
         finally:
             if found is None:
                 self._let_go(token)

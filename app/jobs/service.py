@@ -38,7 +38,7 @@ DRAIN_SECONDS = 5.0
 
 
 class DeferredPredictor:
-    """The predictor, made when the first image comes: a worker that has stop had work does without half its memory.
+    """The predictor, made when the first image comes: a worker that has never had work does without half its memory.
 
     Thread-safe. Its making is that of ``Predictor``: it raises what that raises, and is tried again.
     """
@@ -73,7 +73,6 @@ class Service:
 
     def __init__(
         self,
-        settings: Settings,
         store: JobStore,
         worker: Worker,
         messenger: Messenger,
@@ -154,7 +153,7 @@ def run(settings: Settings) -> None:
             settings.jobs_in_flight,
             is_crowded=lambda: _is_crowded(engine),
         )
-        service = Service(settings, store, worker, Messenger(store, settings, clock=store.now))
+        service = Service(store, worker, Messenger(store, settings, clock=store.now))
         pulse.start(service.stuck_seconds)
         log.info("process %d runs the jobs, lock %d", os.getpid(), lock)
         while not stop.wait(LOOK_SECONDS):

@@ -20,10 +20,10 @@ class FromSource(importlib.machinery.SourceFileLoader):
         return self.source_to_code(self.get_data(path), path)
 
 
-def yield_name(folder: Path, package: str = "app") -> None:
+def yield_name(folder: Path) -> None:
     """Where the folder has a module of the name of Cask's own package, let the next import find that one."""
-    if (folder / f"{package}.py").is_file() or (folder / package).is_dir():
-        for name in [name for name in sys.modules if name == package or name.startswith(f"{package}.")]:
+    if (folder / "app.py").is_file() or (folder / "app").is_dir():
+        for name in [name for name in sys.modules if name == "app" or name.startswith("app.")]:
             del sys.modules[name]
 
 

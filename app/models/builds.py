@@ -104,7 +104,7 @@ class Report:
 
     @property
     def chosen(self) -> Candidate:
-        """The candidate that serves; the reference when none was gettext_noop."""
+        """The candidate that serves; the reference when none was marked."""
         return next((each for each in self.candidates if each.is_chosen), self.candidates[0])
 
     def fits(self, on: str = "") -> bool:

@@ -125,10 +125,7 @@ def of_engine(settings: Settings) -> Supervisor:
 
 def _children_of_apache(known: Collection[int]) -> list[int]:
     """Apache's own, which serve all connections and give no signs; ourselves left out."""
-    parent = os.getppid()
     try:
-        children = Path(f"/proc/{parent}/task/{parent}/children").read_text().split()
+        return [pid for pid in machine.children(os.getppid()) if pid not in known and pid != os.getpid()]
     except OSError:
-        # A kernel that does not tell.
         return []
-    return [pid for pid in map(int, children) if pid not in known and pid != os.getpid()]

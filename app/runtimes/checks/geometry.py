@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import io
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -96,9 +96,7 @@ def check_marks(spec: InputSpec, model_key: str) -> None:
                 )
 
 
-def check_moves(
-    model: Model, pictures: Sequence[Pixels], clock: Callable[[], float] = time.monotonic
-) -> dict[str, Tally]:
+def check_moves(model: Model, pictures: Sequence[Pixels]) -> dict[str, Tally]:
     """Compare the boxes of pictures with those of their transformed copies.
 
     ``pictures``: upright originals, uint8 [H, W, 3]. Returns what was compared, by transform; nothing where the model
@@ -106,13 +104,13 @@ def check_moves(
     which their object went.
     """
     tallies: dict[str, Tally] = {}
-    began = clock()
+    began = time.monotonic()
     for picture in pictures:
         original = _base(picture)
         served = model.manifest.serve.score_threshold
         strong = [each for each in find(model, original, served) if each.score >= served][:MOST_OBJECTS]
         for copy in copies(model.manifest.input, original) if strong else ():
-            if copy.name in tallies and clock() - began > LIMIT_SECONDS:
+            if copy.name in tallies and time.monotonic() - began > LIMIT_SECONDS:
                 break
             tally = tallies.setdefault(copy.name, Tally())
             _compare(tally, strong, copy, find(model, copy.pixels, served / 2))

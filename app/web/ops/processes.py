@@ -44,8 +44,8 @@ def of_apache(known: Sequence[Process]) -> list[Process]:
     try:
         if Path(f"/proc/{parent}/comm").read_text().strip() not in APACHE_NAMES:
             return []
-        children = [int(each) for each in Path(f"/proc/{parent}/task/{parent}/children").read_text().split()]
-    except (OSError, ValueError):
+        children = machine.children(parent)
+    except OSError:
         # Not Apache's child, or a kernel that does not tell.
         return []
     named = {process.pid for process in known}

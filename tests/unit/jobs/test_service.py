@@ -33,7 +33,7 @@ class IdleWorker:
 @pytest.fixture
 def service(store: JobStore, tmp_path: Path, clock: FakeClock) -> Service:
     settings = fakes.make_settings(tmp_path, tmp_path / "models")
-    return Service(settings, store, cast(Worker, IdleWorker()), Messenger(store, settings), clock)
+    return Service(store, cast(Worker, IdleWorker()), Messenger(store, settings), clock)
 
 
 def test_round_that_does_not_end_is_stuck(service: Service, clock: FakeClock) -> None:
