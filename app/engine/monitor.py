@@ -91,7 +91,7 @@ class ModelMonitor:
             error = failure.message
             # Not its trace: what differs stands in the message.
             log.error("self-test of %s: %s", slot.manifest.key, error)  # noqa: TRY400
-        except Exception as failure:
+        except (Exception, SystemExit) as failure:
             error = f"{type(failure).__name__}: {failure}"
             log.exception("self-test of %s failed in an unexpected way", slot.manifest.key)
         slot.watch.golden = {"at": round(moment, 3), "is_passed": not error, "error": error}
@@ -133,7 +133,7 @@ class ModelMonitor:
                 self._keep(slot, summary.to_json())
         except (CaskError, OSError) as error:
             log.warning("there is no reference for the drift of %s: %s", slot.manifest.key, error)
-        except Exception:
+        except (Exception, SystemExit):
             log.exception("the reference for the drift of %s could not be made", slot.manifest.key)
         return summary if summary.images else None
 

@@ -354,7 +354,8 @@ class Connection:
             return
         try:
             buffers = protocol.encode(_frame_of(number, reply, asked))
-        except (ProtocolError, TypeError, ValueError) as error:
+        except Exception as error:
+            # Whatever a task makes of it: the caller would wait until the deadline.
             request = {"request_id": pending.work.request_id}
             log.exception("%s returned an answer that cannot be sent", pending.work.model_key, extra=request)
             failure = CaskError(

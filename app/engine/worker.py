@@ -42,6 +42,8 @@ ALLOWED_TIMES, EXPLANATION_TIMES = 4.0, 30.0
 LOAD_PATIENCE_SECONDS, START_PATIENCE_TIMES = 15.0, 8
 # How long a model that was replaced may answer what waits for it.
 RETIRE_SECONDS = 60.0
+# Of the code of tasks and libraries: a thread that sys.exit() ended would serve no model any more.
+UNEXPECTED = (Exception, SystemExit)
 # Digest of a model → its form.
 Announce = Callable[[dict[str, str]], None]
 
@@ -413,7 +415,7 @@ class Workers:
         except CaskError as error:
             _close(model)
             self._mark_failed(slot, error.message, error.hint)
-        except Exception as error:
+        except UNEXPECTED as error:
             _close(model)
             log.exception("loading %s failed in an unexpected way", slot.manifest.key)
             self._mark_failed(slot, f"{type(error).__name__}: {error}", "See the engine's log.")
@@ -515,7 +517,12 @@ class Workers:
                 raise ValueError(f"{len(answers)} answers for {len(batch.works)} images")
         except CaskError as error:
             self._refuse_all(batch, error)
-        except Exception as error:
+        except UNEXPECTED as error:
+            if len(batch.works) > 1:
+                # Only the one whose image it cannot answer shall be told so.
+                for work in batch.works:
+                    self._predict(replace(batch, works=[work]), slot)
+                return
             requests = {"request_id": ",".join(work.request_id for work in batch.works)}
             log.exception("predicting a batch of %d with %s failed", len(batch.works), batch.model_key, extra=requests)
             self._refuse_all(
@@ -548,7 +555,7 @@ class Workers:
             for work, answer in zip(batch.works, answers, strict=True):
                 if not isinstance(answer, CaskError) and not isinstance(work.options, ExplainOptions):
                     slot.watch.summary.note(work.image, work.size, *task.seen(answer))
-        except Exception:
+        except UNEXPECTED:
             # Whatever a model answers: this thread has others to serve.
             log.exception("the drift of %s could not be recorded", batch.model_key)
 
@@ -612,7 +619,7 @@ def _reply(work: Work, reply: Reply) -> None:
     """Whatever goes wrong with one reply, the thread lives on for the others."""
     try:
         work.reply(reply)
-    except Exception:
+    except UNEXPECTED:
         log.exception("sending an answer of %s failed", work.model_key)
 
 

@@ -291,6 +291,41 @@ def test_failure_of_one_image_fails_the_request_and_the_next_succeeds(
     assert labels(ask(running.client, manifest, 4, 5)) == ["4", "5"]
 
 
+@pytest.mark.parametrize("failure", [RuntimeError, SystemExit, StopIteration])
+def test_image_that_a_model_cannot_answer_costs_its_neighbours_in_the_batch_nothing(
+    tmp_path: Path, manifest: Manifest, failure: type[BaseException]
+) -> None:
+    def fail_on_two(image: np.ndarray, _: object) -> list[Prediction]:
+        if fakes.name_of(image) == "2":
+            raise failure(2)
+        return [Prediction(fakes.name_of(image), 1.0)]
+
+    with fakes.running_engine(tmp_path / "engine.sock", [manifest], limits=Limits(8)) as engine:
+        engine.model.answer = fail_on_two
+        engine.model.gate.clear()
+        with in_background(lambda: ask(engine.client, manifest, 99)) as first:
+            engine.model.wait_until_busy()
+            others = (lambda: ask(engine.client, manifest, 1, 3)), (lambda: ask(engine.client, manifest, 2))
+            with in_background(others[0]) as right, in_background(others[1]) as wrong:
+                eventually(lambda: engine.workers.status()["waiting"] == 3)
+                engine.model.gate.set()
+
+    assert labels(first.result()) == ["99"]
+    assert labels(right.result()) == ["1", "3"]
+    with pytest.raises(CaskError, match=f"The model failed: {failure.__name__}"):
+        wrong.result()
+
+
+def test_answer_that_a_task_cannot_send_is_told_at_once(
+    running: RunningEngine, manifest: Manifest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever it raises: the caller would wait until the deadline."""
+    monkeypatch.setattr("app.engine.server.to_wire", lambda asked, answer: [][0])
+
+    with pytest.raises(CaskError, match="The model gave an answer that cannot be sent: list index out of range"):
+        ask(running.client, manifest, 1)
+
+
 def test_queue_that_overflows_in_mid_request_is_busy_and_empty_again_afterwards(
     tmp_path: Path, manifest: Manifest
 ) -> None:
