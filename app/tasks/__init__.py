@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal
 
 from app.inference.results import EXPLAIN, Answer, ExplainOptions, Explanation, Options, to_dict
+from app.tasks import promises
 from app.tasks.base import Task
 from app.tasks.classify import Classify
 from app.tasks.detect import Detect
@@ -14,7 +15,7 @@ from app.tasks.instances import Instances
 from app.tasks.segment import SegmentTask
 
 # In the order in which forms offer them; the first one is where a page starts.
-ALL: tuple[Task, ...] = (Detect(), Classify(), SegmentTask(), Instances(), Embed())
+ALL = promises.instances((Detect, Classify, SegmentTask, Instances, Embed))
 BY_NAME: Mapping[str, Task] = {task.name: task for task in ALL}
 OFFERED = tuple(BY_NAME)
 MERGED = tuple(task for task in ALL if task.is_merged)

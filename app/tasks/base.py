@@ -227,9 +227,12 @@ class Task(ABC):
         return [read(row) for row in rows]
 
     def scored(self, result: Mapping[str, Any]) -> Sequence[Any]:
-        """The rows of a result as objects with ``label``, ``score`` and, where they have one, ``box``."""
+        """The rows of a result as objects with ``label``, ``score`` and, where they have one, ``box``.
+
+        None where its rows are something else.
+        """
         rows: Sequence[Any] = result[self.rows]
-        return rows
+        return rows if all(isinstance(row, dict) and {"label", "score"} <= row.keys() for row in rows) else ()
 
     def overlay(self, answer: Answer) -> str:
         """A picture to lay over the image, as a ``data:`` address; empty where the answer holds none."""
@@ -249,7 +252,12 @@ class Task(ABC):
 
     def noted(self, answer: Answer) -> list[dict[str, Any]]:
         """An answer in short, for the record of what a shadow would have answered."""
-        return [{**to_dict(row), "score": round(row.score, 5)} for row in answer[:NOTED_ROWS]]
+        return [_shortened(to_dict(row)) for row in answer[:NOTED_ROWS]]
+
+
+def _shortened(row: dict[str, Any]) -> dict[str, Any]:
+    # Places of boxes as they are.
+    return {name: round(value, 5) if isinstance(value, float) else value for name, value in row.items()}
 
 
 def check_text(value: Any) -> None:

@@ -121,10 +121,6 @@ class Embed(Task):
     def from_wire(self, rows: Sequence[dict[str, Any]], arrays: Mapping[str, Any]) -> Answer:
         return [Embedding([round_to_digits(value) for value in arrays["vector"].tolist()])]
 
-    def scored(self, result: Mapping[str, Any]) -> Sequence[Any]:
-        """Nothing: a vector has no labels."""
-        return ()
-
     def difference(self, answered: Answer, other: Answer) -> Difference:
         """By the cosine of the angle between the vectors."""
         apart = 1 - cosine(answered[0].vector, other[0].vector)

@@ -22,8 +22,17 @@ LIMITS = tuple(control.name for control in _CONTROLS)
 _OPTIONS = {
     name: what for params in PARAMS_OF_TASK.values() for name, what in params.model_json_schema()["properties"].items()
 }
-# Least and most of each, as the API has them.
-RANGES = {name: [int(_OPTIONS[name]["anyOf"][0][bound]) for bound in ("minimum", "maximum")] for name in LIMITS}
+
+
+def _range(name: str) -> list[int]:
+    """Least and most of an option, as the API has them. Raises TypeError where a task offers what has none."""
+    schema = _OPTIONS[name]["anyOf"][0]
+    if not {"minimum", "maximum"} <= schema.keys():
+        raise TypeError(f"a control of the page is {name!r}, an option without ge and le; expected one that has both.")
+    return [int(schema[bound]) for bound in ("minimum", "maximum")]
+
+
+RANGES = {name: _range(name) for name in LIMITS}
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,79 @@
+"""A task that says too little, or what is taken, stops the start with file, line and what was expected."""
+
+from __future__ import annotations
+
+import inspect
+import re
+from typing import Any
+
+import pytest
+from pydantic import Field
+
+from app import tasks
+from app.tasks import promises
+from app.tasks.base import Control, Task, TaskParams
+from app.tasks.embed import Embed
+
+REST: dict[str, Any] = {
+    "name": "heat",
+    "rows": "heat",
+    "image": type("Heated", (), {"__annotations__": {"heat": list}}),
+}
+REST["example"] = {"results": [{"heat": [0.5]}]}
+
+
+class Silent(TaskParams):
+    """It has an option without a word."""
+
+    unit: str | None = None
+
+
+class Spoken(TaskParams):
+    unit: str | None = Field(None, description="Of the numbers.")
+
+
+REST |= {"params": Spoken, "count_option": "unit", "rpc_option": "unit"}
+
+
+def made(**changes: Any) -> type[Task]:
+    return type("Heat", (Embed,), REST | changes)
+
+
+@pytest.mark.parametrize(
+    ("changes", "words"),
+    [
+        ({"name": "detect"}, "name is 'detect', which is taken by Detect; expected another"),
+        ({"name": "jobs"}, "name is 'jobs', which is taken by Cask itself"),
+        ({"name": "wärme"}, "name is 'wärme'; expected a word of small letters, digits and _"),
+        ({"name": None}, "name is None; expected a word"),
+        ({"rows": "width"}, "rows is 'width', which is taken by Cask itself"),
+        ({"rows": "heats"}, "image has no 'heats', which rows says; it has heat"),
+        ({"example": {"results": [{"value": 1}]}}, "example has no 'heat', which rows says; it has value"),
+        ({"count_option": "top"}, "it speaks of the option 'top', but params has model, version, unit"),
+        ({"rpc_example": {"size": 1}}, "it speaks of the option 'size'"),
+        ({"controls": (Control("size", "Size"),)}, "it speaks of the option 'size'"),
+        ({"params": Silent}, "the option 'unit' has no description; expected a sentence"),
+        ({"params": dict}, "params is <class 'dict'>; expected a subclass of TaskParams"),
+        ({"options": dict}, "options is <class 'dict'>; expected a subclass of Options"),
+        ({"drawing": "boxen"}, "drawing is 'boxen'; expected one of boxes, labels, mask, vector, table"),
+    ],
+)
+def test_task_that_promises_what_cannot_be_is_refused(changes: dict[str, Any], words: str) -> None:
+    with pytest.raises(TypeError, match=re.escape(f"Heat: {words}")):
+        promises.instances([*map(type, tasks.ALL), made(**changes)])
+
+
+def test_task_that_lacks_something_is_named_with_its_place() -> None:
+    class Half(Task):
+        name = "half"
+
+    place = f"{__file__}, line {inspect.getsourcelines(Half)[1]}: Half: it lacks agreement, check, count_option"
+
+    with pytest.raises(TypeError, match=re.escape(place)):
+        promises.instances([Half])
+
+
+def test_task_that_promises_all_is_one() -> None:
+    (task,) = promises.instances([made()])
+
+    assert task.name == "heat"
