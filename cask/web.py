@@ -121,8 +121,8 @@ def predict(
         found = code_calls.ask(asked, code_calls.Call(name, version, rows, options, _deadline(asked)))
         return found if is_list else found[0]
     data = [_bytes(each) for each in given]
-    if "top" in options:
-        options[tasks.BY_NAME[task].count_option] = options.pop("top")
+    if "top" in options and (count := tasks.BY_NAME[task].count_option):
+        options[count] = options.pop("top")
     outcome = asked.predict(task, data, options, model=name, version=version, deadline=_deadline(asked))
     results: list[dict[str, Any]] = answers.document(outcome)["results"]
     return results if is_list else results[0]

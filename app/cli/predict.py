@@ -25,6 +25,8 @@ SUFFIXES = (".bmp", ".gif", ".jpeg", ".jpg", ".png", ".tif", ".tiff", ".webp")
 COORDINATES = ("x_min", "y_min", "x_max", "y_max")
 COLUMNS = ("image", "label", "score", *COORDINATES, "error")
 AT_ONCE = 4
+# Of a row without a label, in a table.
+SHOWN_TEXT = 60
 STANDARD_INPUT = Path("-")
 # Asked by their signatures; as ``manifests.BY_SIGNATURE``, which would be imported for this alone.
 BY_SIGNATURE = ("code", "tensor")
@@ -36,6 +38,8 @@ class Predicted:
 
     path: Path
     found: Sequence[dict[str, Any]] = ()
+    # Rows without labels and scores, such as measures, in place of ``found``.
+    rows: Sequence[Any] = ()
     size: tuple[int, int] = (0, 0)
     model: str = ""
     error: str = ""
@@ -157,6 +161,10 @@ def _question(
     """What is asked of each image."""
     task = tasks.BY_NAME[model["task"]]
     params: dict[str, Any] = {"model": model["name"], "version": version or None}
+    if top and not task.count_option:
+        raise terminal.Failure(
+            f"{_key(model)} answers {task.name}, of which nobody can ask for {top}.", next_step="Leave --top out."
+        )
     params |= {task.count_option: top}
     # Answers of a task without this option are cut here.
     params |= {"score_threshold": threshold if "score_threshold" in task.params.model_fields else None}
@@ -176,8 +184,16 @@ def _predicted(file: Path, reply: Reply, threshold: float) -> Predicted:
     if reply.status != 200:
         return Predicted(file, error=reply.problem)
     said, result = reply.document["model"], reply.document["results"][0]
-    found = [each for each in tasks.of_row(result).scored(result) if each["score"] >= threshold]
-    return Predicted(file, found, (result["width"], result["height"]), f"{said['name']}@{said['version']}")
+    task = tasks.of_row(result)
+    scored = task.scored(result)
+    found = [each for each in scored if each["score"] >= threshold]
+    rows = () if scored else result[task.rows]
+    return Predicted(file, found, rows, (result["width"], result["height"]), _key(said))
+
+
+def _key(row: dict[str, Any]) -> str:
+    """``name@version`` of a row of /v1/models."""
+    return f"{row['name']}@{row['version']}"
 
 
 # ── what is printed; each says whether every image was answered ──────────────────────────────────────────────────────
@@ -191,7 +207,8 @@ def _print_table(every: Sequence[Predicted]) -> bool:
             (str(one.path), each["label"], round(each["score"], 3), *([_box(each)] if is_boxed else []))
             for each in one.found
         ]
-        if not one.found:
+        rows += [(str(one.path), text[:SHOWN_TEXT], None) for text in _texts(one.rows)]
+        if not one.found and not one.rows:
             rows.append((str(one.path), "(nothing)" if not one.error else None, None, *([None] if is_boxed else [])))
     heads = ("Image", "Label", "Score", *(["Box, in pixels"] if is_boxed else []))
     models = ", ".join(dict.fromkeys(one.model for one in every if one.model))
@@ -200,6 +217,12 @@ def _print_table(every: Sequence[Predicted]) -> bool:
         if one.error:
             terminal.print_note(f"FAIL: {one.path}: {one.error}")
     return not any(one.error for one in every)
+
+
+def _texts(rows: Sequence[Any]) -> list[str]:
+    """Rows without labels, a text each; of mere numbers one for all."""
+    each = rows if all(isinstance(row, dict) for row in rows) else [rows]
+    return [json.dumps(row, ensure_ascii=False) for row in each]
 
 
 def _box(found: dict[str, Any]) -> str:
@@ -214,7 +237,7 @@ def _print_lines(predicted: Iterator[Predicted]) -> bool:
             is_whole = False
             about["error"] = one.error
         else:
-            about |= {"model": one.model, "width": one.size[0], "height": one.size[1], "results": one.found}
+            about |= {"model": one.model, "width": one.size[0], "height": one.size[1], "results": one.found or one.rows}
         click.echo(json.dumps(about, ensure_ascii=False))
     return is_whole
 
@@ -226,7 +249,9 @@ def _print_csv(predicted: Iterator[Predicted]) -> bool:
         for each in one.found:
             box = each.get("box", {})
             click.echo(_csv_line((one.path, each["label"], each["score"], *(box.get(s, "") for s in COORDINATES), "")))
-        if not one.found:
+        for text in _texts(one.rows):
+            click.echo(_csv_line((one.path, text, *[""] * 6)))
+        if not one.found and not one.rows:
             click.echo(_csv_line((one.path, *[""] * 6, one.error)))
         is_whole = is_whole and not one.error
     return is_whole

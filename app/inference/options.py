@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Any, get_args
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
@@ -43,10 +43,17 @@ FAULTS = {
     "extra_forbidden": gettext_noop("extra inputs are not permitted"),
 }
 
-# TaskParams that are texts; the others are numbers, or yes and no.
-TEXTS = {*TaskParams.model_fields, *(task.label_option for task in tasks.ALL)} - {""}
 MAX_LABELS_SHOWN = 20
-NUMBERS = {name for kind in PARAMS_OF_TASK.values() for name in kind.model_fields} - TEXTS
+
+
+def _takes_text(kind: Any) -> bool:
+    """Whether a type, an alternative of it or one of its literals is a text."""
+    return kind is str or isinstance(kind, str) or any(_takes_text(part) for part in get_args(kind))
+
+
+# Options that are numbers, or yes and no, in every task that has them.
+_OPTIONS = [(name, field.annotation) for kind in PARAMS_OF_TASK.values() for name, field in kind.model_fields.items()]
+NUMBERS = {name for name, _ in _OPTIONS} - {name for name, kind in _OPTIONS if _takes_text(kind)}
 
 
 def parse(task: Task, raw: Mapping[str, Any], besides: Sequence[str] = (), without: Sequence[str] = ()) -> TaskParams:

@@ -221,7 +221,11 @@ SHOWN = {
         "road\n50.0% of the picture\nroad\n50.0%",
     ),
     "vector": ([0.6, 0, -0.8], "A vector of 3 numbers", "A vector of 3 numbers\n0.6, 0, -0.8"),
-    "table": ([{"label": "cone", "count": 3, "box": {"x_min": 1}}], "cone, 3", "cone\ncone\n3"),
+    "table": (
+        [{"label": "cone", "count": 3, "box": {"x_min": 1}, "far_at": 0.71637928, "sides": [1, 2.5]}],
+        "cone, count 3, far at 0.71638, sides [1, 2.5]",
+        "cone\ncone\ncount 3, far at 0.71638, sides [1, 2.5]",
+    ),
 }
 
 

@@ -317,3 +317,17 @@ def test_columns_of_the_drift_that_hold_nothing_are_left_out() -> None:
 )
 def test_ranges_of_the_form_are_those_of_the_api(client: FlaskClient, name: str, least: int, most: int) -> None:
     assert re.search(rf'name="{name}" min="{least}" max="{most}"', client.get("/").text)
+
+
+@pytest.mark.parametrize(
+    ("row", "shown"),
+    [
+        ({"label": "cone", "count": 3}, ["cone", "count 3"]),
+        ({"value": 0.7163792848587036}, ["value 0.71638"]),
+        ({"least_depth": 2.0, "box": {"x_min": 1}, "sides": [1, 2.5]}, ["least depth 2", "sides [1, 2.5]"]),
+        (list(range(20)), ["[0, 1, 2, 3, 4, 5, 6, 7, …]"]),
+        (0.5, ["0.5"]),
+    ],
+)
+def test_row_of_a_task_that_draws_nothing_is_shown_in_words_and_numbers(row: Any, shown: list[str]) -> None:
+    assert drawing.cells(row) == shown

@@ -118,8 +118,16 @@ function table(rows) {
       html("span", { className: "row-label" }, name), html("span", { className: "row-score" }, others.join(", "))))));
 }
 
-// What a row says in words and numbers, its name first; drawing.py writes the same.
-const cells = (row) => (row instanceof Object ? Object.values(row) : [row]).filter((value) => !(value instanceof Object)).map(String);
+// What a row says: its texts as they are, each other value behind its name; drawing.py writes the same.
+const cells = (row) => Object.entries(isTable(row) ? row : { "": row }).filter(([, value]) => !isTable(value))
+  .map(([name, value]) => (typeof value === "string" || !name ? short(value) : `${name.replaceAll("_", " ")} ${short(value)}`));
+
+const isTable = (value) => value instanceof Object && !Array.isArray(value);
+
+function short(value) {
+  if (Array.isArray(value)) return `[${value.slice(0, 8).map(short).join(", ")}${value.length > 8 ? ", …" : ""}]`;
+  return typeof value === "number" ? String(Number(value.toPrecision(5))) : String(value).slice(0, 80);
+}
 
 // The part that shows an answer without boxes, by how its task is drawn.
 const PARTS = { labels: predictions, mask: segments, vector, table };

@@ -73,7 +73,7 @@ export class Stage {
 
   #draw(result, detections, labels) {
     const boxes = detections.length ? [this.#boxes(result, detections, labels)] : [];
-    const over = [result?.explanation && looked(result.explanation), result?.mask && mask(result)].filter(Boolean);
+    const over = [result?.explanation && looked(result.explanation), result && picture(result)].filter(Boolean);
     renew(this.overlay, ...boxes, ...over);
   }
 
@@ -107,9 +107,11 @@ function looked({ label, overlay }) {
   return html("img", { className: "overlay", src: overlay, alt: _("Where the model looked for %(label)s", { label }) });
 }
 
-// Which class each part of the picture belongs to, laid over it; the list beside it is the legend.
-function mask({ mask: src }) {
-  return html("img", { className: "overlay is-mask", src, alt: _("Mask of the classes") });
+// What an answer shows of each part of the picture, such as its class, laid over it; the list beside it is the legend.
+function picture(result) {
+  const src = Object.values(result).find((value) => typeof value === "string" && value.startsWith("data:image/"));
+  const alt = result.mask ? _("Mask of the classes") : _("The picture that it answers");
+  return src && html("img", { className: "overlay is-mask", src, alt });
 }
 
 function tag({ label, score, box }, index, { width, height }, labels) {

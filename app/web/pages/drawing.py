@@ -14,6 +14,10 @@ from app.web.pages import languages
 HUES = 10
 # Nearer to the top than this, a tag would leave the picture; it then goes inside its box.
 TOP_EDGE = 0.06
+# Of a value that is no label: digits of a number, characters of a text, numbers of a list. js/answer.js has the same.
+DIGITS = 5
+MOST_CHARACTERS = 80
+MOST_VALUES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,9 +60,21 @@ def count(detections: Sequence[Detection]) -> str:
 
 
 def cells(row: Any) -> list[str]:
-    """What a row of a result says in words and numbers, its name first."""
-    values = row.values() if isinstance(row, Mapping) else [row]
-    return [str(value) for value in values if not isinstance(value, Mapping | list)]
+    """What a row of a result says: its texts as they are, each other value behind its name."""
+    pairs = row.items() if isinstance(row, Mapping) else [("", row)]
+    return [
+        _short(value) if isinstance(value, str) or not name else f"{name.replace('_', ' ')} {_short(value)}"
+        for name, value in pairs
+        if not isinstance(value, Mapping)
+    ]
+
+
+def _short(value: Any) -> str:
+    if isinstance(value, list):
+        return f"[{', '.join(map(_short, value[:MOST_VALUES]))}{', …' if len(value) > MOST_VALUES else ''}]"
+    if isinstance(value, float):
+        return repr(float(f"{value:.{DIGITS}g}")).removesuffix(".0")
+    return str(value)[:MOST_CHARACTERS]
 
 
 def _area(box: Box) -> float:

@@ -198,6 +198,8 @@ def _result(row: dict[str, Any]) -> ShownResult:
         return ShownResult(row["number"], row["name"], text=json.dumps(row["answer"], ensure_ascii=False)[:SHOWN_TEXT])
     task = tasks.of_row(row)
     rows = task.answer_of(row) if task.has_boxes else task.scored(row)
+    if not rows and row[task.rows]:
+        return ShownResult(row["number"], row["name"], text=json.dumps(row[task.rows], ensure_ascii=False)[:SHOWN_TEXT])
     return ShownResult(row["number"], row["name"], rows=rows, is_counted=task.has_boxes)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from hypothesis import given
@@ -146,3 +146,12 @@ def test_wish_of_no_labels_at_all_is_kept(tmp_path: Path) -> None:
 
     assert options.complete(parse("classify", top_k="0"), manifest) == ClassifyOptions(0)
     assert options.complete(parse("classify"), manifest) == ClassifyOptions(5)
+
+
+@pytest.mark.parametrize(
+    ("kind", "is_text"),
+    [(Literal["grey", "heat"] | None, True), (str | None, True), (float | None, False), (Literal[1, 2], False)],
+)
+def test_option_that_takes_words_is_no_number(kind: Any, is_text: bool) -> None:
+    """JSON's texts are refused for numbers, and for these alone."""
+    assert options._takes_text(kind) is is_text
