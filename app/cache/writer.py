@@ -31,14 +31,12 @@ class Keeper:
     def keep(self, key: str, entry: Entry) -> None:
         """Take one answer, or drop it; costs its caller some microseconds."""
         with self._lock:
-            if len(self._waiting) < MAX_WAITING:
+            is_first, is_full = not self._waiting, len(self._waiting) >= MAX_WAITING
+            if not is_full:
                 self._waiting[key] = entry
-            # Not alive either in the child of a fork.
-            if self._thread is None or not self._thread.is_alive():
-                self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
-                self._thread.start()
-        if not self._wake.is_set():
-            self._wake.set()
+            # Others have been here for those between.
+            if is_first or is_full:
+                self._wake_up()
 
     def find(self, key: str) -> Entry | None:
         """One that is not written yet."""
@@ -48,13 +46,22 @@ class Keeper:
         """Write what waits; where that cannot be done it is dropped."""
         with self._lock:
             batch = dict(self._waiting)
-        if batch:
-            is_stored = self._store.set_many({key: to_text(entry) for key, entry in batch.items()})
-            metrics.CACHE_STORED.add(len(batch) if is_stored else 0)
-        with self._lock:
-            for key, entry in batch.items():
-                if self._waiting.get(key) is entry:
-                    del self._waiting[key]
+        try:
+            if batch:
+                is_stored = self._store.set_many({key: to_text(entry) for key, entry in batch.items()})
+                metrics.CACHE_STORED.add(len(batch) if is_stored else 0)
+        finally:
+            with self._lock:
+                for key, entry in batch.items():
+                    if self._waiting.get(key) is entry:
+                        del self._waiting[key]
+
+    def _wake_up(self) -> None:
+        # Not alive either in the child of a fork.
+        if self._thread is None or not self._thread.is_alive():
+            self._thread = threading.Thread(target=self._run, name="keeper", daemon=True)
+            self._thread.start()
+        self._wake.set()
 
     def _run(self) -> None:
         while True:
@@ -65,3 +72,5 @@ class Keeper:
                 self.flush()
             except Exception:
                 log.exception("answers could not be cached")
+            if self._waiting:
+                self._wake.set()

@@ -33,6 +33,9 @@ FOLDER = "drift"
 # How often to look whether there is something to do.
 PERIOD_SECONDS = 5.0
 LEAST_PRIORITY = 19
+# So much of a worker's time the samples may take: a runtime computes in threads of its own, whose priority is that of
+# callers' work (docs/decisions/0119-the-way-of-a-prediction.md).
+SAMPLES_SHARE = 0.1
 
 # Sample pictures of a model as it gets them, with the originals' width and height.
 Samples = Callable[[Manifest], Iterator[tuple[np.ndarray, tuple[int, int]]]]
@@ -41,12 +44,20 @@ Samples = Callable[[Manifest], Iterator[tuple[np.ndarray, tuple[int, int]]]]
 class ModelMonitor:
     """Begins and ends with the engine's server."""
 
-    def __init__(self, workers: Workers, state_dir: Path, samples: Samples, self_test_seconds: float) -> None:
+    def __init__(
+        self,
+        workers: Workers,
+        state_dir: Path,
+        samples: Samples,
+        self_test_seconds: float,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         """``self_test_seconds``: between two self-tests of a model; 0 makes none."""
         self._workers = workers
         self._folder = state_dir / FOLDER
         self._samples = samples
         self._self_test_seconds = self_test_seconds
+        self._clock = clock
         self._is_stopped = threading.Event()
         self._without_samples: set[str] = set()
 
@@ -124,9 +135,12 @@ class ModelMonitor:
         summary, options = Summary(slot.manifest.labels, growth=1.0), slot.manifest.default_options()
         try:
             for image, size in self._samples(slot.manifest):
-                if self._is_stopped.is_set() or slot.model is None:
+                is_held = self._workers.slots.get(slot.manifest.key) is slot
+                if self._is_stopped.is_set() or slot.model is None or not is_held:
                     return None
+                began = self._clock()
                 (answer,) = slot.model.predict([image], [options])
+                self._is_stopped.wait((self._clock() - began) * (1 / SAMPLES_SHARE - 1))
                 if not isinstance(answer, CaskError):
                     summary.note(image, size, *tasks.BY_NAME[slot.manifest.task].seen(answer))
             if summary.images:

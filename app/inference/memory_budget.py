@@ -66,20 +66,7 @@ class Budget:
     def take(self, purpose: Purpose, count: int, until: float) -> bool:
         """Take so many bytes; waits for them until this moment of ``time.monotonic``. Whether they were there."""
         with self._lock:
-            dead_at = -math.inf
-            while not self._try(purpose, count):
-                now = time.monotonic()
-                if now >= dead_at + DEAD_SECONDS:
-                    dead_at = now
-                    with self._ledger.locked():
-                        self._ledger.forget_dead()
-                    continue
-                if now >= until:
-                    return False
-                self._waiting += 1
-                self._changed.wait(min(LOOK_SECONDS, until - now))
-                self._waiting -= 1
-            return True
+            return self._try(purpose, count) or self._wait(purpose, count, until)
 
     def give_back(self, purpose: Purpose, count: int) -> None:
         """The opposite of ``take``."""
@@ -88,15 +75,31 @@ class Budget:
             if self._waiting:
                 self._changed.notify_all()
 
-    def _try(self, purpose: Purpose, count: int) -> bool:
-        if count > self._small_bytes:
-            with self._ledger.locked():
-                return self._take_now(purpose, count)
-        return self._take_now(purpose, count)
+    def _wait(self, purpose: Purpose, count: int, until: float) -> bool:
+        dead_at = -math.inf
+        while not self._try(purpose, count):
+            now = time.monotonic()
+            if now >= dead_at + DEAD_SECONDS:
+                dead_at = now
+                with self._ledger.locked():
+                    self._ledger.forget_dead()
+                continue
+            if now >= until:
+                return False
+            self._waiting += 1
+            self._changed.wait(min(LOOK_SECONDS, until - now))
+            self._waiting -= 1
+        return True
 
-    def _take_now(self, purpose: Purpose, count: int) -> bool:
+    def _try(self, purpose: Purpose, count: int) -> bool:
+        large, small = self._most[purpose]
+        if count <= self._small_bytes:
+            return self._take_now(purpose, count, small)
+        with self._ledger.locked():
+            return self._take_now(purpose, count, large)
+
+    def _take_now(self, purpose: Purpose, count: int, most: int) -> bool:
         bodies, pixels = self._ledger.held()
-        most = self.most(purpose, count)
         if purpose == "body":
             if bodies + count > most:
                 return False

@@ -76,8 +76,26 @@ def parse(task: Task, raw: Mapping[str, Any], besides: Sequence[str] = (), witho
         raise _option_error(task, error) from None
 
 
+# Params and a manifest, by where they are in memory, to both and what they make together: nearly all requests bring
+# params that were read from the same words before (app/web/api/fast_path.py).
+_completed: dict[tuple[int, int], tuple[TaskParams, Manifest, Options]] = {}
+MAX_COMPLETED = 64
+
+
 def complete(params: TaskParams, manifest: Manifest) -> Options:
     """Fill what the caller left out from the model's manifest. Raises OptionError for a label that it does not know."""
+    # Those in the table are held by it, so that nothing else can have come to their places.
+    known = _completed.get((id(params), id(manifest)))
+    if known is not None:
+        return known[2]
+    found = _complete(params, manifest)
+    if len(_completed) >= MAX_COMPLETED:
+        _completed.clear()
+    _completed[id(params), id(manifest)] = params, manifest, found
+    return found
+
+
+def _complete(params: TaskParams, manifest: Manifest) -> Options:
     given = params.model_dump(exclude={"model", "version"}, exclude_none=True)
     task = tasks.BY_NAME[manifest.task]
     defaults, kind, name = task.default_options(manifest.serve), task.options, task.label_option

@@ -29,6 +29,8 @@ PLACES_SHARE = 0.7
 LEAST_RETRY_AFTER_SECONDS = 1
 # As good as without a limit.
 MOST_PLACES = 1 << 20
+# How old what Apache reads may be: to work it out takes more calls than all else here. An image takes as long.
+PLACES_SECONDS = 0.005
 
 
 @dataclass(frozen=True)
@@ -102,8 +104,8 @@ class AdmissionController:
         # Who came of late and when, the last at the end.
         self._came: dict[str, float] = {}
         self._lock = threading.Lock()
-        if self.places is not None:
-            self._show_places(self.places)
+        self._shown_until = -math.inf
+        self._tell_apache(self.clock())
 
     # ── a request's way ───────────────────────────────────────────────────────────────────────────────────────────
 
@@ -136,8 +138,7 @@ class AdmissionController:
             self.in_hand += 1
             subtract(self._slots_of, caller, -1)
             self._fresh[ticket] = now
-            if self.places is not None:
-                self._show_places(self.places)
+            self._tell_apache(now)
             return ticket
 
     def begin(self, ticket: Ticket, kind: str, images: int, timeout_seconds: float = math.inf) -> int | Refusal:
@@ -201,10 +202,15 @@ class AdmissionController:
                 self.turns.forget(ticket.caller)
             if is_answered and not ticket.has_asked:
                 self.crowds.note_quick(ticket.caller)
-            if self.places is not None:
-                self._show_places(self.places)
+            self._tell_apache(self.clock())
 
     # ── inside ────────────────────────────────────────────────────────────────────────────────────────────────────
+
+    def _tell_apache(self, now: float) -> None:
+        """How many places there are, unless that was said a moment ago. Who leaves last always says it."""
+        if self.places is not None and (now >= self._shown_until or not self.in_hand):
+            self._shown_until = now + PLACES_SECONDS
+            self._show_places(self.places)
 
     def _show_places(self, places: Places) -> None:
         """Tell Apache how many may be here or on their way: those who are, and as many as would be answered in time."""
@@ -290,7 +296,8 @@ class AdmissionController:
     def _count(self, caller: str, images: int, works: int) -> None:
         self.images += images
         self.works += works
-        subtract(self._images_of, caller, -images)
+        if images:
+            subtract(self._images_of, caller, -images)
         if works:
             subtract(self._works_of, caller, -works)
 

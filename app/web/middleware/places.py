@@ -1,8 +1,8 @@
 """How many predictions this process takes at once, for Apache, which refuses requests that would wait too long.
 
 A refusal by Python costs Apache's way to it and back, and a wait for a thread and for Python's lock. Apache counts what
-it has handed over and what has not been answered yet (apache/modules/mod_arrivals.c); the controller says after each
-arrival and end how many that may be. The numbers are a file that all web processes and Apache have in memory, a row
+it has handed over and what has not been answered yet (apache/modules/mod_arrivals.c); the controller says how many that
+may be, at most some milliseconds late. The numbers are a file that all web processes and Apache have in memory, a row
 each. What a process wrote that has ended holds until its successor has the row.
 """
 

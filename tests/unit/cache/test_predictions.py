@@ -246,6 +246,44 @@ def test_what_is_too_much_is_dropped(kept: PredictionCache, engine: Engine, monk
     assert list(kept.keeper._waiting) == ["a"]
 
 
+def test_answer_that_comes_while_others_are_written_is_written_too(
+    store: GuardedStore, clock: FakeClock, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.cache.writer.PERIOD_SECONDS", 0.0)
+    kept, write, written = PredictionCache(store, 60.0, clock), store.set_many, list[str]()
+
+    def set_many(rows: dict[str, str]) -> bool:
+        if not written:
+            ask(kept, engine, "late")
+        written.extend(rows)
+        return write(rows)
+
+    monkeypatch.setattr(store, "set_many", set_many)
+    ask(kept, engine, "early")
+
+    eventually(lambda: written == ["early", "late"] and not kept.keeper._waiting, "both to be written")
+
+
+def test_what_cannot_be_written_is_dropped_and_the_next_is_written(
+    store: GuardedStore, clock: FakeClock, engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.cache.writer.PERIOD_SECONDS", 0.0)
+    kept, write, tried = PredictionCache(store, 60.0, clock), store.set_many, list[str]()
+
+    def set_many(rows: dict[str, str]) -> bool:
+        tried.extend(rows)
+        if "bad" in rows:
+            raise ValueError("this one")
+        return write(rows)
+
+    monkeypatch.setattr(store, "set_many", set_many)
+    for name in ("bad", "good"):
+        ask(kept, engine, name)
+        eventually(lambda: not kept.keeper._waiting, "it to be written or dropped")
+
+    assert tried == ["bad", "good"]
+
+
 def test_few_wait_for_an_equal_request_that_takes_long(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(single_flight, "MOMENT_SECONDS", 0.01)
     made = single_flight.Flights(most_waiting=1)

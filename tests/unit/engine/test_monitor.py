@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -108,6 +109,28 @@ def test_the_reference_is_made_when_there_is_something_to_compare_and_kept(
     inspector(running, tmp_path, samples).look()
     assert row(running)["drift"]["reference_images"] == 60
     assert samples.reads == 1
+
+
+def test_the_reference_takes_a_tenth_of_a_worker_at_most(
+    running: RunningEngine, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A runtime's threads compute the samples beside callers' work, and as fast."""
+    clock, pauses = fakes.FakeClock(), list[float]()
+    looking = ModelMonitor(running.workers, tmp_path, Samples(3), 60, clock)
+    ask(running, LEAST_IMAGES)
+    fakes.eventually(lambda: row(running)["drift"]["images"] == LEAST_IMAGES, "the last image to be counted")
+    predict = running.model.predict
+
+    def slow(*given: Any) -> Any:
+        clock.now += 0.08
+        return predict(*given)
+
+    monkeypatch.setattr(running.model, "predict", slow)
+    monkeypatch.setattr(looking._is_stopped, "wait", pauses.append)
+    looking.look()
+
+    assert pauses == pytest.approx([0.72] * 3)
+    assert row(running)["drift"]["reference_images"] == 3
 
 
 def test_a_model_without_samples_is_asked_for_them_once(running: RunningEngine, tmp_path: Path) -> None:

@@ -141,6 +141,22 @@ def test_what_is_left_out_comes_from_the_manifest(tmp_path: Path) -> None:
     assert completed == DetectOptions(0.3, 0.0, 7, 3.0, 0.0)
 
 
+def test_what_was_completed_for_a_manifest_is_for_no_other(tmp_path: Path) -> None:
+    given = parse("classify")
+    first, second = (fakes.make_manifest(tmp_path / str(count), serve={"top_k": count}) for count in (2, 3))
+
+    for _ in range(2):
+        assert [options.complete(given, each) for each in (first, second)] == [ClassifyOptions(2), ClassifyOptions(3)]
+
+
+def test_table_of_what_was_completed_does_not_grow(tmp_path: Path) -> None:
+    manifest = fakes.make_manifest(tmp_path)
+    for count in range(3 * options.MAX_COMPLETED):
+        assert options.complete(parse("classify", top_k=str(1 + count % 9)), manifest) == ClassifyOptions(1 + count % 9)
+
+    assert len(options._completed) <= options.MAX_COMPLETED
+
+
 def test_wish_of_no_labels_at_all_is_kept(tmp_path: Path) -> None:
     manifest = fakes.make_manifest(tmp_path)
 

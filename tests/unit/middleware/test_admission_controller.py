@@ -16,6 +16,7 @@ from app.web.middleware import places
 from app.web.middleware.admission_controller import (
     FRESH_SECONDS,
     MOST_PLACES,
+    PLACES_SECONDS,
     PLACES_SHARE,
     THERE_SECONDS,
     AdmissionController,
@@ -555,6 +556,24 @@ def test_places_become_fewer_when_work_takes_longer_than_expected(clock: FakeClo
     assert before[0] == pytest.approx(1 + (PLACES_SHARE - 20 * 0.01) / 0.01, abs=2)
     assert during[0] < 0.8 * before[0]
     assert shown(busy) == pytest.approx(before, abs=2)
+
+
+def test_apache_is_told_again_after_a_moment_and_at_once_by_who_leaves_last(clock: FakeClock) -> None:
+    row = memoryview(bytearray(ROW_BYTES))
+    busy = controller(clock, slots=8, cost=0.1, max_wait_seconds=2.0, least_images=1, places=Places(row))
+    tickets = [arrive(busy) for _ in range(3)]
+    # Twenty images are two seconds of work, as long as anybody may wait.
+    begin(busy, tickets[0], 20)
+    said = []
+    for ticket, seconds in ((tickets[1], PLACES_SECONDS), (tickets[2], 0.0)):
+        said.append(row.cast("I")[0])
+        clock.now += seconds
+        busy.leave(ticket, is_answered=True)
+    end(busy, tickets[0], 20, 0.1)
+    said.append(row.cast("I")[0])
+    busy.leave(tickets[0], is_answered=True)
+
+    assert [*said, row.cast("I")[0]] == [8, 2, 2, 8]
 
 
 def test_a_row_is_one_process_s_and_free_again_when_it_ends(tmp_path: Path) -> None:
