@@ -39,7 +39,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     app = _app()
     role = serving.begin(app, settings)
     app.extensions["jobs"] = stores.of(settings)
-    kept = predictions.of_settings(settings)
+    kept = predictions.init_app(app, settings)
     predictor = Predictor(settings, engine or _engine(settings), kept, RequestContext())
     app.extensions["predictor"] = predictor
     app.extensions["ensemble"] = Ensemble.of(settings)

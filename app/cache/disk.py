@@ -1,6 +1,6 @@
 """Kept answers in one SQLite file that all web processes share: JSON, bounded in bytes and age, evicted oldest first.
 
-Flask-Caching's own for files writes pickles, one file an entry.
+A backend of Flask-Caching. Its own for files writes pickles, one file an entry.
 """
 
 from __future__ import annotations
@@ -8,7 +8,12 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
+from datetime import timedelta
 from pathlib import Path
+from typing import Any
+
+from flask import Flask
+from flask_caching.backends.base import BaseCache
 
 from app.cache.known_keys import KnownKeys
 from app.errors import StateUnusableError
@@ -30,13 +35,23 @@ EVICTED_SHARE = 0.1
 MAX_EVICTIONS = 20
 
 
-class DiskStore:
-    """The file. Values are texts, kept for ``keep_seconds``."""
+class DiskStore(BaseCache):
+    """The file. Values are texts."""
 
-    def __init__(self, path: Path, max_bytes: int, keep_seconds: float) -> None:
-        self._max_bytes, self._keep_seconds = max_bytes, keep_seconds
+    def __init__(self, path: Path, max_bytes: int, default_timeout: int) -> None:
+        super().__init__(default_timeout)
+        self._max_bytes = max_bytes
         self._database = Database(path, (SCHEMA,), busy_seconds=BUSY_SECONDS, pages_kib=PAGES_KIB)
         self._known = KnownKeys(path.with_name(KNOWN_NAME))
+
+    @classmethod
+    def factory(cls, app: Flask, config: dict[str, Any], args: list[Any], kwargs: dict[str, Any]) -> DiskStore:
+        """Called by Flask-Caching. ``kwargs``: ``path``, ``max_bytes``, ``default_timeout``."""
+        return cls(kwargs["path"], kwargs["max_bytes"], kwargs["default_timeout"])
+
+    def get(self, key: str) -> str | None:
+        """One text, or None. Raises StateUnusableError."""
+        return self.get_many(key)[0]
 
     def get_many(self, *keys: str) -> list[str | None]:
         """A text for each key, or None. Raises StateUnusableError."""
@@ -51,11 +66,16 @@ class DiskStore:
         """False where the key is not there for sure; asks no file."""
         return self._known.may_hold(key)
 
-    def set_many(self, texts: Mapping[str, str]) -> bool:
+    def set(self, key: str, value: str, timeout: int | timedelta | None = None) -> bool:
+        """Keep one text for so many seconds. Raises StateUnusableError."""
+        return bool(self.set_many({key: value}, timeout))
+
+    def set_many(self, mapping: Mapping[str, str], timeout: int | timedelta | None = None) -> list[str]:
         """Keep texts, in one transaction, and make room for them. Raises StateUnusableError."""
         now = time.time()
-        rows = [(key, now + self._keep_seconds, body) for key, body in texts.items()]
-        self._known.add(texts)
+        expires = now + _seconds(self.default_timeout if timeout is None else timeout)
+        rows = [(key, expires, body) for key, body in mapping.items()]
+        self._known.add(mapping)
         with self._database.transaction() as connection:
             connection.executemany("INSERT OR REPLACE INTO answers (key, expires, body) VALUES (?, ?, ?)", rows)
             connection.execute(
@@ -70,6 +90,16 @@ class DiskStore:
                 if first is None:
                     break
                 connection.execute("DELETE FROM answers WHERE number <= ?", (first + (last - first) * EVICTED_SHARE,))
+        return list(mapping)
+
+    def delete(self, key: str) -> bool:
+        """Forget one text. Raises StateUnusableError."""
+        with self._database.transaction() as connection:
+            return connection.execute("DELETE FROM answers WHERE key = ?", (key,)).rowcount > 0
+
+    def clear(self) -> bool:
+        """Forget everything."""
+        self._database.start_anew()
         return True
 
     def probe(self) -> None:
@@ -95,3 +125,7 @@ class DiskStore:
         if not self._known.is_of(inode):
             with self._database.reading() as connection:
                 self._known.fill(inode, (row[0] for row in connection.execute("SELECT key FROM answers")))
+
+
+def _seconds(timeout: int | timedelta) -> float:
+    return timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)

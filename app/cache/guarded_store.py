@@ -14,7 +14,7 @@ NAME = "the store of kept answers"
 
 
 class GuardedStore:
-    """Texts by key in a backend (disk.py, remote.py), as long as that works and is quick. Thread-safe."""
+    """Texts by key in a backend of Flask-Caching, as long as that works and is quick. Thread-safe."""
 
     def __init__(self, backend: Any, breaker: CircuitBreaker, may_hold: Callable[[str], bool] | None = None) -> None:
         """``may_hold``: says in a moment that a key is not there for sure, where the backend can; else None."""

@@ -7,6 +7,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from flask import Flask
+from flask_caching import Cache
+from flask_caching.backends.base import BaseCache
+
 from app.cache import entries
 from app.cache.disk import FILE_NAME, DiskStore
 from app.cache.entries import Entry
@@ -176,21 +180,29 @@ class PredictionCache:
         return found
 
 
-def of_settings(settings: Settings) -> PredictionCache | None:
-    """In the store that the settings name; None where answers are not kept."""
+def init_app(app: Flask, settings: Settings) -> PredictionCache | None:
+    """Open the store that the settings name; None where answers are not kept."""
     if settings.cache == "off":
         return None
-    backend = _backend(settings)
+    door = Cache(with_jinja2_ext=False)
+    door.init_app(app, _config(settings))
+    backend = app.extensions["cache"][door]
     may_hold = backend.may_hold if isinstance(backend, DiskStore) else None
     # Opened beside the first request, by one thread: not by many at once, nor by whoever only looks whether the app can
     # be made, which may be root.
-    store = GuardedStore(backend, CircuitBreaker(NAME, backend.probe, is_open=True), may_hold)
+    store = GuardedStore(door, CircuitBreaker(NAME, backend.probe, is_open=True), may_hold)
     most_waiting = max(1, int(sizing.choose(settings).web_places.value * FOLLOWING_SHARE))
     return PredictionCache(store, settings.cache_seconds, flights=Flights(most_waiting))
 
 
-def _backend(settings: Settings) -> DiskStore | RemoteStore:
+def _config(settings: Settings) -> dict[str, object]:
     url = settings.redis_address
+    backend: type[BaseCache] = DiskStore
+    wants: dict[str, object] = {"path": settings.state_dir / FILE_NAME, "max_bytes": settings.cache_max_bytes}
     if settings.cache == "redis" or (settings.cache == "auto" and url):
-        return RemoteStore(url, settings.cache_seconds)
-    return DiskStore(settings.state_dir / FILE_NAME, settings.cache_max_bytes, settings.cache_seconds)
+        backend, wants = RemoteStore, {"url": url}
+    return {
+        "CACHE_TYPE": f"{backend.__module__}.{backend.__name__}",
+        "CACHE_DEFAULT_TIMEOUT": settings.cache_seconds,
+        "CACHE_OPTIONS": wants,
+    }

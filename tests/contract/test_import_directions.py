@@ -860,12 +860,15 @@ ONLY: dict[str, tuple[str, ...]] = {
         *WEB,
         "app.inference.pipeline",
         "app.inference.served_models",
+        "app.cache",
         "app.cli",
         # Where it is what the application of somebody else is made with.
         "apache.application",
         # What Locust's own page is made with.
         "loadtest.locustfile",
     ),
+    "flask_caching": ("app.cache",),
+    "cachelib": (),
     "werkzeug": (
         "app.model_making.development",
         *WEB,

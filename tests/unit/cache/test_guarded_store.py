@@ -12,7 +12,7 @@ from tests.fakes import FakeClock
 
 
 class Backend:
-    """May be down, or slow."""
+    """As one of Flask-Caching; may be down, or slow."""
 
     def __init__(self, clock: FakeClock) -> None:
         self.clock = clock

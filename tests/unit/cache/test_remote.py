@@ -35,35 +35,38 @@ def test_what_one_keeps_another_finds(remote: RemoteStore, redis: RedisServer) -
     other.probe()
 
     assert other.get_many("b", "c", "a") == [b"2", None, b'["text"]']
+    assert other.delete("a")
+    assert remote.get("a") is None
 
 
 def test_each_answer_has_an_age(remote: RemoteStore) -> None:
-    remote.set_many({"a": "1"})
+    remote.set("a", "1", timeout=7)
+    remote.set("b", "2")
 
-    assert remote._ask([("TTL", PREFIX + "a")]) == [60]
+    assert [remote._ask([("TTL", PREFIX + key)])[0] for key in "ab"] == [7, 60]
 
 
 def test_request_never_connects(redis: RedisServer) -> None:
     with pytest.raises(ConnectionError, match="no connection is free"):
-        RemoteStore(redis.url, 60).get_many("a")
+        RemoteStore(redis.url, 60).get("a")
 
 
 def test_connections_are_given_back_and_no_more_are_made(remote: RemoteStore) -> None:
     for _ in range(5 * CONNECTIONS):
-        remote.get_many("a")
+        remote.get("a")
     clients = remote._ask([("CLIENT", "LIST")])[0].decode().splitlines()
 
     assert len(clients) == remote._idle.qsize() == CONNECTIONS
 
 
 def test_hung_one_costs_a_tenth_of_a_second_and_is_found_again(remote: RemoteStore, redis: RedisServer) -> None:
-    remote.set_many({"a": "1"})
+    remote.set("a", "1")
     os.kill(redis.process.pid, signal.SIGSTOP)
     try:
         for _ in range(CONNECTIONS + 1):
             began = time.monotonic()
             with pytest.raises(Exception, match=r"Timeout reading|no connection is free"):
-                remote.get_many("a")
+                remote.get("a")
             assert time.monotonic() - began >= min(TIMEOUT_SECONDS, BORROW_SECONDS) * 0.9
         with pytest.raises(Exception, match="Timeout"):
             remote.probe()
@@ -72,7 +75,7 @@ def test_hung_one_costs_a_tenth_of_a_second_and_is_found_again(remote: RemoteSto
     remote.probe()
 
     # An answer that came too late is no answer to the next question.
-    assert remote.get_many("a") == [b"1"]
+    assert remote.get("a") == b"1"
 
 
 def test_stopped_one_is_an_error_and_a_new_one_is_found(redis: RedisServer) -> None:
@@ -80,10 +83,10 @@ def test_stopped_one_is_an_error_and_a_new_one_is_found(redis: RedisServer) -> N
         remote = RemoteStore(first.url, 60)
         remote.probe()
     with pytest.raises(Exception, match=r"closed|reset|Broken|Error"):
-        remote.get_many("a")
+        remote.get("a")
     with pytest.raises(Exception, match="refused"):
         remote.probe()
     with redis_servers.running(first.port):
         remote.probe()
 
-        assert remote.get_many("a") == [None]
+        assert remote.get("a") is None
