@@ -8,6 +8,7 @@ second run gives nearly the same model.
 from __future__ import annotations
 
 import argparse
+import functools
 import math
 import os
 import time
@@ -75,29 +76,18 @@ def rate_at(recipe: Recipe, step: int) -> float:
 # ---------------------------------------------------------------------------------------------------- rendered sets
 
 
-def _render_detection_chunk(path: Path, recipe: Recipe, start: int, stop: int) -> list[tuple[np.ndarray, np.ndarray]]:
+def _render_chunk(path: Path, sample: Callable, recipe: Recipe, start: int, stop: int) -> list[list]:
     seed = recipe.seed + start
     pixels = np.lib.format.open_memmap(path, "r+")
     library, rng = scenes.SpriteLibrary(seed, per_kind=48), np.random.default_rng(seed)
-    truths = []
+    shown = []
     for i in range(start, stop):
-        pixels[i], boxes, labels = scenes.detection_sample(rng, library, recipe.empty_share)
-        truths.append((boxes, labels))
-    return truths
+        pixels[i], *what = sample(rng, library)
+        shown.append(what)
+    return shown
 
 
-def _render_classification_chunk(path: Path, recipe: Recipe, start: int, stop: int) -> list[int]:
-    seed = recipe.seed + start
-    pixels = np.lib.format.open_memmap(path, "r+")
-    library, rng = scenes.SpriteLibrary(seed, per_kind=48), np.random.default_rng(seed)
-    labels = []
-    for i in range(start, stop):
-        pixels[i], label = scenes.classification_sample(rng, library)
-        labels.append(label)
-    return labels
-
-
-def _render(path: Path, render_chunk: Callable, recipe: Recipe, size: int) -> list:
+def _render(path: Path, sample: Callable, recipe: Recipe, size: int) -> list[list]:
     """Render a recipe's pictures into an .npy file, chunk by chunk on all processes; returns what they show."""
     count = recipe.scenes
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -105,7 +95,7 @@ def _render(path: Path, render_chunk: Callable, recipe: Recipe, size: int) -> li
     starts = range(0, count, CHUNK)
     began, shown = time.monotonic(), []
     with ProcessPoolExecutor(PROCESSES) as pool:
-        jobs = [pool.submit(render_chunk, path, recipe, start, min(start + CHUNK, count)) for start in starts]
+        jobs = [pool.submit(_render_chunk, path, sample, recipe, start, min(start + CHUNK, count)) for start in starts]
         for job in jobs:
             shown.extend(job.result())
             print(f"\rrendered {len(shown)} of {count} scenes in {time.monotonic() - began:.0f} s", end="", flush=True)
@@ -118,7 +108,8 @@ def detection_set(recipe: Recipe) -> tuple[Path, Path]:
     name = f"detector-{recipe.seed}-{recipe.scenes}"
     pixels, truths = BUILD / f"{name}.npy", BUILD / f"{name}-truths.npz"
     if not (truths.exists() and pixels.exists()):
-        shown = _render(pixels, _render_detection_chunk, recipe, scenes.DETECTOR_SIZE_PX)
+        sample = functools.partial(scenes.detection_sample, empty_share=recipe.empty_share)
+        shown = _render(pixels, sample, recipe, scenes.DETECTOR_SIZE_PX)
         np.savez(
             truths,
             boxes=np.concatenate([boxes for boxes, _ in shown]),
@@ -133,8 +124,8 @@ def classification_set(recipe: Recipe) -> tuple[Path, Path]:
     name = f"classifier-{recipe.seed}-{recipe.scenes}"
     pixels, truths = BUILD / f"{name}.npy", BUILD / f"{name}-truths.npz"
     if not (truths.exists() and pixels.exists()):
-        shown = _render(pixels, _render_classification_chunk, recipe, scenes.CLASSIFIER_SIZE_PX)
-        np.savez(truths, labels=np.array(shown))
+        shown = _render(pixels, scenes.classification_sample, recipe, scenes.CLASSIFIER_SIZE_PX)
+        np.savez(truths, labels=np.array([label for (label,) in shown]))
     return pixels, truths
 
 
