@@ -75,14 +75,15 @@ def fail(subject: str, found: str, next_step: str) -> Finding:
     return Finding(subject, "fail", found, next_step)
 
 
-def ask(command: Sequence[str | Path]) -> tuple[int, str]:
-    """Exit status and what a program printed. Raises OSError and subprocess.TimeoutExpired."""
+def ask(command: Sequence[str | Path], seconds: float = COMMAND_SECONDS) -> tuple[int, str]:
+    """Exit status and what a program printed, run in the repository. Raises OSError and subprocess.TimeoutExpired."""
     done = subprocess.run(
         [str(part) for part in command],
+        cwd=ROOT,
         capture_output=True,
         text=True,
         errors="replace",
-        timeout=COMMAND_SECONDS,
+        timeout=seconds,
         check=False,
     )
     return done.returncode, (done.stdout + done.stderr).strip()

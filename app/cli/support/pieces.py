@@ -11,7 +11,6 @@ import importlib.metadata
 import os
 import platform
 import re
-import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
@@ -105,16 +104,8 @@ def _versions() -> str:
 
 def _command(*arguments: str) -> str:
     """What one of our commands prints, its errors and its status."""
-    done = subprocess.run(
-        [sys.executable, "-m", "app.cli", *arguments],
-        cwd=config.ROOT,
-        capture_output=True,
-        text=True,
-        errors="replace",
-        timeout=COMMAND_SECONDS,
-        check=False,
-    )
-    return f"{done.stdout}{done.stderr}" + (f"\n(ended with {done.returncode})\n" if done.returncode else "")
+    status, printed = checks.ask((sys.executable, "-m", "app.cli", *arguments), COMMAND_SECONDS)
+    return f"{printed}\n" + (f"\n(ended with {status})\n" if status else "")
 
 
 def _metrics(settings: Settings) -> str:
