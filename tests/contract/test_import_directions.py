@@ -902,7 +902,7 @@ ONLY: dict[str, tuple[str, ...]] = {
         "app.web.openapi",
         "app.web.capacity_card",
     ),
-    "dotenv": ("app.config",),
+    "dotenv": (),
     "numpy": (
         "app.model_making.samples",
         *(
