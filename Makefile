@@ -256,3 +256,12 @@ translations: ## Update the German catalogue; list what is missing
 	@$(PY) -m app.web.pages.translations
 clean: ## Remove build outputs; state and models stay
 	@rm -rf build .pytest_cache .ruff_cache .mypy_cache .hypothesis
+
+# Names of earlier versions, for one release: one is accepted, and one is told what to do instead.
+OLD_NAMES := plugin-load tune
+.PHONY: $(OLD_NAMES)
+$(OLD_NAMES):
+	@[ $@ != tune ] || { echo "FAIL: make tune is gone. docs/loadtest.md says how to find settings for this machine." >&2; exit 2; }
+	@echo "make plugin-load NAME=… is called make loadtest MIX=… now; the next release does not know it." >&2
+	@$(INSTALL) loadtest
+	@GIVEN_MIX="$$GIVEN_NAME" app/given.sh $(PY) -m loadtest run --profile:PROFILE $(RATE_OPTIONS)

@@ -237,7 +237,8 @@ def _check_alike(runs: Sequence[Run]) -> None:
     first = runs[0]
     for run in runs[1:]:
         for key in ("profile", "mix", "env", "workers", "timeout_seconds", "repeat_share", "sources", "replay"):
-            if run.plan.get(key) != first.plan.get(key):
+            # What a run of an earlier release does not say, it did not have.
+            if (run.plan.get(key) or None) != (first.plan.get(key) or None):
                 raise UsageError(
                     f"{run.folder.name} and {first.folder.name} differ in {key}; only like runs are compared."
                 )

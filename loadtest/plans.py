@@ -74,7 +74,8 @@ def read(folder: Path) -> Plan:
     profile = table.pop("profile")
     stages = tuple(Stage(**stage) for stage in profile.pop("stages"))
     claims = tuple(profile.pop("claims"))
-    slo = table.pop("slo")
+    # Called so by 0.1.0, whose runs are still compared and shown.
+    slo = table.pop("slo", None) or table.pop("promise")
     limits = {float(share): limit for share, limit in slo.pop("limits_ms").items()}
     return Plan(
         folder=folder,

@@ -74,6 +74,10 @@ def explained(plugin: Manifest, view: View) -> View:
         except TemplateNotFound as error:
             error.add_note(_template(plugin, str(error.name)))
             raise
+        except SystemExit as error:
+            raise RuntimeError(
+                f"{place(view)}{_name(view)}() called sys.exit({error.code}); expected an answer, or abort(503)."
+            ) from error
         if isinstance(answer, NO_ANSWER):
             raise TypeError(
                 f"{place(view)}{_name(view)}() returned {answer!r}; expected a text, a dict, a list or a response:"

@@ -201,6 +201,8 @@ def test_what_apache_refuses_has_one_shape_whatever_is_accepted(served: Server, 
         ("en", "colours=light; lang=de", "Unter dieser Adresse gibt es nichts"),
         ("de", "lang=en", "There is nothing at this address"),
         ("en,de;q=0.9", "", "There is nothing at this address"),
+        ("de;q=0.0, en", "", "There is nothing at this address"),
+        ("de ; q=0.5", "", "Unter dieser Adresse gibt es nichts"),
     ],
 )
 def test_page_of_apache_speaks_the_language_of_its_reader(

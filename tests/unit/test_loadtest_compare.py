@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from loadtest import compare
+from loadtest import compare, plans
 from loadtest.compare import METRICS
 from loadtest.statuses import LoadTestError, Status, UsageError
 
@@ -207,3 +207,37 @@ def test_an_invalid_run_takes_its_pair_with_it(tmp_path: Path) -> None:
 def test_a_folder_without_a_run_is_named(tmp_path: Path) -> None:
     with pytest.raises(UsageError, match=str(tmp_path)):
         compare.read(tmp_path)
+
+
+def test_runs_of_the_release_before_are_compared_and_read(tmp_path: Path) -> None:
+    """0.1.0 called the SLO a promise, and knew neither files of scenarios nor replays."""
+    plan = {"timeout_seconds": 5, "mix": {"page": 1}, "fingerprint": {"kernel": "6"}}
+    old, new = (
+        compare.Run(tmp_path / name, row, {})
+        for name, row in (("a", plan), ("b", plan | {"sources": {}, "replay": ""}))
+    )
+
+    compare._check_alike([old, new])
+    with pytest.raises(UsageError, match="differ in replay"):
+        compare._check_alike([old, compare.Run(tmp_path / "c", plan | {"replay": "a log"}, {})])
+
+    profile = {"stages": [], "claims": [], "name": "smoke", "model": "open", "mix": "callers", "question": "?"}
+    rest = {
+        "url": "",
+        "env": "test",
+        "mix": {},
+        "seed": 1,
+        "workers": 1,
+        "slots": 1,
+        "timeout_seconds": 5,
+        "repeat_share": 0,
+    }
+    slo = {
+        "name": "default",
+        "limits_ms": {"0.5": 250},
+        "max_failed_share": 0.001,
+        "max_lag_p99_ms": 20,
+        "confidence": 0.95,
+    }
+    (tmp_path / "run.json").write_text(json.dumps({"profile": profile, "promise": slo, **rest}))
+    assert plans.read(tmp_path).slo.limits_ms == {0.5: 250}

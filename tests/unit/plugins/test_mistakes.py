@@ -55,6 +55,7 @@ ASKED = {
     "a number that JSON does not know": (f"{VIEW}    return {{'x': float('nan')}}\n", "Out of range float values are not JSON compliant"),
     "what is no JSON": (f"{VIEW}    return {{'x': object()}}\n", "Object of type object is not JSON serializable"),
     "a header of two lines": (f"{VIEW}    return 'x', 200, {{'X-A': 'b\\nc'}}\n", "Header values must not contain newline characters"),
+    "an end": (f"{VIEW}    import sys\n    sys.exit(3)\n", "__init__.py, line 4: view() called sys.exit(3); expected an answer, or abort(503)"),
     "a setting that is not declared": (f"{VIEW}    return settings.rows\n", "plugin.toml declares no [settings.rows]"),
 }  # fmt: skip
 
