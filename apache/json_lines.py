@@ -21,7 +21,8 @@ from datetime import UTC, datetime
 
 LONGEST_BYTES = 1 << 16
 # After requests were told, the next are gathered for so long: with each line for itself, nearly all of the time would
-# go into waking up. The pipe holds what comes meanwhile; where the kernel grants no larger one, it is as it was.
+# go into waking up. The pipe holds what comes meanwhile; what would fill more than half of it is not waited for, since
+# the server's threads would then wait for us.
 PAUSE_SECONDS = 0.02
 PIPE_BYTES = 1 << 20
 ACCESS, ERROR = b"access\t", b"error\t"
@@ -115,16 +116,26 @@ def _dumps(line: dict[str, object]) -> str:
     return json.dumps(line, ensure_ascii=False).translate(HARMLESS)
 
 
-def _together() -> Iterator[list[bytes]]:
-    """The lines that are there, at once: under load a reading and a writing for each would cost more than the line."""
+def _together() -> Iterator[tuple[list[bytes], int]]:
+    """The lines that are there, and their bytes: under load a reading and writing for each would cost more than it."""
     rest = b""
-    while data := os.read(0, LONGEST_BYTES):
+    while data := os.read(0, PIPE_BYTES):
         *lines, rest = (rest + data).split(b"\n")
         if len(rest) >= LONGEST_BYTES:
             lines.append(rest)
             rest = b""
-        yield lines
-    yield [rest]
+        yield lines, len(data)
+    yield [rest], 0
+
+
+def _pipe_bytes() -> int:
+    """How much the pipe before us holds: as much as the kernel grants. 0: it is none."""
+    with contextlib.suppress(OSError):
+        fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+    try:
+        return fcntl.fcntl(0, fcntl.F_GETPIPE_SZ)
+    except OSError:
+        return 0
 
 
 def main() -> int:
@@ -133,9 +144,8 @@ def main() -> int:
     # Ctrl-C and a stop are meant for the server; its last lines are to be told too.
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGWINCH):
         signal.signal(number, signal.SIG_IGN)
-    with contextlib.suppress(OSError):
-        fcntl.fcntl(0, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
-    for lines in _together():
+    pipe_bytes = _pipe_bytes()
+    for lines, size in _together():
         told = "".join(to_json(line, mark) + "\n" for line in lines if line.strip()).encode("utf-8", "backslashreplace")
         try:
             while told:
@@ -144,7 +154,7 @@ def main() -> int:
             # Nobody reads. Who writes to us must not wait or fail for that.
             continue
         # A failure, or what a process says of itself, may be followed by the end of all.
-        if all(line.startswith(mark + ACCESS) for line in lines):
+        if 2 * size < pipe_bytes and all(line.startswith(mark + ACCESS) for line in lines):
             time.sleep(PAUSE_SECONDS)
     return 0
 

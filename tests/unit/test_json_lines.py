@@ -117,3 +117,20 @@ def test_failure_behind_requests_is_told_at_once() -> None:
         told = [json.loads(made.stdout.readline())["logger"] for _ in range(5)]
 
     assert told == [*["access"] * 3, "output", "access"]
+
+
+@pytest.mark.parametrize(("size", "pauses"), [(100, 1), (499, 1), (500, 0), (1000, 0)])
+def test_what_would_fill_the_pipe_is_not_waited_for(size: int, pauses: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    access = MARK + b"access\t1700000000123\t7\t10.1.2.3\tGET\t/a\t200\t10\t3\t99\tid-12345"
+    paused, told = list[float](), list[bytes]()
+    monkeypatch.setenv("CASK_LOG_MARK", MARK.decode())
+    monkeypatch.setattr(json_lines, "_together", lambda: [([access], size)])
+    monkeypatch.setattr(json_lines, "_pipe_bytes", lambda: 1000)
+    monkeypatch.setattr(json_lines.signal, "signal", lambda *_: None)
+    monkeypatch.setattr(json_lines.time, "sleep", paused.append)
+    monkeypatch.setattr(json_lines.os, "write", lambda _, data: told.append(data) or len(data))
+
+    json_lines.main()
+
+    assert len(told) == 1
+    assert paused == [json_lines.PAUSE_SECONDS] * pauses
