@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
+import functools
 import gc
 import importlib.util
 import math
@@ -92,11 +93,16 @@ def boot_clock() -> tuple[str, float]:
 
     Empty where the kernel does not tell one boot from another.
     """
+    return _boot(), time.clock_gettime(time.CLOCK_BOOTTIME)
+
+
+@functools.cache
+def _boot() -> str:
+    """Which boot this is, the same for as long as this process lives; empty where the kernel does not tell."""
     try:
-        boot = BOOT_ID.read_text().strip()
+        return BOOT_ID.read_text().strip()
     except OSError:
-        boot = ""
-    return boot, time.clock_gettime(time.CLOCK_BOOTTIME)
+        return ""
 
 
 def memory_kills(cgroup: Path = CGROUP, membership: Path = MEMBERSHIP) -> int:

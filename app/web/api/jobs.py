@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import functools
 import json
 import threading
 from collections.abc import Iterator
@@ -11,6 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from flask import Response, current_app, jsonify, request, url_for
 from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
+from werkzeug.routing import Map
 
 from app import errors, tasks
 from app.jobs import store as jobs_store
@@ -32,6 +34,9 @@ TAG = "Jobs"
 JSON_LINES = "application/x-ndjson"
 MOST_ROWS = 1000
 EXTENSION = "jobs"
+# Of proxies, below which callers find us.
+MAX_PREFIXES = 16
+ANY_ID = "0" * 24
 # A job's body is large, and each that is being read holds a thread that predictions need.
 UPLOADS_AT_ONCE = 2
 # A body has arrived before it is read here, so a place is free again in a moment; but threads are for predictions, too.
@@ -401,11 +406,28 @@ def seen_by() -> str | None:
 
 def row(job: Job) -> dict[str, Any]:
     """A job in plain JSON types, without results."""
-    return {**jobs_row(job), "url": url_for("api.show_job", job_id=job.id)}
+    before = _before_id(current_app.url_map, request.environ.get("SCRIPT_NAME", ""))
+    return {**jobs_row(job), "url": before + job.id if before else url_for("api.show_job", job_id=job.id)}
+
+
+@functools.lru_cache(MAX_PREFIXES)
+def _before_id(_url_map: Map, _prefix: str) -> str:
+    """What stands before the id in a job's address, which takes a tenth of such an answer to build; empty where
+    something stands behind it, as a plugin's defaults may.
+    """
+    address = url_for("api.show_job", job_id=ANY_ID)
+    return address.removesuffix(ANY_ID) if address.endswith(ANY_ID) else ""
 
 
 def _parse(kind: Any) -> Any:
-    """The options in the address. Raises OptionError."""
+    """The options in the address; what nobody changes. Raises OptionError."""
+    if not request.query_string:
+        return _defaults(kind)
     given = {name: value for name, value in bodies.in_address(request).items() if value != ""}
     hint = Text("Known options: %(names)s.", names=", ".join(kind.model_fields))
     return excerpts.fitting(kind, given, Text("The address"), errors.OptionError, hint=hint)
+
+
+@functools.cache
+def _defaults(kind: Any) -> Any:
+    return kind()

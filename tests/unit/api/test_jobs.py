@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from flask import Flask
+from flask import Flask, url_for
 from flask.testing import FlaskClient
 from werkzeug.test import TestResponse
 
@@ -192,6 +192,21 @@ def test_results_come_in_pages_and_as_lines(app: Flask, client: FlaskClient) -> 
     assert pages == [[1, 2], [3]]
     assert lines.mimetype == "application/x-ndjson"
     assert [json.loads(line)["number"] for line in lines.text.splitlines()] == [1, 2, 3]
+
+
+def test_address_is_below_the_path_that_each_request_came_by(app: Flask, client: FlaskClient) -> None:
+    job = job_id(leave(client))
+    for prefix in ("", "/vision", "", "/ä"):
+        answer = client.get(f"/v1/jobs/{job}", environ_overrides={"SCRIPT_NAME": prefix}).json
+        with app.test_request_context(environ_overrides={"SCRIPT_NAME": prefix}):
+            assert answer["url"] == url_for("api.show_job", job_id=job)
+
+
+def test_address_keeps_what_stands_behind_it(app: Flask, client: FlaskClient) -> None:
+    app.url_default_functions.setdefault(None, []).append(lambda _, values: values.setdefault("who", "me"))
+    job = job_id(leave(client))
+
+    assert client.get(f"/v1/jobs/{job}").json["url"] == f"/v1/jobs/{job}?who=me"
 
 
 def test_list_comes_in_pages(client: FlaskClient) -> None:
