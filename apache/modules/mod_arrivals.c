@@ -31,6 +31,7 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
 #include <sys/mman.h>
@@ -74,6 +75,10 @@ APLOG_USE_MODULE(arrivals);
 #define REST_BYTES 262144
 #define REST_TICK_MS 10
 #define MOST_RESTS 8192
+/* So long nobody waits for a turn once the turns of others took too long. */
+#define NO_TURNS_MS 1000
+#define WEB_HANDLER "wsgi-handler"
+#define TURN_FILTER "ARRIVALS_TURN"
 /* How the names of mod_wsgi's handlers begin: ours is wsgi-handler, that of an application wsgi-script. */
 #define WSGI "wsgi-"
 #define PACE_FILTER "ARRIVALS_PACE"
@@ -106,6 +111,10 @@ typedef struct {
     int max_head_bytes;
     int head_seconds;
     int max_held_back;         /* refusals of proxies that wait at once, each with a thread */
+    int turns;                 /* requests without a body that a child hands to the app at once; 0: all */
+    int long_turn_ms;          /* where none has ended for so long, the app is not busy with Python, but waits */
+    int max_staying;           /* threads that wait at once for the next request of a connection, */
+    int stay_ms;               /* for so long, where the one before came so soon after an answer */
     int refusals;              /* a second, to one address, that nobody waits for */
     int pressed_rate;          /* bytes a second that a body must keep while half of the places are taken */
     apr_array_header_t *uncapped; /* apr_ipsubnet_t *: proxies, whose address stands for many callers */
@@ -164,6 +173,8 @@ typedef struct {
     apr_time_t rest_until;     /* its next request is not read before; 0: it may come at once */
     int is_resting;            /* SO_RCVLOWAT is set, until it is woken */
     int is_met;                /* its first request has come, or waits */
+    apr_time_t answered_at;    /* when its last request had been answered */
+    int may_stay;              /* its next request is likely to come at once */
 } caller_t;
 
 typedef struct {
@@ -182,6 +193,13 @@ typedef struct {
     apr_size_t mapped;
 } piece_t;
 
+/* One request that waits for its turn. */
+typedef struct line_t {
+    struct line_t *next;
+    pthread_cond_t comes;
+    int has_come;
+} line_t;
+
 static settings_t settings;
 static passed_t *passed;       /* of each child */
 static passed_t *own_passed;
@@ -195,6 +213,7 @@ static apr_uint32_t waiting[COUNTERS];
 static apr_uint32_t bodies[COUNTERS];
 static apr_uint32_t bodies_in_all;
 static apr_uint32_t held_back;
+static apr_uint32_t staying;
 static volatile void *spares[SPARES];
 static struct {
     int socket;
@@ -481,6 +500,42 @@ static int wait_for_head(conn_rec *c)
     return OK;
 }
 
+/* ── The next head: the thread stays for it ──────────────────────────────────────────────────────────────────────── */
+
+/* Between two requests the MPM has the listener poll the connection and wake a thread: two switches of threads, which
+ * cost more than all else of a small answer. Here the thread that has answered polls for itself, for a moment, as long as
+ * few do so. True: a whole head is there, for which nobody will have to wait. */
+static int next_head_comes(conn_rec *c, caller_t *caller)
+{
+    char few[FEW_BYTES];
+    struct pollfd poll_of = {-1, POLLIN, 0};
+    apr_socket_t *socket = ap_get_conn_socket(c);
+    ssize_t got = 0;
+    int is_likely = caller->may_stay;
+
+    caller->may_stay = 0;
+    if (!is_likely || caller->rest_until || c->aborted || c->keepalive != AP_CONN_KEEPALIVE || socket == NULL ||
+        apr_os_sock_get(&poll_of.fd, socket) != APR_SUCCESS)
+        return 0;
+    if (apr_atomic_inc32(&staying) < (apr_uint32_t)settings.max_staying && poll(&poll_of, 1, settings.stay_ms) > 0)
+        got = recv(poll_of.fd, few, sizeof few, MSG_PEEK | MSG_DONTWAIT);
+    apr_atomic_dec32(&staying);
+    return got > 0 && (is_tls(c) || is_enough(few, (apr_size_t)got));
+}
+
+static int note_answer(request_rec *r)
+{
+    conn_rec *c = r->connection;
+    caller_t *caller = ap_get_module_config(c->conn_config, &arrivals_module);
+    if (caller == NULL || c->master || settings.max_staying == 0)
+        return DECLINED;
+    while (r->prev)
+        r = r->prev;
+    caller->may_stay = r->request_time - caller->answered_at < apr_time_from_msec(settings.stay_ms);
+    caller->answered_at = apr_time_now();
+    return DECLINED;
+}
+
 /* ── The head's size ────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static apr_status_t count_head(ap_filter_t *f, apr_bucket_brigade *bb, ap_input_mode_t mode, apr_read_type_e block,
@@ -490,6 +545,10 @@ static apr_status_t count_head(ap_filter_t *f, apr_bucket_brigade *bb, ap_input_
     apr_status_t rv = ap_get_brigade(f->next, bb, mode, block, bytes);
     apr_off_t length = 0;
 
+    /* The server looks whether the next request is here already. */
+    if (caller->may_stay && mode == AP_MODE_SPECULATIVE && block == APR_NONBLOCK_READ &&
+        (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(bb))) && next_head_comes(f->c, caller))
+        return ap_get_brigade(f->next, bb, mode, block, bytes);
     if (rv != APR_SUCCESS || mode != AP_MODE_GETLINE || caller->is_read)
         return rv;
     apr_brigade_length(bb, 0, &length);
@@ -522,6 +581,7 @@ static int head_begins(request_rec *r)
     if (caller) {
         caller->head_bytes = 0;
         caller->is_read = 0;
+        caller->may_stay = 0;
     }
     return OK;
 }
@@ -1117,6 +1177,109 @@ static int take_place(request_rec *r, apr_int64_t length, place_t *place)
     return 1;
 }
 
+/* ── Turns ──────────────────────────────────────────────────────────────────────────────────────────────────────── */
+
+/* Python's lock is for one thread at a time, and each that waits for it is woken in vain again and again. So few requests
+ * are handed over at once; the others wait here, first come, first served. */
+static struct {
+    pthread_mutex_t lock;
+    int taken;
+    line_t *first, *last;
+    apr_time_t ended_at;       /* when the last turn ended */
+    apr_time_t none_until;     /* until then nobody waits */
+} turns = {PTHREAD_MUTEX_INITIALIZER, 0, NULL, NULL, 0, 0};
+
+static apr_status_t end_turn(void *data)
+{
+    int *has_turn = data;
+    line_t *next;
+    if (!*has_turn)
+        return APR_SUCCESS;
+    *has_turn = 0;
+    pthread_mutex_lock(&turns.lock);
+    turns.ended_at = apr_time_now();
+    if ((next = turns.first)) {
+        turns.first = next->next;
+        next->has_come = 1;
+        pthread_cond_signal(&next->comes);
+    }
+    else
+        turns.taken--;
+    pthread_mutex_unlock(&turns.lock);
+    return APR_SUCCESS;
+}
+
+static void leave_line(line_t *own)
+{
+    line_t **each = &turns.first, *before = NULL;
+    for (; *each != own; each = &(*each)->next)
+        before = *each;
+    *each = own->next;
+    if (turns.last == own)
+        turns.last = before;
+}
+
+/* Whether nobody waits for a turn at the moment. One of later was noted before the clock was set back. */
+static int has_no_turns(apr_time_t now)
+{
+    return now < turns.none_until && turns.none_until <= now + apr_time_from_msec(NO_TURNS_MS);
+}
+
+/* False where the turns of the others take too long. */
+static int wait_in_line(apr_time_t now)
+{
+    line_t own = {NULL, PTHREAD_COND_INITIALIZER, 0};
+    apr_time_t moved_at = now, end;
+    struct timespec until;
+    if (turns.first)
+        turns.last->next = &own;
+    else
+        turns.first = &own;
+    turns.last = &own;
+    while (!own.has_come && !has_no_turns(now)) {
+        end = now + apr_time_from_msec(settings.long_turn_ms);
+        until.tv_sec = apr_time_sec(end);
+        until.tv_nsec = apr_time_usec(end) * 1000;
+        pthread_cond_timedwait(&own.comes, &turns.lock, &until);
+        now = apr_time_now();
+        if (turns.ended_at > moved_at)
+            moved_at = turns.ended_at;
+        if (!own.has_come && now - moved_at >= apr_time_from_msec(settings.long_turn_ms))
+            turns.none_until = now + apr_time_from_msec(NO_TURNS_MS);
+    }
+    if (!own.has_come)
+        leave_line(&own);
+    return own.has_come;
+}
+
+/* The app has computed its answer. */
+static apr_status_t watch_turn(ap_filter_t *f, apr_bucket_brigade *bb)
+{
+    end_turn(f->ctx);
+    ap_remove_output_filter(f);
+    return ap_pass_brigade(f->next, bb);
+}
+
+static void take_turn(request_rec *r)
+{
+    apr_time_t now;
+    int *has_turn;
+    if (settings.turns == 0 || r->handler == NULL || strcmp(r->handler, WEB_HANDLER))
+        return;
+    now = apr_time_now();
+    has_turn = apr_pcalloc(r->pool, sizeof *has_turn);
+    pthread_mutex_lock(&turns.lock);
+    if (turns.taken < settings.turns)
+        *has_turn = ++turns.taken;
+    else if (!has_no_turns(now))
+        *has_turn = wait_in_line(now);
+    pthread_mutex_unlock(&turns.lock);
+    if (*has_turn) {
+        apr_pool_cleanup_register(r->pool, has_turn, end_turn, apr_pool_cleanup_null);
+        ap_add_output_filter(TURN_FILTER, has_turn, r, r->connection);
+    }
+}
+
 /* ── Bodies arrive ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* In front of all handlers: each of them has the whole request. */
@@ -1129,8 +1292,12 @@ static int take_in(request_rec *r)
     place_t *place;
     int status, predicts = refusal->document && r->method_number == M_POST;
 
-    if (r->main || r->prev || settings.folder == NULL || !has_body(r, &length))
+    if (r->main || r->prev || settings.folder == NULL)
         return DECLINED;
+    if (!has_body(r, &length)) {
+        take_turn(r);
+        return DECLINED;
+    }
     if (ap_get_limit_req_body(r) > 0 && length > ap_get_limit_req_body(r))
         return fail(r, HTTP_REQUEST_ENTITY_TOO_LARGE);
     if (predicts && own_passed && is_full(r->useragent_addr) && is_new(r, length))
@@ -1264,6 +1431,15 @@ static const char *set_number(cmd_parms *cmd, void *unused, const char *text)
     return NULL;
 }
 
+/* A number and what stands behind it in the settings. */
+static const char *set_two(cmd_parms *cmd, void *unused, const char *number, const char *ms)
+{
+    int *first = cmd->info;
+    const char *wrong = set_number(cmd, unused, number);
+    cmd->info = first + 1;
+    return wrong ? wrong : set_number(cmd, unused, ms);
+}
+
 static const char *set_folder(cmd_parms *cmd, void *unused, const char *path)
 {
     settings.folder = path;
@@ -1330,6 +1506,8 @@ static const command_rec directives[] = {
     AP_INIT_TAKE1("ArrivalsMaxHeadBytes", set_number, &settings.max_head_bytes, RSRC_CONF, "of one head"),
     AP_INIT_TAKE1("ArrivalsHeadSeconds", set_number, &settings.head_seconds, RSRC_CONF, "until a head is whole"),
     AP_INIT_TAKE1("ArrivalsMaxHeldBack", set_number, &settings.max_held_back, RSRC_CONF, "refusals, by a child"),
+    AP_INIT_TAKE2("ArrivalsTurns", set_two, &settings.turns, RSRC_CONF, "requests without a body of a child, and ms"),
+    AP_INIT_TAKE2("ArrivalsStaying", set_two, &settings.max_staying, RSRC_CONF, "threads of a child, and ms"),
     AP_INIT_TAKE1("ArrivalsRefusals", set_number, &settings.refusals, RSRC_CONF, "a second, to an address, by a child"),
     AP_INIT_TAKE1("ArrivalsPressedRate", set_number, &settings.pressed_rate, RSRC_CONF, "bytes a second, when full"),
     AP_INIT_ITERATE("ArrivalsUncapped", add_uncapped, NULL, RSRC_CONF, "networks of proxies"),
@@ -1362,9 +1540,11 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_handler(take_in, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_log_transaction(see_who_went, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_log_transaction(count_refusal, NULL, NULL, APR_HOOK_REALLY_LAST);
+    ap_hook_log_transaction(note_answer, NULL, NULL, APR_HOOK_REALLY_LAST);
     ap_hook_insert_filter(watch_refusal, NULL, NULL, APR_HOOK_LAST);
     ap_hook_insert_error_filter(watch_refusal, NULL, NULL, APR_HOOK_LAST);
     ap_register_output_filter(PACE_FILTER, hold_back, NULL, AP_FTYPE_CONTENT_SET);
+    ap_register_output_filter(TURN_FILTER, watch_turn, NULL, AP_FTYPE_CONTENT_SET);
     ap_register_output_filter(PLACE_FILTER, watch_end, NULL, AP_FTYPE_CONTENT_SET);
     ap_register_input_filter(HEAD_FILTER, count_head, NULL, AP_FTYPE_CONNECTION);
     ap_register_input_filter(REPLAY_FILTER, replay, NULL, AP_FTYPE_CONTENT_SET);

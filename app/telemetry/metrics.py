@@ -191,7 +191,9 @@ REQUEST_SECONDS = _histogram(
     "cask_http_request_seconds", "Time a request spent in the app, until its answer was complete.", route=ROUTE
 )
 IN_FLIGHT = _gauge("cask_http_requests_in_flight", "Requests that are in the app at this moment.")
-WEB_QUEUE_SECONDS = _histogram("cask_web_queue_seconds", "Time a request waited in Apache for a thread of the app.")
+WEB_QUEUE_SECONDS = _histogram(
+    "cask_web_queue_seconds", "Time a request waited in Apache for a thread of the app, once its turn had come."
+)
 REFUSED = _counter(
     "cask_refused_total",
     "Requests that got no result, by the code in their problem document; `by` says who refused.",
