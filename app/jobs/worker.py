@@ -132,19 +132,15 @@ class Worker:
             answer = {"error": problem(error)}
         except CaskError as error:
             if not _is_of_the_item(error, claim):
-                self._store.release(claim, is_counted=_may_be_at_fault(error))
-                # The process of that model starts again; nobody else has to wait for it.
-                if isinstance(error, errors.ModelCrashedError):
-                    self._pauses.begin(claim.job_id)
-                    return True
-                self._pause(error)
-                return False
+                return self._put_back(claim, error)
+            # The next image of the job is another one.
+            self._pauses.end(claim.job_id)
             answer = {"error": problem(error)}
         except Exception:
             log.exception("job %s, image %d: an unexpected failure", claim.job_id, claim.number)
             self._store.release(claim, is_counted=True)
-            self._pause(CaskError("It failed for an unknown reason."))
-            return False
+            self._pauses.begin(claim.job_id)
+            return True
         else:
             self._pauses.end(claim.job_id)
         self._pause_seconds = 0.0
@@ -156,6 +152,16 @@ class Worker:
             log.info("job %s %s: %d images, %d failed", ended.id, ended.state, ended.total, ended.failed)
             self._store.sweep()
         return True
+
+    def _put_back(self, claim: Claim, error: CaskError) -> bool:
+        """Try the image again later. False where every job has to wait for that."""
+        self._store.release(claim, is_counted=_may_be_at_fault(error))
+        # That model or its process failed; nobody else has to wait for it.
+        if isinstance(error, errors.ModelCrashedError) or type(error) is CaskError:
+            self._pauses.begin(claim.job_id)
+            return True
+        self._pause(error)
+        return False
 
     def _predict(self, claim: Claim) -> dict[str, Any]:
         if claim.attempt > MAX_ATTEMPTS:
@@ -223,10 +229,10 @@ class Worker:
 
 
 def _is_of_the_item(error: CaskError, claim: Claim) -> bool:
-    """Whether a model with code fails at this item, however often it is asked: it raised, or crashed several times."""
-    if isinstance(error, errors.ModelCrashedError):
-        return claim.attempt >= MAX_CRASHES
-    return claim.task == CODE and type(error) is CaskError
+    """Whether a model fails at this item, however often it is asked: code raised, or anything failed several times."""
+    if claim.task == CODE and type(error) is CaskError:
+        return True
+    return type(error) in (CaskError, errors.ModelCrashedError) and claim.attempt >= MAX_CRASHES
 
 
 def _may_be_at_fault(error: CaskError) -> bool:
@@ -234,6 +240,5 @@ def _may_be_at_fault(error: CaskError) -> bool:
 
     An engine that was away before says nothing, however long it is away.
     """
-    return isinstance(error, errors.DeadlineExceededError | errors.ModelCrashedError) or (
-        isinstance(error, errors.EngineAwayError) and error.was_working
-    )
+    is_of_model = type(error) is CaskError or isinstance(error, errors.DeadlineExceededError | errors.ModelCrashedError)
+    return is_of_model or (isinstance(error, errors.EngineAwayError) and error.was_working)

@@ -21,7 +21,7 @@ from app.inference.results import Box, Detection
 from app.jobs import pauses
 from app.jobs import worker as worker_module
 from app.jobs.store import JobStore
-from app.jobs.worker import Worker
+from app.jobs.worker import MAX_ATTEMPTS, MAX_CRASHES, Worker
 from app.models.manifests import Manifest
 from app.supervision import pulse
 from tests import fakes
@@ -109,7 +109,6 @@ def test_image_that_cannot_be_predicted_has_its_error_and_the_others_go_on(
         (EngineAwayError, False),
         (EngineEndedError, True),
         (DeadlineExceededError, True),
-        (RuntimeError, True),
     ],
 )
 def test_trouble_of_the_engine_puts_the_image_back(
@@ -123,6 +122,23 @@ def test_trouble_of_the_engine_puts_the_image_back(
     claim = store.claim()
     assert claim
     assert claim.attempt == (2 if is_counted else 1)
+
+
+@pytest.mark.parametrize(("kind", "attempts"), [(CaskError, MAX_CRASHES), (RuntimeError, MAX_ATTEMPTS)])
+def test_image_at_which_a_model_fails_holds_up_its_own_job_alone_and_not_for_ever(
+    store: JobStore, worker: Worker, predictor: FakePredictor, clock: FakeClock, kind: type[Exception], attempts: int
+) -> None:
+    broken, whole = add(store, 1), add(store, 1)
+    predictor.errors = iter([kind("The model failed"), None, *[kind("The model failed")] * (attempts - 1)])
+    while worker.step():
+        pass
+
+    assert [store.get(job.id).state for job in (broken, whole)] == ["running", "succeeded"]
+    for _ in range(attempts):
+        clock.now += pauses.LONGEST_SECONDS
+        worker.step()
+    assert store.results(broken.id)[0]["error"]["status"] >= 500
+    assert len(predictor.asked) == attempts + 1
 
 
 def test_each_refusal_doubles_the_pause_and_a_success_ends_it(
