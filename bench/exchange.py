@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import socket
-from dataclasses import dataclass
+from typing import NamedTuple
 
 from bench.requests import Request
 
@@ -23,8 +23,7 @@ class PeerClosedError(Exception):
         self.is_silent = is_silent
 
 
-@dataclass(frozen=True)
-class Response:
+class Response(NamedTuple):
     """One answer. ``can_stay``: whether the connection may carry another request.
 
     ``retry_after_seconds``: when the server asks to be asked again; 0 where it does not say.
@@ -106,15 +105,15 @@ class Exchange:
         end = self._received.find(HEAD_END)
         if end < 0:
             return False
-        lines = bytes(self._received[:end]).lower().split(b"\r\n")
+        head = bytes(self._received[:end]).lower()
         body_at = end + len(HEAD_END)
-        headers = dict(line.split(b":", 1) for line in lines[1:] if b":" in line)
-        can_stay = b"close" not in headers.get(b"connection", b"") and lines[0].startswith(b"http/1.1")
-        seconds = headers.get(b"retry-after", b"0").strip()
+        can_stay = b"close" not in _header(head, b"connection") and head.startswith(b"http/1.1")
+        seconds = _header(head, b"retry-after")
         self._retry_after = float(seconds) if seconds.isdigit() else 0.0
-        self._response_head = (int(lines[0][9:12]), body_at, can_stay)
-        if b"content-length" in headers:
-            self._length = body_at + int(headers[b"content-length"])
+        self._response_head = (int(head[9:12]), body_at, can_stay)
+        length = _header(head, b"content-length")
+        if length:
+            self._length = body_at + int(length)
         return True
 
     def _at_end(self) -> Response:
@@ -141,6 +140,12 @@ def close(sock: socket.socket) -> None:
     """Close without a word, whatever state it is in."""
     with contextlib.suppress(OSError):
         sock.close()
+
+
+def _header(head: bytes, name: bytes) -> bytes:
+    """The value of one header of a head in small letters; empty where it has none."""
+    _, found, rest = head.partition(b"\r\n" + name + b":")
+    return rest.partition(b"\r\n")[0].strip() if found else b""
 
 
 def _dechunk(data: bytes) -> bytes:

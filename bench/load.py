@@ -15,6 +15,7 @@ import select
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 from bench import exchange
 from bench.exchange import Exchange, PeerClosedError, Response
@@ -30,8 +31,7 @@ REFUSALS = (429, 503)
 Judge = Callable[[bytes], str]
 
 
-@dataclass(frozen=True)
-class Record:
+class Record(NamedTuple):
     """How one request ended. Moments are seconds of ``time.perf_counter``; ``lane`` is what it was sent for.
 
     ``outcome``: right, wrong (another label), refused (429, 503), failed (another status), reset, late (no answer
@@ -69,7 +69,7 @@ class Run:
         return self.count(outcome, lane) / self.seconds
 
 
-@dataclass(eq=False)
+@dataclass(eq=False, slots=True)
 class _Flight:
     """One request on its way."""
 
@@ -138,8 +138,8 @@ class Driver:
         made = Exchange(line, request)  # type: ignore[arg-type]
         flight = _Flight(lane, request, moment, made, judge, sock is not None, on_end)
         self._flights[made.sock.fileno()] = flight
-        if flight.is_reused:
-            made.write()
+        # A new connection of loopback is there at once, as a rule; else the kernel says so, and when it is.
+        made.write()
         self._watch(flight)
 
     def _watch(self, flight: _Flight) -> None:
@@ -157,7 +157,7 @@ class Driver:
             return
         if events & select.EPOLLOUT and not flight.exchange.is_sent:
             flight.exchange.write()
-        if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR) or flight.exchange.is_sent:
+        if events & (select.EPOLLIN | select.EPOLLHUP | select.EPOLLERR):
             try:
                 response = flight.exchange.read()
             except PeerClosedError as error:
@@ -173,21 +173,22 @@ class Driver:
         if not (flight.is_reused and error.is_silent):
             self._end(flight, "reset", None)
             return
-        self._forget(flight)
-        exchange.close(flight.exchange.sock)
+        self._forget(flight, stays=False)
         self.send(flight.lane, flight.request, flight.judge, flight.on_end, intended=flight.intended)
 
     def _end(self, flight: _Flight, outcome: str, response: Response | None) -> None:
-        self._forget(flight)
+        self._forget(flight, stays=response is not None and response.can_stay)
         self.records.append(Record(flight.lane, outcome, flight.intended, time.perf_counter()))
-        if response is None or not response.can_stay:
-            exchange.close(flight.exchange.sock)
         flight.on_end(flight, outcome, response)
 
-    def _forget(self, flight: _Flight) -> None:
+    def _forget(self, flight: _Flight, *, stays: bool) -> None:
         descriptor = flight.exchange.sock.fileno()
-        self._epoll.unregister(descriptor)
         del self._flights[descriptor]
+        if stays:
+            self._epoll.unregister(descriptor)
+        else:
+            # The kernel watches no closed one.
+            exchange.close(flight.exchange.sock)
 
     def _sweep(self, now: float) -> None:
         """End what has waited too long."""

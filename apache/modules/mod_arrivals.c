@@ -24,7 +24,9 @@
 #include "http_protocol.h"
 #include "http_request.h"
 #include "httpd.h"
+#include "mod_core.h"
 #include "mpm_common.h"
+#include "util_time.h"
 #if AP_MODULE_MAGIC_AT_LEAST(20120211, 102)
 #include "http_ssl.h"
 #endif
@@ -34,6 +36,7 @@
 #include <poll.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -64,11 +67,15 @@ APLOG_USE_MODULE(arrivals);
  * many callers, as a gateway does, seldom does so. */
 #define AT_ONCE_MS 50
 #define AT_ONCE_TIMES 5
-/* So long its next request waits, and longer while its address gets more refusals than are free: at most so long. */
+/* So long its next request waits, twice as long after each further refusal, up to the last of these; and longer while its
+ * address gets more refusals than are free, at most the second. */
 #define REST_MS 250
 #define MOST_REST_MS 1000
+#define MOST_REST_OF_ONE_MS 2000
 /* An address may be ahead of its pace by so much before it waits: refusals come in bursts, and are quick. */
 #define AHEAD_MS 1000
+/* How many times as much a refusal costs while all addresses together get half as many again as are free for one. */
+#define CROWD_TIMES 5
 /* What a refusal by the app counts, which costs so much more than one of the server's. */
 #define BY_APP 5
 /* More than an ordinary request has; the kernel keeps it, and wakes us for nothing less. Each that rests may cost as much. */
@@ -85,6 +92,8 @@ APLOG_USE_MODULE(arrivals);
 #define HEAD_FILTER "ARRIVALS_HEAD"
 #define REPLAY_FILTER "ARRIVALS_REPLAY"
 #define PLACE_FILTER "ARRIVALS_PLACE"
+#define REFUSAL_FILTER "ARRIVALS_REFUSAL"
+#define ID_HEADER "X-Request-Id"
 #define BY_HEADER "X-Forwarded-By"
 /* A note that the log reads (logging.conf). */
 #define NOTE_GONE "cask-gone"
@@ -175,6 +184,7 @@ typedef struct {
     int is_met;                /* its first request has come, or waits */
     apr_time_t answered_at;    /* when its last request had been answered */
     int may_stay;              /* its next request is likely to come at once */
+    int is_done;               /* its last request was refused, and all of it is read */
 } caller_t;
 
 typedef struct {
@@ -222,8 +232,9 @@ static struct {
 static int rests_in_all;
 static pthread_mutex_t rests_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t rests_began = PTHREAD_COND_INITIALIZER;
-/* When each address has paid for the refusals that it was given, in ms of the clock. */
+/* When each address has paid for the refusals that it was given, in µs of the clock, and when all have. */
 static apr_uint32_t paid_at[COUNTERS];
+static apr_uint32_t paid_by_all;
 /* In units of 1 KiB, since 32 bits must hold it. */
 static apr_uint32_t kib_in_all;
 
@@ -256,11 +267,11 @@ static int is_uncapped(apr_sockaddr_t *address)
 
 /* ── The pace of refusals ───────────────────────────────────────────────────────────────────────────────────────── */
 
-/* By how many ms an address is ahead of its pace; so many refusals more move it on, each by a part of a second. */
-static apr_int32_t ahead_ms(apr_sockaddr_t *address, int refusals)
+/* Moves on until when refusals are paid for; by how many µs that is ahead. */
+static apr_int32_t move_on(apr_uint32_t *paid, apr_int32_t more)
 {
-    apr_uint32_t *paid = counter_of(paid_at, address), now = (apr_uint32_t)apr_time_as_msec(apr_time_now()), before;
-    apr_int32_t ahead, most = AHEAD_MS + MOST_REST_MS, more = 1000 * refusals / settings.refusals;
+    apr_uint32_t now = (apr_uint32_t)apr_time_now(), before;
+    apr_int32_t ahead, most = 1000 * (AHEAD_MS + MOST_REST_MS);
     do {
         before = apr_atomic_read32(paid);
         ahead = (apr_int32_t)(before - now);
@@ -270,6 +281,16 @@ static apr_int32_t ahead_ms(apr_sockaddr_t *address, int refusals)
         ahead = ahead + more < most ? ahead + more : most;
     } while (more && apr_atomic_cas32(paid, now + (apr_uint32_t)ahead, before) != before);
     return ahead;
+}
+
+/* By how many ms an address is ahead of its pace; so many refusals more move it on, each by a part of a second. Where all
+ * addresses together get more than one alone may, they pay more: else those who have many hammer as often as they like. */
+static apr_int32_t ahead_ms(apr_sockaddr_t *address, int refusals)
+{
+    apr_int32_t more = refusals * (APR_USEC_PER_SEC / settings.refusals);
+    if (more && move_on(&paid_by_all, more * 2 / 3) > 1000 * AHEAD_MS)
+        more *= CROWD_TIMES;
+    return move_on(counter_of(paid_at, address), more) / 1000;
 }
 
 static apr_int32_t rest_ms(apr_int32_t ahead)
@@ -445,6 +466,14 @@ static void wait_for_more(conn_rec *c)
     c->cs->state = CONN_STATE_WRITE_COMPLETION;
 }
 
+/* The MPM is to close it. */
+static int end(conn_rec *c)
+{
+    c->keepalive = AP_CONN_CLOSE;
+    c->cs->state = CONN_STATE_LINGER;
+    return OK;
+}
+
 static int wait_for_head(conn_rec *c)
 {
     caller_t *caller = ap_get_module_config(c->conn_config, &arrivals_module);
@@ -458,6 +487,9 @@ static int wait_for_head(conn_rec *c)
         return DECLINED;
     if (caller == NULL || c->master || c->cs == NULL || socket == NULL || settings.head_seconds == 0)
         return DECLINED;
+    /* What has been read already cannot rest: who sends on without reading the answers pays with the connection. */
+    if (c->data_in_input_filters && caller->rest_until > apr_time_now())
+        return end(c);
     if (c->data_in_input_filters || apr_os_sock_get(&number, socket) != APR_SUCCESS)
         return DECLINED;
     meet_pace(c, caller);
@@ -492,9 +524,7 @@ static int wait_for_head(conn_rec *c)
         come = -1;
     if (come < 0) {
         waits_no_more(caller);
-        c->keepalive = AP_CONN_CLOSE;
-        c->cs->state = CONN_STATE_LINGER;
-        return OK;
+        return end(c);
     }
     wait_for_more(c);
     return OK;
@@ -580,8 +610,7 @@ static int head_begins(request_rec *r)
     caller_t *caller = ap_get_module_config(r->connection->conn_config, &arrivals_module);
     if (caller) {
         caller->head_bytes = 0;
-        caller->is_read = 0;
-        caller->may_stay = 0;
+        caller->is_read = caller->is_done = caller->may_stay = 0;
     }
     return OK;
 }
@@ -1114,10 +1143,147 @@ static int is_computed(request_rec *r)
     return said && settings.computed && ap_regexec(settings.computed, said, 0, NULL, 0) == 0;
 }
 
-/* The same words as the app's. They are sent by way of no ErrorDocument, which would ask more of Apache than all else. */
-static int refuse_for_room(request_rec *r, const refusal_t *refusal)
+/* ── Refusals for want of a place ───────────────────────────────────────────────────────────────────────────────── */
+
+/* How many bytes of this connection wait in the kernel. */
+static int waiting_bytes(int socket)
 {
-    const char *wrong = NULL, *document = ap_expr_str_exec(r, refusal->document, &wrong);
+    int bytes = 0;
+    return ioctl(socket, FIONREAD, &bytes) == 0 ? bytes : 0;
+}
+
+/* Whether all of the body has come to a connection that stays: by way of the server's filters, which know where it ends. */
+static int is_read_by_filters(request_rec *r)
+{
+    apr_bucket_brigade *bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    int is_whole = 0;
+    while (!is_whole &&
+           ap_get_brigade(r->input_filters, bb, AP_MODE_READBYTES, APR_NONBLOCK_READ, READ_BYTES) == APR_SUCCESS &&
+           !APR_BRIGADE_EMPTY(bb)) {
+        is_whole = APR_BUCKET_IS_EOS(APR_BRIGADE_LAST(bb));
+        apr_brigade_cleanup(bb);
+    }
+    apr_brigade_destroy(bb);
+    return is_whole;
+}
+
+/* The same for one that ends: its filters are asked for all that they have, and then never again. The kernel throws away
+ * the rest without handing it over; the filters take 8000 bytes at a time. */
+static int is_read_by_kernel(request_rec *r, apr_int64_t left)
+{
+    conn_rec *c = r->connection;
+    apr_bucket_brigade *bb = apr_brigade_create(r->pool, c->bucket_alloc);
+    apr_bucket *each;
+    apr_os_sock_t socket;
+    ssize_t got = 1;
+    if (apr_os_sock_get(&socket, ap_get_conn_socket(c)) != APR_SUCCESS ||
+        ap_get_brigade(c->input_filters, bb, AP_MODE_EXHAUSTIVE, APR_NONBLOCK_READ, 0) != APR_SUCCESS)
+        return 0;
+    /* The last is the socket, of no length. */
+    for (each = APR_BRIGADE_FIRST(bb); each != APR_BRIGADE_SENTINEL(bb); each = APR_BUCKET_NEXT(each))
+        if (each->length != (apr_size_t)-1)
+            left -= (apr_int64_t)each->length;
+    while (left > 0 && got > 0) {
+        do
+            got = recv(socket, NULL, (size_t)left, MSG_TRUNC | MSG_DONTWAIT);
+        while (got < 0 && errno == EINTR);
+        left -= got > 0 ? got : 0;
+    }
+    return left <= 0;
+}
+
+/* The server itself ends a connection with each 503, since it may not have read all of the request. Here that is known:
+ * who may ask on by the same connection costs half of who comes by a new one. */
+static int may_go_on(request_rec *r)
+{
+    int state;
+    if (ap_mpm_query(AP_MPMQ_MPM_STATE, &state) != APR_SUCCESS || state == AP_MPMQ_STOPPING)
+        return 0;
+    return r->proto_num >= HTTP_VERSION(1, 1) && r->server->keep_alive && r->connection->keepalive != AP_CONN_CLOSE &&
+           !ap_find_token(r->pool, apr_table_get(r->headers_in, "Connection"), "close");
+}
+
+static int add_line(void *lines, const char *name, const char *value)
+{
+    apr_brigade_putstrs(lines, NULL, NULL, name, ": ", value, CRLF, NULL);
+    return 1;
+}
+
+/* In the place of the server's own filter, which would say that the connection ends, and end it. Its context: not NULL
+ * where it stays. */
+static apr_status_t write_head(ap_filter_t *f, apr_bucket_brigade *bb)
+{
+    request_rec *r = f->r;
+    apr_bucket_brigade *head = apr_brigade_create(r->pool, r->connection->bucket_alloc);
+    char date[APR_RFC822_DATE_LEN];
+    const char *server = ap_get_server_banner();
+
+    ap_remove_output_filter(f);
+    r->connection->keepalive = f->ctx ? AP_CONN_KEEPALIVE : AP_CONN_CLOSE;
+    r->headers_out = apr_table_overlay(r->pool, r->err_headers_out, r->headers_out);
+    apr_table_clear(r->err_headers_out);
+    apr_table_setn(r->headers_out, "Content-Type", r->content_type);
+    if (f->ctx == NULL)
+        apr_table_setn(r->headers_out, "Connection", "close");
+    ap_recent_rfc822_date(date, r->request_time);
+    apr_brigade_putstrs(head, NULL, NULL, "HTTP/1.1 ", ap_get_status_line(r->status), CRLF "Date: ", date, CRLF, NULL);
+    if (server && *server)
+        add_line(head, "Server", server);
+    apr_table_do(add_line, head, r->headers_out, NULL);
+    apr_brigade_puts(head, NULL, NULL, CRLF);
+    APR_BRIGADE_PREPEND(bb, head);
+    return ap_pass_brigade(f->next, bb);
+}
+
+/* Whether all of the body is here. What is is thrown away; nobody waits for more. To read it would ask for it, if it is
+ * not to be sent before we say so. */
+static int is_all_here(request_rec *r, apr_int64_t length)
+{
+    if (length <= 0 || length > SMALL_BYTES || r->expecting_100 || apr_table_get(r->headers_in, "Transfer-Encoding"))
+        return 0;
+    return may_go_on(r) || is_tls(r->connection) ? is_read_by_filters(r) : is_read_by_kernel(r, length);
+}
+
+/* `is_read`: so is the body. A stream of HTTP/2 is a request of its own, and nothing here is for it. */
+static void settle_connection(request_rec *r, apr_int64_t length, int is_read)
+{
+    conn_rec *c = r->connection;
+    caller_t *caller = ap_get_module_config(c->conn_config, &arrivals_module);
+    ap_filter_t *f, *next;
+    int stays;
+
+    if (c->master || caller == NULL) {
+        c->keepalive = AP_CONN_CLOSE;
+        return;
+    }
+    caller->is_done = is_read || is_all_here(r, length);
+    stays = caller->is_done && may_go_on(r);
+    c->keepalives += stays;
+    for (f = r->output_filters; f; f = next) {
+        next = f->next;
+        if (f->frec == ap_http_header_filter_handle)
+            ap_remove_output_filter(f);
+    }
+    ap_add_output_filter(REFUSAL_FILTER, stays ? caller : NULL, r, c);
+}
+
+/* As request-id.conf has it, which may not have spoken yet. */
+static void keep_id(request_rec *r)
+{
+    const char *id = apr_table_get(r->headers_in, ID_HEADER), *own = apr_table_get(r->subprocess_env, "UNIQUE_ID");
+    size_t length = id ? strlen(id) : 0, n = 0;
+    while (n < length && (apr_isalnum(id[n]) || strchr("@._-", id[n])))
+        n++;
+    if (own && (length < 8 || length > 64 || n < length))
+        apr_table_setn(r->headers_in, ID_HEADER, own);
+}
+
+/* The same words as the app's. They are sent by way of no ErrorDocument, which would ask more of Apache than all else. */
+static int refuse_for_room(request_rec *r, const refusal_t *refusal, apr_int64_t length, int is_read)
+{
+    const char *wrong = NULL, *document;
+    keep_id(r);
+    document = ap_expr_str_exec(r, refusal->document, &wrong);
     if (wrong)
         return fail(r, HTTP_SERVICE_UNAVAILABLE);
     r->status = HTTP_SERVICE_UNAVAILABLE;
@@ -1126,8 +1292,22 @@ static int refuse_for_room(request_rec *r, const refusal_t *refusal)
     apr_table_setn(r->notes, NOTE_REFUSED, refusal->retry_after);
     ap_set_content_type(r, "application/problem+json");
     ap_set_content_length(r, (apr_off_t)strlen(document));
-    fail(r, r->status);
+    settle_connection(r, length, is_read);
     ap_rputs(document, r);
+    return OK;
+}
+
+/* Nothing of it can come any more that would have the kernel reset the connection before the answer is read: it may be
+ * closed at once, where the server would be woken twice more for it. */
+static int close_at_once(conn_rec *c)
+{
+    caller_t *caller = c->master ? NULL : ap_get_module_config(c->conn_config, &arrivals_module);
+    apr_os_sock_t socket;
+    if (caller == NULL || !caller->is_done || c->aborted || is_tls(c) || ap_get_conn_socket(c) == NULL ||
+        apr_os_sock_get(&socket, ap_get_conn_socket(c)) != APR_SUCCESS)
+        return OK;
+    ap_flush_conn(c);
+    c->aborted = waiting_bytes(socket) == 0;
     return OK;
 }
 
@@ -1143,10 +1323,13 @@ static int is_new(request_rec *r, apr_int64_t length)
     char *seen;
     apr_size_t size = BEGINNING;
     int is_seen;
+    /* A stream that is answered while it sends would be reset by the server, and many callers then see no answer. */
+    if (r->connection->master && length > 0 && length <= SMALL_BYTES)
+        return 0;
     if (is_computed(r) || !is_known(hash_of_length(length)))
         return 1;
     /* Only where it came in one piece the beginning was noted. */
-    if (length < BEGINNING || length > SMALL_BYTES || r->connection->master)
+    if (length < BEGINNING || length > SMALL_BYTES)
         return 0;
     bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
     seen = apr_palloc(r->pool, size);
@@ -1280,6 +1463,32 @@ static void take_turn(request_rec *r)
     }
 }
 
+/* Before anybody looks for a file, for its rights and for who is to answer: ten calls of the kernel for a refusal. What the
+ * server has not found the settings of here, such as an address that it rewrites, is refused later in the same words. */
+static int refuse_early(request_rec *r)
+{
+    struct ap_conf_vector_t *before = r->per_dir_config;
+    const refusal_t *refusal;
+    apr_int64_t length;
+    int status = DECLINED;
+    if (r->main || r->prev || r->method_number != M_POST || own_passed == NULL || !has_body(r, &length) ||
+        r->connection->master)
+        return DECLINED;
+    if ((ap_get_limit_req_body(r) > 0 && length > ap_get_limit_req_body(r)) || !is_full(r->useragent_addr))
+        return DECLINED;
+    /* The server has done so already, and forgotten it for now. */
+    if (ap_location_walk(r) != OK)
+        return DECLINED;
+    refusal = ap_get_module_config(r->per_dir_config, &arrivals_module);
+    if (refusal->document && is_new(r, length)) {
+        ap_run_insert_filter(r);
+        status = refuse_for_room(r, refusal, length, 0) == OK ? DONE : HTTP_SERVICE_UNAVAILABLE;
+    }
+    if (status == DECLINED)
+        r->per_dir_config = before;
+    return status;
+}
+
 /* ── Bodies arrive ──────────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* In front of all handlers: each of them has the whole request. */
@@ -1301,7 +1510,7 @@ static int take_in(request_rec *r)
     if (ap_get_limit_req_body(r) > 0 && length > ap_get_limit_req_body(r))
         return fail(r, HTTP_REQUEST_ENTITY_TOO_LARGE);
     if (predicts && own_passed && is_full(r->useragent_addr) && is_new(r, length))
-        return refuse_for_room(r, refusal);
+        return refuse_for_room(r, refusal, length, 0);
     if (length > ARRIVALS_IN_MEMORY && !has_room(length, length))
         return refuse(r, HTTP_SERVICE_UNAVAILABLE, "the bodies that are arriving have all bytes there are");
     arrival = apr_pcalloc(r->pool, sizeof *arrival);
@@ -1329,7 +1538,7 @@ static int take_in(request_rec *r)
     if (status != OK)
         return fail(r, status);
     if (predicts && !take_place(r, length, place))
-        return refuse_for_room(r, refusal);
+        return refuse_for_room(r, refusal, length, 1);
     ap_add_input_filter(REPLAY_FILTER, body, r, r->connection);
     return DECLINED;
 }
@@ -1357,13 +1566,22 @@ static int is_refusal(request_rec *r)
     return r->status == HTTP_SERVICE_UNAVAILABLE || r->status == HTTP_TOO_MANY_REQUESTS;
 }
 
+/* For how many ms a connection rests that asked at once so often in a row. */
+static apr_int32_t longer_each_time(int refused_at_once)
+{
+    int times = refused_at_once - AT_ONCE_TIMES;
+    if (times < 0)
+        return 0;
+    return times < 4 && REST_MS << times < MOST_REST_OF_ONE_MS ? REST_MS << times : MOST_REST_OF_ONE_MS;
+}
+
 /* Callers who ask again at once when they are refused would have the processors to themselves, thousands of times a
  * second. The refusal has been sent; what waits is their next request. */
 static int count_refusal(request_rec *r)
 {
     conn_rec *c = r->connection;
     caller_t *caller = ap_get_module_config(c->conn_config, &arrivals_module);
-    apr_int32_t wait;
+    apr_int32_t wait, own_wait;
     int is_of_app;
     while (r->next)
         r = r->next;
@@ -1385,8 +1603,8 @@ static int count_refusal(request_rec *r)
         caller->refused_at_once++;
     else
         caller->refused_at_once = 0;
-    if (caller->refused_at_once >= AT_ONCE_TIMES && wait < REST_MS)
-        wait = REST_MS;
+    own_wait = longer_each_time(caller->refused_at_once);
+    wait = wait > own_wait ? wait : own_wait;
     caller->refused_at = apr_time_now();
     caller->rest_until = caller->refused_at + apr_time_from_msec(wait);
     caller->asked_at = 0;
@@ -1537,6 +1755,8 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_child_status(clear_passed, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_translate_name(say_why, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_fixups(meet_conditions, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_map_to_storage(refuse_early, NULL, NULL, APR_HOOK_REALLY_FIRST);
+    ap_hook_pre_close_connection(close_at_once, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_handler(take_in, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_log_transaction(see_who_went, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_log_transaction(count_refusal, NULL, NULL, APR_HOOK_REALLY_LAST);
@@ -1546,6 +1766,7 @@ static void register_hooks(apr_pool_t *p)
     ap_register_output_filter(PACE_FILTER, hold_back, NULL, AP_FTYPE_CONTENT_SET);
     ap_register_output_filter(TURN_FILTER, watch_turn, NULL, AP_FTYPE_CONTENT_SET);
     ap_register_output_filter(PLACE_FILTER, watch_end, NULL, AP_FTYPE_CONTENT_SET);
+    ap_register_output_filter(REFUSAL_FILTER, write_head, NULL, AP_FTYPE_PROTOCOL);
     ap_register_input_filter(HEAD_FILTER, count_head, NULL, AP_FTYPE_CONNECTION);
     ap_register_input_filter(REPLAY_FILTER, replay, NULL, AP_FTYPE_CONTENT_SET);
 }

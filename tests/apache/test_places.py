@@ -6,16 +6,18 @@ import contextlib
 import http.client
 import json
 import os
+import shutil
 import signal
 import socket
 import socketserver
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import pytest
 
@@ -24,6 +26,7 @@ from app.web.middleware import places
 from app.web.middleware.places import Places
 from tests import bare_apache, servers
 from tests.bare_apache import BareApache
+from tests.certificates import Authority
 
 PREDICT, OTHER = "/v1/detect", "/v1/other"
 LOUD, HONEST = "127.0.5.1", "127.0.5.2"
@@ -35,6 +38,16 @@ AT_ONCE_SECONDS = 5.0
 CONFIGURATION = """
 LoadModule proxy_module ${MODULES}/mod_proxy.so
 LoadModule proxy_http_module ${MODULES}/mod_proxy_http.so
+LoadModule unique_id_module ${MODULES}/mod_unique_id.so
+LoadModule ssl_module ${MODULES}/mod_ssl.so
+LoadModule http2_module ${MODULES}/mod_http2.so
+Listen {tls}
+<VirtualHost *:{tls}>
+    SSLEngine on
+    SSLCertificateFile {home}/localhost.pem
+    SSLCertificateKeyFile {home}/localhost.key
+    Protocols h2 http/1.1
+</VirtualHost>
 ServerLimit 4
 StartServers 2
 ThreadLimit 32
@@ -108,6 +121,7 @@ class Service:
     apache: BareApache
     backend: Backend
     row: Places
+    tls_port: int
     threads: list[threading.Thread] = field(default_factory=list)
     numbers: int = 0
 
@@ -164,9 +178,11 @@ def started() -> Iterator[Service]:
     assert row is not None
     with Backend() as backend:
         threading.Thread(target=backend.serve_forever, daemon=True).start()
-        configuration = CONFIGURATION.replace("{backend}", str(backend.server_address[1]))
+        tls = servers.free_port()
+        Authority(home).sign("localhost")
+        configuration = CONFIGURATION.replace("{backend}", str(backend.server_address[1])).replace("{tls}", str(tls))
         with bare_apache.running(configuration, home) as apache:
-            yield Service(apache, backend, row)
+            yield Service(apache, backend, row, tls)
         backend.shutdown()
 
 
@@ -196,6 +212,84 @@ def test_whom_there_is_no_place_for_is_refused_at_once_and_nobody_else(service: 
     assert not service.is_refused(path=OTHER)
     service.let_go()
     assert not service.is_refused()
+
+
+def test_an_id_that_is_none_is_not_repeated(service: Service) -> None:
+    service.hold(3)
+    for id_of_caller in ("short", "x" * 65, 'with a "quote"'):
+        name = json.loads(service.ask(X_Request_Id=id_of_caller).body)["id"]
+        assert name != id_of_caller
+        assert len(name) > 8
+
+
+def test_a_refused_connection_stays_when_all_of_the_body_has_come(service: Service) -> None:
+    service.hold(3)
+    body = os.urandom(90_000)
+    with socket.create_connection(("127.0.0.1", service.apache.port), source_address=(LOUD, 0)) as line:
+        line.settimeout(AT_ONCE_SECONDS)
+        answers = line.makefile("rb")
+
+        def ask() -> tuple[int, str | None]:
+            line.sendall(b"POST /v1/detect HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body) + body)
+            return read_answer(answers)
+
+        assert [ask(), ask()] == [(503, None)] * 2
+        service.let_go()
+        service.backend.is_open.set()
+        assert ask() == (200, None)
+        service.backend.is_open.clear()
+
+
+def test_what_follows_a_refused_body_is_the_next_request(service: Service) -> None:
+    service.hold(3)
+    inner = b"GET /inside HTTP/1.1\r\nHost: a\r\n\r\n"
+    for body in (inner, inner * 200, b"x" * 90_000 + inner):
+        with socket.create_connection(("127.0.0.1", service.apache.port), source_address=(LOUD, 0)) as line:
+            line.settimeout(AT_ONCE_SECONDS)
+            head = b"POST /v1/detect HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
+            line.sendall((head + body) * 2)
+            line.shutdown(socket.SHUT_WR)
+            answers = line.makefile("rb").read()
+        # Never what the body says, which the app does not know how to answer.
+        assert answers.count(b"HTTP/1.1 503 ") == answers.count(b"HTTP/1.1 ") in (1, 2)
+
+
+def test_a_refused_connection_that_is_to_end_ends_and_its_answer_is_whole(service: Service) -> None:
+    service.hold(3)
+    body = os.urandom(91_000)
+    for version, more, sent in (
+        *(("1.0", "", 91_000), ("1.1", "Connection: close\r\n", 91_000), ("1.1", "", 3000)),
+        ("1.1", "Expect: 100-continue\r\n", 0),
+    ):
+        with socket.create_connection(("127.0.0.1", service.apache.port), source_address=(LOUD, 0)) as line:
+            line.settimeout(AT_ONCE_SECONDS)
+            head = f"POST /v1/detect HTTP/{version}\r\nHost: a\r\nContent-Length: 91000\r\n{more}\r\n"
+            line.sendall(head.encode() + body[:sent])
+            answer = line.makefile("rb").read()
+        assert answer.startswith(b"HTTP/1.1 503 "), (version, more, sent, answer)
+        assert b"\r\nConnection: close\r\n" in answer
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["id"]
+
+
+@pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl, found none")
+def test_each_stream_and_each_encrypted_request_is_refused_in_words(service: Service) -> None:
+    service.hold(3)
+    body = service.apache.home / "body"
+    body.write_bytes(os.urandom(90_000))
+    url = f"https://localhost:{service.tls_port}{PREDICT}"
+    asked = ("--interface", LOUD, "-sS", "--data-binary", f"@{body}", "-w", " %{http_code} %{num_connects}\n", url, url)
+    for version in ("--http2", "--http1.1"):
+        trusted = ("--cacert", str(service.apache.home / "authority.pem"))
+        answers = subprocess.run(["curl", version, *trusted, *asked], check=True, capture_output=True, text=True).stdout
+        assert [line.split()[2:] for line in answers.splitlines()] == [["503", "1"], ["503", "0"]], (version, answers)
+
+
+def read_answer(answers: BinaryIO) -> tuple[int, str | None]:
+    """Status, and what it says of the connection."""
+    status = int(answers.readline().split()[1])
+    headers = http.client.parse_headers(answers)
+    answers.read(int(headers["Content-Length"]))
+    return status, headers["Connection"]
 
 
 def test_until_a_process_has_spoken_nobody_is_refused(service: Service) -> None:

@@ -116,6 +116,30 @@ def test_connection_that_asks_on_at_once_waits(apache: Apache) -> None:
         assert seconds(connection, ANSWERED) < REST_SECONDS
 
 
+def test_connection_that_asks_on_waits_longer_each_time(apache: Apache) -> None:
+    connection = apache.connect("127.0.4.7")
+
+    def waits() -> bool:
+        took = [seconds(connection, LIMITED) for _ in range(AT_ONCE_TIMES + 3)]
+        return took[-1] > 2 * REST_SECONDS * 0.9
+
+    with contextlib.closing(connection):
+        servers.wait_until(waits, 30, "refusals that take twice as long as the ones before")
+
+
+def test_connection_that_sends_on_without_waiting_for_answers_ends(apache: Apache) -> None:
+    requests = b"GET /limited HTTP/1.1\r\nHost: a\r\n\r\n" * 100
+    with socket.create_connection(("127.0.0.1", apache.port), source_address=("127.0.4.8", 0)) as line:
+        line.settimeout(10)
+        line.sendall(requests)
+        answers = b""
+        with contextlib.suppress(ConnectionResetError):
+            while part := line.recv(65536):
+                answers += part
+    assert answers.count(b"HTTP/1.1 429 ") < 100
+    assert apache.ask_anew("127.0.4.6", ANSWERED) < REST_SECONDS
+
+
 def test_waiting_keeps_no_thread(apache: Apache) -> None:
     apache.hammer("127.0.4.5")
     lines = []
@@ -142,3 +166,16 @@ def test_refusal_by_a_trusted_proxy_waits_for_the_caller_that_it_names(apache: A
 
     assert apache.ask_anew(PROXY, REFUSED, "203.0.113.8") < REST_SECONDS
     assert apache.ask_anew(PROXY, ANSWERED, "203.0.113.7") < REST_SECONDS
+
+
+def test_who_has_many_addresses_waits_with_them_and_nobody_else(apache: Apache) -> None:
+    addresses = [f"127.0.6.{number}" for number in range(1, 8)]
+    began = time.monotonic()
+    # Each gets no more than is for nothing.
+    for _ in range(REFUSALS):
+        for address in addresses:
+            apache.ask_anew(address)
+
+    # Two thirds of them wait for their turn among 1.5 × REFUSALS a second.
+    assert time.monotonic() - began > 2 * PACED_SECONDS
+    assert apache.ask_anew("127.0.6.8") < REST_SECONDS
