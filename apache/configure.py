@@ -33,26 +33,20 @@ gc.disable()
 from apache import known_app, preflight  # noqa: E402 - the line above makes it importable
 from apache.known_app import Facts  # noqa: E402
 from app import config  # noqa: E402
-from app.auth import secret_keys, stores  # noqa: E402
-from app.backups import upgrades  # noqa: E402
 from app.config import Settings, in_force, plugin_settings  # noqa: E402
 from app.errors import CaskError, SettingsError, StateUnusableError  # noqa: E402
-from app.host import arrivals, certificates, networks, sizing  # noqa: E402 - the line above makes it importable
+from app.host import arrivals, networks, sizing  # noqa: E402 - the line above makes it importable
 from app.jobs import folder  # noqa: E402
-from app.storage import state_files  # noqa: E402 - the line above makes it importable
-from app.supervision import supervision  # noqa: E402
+from app.supervision import pulse  # noqa: E402
 from app.telemetry import logs  # noqa: E402
-from app.web.middleware import places  # noqa: E402
-from app.web.middleware.admission_controller import LEAST_RETRY_AFTER_SECONDS  # noqa: E402
 
-# Flask, and what needs it, is imported where it is asked: most starts do without (apache/known_app.py).
+# Flask, and what needs it, is imported where it is asked: most starts do without (apache/known_app.py). So is what is
+# not needed before mod_wsgi-express begins, which then writes its files on the other core.
 if TYPE_CHECKING:
     from app.plugins.applications import Application
     from app.plugins.mounting import Plugin
 
 CONF = ROOT / "apache" / "conf"
-# Where requirements/install.sh and the image's build put our modules: beside the Python that runs us.
-MODULES = Path(sys.prefix) / "lib" / "cask"
 # limits.conf must come first; see there. The others are included at the end.
 INCLUDED = (
     "reloads",
@@ -128,16 +122,29 @@ def prepare(settings: Settings) -> Path:
     """Everything that is written before Apache starts. Returns the server root. Raises CaskError and OSError."""
     make_folders(settings.state_dir)
     server_root: Path = settings.state_dir / "run" / "httpd"
+    with rendering(settings, server_root):
+        look_at_state(settings)
+        known = known_app.of(settings, _retry_after_seconds(settings))
+        write_ours(settings, server_root, known.facts, known.plugins)
+        announce_sizes(settings)
+        warn_without_tokens(settings)
+        compare_secret_keys(settings)
+        mend_counts(settings, has_plugins=bool(known.plugins))
+    # A certificate is another one without any of what is known having changed.
+    if settings.tls_enabled or not known.is_kept:
+        test_configuration(server_root)
+    known_app.keep(settings, known)
+    return server_root
+
+
+def look_at_state(settings: Settings) -> None:
+    """Whether this release can use what others left; saved, and brought to its form. Raises CaskError and OSError."""
+    from app.backups import upgrades
+    from app.storage import state_files
+
     state_files.check(settings.state_dir)
     if not config.is_check():
         upgrades.prepare(settings)
-    facts, plugins = known_app.of(settings, _retry_after_seconds(settings))
-    render(settings, server_root, facts, plugins)
-    announce_sizes(settings)
-    warn_without_tokens(settings)
-    compare_secret_keys(settings)
-    mend_counts(settings, has_plugins=bool(plugins))
-    return server_root
 
 
 def make_folders(state_dir: Path) -> None:
@@ -159,6 +166,8 @@ def warn_without_tokens(settings: Settings) -> None:
     """The first start of a service that asks for tokens: nobody has one, and 401 for all would be a riddle."""
     if settings.authentication == "off":
         return
+    from app.auth import stores
+
     try:
         is_any = stores.store(settings).is_any_valid()
     except StateUnusableError as error:
@@ -175,6 +184,8 @@ def compare_secret_keys(settings: Settings) -> None:
     """Log when another instance at the same Redis does not take the sessions of this one, or this one not its."""
     if settings.state_store == "disk":
         return
+    from app.auth import secret_keys
+
     keys = [key.get_secret_value() for key in (settings.secret_key, settings.secret_key_fallback)]
     try:
         other = secret_keys.other(settings.redis_address, *keys)
@@ -199,18 +210,27 @@ def mend_counts(settings: Settings, *, has_plugins: bool) -> None:
 
 def render(settings: Settings, server_root: Path, facts: Facts, plugins: Sequence[Plugin] = ()) -> None:
     """Write the whole server root. Raises OSError when Apache would not take it, with Apache's own words."""
+    with rendering(settings, server_root):
+        write_ours(settings, server_root, facts, plugins)
+    test_configuration(server_root)
+
+
+@contextlib.contextmanager
+def rendering(settings: Settings, server_root: Path) -> Iterator[None]:
+    """Make the server root anew: our files are written inside, those of mod_wsgi-express meanwhile. Raises OSError."""
     check_modules()
     shutil.rmtree(server_root, ignore_errors=True)
     server_root.mkdir(parents=True)
     with running_express(express_options(settings, server_root), server_root):
-        write_ours(settings, server_root, facts, plugins)
+        yield
     mend_hosts(server_root)
     put_limits_first(server_root)
-    test_configuration(server_root)
 
 
 def write_ours(settings: Settings, server_root: Path, facts: Facts, plugins: Sequence[Plugin]) -> None:
     """All files but those of mod_wsgi-express."""
+    from app.web.middleware import places
+
     write_definitions(settings, server_root, facts)
     note_certificate(settings, server_root)
     define_mounts(server_root, plugins)
@@ -284,12 +304,14 @@ def express_options(settings: Settings, server_root: Path) -> list[str]:
 
 def write_definitions(settings: Settings, server_root: Path, facts: Facts | None = None) -> None:
     """What our .conf files call ${CASK_…}. ``facts``: of the application; the edge has none."""
+    from app.web.middleware import places
+
     sizes = sizing.choose(settings)
     values = {
         "CASK_ROOT": ROOT,
         "CASK_SERVER_ROOT": server_root,
-        "CASK_MODULES": MODULES,
-        "CASK_SILENCE": settings.state_dir / supervision.SILENCE,
+        "CASK_MODULES": known_app.MODULES,
+        "CASK_SILENCE": settings.state_dir / pulse.SILENCE,
         "CASK_SERVER_NAME": config.in_url(settings.server_name),
         # Apache takes no address in brackets for a name; there is one host with TLS, whatever it is called.
         "CASK_TLS_NAME": "localhost" if ":" in settings.server_name else settings.server_name,
@@ -336,6 +358,8 @@ def switches(settings: Settings) -> dict[str, bool]:
 def note_certificate(settings: Settings, server_root: Path) -> None:
     """Which pair Apache reads at its start: ops looks for another one (app.supervision.certificate_renewals)."""
     if settings.tls_enabled and settings.tls_certificate and settings.tls_key:
+        from app.host import certificates
+
         certificates.note(certificates.read(settings.tls_certificate, settings.tls_key), server_root)
 
 
@@ -501,7 +525,7 @@ def make_arrivals_folder(settings: Settings) -> None:
 def check_modules() -> None:
     """Raises OSError with what to do where one of our modules is missing."""
     for source in sorted((ROOT / "apache" / "modules").glob("mod_*.c")):
-        if not (path := MODULES / f"{source.stem}.so").exists():
+        if not (path := known_app.MODULES / f"{source.stem}.so").exists():
             raise OSError(f"FAIL: needs {path}, found nothing. Run requirements/install.sh.")
 
 
@@ -533,6 +557,8 @@ def write_log_mark(settings: Settings, server_root: Path) -> None:
 
 def _retry_after_seconds(settings: Settings) -> int:
     """What is refused would wait longer than this; and whole seconds are all that the header can say."""
+    from app.web.middleware.admission_controller import LEAST_RETRY_AFTER_SECONDS
+
     return math.ceil(max(LEAST_RETRY_AFTER_SECONDS, settings.request_max_wait_seconds))
 
 

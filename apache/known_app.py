@@ -2,8 +2,9 @@
 
 To build the application and ask it takes 0.3 s of processor time, half of what comes before Apache. What it would say
 is kept below STATE_DIR with one digest of all that it depends on: each file of our code by its content, the
-interpreter and its packages, the settings, the model store. With any difference, or a file that is not as it should
-be, the application is built and asked anew; so it is for ``serve.sh --check``, and wherever there are plugins.
+interpreter and its packages, Apache and its modules, the settings, the model store. With any difference, or a file that
+is not as it should be, the application is built and asked anew; so it is for ``serve.sh --check``, and wherever there
+are plugins. It is kept once Apache has taken the configuration, which it then need not test again.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ import errno
 import hashlib
 import json
 import os
+import shutil
 import sys
 import sysconfig
 from collections.abc import Iterator
@@ -35,6 +37,8 @@ MOST_FILES = 10_000
 CODE = ("app", "apache", "cask", "flask.wsgi")
 # They decide what addresses and rules are; a file of theirs is hardly ever changed in place.
 LIBRARIES = ("flask", "werkzeug")
+# Ours for Apache, where requirements/install.sh and the image's build put them: beside the Python that runs us.
+MODULES = Path(sys.prefix) / "lib" / "cask"
 # Where the service is and listens is nothing that the application is made of.
 PLACES = ("state_dir", "engine_socket", "port", "loadtest_host")
 
@@ -56,10 +60,15 @@ class Facts:
 
 
 class Known(NamedTuple):
-    """What the application says of itself, and the plugins on it."""
+    """What the application says of itself, and the plugins on it.
+
+    ``digest``: of all that decides it; empty where it cannot be kept. ``is_kept``: an earlier start found the same.
+    """
 
     facts: Facts
     plugins: list[Plugin]
+    digest: str = ""
+    is_kept: bool = False
 
 
 def of(settings: Settings, retry_after_seconds: int) -> Known:
@@ -69,12 +78,16 @@ def of(settings: Settings, retry_after_seconds: int) -> Known:
     """
     digest = "" if _has_plugins(settings) else identity(settings)
     if digest and not config.is_check() and (facts := _read(settings.state_dir / FILE, digest)):
-        return Known(facts, [])
+        return Known(facts, [], digest, is_kept=True)
     known = ask(settings, retry_after_seconds)
     # What changed while it was asked would be taken for what was asked.
-    if digest and digest == identity(settings):
-        _keep(settings.state_dir / FILE, digest, known.facts)
-    return known
+    return known._replace(digest=digest) if digest and digest == identity(settings) else known
+
+
+def keep(settings: Settings, known: Known) -> None:
+    """For the next start, once Apache has taken what was made of it."""
+    if known.digest and not known.is_kept:
+        _keep(settings.state_dir / FILE, known.digest, known.facts)
 
 
 def ask(settings: Settings, retry_after_seconds: int) -> Known:
@@ -129,6 +142,9 @@ def _parts(settings: Settings) -> Iterator[bytes]:
         if field not in PLACES:
             value = settings.text(field)
             yield f"{field}={bool(value) if one.is_secret else value}".encode()
+    yield from _stamps(MODULES)
+    # Its own modules come in the same package.
+    yield from _stamps(Path(shutil.which("apache2") or shutil.which("httpd") or sys.executable))
     yield from _stamps(settings.models_dir)
     roles = settings.state_dir / "roles.json"
     yield roles.read_bytes() if roles.exists() else b""

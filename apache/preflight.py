@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from app.config import ROOT, Settings
-from app.host import certificates, machine, permissions, running, sizing
+from app.host import machine, permissions, running, sizing
 
 PRIVILEGED_PORTS = 1024
 HTTP2_APACHE = (2, 4, 69)
@@ -122,6 +122,8 @@ def _reading_reasons(settings: Settings) -> Iterator[str]:
         if not os.access(path, os.R_OK):
             yield f"the user {user} may not read the secret in {path}. Give it to that user: chown {user} {path}"
     if settings.tls_enabled:
+        from app.host import certificates
+
         for path in filter(None, (settings.tls_certificate, settings.tls_key)):
             if not os.access(path, os.R_OK):
                 yield (

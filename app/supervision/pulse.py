@@ -12,6 +12,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from pathlib import Path
 
 from app.host import machine
 from app.telemetry import metrics, shards
@@ -19,6 +20,8 @@ from app.telemetry import metrics, shards
 log = logging.getLogger("cask.web")
 
 PERIOD_SECONDS = 0.25
+# Below STATE_DIR: there while the ops process gives no sign of life.
+SILENCE = Path("run", "ops-is-silent")
 LOOK_SECONDS = 0.5
 # Of the time, computing or waiting for a core. A loop shares Python's lock with the other threads.
 HOT_SHARE = 0.5

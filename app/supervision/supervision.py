@@ -9,7 +9,7 @@ from pathlib import Path
 
 from app.config import Settings
 from app.host import machine
-from app.supervision import probe
+from app.supervision import probe, pulse
 from app.supervision.certificate_renewals import CertificateRenewals
 from app.supervision.probe import Probe
 from app.supervision.reload_requests import ReloadRequests
@@ -19,8 +19,6 @@ from app.telemetry import post_mortem, shards
 from app.telemetry.post_mortem import MemoryKills
 from app.telemetry.shards import LOADING, Sign
 
-# Below STATE_DIR: there while the ops process gives no sign of life.
-SILENCE = Path("run", "ops-is-silent")
 WATCHED_BY_OPS = frozenset({"web", "engine", "jobs"})
 WATCHED_BY_ENGINE = frozenset({"ops"})
 
@@ -98,7 +96,7 @@ class SilenceNote:
     """
 
     def __init__(self, state_dir: Path) -> None:
-        self._path = state_dir / SILENCE
+        self._path = state_dir / pulse.SILENCE
         self._path.unlink(missing_ok=True)
         self._is_there = False
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import shutil
@@ -13,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from apache import known_app
+from apache import configure, known_app
 from apache.known_app import Facts, Known
 from app import config
 from app.config import SecretStr, Settings
@@ -56,7 +57,9 @@ class Place:
 
     def start(self) -> Known:
         """As a start of the service does it."""
-        return known_app.of(self.settings, 1)
+        known = known_app.of(self.settings, 1)
+        known_app.keep(self.settings, known)
+        return known
 
     def _ask(self, settings: Settings, seconds: int) -> Known:
         self.asked += 1
@@ -73,7 +76,72 @@ def test_the_second_start_builds_no_application_and_says_the_same(place: Place) 
     first, second = place.start(), place.start()
 
     assert place.asked == 1
-    assert second == first
+    assert second == first._replace(is_kept=True)
+
+
+class Start:
+    """What ``configure.prepare`` does of a start, without Apache; ``tested`` counts its tests of the configuration."""
+
+    def __init__(self, place: Place, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.place, self.tested, self.fault = place, 0, ""
+        monkeypatch.setattr(configure, "rendering", lambda *_: contextlib.nullcontext())
+        monkeypatch.setattr(configure, "test_configuration", self._test)
+        for name in ("look_at_state", "write_ours", "announce_sizes"):
+            monkeypatch.setattr(configure, name, lambda *_: None)
+
+    def run(self) -> None:
+        configure.prepare(self.place.settings)
+
+    def _test(self, server_root: Path) -> None:
+        self.tested += 1
+        if self.fault:
+            raise OSError(self.fault)
+
+
+@pytest.fixture
+def start(place: Place, monkeypatch: pytest.MonkeyPatch) -> Start:
+    return Start(place, monkeypatch)
+
+
+def test_what_apache_took_is_not_tested_again_until_something_changed(start: Start) -> None:
+    start.run()
+    start.run()
+    assert start.tested == 1
+
+    start.place.change(request_max_bytes=4711)
+    start.run()
+    assert start.tested == 2
+
+
+def test_what_apache_refused_is_asked_and_tested_again(start: Start) -> None:
+    start.fault = "Apache refuses the configuration"
+    for _ in range(2):
+        with pytest.raises(OSError, match="refuses"):
+            start.run()
+
+    assert start.tested == start.place.asked == 2
+    assert not start.place.kept.exists()
+
+
+def test_another_module_of_ours_is_tested(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    module = start.place.path / "modules" / "mod_arrivals.so"
+    module.parent.mkdir()
+    module.write_bytes(b"one")
+    monkeypatch.setattr(known_app, "MODULES", module.parent)
+    start.run()
+    module.write_bytes(b"another")
+    start.run()
+
+    assert start.tested == 2
+
+
+def test_a_certificate_is_tested_at_each_start(start: Start) -> None:
+    start.place.change(https_port=8443)
+    start.run()
+    start.run()
+
+    assert start.tested == 2
+    assert start.place.asked == 1
 
 
 def test_where_the_service_is_and_listens_makes_no_difference(place: Place, tmp_path: Path) -> None:
@@ -258,6 +326,7 @@ def test_what_the_real_application_says_comes_back_as_it_was(tmp_path: Path) -> 
     settings.state_dir.mkdir()
 
     asked = known_app.of(settings, 1)
+    known_app.keep(settings, asked)
     kept = known_app.of(settings, 1)
 
     assert (settings.state_dir / known_app.FILE).exists()

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from app.supervision import supervision
+from app.supervision import pulse, supervision
 from app.supervision.supervisor import LOADING_SECONDS, PERIOD_SECONDS, TELL_SECONDS, Supervisor
 from app.telemetry.shards import LOADING, SERVING, STOPPING, Sign
 from tests.fakes import FakeClock
@@ -152,7 +152,7 @@ def test_new_process_of_the_same_number_has_its_whole_time(watch: Watch) -> None
 
 def test_while_ops_is_silent_apache_is_told_by_a_file_that_needs_its_witness(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
-    path = tmp_path / supervision.SILENCE
+    path = tmp_path / pulse.SILENCE
     note = supervision.SilenceNote(tmp_path)
     for is_well in (True, False, False):
         note.tell(is_well)
