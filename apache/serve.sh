@@ -43,8 +43,9 @@ if [ "$EUID" = 0 ]; then exec "$PYTHON" apache/hand_over.py "${SERVICE_USER:-www
 umask 022
 APACHECTL=$("$PYTHON" apache/configure.py $$) || exit 2
 STATE_DIR=${APACHECTL%/run/httpd/apachectl}
-# Each thread that decodes would else keep memory of its own (glibc's arenas); with two, all share it.
-export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-2}
+# Threads would else keep freed memory of their own, by arenas and by small pieces (glibc's tcache) that lie between the
+# large ones and keep them from being joined: 0 pieces would take the arena's lock too often.
+export MALLOC_ARENA_MAX=${MALLOC_ARENA_MAX:-1} GLIBC_TUNABLES=${GLIBC_TUNABLES:-glibc.malloc.tcache_count=1}
 # Libraries keep caches below HOME; the service user's own may be missing or root's.
 export HOME=$STATE_DIR
 if [ "${1:-}" = --check ]; then echo "The configuration is right: ${APACHECTL%/*}/httpd.conf"; exit 0; fi

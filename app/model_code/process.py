@@ -48,7 +48,8 @@ def environment(threads: int, mark: str, memory_mb: int = 0) -> dict[str, str]:
         # A crash in C says where.
         "PYTHONFAULTHANDLER": "1",
         leftovers.VARIABLE: mark,
-        # As ``machine.keep_freed_memory`` for the engine.
+        # As ``machine.keep_freed_memory`` for the engine, and serve.sh for all: what a thread freed goes back at rest.
+        "MALLOC_ARENA_MAX": "1",
         "MALLOC_TRIM_THRESHOLD_": str(kept_bytes),
         "MALLOC_MMAP_THRESHOLD_": str(min(machine.KEPT_BLOCK_BYTES, kept_bytes)),
         "PYTHONDONTWRITEBYTECODE": "1",

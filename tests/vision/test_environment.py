@@ -59,3 +59,18 @@ print(early("cpu") == is_compile_supported("cpu"), early is not is_compile_suppo
     done = run(servers.ROOT, "-c", script)
 
     assert done.stdout.splitlines() == ["False False", "True True"], done.stderr
+
+
+def test_torchvisions_data_sets_are_imported_when_asked_for_and_its_exporter_is_not() -> None:
+    script = """
+import sys
+from app.runtimes.operators import torchvision
+print({"torchvision.datasets", "torch.onnx", "torchvision.ops._register_onnx_ops"} & set(sys.modules))
+print(torchvision.datasets.FakeData.__module__)
+from torchvision.datasets import FakeData
+print(torchvision.datasets.FakeData is FakeData, torchvision.datasets is sys.modules["torchvision.datasets"])
+"""
+
+    done = run(servers.ROOT, "-c", script)
+
+    assert done.stdout.splitlines() == ["set()", "torchvision.datasets.fakedata", "True True"], done.stderr

@@ -197,6 +197,35 @@ def test_what_was_freed_is_used_again_where_it_shall_be_kept() -> None:
     assert kept < given_back / 10
 
 
+def test_what_threads_freed_goes_back_too_as_the_service_is_started() -> None:
+    """glibc gives nothing back from the end of another arena than the first."""
+    start = (ROOT / "apache" / "serve.sh").read_text()
+    (line,) = (line for line in start.splitlines() if line.startswith("export MALLOC_ARENA_MAX="))
+    code = (
+        "import threading\n"
+        "from app.host import machine\n"
+        "machine.keep_freed_memory()\n"
+        "meet = threading.Barrier(2)\n"
+        "def work():\n"
+        "    blocks = [b'x' * 1_000_000 for _ in range(40)]\n"
+        "    meet.wait()\n"
+        "threads = [threading.Thread(target=work) for _ in range(2)]\n"
+        "before = machine.resident_bytes()\n"
+        "for thread in threads: thread.start()\n"
+        "for thread in threads: thread.join()\n"
+        "most = machine.resident_bytes() - before\n"
+        "machine.trim_memory()\n"
+        "print(most, machine.resident_bytes() - before)\n"
+    )
+    environ = {name: value for name, value in os.environ.items() if not name.startswith(("MALLOC_", "GLIBC_"))}
+    command = ["bash", "-c", f'{line}; exec "$0" -c "$1"', sys.executable, code]
+    done = subprocess.run(command, cwd=ROOT, env=environ, check=True, capture_output=True)
+
+    most, left = map(int, done.stdout.split())
+    assert most > 70_000_000
+    assert left < 10_000_000
+
+
 def test_file_that_is_mapped_to_be_read_is_not_held_in_memory_and_still_reads_the_same(tmp_path: Path) -> None:
     data = os.urandom(4 * 1024**2)
     for name in ("read", "written"):
