@@ -829,7 +829,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.storage.json_files", "app.telemetry"),
             *("app.web.ops.apache_log", "app.web.ops.known_routes", "app.web.ops.load"),
             "app.web.ops.status",
-            "app.supervision.supervision",
+            *("app.supervision.pulse", "app.supervision.supervision"),
             *("app.ratelimit.counters", "app.auth"),
             "app.web.middleware.admission",
             "app.web.middleware.cors",
