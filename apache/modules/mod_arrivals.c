@@ -67,11 +67,10 @@ APLOG_USE_MODULE(arrivals);
  * many callers, as a gateway does, seldom does so. */
 #define AT_ONCE_MS 50
 #define AT_ONCE_TIMES 5
-/* So long its next request waits, twice as long after each further refusal, up to the last of these; and longer while its
- * address gets more refusals than are free, at most the second. */
+/* So long its next request waits, twice as long after each further refusal; and longer while its address gets more
+ * refusals than are free: at most so long. */
 #define REST_MS 250
-#define MOST_REST_MS 1000
-#define MOST_REST_OF_ONE_MS 2000
+#define MOST_REST_MS 2000
 /* An address may be ahead of its pace by so much before it waits: refusals come in bursts, and are quick. */
 #define AHEAD_MS 1000
 /* How many times as much a refusal costs while all addresses together get half as many again as are free for one. */
@@ -370,13 +369,26 @@ static int is_shared(conn_rec *c)
     return is_uncapped(c->client_addr) || (settings.edge && strcmp(settings.edge, c->client_ip) == 0);
 }
 
+/* Whoever watches over the service may have the address of those who hammer, behind a proxy of one's own. */
+static int asks_for_health(int socket)
+{
+    static const char *const begins[] = {"GET /livez ", "GET /readyz ", "GET /startupz "};
+    char seen[16];
+    ssize_t got = recv(socket, seen, sizeof seen, MSG_PEEK | MSG_DONTWAIT);
+    size_t n;
+    for (n = 0; n < sizeof begins / sizeof *begins; n++)
+        if (got >= (ssize_t)strlen(begins[n]) && memcmp(seen, begins[n], strlen(begins[n])) == 0)
+            return 1;
+    return 0;
+}
+
 /* Who opens a connection for each request, and gets more refusals than are free, waits with the next one. */
-static void meet_pace(conn_rec *c, caller_t *caller)
+static void meet_pace(conn_rec *c, caller_t *caller, int socket)
 {
     if (caller->is_met || settings.refusals == 0)
         return;
     caller->is_met = 1;
-    if (is_shared(c) || rest_ms(ahead_ms(c->client_addr, 0)) == 0)
+    if (is_shared(c) || rest_ms(ahead_ms(c->client_addr, 0)) == 0 || asks_for_health(socket))
         return;
     /* Each has a moment of its own, and pays for it: who goes on gets half as many. */
     caller->rest_until = apr_time_now() + apr_time_from_msec(rest_ms(ahead_ms(c->client_addr, 1)));
@@ -492,7 +504,7 @@ static int wait_for_head(conn_rec *c)
         return end(c);
     if (c->data_in_input_filters || apr_os_sock_get(&number, socket) != APR_SUCCESS)
         return DECLINED;
-    meet_pace(c, caller);
+    meet_pace(c, caller, number);
     if (has_to_rest(caller, number)) {
         wait_for_more(c);
 #if AP_MODULE_MAGIC_AT_LEAST(20120211, 135)
@@ -1572,7 +1584,7 @@ static apr_int32_t longer_each_time(int refused_at_once)
     int times = refused_at_once - AT_ONCE_TIMES;
     if (times < 0)
         return 0;
-    return times < 4 && REST_MS << times < MOST_REST_OF_ONE_MS ? REST_MS << times : MOST_REST_OF_ONE_MS;
+    return times < 4 && REST_MS << times < MOST_REST_MS ? REST_MS << times : MOST_REST_MS;
 }
 
 /* Callers who ask again at once when they are refused would have the processors to themselves, thousands of times a

@@ -22,7 +22,7 @@ AT_ONCE_TIMES = 6
 THREADS = 8
 PROXY = "127.0.4.9"
 # Apache itself ends a connection with 503, and keeps it with 429.
-REFUSED, LIMITED, ANSWERED = "/refused", "/limited", "/answered"
+REFUSED, LIMITED, ANSWERED, HEALTH = "/refused", "/limited", "/answered", "/livez"
 CONFIGURATION = f"""
 LoadModule alias_module ${{MODULES}}/mod_alias.so
 ServerLimit 1
@@ -71,7 +71,8 @@ class Apache:
 @pytest.fixture(scope="module")
 def apache() -> Iterator[Apache]:
     with bare_apache.running(CONFIGURATION) as found:
-        (found.home / "files" / ANSWERED[1:]).write_text("answered\n")
+        for path in (ANSWERED, HEALTH):
+            (found.home / "files" / path[1:]).write_text("answered\n")
         yield Apache(found.port)
 
 
@@ -79,7 +80,7 @@ def ask(connection: http.client.HTTPConnection, path: str, forwarded: str = "") 
     connection.request("GET", path, headers={"X-Forwarded-For": forwarded} if forwarded else {})
     answer = connection.getresponse()
     answer.read()
-    assert answer.status == {REFUSED: 503, LIMITED: 429, ANSWERED: 200}[path]
+    assert answer.status == {REFUSED: 503, LIMITED: 429, ANSWERED: 200, HEALTH: 200}[path]
     return answer.status
 
 
@@ -95,6 +96,8 @@ def test_who_opens_a_connection_for_each_request_waits_and_nobody_else(apache: A
 
     assert apache.hammer("127.0.4.2") > PACED_SECONDS
 
+    # What asks for health, from wherever: a proxy of one's own may have the address of those who hammer.
+    assert apache.ask_anew("127.0.4.2", HEALTH) < REST_SECONDS
     # Another address, and a connection of the same one that is not refused, such as another's behind the same router.
     assert apache.ask_anew("127.0.4.3") < REST_SECONDS
     assert seconds(kept, ANSWERED) < REST_SECONDS
