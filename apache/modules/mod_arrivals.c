@@ -121,6 +121,7 @@ typedef struct {
     int max_held_back;         /* refusals of proxies that wait at once, each with a thread */
     int turns;                 /* requests without a body that a child hands to the app at once; 0: all */
     int long_turn_ms;          /* where none has ended for so long, the app is not busy with Python, but waits */
+    int max_cut_heads;         /* of which a part came in one piece with another request, each with a thread */
     int max_staying;           /* threads that wait at once for the next request of a connection, */
     int stay_ms;               /* for so long, where the one before came so soon after an answer */
     int refusals;              /* a second, to one address, that nobody waits for */
@@ -184,6 +185,8 @@ typedef struct {
     apr_time_t answered_at;    /* when its last request had been answered */
     int may_stay;              /* its next request is likely to come at once */
     int is_done;               /* its last request was refused, and all of it is read */
+    int is_cut;                /* a thread waits for the rest of its head */
+    apr_bucket_brigade *next;  /* what has been read of the next request, while it is looked at */
 } caller_t;
 
 typedef struct {
@@ -223,6 +226,7 @@ static apr_uint32_t bodies[COUNTERS];
 static apr_uint32_t bodies_in_all;
 static apr_uint32_t held_back;
 static apr_uint32_t staying;
+static apr_uint32_t cut_heads;
 static volatile void *spares[SPARES];
 static struct {
     int socket;
@@ -399,6 +403,10 @@ static void meet_pace(conn_rec *c, caller_t *caller, int socket)
 static apr_status_t waits_no_more(void *data)
 {
     caller_t *caller = data;
+    if (caller->is_cut) {
+        apr_atomic_dec32(&cut_heads);
+        caller->is_cut = 0;
+    }
     if (caller->waiting) {
         apr_atomic_dec32(caller->waiting);
         caller->waiting = NULL;
@@ -578,6 +586,47 @@ static int note_answer(request_rec *r)
     return DECLINED;
 }
 
+/* ── The next head: a part of it came with the request before ────────────────────────────────────────────────────── */
+
+/* The next request, as far as it has come: read already, and still in the socket. */
+static int next_head_is_whole(ap_filter_t *f, caller_t *caller)
+{
+    apr_size_t size = settings.max_head_bytes, length = size;
+    apr_os_sock_t number;
+    ssize_t got;
+    int is_whole = 1;
+    char *seen = malloc(size);
+
+    if (caller->next == NULL)
+        caller->next = apr_brigade_create(f->c->pool, f->c->bucket_alloc);
+    if (seen && ap_get_brigade(f->next, caller->next, AP_MODE_SPECULATIVE, APR_NONBLOCK_READ, length) == APR_SUCCESS &&
+        apr_brigade_flatten(caller->next, seen, &length) == APR_SUCCESS) {
+        is_whole = length == size || is_enough(seen, length);
+        if (!is_whole && apr_os_sock_get(&number, ap_get_conn_socket(f->c)) == APR_SUCCESS &&
+            (got = recv(number, seen + length, size - length, MSG_PEEK | MSG_DONTWAIT)) > 0)
+            is_whole = length + got == size || is_enough(seen, length + got);
+    }
+    apr_brigade_cleanup(caller->next);
+    free(seen);
+    return is_whole;
+}
+
+/* What has left the socket wakes nobody, so a thread waits for the rest. False: too many do, and the connection ends with
+ * the answer before. Over TLS nothing tells heads from bodies before it is read, so there a thread may wait. */
+static int may_wait_for_rest(ap_filter_t *f, caller_t *caller)
+{
+    conn_rec *c = f->c;
+    if (settings.max_cut_heads == 0 || c->master || c->keepalive != AP_CONN_KEEPALIVE || is_tls(c) ||
+        is_uncapped(c->client_addr) || next_head_is_whole(f, caller))
+        return 1;
+    caller->is_cut = 1;
+    if (apr_atomic_inc32(&cut_heads) < (apr_uint32_t)settings.max_cut_heads)
+        return 1;
+    waits_no_more(caller);
+    c->keepalive = AP_CONN_CLOSE;
+    return 0;
+}
+
 /* ── The head's size ────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static apr_status_t count_head(ap_filter_t *f, apr_bucket_brigade *bb, ap_input_mode_t mode, apr_read_type_e block,
@@ -590,7 +639,12 @@ static apr_status_t count_head(ap_filter_t *f, apr_bucket_brigade *bb, ap_input_
     /* The server looks whether the next request is here already. */
     if (caller->may_stay && mode == AP_MODE_SPECULATIVE && block == APR_NONBLOCK_READ &&
         (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(bb))) && next_head_comes(f->c, caller))
-        return ap_get_brigade(f->next, bb, mode, block, bytes);
+        rv = ap_get_brigade(f->next, bb, mode, block, bytes);
+    if (rv == APR_SUCCESS && mode == AP_MODE_SPECULATIVE && block == APR_NONBLOCK_READ && !APR_BRIGADE_EMPTY(bb) &&
+        !may_wait_for_rest(f, caller)) {
+        apr_brigade_cleanup(bb);
+        return APR_EOF;
+    }
     if (rv != APR_SUCCESS || mode != AP_MODE_GETLINE || caller->is_read)
         return rv;
     apr_brigade_length(bb, 0, &length);
@@ -642,8 +696,10 @@ static int is_spoken_for(request_rec *r)
 static int head_is_read(request_rec *r)
 {
     caller_t *caller = ap_get_module_config(r->connection->conn_config, &arrivals_module);
-    if (caller)
+    if (caller) {
         caller->is_read = 1;
+        waits_no_more(caller);
+    }
     /* For addresses.conf: a stream of HTTP/2, and nobody's words. */
     if (r->connection->master)
         apr_table_setn(r->notes, "CASK_STREAM", "1");
@@ -1737,6 +1793,7 @@ static const command_rec directives[] = {
     AP_INIT_TAKE1("ArrivalsHeadSeconds", set_number, &settings.head_seconds, RSRC_CONF, "until a head is whole"),
     AP_INIT_TAKE1("ArrivalsMaxHeldBack", set_number, &settings.max_held_back, RSRC_CONF, "refusals, by a child"),
     AP_INIT_TAKE2("ArrivalsTurns", set_two, &settings.turns, RSRC_CONF, "requests without a body of a child, and ms"),
+    AP_INIT_TAKE1("ArrivalsCutHeads", set_number, &settings.max_cut_heads, RSRC_CONF, "threads of a child"),
     AP_INIT_TAKE2("ArrivalsStaying", set_two, &settings.max_staying, RSRC_CONF, "threads of a child, and ms"),
     AP_INIT_TAKE1("ArrivalsRefusals", set_number, &settings.refusals, RSRC_CONF, "a second, to an address, by a child"),
     AP_INIT_TAKE1("ArrivalsPressedRate", set_number, &settings.pressed_rate, RSRC_CONF, "bytes a second, when full"),

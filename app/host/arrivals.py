@@ -17,6 +17,8 @@ BODIES_SHARE_AN_ADDRESS = 0.25
 WAITING_PER_THREAD = 4
 # Of the threads, those that may hold back a refusal whose caller came by a proxy and gets too many of them.
 HELD_BACK_SHARE = 0.5
+# Of the threads, those that may wait for the rest of a head whose beginning came with the request before.
+CUT_HEADS_SHARE = 0.25
 # Of the threads, those that may wait some milliseconds for the next request of the connection that they have answered.
 STAYING_SHARE = 0.25
 # Requests without a body that the app gets at once, for each of its processes: one computes, as only one can, and the
@@ -50,6 +52,7 @@ def definitions(settings: Settings, sizes: Sizes) -> dict[str, object]:
         "CASK_ARRIVALS_MAX_BODIES_AN_ADDRESS": max(1, int(threads * BODIES_SHARE_AN_ADDRESS)),
         "CASK_ARRIVALS_MAX_WAITING_AN_ADDRESS": threads * WAITING_PER_THREAD,
         "CASK_ARRIVALS_MAX_HELD_BACK": int(threads * HELD_BACK_SHARE),
+        "CASK_ARRIVALS_MAX_CUT_HEADS": max(1, int(threads * CUT_HEADS_SHARE)),
         "CASK_ARRIVALS_TURNS": max(1, TURNS_A_PROCESS * sizes.web_processes.value // children),
         "CASK_ARRIVALS_MAX_STAYING": int(threads * STAYING_SHARE),
         "CASK_ARRIVALS_REFUSALS": max(1, REFUSALS_A_CORE * machine.available_cores() // children),
