@@ -633,15 +633,19 @@ static apr_status_t count_head(ap_filter_t *f, apr_bucket_brigade *bb, ap_input_
                                apr_off_t bytes)
 {
     caller_t *caller = ap_get_module_config(f->c->conn_config, &arrivals_module);
-    apr_status_t rv = ap_get_brigade(f->next, bb, mode, block, bytes);
+    int looks_ahead = mode == AP_MODE_SPECULATIVE && block == APR_NONBLOCK_READ;
+    apr_status_t rv;
     apr_off_t length = 0;
 
+    /* Who has to rest may have asked on already: what is read here could not rest any more. */
+    if (looks_ahead && caller->rest_until > apr_time_now())
+        return APR_EAGAIN;
+    rv = ap_get_brigade(f->next, bb, mode, block, bytes);
     /* The server looks whether the next request is here already. */
-    if (caller->may_stay && mode == AP_MODE_SPECULATIVE && block == APR_NONBLOCK_READ &&
+    if (looks_ahead && caller->may_stay &&
         (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(bb))) && next_head_comes(f->c, caller))
         rv = ap_get_brigade(f->next, bb, mode, block, bytes);
-    if (rv == APR_SUCCESS && mode == AP_MODE_SPECULATIVE && block == APR_NONBLOCK_READ && !APR_BRIGADE_EMPTY(bb) &&
-        !may_wait_for_rest(f, caller)) {
+    if (looks_ahead && rv == APR_SUCCESS && !APR_BRIGADE_EMPTY(bb) && !may_wait_for_rest(f, caller)) {
         apr_brigade_cleanup(bb);
         return APR_EOF;
     }
