@@ -10,8 +10,10 @@ import atexit
 import contextlib
 import multiprocessing
 import os
+import signal
 import socket
 import sys
+import threading
 import time
 import traceback
 from multiprocessing.connection import Connection
@@ -19,7 +21,7 @@ from multiprocessing.context import ForkProcess
 
 from flask import Flask
 from werkzeug.debug import DebuggedApplication
-from werkzeug.serving import WSGIRequestHandler, make_server
+from werkzeug.serving import ThreadedWSGIServer, WSGIRequestHandler
 
 from app import config
 from app.config import ROOT, Settings
@@ -32,6 +34,10 @@ from app.supervision import standalone
 
 # Templates are read by every request, and files of static/ too.
 READ_AT_A_START = frozenset({".py", ".toml", ".mo", ".txt"})
+# So long requests that had begun may take once a save has been taken, or once all ends.
+FINISH_SECONDS = 2.0
+# How often a server looks whether it is to end.
+PERIOD_SECONDS = 0.05
 
 
 class Development:
@@ -126,11 +132,14 @@ def _serve(listening: socket.socket, told: Connection, settings: Settings, *, is
     patterns = [pattern for plugin in app.extensions[mounting.EXTENSION] for pattern in plugin.patterns]
     shown = DebuggedApplication(request_watch.told(app, patterns), evalex=True)
     host, port = listening.getsockname()[:2]
-    server = make_server(host, port, shown, threaded=True, request_handler=Lines, fd=listening.fileno())
+    server = ThreadedWSGIServer(host, port, shown, Lines, fd=listening.fileno())
+    # Who asked before a save gets an answer: the server ends between two requests, and waits for its threads.
+    server.daemon_threads = False
+    signal.signal(signal.SIGTERM, lambda *_: threading.Thread(target=server.shutdown, daemon=True).start())
     told.send(is_whole)
     told.close()
     with contextlib.suppress(KeyboardInterrupt, SystemExit):
-        server.serve_forever()
+        server.serve_forever(PERIOD_SECONDS)
     # A fork of multiprocessing leaves them out.
     atexit._run_exitfuncs()
 
@@ -162,7 +171,10 @@ def _ours() -> Stamp:
 
 def _end(process: ForkProcess) -> None:
     process.terminate()
-    process.join()
+    process.join(FINISH_SECONDS)
+    if process.is_alive():
+        process.kill()
+        process.join()
 
 
 if __name__ == "__main__":
