@@ -81,6 +81,8 @@ APLOG_USE_MODULE(arrivals);
 #define REST_BYTES 262144
 #define REST_TICK_MS 10
 #define MOST_RESTS 8192
+/* Between two lines of the log about connections that end for it: who opens many must not fill the log too. */
+#define CUT_HEADS_LOG_SECONDS 10
 /* So long nobody waits for a turn once the turns of others took too long. */
 #define NO_TURNS_MS 1000
 #define WEB_HANDLER "wsgi-handler"
@@ -227,6 +229,7 @@ static apr_uint32_t bodies_in_all;
 static apr_uint32_t held_back;
 static apr_uint32_t staying;
 static apr_uint32_t cut_heads;
+static apr_time_t cut_heads_logged_at;
 static volatile void *spares[SPARES];
 static struct {
     int socket;
@@ -616,6 +619,7 @@ static int next_head_is_whole(ap_filter_t *f, caller_t *caller)
 static int may_wait_for_rest(ap_filter_t *f, caller_t *caller)
 {
     conn_rec *c = f->c;
+    apr_time_t now;
     if (settings.max_cut_heads == 0 || c->master || c->keepalive != AP_CONN_KEEPALIVE || is_tls(c) ||
         is_uncapped(c->client_addr) || next_head_is_whole(f, caller))
         return 1;
@@ -623,6 +627,13 @@ static int may_wait_for_rest(ap_filter_t *f, caller_t *caller)
     if (apr_atomic_inc32(&cut_heads) < (apr_uint32_t)settings.max_cut_heads)
         return 1;
     waits_no_more(caller);
+    now = apr_time_now();
+    if (now - cut_heads_logged_at > apr_time_from_sec(CUT_HEADS_LOG_SECONDS)) {
+        cut_heads_logged_at = now;
+        ap_log_cerror(APLOG_MARK, APLOG_WARNING, 0, c,
+                      "connections end: their next request has come in part, and %d threads wait for such already",
+                      settings.max_cut_heads);
+    }
     c->keepalive = AP_CONN_CLOSE;
     return 0;
 }

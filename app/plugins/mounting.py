@@ -131,7 +131,7 @@ def _mount(app: Flask, settings: Settings, plugin: Manifest, before: Snapshot) -
 
 
 def _mounted(plugin: Manifest, rules: list[Rule]) -> Plugin:
-    """What Apache is told of it."""
+    """The plugin with the addresses and methods that Apache's configuration is made of."""
     patterns = {policy.pattern(rule) for rule in rules if not rule.rule.startswith(STATIC)}
     methods = frozenset[str]().union(*(rule.methods or () for rule in rules))
     policy_text = security_headers.extended(plugin.policy) if plugin.policy else ""
