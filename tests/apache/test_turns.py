@@ -22,7 +22,8 @@ PATIENCE_SECONDS = 20.0
 # Longer than any test, and about as long as in production.
 NEVER_LONG_MS, SOON_LONG_MS = 600_000, 25
 STAY_MS = 2000
-THREADS = 8
+# The server ends connections that are idle once no thread is free, so never are all of them busy at once.
+STAYING, THREADS = 8, 32
 FILE, CONTENT = "/file", b"of a file"
 GET_FILE = b"GET /file HTTP/1.1\r\nHost: a\r\n\r\n"
 CONFIGURATION = """
@@ -45,7 +46,7 @@ ArrivalsMaxWaitingAnAddress 100
 ArrivalsMaxHeadBytes 65536
 ArrivalsHeadSeconds 30
 KeepAliveTimeout 30
-ArrivalsStaying {threads} {stay_ms}
+ArrivalsStaying {staying} {stay_ms}
 ArrivalsTurns 1 {long_ms}
 # What Apache has by itself is written before the server looks for the next request, as are answers of mod_wsgi.
 ProxyPass /file !
@@ -133,7 +134,8 @@ class Service:
 def running(long_ms: int) -> Iterator[Service]:
     with Backend() as backend:
         threading.Thread(target=backend.serve_forever, daemon=True).start()
-        values = {"threads": THREADS, "long_ms": long_ms, "stay_ms": STAY_MS, "backend": backend.server_address[1]}
+        values = {"threads": THREADS, "staying": STAYING, "long_ms": long_ms, "stay_ms": STAY_MS}
+        values["backend"] = backend.server_address[1]
         configuration = CONFIGURATION
         for name, value in values.items():
             configuration = configuration.replace("{" + name + "}", str(value))
@@ -231,7 +233,7 @@ def test_whoever_asks_on_at_once_gets_each_answer_however_the_head_comes(service
 
 def test_thread_that_stays_takes_no_half_a_head(service: Service) -> None:
     """Callers who ask on at once, and then stop in the middle of a head, hold no thread."""
-    lines = [service.connect() for _ in range(THREADS)]
+    lines = [service.connect() for _ in range(STAYING)]
     for line in [*lines, *lines]:
         line.sendall(GET_FILE)
         read_answer(line)
@@ -240,6 +242,12 @@ def test_thread_that_stays_takes_no_half_a_head(service: Service) -> None:
     for line in lines:
         line.sendall(GET_FILE[:-1])
 
+    # All others are busy, so one of those that stayed is needed.
+    paths = [f"/other/hold/{number}" for number in range(THREADS - STAYING)]
+    for path in paths:
+        service.begin(path)
+    for path in paths:
+        service.wait_for(path)
     assert service.ask("/other/new") == (200, b"/other/new")
     for line in lines:
         line.sendall(GET_FILE[-1:])
