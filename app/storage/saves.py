@@ -10,6 +10,8 @@ from pathlib import Path
 # Time and size of each file, by its path.
 Stamp = dict[str, tuple[int, int]]
 PERIOD_SECONDS, SETTLED_SECONDS = 0.05, 0.1
+# A file without content that is younger has been cut off by an editor that is about to write it.
+EMPTY_SECONDS = 1.0
 # Neither written by a person nor small.
 LEFT_OUT = frozenset({"environment", "__pycache__", ".git", ".venv", "node_modules"})
 
@@ -41,8 +43,13 @@ def settled(look: Callable[[], Stamp], now: Stamp) -> Stamp:
     while True:
         time.sleep(SETTLED_SECONDS)
         before, now = now, look()
-        if now == before:
+        if now == before and not _is_being_written(now):
             return now
+
+
+def _is_being_written(now: Stamp) -> bool:
+    at = time.time_ns()
+    return any(size == 0 and 0 <= at - changed_ns < EMPTY_SECONDS * 1e9 for changed_ns, size in now.values())
 
 
 def changed(before: Stamp, now: Stamp) -> list[str]:

@@ -47,7 +47,8 @@ def stack(image: str) -> Iterator[Stack]:
 
 @pytest.fixture(scope="module")
 def ending_stack(image: str) -> Iterator[Stack]:
-    with running("own") as stack:
+    """An engine that a test stops for a while is no hang to it, however slow this machine."""
+    with running("own", ENGINE_HANG_SECONDS="600", REQUEST_TIMEOUT_SECONDS="120") as stack:
         yield stack
 
 
@@ -81,9 +82,10 @@ def prepared(name: str) -> Iterator[Stack]:
 
 
 @contextmanager
-def running(name: str) -> Iterator[Stack]:
-    """A stack that `make up` has brought to ready."""
+def running(name: str, **settings: str) -> Iterator[Stack]:
+    """A stack that `make up` has brought to ready, with these settings in its local.env."""
     with prepared(name) as stack:
+        (stack.folder / "env" / "local.env").write_text("".join(f"{key}={value}\n" for key, value in settings.items()))
         stack.step("up", BUILD="no")
         yield stack
 

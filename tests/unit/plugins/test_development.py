@@ -44,10 +44,13 @@ class Service:
             )
 
     def save(self, word: str, code: str = CODE) -> None:
-        """All within one second, in which Python takes a compiled file of the same size for current."""
-        path, self._saves = self.plugin / "__init__.py", self._saves + 1
+        """All within one second, in which Python takes a compiled file of the same size for current; each in one step,
+        or a busy machine would see two saves.
+        """
+        path, self._saves = self.plugin / ".saved", self._saves + 1
         path.write_text(code.replace("{word}", word))
         os.utime(path, ns=(self._second + self._saves, self._second + self._saves))
+        path.replace(self.plugin / "__init__.py")
 
     def word(self) -> str:
         """What it answers now, or the status."""
