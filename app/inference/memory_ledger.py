@@ -10,6 +10,7 @@ import contextlib
 import mmap
 import os
 import time
+import weakref
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -99,6 +100,8 @@ class Ledger:
             raise
         file_locks.let_go(file)
         self._lock = file
+        # A process that makes many apps, as tests do, keeps the files of none that is gone.
+        weakref.finalize(self, os.close, file).atexit = False
 
     def _claim(self) -> None:
         """A row that is nobody's."""

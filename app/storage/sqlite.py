@@ -8,6 +8,7 @@ import os
 import sqlite3
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -35,7 +36,11 @@ MAX_IDLE_CONNECTIONS = 4
 class _Connection(sqlite3.Connection):
     """With a lock of its own that says to our other processes: this transaction is one of ours."""
 
-    ours: int
+    def own(self, ours: int) -> None:
+        """``ours``: the descriptor of that lock, which is closed with the connection, also where nobody closes it."""
+        self.ours = ours
+        self._end = weakref.finalize(self, os.close, ours)
+        self._end.atexit = False
 
     def is_ours(self) -> bool:
         """Whether a transaction of another connection of ours is open."""
@@ -47,7 +52,7 @@ class _Connection(sqlite3.Connection):
     def close(self) -> None:
         """Close both."""
         super().close()
-        os.close(self.ours)
+        self._end()
 
 
 # The generation of its file, and the connection.
@@ -211,7 +216,7 @@ class Database:
         except BaseException:
             os.close(ours)
             raise
-        connection.ours = ours
+        connection.own(ours)
         try:
             self._prepare(connection)
         except BaseException:

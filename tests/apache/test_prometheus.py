@@ -148,6 +148,10 @@ def as_grafana_asks(expression: str) -> str:
     return expression
 
 
+def is_shown(rows: list[dict[str, Any]]) -> bool:
+    return bool(rows) and all(row["value"][1] != "NaN" for row in rows)
+
+
 def test_every_panel_shows_what_happened(service: Server, watching: Prometheus, sample_path: Path) -> None:
     """After predictions, a job, a refusal and a process that ended; Grafana itself draws what this returns."""
     picture = sample_path.read_bytes()
@@ -156,21 +160,16 @@ def test_every_panel_shows_what_happened(service: Server, watching: Prometheus, 
     servers.wait_until(lambda: service.ask("/v1/classify", picture, JPEG).status == 200, PATIENCE_SECONDS, "an engine")
 
     def empty() -> list[str]:
-        # Rates need an answer and a refusal in each of two scrapes.
+        # Rates need an answer and a refusal in each of two scrapes; of a minute without any, a quotient is no number.
         for body in (picture, b"no picture"):
             service.ask("/v1/classify", body, JPEG)
-        found = [
-            title for title, each in EXPRESSIONS if not watching.ask("query", query=as_grafana_asks(each))["result"]
-        ]
-        return [title for title in found if title not in WITHOUT_DATA]
+        found = [(title, watching.ask("query", query=as_grafana_asks(each))["result"]) for title, each in EXPRESSIONS]
+        return [title for title, rows in found if not is_shown(rows) and title not in WITHOUT_DATA]
 
     try:
         servers.wait_until(lambda: not empty(), PATIENCE_SECONDS, "data for each panel")
     except TimeoutError:
         pytest.fail(f"without data: {empty()}")
-    for title, expression in EXPRESSIONS:
-        answers = watching.ask("query", query=as_grafana_asks(expression))["result"]
-        assert not [each for each in answers if each["value"][1] == "NaN"], title
     (marks,) = [each["expr"] for each in DASHBOARD["annotations"]["list"] if "expr" in each]
     assert watching.ask("query", query=as_grafana_asks(marks))["resultType"] == "vector"
 

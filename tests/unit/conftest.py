@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from app.models.manifests import Manifest
+from app.plugins.manifest import PARENT
 from tests import fakes
 from tests.fakes import FakeEngine, RunningEngine
 
@@ -17,6 +19,15 @@ def kept_logging() -> Iterator[None]:
     """No test changes how another one logs."""
     with fakes.logging_kept():
         yield
+
+
+@pytest.fixture(autouse=True)
+def no_plugins_of_others() -> Iterator[None]:
+    """No plugin of one test can be imported by that of another one."""
+    before = set(sys.modules)
+    yield
+    for name in [name for name in sys.modules.keys() - before if name.startswith(f"{PARENT}.")]:
+        del sys.modules[name]
 
 
 @pytest.fixture

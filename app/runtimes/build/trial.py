@@ -80,9 +80,11 @@ class Trial:
     def _read_line(self) -> bytes:
         assert self._process.stdout is not None
         until = time.monotonic() + self._limit_seconds
+        # Not select(), which knows the first 1024 descriptors of a process alone.
+        readable = select.poll()
+        readable.register(self._process.stdout, select.POLLIN)
         while b"\n" not in self._said:
-            ready, _, _ = select.select([self._process.stdout], [], [], max(0.0, until - time.monotonic()))
-            if not ready:
+            if not readable.poll(1000 * max(0.0, until - time.monotonic())):
                 self.close()
                 raise TrialError(f"it took longer than {self._limit_seconds:g} s")
             more = os.read(self._process.stdout.fileno(), READ_BYTES)

@@ -22,12 +22,15 @@ from app.models.manifests import InputSpec
 from tests.fakes import picture
 
 MEGABYTE = 1024**2
+PATIENCE_SECONDS = 60.0
 SPEC = InputSpec("crop", size=224, resize_size=256)
 
 
 def settings(folder: Path, **changed: Any) -> Settings:
     (folder / "run").mkdir(exist_ok=True)
-    return config.describe("prod").model_copy(update={"state_dir": folder, **changed})
+    # A busy machine takes long to start the process that decodes what is dear.
+    patient = {"images_max_decode_seconds": PATIENCE_SECONDS}
+    return config.describe("prod").model_copy(update={"state_dir": folder, **patient, **changed})
 
 
 @pytest.fixture
@@ -43,7 +46,7 @@ def encoded(image: Image.Image, kind: str, **how: Any) -> bytes:
     return buffer.getvalue()
 
 
-def soon(seconds: float = 20.0) -> float:
+def soon(seconds: float = PATIENCE_SECONDS) -> float:
     return time.monotonic() + seconds
 
 

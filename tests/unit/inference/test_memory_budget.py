@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import gc
 import os
 import subprocess
 import sys
@@ -133,6 +134,20 @@ def test_file_of_rubbish_counts_for_nothing(state: Path) -> None:
     (state / FILE).write_bytes(b"\xff" * 1001)
 
     assert Budget.of(TOTAL, state).take("pixels", 500 * MEGABYTE, soon())
+
+
+def test_ledger_that_is_gone_leaves_no_file_open(state: Path) -> None:
+    def is_open() -> bool:
+        return any(os.path.realpath(each) == str(state / FILE) for each in Path("/proc/self/fd").iterdir())
+
+    ledger = Ledger(state / FILE)
+    ledger.write(1, 1)
+    assert is_open()
+
+    del ledger
+    gc.collect()
+
+    assert not is_open()
 
 
 def test_ordinary_requests_take_no_lock(state: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import fcntl
+import gc
 import multiprocessing
 import os
 import sqlite3
@@ -183,11 +184,27 @@ def test_who_reads_while_writing_sees_what_is_written(tmp_path: Path) -> None:
 def _connections(database: Database) -> int:
     """How many connections are open: each has a descriptor of its own of the log of changes (those of the file itself
     SQLite keeps for the next one)."""
+    return _open_files().count(f"{database.path}-wal")
+
+
+def _open_files() -> list[str]:
     names = []
     for path in Path("/proc/self/fd").iterdir():
         with contextlib.suppress(OSError):
             names.append(str(path.readlink()))
-    return names.count(f"{database.path}-wal")
+    return names
+
+
+def test_connections_that_nobody_closed_leave_no_file_open(tmp_path: Path) -> None:
+    database = opened(tmp_path)
+    add_one(database, 1)
+    folder = str(tmp_path / "state")
+    assert [each for each in _open_files() if each.startswith(folder)]
+
+    del database
+    gc.collect()
+
+    assert not [each for each in _open_files() if each.startswith(folder)]
 
 
 def test_failed_transaction_leaves_nothing(tmp_path: Path) -> None:
