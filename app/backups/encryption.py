@@ -101,13 +101,20 @@ def _openssl(direction: str, passphrase: str, stdout: int) -> Iterator[subproces
         raise BackupError("Encrypted backups need openssl, found none.", hint="apt-get install openssl") from None
     finally:
         os.close(reading)
-    said = b""
+    said, left = b"", None
     with contextlib.suppress(BrokenPipeError), process:
-        yield process
+        try:
+            yield process
+        except Exception as error:
+            left = None if isinstance(error, BrokenPipeError) else error
+            raise
         assert process.stdin is not None
         assert process.stderr is not None
         process.stdin.close()
         said = process.stderr.read()
+    if left is not None:
+        # To close its input failed, as it had ended; that must not hide why it was left.
+        raise left
     if process.wait():
         raise BackupError(
             f"openssl ended with {process.returncode}: {said.decode(errors='replace').strip() or 'no reason'}.",

@@ -216,6 +216,15 @@ def test_encrypted_backup_opens_with_its_passphrase_only(settings: Settings, pla
     assert (place / "state/roles.json").read_text() == "{}"
 
 
+def test_reason_to_leave_openssl_is_told_though_its_input_cannot_be_closed() -> None:
+    with pytest.raises(KeyError), encryption._openssl("-d", PASSPHRASE, subprocess.PIPE) as process:
+        assert process.stdin is not None
+        process.stdin.write(b"not sent yet")
+        process.kill()
+        process.wait()
+        raise KeyError
+
+
 @pytest.mark.parametrize("at", [0.3, 0.6, 0.9])
 def test_a_changed_byte_of_an_encrypted_backup_is_found(settings: Settings, place: Path, at: float) -> None:
     file = place / "cask.tar.enc"
