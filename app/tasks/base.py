@@ -22,7 +22,9 @@ if TYPE_CHECKING:
 Name = Annotated[str, Field(pattern=f"^{NAME}$")]
 Label = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"format": "label"})]
 Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-Pixels = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False)]
+# The key of an option's schema that says its unit, for people: json_schema_extra={UNIT: "px"}.
+UNIT = "x-unit"
+Pixels = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False, json_schema_extra={UNIT: "px"})]
 Side = Annotated[int, Field(ge=1, description="Pixels of the upright image.")]
 # So many rows of an answer stand in one line of a shadow's record.
 NOTED_ROWS = 5
@@ -91,7 +93,7 @@ Drawing = Literal["boxes", "labels", "mask", "vector", "table"]
 
 @dataclass(frozen=True)
 class Control:
-    """An option of a task that the page offers, a number.
+    """How the page offers an option of a task that is a number; others are offered by name, type, range and default.
 
     ``title``: English words. ``is_folded``: among the limits that are opened. ``range``: where it is not the API's.
     ``is_of_labels``: at most as many as the model has labels.

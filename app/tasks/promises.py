@@ -6,7 +6,8 @@ import inspect
 import itertools
 import re
 from collections.abc import Iterator, Sequence
-from typing import get_args
+from types import NoneType, UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
 from app.inference.results import EXPLAIN, Options
 from app.tasks.base import Drawing, Task, TaskParams
@@ -16,6 +17,10 @@ WORD = re.compile(r"[a-z][a-z0-9_]{0,39}")
 NAMES_TAKEN = {EXPLAIN, "code", "tensor", "ensemble", "jobs", "models"}
 # What a result says beside its rows, in an answer or of a job.
 ROWS_TAKEN = {"answer", "error", "explanation", "height", "model", "name", "number", "width"}
+
+# What the forms and addresses that take options ask for besides them.
+OPTIONS_TAKEN = {"image", "image_upload", "pixels", "sample", "task", "timeout"}
+OPTION_TYPES = (bool, int, float, str)
 
 
 def instances(kinds: Sequence[type[Task]]) -> tuple[Task, ...]:
@@ -52,6 +57,28 @@ def _faults(kind: type[Task]) -> Iterator[str]:
     for name, field in fields.items():
         if not field.description:
             yield f"the option {name!r} has no description; expected a sentence, which callers read"
+        if not kinds_of(field.annotation):
+            yield (
+                f"the option {name!r} is {field.annotation}; expected bool, int, float, str or a Literal of texts, "
+                "and None where it may be left out"
+            )
+        if name in OPTIONS_TAKEN:
+            yield f"the option {name!r} is what a form of Cask asks for itself; expected another name"
+
+
+def kinds_of(annotation: Any) -> set[type]:
+    """What the values of an option are, None apart; empty where it is something that no form can ask for."""
+    if get_origin(annotation) is Literal:
+        return {str} if all(isinstance(value, str) for value in get_args(annotation)) else set()
+    if annotation in OPTION_TYPES:
+        return {annotation}
+    origin = get_origin(annotation)
+    if origin not in (Annotated, Union, UnionType):
+        return set()
+    inner = get_args(annotation)[:1] if origin is Annotated else get_args(annotation)
+    parts = [part for part in inner if part is not NoneType]
+    found = [kinds_of(part) for part in parts]
+    return set().union(*found) if found and all(found) else set()
 
 
 def _taken(kind: type[Task], others: Sequence[type[Task]]) -> Iterator[str]:
@@ -62,6 +89,12 @@ def _taken(kind: type[Task], others: Sequence[type[Task]]) -> Iterator[str]:
         owner = next((each for each in others if getattr(each, key) == word), None)
         if owner is not None or word in taken:
             yield f"{key} is {word!r}, which is taken by {owner.__name__ if owner else 'Cask itself'}; expected another"
+    for other, name in itertools.product(others, kind.params.model_fields):
+        mine, its = (each.params.model_fields.get(name) for each in (kind, other))
+        # Numbers and texts come alike in an address, and differ in JSON.
+        if mine and its and (str in kinds_of(mine.annotation)) != (str in kinds_of(its.annotation)):
+            at_others = f"{its.annotation} in {other.__name__}"
+            yield f"the option {name!r} is {mine.annotation}, and {at_others}; expected another name"
 
 
 def _place(kind: type[Task]) -> str:

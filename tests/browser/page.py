@@ -145,7 +145,7 @@ class Page:
 
     def set(self, name: str, value: str) -> None:
         """Type a limit."""
-        field = self.driver.find_element(By.ID, name)
+        field = self.driver.find_element(By.ID, f"option-{name}")
         field.send_keys(Keys.CONTROL, "a")
         field.send_keys(value)
 

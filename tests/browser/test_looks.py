@@ -98,7 +98,7 @@ def test_text_is_readable_in_both_colour_schemes(page: Page, scheme: str) -> Non
 
 def test_everything_can_be_done_with_the_keyboard(page: Page) -> None:
     page.tab_to('[name="task"]')
-    page.tab_to("#score_threshold")
+    page.tab_to("#option-score_threshold")
     page.tab_to("#image_upload")
     page.tab_to(".sample")
     page.press(Keys.ENTER)
@@ -124,7 +124,7 @@ def test_the_task_changes_with_arrow_keys(page: Page) -> None:
 
 
 def test_the_focus_can_be_seen(page: Page) -> None:
-    page.tab_to("#score_threshold")
+    page.tab_to("#option-score_threshold")
 
     outline = page.script("return getComputedStyle(document.activeElement).outlineStyle")
     assert outline == "solid"

@@ -103,7 +103,7 @@ def test_nothing_found_offers_a_lower_threshold(page: Page) -> None:
     page.click("#answer .notice button", "Lower the threshold to 50%")
 
     assert page.see_boxes()
-    assert page.see("#score_threshold").get_attribute("value") == "0.5"
+    assert page.see("#option-score_threshold").get_attribute("value") == "0.5"
 
 
 def test_engine_away_is_said_and_the_answer_comes_by_itself(page: Page) -> None:

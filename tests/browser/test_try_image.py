@@ -157,7 +157,7 @@ def test_the_slider_and_its_figure_follow_each_other(page: Page) -> None:
     slider = page.see('[data-for="score_threshold"]')
 
     slider.send_keys(Keys.HOME, Keys.ARROW_RIGHT)
-    assert page.see("#score_threshold").get_attribute("value") == "0.01"
+    assert page.see("#option-score_threshold").get_attribute("value") == "0.01"
     page.set("score_threshold", "0.75")
     assert slider.get_attribute("value") == "0.75"
 

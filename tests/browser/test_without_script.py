@@ -47,7 +47,7 @@ def test_limits_are_kept_in_the_form(plain_page: Page) -> None:
     plain_page.take_sample()
 
     plain_page.see(".answered .notice", "Nothing found")
-    assert plain_page.see("#score_threshold").get_attribute("value") == "1"
+    assert plain_page.see("#option-score_threshold").get_attribute("value") == "1"
 
 
 @pytest.mark.parametrize("case", OF_THE_PICTURE, ids=lambda case: case.name)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import re
-from typing import Any
+from typing import Any, Literal
 
 import pytest
 from pydantic import Field
@@ -26,6 +26,24 @@ class Silent(TaskParams):
     """It has an option without a word."""
 
     unit: str | None = None
+
+
+class Listed(TaskParams):
+    unit: list[int] | None = Field(None, description="Of the numbers.")
+
+
+class Counted(TaskParams):
+    unit: Literal[1, 2] | None = Field(None, description="Of the numbers.")
+
+
+class Worded(TaskParams):
+    unit: str | None = Field(None, description="Of the numbers.")
+    top_k: str | None = Field(None, description="A number in another task.")
+
+
+class Asking(TaskParams):
+    unit: str | None = Field(None, description="Of the numbers.")
+    image: str | None = Field(None, description="What the form asks for itself.")
 
 
 class Spoken(TaskParams):
@@ -53,6 +71,10 @@ def made(**changes: Any) -> type[Task]:
         ({"rpc_example": {"size": 1}}, "it speaks of the option 'size'"),
         ({"controls": (Control("size", "Size"),)}, "it speaks of the option 'size'"),
         ({"params": Silent}, "the option 'unit' has no description; expected a sentence"),
+        ({"params": Listed}, "the option 'unit' is list[int] | None; expected bool, int, float, str or a Literal"),
+        ({"params": Counted}, "the option 'unit' is typing.Optional[typing.Literal[1, 2]]; expected bool, int"),
+        ({"params": Worded}, "the option 'top_k' is str | None, and int | None in Classify; expected another name"),
+        ({"params": Asking}, "the option 'image' is what a form of Cask asks for itself; expected another name"),
         ({"params": dict}, "params is <class 'dict'>; expected a subclass of TaskParams"),
         ({"options": dict}, "options is <class 'dict'>; expected a subclass of Options"),
         ({"drawing": "boxen"}, "drawing is 'boxen'; expected one of boxes, labels, mask, vector, table"),

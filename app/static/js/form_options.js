@@ -83,7 +83,7 @@ export class FormOptions extends EventTarget {
   }
 
   number(name) {
-    return Number(this.#input(name).value) || 0;
+    return Number(this.#input(name)?.value) || 0;
   }
 
   /** Set one limit as if a person had typed it. */
@@ -133,18 +133,24 @@ export class FormOptions extends EventTarget {
     const labels = this.model?.labels.length;
     if (labels) for (const input of this.form.querySelectorAll("[data-of-labels]")) input.max = labels;
     const values = this.#remembered.get(this.#remembering());
-    for (const name of this.#limits) {
+    const limits = this.#limits;
+    // Tasks that are shown alike may have other options.
+    for (const field of this.form.querySelectorAll("[data-option]")) field.hidden = !limits.includes(field.dataset.option);
+    for (const name of limits) {
       const value = values?.[name] ?? this.#default(name);
       const input = this.#input(name);
-      if (value !== "") input.value = typeof value === "string" ? value : value.toFixed(digits(input));
+      input.value = typeof value === "string" || input.step === "any" ? value : value.toFixed(digits(input));
       this.#show(name);
     }
   }
 
   #default(name) {
     if (!this.model) return "";
-    const value = this.model.defaults?.[name] ?? Number(this.#input(name).min);
-    return "ofLabels" in this.#input(name).dataset ? Math.min(value, this.model.labels.length) : value;
+    const { min, dataset } = this.#input(name);
+    const value = this.model.defaults?.[name];
+    // Outside of what can be asked for: such as 0 for all.
+    if (typeof value !== "number" || (min !== "" && value < Number(min))) return "";
+    return "ofLabels" in dataset ? Math.min(value, this.model.labels.length) : value;
   }
 
   #show(name) {
@@ -164,7 +170,7 @@ export class FormOptions extends EventTarget {
   }
 
   #input(name) {
-    return byId(name);
+    return byId(`option-${name}`);
   }
 
   #values() {

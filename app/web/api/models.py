@@ -99,5 +99,7 @@ def rows() -> list[dict[str, Any]]:
 
 def _row(status: ModelStatus) -> dict[str, Any]:
     manifest = status.manifest
-    defaults = {name: value for name, value in to_dict(manifest.default_options()).items() if name in NUMBERS}
+    options = to_dict(manifest.default_options())
+    # As the description says, numbers: Python's True would pass for one.
+    defaults = {name: value for name, value in options.items() if name in NUMBERS and type(value) in (int, float)}
     return {**like(answers.ModelRow, status, manifest), "defaults": defaults}

@@ -13,26 +13,9 @@ from app.inference.options import PARAMS_OF_TASK
 from app.inference.pipeline import predictor
 from app.inference.served_models import ModelStatus
 from app.models.manifests import Task
-from app.web.pages import samples
+from app.web.pages import option_controls, samples
 
 TASKS = tasks.OFFERED
-_CONTROLS = list(dict.fromkeys(control for task in tasks.ALL for control in task.controls))
-FOLDED_LIMITS = tuple(control.name for control in _CONTROLS if control.is_folded)
-LIMITS = tuple(control.name for control in _CONTROLS)
-_OPTIONS = {
-    name: what for params in PARAMS_OF_TASK.values() for name, what in params.model_json_schema()["properties"].items()
-}
-
-
-def _range(name: str) -> list[int]:
-    """Least and most of an option, as the API has them. Raises TypeError where a task offers what has none."""
-    schema = _OPTIONS[name]["anyOf"][0]
-    if not {"minimum", "maximum"} <= schema.keys():
-        raise TypeError(f"a control of the page is {name!r}, an option without ge and le; expected one that has both.")
-    return [int(schema[bound]) for bound in ("minimum", "maximum")]
-
-
-RANGES = {name: _range(name) for name in LIMITS}
 
 
 @dataclass(frozen=True)
@@ -58,12 +41,12 @@ class PredictionForm:
     def params(self) -> dict[str, str]:
         """The limits that this task knows. The plain form holds those of all tasks, and so cannot leave any out."""
         known = PARAMS_OF_TASK[self.task].model_fields
-        found = {name: self[name] for name in LIMITS if name in known and self[name]}
+        found = {name: self[name] for name in option_controls.NAMES if name in known and self[name]}
         return {**found, "explain": "true"} if self.is_explained and "explain" in known else found
 
     @property
     def has_more_limits(self) -> bool:
-        return any(self[name] for name in FOLDED_LIMITS)
+        return any(self[name] for name in option_controls.FOLDED)
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,7 +77,7 @@ def read(form: Mapping[str, str]) -> PredictionForm:
     """Read the form. A chosen model decides the task. Raises OptionError, ModelNotFoundError."""
     name, _, version = form.get("model", "").partition("@")
     version = form.get("version") or version
-    limits = {limit: form.get(limit, "").strip() for limit in LIMITS}
+    limits = {limit: form.get(limit, "").strip() for limit in option_controls.NAMES}
     explains = form.get("explain") == "true"
     if name:
         # A model with code has no such form.

@@ -14,7 +14,7 @@ from app.inference.served_models import ModelStatus
 from app.texts import gettext_noop
 from app.web.middleware import form_bodies
 from app.web.openapi.operations import Body, a_page, describe
-from app.web.pages import drawing, languages, pages, prediction_form, prediction_view, samples
+from app.web.pages import drawing, languages, option_controls, pages, prediction_form, prediction_view, samples
 from app.web.pages.prediction_form import PredictionForm
 from app.web.pages.prediction_view import Answered
 from app.web.policy import PAGE_ROUTE
@@ -79,6 +79,7 @@ def short_digest(digest: str) -> str:
 
 
 pages.add_app_template_filter(tasks.BY_NAME.get, "task")
+pages.add_app_template_filter(option_controls.NAMES_OF.get, "option_names")
 pages.add_app_template_filter(drawing.hue, "hue")
 pages.add_app_template_filter(drawing.share, "share")
 pages.add_app_template_filter(drawing.count, "count_labels")
@@ -87,11 +88,12 @@ pages.add_app_template_filter(drawing.cells)
 
 def _page(form: PredictionForm, answers: Sequence[Answered]) -> Response:
     models = [status for status in predictor().models() if prediction_form.is_offered(status)]
+    offered = prediction_form.offered_tasks()
     page = render_template(
         "try_image.html",
         asked=form,
-        tasks=prediction_form.offered_tasks(),
-        ranges=prediction_form.RANGES,
+        tasks=offered,
+        controls=option_controls.of_all(tasks.BY_NAME[name] for name in offered),
         answered=answers,
         models=models,
         samples=samples.find(),
