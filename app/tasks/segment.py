@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 from pydantic import Field
 from typing_extensions import TypedDict
 
-from app.inference.results import Answer, Options
+from app.inference.results import Answer, Options, Prediction
 from app.tasks.base import (
     IDENTITY,
     Control,
@@ -107,7 +107,12 @@ class SegmentTask(Task):
     options = SegmentOptions
     label_option = "only_label"
     count_option = "max_classes"
-    tensors = ({"name": "masks", "datatype": "BYTES", "shape": [-1]},)
+    tensors = (
+        {"name": "masks", "datatype": "BYTES", "shape": [-1], "parameters": {"content_type": "base64"}},
+        {"name": "labels", "datatype": "BYTES", "shape": [-1, -1]},
+        {"name": "areas", "datatype": "FP32", "shape": [-1, -1]},
+        {"name": "counts", "datatype": "INT32", "shape": [-1]},
+    )
     summary = "Divide images into classes"
     sentence = "Say to which class each pixel belongs: a mask of each upright image, and the share of each class."
     example: ClassVar = {
@@ -224,10 +229,19 @@ class SegmentTask(Task):
         return [{"label": segment["label"], "score": segment["area"]} for segment in answer[0].segments]
 
     def to_tensors(self, answers: Sequence[Answer]) -> dict[str, np.ndarray]:
-        """The masks as PNG, an element an image."""
+        """The masks as PNG, an element an image; labels and areas, image × rank, and how many of them are classes."""
         import numpy as np
 
-        return {"masks": np.array([answer[0].mask for answer in answers], object)}
+        from app.tasks import arrays
+
+        found = [[Prediction(row["label"], row["area"]) for row in answer[0].segments] for answer in answers]
+        tensors = arrays.labels_and_scores(found)
+        return {
+            "masks": np.array([base64.b64decode(answer[0].mask) for answer in answers], object),
+            "labels": tensors["labels"],
+            "areas": tensors["scores"],
+            "counts": arrays.counts(found),
+        }
 
 
 def _share(area: Any) -> float:

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
+from tritonclient import http
 
 from tests import bad_input, segmenters, servers, stores
 from tests.segmenters import LABELS
@@ -121,6 +122,24 @@ def test_only_one_class_leaves_the_others_clear(server: Server, sample_path: Pat
 
     assert found["segments"] == [result["segments"][1]]
     assert (mask[..., 3] > 0).mean() == pytest.approx(found["segments"][0]["area"], abs=1e-4)
+
+
+def test_tritons_client_gets_masks_and_areas(server: Server, result: dict[str, Any], sample_path: Path) -> None:
+    tensor = http.InferInput("image", [1], "BYTES")
+    tensor.set_data_from_numpy(np.array([sample_path.read_bytes()], np.object_))
+    with http.InferenceServerClient(f"127.0.0.1:{server.port}") as client:
+        told = client.get_model_metadata("streets")["outputs"]
+        found = client.infer("streets", [tensor])
+        in_json = client.infer("streets", [tensor], outputs=[http.InferRequestedOutput("masks", binary_data=False)])
+
+    png = base64.b64decode(result["mask"].partition(",")[2])
+    assert [row["name"] for row in told] == ["masks", "labels", "areas", "counts", "sizes"]
+    assert found.as_numpy("masks").tolist() == [png]
+    assert in_json.get_output("masks")["data"] == [base64.b64encode(png).decode()]
+    assert found.as_numpy("counts").tolist() == [len(result["segments"])]
+    labels, areas = found.as_numpy("labels")[0], found.as_numpy("areas")[0]
+    assert [each.decode() for each in labels] == [each["label"] for each in result["segments"]]
+    assert areas == pytest.approx([each["area"] for each in result["segments"]])
 
 
 def test_an_ensemble_refuses_masks(server: Server, sample_path: Path) -> None:

@@ -11,10 +11,11 @@ from typing import Any
 
 import pytest
 
-from app import config, errors
+from app import config, errors, tasks
 from app.errors import CaskError
 from app.inference import options
 from app.models import manifests
+from app.tasks.base import Task
 from app.web.api import bodies, rpc, tensors
 from app.web.middleware import error_handlers, trusted_hosts
 
@@ -244,6 +245,14 @@ def _numeric_options() -> dict[str, dict[str, Any]]:
         for name, schema in params.model_json_schema()["properties"].items():
             found[name] = next((each for each in schema["anyOf"] if "maximum" in each), {})
     return found
+
+
+@pytest.mark.parametrize("task", tasks.ALL, ids=tasks.OFFERED)
+def test_api_document_has_each_tensor_of_a_task(task: Task) -> None:
+    for tensor in task.tensors:
+        sides = rf"images(?: × [^|×]+){{{len(tensor['shape']) - 1}}}"
+        row = rf"^\| `{tensor['name']}` out \| {tensor['datatype']} \| {sides} \|"
+        assert re.search(row, text_of("docs/api.md"), re.M), tensor
 
 
 @pytest.mark.parametrize(("name", "bounds"), _numeric_options().items())

@@ -79,8 +79,10 @@ error_handlers.shape(inference.name, _answer_failure, below="/v2")
 operations.put(inference, tag="Open Inference Protocol", error_schema=Failure, error_example=_failure)
 EXAMPLE = {"inputs": [{"name": ENCODED, "datatype": "BYTES", "shape": [1], "data": [EXAMPLE_IMAGE]}]}
 
+# In the words of each task's own file.
+_OUTPUTS = "; ".join(f"{name}: {', '.join(row['name'] for row in rows)}" for name, rows in sorted(OUTPUTS.items()))
 INFERRED = Answer(
-    "The tensors that were asked for; in octets where some are binary.",
+    f"The tensors that were asked for; in octets where some are binary. There are, by the model's task: {_OUTPUTS}.",
     Inferred,
     headers=prediction_docs.PREDICTED,
     is_binary_too=True,

@@ -57,7 +57,7 @@ class ModelReady(TypedDict):
 class Tensor(TypedDict):
     """A tensor that a model takes or gives; -1 stands for any number.
 
-    ``parameters``, of models with code: ``content_type`` is what BYTES hold (``str``, ``base64`` or ``json``).
+    ``parameters``: ``content_type`` says what BYTES hold (``str``, ``base64`` or ``json``), where it is known.
     """
 
     name: str

@@ -12,8 +12,10 @@ import numpy as np
 import pytest
 from flask.testing import FlaskClient
 
+from app import tasks
 from app.errors import EngineBusyError
 from app.inference.results import ClassifyOptions, DetectOptions
+from app.tasks.base import Task
 from tests import fakes
 from tests.fakes import FakeEngine, picture
 
@@ -107,6 +109,29 @@ def test_boxes_are_filled_up_to_the_same_number(
     assert output(document, "labels") == [["cone", ""], ["", ""], ["cone", "cone"]]
     assert output(document, "boxes")[0] == [[0.0, 0.0, 32.0, 24.0], [0.0] * 4]
     assert engine.asked[0].options[0].max_results == 7
+
+
+@pytest.mark.parametrize("task", tasks.ALL, ids=tasks.OFFERED)
+def test_every_tensor_of_a_task_comes_in_json_and_in_binary(tmp_path: Path, engine: FakeEngine, task: Task) -> None:
+    fakes.write_model(tmp_path / "models", "mine", task=task.name)
+    client = fakes.make_app(tmp_path, engine).test_client()
+    promised = {row["name"]: row for row in client.get("/v2/models/mine").json["outputs"]}
+
+    def infer(*, is_binary: bool) -> dict[str, Any]:
+        body = {"parameters": {"binary_data_output": is_binary}, "inputs": [image_tensor(1, 2)]}
+        answer = client.post("/v2/models/mine/infer", json=body)
+        assert answer.status_code == 200, answer.text
+        head = json.loads(answer.data[: int(answer.headers.get(HEADER, len(answer.data)))])
+        assert {row["name"] for row in head["outputs"]} == {*(row["name"] for row in task.tensors), "sizes"}
+        return {row["name"]: row for row in head["outputs"]}
+
+    in_json, in_binary = infer(is_binary=False), infer(is_binary=True)
+    for name, row in in_json.items():
+        assert (row["datatype"], row["shape"][0]) == (promised[name]["datatype"], 2)
+        fits = [side in (-1, found) for side, found in zip(promised[name]["shape"], row["shape"], strict=True)]
+        assert all(fits), (row, promised[name])
+        assert "data" in row and "binary_data_size" in in_binary[name]["parameters"]
+        assert in_binary[name]["shape"] == row["shape"]
 
 
 def test_binary_tensors_come_and_go_behind_the_json(client: FlaskClient) -> None:
