@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import concurrent.futures
 import http
+import logging
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -21,8 +22,10 @@ from app.errors import CaskError, DeadlineExceededError, RequestError, Unavailab
 from app.host import sizing
 from app.inference.results import Answer
 from app.supervision import pulse
-from app.telemetry import logs
+from app.telemetry import logs, metrics
 from app.texts import Text
+
+log = logging.getLogger("cask.web")
 
 # Models of ours in work at once, in each process.
 THREADS = 16
@@ -146,6 +149,10 @@ class FanOut:
             _sort_in(votes, member, future)
         if not votes.answered:
             raise _nobody(votes.missing)
+        for lacking in votes.missing:
+            name, error = lacking.member.name, lacking.error
+            metrics.FAILED_PARTS.add(part="member", code=error.code)
+            log.warning("an ensemble answered without %s: %s: %s", name, error.code, error.message)
         return votes
 
 

@@ -146,6 +146,8 @@ class Worker:
         self._pause_seconds = 0.0
         ended = self._store.finish(claim, {**head, **answer})
         metrics.JOB_IMAGES.add()
+        if "error" in answer:
+            metrics.FAILED_PARTS.add(part="item", code=answer["error"]["code"])
         if ended is not None:
             metrics.JOBS.add(outcome=ended.state)
             metrics.JOB_SECONDS.observe((ended.ended_at or 0.0) - ended.created_at)

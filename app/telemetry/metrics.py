@@ -196,9 +196,17 @@ WEB_QUEUE_SECONDS = _histogram(
 )
 REFUSED = _counter(
     "cask_refused_total",
-    "Requests that got no result, by the code in their problem document; `by` says who refused.",
+    "Requests, and calls of a JSON-RPC batch, that got no result, by the code in their problem document; `by` says who"
+    " refused.",
     code=CODE,
     by=BY,
+)
+FAILED_PARTS = _counter(
+    "cask_failed_parts_total",
+    "Parts of an answer that failed while its status says success, by the code in their place: `call` of a JSON-RPC"
+    " batch or notification, `member` of an ensemble, `item` of a job, `stream` that broke off.",
+    part=Label(("call", "member", "item", "stream")),
+    code=CODE,
 )
 NOT_ADMITTED = _counter(
     "cask_not_admitted_total",
@@ -299,7 +307,7 @@ JOBS = _counter(
     "Jobs by what became of them; queued counts those taken in.",
     outcome=Label(("queued", "succeeded", "failed", "cancelled", "expired")),
 )
-JOB_IMAGES = _counter("cask_job_images_total", "Images of jobs that got a result.")
+JOB_IMAGES = _counter("cask_job_images_total", "Images of jobs that ended, with a result or an error.")
 JOB_SECONDS = _histogram("cask_job_seconds", "Time from taking a job in to its end.", buckets=LONG_SECONDS)
 JOBS_WAITING = _looked_up("cask_jobs_waiting", "Jobs queued or running; where machines share jobs, on all of them.")
 JOB_WEBHOOKS = _counter("cask_job_webhooks_total", "Webhooks sent at a job's end.", outcome=Label(("sent", "failed")))

@@ -176,7 +176,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         {
             *("app.config", "app.errors", "app.inference.results", "app.host.sizing", "app.telemetry.logs"),
             *("app.ensembles.upstream_answers", "app.ensembles.upstreams"),
-            "app.supervision.pulse",
+            *("app.supervision.pulse", "app.telemetry.metrics"),
         },
     ),
     ("app.cache.keys", {"app.inference.results", "app.__version__"}),

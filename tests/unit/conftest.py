@@ -10,6 +10,7 @@ import pytest
 
 from app.models.manifests import Manifest
 from app.plugins.manifest import PARENT
+from app.telemetry import metrics
 from tests import fakes
 from tests.fakes import FakeEngine, RunningEngine
 
@@ -47,3 +48,17 @@ def running(tmp_path: Path, manifest: Manifest) -> Iterator[RunningEngine]:
 def engine() -> FakeEngine:
     """An engine that answers."""
     return FakeEngine()
+
+
+@pytest.fixture
+def failed_parts(monkeypatch: pytest.MonkeyPatch) -> list[tuple[str, str]]:
+    """Part and code of each failure inside an answer that is counted from now on."""
+    found: list[tuple[str, str]] = []
+    count = metrics.FAILED_PARTS.add
+
+    def add(amount: float = 1, **labels: str) -> None:
+        count(amount, **labels)
+        found.append((labels["part"], labels["code"]))
+
+    monkeypatch.setattr(metrics.FAILED_PARTS, "add", add)
+    return found

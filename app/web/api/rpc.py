@@ -17,6 +17,7 @@ from app.inference import code_calls
 from app.inference.pipeline import predictor
 from app.model_code import example_bodies
 from app.models.manifests import Task
+from app.telemetry import metrics
 from app.texts import Text, gettext_noop
 from app.web.api import answers, bodies, code_bodies, excerpts, models, prediction_docs
 from app.web.middleware import canary_header, deadlines, error_handlers, request_ids
@@ -250,11 +251,11 @@ def _batch(calls: list[Any]) -> Response:
             count=len(calls),
             most=MAX_CALLS,
         )
-    replies = [reply for reply in map(_call, calls) if reply is not None]
+    replies = [reply for each in calls if (reply := _call(each, is_part=True)) is not None]
     return jsonify(replies) if replies else Response(status=204)
 
 
-def _call(document: Any) -> Reply | None:
+def _call(document: Any, *, is_part: bool = False) -> Reply | None:
     """Run one call; every failure becomes its reply, so that the others of a batch are answered."""
     known = _id(document)
     try:
@@ -264,6 +265,9 @@ def _call(document: Any) -> Reply | None:
         error_handlers.log_failure(error)
         # A call that cannot be read may have been a notification; the specification answers it all the same.
         is_notification = isinstance(document, dict) and "id" not in document and not isinstance(error, CallError)
+        if is_part or is_notification:
+            # The answer's status says nothing of it.
+            metrics.FAILED_PARTS.add(part="call", code=error.code)
         return None if is_notification else _failed(known, error)
     return None if call.is_notification else {"jsonrpc": "2.0", "id": call.id, "result": result}
 

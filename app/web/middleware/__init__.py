@@ -27,7 +27,7 @@ TURNS_AT_ONCE = 2
 def init_app(app: Flask, settings: Settings, budget: Budget) -> None:
     """Install all middleware, outermost first. ``budget``: the memory that requests may hold."""
     # Here and below, not above: Apache's configuration is written by a process that does without Flask.
-    from app.web.middleware import body_memory, error_handlers, microcache, path_prefix
+    from app.web.middleware import body_memory, broken_streams, error_handlers, microcache, path_prefix
 
     _init_callers(app, settings)
     _init_requests(app, settings)
@@ -36,6 +36,7 @@ def init_app(app: Flask, settings: Settings, budget: Budget) -> None:
     microcache.init_app(app, settings.request_microcache_ms)
     path_prefix.init_app(app, settings)
     error_handlers.init_app(app)
+    broken_streams.init_app(app)
 
 
 def _init_callers(app: Flask, settings: Settings) -> None:

@@ -69,7 +69,9 @@ def test_two_detectors_answer_as_one(client: FlaskClient, engine: Opinions) -> N
     assert len(engine.asked) == 2
 
 
-def test_all_are_asked_when_nobody_is_named_and_who_is_away_is_named_with_the_reason(client: FlaskClient) -> None:
+def test_all_are_asked_when_nobody_is_named_and_who_is_away_is_named_with_the_reason(
+    client: FlaskClient, failed_parts: list[tuple[str, str]]
+) -> None:
     found = ask(client)
 
     assert [each["name"] for each in found["members"]] == ["one", "two"]
@@ -77,6 +79,7 @@ def test_all_are_asked_when_nobody_is_named_and_who_is_away_is_named_with_the_re
         ("gone", "upstream", "upstream_failed")
     ]
     assert "cannot be reached" in found["missing"][0]["reason"]
+    assert failed_parts == [("member", "upstream_failed")]
 
 
 def test_labels_are_averaged_over_all_of_them_and_cut_off_afterwards(client: FlaskClient, engine: Opinions) -> None:

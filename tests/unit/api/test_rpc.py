@@ -65,7 +65,9 @@ def test_several_images_of_a_call_share_a_batch(client: FlaskClient, engine: Fak
     assert len(engine.asked) == 1
 
 
-def test_batch_is_answered_call_by_call_and_notifications_are_not(client: FlaskClient, engine: FakeEngine) -> None:
+def test_batch_is_answered_call_by_call_and_notifications_are_not(
+    client: FlaskClient, engine: FakeEngine, failed_parts: list[tuple[str, str]]
+) -> None:
     calls = [
         call("Image.detect", {"image": encoded()}, id=1),
         call("Image.classify", {"image": encoded()}),
@@ -87,6 +89,25 @@ def test_batch_is_answered_call_by_call_and_notifications_are_not(client: FlaskC
         (None, None),
     ]
     assert len(engine.asked) == 2, "the notification was carried out"
+    assert failed_parts == [("call", code) for code in ("rpc_method_not_found", "rpc_call_invalid", "rpc_call_invalid")]
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "parts"),
+    [
+        (call("Image.detect", {}, id=1), 400, []),
+        (call("Image.detect", {}), 204, [("call", "image_missing")]),
+        ([call("Image.detect", {})], 204, [("call", "image_missing")]),
+        ([call("Model.list", id=1)], 200, []),
+    ],
+    ids=["single", "notification", "batch", "success"],
+)
+def test_failure_that_the_status_does_not_say_is_counted_as_a_part(
+    client: FlaskClient, failed_parts: list[tuple[str, str]], body: Any, status: int, parts: list[tuple[str, str]]
+) -> None:
+    assert client.post("/api", json=body).status_code == status
+
+    assert failed_parts == parts
 
 
 def test_notifications_alone_get_nothing(client: FlaskClient) -> None:

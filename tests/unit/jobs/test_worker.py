@@ -83,7 +83,11 @@ def test_result_says_what_the_api_would_say(store: JobStore, worker: Worker, pre
 
 @pytest.mark.parametrize("kind", [ImageUndecodableError, ModelNotFoundError])
 def test_image_that_cannot_be_predicted_has_its_error_and_the_others_go_on(
-    store: JobStore, worker: Worker, predictor: FakePredictor, kind: type[CaskError]
+    store: JobStore,
+    worker: Worker,
+    predictor: FakePredictor,
+    kind: type[CaskError],
+    failed_parts: list[tuple[str, str]],
 ) -> None:
     job = add(store, 2)
     predictor.errors = iter([kind("it is cut off", hint="save it again")])
@@ -99,6 +103,7 @@ def test_image_that_cannot_be_predicted_has_its_error_and_the_others_go_on(
         "hint": "save it again",
     }
     assert "detections" in second
+    assert failed_parts == [("item", kind.code)]
     assert store.get(job.id).state == "succeeded"
 
 
