@@ -6,7 +6,7 @@
  *
  * docs/decisions/0033-arrivals.md tells why, and what else was tried. All numbers are per child process: nothing is
  * shared, so nothing is left behind by a child that crashes. But the places for predictions are the app's, and all
- * children's: docs/decisions/0114-places.md.
+ * children's (docs/decisions/0114-places.md), and so is the pace of refusals (0126-rests-in-vain.md).
  */
 
 #include "apr_atomic.h"
@@ -77,6 +77,14 @@ APLOG_USE_MODULE(arrivals);
 #define CROWD_TIMES 5
 /* What a refusal by the app counts, which costs so much more than one of the server's. */
 #define BY_APP 5
+/* Rests that are as long as can be are given up after so long, where as many connections come: it is one whole rest. */
+#define FULL_MS MOST_REST_MS
+/* They count as that although an address has paid for a little between two connections. */
+#define NEARLY_MS 250
+/* Given up, it is looked at over so long whether half as many again come now. */
+#define LOOK_MS 500
+/* Then rests had kept them off, and are not given up again for so long. */
+#define AGAIN_MS 8000
 /* More than an ordinary request has; the kernel keeps it, and wakes us for nothing less. Each that rests may cost as much. */
 #define REST_BYTES 262144
 #define REST_TICK_MS 10
@@ -191,6 +199,20 @@ typedef struct {
     apr_bucket_brigade *next;  /* what has been read of the next request, while it is looked at */
 } caller_t;
 
+/* The refusals of one address. */
+typedef struct {
+    apr_uint32_t paid_at;      /* when it has paid for those that it was given, in µs of the clock */
+    apr_uint32_t came;         /* connections of it that came */
+    apr_uint32_t since;        /* since this moment, in ms of the clock */
+    apr_uint32_t in_vain;      /* rests are given up: so many came in a second in spite of them; 0: they are not */
+    apr_uint32_t sure_until;   /* in ms of the clock: before, rests are not given up */
+} pace_t;
+
+typedef struct {
+    apr_uint32_t paid_by_all;
+    pace_t of_address[COUNTERS];
+} paces_t;
+
 typedef struct {
     apr_bucket_brigade *kept;
 } replay_t;
@@ -215,6 +237,7 @@ typedef struct line_t {
 } line_t;
 
 static settings_t settings;
+static paces_t *paces;         /* of all children together */
 static passed_t *passed;       /* of each child */
 static passed_t *own_passed;
 static int children;
@@ -238,16 +261,13 @@ static struct {
 static int rests_in_all;
 static pthread_mutex_t rests_lock = PTHREAD_MUTEX_INITIALIZER;
 static pthread_cond_t rests_began = PTHREAD_COND_INITIALIZER;
-/* When each address has paid for the refusals that it was given, in µs of the clock, and when all have. */
-static apr_uint32_t paid_at[COUNTERS];
-static apr_uint32_t paid_by_all;
 /* In units of 1 KiB, since 32 bits must hold it. */
 static apr_uint32_t kib_in_all;
 
 /* ── Who it is ──────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 /* A network of IPv6 with 64 bits is one caller, who may use all its addresses. */
-static apr_uint32_t *counter_of(apr_uint32_t *counters, apr_sockaddr_t *address)
+static apr_size_t number_of(apr_sockaddr_t *address)
 {
     apr_ssize_t length = address->ipaddr_len;
     const unsigned char *bytes = address->ipaddr_ptr;
@@ -259,7 +279,12 @@ static apr_uint32_t *counter_of(apr_uint32_t *counters, apr_sockaddr_t *address)
             length = 8;
     }
 #endif
-    return &counters[apr_hashfunc_default((const char *)bytes, &length) % COUNTERS];
+    return apr_hashfunc_default((const char *)bytes, &length) % COUNTERS;
+}
+
+static apr_uint32_t *counter_of(apr_uint32_t *counters, apr_sockaddr_t *address)
+{
+    return &counters[number_of(address)];
 }
 
 static int is_uncapped(apr_sockaddr_t *address)
@@ -294,14 +319,71 @@ static apr_int32_t move_on(apr_uint32_t *paid, apr_int32_t more)
 static apr_int32_t ahead_ms(apr_sockaddr_t *address, int refusals)
 {
     apr_int32_t more = refusals * (APR_USEC_PER_SEC / settings.refusals);
-    if (more && move_on(&paid_by_all, more * 2 / 3) > 1000 * AHEAD_MS)
+    if (more && move_on(&paces->paid_by_all, more * 2 / 3) > 1000 * AHEAD_MS)
         more *= CROWD_TIMES;
-    return move_on(counter_of(paid_at, address), more) / 1000;
+    return move_on(&paces->of_address[number_of(address)].paid_at, more) / 1000;
 }
 
 static apr_int32_t rest_ms(apr_int32_t ahead)
 {
     return ahead > AHEAD_MS ? ahead - AHEAD_MS : 0;
+}
+
+/* Ends a span of counting, and begins the next. False where another thread has done so. */
+static int ends(pace_t *pace, apr_uint32_t since, apr_uint32_t now)
+{
+    if (apr_atomic_cas32(&pace->since, now, since) != since)
+        return 0;
+    apr_atomic_set32(&pace->came, 0);
+    return 1;
+}
+
+/* Rests are the longest there are. Whether they have been so for a whole one, and as many connections come. */
+static int gives_up(pace_t *pace, int is_full, apr_uint32_t since, apr_uint32_t now, apr_uint32_t came)
+{
+    apr_uint32_t age = now - since;
+    if ((is_full && age < FULL_MS) || !ends(pace, since, now) || !is_full || age > 2 * FULL_MS)
+        return 0;
+    /* One of later was noted before the clock was set back. */
+    if (pace->sure_until - now - 1 < AGAIN_MS)
+        return 0;
+    apr_atomic_set32(&pace->in_vain, 1 + came * 1000 / age);
+    return 1;
+}
+
+/* One more connection of an address comes that is so far ahead of its pace. True where its rest would only delay it: who
+ * asks on when refused comes less often the longer it rests, but many callers behind one address, who ask once each, do
+ * not. So rests that are full and change nothing are given up; where that lets more come, they were not in vain. */
+static int rests_in_vain(pace_t *pace, apr_int32_t ahead)
+{
+    apr_uint32_t now = (apr_uint32_t)apr_time_as_msec(apr_time_now()), since = apr_atomic_read32(&pace->since);
+    apr_uint32_t age = now - since, came = apr_atomic_inc32(&pace->came) + 1, known = apr_atomic_read32(&pace->in_vain);
+    apr_uint32_t rate;
+
+    if (known == 0)
+        return gives_up(pace, ahead + NEARLY_MS >= AHEAD_MS + MOST_REST_MS, since, now, came);
+    rate = came * 1000 / (age < LOOK_MS ? LOOK_MS : age);
+    if (rate > known + known / 2 + settings.refusals / 10) {
+        if (ends(pace, since, now)) {
+            apr_atomic_set32(&pace->sure_until, now + AGAIN_MS);
+            apr_atomic_set32(&pace->in_vain, 0);
+        }
+        return 0;
+    }
+    /* More of them may come by and by. */
+    if (age >= LOOK_MS && ends(pace, since, now) && rate > known)
+        apr_atomic_set32(&pace->in_vain, known + (rate - known) / 8);
+    return 1;
+}
+
+/* For how many ms the next connection of an address is to rest. */
+static apr_int32_t rest_of(apr_sockaddr_t *address)
+{
+    pace_t *pace = &paces->of_address[number_of(address)];
+    apr_int32_t ahead = ahead_ms(address, 0);
+    if (ahead == 0)
+        apr_atomic_set32(&pace->in_vain, 0);
+    return rest_ms(ahead) == 0 || rests_in_vain(pace, ahead) ? 0 : rest_ms(ahead);
 }
 
 static void wake(int socket)
@@ -392,10 +474,10 @@ static int asks_for_health(int socket)
 /* Who opens a connection for each request, and gets more refusals than are free, waits with the next one. */
 static void meet_pace(conn_rec *c, caller_t *caller, int socket)
 {
-    if (caller->is_met || settings.refusals == 0)
+    if (caller->is_met || paces == NULL)
         return;
     caller->is_met = 1;
-    if (is_shared(c) || rest_ms(ahead_ms(c->client_addr, 0)) == 0 || asks_for_health(socket))
+    if (is_shared(c) || rest_of(c->client_addr) == 0 || asks_for_health(socket))
         return;
     /* Each has a moment of its own, and pays for it: who goes on gets half as many. */
     caller->rest_until = apr_time_now() + apr_time_from_msec(rest_ms(ahead_ms(c->client_addr, 1)));
@@ -1091,6 +1173,27 @@ static int has_body(request_rec *r, apr_int64_t *length)
     return apr_table_get(r->headers_in, "Transfer-Encoding") != NULL || (text && strcmp(text, "0") != 0);
 }
 
+/* ── What all children share ─────────────────────────────────────────────────────────────────────────────────────────── */
+
+static apr_status_t forget_paces(void *unused)
+{
+    munmap(paces, sizeof *paces);
+    paces = NULL;
+    return APR_SUCCESS;
+}
+
+static int share_paces(apr_pool_t *p, apr_pool_t *plog, apr_pool_t *ptemp, server_rec *s)
+{
+    void *mapped = MAP_FAILED;
+    if (settings.refusals)
+        mapped = mmap(NULL, sizeof *paces, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    if (mapped == MAP_FAILED)
+        return OK;
+    paces = mapped;
+    apr_pool_cleanup_register(p, NULL, forget_paces, apr_pool_cleanup_null);
+    return OK;
+}
+
 /* ── Places ─────────────────────────────────────────────────────────────────────────────────────────────────────── */
 
 static apr_status_t forget_passed(void *unused)
@@ -1668,7 +1771,7 @@ static int count_refusal(request_rec *r)
     int is_of_app;
     while (r->next)
         r = r->next;
-    if (settings.refusals == 0)
+    if (paces == NULL)
         return DECLINED;
     if (!is_refusal(r)) {
         if (caller)
@@ -1700,7 +1803,7 @@ static apr_status_t hold_back(ap_filter_t *f, apr_bucket_brigade *bb)
 {
     apr_int32_t wait;
     ap_remove_output_filter(f);
-    if (is_refusal(f->r) && (wait = rest_ms(ahead_ms(f->r->useragent_addr, 0))) > 0) {
+    if (is_refusal(f->r) && (wait = rest_of(f->r->useragent_addr)) > 0) {
         if (apr_atomic_inc32(&held_back) < (apr_uint32_t)settings.max_held_back)
             apr_sleep(apr_time_from_msec(wait));
         apr_atomic_dec32(&held_back);
@@ -1713,7 +1816,7 @@ static void watch_refusal(request_rec *r)
 {
     conn_rec *c = r->connection;
     int is_edge = settings.edge && strcmp(settings.edge, c->client_ip) == 0;
-    if (settings.refusals && !r->main && is_shared(c) && (!is_edge || apr_table_get(r->headers_in, BY_HEADER)))
+    if (paces && !r->main && is_shared(c) && (!is_edge || apr_table_get(r->headers_in, BY_HEADER)))
         ap_add_output_filter(PACE_FILTER, NULL, r, c);
 }
 
@@ -1810,7 +1913,7 @@ static const command_rec directives[] = {
     AP_INIT_TAKE2("ArrivalsTurns", set_two, &settings.turns, RSRC_CONF, "requests without a body of a child, and ms"),
     AP_INIT_TAKE1("ArrivalsCutHeads", set_number, &settings.max_cut_heads, RSRC_CONF, "threads of a child"),
     AP_INIT_TAKE2("ArrivalsStaying", set_two, &settings.max_staying, RSRC_CONF, "threads of a child, and ms"),
-    AP_INIT_TAKE1("ArrivalsRefusals", set_number, &settings.refusals, RSRC_CONF, "a second, to an address, by a child"),
+    AP_INIT_TAKE1("ArrivalsRefusals", set_number, &settings.refusals, RSRC_CONF, "a second, to an address"),
     AP_INIT_TAKE1("ArrivalsPressedRate", set_number, &settings.pressed_rate, RSRC_CONF, "bytes a second, when full"),
     AP_INIT_ITERATE("ArrivalsUncapped", add_uncapped, NULL, RSRC_CONF, "networks of proxies"),
     AP_INIT_TAKE1("ArrivalsEdge", set_edge, NULL, RSRC_CONF, "the address of the edge before a container"),
@@ -1835,6 +1938,7 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_create_request(head_begins, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_read_request(head_is_read, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_post_config(share_passed, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_post_config(share_paces, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_init(begin_child, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_child_status(clear_passed, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_translate_name(say_why, NULL, NULL, APR_HOOK_REALLY_FIRST);

@@ -55,7 +55,7 @@ def definitions(settings: Settings, sizes: Sizes) -> dict[str, object]:
         "CASK_ARRIVALS_MAX_CUT_HEADS": max(1, int(threads * CUT_HEADS_SHARE)),
         "CASK_ARRIVALS_TURNS": max(1, TURNS_A_PROCESS * sizes.web_processes.value // children),
         "CASK_ARRIVALS_MAX_STAYING": int(threads * STAYING_SHARE),
-        "CASK_ARRIVALS_REFUSALS": max(1, REFUSALS_A_CORE * machine.available_cores() // children),
+        "CASK_ARRIVALS_REFUSALS": REFUSALS_A_CORE * machine.available_cores(),
         "CASK_ANSWER_BYTES": ANSWER_BYTES,
         "CASK_HEADER_SECONDS": settings.server_header_timeout_seconds,
         # Apache would warn of an empty one.

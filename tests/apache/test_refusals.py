@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import http.client
 import socket
@@ -16,21 +17,25 @@ from tests import bare_apache, servers
 # As mod_arrivals.c has them, but for the first, which is so small that a busy machine reaches it.
 REFUSALS = 40
 REST_SECONDS = 0.25
+MOST_REST_SECONDS = 2.0
+# It takes some eight, and longer where a busy machine holds up those who ask.
+IN_VAIN_SECONDS = 40
 # As many refusals as there may be in a second are for nothing; as many more take one.
 PACED_SECONDS = 0.9
 AT_ONCE_TIMES = 6
 THREADS = 8
+CHILDREN = 2
 PROXY = "127.0.4.9"
 # Apache itself ends a connection with 503, and keeps it with 429.
 REFUSED, LIMITED, ANSWERED, HEALTH = "/refused", "/limited", "/answered", "/livez"
 CONFIGURATION = f"""
 LoadModule alias_module ${{MODULES}}/mod_alias.so
-ServerLimit 1
-StartServers 1
+ServerLimit {CHILDREN}
+StartServers {CHILDREN}
 ThreadLimit {THREADS}
 ThreadsPerChild {THREADS}
-MaxRequestWorkers {THREADS}
-MaxSpareThreads {THREADS}
+MaxRequestWorkers {CHILDREN * THREADS}
+MaxSpareThreads {CHILDREN * THREADS}
 AsyncRequestWorkerFactor 40
 ArrivalsHeadSeconds 20
 ArrivalsMaxWaitingAnAddress 1000
@@ -143,10 +148,39 @@ def test_connection_that_sends_on_without_waiting_for_answers_ends(apache: Apach
     assert apache.ask_anew("127.0.4.6", ANSWERED) < REST_SECONDS
 
 
+def test_many_callers_of_one_address_who_ask_once_each_wait_for_a_while_only(apache: Apache) -> None:
+    rested = asyncio.Event()
+    in_vain = asyncio.Event()
+
+    async def ask_once() -> None:
+        began = time.monotonic()
+        reader, writer = await asyncio.open_connection("127.0.0.1", apache.port, local_addr=("127.0.4.10", 0))
+        writer.write(f"GET {REFUSED} HTTP/1.1\r\nHost: a\r\n\r\n".encode())
+        assert (await reader.readline()).split()[1] == b"503"
+        writer.close()
+        if time.monotonic() - began > MOST_REST_SECONDS * 0.9:
+            rested.set()
+        elif rested.is_set() and time.monotonic() - began < REST_SECONDS:
+            in_vain.set()
+
+    async def ask_on_time() -> None:
+        """Half as many again as are for nothing, whatever becomes of those before."""
+        end = time.monotonic() + IN_VAIN_SECONDS
+        async with asyncio.TaskGroup() as callers:
+            while not in_vain.is_set() and time.monotonic() < end:
+                callers.create_task(ask_once())
+                await asyncio.sleep(1 / (1.5 * REFUSALS))
+
+    asyncio.run(ask_on_time())
+
+    assert rested.is_set()
+    assert in_vain.is_set(), "rests that bring no fewer callers go on; was the module built (apache/modules/build.sh)?"
+
+
 def test_waiting_keeps_no_thread(apache: Apache) -> None:
     apache.hammer("127.0.4.5")
     lines = []
-    for _ in range(THREADS * 5):
+    for _ in range(CHILDREN * THREADS * 5):
         lines.append(socket.create_connection(("127.0.0.1", apache.port), source_address=("127.0.4.5", 0)))
         lines[-1].sendall(b"GET /refused HTTP/1.1\r\nHost: a\r\n\r\n")
 
