@@ -227,6 +227,14 @@ class DiskStore(JobStore):
             ).fetchone()[0]
         return {**found, "images_waiting": waiting}
 
+    def mark(self) -> sqlite.Mark | None:
+        """As ``JobStore``."""
+        return self._quick.mark()
+
+    def settled_mark(self) -> sqlite.Mark | None:
+        """As ``JobStore``."""
+        return self._quick.settled_mark()
+
     # ── taking away ──────────────────────────────────────────────────────────────────────────────────────────────────
 
     def remove(self, job_id: str, owner: str | None = None) -> Job:

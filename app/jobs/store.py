@@ -8,7 +8,7 @@ import json
 import re
 import secrets
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Hashable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -109,6 +109,17 @@ class JobStore(abc.ABC):
     @abc.abstractmethod
     def counts(self) -> dict[str, int]:
         """How many jobs are in each state that some are in, and how many images wait."""
+
+    def mark(self) -> Hashable | None:
+        """Another one after each change of any job, asked without a query; None where that cannot be told."""
+        return None
+
+    def settled_mark(self) -> Hashable | None:
+        """The mark, where what is read from now on holds as long as ``mark`` gives the same; else None.
+
+        But results expire by the time of day.
+        """
+        return None
 
     # ── taking away ──────────────────────────────────────────────────────────────────────────────────────────────────
 

@@ -29,6 +29,8 @@ OPENING_SECONDS = 5.0
 # What SQLite takes by itself.
 PAGES_KIB = 2000
 OWNER_ONLY = 0o077
+# Two commits between two ticks of a disk's clock, a second or two on some, leave the same time behind.
+SETTLED_SECONDS = 2.0
 # More are open only while more threads use them at once.
 MAX_IDLE_CONNECTIONS = 4
 
@@ -55,6 +57,8 @@ class _Connection(sqlite3.Connection):
         self._end()
 
 
+# The journal as the kernel knows it: each commit of any program writes to it.
+Mark = tuple[int, int, int]
 # The generation of its file, and the connection.
 _Idle = tuple[int, _Connection]
 
@@ -86,6 +90,9 @@ class Database:
         self._migrations = migrations
         self._synchronous = "OFF" if is_expendable else "FULL" if is_durable else "NORMAL"
         self._busy_seconds = busy_seconds
+        self._waiting_seconds = min(busy_seconds, LOCKED_SECONDS)
+        self._settled: Mark | None = None
+        self._journal = path.with_name(f"{path.name}-wal")
         self._pages_kib = pages_kib
         self._generation = 0
         # By process: a connection must neither be used nor closed by the child of a fork.
@@ -128,6 +135,42 @@ class Database:
         """For SELECT: waits for nobody. Raises StateUnusableError."""
         with self._failures(), self._connection() as connection:
             yield connection
+
+    def mark(self) -> Mark | None:
+        """Another one after each commit, by one call of the kernel; None where that cannot be told."""
+        try:
+            found = self._journal.stat()
+        except OSError:
+            return None
+        return found.st_ino, found.st_mtime_ns, found.st_size
+
+    def settled_mark(self) -> Mark | None:
+        """The mark, where what is read from now on holds as long as ``mark`` gives the same; None: somebody writes, or
+        did just now. Waits for nobody. Raises StateUnusableError.
+        """
+        mark = self.mark()
+        if mark is not None and mark != self._settled and _is_old(mark) and self._is_unwritten(mark):
+            self._settled = mark
+        return mark if mark == self._settled else None
+
+    def _is_unwritten(self, mark: Mark) -> bool:
+        """Whether nobody is between writing to the journal and letting others see that."""
+        with self._failures(), self._connection() as connection:
+            if connection.in_transaction:
+                return False
+            connection.execute("PRAGMA busy_timeout=0")
+            try:
+                connection.execute("BEGIN IMMEDIATE")
+            except sqlite3.OperationalError:
+                return False
+            finally:
+                connection.execute(f"PRAGMA busy_timeout={int(1000 * self._waiting_seconds)}")
+            file_locks.hold(connection.ours, is_shared=True)
+            try:
+                return self.mark() == mark
+            finally:
+                connection.execute("ROLLBACK")
+                file_locks.let_go(connection.ours)
 
     def copy(self, target: Path) -> None:
         """Write what it holds at one moment into a new file. Raises StateUnusableError."""
@@ -227,7 +270,7 @@ class Database:
     def _connect(self) -> _Connection:
         return sqlite3.connect(
             self.path,
-            timeout=min(self._busy_seconds, LOCKED_SECONDS),
+            timeout=self._waiting_seconds,
             isolation_level=None,
             check_same_thread=False,
             factory=_Connection,
@@ -293,6 +336,11 @@ def _alone(folder: Path, seconds: float) -> Iterator[None]:
         yield
     finally:
         os.close(descriptor)
+
+
+def _is_old(mark: Mark) -> bool:
+    """Whether a commit from now on leaves another time behind."""
+    return time.time_ns() - mark[1] > SETTLED_SECONDS * 1e9
 
 
 def _pop(idle: list[_Idle]) -> _Idle | None:

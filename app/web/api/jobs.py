@@ -25,7 +25,7 @@ from app.plain_numbers import PlainNumbers
 from app.tasks.base import ModelIdentity, Side
 from app.telemetry import metrics
 from app.texts import Text
-from app.web.api import api, bodies, excerpts, job_requests, prediction_docs
+from app.web.api import api, bodies, excerpts, job_requests, kept_answers, prediction_docs
 from app.web.api.answers import ModelTask
 from app.web.middleware import accept_language, authentication, canary_header, request_ids
 from app.web.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
@@ -301,6 +301,7 @@ def make_job() -> Response:
     query=JobsPage,
     errors=(errors.JobsOffError, errors.OptionError, errors.StateUnusableError),
 )
+@kept_answers.depends_on(lambda app: app.extensions[EXTENSION])
 def list_jobs() -> Response:
     """Your jobs as they stand, without results."""
     page = _parse(JobsPage)
@@ -318,6 +319,7 @@ def list_jobs() -> Response:
     query=ResultsPage,
     errors=(*ERRORS, errors.OptionError),
 )
+@kept_answers.depends_on(lambda app: app.extensions[EXTENSION])
 def show_job(job_id: str) -> Response:
     """How far it is, and the results so far; many results come in pages."""
     page = _parse(ResultsPage)

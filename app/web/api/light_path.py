@@ -8,8 +8,9 @@ does not do, is left to Flask before anything is counted. The view is the same, 
 
 from __future__ import annotations
 
+import contextlib
 import functools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Hashable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 from wsgiref.types import StartResponse, WSGIApplication, WSGIEnvironment
@@ -24,10 +25,11 @@ from werkzeug.sansio.utils import get_host
 from app.auth.tokens import Token, TokenTable
 from app.cache.predictions import Found
 from app.config import Settings
-from app.errors import CaskError
+from app.errors import CaskError, TooManyRequestsError
 from app.telemetry import logs
 from app.web import policy
-from app.web.api import fast_path
+from app.web.api import fast_path, kept_answers
+from app.web.api.kept_answers import Kept, KeptAnswers, Source
 from app.web.middleware import (
     admission,
     authentication,
@@ -47,6 +49,7 @@ BLUEPRINT = "api"
 METHODS = ("GET", "POST")
 # Of these, jobs have an address each.
 MAX_PATHS = 1024
+NOT_STORED = (("Cache-Control", "no-store"),)
 SCOPES = {Access.PREDICT: "predict", Access.ANY_TOKEN: authentication.ANY}
 
 
@@ -58,6 +61,8 @@ class Route:
     values: dict[str, Any]
     view: Callable[..., Any]
     policy: RoutePolicy
+    # What its answers depend on, where they may be given again.
+    source: Source | None
 
 
 @dataclass(frozen=True)
@@ -69,6 +74,11 @@ class Light:
     deadline: float
     request_id: str
     token: Token | None
+
+    @property
+    def caller(self) -> tuple[str, float, frozenset[str]] | None:
+        """Whose answers it may get."""
+        return None if self.token is None else (self.token.id, self.token.created, self.token.scopes)
 
 
 class LightContext(RequestContext):
@@ -108,7 +118,9 @@ class LightPath:
     ) -> None:
         """``is_open``: whether nobody else looks at every request; asked with the first one of each address."""
         self._application, self._app, self._settings, self._is_open = application, app, settings, is_open
-        self._accepts = trusted_hosts.acceptance(settings)
+        accepts = trusted_hosts.acceptance(settings)
+        self._is_our_host = functools.lru_cache(fast_path.MAX_HOSTS)(lambda *said: accepts(get_host(*said).lower()))
+        self._kept = KeptAnswers()
         self._route = functools.lru_cache(MAX_PATHS)(self._look_up)
         self._common = () if app.extensions["is_under_apache"] else tuple(security_headers.HEADERS.items())
 
@@ -118,19 +130,64 @@ class LightPath:
         if light is None:
             return self._application(environ, start_response)
         logs.request_id.set(light.request_id)
+        try:
+            source = light.route.source
+            key = kept_answers.key(environ, light.caller) if source is not None and not light.length else None
+            kept = self._kept.find(source, key) if source is not None and key is not None else None
+            if kept is not None:
+                return self._send_kept(kept, light, environ, start_response)
+            with self._context(environ, light):
+                try:
+                    g.rate = self._count(environ, light)
+                    self._hold(light)
+                    response = self._answer(light, key)
+                except Exception as error:  # noqa: BLE001 - as Flask: the handlers tell each failure
+                    return self._fail(error, environ, start_response)
+                return self._send(response, light, environ, start_response)
+        finally:
+            logs.request_id.set("")
+
+    @contextlib.contextmanager
+    def _context(self, environ: WSGIEnvironment, light: Light) -> Iterator[None]:
         context = LightContext(self._app, environ, light)
         context.push()
         try:
-            try:
-                self._count(environ, light)
-                self._hold(light)
-                response = self._app.make_response(light.route.view(**light.route.values))
-            except Exception as error:  # noqa: BLE001 - as Flask: the handlers tell each failure
-                return self._app.finalize_request(self._app.handle_user_exception(error))(environ, start_response)
-            return self._send(response, light, environ, start_response)
+            yield
         finally:
-            logs.request_id.set("")
             context.pop(None)
+
+    def _answer(self, light: Light, key: Hashable | None) -> Response:
+        """The view's, kept under ``key`` where there is one."""
+        route = light.route
+        if route.source is None or key is None:
+            return self._ask(route)
+        mark = route.source.settled_mark()
+        response = self._ask(route)
+        self._kept.keep(key, mark, response, self._last_headers(route, response))
+        return response
+
+    def _ask(self, route: Route) -> Response:
+        """What the view answers, or that the caller has it."""
+        response = self._app.make_response(route.view(**route.values))
+        return conditional_requests.compare(response) if route.policy.is_conditional else response
+
+    def _fail(self, error: Exception, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
+        return self._app.finalize_request(self._app.handle_user_exception(error))(environ, start_response)
+
+    def _send_kept(
+        self, kept: Kept, light: Light, environ: WSGIEnvironment, start_response: StartResponse
+    ) -> Iterable[bytes]:
+        """What was answered before, to a caller who may have one more answer."""
+        try:
+            rate = self._count(environ, light)
+        except TooManyRequestsError as error:
+            with self._context(environ, light):
+                g.rate = error.rate
+                return self._fail(error, environ, start_response)
+        told = rate_limits.headers(rate) if rate is not None else ()
+        own_id = (request_ids.HEADER, light.request_id)
+        start_response("200 OK", [*kept.headers, *told, *kept.last_headers, own_id])
+        return [kept.body]
 
     def _light(self, environ: WSGIEnvironment) -> Light | None:
         """The request, if it is one for this way."""
@@ -141,7 +198,7 @@ class LightPath:
         if not 0 <= length <= self._settings.request_max_bytes:
             return None
         route = self._route(environ.get("PATH_INFO", ""), environ["REQUEST_METHOD"])
-        if route is None or not self._is_our_host(environ):
+        if route is None or not self._is_our_host(environ["wsgi.url_scheme"], environ.get("HTTP_HOST")):
             return None
         try:
             deadline = deadlines.moment(environ.get(admission.TIMEOUT_KEY), self._settings)
@@ -153,11 +210,12 @@ class LightPath:
             return None
         return Light(route, length, deadline, request_ids.choose(environ.get(admission.REQUEST_ID_KEY, "")), token)
 
-    def _count(self, environ: WSGIEnvironment, light: Light) -> None:
-        """Against the caller's limits. Raises TooManyRequestsError."""
+    def _count(self, environ: WSGIEnvironment, light: Light) -> rate_limits.Rate | None:
+        """Against the caller's limits; what is left of them. Raises TooManyRequestsError."""
         rates: rate_limits.Rates | None = self._app.extensions.get("rates")
-        if rates is not None and light.route.policy.is_limited and (rates.per_address or light.token is not None):
-            g.rate = rates.count(environ.get("REMOTE_ADDR", ""), light.token.id if light.token else "")
+        if rates is None or not light.route.policy.is_limited or not (rates.per_address or light.token is not None):
+            return None
+        return rates.count(environ.get("REMOTE_ADDR", ""), light.token.id if light.token else "")
 
     def _hold(self, light: Light) -> None:
         """What the body may take of memory, until Flask gives it back at the end. Raises as ``hold_bytes``."""
@@ -170,18 +228,14 @@ class LightPath:
         self, response: Response, light: Light, environ: WSGIEnvironment, start_response: StartResponse
     ) -> Iterable[bytes]:
         """What follows a view, in Flask's order."""
-        if light.route.policy.is_conditional:
-            response = conditional_requests.compare(response)
-        rate: rate_limits.Rate | None = g.get("rate")
         found: list[Found] | None = g.get("found_answers")
         rows: list[tuple[str, str]] = []
         if found and response.status_code < 400:
             rows += request_context.headers(found)
+        rate: rate_limits.Rate | None = g.get("rate")
         if rate is not None:
             rows += rate_limits.headers(rate)
-        if not light.route.policy.is_storable and "Cache-Control" not in response.headers:
-            rows.append(("Cache-Control", "no-store"))
-        rows += [row for row in self._common if row[0] not in response.headers]
+        rows += self._last_headers(light.route, response)
         rows.append((request_ids.HEADER, light.request_id))
         if response.status_code != 200 or not response.is_sequence:
             response.headers.update(rows)
@@ -191,13 +245,15 @@ class LightPath:
         response.close()
         return [body]
 
+    def _last_headers(self, route: Route, response: Response) -> list[tuple[str, str]]:
+        """Those of every answer that this one does not have yet."""
+        always = () if route.policy.is_storable else NOT_STORED
+        return [row for row in (*always, *self._common) if row[0] not in response.headers]
+
     def _token(self, environ: WSGIEnvironment) -> Token | None:
         """Whose token it is; None where none is shown or wanted. Raises TokenInvalidError, StateUnusableError."""
         text = authentication.shown_text(environ) if self._table is not None else ""
         return self._table.find(text) if text and self._table is not None else None
-
-    def _is_our_host(self, environ: WSGIEnvironment) -> bool:
-        return self._accepts(get_host(environ["wsgi.url_scheme"], environ.get("HTTP_HOST")).lower())
 
     @functools.cached_property
     def _table(self) -> TokenTable | None:
@@ -218,7 +274,8 @@ class LightPath:
             return None
         if found.access not in SCOPES or found.limits or found.is_page or found.is_form or found.max_body_bytes:
             return None
-        return Route(rule, dict(values), self._app.ensure_sync(view), found)
+        source = kept_answers.source_of(self._app, view)
+        return Route(rule, dict(values), self._app.ensure_sync(view), found, source)
 
 
 def init_app(app: Flask, settings: Settings, is_open: Callable[[], bool]) -> None:

@@ -18,6 +18,7 @@ from typing import Any
 import pytest
 
 from app.errors import StateUnusableError
+from app.storage import sqlite as sqlite_files
 from app.storage.sqlite import LOCKED_SECONDS, MAX_IDLE_CONNECTIONS, MOST_JOURNAL_BYTES, Database
 
 FIRST = "CREATE TABLE counts (name TEXT PRIMARY KEY, value INTEGER NOT NULL);"
@@ -362,3 +363,69 @@ def test_journal_that_grew_while_another_program_read_becomes_small_again(tmp_pa
     write(10)
 
     assert journal.stat().st_size <= MOST_JOURNAL_BYTES
+
+
+def let_settle(database: Database, age_seconds: float = 1000.0) -> None:
+    """As if nobody had written for so long."""
+    moment = time.time() - age_seconds
+    os.utime(f"{database.path}-wal", (moment, moment))
+
+
+@pytest.fixture
+def settles_late(monkeypatch: pytest.MonkeyPatch) -> None:
+    """However slow this machine is, what was written in a test was written just now."""
+    monkeypatch.setattr(sqlite_files, "SETTLED_SECONDS", 600.0)
+
+
+@pytest.mark.usefixtures("settles_late")
+def test_a_mark_is_another_after_each_commit_of_any_program(tmp_path: Path) -> None:
+    database = opened(tmp_path)
+    add_one(database, 1)
+    with contextlib.closing(sqlite3.connect(database.path, isolation_level=None)) as other:
+        for age_seconds in range(2000, 2020):
+            let_settle(database, age_seconds)
+            mark, before = database.settled_mark(), value(database)
+            assert mark == database.mark() is not None
+            # In turns by us and by somebody else.
+            if age_seconds % 2:
+                add_one(database, 1)
+            else:
+                other.execute("UPDATE counts SET value = value + 1")
+            assert database.mark() != mark
+            assert database.settled_mark() is None
+            assert value(database) == before + 1
+        # A journal that begins anew keeps its size.
+        other.execute("PRAGMA wal_checkpoint(RESTART)")
+        let_settle(database)
+        mark = database.settled_mark()
+        assert mark is not None
+        add_one(database, 1)
+        assert database.mark() != mark
+
+
+@pytest.mark.usefixtures("settles_late")
+def test_what_somebody_writes_at_the_moment_is_not_settled(tmp_path: Path) -> None:
+    database = opened(tmp_path)
+    assert database.settled_mark() is None
+    add_one(database, 1)
+    assert database.settled_mark() is None
+
+    with contextlib.closing(sqlite3.connect(database.path, isolation_level=None)) as other:
+        other.execute("BEGIN IMMEDIATE")
+        let_settle(database)
+        assert database.settled_mark() is None
+        assert value(database) == 1
+        other.execute("COMMIT")
+
+    assert database.settled_mark() is not None
+    # Once seen, it is not looked for again while a writer has only begun.
+    with database.transaction():
+        assert database.settled_mark() is not None
+    let_settle(database, 3000)
+    with database.transaction():
+        assert database.settled_mark() is None
+    # The lock is free again, and writers wait as before.
+    add_one(database, 1)
+    assert value(database) == 2
+    with database.reading() as connection:
+        assert connection.execute("PRAGMA busy_timeout").fetchone()[0] == 1000 * LOCKED_SECONDS
