@@ -51,7 +51,8 @@ def test_stop_waits_for_a_prediction_of_8_seconds(own_stack: Stack) -> None:
     began = time.monotonic()
     caller = threading.Thread(target=lambda: answers.append(own_stack.ask("/v1/detect", image, timeout=60)))
     caller.start()
-    wait_until(lambda: _app_has_a_request(own_stack), PATIENCE_SECONDS, "the request to reach the app")
+    wait_until(lambda: bool(answers) or _app_has_a_request(own_stack), PATIENCE_SECONDS, "the request to reach the app")
+    assert not answers, answers
 
     stopping = own_stack.stop()
     wait_until(lambda: not _accepts(own_stack), PATIENCE_SECONDS, "Apache to accept no more")
