@@ -40,6 +40,8 @@ FormOf = Callable[["Model"], str]
 ALLOWED_TIMES, EXPLANATION_TIMES = 4.0, 30.0
 # How long the next model waits at the start for one that loads; and all that comes after the start, in such times.
 LOAD_PATIENCE_SECONDS, START_PATIENCE_TIMES = 15.0, 8
+# So many batches in a row are answered before twice as many images of a model that failed are computed together.
+WIDEN_AFTER_BATCHES = 4
 # How long a model that was replaced may answer what waits for it.
 RETIRE_SECONDS = 60.0
 # Of the code of tasks and libraries: a thread that sys.exit() ended would serve no model any more.
@@ -77,6 +79,31 @@ class Model(Protocol):
 
 
 @dataclass
+class Caution:
+    """How many images of a model are computed together while it fails at some: half as many after each failure.
+
+    A batch that fails is computed again image by image, so that one image costs its neighbours at most their own time
+    once more. Where such images keep coming, batches shrink until an image is all that fails. ``most``: 0 is as usual.
+    """
+
+    most: int = 0
+    # Batches that were answered since the last failure or widening.
+    passed: int = 0
+
+    def note_failure(self, images: int) -> None:
+        """A batch of so many has failed, at least at one image."""
+        self.most, self.passed = (images // 2 if images > 1 else self.most), 0
+
+    def note_answer(self) -> bool:
+        """A batch was answered. Whether more may be computed together from now on."""
+        self.passed += 1
+        if self.passed < WIDEN_AFTER_BATCHES:
+            return False
+        self.most, self.passed = self.most * 2, 0
+        return True
+
+
+@dataclass
 class Slot:
     """One model's place in the engine. ``state``: loading, ready, failed. ``form``: what ``FormOf`` says of it."""
 
@@ -92,6 +119,7 @@ class Slot:
     watch: Watch = field(init=False)
     # Of a model that computes in a process of its own: threads that wait for it, so that no other model has to.
     own: Workers | None = None
+    caution: Caution = field(default_factory=Caution)
 
     def __post_init__(self) -> None:
         self.watch = Watch(Summary(self.manifest.labels))
@@ -285,7 +313,25 @@ class Workers:
     def _register(self, slot: Slot) -> None:
         """Only a loaded model knows what suits the device that computes it."""
         limits, best = self._limits(slot.manifest), slot.model.best_batch_size if slot.model else 0
-        self._batcher.register(slot.manifest.key, replace(limits, max_batch_size=best) if best else limits)
+        most = best or limits.max_batch_size
+        if slot.caution.most >= most:
+            slot.caution.most = 0
+        self._batcher.register(slot.manifest.key, replace(limits, max_batch_size=slot.caution.most or most))
+
+    def _note_failure(self, slot: Slot, batch: Batch) -> None:
+        with self._condition:
+            slot.caution.note_failure(len(batch.works))
+            self._register_again(slot)
+
+    def _note_answer(self, slot: Slot) -> None:
+        with self._condition:
+            if slot.caution.note_answer():
+                self._register_again(slot)
+
+    def _register_again(self, slot: Slot) -> None:
+        # It may have been replaced or unloaded meanwhile.
+        if self.slots.get(slot.manifest.key) is slot:
+            self._register(slot)
 
     # ── work ──────────────────────────────────────────────────────────────────────────────────────────────────────
 
@@ -507,7 +553,7 @@ class Workers:
         most_busy = max(0, len(self._threads) - 2)
         return None if self._is_stopping or len(self._busy_with) > most_busy else self._batcher.take_background()
 
-    def _predict(self, batch: Batch, slot: Slot) -> None:
+    def _predict(self, batch: Batch, slot: Slot, *, is_again: bool = False) -> None:
         model, started = slot.model, self.clock()
         try:
             if model is None:
@@ -518,10 +564,10 @@ class Workers:
         except CaskError as error:
             self._refuse_all(batch, error)
         except UNEXPECTED as error:
+            if not is_again:
+                self._note_failure(slot, batch)
             if len(batch.works) > 1:
-                # Only the one whose image it cannot answer shall be told so.
-                for work in batch.works:
-                    self._predict(replace(batch, works=[work]), slot)
+                self._predict_singly(batch, slot)
                 return
             requests = {"request_id": ",".join(work.request_id for work in batch.works)}
             log.exception("predicting a batch of %d with %s failed", len(batch.works), batch.model_key, extra=requests)
@@ -535,9 +581,24 @@ class Workers:
             )
         else:
             slot.note_seconds(batch, self.clock() - started)
+            if any(type(answer) is CaskError for answer in answers):
+                # A model with code says so: its own process has computed the batch again.
+                self._note_failure(slot, batch)
+            elif slot.caution.most and not is_again:
+                self._note_answer(slot)
             self._answer_all(batch, answers, started, slot.form)
             if not batch.is_background:
                 self._watch(slot, batch, answers)
+
+    def _predict_singly(self, batch: Batch, slot: Slot) -> None:
+        """Only the one whose image the model cannot answer shall be told so, and nobody who has gone is computed."""
+        for work in batch.works:
+            if work.is_cancelled or work.deadline <= self.clock():
+                if not batch.is_background:
+                    metrics.ENGINE_IMAGES.add(model=_name(work.model_key), outcome="late")
+                _refuse(work, _late_error())
+            else:
+                self._predict(replace(batch, works=[work]), slot, is_again=True)
 
     def _refuse_all(self, batch: Batch, error: CaskError) -> None:
         if not batch.is_background:

@@ -220,6 +220,91 @@ def test_model_that_fails_refuses_its_whole_batch_and_answers_the_next(manifest:
     assert labels(replies) == {4: "4"}
 
 
+def failing_at(model: FakeModel, bad: set[str]) -> list[int]:
+    """Let a model fail at each batch that holds one of these images. The sizes of all batches from now on."""
+    sizes: list[int] = []
+
+    def predict(images: Any, options: Any) -> list[Answer]:
+        sizes.append(len(images))
+        if any(fakes.name_of(image) in bad for image in images):
+            raise RuntimeError("not this image")
+        return [[Prediction(fakes.name_of(image), 1.0)] for image in images]
+
+    model.predict = predict  # type: ignore[method-assign]
+    return sizes
+
+
+def test_image_at_which_a_model_fails_costs_its_batch_once_more_and_the_next_ones_little(manifest: Manifest) -> None:
+    with bench([manifest], limits=Limits(8)) as on:
+        on.hold()
+        on.submit(*range(1, 33))
+        sizes = failing_at(on.model, {"3"})
+        on.release()
+        replies = on.replies.wait(33)
+        on.submit(50)
+        after = on.replies.wait(34)
+
+    assert errors(replies) == {3: CaskError}
+    assert labels(replies).keys() == {99, *range(1, 33)} - {3}
+    # Again one by one, then halves until four of them were answered.
+    assert sizes[:13] == [8, *[1] * 8, 4, 4, 4, 4]
+    assert labels(after)[50] == "50"
+
+
+def test_model_that_fails_again_and_again_is_asked_image_by_image_until_it_answers(manifest: Manifest) -> None:
+    with bench([manifest], limits=Limits(8)) as on:
+        on.hold()
+        on.submit(*range(1, 65))
+        sizes = failing_at(on.model, {str(number) for number in range(1, 17)})
+        on.release()
+        replies = on.replies.wait(65)
+
+    assert errors(replies).keys() == set(range(1, 17))
+    assert labels(replies).keys() == {99, *range(17, 65)}
+    bad = [8, *[1] * 8, 4, *[1] * 4, 2, 1, 1, 1, 1]
+    # Four answered, then twice as many at once, and at last as many as usual.
+    assert sizes == [*bad, *[1] * 4, *[2] * 4, *[4] * 4, *[8] * 2, 4]
+
+
+def test_work_that_nobody_waits_for_is_not_computed_once_more(manifest: Manifest) -> None:
+    clock = FakeClock()
+    with bench([manifest], clock=clock, limits=Limits(8)) as on:
+        on.hold()
+        on.submit(1, 2, seconds=5)
+        on.submit(3)
+        sizes = failing_at(on.model, {"3"})
+        inner = on.model.predict
+
+        def slow(images: Any, options: Any) -> list[Answer]:
+            clock.now += 6
+            return inner(images, options)
+
+        on.model.predict = slow  # type: ignore[method-assign]
+        on.release()
+        replies = on.replies.wait(4)
+
+    assert sizes == [3, 1]
+    assert errors(replies) == {1: DeadlineExceededError, 2: DeadlineExceededError, 3: CaskError}
+
+
+def test_model_with_code_that_says_which_item_failed_gets_smaller_batches_too(manifest: Manifest) -> None:
+    with bench([manifest], limits=Limits(8)) as on:
+        on.hold()
+        on.submit(*range(1, 17))
+        sizes: list[int] = []
+
+        def predict(images: Any, options: Any) -> list[Any]:
+            sizes.append(len(images))
+            return [CaskError("The model failed.") if len(sizes) == 1 else [Prediction("x", 1.0)] for _ in images]
+
+        on.model.predict = predict  # type: ignore[method-assign]
+        on.release()
+        replies = on.replies.wait(17)
+
+    assert sizes == [8, 4, 4]
+    assert errors(replies).keys() == set(range(1, 9))
+
+
 def test_error_that_the_model_knows_by_name_reaches_the_caller(manifest: Manifest) -> None:
     with bench([manifest]) as on:
         on.model.predict_error = EngineBusyError("No memory on the device.", retry_after_seconds=7.0)
