@@ -272,7 +272,7 @@ def express_options(settings: Settings, server_root: Path) -> list[str]:
         f"--body-timeout={settings.server_body_timeout_seconds}",
         f"--limit-request-body={settings.request_max_bytes}",
         f"--request-timeout={int(settings.request_max_timeout_seconds * NET_FACTOR)}",
-        f"--socket-timeout={int(settings.request_max_timeout_seconds + settings.server_body_timeout_seconds)}",
+        f"--socket-timeout={int(settings.silence_seconds)}",
         f"--queue-timeout={int(settings.request_timeout_seconds)}",
         # So much of an answer waits in Apache for a slow reader; the app's thread goes on.
         f"--response-buffer-size={arrivals.ANSWER_BYTES}",

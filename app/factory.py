@@ -53,7 +53,7 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     if straight is not None:
         # Those of plugins hold for their own addresses.
         straight.note_hooks()
-    request_metrics.init_app(app, lambda: serving.start_telemetry(settings, role))
+    request_metrics.init_app(app, lambda: serving.start_telemetry(settings, role), settings.silence_seconds)
     return app
 
 

@@ -420,6 +420,11 @@ class Settings:
         return self.env in ("staging", "prod")
 
     @property
+    def silence_seconds(self) -> float:
+        """For how long Apache waits for the first byte of an answer, or for the next one, before it gives up."""
+        return self.request_max_timeout_seconds + self.server_body_timeout_seconds
+
+    @property
     def tls_enabled(self) -> bool:
         """Whether this server itself speaks HTTPS."""
         return self.https_port > 0

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import functools
+import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterable
@@ -14,9 +16,11 @@ from werkzeug.exceptions import HTTPException, MethodNotAllowed
 from werkzeug.routing import Map, RequestRedirect
 
 from app.supervision import probe, pulse
-from app.telemetry import metrics, traces
+from app.telemetry import logs, metrics, traces
 from app.web import policy
 from app.web.middleware import request_ids
+
+log = logging.getLogger("cask.web")
 
 NO_ROUTE = "(none)"
 # Of an address as a label, see ``metrics.ROUTE``.
@@ -52,9 +56,12 @@ class Routes:
 class Measures:
     """WSGI middleware that counts."""
 
-    def __init__(self, application: WSGIApplication, routes: Routes, begin: Callable[[], None]) -> None:
-        """``begin`` is called once, at the latest with the first request."""
+    def __init__(
+        self, application: WSGIApplication, routes: Routes, begin: Callable[[], None], silence_seconds: float = math.inf
+    ) -> None:
+        """``begin`` is called once, at the latest with the first request. ``silence_seconds``: see Settings."""
         self._application = application
+        self._silence_seconds = silence_seconds
         self._routes = routes
         self._begin = begin
         self._is_begun = False
@@ -94,9 +101,21 @@ class Measures:
             status = metrics.GONE if GONE_KEY in environ else status
             route = self._routes.of(environ.get("PATH_INFO", ""), method)
             count(route, method, status, "app")
-            metrics.REQUEST_SECONDS.observe(time.perf_counter() - began, route=route)
+            seconds = time.perf_counter() - began
+            metrics.REQUEST_SECONDS.observe(seconds, route=route)
+            if seconds > self._silence_seconds:
+                self._tell_late(environ, method, route, seconds)
             if trace is not None:
                 trace.end(method, route, status)
+
+    def _tell_late(self, environ: WSGIEnvironment, method: str, route: str, seconds: float) -> None:
+        token = logs.request_id.set(environ.get("HTTP_X_REQUEST_ID", ""))
+        log.warning(
+            "%s %s answered after %.0f s; its caller got 504 after %.0f s"
+            " (REQUEST_MAX_TIMEOUT_SECONDS + SERVER_BODY_TIMEOUT_SECONDS)",
+            *(method, route, seconds, self._silence_seconds),
+        )
+        logs.request_id.reset(token)
 
 
 def count(route: str, method: str, status: str, by: str) -> None:
@@ -110,10 +129,10 @@ def known(status: str) -> str:
     return status if status in metrics.STATUSES else metrics.OTHER
 
 
-def init_app(app: Flask, begin: Callable[[], None]) -> None:
-    """Stand before everything that was put before the app until now; ``begin`` as for ``Measures``."""
+def init_app(app: Flask, begin: Callable[[], None], silence_seconds: float = math.inf) -> None:
+    """Stand before everything that was put before the app until now; the rest as for ``Measures``."""
     app.extensions["routes"] = Routes(app.url_map)
-    measures = Measures(app.wsgi_app, app.extensions["routes"], begin)
+    measures = Measures(app.wsgi_app, app.extensions["routes"], begin, silence_seconds)
     app.wsgi_app = measures  # type: ignore[method-assign]
     if app.extensions["is_under_apache"]:
         # Elsewhere an app may be made for a look at it; here it will serve.

@@ -85,6 +85,20 @@ def test_an_application_that_raises_is_counted_as_500(tmp_path: Path, app: Flask
     assert metrics.read(app.extensions["settings"].state_dir)[IN_FLIGHT][()] == [0]
 
 
+@pytest.mark.parametrize(("silence_seconds", "lines"), [(0.0, 1), (60.0, 0)])
+def test_answer_that_comes_after_apache_has_given_up_is_told(
+    app: Flask, caplog: pytest.LogCaptureFixture, silence_seconds: float, lines: int
+) -> None:
+    metrics.begin(app.extensions["settings"].state_dir, "web")
+    measures = Measures(lambda environ, start_response: [], Routes(app.url_map), lambda: None, silence_seconds)
+
+    measures({"PATH_INFO": "/v1/models/cones", "REQUEST_METHOD": "GET"}, lambda *_: None)  # type: ignore[arg-type]
+
+    found = [each.getMessage() for each in caplog.records if "its caller got 504" in each.getMessage()]
+    assert len(found) == lines
+    assert all(each.startswith("GET /v1/models/{name} answered after 0 s") for each in found)
+
+
 def test_the_wait_in_apache_is_noted_where_apache_tells_it(app: Flask) -> None:
     client = app.test_client()
     client.get("/livez")
