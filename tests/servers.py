@@ -94,6 +94,14 @@ class Server:
         except OSError:
             return False
 
+    def in_flight(self) -> int:
+        """How many requests are in the web processes, by their own word: without those for health or metrics."""
+        from app.telemetry import metrics, shards
+
+        found = [each.series for each in shards.read(self.state_dir) if each.role == "web" and each.is_alive]
+        name = metrics.IN_FLIGHT.name
+        return int(sum(values[0] for series in found for key, values in series.items() if key.name == name))
+
     def engine_pid(self) -> int:
         """The engine's process, asked of /readyz."""
         rows = self.ask("/readyz").json["processes"]

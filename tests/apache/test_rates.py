@@ -86,15 +86,16 @@ def test_connection_that_heeds_no_refusal_has_to_wait(limited: Server) -> None:
         return median_seconds(limited, 0.0) >= REST_SECONDS * 0.9
 
     servers.wait_until(waits, WINDOW_SECONDS, "refusals that take longer, on a connection that asks on and on")
-    assert median_seconds(limited, 0.1) < REST_SECONDS / 2
+    # As long as any other answer takes here.
+    assert median_seconds(limited, 0.1) < median_seconds(limited, 0.1, "/livez") + REST_SECONDS / 2
 
 
-def median_seconds(server: Server, pause: float) -> float:
+def median_seconds(server: Server, pause: float, path: str = "/v1/models?x=1") -> float:
     """How long an answer takes, of some on one connection, with a pause after each."""
     connection, found = http.client.HTTPConnection("127.0.0.1", server.port, timeout=60), []
     for _ in range(QUESTIONS):
         began = time.monotonic()
-        connection.request("GET", "/v1/models?x=1")
+        connection.request("GET", path)
         answer = connection.getresponse()
         answer.read()
         found.append(time.monotonic() - began)

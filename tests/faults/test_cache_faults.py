@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import signal
+import statistics
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -16,7 +17,8 @@ from tests.redis_servers import RedisServer
 from tests.servers import Answer, Server
 
 JPEG = {"Content-Type": "image/jpeg"}
-MOST_SECONDS = 0.15
+# Redis is waited for for 0.1 s; the rest is for a busy machine. With the package's own patience it takes over 4 s.
+PATIENCE_SECONDS, MOST_SECONDS = 0.1, 1.0
 
 
 @pytest.fixture(scope="module")
@@ -88,8 +90,10 @@ def test_hung_redis_costs_little_once_and_is_found_again(server: Server, redis: 
     assert {each.headers["X-Cache"] for each in known} == {"hit"}
     assert {each.headers["X-Cache"] for each in found} == {"miss"}
     assert max(costs) <= MOST_SECONDS
-    # Paid by the first, and not by each.
-    assert sum(cost > 0.05 for cost in costs) == 1
+    assert "the store of kept answers is not used" in server.log()
+    # Paid by the first, unless a write behind an answer has found out before, and by one that tries again every two
+    # seconds; not by each.
+    assert statistics.median(costs) < PATIENCE_SECONDS / 2
     wait_until_used_again(server)
 
 
