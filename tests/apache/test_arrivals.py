@@ -190,7 +190,7 @@ def test_heads_that_began_behind_another_request_leave_threads_to_others(served:
 
         assert served.ask("/livez", timeout=5).status == 200
         assert all(connection.recv(4).startswith(b"HTTP") for connection in cut)
-    wait_until(lambda: "has come in part" in served.log(), 10, "a line in the log of those that ended")
+    wait_until(lambda: "has come in part" in served.log(), 30, "a line in the log of those that ended")
 
 
 @pytest.mark.parametrize(("size", "files"), [(300_000, 0), (3_000_000, 1)])

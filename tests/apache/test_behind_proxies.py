@@ -238,7 +238,7 @@ def test_the_caller_is_known_with_a_port_too(backend: Server, chain: str, caller
 
     call(backend, "/v1/models", {"X-Forwarded-For": chain, "X-Request-Id": request_id}, address="127.0.0.1")
 
-    servers.wait_until(lambda: request_id in backend.log(), 10, "the line")
+    servers.wait_until(lambda: request_id in backend.log(), 30, "the line")
     (line,) = [each for each in backend.log().splitlines() if request_id in each and "ACCESS" in each]
     assert f" {caller} " in line
 

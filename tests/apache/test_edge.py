@@ -217,7 +217,7 @@ def test_the_service_sees_who_calls_whatever_the_caller_says(
 
     assert ask(edge, "/version", headers={**headers, "X-Request-Id": mark}, tls=True).status == 200
 
-    servers.wait_until(lambda: mark in service.log(), 10, "the line of the request")
+    servers.wait_until(lambda: mark in service.log(), 30, "the line of the request")
     line = next(line for line in service.log().splitlines() if mark in line)
     assert f" {CALLER} " in line
 

@@ -113,7 +113,7 @@ def test_who_opens_a_connection_for_each_request_waits_and_nobody_else(apache: A
     assert is_at_once(lambda: seconds(kept, ANSWERED))
     kept.close()
     # It is forgiven soon.
-    servers.wait_until(lambda: apache.ask_anew("127.0.4.2", ANSWERED) < REST_SECONDS / 2, 10, "an answer at once")
+    servers.wait_until(lambda: apache.ask_anew("127.0.4.2", ANSWERED) < REST_SECONDS / 2, 30, "an answer at once")
 
 
 def test_connection_that_asks_on_at_once_waits(apache: Apache) -> None:
