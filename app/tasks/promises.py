@@ -62,6 +62,8 @@ def _faults(kind: type[Task]) -> Iterator[str]:
                 f"the option {name!r} is {field.annotation}; expected bool, int, float, str or a Literal of texts, "
                 "and None where it may be left out"
             )
+        if name not in {*kind.options.__match_args__, *TaskParams.model_fields, kind.label_option, EXPLAIN}:
+            yield f"the option {name!r} is in params and not in options, so no model would get it; expected it in both"
         if name in OPTIONS_TAKEN:
             yield f"the option {name!r} is what a form of Cask asks for itself; expected another name"
 

@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import inspect
 import re
+from dataclasses import dataclass
 from typing import Any, Literal
 
 import pytest
 from pydantic import Field
 
 from app import tasks
+from app.inference.results import Options
 from app.tasks import promises
 from app.tasks.base import Control, Task, TaskParams
-from app.tasks.embed import Embed
+from app.tasks.embed import Embed, EmbedOptions
 
 REST: dict[str, Any] = {
     "name": "heat",
@@ -50,7 +52,16 @@ class Spoken(TaskParams):
     unit: str | None = Field(None, description="Of the numbers.")
 
 
-REST |= {"params": Spoken, "count_option": "unit", "rpc_option": "unit"}
+@dataclass(frozen=True, slots=True)
+class Kept(Options):
+    """Every option of these tests, so that each mistake stands alone."""
+
+    unit: str = ""
+    image: str = ""
+    top_k: str = ""
+
+
+REST |= {"params": Spoken, "options": Kept, "count_option": "unit", "rpc_option": "unit"}
 
 
 def made(**changes: Any) -> type[Task]:
@@ -74,6 +85,7 @@ def made(**changes: Any) -> type[Task]:
         ({"params": Listed}, "the option 'unit' is list[int] | None; expected bool, int, float, str or a Literal"),
         ({"params": Counted}, "the option 'unit' is typing.Optional[typing.Literal[1, 2]]; expected bool, int"),
         ({"params": Worded}, "the option 'top_k' is str | None, and int | None in Classify; expected another name"),
+        ({"options": EmbedOptions}, "the option 'unit' is in params and not in options, so no model would get it"),
         ({"params": Asking}, "the option 'image' is what a form of Cask asks for itself; expected another name"),
         ({"params": dict}, "params is <class 'dict'>; expected a subclass of TaskParams"),
         ({"options": dict}, "options is <class 'dict'>; expected a subclass of Options"),
