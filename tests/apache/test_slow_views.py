@@ -21,7 +21,7 @@ blueprint = Blueprint("slow", __name__)
 @public
 def view(kind):
     if kind == "silent":
-        time.sleep(4.5)
+        time.sleep(6)
         return "late"
     def lines():
         for number in range(5):
@@ -68,6 +68,8 @@ def test_stream_that_breaks_off_is_counted_and_logged(server: Server) -> None:
     answer = server.ask("/slow/broken")
 
     assert (answer.status, answer.body) == (200, b"0\n1\n2\n3\n4\n")
+    line = "broke off behind its status"
+    servers.wait_until(lambda: line in server.log(), 30, "the line of the stream that broke off")
     assert 'cask_failed_parts_total{code="internal_error",part="stream"} 1.0' in server.ask("/metrics").body.decode()
-    told = next(each for each in server.log().splitlines() if "broke off behind its status" in each)
+    told = next(each for each in server.log().splitlines() if line in each)
     assert "GET /slow/broken" in told and answer.headers["X-Request-Id"] in told
