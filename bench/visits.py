@@ -96,9 +96,8 @@ class Visit:
 
     def run(self) -> list[Sample]:
         """Start, measure, stop. Raises VisitFailedError."""
-        began = time.perf_counter()
         with running(self.contender) as server:
-            self._wait_first_answer(server, began)
+            self._wait_first_answer(server)
             if self.contender.predict_path:
                 self._measure_predictions(server)
             if "routes" in self.plan.parts:
@@ -107,13 +106,13 @@ class Visit:
 
     # ── parts ─────────────────────────────────────────────────────────────────────────────────────────────────────
 
-    def _wait_first_answer(self, server: Running, began: float) -> None:
+    def _wait_first_answer(self, server: Running) -> None:
         """Ask until an answer is right, as whoever waits for a new server would."""
         make = self._requests if self.contender.predict_path else self._plain_requests
         asked = make()
-        while time.perf_counter() - began < START_SECONDS:
+        while time.perf_counter() - server.began < START_SECONDS:
             if load.once(server.port, next(asked), self._judge).outcome == "right":
-                self._keep("start_s", time.perf_counter() - began, "first right answer after {:.2f} s")
+                self._keep("start_s", time.perf_counter() - server.began, "first right answer after {:.2f} s")
                 return
             if server.process.poll() is not None:
                 raise VisitFailedError(f"it ended with {server.process.returncode}; it wrote:\n{server.log_end()}")

@@ -7,13 +7,15 @@ import io
 import math
 import socket
 import threading
+import time
+from dataclasses import replace
 from itertools import islice
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from bench import chart, growth, load, memory, report, requests
+from bench import chart, contenders, growth, load, memory, report, requests
 from bench.exchange import Exchange, PeerClosedError, Response
 from bench.requests import Request
 from bench.statistics import Sample, percentile, ratio, summarise
@@ -209,3 +211,19 @@ def test_the_wait_on_paper_is_that_of_the_queue_with_one_server_and_with_many():
     assert growth._waited_ms(1, 0.9, 0.010) == pytest.approx(90.0)
     assert growth._waited_ms(2, 0.5, 0.009) == pytest.approx(3.0)
     assert growth._waited_ms(1000, 0.5, 0.010) < 1e-9
+
+
+# ── start ─────────────────────────────────────────────────────────────────────────────────────────────────────────────
+
+
+def test_start_begins_when_the_copy_of_its_state_is_on_the_disk(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "built").mkdir()
+    synced: list[float] = []
+    monkeypatch.setattr(contenders.os, "sync", lambda: synced.append(time.perf_counter()))
+    ours = replace(contenders.ours()[0], command=lambda port, folder: ["true"], state=tmp_path / "built")
+
+    with contenders.running(ours) as server:
+        assert (server.folder / "state").is_dir()
+        assert synced[0] <= server.began <= time.perf_counter()
