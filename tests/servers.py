@@ -136,6 +136,20 @@ class Server:
             return self.process.wait(STOP_SECONDS)
 
 
+def suspend(pid: int) -> None:
+    """Stop a process, and return once each of its threads stands still: one goes on where another waits for a core."""
+
+    def stands_still() -> bool:
+        try:
+            stats = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/stat")]
+        except OSError:
+            return False
+        return all(stat.rpartition(")")[2].split()[0] == "T" for stat in stats)
+
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(stands_still, 30, f"{pid} to stand still")
+
+
 def resume(pid: int) -> None:
     """Let a stopped process go on; on a slow machine the supervisor may have ended it already."""
     with contextlib.suppress(ProcessLookupError):

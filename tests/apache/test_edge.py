@@ -314,7 +314,7 @@ def test_where_nobody_serves_it_says_so_and_when_to_ask_again(edge: Edge, place:
     assert machine.headers["X-Request-Id"] == machine.json["request_id"] == "who-asked-1"
     assert machine.headers["X-Content-Type-Options"] == "nosniff"
     assert (person.status, person.headers.get_content_type()) == (503, "text/html")
-    assert " 503 GET /v1/models " in edge.log()
+    servers.wait_until(lambda: " 503 GET /v1/models " in edge.log(), 30, "the line of the refusal")
 
 
 def test_answers_keep_the_headers_that_the_release_gave_them(edge: Edge, service: Server) -> None:

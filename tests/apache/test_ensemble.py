@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import os
-import signal
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -85,7 +83,7 @@ def test_service_that_hangs_is_left_after_its_time(server: Server, other: Server
 def held(server: Server) -> Iterator[None]:
     """Its engine stands still, and is seen to go on at the end: its watchdog counts for how long it does not."""
     engine = server.engine_pid()
-    os.kill(engine, signal.SIGSTOP)
+    servers.suspend(engine)
     try:
         yield
     finally:

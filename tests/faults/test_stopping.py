@@ -37,7 +37,7 @@ def test_what_is_under_way_is_answered_though_the_server_stops(sample_path: Path
         connection.sendall(head(len(image)) + image[:150_000])
         servers.wait_until(lambda: _is_arriving(server), 30, "the upload to be accepted")
         engine, caller = server.engine_pid(), threading.Thread(target=lambda: answers.append(detect(server, image)))
-        os.kill(engine, signal.SIGSTOP)
+        servers.suspend(engine)
         caller.start()
         servers.wait_until(lambda: server.in_flight() == 1, 30, "the other to reach the app")
 
