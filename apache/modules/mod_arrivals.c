@@ -13,6 +13,7 @@
 #include "apr_lib.h"
 #include "apr_network_io.h"
 #include "apr_portable.h"
+#include "apr_ring.h"
 #include "apr_strings.h"
 #include "ap_expr.h"
 #include "ap_mpm.h"
@@ -89,8 +90,12 @@ APLOG_USE_MODULE(arrivals);
 #define REST_BYTES 262144
 #define REST_TICK_MS 10
 #define MOST_RESTS 8192
-/* Between two lines of the log about connections that end for it: who opens many must not fill the log too. */
-#define CUT_HEADS_LOG_SECONDS 10
+/* A plain request that came to a port for TLS, or to one that takes both, can be told by so many bytes. */
+#define TELLING_BYTES 11
+/* So many heads of the largest size may wait here in part: beyond it, those that are larger than FEW_BYTES end. */
+#define LARGE_HEADS 256
+/* The MPM ends what waits too long. What it lets wait longer than that, ends here. */
+#define LATE_SECONDS 1
 /* So long nobody waits for a turn once the turns of others took too long. */
 #define NO_TURNS_MS 1000
 #define WEB_HANDLER "wsgi-handler"
@@ -125,13 +130,12 @@ typedef struct {
     apr_int64_t max_bytes;     /* of all bodies that are arriving */
     int max_bodies;            /* arriving at once */
     int max_bodies_an_address;
-    int max_waiting;           /* connections of one address without a whole head */
+    int max_waiting;           /* connections without a whole head: of one address, and in all */
     int max_head_bytes;
     int head_seconds;
     int max_held_back;         /* refusals of proxies that wait at once, each with a thread */
     int turns;                 /* requests without a body that a child hands to the app at once; 0: all */
     int long_turn_ms;          /* where none has ended for so long, the app is not busy with Python, but waits */
-    int max_cut_heads;         /* of which a part came in one piece with another request, each with a thread */
     int max_staying;           /* threads that wait at once for the next request of a connection, */
     int stay_ms;               /* for so long, where the one before came so soon after an answer */
     int refusals;              /* a second, to one address, that nobody waits for */
@@ -178,7 +182,10 @@ typedef struct {
 } answered_t;
 
 /* What a connection is to us. */
-typedef struct {
+typedef struct caller_t {
+    APR_RING_ENTRY(caller_t) link; /* among those that wait */
+    apr_time_t waits_since;    /* 0: it does not */
+    int socket;                /* of one that waits */
     apr_time_t head_began;
     apr_size_t head_bytes;
     apr_size_t seen_bytes;
@@ -195,8 +202,12 @@ typedef struct {
     apr_time_t answered_at;    /* when its last request had been answered */
     int may_stay;              /* its next request is likely to come at once */
     int is_done;               /* its last request was refused, and all of it is read */
-    int is_cut;                /* a thread waits for the rest of its head */
-    apr_bucket_brigade *next;  /* what has been read of the next request, while it is looked at */
+    int is_shaking;            /* the handshake of TLS has begun, */
+    int is_shaken;             /* and is over */
+    ap_filter_t *filter;       /* HEAD_FILTER of this connection */
+    apr_bucket_brigade *ahead; /* read before the server asks for it: a head, or a part of one */
+    apr_bucket_brigade *next;  /* what is on its way there */
+    apr_uint32_t ahead_bytes;  /* so many of it are counted */
 } caller_t;
 
 /* The refusals of one address. */
@@ -249,10 +260,13 @@ static apr_size_t answered_bits; /* of a half */
 static apr_uint32_t waiting[COUNTERS];
 static apr_uint32_t bodies[COUNTERS];
 static apr_uint32_t bodies_in_all;
+/* All that wait for a head of theirs, the first or the next, those that came first in front. */
+static APR_RING_HEAD(waiters_t, caller_t) waiters;
+static int waiters_in_all;
+static pthread_mutex_t waiters_lock = PTHREAD_MUTEX_INITIALIZER;
 static apr_uint32_t held_back;
 static apr_uint32_t staying;
-static apr_uint32_t cut_heads;
-static apr_time_t cut_heads_logged_at;
+static apr_uint32_t ahead_in_all;
 static volatile void *spares[SPARES];
 static struct {
     int socket;
@@ -485,13 +499,47 @@ static void meet_pace(conn_rec *c, caller_t *caller, int socket)
 
 /* ── The head: no thread waits for it ───────────────────────────────────────────────────────────────────────────── */
 
+/* With the lock. */
+static void leave_waiters(caller_t *caller)
+{
+    APR_RING_REMOVE(caller, link);
+    caller->waits_since = 0;
+    waiters_in_all--;
+}
+
+/* Each is a connection of which the server takes only so many: where too many wait, those that have done so longest go, so
+ * that others can come. So do those whose time is over, which the MPM sees to later. The kernel then says of them that
+ * nothing more will come, and the MPM wakes them. */
+static void wait_among_others(conn_rec *c, caller_t *caller, int socket)
+{
+    apr_time_t now = apr_time_now(), over = now - apr_time_from_sec(settings.head_seconds + LATE_SECONDS);
+    caller_t *first;
+    if (is_shared(c))
+        return;
+    pthread_mutex_lock(&waiters_lock);
+    if (caller->waits_since == 0) {
+        caller->waits_since = now;
+        caller->socket = socket;
+        APR_RING_INSERT_TAIL(&waiters, caller, caller_t, link);
+        waiters_in_all++;
+    }
+    while (waiters_in_all && (waiters_in_all > settings.max_waiting || APR_RING_FIRST(&waiters)->waits_since < over)) {
+        first = APR_RING_FIRST(&waiters);
+        leave_waiters(first);
+        shutdown(first->socket, SHUT_RD);
+    }
+    pthread_mutex_unlock(&waiters_lock);
+}
+
 static apr_status_t waits_no_more(void *data)
 {
     caller_t *caller = data;
-    if (caller->is_cut) {
-        apr_atomic_dec32(&cut_heads);
-        caller->is_cut = 0;
-    }
+    pthread_mutex_lock(&waiters_lock);
+    if (caller->waits_since)
+        leave_waiters(caller);
+    pthread_mutex_unlock(&waiters_lock);
+    apr_atomic_sub32(&ahead_in_all, caller->ahead_bytes);
+    caller->ahead_bytes = 0;
     if (caller->waiting) {
         apr_atomic_dec32(caller->waiting);
         caller->waiting = NULL;
@@ -518,20 +566,34 @@ static int is_enough(const char *seen, apr_size_t length)
     return at - line >= MOST_LINE_BYTES;
 }
 
+/* Whether the server is to see what so many bytes are that wait in the socket. The poll is to wake us for news only. */
+static int sees(int socket, caller_t *caller, int come, int got)
+{
+    int wanted;
+    /* Woken without news: the caller has said that no more will come. */
+    come = come || (apr_size_t)got == caller->seen_bytes;
+    caller->seen_bytes = come ? 0 : (apr_size_t)got;
+    wanted = come ? 1 : got + 1;
+    if (!come || caller->is_woken_late)
+        setsockopt(socket, SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof wanted);
+    caller->is_woken_late = !come;
+    return come;
+}
+
 /* 1: the server can read a head without waiting, or say what is wrong with it; 0: not yet; -1: the caller is gone. */
-static int head_has_come(int socket, caller_t *caller, int is_tls)
+static int head_has_come(int socket, caller_t *caller)
 {
     char few[FEW_BYTES], *seen = few;
-    apr_size_t size = is_tls ? 1 : sizeof few;
+    apr_size_t size = sizeof few;
     ssize_t got;
-    int come, wanted = 1;
+    int come;
 
     do
         got = recv(socket, few, size, MSG_PEEK | MSG_DONTWAIT);
     while (got < 0 && errno == EINTR);
     if (got <= 0)
         return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK) ? 0 : -1;
-    come = is_tls || is_enough(seen, (apr_size_t)got);
+    come = is_enough(seen, (apr_size_t)got);
     if (!come && (apr_size_t)got == size) {
         /* Cookies, or a dripper. */
         seen = malloc(settings.max_head_bytes);
@@ -539,16 +601,7 @@ static int head_has_come(int socket, caller_t *caller, int is_tls)
         come = got <= 0 || got == settings.max_head_bytes || is_enough(seen, (apr_size_t)got);
         free(seen);
     }
-    /* Woken without news: the caller has said that no more will come. */
-    come = come || (apr_size_t)got == caller->seen_bytes;
-    caller->seen_bytes = come ? 0 : (apr_size_t)got;
-    /* The poll is to wake us for news only. */
-    if (!come)
-        wanted = (int)got + 1;
-    if (!come || caller->is_woken_late)
-        setsockopt(socket, SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof wanted);
-    caller->is_woken_late = !come;
-    return come;
+    return sees(socket, caller, come, (int)got);
 }
 
 static int is_tls(conn_rec *c)
@@ -564,11 +617,102 @@ static int is_tls(conn_rec *c)
 #endif
 }
 
+static int has_ahead(const caller_t *caller)
+{
+    return caller->ahead && !APR_BRIGADE_EMPTY(caller->ahead);
+}
+
+/* Takes what has come of a head out of the socket and the filters below, where the rest of it would wake nobody. The same
+ * answers as head_has_come. */
+static int read_ahead(caller_t *caller)
+{
+    ap_filter_t *f = caller->filter;
+    apr_size_t size = settings.max_head_bytes, length = size, more;
+    apr_status_t rv;
+    int come;
+    char *seen = malloc(size);
+
+    if (caller->ahead == NULL) {
+        caller->ahead = apr_brigade_create(f->c->pool, f->c->bucket_alloc);
+        caller->next = apr_brigade_create(f->c->pool, f->c->bucket_alloc);
+    }
+    rv = seen ? apr_brigade_flatten(caller->ahead, seen, &length) : APR_ENOMEM;
+    come = rv == APR_SUCCESS && (length == size || is_enough(seen, length));
+    while (!come && rv == APR_SUCCESS) {
+        more = size - length;
+        rv = ap_get_brigade(f->next, caller->next, AP_MODE_READBYTES, APR_NONBLOCK_READ, (apr_off_t)more);
+        if (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(caller->next))
+            rv = APR_EAGAIN;
+        if (rv == APR_SUCCESS && (rv = apr_brigade_flatten(caller->next, seen + length, &more)) == APR_SUCCESS) {
+            /* In few pieces, however it came: each costs more than its bytes. */
+            rv = apr_brigade_write(caller->ahead, NULL, NULL, seen + length, more);
+            length += more;
+            come = length == size || is_enough(seen, length);
+            if (more == 0)
+                rv = APR_EOF;
+        }
+        apr_brigade_cleanup(caller->next);
+    }
+    free(seen);
+    /* The server says what is wrong with half a head. To who has sent nothing there is nothing to say. */
+    if (come || (APR_STATUS_IS_EOF(rv) && length > 0))
+        return 1;
+    if (!APR_STATUS_IS_EAGAIN(rv))
+        return -1;
+    apr_atomic_add32(&ahead_in_all, (apr_uint32_t)length - caller->ahead_bytes);
+    caller->ahead_bytes = (apr_uint32_t)length;
+    return length > FEW_BYTES && apr_atomic_read32(&ahead_in_all) > LARGE_HEADS * size ? -1 : 0;
+}
+
+/* Goes on with the handshake as far as its messages have come. The same answers as head_has_come. */
+static int shake_hands(caller_t *caller, int socket)
+{
+    ap_filter_t *f = caller->filter;
+    char seen[TELLING_BYTES];
+    ssize_t got = recv(socket, seen, sizeof seen, MSG_PEEK | MSG_DONTWAIT);
+    apr_bucket_brigade *bb;
+    apr_status_t rv;
+
+    if (got <= 0)
+        return got < 0 && (errno == EAGAIN || errno == EWOULDBLOCK || errno == EINTR) ? 0 : -1;
+    /* Plain HTTP, of which mod_ssl makes a request once. */
+    if (!caller->is_shaking && apr_isalpha(seen[0]))
+        return sees(socket, caller, got == sizeof seen, (int)got);
+    caller->is_shaking = 1;
+    bb = apr_brigade_create(f->c->pool, f->c->bucket_alloc);
+    rv = ap_get_brigade(f->next, bb, AP_MODE_INIT, APR_NONBLOCK_READ, 0);
+    apr_brigade_destroy(bb);
+    caller->is_shaken = rv == APR_SUCCESS;
+    return !APR_STATUS_IS_EAGAIN(rv);
+}
+
+/* The same answers as head_has_come, where what comes is encrypted, or a part of it is read already. */
+static int head_is_read_ahead(conn_rec *c, caller_t *caller, int socket)
+{
+    int come = 1;
+    if (is_tls(c) && !caller->is_shaken)
+        come = shake_hands(caller, socket);
+    /* HTTP/2, by now; or the handshake failed, or it is none. */
+    if (come <= 0 || strcmp(ap_get_protocol(c), AP_PROTOCOL_HTTP1) || (is_tls(c) && !caller->is_shaken))
+        return come;
+    return read_ahead(caller);
+}
+
 /* By way of "all is written", as between two requests: the MPM polls it, for KeepAliveTimeout. */
 static void wait_for_more(conn_rec *c)
 {
     c->keepalive = AP_CONN_KEEPALIVE;
     c->cs->state = CONN_STATE_WRITE_COMPLETION;
+}
+
+/* Others that wait are let go where all threads are busy. This one has sent something already. */
+static void wait_for_rest(conn_rec *c)
+{
+    wait_for_more(c);
+#if AP_MODULE_MAGIC_AT_LEAST(20120211, 135)
+    c->cs->state = CONN_STATE_ASYNC_WAITIO;
+    c->cs->sense = CONN_SENSE_WANT_READ;
+#endif
 }
 
 /* The MPM is to close it. */
@@ -590,7 +734,8 @@ static int wait_for_head(conn_rec *c)
     /* HTTP/2 sees to its own streams. */
     if (strcmp(ap_get_protocol(c), AP_PROTOCOL_HTTP1))
         return DECLINED;
-    if (caller == NULL || c->master || c->cs == NULL || socket == NULL || settings.head_seconds == 0)
+    if (caller == NULL || caller->filter == NULL || c->master || c->cs == NULL || socket == NULL ||
+        settings.head_seconds == 0)
         return DECLINED;
     /* What has been read already cannot rest: who sends on without reading the answers pays with the connection. */
     if (c->data_in_input_filters && caller->rest_until > apr_time_now())
@@ -599,22 +744,15 @@ static int wait_for_head(conn_rec *c)
         return DECLINED;
     meet_pace(c, caller, number);
     if (has_to_rest(caller, number)) {
-        wait_for_more(c);
-#if AP_MODULE_MAGIC_AT_LEAST(20120211, 135)
-        /* Others that wait are let go where all threads are busy. This one has asked already. */
-        c->cs->state = CONN_STATE_ASYNC_WAITIO;
-        c->cs->sense = CONN_SENSE_WANT_READ;
-#endif
+        wait_for_rest(c);
         return OK;
     }
-    if (is_tls(c) && c->keepalives)
-        return DECLINED;
     now = apr_time_now();
     if (!caller->is_in_head) {
         caller->is_in_head = 1;
         caller->head_began = now;
     }
-    come = head_has_come(number, caller, is_tls(c));
+    come = is_tls(c) || has_ahead(caller) ? head_is_read_ahead(c, caller, number) : head_has_come(number, caller);
     if (come > 0) {
         waits_no_more(caller);
         caller->is_in_head = 0;
@@ -631,7 +769,11 @@ static int wait_for_head(conn_rec *c)
         waits_no_more(caller);
         return end(c);
     }
-    wait_for_more(c);
+    wait_among_others(c, caller, number);
+    if (caller->is_shaking || has_ahead(caller))
+        wait_for_rest(c);
+    else
+        wait_for_more(c);
     return OK;
 }
 
@@ -671,53 +813,71 @@ static int note_answer(request_rec *r)
     return DECLINED;
 }
 
-/* ── The next head: a part of it came with the request before ────────────────────────────────────────────────────── */
+/* ── The next head: a part of it is here ─────────────────────────────────────────────────────────────────────────── */
 
-/* The next request, as far as it has come: read already, and still in the socket. */
-static int next_head_is_whole(ap_filter_t *f, caller_t *caller)
+/* What is read ahead, in the way that the server asks for it. */
+static apr_status_t hand_over(caller_t *caller, apr_bucket_brigade *bb, ap_input_mode_t mode, apr_read_type_e block,
+                              apr_off_t bytes)
 {
-    apr_size_t size = settings.max_head_bytes, length = size;
-    apr_os_sock_t number;
-    ssize_t got;
-    int is_whole = 1;
-    char *seen = malloc(size);
+    apr_bucket *end, *each, *copy;
+    apr_status_t rv = APR_SUCCESS;
 
-    if (caller->next == NULL)
-        caller->next = apr_brigade_create(f->c->pool, f->c->bucket_alloc);
-    if (seen && ap_get_brigade(f->next, caller->next, AP_MODE_SPECULATIVE, APR_NONBLOCK_READ, length) == APR_SUCCESS &&
-        apr_brigade_flatten(caller->next, seen, &length) == APR_SUCCESS) {
-        is_whole = length == size || is_enough(seen, length);
-        if (!is_whole && apr_os_sock_get(&number, ap_get_conn_socket(f->c)) == APR_SUCCESS &&
-            (got = recv(number, seen + length, size - length, MSG_PEEK | MSG_DONTWAIT)) > 0)
-            is_whole = length + got == size || is_enough(seen, length + got);
+    if (mode == AP_MODE_GETLINE)
+        rv = apr_brigade_split_line(bb, caller->ahead, block, HUGE_STRING_LEN);
+    else if (mode == AP_MODE_READBYTES || mode == AP_MODE_SPECULATIVE) {
+        rv = apr_brigade_partition(caller->ahead, bytes, &end);
+        if (rv != APR_SUCCESS && rv != APR_INCOMPLETE)
+            return rv;
+        for (each = APR_BRIGADE_FIRST(caller->ahead); each != end; each = APR_BUCKET_NEXT(each)) {
+            if ((rv = apr_bucket_copy(each, &copy)) != APR_SUCCESS)
+                return rv;
+            APR_BRIGADE_INSERT_TAIL(bb, copy);
+        }
+        while (mode == AP_MODE_READBYTES && (each = APR_BRIGADE_FIRST(caller->ahead)) != end)
+            apr_bucket_delete(each);
+        rv = APR_SUCCESS;
     }
-    apr_brigade_cleanup(caller->next);
-    free(seen);
-    return is_whole;
+    /* What is left of a bucket that was taken to its end is one of no bytes, which ends a body for mod_wsgi. */
+    while (has_ahead(caller) && (each = APR_BRIGADE_FIRST(caller->ahead))->length == 0)
+        apr_bucket_delete(each);
+    return rv;
 }
 
-/* What has left the socket wakes nobody, so a thread waits for the rest. False: too many do, and the connection ends with
- * the answer before. Over TLS nothing tells heads from bodies before it is read, so there a thread may wait. */
-static int may_wait_for_rest(ap_filter_t *f, caller_t *caller)
+static apr_status_t wait_for_next(conn_rec *c, caller_t *caller)
 {
-    conn_rec *c = f->c;
-    apr_time_t now;
-    if (settings.max_cut_heads == 0 || c->master || c->keepalive != AP_CONN_KEEPALIVE || is_tls(c) ||
-        is_uncapped(c->client_addr) || next_head_is_whole(f, caller))
-        return 1;
-    caller->is_cut = 1;
-    if (apr_atomic_inc32(&cut_heads) < (apr_uint32_t)settings.max_cut_heads)
-        return 1;
-    waits_no_more(caller);
-    now = apr_time_now();
-    if (now - cut_heads_logged_at > apr_time_from_sec(CUT_HEADS_LOG_SECONDS)) {
-        cut_heads_logged_at = now;
-        ap_log_cerror(APLOG_MARK, APLOG_WARNING, 0, c,
-                      "connections end: their next request has come in part, and %d threads wait for such already",
-                      settings.max_cut_heads);
+    apr_os_sock_t number;
+    if (apr_os_sock_get(&number, ap_get_conn_socket(c)) == APR_SUCCESS)
+        wait_among_others(c, caller, number);
+    return APR_EAGAIN;
+}
+
+/* The server looks whether the next request is here already. One of which a part is here waits as a first one does. */
+static apr_status_t look_for_next(ap_filter_t *f, apr_bucket_brigade *bb, apr_off_t bytes)
+{
+    caller_t *caller = ap_get_module_config(f->c->conn_config, &arrivals_module);
+    apr_status_t rv;
+    int come;
+
+    if (!has_ahead(caller)) {
+        rv = ap_get_brigade(f->next, bb, AP_MODE_SPECULATIVE, APR_NONBLOCK_READ, bytes);
+        if (caller->may_stay && (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(bb))) &&
+            next_head_comes(f->c, caller)) {
+            rv = ap_get_brigade(f->next, bb, AP_MODE_SPECULATIVE, APR_NONBLOCK_READ, bytes);
+            if (!is_tls(f->c))
+                return rv;
+        }
+        if (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(bb)))
+            return wait_for_next(f->c, caller);
+        if (rv != APR_SUCCESS)
+            return rv;
+        apr_brigade_cleanup(bb);
     }
-    c->keepalive = AP_CONN_CLOSE;
-    return 0;
+    come = read_ahead(caller);
+    if (come == 0)
+        return wait_for_next(f->c, caller);
+    if (come < 0)
+        return APR_EOF;
+    return hand_over(caller, bb, AP_MODE_SPECULATIVE, APR_NONBLOCK_READ, bytes);
 }
 
 /* ── The head's size ────────────────────────────────────────────────────────────────────────────────────────────── */
@@ -733,14 +893,14 @@ static apr_status_t count_head(ap_filter_t *f, apr_bucket_brigade *bb, ap_input_
     /* Who has to rest may have asked on already: what is read here could not rest any more. */
     if (looks_ahead && caller->rest_until > apr_time_now())
         return APR_EAGAIN;
-    rv = ap_get_brigade(f->next, bb, mode, block, bytes);
-    /* The server looks whether the next request is here already. */
-    if (looks_ahead && caller->may_stay &&
-        (APR_STATUS_IS_EAGAIN(rv) || (rv == APR_SUCCESS && APR_BRIGADE_EMPTY(bb))) && next_head_comes(f->c, caller))
+    if (looks_ahead && f->c->keepalive == AP_CONN_KEEPALIVE && !f->c->master && settings.head_seconds)
+        return look_for_next(f, bb, bytes);
+    if (has_ahead(caller) && mode != AP_MODE_EXHAUSTIVE)
+        rv = hand_over(caller, bb, mode, block, bytes);
+    else {
+        if (has_ahead(caller))
+            APR_BRIGADE_CONCAT(bb, caller->ahead);
         rv = ap_get_brigade(f->next, bb, mode, block, bytes);
-    if (looks_ahead && rv == APR_SUCCESS && !APR_BRIGADE_EMPTY(bb) && !may_wait_for_rest(f, caller)) {
-        apr_brigade_cleanup(bb);
-        return APR_EOF;
     }
     if (rv != APR_SUCCESS || mode != AP_MODE_GETLINE || caller->is_read)
         return rv;
@@ -764,7 +924,7 @@ static int meet(conn_rec *c, void *socket)
     ap_set_module_config(c->conn_config, &arrivals_module, caller);
     apr_pool_cleanup_register(c->pool, caller, waits_no_more, apr_pool_cleanup_null);
     if (settings.max_head_bytes)
-        ap_add_input_filter(HEAD_FILTER, NULL, NULL, c);
+        caller->filter = ap_add_input_filter(HEAD_FILTER, NULL, NULL, c);
     return DECLINED;
 }
 
@@ -1244,6 +1404,7 @@ static void begin_child(apr_pool_t *p, server_rec *s)
 {
     apr_size_t size = 0;
     int n;
+    APR_RING_INIT(&waiters, caller_t, link);
     for (n = 0; passed && own_passed == NULL && n < children; n++)
         if (apr_atomic_cas32(&passed[n].pid, (apr_uint32_t)getpid(), 0) == 0)
             own_passed = &passed[n];
@@ -1489,6 +1650,9 @@ static int close_at_once(conn_rec *c)
 {
     caller_t *caller = c->master ? NULL : ap_get_module_config(c->conn_config, &arrivals_module);
     apr_os_sock_t socket;
+    /* From here on the number of its socket may be another's. */
+    if (caller)
+        waits_no_more(caller);
     if (caller == NULL || !caller->is_done || c->aborted || is_tls(c) || ap_get_conn_socket(c) == NULL ||
         apr_os_sock_get(&socket, ap_get_conn_socket(c)) != APR_SUCCESS)
         return OK;
@@ -1911,7 +2075,6 @@ static const command_rec directives[] = {
     AP_INIT_TAKE1("ArrivalsHeadSeconds", set_number, &settings.head_seconds, RSRC_CONF, "until a head is whole"),
     AP_INIT_TAKE1("ArrivalsMaxHeldBack", set_number, &settings.max_held_back, RSRC_CONF, "refusals, by a child"),
     AP_INIT_TAKE2("ArrivalsTurns", set_two, &settings.turns, RSRC_CONF, "requests without a body of a child, and ms"),
-    AP_INIT_TAKE1("ArrivalsCutHeads", set_number, &settings.max_cut_heads, RSRC_CONF, "threads of a child"),
     AP_INIT_TAKE2("ArrivalsStaying", set_two, &settings.max_staying, RSRC_CONF, "threads of a child, and ms"),
     AP_INIT_TAKE1("ArrivalsRefusals", set_number, &settings.refusals, RSRC_CONF, "a second, to an address"),
     AP_INIT_TAKE1("ArrivalsPressedRate", set_number, &settings.pressed_rate, RSRC_CONF, "bytes a second, when full"),
@@ -1944,7 +2107,7 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_translate_name(say_why, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_fixups(meet_conditions, NULL, NULL, APR_HOOK_LAST);
     ap_hook_map_to_storage(refuse_early, NULL, NULL, APR_HOOK_REALLY_FIRST);
-    ap_hook_pre_close_connection(close_at_once, NULL, NULL, APR_HOOK_MIDDLE);
+    ap_hook_pre_close_connection(close_at_once, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_handler(take_in, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_log_transaction(see_who_went, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_log_transaction(count_refusal, NULL, NULL, APR_HOOK_REALLY_LAST);

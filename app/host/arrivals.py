@@ -13,12 +13,11 @@ FOLDER = Path("run", "arriving")
 # Of the threads that read and answer. The rest is for those who ask without a body, and for health.
 BODIES_SHARE = 0.75
 BODIES_SHARE_AN_ADDRESS = 0.25
-# Of one child's threads: connections of one address that have sent no whole head. Each costs about 25 kB, no thread.
+# Of one child's threads: connections that have sent no whole head, of one address and in all. Each costs about 25 kB,
+# no thread. Of seven times the threads Apache lets nobody in any more (pool.conf): this is less.
 WAITING_PER_THREAD = 4
 # Of the threads, those that may hold back a refusal whose caller came by a proxy and gets too many of them.
 HELD_BACK_SHARE = 0.5
-# Of the threads, those that may wait for the rest of a head whose beginning came with the request before.
-CUT_HEADS_SHARE = 0.25
 # Of the threads, those that may wait some milliseconds for the next request of the connection that they have answered.
 STAYING_SHARE = 0.25
 # Requests without a body that the app gets at once, for each of its processes: one computes, as only one can, and the
@@ -52,7 +51,6 @@ def definitions(settings: Settings, sizes: Sizes) -> dict[str, object]:
         "CASK_ARRIVALS_MAX_BODIES_AN_ADDRESS": max(1, int(threads * BODIES_SHARE_AN_ADDRESS)),
         "CASK_ARRIVALS_MAX_WAITING_AN_ADDRESS": threads * WAITING_PER_THREAD,
         "CASK_ARRIVALS_MAX_HELD_BACK": int(threads * HELD_BACK_SHARE),
-        "CASK_ARRIVALS_MAX_CUT_HEADS": max(1, int(threads * CUT_HEADS_SHARE)),
         "CASK_ARRIVALS_TURNS": max(1, TURNS_A_PROCESS * sizes.web_processes.value // children),
         "CASK_ARRIVALS_MAX_STAYING": int(threads * STAYING_SHARE),
         "CASK_ARRIVALS_REFUSALS": REFUSALS_A_CORE * machine.available_cores(),

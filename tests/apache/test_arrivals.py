@@ -180,19 +180,6 @@ def test_a_head_that_began_behind_another_request_may_come_later(served: Server)
     assert statuses(answer) == [200, 200, 200]
 
 
-def test_heads_that_began_behind_another_request_leave_threads_to_others(served: Server) -> None:
-    one = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n"
-    with contextlib.ExitStack() as opened:
-        # More than there are threads.
-        cut = [opened.enter_context(socket.create_connection(("127.0.0.1", served.port), 5)) for _ in range(900)]
-        for connection in cut:
-            connection.sendall(one + b"\r\n" + one[:25])
-
-        assert served.ask("/livez", timeout=5).status == 200
-        assert all(connection.recv(4).startswith(b"HTTP") for connection in cut)
-    wait_until(lambda: "has come in part" in served.log(), 30, "a line in the log of those that ended")
-
-
 @pytest.mark.parametrize(("size", "files"), [(300_000, 0), (3_000_000, 1)])
 def test_only_a_large_body_lies_in_a_file_while_it_arrives(served: Server, size: int, files: int) -> None:
     with socket.create_connection(("127.0.0.1", served.port), 30) as connection:
