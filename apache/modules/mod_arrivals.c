@@ -664,11 +664,23 @@ static int read_ahead(caller_t *caller)
     return length > FEW_BYTES && apr_atomic_read32(&ahead_in_all) > LARGE_HEADS * size ? -1 : 0;
 }
 
+/* Whether something comes within a moment. The thread waits for it, as long as few do so. */
+static int more_comes(int socket)
+{
+    struct pollfd poll_of = {socket, POLLIN, 0};
+    int comes = apr_atomic_inc32(&staying) < (apr_uint32_t)settings.max_staying;
+    comes = comes && poll(&poll_of, 1, settings.stay_ms) > 0;
+    apr_atomic_dec32(&staying);
+    return comes;
+}
+
 /* Goes on with the handshake as far as its messages have come. The same answers as head_has_come. */
 static int shake_hands(caller_t *caller, int socket)
 {
     ap_filter_t *f = caller->filter;
     char seen[TELLING_BYTES];
+    /* What answers a hello comes soon where the caller is near; to wake a thread for it costs more. */
+    int stays = !caller->is_shaking;
     ssize_t got = recv(socket, seen, sizeof seen, MSG_PEEK | MSG_DONTWAIT);
     apr_bucket_brigade *bb;
     apr_status_t rv;
@@ -680,7 +692,9 @@ static int shake_hands(caller_t *caller, int socket)
         return sees(socket, caller, got == sizeof seen, (int)got);
     caller->is_shaking = 1;
     bb = apr_brigade_create(f->c->pool, f->c->bucket_alloc);
-    rv = ap_get_brigade(f->next, bb, AP_MODE_INIT, APR_NONBLOCK_READ, 0);
+    do
+        rv = ap_get_brigade(f->next, bb, AP_MODE_INIT, APR_NONBLOCK_READ, 0);
+    while (APR_STATUS_IS_EAGAIN(rv) && stays-- > 0 && more_comes(socket));
     apr_brigade_destroy(bb);
     caller->is_shaken = rv == APR_SUCCESS;
     return !APR_STATUS_IS_EAGAIN(rv);
@@ -785,18 +799,17 @@ static int wait_for_head(conn_rec *c)
 static int next_head_comes(conn_rec *c, caller_t *caller)
 {
     char few[FEW_BYTES];
-    struct pollfd poll_of = {-1, POLLIN, 0};
     apr_socket_t *socket = ap_get_conn_socket(c);
+    apr_os_sock_t number;
     ssize_t got = 0;
     int is_likely = caller->may_stay;
 
     caller->may_stay = 0;
     if (!is_likely || caller->rest_until || c->aborted || c->keepalive != AP_CONN_KEEPALIVE || socket == NULL ||
-        apr_os_sock_get(&poll_of.fd, socket) != APR_SUCCESS)
+        apr_os_sock_get(&number, socket) != APR_SUCCESS)
         return 0;
-    if (apr_atomic_inc32(&staying) < (apr_uint32_t)settings.max_staying && poll(&poll_of, 1, settings.stay_ms) > 0)
-        got = recv(poll_of.fd, few, sizeof few, MSG_PEEK | MSG_DONTWAIT);
-    apr_atomic_dec32(&staying);
+    if (more_comes(number))
+        got = recv(number, few, sizeof few, MSG_PEEK | MSG_DONTWAIT);
     return got > 0 && (is_tls(c) || is_enough(few, (apr_size_t)got));
 }
 
