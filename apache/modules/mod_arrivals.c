@@ -78,11 +78,13 @@ APLOG_USE_MODULE(arrivals);
 #define CROWD_TIMES 5
 /* What a refusal by the app counts, which costs so much more than one of the server's. */
 #define BY_APP 5
-/* Rests that are as long as can be are given up after so long, where as many connections come: it is one whole rest. */
+/* Rests that are as long as can be are given up after two spans of so long, where as many connections come in the second.
+ * In the first those come who rested for less. */
 #define FULL_MS MOST_REST_MS
+#define FULL_SPANS 2
 /* They count as that although an address has paid for a little between two connections. */
 #define NEARLY_MS 250
-/* Given up, it is looked at over so long whether half as many again come now. */
+/* Given up, it is looked at over so long whether a quarter more come now. */
 #define LOOK_MS 500
 /* Then rests had kept them off, and are not given up again for so long. */
 #define AGAIN_MS 8000
@@ -215,6 +217,7 @@ typedef struct {
     apr_uint32_t paid_at;      /* when it has paid for those that it was given, in µs of the clock */
     apr_uint32_t came;         /* connections of it that came */
     apr_uint32_t since;        /* since this moment, in ms of the clock */
+    apr_uint32_t full_spans;   /* in a row, of which this moment ended the last */
     apr_uint32_t in_vain;      /* rests are given up: so many came in a second in spite of them; 0: they are not */
     apr_uint32_t sure_until;   /* in ms of the clock: before, rests are not given up */
 } pace_t;
@@ -352,14 +355,16 @@ static int ends(pace_t *pace, apr_uint32_t since, apr_uint32_t now)
     return 1;
 }
 
-/* Rests are the longest there are. Whether they have been so for a whole one, and as many connections come. */
+/* Rests are as long as can be, or are not. Whether they have been so for long, and as many connections come. */
 static int gives_up(pace_t *pace, int is_full, apr_uint32_t since, apr_uint32_t now, apr_uint32_t came)
 {
     apr_uint32_t age = now - since;
-    if ((is_full && age < FULL_MS) || !ends(pace, since, now) || !is_full || age > 2 * FULL_MS)
+    if ((is_full && age < FULL_MS) || !ends(pace, since, now))
         return 0;
+    /* Nobody came for long where it is too old. */
+    apr_atomic_set32(&pace->full_spans, is_full && age <= 2 * FULL_MS ? pace->full_spans + 1 : 0);
     /* One of later was noted before the clock was set back. */
-    if (pace->sure_until - now - 1 < AGAIN_MS)
+    if (pace->full_spans < FULL_SPANS || pace->sure_until - now - 1 < AGAIN_MS)
         return 0;
     apr_atomic_set32(&pace->in_vain, 1 + came * 1000 / age);
     return 1;
@@ -377,9 +382,10 @@ static int rests_in_vain(pace_t *pace, apr_int32_t ahead)
     if (known == 0)
         return gives_up(pace, ahead + NEARLY_MS >= AHEAD_MS + MOST_REST_MS, since, now, came);
     rate = came * 1000 / (age < LOOK_MS ? LOOK_MS : age);
-    if (rate > known + known / 2 + settings.refusals / 10) {
+    if (rate > known + known / 4 + settings.refusals / 20) {
         if (ends(pace, since, now)) {
             apr_atomic_set32(&pace->sure_until, now + AGAIN_MS);
+            apr_atomic_set32(&pace->full_spans, 0);
             apr_atomic_set32(&pace->in_vain, 0);
         }
         return 0;

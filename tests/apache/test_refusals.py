@@ -18,7 +18,7 @@ from tests import bare_apache, servers
 REFUSALS = 40
 REST_SECONDS = 0.25
 MOST_REST_SECONDS = 2.0
-# It takes some eight, and longer where a busy machine holds up those who ask.
+# It takes some ten, and longer where a busy machine holds up those who ask.
 IN_VAIN_SECONDS = 40
 # As many refusals as there may be in a second are for nothing; as many more take one.
 PACED_SECONDS = 0.9
