@@ -754,8 +754,7 @@ static int wait_for_head(conn_rec *c)
     /* HTTP/2 sees to its own streams. */
     if (strcmp(ap_get_protocol(c), AP_PROTOCOL_HTTP1))
         return DECLINED;
-    if (caller == NULL || caller->filter == NULL || c->master || c->cs == NULL || socket == NULL ||
-        settings.head_seconds == 0)
+    if (caller == NULL || c->master || c->cs == NULL || socket == NULL || settings.head_seconds == 0)
         return DECLINED;
     /* What has been read already cannot rest: who sends on without reading the answers pays with the connection. */
     if (c->data_in_input_filters && caller->rest_until > apr_time_now())
@@ -767,6 +766,9 @@ static int wait_for_head(conn_rec *c)
         wait_for_rest(c);
         return OK;
     }
+    /* Without a limit of its size no head is read ahead, and so none that is encrypted. */
+    if (caller->filter == NULL && is_tls(c))
+        return DECLINED;
     now = apr_time_now();
     if (!caller->is_in_head) {
         caller->is_in_head = 1;
@@ -945,6 +947,15 @@ static int meet(conn_rec *c, void *socket)
     if (settings.max_head_bytes)
         caller->filter = ap_add_input_filter(HEAD_FILTER, NULL, NULL, c);
     return DECLINED;
+}
+
+/* Before its socket is closed, and its number is another's. */
+static int part(conn_rec *c)
+{
+    caller_t *caller = ap_get_module_config(c->conn_config, &arrivals_module);
+    if (caller)
+        waits_no_more(caller);
+    return OK;
 }
 
 static int head_begins(request_rec *r)
@@ -2116,6 +2127,7 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_pre_config(forget, NULL, NULL, APR_HOOK_MIDDLE);
     /* After mod_ssl's, which says whether the connection is its. */
     ap_hook_pre_connection(meet, NULL, NULL, APR_HOOK_LAST);
+    ap_hook_pre_close_connection(part, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_process_connection(wait_for_head, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_create_request(head_begins, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_read_request(head_is_read, NULL, NULL, APR_HOOK_REALLY_FIRST);

@@ -1,4 +1,7 @@
-"""Handshakes, heads and connections that are begun and not gone on with: by TLS and without, they hold nobody up."""
+"""Handshakes, heads and connections that are begun and not gone on with: by TLS and without, they hold nobody up.
+
+With an older module they do: apache/modules/build.sh .venv builds it anew.
+"""
 
 from __future__ import annotations
 
