@@ -949,15 +949,6 @@ static int meet(conn_rec *c, void *socket)
     return DECLINED;
 }
 
-/* Before its socket is closed, and its number is another's. */
-static int part(conn_rec *c)
-{
-    caller_t *caller = ap_get_module_config(c->conn_config, &arrivals_module);
-    if (caller)
-        waits_no_more(caller);
-    return OK;
-}
-
 static int head_begins(request_rec *r)
 {
     caller_t *caller = ap_get_module_config(r->connection->conn_config, &arrivals_module);
@@ -2127,7 +2118,6 @@ static void register_hooks(apr_pool_t *p)
     ap_hook_pre_config(forget, NULL, NULL, APR_HOOK_MIDDLE);
     /* After mod_ssl's, which says whether the connection is its. */
     ap_hook_pre_connection(meet, NULL, NULL, APR_HOOK_LAST);
-    ap_hook_pre_close_connection(part, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_process_connection(wait_for_head, NULL, NULL, APR_HOOK_REALLY_FIRST);
     ap_hook_create_request(head_begins, NULL, NULL, APR_HOOK_MIDDLE);
     ap_hook_post_read_request(head_is_read, NULL, NULL, APR_HOOK_REALLY_FIRST);
