@@ -275,7 +275,8 @@ def test_a_refused_connection_that_is_to_end_ends_and_its_answer_is_whole(servic
 def test_each_stream_and_each_encrypted_request_is_refused_in_words(service: Service) -> None:
     service.hold(3)
     body = service.apache.home / "body"
-    body.write_bytes(os.urandom(90_000))
+    # It comes in one piece with its head: a connection ends where the rest is still on its way.
+    body.write_bytes(os.urandom(2_000))
     url = f"https://localhost:{service.tls_port}{PREDICT}"
     asked = ("--interface", LOUD, "-sS", "--data-binary", f"@{body}", "-w", " %{http_code} %{num_connects}\n", url, url)
     for version in ("--http2", "--http1.1"):
