@@ -22,6 +22,10 @@ def init_app(app: Flask) -> None:
 def _watch(response: Response) -> Response:
     # A file is sent as it is; what fails there is the caller's connection.
     if response.is_streamed and not response.direct_passthrough:
+        # Werkzeug closes what it sends; from here on that is ours.
+        close = getattr(response.response, "close", None)
+        if close is not None:
+            response.call_on_close(close)
         address = f"{request.method} {request.path}"
         response.response = _watched(response.iter_encoded(), address, request_ids.current())
     return response

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import logging
 from collections.abc import Iterator
 from typing import Any
 
 import pytest
-from flask import Flask, stream_with_context
+from flask import Flask, Response, stream_with_context
 
 from app.errors import EngineBusyError
 from app.telemetry import logs
@@ -86,3 +87,32 @@ def test_caller_who_leaves_breaks_nothing(app: Flask, failed_parts: list[tuple[s
     response.close()
 
     assert failed_parts == []
+
+
+@pytest.mark.parametrize("end", ["good", "broken", "gone"])
+def test_what_a_view_streams_is_closed(app: Flask, end: str) -> None:
+    closed: list[str] = []
+
+    class Pieces:
+        """No generator: nobody else would close it."""
+
+        def __iter__(self) -> Iterator[bytes]:
+            yield b"one"
+            if end == "broken":
+                raise KeyError("two")
+            yield b"two"
+
+        def close(self) -> None:
+            closed.append(end)
+
+    app.add_url_rule("/own", "own", lambda: Response(Pieces()))
+    answer = app.test_client().get("/own", buffered=False)
+
+    pieces = answer.iter_encoded()
+    assert next(pieces) == b"one"
+    if end != "gone":
+        with contextlib.suppress(KeyError):
+            list(pieces)
+    answer.close()
+
+    assert closed == [end]
