@@ -82,8 +82,9 @@ class Model(Protocol):
 class Caution:
     """How many images of a model are computed together while it fails at some: half as many after each failure.
 
-    A batch that fails is computed again image by image, so that one image costs its neighbours at most their own time
-    once more. Where such images keep coming, batches shrink until an image is all that fails. ``most``: 0 is as usual.
+    A batch that fails is computed again image by image, so that one image costs the others of its batch at most their
+    own time once more. Where such images keep coming, batches shrink until an image is all that fails. ``most``: 0 is
+    as usual.
     """
 
     most: int = 0

@@ -126,7 +126,7 @@ def test_an_arrival_without_a_free_slot_is_dropped_and_not_sent(tmp_path: Path) 
     ],
 )
 def test_each_end_has_its_name(tmp_path: Path, clients: FakeClients, outcome: Outcome) -> None:
-    # Short only for whoever answers too late: a busy machine may take as long for any answer.
+    # Short only where the answer is to come too late: a busy machine may take as long for any answer.
     record = dispatched(tmp_path, clients, [0.0], timeout=0.05 if clients.seconds else 60.0)
 
     assert outcomes(record) == [outcome]
