@@ -98,6 +98,8 @@ APLOG_USE_MODULE(arrivals);
 #define LARGE_HEADS 256
 /* The MPM ends what waits too long. What it lets wait longer than that, ends here. */
 #define LATE_SECONDS 1
+/* Between two lines of the log about connections that make room: who opens many must not fill the log too. */
+#define CROWD_LOG_SECONDS 10
 /* So long nobody waits for a turn once the turns of others took too long. */
 #define NO_TURNS_MS 1000
 #define WEB_HANDLER "wsgi-handler"
@@ -266,6 +268,7 @@ static apr_uint32_t bodies_in_all;
 /* All that wait for a head of theirs, the first or the next, those that came first in front. */
 static APR_RING_HEAD(waiters_t, caller_t) waiters;
 static int waiters_in_all;
+static apr_time_t crowd_logged_at;
 static pthread_mutex_t waiters_lock = PTHREAD_MUTEX_INITIALIZER;
 static apr_uint32_t held_back;
 static apr_uint32_t staying;
@@ -520,6 +523,7 @@ static void wait_among_others(conn_rec *c, caller_t *caller, int socket)
 {
     apr_time_t now = apr_time_now(), over = now - apr_time_from_sec(settings.head_seconds + LATE_SECONDS);
     caller_t *first;
+    int is_told = 0;
     if (is_shared(c))
         return;
     pthread_mutex_lock(&waiters_lock);
@@ -529,12 +533,20 @@ static void wait_among_others(conn_rec *c, caller_t *caller, int socket)
         APR_RING_INSERT_TAIL(&waiters, caller, caller_t, link);
         waiters_in_all++;
     }
+    if (waiters_in_all > settings.max_waiting && now - crowd_logged_at > apr_time_from_sec(CROWD_LOG_SECONDS)) {
+        crowd_logged_at = now;
+        is_told = 1;
+    }
     while (waiters_in_all && (waiters_in_all > settings.max_waiting || APR_RING_FIRST(&waiters)->waits_since < over)) {
         first = APR_RING_FIRST(&waiters);
         leave_waiters(first);
         shutdown(first->socket, SHUT_RD);
     }
     pthread_mutex_unlock(&waiters_lock);
+    if (is_told)
+        ap_log_cerror(APLOG_MARK, APLOG_WARNING, 0, c,
+                      "connections end: more than %d wait for a request, and those that have waited longest are let go",
+                      settings.max_waiting);
 }
 
 static apr_status_t waits_no_more(void *data)

@@ -132,6 +132,8 @@ def test_those_that_wait_longest_go_where_too_many_wait(server: Server, beginnin
 def test_half_a_handshake_goes_where_too_many_wait(server: Server, https_port: int) -> None:
     with strangers(https_port, BEYOND_CONNECTIONS, BEGINNINGS["a hello and no more"]):
         assert is_answered(https_port, by_tls=True)
+    said = "those that have waited longest are let go"
+    servers.wait_until(lambda: said in server.log(), 20, "the log to say so")
 
 
 def test_a_request_by_tls_may_come_in_many_records(server: Server, https_port: int, sample_path: Path) -> None:
