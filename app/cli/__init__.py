@@ -83,7 +83,7 @@ def _service(context: click.Context) -> Flask:
         if context.command.name == "run" and settings.is_deployed:
             raise Failure(
                 f"flask run is Flask's development server, and ENV is {settings.env!r}.",
-                next_step=f"make serve ENV={settings.env}, or gunicorn: docs/operations.md, Other WSGI servers",
+                next_step=f"make serve ENV={settings.env}, or gunicorn: docs/administration.md, Other WSGI servers",
             )
         if context.command.name == "shell":
             # Nobody waits for predictions here; the running service's engine is asked, where there is one.

@@ -24,7 +24,7 @@ OTHERS = "The service and its processes"
 HEAD = """# Metrics
 
 Written by `python -m app.telemetry` from `app/telemetry/metrics.py`; change it there. What to look at and what to do:
-[operations](operations.md#metrics-and-alerts).
+[alerts](operations.md#alerts).
 
 `GET /metrics` gives them in Prometheus' text form, or as OpenMetrics. The figures are sums over all processes since the
 service started; gauges are those of living processes. A metric or a series appears with its first event. Upper bounds

@@ -4,7 +4,7 @@
 #   secrets.sh                    secret_key; jobs_webhook_secret where JOBS_WEBHOOK_HOSTS names somebody
 #   secrets.sh NAME               this one alone, such as grafana_password
 #   SERVICE_USER=www-data …       give them to this user, for `make serve` started as root
-#   ROTATE=1 | 2 | 3 …            a step of changing SECRET_KEY (docs/operations.md): after each the service reads them anew
+#   ROTATE=1 | 2 | 3 …            a step of changing SECRET_KEY (docs/administration.md): after each the service reads them anew
 # shellcheck source-path=SCRIPTDIR source=common.sh
 . "$(dirname "$0")/common.sh"
 

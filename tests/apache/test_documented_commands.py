@@ -22,7 +22,7 @@ from PIL import Image
 
 from tests import bad_input, servers
 
-DOCUMENTS = ("README.md", "docs/api.md", "docs/operations.md")
+DOCUMENTS = ("README.md", "docs/api.md", "docs/operations.md", "docs/administration.md")
 DOCUMENTED_ADDRESS = "http://localhost:8000"
 TIMEOUT_SECONDS = 60
 

@@ -23,7 +23,7 @@ from tests.servers import ROOT, Server
 
 JPEG = {"Content-Type": "image/jpeg"}
 LIMIT = 30
-# Stated in docs/operations.md: within a second; here machines are busy.
+# Stated in docs/administration.md: within a second; here machines are busy.
 REVOKED_SECONDS = 10.0
 
 

@@ -31,7 +31,8 @@ def _all_lines() -> list[str]:
 
 
 def _documented() -> str:
-    text = "\n".join((ROOT / "docs" / name).read_text() for name in ("errors.md", "operations.md", "models.md"))
+    pages = ("errors.md", "operations.md", "administration.md", "models.md")
+    text = "\n".join((ROOT / "docs" / name).read_text() for name in pages)
     return re.sub(r"\s+", " ", text)
 
 

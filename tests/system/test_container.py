@@ -136,7 +136,7 @@ def test_doctor_of_a_root_without_power_raises_no_false_alarm(stack: Stack) -> N
 
 
 def test_make_shell_runs_an_operators_commands(stack: Stack) -> None:
-    """As docs/operations.md says: tokens, a prediction, jobs, models; with the container's own settings and state."""
+    """As docs/administration.md says: tokens, a prediction, jobs, models; with the container's settings and state."""
 
     def shell(command: str) -> str:
         return stack.step("shell", COMMAND=command)

@@ -80,7 +80,7 @@ def certificates(here: Surroundings) -> Iterator[Finding]:
             yield warn(
                 "TLS",
                 "off, and no proxy is named that has it",
-                "Set HTTPS_PORT, or TRUSTED_PROXIES; see docs/operations.md, TLS.",
+                "Set HTTPS_PORT, or TRUSTED_PROXIES; see docs/administration.md, TLS.",
             )
         else:
             yield ok("TLS", "off here")
@@ -109,7 +109,7 @@ def _validity(certificate: Path, settings: config.Settings) -> Iterator[Finding]
             "TLS certificate", "how long it is valid cannot be looked at without openssl", "apt-get install openssl"
         )
         return
-    now, renew = time.time(), "Renew it, put it in its place, then make reload; see docs/operations.md, TLS."
+    now, renew = time.time(), "Renew it, put it in its place, then make reload; see docs/administration.md, TLS."
     days = (found.ends - now) / DAY_SECONDS
     begins, ends = (time.strftime("%Y-%m-%d %H:%M:%S UTC", time.gmtime(moment)) for moment in found)
     if now < found.begins:

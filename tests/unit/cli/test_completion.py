@@ -17,7 +17,7 @@ from app.cli.__main__ import main
 from app.config import ROOT
 from tests import fakes
 
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text()
+ADMINISTRATION = (ROOT / "docs" / "administration.md").read_text()
 
 
 @pytest.fixture
@@ -77,10 +77,10 @@ def test_flask_itself_completes_our_commands() -> None:
 
 
 @pytest.mark.parametrize("name", cli.COMMANDS)
-def test_each_command_stands_in_the_table_of_operations(name: str) -> None:
+def test_each_command_stands_in_the_table_of_administration(name: str) -> None:
     command = cli.load(name)
-    rows = "\n".join(re.findall(rf"^\| `flask {name}\b.*$", OPERATIONS, re.M))
+    rows = "\n".join(re.findall(rf"^\| `flask {name}\b.*$", ADMINISTRATION, re.M))
 
-    assert rows, f"add `flask {name}` to the table in docs/operations.md"
+    assert rows, f"add `flask {name}` to the table in docs/administration.md"
     for each in command.commands if isinstance(command, click.Group) else ():
         assert re.search(rf"`(flask {name} )?{each}\b", rows) or each == "docs", f"flask {name} {each}"
