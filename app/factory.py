@@ -25,7 +25,7 @@ from app.web.api.legacy import legacy
 from app.web.api.rpc import rpc
 from app.web.middleware import request_metrics
 from app.web.middleware.request_context import RequestContext
-from app.web.openapi import openapi
+from app.web.openapi.readers import openapi
 from app.web.ops import ops
 from app.web.pages import pages
 

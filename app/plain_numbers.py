@@ -25,10 +25,3 @@ class PlainNumbers(BaseModel):
             )
             raise PydanticCustomError(f"{kind}_parsing", reason)
         return found
-
-
-def number(text: str) -> float:
-    """The number that a text says. Raises ValueError where it is none."""
-    if "_" in text:
-        raise ValueError(text)
-    return float(text)

@@ -13,10 +13,11 @@ from app import tasks
 from app.errors import OptionError
 from app.inference.results import Options
 from app.models.manifests import Manifest, Task
-from app.tasks.base import TaskParams
+from app.tasks import option_promises
+from app.tasks.params import TaskParams
 from app.texts import Text, gettext_noop
 
-PARAMS_OF_TASK: dict[Task, type[TaskParams]] = {task.name: task.params for task in tasks.ALL}
+PARAMS_OF_TASK: dict[Task, type[TaskParams]] = option_promises.checked(tasks.ALL)
 # What pydantic may find wrong with what callers send, by its type; see ``fault``.
 FAULTS = {
     "greater_than_equal": gettext_noop("input should be greater than or equal to %(ge)s"),

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import http.client
 import time
 from collections.abc import Callable
 
@@ -37,6 +36,9 @@ class Probe:
 
     def look(self) -> None:
         """Ask once."""
+        # With ssl, 3 MB: the engine, which watches too, asks nobody.
+        import http.client
+
         try:
             self._ask()
         except (OSError, http.client.HTTPException):
@@ -59,6 +61,8 @@ def here(host: str) -> str:
 
 def ask(host: str, port: int) -> None:
     """One request of its own connection: to take it is part of what is asked. Raises OSError, HTTPException."""
+    import http.client
+
     connection = http.client.HTTPConnection(host, port, timeout=TIMEOUT_SECONDS)
     try:
         connection.request("GET", PATH)

@@ -6,11 +6,11 @@ import os
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.config import Settings
 from app.host import machine
 from app.supervision import probe, pulse
-from app.supervision.certificate_renewals import CertificateRenewals
 from app.supervision.probe import Probe
 from app.supervision.reload_requests import ReloadRequests
 from app.supervision.supervisor import TELL_SECONDS, Supervisor, watch
@@ -18,6 +18,9 @@ from app.supervision.watchdog import Watchdog, WatchedEngine
 from app.telemetry import post_mortem, shards
 from app.telemetry.post_mortem import MemoryKills
 from app.telemetry.shards import LOADING, Sign
+
+if TYPE_CHECKING:
+    from app.supervision.certificate_renewals import CertificateRenewals
 
 WATCHED_BY_OPS = frozenset({"web", "engine", "jobs"})
 WATCHED_BY_ENGINE = frozenset({"ops"})
@@ -85,8 +88,15 @@ def of_ops(settings: Settings, engine: WatchedEngine) -> Supervision:
         ReloadRequests(state_dir / "run" / "httpd"),
         MemoryKills(state_dir),
         lambda: max((sign.stuck_seconds for sign in shards.signs(state_dir) if sign.pid == os.getpid()), default=0.0),
-        CertificateRenewals(settings) if settings.tls_enabled else None,
+        _certificates(settings) if settings.tls_enabled else None,
     )
+
+
+def _certificates(settings: Settings) -> CertificateRenewals:
+    # With ssl, which the engine does without, and 3 MB.
+    from app.supervision.certificate_renewals import CertificateRenewals
+
+    return CertificateRenewals(settings)
 
 
 class SilenceNote:

@@ -7,29 +7,37 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, Protocol
 
-from pydantic import ConfigDict, Field
 from typing_extensions import TypedDict
 
-from app.inference.results import MAX_RESULTS, NAME, Answer, Box, Options, rounded, to_dict
-from app.plain_numbers import PlainNumbers
+from app.inference.results import MAX_RESULTS, Answer, Box, Options, rounded, to_dict
 
 if TYPE_CHECKING:
     import numpy as np
 
     from app.models.manifests import ServeSpec
     from app.runtimes.model import TaskModel
+    from app.tasks.params import TaskParams
 
-Name = Annotated[str, Field(pattern=f"^{NAME}$")]
-Label = Annotated[str, Field(min_length=1, max_length=200, json_schema_extra={"format": "label"})]
-Share = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
-# The key of an option's schema that says its unit, for people: json_schema_extra={UNIT: "px"}.
-UNIT = "x-unit"
-Pixels = Annotated[float, Field(ge=0, le=1e6, allow_inf_nan=False, json_schema_extra={UNIT: "px"})]
-Side = Annotated[int, Field(ge=1, description="Pixels of the upright image.")]
 # So many rows of an answer stand in one line of a shadow's record.
 NOTED_ROWS = 5
 # No side, coordinate or score is larger; what is cannot be reckoned with.
 MOST = 2**31
+
+
+class Keywords:
+    """What the schema of a value in an answer says besides its type: ``Annotated[int, Keywords(minimum=1)]``.
+
+    Answers are described, never checked, so the engine needs no pydantic for them.
+    """
+
+    def __init__(self, **words: Any) -> None:
+        self._words = words
+
+    def __get_pydantic_json_schema__(self, core_schema: Any, handler: Any) -> dict[str, Any]:
+        return {**handler(core_schema), **self._words}
+
+
+Side = Annotated[int, Keywords(minimum=1, description="Pixels of the upright image.")]
 
 
 class Placing(Protocol):
@@ -108,20 +116,6 @@ class Control:
     range: tuple[int, int] | None = None
 
 
-class TaskParams(PlainNumbers):
-    """What every task understands."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-    model: Name | None = Field(None, description="Name of the model; the first one of the task when left out.")
-    version: Name | None = Field(None, description="Version of the model; the one that answers now when left out.")
-
-    @property
-    def wants_explanation(self) -> bool:
-        """Whether the caller also asks why; no task but those that can say so is ever asked."""
-        return False
-
-
 class Task(ABC):
     """One thing that models can be asked. An instance holds no state and is shared by all threads."""
 
@@ -129,8 +123,7 @@ class Task(ABC):
     name: ClassVar[str]
     # The key under which the rows of an answer stand in JSON.
     rows: ClassVar[str]
-    # The options as a caller sends them, and as the engine gets them.
-    params: ClassVar[type[TaskParams]]
+    # The options as the engine gets them.
     options: ClassVar[type[Any]]
     # The option that takes a label of the model (empty: none does), and the one that says how many rows are wanted.
     label_option: ClassVar[str]
@@ -170,6 +163,11 @@ class Task(ABC):
     def can_explain(self) -> bool:
         """Whether a caller may ask where the model looked."""
         return "explain" in self.params.model_fields
+
+    @property
+    @abstractmethod
+    def params(self) -> type[TaskParams]:
+        """The options as a caller sends them, from ``app/tasks/<name>_params.py``. Never asked in the engine."""
 
     @property
     @abstractmethod

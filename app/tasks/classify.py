@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar, Literal, NotRequired
 
-from pydantic import Field
 from typing_extensions import TypedDict
 
 from app.inference.results import MAX_RESULTS, TOP_K, Answer, Box, ClassifyOptions, Prediction
-from app.tasks.base import IDENTITY, Control, Difference, Label, Side, Task, TaskParams, check_number, check_text
+from app.tasks.base import IDENTITY, Control, Difference, Keywords, Side, Task, check_number, check_text
 from app.texts import gettext_noop
 
 if TYPE_CHECKING:
@@ -17,35 +16,25 @@ if TYPE_CHECKING:
 
     from app.models.manifests import ServeSpec
     from app.runtimes.model import TaskModel
-
-
-class ClassifyParams(TaskParams):
-    """Options of POST /v1/classify."""
-
-    top_k: int | None = Field(None, ge=0, le=MAX_RESULTS, description="How many labels, best first.")
-    explain: bool | None = Field(None, description="Also say where the model looked, as a map and a picture.")
-    explain_label: Label | None = Field(None, description="Explain this label; the best one when left out.")
-
-    @property
-    def wants_explanation(self) -> bool:
-        """They said so, or named a label to be explained."""
-        return bool(self.explain_label) if self.explain is None else self.explain
+    from app.tasks.classify_params import ClassifyParams
 
 
 class ExplainedLabel(TypedDict):
     """Where the model looked for one label."""
 
     label: str
-    score: Annotated[float, Field(ge=0, le=1)]
+    score: Annotated[float, Keywords(minimum=0, maximum=1)]
     method: Annotated[
-        Literal["cam", "grad_cam"], Field(description="How it was found: by a class activation map, or by Grad-CAM.")
+        Literal["cam", "grad_cam"], Keywords(description="How it was found: by a class activation map, or by Grad-CAM.")
     ]
     map: Annotated[
-        list[list[Annotated[float, Field(ge=0, le=1)]]],
-        Field(description="Each place's share in the score, the largest being 1; rows from top to bottom."),
+        list[list[Annotated[float, Keywords(minimum=0, maximum=1)]]],
+        Keywords(description="Each place's share in the score, the largest being 1; rows from top to bottom."),
     ]
-    region: Annotated[Box, Field(description="What the map covers, in pixels of the upright image.")]
-    overlay: Annotated[str, Field(description="A PNG with transparency to lay over the image, as a `data:` address.")]
+    region: Annotated[Box, Keywords(description="What the map covers, in pixels of the upright image.")]
+    overlay: Annotated[
+        str, Keywords(description="A PNG with transparency to lay over the image, as a `data:` address.")
+    ]
 
 
 class ClassifiedImage(TypedDict):
@@ -54,7 +43,7 @@ class ClassifiedImage(TypedDict):
     width: Side
     height: Side
     predictions: list[Prediction]
-    explanation: NotRequired[Annotated[ExplainedLabel, Field(description="With `explain=true`.")]]
+    explanation: NotRequired[Annotated[ExplainedLabel, Keywords(description="With `explain=true`.")]]
 
 
 class Classify(Task):
@@ -62,7 +51,6 @@ class Classify(Task):
 
     name = "classify"
     rows = "predictions"
-    params = ClassifyParams
     options = ClassifyOptions
     label_option = "explain_label"
     count_option = "top_k"
@@ -86,6 +74,12 @@ class Classify(Task):
         {"name": "labels", "datatype": "BYTES", "shape": [-1, -1]},
         {"name": "scores", "datatype": "FP32", "shape": [-1, -1]},
     )
+
+    @property
+    def params(self) -> type[ClassifyParams]:
+        from app.tasks.classify_params import ClassifyParams
+
+        return ClassifyParams
 
     @property
     def model_class(self) -> type[TaskModel]:

@@ -5,21 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from pydantic import Field
 from typing_extensions import TypedDict
 
-from app.inference.results import MAX_RESULTS, USUAL_RESULTS, Answer, Box, Detection, DetectOptions
+from app.inference.results import USUAL_RESULTS, Answer, Box, Detection, DetectOptions
 from app.tasks.base import (
     IDENTITY,
     Control,
     Difference,
-    Label,
-    Pixels,
     Placing,
-    Share,
     Side,
     Task,
-    TaskParams,
     check_number,
     check_text,
 )
@@ -30,22 +25,12 @@ if TYPE_CHECKING:
 
     from app.models.manifests import ServeSpec
     from app.runtimes.model import TaskModel
+    from app.tasks.detect_params import DetectParams
 
 # Boxes of one label that overlap at least so much are the same object.
 MATCHING_IOU = 0.5
 # Of one image with very many objects, so many labels count in the statistics.
 MOST_LABELS = 20
-
-
-class DetectParams(TaskParams):
-    """Options of POST /v1/detect."""
-
-    score_threshold: Share | None = Field(None, description="Detections with a lower score are left out.")
-    iou_threshold: Share | None = Field(None, description="Boxes that overlap more than this are one object.")
-    max_results: int | None = Field(None, ge=0, le=MAX_RESULTS, description="At most so many detections, best first.")
-    min_width: Pixels | None = Field(None, description="Narrower boxes are left out; pixels of the upright image.")
-    min_height: Pixels | None = Field(None, description="Lower boxes are left out; pixels of the upright image.")
-    label: Label | None = Field(None, description="Only detections with this label, or an alias of it.")
 
 
 class DetectedImage(TypedDict):
@@ -64,7 +49,6 @@ class Detect(Task):
 
     name = "detect"
     rows = "detections"
-    params = DetectParams
     options = DetectOptions
     label_option = "label"
     count_option = "max_results"
@@ -97,6 +81,12 @@ class Detect(Task):
         {"name": "boxes", "datatype": "FP32", "shape": [-1, -1, 4]},
         {"name": "counts", "datatype": "INT32", "shape": [-1]},
     )
+
+    @property
+    def params(self) -> type[DetectParams]:
+        from app.tasks.detect_params import DetectParams
+
+        return DetectParams
 
     @property
     def model_class(self) -> type[TaskModel]:

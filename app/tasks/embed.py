@@ -8,11 +8,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field
 from typing_extensions import TypedDict
 
 from app.inference.results import Answer, Options
-from app.tasks.base import IDENTITY, Difference, Side, Task, TaskParams, check_number
+from app.tasks.base import IDENTITY, Difference, Keywords, Side, Task, check_number
 from app.texts import gettext_noop
 
 if TYPE_CHECKING:
@@ -20,6 +19,7 @@ if TYPE_CHECKING:
 
     from app.models.manifests import ServeSpec
     from app.runtimes.model import TaskModel
+    from app.tasks.embed_params import EmbedParams
 
 MOST_DIMENSIONS = 65536
 # fp32 holds no more.
@@ -27,17 +27,6 @@ DIGITS = 7
 # Vectors at least so alike are the same answer: int8 and bf16 move each number a little.
 SAME_COSINE = 0.99
 NOTED_NUMBERS = 5
-
-
-class EmbedParams(TaskParams):
-    """Options of POST /v1/embed."""
-
-    dimensions: int | None = Field(
-        None,
-        ge=1,
-        le=MOST_DIMENSIONS,
-        description="Only the first so many numbers, of length 1 again where the vectors are. All when left out.",
-    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +41,7 @@ class EmbeddedImage(TypedDict):
 
     width: Side
     height: Side
-    embedding: Annotated[list[float], Field(description="The vector. Compare two by their cosine.")]
+    embedding: Annotated[list[float], Keywords(description="The vector. Compare two by their cosine.")]
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +56,6 @@ class Embed(Task):
 
     name = "embed"
     rows = "embedding"
-    params = EmbedParams
     options = EmbedOptions
     label_option = ""
     count_option = "dimensions"
@@ -88,6 +76,12 @@ class Embed(Task):
     agreement = gettext_noop("Cosine")
     drawing = "vector"
     controls = ()
+
+    @property
+    def params(self) -> type[EmbedParams]:
+        from app.tasks.embed_params import EmbedParams
+
+        return EmbedParams
 
     @property
     def model_class(self) -> type[TaskModel]:

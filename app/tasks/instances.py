@@ -7,14 +7,13 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field
 from typing_extensions import TypedDict
 
 from app.inference import rle
 from app.inference.mask_patches import Patch
 from app.inference.results import Answer, Box, Detection, rounded, to_dict
 from app.inference.rle import Rle
-from app.tasks.base import IDENTITY, NOTED_ROWS, Difference, Placing, Side, check_text
+from app.tasks.base import IDENTITY, NOTED_ROWS, Difference, Keywords, Placing, Side, check_text
 from app.tasks.detect import Detect
 from app.tasks.segment import DATA, NO_CLASS, png
 from app.texts import gettext_noop
@@ -28,7 +27,7 @@ if TYPE_CHECKING:
 EXAMPLE_RLE = "0P1P1"
 Map = Annotated[
     str | None,
-    Field(
+    Keywords(
         description="All masks as one PNG with a palette, as large as the image, as a `data:` address: the number of "
         "the best instance of each pixel, from 0 in the order of the list; 255 is none. Null where there is none."
     ),

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Annotated, Any, ClassVar
 
-from pydantic import Field
 from typing_extensions import TypedDict
 
 from app.inference.results import Answer, Options, Prediction
@@ -18,11 +17,10 @@ from app.tasks.base import (
     IDENTITY,
     Control,
     Difference,
-    Label,
+    Keywords,
     Placing,
     Side,
     Task,
-    TaskParams,
     check_number,
     check_text,
 )
@@ -33,6 +31,7 @@ if TYPE_CHECKING:
 
     from app.models.manifests import ServeSpec
     from app.runtimes.model import TaskModel
+    from app.tasks.segment_params import SegmentParams
 
 # The number of a pixel that no class was asked for, or that the model did not see; 0 … 254 are classes.
 NO_CLASS = 255
@@ -47,13 +46,6 @@ PNG = b"\x89PNG\r\n\x1a\n"
 COMPRESSION = 1
 
 
-class SegmentParams(TaskParams):
-    """Options of POST /v1/segment."""
-
-    max_classes: int | None = Field(None, ge=1, le=NO_CLASS, description="At most so many classes, largest first.")
-    only_label: Label | None = Field(None, description="Only this class, or an alias of it; other pixels have none.")
-
-
 @dataclass(frozen=True, slots=True)
 class SegmentOptions(Options):
     """Which classes the caller wants. ``only_label``: the only one; empty for all."""
@@ -62,7 +54,7 @@ class SegmentOptions(Options):
     only_label: str = ""
 
 
-Mask = Annotated[str, Field(description="A PNG with a palette, as large as the image, as a `data:` address.")]
+Mask = Annotated[str, Keywords(description="A PNG with a palette, as large as the image, as a `data:` address.")]
 
 
 class Segment(TypedDict):
@@ -103,7 +95,6 @@ class SegmentTask(Task):
 
     name = "segment"
     rows = "segments"
-    params = SegmentParams
     options = SegmentOptions
     label_option = "only_label"
     count_option = "max_classes"
@@ -139,6 +130,12 @@ class SegmentTask(Task):
     controls = (
         Control("max_classes", gettext_noop("Classes shown"), is_slider=True, is_of_labels=True, range=(1, 20)),
     )
+
+    @property
+    def params(self) -> type[SegmentParams]:
+        from app.tasks.segment_params import SegmentParams
+
+        return SegmentParams
 
     @property
     def model_class(self) -> type[TaskModel]:

@@ -635,7 +635,8 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *("app.config", "app.errors", "app.host.machine", "app.__version__"),
         },
     ),
-    ("app.web.capacity_card", {"app.config"}),
+    ("app.web.capacity_card", {"app.config", "app.web.capacity_fields"}),
+    ("app.web.capacity_fields", set()),
     ("app.web.serving", {"app.config", "app.errors", "app.supervision.pulse", "app.telemetry"}),
     # Instead of the whole factory, for a process that needs little.
     (
@@ -897,10 +898,11 @@ ONLY: dict[str, tuple[str, ...]] = {
     "pydantic": (
         "app.plain_numbers",
         "app.inference.options",
-        "app.tasks",
+        "app.tasks.params",
+        *(f"app.tasks.{path.stem}" for path in (ROOT / "app" / "tasks").glob("*_params.py")),
         "app.web.api",
         "app.web.openapi",
-        "app.web.capacity_card",
+        "app.web.capacity_fields",
     ),
     "dotenv": (),
     "numpy": (
@@ -1077,7 +1079,7 @@ def test_web_tier_loads_neither_torch_nor_vision_nor_the_engines_side(tmp_path: 
     assert run(code, str(tmp_path)) == ""
 
 
-def test_ops_loads_nothing_that_decodes_or_draws(tmp_path: Path) -> None:
+def test_ops_loads_nothing_that_decodes_draws_or_validates(tmp_path: Path) -> None:
     fakes.write_model(tmp_path / "models")
     code = (
         "import sys; from pathlib import Path; from app import config, ops_factory;"
@@ -1089,17 +1091,18 @@ def test_ops_loads_nothing_that_decodes_or_draws(tmp_path: Path) -> None:
         "(folder / 'run' / 'httpd' / known_routes.FILE_NAME).write_text('[]');"
         "app = ops_factory.create_app(settings);"
         "[app.test_client().get(path) for path in ('/readyz', '/metrics', '/status', '/version')];"
-        "print(*(name for name in ('numpy', 'PIL', 'babel', 'app.factory', 'app.web.pages', 'app.web.api')"
+        "print(*(name for name in ('numpy', 'PIL', 'babel', 'pydantic', 'app.factory', 'app.web.pages', 'app.web.api')"
         " if name in sys.modules))"
     )
 
     assert run(code, str(tmp_path)) == ""
 
 
-def test_engines_side_loads_no_flask(tmp_path: Path) -> None:
+def test_engines_side_loads_nothing_that_serves_or_reads_callers() -> None:
     code = (
-        "import sys; from app.engine import client, service, __main__;"
-        "print(*(name for name in ('flask', 'werkzeug', 'PIL', 'torch', 'app.factory') if name in sys.modules))"
+        "import sys; from app.engine import client, service, __main__; from app.runtimes import registry;"
+        "print(*(name for name in ('flask', 'werkzeug', 'PIL', 'torch', 'pydantic', 'ssl', 'app.factory')"
+        " if name in sys.modules))"
     )
 
     assert run(code) == ""

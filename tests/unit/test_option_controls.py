@@ -12,8 +12,9 @@ from pydantic import Field
 
 from app import tasks
 from app.inference.results import Options
-from app.tasks.base import UNIT, Control, Task, TaskParams
+from app.tasks.base import Control, Task
 from app.tasks.embed import Embed
+from app.tasks.params import UNIT, TaskParams
 from app.web.pages import option_controls
 from app.web.pages.option_controls import OptionControl
 from tests import fakes

@@ -12,9 +12,10 @@ from pydantic import Field
 
 from app import tasks
 from app.inference.results import Options
-from app.tasks import promises
-from app.tasks.base import Control, Task, TaskParams
+from app.tasks import option_promises, promises
+from app.tasks.base import Control, Task
 from app.tasks.embed import Embed, EmbedOptions
+from app.tasks.params import TaskParams
 
 REST: dict[str, Any] = {
     "name": "heat",
@@ -94,7 +95,7 @@ def made(**changes: Any) -> type[Task]:
 )
 def test_task_that_promises_what_cannot_be_is_refused(changes: dict[str, Any], words: str) -> None:
     with pytest.raises(TypeError, match=re.escape(f"Heat: {words}")):
-        promises.instances([*map(type, tasks.ALL), made(**changes)])
+        option_promises.checked(promises.instances([*map(type, tasks.ALL), made(**changes)]))
 
 
 def test_task_that_lacks_something_is_named_with_its_place() -> None:

@@ -29,7 +29,7 @@ from app.errors import CaskError, EngineBusyError, TooManyRequestsError
 from app.inference import options
 from app.inference.pipeline import Caller, Predictor
 from app.models.routing import CanaryPreference
-from app.tasks.base import TaskParams
+from app.tasks.params import TaskParams
 from app.telemetry import logs
 from app.web import policy
 from app.web.api import answers, bodies, code_models

@@ -17,7 +17,8 @@ from app.inference.results import MAX_RESULTS, SCORE_DIGITS, Detection, Predicti
 from app.jobs.jobs import State
 from app.jobs.store import told
 from app.models.manifests import CODE, Manifest
-from app.tasks.detect import Detect, DetectParams
+from app.tasks.detect import Detect
+from app.tasks.detect_params import DetectParams
 from app.texts import gettext_noop
 from app.web.api import answers, bodies, excerpts, jobs, prediction_docs
 from app.web.middleware import canary_header, deadlines

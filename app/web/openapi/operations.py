@@ -8,8 +8,6 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
-from pydantic import TypeAdapter
-
 from app.errors import CaskError
 from app.model_code import schema_marks
 from app.web import policy as policies
@@ -190,6 +188,8 @@ def _hinted(view: Callable[..., Any]) -> Answer:
         if sys.version_info < (3, 12) and typing.is_typeddict(hint):
             # pydantic cannot read that of the standard library before Python 3.12.
             return Answer(words, schema={"type": "object"})
+        from pydantic import TypeAdapter
+
         TypeAdapter(hint).json_schema()
     except Exception:  # noqa: BLE001 - a hint may be anything: a name that is not there, a Response
         return Answer(words)

@@ -6,10 +6,10 @@ import importlib.util
 from pathlib import Path
 from typing import Any
 
-from flask import Response, abort, current_app, jsonify, render_template, request, send_from_directory
+from flask import Blueprint, Response, abort, current_app, jsonify, render_template, request, send_from_directory
 
 from app.inference.served_models import served_models
-from app.web.openapi import document, openapi
+from app.web.openapi import document, operations
 from app.web.openapi.operations import CONDITION, UNCHANGED, Answer, a_page, describe
 from app.web.policy import FILE_ROUTE, Access, RoutePolicy
 
@@ -21,6 +21,9 @@ ASSETS = {
     "redoc.standalone.js": ("flask_openapi3_redoc", "templates/redoc/js"),
 }
 EXTENSION = "openapi_document"
+
+openapi = Blueprint("openapi", __name__, template_folder="../templates")
+operations.put(openapi, tag="This description")
 
 
 @openapi.get("/openapi.json")

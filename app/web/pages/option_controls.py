@@ -9,7 +9,8 @@ from typing import Any, Literal
 
 from app import tasks
 from app.models.manifests import ServeSpec
-from app.tasks.base import UNIT, Control, Task, TaskParams
+from app.tasks.base import Control, Task
+from app.tasks.params import UNIT, TaskParams
 
 # A slider moves in about so many steps from one end to the other.
 SLIDER_STEPS = 100
