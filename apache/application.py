@@ -53,6 +53,7 @@ class Application:
         self._callers = callers
         self._name, self._target, self._notes = name, target, Path(notes)
         self._loaded: Any = None
+        self._whole_answers = _ours("web/whole_answers.py").WholeAnswers(self._answer)
         self._is_way_out_told = False
         self._is_tried = threading.Event()
         self._lock = threading.Lock()
@@ -87,7 +88,11 @@ class Application:
             self._tell_of_way_out(headers, mount)
             return start_response(status, [(key, _placed(key, value, mount)) for key, value in headers], *rest)
 
-        answer: Iterable[bytes] = self._loaded(environ, start)
+        answer: Iterable[bytes] = self._whole_answers(environ, start)
+        return answer
+
+    def _answer(self, environ: dict[str, Any], start_response: Start) -> Iterable[bytes]:
+        answer: Iterable[bytes] = self._loaded(environ, start_response)
         return answer
 
     def _tell_of_way_out(self, headers: list[tuple[str, str]], mount: str) -> None:
@@ -195,17 +200,23 @@ def replace_streams(name: str, log_level: str) -> None:
     ``log_level``: the least that the log takes. ``wsgi.errors`` stays Apache's, of level error: Flask writes its
     failures there.
     """
-    path = Path(__file__).parent.parent / "app" / "telemetry" / "printed.py"
-    spec = importlib.util.spec_from_file_location("cask_printed", path)
-    if spec is None or spec.loader is None:
-        raise ImportError(path)
-    module = importlib.util.module_from_spec(spec)
-    spec.loader.exec_module(module)
+    module = _ours("telemetry/printed.py")
     least = LEVELS.index(log_level) if log_level in LEVELS else 0
     sys.stdout, sys.stderr = (
         module.stream(functools.partial(say, name, level) if LEVELS.index(level) >= least else str)
         for level in ("info", "warning")
     )
+
+
+def _ours(path: str) -> Any:
+    """A module of Cask that wants the standard library alone. By its path: its packages are not to be found here."""
+    place = Path(__file__).parent.parent / "app" / path
+    spec = importlib.util.spec_from_file_location(f"cask_{place.stem}", place)
+    if spec is None or spec.loader is None:
+        raise ImportError(path)
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
 
 
 def say(name: str, level: str, line: str) -> None:

@@ -61,6 +61,7 @@ INCLUDED = (
     "static",
     "security",
     "compression",
+    "whole-answers",
     "errors",
     "logging",
     "tls",

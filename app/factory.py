@@ -28,6 +28,7 @@ from app.web.middleware.request_context import RequestContext
 from app.web.openapi.readers import openapi
 from app.web.ops import ops
 from app.web.pages import pages
+from app.web.whole_answers import WholeAnswers
 
 
 def create_app(settings: Settings | None = None, engine: Engine | None = None) -> Flask:
@@ -43,6 +44,8 @@ def create_app(settings: Settings | None = None, engine: Engine | None = None) -
     predictor = Predictor(settings, engine or _engine(settings), kept, RequestContext())
     app.extensions["predictor"] = predictor
     app.extensions["ensemble"] = Ensemble.of(settings)
+    if app.extensions["is_under_apache"]:
+        app.wsgi_app = WholeAnswers(app.wsgi_app)  # type: ignore[method-assign]
     light_path.init_app(app, settings, lambda: straight is not None and straight.is_open)
     straight = fast_path.init_app(app, settings)
     middleware.init_app(app, settings, predictor.decoder.budget)

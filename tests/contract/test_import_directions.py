@@ -660,6 +660,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 "app.engine.client",
             ),
             *("app.cache.predictions", "app.ensembles.ensemble", "app.web.policy", "app.web.serving"),
+            "app.web.whole_answers",
             *("app.engine.service", "app.config", "app.jobs.stores", "app.plugins.mounting"),
         },
     ),
