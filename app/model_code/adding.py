@@ -4,17 +4,16 @@ from __future__ import annotations
 
 import json
 import shutil
-import tempfile
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from app.errors import GoldenCheckError, ManifestError, ModelLoadError
+from app.errors import GoldenCheckError, ModelLoadError
 from app.model_code import class_limits, environments, examples, last_words, pickles
 from app.model_code import folder as folders
 from app.model_code.model_class import FILE_NAME
 from app.model_code.worker import ModelWorker, Spec
-from app.models import manifests
+from app.models import entries, manifests
 from app.models.manifests import CodeSpec, Manifest
 from cask import renamed
 
@@ -42,17 +41,14 @@ class NewCode:
 def add(new: NewCode, store: Path, *, force: bool = False, say: Progress = lambda line: None) -> Manifest:
     """Copy the folder, start it once, and write its manifest. Raises ModelLoadError, ManifestError."""
     target = store / new.name / new.version
-    if target.exists() and not force:
-        raise ManifestError(f"{target} exists already.", hint="Give another VERSION; --force replaces it.")
+    entries.check_free(target, force=force)
     if not (new.folder / FILE_NAME).is_file():
         raise ModelLoadError(
             f"{new.folder} holds no {FILE_NAME}.", hint="A model with code is a class in a file of that name."
         )
     environments.check_lists(new.folder)
     _check_pickles(new, say)
-    store.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as scratch:
-        made = Path(scratch) / new.name / new.version
+    with entries.adding(store, target) as made:
         _copy(new.folder, made)
         if new.is_locked and (made / environments.LOCK).exists():
             environments.install(made, say)
@@ -63,7 +59,6 @@ def add(new: NewCode, store: Path, *, force: bool = False, say: Progress = lambd
         _check_unwritten(made, before)
         (made / manifests.FILE_NAME).write_text(manifest_text(new, made, running), encoding="utf-8")
         manifests.read(made)
-        _publish(made, target)
     for old in renamed.in_code(sorted(target.glob("*.py"))):
         say(str(old))
     say(f"added {new.name}@{new.version} to {store}")
@@ -168,21 +163,5 @@ def manifest_text(new: NewCode, made: Path, running: ModelWorker) -> str:
         "description": new.description or signature["description"].partition("\n")[0],
     }
     serve = {"max_batch_size": signature["max_batch_size"], "max_queue_delay_ms": signature["max_wait_ms"]}
-    tables = {"serve": serve, "code": {**limits, "signature": json.dumps(signature)}}
     # In the order of the parameters, by which values go to them.
-    lines = [f"{key} = {_toml(value)}" for key, value in top.items()]
-    for name, table in tables.items():
-        lines += ["", f"[{name}]", *(f"{key} = {_toml(value)}" for key, value in table.items())]
-    return "\n".join(lines) + "\n"
-
-
-def _toml(value: object) -> str:
-    # TOML's basic strings and JSON's agree, but for DEL, which JSON leaves as it is.
-    return json.dumps(value, ensure_ascii=False).replace("\x7f", "\\u007F")
-
-
-def _publish(made: Path, target: Path) -> None:
-    target.parent.mkdir(exist_ok=True)
-    if target.exists():
-        target.rename(made.parent / "replaced")
-    made.rename(target)
+    return entries.toml(top, {"serve": serve, "code": {**limits, "signature": json.dumps(signature)}})

@@ -16,10 +16,10 @@ from app.models import builds
 from app.models.builds import Candidate, Report
 from app.models.manifests import TENSOR, Manifest
 from app.runtimes import device_memory, devices
-from app.runtimes.model import Model
+from app.runtimes.model import Model, TaskModel
 from app.storage import files
 
-__all__ = ["Model", "Plan", "load_candidate", "load_model", "processor", "set_up_torch"]
+__all__ = ["Model", "Plan", "load_candidate", "load_model", "load_task_model", "processor", "set_up_torch"]
 
 log = logging.getLogger("cask.engine")
 
@@ -72,6 +72,13 @@ def load_model(manifest: Manifest, plan: Plan | None = None) -> Model:
     if report is not None and not plan.max_batch_size:
         model.best_batch_size = candidate.best_batch_size
     return device_memory.BoundedModel(model, out_of_memory, devices.empty_cache)
+
+
+def load_task_model(manifest: Manifest) -> TaskModel:
+    """A model of pictures as it is loaded on a processor, where nothing is wrapped around it. Raises ModelLoadError."""
+    model = load_model(manifest)
+    assert isinstance(model, TaskModel)
+    return model
 
 
 def _need_torch(manifest: Manifest, candidate: Candidate) -> None:

@@ -103,6 +103,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
         "app.models.builds",
         {"app.config", "app.storage.file_locks", "app.storage.files", "app.storage.json_files", "app.models.manifests"},
     ),
+    ("app.models.entries", {"app.errors", "app.models.manifests"}),
     ("app.models.roles", {"app.errors", "app.storage.files", "app.storage.json_files", "app.models.manifests"}),
     ("app.models.routing", {"app.errors", "app.storage.json_files", "app.models.manifests", "app.models.roles"}),
     ("app.inference.options", {"app.errors", "app.inference.results", "app.models.manifests", "app.tasks"}),
@@ -349,6 +350,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *(
                 "app.runtimes",
                 "app.models.builds",
+                "app.models.entries",
                 "app.config",
                 "app.errors",
                 "app.storage.files",
@@ -765,7 +767,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     (
         "app.model_code.adding",
-        {"app.errors", "app.model_code", "app.models.manifests"},
+        {"app.errors", "app.model_code", "app.models.entries", "app.models.manifests"},
     ),
     ("app.model_code", {"app.errors"}),
     # Tools for people who write one: above the web tier, known to commands only.

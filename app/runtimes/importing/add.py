@@ -6,7 +6,6 @@ once and whole, or not at all.
 
 from __future__ import annotations
 
-import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import partial
@@ -18,16 +17,15 @@ import torch
 
 from app import tasks
 from app.errors import ModelLoadError
-from app.models import manifests
+from app.models import entries, manifests
 from app.models.manifests import InputKind, InputSpec, Manifest, ServeSpec, ToleranceSpec
 from app.runtimes import architectures, weights
 from app.runtimes.architectures import Architecture
 from app.runtimes.build import sample_store
 from app.runtimes.checks import golden_answers, proof, reference
-from app.runtimes.importing import checkpoints, entries, label_files, published, weight_files
+from app.runtimes.importing import checkpoints, label_files, published, weight_files
 from app.runtimes.importing.network_wanted import RANDOM, RANDOM_SEED
-from app.runtimes.model import TaskModel
-from app.runtimes.registry import load_model
+from app.runtimes.registry import load_task_model
 
 DEFAULT = "DEFAULT"
 WEIGHTS_FILE_NAME = "weights.safetensors"
@@ -93,17 +91,15 @@ def add_model(
     if new.sample_pictures is not None:
         sample_store.check(new.sample_pictures, new.task)
     _tell_what_is_odd(new, manifest, progress)
-    store.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as folder:
+    with entries.adding(store, target) as made:
         read = partial(_tensors, manifest, new.weights, known, progress, open_url)
-        made = _write_version(Path(folder), new, manifest, read, progress, advance)
+        _write_version(made, new, manifest, read, progress, advance)
         sample_store.bring(replace(manifest, directory=made), store, new.sample_pictures, progress)
-        model = _loaded(manifests.read(made))
+        model = load_task_model(manifests.read(made))
         model.prove(progress)
         if known and known.transform and _are_published(new.weights, known):
             progress(reference.compare(model, known.transform, known.labels, proof.originals(model)))
         advance()
-        entries.publish(made, target)
     progress(f"added {new.name}@{new.version} to {store}")
     return manifests.read(target)
 
@@ -204,36 +200,26 @@ def _tensors(
 
 
 def _write_version(
-    folder: Path,
+    made: Path,
     new: NewModel,
     manifest: Manifest,
     read: Callable[[], weights.Tensors],
     progress: Progress,
     advance: Callable[[], None],
-) -> Path:
-    """Write the version below ``folder``, load it and check it; returns its directory."""
-    made = folder / manifest.name / manifest.version
-    made.mkdir(parents=True)
+) -> None:
+    """Write the version into the folder ``made``, load it and check it."""
     progress(f"reading the weights of {manifest.architecture} ({new.weights})")
     digest = weights.write(made / WEIGHTS_FILE_NAME, read(), half=new.half)
     advance()
     manifest = replace(manifest, directory=made, sha256=digest)
     progress("predicting the golden answers")
-    (made / golden_answers.FILE_NAME).write_bytes(golden_answers.make(_loaded(manifest), new.golden_pictures))
+    (made / golden_answers.FILE_NAME).write_bytes(golden_answers.make(load_task_model(manifest), new.golden_pictures))
     manifest = replace(manifest, golden=golden_answers.FILE_NAME)
     advance()
     (made / manifests.FILE_NAME).write_text(entries.to_toml(manifest), encoding="utf-8")
     progress("loading it as the engine will, and comparing")
-    _loaded(manifests.read(made)).golden_check()
+    load_task_model(manifests.read(made)).golden_check()
     advance()
-    return made
-
-
-def _loaded(manifest: Manifest) -> TaskModel:
-    """As the engine loads it on a processor, where nothing is wrapped around it."""
-    model = load_model(manifest)
-    assert isinstance(model, TaskModel)
-    return model
 
 
 def input_spec(

@@ -7,23 +7,21 @@ from __future__ import annotations
 
 import ast
 import json
-import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from app import tasks
 from app.errors import ModelLoadError
-from app.models import builds, manifests
+from app.models import builds, entries, manifests
 from app.models.manifests import TENSOR, CodeSpec, Manifest, ServeSpec, ToleranceSpec
 from app.runtimes import selection
 from app.runtimes.build import sample_store, samples
 from app.runtimes.checks import golden_answers
-from app.runtimes.importing import entries, label_files, network_files, network_process, timm_networks
+from app.runtimes.importing import label_files, network_files, network_process, timm_networks
 from app.runtimes.importing.network_files import NetworkFile
 from app.runtimes.importing.network_wanted import RANDOM, Converted, Wanted
-from app.runtimes.model import TaskModel
-from app.runtimes.registry import load_model
+from app.runtimes.registry import load_model, load_task_model
 
 Progress = Callable[[str], None]
 FILE_NAME = "network.xml"
@@ -85,10 +83,7 @@ def add_network(
     if new.architecture:
         timm_networks.check_labels(new.architecture, labels)
     advance()
-    store.mkdir(parents=True, exist_ok=True)
-    with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as folder:
-        made = Path(folder) / new.name / new.version
-        made.mkdir(parents=True)
+    with entries.adding(store, target) as made:
         converted = _convert(new, file, labels, made, store, progress)
         labels = _numbered(labels, converted)
         _check_labels(new, labels, converted)
@@ -98,7 +93,6 @@ def add_network(
             _finish_tensors(manifest, new, store, progress, advance)
         else:
             _finish(manifest, new, store, progress, advance)
-        entries.publish(made, target)
     progress(f"added {new.name}@{new.version} to {store}")
     return manifests.read(target)
 
@@ -216,12 +210,12 @@ def _finish(manifest: Manifest, new: NewNetwork, store: Path, progress: Progress
     sample_store.bring(manifest, store, new.sample_pictures, progress)
     progress("predicting the golden answers")
     pictures = [samples.read_one(path, manifest).pixels for path in samples.paths(manifest)[:GOLDEN_PICTURES]]
-    golden = golden_answers.make(_loaded(replace(manifest, golden="")), pictures)
+    golden = golden_answers.make(load_task_model(replace(manifest, golden="")), pictures)
     (manifest.directory / golden_answers.FILE_NAME).write_bytes(golden)
     (manifest.directory / manifests.FILE_NAME).write_text(entries.to_toml(manifest), encoding="utf-8")
     advance()
     progress("loading it as the engine will, and comparing")
-    model = _loaded(manifests.read(manifest.directory))
+    model = load_task_model(manifests.read(manifest.directory))
     model.golden_check()
     model.prove(progress)
     advance()
@@ -236,9 +230,3 @@ def _finish_tensors(
     advance()
     load_model(manifests.read(manifest.directory)).golden_check()
     advance()
-
-
-def _loaded(manifest: Manifest) -> TaskModel:
-    model = load_model(manifest)
-    assert isinstance(model, TaskModel)
-    return model

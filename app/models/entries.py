@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
+import tempfile
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -29,14 +32,20 @@ def check_name(manifest: Manifest) -> None:
             )
 
 
-def publish(made: Path, target: Path) -> None:
-    """Move the finished version to its place by rename."""
-    target.parent.mkdir(exist_ok=True)
-    # temporary folders are readable by their owner alone; the engine runs as another user.
-    made.chmod(0o755)
-    if target.exists():
-        target.rename(made.parent / "replaced")
-    made.rename(target)
+@contextlib.contextmanager
+def adding(store: Path, target: Path) -> Iterator[Path]:
+    """A folder to make a version in, which becomes ``target`` by rename at the end of the block; else nothing stays."""
+    store.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(prefix=".adding-", dir=store) as scratch:
+        made = Path(scratch) / target.relative_to(store)
+        made.mkdir(parents=True)
+        yield made
+        target.parent.mkdir(exist_ok=True)
+        # Whatever the umask: the engine runs as another user.
+        made.chmod(0o755)
+        if target.exists():
+            target.rename(made.parent / "replaced")
+        made.rename(target)
 
 
 def to_toml(manifest: Manifest) -> str:
@@ -64,7 +73,12 @@ def to_toml(manifest: Manifest) -> str:
         "held_out": manifest.held_out,
         "code": asdict(manifest.code) if manifest.code else {},
     }
-    lines = [f"{key} = {_toml_value(value)}" for key, value in top.items() if value not in ("", False)]
+    return toml({key: value for key, value in top.items() if value not in ("", False)}, tables)
+
+
+def toml(top: Mapping[str, Any], tables: Mapping[str, Mapping[str, Any]]) -> str:
+    """A TOML document with tables that have no tables inside; empty ones are left out."""
+    lines = [f"{key} = {_toml_value(value)}" for key, value in top.items()]
     for table, entries in tables.items():
         if entries:
             lines += ["", f"[{table}]", *(f"{key} = {_toml_value(value)}" for key, value in entries.items())]
