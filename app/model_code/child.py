@@ -133,14 +133,8 @@ class Served:
 
 def _said(error: BaseException) -> str:
     """What was raised, and the last line of the model that had a part in it; for the model's owner, not for callers."""
-    trace, place = error.__traceback__, ""
-    folder = str(Path.cwd())
-    while trace is not None:
-        path = trace.tb_frame.f_code.co_filename
-        if path.startswith(folder):
-            place = f"{path}, line {trace.tb_lineno}: "
-        trace = trace.tb_next
-    return f"{place}{type(error).__name__}: {error}"[:WHY_CHARACTERS]
+    place = model_class.place_of(error, Path.cwd())
+    return f"{place}{': ' * bool(place)}{type(error).__name__}: {error}"[:WHY_CHARACTERS]
 
 
 def _print(error: BaseException | None, folder: Path) -> None:

@@ -53,11 +53,7 @@ class Example:
 def paths(folder: Path) -> list[Path]:
     """The files that are asked, in their order. Raises GoldenCheckError where two have one name, or there are many."""
     place = folder / FOLDER
-    found = (
-        sorted(p for p in place.iterdir() if not p.name.endswith(EXPECTED) and p.name[0] != ".")
-        if place.is_dir()
-        else []
-    )
+    found = sorted(p for p in place.glob("[!.]*") if not p.name.endswith(EXPECTED))
     stems = [path.stem for path in found]
     twice = next((path for path in found if stems.count(path.stem) > 1), None)
     if twice is not None:
@@ -95,10 +91,10 @@ def _request(
 ) -> tuple[list[dict[str, Any]], dict[str, Any], bool]:
     """The items, the options, and whether it is a list of items."""
     if path.suffix != ".json":
-        beside = [name for name, schema in signature["inputs"].items() if schema.get(KIND) in BESIDE]
-        if len(beside) != 1 or len(signature["inputs"]) != 1:
+        name = code_items.lone_file(signature)
+        if not name:
             raise ValueError(f"the model takes {', '.join(signature['inputs'])}, not one picture or file alone")
-        return [{beside[0]: data}], {}, False
+        return [{name: data}], {}, False
     document = json.loads(data)
     if not isinstance(document, dict):
         raise ValueError("it is no JSON object")  # noqa: TRY004 - as the other faults of the file

@@ -13,7 +13,6 @@ from app.errors import ModelLoadError
 # Beside the model, and not part of what it is: the manifest holds the digest, the environment is made from the lock.
 LEFT_OUT = frozenset({"manifest.toml", "environment", "__pycache__", ".git"})
 MOST_FILES = 10_000
-CHUNK_BYTES = 1024 * 1024
 
 
 def files(folder: Path) -> Iterator[Path]:
@@ -56,15 +55,12 @@ def digest(folder: Path) -> str:
 
 
 def _file_digest(path: Path) -> str:
-    found = hashlib.sha256()
     try:
         # Not followed, should somebody put a link there meanwhile.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC), "rb") as file:
-            while chunk := file.read(CHUNK_BYTES):
-                found.update(chunk)
+            return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise ModelLoadError(f"{path} cannot be read: {error.strerror}.", hint="Open it to the service user.") from None
-    return found.hexdigest()
 
 
 class Seal:

@@ -70,7 +70,8 @@ def _of_class(hint: type) -> tuple[str, str]:
         return "", f"it as a dataclass: @dataclass above class {hint.__name__}, without a base{first}"
     if hint.__module__ == "numpy" and hasattr(hint, "dtype"):
         return NUMPY.get(_kind_of_numpy(hint), ""), ""
-    return next((OTHERS[name] for name in map(_full_name, hint.__mro__) if name in OTHERS), ("", ""))
+    names = (f"{base.__module__}.{base.__qualname__}" for base in hint.__mro__)
+    return next((OTHERS[name] for name in names if name in OTHERS), ("", ""))
 
 
 def item(hint: Any) -> Any:
@@ -89,10 +90,6 @@ def named(hint: Any) -> str:
     for module in ("typing.", "collections.abc.", "collections.", "model."):
         text = text.replace(module, "")
     return text
-
-
-def _full_name(base: type) -> str:
-    return f"{base.__module__}.{base.__qualname__}"
 
 
 def _kind_of_numpy(hint: Any) -> str:

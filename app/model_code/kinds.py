@@ -155,15 +155,12 @@ def _picture(value: Any) -> str:
 
 
 def _vector(value: Any) -> list[float]:
-    if not isinstance(value, cask.Embedding):
-        raise TypeError(f"{_shown(value)} where an Embedding was promised")
-    return [_number(each) for each in value.vector]
+    return [_number(each) for each in _checked(cask.Embedding, "an Embedding")(value).vector]
 
 
 def _mask(value: Any) -> dict[str, Any]:
     """The picture and the share of each class that is there, largest first."""
-    if not isinstance(value, cask.Mask):
-        raise TypeError(f"{_shown(value)} where a Mask was promised")
+    _checked(cask.Mask, "a Mask")(value)
     import numpy as np
 
     labels, counts = list(value.labels), np.bincount(value.classes.ravel(), minlength=1)
@@ -197,7 +194,7 @@ PLAIN: Mapping[type, Kind] = {
     cask.Image: Kind(IMAGE, _image, _picture),
     cask.Mask: Kind(MASK, _same, _mask),
     cask.Embedding: Kind({"type": "array", "items": {"type": "number"}}, _same, _vector),
-    type(None): Kind(NULL, _same, lambda value: _checked(type(None), "None")(value)),
+    type(None): Kind(NULL, _same, _checked(type(None), "None")),
 }
 
 

@@ -66,5 +66,5 @@ def _engine(pid: int) -> str:
 
 
 def _is_alive(engine: str) -> bool:
-    pid, _, _ = engine.partition(".")
+    pid = engine.partition(".")[0]
     return pid.isdecimal() and _engine(int(pid)) == engine

@@ -40,7 +40,7 @@ def find(folder: Path) -> type[cask.Model]:
     except BaseException as error:
         hint = _advice(error, folder)
         said = f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
-        raise SignatureError(f"{place_of(error, path)}: {said}{hint}") from error
+        raise SignatureError(f"{place_of(error, folder) or path}: {said}{hint}") from error
     found = [
         each
         for each in vars(module).values()
@@ -54,12 +54,12 @@ def find(folder: Path) -> type[cask.Model]:
     return found[0]
 
 
-def place_of(error: BaseException, path: Path) -> str:
-    """The last line of the model's own files that had a part in it."""
-    place, trace = str(path), error.__traceback__
+def place_of(error: BaseException, folder: Path) -> str:
+    """The last line of the model's own files that had a part in it; empty where none had."""
+    place, trace = "", error.__traceback__
     while trace is not None:
         name = trace.tb_frame.f_code.co_filename
-        if Path(name).is_relative_to(path.parent):
+        if Path(name).is_relative_to(folder):
             place = f"{name}, line {trace.tb_lineno}"
         trace = trace.tb_next
     return place

@@ -50,12 +50,10 @@ def _words(path: Path) -> str:
             with zipfile.ZipFile(path) as archive:
                 for member in _members(path):
                     with archive.open(member) as inner:
-                        for name in _imports(inner):
-                            names.add(name)
+                        names.update(_imports(inner))
         else:
             with path.open("rb") as file:
-                for name in _imports(file):
-                    names.add(name)
+                names.update(_imports(file))
     except Exception as error:  # noqa: BLE001 - whatever an altered file makes of the readers
         if not names:
             return f"cannot be read as a pickle ({type(error).__name__})"

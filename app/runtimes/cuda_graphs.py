@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import Protocol
 
 import torch
 
@@ -20,15 +19,11 @@ _RECORDING = threading.Lock()
 Network = Callable[[torch.Tensor], torch.Tensor]
 
 
-class Recording(Protocol):
-    """A network at one shape. Used by the thread that made it."""
-
-    def replay(self, images: torch.Tensor) -> torch.Tensor:
-        """The results for images, at most as many as were recorded; theirs come first. Good until the next replay."""
-
-
 class CudaGraph:
-    """A recording made on the current stream, which must not be the default one. Raises what the GPU refuses."""
+    """A recording at one shape, for the thread that made it on its current stream, which must not be the default one.
+
+    Raises what the GPU refuses.
+    """
 
     def __init__(self, network: Network, images: torch.Tensor) -> None:
         stream = torch.cuda.current_stream(images.device)
@@ -43,7 +38,7 @@ class CudaGraph:
                 self._results = network(self._images)
 
     def replay(self, images: torch.Tensor) -> torch.Tensor:
-        """See ``Recording``."""
+        """The results for images, at most as many as were recorded; theirs come first. Good until the next replay."""
         self._images[: len(images)].copy_(images, non_blocking=True)
         self._graph.replay()
         return self._results
@@ -55,23 +50,19 @@ class Recorded(threading.local):
     Each thread has recordings of its own, for they compute in memory of their own.
     """
 
-    def __init__(self, network: Network, record: Callable[[Network, torch.Tensor], Recording] = CudaGraph) -> None:
+    def __init__(self, network: Network, record: Callable[[Network, torch.Tensor], CudaGraph] = CudaGraph) -> None:
         self._network = network
         self._record = record
-        self._recordings: dict[torch.Size, Recording] = {}
+        self._recordings: dict[torch.Size, CudaGraph] = {}
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
         """The results, good until this thread's next call. Raises as torch does, torch.OutOfMemoryError too."""
-        shape = torch.Size((_recorded_size(len(images)), *images.shape[1:]))
+        next_power_of_two = 1 << (len(images) - 1).bit_length()
+        shape = torch.Size((next_power_of_two, *images.shape[1:]))
         recording = self._recordings.get(shape)
         if recording is None:
             recording = self._recordings[shape] = self._record(self._network, _filled_up(images, shape[0]))
         return recording.replay(images)[: len(images)]
-
-
-def _recorded_size(count: int) -> int:
-    """The next power of two."""
-    return 1 << (count - 1).bit_length()
 
 
 def _filled_up(images: torch.Tensor, count: int) -> torch.Tensor:

@@ -114,10 +114,8 @@ class BoundedModel(Model):
         log.warning("model %s: %s", self.manifest.key, error.message)
         return error
 
-    @contextlib.contextmanager
-    def _or_refused(self) -> Iterator[None]:
-        with refused(self.manifest.key, self.device, self._out_of_memory):
-            yield
+    def _or_refused(self) -> contextlib.AbstractContextManager[None]:
+        return refused(self.manifest.key, self.device, self._out_of_memory)
 
 
 @contextlib.contextmanager

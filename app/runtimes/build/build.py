@@ -11,7 +11,7 @@ import contextlib
 import functools
 import sys
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,27 +29,18 @@ from app.runtimes.build.agreement import Agreement
 from app.runtimes.build.samples import Samples
 from app.runtimes.build.trial import TrialError, Trials, work_folder
 
-CANDIDATES = tuple(
-    Candidate(runtime, precision, is_faithful=False)
-    for runtime, precisions in (
-        ("torch", ("fp32",)),
-        ("torch-channels-last", ("fp32", "bf16")),
-        ("torch-fused", ("fp32", "bf16")),
-        ("aotinductor", ("fp32", "bf16")),
-        ("openvino", ("fp32", "bf16", "int8")),
-    )
-    for precision in precisions
-)
+
+def _candidates(precisions: Mapping[str, Sequence[str]]) -> tuple[Candidate, ...]:
+    pairs = ((runtime, precision) for runtime, known in precisions.items() for precision in known)
+    return tuple(Candidate(*pair, is_faithful=False) for pair in pairs)
+
+
+_OF_FILES = {"aotinductor": ("fp32", "bf16"), "openvino": ("fp32", "bf16", "int8")}
+_OF_TORCH = dict.fromkeys(("torch-channels-last", "torch-fused"), ("fp32", "bf16"))
+CANDIDATES = _candidates({"torch": ("fp32",), **_OF_TORCH, **_OF_FILES})
 # fp16 is for GPUs: processors without its instructions compute it many times slower than fp32.
-GPU_CANDIDATES = (
-    *(Candidate("torch", "fp32", is_faithful=False),),
-    *(
-        Candidate(runtime, precision, is_faithful=False)
-        for runtime in ("torch-channels-last", "torch-fused", "torch-graphs")
-        for precision in ("fp32", "fp16", "bf16")
-    ),
-    *(each for each in CANDIDATES if not each.runtime.startswith("torch")),
-)
+_ON_GPUS = dict.fromkeys((*_OF_TORCH, "torch-graphs"), ("fp32", "fp16", "bf16"))
+GPU_CANDIDATES = _candidates({"torch": ("fp32",), **_ON_GPUS, **_OF_FILES})
 BATCH_SIZES = (1, 4, 8)
 GPU_BATCH_SIZES = (8, 16, 32, 64)
 # Short rounds in turn, the best of each: a disturbed moment then hits one round of some, not all of one.

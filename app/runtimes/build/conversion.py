@@ -151,6 +151,9 @@ def _quiet() -> Iterator[None]:
     """Converters draw bars and warn of what they trace; a person wants one line a candidate."""
     logging.getLogger("nncf").setLevel(logging.ERROR)
     nowhere: Any = io.StringIO()
-    with warnings.catch_warnings(), contextlib.redirect_stdout(nowhere), contextlib.redirect_stderr(nowhere):
-        warnings.simplefilter("ignore")
+    with (
+        contextlib.redirect_stdout(nowhere),
+        contextlib.redirect_stderr(nowhere),
+        warnings.catch_warnings(action="ignore"),
+    ):
         yield

@@ -74,15 +74,17 @@ def made_up_picture(spec: InputSpec) -> np.ndarray:
 
 def reduce_colours(picture: np.ndarray) -> np.ndarray:
     """The picture in at most 256 colours."""
-    return np.asarray(
-        Image.fromarray(picture).quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE).convert("RGB")
-    )
+    return np.asarray(_with_palette(picture).convert("RGB"))
+
+
+def _with_palette(picture: np.ndarray) -> Image.Image:
+    return Image.fromarray(picture).quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
 
 
 def _to_png(picture: np.ndarray) -> bytes:
     buffer = io.BytesIO()
     # The picture has at most 256 colours already, so a palette loses nothing.
-    palette = Image.fromarray(picture).quantize(256, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    palette = _with_palette(picture)
     exact = np.array_equal(np.asarray(palette.convert("RGB")), picture)
     (palette if exact else Image.fromarray(picture)).save(buffer, "PNG", optimize=True)
     return buffer.getvalue()

@@ -125,13 +125,10 @@ def _refuse_extra(
 
 def _refuse_shapes(chosen: Tensors, needed: Tensors, source: str, labels: Sequence[str]) -> None:
     wrong = [name for name, tensor in needed.items() if chosen[name].shape != tensor.shape]
-    if not wrong:
-        return
-    name = wrong[0]
-    has, wants = list(chosen[name].shape), list(needed[name].shape)
-    raise ModelLoadError(
-        f"{source} does not fit: {name} is {has}, {wants} is expected.", hint=_shape_hint(has, wants, wrong, labels)
-    )
+    for name in wrong[:1]:
+        has, wants = list(chosen[name].shape), list(needed[name].shape)
+        hint = _shape_hint(has, wants, wrong, labels)
+        raise ModelLoadError(f"{source} does not fit: {name} is {has}, {wants} is expected.", hint=hint)
 
 
 def _refuse_numbers(chosen: Tensors, expected: Mapping[str, torch.Tensor], source: str) -> None:
@@ -147,10 +144,7 @@ def _unusable(tensor: torch.Tensor, is_real: bool) -> Iterator[tuple[str, str]]:
     elif tensor.layout != torch.strided:
         yield f"is stored as {tensor.layout}", "Save it dense: tensor.to_dense()."
     elif is_real and tensor.dtype not in _REAL:
-        yield (
-            f"holds numbers of {tensor.dtype}",
-            "Save them as fp32, fp16 or bf16, as before quantising.",
-        )
+        yield f"holds numbers of {tensor.dtype}", "Save them as fp32, fp16 or bf16, as before quantising."
     elif is_real and not torch.isfinite(tensor).all():
         yield "holds numbers that are NaN or infinite", "The training went wrong there; take an earlier checkpoint."
 

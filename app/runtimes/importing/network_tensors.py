@@ -5,7 +5,7 @@ Runs in the process apart. The first side of each array is the number of items, 
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -156,24 +156,27 @@ def _tried(
     wanted: Wanted, network: Network, inputs: Sequence[Input], batch: str
 ) -> tuple[list[list[np.ndarray]], list[list[np.ndarray]]]:
     """Samples, or made-up items, and what the file answers to each. Raises ModelLoadError where it computes none."""
-    if wanted.samples:
-        given = [[*each.values] for each in array_samples.read(Path(wanted.samples), inputs)[:COMPARED]]
-        try:
-            return given, [network.original(_fed(item, batch)) for item in given]
-        except (RuntimeError, ValueError, TypeError, IndexError) as error:
-            said = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
-            raise ModelLoadError(f"{wanted.file} does not compute the first samples: {said}.") from None
     said = ""
-    for side in OPEN_SIDES:
-        random = np.random.default_rng(SEED)
-        items = [[_made_up(array, side, random) for array in inputs] for _ in range(COMPARED)]
+    for items in _some_items(wanted, inputs):
         try:
             return items, [network.original(_fed(item, batch)) for item in items]
         except (RuntimeError, ValueError, TypeError, IndexError) as error:
             said = (str(error).strip().splitlines() or [type(error).__name__])[-1][:200]
+    if wanted.samples:
+        raise ModelLoadError(f"{wanted.file} does not compute the first samples: {said}.")
     shapes = ", ".join(f"{array.name} {list(array.sides)}" for array in inputs)
     hint = "Export it with fixed sides, or serve it as a model with code."
     raise ModelLoadError(f"{wanted.file} computes no made-up arrays ({shapes}): {said}.", hint=hint)
+
+
+def _some_items(wanted: Wanted, inputs: Sequence[Input]) -> Iterator[list[list[np.ndarray]]]:
+    """The first samples; else made-up items, for each length that an open side may have."""
+    if wanted.samples:
+        yield [[*each.values] for each in array_samples.read(Path(wanted.samples), inputs)[:COMPARED]]
+        return
+    for side in OPEN_SIDES:
+        random = np.random.default_rng(SEED)
+        yield [[_made_up(array, side, random) for array in inputs] for _ in range(COMPARED)]
 
 
 def _made_up(array: Input, side: int, random: np.random.Generator) -> np.ndarray:
@@ -193,11 +196,8 @@ def _is_by_rows(run: Original, items: Sequence[Sequence[np.ndarray]], expected: 
         together = run([np.stack(arrays) for arrays in zip(*items, strict=True)])
     except RuntimeError:
         return False
-    for found, *apart in zip(together, *expected, strict=True):
-        rows = np.concatenate(apart)
-        if agreement.of_values(rows, found) > TOLERANCE:
-            return False
-    return True
+    apart = (np.concatenate(rows) for rows in zip(*expected, strict=True))
+    return all(agreement.of_values(*pair) <= TOLERANCE for pair in zip(apart, together, strict=True))
 
 
 def _write(model: Any, folder: Path, items: Sequence[Sequence[np.ndarray]], run: Original, batch: str) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from app.models.manifests import InputSpec
@@ -13,8 +12,6 @@ from app.models.manifests import InputSpec
 # In the place of a file: weights of a fixed seed, to try the service.
 RANDOM = "random"
 RANDOM_SEED = 20260101
-# How a network's values are counted before mean and std.
-VALUES = ("0-1", "0-255")
 
 
 @dataclass(frozen=True)
@@ -60,10 +57,6 @@ class Wanted:
     def completed(self, usual: Mapping[str, Any]) -> Wanted:
         """With what the network itself says, by field, where nobody said otherwise."""
         return replace(self, **{name: value for name, value in usual.items() if not getattr(self, name)})
-
-    @property
-    def path(self) -> Path:
-        return Path(self.file)
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,6 @@ that the tensors beside them can be had. For adding a model only; nothing is unp
 
 from __future__ import annotations
 
-import contextlib
 import pickle
 import warnings
 import zipfile
@@ -120,7 +119,9 @@ def _pickled(path: Path, head: bytes) -> Any:
         _refuse_other_archives(path)
     try:
         unknown = torch.serialization.get_unsafe_globals_in_checkpoint(path) if head.startswith(b"PK") else []
-        with torch.serialization.safe_globals([(_stand_in(name), name) for name in unknown]), _without_warnings():
+        stand_ins: list[Any] = [(type(name, (StandIn,), {}), name) for name in unknown]
+        # torch warns of oddities in the file; what matters of them is an error. Adding a model has one thread.
+        with torch.serialization.safe_globals(stand_ins), warnings.catch_warnings(action="ignore"):
             content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
         raise ModelLoadError(_unpickling_words(path, error), hint=_SAVE_IT) from None
@@ -131,18 +132,6 @@ def _pickled(path: Path, head: bytes) -> Any:
         ) from None
     _refuse_whole_models(path, content)
     return content
-
-
-@contextlib.contextmanager
-def _without_warnings() -> Iterator[None]:
-    """torch warns of oddities in the file; what matters of them is an error. Adding a model has one thread."""
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")
-        yield
-
-
-def _stand_in(name: str) -> type[StandIn]:
-    return type(name, (StandIn,), {})
 
 
 def _unpickling_words(path: Path, error: Exception) -> str:
@@ -176,10 +165,7 @@ def _refuse_other_archives(path: Path) -> None:
 
 def _archive_kind(names: list[str]) -> tuple[str, str]:
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
-        return (
-            "it is TorchScript (torch.jit.save), which holds code",
-            _WHOLE,
-        )
+        return "it is TorchScript (torch.jit.save), which holds code", _WHOLE
     if any(name.endswith("data.pkl") for name in names):
         return "", ""
     if any(name.startswith("MAR-INF/") for name in names):
