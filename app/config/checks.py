@@ -40,9 +40,8 @@ def check(settings: Settings) -> None:
     _check_tls(settings)
     _check_socket(settings)
     _check_limits(settings)
-    _check_cache(settings)
     _check_authorities(settings)
-    for field, others in (("state_store", "disk"), ("jobs_store", "auto or disk")):
+    for field, others in (("cache", "auto, off or disk"), ("state_store", "disk"), ("jobs_store", "auto or disk")):
         if getattr(settings, field) == "redis" and not settings.text("redis_url"):
             refuse(settings, field, f"{others}, as REDIS_URL is not set")
     if settings.jobs_webhook_hosts and not settings.jobs_webhook_secret.get_secret_value():
@@ -123,11 +122,6 @@ def _check_socket(settings: Settings) -> None:
     size = len(os.fsencode(settings.engine_socket))
     if size > SOCKET_PATH_MAX_BYTES:
         refuse(settings, "engine_socket", f"a path of at most {SOCKET_PATH_MAX_BYTES} bytes; this one has {size}")
-
-
-def _check_cache(settings: Settings) -> None:
-    if settings.cache == "redis" and not settings.text("redis_url"):
-        refuse(settings, "cache", "auto, off or disk, as REDIS_URL is not set")
 
 
 def _check_authorities(settings: Settings) -> None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -21,7 +20,6 @@ KEY = re.compile(r"[a-z][a-z0-9_]{0,39}")
 TYPES: dict[str, type] = {"text": str, "whole number": int, "number": float, "yes or no": bool, "list": tuple}
 # As TOML and Python call them.
 OTHER_WORDS = {"str": "text", "int": "whole number", "float": "number", "bool": "yes or no"}
-KEYS = ("type", "default", "meaning", "unit", "choices", "at_least", "at_most", "secret")
 # What else is said of a setting: its type, one of it, and in words.
 RIGHT: dict[str, tuple[Any, Any, str]] = {
     "meaning": (str, "", "one sentence"),
@@ -31,6 +29,7 @@ RIGHT: dict[str, tuple[Any, Any, str]] = {
     "at_most": (int | float, 0, "a number"),
     "secret": (bool, False, "true or false"),
 }
+KEYS = ("type", "default", *RIGHT)
 NUMBERS = ("at_least", "at_most")
 BOOLEANS = {"true": True, "false": False}
 
@@ -168,9 +167,13 @@ def _value(settings: Settings, one: PluginSetting) -> Any:
     try:
         return one.read(reading.value)
     except ValueError:
-        shown = MASK if one.is_secret else repr(reading.value)
-        place = "the environment" if reading.source == "environment" else reading.source
-        raise SettingsError(f"{one.name} is {shown} (from {place}); expected {one.expected}.") from None
+        said = _said(one.name, reading, is_secret=one.is_secret)
+        raise SettingsError(f"{said}; expected {one.expected}.") from None
+
+
+def _said(name: str, reading: Reading, *, is_secret: bool) -> str:
+    place = "the environment" if reading.source == "environment" else reading.source
+    return f"{name} is {MASK if is_secret else repr(reading.value)} (from {place})"
 
 
 def folders(settings: Settings) -> list[Path]:
@@ -209,18 +212,14 @@ def check(settings: Settings) -> None:
         return
     found, broken = every(settings)
     values(settings, tuple(found))
-    for field, reading in _unknown(settings.plugin_readings, found):
+    known_fields = {one.field for one in found}
+    unknown = {field: each for field, each in settings.plugin_readings.items() if field not in known_fields}
+    for field, reading in unknown.items():
         # Of a plugin that is broken nobody knows what it declares; mounting says what is wrong with it.
         if not any(field.startswith(f"{PLUGIN_PREFIX}{name}_".lower()) for name in broken):
             name, known = field.upper(), [one.name for one in found]
-            shown = MASK if SECRET_SOUNDING.search(name) else repr(reading.value)
-            place = "the environment" if reading.source == "environment" else reading.source
+            said = _said(name, reading, is_secret=bool(SECRET_SOUNDING.search(name)))
             raise SettingsError(
-                f"{name} is {shown} (from {place}), but no plugin in {settings.plugins_dir} declares it; expected"
-                f" a name from a plugin.toml.{did_you_mean(name, known)}"
+                f"{said}, but no plugin in {settings.plugins_dir} declares it; expected a name from a plugin.toml."
+                f"{did_you_mean(name, known)}"
             )
-
-
-def _unknown(readings: Mapping[str, Reading], found: list[PluginSetting]) -> Iterator[tuple[str, Reading]]:
-    known = {one.field for one in found}
-    return ((field, reading) for field, reading in readings.items() if field not in known)

@@ -8,13 +8,14 @@ import inspect
 import itertools
 import math
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import KW_ONLY, dataclass, replace
 from pathlib import Path
 from types import MappingProxyType
 from typing import Any, Literal, Self, get_type_hints
 from urllib.parse import urlencode, urlsplit
 
 from app.config.values import (
+    PLAIN,
     SECRET_MIN_CHARACTERS,
     SOCKET_PATH_MAX_BYTES,
     DeviceName,
@@ -57,45 +58,87 @@ class Span:
     unit: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Setting:
-    """What stands beside a field: see ``setting``."""
+@dataclass(frozen=True)
+class Declaration:
+    """One setting, as the table below declares it; the sentence below its field there says what it means.
 
-    default: Any
-    span: Span | None
-    expects: str
-    by_default: str
-    section: str
-    is_secret: bool
-    is_required: bool
-
-
-def setting(
-    default: Any,
-    span: Span | None = None,
-    *,
-    expects: str = "",
-    by_default: str = "",
-    section: str = "",
-    secret: bool = False,
-    optional: bool = False,
-) -> Any:
-    """Declare one setting: its default and the bounds of its number; the sentence below says what it means.
-
-    A ``default`` is a value, a text that is read like any other, or a function of the settings before it.
-    ``expects`` says in words what is right where neither type nor bounds do, ``by_default`` what a computed default is.
-    ``section`` opens a section of ``show`` and of the document; the settings that follow belong to it. ``secret``
-    values are masked and may come from files; staging and prod require them, unless ``optional``.
+    ``initial``: its default, a value, a text that is read like any other, or a function of the settings before it.
+    ``span``: the bounds of its number. ``expects`` says in words what is right where neither type nor bounds do,
+    ``by_default`` what a computed default is. ``section`` opens a section of ``show`` and of the document; the settings
+    that follow belong to it. Secret values are masked and may come from files; staging and prod require them, unless
+    they are optional. ``field`` and ``kind`` follow from where it stands.
     """
-    return Setting(
-        default=default,
-        span=span,
-        expects=expects,
-        by_default=by_default,
-        section=section,
-        is_secret=secret,
-        is_required=secret and not optional,
-    )
+
+    initial: Any
+    span: Span | None = None
+    _: KW_ONLY
+    expects: str = ""
+    by_default: str = ""
+    section: str = ""
+    is_secret: bool = False
+    is_optional: bool = False
+    field: str = ""
+    kind: Kind = PLAIN[str]
+
+    @property
+    def name(self) -> str:
+        return self.field.upper()
+
+    @property
+    def sentence(self) -> str:
+        """What it means: the docstring below its field."""
+        return _sentences()[self.field]
+
+    @property
+    def unit(self) -> str:
+        return self.span.unit if self.span else ""
+
+    @property
+    def is_required(self) -> bool:
+        """Whether staging and prod do not start without it, or with a weak one."""
+        return self.is_secret and not self.is_optional
+
+    @property
+    def default(self) -> str:
+        """The default as it would stand in an env file, or how it is computed."""
+        return self.by_default or _text(self.initial)
+
+    @property
+    def choices(self) -> tuple[str, ...]:
+        """The right words, where a value (or each part of a list) is one of a few."""
+        return self.kind.choices
+
+    @property
+    def expected(self) -> str:
+        """What a right value is, in words that follow 'expected'."""
+        if words := self.expects or self.kind.expected:
+            return words
+        if self.choices:
+            return "true or false" if self.choices == BOOLEAN else "one of " + ", ".join(self.choices)
+        return self._expected_number()
+
+    def read(self, text: str | None, before: Mapping[str, Any]) -> Any:
+        """The value of a text, or the default for None. Raises WrongValueError."""
+        if text is None:
+            text = _text(self.initial(before) if callable(self.initial) else self.initial)
+        try:
+            value = self.kind.read(text, before)
+        except ValueError:
+            raise WrongValueError(self.field) from None
+        if (span := self.span) and not span.least <= value <= (math.inf if span.most is None else span.most):
+            raise WrongValueError(self.field)
+        return value
+
+    def _expected_number(self) -> str:
+        kind = "a whole number" if self.kind is kind_of(int) else "a number"
+        span = self.span
+        low, high = (_text(span.least), _text(span.most)) if span else ("", "")
+        bounds = f"from {low} to {high}" if high else f"of at least {low}"
+        return " ".join(part for part in (kind, f"of {self.unit}" if self.unit else "", bounds) if part)
+
+
+# Not as such: what stands beside a field is of the field's type.
+setting: Any = Declaration
 
 
 class WrongValueError(ValueError):
@@ -119,14 +162,14 @@ class Settings:
     secret_key: SecretStr = setting(
         "",
         by_default="a fixed key in dev and test, none in staging and prod",
-        secret=True,
+        is_secret=True,
         expects=f"at least {SECRET_MIN_CHARACTERS} random characters, such as `openssl rand -hex 32` prints",
     )
     """Signs what the service hands out and takes back. Required in staging and prod."""
     secret_key_fallback: SecretStr = setting(
         "",
-        secret=True,
-        optional=True,
+        is_secret=True,
+        is_optional=True,
         expects=f"at least {SECRET_MIN_CHARACTERS} random characters, such as `openssl rand -hex 32` prints",
     )
     """A second key, for changing SECRET_KEY: what it has signed is taken too."""
@@ -176,7 +219,7 @@ class Settings:
 
     state_dir: RootedPath = setting("var", section="State and models")
     """The one folder that is written: sockets, caches, jobs, tokens. Back it up."""
-    redis_url: RedisUrl = setting("", secret=True, optional=True)
+    redis_url: RedisUrl = setting("", is_secret=True, is_optional=True)
     """A Redis for what several machines share: caches, limits, and tokens and jobs with STATE_STORE=redis."""
     redis_ca_file: OptionalPath = setting(None)
     """A PEM file of authorities for a Redis with rediss://, besides the system's."""
@@ -294,8 +337,8 @@ class Settings:
     """Hosts that may receive a job's webhook; empty allows none."""
     jobs_webhook_secret: SecretStr = setting(
         "",
-        secret=True,
-        optional=True,
+        is_secret=True,
+        is_optional=True,
         expects=f"at least {SECRET_MIN_CHARACTERS} random characters, such as `openssl rand -hex 32` prints",
     )
     """Signs webhooks."""
@@ -311,15 +354,15 @@ class Settings:
     alerts_repeat_seconds: float = setting(900, Span(1, 604800, "seconds"))
     """The same fault is sent at most once in this time, with a count."""
     alerts_webhook_url: SecretUrl = setting(
-        "", secret=True, optional=True, expects="an address such as https://hooks.example.org/services/…"
+        "", is_secret=True, is_optional=True, expects="an address such as https://hooks.example.org/services/…"
     )
     """A webhook for errors, as Slack takes them; empty sends none."""
     sentry_dsn: SecretUrl = setting(
-        "", secret=True, optional=True, expects="a DSN such as https://key@sentry.example.org/1"
+        "", is_secret=True, is_optional=True, expects="a DSN such as https://key@sentry.example.org/1"
     )
     """Where Sentry takes errors; empty sends none."""
     traces_endpoint: SecretUrl = setting(
-        "", secret=True, optional=True, expects="an address such as http://collector:4318/v1/traces"
+        "", is_secret=True, is_optional=True, expects="an address such as http://collector:4318/v1/traces"
     )
     """Where traces go by OTLP over HTTP; empty makes none."""
     traces_share: float = setting(0.1, Span(0, 1), expects="a number from 0 to 1")
@@ -339,7 +382,7 @@ class Settings:
     ensemble_ca_file: OptionalPath = setting(None)
     """A PEM file of authorities for those services; empty is the system's."""
     ensemble_token: SecretStr = setting(
-        "", secret=True, optional=True, expects="a token as `flask token create` prints it there"
+        "", is_secret=True, is_optional=True, expects="a token as `flask token create` prints it there"
     )
     """The API token that is shown to those services."""
 
@@ -357,7 +400,7 @@ class Settings:
     loadtest_ca_file: OptionalPath = setting(None)
     """A PEM file of authorities for that address, besides the system's."""
     loadtest_token: SecretStr = setting(
-        "", secret=True, optional=True, expects="a token as `flask token create` prints it"
+        "", is_secret=True, is_optional=True, expects="a token as `flask token create` prints it"
     )
     """The token that a load test sends, with the scopes predict and admin."""
     loadtest_allow: Literal["yes", "confirm", "no"] = setting("no")
@@ -475,77 +518,6 @@ class Reading:
 Layer = Mapping[str, Reading]
 
 
-@dataclass(frozen=True)
-class Declaration:
-    """What the table above says about one setting."""
-
-    field: str
-    kind: Kind
-    setting: Setting
-    section: str
-
-    @property
-    def name(self) -> str:
-        return self.field.upper()
-
-    @property
-    def sentence(self) -> str:
-        """What it means: the docstring below its field."""
-        return _sentences()[self.field]
-
-    @property
-    def unit(self) -> str:
-        return self.setting.span.unit if self.setting.span else ""
-
-    @property
-    def is_secret(self) -> bool:
-        return self.setting.is_secret
-
-    @property
-    def is_required(self) -> bool:
-        """Whether staging and prod do not start without it, or with a weak one."""
-        return self.setting.is_required
-
-    @property
-    def default(self) -> str:
-        """The default as it would stand in an env file, or how it is computed."""
-        return self.setting.by_default or _text(self.setting.default)
-
-    @property
-    def choices(self) -> tuple[str, ...]:
-        """The right words, where a value (or each part of a list) is one of a few."""
-        return self.kind.choices
-
-    @property
-    def expected(self) -> str:
-        """What a right value is, in words that follow 'expected'."""
-        if words := self.setting.expects or self.kind.expected:
-            return words
-        if self.choices:
-            return "true or false" if self.choices == BOOLEAN else "one of " + ", ".join(self.choices)
-        return self._expected_number()
-
-    def read(self, text: str | None, before: Mapping[str, Any]) -> Any:
-        """The value of a text, or the default for None. Raises WrongValueError."""
-        if text is None:
-            default = self.setting.default
-            text = _text(default(before) if callable(default) else default)
-        try:
-            value = self.kind.read(text, before)
-        except ValueError:
-            raise WrongValueError(self.field) from None
-        if (span := self.setting.span) and not span.least <= value <= (math.inf if span.most is None else span.most):
-            raise WrongValueError(self.field)
-        return value
-
-    def _expected_number(self) -> str:
-        kind = "a whole number" if self.kind is kind_of(int) else "a number"
-        span = self.setting.span
-        low, high = (_text(span.least), _text(span.most)) if span else ("", "")
-        bounds = f"from {low} to {high}" if high else f"of at least {low}"
-        return " ".join(part for part in (kind, f"of {self.unit}" if self.unit else "", bounds) if part)
-
-
 def _text(value: Any) -> str:
     """A value as it would stand in an env file."""
     if value is None:
@@ -575,9 +547,9 @@ def _sentences() -> dict[str, str]:
 def _declare() -> Iterator[Declaration]:
     section = ""
     for field, annotation in get_type_hints(Settings, include_extras=True).items():
-        if isinstance(declared := vars(Settings).get(field), Setting):
+        if isinstance(declared := vars(Settings).get(field), Declaration):
             section = declared.section or section
-            yield Declaration(field, kind_of(annotation), declared, section)
+            yield replace(declared, field=field, kind=kind_of(annotation), section=section)
 
 
 DECLARATIONS: Mapping[str, Declaration] = MappingProxyType({one.field: one for one in _declare()})

@@ -100,14 +100,13 @@ def _decode(asked: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     except RequestError as error:
         return _told(error), b""
     except MemoryError:
-        return _told(
-            ImageTooComplexError(
-                "The %(format)s image needs more than %(count)s bytes of memory while it is decoded.",
-                hint="Open it in another program and save it again.",
-                format=asked["kind"],
-                count=asked["bytes"],
-            )
-        ), b""
+        dear = ImageTooComplexError(
+            "The %(format)s image needs more than %(count)s bytes of memory while it is decoded.",
+            hint="Open it in another program and save it again.",
+            format=asked["kind"],
+            count=asked["bytes"],
+        )
+        return _told(dear), b""
     about = {"shape": picture.pixels.shape, "width": picture.width, "height": picture.height}
     return {**about, "scale_x": picture.scale_x, "scale_y": picture.scale_y}, picture.pixels.tobytes()
 

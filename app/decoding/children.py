@@ -87,16 +87,6 @@ class Children:
         ImageTooComplexError when it takes longer than any image may. Called within a slot of ``slot_queue``.
         """
         until = min(deadline, time.monotonic() + self._most_seconds)
-        return self._ask(found, spec, until, deadline, most_bytes)
-
-    def close(self) -> None:
-        """End those that are idle."""
-        with self._lock:
-            idle, self._idle = self._idle, []
-        for each in idle:
-            each.end()
-
-    def _ask(self, found: Look, spec: InputSpec, until: float, deadline: float, most_bytes: int) -> Picture:
         one = self._take()
         is_fit = False
         try:
@@ -129,6 +119,13 @@ class Children:
                 format=found.kind,
             )
         return answer
+
+    def close(self) -> None:
+        """End those that are idle."""
+        with self._lock:
+            idle, self._idle = self._idle, []
+        for each in idle:
+            each.end()
 
     def _take(self) -> Child:
         with self._lock:
@@ -173,14 +170,8 @@ def _exchange(line: socket.socket, found: Look, spec: InputSpec, until: float, m
     head = dataclasses.asdict(found.head)
     data = head.pop("data")
     seconds = child.limit(line, until)
-    asked = {
-        "kind": found.kind,
-        "size": found.size,
-        "head": head,
-        "spec": dataclasses.asdict(spec),
-        "bytes": most_bytes,
-    }
-    child.send(line, {**asked, "seconds": seconds}, data)
+    image = {"kind": found.kind, "size": found.size, "head": head, "spec": dataclasses.asdict(spec)}
+    child.send(line, {**image, "bytes": most_bytes, "seconds": seconds}, data)
     frame = child.receive(line, until)
     if frame is None:
         return None

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections import deque
-from types import TracebackType
+from collections.abc import Iterator
 
 from app.errors import DeadlineExceededError, DecodersBusyError
 from app.handover import Handover
@@ -29,24 +30,21 @@ class SlotQueue:
         """How many wait for a slot."""
         return len(self._line)
 
-    def slot(self, deadline: float) -> Slot:
-        """A slot for as long as a block lasts. ``deadline``: a moment of ``time.monotonic``.
+    @contextlib.contextmanager
+    def slot(self, deadline: float) -> Iterator[None]:
+        """A slot for as long as a block lasts, waited for until ``deadline``, a moment of ``time.monotonic``.
 
         To enter it raises DeadlineExceededError, DecodersBusyError when too many wait already.
         """
-        return Slot(self, deadline)
-
-    def take(self, deadline: float) -> None:
-        """Wait for a slot. Raises as ``slot``."""
         with self._lock:
             turn = self._take()
         if turn is not None:
             self._wait(turn, deadline)
-
-    def give_back(self) -> None:
-        """The opposite of ``take``."""
-        with self._lock:
-            self._give_back()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._give_back()
 
     def _take(self) -> Handover | None:
         """Take a free slot: None; else the event that says when one is handed over. Raises DecodersBusyError."""
@@ -85,24 +83,6 @@ class SlotQueue:
             self._line.popleft().set()
         else:
             self._free += 1
-
-
-class Slot:
-    """One slot, waited for when the block is entered."""
-
-    __slots__ = ("_deadline", "_queue")
-
-    def __init__(self, queue: SlotQueue, deadline: float) -> None:
-        self._queue = queue
-        self._deadline = deadline
-
-    def __enter__(self) -> None:
-        self._queue.take(self._deadline)
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._queue.give_back()
 
 
 def late() -> DeadlineExceededError:

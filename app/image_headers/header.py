@@ -31,7 +31,7 @@ class Head:
     ``orientation``: the tag of Exif, 1 to 8. ``pixel_bytes``: memory at the peak for each decoded pixel;
     ``stored_pixel_bytes``: for each pixel as stored, however small it is decoded. ``seconds``: about so long it takes
     one core. ``shrinks``: whether it can be decoded at an eighth, a quarter or half of its size. ``lacks``: why these
-    bytes cannot be all of it, empty where they can.
+    bytes cannot be all of it, empty where they can. Raises HeadError where it has no pixels.
     """
 
     width: int
@@ -43,3 +43,7 @@ class Head:
     stored_pixel_bytes: float = 0.0
     shrinks: bool = False
     lacks: str = ""
+
+    def __post_init__(self) -> None:
+        if self.width < 1 or self.height < 1:
+            raise HeadError("it says it is %(width)s×%(height)s pixels", width=self.width, height=self.height)

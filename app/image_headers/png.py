@@ -143,8 +143,6 @@ def _xmp(text: bytes) -> bytes:
 
 def _head(data: bytes, head: bytes, compressed: int, has_transparency: bool, turned: int) -> Head:
     width, height, depth, colours, _, _, interlaced = struct.unpack(">IIBBBBB", head)
-    if not width or not height:
-        raise HeadError("it says it is %(width)s×%(height)s pixels", width=width, height=height)
     if depth not in DEPTHS.get(colours, ()) or interlaced > 1:
         raise HeadError("it says it has %(depth)s bits of the colour type %(colours)s", depth=depth, colours=colours)
     row_bytes = _row_bytes(width, depth, colours)

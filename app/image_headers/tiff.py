@@ -6,7 +6,7 @@ import math
 import struct
 
 from app.image_headers import orientation
-from app.image_headers.header import Head, HeadError, TooComplexError
+from app.image_headers.header import Head, TooComplexError
 
 SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 WIDTH, HEIGHT, BITS, SAMPLES = 256, 257, 258, 277
@@ -42,9 +42,7 @@ def look(data: bytes) -> Head:
         raise TooComplexError(
             "of %(count)s bytes says that its directory names %(named)s", count=len(data), named=named
         )
-    width, height = found.get(WIDTH, 0), found.get(HEIGHT, 0)
-    if not width or not height:
-        raise HeadError("it says it is %(width)s×%(height)s pixels", width=width, height=height)
     # Strips and tiles are read whole before they become pixels.
     stored = found.get(SAMPLES, 1) * max(found.get(BITS, 8), 8) / 8
-    return Head(width, height, data, orientation.UPRIGHT, PIXEL_BYTES + min(stored, 32.0), math.inf)
+    pixel_bytes = PIXEL_BYTES + min(stored, 32.0)
+    return Head(found.get(WIDTH, 0), found.get(HEIGHT, 0), data, orientation.UPRIGHT, pixel_bytes, math.inf)
