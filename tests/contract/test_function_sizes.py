@@ -13,7 +13,6 @@ MOST_PARAMETERS = 6
 KNOWN: dict[str, tuple[int, int]] = {
     "model.py:build": (24, 7),
     "predict.py:command": (36, 11),
-    "schema.py:setting": (29, 7),
     "worker.py:__init__": (37, 9),
     "pipeline.py:predict": (38, 9),
     "shadowing.py:offer": (30, 7),
