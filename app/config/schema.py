@@ -312,7 +312,7 @@ class Settings:
     images_max_side: int = setting(30000, Span(1, 10**6, "pixels"))
     """The longest side of an image; checked before it is decoded."""
     images_max_decode_seconds: float = setting(10, Span(0.1, 3600, "seconds"))
-    """Longest that one image may take to be decoded; beyond that it gets 422."""
+    """Most processor time that one image may take to be decoded; beyond that it gets 422."""
     images_formats: ImageFormats = setting("jpeg,png,webp")
     """Image formats that are decoded; others get 415."""
 

@@ -73,7 +73,9 @@ class Children:
     """At most so many, started when there is work. Thread-safe."""
 
     def __init__(self, most: int, most_waiting: int, most_seconds: float) -> None:
-        """``most_waiting``: so many may wait for one. ``most_seconds``: the longest that one image may take."""
+        """``most_waiting``: so many may wait for one. ``most_seconds``: the most processor time that one image may take;
+        on a busy machine that is more by the clock, and no fault of the image.
+        """
         self.slot_queue = SlotQueue(most, most_waiting)
         self._most_seconds = most_seconds
         self._lock = threading.Lock()
@@ -86,21 +88,13 @@ class Children:
         Raises what that raises; DeadlineExceededError at the deadline, a moment of ``time.monotonic``,
         ImageTooComplexError when it takes longer than any image may. Called within a slot of ``slot_queue``.
         """
-        until = min(deadline, time.monotonic() + self._most_seconds)
         one = self._take()
         is_fit = False
         try:
-            answer = _exchange(one.line, found, spec, until, most_bytes)
+            answer = _exchange(one.line, found, spec, deadline, most_bytes, self._most_seconds)
             is_fit = answer is not None
         except TimeoutError:
-            if until >= deadline:
-                raise late() from None
-            raise ImageTooComplexError(
-                "The %(format)s image was not decoded within %(seconds)g s.",
-                hint="Open it in another program and save it again; the operator of this service sets the limit.",
-                format=found.kind,
-                seconds=self._most_seconds,
-            ) from None
+            raise late() from None
         except RequestError:
             is_fit = True
             raise
@@ -112,12 +106,7 @@ class Children:
             else:
                 one.end()
         if answer is None:
-            log.warning("the process that decoded a %s image ended with status %d", found.kind, one.process.returncode)
-            raise ImageTooComplexError(
-                "The %(format)s image ended the process that decoded it.",
-                hint="Open it in another program and save it again.",
-                format=found.kind,
-            )
+            raise self._ended(one.process.returncode, found.kind)
         return answer
 
     def close(self) -> None:
@@ -126,6 +115,22 @@ class Children:
             idle, self._idle = self._idle, []
         for each in idle:
             each.end()
+
+    def _ended(self, status: int, kind: str) -> ImageTooComplexError:
+        """What is said of an image whose process ended so."""
+        if status == -child.TOO_LONG:
+            return ImageTooComplexError(
+                "The %(format)s image was not decoded within %(seconds)g s of processor time.",
+                hint="Open it in another program and save it again; the operator of this service sets the limit.",
+                format=kind,
+                seconds=self._most_seconds,
+            )
+        log.warning("the process that decoded a %s image ended with status %d", kind, status)
+        return ImageTooComplexError(
+            "The %(format)s image ended the process that decoded it.",
+            hint="Open it in another program and save it again.",
+            format=kind,
+        )
 
     def _take(self) -> Child:
         with self._lock:
@@ -165,14 +170,23 @@ class Children:
                 return
 
 
-def _exchange(line: socket.socket, found: Look, spec: InputSpec, until: float, most_bytes: int) -> Picture | None:
-    """None when the process has ended. Raises TimeoutError at that moment, OSError, and what decoding raised there."""
+def _exchange(
+    line: socket.socket, found: Look, spec: InputSpec, deadline: float, most_bytes: int, most_seconds: float
+) -> Picture | None:
+    """None when the process has ended. Raises TimeoutError at the deadline, OSError, and what decoding raised there."""
     head = dataclasses.asdict(found.head)
     data = head.pop("data")
-    seconds = child.limit(line, until)
-    image = {"kind": found.kind, "size": found.size, "head": head, "spec": dataclasses.asdict(spec)}
-    child.send(line, {**image, "bytes": most_bytes, "seconds": seconds}, data)
-    frame = child.receive(line, until)
+    asked = {
+        "kind": found.kind,
+        "size": found.size,
+        "head": head,
+        "spec": dataclasses.asdict(spec),
+        "bytes": most_bytes,
+        "seconds": most_seconds,
+    }
+    child.limit(line, deadline)
+    child.send(line, asked, data)
+    frame = child.receive(line, deadline)
     if frame is None:
         return None
     answer, pixels = frame

@@ -29,6 +29,7 @@ from app.image_headers.inspection import Look
 from app.inference import images
 from app.inference.images import Limits
 from app.models.manifests import InputSpec
+from tests import servers
 from tests.fakes import eventually
 
 MEGABYTE = 1024**2
@@ -112,8 +113,22 @@ def test_deadline_ends_the_decoding(children: Children) -> None:
 def test_image_that_takes_too_long_is_told_so() -> None:
     children = Children(1, 4, 0.5)
 
-    with pytest.raises(ImageTooComplexError, match=r"not decoded within 0\.5 s"):
+    with pytest.raises(ImageTooComplexError, match=r"not decoded within 0\.5 s of processor time"):
         decode(children, slow())
+
+
+def test_image_is_not_too_complex_because_its_process_got_no_processor() -> None:
+    children = Children(1, 4, 0.5)
+    decode(children, photograph())
+    process = children._idle[0].process
+    servers.suspend(process.pid)
+    with ThreadPoolExecutor(1) as pool:
+        began = time.monotonic()
+        asked = pool.submit(decode, children, photograph())
+        eventually(lambda: time.monotonic() - began > 1, "twice its time to pass")
+        servers.resume(process.pid)
+
+        assert asked.result().width == 400
 
 
 def test_process_that_dies_takes_its_image_with_it_and_no_other(children: Children) -> None:
