@@ -73,8 +73,8 @@ class Children:
     """At most so many, started when there is work. Thread-safe."""
 
     def __init__(self, most: int, most_waiting: int, most_seconds: float) -> None:
-        """``most_waiting``: so many may wait for one. ``most_seconds``: the most processor time that one image may take;
-        on a busy machine that is more by the clock, and no fault of the image.
+        """``most_waiting``: so many may wait for one. ``most_seconds``: the most processor time that one image may
+        take; on a busy machine that is more by the clock, and no fault of the image.
         """
         self.slot_queue = SlotQueue(most, most_waiting)
         self._most_seconds = most_seconds

@@ -235,8 +235,12 @@ def test_what_a_build_wrote_down_is_told_too(client: FlaskClient) -> None:
             "peer ist nicht innerhalb von 2,0 s erreichbar.",
         ),
         (
-            Text("The %(format)s image was not decoded within %(seconds)g s.", format="PNG", seconds=2.5),
-            "Das PNG-Bild war nach 2,5 s noch nicht dekodiert.",
+            Text(
+                "The %(format)s image was not decoded within %(seconds)g s of processor time.",
+                format="PNG",
+                seconds=2.5,
+            ),
+            "Das PNG-Bild war nach 2,5 s Rechenzeit noch nicht dekodiert.",
         ),
         (
             Text(
