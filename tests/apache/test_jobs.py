@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import http.server
 import json
-import os
-import signal
 import subprocess
 import sys
 import threading
@@ -128,7 +126,7 @@ def test_end_is_told_to_the_allowed_host_and_to_no_other(server: Server, sample_
 
 def test_worker_that_is_stopped_is_ended_and_replaced(server: Server, sample_path: Path) -> None:
     victim = worker(server)["pid"]
-    os.kill(victim, signal.SIGSTOP)
+    servers.suspend(victim)
     where = leave(server, sample_path.read_bytes()).headers["Location"]
 
     assert wait_for_end(server, where)["state"] == "succeeded"

@@ -182,7 +182,7 @@ def test_what_apache_answers_is_counted_too(server: Server) -> None:
 
 def test_it_answers_while_every_thread_of_web_is_taken(server: Server, sample_path: Path) -> None:
     for pid in server.pids("web"):
-        os.kill(pid, signal.SIGSTOP)
+        servers.suspend(pid)
     try:
         found = shown(server)
     finally:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 import re
 import shutil
-import signal
 import subprocess
 import sys
 import threading
@@ -109,7 +107,7 @@ def test_route_is_shed_while_the_engine_has_too_much_to_do(server: Server, sampl
 
     callers = [threading.Thread(target=ask, args=(token,)) for token in tokens]
     engine = server.engine_pid()
-    os.kill(engine, signal.SIGSTOP)
+    servers.suspend(engine)
     for each in callers:
         each.start()
     try:

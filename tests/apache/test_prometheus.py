@@ -130,7 +130,7 @@ def test_an_alert_of_ours_is_raised_and_ends(service: Server, watching: Promethe
 
     assert raised() <= {"CaskErrors"}
     engine = service.engine_pid()
-    os.kill(engine, signal.SIGSTOP)
+    servers.suspend(engine)
     try:
         servers.wait_until(lambda: {"CaskEngineAway", "CaskNotReady"} <= raised(), PATIENCE_SECONDS, "the alerts")
     finally:

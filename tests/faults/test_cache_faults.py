@@ -77,7 +77,7 @@ def image() -> bytes:
 
 def test_hung_redis_costs_little_once_and_is_found_again(server: Server, redis: RedisServer, image: bytes) -> None:
     wait_until_kept(server, image)
-    os.kill(redis.process.pid, signal.SIGSTOP)
+    servers.suspend(redis.process.pid)
     try:
         known = [classify(server, image) for _ in range(20)]
         found = [classify(server, unseen()) for _ in range(20)]

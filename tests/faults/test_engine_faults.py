@@ -59,7 +59,7 @@ def test_a_request_in_flight_hears_of_the_death_at_once(server: Server, sample_p
     image, victim = sample_path.read_bytes(), server.engine_pid()
     answers: list[tuple[Answer, float]] = []
 
-    os.kill(victim, signal.SIGSTOP)
+    servers.suspend(victim)
     caller = threading.Thread(target=lambda: answers.append((detect(server, image), time.monotonic())))
     caller.start()
     servers.wait_until(lambda: _waits_in(server, victim), HANG_SECONDS - 1, "the request to reach the engine")
@@ -83,7 +83,7 @@ def _waits_in(server: Server, pid: int) -> bool:
 def test_a_stopped_engine_is_ended_by_the_watchdog_and_replaced(server: Server, sample_path: Path) -> None:
     victim = server.engine_pid()
 
-    os.kill(victim, signal.SIGSTOP)
+    servers.suspend(victim)
     servers.wait_until(lambda: not _runs(victim), ENDED_SECONDS, "the watchdog")
     servers.wait_until(server.is_ready, REPLACED_SECONDS, "a new engine")
 
@@ -93,7 +93,7 @@ def test_a_stopped_engine_is_ended_by_the_watchdog_and_replaced(server: Server, 
 
 def test_health_answers_while_the_engine_hangs(server: Server) -> None:
     victim = server.engine_pid()
-    os.kill(victim, signal.SIGSTOP)
+    servers.suspend(victim)
 
     live = server.ask("/livez", timeout=HANG_SECONDS - 1)
     ready = server.ask("/readyz", timeout=HANG_SECONDS - 1)
@@ -107,7 +107,7 @@ def test_health_answers_while_the_engine_hangs(server: Server) -> None:
 
 def test_a_deadline_is_kept_when_the_engine_hangs(server: Server, sample_path: Path) -> None:
     victim = server.engine_pid()
-    os.kill(victim, signal.SIGSTOP)
+    servers.suspend(victim)
     began = time.monotonic()
 
     late = detect(server, sample_path.read_bytes(), **{"X-Request-Timeout": "0.5"})

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import signal
 import socket
 import time
 from collections.abc import Iterator
@@ -57,7 +55,7 @@ def is_alive(pid: int) -> bool:
 
 def hang(kind: str, pid: int, hang_dir: Path) -> None:
     if kind == "stop":
-        os.kill(pid, signal.SIGSTOP)
+        servers.suspend(pid)
     else:
         (hang_dir / "new").write_text(kind)
         (hang_dir / "new").rename(hang_dir / str(pid))
@@ -117,7 +115,7 @@ def test_a_stopped_child_of_apache_is_replaced(server: Server, sample_path: Path
     servers.wait_until(server.is_ready, 60, "the service")
     victim = next(pid for pid in server.pids("apache") if pid != server.process.pid)
 
-    os.kill(victim, signal.SIGSTOP)
+    servers.suspend(victim)
     servers.wait_until(lambda: not is_alive(victim), REPLACED_SECONDS, "its end")
     servers.wait_until(server.is_ready, LOAD_SECONDS, "another one")
 
@@ -129,7 +127,7 @@ def test_a_stopped_engine_is_replaced_however_many_wait(server: Server, sample_p
     """With a full listen queue nobody can connect any more, which looks as though nobody listened."""
     servers.wait_until(server.is_ready, 60, "the service")
     (victim,) = pids(server, "engine")
-    os.kill(victim, signal.SIGSTOP)
+    servers.suspend(victim)
     with ExitStack() as stack:
         for _ in range(callers):
             one = stack.enter_context(socket.socket(socket.AF_UNIX))

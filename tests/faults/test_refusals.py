@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
-import signal
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -63,13 +61,13 @@ def test_apache_refuses_whom_the_app_would_refuse_and_lets_in_again(server: Serv
 
     callers = [threading.Thread(target=ask_on) for _ in range(CALLERS)]
 
-    os.kill(engine, signal.SIGSTOP)
+    servers.suspend(engine)
     for caller in callers:
         caller.start()
     servers.wait_until(lambda: any(each.status == 503 for each in answers), PATIENCE_SECONDS, "a refusal")
     # Of the crowd, who has a kept answer is given it.
     kept = [classify(server, image) for _ in range(10)] if has_cache(server) else []
-    os.kill(web, signal.SIGSTOP)
+    servers.suspend(web)
     # Whoever answers now, it is not Python. Those who find a place stay in it: there will be none.
     known = len(answers)
     servers.wait_until(lambda: len(answers) > known + 2 * CALLERS, PATIENCE_SECONDS, "refusals by Apache")
@@ -104,7 +102,7 @@ def test_refusals_by_apache_on_the_apps_word_are_counted(server: Server, sample_
     image = sample_path.read_bytes()
     assert classify(server, image).status == 200
     engine = server.engine_pid()
-    os.kill(engine, signal.SIGSTOP)
+    servers.suspend(engine)
     callers = [threading.Thread(target=classify, args=(server, image)) for _ in range(CALLERS)]
     for caller in callers:
         caller.start()

@@ -120,7 +120,7 @@ def test_either_machine_takes_shows_does_and_deletes(
     first, second = machines
     image = sample_path.read_bytes()
     # The first one's worker stands still: the second does what the first has taken.
-    os.kill(worker(first), signal.SIGSTOP)
+    servers.suspend(worker(first))
     try:
         job_id = first.make_job(image, 5)
         wait_for(lambda: all_ended(second, [job_id]), "the other machine to do it")
@@ -189,7 +189,7 @@ def test_hung_redis_is_told_of_at_once_and_work_goes_on_by_itself(
     job_id = first.make_job(image, 200)
     wait_for(lambda: done(first, [job_id]) > 0, "it to begin")
 
-    os.kill(redis.process.pid, signal.SIGSTOP)
+    servers.suspend(redis.process.pid)
     try:
         body, content_type = bad_input.multipart(image)
         waits, predictions = [], []

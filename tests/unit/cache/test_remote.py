@@ -10,7 +10,7 @@ from collections.abc import Iterator
 import pytest
 
 from app.cache.remote import BORROW_SECONDS, CONNECTIONS, PREFIX, TIMEOUT_SECONDS, RemoteStore
-from tests import redis_servers
+from tests import redis_servers, servers
 from tests.redis_servers import RedisServer
 
 
@@ -61,7 +61,7 @@ def test_connections_are_given_back_and_no_more_are_made(remote: RemoteStore) ->
 
 def test_hung_one_costs_a_tenth_of_a_second_and_is_found_again(remote: RemoteStore, redis: RedisServer) -> None:
     remote.set("a", "1")
-    os.kill(redis.process.pid, signal.SIGSTOP)
+    servers.suspend(redis.process.pid)
     try:
         for _ in range(CONNECTIONS + 1):
             began = time.monotonic()

@@ -134,7 +134,7 @@ def test_image_is_not_too_complex_because_its_process_got_no_processor() -> None
 def test_process_that_dies_takes_its_image_with_it_and_no_other(children: Children) -> None:
     decode(children, photograph())
     process = children._idle[0].process
-    process.send_signal(signal.SIGSTOP)
+    servers.suspend(process.pid)
     with ThreadPoolExecutor(1) as pool:
         asked = pool.submit(decode, children, photograph())
         eventually(lambda: not children._idle, "the process to be taken")

@@ -21,7 +21,7 @@ from app.jobs import redis_link
 from app.jobs.jobs import Limits
 from app.jobs.redis_link import TIMEOUT_SECONDS, Link
 from app.jobs.redis_store import LEASE_SECONDS, PREFIX, TELLING_SECONDS, RedisStore
-from tests import fakes, redis_servers
+from tests import fakes, redis_servers, servers
 from tests.fakes import FakeClock
 from tests.redis_servers import RedisServer
 from tests.unit.jobs.conftest import LIMITS, add, add_twice, end, finish_all
@@ -334,7 +334,7 @@ def test_redis_without_memory_takes_no_job_and_lets_others_end(own: RedisStore) 
 
 def test_hung_redis_costs_one_second_once_and_is_found_again(own: RedisStore, own_redis: RedisServer) -> None:
     add(own, 1)
-    os.kill(own_redis.process.pid, signal.SIGSTOP)
+    servers.suspend(own_redis.process.pid)
     try:
         began = time.monotonic()
         with pytest.raises(StateUnusableError, match="it does not answer") as caught:
@@ -388,7 +388,7 @@ def test_others_are_told_at_once_while_one_waits_for_a_hung_redis(own_redis: Red
             link.ask("PING")
         asked.append(caught.value.__cause__ is not None)
 
-    os.kill(own_redis.process.pid, signal.SIGSTOP)
+    servers.suspend(own_redis.process.pid)
     try:
         ask()
         clock.now += redis_link.AWAY_SECONDS

@@ -19,7 +19,7 @@ from app.errors import StateUnusableError
 from app.ratelimit import counters
 from app.ratelimit.counters import FallbackStorage, FileStorage, MemoryStorage, Storage
 from app.storage import sqlite
-from tests import redis_servers
+from tests import redis_servers, servers
 from tests.fakes import FakeClock, eventually
 from tests.redis_servers import RedisServer
 
@@ -209,7 +209,7 @@ def test_redis_that_is_down_or_hangs_costs_a_moment_once(
 def test_redis_that_comes_back_is_asked_again(tmp_path: Path, redis: RedisServer) -> None:
     storage = counters.make(tmp_path, redis.url, probe_seconds=0.02)
     counts(storage)
-    redis.process.send_signal(signal.SIGSTOP)
+    servers.suspend(redis.process.pid)
     assert counts(storage) == [1]
 
     redis.process.send_signal(signal.SIGCONT)
