@@ -8,7 +8,6 @@ from pathlib import Path
 from app import config
 from app.config import DECLARATIONS, ENVIRONMENTS, LOCAL_FILE, OUR_PREFIXES, ROOT, SECRETS_DIRECTORY, Declaration
 
-
 def text(root: Path = ROOT) -> str:
     """The document, from the declarations and the env files below ``root``."""
     every = DECLARATIONS.values()
@@ -18,18 +17,15 @@ def text(root: Path = ROOT) -> str:
         parts += [_row(one) for one in every if one.section == section]
     return "".join(parts) + _environments(root)
 
-
 def _row(one: Declaration) -> str:
     default = f"`{one.default}`" if one.default and not one.is_secret else one.default
     # Outside of `code`, Markdown would take <name> for HTML and drop it.
     return f"| `{one.name}` | {default} | {one.sentence.replace('<', '&lt;')} | {_values(one)} |\n"
 
-
 def _values(one: Declaration) -> str:
     """What is accepted, in short: the name and the default say whether it is a number, a path or a time."""
     short = re.sub(r"^(one|some) of |^a (whole )?number.*? (from|of) (?=\d|at least)|^the path of ", "", one.expected)
     return "a key as `SECRET_KEY`" if one.name != "SECRET_KEY" and "openssl" in short else short
-
 
 def _environments(root: Path) -> str:
     files = {env: config.read_env_file(root, f"env/{env}.env") for env in ENVIRONMENTS}
@@ -40,7 +36,6 @@ def _environments(root: Path) -> str:
         if len(set(values)) > 1:
             found += f"| `{one.name}` | {' | '.join(values)} |\n"
     return found
-
 
 HEAD = f"""# Configuration
 
@@ -58,15 +53,13 @@ Every setting is an environment variable. The first of these that sets it wins; 
 Relative paths start at the repository.
 
 Env files hold a plain `NAME=value` a line, of letters, digits and `./:,@%+=_-`, without quotes, spaces, `$`, `export`
-or comments after a value. Docker, podman, Compose, shells and python-dotenv then read the same (tried: Docker 20.10,
-podman 4.3, Compose 1.29 and 2.26, dash, bash). Anything else is refused with file and line. A file that was read into
-the shell (`set -a; . env/prod.env`) or passed with `docker run --env-file` counts as environment and wins over
-`{LOCAL_FILE}`.
+or comments after a value, so that all readers agree (tried: Docker 20.10, podman 4.3, Compose 1.29 and 2.26, dash, bash).
+A file that was read into the shell (`set -a; . env/prod.env`) or passed with `docker run --env-file` counts as
+environment and wins over `{LOCAL_FILE}`.
 
 A wrong value, a placeholder for a secret, or an unknown name (in the environment: one that starts with
-{", ".join(f"`{prefix}`" for prefix in OUR_PREFIXES)}) stops the start with exit status 2 and one line:
-
-    ENV is 'prdo' (from the environment); expected one of dev, test, staging, prod. Did you mean 'prod'?
+{", ".join(f"`{prefix}`" for prefix in OUR_PREFIXES)}) stops the start
+([what it says](operations.md#it-does-not-start)).
 
 `ALERTS_EMAIL_…` and `ALERTS_SMTP_…` of earlier versions do nothing, and are accepted for one release. Prometheus'
 Alertmanager sends mail, or what receives `ALERTS_WEBHOOK_URL` or `SENTRY_DSN`.
