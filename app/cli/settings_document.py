@@ -8,6 +8,7 @@ from pathlib import Path
 from app import config
 from app.config import DECLARATIONS, ENVIRONMENTS, LOCAL_FILE, OUR_PREFIXES, ROOT, SECRETS_DIRECTORY, Declaration
 
+
 def text(root: Path = ROOT) -> str:
     """The document, from the declarations and the env files below ``root``."""
     every = DECLARATIONS.values()
@@ -17,15 +18,18 @@ def text(root: Path = ROOT) -> str:
         parts += [_row(one) for one in every if one.section == section]
     return "".join(parts) + _environments(root)
 
+
 def _row(one: Declaration) -> str:
     default = f"`{one.default}`" if one.default and not one.is_secret else one.default
     # Outside of `code`, Markdown would take <name> for HTML and drop it.
     return f"| `{one.name}` | {default} | {one.sentence.replace('<', '&lt;')} | {_values(one)} |\n"
 
+
 def _values(one: Declaration) -> str:
     """What is accepted, in short: the name and the default say whether it is a number, a path or a time."""
     short = re.sub(r"^(one|some) of |^a (whole )?number.*? (from|of) (?=\d|at least)|^the path of ", "", one.expected)
     return "a key as `SECRET_KEY`" if one.name != "SECRET_KEY" and "openssl" in short else short
+
 
 def _environments(root: Path) -> str:
     files = {env: config.read_env_file(root, f"env/{env}.env") for env in ENVIRONMENTS}
@@ -36,6 +40,7 @@ def _environments(root: Path) -> str:
         if len(set(values)) > 1:
             found += f"| `{one.name}` | {' | '.join(values)} |\n"
     return found
+
 
 HEAD = f"""# Configuration
 
@@ -53,8 +58,8 @@ Every setting is an environment variable. The first of these that sets it wins; 
 Relative paths start at the repository.
 
 Env files hold a plain `NAME=value` a line, of letters, digits and `./:,@%+=_-`, without quotes, spaces, `$`, `export`
-or comments after a value, so that all readers agree (tried: Docker 20.10, podman 4.3, Compose 1.29 and 2.26, dash, bash).
-A file that was read into the shell (`set -a; . env/prod.env`) or passed with `docker run --env-file` counts as
+or comments after a value, so that all readers agree (tried: Docker 20.10, podman 4.3, Compose 1.29 and 2.26, dash,
+bash). A file that was read into the shell (`set -a; . env/prod.env`) or passed with `docker run --env-file` counts as
 environment and wins over `{LOCAL_FILE}`.
 
 A wrong value, a placeholder for a secret, or an unknown name (in the environment: one that starts with
