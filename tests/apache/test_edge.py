@@ -54,6 +54,20 @@ RAW = {
 }
 
 
+BREAKS_OFF = """
+from flask import Blueprint, Response
+from cask import public
+blueprint = Blueprint("broken", __name__)
+def pieces():
+    yield b"x" * 50_000
+    raise ValueError("no more")
+@blueprint.get("/broken/<int:length>")
+@public
+def broken(length):
+    return Response(pieces(), headers={"Content-Length": str(length)} if length else None)
+"""
+
+
 @dataclass
 class Edge:
     """A running edge, and the link that names who serves."""
@@ -90,8 +104,13 @@ def pair() -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def service(pair: Path) -> Iterator[Server]:
+def service(pair: Path, open_folder: Path) -> Iterator[Server]:
+    plugin = open_folder / "plugins" / "broken"
+    plugin.mkdir(parents=True)
+    (plugin / "plugin.toml").write_text('name = "broken"\nversion = "1"\ncask = ">=1"\n')
+    (plugin / "__init__.py").write_text(BREAKS_OFF)
     settings = {
+        "PLUGINS_DIR": str(plugin.parent),
         "HTTPS_PORT": str(servers.free_port()),
         "TLS_CERTIFICATE": str(pair / "cert.pem"),
         "TLS_KEY": str(pair / "key.pem"),
@@ -315,6 +334,14 @@ def test_where_nobody_serves_it_says_so_and_when_to_ask_again(edge: Edge, place:
     assert machine.headers["X-Content-Type-Options"] == "nosniff"
     assert (person.status, person.headers.get_content_type()) == (503, "text/html")
     servers.wait_until(lambda: " 503 GET /v1/models " in edge.log(), 30, "the line of the refusal")
+
+
+@pytest.mark.parametrize("length", [0, 100_000])
+def test_answer_that_breaks_off_in_the_release_does_so_here(edge: Edge, length: int) -> None:
+    with pytest.raises(http.client.IncompleteRead) as found:
+        ask(edge, f"/broken/{length}", tls=True)
+
+    assert len(found.value.partial) == 50_000
 
 
 def test_answers_keep_the_headers_that_the_release_gave_them(edge: Edge, service: Server) -> None:
