@@ -14,6 +14,8 @@ from pathlib import Path
 from tests import servers
 
 START_SECONDS = 20.0
+# Ours, beside the Python that runs us.
+MODULES = Path(sys.prefix) / "lib" / "cask"
 COMMON = """
 Define MODULES /usr/lib/apache2/modules
 <IfFile "/usr/lib64/httpd/modules/mod_alias.so">
@@ -49,9 +51,8 @@ def running(configuration: str, home: Path | None = None) -> Iterator[BareApache
     """With ``COMMON`` and this; ``{home}`` in it is a folder, in which there are ``files``. It is removed."""
     home, port = home or servers.make_state_dir(), servers.free_port()
     (home / "files").mkdir(exist_ok=True)
-    modules = Path(sys.prefix) / "lib" / "cask"
     (home / "httpd.conf").write_text(
-        COMMON.format(modules=modules, home=home, port=port) + configuration.replace("{home}", str(home))
+        COMMON.format(modules=MODULES, home=home, port=port) + configuration.replace("{home}", str(home))
     )
     user = servers.service_user() or None
     if user:
