@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
 
 from flask import Response, current_app, jsonify, request
 from pydantic import ConfigDict, Field, create_model
@@ -18,7 +18,6 @@ from app.ensembles.upstreams import HOP_HEADER, Upstream
 from app.errors import CaskError, DeadlineExceededError, OptionError
 from app.inference import options
 from app.inference.pipeline import Outcome, predictor
-from app.inference.results import rounded
 from app.models.manifests import Task
 from app.plain_numbers import PlainNumbers
 from app.tasks.base import ModelIdentity, Side
@@ -104,7 +103,15 @@ else:
     MergedImage = prediction_docs.typed_dict(
         "MergedImage",
         f"One image: {' or '.join(f'`{task.rows}`' for task in tasks.MERGED)}, as the task has it.",
-        {"width": Side, "height": Side, **{task.rows: list[task.row] for task in tasks.MERGED}},
+        {
+            "width": Side,
+            "height": Side,
+            **{
+                key: get_type_hints(task.image, include_extras=True)[key]
+                for task in tasks.MERGED
+                for key in (task.rows, *task.beside)
+            },
+        },
         total=False,
     )
 
@@ -303,4 +310,4 @@ def _merged(
     given: list[Any] = [answer for _, _, answer in of_image]
     size = {"width": of_image[0][0], "height": of_image[0][1]}
     task = tasks.BY_NAME[params.task]
-    return {**size, task.rows: [rounded(each) for each in task.merged(given, of_task, params.merge, params.merge_iou)]}
+    return {**size, **task.result(task.merged(given, of_task, params.merge, params.merge_iou))}

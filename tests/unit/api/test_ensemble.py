@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 from flask.testing import FlaskClient
 
+from app import tasks
 from app.engine.client import EngineAnswer
 from app.errors import EngineAwayError
 from app.inference.results import Box, ClassifyOptions, Detection, DetectOptions, Prediction
+from app.tasks.classify import Classify
 from tests import fakes
 from tests.fakes import FakeEngine, picture
 
@@ -87,6 +89,20 @@ def test_labels_are_averaged_over_all_of_them_and_cut_off_afterwards(client: Fla
 
     assert found["results"][0]["predictions"] == [{"label": "vest", "score": 0.6}]
     assert {requested for asked in engine.asked for requested in asked.options} == {ClassifyOptions(1000)}
+
+
+def test_merged_answer_has_the_form_that_the_task_gives_its_answers(
+    client: FlaskClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Scores(Classify):
+        def result(self, answer: Any) -> dict[str, Any]:
+            return {"predictions": [round(row.score, 6) for row in answer], "best": answer[0].label}
+
+    monkeypatch.setitem(tasks.BY_NAME, "classify", Scores())  # type: ignore[index]
+
+    found = ask(client, task="classify", members="first,second")
+
+    assert found["results"] == [{"width": 64, "height": 48, "predictions": [0.6, 0.4], "best": "vest"}]
 
 
 def test_suppression_keeps_the_best_box(client: FlaskClient) -> None:
