@@ -97,10 +97,7 @@ def refusals(record: Record) -> list[dict[str, Any]]:
     for worker in record.workers:
         for row in worker.get("refusals", ()):
             kinds[row["scenario"], row["status"], row["code"]] += row["count"]
-    return [
-        {"scenario": scenario, "status": status, "code": code, "count": count}
-        for (scenario, status, code), count in kinds.most_common()
-    ]
+    return records.refusal_rows(kinds)
 
 
 def _cache(judged: np.ndarray) -> dict[str, float | None]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 import platform
@@ -11,9 +10,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from loadtest import guard, sampling
+from loadtest import guard
 from loadtest.guard import Target
-from loadtest.statuses import LoadTestError
 
 # What may differ between two sides of a comparison: it is what one compares.
 COMPARED = ("revision", "is_modified", "server_version", "digests", "computed_by", "server")
@@ -52,11 +50,6 @@ def of_workers(workers: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     return {"workers": told} if told else {}
 
 
-def digest(table: Mapping[str, Any]) -> str:
-    """Twelve digits that stand for a table."""
-    return hashlib.sha256(json.dumps(table, sort_keys=True).encode()).hexdigest()[:12]
-
-
 def unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
     """The parts in which two fingerprints differ and must not."""
     keys = sorted((set(a) | set(b)) - set(COMPARED))
@@ -64,15 +57,12 @@ def unlike(a: Mapping[str, Any], b: Mapping[str, Any]) -> list[str]:
 
 
 def _version(target: Target) -> str:
-    try:
-        told = json.loads(guard.fetch(target, "/version"))
-        return f"{told['version']} {told['revision']}"
-    except (LoadTestError, ValueError, KeyError, TypeError):
-        return "unknown"
+    told = guard.told(target, "/version")
+    return f"{told['version']} {told['revision']}" if {"version", "revision"} <= told.keys() else "unknown"
 
 
 def _server(target: Target) -> dict[str, Any]:
-    if not (status := sampling.status_of(target)):
+    if not (status := guard.told(target, "/status")):
         return {}
     engine = status.get("engine", {})
     return {

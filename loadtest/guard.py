@@ -10,7 +10,7 @@ import ssl
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from http import HTTPStatus
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from loadtest.statuses import LoadTestError, RefusedError, UsageError
@@ -135,12 +135,12 @@ def check_environment(target: Target, env: str, ask: Callable[[Target, str], byt
     """One question to the target: is it the environment that was meant? Raises RefusedError, LoadTestError if away."""
     body = (ask or fetch)(target, "/status")
     try:
-        told = json.loads(body)["environment"]
-    except (ValueError, KeyError, TypeError):
+        found = _table(body)["environment"]
+    except KeyError:
         raise RefusedError(f"{target.url}/status does not say which environment it is; expected {env!r}.") from None
-    if told != env:
+    if found != env:
         raise RefusedError(
-            f"{target.url} says that it is {told!r}; ENV asks for {env!r}. Nothing was sent besides this."
+            f"{target.url} says that it is {found!r}; ENV asks for {env!r}. Nothing was sent besides this."
         )
 
 
@@ -152,12 +152,24 @@ def is_cask(target: Target) -> bool:
     answer, body = exchange(target, "GET", "/status")
     if answer.status >= 500 and answer.status != HTTPStatus.NOT_IMPLEMENTED:
         raise LoadTestError(f"{target.url}/status answers {answer.status}; expected a service that is well.")
+    known = {"environment"} if answer.status == 200 else {"code", "request_id"}
+    return known <= _table(body).keys()
+
+
+def told(target: Target, path: str) -> dict[str, Any]:
+    """The JSON object that the target answers with; empty where it answers otherwise, or not at all."""
     try:
-        told = json.loads(body)
+        return _table(fetch(target, path))
+    except LoadTestError:
+        return {}
+
+
+def _table(body: bytes) -> dict[str, Any]:
+    try:
+        found = json.loads(body)
     except ValueError:
-        return False
-    known = ("environment",) if answer.status == 200 else ("code", "request_id")
-    return isinstance(told, dict) and all(name in told for name in known)
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def fetch(target: Target, path: str) -> bytes:

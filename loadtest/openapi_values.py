@@ -24,7 +24,6 @@ TEXTS = {
 }
 # Deeper than this a description goes in circles that no reference shows.
 DEPTH_MOST = 60
-TYPES = ("object", "array", "string", "integer", "number", "boolean", "null")
 
 
 class Endless(Exception):  # noqa: N818 - what a schema is that requires itself

@@ -69,10 +69,7 @@ def tasks_of(models: Sequence[Mapping[str, Any]]) -> tuple[str, ...] | None:
 
 def models_of(target: Target) -> list[dict[str, Any]]:
     """Rows of /v1/models; none where it does not tell."""
-    try:
-        models: list[dict[str, Any]] = json.loads(guard.fetch(target, "/v1/models"))["models"]
-    except (LoadTestError, ValueError, KeyError, TypeError):
-        return []
+    models: list[dict[str, Any]] = guard.told(target, "/v1/models").get("models", [])
     return models
 
 
@@ -165,11 +162,9 @@ def wait_until_at_rest(target: Target, caller: Caller | None = None) -> None:
         return
     end = time.monotonic() + REST_SECONDS
     while time.monotonic() < end:
-        try:
-            engine = json.loads(guard.fetch(target, "/status")).get("engine", {})
-        except (LoadTestError, ValueError):
-            engine = {"waiting": 1}
-        if not engine.get("waiting") and not engine.get("busy_workers"):
+        status = guard.told(target, "/status")
+        engine = status.get("engine", {})
+        if status and not engine.get("waiting") and not engine.get("busy_workers"):
             return
         time.sleep(REST_PERIOD_SECONDS)
     raise LoadTestError(f"{target.url} does not come to rest within {REST_SECONDS:g} s; somebody else loads it.")

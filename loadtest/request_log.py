@@ -97,12 +97,16 @@ class Recorder:
         self._file.close()
         self._examples_file.close()
         self._metrics_file.close()
-        refusals = [
-            {"scenario": scenario, "status": status, "code": code, "count": count}
-            for (scenario, status, code), count in self._refusals.items()
-        ]
-        table = {"worker": self._worker, "rows": self.rows, "refusals": refusals, **summary}
+        table = {"worker": self._worker, "rows": self.rows, "refusals": refusal_rows(self._refusals), **summary}
         json_files.replace(self._folder / f"worker-{self._worker}.json", table)
+
+
+def refusal_rows(counts: Counter[tuple[str, int, str]]) -> list[dict[str, Any]]:
+    """Counts of refusals by scenario, status and problem code as JSON has them, the commonest first."""
+    return [
+        {"scenario": scenario, "status": status, "code": code, "count": count}
+        for (scenario, status, code), count in counts.most_common()
+    ]
 
 
 def read_timings(header: str) -> tuple[float, ...]:

@@ -13,7 +13,6 @@ from typing import Any
 
 from loadtest import guard
 from loadtest.guard import Target
-from loadtest.statuses import LoadTestError
 
 SERVER_FILE, HOST_FILE = "server.jsonl", "host.jsonl"
 PERIOD_SECONDS = 1.0
@@ -54,18 +53,9 @@ def read(path: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in path.read_text().splitlines()] if path.exists() else []
 
 
-def status_of(target: Target) -> dict[str, Any]:
-    """/status of the service; empty where it does not answer."""
-    try:
-        found: dict[str, Any] = json.loads(guard.fetch(target, "/status"))
-    except (LoadTestError, ValueError):
-        return {}
-    return found
-
-
 def of_server(target: Target) -> dict[str, Any]:
     """Its memory, processor time and queue; empty where it does not answer."""
-    if not (status := status_of(target)):
+    if not (status := guard.told(target, "/status")):
         return {}
     engine = status.get("engine", {})
     processes = (*status.get("processes", []), engine)

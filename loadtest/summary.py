@@ -66,7 +66,7 @@ def _figures(figures: dict[str, Any]) -> list[str]:
     )
     rows = [["milliseconds", "p50", "p90", "p95", "p99", "p99.9", "max"]]
     for name, key in (("response, from the intended start", "response_ms"), ("service, from sending", "service_ms")):
-        rows.append([name, *(_milliseconds(value) for value in figures[key].values())])
+        rows.append([name, *(_number(value) for value in figures[key].values())])
     cost = figures["generator"]["cpu_us_per_request"]
     return [
         f"{counts['judged']} judged of {counts['all']}: {kinds or 'none'}",
@@ -90,10 +90,6 @@ def _cache(shares: dict[str, float | None]) -> list[str]:
     return (
         [] if hits is None else [f"{hits:.1%} of the answers had been kept; {repeated or 0:.1%} of the bytes repeated"]
     )
-
-
-def _milliseconds(value: float | None) -> str:
-    return "–" if value is None else f"{value:.1f}"
 
 
 def _number(value: float | None) -> str:

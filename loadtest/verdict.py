@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -169,12 +169,17 @@ def _claimed(profile: Profile, slo: Slo) -> list[tuple[float, float]]:
 
 
 def _latencies(judged: np.ndarray, profile: Profile, slo: Slo) -> Iterator[Check]:
-    if judged.size == 0:
-        return
-    responses, strata = records.response_ms(judged), strata_of(profile.stages, judged["intended"])
-    for share, limit_ms in _claimed(profile, slo):
+    if judged.size:
+        yield from _within(_claimed(profile, slo), judged, profile, slo, "response")
+
+
+def _within(
+    limits: Iterable[tuple[float, float]], rows: np.ndarray, profile: Profile, slo: Slo, name: str
+) -> Iterator[Check]:
+    responses, strata = records.response_ms(rows), strata_of(profile.stages, rows["intended"])
+    for share, limit_ms in limits:
         seen = evidence(responses > limit_ms, responses, limit_ms, slo.confidence, strata)
-        yield _latency(seen, percentile(responses, share), share, limit_ms)
+        yield _latency(seen, percentile(responses, share), share, limit_ms, name)
 
 
 def _of_scenarios(judged: np.ndarray, profile: Profile, slo: Slo, names: Sequence[str]) -> Iterator[Check]:
@@ -185,10 +190,7 @@ def _of_scenarios(judged: np.ndarray, profile: Profile, slo: Slo, names: Sequenc
         if part.size == 0:
             yield Check(f"{name} requests", Status.INVALID, "none", "at least one", "run longer, or weight it more")
             continue
-        responses, strata = records.response_ms(part), strata_of(profile.stages, part["intended"])
-        for share, limit_ms in profiles.limits_of(own, name).items():
-            seen = evidence(responses > limit_ms, responses, limit_ms, slo.confidence, strata)
-            yield _latency(seen, percentile(responses, share), share, limit_ms, name)
+        yield from _within(profiles.limits_of(own, name).items(), part, profile, slo, name)
         if failed is not None:
             seen = _share_of(part, FAILED, profile, slo)
             yield _failure(f"{name} failed", seen, failed, 1 - max(profile.claims))
@@ -216,7 +218,7 @@ def _of_metrics(record: Record, profile: Profile, slo: Slo) -> Iterator[Check]:
             yield Check(label, status, f"{percentile(values, share):.4g}", word, said, longer=longer)
 
 
-def _latency(seen: Evidence, found_ms: float, share: float, limit_ms: float, name: str = "response") -> Check:
+def _latency(seen: Evidence, found_ms: float, share: float, limit_ms: float, name: str) -> Check:
     allowed = 1 - share
     status, longer = _status(seen, allowed)
     sureness = f"{seen.words('late')}, allowed {allowed:.4g}"
