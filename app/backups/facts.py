@@ -54,12 +54,10 @@ def of(files: Mapping[Path, Path]) -> dict[str, Any]:
     for path, file in files.items():
         database = Database(file, DATABASES[path])
         with database.reading() as connection:
-            for name, (of_path, query) in COUNTED.items():
+            for name, (of_path, query) in (COUNTED | COMPARED).items():
                 if of_path == path:
-                    found[name] = int(connection.execute(query).fetchone()[0])
-            for name, (of_path, query) in COMPARED.items():
-                if of_path == path:
-                    found[name] = _sum(connection.execute(query))
+                    rows = connection.execute(query)
+                    found[name] = _sum(rows) if name in COMPARED else int(rows.fetchone()[0])
         database.close()
     return found
 

@@ -15,7 +15,7 @@ from app.errors import InputRefusedError, ModelNotFoundError, ModelNotReadyError
 from app.inference import code_images, code_items
 from app.inference.images import Picture
 from app.inference.memory_budget import Hold
-from app.inference.pipeline import MAX_CHOICES, Caller, Predictor, free_work
+from app.inference.pipeline import MAX_CHOICES, Caller, FreeWork, Predictor
 from app.models.manifests import CODE, InputSpec, Manifest
 from app.models.routing import Choice
 from app.telemetry import metrics
@@ -130,7 +130,7 @@ def _compute(request: _Request, numbers: Sequence[int]) -> tuple[list[bytes], di
     """Ask the model about the items of these numbers."""
     predictor, manifest, asked, started = request.predictor, request.manifest, request.asked, time.perf_counter()
     work = request.caller.work(manifest.key, len(numbers), asked.deadline) if request.caller else None
-    work = work or free_work(len(numbers))
+    work = work or FreeWork(len(numbers))
     with work, predictor.decoder.budget.hold("pixels") as hold:
         items = [_item(request, number, hold) for number in numbers]
         decoded = time.perf_counter()

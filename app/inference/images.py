@@ -33,7 +33,6 @@ READER_ERRORS = (
     *(RuntimeError, SystemError, struct.error, zlib.error),
 )
 
-# The grey of a letterbox's empty part, as most detectors are trained with it.
 # What makes an image upright, by its tag Orientation (Exif 2.32); 1 is upright already.
 TO_UPRIGHT = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,

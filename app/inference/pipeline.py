@@ -389,8 +389,8 @@ class Predictor(ServedModels):
 
 
 @dataclass(frozen=True)
-class _FreeWork:
-    """Work that needs no admission and takes no turns."""
+class FreeWork:
+    """Work of a request that needs no admission; it takes no turns."""
 
     images_a_turn: int
 
@@ -404,15 +404,10 @@ class _FreeWork:
         return nullcontext(lambda seconds: None)
 
 
-def free_work(items: int) -> Work:
-    """For requests that need no admission."""
-    return _FreeWork(items)
-
-
 def _work(asked: _Request, kind: str, images: int) -> Work:
     """To be entered while the engine is asked: it is room that others wait for."""
     work = asked.caller.work(kind, images, asked.deadline) if asked.caller else None
-    return work or free_work(images)
+    return work or FreeWork(images)
 
 
 def _parts(numbers: Sequence[int], work: Work) -> list[Sequence[int]]:

@@ -255,7 +255,13 @@ class Database:
             os.close(_make(self.path))
         ours = _make(self.path.with_name(self.path.name + "-ours"))
         try:
-            connection = self._connect()
+            connection = sqlite3.connect(
+                self.path,
+                timeout=self._waiting_seconds,
+                isolation_level=None,
+                check_same_thread=False,
+                factory=_Connection,
+            )
         except BaseException:
             os.close(ours)
             raise
@@ -266,15 +272,6 @@ class Database:
             connection.close()
             raise
         return connection
-
-    def _connect(self) -> _Connection:
-        return sqlite3.connect(
-            self.path,
-            timeout=self._waiting_seconds,
-            isolation_level=None,
-            check_same_thread=False,
-            factory=_Connection,
-        )
 
     def _prepare(self, connection: _Connection) -> None:
         connection.row_factory = sqlite3.Row

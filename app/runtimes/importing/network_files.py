@@ -19,7 +19,6 @@ from app.storage import files
 ONNX, IR, EXPORTED, TORCHSCRIPT = "onnx", "openvino", "torch-export", "torchscript"
 # Weights of a network that timm builds by name.
 TIMM = "timm"
-WORDS = {ONNX: "ONNX", IR: "OpenVINO IR", EXPORTED: "a program of torch.export", TORCHSCRIPT: "TorchScript"}
 AGAIN = "Download or copy it again, and compare its size with the original's."
 KINDS_HINT = "Give an .onnx, an OpenVINO .xml with its .bin beside it, a .pt2 of torch.export, or TorchScript."
 # Unpacked, an archive of torch is about as large as it is: it stores weights, and compresses nothing.
@@ -171,19 +170,19 @@ def _archive(path: Path) -> NetworkFile:
             f"{path} has {size} bytes and would unpack to {unpacked}.",
             hint=f"torch compresses nothing: {MOST_RATIO} times is refused. Save it again from torch.",
         )
-    return NetworkFile(path, kind := _archive_kind(path, {each.filename for each in entries}), WORDS[kind])
+    return NetworkFile(path, *_kind_in_words(path, {each.filename for each in entries}))
 
 
-def _archive_kind(path: Path, names: set[str]) -> str:
+def _kind_in_words(path: Path, names: set[str]) -> tuple[str, str]:
     if any(name.endswith((".so", ".cubin")) or "/data/aotinductor/" in name for name in names):
         raise ModelLoadError(
             f"{path} is machine code of AOTInductor, which is not loaded from elsewhere.",
             hint="torch.export.save(torch.export.export(network, (example,)), 'network.pt2'), and add that file.",
         )
     if any(name.endswith("/models/model.json") or "serialized_exported_program" in name for name in names):
-        return EXPORTED
+        return EXPORTED, "a program of torch.export"
     if any(name.endswith("/constants.pkl") or "/code/" in name for name in names):
-        return TORCHSCRIPT
+        return TORCHSCRIPT, "TorchScript"
     if any(name.endswith("data.pkl") for name in names):
         raise ModelLoadError(
             f"{path} holds weights or a pickled module, not a network that can be computed without its code.",
