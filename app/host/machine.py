@@ -252,18 +252,18 @@ class Lull:
     ) -> None:
         self._processor, self._clock = processor, clock
         self._looked_at, self._used = clock(), processor()
-        # A start is work, and the first look comes from there.
-        self._has_worked = True
+        # Whether there was work since the last one. A start is work, and the first look comes from there.
+        self.is_awaited = True
 
     def has_begun(self) -> bool:
         """Whether this is the first look after work at which there was next to none; once for each lull."""
         moment, used = self._clock(), self._processor()
         is_quiet = used - self._used < QUIET_SHARE * (moment - self._looked_at)
         self._looked_at, self._used = moment, used
-        if is_quiet and self._has_worked:
-            self._has_worked = False
+        if is_quiet and self.is_awaited:
+            self.is_awaited = False
             return True
-        self._has_worked |= not is_quiet
+        self.is_awaited |= not is_quiet
         return False
 
 

@@ -6,7 +6,6 @@ requirements conflict with the bundle's versions, it has an environment alone, w
 
 from __future__ import annotations
 
-import importlib.metadata
 import json
 import re
 import subprocess
@@ -15,11 +14,14 @@ import sysconfig
 import tempfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from app.config import ROOT
 from app.errors import ModelLoadError
 from app.host import machine
+
+if TYPE_CHECKING:
+    from importlib.metadata import Distribution
 
 REQUIREMENTS = "requirements.txt"
 # Packages that are installed without what they ask for, where they ask for too much or for versions of years ago.
@@ -108,7 +110,7 @@ def command(folder: Path) -> tuple[list[str], Path | None]:
 # ── resolving ────────────────────────────────────────────────────────────────────────────────────────────────────────
 
 
-def resolved(folder: Path, wanted: list[str], beside: list[importlib.metadata.Distribution] | None) -> set[str]:
+def resolved(folder: Path, wanted: list[str], beside: list[Distribution] | None) -> set[str]:
     """Lines of a lock: what is to be installed beside the bundle's packages, or alone. Raises ModelLoadError."""
     lines: set[str] = set()
     with tempfile.TemporaryDirectory() as scratch:
@@ -127,16 +129,19 @@ def resolved(folder: Path, wanted: list[str], beside: list[importlib.metadata.Di
     return lines
 
 
-def bundle() -> list[importlib.metadata.Distribution]:
+def bundle() -> list[Distribution]:
     """The packages that every installation of Cask has: neither pip itself nor what tests need."""
-    found = {_normal(each.metadata["Name"]): each for each in importlib.metadata.distributions()}
+    # With email and zipfile, 2 MB, which the engine does without.
+    from importlib.metadata import distributions
+
+    found = {_normal(each.metadata["Name"]): each for each in distributions()}
     if not OUR_LOCK.exists():
         return list(found.values())
     names = re.findall(r"^([A-Za-z0-9][\w.-]*)==", OUR_LOCK.read_text(), re.M)
     return [found[name] for name in map(_normal, names) if name in found]
 
 
-def _show(distribution: importlib.metadata.Distribution, packages: Path) -> None:
+def _show(distribution: Distribution, packages: Path) -> None:
     """Let pip see it as installed: its metadata is enough."""
     about = packages / f"{_normal(distribution.metadata['Name']).replace('-', '_')}-{distribution.version}.dist-info"
     about.mkdir()

@@ -44,6 +44,8 @@ STATUSES = (*(str(int(status)) for status in http.HTTPStatus), GONE)
 OTHER = "other"
 MEMORY_PERIOD_SECONDS = 15.0
 LULL_PERIOD_SECONDS = 1.0
+# 3 to 7 ms each time, of which most is the kernel that looks at all memory.
+FORGET_PERIOD_SECONDS = 5.0
 # Of a counter with more series than this only those are shown that have counted.
 MOST_SHOWN_EMPTY = 40
 
@@ -408,7 +410,8 @@ def watch_memory(role: str) -> None:
     """Note this process's own memory now and then, in a thread. Others may not look: it gave up root.
 
     After a rush what was freed goes back to the system. While there is work it does not: that would cost a tenth of
-    the speed, for it is asked for again at once. One thread a process, however many apps are made in it: the kernel
+    the speed, for it is asked for again at once. Code that ran once, such as what a runtime makes the program of a new
+    size with, is let go in the midst of work too. One thread a process, however many apps are made in it: the kernel
     walks through all memory for each note.
     """
     global _watcher
@@ -416,11 +419,14 @@ def watch_memory(role: str) -> None:
         return
 
     def watch() -> None:
-        lull, noted_at = machine.Lull(), -math.inf
+        lull, noted_at, forgot_at = machine.Lull(), -math.inf, time.monotonic()
         while True:
             has_trimmed = lull.has_begun()
             if has_trimmed:
                 machine.trim_memory()
+            elif lull.is_awaited and time.monotonic() - forgot_at >= FORGET_PERIOD_SECONDS:
+                machine.forget_mapped_files()
+                forgot_at = time.monotonic()
             if has_trimmed or time.monotonic() - noted_at >= MEMORY_PERIOD_SECONDS:
                 noted_at = time.monotonic()
                 if (found := machine.proportional_bytes()) is not None:

@@ -1103,8 +1103,9 @@ def test_ops_loads_nothing_that_decodes_draws_or_validates(tmp_path: Path) -> No
 
 def test_engines_side_loads_nothing_that_serves_or_reads_callers() -> None:
     code = (
-        "import sys; from app.engine import client, service, __main__; from app.runtimes import registry;"
-        "print(*(name for name in ('flask', 'werkzeug', 'PIL', 'torch', 'pydantic', 'ssl', 'app.factory')"
+        "import sys; from app.engine import client, service, __main__;"
+        "from app.model_code import served; from app.runtimes import registry;"
+        "print(*(name for name in ('flask', 'werkzeug', 'PIL', 'torch', 'pydantic', 'ssl', 'email', 'app.factory')"
         " if name in sys.modules))"
     )
 

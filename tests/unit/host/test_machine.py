@@ -158,7 +158,8 @@ def test_a_lull_begins_once_after_work() -> None:
     assert [look(0.01), look(0.01)] == [True, False]
     assert [look(0.5), look(0.3)] == [False, False]
     assert [look(0.01), look(0.01), look(0.04)] == [True, False, False]
-    assert [look(1.9), look(0.0)] == [False, True]
+    assert not lull.is_awaited
+    assert [look(1.9), lull.is_awaited, look(0.0)] == [False, True, True]
 
 
 def test_what_was_freed_goes_back_to_the_system() -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from importlib import metadata
 from pathlib import Path
 from typing import Any
 
@@ -284,3 +285,7 @@ def test_one_box_cannot_be_found_twice() -> None:
 
 def test_nothing_to_find_is_full_agreement() -> None:
     assert agreement.of_detections([[], []], [[], [box(0)]], threshold=0.5).agreement == 1
+
+
+def test_versions_are_those_that_were_installed() -> None:
+    assert builds.versions() == {"openvino": metadata.version("openvino"), "torch": metadata.version("torch")}

@@ -246,6 +246,25 @@ def test_memory_is_watched_by_one_thread_however_many_apps_are_made() -> None:
     assert [thread.name for thread in threading.enumerate()].count("memory") == 1
 
 
+def test_code_that_ran_once_is_let_go_while_there_is_work() -> None:
+    code = (
+        "import threading, time\n"
+        "from app.host import machine\n"
+        "from app.telemetry import metrics\n"
+        "let_go, at_rest = threading.Event(), threading.Event()\n"
+        "machine.forget_mapped_files, machine.trim_memory = let_go.set, at_rest.set\n"
+        "metrics.LULL_PERIOD_SECONDS = metrics.FORGET_PERIOD_SECONDS = 0.02\n"
+        "metrics.watch_memory('web')\n"
+        "until = time.monotonic() + 60\n"
+        "while not let_go.is_set() and time.monotonic() < until:\n"
+        "    pass\n"
+        "print(let_go.is_set(), at_rest.wait(60))\n"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True)
+
+    assert done.stdout == "True True\n"
+
+
 def test_what_a_rush_freed_is_given_back_when_it_is_over() -> None:
     """In a process of its own: there is one watching thread, and what it looks at is the process's own work."""
     code = (
