@@ -78,6 +78,15 @@ APLOG_USE_MODULE(arrivals);
 #define CROWD_TIMES 5
 /* What a refusal by the app counts, which costs so much more than one of the server's. */
 #define BY_APP 5
+/* The server's filters may have read so much of a body that they were not asked for yet. */
+#define READ_EARLY_BYTES 32768
+/* Lines between the chunks of a body may take so much; or so many times as much as the chunks. */
+#define LINES_BYTES 65536
+#define LINES_TIMES 4
+/* So many times the rest of a refused body is waited for, a moment each. */
+#define DROP_WAITS 8
+/* To read so much of a body costs as much as a refusal does. */
+#define BYTES_A_REFUSAL 262144
 /* Rests that are as long as can be are given up after two spans of so long, where as many connections come in the second.
  * In the first those come who rested for less. */
 #define FULL_MS MOST_REST_MS
@@ -196,6 +205,7 @@ typedef struct caller_t {
     apr_uint32_t *waiting;     /* the counter that it holds while it waits */
     int is_in_head;
     int is_read;               /* what follows is its body */
+    apr_int64_t line_bytes;    /* so much of it were lines between chunks */
     int is_woken_late;         /* SO_RCVLOWAT is set */
     apr_time_t refused_at;     /* when its last request had been refused; 0: it was not */
     apr_time_t asked_at;       /* when the next one came, if it had to rest */
@@ -235,7 +245,8 @@ typedef struct {
 
 typedef struct {
     apr_uint32_t *of_address;
-    apr_uint32_t bytes;
+    apr_uint32_t bytes;        /* that are counted: all that was announced, or has come */
+    apr_uint32_t read;
 } arrival_t;
 
 /* A whole body in one piece of memory. */
@@ -935,9 +946,13 @@ static apr_status_t count_head(ap_filter_t *f, apr_bucket_brigade *bb, ap_input_
             APR_BRIGADE_CONCAT(bb, caller->ahead);
         rv = ap_get_brigade(f->next, bb, mode, block, bytes);
     }
-    if (rv != APR_SUCCESS || mode != AP_MODE_GETLINE || caller->is_read)
+    if (rv != APR_SUCCESS || mode != AP_MODE_GETLINE)
         return rv;
     apr_brigade_length(bb, 0, &length);
+    if (caller->is_read) {
+        caller->line_bytes += length;
+        return rv;
+    }
     if (length > 0)
         caller->head_bytes += (apr_size_t)length;
     if (caller->head_bytes > (apr_size_t)settings.max_head_bytes) {
@@ -965,7 +980,7 @@ static int head_begins(request_rec *r)
 {
     caller_t *caller = ap_get_module_config(r->connection->conn_config, &arrivals_module);
     if (caller) {
-        caller->head_bytes = 0;
+        caller->head_bytes = caller->line_bytes = 0;
         caller->is_read = caller->is_done = caller->may_stay = 0;
     }
     return OK;
@@ -1246,6 +1261,9 @@ static int cannot_keep(request_rec *r, apr_status_t rv)
     return HTTP_INSUFFICIENT_STORAGE;
 }
 
+static int is_computed(request_rec *r);
+static int is_full(apr_sockaddr_t *address);
+
 static int fail(request_rec *r, int status)
 {
     /* What is left of the body would be taken for the next request. */
@@ -1278,10 +1296,26 @@ static int is_too_slow(apr_time_t began, apr_int64_t got)
     return got * APR_USEC_PER_SEC < (apr_int64_t)settings.pressed_rate * age;
 }
 
+/* Whether nearly all of what came are lines between chunks, with extensions or chunks of a byte: so a body of some bytes, far
+ * below all limits, would keep a core busy for hours. */
+static int is_all_lines(request_rec *r, apr_int64_t got)
+{
+    caller_t *caller = ap_get_module_config(r->connection->conn_config, &arrivals_module);
+    return caller && caller->line_bytes > LINES_BYTES && caller->line_bytes / LINES_TIMES > got;
+}
+
+/* Whether there is no place for a body of which this is known: none that began so was answered. */
+static int is_in_vain(request_rec *r, const place_t *place)
+{
+    /* A stream that is answered while it sends would be reset. */
+    return own_passed && !r->connection->master && is_full(r->useragent_addr) &&
+           (is_computed(r) || !is_known(place->beginning));
+}
+
 /* Read all of it into `kept`. `length_said`: 0 where it does not say. `place`: for its hashes, where it came in one piece.
- * Returns OK or a status. */
+ * Returns OK, a status, or DONE: the rest would be read in vain, of one who `predicts`. */
 static int read_body(request_rec *r, arrival_t *arrival, apr_int64_t length_said, apr_bucket_brigade *kept,
-                     place_t *place)
+                     place_t *place, int predicts)
 {
     piece_t *piece = apr_palloc(r->pool, sizeof *piece);
     apr_bucket_brigade *bb = apr_brigade_create(r->pool, r->connection->bucket_alloc);
@@ -1330,6 +1364,7 @@ static int read_body(request_rec *r, arrival_t *arrival, apr_int64_t length_said
             if (rv != APR_SUCCESS)
                 return cannot_keep(r, rv);
             got += length;
+            arrival->read = (apr_uint32_t)got;
             /* What its length announced is counted already. */
             if (got > (apr_int64_t)arrival->bytes) {
                 apr_atomic_add32(&kib_in_all, (apr_uint32_t)((got >> 10) - (arrival->bytes >> 10)));
@@ -1339,6 +1374,15 @@ static int read_body(request_rec *r, arrival_t *arrival, apr_int64_t length_said
             }
             apr_bucket_delete(each);
         }
+        if (is_in_piece && got >= BEGINNING && place->beginning == 0) {
+            place->beginning = hash_of_beginning(piece->data, length_said);
+            if (predicts && !is_whole && got < length_said && is_in_vain(r, place))
+                return DONE;
+        }
+        if (!is_whole && is_all_lines(r, got)) {
+            ap_log_rerror(APLOG_MARK, APLOG_INFO, 0, r, "a body is not read: its chunks say more than they hold");
+            return HTTP_BAD_REQUEST;
+        }
         if (!is_whole && is_too_slow(began, got))
             return HTTP_REQUEST_TIME_OUT;
     }
@@ -1346,8 +1390,6 @@ static int read_body(request_rec *r, arrival_t *arrival, apr_int64_t length_said
         APR_BRIGADE_INSERT_TAIL(kept, apr_bucket_pool_create(piece->data, (apr_size_t)got, r->pool,
                                                              r->connection->bucket_alloc));
         place->body = hash_of(piece->data, (apr_size_t)got);
-        if (got >= BEGINNING)
-            place->beginning = hash_of_beginning(piece->data, got);
     }
     if (file != NULL) {
         apr_bucket *last = apr_brigade_insert_file(kept, file, 0, in_file, r->pool);
@@ -1572,6 +1614,39 @@ static int is_read_by_kernel(request_rec *r, apr_int64_t left)
     return left <= 0;
 }
 
+/* Has the kernel throw away so many bytes without handing them over. False where they do not come soon. */
+static int is_dropped(int socket, apr_int64_t bytes)
+{
+    int waits = DROP_WAITS;
+    ssize_t got;
+    while (bytes > 0) {
+        got = recv(socket, NULL, (size_t)bytes, MSG_TRUNC | MSG_DONTWAIT);
+        bytes -= got > 0 ? got : 0;
+        if (got == 0 || (got < 0 && errno != EINTR && (errno != EAGAIN || waits-- == 0 || !more_comes(socket))))
+            return 0;
+    }
+    return 1;
+}
+
+/* The same for a large one on a connection that stays: what no filter can have read is thrown away by the kernel, and the
+ * end is taken from the connection. Nobody asks this request's own filter, which counts, for more. */
+static int is_read_by_both(request_rec *r, apr_int64_t left)
+{
+    conn_rec *c = r->connection;
+    apr_bucket_brigade *bb = apr_brigade_create(r->pool, c->bucket_alloc);
+    apr_off_t got;
+    apr_os_sock_t socket;
+    if (apr_os_sock_get(&socket, ap_get_conn_socket(c)) != APR_SUCCESS || !is_dropped(socket, left - READ_EARLY_BYTES))
+        return 0;
+    for (left = READ_EARLY_BYTES; left > 0; left -= got) {
+        if (ap_get_brigade(c->input_filters, bb, AP_MODE_READBYTES, APR_NONBLOCK_READ, left) != APR_SUCCESS ||
+            apr_brigade_length(bb, 1, &got) != APR_SUCCESS || got <= 0)
+            return 0;
+        apr_brigade_cleanup(bb);
+    }
+    return 1;
+}
+
 /* The server itself ends a connection with each 503, since it may not have read all of the request. Here that is known:
  * who may ask on by the same connection costs half of who comes by a new one. */
 static int may_go_on(request_rec *r)
@@ -1619,9 +1694,16 @@ static apr_status_t write_head(ap_filter_t *f, apr_bucket_brigade *bb)
  * not to be sent before we say so. */
 static int is_all_here(request_rec *r, apr_int64_t length)
 {
+    caller_t *caller = ap_get_module_config(r->connection->conn_config, &arrivals_module);
+    arrival_t *arrival = ap_get_module_config(r->request_config, &arrivals_module);
+    apr_int64_t left = arrival ? length - arrival->read : length;
     if (length <= 0 || length > SMALL_BYTES || r->expecting_100 || apr_table_get(r->headers_in, "Transfer-Encoding"))
         return 0;
-    return may_go_on(r) || is_tls(r->connection) ? is_read_by_filters(r) : is_read_by_kernel(r, length);
+    if (is_tls(r->connection))
+        return is_read_by_filters(r);
+    if (!may_go_on(r))
+        return is_read_by_kernel(r, left);
+    return left > READ_EARLY_BYTES && !has_ahead(caller) ? is_read_by_both(r, left) : is_read_by_filters(r);
 }
 
 /* `is_read`: so is the body. A stream of HTTP/2 is a request of its own, and nothing here is for it. */
@@ -1710,6 +1792,9 @@ static int is_new(request_rec *r, apr_int64_t length)
     if (r->connection->master && length > 0 && length <= SMALL_BYTES)
         return 0;
     if (is_computed(r) || !is_known(hash_of_length(length)))
+        return 1;
+    /* So much is not held back by a rest: of who should have one it is not read in the hope of a kept answer. */
+    if (length > REST_BYTES && paces && !is_shared(r->connection) && rest_ms(ahead_ms(r->useragent_addr, 0)) > 0)
         return 1;
     /* Only where it came in one piece the beginning was noted. */
     if (length < BEGINNING || length > SMALL_BYTES)
@@ -1916,8 +2001,11 @@ static int take_in(request_rec *r)
         apr_atomic_add32(&kib_in_all, arrival->bytes >> 10);
     }
     place = apr_pcalloc(r->pool, sizeof *place);
-    status = read_body(r, arrival, length, body->kept, place);
+    ap_set_module_config(r->request_config, &arrivals_module, arrival);
+    status = read_body(r, arrival, length, body->kept, place, predicts);
     has_arrived(arrival);
+    if (status == DONE)
+        return refuse_for_room(r, refusal, length, 0);
     if (status != OK)
         return fail(r, status);
     if (predicts && !take_place(r, length, place))
@@ -1958,6 +2046,18 @@ static apr_int32_t longer_each_time(int refused_at_once)
     return times < 4 && REST_MS << times < MOST_REST_MS ? REST_MS << times : MOST_REST_MS;
 }
 
+/* As how many refusals one counts: what it has cost. */
+static int weight(request_rec *r)
+{
+    arrival_t *arrival = ap_get_module_config(r->request_config, &arrivals_module);
+    int weight = arrival ? 1 + (int)(arrival->read / BYTES_A_REFUSAL) : 1;
+    while (r->next)
+        r = r->next;
+    /* See request-id.conf. */
+    return apr_table_get(r->notes, "cask-answered") || apr_table_get(r->notes, "cask-answered-too") ? weight + BY_APP - 1
+                                                                                                   : weight;
+}
+
 /* Callers who ask again at once when they are refused would have the processors to themselves, thousands of times a
  * second. The refusal has been sent; what waits is their next request. */
 static int count_refusal(request_rec *r)
@@ -1965,7 +2065,7 @@ static int count_refusal(request_rec *r)
     conn_rec *c = r->connection;
     caller_t *caller = ap_get_module_config(c->conn_config, &arrivals_module);
     apr_int32_t wait, own_wait;
-    int is_of_app;
+    int refusals = weight(r);
     while (r->next)
         r = r->next;
     if (paces == NULL)
@@ -1975,9 +2075,7 @@ static int count_refusal(request_rec *r)
             caller->refused_at = caller->asked_at = 0;
         return DECLINED;
     }
-    /* See request-id.conf. */
-    is_of_app = apr_table_get(r->notes, "cask-answered") || apr_table_get(r->notes, "cask-answered-too");
-    wait = rest_ms(ahead_ms(r->useragent_addr, is_of_app ? BY_APP : 1));
+    wait = rest_ms(ahead_ms(r->useragent_addr, refusals));
     if (caller == NULL || is_shared(c))
         return DECLINED;
     if (caller->asked_at == 0)

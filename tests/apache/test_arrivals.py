@@ -97,7 +97,11 @@ def test_requests_that_follow_each_other_in_one_packet_are_each_answered(served:
         (b"-5\r\nabc\r\n0\r\n\r\n", 400, "bad_request"),
         (b"ffffffffffffffffff\r\nabc", 413, "request_too_large"),
         (b"7fffffff\r\n" + b"x" * 100, 400, "bad_request"),
+        # Far more lines than chunks: a core would read on for hours before the body is too large.
+        ((b"1;" + b"x" * 4000 + b"\r\na\r\n") * 100 + b"0\r\n\r\n", 400, "bad_request"),
+        (b"1\r\na\r\n" * 30_000 + b"0\r\n\r\n", 400, "bad_request"),
     ],
+    ids=["no number", "too short", "negative", "too large", "not all of it", "extensions", "of one byte"],
 )
 def test_broken_chunks_get_one_answer(served: Server, body: bytes, status: int, word: str) -> None:
     answer = ask(served, HEAD + CHUNKED + b"\r\n", body, then_shut=True)

@@ -243,7 +243,7 @@ def test_a_refused_connection_stays_when_all_of_the_body_has_come(service: Servi
 def test_what_follows_a_refused_body_is_the_next_request(service: Service) -> None:
     service.hold(3)
     inner = b"GET /inside HTTP/1.1\r\nHost: a\r\n\r\n"
-    for body in (inner, inner * 200, b"x" * 90_000 + inner):
+    for body in (inner, inner * 200, b"x" * 90_000 + inner, b"x" * 900_000 + inner):
         with socket.create_connection(("127.0.0.1", service.apache.port), source_address=(LOUD, 0)) as line:
             line.settimeout(AT_ONCE_SECONDS)
             head = b"POST /v1/detect HTTP/1.1\r\nHost: a\r\nContent-Length: %d\r\n\r\n" % len(body)
@@ -362,6 +362,31 @@ def test_a_new_body_is_refused_by_its_beginning_and_one_that_begins_alike_when_i
     assert answered_after(beginning + os.urandom(87_000), 90_000)
     # Of too little nothing is known yet.
     assert not answered_after(os.urandom(1000) + known[1000:], 1000)
+
+
+def test_a_body_that_was_asked_for_is_refused_by_its_beginning(service: Service) -> None:
+    """Of its length one was answered, so ``Expect`` is heeded; the rest of it need not come."""
+    known = os.urandom(900_000)
+    service.backend.is_open.set()
+    assert service.ask(known).status == 200
+    service.backend.is_open.clear()
+    service.hold(3)
+    head = b"POST /v1/detect HTTP/1.1\r\nHost: a\r\nExpect: 100-continue\r\nContent-Length: 900000\r\n\r\n"
+
+    def status_after(beginning: bytes) -> bytes:
+        with socket.create_connection(("127.0.0.1", service.apache.port), source_address=(LOUD, 0)) as line:
+            line.settimeout(AT_ONCE_SECONDS)
+            line.sendall(head)
+            answers = line.makefile("rb")
+            assert answers.readline() + answers.readline() == b"HTTP/1.1 100 Continue\r\n\r\n"
+            line.sendall(beginning)
+            return answers.readline()
+
+    said = "none: was the module built (apache/modules/build.sh)?"
+    with contextlib.suppress(TimeoutError):
+        said = status_after(os.urandom(20_000)).decode()
+    assert said.startswith("HTTP/1.1 503 "), said
+    assert not service.is_refused(body=known, Expect="100-continue")
 
 
 def test_as_many_bodies_are_remembered_as_the_table_is_for(service: Service) -> None:

@@ -219,22 +219,24 @@ class AdmissionController:
         fresh, cost = len(self._fresh), self.costs.least() / self.speed
         others = max(0, self._there() - 1)
         free = self.slots - (self._reserved(others) if others else 0.0) - self.works - fresh
-        least = self.least_images - self.images - fresh
         share = PLACES_SHARE / self.delays.factor()
 
-        def more(work: float, longest: float) -> float:
-            in_time = (longest * share - work / self.speed) / cost - fresh if cost else math.inf
+        def more(work: float, longest: float, first: int) -> float:
+            in_time = (longest * share - work / self.speed) / cost - first if cost else math.inf
+            least = self.least_images - self.images - first
             # Who waits for a thread is not seen here, and may need no engine: all are let in until it has too much.
             if self.waits_for_threads:
-                return math.inf if in_time + fresh >= 1 or least > 0 else 0
+                return math.inf if in_time + first >= 1 or least > 0 else 0
             return max(least, min(in_time, self.slots - self.in_hand))
 
         running = sum(count * of(kind) for kind, count in self.turns.ahead("", 0))
         in_all = sum(count * of(kind) for kind, count in self.turns.all())
-        everyone = more(in_all, self.max_wait_seconds)
+        everyone = more(in_all, self.max_wait_seconds, fresh)
         if not self.waits_for_threads:
             everyone = min(everyone, free)
-        modest = more(running, self.max_wait_seconds * (1 + RESERVED_SHARE))
+        # Of those whose work is unknown only one of each caller comes first, as with work that is known.
+        callers = len({ticket.caller for ticket in self._fresh})
+        modest = more(running, self.max_wait_seconds * (1 + RESERVED_SHARE), callers)
         places.show(self._place_count(everyone), self._place_count(modest))
 
     def _place_count(self, more: float) -> int:

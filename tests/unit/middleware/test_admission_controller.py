@@ -510,6 +510,14 @@ def test_who_has_less_than_others_does_not_stand_behind_all_of_their_work(clock:
     assert shown(busy) == (1, 1 + int(1.25 * PLACES_SHARE / 0.1))
 
 
+def test_nor_behind_all_requests_of_which_nothing_is_known_yet(clock: FakeClock) -> None:
+    busy = controller(clock, slots=100, cost=0.1)
+    for _ in range(10):
+        arrive(busy, "a")
+
+    assert shown(busy) == (10, 10 + int(1.25 * PLACES_SHARE / 0.1) - 1)
+
+
 def test_some_slots_are_no_places_while_others_are_there(clock: FakeClock) -> None:
     busy = controller(clock, slots=8, least_images=1)
     admit(busy, "a")
