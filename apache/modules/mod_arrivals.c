@@ -74,6 +74,8 @@ APLOG_USE_MODULE(arrivals);
 #define MOST_REST_MS 2000
 /* An address may be ahead of its pace by so much before it waits: refusals come in bursts, and are quick. */
 #define AHEAD_MS 1000
+/* What a rest counts, for who opens a connection for each request: who goes on gets a third of the pace. */
+#define BY_REST 2
 /* How many times as much a refusal costs while all addresses together get half as many again as are free for one. */
 #define CROWD_TIMES 5
 /* What a refusal by the app counts, which costs so much more than one of the server's. */
@@ -513,8 +515,8 @@ static void meet_pace(conn_rec *c, caller_t *caller, int socket)
     caller->is_met = 1;
     if (is_shared(c) || rest_of(c->client_addr) == 0 || asks_for_health(socket))
         return;
-    /* Each has a moment of its own, and pays for it: who goes on gets half as many. */
-    caller->rest_until = apr_time_now() + apr_time_from_msec(rest_ms(ahead_ms(c->client_addr, 1)));
+    /* Each has a moment of its own, and pays for it. */
+    caller->rest_until = apr_time_now() + apr_time_from_msec(rest_ms(ahead_ms(c->client_addr, BY_REST)));
 }
 
 /* ── The head: no thread waits for it ───────────────────────────────────────────────────────────────────────────── */
