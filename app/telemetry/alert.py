@@ -1,10 +1,9 @@
-"""One alert, and what a channel that takes it must be able to do."""
+"""One alert: what it says, and what it must not say."""
 
 from __future__ import annotations
 
 import re
 from dataclasses import dataclass
-from typing import Protocol
 
 from app.config import Settings
 
@@ -39,12 +38,3 @@ class Alert:
         where = f"{settings.server_name} ({settings.env}), {self.role} {self.pid}"
         request = f", request {self.request_id}" if self.request_id else ""
         return f"{self.level.upper()} on {where}: {self.text}{more}{request}"
-
-
-class Channel(Protocol):
-    """One way to tell somebody. ``name`` is one of the metric's."""
-
-    name: str
-
-    def send(self, alert: Alert) -> None:
-        """Tell it. Raises when that failed; takes a few seconds at most."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import atexit
 import contextlib
+import functools
 import hashlib
 import json
 import logging
@@ -15,7 +16,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +24,7 @@ from typing import Any
 from app.config import Settings
 from app.storage import file_locks
 from app.telemetry import logs, metrics
-from app.telemetry.alert import FLUSH_SECONDS, Alert, Channel, clean
+from app.telemetry.alert import FLUSH_SECONDS, Alert, clean
 
 log = logging.getLogger("cask.alerts")
 
@@ -33,13 +34,11 @@ PLACES = 512
 MAX_WAITING = 100
 MAX_TEXT = 2000
 
-Clock = Callable[[], float]
-
 
 class Once:
     """Which fault is due, over all processes: a file for each says when it was told, and how often it came since."""
 
-    def __init__(self, folder: Path, repeat_seconds: float, clock: Clock = time.time) -> None:
+    def __init__(self, folder: Path, repeat_seconds: float, clock: Callable[[], float] = time.time) -> None:
         self._folder = folder
         self.repeat_seconds = repeat_seconds
         # Of the wall: several processes compare what they wrote.
@@ -75,38 +74,48 @@ class Once:
         return found
 
 
-class Sender:
-    """A thread with a short queue before it; it starts with the first alert."""
+class Sender(logging.Handler):
+    """Makes an alert of each error that is logged, for a thread behind a short queue; it starts with the first one."""
 
-    def __init__(self, settings: Settings, channels: Sequence[Channel], once: Once) -> None:
-        self._settings = settings
+    def __init__(self, role: str, channels: Mapping[str, Callable[[Alert], None]], once: Once) -> None:
+        super().__init__(logging.ERROR)
+        self._role = role
         self._channels = channels
         self._once = once
         self._waiting: queue.Queue[Alert] = queue.Queue(MAX_WAITING)
         self._thread: threading.Thread | None = None
-        self._lock = threading.Lock()
         # Of faults that were told here: when to see whether they came again.
         self._again: dict[str, tuple[float, Alert]] = {}
-        self._unfinished = 0
-        self._is_idle = threading.Condition(self._lock)
 
-    def offer(self, alert: Alert) -> None:
-        """Take an alert, or drop it; costs its caller microseconds. Never raises."""
-        with self._lock:
-            try:
-                self._waiting.put_nowait(alert)
-            except queue.Full:
-                self._count("dropped")
-                return
-            self._unfinished += 1
-            if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
-                self._thread.start()
+    def emit(self, record: logging.LogRecord) -> None:
+        """Take an error, or drop it; costs its caller microseconds. What alerts say of themselves would never end."""
+        if record.name == log.name:
+            return
+        error = record.exc_info[1] if record.exc_info else None
+        alert = Alert(
+            fault=f"{self._role} {record.name} {record.pathname}:{record.lineno} {type(error).__name__}",
+            text=clean(record.getMessage()[:MAX_TEXT]) + (f" [{type(error).__name__}]" if error else ""),
+            logger=record.name,
+            level=record.levelname.lower(),
+            role=self._role,
+            pid=os.getpid(),
+            request_id=getattr(record, "request_id", "") or logs.request_id.get(),
+            exception=error,
+        )
+        try:
+            self._waiting.put_nowait(alert)
+        except queue.Full:
+            self._count("dropped")
+            return
+        # One at a time comes here: logging holds the handler's lock.
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._run, name="alerts", daemon=True)
+            self._thread.start()
 
-    def flush(self, seconds: float) -> bool:
+    def flush(self, seconds: float = FLUSH_SECONDS) -> bool:  # type: ignore[override]
         """Wait until all is sent, at most so long. Returns whether it was."""
-        with self._is_idle:
-            return self._is_idle.wait_for(lambda: not self._unfinished, seconds)
+        with self._waiting.all_tasks_done:
+            return self._waiting.all_tasks_done.wait_for(lambda: not self._waiting.unfinished_tasks, seconds)
 
     def _run(self) -> None:
         while True:
@@ -122,9 +131,7 @@ class Sender:
                 log.warning("an alert could not be sent", exc_info=True)
             finally:
                 del alert
-                with self._is_idle:
-                    self._unfinished -= 1
-                    self._is_idle.notify_all()
+                self._waiting.task_done()
 
     def _pause(self) -> float | None:
         """Seconds until a fault that was told may be told again; None: there is none."""
@@ -151,45 +158,18 @@ class Sender:
         if len(self._again) < PLACES:
             due = self._once.clock() + self._once.repeat_seconds + 0.1
             self._again[alert.fault] = due, replace(alert, exception=None)
-        for channel in self._channels:
+        for channel, send in self._channels.items():
             try:
-                channel.send(alert)
+                send(alert)
             except Exception as error:  # noqa: BLE001 - whatever it is, the others are to be told
-                metrics.ALERTS.add(channel=channel.name, outcome="failed")
-                log.warning("the alert could not be sent by %s: %s", channel.name, type(error).__name__)
+                metrics.ALERTS.add(channel=channel, outcome="failed")
+                log.warning("the alert could not be sent by %s: %s", channel, type(error).__name__)
             else:
-                metrics.ALERTS.add(channel=channel.name, outcome="sent")
+                metrics.ALERTS.add(channel=channel, outcome="sent")
 
     def _count(self, outcome: str) -> None:
         for channel in self._channels:
-            metrics.ALERTS.add(channel=channel.name, outcome=outcome)
-
-
-class AlertHandler(logging.Handler):
-    """Makes alerts of log records."""
-
-    def __init__(self, sender: Sender, role: str) -> None:
-        super().__init__(logging.ERROR)
-        self._sender = sender
-        self._role = role
-
-    def emit(self, record: logging.LogRecord) -> None:
-        """Hand it over; what alerts say of themselves would never end."""
-        if record.name == log.name:
-            return
-        error = record.exc_info[1] if record.exc_info else None
-        self._sender.offer(
-            Alert(
-                fault=f"{self._role} {record.name} {record.pathname}:{record.lineno} {type(error).__name__}",
-                text=clean(record.getMessage()[:MAX_TEXT]) + (f" [{type(error).__name__}]" if error else ""),
-                logger=record.name,
-                level=record.levelname.lower(),
-                role=self._role,
-                pid=os.getpid(),
-                request_id=getattr(record, "request_id", "") or logs.request_id.get(),
-                exception=error,
-            )
-        )
+            metrics.ALERTS.add(channel=channel, outcome=outcome)
 
 
 def configure(settings: Settings, role: str) -> Sender | None:
@@ -197,21 +177,21 @@ def configure(settings: Settings, role: str) -> Sender | None:
     channels = _channels(settings)
     if not channels:
         return None
-    sender = Sender(settings, channels, Once(settings.state_dir / FOLDER, settings.alerts_repeat_seconds))
-    logging.getLogger().addHandler(AlertHandler(sender, role))
-    atexit.register(sender.flush, FLUSH_SECONDS)
+    sender = Sender(role, channels, Once(settings.state_dir / FOLDER, settings.alerts_repeat_seconds))
+    logging.getLogger().addHandler(sender)
+    atexit.register(sender.flush)
     return sender
 
 
-def _channels(settings: Settings) -> list[Channel]:
-    """Those that are set; each module is imported only then."""
-    channels: list[Channel] = []
+def _channels(settings: Settings) -> dict[str, Callable[[Alert], None]]:
+    """Those that are set, each with what sends one alert, or raises; a module is imported only where it is used."""
+    channels: dict[str, Callable[[Alert], None]] = {}
     if settings.sentry_dsn.get_secret_value():
         from app.telemetry.channels import sentry
 
-        channels.append(sentry.Sentry(settings))
+        channels["sentry"] = sentry.Sentry(settings).send
     if settings.alerts_webhook_url.get_secret_value():
         from app.telemetry.channels import webhook
 
-        channels.append(webhook.Webhook(settings))
+        channels["webhook"] = functools.partial(webhook.send, settings)
     return channels

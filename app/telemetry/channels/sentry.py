@@ -14,8 +14,6 @@ from app.telemetry.alert import FLUSH_SECONDS, Alert, clean
 class Sentry:
     """Sends to SENTRY_DSN; its own thread does the sending."""
 
-    name = "sentry"
-
     def __init__(self, settings: Settings) -> None:
         self._client = sentry_sdk.Client(
             dsn=settings.sentry_dsn.get_secret_value(),
