@@ -1,6 +1,7 @@
 """Kept answers in one SQLite file that all web processes share: JSON, bounded in bytes and age, evicted oldest first.
 
-A backend of Flask-Caching. Its own for files writes pickles, one file an entry.
+A backend of Flask-Caching, as far as it is asked: for many keys at once. Its own for files writes pickles, one file an
+entry.
 """
 
 from __future__ import annotations
@@ -8,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import time
 from collections.abc import Mapping
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -49,10 +49,6 @@ class DiskStore(BaseCache):
         """Called by Flask-Caching. ``kwargs``: ``path``, ``max_bytes``, ``default_timeout``."""
         return cls(kwargs["path"], kwargs["max_bytes"], kwargs["default_timeout"])
 
-    def get(self, key: str) -> str | None:
-        """One text, or None. Raises StateUnusableError."""
-        return self.get_many(key)[0]
-
     def get_many(self, *keys: str) -> list[str | None]:
         """A text for each key, or None. Raises StateUnusableError."""
         now, found = time.time(), []
@@ -66,14 +62,10 @@ class DiskStore(BaseCache):
         """False where the key is not there for sure; asks no file."""
         return self._known.may_hold(key)
 
-    def set(self, key: str, value: str, timeout: int | timedelta | None = None) -> bool:
-        """Keep one text for so many seconds. Raises StateUnusableError."""
-        return bool(self.set_many({key: value}, timeout))
-
-    def set_many(self, mapping: Mapping[str, str], timeout: int | timedelta | None = None) -> list[str]:
+    def set_many(self, mapping: Mapping[str, str], timeout: Any = None) -> list[str]:
         """Keep texts, in one transaction, and make room for them. Raises StateUnusableError."""
         now = time.time()
-        expires = now + _seconds(self.default_timeout if timeout is None else timeout)
+        expires = now + (self.default_timeout if timeout is None else timeout)
         rows = [(key, expires, body) for key, body in mapping.items()]
         self._known.add(mapping)
         with self._database.transaction() as connection:
@@ -91,16 +83,6 @@ class DiskStore(BaseCache):
                     break
                 connection.execute("DELETE FROM answers WHERE number <= ?", (first + (last - first) * EVICTED_SHARE,))
         return list(mapping)
-
-    def delete(self, key: str) -> bool:
-        """Forget one text. Raises StateUnusableError."""
-        with self._database.transaction() as connection:
-            return connection.execute("DELETE FROM answers WHERE key = ?", (key,)).rowcount > 0
-
-    def clear(self) -> bool:
-        """Forget everything."""
-        self._database.start_anew()
-        return True
 
     def probe(self) -> None:
         """Whether it works; a damaged file is replaced, for nothing in it is missed. Raises StateUnusableError."""
@@ -125,7 +107,3 @@ class DiskStore(BaseCache):
         if not self._known.is_of(inode):
             with self._database.reading() as connection:
                 self._known.fill(inode, (row[0] for row in connection.execute("SELECT key FROM answers")))
-
-
-def _seconds(timeout: int | timedelta) -> float:
-    return timeout.total_seconds() if isinstance(timeout, timedelta) else float(timeout)

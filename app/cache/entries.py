@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from dataclasses import dataclass
+from typing import Any
 
 from app import tasks
 from app.inference.results import Answer, to_dict
@@ -50,27 +51,23 @@ def from_text(task: Task, text: str | bytes | None, oldest: float) -> Entry | No
     """What ``to_text`` made; None for anything else, and for what was kept before ``oldest``."""
     if text is None:
         return None
-    if task == CODE:
-        return _code_from_text(text, oldest)
-    asked = tasks.BY_NAME[task]
     try:
-        kept_at, width, height, rows = json.loads(text)
-        kept_at = float(kept_at)
-        for side in (width, height):
-            check_number(side)
-        answer = asked.answer_from_json(rows)
-        for row in answer:
-            asked.check(row)
+        row = json.loads(text)
+        entry = _of_code(*row) if task == CODE else _of_images(tasks.BY_NAME[task], *row)
     except (ValueError, TypeError, KeyError, AttributeError, OverflowError, RecursionError):
         return None
-    return Entry(width, height, answer, kept_at) if kept_at >= oldest else None
-
-
-def _code_from_text(text: str | bytes, oldest: float) -> Entry | None:
-    try:
-        kept_at, answer = json.loads(text)
-        json.loads(answer)
-        entry = of_code(answer.encode(), float(kept_at))
-    except (ValueError, TypeError, AttributeError, OverflowError, RecursionError):
-        return None
     return entry if entry.kept_at >= oldest else None
+
+
+def _of_images(task: tasks.Task, kept_at: Any, width: Any, height: Any, rows: Any) -> Entry:
+    for side in (width, height):
+        check_number(side)
+    answer = task.answer_from_json(rows)
+    for row in answer:
+        task.check(row)
+    return Entry(width, height, answer, float(kept_at))
+
+
+def _of_code(kept_at: Any, answer: Any) -> Entry:
+    json.loads(answer)
+    return of_code(answer.encode(), float(kept_at))

@@ -1,15 +1,14 @@
 """Kept answers in a Redis that several machines share: JSON, with an age; how much it holds is Redis' own setting.
 
-A backend of Flask-Caching. Its own for Redis pickles, and waits for seconds where Redis is down. Here a request never
-connects, so it never waits for a name server either: connections are opened beside, by ``probe``, and a request borrows
-one for at most ``TIMEOUT_SECONDS``.
+A backend of Flask-Caching, as far as it is asked: for many keys at once. Its own for Redis pickles, and waits for
+seconds where Redis is down. Here a request never connects, so it never waits for a name server either: connections are
+opened beside, by ``probe``, and a request borrows one for at most ``TIMEOUT_SECONDS``.
 """
 
 from __future__ import annotations
 
 import queue
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from flask import Flask
@@ -39,32 +38,19 @@ class RemoteStore(BaseCache):
         """Called by Flask-Caching. ``kwargs``: ``url``, ``default_timeout``."""
         return cls(kwargs["url"], kwargs["default_timeout"])
 
-    def get(self, key: str) -> bytes | None:
-        """One text, or None. Raises ConnectionError, TimeoutError and Redis' own errors."""
-        return self.get_many(key)[0]
-
     def get_many(self, *keys: str) -> list[bytes | None]:
-        """A text for each key, or None. Raises as ``get``."""
+        """A text for each key, or None. Raises ConnectionError, TimeoutError and Redis' own errors."""
         found: list[bytes | None] = self._ask([("MGET", *(PREFIX + key for key in keys))])[0]
         return found
 
-    def set(self, key: str, value: str, timeout: int | timedelta | None = None) -> bool:
-        """Keep one text for so many seconds. Raises as ``get``."""
-        return bool(self.set_many({key: value}, timeout))
-
-    def set_many(self, mapping: Mapping[str, str], timeout: int | timedelta | None = None) -> list[str]:
-        """Keep texts. Raises as ``get``."""
-        chosen = self.default_timeout if timeout is None else timeout
-        seconds = int(chosen.total_seconds()) if isinstance(chosen, timedelta) else chosen
+    def set_many(self, mapping: Mapping[str, str], timeout: Any = None) -> list[str]:
+        """Keep texts. Raises as ``get_many``."""
+        seconds = self.default_timeout if timeout is None else timeout
         self._ask([("SET", PREFIX + key, text, "EX", seconds) for key, text in mapping.items()])
         return list(mapping)
 
-    def delete(self, key: str) -> bool:
-        """Forget one text. Raises as ``get``."""
-        return bool(self._ask([("DEL", PREFIX + key)])[0])
-
     def probe(self) -> None:
-        """Open the connections anew and ask whether all is well. Takes as long as it takes; raises as ``get``."""
+        """Open the connections anew and ask whether all is well. Takes as long as it takes; raises as ``get_many``."""
         self._close()
         connections = [opened(self._url, TIMEOUT_SECONDS, CONNECT_TIMEOUT_SECONDS) for _ in range(CONNECTIONS)]
         for connection in connections:

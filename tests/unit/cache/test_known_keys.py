@@ -47,14 +47,14 @@ def test_before_it_was_found_well_the_file_is_asked(tmp_path: Path, monkeypatch:
     store = unasked(DiskStore(tmp_path / "answers.sqlite3", 1 << 20, 60), monkeypatch)
 
     with pytest.raises(StateUnusableError):
-        store.get("a")
+        store.get_many("a")
 
 
 def test_what_others_keep_and_kept_before_is_found(tmp_path: Path) -> None:
     first = opened(tmp_path)
-    first.set("before", "1")
+    first.set_many({"before": "1"})
     second = opened(tmp_path)
-    first.set("after", "2")
+    first.set_many({"after": "2"})
 
     assert second.get_many("before", "after") == ["1", "2"]
     (tmp_path / "known-keys").unlink()
@@ -62,10 +62,10 @@ def test_what_others_keep_and_kept_before_is_found(tmp_path: Path) -> None:
 
 
 def test_another_file_has_other_keys(tmp_path: Path) -> None:
-    opened(tmp_path).set("gone", "1")
+    opened(tmp_path).set_many({"gone": "1"})
     for path in tmp_path.glob("answers*"):
         path.unlink()
-    DiskStore(tmp_path / "answers.sqlite3", 1 << 20, 60).set("others", "2")
+    DiskStore(tmp_path / "answers.sqlite3", 1 << 20, 60).set_many({"others": "2"})
 
     store = opened(tmp_path)
 
@@ -76,11 +76,11 @@ def test_another_file_has_other_keys(tmp_path: Path) -> None:
 def test_bits_of_answers_that_went_do_not_add_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(known_keys, "MOST_ADDED", 10)
     opened(tmp_path).set_many({str(number): "1" for number in range(20)}, timeout=-1)
-    opened(tmp_path).set("new", "2")
+    opened(tmp_path).set_many({"new": "2"})
 
     store = opened(tmp_path)
 
-    assert store.get("new") == "2"
+    assert store.get_many("new")[0] == "2"
     assert sum(store._known.may_hold(str(number)) for number in range(20)) == 0
 
 
@@ -88,7 +88,7 @@ def test_without_a_file_everything_may_be_there(tmp_path: Path) -> None:
     (tmp_path / "known-keys").mkdir()
 
     store = opened(tmp_path)
-    store.set("a", "1")
+    store.set_many({"a": "1"})
 
     assert store.get_many("a", "b") == ["1", None]
     assert KnownKeys(tmp_path / "none").may_hold("a")
