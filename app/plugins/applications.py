@@ -6,7 +6,7 @@ import ast
 import os
 import re
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,6 @@ APPLICATION = re.compile(r"([A-Za-z_]\w*(?:\.[A-Za-z_]\w*)*):(.+)")
 MOUNT = re.compile(r"(?:/[A-Za-z0-9][A-Za-z0-9_-]*)+")
 VERSION = re.compile(r"^version(?:_info)?\s*=\s*(\d+\.\d+)", re.MULTILINE)
 VARIABLE = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")
-# Key → least, most.
 NUMBERS = {"processes": (1, 64), "threads": (1, 64), "timeout_seconds": (1, 3600), "max_body_bytes": (1, 1 << 40)}
 
 
@@ -49,12 +48,12 @@ class Application:
     name: str
     mount: str
     environment: Path | None
-    processes: int
-    threads: int
-    timeout_seconds: int | None
-    max_body_bytes: int | None
     variables: Mapping[str, str]
     libraries: Path | None
+    processes: int = 1
+    threads: int = 5
+    timeout_seconds: int | None = None
+    max_body_bytes: int | None = None
     scope: str = ""
     limit: str = ""
 
@@ -71,29 +70,18 @@ def read(folder: Path, row: Any, file: Path) -> Application:
     for key in row:
         if key not in KEYS:
             raise PluginError(f"{file}: [wsgi] says {key!r}; expected {', '.join(KEYS)}.{did_you_mean(key, KEYS)}")
-    named, mount = APPLICATION.fullmatch(str(row.get("application"))), str(row.get("mount"))
-    if named is None or not _is_name_or_call(named[2]):
-        raise PluginError(
-            f'{file}: [wsgi] application is {row.get("application")!r}; expected module:name such as "shop:app", or a'
-            " function that makes it, with plain values: \"shop:create_app('production')\"."
-        )
-    if not MOUNT.fullmatch(mount):
-        raise PluginError(f'{file}: [wsgi] mount is {row.get("mount")!r}; expected a path such as "/shop".')
-    module = folder.joinpath(*named[1].split("."))
-    if not module.with_suffix(".py").is_file() and not (module / "__init__.py").is_file():
-        raise PluginError(f"{file}: [wsgi] application names {named[1]!r}, but there is no {module}.py.")
+    for key, (fits, words) in EXPECTED.items():
+        if (key in row or key in NEEDED) and not fits(row.get(key)):
+            raise PluginError(f"{file}: [wsgi] {key} is {row.get(key)!r}; expected {words}.")
+    module, _, name = row["application"].partition(":")
+    place = folder.joinpath(*module.split("."))
+    if not place.with_suffix(".py").is_file() and not (place / "__init__.py").is_file():
+        raise PluginError(f"{file}: [wsgi] application names {module!r}, but there is no {place}.py.")
     environment, variables = _environment(folder, row, file), _variables(row, file)
     own = None if environment else libraries.installed(folder)
-    return Application(
-        named[1],
-        named[2],
-        mount,
-        environment,
-        **_numbers(row, file),
-        variables=variables,
-        libraries=own,
-        **_callers(row, file),
-    )
+    more = {key: row[key] for key in (*NUMBERS, "scope") if key in row}
+    limit = RATE.sub(r"\1 per \2", row.get("limit", ""))
+    return Application(module, name, row["mount"], environment, variables, own, **more, limit=limit)
 
 
 def _is_name_or_call(text: str) -> bool:
@@ -110,15 +98,28 @@ def _is_name_or_call(text: str) -> bool:
     return isinstance(found, ast.Name)
 
 
-def _callers(row: dict[str, Any], file: Path) -> dict[str, Any]:
-    """Who may ask, and how often."""
-    scope, limit = row.get("scope", ""), row.get("limit", "")
-    if scope not in ("", *SCOPES):
-        raise PluginError(f"{file}: [wsgi] scope is {scope!r}; expected {', '.join(SCOPES)}, or none at all.")
-    found = RATE.fullmatch(str(limit))
-    if limit and found is None:
-        raise PluginError(f'{file}: [wsgi] limit is {limit!r}; expected a text such as "30 per minute".')
-    return {"scope": scope, "limit": f"{found[1]} per {found[2]}" if found else ""}
+def _is_target(value: Any) -> bool:
+    found = APPLICATION.fullmatch(str(value))
+    return found is not None and _is_name_or_call(found[2])
+
+
+def _is_number(least: int, most: int) -> tuple[Callable[[Any], object], str]:
+    return lambda value: type(value) is int and least <= value <= most, f"a whole number from {least} to {most}"
+
+
+# Key → whether a value will do, and what is expected, in words.
+EXPECTED: dict[str, tuple[Callable[[Any], object], str]] = {
+    "application": (
+        _is_target,
+        'module:name such as "shop:app", or a function that makes it, with plain values:'
+        " \"shop:create_app('production')\"",
+    ),
+    "mount": (lambda value: MOUNT.fullmatch(str(value)), 'a path such as "/shop"'),
+    "scope": (lambda value: value in ("", *SCOPES), f"{', '.join(SCOPES)}, or none at all"),
+    "limit": (lambda value: value == "" or RATE.fullmatch(str(value)), 'a text such as "30 per minute"'),
+    **{key: _is_number(*bounds) for key, bounds in NUMBERS.items()},
+}
+NEEDED = ("application", "mount")
 
 
 def _environment(folder: Path, row: dict[str, Any], file: Path) -> Path | None:
@@ -147,16 +148,6 @@ def _text(path: Path) -> str:
         return path.read_text("utf-8", "replace")
     except OSError:
         return ""
-
-
-def _numbers(row: dict[str, Any], file: Path) -> dict[str, Any]:
-    found = {**dict.fromkeys(NUMBERS), "processes": 1, "threads": 5}
-    found |= {key: value for key, value in row.items() if key in NUMBERS}
-    for key, (least, most) in NUMBERS.items():
-        value = found[key]
-        if key in row and (type(value) is not int or not least <= value <= most):
-            raise PluginError(f"{file}: [wsgi] {key} is {value!r}; expected a whole number from {least} to {most}.")
-    return found
 
 
 def _variables(row: dict[str, Any], file: Path) -> dict[str, str]:

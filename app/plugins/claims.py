@@ -138,13 +138,9 @@ def _is_same(one: Rule, other: Rule) -> bool:
     """Whether a request exists that both would answer."""
     if not (_methods(one) & _methods(other)) or (one.rule.startswith(STATIC) and not other.rule.startswith(STATIC)):
         return False
-    return any(re.fullmatch(policy.pattern(a), _sample(b.rule)) for a, b in ((one, other), (other, one)))
+    # The rule with a 1 for each part is an address that it answers.
+    return any(re.fullmatch(policy.pattern(a), policy.PART.sub("1", b.rule)) for a, b in ((one, other), (other, one)))
 
 
 def _methods(rule: Rule) -> set[str]:
     return set(rule.methods or ()) - OTHER_METHODS
-
-
-def _sample(rule: str) -> str:
-    """An address that a rule answers."""
-    return policy.PART.sub("1", rule)

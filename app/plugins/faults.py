@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import faulthandler
-import inspect
 import os
 import re
 import threading
@@ -15,6 +14,7 @@ from typing import Any
 
 from app.errors import CaskError, PluginError
 from app.plugins.manifest import PARENT, Manifest, sources
+from app.web import policy
 
 STANDARD_ERROR = 2
 MISSING = re.compile(r"cannot import name '(\w+)'")
@@ -107,8 +107,7 @@ def _view(error: BaseException) -> str:
     found, trace = None, error.__traceback__
     while trace is not None:
         found, trace = trace.tb_frame.f_locals.get("view_func") or found, trace.tb_next
-    code = getattr(inspect.unwrap(found), "__code__", None) if callable(found) else None
-    return f"{code.co_filename}, line {code.co_firstlineno}: " if code else ""
+    return policy.place(found) if callable(found) else ""
 
 
 def _reason(error: BaseException) -> str:

@@ -54,16 +54,13 @@ def no_blueprint(plugin: Manifest, module: types.ModuleType) -> PluginError:
             f"makes an application, {application} = Flask(…); expected {own} and @blueprint above its views, or in"
             f' {FILE} [wsgi] with application = "…:{application}", which runs it as it is.'
         )
-    elsewhere = [each for each in _submodules(plugin) if blueprints(each)]
+    below = (each for name, each in sys.modules.items() if name.startswith(f"{plugin.package}."))
+    elsewhere = [each for each in below if blueprints(each)]
     if elsewhere:
         parts = elsewhere[0].__name__.removeprefix(f"{plugin.package}.")
         name = next(key for key, each in vars(elsewhere[0]).items() if isinstance(each, Blueprint))
         words = f"does not hold the blueprint of {elsewhere[0].__file__}; expected from .{parts} import {name}."
     return PluginError(f"plugin {plugin.name}: {module.__file__} {words}")
-
-
-def _submodules(plugin: Manifest) -> list[types.ModuleType]:
-    return [each for name, each in sys.modules.items() if name.startswith(f"{plugin.package}.")]
 
 
 def blueprints(module: types.ModuleType) -> list[Blueprint]:

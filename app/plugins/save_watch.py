@@ -47,7 +47,8 @@ class SaveWatch:
     def look(self) -> None:
         """Once; waits until the processes of an application are replaced. Raises OSError."""
         folders = plugin_settings.folders(self._settings)
-        hosted = {each.name: each for each in folders if _is_hosted(self._settings, each)}
+        known = self._settings.state_dir / applications.FOLDER
+        hosted = {each.name: each for each in folders if (known / each.name).is_dir()}
         self._compare("", lambda: _of_web(each for each in folders if each.name not in hosted), self._end_web)
         for name, folder in hosted.items():
             self._compare(
@@ -75,10 +76,6 @@ class SaveWatch:
             if sign.role == "web" and sign.beat:
                 with contextlib.suppress(ProcessLookupError):
                     os.kill(sign.pid, signal.SIGUSR1)
-
-
-def _is_hosted(settings: Settings, folder: Path) -> bool:
-    return (settings.state_dir / applications.FOLDER / folder.name).is_dir()
 
 
 def _of_web(plugins: Iterable[Path]) -> Stamp:
