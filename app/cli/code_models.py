@@ -24,8 +24,6 @@ if TYPE_CHECKING:
 # Where folders are that people work on; git ignores it, so each may be a repository of its own.
 DRAFTS = ROOT / "drafts"
 NAME_WIDTH = 9
-# Where the words of a verdict begin.
-WORDS_AT = 27
 KINDS = "\n".join(f"  {name:<{NAME_WIDTH}}{words}" for name, words in templates.known().items())
 
 
@@ -180,11 +178,8 @@ def _refuse_off(settings: Settings) -> None:
 
 
 def _print(verdict: testing.Verdict) -> None:
-    word = click.style(f"{verdict.verdict:<4}", fg=terminal.COLOURS.get(verdict.verdict))
     seconds = "" if verdict.verdict == "skip" else f"{verdict.seconds:.1f} s"
-    terminal.print_hanging(f"  {word}  {verdict.check:<9} {seconds:>7}  ", verdict.words, WORDS_AT)
-    if verdict.hint:
-        terminal.print_hanging(" " * WORDS_AT, f"→ {verdict.hint}", WORDS_AT)
+    terminal.print_verdict(verdict.verdict, f"{verdict.check:<9} {seconds:>7}", verdict.words, verdict.hint)
 
 
 def _count(found: Sequence[testing.Verdict]) -> str:

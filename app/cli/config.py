@@ -26,10 +26,9 @@ def command() -> None:
 @command.command()
 @env_option
 @terminal.json_option
-@click.pass_context
-def show(context: click.Context, env: str, is_json: bool) -> None:
+def show(env: str, is_json: bool) -> None:
     """Print every value in force, where it comes from and what it means. Secrets are masked."""
-    settings = config.resolve(*_place(context).of(env))
+    settings = config.resolve(*Sources().of(env))
     problem = config.problem(settings)
     if is_json:
         every = [values.row(settings, one) for one in config.DECLARATIONS.values()]
@@ -53,13 +52,12 @@ def show(context: click.Context, env: str, is_json: bool) -> None:
 @click.argument("b", shell_complete=completion.environments)
 @click.option("--since", default="", help="Compare B with that of another release: a git revision, bundle or image.")
 @terminal.json_option
-@click.pass_context
-def diff(context: click.Context, a: str, b: str, since: str, is_json: bool) -> None:
+def diff(a: str, b: str, since: str, is_json: bool) -> None:
     """Print what differs between two environments, such as dev and prod, as the repository describes them."""
     if since:
-        _print_changes(_place(context).root, since, b, is_json)
+        _print_changes(Sources().root, since, b, is_json)
         return
-    left, right = (config.describe(name, _place(context).root) for name in (a, b))
+    left, right = (config.describe(name, Sources().root) for name in (a, b))
     # Secrets are no part of the repository's description, so there is nothing to compare.
     every = (one for one in config.DECLARATIONS.values() if not one.is_secret)
     different = [one for one in every if left.text(one.field) != right.text(one.field)]
@@ -79,10 +77,9 @@ def diff(context: click.Context, a: str, b: str, since: str, is_json: bool) -> N
 @command.command()
 @env_option
 @terminal.json_option
-@click.pass_context
-def check(context: click.Context, env: str, is_json: bool) -> None:
+def check(env: str, is_json: bool) -> None:
     """Exit 0 if the service may start so; else say why not and exit 2."""
-    environ, root, secrets = _place(context).of(env)
+    environ, root, secrets = Sources().of(env)
     settings = config.load(environ, root, secrets)
     for name in config.removed(environ, root):
         click.echo(f"{name} has no effect any more, see docs/configuration.md; remove it.", err=True)
@@ -98,8 +95,7 @@ def check(context: click.Context, env: str, is_json: bool) -> None:
 @env_option
 @click.option("--secret", "is_revealed", is_flag=True, help="Allow a secret to be printed.")
 @terminal.json_option
-@click.pass_context
-def get(context: click.Context, name: str, env: str, is_revealed: bool, is_json: bool) -> None:
+def get(name: str, env: str, is_revealed: bool, is_json: bool) -> None:
     """Print one value, such as that of PORT, for scripts."""
     one = config.DECLARATIONS.get(name.lower())
     if one is None:
@@ -107,7 +103,7 @@ def get(context: click.Context, name: str, env: str, is_revealed: bool, is_json:
         raise SettingsError(f"{name!r} is no setting.{config.did_you_mean(name, known)}")
     if one.is_secret and not is_revealed:
         raise SettingsError(f"{one.name} is secret.", hint="Add --secret to print it all the same.")
-    settings = known_settings.read(one.field, place=_place(context).of(env))
+    settings = known_settings.read(one.field, place=Sources().of(env))
     if is_json:
         terminal.print_json(values.plain(settings, one, is_revealed=True))
     else:
@@ -115,10 +111,9 @@ def get(context: click.Context, name: str, env: str, is_revealed: bool, is_json:
 
 
 @command.command()
-@click.pass_context
-def docs(context: click.Context) -> None:
+def docs() -> None:
     """Write docs/configuration.md anew."""
-    root = _place(context).root
+    root = Sources().root
     (root / config.DOCUMENT).write_text(settings_document.text(root), encoding="utf-8")
     click.echo(f"Wrote {config.DOCUMENT}.")
 
@@ -142,7 +137,3 @@ def _print_changes(root: Path, since: str, env: str, is_json: bool) -> None:
 def _meaning(change: Change, found: list[Change]) -> str:
     declared = config.DECLARATIONS.get(change.name.lower())
     return declared.sentence if declared else releases.renamed(change.name, found)
-
-
-def _place(context: click.Context) -> Sources:
-    return context.find_object(Sources) or Sources()

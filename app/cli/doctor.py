@@ -34,7 +34,8 @@ def command(context: click.Context, env: str, user: str, is_json: bool) -> None:
     for finding in _examine(env, user):
         found.append(finding)
         if not is_json:
-            _print(finding)
+            subject = f"{finding.subject:<{SUBJECT_WIDTH}}"
+            terminal.print_verdict(finding.verdict, subject, finding.found, finding.next_step)
     verdicts = [finding.verdict for finding in found]
     if is_json:
         terminal.print_json({"ok": "fail" not in verdicts, "findings": [asdict(finding) for finding in found]})
@@ -115,14 +116,3 @@ def _account(user: str) -> tuple[Account, Finding]:
             "Service user", f"there is no user {user or SERVICE_USER!r}", "Make one, or choose another by SERVICE_USER"
         )
     return account, checks.ok("Service user", f"{account.name}; root starts, and Apache hands over")
-
-
-def _print(finding: Finding) -> None:
-    colour = terminal.COLOURS[finding.verdict]
-    is_bold = finding.verdict != "ok"
-    verdict = click.style(f"{finding.verdict:<4}", fg=colour, bold=is_bold)
-    terminal.print_hanging(f"  {verdict}  {finding.subject:<{SUBJECT_WIDTH}}  ", finding.found, 8 + SUBJECT_WIDTH + 2)
-    if finding.next_step:
-        terminal.print_hanging(
-            " " * (8 + SUBJECT_WIDTH) + click.style("→ ", bold=True), finding.next_step, 8 + SUBJECT_WIDTH + 2
-        )

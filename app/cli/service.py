@@ -1,19 +1,18 @@
-"""The running service, asked over HTTP as a caller would: where it is, kept connections, another try after 503."""
+"""The running service, asked over HTTP as a caller would: where it is, and another try after 503."""
 
 from __future__ import annotations
 
 import contextlib
-import http.client
-import ipaddress
+import functools
 import json
 import os
 import ssl
-import threading
 import time
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
+
+import urllib3
 
 from app import config
 from app.auth import stores
@@ -22,12 +21,15 @@ from app.cli.terminal import Failure
 from app.config import Settings
 from app.errors import StateUnusableError
 from app.host import permissions
+from app.supervision import probe
 
 TIMEOUT_SECONDS = 60.0
 # So long is asked again when the service says 503 or 429, each time after what Retry-After says.
 PATIENCE_SECONDS = 60.0
 LEAST_PAUSE_SECONDS = 0.1
 AGAIN = (429, 503)
+# As many images may be on their way at once.
+MOST_CONNECTIONS = 64
 # Longer than a folder takes; it is gone when the command ends.
 OWN_TOKEN_SECONDS = 86400.0
 
@@ -49,7 +51,7 @@ class Reply:
 
 @dataclass
 class Service:
-    """Where to ask. Used by several threads, each with a connection of its own.
+    """Where to ask. Thread-safe; keeps connections open.
 
     ``host``: the name that the service answers to, where it is not that of the address.
     """
@@ -58,7 +60,6 @@ class Service:
     host: str = ""
     token: str = ""
     tls: ssl.SSLContext | None = None
-    _local: threading.local = field(default_factory=threading.local)
 
     def ask(self, path: str, body: bytes | None = None, *, patience_seconds: float = PATIENCE_SECONDS) -> Reply:
         """GET, or POST bytes of an image; asks again while the service says that it is busy or away.
@@ -67,32 +68,17 @@ class Service:
         """
         end = time.monotonic() + patience_seconds
         while True:
-            reply, pause = self._ask_once(path, body)
-            if reply.status not in AGAIN or time.monotonic() + pause > end:
-                return reply
+            answer = self._exchange(path, body)
+            pause = _pause(answer.headers.get("Retry-After"))
+            if answer.status not in AGAIN or time.monotonic() + pause > end:
+                return Reply(answer.status, _parse(answer.data))
             time.sleep(pause)
 
     def text(self, path: str) -> str:
         """GET of something that is no JSON, as it is. Raises Failure when nothing answers."""
-        try:
-            return self._exchange(path, None).read().decode("utf-8", "replace")
-        except (OSError, http.client.HTTPException) as error:
-            raise Failure(f"Nothing answers at {self.url} ({_reason(error)}).") from None
+        return self._exchange(path, None).data.decode("utf-8", "replace")
 
-    def _ask_once(self, path: str, body: bytes | None) -> tuple[Reply, float]:
-        try:
-            answer = self._exchange(path, body)
-            data = answer.read()
-        except (OSError, http.client.HTTPException) as error:
-            raise Failure(
-                f"Nothing answers at {self.url} ({_reason(error)}).",
-                next_step="Start it with make serve or make up; what is wrong, flask doctor tells.",
-            ) from None
-        if answer.getheader("Connection") == "close":
-            self._forget()
-        return Reply(answer.status, _parse(data)), _pause(answer.getheader("Retry-After"))
-
-    def _exchange(self, path: str, body: bytes | None) -> http.client.HTTPResponse:
+    def _exchange(self, path: str, body: bytes | None) -> urllib3.BaseHTTPResponse:
         headers = {"Accept": "application/json"}
         if self.host:
             headers["Host"] = self.host
@@ -101,33 +87,25 @@ class Service:
             headers["Content-Type"] = "application/json" if body[:1] == b"{" else "application/octet-stream"
         if self.token:
             headers["X-Api-Token"] = self.token
-        for is_last in (False, True):
-            connection = self._connection()
-            try:
-                connection.request("GET" if body is None else "POST", path, body, headers)
-                return connection.getresponse()
-            except (OSError, http.client.HTTPException):
-                self._forget()
-                # A kept connection may have been closed by the other side meanwhile.
-                if is_last:
-                    raise
-        raise AssertionError("unreachable")
+        try:
+            return self._pool.request("GET" if body is None else "POST", self.url + path, body=body, headers=headers)
+        except urllib3.exceptions.HTTPError as error:
+            raise Failure(
+                f"Nothing answers at {self.url} ({_reason(error)}).",
+                next_step="Start it with make serve or make up; what is wrong, flask doctor tells.",
+            ) from None
 
-    def _connection(self) -> http.client.HTTPConnection:
-        held: http.client.HTTPConnection | None = getattr(self._local, "connection", None)
-        if held is None:
-            parts = urlsplit(self.url)
-            host = parts.hostname or ""
-            if parts.scheme == "https":
-                held = http.client.HTTPSConnection(host, parts.port, timeout=TIMEOUT_SECONDS, context=self.tls)
-            else:
-                held = http.client.HTTPConnection(host, parts.port, timeout=TIMEOUT_SECONDS)
-            self._local.connection = held
-        return held
-
-    def _forget(self) -> None:
-        self._connection().close()
-        self._local.connection = None
+    @functools.cached_property
+    def _pool(self) -> urllib3.PoolManager:
+        # A kept connection may have been closed by the other side meanwhile: then it is asked once more.
+        once_more = urllib3.Retry(1, connect=0, redirect=False, allowed_methods=None, respect_retry_after_header=False)
+        return urllib3.PoolManager(
+            maxsize=MOST_CONNECTIONS,
+            timeout=TIMEOUT_SECONDS,
+            retries=once_more,
+            ssl_context=self.tls,
+            assert_hostname=None if self.tls is None else self.tls.check_hostname,
+        )
 
 
 @contextlib.contextmanager
@@ -157,14 +135,7 @@ def own_token(settings: Settings, scopes: tuple[str, ...] = ("predict",)) -> Ite
 
 def local(settings: Settings, token: str = "") -> Service:
     """The service of these settings, on this machine."""
-    try:
-        address = ipaddress.ip_address(settings.listen_host)
-    except ValueError:
-        address = ipaddress.ip_address("0.0.0.0")  # noqa: S104 - any address of this machine
-    host = settings.listen_host
-    if address.is_unspecified:
-        host = "::1" if address.version == 6 else "127.0.0.1"
-    base, name = config.in_url(host), config.in_url(settings.server_name)
+    base, name = config.in_url(probe.here(settings.listen_host)), config.in_url(settings.server_name)
     if not settings.tls_enabled:
         return Service(f"http://{base}:{settings.port}", f"{name}:{settings.port}", token)
     # It is this very machine's own certificate, so nobody else needs to vouch for it, and any name in it will do.
@@ -174,10 +145,10 @@ def local(settings: Settings, token: str = "") -> Service:
     return Service(f"https://{base}:{settings.https_port}", f"{name}:{settings.https_port}", token, tls)
 
 
-def _reason(error: Exception) -> str:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return str(error) or type(error).__name__
+def _reason(error: urllib3.exceptions.HTTPError) -> str:
+    """What the system says of it, else what the library does."""
+    found = getattr(error, "reason", None) or error
+    return getattr(found.__cause__, "strerror", None) or str(found)
 
 
 def _parse(data: bytes) -> Any:

@@ -129,6 +129,15 @@ def print_hanging(head: str, words: str, indent: int) -> None:
     click.echo(head + f"\n{' ' * indent}".join(lines))
 
 
+def print_verdict(verdict: str, subject: str, words: str, next_step: str = "") -> None:
+    """``ok    subject  words``, and below the words what to do."""
+    shown = click.style(f"{verdict:<4}", fg=COLOURS.get(verdict), bold=verdict != "ok")
+    indent = len(f"  {verdict:<4}  {subject}  ")
+    print_hanging(f"  {shown}  {subject}  ", words, indent)
+    if next_step:
+        print_hanging(" " * (indent - 2) + click.style("→ ", bold=True), next_step, indent)
+
+
 def print_table(
     heads: Sequence[str], rows: Sequence[Sequence[Any]], *, title: str = "", has_sections: bool = False
 ) -> None:

@@ -19,6 +19,7 @@ from app.host.permissions import Account
 
 Verdict = Literal["ok", "warn", "fail"]
 COMMAND_SECONDS = 5.0
+LOG_BYTES = 1 << 20
 # Which `make up` copies into the container.
 CONTAINER_SECRETS = ROOT / "secrets"
 ROOT_WORDS = "this runs as root, who may not look at everything"
@@ -87,6 +88,15 @@ def ask(command: Sequence[str | Path], seconds: float = COMMAND_SECONDS) -> tupl
         check=False,
     )
     return done.returncode, (done.stdout + done.stderr).strip()
+
+
+def log_end(path: Path | None) -> str | None:
+    """The last lines of LOG_FILE; None where there is none."""
+    if path is None or not path.exists():
+        return None
+    with path.open("rb") as file:
+        file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_BYTES))
+        return file.read().decode("utf-8", "replace")
 
 
 def megabytes(count: float) -> str:

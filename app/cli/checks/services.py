@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import ctypes
-import os
 import re
 import shutil
 import socket
@@ -29,7 +28,6 @@ TIMEX_BYTES = 256
 PROBLEM_LINE = re.compile(r'\b(ERROR|CRITICAL)\b|"level": ?"(error|critical)"|^FAIL:|Traceback', re.M)
 START_MARK = "ENGINE_WORKERS "
 SHOWN_PROBLEMS = 3
-LOG_BYTES = 1 << 20
 PROJECT = Sources().environ.get("COMPOSE_PROJECT_NAME") or "cask"
 
 
@@ -214,10 +212,8 @@ def last_start(here: Surroundings) -> Iterator[Finding]:
 def _log(here: Surroundings) -> tuple[str, str]:
     """Where the log is and its end; empty where there is none."""
     path = here.settings.log_file
-    if path and path.exists():
-        with path.open("rb") as file:
-            file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_BYTES))
-            return str(path), file.read().decode("utf-8", "replace")
+    if (text := checks.log_end(path)) is not None:
+        return str(path), text
     program = None if checks.is_container() else _container_program()
     if program:
         with contextlib.suppress(OSError, subprocess.TimeoutExpired):

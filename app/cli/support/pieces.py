@@ -23,7 +23,6 @@ from app.host import machine
 from app.telemetry import post_mortem
 
 COMMAND_SECONDS = 60.0
-LOG_BYTES = 1 << 20
 SECRET_BYTES = 1 << 16
 MOST_LISTED = 400
 CONFIGURATION = ("*.conf", "apachectl", "*.json")
@@ -75,7 +74,7 @@ def pieces(settings: Settings, log: Callable[[], str] | None) -> list[Piece]:
         ("settings.txt", lambda: _command("config", "show", "--env", settings.env)),
         ("settings.json", lambda: _command("config", "show", "--json", "--env", settings.env)),
         ("models.json", lambda: _command("model", "list", "--json", "--env", settings.env)),
-        ("metrics.txt", lambda: _metrics(settings)),
+        ("metrics.txt", lambda: service.local(settings).text("/metrics")),
         ("log.txt", log or (lambda: _log(settings))),
         ("ends.txt", lambda: "\n".join(map(str, post_mortem.ends(settings.state_dir)))),
         ("processes.txt", _processes),
@@ -108,18 +107,11 @@ def _command(*arguments: str) -> str:
     return f"{printed}\n" + (f"\n(ended with {status})\n" if status else "")
 
 
-def _metrics(settings: Settings) -> str:
-    """As a scrape gets them. Raises Failure where nothing answers."""
-    return service.local(settings).text("/metrics")
-
-
 def _log(settings: Settings) -> str:
-    path = settings.log_file
-    if path is None or not path.exists():
+    text = checks.log_end(settings.log_file)
+    if text is None:
         return "No log is kept in a file here (LOG_FILE); add the output of make serve or of journalctl.\n"
-    with path.open("rb") as file:
-        file.seek(max(0, os.fstat(file.fileno()).st_size - LOG_BYTES))
-        return file.read().decode("utf-8", "replace")
+    return text
 
 
 def _processes() -> str:

@@ -27,11 +27,13 @@ def checkout() -> Iterator[Checkout]:
 
 
 @pytest.fixture
-def run(checkout: Checkout) -> Run:
+def run(checkout: Checkout, monkeypatch: pytest.MonkeyPatch) -> Run:
     """Run one command: exit status, stdout, stderr."""
 
     def invoke(*arguments: str, **environ: str) -> tuple[int, str, str]:
-        done = CliRunner().invoke(command, arguments, obj=config.Sources(environ, checkout.root, checkout.secrets))
+        here = config.Sources(environ, checkout.root, checkout.secrets)
+        monkeypatch.setattr("app.cli.config.Sources", lambda: here)
+        done = CliRunner().invoke(command, arguments)
         return done.exit_code, done.stdout, done.stderr
 
     return invoke
