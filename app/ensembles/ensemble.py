@@ -16,11 +16,10 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from app.config import Settings
-from app.ensembles.upstream_answers import UpstreamError
+from app.ensembles.upstream_answers import Opinion, UpstreamError
 from app.ensembles.upstreams import Upstream, late
 from app.errors import CaskError, DeadlineExceededError, RequestError, UnavailableError
 from app.host import sizing
-from app.inference.results import Answer
 from app.supervision import pulse
 from app.telemetry import logs, metrics
 from app.texts import Text
@@ -47,14 +46,6 @@ class EnsembleUnavailableError(UnavailableError):
 
     code = "ensemble_unavailable"
     title = "No member can answer now"
-
-
-@dataclass(frozen=True)
-class Opinion:
-    """What one member said. ``results``: width, height and answer of each image, in order."""
-
-    model: Mapping[str, str]
-    results: Sequence[tuple[int, int, Answer]]
 
 
 @dataclass(frozen=True)

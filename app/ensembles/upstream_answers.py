@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,11 +33,11 @@ class UpstreamError(CaskError):
 
 
 @dataclass(frozen=True)
-class UpstreamAnswer:
-    """What a service said. ``results``: width and height in pixels of the upright image, and its answer."""
+class Opinion:
+    """What one member said. ``results``: width and height in pixels of the upright image, and its answer."""
 
-    model: dict[str, str]
-    results: list[tuple[int, int, Answer]]
+    model: Mapping[str, str]
+    results: Sequence[tuple[int, int, Answer]]
 
 
 def most_bytes(images: int, params: Mapping[str, Any]) -> int:
@@ -46,7 +46,7 @@ def most_bytes(images: int, params: Mapping[str, Any]) -> int:
     return HEAD_BYTES + min(MAX_ROWS_BYTES, images * rows * BYTES_A_ROW)
 
 
-def read(name: str, task: Task, count: int, body: bytes) -> UpstreamAnswer:
+def read(name: str, task: Task, count: int, body: bytes) -> Opinion:
     """The answer about so many images; of more rows than anybody may ask for the first are taken.
 
     Raises UpstreamError.
@@ -71,7 +71,7 @@ def read(name: str, task: Task, count: int, body: bytes) -> UpstreamAnswer:
             count=len(document["results"]),
             wanted=count,
         )
-    return UpstreamAnswer(model, results)
+    return Opinion(model, results)
 
 
 def refused(name: str, status: int, retry_after: str | None, body: bytes) -> UpstreamError:

@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import functools
 import http
 import http.client
-import io
 import math
-import socket
 import ssl
 import threading
 import time
 import uuid
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
 from app.ensembles import upstream_answers
-from app.ensembles.upstream_answers import UpstreamAnswer, UpstreamError
+from app.ensembles.upstream_answers import Opinion, UpstreamError
 from app.errors import DeadlineExceededError
+from app.host import time_limit
 from app.models.manifests import Task
 from app.storage.circuit_breaker import CircuitBreaker
 from app.texts import Text
@@ -30,41 +28,12 @@ FAILURES = 3
 PAUSE_SECONDS = 5.0
 # A caller who gives less time than this says nothing of the service by being left without an answer.
 FAIR_SECONDS = 1.0
-# Of a body and of an answer. TLS sends no more at a time, and gives each piece the whole of a socket's timeout.
+# Of an answer.
 CHUNK_BYTES = 16 * 1024
 # Open connections that wait for the next request, for each upstream and process.
 MAX_IDLE = 8
 # Says to an upstream that it is asked by an ensemble and must not ask others in turn.
 HOP_HEADER = "X-Ensemble-Hop"
-
-
-class _Timed(io.RawIOBase):
-    """A socket's answers until a moment of ``time.monotonic``, however slowly they drip. Raises TimeoutError."""
-
-    def __init__(self, sock: socket.socket, deadline: float) -> None:
-        self._socket, self._deadline = sock, deadline
-        self._raw = sock.makefile("rb", buffering=0)
-
-    def readable(self) -> bool:
-        return True
-
-    def readinto(self, buffer: Any) -> int | None:
-        _limit(self._socket, self._deadline)
-        count: int | None = self._raw.readinto(buffer)
-        return count
-
-    def close(self) -> None:
-        self._raw.close()
-        super().close()
-
-
-class _Response(http.client.HTTPResponse):
-    """As the standard library's, which counts a timeout anew with each byte."""
-
-    def __init__(self, sock: socket.socket, *rest: Any, deadline: float, **named: Any) -> None:
-        super().__init__(sock, *rest, **named)
-        self.fp.close()
-        self.fp = io.BufferedReader(_Timed(sock, deadline))
 
 
 class Upstream:
@@ -82,7 +51,7 @@ class Upstream:
 
     def predict(
         self, task: Task, images: Sequence[bytes], params: Mapping[str, Any], deadline: float, request_id: str
-    ) -> UpstreamAnswer:
+    ) -> Opinion:
         """Ask for the same images, unless it was away a moment ago. ``deadline``: a moment of ``time.monotonic``.
 
         Raises UpstreamError, DeadlineExceededError.
@@ -129,11 +98,10 @@ class Upstream:
         while True:
             connection, is_fresh = self._borrow(deadline)
             try:
-                connection.response_class = functools.partial(_Response, deadline=deadline)  # type: ignore[assignment]
-                pieces = _pieces(connection, body, deadline)
-                connection.request("POST", path, pieces, {**headers, "Content-Length": str(len(body))})
-                response = connection.getresponse()
-                answer = _read_all(response, most_bytes)
+                with time_limit.ending(connection.sock, max(0.0, deadline - time.monotonic())):
+                    connection.request("POST", path, body, headers)
+                    response = connection.getresponse()
+                    answer = _read_all(response, most_bytes)
             except TimeoutError:
                 connection.close()
                 raise late(self.name) from None
@@ -167,6 +135,8 @@ class Upstream:
             connection = http.client.HTTPConnection(host, self._url.port, timeout=seconds)
         try:
             connection.connect()
+            # From here on the limit is that of all of it.
+            connection.sock.settimeout(None)
         except TimeoutError:
             raise UpstreamError(
                 "%(name)s cannot be reached within %(seconds).1f s.", name=self.name, seconds=seconds
@@ -198,21 +168,6 @@ class Upstream:
                 self._idle.append(connection)
                 return
         connection.close()
-
-
-def _limit(sock: socket.socket, deadline: float) -> None:
-    left = deadline - time.monotonic()
-    if left <= 0:
-        raise TimeoutError
-    sock.settimeout(left)
-
-
-def _pieces(connection: http.client.HTTPConnection, body: bytes, deadline: float) -> Iterator[memoryview]:
-    """The body, as long as there is time: a service that takes it slowly holds us no longer than a silent one."""
-    view = memoryview(body)
-    for start in range(0, len(view), CHUNK_BYTES):
-        _limit(connection.sock, deadline)
-        yield view[start : start + CHUNK_BYTES]
 
 
 def _read_all(response: http.client.HTTPResponse, most_bytes: int) -> bytes:

@@ -98,7 +98,7 @@ def _check_contents(pack: Pack, archive: BinaryIO) -> None:
     if at < 0 or len(tail) - at < END_OF_ZIP.size:
         raise ArchiveError("The zip archive has no end.", hint="It was cut off on its way; send it again.")
     contents_bytes = END_OF_ZIP.unpack_from(tail, at)[5]
-    most_entries = pack.max_images + MORE_ENTRIES
+    most_entries = pack.limits.max_images + MORE_ENTRIES
     if ZIP64_MARK in tail[max(0, at - ZIP64_BYTES) : at] or contents_bytes > most_entries * (ZIP_ROW_BYTES + 512):
         raise ArchiveError(
             "The zip archive's table of contents is longer than %(most)s files need.",
@@ -108,7 +108,7 @@ def _check_contents(pack: Pack, archive: BinaryIO) -> None:
 
 
 def _fill_from_tar(pack: Pack, archive: BinaryIO, *, is_gzip: bool) -> None:
-    most_bytes = pack.max_bytes + (pack.max_images + MORE_ENTRIES) * TAR_HEAD_BYTES
+    most_bytes = pack.limits.max_bytes + (pack.limits.max_images + MORE_ENTRIES) * TAR_HEAD_BYTES
     plain = _Bounded(gzip.GzipFile(fileobj=archive, mode="rb") if is_gzip else archive, most_bytes)
     entries = 0
     with tarfile.open(fileobj=plain, mode="r|", tarinfo=_TarInfo) as reader:  # type: ignore[call-overload]
@@ -116,7 +116,7 @@ def _fill_from_tar(pack: Pack, archive: BinaryIO, *, is_gzip: bool) -> None:
             # Python remembers each entry; here nobody asks for them again.
             reader.members.clear()
             entries += 1
-            if entries > pack.max_images + MORE_ENTRIES:
+            if entries > pack.limits.max_images + MORE_ENTRIES:
                 raise ArchiveError(
                     "The archive has more than %(most)s entries.",
                     hint="Make several jobs of it; the operator of this service sets the limit.",

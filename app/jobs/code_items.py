@@ -25,8 +25,8 @@ def pack(signature: Mapping[str, Any], item: Mapping[str, Any], where: str) -> b
     """
     name = lone_file(signature)
     if not name:
-        values = {key: _text(value) if isinstance(value, bytes) else value for key, value in item.items()}
-        return json.dumps(values, ensure_ascii=False).encode()
+        # Bytes in base64.
+        return json.dumps(item, ensure_ascii=False, default=lambda value: base64.b64encode(value).decode()).encode()
     if list(item) != [name]:
         raise OptionError("%(field)s is missing, or not alone.", hint="Send it.", field=f"{where}{name}")
     found: bytes = item[name]
@@ -52,7 +52,3 @@ def answer(predictor: Predictor, claim: Claim, deadline: float) -> dict[str, Any
     manifest = called.manifest
     identity = {"name": manifest.name, "version": manifest.version, "digest": manifest.digest}
     return {"model": identity, "answer": json.loads(called.answers[0])}
-
-
-def _text(value: bytes) -> str:
-    return base64.b64encode(value).decode()

@@ -42,7 +42,7 @@ class Pack:
         self.path = path
         self.entries: list[Entry] = []
         self.size_bytes = 0
-        self._limits = limits
+        self.limits = limits
         self._digest = hashlib.sha256()
         try:
             path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -52,11 +52,11 @@ class Pack:
 
     def add(self, name: str, source: bytes | BinaryIO) -> None:
         """Append one image. Raises TooManyImagesError, RequestTooLargeError, ImageTooLargeError, StorageFullError."""
-        if len(self.entries) >= self._limits.max_images:
+        if len(self.entries) >= self.limits.max_images:
             raise errors.TooManyImagesError(
                 "The job has more than %(count)s images.",
                 hint="Make several jobs of them; the operator of this service sets the limit.",
-                count=self._limits.max_images,
+                count=self.limits.max_images,
             )
         start = self.size_bytes
         digest = hashlib.sha256()
@@ -70,16 +70,6 @@ class Pack:
         shown = name.encode("utf-8", "replace").decode()[:MAX_NAME_CHARACTERS]
         self._digest.update(f"{len(shown)}:{shown}".encode() + digest.digest())
         self.entries.append(Entry(shown, start, self.size_bytes - start))
-
-    @property
-    def max_images(self) -> int:
-        """Most images that it takes."""
-        return self._limits.max_images
-
-    @property
-    def max_bytes(self) -> int:
-        """Most bytes that it takes."""
-        return self._limits.max_bytes
 
     @property
     def digest(self) -> str:
@@ -120,18 +110,18 @@ class Pack:
 
     def _count(self, name: str, more_bytes: int, start: int) -> None:
         self.size_bytes += more_bytes
-        if self.size_bytes - start > self._limits.max_image_bytes:
+        if self.size_bytes - start > self.limits.max_image_bytes:
             raise errors.ImageTooLargeError(
                 "%(name)s has more than %(count)s bytes.",
                 hint="Save it smaller; the operator of this service sets the limit.",
                 name=ascii(name[:MAX_NAME_CHARACTERS]),
-                count=self._limits.max_image_bytes,
+                count=self.limits.max_image_bytes,
             )
-        if self.size_bytes > self._limits.max_bytes:
+        if self.size_bytes > self.limits.max_bytes:
             raise errors.RequestTooLargeError(
                 "The images of the job have more than %(count)s bytes.",
                 hint="Make several jobs of them; the operator of this service sets the limit.",
-                count=self._limits.max_bytes,
+                count=self.limits.max_bytes,
             )
 
 

@@ -18,12 +18,13 @@ import socket
 import ssl
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from app.config import Settings
 from app.errors import OptionError
+from app.host import time_limit
 from app.jobs.jobs import Job, row
 from app.jobs.store import LONGEST_WEBHOOK_PAUSE_SECONDS, JobStore, receiver
 from app.supervision import pulse
@@ -198,38 +199,12 @@ def post(message: Message, timeout_seconds: float = TIMEOUT_SECONDS) -> int:
     with contextlib.ExitStack() as stack:
         stack.callback(connection.close)
         plain = stack.enter_context(socket.create_connection((host, port), timeout_seconds))
-        stack.enter_context(_cut_after(plain, timeout_seconds))
+        stack.enter_context(time_limit.ending(plain, timeout_seconds))
         connection.sock = plain
         if parts.scheme == "https":
             connection.sock = ssl.create_default_context().wrap_socket(plain, server_hostname=host)
         connection.request("POST", path, message.body, {"Host": parts.netloc, **message.headers})
         return connection.getresponse().status
-
-
-@contextlib.contextmanager
-def _cut_after(connection: socket.socket, seconds: float) -> Iterator[None]:
-    """End a connection so long after its beginning, whatever comes through it. Raises TimeoutError then."""
-    is_cut = threading.Event()
-    # Its own descriptor: TLS takes the other one over.
-    with connection.dup() as own:
-
-        def cut() -> None:
-            is_cut.set()
-            with contextlib.suppress(OSError):
-                own.shutdown(socket.SHUT_RDWR)
-
-        timer = threading.Timer(seconds, cut)
-        timer.daemon = True
-        timer.start()
-        try:
-            yield
-        except (OSError, http.client.HTTPException):
-            if is_cut.is_set():
-                raise TimeoutError(f"no whole answer within {seconds:g} s") from None
-            raise
-        finally:
-            timer.cancel()
-            timer.join()
 
 
 def _place(parts: SplitResult) -> str:

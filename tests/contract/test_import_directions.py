@@ -59,6 +59,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     ("app.host.certificates", set()),
     ("app.host.running", set()),
+    ("app.host.time_limit", set()),
     ("app.storage.redis_connections", set()),
     (
         "app.storage.redis_state",
@@ -170,7 +171,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ("app.ensembles.upstream_answers", {"app.errors", "app.models.manifests", "app.inference.results", "app.tasks"}),
     (
         "app.ensembles.upstreams",
-        {"app.errors", "app.models.manifests", "app.ensembles.upstream_answers", "app.storage.circuit_breaker"},
+        {
+            *("app.errors", "app.models.manifests", "app.ensembles.upstream_answers", "app.storage.circuit_breaker"),
+            "app.host.time_limit",
+        },
     ),
     (
         "app.ensembles.ensemble",
@@ -469,7 +473,10 @@ TABLE: list[tuple[str, set[str] | None]] = [
     ),
     (
         "app.jobs.webhooks",
-        {"app.jobs.jobs", "app.jobs.store", "app.config", "app.errors", "app.supervision.pulse", "app.telemetry"},
+        {
+            *("app.jobs.jobs", "app.jobs.store", "app.config", "app.errors", "app.supervision.pulse", "app.telemetry"),
+            "app.host.time_limit",
+        },
     ),
     (
         "app.jobs.service",
@@ -500,7 +507,6 @@ TABLE: list[tuple[str, set[str] | None]] = [
             *(
                 "app.inference.memory_budget",
                 "app.ratelimit.counters",
-                "app.web.pages.error_pages",
                 "app.models.routing",
                 *("app.auth.stores", "app.auth.tokens"),
             ),
@@ -566,7 +572,7 @@ TABLE: list[tuple[str, set[str] | None]] = [
                 "app.jobs.store",
             ),
             *("app.jobs.webhooks", "app.telemetry"),
-            *("app.cache.predictions", "app.ensembles.ensemble", "app.tasks", "app.ensembles.upstreams"),
+            *("app.cache.predictions", "app.ensembles", "app.tasks"),
         },
     ),
     # The form of the page of jobs is the API's.
@@ -933,7 +939,7 @@ ONLY: dict[str, tuple[str, ...]] = {
     ),
     "socket": (
         *("app.decoding", "app.engine.client", "app.engine.frame_sockets", "app.engine.server"),
-        *("app.backups.trial", "app.ensembles.upstreams", "app.model_code"),
+        *("app.backups.trial", "app.host.time_limit", "app.model_code"),
         *("apache.preflight", "app.cli", "app.jobs.webhooks", "loadtest"),
         *("app.plugins.development", "app.plugins.shared", "apache.application"),
     ),

@@ -156,9 +156,7 @@ def load(body: bytes, hint: str = "") -> Any:
 
 def _read_json(body: bytes) -> tuple[list[bytes], dict[str, Any]]:
     document = load(body, HINT)
-    if not isinstance(document, dict) or not isinstance(document.get(IMAGES_KEY), list):
-        raise RequestError('The JSON has no list "%(list)s".', hint=HINT, list=IMAGES_KEY)
-    images = pictures(document.pop(IMAGES_KEY))
+    images = pictures(document.pop(IMAGES_KEY, None) if isinstance(document, dict) else None)
     return images, flat(document)
 
 
@@ -169,9 +167,14 @@ def whole(value: Any) -> Any:
 
 def pictures(texts: Any) -> list[bytes]:
     """The images of a list of base64 texts. Raises RequestError, ImageUndecodableError."""
+    return [decode(number, text) for number, text in enumerate(listed(texts), start=1)]
+
+
+def listed(texts: Any) -> list[Any]:
+    """The list of images in a JSON document. Raises RequestError where it is none."""
     if not isinstance(texts, list):
         raise RequestError('The JSON has no list "%(list)s".', hint=HINT, list=IMAGES_KEY)
-    return [decode(number, text) for number, text in enumerate(texts, start=1)]
+    return texts
 
 
 def flat(document: Mapping[str, Any]) -> dict[str, Any]:

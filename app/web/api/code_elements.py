@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import base64
 import json
-import math
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -14,17 +13,26 @@ from app.web.api import tensors
 from app.web.api.tensors import InputTensor, TensorError
 
 
-class Kind(Protocol):
-    """What is known of a tensor; see ``code_tensors.Column``."""
+class Column(NamedTuple):
+    """One tensor. ``sides``: of one item's value, -1 for any length; ``content``: what BYTES hold, else empty.
 
-    @property
-    def name(self) -> str: ...
+    ``path``: the fields that lead to its values in an answer. ``is_listed``: an item has a list of them.
+    """
 
-    @property
-    def datatype(self) -> str: ...
+    name: str
+    datatype: str
+    sides: tuple[int, ...] = ()
+    content: str = ""
+    is_optional: bool = False
+    path: tuple[str, ...] = ()
+    is_listed: bool = False
 
-    @property
-    def content(self) -> str: ...
+    def row(self) -> dict[str, Any]:
+        """As the metadata has it."""
+        shape = [-1, *((-1,) if self.is_listed else ()), *self.sides]
+        more: dict[str, Any] = {"content_type": self.content} if self.content else {}
+        more |= {"optional": True} if self.is_optional else {}
+        return {"name": self.name, "datatype": self.datatype, "shape": shape, **({"parameters": more} if more else {})}
 
 
 def read_numbers(tensor: InputTensor, part: memoryview | None, sides: Sequence[int]) -> list[Any]:
@@ -37,9 +45,9 @@ def read_numbers(tensor: InputTensor, part: memoryview | None, sides: Sequence[i
         values[:] = flat
     else:
         kind = tensors.NUMBERS[tensor.datatype]
-        _check_count(tensor, len(part) / kind.itemsize)
+        tensors.check_count(tensor, len(part) / kind.itemsize)
         values = np.frombuffer(part, np.uint8).astype(bool) if tensor.datatype == "BOOL" else np.frombuffer(part, kind)
-    _check_count(tensor, values.size)
+    tensors.check_count(tensor, values.size)
     found: list[Any] = values.reshape(tensor.shape if sides else [tensor.shape[0]]).tolist()
     return found
 
@@ -48,7 +56,7 @@ def read_strings(tensor: InputTensor, part: memoryview | None) -> list[Any]:
     """A text an item; from JSON also whatever stands there. Raises TensorError."""
     if part is None:
         found = tensors.flat(tensor.data or [])
-        _check_count(tensor, len(found))
+        tensors.check_count(tensor, len(found))
         return found
     try:
         return [each.decode() for each in tensors.read_texts(tensor, part)]
@@ -56,19 +64,7 @@ def read_strings(tensor: InputTensor, part: memoryview | None) -> list[Any]:
         raise TensorError("An element of %(name)s is not UTF-8.", name=tensor.name) from None
 
 
-def _check_count(tensor: InputTensor, count: float) -> None:
-    wanted = math.prod(tensor.shape)
-    if count != wanted:
-        raise TensorError(
-            "%(name)s has %(count)s elements; its shape %(shape)s says %(wanted)s.",
-            name=tensor.name,
-            count=int(count) if count == int(count) else count,
-            shape=tensor.shape,
-            wanted=wanted,
-        )
-
-
-def stacked(kind: Kind, values: Sequence[Any]) -> np.ndarray:
+def stacked(kind: Column, values: Sequence[Any]) -> np.ndarray:
     """One row an item. Raises TensorError where they are of different sides, or too large for the datatype."""
     if kind.datatype == "BYTES":
         found = np.empty(len(values), object)
@@ -85,7 +81,7 @@ def stacked(kind: Kind, values: Sequence[Any]) -> np.ndarray:
         ) from None
 
 
-def padded(kind: Kind, lists: Sequence[Sequence[Any]]) -> np.ndarray:
+def padded(kind: Column, lists: Sequence[Sequence[Any]]) -> np.ndarray:
     """A row an item, as long as the longest; shorter ones end with zeros or empty texts. Raises TensorError."""
     width = max((len(each) for each in lists), default=0)
     if kind.datatype == "BYTES":
@@ -98,7 +94,7 @@ def padded(kind: Kind, lists: Sequence[Sequence[Any]]) -> np.ndarray:
     return found
 
 
-def _element(kind: Kind, value: Any) -> str | bytes:
+def _element(kind: Column, value: Any) -> str | bytes:
     if kind.content == "json":
         return json.dumps(value, ensure_ascii=False)
     return base64.b64decode(value) if kind.content == "base64" else str(value)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
-from typing import Any
 
 from flask import Response
 
@@ -25,13 +23,10 @@ def infer(name: str, version: str | None) -> Response:
     for tensor in asked.inputs:
         code_calls.check_count(predictor(), tensor.shape[0])
     items = code_tensors.read(signature, asked, parts)
-    options = _options(signature, asked.parameters)
+    # Clients add others of their own.
+    given = asked.parameters
+    options = {name: given[name] for name in signature["options"] if given.get(name) is not None}
     call = Call(name, version, items, options, infer_requests.deadline(asked.parameters), choice)
     called = code_calls.call(predictor(), call, caller)
     found = code_tensors.write(called.manifest.signature, [json.loads(answer) for answer in called.answers])
     return infer_requests.answer(asked, called.manifest, found, called.timings)
-
-
-def _options(signature: Mapping[str, Any], parameters: Mapping[str, Any]) -> dict[str, Any]:
-    """The model's options among the parameters; clients add others of their own."""
-    return {name: value for name, value in parameters.items() if name in signature["options"] and value is not None}

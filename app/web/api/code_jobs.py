@@ -39,7 +39,9 @@ def read_items(chosen: Choice, body: Mapping[str, Any] | bytes, pack: Pack) -> d
     signature = chosen.manifest.signature
     if isinstance(body, bytes):
         lines = [line for line in body.splitlines() if line.strip()]
-        document: dict[str, Any] = {code_bodies.ITEMS: [bodies.load(line) for line in lines[: pack.max_images + 1]]}
+        document: dict[str, Any] = {
+            code_bodies.ITEMS: [bodies.load(line) for line in lines[: pack.limits.max_images + 1]]
+        }
     else:
         document = dict(body)
     beside = {name: document.pop(name) for name in (*NAMES, "task", "webhook_url") if name in document}
@@ -62,13 +64,3 @@ def check_files(chosen: Choice) -> None:
             name=manifest.name,
             names=", ".join(manifest.signature["inputs"]),
         )
-
-
-def check_options(chosen: Choice, options: Mapping[str, Any]) -> None:
-    """Whether the model has them and takes their values: else the caller's mistake, now. Raises OptionError."""
-    checked.options(chosen.manifest.signature, options)
-
-
-def typed(chosen: Choice, fields: Mapping[str, Any]) -> dict[str, Any]:
-    """Texts of a form or an address as the JSON values that they stand for."""
-    return code_bodies.typed(chosen.manifest.signature["options"], fields)

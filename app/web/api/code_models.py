@@ -21,7 +21,7 @@ from app.web.api import answers, api, bodies, code_bodies, prediction_docs
 from app.web.api.models import Versioned
 from app.web.middleware import canary_header, deadlines, form_bodies, request_ids
 from app.web.middleware.request_context import RequestContext
-from app.web.openapi.operations import JSON, Answer, Body, describe
+from app.web.openapi.operations import BINARY, JSON, Answer, Body, describe
 from app.web.policy import PREDICTING_ROUTE
 
 FORM = "multipart/form-data"
@@ -44,8 +44,8 @@ ANSWERS = {
     bodies=(
         Body(JSON, ANY_OBJECT),
         Body(FORM, ANY_OBJECT),
-        Body("image/*", prediction_docs.BINARY),
-        Body("application/octet-stream", prediction_docs.BINARY),
+        Body("image/*", BINARY),
+        Body("application/octet-stream", BINARY),
     ),
     headers=(canary_header.HEADER, prediction_docs.FRESHNESS),
     errors=(*prediction_docs.PREDICTION_ERRORS, InputRefusedError, ModelCrashedError),

@@ -7,12 +7,13 @@ any length, a dict) is BYTES with a JSON text an item. An answer with fields bec
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 
 from app.model_code.schema_marks import BESIDE, DTYPE, KIND, SHAPE
 from app.web.api import bodies, code_elements, tensors
+from app.web.api.code_elements import Column
 from app.web.api.tensors import InferRequest, InputTensor, TensorError
 
 Schema = Mapping[str, Any]
@@ -22,28 +23,6 @@ ENUMS: dict[Any, str] = {bool: "BOOL", int: "INT64", str: "BYTES"}
 DATATYPES = {kind.name: datatype for datatype, kind in tensors.NUMBERS.items()}
 ANSWER, COUNTS = "answer", "counts"
 TEXT, BASE64, JSON = "str", "base64", "json"
-
-
-class Column(NamedTuple):
-    """One tensor. ``sides``: of one item's value, -1 for any length; ``content``: what BYTES hold, else empty.
-
-    ``path``: the fields that lead to its values in an answer. ``is_listed``: an item has a list of them.
-    """
-
-    name: str
-    datatype: str
-    sides: tuple[int, ...] = ()
-    content: str = ""
-    is_optional: bool = False
-    path: tuple[str, ...] = ()
-    is_listed: bool = False
-
-    def row(self) -> dict[str, Any]:
-        """As the metadata has it."""
-        shape = [-1, *((-1,) if self.is_listed else ()), *self.sides]
-        more: dict[str, Any] = {"content_type": self.content} if self.content else {}
-        more |= {"optional": True} if self.is_optional else {}
-        return {"name": self.name, "datatype": self.datatype, "shape": shape, **({"parameters": more} if more else {})}
 
 
 def inputs(signature: Schema) -> list[dict[str, Any]]:
@@ -159,15 +138,11 @@ def write(signature: Schema, answers: Sequence[Any]) -> dict[str, np.ndarray]:
         if column.is_listed:
             lists = [[_at(one, column.path) for one in answer] for answer in answers]
             found[column.name] = code_elements.padded(column, lists)
-        elif column.name == _counts_name(columns):
+        elif column is columns[-1] and any(each.is_listed for each in columns):
             found[column.name] = np.array([len(answer) for answer in answers], np.int32)
         else:
             found[column.name] = code_elements.stacked(column, [_at(answer, column.path) for answer in answers])
     return found
-
-
-def _counts_name(columns: Sequence[Column]) -> str:
-    return columns[-1].name if any(column.is_listed for column in columns) else ""
 
 
 def _columns(schema: Schema) -> list[Column]:

@@ -6,15 +6,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from copy import copy
 from functools import partial
-from typing import TYPE_CHECKING, Annotated, Any, Literal, get_type_hints
+from typing import TYPE_CHECKING, Annotated, Any, Literal, cast, get_type_hints
 
 from flask import Response, current_app, jsonify, request
 from pydantic import ConfigDict, Field, create_model
 from typing_extensions import TypedDict
 
 from app import tasks
-from app.ensembles.ensemble import Ensemble, EnsembleFailedError, EnsembleUnavailableError, Member, Opinion, Votes
-from app.ensembles.upstreams import HOP_HEADER, Upstream
+from app.ensembles.ensemble import Ensemble, EnsembleFailedError, EnsembleUnavailableError, Member, Votes
+from app.ensembles.upstream_answers import Opinion
+from app.ensembles.upstreams import HOP_HEADER
 from app.errors import CaskError, DeadlineExceededError, OptionError
 from app.inference import options
 from app.inference.pipeline import Outcome, predictor
@@ -207,7 +208,7 @@ def _members(params: EnsembleParams, of_task: options.TaskParams, images: Sequen
     found = []
     for name in names:
         if name in upstreams:
-            ask = partial(_ask_upstream, upstreams[name], params.task, images, given, request_ids.current())
+            ask = partial(upstreams[name].predict, params.task, images, given, request_id=request_ids.current())
             found.append(Member(name, "upstream", ask))
         else:
             _check(params.task, name, [*(each.name for each in models), *upstreams])
@@ -248,19 +249,7 @@ def _ask_model(
     model, _, version = name.partition("@")
     outcome = predict(task, images, given, model=model, version=version or None, deadline=deadline)
     results = [(result.width, result.height, result.answer) for result in outcome.results]
-    return Opinion(dict(answers.model_identity(outcome.manifest)), results)  # type: ignore[arg-type]
-
-
-def _ask_upstream(
-    upstream: Upstream,
-    task: Task,
-    images: Sequence[bytes],
-    given: Mapping[str, Any],
-    request_id: str,
-    deadline: float,
-) -> Opinion:
-    answer = upstream.predict(task, images, given, deadline, request_id)
-    return Opinion(answer.model, answer.results)
+    return Opinion(cast(dict[str, str], answers.model_identity(outcome.manifest)), results)
 
 
 # ── what is answered ──────────────────────────────────────────────────────────────────────────────────────────────────

@@ -122,17 +122,41 @@ class Plain:
         self.found.extend(found)
 
 
-class FastPath:
-    """WSGI middleware right before Flask."""
+class BeforeFlask:
+    """What the ways before Flask have in common: whose host it is, whose token, and how much of a limit is left."""
 
     def __init__(self, application: WSGIApplication, app: Flask, settings: Settings) -> None:
         self._application, self._app, self._settings = application, app, settings
         accepts = trusted_hosts.acceptance(settings)
         self._is_our_host = functools.lru_cache(MAX_HOSTS)(lambda *said: accepts(get_host(*said).lower()))
+        self._security_headers = () if app.extensions["is_under_apache"] else tuple(security_headers.HEADERS.items())
+
+    def _token(self, environ: WSGIEnvironment) -> Token | None:
+        """Whose token it is; None where none is shown or wanted. Raises TokenInvalidError, StateUnusableError."""
+        text = authentication.shown_text(environ) if self._table is not None else ""
+        return self._table.find(text) if text and self._table is not None else None
+
+    @functools.cached_property
+    def _table(self) -> TokenTable | None:
+        found: TokenTable | None = self._app.extensions.get(authentication.EXTENSION)
+        return found
+
+    def _count(self, environ: WSGIEnvironment, token: Token | None) -> rate_limits.Rate | None:
+        """Against the caller's limits; what is left of them. Raises TooManyRequestsError."""
+        rates: rate_limits.Rates | None = self._app.extensions.get("rates")
+        if rates is None or not (rates.per_address or token is not None):
+            return None
+        return rates.count(environ.get("REMOTE_ADDR", ""), token.id if token else "")
+
+
+class FastPath(BeforeFlask):
+    """WSGI middleware right before Flask."""
+
+    def __init__(self, application: WSGIApplication, app: Flask, settings: Settings) -> None:
+        super().__init__(application, app, settings)
         self._image_question = functools.lru_cache(MAX_QUERIES)(self._read_options)
         self._coded = functools.lru_cache(MAX_PATHS)(self._look_up)
-        under_apache = app.extensions["is_under_apache"]
-        self._common = [("Cache-Control", "no-store"), *(() if under_apache else security_headers.HEADERS.items())]
+        self._common = [("Cache-Control", "no-store"), *self._security_headers]
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer, or leave the request to Flask as it came."""
@@ -193,7 +217,11 @@ class FastPath:
 
     def _answer(self, plain: Plain) -> tuple[bytes, list[tuple[str, str]]]:
         """The body and headers of an answer of 200. Raises what the route raises behind Flask."""
-        self._count(plain)
+        try:
+            plain.rate = self._count(plain.environ, plain.token)
+        except TooManyRequestsError as error:
+            plain.rate = error.rate
+            raise
         predictor = self._predictor
         budget = predictor.decoder.budget
         with budget.hold("body") as hold:
@@ -209,17 +237,6 @@ class FastPath:
             *self._common,
             (request_ids.HEADER, plain.request_id),
         ]
-
-    def _count(self, plain: Plain) -> None:
-        """Against the caller's limits. Raises TooManyRequestsError."""
-        rates: rate_limits.Rates | None = self._app.extensions.get("rates")
-        if rates is not None and (rates.per_address or plain.token is not None):
-            address = plain.environ.get("REMOTE_ADDR", "")
-            try:
-                plain.rate = rates.count(address, plain.token.id if plain.token else "")
-            except TooManyRequestsError as error:
-                plain.rate = error.rate
-                raise
 
     def _refuse(self, error: EngineBusyError, plain: Plain) -> tuple[bytes, list[tuple[str, str]]]:
         """The body and headers of a refusal for overload."""
@@ -246,16 +263,6 @@ class FastPath:
             if plain.rate is not None:
                 g.rate = plain.rate
             return self._app.finalize_request(self._app.handle_user_exception(error))
-
-    def _token(self, environ: WSGIEnvironment) -> Token | None:
-        """Whose token it is; None where none is shown or wanted. Raises TokenInvalidError, StateUnusableError."""
-        text = authentication.shown_text(environ) if self._table is not None else ""
-        return self._table.find(text) if text and self._table is not None else None
-
-    @functools.cached_property
-    def _table(self) -> TokenTable | None:
-        found: TokenTable | None = self._app.extensions.get(authentication.EXTENSION)
-        return found
 
     @functools.cached_property
     def _tasks(self) -> Mapping[str, str]:

@@ -12,7 +12,7 @@ from typing_extensions import TypedDict
 from app import tasks
 from app.errors import CaskError, InputRefusedError, ModelCrashedError, OptionError
 from app.inference.options import PARAMS_OF_TASK
-from app.inference.pipeline import ImageData, Outcome, predictor
+from app.inference.pipeline import ImageData, predictor
 from app.models.manifests import Manifest
 from app.web.api import bodies, code_inference, code_tensors, excerpts, infer_requests, prediction_docs, tensors
 from app.web.api.tensors import InferRequest, TensorError
@@ -138,7 +138,9 @@ def _of_images(name: str, version: str | None, manifest: Manifest) -> Response:
         deadline=infer_requests.deadline(asked.parameters),
     )
     task = tasks.BY_NAME[outcome.manifest.task]
-    found = {**task.to_tensors([result.answer for result in outcome.results]), "sizes": _sizes(outcome)}
+    found = task.to_tensors([result.answer for result in outcome.results])
+    # Of each upright image, in pixels.
+    found["sizes"] = np.array([(result.width, result.height) for result in outcome.results], np.int32)
     return infer_requests.answer(asked, outcome.manifest, found, outcome.timings)
 
 
@@ -185,11 +187,6 @@ def _params(parameters: Mapping[str, Any], manifest: Manifest) -> dict[str, Any]
                 known=", ".join(known),
             )
     return bodies.flat(given)
-
-
-def _sizes(outcome: Outcome) -> np.ndarray:
-    """Width and height of each upright image in pixels."""
-    return np.array([(result.width, result.height) for result in outcome.results], np.int32)
 
 
 from app.web.api import repository  # noqa: E402, F401 - it adds its views to the blueprint

@@ -11,13 +11,13 @@ from flask import Request
 
 from app import tasks
 from app.errors import ImageMissingError, OptionError, RequestError, TooManyImagesError
-from app.inference import options
+from app.inference import code_items, options
 from app.inference.pipeline import predictor
 from app.jobs import archives
 from app.jobs.image_packs import Pack
 from app.models.manifests import CODE, Task
 from app.models.routing import Choice
-from app.web.api import bodies, code_jobs, json_bodies
+from app.web.api import bodies, code_bodies, code_jobs, json_bodies
 from app.web.middleware import body_limits
 
 ARCHIVE_PART = "archive"
@@ -52,12 +52,12 @@ def read(request: Request, pack: Pack) -> Said:
     choice = code_jobs.choice({**address, **document})
     if choice and request.mimetype in ("application/json", code_jobs.JSON_LINES):
         given = code_jobs.read_items(choice, document or bodies.read_whole(request), pack)
-        return _said_of_code(choice, {**code_jobs.typed(choice, address), **given})
+        return _said_of_code(choice, address, given)
     given = {**address, **_read_images(request, document, pack)}
     choice = choice or code_jobs.choice(given)
     if choice:
         code_jobs.check_files(choice)
-        return _said_of_code(choice, code_jobs.typed(choice, given))
+        return _said_of_code(choice, given, {})
     return said(given)
 
 
@@ -90,9 +90,12 @@ def _read_images(request: Request, document: dict[str, Any], pack: Pack) -> Mapp
     return beside
 
 
-def _said_of_code(choice: Choice, given: Mapping[str, Any]) -> Said:
+def _said_of_code(choice: Choice, texts: Mapping[str, Any], values: Mapping[str, Any]) -> Said:
+    """``texts``: of a form or an address; ``values``: of JSON. A wrong option is the caller's mistake, now."""
+    signature = choice.manifest.signature
+    given = {**code_bodies.typed(signature["options"], texts), **values}
     options = {name: value for name, value in given.items() if name not in (TASK, WEBHOOK_URL, *code_jobs.NAMES)}
-    code_jobs.check_options(choice, options)
+    code_items.options(signature, options)
     url, manifest = str(given.get(WEBHOOK_URL) or ""), choice.manifest
     asked = {name: given[name] for name in code_jobs.NAMES if given.get(name)}
     return Said(CODE, {**asked, **options}, url, {"model": manifest.name, "version": manifest.version})
@@ -148,7 +151,7 @@ def key(request: Request) -> str:
 
 def _read_multipart(request: Request, pack: Pack) -> dict[str, Any]:
     # One of them more, and Pack says so in words that name the limit.
-    request.max_form_parts = pack.max_images + 51
+    request.max_form_parts = pack.limits.max_images + 51
     fields = bodies.fields_beside(request, (bodies.IMAGE_PART, ARCHIVE_PART))
     images, packed = request.files.getlist(bodies.IMAGE_PART), request.files.getlist(ARCHIVE_PART)
     if len(packed) > 1 or (packed and images):
@@ -170,15 +173,13 @@ def _json_document(request: Request) -> dict[str, Any]:
 
 
 def _read_json(document: dict[str, Any], pack: Pack) -> dict[str, Any]:
-    texts = document.pop(bodies.IMAGES_KEY, None)
-    if not isinstance(texts, list):
-        raise RequestError('The JSON has no list "%(list)s".', hint=bodies.HINT, list=bodies.IMAGES_KEY)
-    if len(texts) > pack.max_images:
+    texts = bodies.listed(document.pop(bodies.IMAGES_KEY, None))
+    if len(texts) > pack.limits.max_images:
         raise TooManyImagesError(
             "The job has %(count)s images; at most %(most)s are accepted.",
             hint="Make several jobs of them; the operator of this service sets the limit.",
             count=len(texts),
-            most=pack.max_images,
+            most=pack.limits.max_images,
         )
     for number, text in enumerate(texts, start=1):
         pack.add(f"image {number}", bodies.decode(number, text))

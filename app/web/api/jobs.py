@@ -28,7 +28,7 @@ from app.texts import Text
 from app.web.api import api, bodies, excerpts, job_requests, kept_answers, prediction_docs
 from app.web.api.answers import ModelTask
 from app.web.middleware import accept_language, authentication, canary_header, request_ids
-from app.web.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, describe
+from app.web.openapi.operations import BINARY, EXAMPLE_IMAGE, JSON, Answer, Body, a_list, an_object, describe
 
 TAG = "Jobs"
 JSON_LINES = "application/x-ndjson"
@@ -223,17 +223,15 @@ _OPTIONS = {
 BODIES = (
     Body(
         JSON,
-        prediction_docs.an_object(
-            {bodies.IMAGES_KEY: prediction_docs.a_list(prediction_docs.BASE64_IMAGE, LIMIT), **_OPTIONS}, "images"
-        ),
+        an_object({bodies.IMAGES_KEY: a_list(prediction_docs.BASE64_IMAGE, LIMIT), **_OPTIONS}, "images"),
         examples={"one image": {bodies.IMAGES_KEY: [EXAMPLE_IMAGE]}},
     ),
     Body(
         "multipart/form-data",
         {
-            **prediction_docs.an_object(
+            **an_object(
                 {
-                    bodies.IMAGE_PART: prediction_docs.a_list(prediction_docs.BINARY, LIMIT),
+                    bodies.IMAGE_PART: a_list(BINARY, LIMIT),
                     "task": _OPTIONS["task"],
                 },
                 bodies.IMAGE_PART,
@@ -241,7 +239,7 @@ BODIES = (
             "description": "Or one file in the part `archive` (zip, tar, tar.gz); also the options of the task.",
         },
     ),
-    Body("image/*", prediction_docs.BINARY),
+    Body("image/*", BINARY),
 )
 MAKING_ERRORS = (
     errors.RequestError,
@@ -251,12 +249,8 @@ MAKING_ERRORS = (
     errors.OptionError,
     errors.ArchiveError,
     errors.IdempotencyError,
-    errors.ImageEmptyError,
-    errors.ImageMissingError,
-    errors.ImageTooComplexError,
-    errors.ImageTooLargeError,
-    errors.ImageUndecodableError,
-    errors.TooManyImagesError,
+    # Whether a model takes its kind is seen with each image.
+    *(each for each in prediction_docs.IMAGE_ERRORS if each is not errors.ImageUnsupportedError),
     errors.JobsFullError,
     errors.StateUnusableError,
     errors.StorageFullError,

@@ -20,15 +20,15 @@ from flask.ctx import AppContext, RequestContext
 from flask.globals import _cv_app, _cv_request
 from werkzeug.exceptions import HTTPException
 from werkzeug.routing import Rule
-from werkzeug.sansio.utils import get_host
 
-from app.auth.tokens import Token, TokenTable
+from app.auth.tokens import Token
 from app.cache.predictions import Found
 from app.config import Settings
 from app.errors import CaskError, TooManyRequestsError
 from app.telemetry import logs
 from app.web import policy
 from app.web.api import fast_path, kept_answers
+from app.web.api.fast_path import BeforeFlask
 from app.web.api.kept_answers import Kept, KeptAnswers, Source
 from app.web.middleware import (
     admission,
@@ -39,9 +39,7 @@ from app.web.middleware import (
     rate_limits,
     request_context,
     request_ids,
-    security_headers,
     sessions,
-    trusted_hosts,
 )
 from app.web.policy import Access, RoutePolicy
 
@@ -110,19 +108,17 @@ class LightContext(RequestContext):
         self._cv_tokens.append((_cv_request.set(self), self.around))
 
 
-class LightPath:
+class LightPath(BeforeFlask):
     """WSGI middleware right before Flask, behind the fast path."""
 
     def __init__(
         self, application: WSGIApplication, app: Flask, settings: Settings, is_open: Callable[[], bool]
     ) -> None:
         """``is_open``: whether nobody else looks at every request; asked with the first one of each address."""
-        self._application, self._app, self._settings, self._is_open = application, app, settings, is_open
-        accepts = trusted_hosts.acceptance(settings)
-        self._is_our_host = functools.lru_cache(fast_path.MAX_HOSTS)(lambda *said: accepts(get_host(*said).lower()))
+        super().__init__(application, app, settings)
+        self._is_open = is_open
         self._kept = KeptAnswers()
         self._route = functools.lru_cache(MAX_PATHS)(self._look_up)
-        self._common = () if app.extensions["is_under_apache"] else tuple(security_headers.HEADERS.items())
 
     def __call__(self, environ: WSGIEnvironment, start_response: StartResponse) -> Iterable[bytes]:
         """Answer, or leave the request to Flask as it came."""
@@ -138,7 +134,7 @@ class LightPath:
                 return self._send_kept(kept, light, environ, start_response)
             with self._context(environ, light):
                 try:
-                    g.rate = self._count(environ, light)
+                    g.rate = self._rate(environ, light)
                     self._hold(light)
                     response = self._answer(light, key)
                 except Exception as error:  # noqa: BLE001 - as Flask: the handlers tell each failure
@@ -179,7 +175,7 @@ class LightPath:
     ) -> Iterable[bytes]:
         """What was answered before, to a caller who may have one more answer."""
         try:
-            rate = self._count(environ, light)
+            rate = self._rate(environ, light)
         except TooManyRequestsError as error:
             with self._context(environ, light):
                 g.rate = error.rate
@@ -210,12 +206,8 @@ class LightPath:
             return None
         return Light(route, length, deadline, request_ids.choose(environ.get(admission.REQUEST_ID_KEY, "")), token)
 
-    def _count(self, environ: WSGIEnvironment, light: Light) -> rate_limits.Rate | None:
-        """Against the caller's limits; what is left of them. Raises TooManyRequestsError."""
-        rates: rate_limits.Rates | None = self._app.extensions.get("rates")
-        if rates is None or not light.route.policy.is_limited or not (rates.per_address or light.token is not None):
-            return None
-        return rates.count(environ.get("REMOTE_ADDR", ""), light.token.id if light.token else "")
+    def _rate(self, environ: WSGIEnvironment, light: Light) -> rate_limits.Rate | None:
+        return self._count(environ, light.token) if light.route.policy.is_limited else None
 
     def _hold(self, light: Light) -> None:
         """What the body may take of memory, until Flask gives it back at the end. Raises as ``hold_bytes``."""
@@ -248,17 +240,7 @@ class LightPath:
     def _last_headers(self, route: Route, response: Response) -> list[tuple[str, str]]:
         """Those of every answer that this one does not have yet."""
         always = () if route.policy.is_storable else NOT_STORED
-        return [row for row in (*always, *self._common) if row[0] not in response.headers]
-
-    def _token(self, environ: WSGIEnvironment) -> Token | None:
-        """Whose token it is; None where none is shown or wanted. Raises TokenInvalidError, StateUnusableError."""
-        text = authentication.shown_text(environ) if self._table is not None else ""
-        return self._table.find(text) if text and self._table is not None else None
-
-    @functools.cached_property
-    def _table(self) -> TokenTable | None:
-        found: TokenTable | None = self._app.extensions.get(authentication.EXTENSION)
-        return found
+        return [row for row in (*always, *self._security_headers) if row[0] not in response.headers]
 
     def _look_up(self, path: str, method: str) -> Route | None:
         """The route of a path, if it is one for this way; looked up when first asked."""

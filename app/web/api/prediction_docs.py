@@ -12,7 +12,7 @@ from app import errors
 from app.errors import CaskError
 from app.tasks.base import ModelIdentity, Task
 from app.web.api.bodies import IMAGE_PART, IMAGES_KEY, MediaTypeError
-from app.web.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body
+from app.web.openapi.operations import BINARY, EXAMPLE_IMAGE, JSON, Answer, Body, a_list, an_object, an_open_object
 
 IMAGE_ERRORS: tuple[type[CaskError], ...] = (
     errors.ImageEmptyError,
@@ -43,7 +43,6 @@ PREDICTION_ERRORS: tuple[type[CaskError], ...] = (
 PREDICTED = ("Server-Timing", "X-Cache", "Age")
 FRESHNESS = "Cache-Control"
 
-BINARY = {"type": "string", "format": "binary"}
 BASE64_IMAGE = {
     "type": "string",
     "format": "base64-image",
@@ -79,21 +78,6 @@ def bodies(params: type[BaseModel]) -> tuple[Body, ...]:
         Body(media_type="image/*", schema=BINARY),
         Body(media_type="application/octet-stream", schema=BINARY),
     )
-
-
-def an_object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
-    """A JSON Schema of an object without other keys."""
-    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
-
-
-def an_open_object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
-    """A JSON Schema of an object in which clients add keys of their own, which are ignored."""
-    return {"type": "object", "properties": properties, "required": list(required)}
-
-
-def a_list(schema: dict[str, Any], limit: str = "") -> dict[str, Any]:
-    """A JSON Schema of a list that is not empty. ``limit``: the setting that bounds it; the document has its value."""
-    return {"type": "array", "items": schema, "minItems": 1, **({"maxItems": limit} if limit else {})}
 
 
 def options(params: type[BaseModel]) -> dict[str, Any]:

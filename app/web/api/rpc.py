@@ -23,7 +23,7 @@ from app.web.api import answers, bodies, code_bodies, excerpts, models, predicti
 from app.web.middleware import canary_header, deadlines, error_handlers, request_ids
 from app.web.middleware.request_context import RequestContext
 from app.web.openapi import operations
-from app.web.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, a_page, describe
+from app.web.openapi.operations import EXAMPLE_IMAGE, JSON, Answer, Body, a_list, a_page, an_object, describe
 from app.web.policy import PREDICTING_ROUTE
 
 rpc = Blueprint("rpc", __name__, template_folder="../templates")
@@ -169,23 +169,23 @@ def _call_schema(name: str) -> dict[str, Any]:
     method, accepted = METHODS[name], PARAMS.get(name)
     head = {"jsonrpc": {"const": "2.0"}, "method": {"const": name}, "id": {"type": ["string", "number", "null"]}}
     if name == ASK_MODEL:
-        named = prediction_docs.an_object({"model": {"type": "string"}, "version": {"type": "string"}}, "model")
+        named = an_object({"model": {"type": "string"}, "version": {"type": "string"}}, "model")
         row = [{"type": "string"}, {"type": "array", "items": {"type": "object"}}]
         listed = {"type": "array", "prefixItems": row, "items": {}, "minItems": 2, "maxItems": 2}
         params = {"anyOf": [{**named, "additionalProperties": {}}, listed]}
-        return prediction_docs.an_object({**head, "params": params}, "jsonrpc", "method", "params")
+        return an_object({**head, "params": params}, "jsonrpc", "method", "params")
     if accepted is None:
         params = {"anyOf": [{"type": "object", "maxProperties": 0}, {"type": "array", "maxItems": 0, "items": {}}]}
-        return prediction_docs.an_object({**head, "params": params}, "jsonrpc", "method")
+        return an_object({**head, "params": params}, "jsonrpc", "method")
     options = prediction_docs.options(accepted)
     row = [IMAGES, *(options[each] for each in method.names[1:])]
     listed = {"type": "array", "prefixItems": row, "items": {}, "minItems": 1, "maxItems": len(row)}
-    named = prediction_docs.an_object({"image": IMAGES, **options}, "image")
-    return prediction_docs.an_object({**head, "params": {"anyOf": [named, listed]}}, "jsonrpc", "method", "params")
+    named = an_object({"image": IMAGES, **options}, "image")
+    return an_object({**head, "params": {"anyOf": [named, listed]}}, "jsonrpc", "method", "params")
 
 
 PARAMS: dict[str, type[BaseModel]] = {f"Image.{task.name}": task.params for task in tasks.ALL}
-IMAGES = {"anyOf": [prediction_docs.BASE64_IMAGE, prediction_docs.a_list(prediction_docs.BASE64_IMAGE)]}
+IMAGES = {"anyOf": [prediction_docs.BASE64_IMAGE, a_list(prediction_docs.BASE64_IMAGE)]}
 CALLS = {
     "type": "array",
     "items": {},

@@ -77,20 +77,25 @@ class InferRequest(BaseModel):
 
 def read_texts(tensor: InputTensor, binary: memoryview | None) -> list[bytes]:
     """The elements of a BYTES tensor; in JSON they are base64. Raises TensorError."""
-    count = math.prod(tensor.shape)
     if binary is not None:
         elements = _split(tensor, binary)
     else:
         elements = [_decode(tensor, each) for each in flat(tensor.data or [])]
-    if len(elements) != count:
+    check_count(tensor, len(elements))
+    return elements
+
+
+def check_count(tensor: InputTensor, count: float) -> None:
+    """Raises TensorError where it has more or fewer elements than its shape says."""
+    wanted = math.prod(tensor.shape)
+    if count != wanted:
         raise TensorError(
             "%(name)s has %(count)s elements; its shape %(shape)s says %(wanted)s.",
             name=tensor.name,
-            count=len(elements),
+            count=int(count) if count == int(count) else count,
             shape=tensor.shape,
-            wanted=count,
+            wanted=wanted,
         )
-    return elements
 
 
 def read_pixels(tensor: InputTensor, binary: memoryview | None) -> list[np.ndarray]:
@@ -104,14 +109,7 @@ def read_pixels(tensor: InputTensor, binary: memoryview | None) -> list[np.ndarr
             shape=shape,
         )
     values = np.frombuffer(binary, np.uint8) if binary is not None else _numbers(tensor)
-    if values.size != math.prod(shape):
-        raise TensorError(
-            "%(name)s has %(size)s values; its shape %(shape)s says %(wanted)s.",
-            name=tensor.name,
-            size=values.size,
-            shape=shape,
-            wanted=math.prod(shape),
-        )
+    check_count(tensor, values.size)
     return list(values.reshape(shape if len(shape) == 4 else [1, *shape]))
 
 
@@ -147,7 +145,10 @@ def write(name: str, values: np.ndarray, *, is_binary: bool) -> tuple[dict[str, 
     datatype = "BYTES" if values.dtype == object else next(key for key, kind in NUMBERS.items() if kind == values.dtype)
     head: dict[str, Any] = {"name": name, "datatype": datatype, "shape": list(values.shape)}
     if not is_binary:
-        return {**head, "data": [_in_json(each) for each in values.ravel().tolist()]}, b""
+        rows = [
+            base64.b64encode(each).decode() if isinstance(each, bytes) else each for each in values.ravel().tolist()
+        ]
+        return {**head, "data": rows}, b""
     data = _join(values) if datatype == "BYTES" else values.tobytes()
     return {**head, "parameters": {"binary_data_size": len(data)}}, data
 
@@ -161,10 +162,6 @@ def wants_binary(requested_output: RequestedOutput | None, parameters: Mapping[s
     if not isinstance(wanted, bool):
         raise TensorError("binary_data is %(value)s.", hint="It is true or false.", value=ascii(str(wanted)[:40]))
     return wanted
-
-
-def _in_json(element: Any) -> Any:
-    return base64.b64encode(element).decode() if isinstance(element, bytes) else element
 
 
 def _join(values: np.ndarray) -> bytes:

@@ -14,7 +14,7 @@ from pathlib import Path
 
 from flask import Response, request
 from werkzeug.datastructures import LanguageAccept
-from werkzeug.http import parse_accept_header, parse_set_header
+from werkzeug.http import parse_accept_header
 
 from app.texts import Text, Value
 
@@ -67,12 +67,8 @@ def headers(language: str) -> dict[str, str]:
 
 def mark(response: Response, language: str) -> Response:
     """The response with these headers."""
-    for name, value in headers(language).items():
-        if name in response.headers:
-            found = parse_set_header(response.headers[name])
-            found.add(value)
-            value = found.to_header()
-        response.headers[name] = value
+    response.content_language.add(language)
+    response.vary.add("Accept-Language")
     return response
 
 

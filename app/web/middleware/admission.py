@@ -5,12 +5,13 @@ Stands before Flask, because under overload most answers are refusals, and each 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import math
 import re
 import time
-from collections.abc import Callable, Container, Iterable
+from collections.abc import Callable, Container, Iterable, Iterator
 from dataclasses import dataclass
 from types import TracebackType
 from typing import Any
@@ -64,38 +65,23 @@ class Work:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
         self.controller.end_work(self.ticket, self.kind, self.images)
 
-    def turn(self, images: int) -> Turn:
-        """Room with the engine for so many of them, to be entered as a block."""
-        return Turn(self, images)
+    @contextlib.contextmanager
+    def turn(self, images: int) -> Iterator[Callable[[float], None]]:
+        """Room with the engine for so many of them, waited for when the block is entered, had while it lasts.
 
-
-@dataclass
-class Turn:
-    """Room with the engine for so many images of a work, waited for when the block is entered, had while it lasts."""
-
-    work: Work
-    images: int
-    seconds: float | None = None
-
-    def __enter__(self) -> Callable[[float], None]:
-        """To be called with the seconds that all of these together have kept one worker of the engine.
-
-        Raises DeadlineExceededError.
+        To be called with the seconds that all of these together have kept one worker of the engine. Raises
+        DeadlineExceededError.
         """
-        work = self.work
-        left = work.deadline - time.monotonic()
-        refused = work.controller.take_turn(work.ticket, work.kind, self.images, work.number, left)
+        controller, ticket, left = self.controller, self.ticket, self.deadline - time.monotonic()
+        refused = controller.take_turn(ticket, self.kind, images, self.number, left)
         if refused is not None:
             raise _count(refused)
-        work.images -= self.images
-        return self._took
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        an_image = None if self.seconds is None else self.seconds / self.images
-        self.work.controller.end_turn(self.work.ticket, self.work.kind, self.images, an_image)
-
-    def _took(self, seconds: float) -> None:
-        self.seconds = seconds
+        self.images -= images
+        took: list[float] = []
+        try:
+            yield took.append
+        finally:
+            controller.end_turn(ticket, self.kind, images, took[-1] / images if took else None)
 
 
 @dataclass(frozen=True)

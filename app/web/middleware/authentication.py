@@ -37,7 +37,9 @@ ANY = "any"
 def init_app(app: Flask, settings: Settings) -> None:
     """Make the table of tokens where they are needed. The package puts ``identify`` and ``authorize`` in place."""
     if settings.authentication == "required":
-        app.extensions[EXTENSION] = stores.table(settings, _note_unchecked)
+        app.extensions[EXTENSION] = stores.table(
+            settings, lambda outcome: metrics.TOKENS_UNCHECKED.add(outcome=outcome)
+        )
 
 
 def identify() -> None:
@@ -130,10 +132,6 @@ def is_internal_network() -> bool:
     """Whether the caller may be told what is wrong inside: from inside, or with an admin's token."""
     token = caller()
     return internal_networks.is_inside() or (token is not None and "admin" in token.scopes)
-
-
-def _note_unchecked(outcome: str) -> None:
-    metrics.TOKENS_UNCHECKED.add(outcome=outcome)
 
 
 def _shown_token(table: TokenTable) -> Token | None:

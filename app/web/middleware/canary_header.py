@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast, get_args
+
 from flask import Request
 
 from app.errors import OptionError
@@ -13,12 +15,8 @@ HEADER = "X-Model-Canary"
 def requested(request: Request) -> CanaryPreference:
     """What the header says; empty when it is not there, and then the canary's share decides. Raises OptionError."""
     text = request.headers.get(HEADER, "").strip().lower()
-    if text == "always":
-        return "always"
-    if text == "never":
-        return "never"
-    if text:
+    if text not in get_args(CanaryPreference):
         raise OptionError(
             "%(name)s is %(value)s.", hint="One of: always, never; or leave it out.", name=HEADER, value=repr(text[:40])
         )
-    return ""
+    return cast(CanaryPreference, text)

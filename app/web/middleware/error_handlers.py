@@ -9,7 +9,7 @@ import math
 import tempfile
 from collections.abc import Callable
 
-from flask import Flask, Response, current_app, jsonify, request
+from flask import Flask, Response, current_app, jsonify, make_response, render_template, request
 from werkzeug.exceptions import (
     BadRequestKeyError,
     ClientDisconnected,
@@ -217,11 +217,9 @@ def _problem(error: CaskError) -> Response:
 
 
 def _page(error: CaskError) -> Response:
-    # Pages know guards by nothing; imported here so that the API can be used without them.
-    from app.web.pages import error_pages as page
-
-    response: Response = page.render(error, request_ids.current())
-    return response
+    wait = retry_after(error.retry_after_seconds).get("Retry-After")
+    page = render_template("failure.html", error=error, request_id=request_ids.current(), retry_after_seconds=wait)
+    return make_response(page, error.status)
 
 
 def _wants_page() -> bool:

@@ -9,6 +9,7 @@ from typing import Any
 from app.model_code import example_bodies
 from app.model_code.schema_marks import BESIDE, KIND
 from app.models.manifests import Manifest
+from app.web.openapi.operations import BINARY, a_list, an_object
 
 GENERAL = "/v1/models/{name}/predict"
 RPC, PAGE, JOBS = "/api", "/models/{name}", "/v1/jobs"
@@ -79,25 +80,16 @@ def _bodies(manifest: Manifest) -> dict[str, Any]:
     inputs = {name: _base64(schema) for name, schema in signature["inputs"].items()}
     options = signature["options"]
     required = [name for name, schema in inputs.items() if "anyOf" not in schema]
-    one = {"type": "object", "properties": {**inputs, **options}, "required": required, "additionalProperties": False}
-    item = {"type": "object", "properties": inputs, "required": required, "additionalProperties": False}
-    several = {
-        "type": "object",
-        "properties": {ITEMS: {"type": "array", "items": item, "minItems": 1}, **options},
-        "required": [ITEMS],
-        "additionalProperties": False,
-    }
+    one = an_object({**inputs, **options}, *required)
+    several = an_object({ITEMS: a_list(an_object(inputs, *required)), **options}, ITEMS)
     examples = {"an example": {"value": example_bodies.body(manifest)}}
     content: dict[str, Any] = {"application/json": {"schema": {"anyOf": [one, several]}, "examples": examples}}
     beside = [name for name, schema in signature["inputs"].items() if schema.get(KIND) in BESIDE]
     if beside:
-        binary = {"type": "string", "format": "binary"}
-        form = {**one, "properties": {**inputs, **options, **dict.fromkeys(beside, binary)}}
+        form = {**one, "properties": {**inputs, **options, **dict.fromkeys(beside, BINARY)}}
         content["multipart/form-data"] = {"schema": form}
     if len(beside) == len(inputs) == 1:
-        content |= {
-            kind: {"schema": {"type": "string", "format": "binary"}} for kind in ("image/*", "application/octet-stream")
-        }
+        content |= {kind: {"schema": BINARY} for kind in ("image/*", "application/octet-stream")}
     return content
 
 

@@ -243,12 +243,10 @@ class _Document:
 
     def _example_of(self, name: str, rule: Rule) -> str:
         if rule.endpoint == "pages.sample":
-            return next(iter(sorted(self._samples())), "")
+            samples = (self._settings.models_dir / "samples").glob("*.jpg")
+            return min((path.name for path in samples), default="")
         manifest = next((each for each in self._manifests if not each.code), self._manifests[0])
         return {**EXAMPLES, "name": manifest.name, "version": manifest.version}.get(name, "")
-
-    def _samples(self) -> list[str]:
-        return [path.name for path in (self._settings.models_dir / "samples").glob("*.jpg")]
 
     def _query(self, operation: Operation) -> Iterator[dict[str, Any]]:
         if operation.query is None:

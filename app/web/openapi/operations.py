@@ -25,6 +25,7 @@ JSON = "application/json"
 HTML = "text/html"
 
 EXAMPLE_IMAGE = schema_marks.EXAMPLE_IMAGE
+BINARY = {"type": "string", "format": "binary"}
 
 
 @dataclass(frozen=True)
@@ -159,6 +160,21 @@ PROMISED: dict[str, tuple[str, Callable[[Any], bool]]] = {
 def put(holder: Callable[..., Any] | Blueprint, **promises: Any) -> None:
     """Note what a view promises, or what all views of a blueprint do that do not say otherwise."""
     setattr(holder, ATTRIBUTE, promises)
+
+
+def an_object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    """A JSON Schema of an object without other keys."""
+    return {"type": "object", "properties": properties, "required": list(required), "additionalProperties": False}
+
+
+def an_open_object(properties: dict[str, Any], *required: str) -> dict[str, Any]:
+    """A JSON Schema of an object in which clients add keys of their own, which are ignored."""
+    return {"type": "object", "properties": properties, "required": list(required)}
+
+
+def a_list(schema: dict[str, Any], limit: str = "") -> dict[str, Any]:
+    """A JSON Schema of a list that is not empty. ``limit``: the setting that bounds it; the document has its value."""
+    return {"type": "array", "items": schema, "minItems": 1, **({"maxItems": limit} if limit else {})}
 
 
 def a_page(words: str) -> Answer:

@@ -24,7 +24,7 @@ from app.texts import gettext_noop
 from app.web.api import job_requests
 from app.web.api.jobs import UPLOADS, remove, seen_by, store, take
 from app.web.middleware import form_bodies
-from app.web.openapi.operations import Body, a_page, describe
+from app.web.openapi.operations import BINARY, Body, a_list, a_page, an_open_object, describe
 from app.web.pages import languages, pages, prediction_form, try_image
 
 LISTED_ROWS = 20
@@ -45,12 +45,7 @@ PAGE = a_page("The page.")
 REFUSED = a_page("What is wrong.")
 TO_A_PAGE = a_page("To the page of the job, or of all jobs.")
 FORM = {
-    "type": "object",
-    "properties": {
-        "image": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1},
-        "task": {"enum": list(prediction_form.TASKS)},
-    },
-    "required": ["image"],
+    **an_open_object({"image": a_list(BINARY), "task": {"enum": list(prediction_form.TASKS)}}, "image"),
     "description": "Pictures or archives of them; also `model`, as the page sends it.",
 }
 
@@ -177,7 +172,7 @@ def moment(seconds: float) -> str:
 
 def _fill(pack: Pack) -> None:
     """The form's files into the pack: pictures as they are, archives unpacked. Raises ImageMissingError and others."""
-    request.max_form_parts = pack.max_images + 51
+    request.max_form_parts = pack.limits.max_images + 51
     for file in request.files.getlist("image"):
         # A browser sends a part without name and content where nothing was chosen.
         if not file.filename:

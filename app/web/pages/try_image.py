@@ -13,7 +13,7 @@ from app.inference.pipeline import predictor
 from app.inference.served_models import ModelStatus
 from app.texts import gettext_noop
 from app.web.middleware import form_bodies
-from app.web.openapi.operations import Body, a_page, describe
+from app.web.openapi.operations import BINARY, Body, a_list, a_page, an_open_object, describe
 from app.web.pages import drawing, languages, option_controls, pages, prediction_form, prediction_view, samples
 from app.web.pages.prediction_form import PredictionForm
 from app.web.pages.prediction_view import Answered
@@ -25,12 +25,7 @@ PAGE = a_page("The page; with answers, where pictures were sent.")
 REFUSED = a_page("The page, with what is wrong.")
 _PREDICTING = ", ".join(f"{API_PATH}/{name}" for name in prediction_form.TASKS)
 FORM = {
-    "type": "object",
-    "properties": {
-        "image_upload": {"type": "array", "items": {"type": "string", "format": "binary"}, "minItems": 1},
-        "task": {"enum": list(prediction_form.TASKS)},
-    },
-    "required": ["image_upload"],
+    **an_open_object({"image_upload": a_list(BINARY), "task": {"enum": list(prediction_form.TASKS)}}, "image_upload"),
     "description": f"Also `model` and the options of POST {_PREDICTING}, as the page sends them.",
 }
 

@@ -15,8 +15,8 @@ from typing import Any
 
 import pytest
 
-from app.ensembles.ensemble import EnsembleFailedError, EnsembleUnavailableError, FanOut, Member, Opinion
-from app.ensembles.upstream_answers import UpstreamError, most_bytes
+from app.ensembles.ensemble import EnsembleFailedError, EnsembleUnavailableError, FanOut, Member
+from app.ensembles.upstream_answers import Opinion, UpstreamError, most_bytes
 from app.ensembles.upstreams import FAILURES, FAIR_SECONDS, HOP_HEADER, PAUSE_SECONDS, Upstream
 from app.errors import (
     CaskError,
