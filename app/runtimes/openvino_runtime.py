@@ -16,6 +16,7 @@ from app.runtimes.model import Images, Run
 MOST_SHAPES = 4096
 # Arrays in the order of the inputs, to those of the outputs.
 Compute = Callable[[Sequence[np.ndarray]], list[np.ndarray]]
+_FIRST_ARRAY = threading.Lock()
 # OpenVINO's words for how the processor computes; int8 files carry their precision in themselves.
 PRECISION_HINTS = {"fp32": "f32", "bf16": "bf16", "int8": "f32"}
 
@@ -59,13 +60,26 @@ def load_arrays(path: Path, precision: str, threads: int) -> Compute:
     return checked
 
 
+def library() -> Any:
+    """OpenVINO, ready to be asked by several threads. Raises ImportError.
+
+    The first array makes it look for numpy. Two threads that come there at once would wait for ever, one of them with
+    Python's lock (pybind11's pull request 4877): models that are loaded side by side.
+    """
+    with _FIRST_ARRAY:
+        import openvino
+
+        openvino.Tensor(np.zeros(1, np.uint8))
+    return openvino
+
+
 def _loaded(path: Path, precision: str, threads: int) -> tuple[Compute, Any]:
     """What computes, and the first side of the first input, None where it has no sides.
 
     One copy of the weights; each thread that calls has a request of its own, and computes with one thread.
     """
     try:
-        import openvino
+        openvino = library()
     except ImportError as error:
         raise ModelLoadError(f"{path} needs OpenVINO: {error}.", hint="Install it, or set RUNTIME=torch.") from None
     settings = {
