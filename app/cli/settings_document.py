@@ -66,9 +66,7 @@ A wrong value, a placeholder for a secret, or an unknown name (in the environmen
 {", ".join(f"`{prefix}`" for prefix in OUR_PREFIXES)}) stops the start
 ([what it says](operations.md#it-does-not-start)).
 
-`ALERTS_EMAIL_…` and `ALERTS_SMTP_…` of earlier versions do nothing, and are accepted for one release. Prometheus'
-Alertmanager sends mail, or what receives `ALERTS_WEBHOOK_URL` or `SENTRY_DSN`.
+`ALERTS_EMAIL_…` and `ALERTS_SMTP_…` do nothing, and are accepted for one release; Prometheus' Alertmanager sends mail.
 
-`make config ENV=prod` prints every value in force with its source, `make config-diff A=dev B=prod` what differs;
-`flask config check` and `flask config get PORT` are for scripts.
+`make config ENV=prod` prints every value in force with its source, `make config-diff A=dev B=prod` what differs.
 """
