@@ -42,7 +42,9 @@ ThreadsPerChild {THREADS}
 MaxRequestWorkers {CHILDREN * THREADS}
 MaxSpareThreads {CHILDREN * THREADS}
 AsyncRequestWorkerFactor 40
-ArrivalsHeadSeconds 20
+# Far longer than it takes to hammer, on a busy machine too.
+KeepAliveTimeout 60
+ArrivalsHeadSeconds 60
 ArrivalsMaxWaitingAnAddress 1000
 ArrivalsRefusals {REFUSALS}
 ArrivalsMaxHeldBack {THREADS // 2}
