@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import os
 import signal
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -18,6 +19,8 @@ from app.host import machine
 VARIABLE = "CASK_MODEL_PROCESS"
 # Each look may find children that were made since the last one.
 LOOKS = 5
+# So long a process may take from its birth until its environment can be read: the kernel writes that last.
+BEGINNING_SECONDS, LOOK_SECONDS = 2.0, 0.01
 _numbers = itertools.count()
 
 
@@ -51,10 +54,26 @@ def _marked() -> Iterator[tuple[int, str]]:
     here = _namespace("self")
     for name in filter(str.isdecimal, os.listdir("/proc")):  # noqa: PTH208 - pathlib costs three times as much
         with contextlib.suppress(OSError):
-            for each in Path(f"/proc/{name}/environ").read_bytes().split(b"\0"):
+            for each in _environment(name).split(b"\0"):
                 key, _, value = each.partition(b"=")
                 if key == VARIABLE.encode() and _namespace(name) == here:
                     yield int(name), value.decode(errors="replace")
+
+
+def _environment(pid: str) -> bytes:
+    """Of a process that begins, once it can be read. Raises OSError."""
+    path = Path(f"/proc/{pid}/environ")
+    while not (found := path.read_bytes()) and _begins(pid):
+        time.sleep(LOOK_SECONDS)
+    return found
+
+
+def _begins(pid: str) -> bool:
+    """Whether it is young. Raises OSError for one that runs no program: it has ended, or is the kernel's own."""
+    os.readlink(f"/proc/{pid}/exe")  # noqa: PTH115 - only whether it is there
+    ticks = machine.born(int(pid))
+    born_seconds = (ticks or 0) / os.sysconf("SC_CLK_TCK")
+    return time.clock_gettime(time.CLOCK_BOOTTIME) - born_seconds < BEGINNING_SECONDS
 
 
 def _namespace(pid: str) -> str:

@@ -24,7 +24,7 @@ import pytest
 from app.config import ROOT
 from app.errors import ModelCrashedError, ModelLoadError, ModelNotReadyError, UnavailableError
 from app.host import machine
-from app.model_code import child, folder
+from app.model_code import child, folder, leftovers
 from app.model_code.worker import ModelWorker, Spec
 from app.supervision import pulse
 from app.telemetry import metrics
@@ -474,6 +474,27 @@ def test_what_left_the_session_goes_too(opened: Open, tmp_path: Path, when: str)
     first = int(pids.read_text().split()[0])
     until(lambda: _is_gone(first))
     until(lambda: is_back(running, 1))
+
+
+def test_environment_of_a_process_that_begins_is_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The kernel writes it last: for a moment, long on a busy machine, a process runs its program and shows none."""
+    found = iter([b"", b"", b"A=1"])
+    with subprocess.Popen(["sleep", "600"]) as young:
+        monkeypatch.setattr(Path, "read_bytes", lambda path: next(found))
+        try:
+            assert leftovers._environment(str(young.pid)) == b"A=1"
+        finally:
+            young.kill()
+
+
+def test_who_has_no_environment_is_not_waited_for_any_longer(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(leftovers, "BEGINNING_SECONDS", 0.1)
+    with subprocess.Popen(["sleep", "600"], env={}) as bare:
+        assert leftovers._environment(str(bare.pid)) == b""
+        bare.kill()
+        bare.wait()
+        with pytest.raises(OSError, match="No such file"):
+            leftovers._environment(str(bare.pid))
 
 
 def test_caller_does_not_wait_for_a_child_that_holds_the_socket(opened: Open) -> None:
