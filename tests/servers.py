@@ -227,6 +227,19 @@ def make_token(state_dir: Path, name: str = "tests", *scopes: str) -> str:
         store.close()
 
 
+@contextlib.contextmanager
+def own_certificates() -> Iterator[Path]:
+    """A folder with what ``make certs`` makes: ``certificate.pem`` for localhost, ``key.pem``, ``authority.pem``."""
+    folder = make_state_dir()
+    given = {"CERTS_DIR": str(folder / "tls"), "SERVICE_USER": service_user()}
+    command = [ROOT / "apache" / "make_certificates.sh"]
+    subprocess.run(command, env=environment("dev", **given), check=True, capture_output=True)
+    try:
+        yield folder / "tls"
+    finally:
+        shutil.rmtree(folder)
+
+
 def make_state_dir() -> Path:
     """A short path that the service user may enter; pytest's own folders are closed to others, and too long."""
     path = Path(tempfile.mkdtemp(prefix="cask-"))

@@ -446,7 +446,7 @@ static apr_status_t learn(ap_filter_t *f, apr_bucket_brigade *bb)
     return ap_pass_brigade(f->next, bb);
 }
 
-/* The file is found, and whoever may not have it is refused already. */
+/* The file is found, and access to it was checked already. */
 static int may_learn(request_rec *r)
 {
     const asked_t *asked = ap_get_module_config(r->request_config, &kept_files_module);

@@ -11,7 +11,7 @@ from typing import Any
 
 # By which bytes the answer ends, a zero byte before them. Apache takes both away (apache/modules/mod_whole_answers.c).
 HEADER = "Cask-Ends-With"
-# One for this process: whoever answers for it may know it, and nobody else is told.
+# Made anew by each process, so that no answer holds it by chance.
 END = secrets.token_hex(16)
 WITHOUT_BODY = ("1", "204", "304")
 Start = Callable[..., Callable[[bytes], object]]

@@ -28,12 +28,8 @@ pytestmark = pytest.mark.skipif(shutil.which("curl") is None, reason="needs curl
 
 @pytest.fixture(scope="module")
 def folder() -> Iterator[Path]:
-    path = servers.make_state_dir()
-    given = {"CERTS_DIR": str(path / "tls"), "SERVICE_USER": servers.service_user()}
-    command = [servers.ROOT / "apache" / "make_certificates.sh"]
-    subprocess.run(command, env=servers.environment("dev", **given), check=True, capture_output=True)
-    yield path / "tls"
-    shutil.rmtree(path)
+    with servers.own_certificates() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")

@@ -29,7 +29,7 @@ def pieces(kind):
     if kind == "killed":
         os.kill(os.getpid(), signal.SIGKILL)
 def odd(seed):
-    """Bytes that look like the end that Apache is told of, in pieces of all sizes."""
+    """Bytes like those that end an answer, in pieces of all sizes."""
     chance = random.Random(seed)
     for _ in range(200):
         yield bytes(chance.choice((0, 0, 0, 48, 97, 102)) for _ in range(chance.choice((0, 1, 2, 33, 500))))
@@ -66,12 +66,8 @@ SEEDS = range(3)
 
 @pytest.fixture(scope="module")
 def certificates() -> Iterator[Path]:
-    path = servers.make_state_dir()
-    given = {"CERTS_DIR": str(path / "tls"), "SERVICE_USER": servers.service_user()}
-    command = [servers.ROOT / "apache" / "make_certificates.sh"]
-    subprocess.run(command, env=servers.environment("dev", **given), check=True, capture_output=True)
-    yield path / "tls"
-    shutil.rmtree(path)
+    with servers.own_certificates() as made:
+        yield made
 
 
 @pytest.fixture(scope="module")
