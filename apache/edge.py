@@ -23,8 +23,10 @@ from app.web.middleware.security_headers import HEADERS  # noqa: E402
 CONF = ROOT / "apache" / "conf"
 INCLUDED = ("limits", "pool", "arrivals", "request-id", "errors", "tls", "edge")
 NAMES = re.compile(r"\$\{(\w+)\}|<IfDefine !?(\w+)>")
-# The last number of a release's address in the network of the edge.
-RELEASE_ADDRESSES = range(16, 116)
+# How far behind the first address of their network the edge is, and the releases may be: from 3 on where the network is
+# small (docker/steps/edge.sh, release_address).
+EDGE_PLACE = 2
+RELEASE_PLACES = range(3, 116)
 # For what arrives, in memory and on disk, until it is whole; the container's limit is beyond it.
 ARRIVING_BYTES = 256 * 1024**2
 
@@ -69,10 +71,12 @@ def workers(settings: Settings) -> list[str]:
     there for as long as an engine makes or removes the network of a container. A release that does not answer for a
     moment is not set aside (retry, status): the link alone says who serves.
     """
-    network = config.edge_address().rpartition(".")[0]
+    network, _, last = config.edge_address().rpartition(".")
     if not network:
         return []
-    urls = (f"http://{network}.{last}:{settings.port}" for last in RELEASE_ADDRESSES)
+    first = int(last) - EDGE_PLACE
+    numbers = (first + place for place in RELEASE_PLACES if first + place < 255)
+    urls = (f"http://{network}.{number}:{settings.port}" for number in numbers)
     return [f'<Proxy "{url}">\n    ProxySet retry=0 status=+I\n</Proxy>' for url in urls]
 
 

@@ -56,18 +56,18 @@ need_room() { # need_room CONTAINER NUMBER : CONTAINER serves; of NUMBER the set
         "free memory, or: make $ACTION ENV=$ENV STOP_FIRST=yes (it ends first; callers get 503 until the next one is ready, about half a minute)"
 }
 
-has_monitoring() { release_label "$1" compose | base64 -d | grep -q '^  prometheus:'; }
+compose_file() { release_label "$1" compose | base64 -d; } # compose_file NUMBER : as it was made
+has_monitoring() { compose_file "$1" | grep -q '^  prometheus:'; }
 
 # --- running ----------------------------------------------------------------------------------------------------------
 
 compose_release() { # compose_release NUMBER ARGUMENT… : by the file that it was made with
-    local number="$1" file host status=0
+    local number="$1" file status=0
     shift
     make_network
-    host="$("$DOCKER" network inspect -f '{{(index .IPAM.Config 0).Gateway}}' "$BACK")"
     file="$(umask 077; mktemp "${TMPDIR:-/tmp}/cask-compose.XXXXXX.yaml")"
-    release_label "$number" compose | base64 -d |
-        sed "s/HOSTADDRESS/$host/; s/EDGEADDRESS/$(edge_address)/; s/RELEASEADDRESS/$(release_address "$number")/" >"$file"
+    compose_file "$number" |
+        sed "s/HOSTADDRESS/$(host_address)/; s/EDGEADDRESS/$(edge_address)/; s/RELEASEADDRESS/$(release_address "$number")/" >"$file"
     COMPOSE_IGNORE_ORPHANS=true run_compose -p "$PROJECT" -f "$file" "$@" || status=$?
     rm -f "$file"
     return "$status"
@@ -413,8 +413,18 @@ forget_others() { # forget_others NUMBER… : all containers of other releases
 
 start_monitoring() { # start_monitoring NUMBER
     has_monitoring "$1" || return 0
-    local services=(prometheus)
-    if release_label "$1" compose | base64 -d | grep -q '^  grafana:'; then services+=(grafana); fi
+    local services=(prometheus) ranges
+    if compose_file "$1" | grep -q '^  grafana:'; then services+=(grafana); fi
+    ranges="$(compose_file "$1" | sed -nE "s/^ *cask.ranges: ['\"]?([0-9a-fA-F.:/,]*)['\"]?\$/\1/p")"
+    if [ -n "$ranges" ]; then
+        make_monitoring_network "$ranges" || {
+            say note "without Prometheus: the engine gives no network $ranges any more ($REASON): make up MONITORING=1"
+            return 0
+        }
+    elif is_our_monitoring_network; then
+        # Compose makes the one of a release of an earlier Cask.
+        forget_monitoring
+    fi
     compose_release "$1" up -d --no-deps "${services[@]}" >"$LOG" 2>&1 </dev/null || { refused_by_engine; return 1; }
     join_monitoring
 }

@@ -36,25 +36,77 @@ container_of() { # container_of NUMBER : the id of a release's container; nothin
 
 is_running() { [ -n "$1" ] && [ "$("$DOCKER" inspect -f '{{.State.Running}}' "$1" 2>/dev/null)" = true ]; }
 
-address() { # address LAST : an address in the network
-    local subnet
-    subnet="$("$DOCKER" network inspect -f '{{(index .IPAM.Config 0).Subnet}}' "$BACK")"
-    printf '%s.%s' "${subnet%.*}" "$1"
+ranges() { # ranges NETWORK : each on a line, such as 172.18.0.0/16; nothing where there is no such network
+    "$DOCKER" network inspect -f '{{range .IPAM.Config}}{{println .Subnet}}{{end}}' "$1" 2>/dev/null | grep . || true
 }
-release_address() { address $((16 + $1 % 100)); }
-edge_address() { address 2; }
+
+back_range() { ranges "$BACK" | grep -m 1 -v :; } # an engine may give its networks one of IPv6 too
+
+nth_address() { # nth_address RANGE N : the address N places after its first
+    local first="${1%/*}"
+    printf '%s.%s' "${first%.*}" $((${first##*.} + $2))
+}
+
+own_addresses() { # own_addresses RANGE : how many at its beginning are the edge's and the releases'; others get later ones
+    local bits="${1#*/}"
+    if [ "$bits" -le 24 ]; then echo 128; else echo $((1 << (31 - bits))); fi
+}
+
+host_address() { nth_address "$(back_range)" 1; }
+edge_address() { nth_address "$(back_range)" 2; }
+release_address() { # release_address NUMBER
+    local range own
+    range="$(back_range)"
+    own="$(own_addresses "$range")"
+    if [ "$own" -eq 128 ]; then nth_address "$range" $((16 + $1 % 100)); else nth_address "$range" $((3 + $1 % (own - 3))); fi
+}
 
 # --- making -----------------------------------------------------------------------------------------------------------
 
 # The engine takes addresses of ours only in a network whose range was given. Which is free, it says by making one without.
 make_network() {
-    local subnet
+    local range own bits said=""
     "$DOCKER" network inspect "$BACK" >/dev/null 2>&1 && return 0
-    "$DOCKER" network create "$BACK" >/dev/null
-    subnet="$("$DOCKER" network inspect -f '{{(index .IPAM.Config 0).Subnet}}' "$BACK")"
-    "$DOCKER" network rm "$BACK" >/dev/null
-    # Others that join it get addresses beyond ours.
-    "$DOCKER" network create --subnet "$subnet" --gateway "${subnet%.*}.1" --ip-range "${subnet%.*}.128/25" "$BACK" >/dev/null
+    # Somebody else may be given the range between two of these commands.
+    for _ in 1 2 3 4 5; do
+        said="$("$DOCKER" network create "$BACK" 2>&1)" || break
+        range="$(back_range || true)"
+        "$DOCKER" network rm "$BACK" >/dev/null
+        bits="${range#*/}"
+        if [ "${bits:-32}" -gt 26 ]; then
+            said="the next one is ${range:-without addresses of IPv4}"
+            break
+        fi
+        own="$(own_addresses "$range")"
+        [ "$bits" -ge 24 ] || bits=24
+        said="$("$DOCKER" network create --subnet "$range" --gateway "$(nth_address "$range" 1)" \
+            --ip-range "$(nth_address "$range" "$own")/$((bits + 1))" "$BACK" 2>&1)" && return 0
+    done
+    fail 2 "needs a network of its own, with 64 addresses or more, found none: $(tail -n 1 <<<"$said").$(still_serves)" \
+        "docker network prune, or larger default-address-pools in /etc/docker/daemon.json"
+}
+
+monitoring_ranges() { ranges "${PROJECT}_monitoring" | paste -s -d , -; }
+is_our_monitoring_network() { # and not one that Compose made, as it did for releases of an earlier Cask
+    [ "$("$DOCKER" network inspect -f '{{index .Labels "cask.project"}}' "${PROJECT}_monitoring" 2>/dev/null)" = "$PROJECT" ]
+}
+
+# The network of `make up MONITORING=1`: the one that is there; anew where other ranges are asked for. Sets REASON and returns
+# 1 where the engine makes none.
+make_monitoring_network() { # make_monitoring_network [RANGE,RANGE…] : by default, what the engine has free
+    local name="${PROJECT}_monitoring" range options=(--label "cask.project=$PROJECT")
+    for range in ${1//,/ }; do
+        options+=(--subnet "$range")
+        case "$range" in *:*) options+=(--ipv6) ;; esac
+    done
+    if "$DOCKER" network inspect "$name" >/dev/null 2>&1; then
+        if [ -z "$1" ] || [ "$1" = "$(monitoring_ranges)" ]; then return 0; fi
+        # What is there serves on where they are not to be had.
+        REASON="$("$DOCKER" network create "${options[@]}" "$name-trial" 2>&1)" || return 1
+        "$DOCKER" network rm "$name-trial" >/dev/null
+        forget_monitoring
+    fi
+    REASON="$("$DOCKER" network create "${options[@]}" "$name" 2>&1)" || return 1
 }
 
 make_edge_folder() {

@@ -64,6 +64,7 @@ need_ports
 # --- from here on, something changes ----------------------------------------------------------------------------------
 
 docker/steps/secrets.sh
+make_network
 if [ -n "$MONITORING" ]; then
     "$DOCKER" image inspect "$PROMETHEUS_IMAGE" >/dev/null 2>&1 || docker/steps/monitoring-image.sh
     if ! "$DOCKER" image inspect "$GRAFANA_IMAGE" >/dev/null 2>&1 && ! "$DOCKER" pull -q "$GRAFANA_IMAGE" >/dev/null 2>&1; then
@@ -71,8 +72,12 @@ if [ -n "$MONITORING" ]; then
     else
         docker/steps/secrets.sh grafana_password
     fi
-    export PROMETHEUS_IMAGE GRAFANA_IMAGE MONITORING_SUBNET
-    export MONITORED_BY="${METRICS_ALLOW:+$METRICS_ALLOW,}$MONITORING_SUBNET" MONITORING_TARGETS="../build/monitoring/$PROJECT"
+    make_monitoring_network "$MONITORING_SUBNET" ||
+        fail 2 "needs a network for Prometheus${MONITORING_SUBNET:+ with MONITORING_SUBNET=$MONITORING_SUBNET}, found that the engine makes none: $(tail -n 1 <<<"$REASON").$(still_serves)" \
+            "${MONITORING_SUBNET:+leave MONITORING_SUBNET away, and the engine takes a free range, or: }docker network prune"
+    MONITORING_SUBNET="$(monitoring_ranges)" others="$(setting METRICS_ALLOW)"
+    export PROMETHEUS_IMAGE GRAFANA_IMAGE MONITORING_SUBNET MONITORING_TARGETS="../build/monitoring/$PROJECT"
+    export MONITORED_BY="${others:+$others,}$MONITORING_SUBNET"
 fi
 if [ "$BUILD" != no ]; then docker/steps/build.sh; fi
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import runpy
 import subprocess
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -237,3 +239,89 @@ def test_an_engine_that_ended_in_a_deploy_is_told_as_that() -> None:
     assert done.returncode == 1
     assert "FAIL: the container engine ended before release 4 served, or does not answer." in done.stderr
     assert "nothing served before" not in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("given", "addresses"),
+    [
+        ("172.18.0.0/16", "172.18.0.1 172.18.0.2 172.18.0.23 128"),
+        ("192.168.16.0/20", "192.168.16.1 192.168.16.2 192.168.16.23 128"),
+        ("10.3.4.0/24", "10.3.4.1 10.3.4.2 10.3.4.23 128"),
+        ("10.3.4.128/25", "10.3.4.129 10.3.4.130 10.3.4.177 64"),
+        ("10.3.4.64/26", "10.3.4.65 10.3.4.66 10.3.4.87 32"),
+    ],
+)
+def test_a_release_has_an_address_in_whatever_range_the_engine_gives(given: str, addresses: str) -> None:
+    words = 'echo "$(host_address) $(edge_address) $(release_address 107) $(own_addresses "$(back_range)")"'
+
+    assert bash(f"back_range() {{ echo {given}; }}; {words}").stdout.strip() == addresses
+
+
+def test_the_edge_knows_each_address_that_a_release_may_have(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = "edge_address; for number in $(seq 1 250); do echo; release_address $number; done"
+    monkeypatch.syspath_prepend(ROOT / "apache")
+    known = runpy.run_path(str(ROOT / "apache" / "edge.py"))["workers"]
+    settings = SimpleNamespace(port=8000)
+    for given in ("172.18.0.0/16", "10.3.4.0/25", "10.3.4.128/25", "10.3.4.64/26", "10.3.4.192/26"):
+        edge, *releases = bash(f"back_range() {{ echo {given}; }}; {words}").stdout.split()
+        monkeypatch.setenv("CASK_EDGE_ADDRESS", edge)
+        workers = "\n".join(known(settings))
+
+        assert all(f'"http://{each}:8000"' in workers for each in releases), given
+
+
+# An engine whose next network has $RANGE, which somebody else takes $TAKEN times before it is made a second time.
+NETWORKS = """
+docker() {
+    case "$1 $2" in
+        "network inspect") cat made 2>/dev/null ;;
+        "network rm") rm made ;;
+        "network create")
+            [ -n "$RANGE" ] || { echo "all predefined address pools have been fully subnetted" >&2; return 1; }
+            if [ "$3" = --subnet ] && [ "$(wc -c <taken)" -lt "$TAKEN" ]; then
+                printf x >>taken
+                echo "Pool overlaps with other one on this address space" >&2
+                return 1
+            fi
+            printf '%b' "$RANGE" >made
+            echo "$@" >>created ;;
+    esac
+}
+cd "$FOLDER"; touch taken; DOCKER=docker; still_serves() { :; }
+"""
+
+
+@pytest.mark.parametrize(
+    ("given", "taken", "last"),
+    [
+        ("172.18.0.0/16", "0", "--subnet 172.18.0.0/16 --gateway 172.18.0.1 --ip-range 172.18.0.128/25 x_back"),
+        ("172.18.0.0/16", "3", "--subnet 172.18.0.0/16 --gateway 172.18.0.1 --ip-range 172.18.0.128/25 x_back"),
+        ("fd00:1::/64\\n10.3.4.64/26", "0", "--subnet 10.3.4.64/26 --gateway 10.3.4.65 --ip-range 10.3.4.96/27 x_back"),
+    ],
+)
+def test_a_network_is_made_of_what_the_engine_has_free(tmp_path: Path, given: str, taken: str, last: str) -> None:
+    settings = {"COMPOSE_PROJECT_NAME": "x", "FOLDER": str(tmp_path), "RANGE": given, "TAKEN": taken}
+    made = bash(f"{NETWORKS} make_network", **settings)
+
+    assert made.returncode == 0, made.stderr
+    assert (tmp_path / "created").read_text().splitlines()[-1] == f"network create {last}"
+
+
+@pytest.mark.parametrize(
+    ("given", "taken", "reason"),
+    [
+        ("", "0", "all predefined address pools have been fully subnetted"),
+        ("10.3.4.64/28", "0", "the next one is 10.3.4.64/28"),
+        ("fd00:1::/64", "0", "the next one is without addresses of IPv4"),
+        ("172.18.0.0/16", "99", "Pool overlaps with other one on this address space"),
+    ],
+)
+def test_an_engine_without_a_network_for_us_is_told_with_what_it_says(
+    tmp_path: Path, given: str, taken: str, reason: str
+) -> None:
+    settings = {"COMPOSE_PROJECT_NAME": "x", "FOLDER": str(tmp_path), "RANGE": given, "TAKEN": taken}
+    made = bash(f"{NETWORKS} make_network", **settings)
+
+    assert made.returncode == 2
+    assert f"needs a network of its own, with 64 addresses or more, found none: {reason}." in made.stderr
+    assert "default-address-pools" in made.stderr

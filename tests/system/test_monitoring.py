@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import ipaddress
 import json
 import urllib.error
 import urllib.parse
 import urllib.request
+from collections.abc import Iterator
+
+import pytest
 
 from tests import servers
 from tests.system import containers
@@ -33,23 +37,57 @@ def services(stack: Stack) -> set[str]:
     )
 
 
-def test_prometheus_sees_the_container_and_goes_when_it_is_wished_no_more(unstarted: Stack) -> None:
-    port = servers.free_port()
-    printed = unstarted.step(
-        "up", BUILD="no", MONITORING="1", PROMETHEUS_PORT=str(port), MONITORING_SUBNET="172.30.252.0/28"
+def ranges(network: str) -> str:
+    """The ranges of a network's addresses, with commas between; empty where there is no such network."""
+    template = "{{range .IPAM.Config}}{{println .Subnet}}{{end}}"
+    return ",".join(containers.docker("network", "inspect", "-f", template, network, check=False).split("\n")).strip(
+        ","
     )
+
+
+@pytest.fixture
+def taken_range(unstarted: Stack) -> Iterator[str]:
+    """The range of a network that another project has."""
+    network = f"{unstarted.project}-other"
+    containers.docker("network", "create", network)
+    try:
+        yield ranges(network)
+    finally:
+        containers.docker("network", "rm", network)
+
+
+def test_prometheus_sees_the_container_and_goes_when_it_is_wished_no_more(unstarted: Stack, taken_range: str) -> None:
+    port = servers.free_port()
+    wishes = {"BUILD": "no", "MONITORING": "1", "PROMETHEUS_PORT": str(port), "METRICS_ALLOW": "192.0.2.7"}
+    network = f"{unstarted.project}_monitoring"
+
+    refused = unstarted.step("up", check=False, **wishes, MONITORING_SUBNET=taken_range)
+    assert f"needs a network for Prometheus with MONITORING_SUBNET={taken_range}, found that the engine" in refused
+    assert services(unstarted) == set()
+    printed = unstarted.step("up", **wishes)
 
     assert f"http://127.0.0.1:{port}" in printed
     servers.wait_until(lambda: value(port, 'up{job="cask"}') == 1, PATIENCE_SECONDS, "Prometheus to see Cask")
     servers.wait_until(lambda: value(port, "cask_ready") == 1, PATIENCE_SECONDS, "it to see that it is ready")
     assert value(port, "count(cask_build_info)") == 1
     assert {"cask", "prometheus"} <= services(unstarted)
+    # Whoever was allowed before still is.
+    assert f"METRICS_ALLOW=192.0.2.7,{ranges(network)}" in unstarted.inspect("{{json .Config.Env}}")
     # Nobody else of the neighbourhood may read it.
-    assert unstarted.server.ask("/metrics", headers={"X-Forwarded-For": "172.30.252.2"}).status == 403
+    inside = str(next(ipaddress.ip_network(ranges(network).split(",")[0]).hosts()))
+    assert unstarted.server.ask("/metrics", headers={"X-Forwarded-For": inside}).status == 403
 
     unstarted.step("up", BUILD="no")
 
     assert services(unstarted) == {"cask"}
-    assert unstarted.project not in containers.docker("network", "ls", "--filter", "name=_monitoring")
+    assert ranges(network) == ""
+    # The way back makes the network that this release was made with.
+    unstarted.step("rollback")
+
+    assert services(unstarted) == {"cask", "prometheus"}
+    assert f",{ranges(network)}" in next(
+        each for each in unstarted.inspect("{{json .Config.Env}}") if each.startswith("METRICS_ALLOW=")
+    )
     unstarted.step("down", VOLUMES="yes")
     assert unstarted.project not in containers.docker("volume", "ls")
+    assert ranges(network) == ""
