@@ -83,6 +83,9 @@ KNOWN_ROUTES = "routes.json"
 STALE = ("run/metrics", "run/post-mortem")
 # Only a safety net against requests that hang for ever: mod_wsgi ends the process when it fires. Deadlines are ours.
 NET_FACTOR = 2
+# With one the app asks for each body by an answer of its own, and Apache waits for that. How long a request waited, the
+# app sees itself (app/web/middleware/deadlines.py).
+NO_QUEUE_TIMEOUT = "--queue-timeout=0"
 WAITING_FACTOR = 8
 # Of an application of others: the class in apache/application.py, which its own Python shall not find by a name.
 APPLICATION_SCRIPT = """import importlib.util
@@ -274,7 +277,7 @@ def express_options(settings: Settings, server_root: Path) -> list[str]:
         f"--limit-request-body={settings.request_max_bytes}",
         f"--request-timeout={int(settings.request_max_timeout_seconds * NET_FACTOR)}",
         f"--socket-timeout={int(settings.silence_seconds)}",
-        f"--queue-timeout={int(settings.request_timeout_seconds)}",
+        NO_QUEUE_TIMEOUT,
         # So much of an answer waits in Apache for a slow reader; the app's thread goes on.
         f"--response-buffer-size={arrivals.ANSWER_BYTES}",
         f"--shutdown-timeout={settings.server_shutdown_seconds}",

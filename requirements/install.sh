@@ -265,7 +265,7 @@ pip_install() { # pip_install SET OPTION…
         "$@"
 }
 
-mod_wsgi_right() { # built for this very Python: the wanted version, loads, links the interpreter's libpython
+mod_wsgi_right() { # built for this very Python: the wanted version, our header, loads, links the interpreter's libpython
     local wanted library
     wanted="$(sed -n 's/^mod[-_]wsgi==\([^ ]*\).*/\1/p' requirements/apache.txt)"
     [ "$("$VENV/bin/python" -c 'from importlib.metadata import version as v; print(v("mod_wsgi"))' 2>/dev/null)" = "$wanted" ] || {
@@ -273,6 +273,10 @@ mod_wsgi_right() { # built for this very Python: the wanted version, loads, link
         return 1
     }
     library="$("$VENV/bin/mod_wsgi-express" module-location)" || return 1
+    grep -q 'cask: numeric addresses' "$library" || {
+        echo "mod_wsgi was built without apache/modules/numeric_addresses.h"
+        return 1
+    }
     VENV_MODULE="$library" "$VENV/bin/python" - <<'PY'
 import os, pathlib, re, subprocess, sys, sysconfig
 module = os.environ["VENV_MODULE"]
@@ -331,7 +335,7 @@ set_up_service() {
     mod_wsgi_right >>"$LOG" 2>&1 && return
     # --no-cache-dir: pip's cache may hold a build for another Python of the same version; --no-build-isolation: what
     # builds it is locked too.
-    step "mod_wsgi, built for $("$python" -V)" pip_install serve \
+    CFLAGS="-include '$PWD/apache/modules/numeric_addresses.h'" step "mod_wsgi, built for $("$python" -V)" pip_install serve \
         --force-reinstall \
         --no-binary mod_wsgi \
         --no-build-isolation \

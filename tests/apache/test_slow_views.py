@@ -5,6 +5,7 @@ from __future__ import annotations
 import http.client
 import urllib.request
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -25,6 +26,9 @@ def view(kind):
     if kind == "silent":
         time.sleep(6)
         return "late"
+    if kind == "held":
+        time.sleep(3)
+        return "done"
     def lines():
         for number in range(5):
             time.sleep(0.9)
@@ -39,13 +43,30 @@ QUICK = dict.fromkeys(("REQUEST_TIMEOUT_SECONDS", "REQUEST_MAX_TIMEOUT_SECONDS",
 
 
 @pytest.fixture(scope="module")
-def server(open_folder: Path) -> Iterator[Server]:
+def plugins(open_folder: Path) -> Path:
     folder = open_folder / "plugins" / "slow"
     folder.mkdir(parents=True)
     (folder / "plugin.toml").write_text('name = "slow"\nversion = "1"\ncask = ">=1"\n')
     (folder / "__init__.py").write_text(PLUGIN)
-    with servers.running("test", PLUGINS_DIR=str(folder.parent), **QUICK) as running:
+    return folder.parent
+
+
+@pytest.fixture(scope="module")
+def server(plugins: Path) -> Iterator[Server]:
+    with servers.running("test", PLUGINS_DIR=str(plugins), **QUICK) as running:
         yield running
+
+
+def test_request_that_waited_too_long_for_a_thread_is_not_begun(plugins: Path) -> None:
+    settings = {"REQUEST_TIMEOUT_SECONDS": "2", "WEB_PROCESSES": "1", "WEB_THREADS": "2"}
+    with servers.running("test", PLUGINS_DIR=str(plugins), **settings) as running, ThreadPoolExecutor(4) as pool:
+        answers = list(pool.map(lambda _: running.ask("/slow/held"), range(4)))
+        patient = list(pool.map(lambda _: running.ask("/slow/held", headers={"X-Request-Timeout": "60"}), range(4)))
+
+    assert sorted(each.status for each in answers) == [200, 200, 504, 504]
+    late = {(each.json["code"], each.json["detail"]) for each in answers if each.status == 504}
+    assert late == {("deadline_exceeded", "The deadline passed while the request waited for a thread of the app.")}
+    assert [each.status for each in patient] == [200] * 4
 
 
 def test_silent_view_is_a_504_with_a_reason_and_a_line_of_the_log(server: Server) -> None:

@@ -192,7 +192,7 @@ class FastPath(BeforeFlask):
             return None
         try:
             question = self._question(path, environ.get("QUERY_STRING", ""))
-            deadline = deadlines.moment(environ.get(admission.TIMEOUT_KEY), self._settings)
+            deadline = deadlines.moment(environ, self._settings)
             token = self._token(environ)
         except CaskError:
             return None

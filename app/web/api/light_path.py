@@ -197,7 +197,7 @@ class LightPath(BeforeFlask):
         if route is None or not self._is_our_host(environ["wsgi.url_scheme"], environ.get("HTTP_HOST")):
             return None
         try:
-            deadline = deadlines.moment(environ.get(admission.TIMEOUT_KEY), self._settings)
+            deadline = deadlines.moment(environ, self._settings)
             token = self._token(environ)
         except CaskError:
             return None

@@ -257,7 +257,7 @@ def _outcome(ticket: Ticket) -> Outcome:
 
 def _timeout_seconds(environ: WSGIEnvironment) -> float:
     try:
-        return float(environ.get(TIMEOUT_KEY, math.inf))
+        return float(environ.get(deadlines.TIMEOUT_KEY, math.inf))
     except ValueError:
         # The guard for deadlines says what is wrong with it.
         return math.inf
@@ -287,5 +287,4 @@ def _environ_key(header: str) -> str:
     return "HTTP_" + header.upper().replace("-", "_")
 
 
-TIMEOUT_KEY = _environ_key(deadlines.HEADER)
 REQUEST_ID_KEY = _environ_key(request_ids.HEADER)

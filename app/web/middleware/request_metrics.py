@@ -18,7 +18,7 @@ from werkzeug.routing import Map, RequestRedirect
 from app.supervision import probe, pulse
 from app.telemetry import logs, metrics, traces
 from app.web import policy
-from app.web.middleware import request_ids
+from app.web.middleware import deadlines, request_ids
 
 log = logging.getLogger("cask.web")
 
@@ -29,8 +29,6 @@ LONGEST_CHARACTERS = 120
 REMEMBERED_PATHS = 1024
 # Set where the caller went away in the middle: whatever we then say, it counts as 499.
 GONE_KEY = "cask.caller_gone"
-# When Apache passed the request on, in seconds since 1970 (mod_wsgi).
-QUEUE_START_KEY = "mod_wsgi.queue_start"
 
 
 class Routes:
@@ -82,7 +80,8 @@ class Measures:
             return _alive(start_response)
         pulse.begin()
         began = time.perf_counter()
-        _note_queue(environ)
+        if (waited := deadlines.waited_seconds(environ)) is not None:
+            metrics.WEB_QUEUE_SECONDS.observe(waited)
         status = "500"
 
         def note_status(line: str, *rest: Any, **named: Any) -> Any:
@@ -143,12 +142,3 @@ def _alive(start_response: StartResponse) -> list[bytes]:
     """For the probe: an answer of the app, which Apache need not count, and nothing besides."""
     start_response("204 No Content", [(request_ids.HEADER, request_ids.choose(""))])
     return []
-
-
-def _note_queue(environ: WSGIEnvironment) -> None:
-    try:
-        since = float(environ[QUEUE_START_KEY])
-    except (KeyError, ValueError):
-        return
-    # The clock may have been set meanwhile.
-    metrics.WEB_QUEUE_SECONDS.observe(max(0.0, time.time() - since))
