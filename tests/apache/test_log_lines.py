@@ -8,7 +8,10 @@ from __future__ import annotations
 import contextlib
 import http.client
 import re
+import shutil
+import signal
 import socket
+import subprocess
 import threading
 from collections import Counter
 from collections.abc import Iterator
@@ -129,10 +132,30 @@ def test_a_lone_line_and_a_long_one_are_there_soon(bare: Bare) -> None:
     assert set(bare.asked("one").values()) == {1}
 
 
-def test_a_server_that_ends_writes_what_it_has(bare: Bare) -> None:
-    paths = bare.ask_in_a_row("a")
+@pytest.fixture(scope="module")
+def gathering(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The module as it is but for its patience: what it writes in this test, it writes because its process ends."""
+    # A copy: apxs leaves files beside the source.
+    folder = tmp_path_factory.mktemp("module")
+    shutil.copy(servers.ROOT / "apache" / "modules" / "mod_log_lines.c", folder)
+    command = ["apxs", "-Wc,-DGATHER_MS=3600000", "-c", "mod_log_lines.c"]
+    subprocess.run(command, cwd=folder, check=True, capture_output=True)
+    return folder / ".libs"
 
-    bare.apache.process.terminate()
-    bare.apache.process.wait(PATIENCE_SECONDS)
 
-    assert bare.asked("one") == bare.asked("other") == Counter(paths)
+@pytest.mark.parametrize("how", [signal.SIGTERM, signal.SIGWINCH, signal.SIGUSR1], ids=["at once", "in order", "anew"])
+def test_a_server_that_ends_writes_what_it_has(gathering: Path, how: signal.Signals) -> None:
+    home = servers.make_state_dir()
+    (home / "mod_log_lines.so").write_bytes((gathering / "mod_log_lines.so").read_bytes())
+    with bare_apache.running(CONFIGURATION.replace("{modules}", "{home}"), home) as apache:
+        bare = Bare(apache)
+        # Fewer than are written together. The first one of a process is not kept waiting.
+        paths = bare.ask_in_a_row("a", 100)
+        assert bare.asked("one") == bare.asked("other") == Counter(paths[:1])
+
+        apache.process.send_signal(how)
+        if how != signal.SIGUSR1:
+            apache.process.wait(PATIENCE_SECONDS)
+
+        bare.wait_for(paths)
+        assert bare.asked("one") == bare.asked("other") == Counter(paths)
