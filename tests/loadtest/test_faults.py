@@ -21,6 +21,10 @@ from loadtest import driver, harness, outcomes, pictures, request_log, selftest
 from loadtest.selftest import Finding
 from loadtest.statuses import Status
 from tests import servers
+from tests.loadtest.verdicts import NOTHING_AGAINST
+
+# Far shorter than the runs that are ended here would take.
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.mark.parametrize("check", selftest.BY_LOGIC, ids=lambda check: check.__name__)
@@ -76,7 +80,7 @@ def test_two_processes_share_the_arrivals_and_one_verdict_is_on_both(tmp_path: P
         ran = harness.run(server.url, *options, folder=tmp_path / "run")
 
     kept = [request_log.read_one(tmp_path / "run" / f"rows-{worker}.bin") for worker in (0, 1)]
-    assert ran.status == Status.PASS, ran.printed
+    assert ran.status in NOTHING_AGAINST, ran.printed
     assert ran.figures["generator"]["workers"] == 2
     # Each sends every other arrival of the same schedule, and nobody sends one twice.
     assert abs(kept[0].size - kept[1].size) <= 1
@@ -89,7 +93,7 @@ def test_callers_of_the_closed_model_wait_for_their_answers() -> None:
         ran = harness.run(server.url, "--model", "closed", "--callers", "4", "--seconds", "4", "--slo", "patient")
 
     # Four callers who wait 50 ms each ask 80 times a second at most.
-    assert ran.status == Status.PASS, ran.printed
+    assert ran.status in NOTHING_AGAINST, ran.printed
     assert 0 < ran.figures["counts"]["right"] <= 4 * 80
 
 
@@ -106,7 +110,7 @@ def test_a_target_that_breaks_is_left_alone() -> None:
 
 @pytest.mark.parametrize("ended_by", [signal.SIGTERM, signal.SIGKILL])
 def test_the_load_stops_when_the_driver_is_ended(ended_by: signal.Signals, tmp_path: Path) -> None:
-    options = ("--mix", "classify", "--rate", "50", "--seconds", "60", "--folder", str(tmp_path / "run"))
+    options = ("--mix", "classify", "--rate", "50", "--seconds", "600", "--folder", str(tmp_path / "run"))
     with harness.faulty_server(slots=16) as server:
         driver = subprocess.Popen(
             [sys.executable, "-m", "loadtest", "run", *options],
@@ -114,10 +118,10 @@ def test_the_load_stops_when_the_driver_is_ended(ended_by: signal.Signals, tmp_p
             env=servers.environment("test", LOADTEST_HOST=server.url),
         )
         try:
-            servers.wait_until(lambda: harness.arrived_at(server.url) > 60, 30, "the load to begin")
+            servers.wait_until(lambda: harness.arrived_at(server.url) > 60, PATIENCE_SECONDS, "the load to begin")
             driver.send_signal(ended_by)
-            driver.wait(20)
-            servers.wait_until(lambda: is_quiet(server.url), 20, "the load to stop")
+            driver.wait(PATIENCE_SECONDS)
+            servers.wait_until(lambda: is_quiet(server.url), PATIENCE_SECONDS, "the load to stop")
         finally:
             driver.kill()
 
@@ -125,7 +129,7 @@ def test_the_load_stops_when_the_driver_is_ended(ended_by: signal.Signals, tmp_p
 
 
 def test_nothing_stays_when_the_driver_is_ended_before_locust_has_begun(tmp_path: Path) -> None:
-    options = ("--mix", "classify", "--rate", "5", "--seconds", "60", "--folder", str(tmp_path / "run"))
+    options = ("--mix", "classify", "--rate", "5", "--seconds", "600", "--folder", str(tmp_path / "run"))
     with harness.faulty_server(slots=16) as server:
         driver = subprocess.Popen(
             [sys.executable, "-m", "loadtest", "run", *options],
@@ -133,11 +137,11 @@ def test_nothing_stays_when_the_driver_is_ended_before_locust_has_begun(tmp_path
             env=servers.environment("test", LOADTEST_HOST=server.url),
         )
         # The log is opened, and Locust started, in the same breath.
-        servers.wait_until((tmp_path / "run" / "locust.log").exists, 30, "Locust to be started")
+        servers.wait_until((tmp_path / "run" / "locust.log").exists, PATIENCE_SECONDS, "Locust to be started")
         driver.kill()
-        driver.wait(20)
+        driver.wait(PATIENCE_SECONDS)
 
-        servers.wait_until(lambda: not started_for(tmp_path / "run"), 60, "Locust to end")
+        servers.wait_until(lambda: not started_for(tmp_path / "run"), PATIENCE_SECONDS, "Locust to end")
 
 
 def started_for(folder: Path) -> list[int]:
@@ -188,7 +192,7 @@ def test_plain_locust_runs_headless_and_judges_answers() -> None:
         harness.faulty_server(wrong_every=len(pictures.samples()) + 2, slots=16) as server,
         locust(*options, url=server.url) as process,
     ):
-        printed, _ = process.communicate(timeout=30)
+        printed, _ = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert process.returncode == 1
     assert "wrong:" in printed
@@ -200,7 +204,7 @@ def test_plain_locust_runs_a_scenario_and_the_users_of_a_file(tmp_path: Path) ->
     files = f"{tmp_path}/mine.py {tmp_path}/look.py"
     options = ("--headless", "--users", "4", "--spawn-rate", "4", "--run-time", "4s", "--scenario", files, "--mix", "")
     with harness.faulty_server(slots=16) as server, locust(*options, url=server.url) as process:
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert "TURN     look" in printed, printed
     assert "TURN     mine" in printed, printed
@@ -210,7 +214,7 @@ def test_plain_locust_runs_a_scenario_and_the_users_of_a_file(tmp_path: Path) ->
 def test_plain_locust_refuses_a_host_that_is_not_listed() -> None:
     with harness.faulty_server() as server, harness.faulty_server() as other:
         with locust("--headless", "--run-time", "2s", "--host", other.url, url=server.url) as process:
-            printed, _ = process.communicate(timeout=30)
+            printed, _ = process.communicate(timeout=PATIENCE_SECONDS)
 
         assert process.returncode == Status.REFUSED, printed
         assert harness.arrived_at(other.url) == 0
@@ -224,7 +228,7 @@ def test_the_page_is_on_loopback_only_and_takes_no_other_host() -> None:
         locust("--web-port", str(port), url=server.url) as process,
     ):
         try:
-            servers.wait_until(lambda: listening(port) != set(), 20, "Locust's page")
+            servers.wait_until(lambda: listening(port) != set(), PATIENCE_SECONDS, "Locust's page")
             form = f"user_count=1&spawn_rate=1&host={other.url}".encode()
             with urllib.request.urlopen(f"http://127.0.0.1:{port}/swarm", form) as answer:
                 told = json.load(answer)
@@ -252,7 +256,7 @@ def test_a_class_of_the_users_own_runs_and_asks_the_allowed_host(tmp_path: Path)
     )
     options = ("-f", f"loadtest/locustfile.py,{mine}", "--headless", "--users", "1", "--run-time", "2s")
     with harness.faulty_server(slots=16) as server, locust(*options, url=server.url) as process:
-        printed, _ = process.communicate(timeout=60)
+        printed, _ = process.communicate(timeout=PATIENCE_SECONDS)
 
     assert process.returncode == 0, printed
     assert "Running Mine of yours" in printed
@@ -371,7 +375,7 @@ def test_a_class_of_the_users_own_with_another_host_is_refused(tmp_path: Path) -
         )
         options = ("-f", f"loadtest/locustfile.py,{mine}", "--headless", "--users", "1", "--run-time", "2s")
         with locust(*options, url=server.url) as process:
-            printed, _ = process.communicate(timeout=60)
+            printed, _ = process.communicate(timeout=PATIENCE_SECONDS)
 
         assert process.returncode == Status.REFUSED, printed
         assert "Mine.host" in printed

@@ -19,8 +19,11 @@ import pytest
 
 from loadtest import harness
 from loadtest.statuses import Status
+from tests.loadtest.verdicts import NOTHING_AGAINST
 from tests.servers import ROOT, free_port, wait_until
 
+# Far shorter than the run that is broken off here would take.
+PATIENCE_SECONDS = 60.0
 ASKS = """
 def request(turn):
     return {"path": "/v1/classify", "data": b"x" * %d, "status": 200}
@@ -97,14 +100,14 @@ def test_workers_send_what_the_plan_says_and_what_differs_is_refused(
     assert ran.status == Status.INVALID, ran.printed
     assert f"its scenario {copied} differs" in ran.printed
     assert "0 judged of 0" in ran.printed
-    assert other.wait(10) == Status.USAGE
+    assert other.wait(PATIENCE_SECONDS) == Status.USAGE
 
     copied.write_text(ASKS % 10)
     there.begin(port, "--processes", "2", "--scenario", "asks.py")
     folder = tmp_path / "run"
     ran = harness.run(url, *options, folder=folder)
 
-    assert ran.status == Status.PASS, ran.printed
+    assert ran.status in NOTHING_AGAINST, ran.printed
     assert "2 of 2 finished" in ran.printed
     assert all((folder / f"rows-{number}.bin").stat().st_size > 1000 for number in (0, 1))
     assert len(ran.table["fingerprint"]["workers"]) == 2
@@ -115,15 +118,19 @@ def test_a_machine_that_is_lost_ends_the_run_by_its_name(url: str, there: OtherM
     there.begin(port)
     lost = there.begin(port)
     with harness.begin(
-        "run", *OPTIONS, "--mix", "classify", "--seconds", "60", "--join", str(port), "--folder", str(folder), url=url
+        "run", *OPTIONS, "--mix", "classify", "--seconds", "600", "--join", str(port), "--folder", str(folder), url=url
     ) as run:
-        rows = [folder / f"rows-{number}.bin" for number in (0, 1)]
-        wait_until(lambda: all(path.exists() and path.stat().st_size for path in rows), 60, "both workers to send")
-        # Without a word, as a machine that loses its power.
-        (child,) = Path(f"/proc/{lost.pid}/task/{lost.pid}/children").read_text().split()
-        lost.kill()
-        os.kill(int(child), signal.SIGKILL)
-        printed, _ = run.communicate(timeout=40)
+        try:
+            rows = [folder / f"rows-{number}.bin" for number in (0, 1)]
+            both = "both workers to send"
+            wait_until(lambda: all(path.exists() and path.stat().st_size for path in rows), PATIENCE_SECONDS, both)
+            # Without a word, as a machine that loses its power.
+            (child,) = Path(f"/proc/{lost.pid}/task/{lost.pid}/children").read_text().split()
+            lost.kill()
+            os.kill(int(child), signal.SIGKILL)
+            printed, _ = run.communicate(timeout=PATIENCE_SECONDS)
+        finally:
+            run.terminate()
 
     assert run.returncode == Status.INVALID, printed
     assert "has gone in mid-run; expected all 2 to finish" in printed

@@ -18,6 +18,7 @@ import pytest
 from loadtest import choice, guard, harness, reference, request_log
 from loadtest.outcomes import Outcome
 from loadtest.statuses import LoadTestError, Status
+from tests.loadtest.verdicts import NOTHING_AGAINST
 from tests.servers import ROOT, Server
 
 FAST = ("--rate", "40", "--seconds", "3", "--slo", "patient")
@@ -96,7 +97,7 @@ def test_documented_scenario_loads_a_service_that_is_not_cask(documented: Path, 
         options = ("--scenario", str(documented), *FAST, "--slo", f"{slo}:shop")
         ran = harness.run(url, *options, folder=tmp_path / "run")
 
-    assert ran.status == Status.PASS, ran.printed
+    assert ran.status in NOTHING_AGAINST, ran.printed
     assert "orders 100%" in ran.printed
     assert {"orders p95", "count p50"} <= {check["name"] for check in ran.table["checks"]}
     assert ran.figures["counts"]["right"] > 80

@@ -12,6 +12,7 @@ import pytest
 
 from loadtest import harness
 from loadtest.statuses import Status
+from tests.loadtest.verdicts import NOTHING_AGAINST
 from tests.servers import ROOT, wait_until
 from tests.system import containers
 
@@ -48,7 +49,7 @@ def test_two_workers_in_containers_send_and_one_judges(url: str) -> None:
     found = re.search(r"Report: (.*)/report.html", printed)
     assert found, printed
     folder = Path(found[1])
-    assert step.returncode == Status.PASS, printed
+    assert step.returncode in NOTHING_AGAINST, printed
     assert "2 of 2 finished" in printed
     assert all((folder / f"rows-{number}.bin").stat().st_size > 1000 for number in (0, 1))
     assert containers.docker("ps", "-aq", "--filter", f"name=cask-{folder.name}") == ""
