@@ -13,7 +13,7 @@ from pathlib import Path
 
 from tests import servers
 
-START_SECONDS = 20.0
+START_SECONDS = 60.0
 # Ours, beside the Python that runs us.
 MODULES = Path(sys.prefix) / "lib" / "cask"
 COMMON = """

@@ -46,7 +46,7 @@ from app.tasks.instances import FoundInstance
 from app.tasks.segment import ClassMap, SegmentOptions
 
 # Longer than any of these tests should wait for anything; a test that waits so long has failed.
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 _AGES = itertools.count(1000)
 
 INPUTS: dict[str, dict[str, Any]] = {

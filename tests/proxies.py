@@ -19,7 +19,7 @@ from tests.servers import ROOT, Server
 EXAMPLES = ROOT / "docs" / "proxies"
 # As both examples write it.
 BACKEND = "127.0.0.1:8000"
-START_SECONDS = 30.0
+START_SECONDS = 60.0
 MODULES = ("mpm_event", "authz_core", "alias", "headers", "proxy", "proxy_http")
 MODULES_FOLDER = Path("/usr/lib/apache2/modules")
 

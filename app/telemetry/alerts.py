@@ -16,7 +16,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,15 +49,26 @@ class Once:
 
         ``came=0`` asks for what was held, without a new one; None where there is nothing to tell.
         """
-        number = int.from_bytes(hashlib.sha256(fault.encode()).digest()[:4], "big") % PLACES
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
-            with (self._folder / f"{number}.json").open("a+") as file:
-                file_locks.hold(file.fileno(), is_waiting=True)
+            with self._open(fault) as file:
                 return self._take(file, came)
         except OSError:
             # Better told twice than never.
             return 0 if came else None
+
+    def give_back(self, fault: str) -> None:
+        """It was taken, and perhaps nobody heard: whoever sees it next is to tell it."""
+        with contextlib.suppress(OSError), self._open(fault) as file:
+            file.truncate(0)
+
+    @contextlib.contextmanager
+    def _open(self, fault: str) -> Iterator[Any]:
+        """The file of the fault, for this process alone."""
+        number = int.from_bytes(hashlib.sha256(fault.encode()).digest()[:4], "big") % PLACES
+        self._folder.mkdir(parents=True, exist_ok=True)
+        with (self._folder / f"{number}.json").open("a+") as file:
+            file_locks.hold(file.fileno(), is_waiting=True)
+            yield file
 
     def _take(self, file: Any, came: int) -> int | None:
         file.seek(0)
@@ -84,6 +95,8 @@ class Sender(logging.Handler):
         self._once = once
         self._waiting: queue.Queue[Alert] = queue.Queue(MAX_WAITING)
         self._thread: threading.Thread | None = None
+        # The fault that is being sent.
+        self._sending = ""
         # Of faults that were told here: when to see whether they came again.
         self._again: dict[str, tuple[float, Alert]] = {}
 
@@ -116,6 +129,11 @@ class Sender(logging.Handler):
         """Wait until all is sent, at most so long. Returns whether it was."""
         with self._waiting.all_tasks_done:
             return self._waiting.all_tasks_done.wait_for(lambda: not self._waiting.unfinished_tasks, seconds)
+
+    def end(self) -> None:
+        """Send what waits, for FLUSH_SECONDS at most; what is not sent then, another process may tell at once."""
+        if not self.flush(FLUSH_SECONDS) and (fault := self._sending):
+            self._once.give_back(fault)
 
     def _run(self) -> None:
         while True:
@@ -158,6 +176,7 @@ class Sender(logging.Handler):
         if len(self._again) < PLACES:
             due = self._once.clock() + self._once.repeat_seconds + 0.1
             self._again[alert.fault] = due, replace(alert, exception=None)
+        self._sending = alert.fault
         for channel, send in self._channels.items():
             try:
                 send(alert)
@@ -166,6 +185,7 @@ class Sender(logging.Handler):
                 log.warning("the alert could not be sent by %s: %s", channel, type(error).__name__)
             else:
                 metrics.ALERTS.add(channel=channel, outcome="sent")
+        self._sending = ""
 
     def _count(self, outcome: str) -> None:
         for channel in self._channels:
@@ -179,7 +199,7 @@ def configure(settings: Settings, role: str) -> Sender | None:
         return None
     sender = Sender(role, channels, Once(settings.state_dir / FOLDER, settings.alerts_repeat_seconds))
     logging.getLogger().addHandler(sender)
-    atexit.register(sender.flush)
+    atexit.register(sender.end)
     return sender
 
 

@@ -20,7 +20,7 @@ import pytest
 from tests import bare_apache, servers
 from tests.servers import Server
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 KEPT = "kept-file"
 OWN = ("Date", "X-Request-Id")
 UNIQUE = re.compile(r"[A-Za-z0-9@_-]{24,32}")

@@ -23,7 +23,7 @@ import pytest
 
 from tests import bare_apache, servers
 
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 IN_A_ROW = 200
 CONFIGURATION = r"""
 LoadModule log_lines_module {modules}/mod_log_lines.so

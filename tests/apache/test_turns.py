@@ -18,7 +18,7 @@ import pytest
 
 from tests import bare_apache, servers
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 # Longer than any test, and about as long as in production.
 NEVER_LONG_MS, SOON_LONG_MS = 600_000, 25
 STAY_MS = 2000

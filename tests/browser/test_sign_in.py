@@ -15,7 +15,7 @@ from tests import servers
 from tests.browser import chromiums
 from tests.servers import Server
 
-WAIT_SECONDS = 30
+WAIT_SECONDS = 60
 PERIOD_SECONDS = 0.05
 
 

@@ -14,7 +14,7 @@ from tests.system.containers import Stack
 REQUEST_SECONDS = 8.0
 ENGINE_SECONDS = 60.0
 # Each look is a program that starts in the container.
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 IN_FLIGHT = """
 import os, pathlib
 from app.telemetry import metrics, shards

@@ -13,7 +13,7 @@ from app.decoding.slots import SlotQueue
 from app.errors import DeadlineExceededError, DecodersBusyError
 from tests.servers import wait_until
 
-PATIENCE_SECONDS = 20.0
+PATIENCE_SECONDS = 60.0
 
 
 def far() -> float:

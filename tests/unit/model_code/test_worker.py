@@ -37,7 +37,7 @@ BOX = (
 )
 SAME = "    def predict(self, x: list[int]) -> list[int]: return x\n"
 Open = Callable[..., ModelWorker]
-PATIENCE_SECONDS = 30.0
+PATIENCE_SECONDS = 60.0
 
 
 @pytest.fixture

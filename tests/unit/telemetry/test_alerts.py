@@ -17,6 +17,7 @@ from app import __version__
 from app.config import SecretStr
 from app.telemetry import alerts, logs, metrics
 from app.telemetry.alerts import Once, Sender
+from app.telemetry.channels import webhook
 from app.telemetry.shards import MetricsShard
 from tests import fakes
 from tests.servers import ROOT
@@ -116,12 +117,13 @@ def test_the_same_fault_is_told_once_and_then_with_its_count(tmp_path: Path, sin
 
 
 def test_a_count_is_told_by_itself_when_the_span_is_over(tmp_path: Path, sink: HttpSink) -> None:
-    sender = to_webhook(tmp_path, sink, alerts_repeat_seconds=2.0)
-    once = sender._once
+    sender = to_webhook(tmp_path, sink, alerts_repeat_seconds=1.0)
+    # Until another process has seen it too, however long that takes.
+    sink.gate.clear()
     repeat()
-    assert sender.flush(fakes.PATIENCE_SECONDS)
-    # As if another process had seen it meanwhile.
-    Once(tmp_path / alerts.FOLDER, 3600.0, once.clock).take(next(iter(sender._again)))
+    sink.wait(1)
+    Once(tmp_path / alerts.FOLDER, 3600.0).take(next(iter(sender._again)))
+    sink.gate.set()
 
     assert "(1 more since it was last told)" in json.loads(sink.wait(2)[1].body)["text"]
 
@@ -132,6 +134,8 @@ def test_all_processes_together_tell_a_fault_once(tmp_path: Path, sink: HttpSink
         "from tests import fakes; from app.telemetry import alerts, logs;"
         "folder, url = Path(sys.argv[1]), SecretStr(sys.argv[2]);"
         "settings = fakes.make_settings(folder, folder, alerts_webhook_url=url);"
+        # A busy machine is no failure.
+        f"alerts.FLUSH_SECONDS = {fakes.PATIENCE_SECONDS};"
         "logs.configure(settings, 'web'); alerts.configure(settings, 'web');"
         "[logging.getLogger('cask.test').error('lost') for _ in range(3)]"
     )
@@ -141,6 +145,29 @@ def test_all_processes_together_tell_a_fault_once(tmp_path: Path, sink: HttpSink
     # Each of them ends at once, and what it has to tell is sent before.
     assert [child.wait(fakes.PATIENCE_SECONDS) for child in children] == [0, 0, 0]
     assert len(sink.posts) == 1
+
+
+def test_what_a_process_could_not_send_before_its_end_is_told_by_the_next(
+    tmp_path: Path, sink: HttpSink, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(alerts, "FLUSH_SECONDS", 0.05)
+    monkeypatch.setattr(webhook, "SEND_SECONDS", fakes.PATIENCE_SECONDS)
+    ending, other = to_webhook(tmp_path, sink), Once(tmp_path / alerts.FOLDER, 3600.0)
+    sink.gate.clear()
+    repeat()
+    sink.wait(1)
+    fault = next(iter(ending._again))
+    assert other.take(fault) is None
+
+    ending.end()
+
+    assert other.take(fault) == 0
+    assert other.take(fault) is None
+    sink.gate.set()
+    # One that has sent all gives nothing back.
+    assert ending.flush(fakes.PATIENCE_SECONDS)
+    ending.end()
+    assert other.take(fault) is None
 
 
 def test_a_slow_receiver_keeps_nobody_and_what_is_too_much_is_dropped(tmp_path: Path, sink: HttpSink) -> None:
