@@ -23,7 +23,8 @@ BEYOND_THREADS = 150
 BEYOND_CONNECTIONS = 900
 ADDRESSES = 9
 ONE = b"GET /livez HTTP/1.1\r\nHost: localhost\r\n\r\n"
-PATIENCE_SECONDS = 5.0
+# Less than Apache waits for a head, so that whom it waits for instead is seen.
+PATIENCE_SECONDS = 30.0
 
 Begin = Callable[[socket.socket], socket.socket]
 
